@@ -1,0 +1,52 @@
+"""Logs and metrics, named in one place."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Histogram
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+ALLOCATIONS = Counter("spiderpool_ipam_allocation_counts", "ADD requests.")
+ALLOCATION_FAILURES = Counter("spiderpool_ipam_allocation_failure_counts", "ADD requests that failed.")
+ALLOCATION_CONFLICTS = Counter(
+    "spiderpool_ipam_allocation_update_ippool_conflict_counts", "Addresses that another node had claimed first."
+)
+ALLOCATION_SECONDS = Histogram(
+    "spiderpool_ipam_allocation_duration_seconds",
+    "Duration of the allocation of an ADD.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 5, 10),
+)
+RELEASES = Counter("spiderpool_ipam_release_counts", "Addresses released.")
+RELEASE_FAILURES = Counter("spiderpool_ipam_release_failure_counts", "Releases that had to be put off.")
+COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection.")
+COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
+
+
+def configure(level: str) -> None:
+    """Log JSON lines to standard output from ``level`` (debug, info, warn, error) up."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", key="ts"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_encode),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level, logging.INFO)),
+        logger_factory=structlog.BytesLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def logger(name: str) -> Any:
+    """A structured logger that names its part of the program."""
+    return structlog.get_logger(component=name)
+
+
+def _encode(record: Any, **_: Any) -> bytes:
+    return msgspec.json.encode(record, enc_hook=str)
