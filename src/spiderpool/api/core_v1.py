@@ -1,0 +1,114 @@
+"""The parts of Kubernetes' own kinds that we read. They are never written back whole, only patched."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from spiderpool.api.meta import Kind, Object, ObjectMeta, Scope
+
+
+class PodSpec(msgspec.Struct, omit_defaults=True):
+    """core/v1 PodSpec, in part."""
+
+    nodeName: str | None = None
+    hostNetwork: bool | None = None
+    restartPolicy: str | None = None
+
+
+class PodIP(msgspec.Struct, omit_defaults=True):
+    """core/v1 PodIP."""
+
+    ip: str | None = None
+
+
+class PodStatus(msgspec.Struct, omit_defaults=True):
+    """core/v1 PodStatus, in part."""
+
+    phase: str | None = None
+    reason: str | None = None
+    podIPs: list[PodIP] | None = None
+
+
+class Pod(Object, kw_only=True):
+    """core/v1 Pod."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Pod", "pods", Scope.NAMESPACED, status=True)
+
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+class Node(Object, kw_only=True):
+    """core/v1 Node."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Node", "nodes", Scope.CLUSTER, status=True)
+
+
+class Namespace(Object, kw_only=True):
+    """core/v1 Namespace."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Namespace", "namespaces", Scope.CLUSTER, status=True)
+
+
+class ConfigMap(Object, kw_only=True):
+    """core/v1 ConfigMap."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "ConfigMap", "configmaps", Scope.NAMESPACED)
+
+    data: dict[str, str] | None = None
+
+
+class ObjectReference(msgspec.Struct, omit_defaults=True):
+    """core/v1 ObjectReference."""
+
+    apiVersion: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    uid: str | None = None
+
+
+class EventSource(msgspec.Struct, omit_defaults=True):
+    """core/v1 EventSource."""
+
+    component: str | None = None
+    host: str | None = None
+
+
+class Event(Object, kw_only=True):
+    """core/v1 Event."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Event", "events", Scope.NAMESPACED)
+
+    involvedObject: ObjectReference
+    reason: str
+    message: str
+    type: str
+    count: int | None = None
+    firstTimestamp: str | None = None
+    lastTimestamp: str | None = None
+    source: EventSource | None = None
+
+
+def reference(obj: Object) -> ObjectReference:
+    """A reference to an object, as Events carry it."""
+    kind = obj.KIND
+    return ObjectReference(kind.api_version, kind.name, obj.metadata.name, obj.metadata.namespace, obj.metadata.uid)
+
+
+__all__ = [
+    "ConfigMap",
+    "Event",
+    "EventSource",
+    "Namespace",
+    "Node",
+    "ObjectMeta",
+    "ObjectReference",
+    "Pod",
+    "PodIP",
+    "PodSpec",
+    "PodStatus",
+    "reference",
+]

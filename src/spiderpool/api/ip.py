@@ -1,0 +1,45 @@
+"""SpiderIP: an address is in use if and only if its SpiderIP exists."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+
+IP_NODE_LABEL = "ipam.spidernet.io/node"
+IP_POOL_LABEL = "ipam.spidernet.io/ippool"
+
+
+class IPSpec(msgspec.Struct, omit_defaults=True):
+    """Who holds the address. Written once; releasing is deleting the object."""
+
+    address: Annotated[str, field_doc("The address with the prefix length of its subnet.")]
+    pool: Annotated[str, field_doc("Pool that the address was taken from.")]
+    node: Annotated[str, field_doc("Node of the pod.")]
+    namespace: Annotated[str, field_doc("Namespace of the pod.")]
+    pod: Annotated[str, field_doc("Name of the pod.")]
+    podUID: Annotated[str, field_doc("UID of the pod: with the interface, the identity of the holder.")]
+    interface: Annotated[str, field_doc("Interface in the pod.")]
+
+
+class SpiderIP(Object, kw_only=True):
+    """One address in use, named after the address (IPv6 exploded, with dashes)."""
+
+    KIND: ClassVar[Kind] = spiderpool_kind(
+        "SpiderIP",
+        Scope.CLUSTER,
+        "sip",
+        (
+            Column("ADDRESS", "string", ".spec.address"),
+            Column("POOL", "string", ".spec.pool"),
+            Column("NODE", "string", ".spec.node"),
+            Column("NAMESPACE", "string", ".spec.namespace"),
+            Column("POD", "string", ".spec.pod"),
+            Column("INTERFACE", "string", ".spec.interface"),
+            Column("AGE", "date", ".metadata.creationTimestamp"),
+        ),
+    )
+
+    spec: IPSpec

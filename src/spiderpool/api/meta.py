@@ -1,0 +1,154 @@
+"""What all Kubernetes objects share: object metadata, label selectors, and how a kind is addressed."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+GROUP = "spiderpool.spidernet.io"
+VERSION = "v2beta1"
+FINALIZER = GROUP
+SERVER_DEFAULT = "x-server-default"
+
+
+def field_doc(text: str, *, default: Any = None, **schema: Any) -> Meta:
+    """Describe a field for ``kubectl explain``; further keywords go into the CRD's schema as they are.
+
+    ``default`` is filled in by the API server, not by us, so the Python default stays None (absent).
+    """
+    extra = schema if default is None else {**schema, SERVER_DEFAULT: default}
+    return Meta(description=text, extra_json_schema=extra or None)
+
+
+class Scope(enum.StrEnum):
+    """Where the objects of a kind live."""
+
+    CLUSTER = "Cluster"
+    NAMESPACED = "Namespaced"
+
+
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column of ``kubectl get`` (apiextensions/v1 CustomResourceColumnDefinition)."""
+
+    name: str
+    type: str
+    jsonPath: str
+    priority: int = 0
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a kind is addressed in the API, and what its CRD says beside the schema."""
+
+    group: str
+    version: str
+    name: str
+    plural: str
+    scope: Scope
+    shortNames: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    status: bool = False
+    """Whether the kind has a status subresource."""
+
+    @property
+    def api_version(self) -> str:
+        """``group/version``, or the bare version for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
+        """The request path, without a leading slash; without a namespace, all namespaces."""
+        words = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if namespace and self.scope is Scope.NAMESPACED:
+            words += ["namespaces", namespace]
+        words.append(self.plural)
+        words += [word for word in (name, sub) if word]
+        return "/".join(words)
+
+
+class OwnerReference(msgspec.Struct, omit_defaults=True):
+    """metav1.OwnerReference."""
+
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    blockOwnerDeletion: bool | None = None
+
+
+class ObjectMeta(msgspec.Struct, omit_defaults=True):
+    """The part of metav1.ObjectMeta that we read or write."""
+
+    name: str = ""
+    namespace: str | None = None
+    generateName: str | None = None
+    uid: str | None = None
+    resourceVersion: str | None = None
+    generation: int | None = None
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    deletionGracePeriodSeconds: int | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+    ownerReferences: list[OwnerReference] | None = None
+
+
+class Object(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Base of every object. ``KIND`` tells how it is addressed."""
+
+    KIND: ClassVar[Kind]
+
+    apiVersion: str | None = None
+    kind: str | None = None
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+
+    @property
+    def name(self) -> str:
+        """``metadata.name``."""
+        return self.metadata.name
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``, or the name alone for cluster-scoped objects."""
+        return f"{self.metadata.namespace}/{self.metadata.name}" if self.metadata.namespace else self.metadata.name
+
+    @property
+    def terminating(self) -> bool:
+        """Whether the object waits for its finalizers or grace period."""
+        return self.metadata.deletionTimestamp is not None
+
+
+class SelectorRequirement(msgspec.Struct, omit_defaults=True):
+    """metav1.LabelSelectorRequirement."""
+
+    key: str
+    operator: Annotated[str, field_doc("In, NotIn, Exists or DoesNotExist.")]
+    values: Annotated[
+        list[str] | None, field_doc("Values for In and NotIn.", **{"x-kubernetes-list-type": "atomic"})
+    ] = None
+
+
+class LabelSelector(msgspec.Struct, omit_defaults=True):
+    """metav1.LabelSelector."""
+
+    matchLabels: dict[str, str] | None = None
+    matchExpressions: Annotated[
+        list[SelectorRequirement] | None,
+        field_doc("Requirements, all of which must hold.", **{"x-kubernetes-list-type": "atomic"}),
+    ] = None
+
+
+def spiderpool_kind(
+    name: str,
+    scope: Scope,
+    short: str,
+    columns: tuple[Column, ...] = (),
+    *,
+    status: bool = False,
+) -> Kind:
+    """A kind of our own group, with its category."""
+    return Kind(GROUP, VERSION, name, name.lower() + "s", scope, (short,), ("spiderpool",), columns, status)
