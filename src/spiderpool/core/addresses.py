@@ -1,0 +1,198 @@
+"""Sets of addresses as sorted intervals of integers: as fast for a /8 or a /64 as for a /24."""
+
+from __future__ import annotations
+
+import socket
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Interval = tuple[int, int]
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_BYTES = {4: 4, 6: 16}
+
+
+class RangeError(ValueError):
+    """One entry of a list of ranges is wrong; ``index`` says which, ``reason`` why."""
+
+    def __init__(self, index: int, text: str, reason: str) -> None:
+        super().__init__(f"entry {index} ({text!r}): {reason}")
+        self.index = index
+        self.text = text
+        self.reason = reason
+
+
+def to_int(text: str, version: int) -> int:
+    """An address as an integer. Raises ValueError for anything but plain text of that family."""
+    try:
+        return int.from_bytes(socket.inet_pton(_FAMILY[version], text))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"not an IPv{version} address") from error
+
+
+def from_int(value: int, version: int) -> str:
+    """Canonical text of an address (RFC 5952 for IPv6)."""
+    return socket.inet_ntop(_FAMILY[version], value.to_bytes(_BYTES[version]))
+
+
+def parse_address(text: str, version: int) -> Address:
+    """An address of the given family. Raises ValueError."""
+    to_int(text, version)
+    return ip_address(text)
+
+
+def parse_subnet(text: str) -> Network:
+    """A subnet in canonical CIDR form. Raises ValueError with the form that it should have."""
+    if "/" not in text:
+        raise ValueError("not a CIDR: the prefix length is missing, as in 10.6.0.0/16")
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"not a CIDR: {error}") from error
+    if str(network) != text:
+        raise ValueError(f"not in canonical form: write {network}")
+    return network
+
+
+def object_name(address: str) -> str:
+    """Name of the SpiderIP of an address: IPv4 as it is, IPv6 exploded with dashes (a name holds no colon)."""
+    parsed = ip_address(address)
+    return str(parsed) if parsed.version == 4 else parsed.exploded.replace(":", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSet:
+    """A set of addresses of one family: disjoint, sorted, non-adjacent intervals, both ends included."""
+
+    version: int
+    intervals: tuple[Interval, ...] = ()
+
+    @classmethod
+    def parse(cls, ranges: Iterable[str], version: int) -> AddressSet:
+        """From single addresses and ranges ``a-b``. Raises RangeError."""
+        return cls.of(version, (_parse_range(i, text, version) for i, text in enumerate(ranges)))
+
+    @classmethod
+    def of(cls, version: int, intervals: Iterable[Interval]) -> AddressSet:
+        """From intervals in any order, which may overlap or touch."""
+        return cls(version, tuple(_merge(sorted(intervals))))
+
+    @classmethod
+    def of_addresses(cls, addresses: Iterable[int], version: int) -> AddressSet:
+        """From single addresses as integers."""
+        return cls.of(version, ((address, address) for address in addresses))
+
+    @classmethod
+    def of_network(cls, network: Network) -> AddressSet:
+        """All addresses of a subnet, network and broadcast address included."""
+        return cls(network.version, ((int(network.network_address), int(network.broadcast_address)),))
+
+    @property
+    def size(self) -> int:
+        """How many addresses; may exceed 64 bits."""
+        return sum(last - first + 1 for first, last in self.intervals)
+
+    def __bool__(self) -> bool:
+        return bool(self.intervals)
+
+    def __contains__(self, address: int) -> bool:
+        index = bisect_right(self.intervals, address, key=_first) - 1
+        return index >= 0 and address <= self.intervals[index][1]
+
+    def __or__(self, other: AddressSet) -> AddressSet:
+        return AddressSet.of(self.version, (*self.intervals, *other.intervals))
+
+    def __sub__(self, other: AddressSet) -> AddressSet:
+        return AddressSet(self.version, tuple(_subtract(self.intervals, other.intervals)))
+
+    def __and__(self, other: AddressSet) -> AddressSet:
+        return self - (self - other)
+
+    def isdisjoint(self, other: AddressSet) -> bool:
+        """Whether no address is in both."""
+        return not self & other
+
+    def issubset(self, other: AddressSet) -> bool:
+        """Whether every address of this set is in the other."""
+        return not self - other
+
+    def ranges(self) -> list[str]:
+        """Canonical text: single addresses and ranges ``a-b``, in order."""
+        return [_range_text(first, last, self.version) for first, last in self.intervals]
+
+    def rotated(self, start: int) -> Iterator[Interval]:
+        """The intervals in order from the one that holds or follows ``start``, around to the beginning."""
+        index = bisect_right(self.intervals, start, key=_first) - 1
+        if index >= 0 and start <= self.intervals[index][1]:
+            first, last = self.intervals[index]
+            yield start, last
+            yield from self.intervals[index + 1 :]
+            yield from self.intervals[:index]
+            if first < start:
+                yield first, start - 1
+        else:
+            yield from self.intervals[index + 1 :]
+            yield from self.intervals[: index + 1]
+
+    def nth(self, position: int) -> int:
+        """The address at a position, counted from 0 in order. Raises IndexError."""
+        for first, last in self.intervals:
+            if position <= last - first:
+                return first + position
+            position -= last - first + 1
+        raise IndexError("position outside the set")
+
+
+def _first(interval: Interval) -> int:
+    return interval[0]
+
+
+def _parse_range(index: int, text: str, version: int) -> Interval:
+    first_text, dash, last_text = text.partition("-")
+    try:
+        first = to_int(first_text, version)
+        last = to_int(last_text, version) if dash else first
+    except ValueError as error:
+        raise RangeError(index, text, f"{error}; write one address, or two joined by '-'") from error
+    if last < first:
+        raise RangeError(index, text, f"the range is reversed; write {last_text}-{first_text}")
+    return first, last
+
+
+def _range_text(first: int, last: int, version: int) -> str:
+    return from_int(first, version) if first == last else f"{from_int(first, version)}-{from_int(last, version)}"
+
+
+def _merge(intervals: Iterable[Interval]) -> Iterator[Interval]:
+    current: Interval | None = None
+    for first, last in intervals:
+        if current is None:
+            current = (first, last)
+        elif first <= current[1] + 1:
+            current = (current[0], max(current[1], last))
+        else:
+            yield current
+            current = (first, last)
+    if current is not None:
+        yield current
+
+
+def _subtract(minuend: tuple[Interval, ...], subtrahend: tuple[Interval, ...]) -> Iterator[Interval]:
+    """Both sorted; one walk over the part of ``subtrahend`` that can touch ``minuend``."""
+    index = 0
+    for interval_first, last in minuend:
+        first = interval_first
+        while index < len(subtrahend) and subtrahend[index][1] < first:
+            index += 1
+        walk = index
+        while walk < len(subtrahend) and subtrahend[walk][0] <= last:
+            if first < subtrahend[walk][0]:
+                yield first, subtrahend[walk][0] - 1
+            first = subtrahend[walk][1] + 1
+            walk += 1
+        if first <= last:
+            yield first, last

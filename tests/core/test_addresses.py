@@ -1,0 +1,151 @@
+"""Sets of addresses against plain Python sets."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.core.addresses import (
+    AddressSet,
+    RangeError,
+    from_int,
+    object_name,
+    parse_address,
+    parse_subnet,
+    to_int,
+)
+
+pytestmark = pytest.mark.unit
+
+intervals = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair))), max_size=8
+)
+
+
+def plain(addresses: AddressSet) -> set[int]:
+    return {address for first, last in addresses.intervals for address in range(first, last + 1)}
+
+
+@given(intervals, intervals)
+def test_operators_are_those_of_sets(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> None:
+    a, b = AddressSet.of(4, left), AddressSet.of(4, right)
+    assert plain(a | b) == plain(a) | plain(b)
+    assert plain(a - b) == plain(a) - plain(b)
+    assert plain(a & b) == plain(a) & plain(b)
+    assert a.isdisjoint(b) == plain(a).isdisjoint(plain(b))
+    assert a.issubset(b) == (plain(a) <= plain(b))
+    assert a.size == len(plain(a))
+    assert bool(a) == bool(plain(a))
+
+
+@given(intervals)
+def test_intervals_are_sorted_and_never_touch(raw: list[tuple[int, int]]) -> None:
+    addresses = AddressSet.of(4, raw).intervals
+    assert all(first <= last for first, last in addresses)
+    assert all(left[1] + 1 < right[0] for left, right in pairwise(addresses))
+
+
+@given(intervals, st.integers(0, 80))
+def test_membership(raw: list[tuple[int, int]], address: int) -> None:
+    addresses = AddressSet.of(4, raw)
+    assert (address in addresses) == (address in plain(addresses))
+
+
+@given(intervals, st.integers(0, 80))
+def test_rotation_begins_at_start_and_visits_every_address_once(raw: list[tuple[int, int]], start: int) -> None:
+    addresses = AddressSet.of(4, raw)
+    visited = [each for first, last in addresses.rotated(start) for each in range(first, last + 1)]
+    ordered = sorted(plain(addresses))
+    assert visited == [each for each in ordered if each >= start] + [each for each in ordered if each < start]
+
+
+@given(intervals)
+def test_nth_counts_in_order(raw: list[tuple[int, int]]) -> None:
+    addresses = AddressSet.of(4, raw)
+    assert [addresses.nth(position) for position in range(addresses.size)] == sorted(plain(addresses))
+    with pytest.raises(IndexError):
+        addresses.nth(addresses.size)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "version", "merged"),
+    [
+        (["10.0.0.5", "10.0.0.1-10.0.0.3", "10.0.0.4"], 4, ["10.0.0.1-10.0.0.5"]),
+        (["10.0.0.255", "10.0.1.0"], 4, ["10.0.0.255-10.0.1.0"]),
+        (["FD00::A", "fd00::b-fd00::d", "fd00::ff"], 6, ["fd00::a-fd00::d", "fd00::ff"]),
+        (["::1-::3"], 6, ["::1-::3"]),
+        ([], 4, []),
+    ],
+)
+def test_parsing_merges_and_writes_canonical_text(ranges: list[str], version: int, merged: list[str]) -> None:
+    assert AddressSet.parse(ranges, version).ranges() == merged
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.0.0.9-10.0.0.1", "the range is reversed; write 10.0.0.1-10.0.0.9"),
+        ("10.0.0.0/24", "not an IPv4 address"),
+        ("10.0.0.01", "not an IPv4 address"),
+        ("10.0.0.1 ", "not an IPv4 address"),
+        ("10.0.0.1-", "not an IPv4 address"),
+        ("10.0.0.1-10.0.0.2-10.0.0.3", "not an IPv4 address"),
+        ("fd00::1", "not an IPv4 address"),
+        ("10.0.0.1\x00", "not an IPv4 address"),
+        ("", "not an IPv4 address"),
+    ],
+)
+def test_wrong_ranges_say_which_entry_and_why(text: str, reason: str) -> None:
+    with pytest.raises(RangeError) as caught:
+        AddressSet.parse(["10.0.0.1", text], 4)
+    assert caught.value.index == 1
+    assert caught.value.text == text
+    assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize("text", ["fd00::1%eth0", "10.0.0.1"])
+def test_zones_and_other_families_are_no_ipv6_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="not an IPv6 address"):
+        parse_address(text, 6)
+
+
+def test_a_huge_range_costs_nothing() -> None:
+    whole = AddressSet.parse(["fd00::-fd00::ffff:ffff:ffff:ffff"], 6)
+    rest = whole - AddressSet.parse(["fd00::5"], 6)
+    assert rest.size == 2**64 - 1
+    assert rest.ranges() == ["fd00::-fd00::4", "fd00::6-fd00::ffff:ffff:ffff:ffff"]
+
+
+def test_a_network_holds_all_its_addresses() -> None:
+    assert AddressSet.of_network(parse_subnet("10.0.0.0/30")).ranges() == ["10.0.0.0-10.0.0.3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.6.0.1/24", "write 10.6.0.0/24"),
+        ("10.6.0.0/255.255.255.0", "write 10.6.0.0/24"),
+        ("FD00::/64", "write fd00::/64"),
+        ("10.6.0.0", "the prefix length is missing"),
+        ("10.6.0.0/33", "not a CIDR"),
+    ],
+)
+def test_subnets_must_be_canonical(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_subnet(text)
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_text_and_integer_agree(value: int) -> None:
+    assert to_int(from_int(value, 6), 6) == value
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("172.31.199.187", "172.31.199.187"), ("fd00::1", "fd00-0000-0000-0000-0000-0000-0000-0001")],
+)
+def test_names_of_records(address: str, name: str) -> None:
+    assert object_name(address) == name
