@@ -1,0 +1,1 @@
+"""The only folder that speaks to the API server: client, informers, work queue, events."""

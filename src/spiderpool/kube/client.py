@@ -1,0 +1,374 @@
+"""A thin typed client: lightkube gives configuration, credentials and TLS; requests and answers are ours.
+
+A request is built by a pure function, sent by :class:`Client`, and its answer read by a pure function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx2
+import msgspec
+from lightkube.config.client_adapter import AsyncClient, ConnectionParams
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from spiderpool.api.meta import Kind, Object
+from spiderpool.errors import ApiUnavailable, BadConfig, SpiderpoolError
+
+T = TypeVar("T", bound=Object)
+Items = list[T]
+"""So named, since :class:`Client` has a method ``list``."""
+
+FIELD_MANAGER = "spiderpool"
+PAGE = 500
+"""Objects per page of a list: bounds the server's memory, one page for all but the largest clusters."""
+
+DEFAULT_TIMEOUT = 10.0
+
+
+class ApiRefusal(SpiderpoolError):
+    """The API server understood the request and said no."""
+
+
+class NotFound(ApiRefusal):
+    """404: no such object."""
+
+
+class AlreadyExists(ApiRefusal):
+    """409 on create: an object of that name exists."""
+
+
+class Conflict(ApiRefusal):
+    """409 on change or delete: the object is not the one that was meant, or has changed."""
+
+
+class Forbidden(ApiRefusal):
+    """401 or 403: our identity may not do this."""
+
+
+class Invalid(ApiRefusal):
+    """400 or 422: the object breaks a rule of the server or of an admission webhook."""
+
+
+class Expired(ApiRefusal):
+    """410: the resource version is too old to watch from; list again."""
+
+
+class StatusMessage(msgspec.Struct):
+    """metav1.Status, in part."""
+
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+class ListMeta(msgspec.Struct):
+    """metav1.ListMeta, in part."""
+
+    resourceVersion: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class WatchEvent(msgspec.Struct):
+    """metav1.WatchEvent, its object not yet decoded."""
+
+    type: str
+    object: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What goes over the wire."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+
+class Client:
+    """One connection pool to the API server. Every call takes a timeout in seconds.
+
+    Calls raise the refusals above, or ApiUnavailable when there was no usable answer. After
+    ApiUnavailable on a create, whether the object exists is unknown.
+    """
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+
+    @classmethod
+    def load(cls, kubeconfig: Path | None) -> Self:
+        """From a kubeconfig file, or from the service account of the pod. Raises BadConfig."""
+        try:
+            config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()).get()
+        except (ConfigError, OSError, KeyError) as error:
+            source = kubeconfig or "the pod's service account"
+            raise BadConfig(
+                f"no access to the API server can be read from {source}: {error}; set KUBECONFIG"
+            ) from error
+        if config is None:
+            raise BadConfig(f"{kubeconfig} names no current context; set current-context")
+        return cls(AsyncClient(config, ConnectionParams(trust_env=False)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def get(
+        self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> T:
+        """One object, read from the store."""
+        content = await self._send(Request("GET", kind.KIND.path(namespace, name)), timeout)
+        return msgspec.json.decode(content, type=kind)
+
+    async def list(
+        self,
+        kind: type[T],
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Items[T]:
+        """All objects of a kind that match the selectors."""
+        return (await self.list_at(kind, namespace, labels=labels, fields=fields, timeout=timeout))[1]
+
+    async def list_at(
+        self,
+        kind: type[T],
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> tuple[str, Items[T]]:
+        """As :meth:`list`, with the resource version to watch from."""
+        params = _selectors(labels, fields) | {"limit": str(PAGE)}
+        items: Items[T] = []
+        while True:
+            content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
+            meta, page = _read_list(content, kind)
+            items += page
+            if not meta.continue_:
+                return meta.resourceVersion, items
+            params = params | {"continue": meta.continue_}
+
+    async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
+        """Create an object and return it as stored."""
+        request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
+        return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
+
+    async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
+        """Replace an object that was read before; Conflict if it has changed since."""
+        path = obj.KIND.path(obj.metadata.namespace, obj.name)
+        request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
+        return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
+
+    async def patch(
+        self,
+        kind: type[T],
+        name: str,
+        body: Mapping[str, Any],
+        namespace: str | None = None,
+        *,
+        sub: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> T:
+        """Merge-patch an object (RFC 7386), or a subresource of it."""
+        request = Request(
+            "PATCH",
+            kind.KIND.path(namespace, name, sub),
+            {"fieldManager": FIELD_MANAGER},
+            msgspec.json.encode(body),
+            "application/merge-patch+json",
+        )
+        return msgspec.json.decode(await self._send(request, timeout), type=kind)
+
+    async def apply(
+        self,
+        kind: type[T],
+        body: Mapping[str, Any],
+        name: str,
+        namespace: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> T:
+        """Server-side apply, taking over fields of others."""
+        content = await self.apply_raw(kind.KIND, body, name, namespace, timeout=timeout)
+        return msgspec.json.decode(content, type=kind)
+
+    async def apply_raw(
+        self,
+        kind: Kind,
+        body: Mapping[str, Any],
+        name: str,
+        namespace: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> bytes:
+        """Server-side apply of an object that we have no type for."""
+        whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
+        request = Request(
+            "PATCH",
+            kind.path(namespace, name),
+            {"fieldManager": FIELD_MANAGER, "force": "true"},
+            msgspec.json.encode(whole),
+            "application/apply-patch+yaml",
+        )
+        return await self._send(request, timeout)
+
+    async def delete(
+        self,
+        kind: type[T],
+        name: str,
+        namespace: str | None = None,
+        *,
+        uid: str | None = None,
+        resourceVersion: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """Delete an object; with preconditions, Conflict if it is not the one that was meant."""
+        conditions = {"uid": uid, "resourceVersion": resourceVersion}
+        conditions = {key: value for key, value in conditions.items() if value}
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
+        await self._send(Request("DELETE", kind.KIND.path(namespace, name), body=msgspec.json.encode(options)), timeout)
+
+    async def watch(
+        self,
+        kind: type[T],
+        version: str,
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        seconds: int = 300,
+    ) -> AsyncIterator[tuple[str, T]]:
+        """Events (ADDED, MODIFIED, DELETED, BOOKMARK) after ``version``, for at most ``seconds``.
+
+        Ends when the server closes; raises Expired when ``version`` is too old.
+        """
+        params = _selectors(labels, fields) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+        }
+        async with self._stream(Request("GET", kind.KIND.path(namespace), params), seconds + 30) as response:
+            async for line in _lines(response):
+                event = msgspec.json.decode(line, type=WatchEvent)
+                if event.type == "ERROR":
+                    raise _refusal(_read_status(bytes(event.object)), "GET")
+                yield event.type, msgspec.json.decode(event.object, type=kind)
+
+    async def _send(self, request: Request, timeout: float) -> bytes:
+        try:
+            response = await self._http.send(self._build(request, timeout))
+        except httpx2.HTTPError as error:
+            raise _unavailable(request, error) from error
+        if response.status_code >= 400:
+            raise _failure(response.status_code, response.content, request)
+        return response.content
+
+    @asynccontextmanager
+    async def _stream(self, request: Request, read_timeout: float) -> AsyncIterator[httpx2.Response]:
+        try:
+            response = await self._http.send(self._build(request, read_timeout), stream=True)
+            try:
+                if response.status_code >= 400:
+                    raise _failure(response.status_code, await response.aread(), request)
+                yield response
+            finally:
+                await response.aclose()
+        except httpx2.HTTPError as error:
+            raise _unavailable(request, error) from error
+
+    def _build(self, request: Request, timeout: float) -> httpx2.Request:
+        return self._http.build_request(
+            request.method,
+            request.path,
+            params=request.params,
+            content=request.body,
+            headers={"Content-Type": request.content_type} if request.body is not None else None,
+            timeout=httpx2.Timeout(timeout),
+        )
+
+
+def encode(obj: Object) -> bytes:
+    """An object as JSON, with its apiVersion and kind."""
+    obj.apiVersion = obj.KIND.api_version
+    obj.kind = obj.KIND.name
+    return msgspec.json.encode(obj)
+
+
+def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
+    named = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: value for name, value in named.items() if value}
+
+
+class _RawList(msgspec.Struct):
+    metadata: ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
+    page = msgspec.json.decode(content, type=_RawList)
+    return page.metadata, [msgspec.json.decode(item, type=kind) for item in page.items or ()]
+
+
+async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Lines of a stream. Chunks are searched once, so a long line costs no more than its length."""
+    parts: list[bytes] = []
+    async for chunk in response.aiter_raw():
+        *complete, rest = chunk.split(b"\n")
+        for line in complete:
+            yield b"".join((*parts, line))
+            parts = []
+        if rest:
+            parts.append(rest)
+
+
+def _read_status(content: bytes) -> StatusMessage:
+    try:
+        return msgspec.json.decode(content, type=StatusMessage)
+    except msgspec.DecodeError:
+        return StatusMessage(message=content[:200].decode(errors="replace"))
+
+
+def _failure(code: int, content: bytes, request: Request) -> SpiderpoolError:
+    status = _read_status(content)
+    status.code = status.code or code
+    return _refusal(status, request.method, request.path)
+
+
+def _refusal(status: StatusMessage, method: str, path: str = "") -> SpiderpoolError:
+    message = status.message or f"{method} {path} answered {status.code}"
+    match status.code:
+        case 404:
+            return NotFound(message)
+        case 409:
+            return AlreadyExists(message) if method == "POST" else Conflict(message)
+        case 410:
+            return Expired(message)
+        case 401 | 403:
+            return Forbidden(message)
+        case 400 | 422:
+            return Invalid(message)
+        case _:
+            return ApiUnavailable(f"the API server answered {status.code} to {method} {path}: {message}")
+
+
+def _unavailable(request: Request, error: Exception) -> ApiUnavailable:
+    reason = str(error) or type(error).__name__
+    return ApiUnavailable(f"no answer from the API server to {request.method} {request.path}: {reason}")

@@ -1,0 +1,74 @@
+"""Events on objects, as ``kubectl describe`` shows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from spiderpool.api.core_v1 import Event, EventSource, reference
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import Client, NotFound
+from spiderpool.telemetry import logger
+
+QUEUE = 1_000
+REMEMBERED = 4_096
+
+log = logger("events")
+
+Identity = tuple[str, str, str]
+
+
+class Recorder:
+    """Records events without making the caller wait; a repeated event raises the count of the first."""
+
+    def __init__(self, client: Client, component: str, host: str = "") -> None:
+        self._client = client
+        self._source = EventSource(component, host or None)
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
+        self._known: OrderedDict[Identity, Event] = OrderedDict()
+
+    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
+        """Record an event of ``type`` Normal or Warning. Dropped, with a log line, when too many wait."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = Event(
+            metadata=ObjectMeta(generateName=f"{obj.name}.", namespace=obj.metadata.namespace or "default"),
+            involvedObject=reference(obj),
+            reason=reason,
+            message=message,
+            type=type,
+            count=1,
+            firstTimestamp=now,
+            lastTimestamp=now,
+            source=self._source,
+        )
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            log.warning("event dropped, too many wait", object=obj.key, reason=reason, message=message)
+
+    async def run(self) -> None:
+        """Write recorded events until cancelled."""
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._write(event)
+            except SpiderpoolError as error:
+                log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
+
+    async def _write(self, event: Event) -> None:
+        identity = (event.involvedObject.uid or event.involvedObject.name or "", event.reason, event.message)
+        known = self._known.get(identity)
+        written = await self._repeat(known, event) if known else None
+        self._known[identity] = written or await self._client.create(event)
+        self._known.move_to_end(identity)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    async def _repeat(self, known: Event, event: Event) -> Event | None:
+        body = {"count": (known.count or 1) + 1, "lastTimestamp": event.lastTimestamp}
+        try:
+            return await self._client.patch(Event, known.name, body, known.metadata.namespace)
+        except NotFound:  # the server forgets events after an hour
+            return None

@@ -1,0 +1,78 @@
+"""A queue of keys to reconcile: each key at most once in the queue and at most once in work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from spiderpool.errors import SpiderpoolError
+from spiderpool.telemetry import logger
+
+FIRST_PAUSE, LAST_PAUSE = 0.2, 30.0
+"""Seconds before a failed key is tried again: doubled each time."""
+
+log = logger("workqueue")
+
+
+class WorkQueue:
+    """Calls ``handler(key)`` for every added key; a key that fails comes back after a growing pause.
+
+    A key that is added while in work is worked on once more afterwards.
+    """
+
+    def __init__(self, handler: Callable[[str], Awaitable[None]], name: str) -> None:
+        self._handler = handler
+        self._name = name
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: dict[str, asyncio.TimerHandle | None] = {}
+        self._working: set[str] = set()
+        self._again: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+
+    def add(self, key: str, after: float = 0.0) -> None:
+        """Work on ``key``, not before ``after`` seconds. A key that already waits keeps its time."""
+        if key in self._working:
+            self._again[key] = after
+        elif key not in self._waiting:
+            self._schedule(key, after)
+
+    async def run(self, workers: int = 1) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work())
+
+    def _schedule(self, key: str, after: float) -> None:
+        timer = asyncio.get_running_loop().call_later(after, self._ready.put_nowait, key) if after > 0 else None
+        self._waiting[key] = timer
+        if timer is None:
+            self._ready.put_nowait(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.pop(key, None)
+            self._working.add(key)
+            pause = await self._try(key)
+            self._working.discard(key)
+            again = self._again.pop(key, None)
+            if pause or again is not None:
+                self._schedule(key, pause or again or 0.0)
+
+    async def _try(self, key: str) -> float:
+        """Handle a key; the pause before it must be tried again, 0 when it need not."""
+        try:
+            await self._handler(key)
+        except SpiderpoolError as error:
+            return self._failed(key, error)
+        except Exception as error:  # a bug in one reconciler must not end the others
+            log.exception("reconciler failed", queue=self._name, key=key)
+            return self._failed(key, error)
+        self._failures.pop(key, None)
+        return 0.0
+
+    def _failed(self, key: str, error: Exception) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        pause = min(FIRST_PAUSE * 2.0 ** min(count - 1, 10), LAST_PAUSE)
+        log.warning("will be tried again", queue=self._name, key=key, error=str(error), pause=pause)
+        return pause
