@@ -1,0 +1,299 @@
+"""The SpiderCoordinator: it exists, and its status says which networks pods reach through their node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import pairwise
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+import yaml
+
+from spiderpool.api.coordinator import NOT_READY, SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.api.core_v1 import ConfigMap, Pod
+from spiderpool.api.meta import FINALIZER, Kind, Object, ObjectMeta, Scope
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import AlreadyExists, Client, NotFound
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import logger
+
+SYSTEM_NAMESPACE = "kube-system"
+KUBEADM_CONFIG, CILIUM_CONFIG = "kubeadm-config", "cilium-config"
+CONTROLLER_MANAGER = "component=kube-controller-manager"
+
+RESYNC = 60.0
+"""Seconds after which everything is looked at again."""
+
+BY_HAND = "set spec.podCIDRType to none and list the pod and Service CIDRs in spec.hijackCIDR"
+
+T = TypeVar("T", bound=Object)
+
+log = logger("coordinator")
+
+
+class Unknown(SpiderpoolError):
+    """The cluster does not say what its networks are; the message says what to set instead."""
+
+
+class Container(msgspec.Struct):
+    """core/v1 Container, in part."""
+
+    command: list[str] | None = None
+    args: list[str] | None = None
+
+
+class ContainersSpec(msgspec.Struct):
+    """core/v1 PodSpec, in part."""
+
+    containers: list[Container]
+
+
+class ControllerManager(Object, kw_only=True):
+    """A core/v1 Pod, of which we read the command line."""
+
+    KIND: ClassVar[Kind] = Pod.KIND
+
+    spec: ContainersSpec
+
+
+class CalicoPoolSpec(msgspec.Struct):
+    """crd.projectcalico.org/v1 IPPool spec, in part."""
+
+    cidr: str
+    disabled: bool = False
+
+
+class CalicoPool(Object, kw_only=True):
+    """crd.projectcalico.org/v1 IPPool."""
+
+    KIND: ClassVar[Kind] = Kind("crd.projectcalico.org", "v1", "IPPool", "ippools", Scope.CLUSTER)
+
+    spec: CalicoPoolSpec
+
+
+class ServiceCIDRSpec(msgspec.Struct):
+    """networking.k8s.io/v1 ServiceCIDR spec, in part."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(Object, kw_only=True):
+    """networking.k8s.io/v1 ServiceCIDR: Kubernetes 1.33 and later."""
+
+    KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
+
+    spec: ServiceCIDRSpec = msgspec.field(default_factory=ServiceCIDRSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """CIDRs of a cluster, as one source tells them; empty where it does not."""
+
+    pods: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+    def or_else(self, other: Networks) -> Networks:
+        """With the gaps filled from another source."""
+        return Networks(self.pods or other.pods, self.services or other.services)
+
+
+def kubeadm_networks(configuration: str) -> Networks:
+    """From the ClusterConfiguration that kubeadm leaves behind."""
+    try:
+        document = yaml.safe_load(configuration)
+    except yaml.YAMLError:
+        return Networks()
+    networking = document.get("networking") if isinstance(document, dict) else None
+    found = networking if isinstance(networking, dict) else {}
+    return Networks(cidrs([found.get("podSubnet")]), cidrs([found.get("serviceSubnet")]))
+
+
+def flag_networks(command: Iterable[str]) -> Networks:
+    """From the command line of kube-controller-manager: ``--flag=value``, or the value as the next word."""
+    words = [part for word in command for part in word.split("=", 1)]
+    flags = dict(pairwise(words))
+    return Networks(cidrs([flags.get("--cluster-cidr")]), cidrs([flags.get("--service-cluster-ip-range")]))
+
+
+def cidrs(texts: Iterable[Any]) -> tuple[str, ...]:
+    """The CIDRs among lists that are separated by commas or spaces; anything else is left out."""
+    words = (word for text in texts if isinstance(text, str) for word in text.replace(",", " ").split())
+    return tuple(word for word in words if _is_cidr(word))
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+def default_settings(name: str) -> SpiderCoordinator:
+    """The coordinator settings of a cluster whose administrator has written none."""
+    spec = CoordinatorSpec(mode="auto", podCIDRType="auto", hijackCIDR=["169.254.0.0/16"], tunePodRoutes=True)
+    return SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
+
+
+class Coordinators:
+    """Keeps the default SpiderCoordinator in being, and the status of every one right."""
+
+    def __init__(
+        self,
+        client: Client,
+        coordinators: Informer[SpiderCoordinator],
+        kubeadm: Informer[ConfigMap],
+        recorder: Recorder,
+        default: str,
+    ) -> None:
+        self._client = client
+        self._coordinators = coordinators
+        self._recorder = recorder
+        self._default = default
+        self._queue = WorkQueue(self._reconcile, "coordinator")
+        coordinators.subscribe(self._on_coordinator)
+        kubeadm.subscribe(self._on_config)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run())
+            group.create_task(self._resync())
+
+    async def _resync(self) -> None:
+        while True:
+            self._touch_all()
+            await asyncio.sleep(RESYNC)
+
+    def _touch_all(self) -> None:
+        for name in {self._default, *(coordinator.name for coordinator in self._coordinators.items())}:
+            self._queue.add(name)
+
+    def _on_coordinator(self, old: SpiderCoordinator | None, new: SpiderCoordinator | None) -> None:
+        changed = new or old
+        if changed is not None:
+            self._queue.add(changed.name)
+
+    def _on_config(self, _: ConfigMap | None, __: ConfigMap | None) -> None:
+        self._touch_all()
+
+    async def _reconcile(self, name: str) -> None:
+        coordinator = self._coordinators.get(name)
+        if coordinator is None:
+            await self._create(name)
+        elif coordinator.terminating:
+            await self._let_go(coordinator)
+        else:
+            await self._write(coordinator, await self._status(coordinator))
+
+    async def _create(self, name: str) -> None:
+        if name == self._default:
+            with suppress(AlreadyExists):
+                await self._client.create(default_settings(name))
+
+    async def _let_go(self, coordinator: SpiderCoordinator) -> None:
+        """Drop our finalizer, which earlier versions set: nothing has to be cleaned up."""
+        finalizers = coordinator.metadata.finalizers or []
+        if FINALIZER in finalizers:
+            rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+            metadata = {"finalizers": rest, "resourceVersion": coordinator.metadata.resourceVersion}
+            await self._client.patch(SpiderCoordinator, coordinator.name, {"metadata": metadata})
+
+    async def _write(self, coordinator: SpiderCoordinator, status: CoordinatorStatus) -> None:
+        if status == coordinator.status:
+            return
+        body = {field: getattr(status, field) for field in status.__struct_fields__}
+        await self._client.patch(SpiderCoordinator, coordinator.name, {"status": body}, sub="status")
+        if status.reason:
+            self._recorder.event(coordinator, "Warning", "ClusterNotReady", status.reason)
+        log.info("coordinator status", coordinator=coordinator.name, phase=status.phase, reason=status.reason)
+
+    async def _status(self, coordinator: SpiderCoordinator) -> CoordinatorStatus:
+        """Lists are written even when empty: agents tell an empty list from one that is not known yet."""
+        try:
+            networks = await self._networks((coordinator.spec and coordinator.spec.podCIDRType) or "auto")
+        except Unknown as error:
+            return CoordinatorStatus(NOT_READY, error.message, [], [])
+        return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services))
+
+    async def _networks(self, kind: str) -> Networks:
+        """Pod CIDRs of the overlay network, and Service CIDRs. Raises Unknown."""
+        cluster = Networks(services=await self._service_cidrs()).or_else(await self._cluster())
+        if kind == "none":
+            return Networks((), cluster.services)
+        pods = await self._pod_cidrs(kind, cluster.pods)
+        if not pods or not cluster.services:
+            what = "Service" if pods else "pod"
+            raise Unknown(
+                f"the {what} CIDRs are neither in ConfigMap {SYSTEM_NAMESPACE}/{KUBEADM_CONFIG} nor in the flags "
+                f"of a kube-controller-manager Pod; {BY_HAND}"
+            )
+        return Networks(pods, cluster.services)
+
+    async def _pod_cidrs(self, kind: str, cluster: tuple[str, ...]) -> tuple[str, ...]:
+        match kind:
+            case "calico":
+                return await self._calico() or _unknown("calico has no enabled IPPool")
+            case "cilium":
+                return await self._cilium(cluster) or _unknown(f"{SYSTEM_NAMESPACE}/{CILIUM_CONFIG} names no pod CIDR")
+            case "auto":
+                return await self._calico() or await self._cilium(cluster) or cluster
+            case _:
+                return cluster
+
+    async def _cluster(self) -> Networks:
+        config = await self._config_map(KUBEADM_CONFIG)
+        networks = kubeadm_networks(config.get("ClusterConfiguration", ""))
+        if networks.pods and networks.services:
+            return networks
+        for pod in await self._client.list(ControllerManager, SYSTEM_NAMESPACE, labels=CONTROLLER_MANAGER):
+            for container in pod.spec.containers:
+                networks = networks.or_else(flag_networks([*(container.command or ()), *(container.args or ())]))
+        return networks
+
+    async def _calico(self) -> tuple[str, ...]:
+        pools = [pool for pool in await self._served(CalicoPool) if not pool.terminating and not pool.spec.disabled]
+        return cidrs(pool.spec.cidr for pool in _by_age(pools))
+
+    async def _cilium(self, cluster: tuple[str, ...]) -> tuple[str, ...]:
+        config = await self._config_map(CILIUM_CONFIG)
+        match config.get("ipam"):
+            case "cluster-pool" | "cluster-pool-v2beta":
+                return cidrs([config.get("cluster-pool-ipv4-cidr"), config.get("cluster-pool-ipv6-cidr")])
+            case "kubernetes":
+                return cluster
+            case None:
+                return ()
+            case mode:
+                return _unknown(f"cilium's IPAM mode {mode} does not name its pod CIDRs in {CILIUM_CONFIG}")
+
+    async def _service_cidrs(self) -> tuple[str, ...]:
+        objects = [each for each in await self._served(ServiceCIDR) if not each.terminating]
+        return cidrs(text for each in _by_age(objects) for text in each.spec.cidrs or ())
+
+    async def _served(self, kind: type[T]) -> list[T]:
+        """Objects of a kind that the cluster may not know."""
+        try:
+            return await self._client.list(kind)
+        except NotFound:
+            return []
+
+    async def _config_map(self, name: str) -> dict[str, str]:
+        try:
+            return (await self._client.get(ConfigMap, name, SYSTEM_NAMESPACE)).data or {}
+        except NotFound:
+            return {}
+
+
+def _unknown(what: str) -> tuple[str, ...]:
+    raise Unknown(f"{what}; {BY_HAND}")
+
+
+def _by_age(objects: list[T]) -> list[T]:
+    return sorted(objects, key=lambda each: each.metadata.creationTimestamp or "")

@@ -1,0 +1,159 @@
+"""From every SpiderMultusConfig its NetworkAttachmentDefinition: made, repaired, renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from spiderpool.api.meta import OwnerReference
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.core.attachments import attachment
+from spiderpool.core.rules import other_owner
+from spiderpool.errors import BadConfig, NotReady
+from spiderpool.kube.client import Client, Conflict, NotFound
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import logger
+
+log = logger("networks")
+
+
+class Networks:
+    """Keeps the NetworkAttachmentDefinitions as the networks want them.
+
+    They are applied server-side, so annotations of other tools stay. Deletion is Kubernetes' own, by
+    the owner reference; only one that has lost its name to another is deleted here.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        configs: Informer[SpiderMultusConfig],
+        attachments: Informer[NetworkAttachmentDefinition],
+        recorder: Recorder,
+    ) -> None:
+        self._client = client
+        self._configs = configs
+        self._attachments = attachments
+        self._recorder = recorder
+        self._queue = WorkQueue(self._reconcile, "networks")
+        self._applied: dict[str, NetworkAttachmentDefinition] = {}
+        configs.subscribe(self._on_config)
+        attachments.subscribe(self._on_attachment)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        await self._queue.run()
+
+    def _on_config(self, old: SpiderMultusConfig | None, new: SpiderMultusConfig | None) -> None:
+        if new is not None:
+            self._queue.add(new.key)
+        elif old is not None:
+            self._applied.pop(old.key, None)
+
+    def _on_attachment(self, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None) -> None:
+        for seen in (old, new):
+            if seen is not None:
+                self._queue.add(seen.key)
+                for name in _owning_configs(seen):
+                    self._queue.add(f"{seen.metadata.namespace}/{name}")
+
+    async def _reconcile(self, key: str) -> None:
+        config = self._configs.get(key)
+        if config is None or config.terminating:
+            return
+        try:
+            wanted = attachment(config)
+        except BadConfig as error:
+            self._complain(config, "BadNetwork", error.message)
+            return
+        if await self._put(config, wanted):
+            await self._drop_former(config, wanted)
+
+    async def _put(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> bool:
+        """Make the stored one as it is wanted; false when it belongs to another network."""
+        stored = self._attachments.get(wanted.key)
+        if stored is not None and stored.terminating:
+            raise NotReady(f"NetworkAttachmentDefinition {wanted.key} is being deleted; its successor waits")
+        if stored is not None and (owner := other_owner(config, stored)):
+            self._complain(config, "NameTaken", f"{wanted.key} belongs to SpiderMultusConfig {owner.name}")
+            return False
+        if stored is None or self._applied.get(config.key) != wanted or _drifted(stored, wanted):
+            await self._apply(config, stored, wanted)
+        return True
+
+    async def _apply(
+        self,
+        config: SpiderMultusConfig,
+        stored: NetworkAttachmentDefinition | None,
+        wanted: NetworkAttachmentDefinition,
+    ) -> None:
+        name, namespace = wanted.name, wanted.metadata.namespace
+        if stored is not None and (body := _repair(stored, wanted)):
+            await self._client.patch(NetworkAttachmentDefinition, name, body, namespace)
+        await self._client.apply(NetworkAttachmentDefinition, msgspec.to_builtins(wanted), name, namespace)
+        self._applied[config.key] = wanted
+        log.info("network attachment applied", network=config.key, attachment=wanted.key)
+
+    async def _drop_former(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> None:
+        for stored in self._attachments.items():
+            if stored.name != wanted.name and _is_owned(stored, config) and not stored.terminating:
+                with suppress(NotFound, Conflict):
+                    await self._client.delete(
+                        NetworkAttachmentDefinition,
+                        stored.name,
+                        stored.metadata.namespace,
+                        uid=stored.metadata.uid,
+                        resourceVersion=stored.metadata.resourceVersion,
+                    )
+                log.info("former network attachment deleted", network=config.key, attachment=stored.key)
+
+    def _complain(self, config: SpiderMultusConfig, reason: str, message: str) -> None:
+        self._recorder.event(config, "Warning", reason, message)
+        log.warning("network attachment not made", network=config.key, reason=reason, message=message)
+
+
+def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:
+    kind = SpiderMultusConfig.KIND.name
+    return (owner.name for owner in stored.metadata.ownerReferences or () if owner.kind == kind)
+
+
+def _is_owned(stored: NetworkAttachmentDefinition, config: SpiderMultusConfig) -> bool:
+    owners = stored.metadata.ownerReferences or ()
+    return stored.metadata.namespace == config.metadata.namespace and any(
+        owner.uid == config.metadata.uid for owner in owners
+    )
+
+
+def _drifted(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> bool:
+    annotations = stored.metadata.annotations or {}
+    missing = (wanted.metadata.annotations or {}).items() - annotations.items()
+    return bool(missing) or bool(_repair(stored, wanted))
+
+
+def _repair(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> dict[str, Any]:
+    """What apply alone cannot do to an object that others wrote: replace its owners, and empty its configuration."""
+    body: dict[str, Any] = {}
+    config = wanted.spec.config if wanted.spec else None
+    if config != (stored.spec.config if stored.spec else None):
+        body["spec"] = {"config": config}
+    if owners := _new_owners(stored, wanted):
+        body["metadata"] = {
+            "ownerReferences": msgspec.to_builtins(owners),
+            "resourceVersion": stored.metadata.resourceVersion,
+        }
+    return body
+
+
+def _new_owners(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> list[OwnerReference]:
+    """Owners that make the stored one ours, as there may be one controlling owner only; none if it is ours."""
+    ours = wanted.metadata.ownerReferences or []
+    owners = stored.metadata.ownerReferences or []
+    if all(owner in owners for owner in ours):
+        return []
+    return [*(owner for owner in owners if not owner.controller), *ours]

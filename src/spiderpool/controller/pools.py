@@ -1,0 +1,130 @@
+"""The status of pools, computed from the SpiderIP objects, and the end of pools that are being deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+
+import msgspec
+
+from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
+from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.meta import FINALIZER
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.allocation import address_of, label_value, usable
+from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import logger
+
+MAX_RANGES = 512
+"""Above so many ranges the hint costs every watcher more than it saves."""
+MAX_VIEW = 5_000
+"""Above so many addresses the view for people and older tools is left out."""
+MAX_COUNT = 2**63 - 1
+WORKERS = 4
+
+log = logger("pools")
+
+
+def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP]) -> IPPoolStatus:
+    """The status that the SpiderIPs of a pool give it."""
+    by_address = {address_of(holder): holder for holder in holders}
+    taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
+    return IPPoolStatus(
+        allocatedIPs=_view(by_address.values()) if 0 < len(by_address) <= MAX_VIEW else None,
+        totalIPCount=min(_size(pool), MAX_COUNT),
+        allocatedIPCount=len(by_address),
+        allocatedRanges=taken.ranges() if len(taken.intervals) <= MAX_RANGES else None,
+    )
+
+
+def _size(pool: SpiderIPPool) -> int:
+    try:
+        return usable(pool).size
+    except ValueError:  # written past the webhooks; no agent takes an address from it either
+        return 0
+
+
+def _view(holders: Iterable[SpiderIP]) -> str:
+    """JSON text ``{address: {pod, podUid}}``, its keys in byte order."""
+    entries = {
+        holder.spec.address.partition("/")[0]: {
+            "pod": f"{holder.spec.namespace}/{holder.spec.pod}",
+            "podUid": holder.spec.podUID,
+        }
+        for holder in holders
+    }
+    return msgspec.json.encode(dict(sorted(entries.items()))).decode()
+
+
+class Pools:
+    """Keeps every pool's status right, at most one write per pool and ``debounce`` seconds."""
+
+    def __init__(self, client: Client, pools: Informer[SpiderIPPool], ips: Informer[SpiderIP], debounce: float) -> None:
+        self._client = client
+        self._pools = pools
+        self._debounce = debounce
+        self._queue = WorkQueue(self._reconcile, "pools")
+        self._waiting: set[str] = set()
+        self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
+        ips.subscribe(self._on_ip)
+        pools.subscribe(self._on_pool)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        await self._queue.run(WORKERS)
+
+    def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        for ip in (old, new):
+            if ip is not None:
+                self._holders[ip.spec.pool].pop(ip.name, None)
+                self._touch(ip.spec.pool)
+        if new is not None:
+            self._holders[new.spec.pool][new.name] = new
+
+    def _on_pool(self, _: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if new is not None:
+            self._touch(new.name)
+
+    def _touch(self, pool: str) -> None:
+        """Reconcile a pool ``debounce`` seconds from the first change, however many follow."""
+        if pool not in self._waiting:
+            self._waiting.add(pool)
+            asyncio.get_running_loop().call_later(self._debounce, self._release, pool)
+
+    def _release(self, pool: str) -> None:
+        self._waiting.discard(pool)
+        self._queue.add(pool)
+
+    async def _reconcile(self, name: str) -> None:
+        pool = self._pools.get(name)
+        if pool is None:
+            return
+        holders = self._holders.get(name, {})
+        with suppress(NotFound):
+            await self._write(pool, status_of(pool, holders.values()))
+            if pool.terminating and not holders:
+                await self._finish(pool)
+
+    async def _write(self, pool: SpiderIPPool, status: IPPoolStatus) -> None:
+        if status == pool.status:
+            return
+        body = {field: getattr(status, field) for field in status.__struct_fields__}
+        await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
+
+    async def _finish(self, pool: SpiderIPPool) -> None:
+        """Let a terminating pool go when the API server, too, knows no address of it."""
+        finalizers = pool.metadata.finalizers or []
+        if FINALIZER not in finalizers or await self._in_use(pool.name):
+            return
+        rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+        metadata = {"finalizers": rest, "resourceVersion": pool.metadata.resourceVersion}
+        await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata})
+        log.info("pool deleted", pool=pool.name)
+
+    async def _in_use(self, name: str) -> bool:
+        holders = await self._client.list(SpiderIP, labels=f"{IP_POOL_LABEL}={label_value(name)}")
+        return any(holder.spec.pool == name for holder in holders)
