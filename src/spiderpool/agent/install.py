@@ -1,0 +1,45 @@
+"""Put the CNI executable and the network list where the container runtime looks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from spiderpool.agent.server import ATTACH, IPAM
+from spiderpool.errors import BadConfig
+
+NETWORK_LIST = "00-spiderpool.conflist"
+"""Runtimes take the first file by name."""
+
+
+def install(bin_dir: Path, conf_dir: Path, executable: Path) -> None:
+    """Install under every plugin name, then the list: a runtime that sees the list finds the executable.
+
+    Files are replaced by rename, so that a call under way keeps its executable. Raises BadConfig.
+    """
+    if not executable.is_file():
+        raise BadConfig(f"the CNI executable {executable} is missing; set SPIDERPOOL_CNI_EXECUTABLE to where it lies")
+    try:
+        for directory in (bin_dir, conf_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+        for name in (ATTACH, IPAM):
+            _replace(bin_dir / name, executable.read_bytes(), 0o755)
+        _replace(conf_dir / NETWORK_LIST, network_list(), 0o644)
+    except OSError as error:
+        raise BadConfig(
+            f"the CNI executable cannot be installed in {bin_dir}: {error}; mount the host's folder"
+        ) from error
+
+
+def network_list() -> bytes:
+    """The runtime's network: everything else is decided per pod, in the agent."""
+    plugins = [{"type": ATTACH}]
+    return msgspec.json.encode({"cniVersion": "1.0.0", "name": "spiderpool", "plugins": plugins})
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_bytes(content)
+    draft.chmod(mode)
+    draft.replace(path)

@@ -1,0 +1,65 @@
+"""spiderpool-agent: composition and life of the node daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+
+from spiderpool.agent.attach import Attacher, Defaults
+from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.install import install
+from spiderpool.agent.ipam import Allocator
+from spiderpool.agent.server import Server, metrics_site
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from spiderpool.settings import AgentSettings, agent_settings, load_source
+from spiderpool.telemetry import configure, logger
+
+FIRST_LISTS = 300.0
+"""Seconds that a starting agent waits for the API server; then it ends with an error and is started again."""
+
+log = logger("agent")
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; exit status 1 when the settings are wrong or the cluster cannot be seen."""
+    try:
+        settings = agent_settings(load_source())
+        configure(settings.common.log_level)
+        with suppress(asyncio.CancelledError):
+            asyncio.run(run(settings))
+    except* SpiderpoolError as group:
+        sys.exit("\n".join(f"spiderpool-agent: {error}" for error in group.exceptions))
+
+
+async def run(settings: AgentSettings) -> None:
+    """Serve the node until this task is cancelled."""
+    _cancel_on_signal()
+    async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
+        cluster = Cluster(client, settings.node)
+        allocator = Allocator(cluster.records, cluster.pools, settings.node)
+        recorder = Recorder(client, "spiderpool-agent", settings.node)
+        defaults = Defaults(settings.default_network, settings.common.namespace)
+        attacher = Attacher(cluster, allocator, recorder, defaults)
+        for work in (cluster.run(), allocator.run(), recorder.run()):
+            group.create_task(work)
+        async with Server(cluster, attacher, settings.add_timeout).listen(settings.socket), metrics_site(settings):
+            await cluster.synced(FIRST_LISTS)
+            if settings.install_cni:
+                install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)
+            log.info("ready", node=settings.node)
+            await asyncio.Event().wait()
+
+
+def _cancel_on_signal() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The agent's socket: root only, one CNI call per request, always a valid CNI answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from spiderpool.agent.attach import Attacher
+from spiderpool.agent.cluster import Cluster
+from spiderpool.api.cni import (
+    COMMANDS,
+    DEFAULT_VERSION,
+    VERSIONS,
+    Call,
+    DelegateConfig,
+    IPAMConfig,
+    PluginConfig,
+    Result,
+    check_environment,
+    error_document,
+    parse_args,
+    parse_call,
+    parse_plugin,
+    result_document,
+    version_document,
+)
+from spiderpool.errors import (
+    BadConfig,
+    BadEnvironment,
+    NotReady,
+    SpiderpoolError,
+    Undecodable,
+    UnknownPlugin,
+)
+from spiderpool.settings import AgentSettings
+from spiderpool.telemetry import logger
+
+MAX_CALL = 1 << 20
+"""Bytes of one call: configurations are a few kB, previous results some tens."""
+
+MAX_READ = 64 << 20
+"""Bytes of an oversized call that are read and thrown away, so that its sender can hear the answer."""
+
+ATTACH, IPAM = "spiderpool-attach", "spiderpool"
+"""Names under which our executable is installed and served."""
+
+SYNC_PATIENCE = 5.0
+"""Seconds that a call waits for the first lists of a starting agent."""
+
+log = logger("server")
+
+
+class Server:
+    """Serves the CNI executable on a Unix socket."""
+
+    def __init__(self, cluster: Cluster, attacher: Attacher, add_timeout: float) -> None:
+        self._cluster = cluster
+        self._attacher = attacher
+        self._add_timeout = add_timeout
+
+    @asynccontextmanager
+    async def listen(self, path: Path) -> AsyncIterator[None]:
+        """Serve on ``path``, mode 0600, until the context ends; then answer what is under way and remove it."""
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=5.0)
+        await runner.setup()
+        listener = _listener(path)
+        try:
+            await web.SockSite(runner, listener).start()
+            log.info("listening", socket=str(path))
+            yield
+        finally:
+            await runner.cleanup()
+            path.unlink(missing_ok=True)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[_root_only], client_max_size=MAX_CALL)
+        app.router.add_post("/v1/cni", self._cni)
+        app.router.add_get("/v1/ipam/healthy", self._healthy)
+        return app
+
+    async def _healthy(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._cluster.ready else 500)
+
+    async def _cni(self, request: web.Request) -> web.Response:
+        version = DEFAULT_VERSION
+        try:
+            call = parse_call(await _read(request))
+            version = _asked_version(call.stdin)
+            return _answer(await self._serve(call), version)
+        except SpiderpoolError as error:
+            return _failure(error, version)
+        except Exception as error:  # a bug must reach the runtime as a CNI error, not as a closed socket
+            log.exception("internal error")
+            return _failure(SpiderpoolError(f"internal error of spiderpool-agent: {error!r}; see its log"), version)
+
+    async def _serve(self, call: Call) -> dict[str, Any] | None:
+        if call.plugin not in (ATTACH, IPAM):
+            raise UnknownPlugin(f"this agent does not serve a plugin named {call.plugin!r}, only {ATTACH} and {IPAM}")
+        if call.command not in COMMANDS:
+            raise BadEnvironment(f"CNI_COMMAND={call.command!r} is none of {', '.join(COMMANDS)}")
+        if call.command == "VERSION":
+            return version_document()
+        with structlog.contextvars.bound_contextvars(**_context(call)):
+            return await self._within_limits(call)
+
+    async def _within_limits(self, call: Call) -> dict[str, Any] | None:
+        serve = self._attach if call.plugin == ATTACH else self._address
+        try:
+            async with asyncio.timeout(self._add_timeout):
+                await self._cluster.synced(SYNC_PATIENCE)
+                return await serve(call)
+        except TimeoutError as error:
+            raise NotReady(f"{call.command} took longer than {self._add_timeout:.0f} s and was given up") from error
+
+    async def _attach(self, call: Call) -> dict[str, Any] | None:
+        """The whole network of a pod's first interface."""
+        config = parse_plugin(call.stdin, PluginConfig)
+        match _checked(call):
+            case "ADD":
+                return _done(call, await self._attacher.add(call), config.cniVersion)
+            case "DEL":
+                await self._attacher.delete(call)
+            case "CHECK":
+                await self._attacher.check(call)
+        return None
+
+    async def _address(self, call: Call) -> dict[str, Any] | None:
+        """The address alone, for an interface plugin that calls us as its IPAM plugin."""
+        config = parse_plugin(call.stdin, DelegateConfig)
+        match _checked(call):
+            case "ADD":
+                return _done(call, await self._attacher.add_address(call, _ipam(config)), config.cniVersion)
+            case "DEL":
+                await self._attacher.release(parse_args(call.environment.get("CNI_ARGS", "")), call.ifname)
+            case "CHECK":
+                await self._attacher.check_address(call, _ipam(config))
+        return None
+
+
+def _checked(call: Call) -> str:
+    """The command, after its variables have been checked; STATUS has none."""
+    if call.command != "STATUS":
+        check_environment(call)
+    return call.command
+
+
+def _done(call: Call, result: Result, version: str) -> dict[str, Any]:
+    log.info(call.command, address=[ip.address for ip in result.ips])
+    return result_document(result, version or DEFAULT_VERSION)
+
+
+def _ipam(config: DelegateConfig) -> IPAMConfig:
+    if config.ipam is None:
+        raise BadConfig('the network configuration has no ipam block; add "ipam": {"type": "spiderpool"}')
+    return config.ipam
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body. One that is too large is read to its end and refused, so that the sender hears why."""
+    body = bytearray()
+    total = 0
+    async for chunk in request.content.iter_any():
+        total += len(chunk)
+        if total <= MAX_CALL:
+            body += chunk
+        if total > MAX_READ:
+            break
+    if total > MAX_CALL:
+        raise Undecodable(f"the call is larger than {MAX_CALL >> 20} MiB; no network configuration is that long")
+    return bytes(body)
+
+
+def _asked_version(stdin: bytes) -> str:
+    """The version in which an error is to be told; ours when the configuration cannot be read."""
+    try:
+        version = msgspec.json.decode(stdin, type=dict[str, Any]).get("cniVersion")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return DEFAULT_VERSION
+    return version if version in VERSIONS else DEFAULT_VERSION
+
+
+def _context(call: Call) -> dict[str, str]:
+    """What every log line of a call carries."""
+    return {
+        "cni_args": call.environment.get("CNI_ARGS", ""),
+        "container_id": call.container_id,
+        "interface": call.ifname,
+        "netns": call.netns,
+    }
+
+
+def _answer(document: dict[str, Any] | None, version: str) -> web.Response:
+    body = msgspec.json.encode(document) + b"\n" if document is not None else b""
+    return web.Response(body=body, content_type="application/json", headers={"Spiderpool-CNI-Version": version})
+
+
+def _failure(error: SpiderpoolError, version: str) -> web.Response:
+    log.warning("refused", code=error.code, error=error.message)
+    body = msgspec.json.encode(error_document(error, version)) + b"\n"
+    return web.Response(status=500, body=body, content_type="application/json")
+
+
+@asynccontextmanager
+async def metrics_site(settings: AgentSettings) -> AsyncIterator[None]:
+    """Serve /metrics on TCP while the context lasts, where the settings want it."""
+    if settings.metrics_port is None:
+        yield
+        return
+    app = web.Application()
+    app.router.add_get("/metrics", _metrics)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=settings.metrics_port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), content_type="text/plain")
+
+
+@web.middleware
+async def _root_only(request: web.Request, handler: Any) -> web.StreamResponse:
+    """The socket's mode keeps others out; this holds even if somebody changes the mode."""
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    if sock is None or _peer_uid(sock) != os.getuid():
+        return web.Response(status=403, text="only root may speak to spiderpool-agent\n")
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    """UID of the process at the other end (unix(7), SO_PEERCRED)."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
+
+
+def _listener(path: Path) -> socket.socket:
+    """A listening socket that was never reachable with a wider mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(512)
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,117 @@
+/*
+ * The CNI executable. It knows nothing: it sends its own name, the CNI_* variables and its standard
+ * input to the agent's socket, prints the answer, and exits with 0 or 1 as the agent says.
+ *
+ * Framing (docs/reference/cni-protocol.md): one HTTP/1.0 POST whose body is the name, KEY=VALUE
+ * entries, an empty entry, standard input, with NUL between them. Installed under each plugin name.
+ *
+ * SPIDERPOOL_SOCKET names another socket, for tests and labs.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef SOCKET_PATH
+#define SOCKET_PATH "/var/run/spidernet/spiderpool.sock"
+#endif
+#define ANSWER_SECONDS 110 /* the agent answers within 60 s; container runtimes wait longer */
+
+extern char **environ;
+
+struct buffer {
+    char *data;
+    size_t used, size;
+};
+
+/* CNI code 11, "try again later", is what runtimes expect while a network provider is not there. */
+static int fail(const char *what, int code) {
+    printf("{\"cniVersion\":\"1.0.0\",\"code\":%d,\"msg\":\"spiderpool-agent %s: %s\"}\n", code, what,
+           strerror(errno));
+    return 1;
+}
+
+static int reserve(struct buffer *buffer, size_t more) {
+    if (buffer->size - buffer->used >= more)
+        return 0;
+    size_t size = 2 * buffer->size + more + 4096;
+    char *data = realloc(buffer->data, size);
+    if (!data)
+        return -1;
+    buffer->data = data;
+    buffer->size = size;
+    return 0;
+}
+
+static int append(struct buffer *buffer, const char *data, size_t length) {
+    if (reserve(buffer, length))
+        return -1;
+    memcpy(buffer->data + buffer->used, data, length);
+    buffer->used += length;
+    return 0;
+}
+
+static int read_all(struct buffer *buffer, int fd) {
+    for (;;) {
+        if (reserve(buffer, 65536))
+            return -1;
+        ssize_t count = read(fd, buffer->data + buffer->used, buffer->size - buffer->used);
+        if (count == 0)
+            return 0;
+        if (count > 0)
+            buffer->used += (size_t)count;
+        else if (errno != EINTR)
+            return -1;
+    }
+}
+
+static int send_all(int fd, const char *data, size_t length) {
+    while (length) {
+        ssize_t count = send(fd, data, length, MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return -1;
+        data += count;
+        length -= (size_t)count;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    struct buffer body = {0}, answer = {0};
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "";
+    int failed = append(&body, name, strlen(name) + 1);
+    for (char **entry = environ; *entry; entry++)
+        if (!strncmp(*entry, "CNI_", 4))
+            failed |= append(&body, *entry, strlen(*entry) + 1);
+    failed |= append(&body, "", 1) | read_all(&body, STDIN_FILENO);
+    if (failed)
+        return fail("was not asked, standard input could not be read", 5);
+
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = getenv("SPIDERPOOL_SOCKET");
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path ? path : SOCKET_PATH);
+    struct timeval patience = {.tv_sec = ANSWER_SECONDS};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) ||
+        connect(fd, (struct sockaddr *)&address, sizeof address))
+        return fail("is not running on this node", 11);
+    char head[128];
+    int length = snprintf(head, sizeof head, "POST /v1/cni HTTP/1.0\r\nContent-Length: %zu\r\n\r\n", body.used);
+    send_all(fd, head, (size_t)length);
+    send_all(fd, body.data, body.used); /* a refused request has an answer all the same: read it */
+    if ((read_all(&answer, fd) && !answer.used) || append(&answer, "", 1))
+        return fail("did not answer", 11);
+    char *text = answer.used > 12 ? strstr(answer.data, "\r\n\r\n") : NULL;
+    if (!text || strncmp(answer.data, "HTTP/1.", 7))
+        return fail("went away without an answer", 11);
+    fputs(text + 4, stdout);
+    return strncmp(answer.data + 9, "200", 3) != 0;
+}
