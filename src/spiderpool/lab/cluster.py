@@ -1,0 +1,197 @@
+"""A whole cluster on one machine: control plane, our controller, the cloud's network, nodes with our agent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+from spiderpool.errors import IOFailure, NotReady
+from spiderpool.lab import binaries, executable
+from spiderpool.lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
+from spiderpool.lab.fabric import Fabric
+from spiderpool.lab.machines import Machines
+from spiderpool.lab.node import Services
+from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import WALKTHROUGH, Topology
+
+SOURCE_TREE = Path(__file__).parents[3]
+CHART = SOURCE_TREE / "charts" / "spiderpool"
+OUR_NAMESPACE = "kube-system"
+DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
+CONTROLLER, FORWARDER = "spiderpool-controller", "forwarder"
+
+Say = Callable[[str], None]
+
+
+def state_directory(name: str) -> Path:
+    """Where the lab of a name keeps its files (XDG base directory specification)."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "spiderpool" / "lab" / name
+
+
+def _quiet(_: str) -> None:
+    return None
+
+
+class Cluster:
+    """One lab. With ``detached`` it outlives the process that starts it; :meth:`down` takes it away entirely.
+
+    An object made for the name of a running lab can use it and take it down.
+    """
+
+    def __init__(
+        self, name: str, *, topology: Topology = WALKTHROUGH, detached: bool = False, say: Say = _quiet
+    ) -> None:
+        self.name = name
+        self.directory = state_directory(name)
+        self.say = say
+        self.processes = Processes(self.directory / "processes", detached=detached)
+        self.plane = ControlPlane(self.directory / "control-plane", self.processes)
+        self.fabric = Fabric(topology, name)
+        self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a lab of this name has left processes, running or killed."""
+        return bool(self.processes.names())
+
+    def up(self, *, agent_env: dict[str, str] | None = None) -> None:
+        """Bring everything up and wait until both nodes are Ready. What a killed run left is removed first."""
+        self.down()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start(agent_env or {})
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Take everything down; nothing happens if nothing is up."""
+        self.machines.stop()
+        self.processes.stop(FORWARDER)
+        self.processes.stop(CONTROLLER)
+        self.plane.stop()
+        self.processes.stop_all()
+        self.fabric.down()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """Objects as the API server shows them, by kubectl."""
+        listed: list[dict[str, Any]] = json.loads(self.plane.kubectl("get", kind, "-o", "json", *arguments))["items"]
+        return listed
+
+    def wait_for(self, what: str, condition: Callable[[], object], timeout: float) -> None:
+        """Poll a condition. Raises NotReady naming ``what`` after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise NotReady(f"{what}: not within {timeout:.0f} s; logs are under {self.directory}")
+            time.sleep(0.1)
+
+    def start_controller(self) -> None:
+        """Start our controller on loopback, under its own service account, and wait until it serves."""
+        webhook, health = free_port(), free_port()
+        environment = {
+            "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-controller")),
+            "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
+            "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
+            "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
+            "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
+            "SPIDERPOOL_HEALTH_PORT": str(health),
+            "SPIDERPOOL_GC_INTERVAL_SECONDS": "2",
+        }
+        self.processes.start(CONTROLLER, [sys.executable, "-m", "spiderpool.controller.main"], env=environment)
+        self._controller_health = health
+
+    def _start(self, agent_env: dict[str, str]) -> None:
+        self.say("the cloud's network: two vSwitches that drop what is not registered")
+        self.fabric.up()
+        self.say("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
+        self.plane.start()
+        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+        self.say("spiderpool-controller")
+        self.start_controller()
+        self._start_forwarder()
+        nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
+        self.say(f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, kubelet stand-in")
+        self.machines.services = self._services(agent_env)
+        self.machines.start()
+        self.wait_for("spiderpool-controller is ready", self._controller_is_ready, 60)
+        self.say("waiting until the nodes are Ready")
+        self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
+
+    def _start_forwarder(self) -> None:
+        listen, to = f"{NODE_HOST}:{NODE_PORT}", self.plane.server.removeprefix("https://")
+        arguments = ["--netns", self.fabric.management, "--listen", listen, "--to", to]
+        self.processes.start(FORWARDER, [sys.executable, "-m", "spiderpool.lab.forward", *arguments])
+
+    def _services(self, agent_env: dict[str, str]) -> dict[str, Services]:
+        agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
+        proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
+        shim = executable.build(self.directory)
+        environment = {"SPIDERPOOL_CNI_EXECUTABLE": str(shim), "MULTUS_CLUSTER_NETWORK": DEFAULT_NETWORK}
+        return {
+            node.name: Services(
+                kubelet_kubeconfig=str(
+                    self.plane.kubeconfig(f"system:node:{node.name}", ["system:nodes"], server=NODE_SERVER)
+                ),
+                proxy_kubeconfig=str(proxy),
+                kube_proxy=str(binaries.find("kube-proxy")),
+                agent_kubeconfig=str(agent),
+                agent_env=environment | agent_env,
+            )
+            for node in self.fabric.topology.nodes
+        }
+
+    def _controller_is_ready(self) -> bool:
+        if self.processes.pid(CONTROLLER) is None:
+            log = self.processes.log(CONTROLLER).read_text()[-2000:]
+            raise IOFailure(f"spiderpool-controller has ended: {log}")
+        connection = HTTPConnection("127.0.0.1", self._controller_health, timeout=2)
+        try:
+            connection.request("GET", "/v1/runtime/readiness")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _nodes_are_ready(self) -> bool:
+        ready = [node for node in self.objects("nodes") if _has_condition(node, "Ready") and not _taints(node)]
+        return len(ready) == len(self.fabric.topology.nodes)
+
+
+@contextlib.contextmanager
+def temporary(name: str, **options: Any) -> Iterator[Cluster]:
+    """A cluster that is down again when the context ends."""
+    cluster = Cluster(name, **options)
+    cluster.up()
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def free_port() -> int:
+    """A TCP port on loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _has_condition(obj: dict[str, Any], kind: str) -> bool:
+    conditions = obj.get("status", {}).get("conditions", [])
+    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+
+
+def _taints(node: dict[str, Any]) -> list[Any]:
+    taints: list[Any] = node["spec"].get("taints", [])
+    return taints

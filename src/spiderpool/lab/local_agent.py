@@ -1,0 +1,110 @@
+"""An agent on this host that gives addresses only: what tests and benchmarks of allocation need of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from spiderpool.api.cni import Call, frame_call
+from spiderpool.errors import NotReady
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.processes import Processes
+
+CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"spiderpool"}}'
+
+
+class LocalAgent:
+    """A real agent process under its own service account, its socket and files in ``directory``."""
+
+    def __init__(self, plane: ControlPlane, processes: Processes, directory: Path, node: str) -> None:
+        self.node = node
+        self.socket = directory / f"{node}.sock"
+        self._name = f"agent-{node}"
+        self._processes = processes
+        self._environment = _environment(plane, directory, node, self.socket)
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start and wait until it serves. Raises NotReady with the end of its log."""
+        self._processes.start(self._name, [sys.executable, "-m", "spiderpool.agent.main"], env=self._environment)
+        deadline = time.monotonic() + timeout
+        while not asyncio.run(self._healthy()):
+            if self._processes.pid(self._name) is None or time.monotonic() > deadline:
+                log = self._processes.log(self._name).read_text()[-2000:]
+                raise NotReady(f"agent of {self.node} does not serve {self.socket}: {log}")
+            time.sleep(0.05)
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self._processes.log(self._name)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._processes.pid(self._name)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._processes.stop(self._name)
+
+    async def address(
+        self, command: str, namespace: str, pod: str, uid: str, interface: str = "eth0"
+    ) -> dict[str, Any]:
+        """One IPAM call for a pod; the answer as JSON (empty for DEL), with ``code`` when it is an error."""
+        return await self.call(ipam_call(command, namespace, pod, uid, interface))
+
+    async def call(self, call: Call) -> dict[str, Any]:
+        """Any CNI call."""
+        _, answer = await exchange(self.socket, frame_call(call))
+        document: dict[str, Any] = json.loads(answer) if answer.strip() else {}
+        return document
+
+    async def _healthy(self) -> bool:
+        try:
+            status, _ = await exchange(self.socket, b"", "GET", "/v1/ipam/healthy")
+        except OSError:
+            return False
+        return status == 200
+
+
+def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> Call:
+    """The call that an interface plugin makes to its IPAM plugin for a pod."""
+    arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID={uid}"
+    environment = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": f"sandbox-{uid}",
+        "CNI_NETNS": f"/run/netns/{uid}",
+        "CNI_IFNAME": interface,
+        "CNI_ARGS": arguments,
+        "CNI_PATH": "/opt/cni/bin",
+    }
+    return Call("spiderpool", environment, CONFIG)
+
+
+async def exchange(path: Path, body: bytes, method: str = "POST", target: str = "/v1/cni") -> tuple[int, bytes]:
+    """One HTTP/1.0 exchange on a Unix socket: status and body. Raises OSError."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        writer.write(f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        head, _, answer = (await reader.read(-1)).partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), answer
+    finally:
+        writer.close()
+
+
+def _environment(plane: ControlPlane, directory: Path, node: str, socket: Path) -> dict[str, str]:
+    config = directory / f"{node}.yml"
+    config.write_text(f"ipamUnixSocketPath: {socket}\nenableIPv4: true\n")
+    return {
+        "KUBECONFIG": str(plane.service_account_kubeconfig("kube-system", "spiderpool-agent")),
+        "SPIDERPOOL_NODE_NAME": node,
+        "SPIDERPOOL_POD_NAMESPACE": "kube-system",
+        "SPIDERPOOL_CONFIG": str(config),
+        "SPIDERPOOL_INSTALL_CNI": "false",
+        "MULTUS_CLUSTER_NETWORK": "kube-system/ipvlan-eth0",
+        "SPIDERPOOL_LOG_LEVEL": "warn",
+    }

@@ -1,0 +1,178 @@
+"""``spiderpool lab``: bring a cluster up on this machine, look at it, enter it, take it down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from spiderpool.errors import SpiderpoolError
+from spiderpool.lab import binaries
+from spiderpool.lab.cluster import Cluster
+from spiderpool.lab.demo import Demo
+
+NAME = click.option("--name", default="demo", show_default=True, help="Name of the lab; labs do not see each other.")
+
+
+@click.group()
+def main() -> None:
+    """Spiderpool: addresses and networks for pods on plain cloud servers."""
+
+
+@main.group()
+def lab() -> None:
+    """A cluster on this machine, in a cloud that drops what it does not know."""
+
+
+@lab.command()
+@NAME
+@click.option("--keep", is_flag=True, help="Leave the cluster up.")
+def demo(name: str, keep: bool) -> None:
+    """Play the walkthrough of running on Alibaba Cloud, and check it."""
+    _need_root()
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    cluster = Cluster(name, detached=keep)
+    play = Demo(cluster, console)
+    cluster.say = play.say
+    with _taken_down(cluster, keep=keep):
+        cluster.up()
+        passed = play.play()
+    if keep:
+        _say_how_to_enter(console, cluster)
+    console.print("[bold green]PASS[/bold green]" if passed else "[bold red]FAIL[/bold red]")
+    sys.exit(0 if passed else 1)
+
+
+@lab.command()
+@NAME
+def up(name: str) -> None:
+    """Bring a cluster up and leave it running."""
+    _need_root()
+    console = Console()
+    cluster = Cluster(name, detached=True, say=console.print)
+    with _taken_down(cluster, keep=True):
+        cluster.up()
+    _say_how_to_enter(console, cluster)
+
+
+@lab.command()
+@NAME
+def down(name: str) -> None:
+    """Take a cluster down without a trace."""
+    _need_root()
+    Cluster(name, detached=True).down()
+
+
+@lab.command()
+@NAME
+def status(name: str) -> None:
+    """Show the state of a cluster: processes, nodes, pods, pools, dropped frames."""
+    cluster = _running(name)
+    console = Console(soft_wrap=True, highlight=False)
+    for process in cluster.processes.names():
+        console.print(f"{process:32} {'pid ' + str(pid) if (pid := cluster.processes.pid(process)) else 'ended'}")
+    for command in ("get nodes -owide", "get pods -A -owide", "get spiderippools", "get spiderips"):
+        console.print(f"\n~# kubectl {command}\n{cluster.plane.kubectl(*command.split()).rstrip()}")
+    console.print("\nframes that the cloud dropped, by card and rule")
+    for card, rules in cluster.fabric.counters().items():
+        console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@NAME
+@click.argument("target")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec(name: str, target: str, command: tuple[str, ...]) -> None:
+    """Run a command in a node (master) or in a pod (default/test-app-1-xxxxx), and print what it prints."""
+    cluster = _running(name)
+    node, pod = _locate(cluster, target)
+    outcome = cluster.machines.client(node).exec(list(command), pod=pod, timeout=60)
+    sys.stdout.write(outcome.stdout)
+    sys.stderr.write(outcome.stderr)
+    sys.exit(outcome.rc)
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@NAME
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """Run kubectl against the cluster."""
+    cluster = _running(name)
+    program = binaries.find("kubectl")
+    os.execv(program, [str(program), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
+
+
+@contextmanager
+def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
+    """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted, taking everything down …", err=True)
+        _down_undisturbed(cluster)
+        sys.exit(130)
+    except SpiderpoolError as error:
+        click.echo(f"error: {error}", err=True)
+        _down_undisturbed(cluster)
+        sys.exit(1)
+    except BaseException:
+        _down_undisturbed(cluster)
+        raise
+    if not keep:
+        _down_undisturbed(cluster)
+
+
+def _down_undisturbed(cluster: Cluster) -> None:
+    """A second Ctrl-C must not leave half of a cluster behind."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    cluster.down()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _running(name: str) -> Cluster:
+    _need_root()
+    cluster = Cluster(name, detached=True)
+    if not cluster.is_up:
+        sys.exit(f"no lab named {name!r} is up; bring one up by: spiderpool lab up --name {name}")
+    return cluster
+
+
+def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
+    """Node and, where the target is a pod, the pod."""
+    if "/" not in target:
+        return target, None
+    namespace, _, pod = target.partition("/")
+    return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
+
+
+def _say_how_to_enter(console: Console, cluster: Cluster) -> None:
+    option = "" if cluster.name == "demo" else f" --name {cluster.name}"
+    console.print(
+        f"\nThe cluster is up. Look at it, enter it, take it down:\n"
+        f"  spiderpool lab status{option}\n"
+        f"  spiderpool lab kubectl{option} get pods -A\n"
+        f"  spiderpool lab exec{option} master ip address\n"
+        f"  spiderpool lab down{option}\n"
+        f"kubeconfig: {cluster.plane.admin_kubeconfig}\n",
+        highlight=False,
+    )
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        sys.exit("the lab makes network namespaces and needs root: run it with sudo")
+
+
+if __name__ == "__main__":
+    main()

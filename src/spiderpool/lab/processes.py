@@ -1,0 +1,142 @@
+"""Processes of a lab: started in sessions of their own, recorded on disk, ended by identity."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spiderpool.errors import SpiderpoolError
+
+WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Put before a command, it has the kernel kill the command when its parent dies (prctl(2), PR_SET_PDEATHSIG).
+
+The "parent" is the thread that forked: start such a command from a thread that lasts, the main one.
+"""
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22); None if it is gone.
+
+    A pid may be reused, a pid with its start time is not.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+class Processes:
+    """The processes of one lab. ``directory`` keeps one record and one log per process.
+
+    With ``detached`` the processes outlive the one that started them (``lab up``); otherwise the
+    kernel ends them with it, even when it is killed.
+    """
+
+    def __init__(self, directory: Path, *, detached: bool = False) -> None:
+        self.directory = directory
+        self.detached = detached
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        netns: str | None = None,
+    ) -> int:
+        """Start a process under a unique name and return its pid. Output goes to ``<name>.log``.
+
+        ``netns`` is a namespace name under /run/netns. ``env`` is added to our environment.
+        Raises SpiderpoolError if the name is taken by a process that runs: it would be lost to us.
+        """
+        if (taken := self.pid(name)) is not None:
+            raise SpiderpoolError(f"{name} runs already, as process {taken}; stop it first")
+        command = [str(word) for word in argv]
+        if netns:
+            command = ["ip", "netns", "exec", netns, *command]
+        if not self.detached:
+            command = [*WITH_PARENT, *command]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        pid = _spawn(command, {**os.environ, **(env or {})}, self.log(name))
+        record = {"pid": pid, "start": start_ticks(pid), "argv": command}
+        self._record(name).write_text(json.dumps(record))
+        return pid
+
+    def log(self, name: str) -> Path:
+        """Where the output of a process goes."""
+        return self.directory / f"{name}.log"
+
+    def names(self) -> list[str]:
+        """All recorded processes, oldest first."""
+        records = sorted(self.directory.glob("*.process"), key=lambda path: path.stat().st_mtime_ns)
+        return [path.stem for path in records]
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a recorded process if that very process still runs."""
+        try:
+            record = json.loads(self._record(name).read_text())
+        except (OSError, ValueError):
+            return None
+        pid = int(record["pid"])
+        _reap(pid)
+        return pid if record["start"] is not None and start_ticks(pid) == record["start"] else None
+
+    def stop(self, name: str, *, timeout: float = 10.0) -> None:
+        """End a process and its session: SIGTERM, after ``timeout`` seconds SIGKILL. Forget its record."""
+        pid = self.pid(name)
+        if pid is not None:
+            self.kill(name, signal.SIGTERM)
+            self._wait(name, timeout)
+        if self.pid(name) is not None:
+            self.kill(name, signal.SIGKILL)
+            self._wait(name, 5.0)
+        self._record(name).unlink(missing_ok=True)
+
+    def kill(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the session of a process; nothing happens if it is gone."""
+        pid = self.pid(name)
+        if pid is None:
+            return
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+
+    def stop_all(self) -> None:
+        """End everything, youngest first."""
+        for name in reversed(self.names()):
+            self.stop(name)
+
+    def _record(self, name: str) -> Path:
+        return self.directory / f"{name}.process"
+
+    def _wait(self, name: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self.pid(name) is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _spawn(command: list[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a command in a session of its own, its input empty, its output appended to a file."""
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = (
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    )
+    heeded = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them, and a child would inherit that
+    return os.posix_spawnp(command[0], command, environment, file_actions=files, setsid=True, setsigdef=heeded)
+
+
+def _reap(pid: int) -> None:
+    """Collect the exit status of our own child, so that it does not linger as a zombie."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
