@@ -1,0 +1,36 @@
+# Every target first makes the machine ready (scripts/bootstrap), which takes no time when it is.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help bootstrap binaries demo test lint fmt bench clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+bootstrap:  ## Install what is missing on this machine, make .venv
+	@scripts/bootstrap
+
+binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other real programs
+	@.venv/bin/python -m spiderpool.lab.binaries
+
+demo: binaries  ## Two nodes, two pods, traffic; KEEP=1 leaves the cluster up
+	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep)
+
+test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
+	@exec .venv/bin/pytest $(ARGS)
+
+lint: bootstrap  ## Check style, types and import order
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+fmt: bootstrap  ## Rewrite the code in our style
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: binaries  ## Measure address management against the limit of the API server; ARGS='--help' for more
+	@exec .venv/bin/python -m bench.ipam $(ARGS)
+
+clean:  ## Remove what these targets made here; the cache under ~/.cache/spiderpool stays
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,35 @@
+"""Far ends that many tests share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.processes import Processes
+
+CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
+
+
+def pytest_configure() -> None:
+    """End as by Ctrl-C when told to terminate, so that fixtures take down what they made."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A real control plane with our custom resources and our roles."""
+    directory = tmp_path_factory.mktemp("control-plane")
+    plane = ControlPlane(directory, Processes(directory / "processes"))
+    plane.start()
+    try:
+        plane.apply(*sorted(CHART.glob("crds/*.yaml")))
+        plane.apply(*sorted(CHART.glob("templates/*-rbac.yaml")))
+        if (CHART / "crds").is_dir():
+            plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield plane
+    finally:
+        plane.stop()

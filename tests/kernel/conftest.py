@@ -1,0 +1,3 @@
+from tests.kernel.fixtures import kind, world
+
+__all__ = ["kind", "world"]

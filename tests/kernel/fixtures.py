@@ -1,0 +1,33 @@
+"""Fixtures that need root: a world of namespaces, and each kind of link that this kernel has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from tests.kernel.world import World, has_kind
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    try:
+        world.build()
+        yield world
+    finally:
+        world.destroy()
+
+
+@cache
+def _has_kind(kind: str) -> bool:
+    return has_kind(kind)
+
+
+@pytest.fixture(params=["ipvlan", "macvlan"])
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    if not _has_kind(kind):
+        pytest.skip(f"this kernel has no {kind}")
+    return kind

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from spiderpool.errors import BadNamespace
+from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
+from tests.kernel.world import World
+
+
+def _here() -> int:
+    return Path("/proc/thread-self/ns/net").stat().st_ino
+
+
+@pytest.mark.lab
+async def test_work_runs_inside_and_we_stay(world: World) -> None:
+    before = _here()
+    with opened(world.node) as node:
+        assert await run_inside(node, _here) == world.node.stat().st_ino
+    assert await run_inside(None, _here) == before
+    assert _here() == before
+
+
+@pytest.mark.lab
+async def test_many_at_once_each_see_their_own(world: World) -> None:
+    pods = [world.pod(f"p{number}") for number in range(20)]
+
+    async def one(path: str) -> bool:
+        with opened(path) as descriptor:
+            places = await asyncio.gather(*(run_inside(descriptor, _here) for _ in range(5)))
+        return set(places) == {Path(path).stat().st_ino}
+
+    before = _here()
+    assert all(await asyncio.gather(*(one(path) for path in pods)))
+    assert _here() == before
+    assert [await run_inside(None, _here) for _ in range(20)] == [before] * 20
+
+
+@pytest.mark.lab
+async def test_socket_stays_where_it_was_created(world: World) -> None:
+    with opened(world.node) as node:
+        sock = await socket_in_netns(node, socket.AF_INET, socket.SOCK_DGRAM, 0)
+    with sock:
+        sock.connect(("172.31.207.253", 9))
+        assert sock.getsockname()[0] == "172.31.199.183"
+
+
+@pytest.mark.lab
+async def test_error_of_the_work_reaches_the_caller(world: World) -> None:
+    with opened(world.node) as node, pytest.raises(ZeroDivisionError):
+        await run_inside(node, lambda: 1 // 0)
+
+
+@pytest.mark.lab
+async def test_socket_of_a_caller_that_gave_up_is_closed(world: World) -> None:
+    made: list[socket.socket] = []
+    go = threading.Event()
+
+    def slow() -> socket.socket:
+        go.wait(5)
+        made.append(socket.socket())
+        return made[0]
+
+    with opened(world.node) as node:
+        task = asyncio.create_task(run_inside(node, slow))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    go.set()
+    deadline = time.monotonic() + 5
+    while (not made or made[0].fileno() != -1) and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+    assert made[0].fileno() == -1
+
+
+@pytest.mark.unit
+def test_missing_namespace() -> None:
+    with pytest.raises(BadNamespace, match="No such file"), opened("/run/netns/no-such"):
+        pass
+
+
+@pytest.mark.unit
+def test_file_that_is_no_namespace(tmp_path: Path) -> None:
+    path = tmp_path / "cni-1"
+    path.touch()
+    with pytest.raises(BadNamespace, match="is not a network namespace"), opened(path):
+        pass
+
+
+@pytest.mark.unit
+def test_namespace_of_another_type() -> None:
+    with pytest.raises(BadNamespace, match="is not a network namespace"), opened("/proc/self/ns/mnt"):
+        pass

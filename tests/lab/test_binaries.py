@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spiderpool.errors import IOFailure
+from spiderpool.lab import binaries
+from spiderpool.lab.processes import WITH_PARENT
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program of a lab is to be found anywhere."""
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_that_is_nowhere_is_refused_with_the_remedy() -> None:
+    with pytest.raises(IOFailure, match=r"kube-proxy is in none of .* run: python -m spiderpool.lab.binaries"):
+        binaries.find("kube-proxy")
+
+
+def test_assets_come_before_path_and_path_before_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = executable(tmp_path / "cache/spiderpool/control-plane/v1.20.2/kube-scheduler")
+    assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", cached, "cache")
+    on_path = executable(tmp_path / "bin/kube-scheduler")
+    assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", on_path, "PATH")
+    asset = executable(tmp_path / "assets/kube-scheduler")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(asset.parent))
+    assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", asset, "KUBEBUILDER_ASSETS")
+
+
+def test_assets_need_not_hold_every_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable(tmp_path / "assets/etcd")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
+    on_path = executable(tmp_path / "bin/kubectl")
+    assert binaries.find("kubectl") == on_path
+
+
+def test_what_is_not_executable_is_not_a_program(tmp_path: Path) -> None:
+    executable(tmp_path / "cache/spiderpool/etcd-server/usr/bin/etcd").chmod(0o644)
+    assert binaries.locate("etcd") is None
+
+
+def test_modules_lie_beside_the_kernel(tmp_path: Path) -> None:
+    kernel = executable(tmp_path / "cache/spiderpool/user-mode-linux/usr/bin/linux.uml")
+    with pytest.raises(IOFailure, match="no modules beside it"):
+        binaries.uml_modules()
+    modules = kernel.parent.parent / "lib/uml/modules"
+    modules.mkdir(parents=True)
+    assert binaries.uml_modules() == modules
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    executable(tmp_path / "bin/etcd")
+    assert [location.origin for location in binaries.provide(["etcd"])] == ["PATH"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_machine_without_the_tools_says_which_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(IOFailure, match="apt-get is not on this machine"):
+        binaries.provide(["etcd"])
+    assert list((tmp_path / "cache/spiderpool").glob("making-*")) == []
+
+
+APT = """#!/bin/sh
+case "$*" in
+    *indextargets*) echo "mirror: bookworm main Debian" ;;
+    *) touch "{started}"; sleep 300 & sleep 300 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing_half_made_and_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    started = tmp_path / "started"
+    executable(tmp_path / "bin/apt-get", APT.format(started=started))
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    leftover = tmp_path / "cache/spiderpool/making-of-a-killed-run"
+    leftover.mkdir(parents=True)
+    command = [*WITH_PARENT, sys.executable, "-m", "spiderpool.lab.binaries"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 30
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        session = subprocess.run(["/usr/bin/pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True)
+        child.send_signal(number)
+        assert child.wait(20) == 128 + number
+    assert [entry.name for entry in (tmp_path / "cache/spiderpool").iterdir()] == ["lock"]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(int(session.stdout), 0)

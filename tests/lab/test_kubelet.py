@@ -1,0 +1,159 @@
+"""The kubelet stand-in against a real control plane, with a CNI plugin that knows one address."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from spiderpool.lab import binaries, node
+from spiderpool.lab.backend import Backend, choose
+from spiderpool.lab.control_plane import NODE_SERVER, ControlPlane
+from spiderpool.lab.fabric import Fabric
+from spiderpool.lab.machines import Machines
+from spiderpool.lab.node import Services
+from spiderpool.lab.node_client import NodeClient
+from spiderpool.lab.probes import Probe
+from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import WALKTHROUGH
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(choose() is Backend.NATIVE, reason="the pods' links need a kernel with ipvlan"),
+]
+
+ONE_NODE = msgspec.structs.replace(WALKTHROUGH, nodes=WALKTHROUGH.nodes[:1])
+PLUGIN = Path(__file__).parent / "data" / "fixed-address"
+ADDRESS = "172.31.199.185"
+CONFLIST = {"cniVersion": "1.0.0", "name": "test", "plugins": [{"type": PLUGIN.name}]}
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  nodeName: master
+  tolerations: [{operator: Exists}]
+  containers: [{name: web, image: web, ports: [{containerPort: 8080}, {containerPort: 5353, protocol: UDP}]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
+    """A booted node that is part of the cluster and has no network configuration list yet."""
+    directory = tmp_path_factory.mktemp("kubelet")
+    fabric, processes = Fabric(ONE_NODE, "kubelet"), Processes(directory / "processes")
+    machines = Machines(fabric, processes, directory / "nodes", services={"master": services(control_plane)})
+    fabric.up()
+    try:
+        forward(control_plane, processes, fabric.management)
+        machines.start()
+        yield machines.client("master")
+    finally:
+        machines.stop()
+        processes.stop_all()
+        fabric.down()
+        control_plane.kubectl("delete", "node/master", "pod/web", "--ignore-not-found", "--force", "--grace-period=0")
+
+
+def services(plane: ControlPlane) -> Services:
+    return Services(
+        kubelet_kubeconfig=str(plane.kubeconfig("system:node:master", ["system:nodes"], server=NODE_SERVER)),
+        proxy_kubeconfig=str(plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)),
+        kube_proxy=str(binaries.find("kube-proxy")),
+    )
+
+
+def forward(plane: ControlPlane, processes: Processes, netns: str) -> None:
+    listen, to = NODE_SERVER.removeprefix("https://"), plane.server.removeprefix("https://")
+    command = [sys.executable, "-m", "spiderpool.lab.forward", "--netns", netns, "--listen", listen, "--to", to]
+    processes.start("forward", command)
+
+
+def get(plane: ControlPlane, *what: str) -> Any:
+    return json.loads(plane.kubectl("get", *what, "--ignore-not-found", "--output=json") or "{}")
+
+
+def node_ready(plane: ControlPlane) -> tuple[str, str]:
+    conditions = get(plane, "node/master").get("status", {}).get("conditions", [])
+    return next(((entry["status"], entry["reason"]) for entry in conditions if entry["type"] == "Ready"), ("", ""))
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 40.0) -> bool:
+    deadline = time.monotonic() + timeout
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def run(client: NodeClient, command: str) -> str:
+    outcome = client.exec(["sh", "-ec", command])
+    assert outcome.rc == 0, outcome.stderr
+    return outcome.stdout
+
+
+def test_life_of_a_pod(master: NodeClient, control_plane: ControlPlane) -> None:
+    """One story, since each step needs the one before it."""
+    waits_for_the_network(master, control_plane)
+    reports_a_refusal(master, control_plane)
+    runs(master, control_plane)
+    ends(master, control_plane)
+
+
+def waits_for_the_network(master: NodeClient, plane: ControlPlane) -> None:
+    assert wait_until(lambda: node_ready(plane) == ("False", "KubeletNotReady"))
+    plane.apply(POD)
+    run(master, f"cp {PLUGIN} {node.CNI_EXECUTABLES}; touch /run/tmp/refuse")
+    run(master, f"echo '{json.dumps(CONFLIST)}' > {node.CNI_CONFIGURATION}/10-test.conflist")
+    assert wait_until(lambda: node_ready(plane) == ("True", "KubeletReady"))
+
+
+def reports_a_refusal(master: NodeClient, plane: ControlPlane) -> None:
+    assert wait_until(lambda: any(event["count"] > 1 for event in refusals(plane)))
+    assert {event["reason"] for event in refusals(plane)} == {"FailedCreatePodSandBox"}
+    status = get(plane, "pod/web")["status"]
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert run(master, "head -2 /run/tmp/calls").splitlines() == ["ADD netns nothing", "DEL netns nothing"]
+
+
+def refusals(plane: ControlPlane) -> list[dict[str, Any]]:
+    events = get(plane, "events", "--field-selector=involvedObject.name=web,type=Warning").get("items", [])
+    return [event for event in events if "failed (add): no address left" in event["message"]]
+
+
+def runs(master: NodeClient, plane: ControlPlane) -> None:
+    run(master, "rm /run/tmp/refuse /run/tmp/calls")
+    plane.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+    status = get(plane, "pod/web")["status"]
+    assert (status["podIP"], status["hostIP"]) == (ADDRESS, WALKTHROUGH.nodes[0].cards[0].address)
+    gateway = WALKTHROUGH.nodes[0].cards[0].vswitch.gateway
+    probes = [
+        Probe(kind="http", source="default/web", target=ADDRESS, port=8080),
+        Probe(kind="udp", source="default/web", target=ADDRESS, port=5353),
+        Probe(kind="ping", source="default/web", target=gateway),
+        Probe(kind="tcp", source="default/web", target=ADDRESS, port=8081),
+    ]
+    http, udp, ping, closed = master.probe(probes)
+    assert http.status == 200
+    assert json.loads(http.body) == json.loads(udp.body) == {"pod": "default/web", "node": "master", "client": ADDRESS}
+    assert (ping.ok, closed.ok) == (True, False)
+
+
+def ends(master: NodeClient, plane: ControlPlane) -> None:
+    assert [pod.pod for pod in master.state().pods] == ["default/web"]
+    plane.kubectl("delete", "pod/web", "--timeout=30s")
+    assert run(master, "cat /run/tmp/calls").splitlines()[-3:] == [
+        "ADD netns nothing",
+        "DEL netns prevResult",
+        "DEL  nothing",
+    ]
+    assert run(master, "ls /run/netns") == ""
+    assert wait_until(lambda: master.state().pods == [])
+    assert get(plane, "pod/web") == {}

@@ -1,0 +1,164 @@
+"""What packets do between booted nodes, and what the cloud refuses to carry."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from spiderpool.errors import IOFailure
+from spiderpool.lab.fabric import Fabric
+from spiderpool.lab.machines import Machines
+from spiderpool.lab.node import Services
+from spiderpool.lab.node_client import NodeClient, Outcome
+from spiderpool.lab.probes import Probe
+from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import WALKTHROUGH
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+MASTER, WORKER = WALKTHROUGH.nodes
+GATEWAY = MASTER.cards[0].vswitch.gateway
+SECONDARY = MASTER.cards[0].secondaries[0]
+UNREGISTERED = "172.31.199.200"
+
+PING = """
+import asyncio, sys
+from spiderpool.lab.probes import Probe, run
+answer = asyncio.run(run(Probe(kind="ping", target=sys.argv[1]), None))
+sys.exit(0 if answer.ok else 1)
+"""
+SEND = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 0))
+sock.sendto(b"?", (sys.argv[2], 9))
+"""
+
+
+@pytest.fixture
+def master(machines: Machines) -> NodeClient:
+    return machines.client("master")
+
+
+def shell(client: NodeClient, *lines: str) -> Outcome:
+    outcome = client.exec(["sh", "-ec", "\n".join(lines)])
+    assert outcome.rc == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture
+def child(master: NodeClient, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace in the master whose eth0 is a child of the card, of the kind asked for, on a registered address."""
+    shell(
+        master,
+        "ip netns add child",
+        f"ip link add link eth0 name child0 netns child type {request.param}",
+        "ip -n child link set child0 name eth0",
+        f"ip -n child address add {SECONDARY}/20 dev eth0",
+        "ip -n child link set eth0 up",
+    )
+    yield "child"
+    shell(master, "ip -n child link delete eth0", "ip netns delete child")
+
+
+def ping_from(client: NodeClient, netns: str, target: str) -> bool:
+    return client.exec(["ip", "netns", "exec", netns, sys.executable, "-c", PING, target]).rc == 0
+
+
+def test_node_reaches_gateways_and_the_other_node_on_both_cards(master: NodeClient) -> None:
+    targets = [card.vswitch.gateway for card in MASTER.cards] + [card.address for card in WORKER.cards]
+    answers = master.probe([Probe(kind="ping", target=target) for target in targets])
+    assert [answer.ok for answer in answers] == [True] * 4, answers
+
+
+def test_legitimate_traffic_is_not_counted(machines: Machines, fabric: Fabric) -> None:
+    before = fabric.counters()
+    machines.client("worker").probe([Probe(kind="ping", target=card.address) for card in MASTER.cards])
+    assert fabric.counters() == before
+
+
+def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, fabric: Fabric) -> None:
+    target = WORKER.cards[0].address
+    assert master.probe([Probe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
+    before = fabric.counters()["master/eth0"]
+    shell(master, f"ip address add {UNREGISTERED}/32 dev eth0")
+    try:
+        assert master.exec([sys.executable, "-c", SEND, UNREGISTERED, target]).rc == 0
+    finally:
+        shell(master, f"ip address delete {UNREGISTERED}/32 dev eth0")
+    after = fabric.counters()["master/eth0"]
+    assert after["spoof_ip"] == before["spoof_ip"] + 1
+
+
+@pytest.mark.parametrize("child", ["macvlan mode bridge"], indirect=True)
+def test_macvlan_child_is_cut_off_by_its_own_mac(child: str, master: NodeClient, fabric: Fabric) -> None:
+    before = fabric.counters()["master/eth0"]["spoof_mac"]
+    assert not ping_from(master, child, GATEWAY)
+    assert fabric.counters()["master/eth0"]["spoof_mac"] > before
+
+
+@pytest.mark.parametrize("child", ["ipvlan mode l2"], indirect=True)
+def test_ipvlan_child_with_a_registered_address_passes(child: str, master: NodeClient, fabric: Fabric) -> None:
+    before = fabric.counters()
+    assert ping_from(master, child, GATEWAY)
+    assert ping_from(master, child, WORKER.cards[0].address)
+    assert fabric.counters() == before
+
+
+def test_commands_report_their_end(master: NodeClient) -> None:
+    assert master.exec(["sh", "-c", "echo out; echo err >&2; exit 3"]) == Outcome(3, "out\n", "err\n")
+    assert master.exec(["no-such-program"]).rc == 127
+    assert master.exec(["sleep", "10"], timeout=0.2).rc == 124
+
+
+def test_a_pod_that_is_not_there_is_named(master: NodeClient) -> None:
+    with pytest.raises(IOFailure, match="pod 'default/none' has no sandbox"):
+        master.exec(["true"], pod="default/none")
+
+
+def test_a_killed_daemon_is_started_again(master: NodeClient) -> None:
+    first = master.state().children["kubelet"]
+    with suppress(IOFailure):  # the daemon that dies is the one that would answer
+        master.signal("kubelet")
+    assert kubelet_once_it_answers(master) != first
+
+
+def kubelet_once_it_answers(client: NodeClient) -> int:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            return client.state(timeout=1.0).children["kubelet"]
+        except IOFailure:
+            time.sleep(0.05)
+    raise AssertionError("the endpoint did not come back")
+
+
+def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeClient) -> None:
+    worker = machines.fabric.topology.node("worker")
+    shell(machines.client("worker"), "touch /run/tmp/memory")
+    machines.cut_power(worker)
+    assert not master.probe([Probe(kind="ping", target=worker.cards[0].address, count=1)])[0].ok
+    machines.boot(worker)
+    machines.wait(worker)
+    assert master.probe([Probe(kind="ping", target=worker.cards[0].address)])[0].ok
+    assert machines.client("worker").exec(["test", "-e", "/run/tmp/memory"]).rc == 1
+
+
+def test_a_node_that_cannot_boot_says_where_to_look(tmp_path: Path) -> None:
+    fabric = Fabric(WALKTHROUGH, "scratch")
+    services = Services(kubelet_kubeconfig="/nowhere", proxy_kubeconfig="/nowhere", kube_proxy="/nowhere")
+    processes = Processes(tmp_path / "processes")
+    machines = Machines(fabric, processes, tmp_path / "nodes", services={"master": services})
+    fabric.up()
+    try:
+        with pytest.raises(IOFailure, match=r"node master died while it booted.*node-master\.log") as failure:
+            machines.start()
+    finally:
+        fabric.down()
+    assert "No such file or directory: '/nowhere'" in failure.value.details
+    assert processes.names() == []
