@@ -266,7 +266,8 @@ def world() -> Iterator[Bench]:
         plane.start(timeout=60)
         plane.apply(*sorted(CHART.glob("crds/*.yaml")), CHART / "templates" / "agent-rbac.yaml")
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        agents = tuple(LocalAgent(plane, processes, directory, node) for node in NODES)
+        kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+        agents = tuple(LocalAgent(kubeconfig, processes, directory, node) for node in NODES)
         say("starting two agents …")
         for agent in agents:
             agent.start()

@@ -185,7 +185,7 @@ async def test_kind_that_the_kernel_lacks(world: World) -> None:
     try:
         await add(attachment(pod, "ipvlan"), node=world.node)
     except KernelFailure as error:
-        assert error.message == "this kernel has no ipvlan: load the module ipvlan on the node"  # noqa: PT017
+        assert error.message == "this kernel has no ipvlan: load the module ipvlan on the node"
     else:
         pytest.skip("this kernel has ipvlan")
 

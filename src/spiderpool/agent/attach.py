@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from spiderpool.agent import interfaces
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.ipam import Allocator
+from spiderpool.agent.locks import KeyedLock
 from spiderpool.api.cni import Call, IPAMConfig, PodArgs, Result, ResultIP, parse_args
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.allocation import Grant
@@ -38,6 +39,7 @@ class Attacher:
         self._allocator = allocator
         self._recorder = recorder
         self._defaults = defaults
+        self._containers = KeyedLock()
         self._detached: set[str] = set()
         cluster.pods.subscribe(self._pod_changed)
 
@@ -45,8 +47,9 @@ class Attacher:
         """Give the pod its interface. Asked again, finishes or repeats what was begun."""
         pod = await self._pod(call)
         network, chain = self._network(pod)
-        granted = await self._address(pod, call.ifname, network, chain.ipam)
-        attached = await interfaces.add(self._attachment(call, chain, granted))
+        async with self._containers.held(call.container_id):
+            granted = await self._address(pod, call.ifname, network, chain.ipam)
+            attached = await interfaces.add(self._attachment(call, chain, granted))
         return Result(
             ips=(ResultIP(granted.address, granted.gateway),),
             routes=_routes(granted),
@@ -59,8 +62,9 @@ class Attacher:
     async def delete(self, call: Call) -> None:
         """Take the interface away, and the address unless the pod lives on and will be attached again."""
         args = parse_args(call.environment.get("CNI_ARGS", ""))
-        await interfaces.remove(call.container_id, call.netns, call.ifname)
-        await self.release(args, call.ifname)
+        async with self._containers.held(call.container_id):
+            await interfaces.remove(call.container_id, call.netns, call.ifname)
+            await self.release(args, call.ifname)
 
     async def check(self, call: Call) -> None:
         """Raises Drift when record, interface, address or route is not as ADD left it."""

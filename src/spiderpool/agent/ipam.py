@@ -6,11 +6,10 @@ The only lock is the API server: whoever creates the SpiderIP holds the address.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection
 from typing import Protocol
 
+from spiderpool.agent.locks import KeyedLock
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
@@ -119,8 +118,7 @@ class Allocator:
         self._records = records
         self._pools = pools
         self._node = node
-        self._locks: dict[Identity, asyncio.Lock] = {}
-        self._waiting: dict[Identity, int] = defaultdict(int)
+        self._locks = KeyedLock()
         self._shelves: dict[str, tuple[SpiderIPPool, Shelf]] = {}
         self._doubts: dict[Identity, list[str]] = {}
         self._doomed: dict[str, SpiderIP] = {}
@@ -137,14 +135,14 @@ class Allocator:
         """
         ALLOCATIONS.inc()
         with ALLOCATION_SECONDS.time(), ALLOCATION_FAILURES.count_exceptions():
-            async with self._only((ask.pod_uid, ask.interface)):
+            async with self._locks.held((ask.pod_uid, ask.interface)):
                 held = await self._held(ask) or await self._claim(ask)
                 pool = next((pool for pool in self._pools() if pool.name == held.spec.pool), None)
                 return grant(held, pool, clean_gateway=clean_gateway)
 
     async def release(self, pod_uid: str, interface: str) -> None:
         """Give back what a pod's interface holds. Never fails: what the API server does not take now is put off."""
-        async with self._only((pod_uid, interface)):
+        async with self._locks.held((pod_uid, interface)):
             for held in self._records.of(pod_uid, interface):
                 self._doomed[held.name] = held
                 try:
@@ -263,19 +261,6 @@ class Allocator:
         held = self._doomed.get(name)
         if held is None:
             return
-        async with self._only((held.spec.podUID, held.spec.interface)):
+        async with self._locks.held((held.spec.podUID, held.spec.interface)):
             if self._doomed.get(name) is held:
                 await self._release(held)
-
-    @asynccontextmanager
-    async def _only(self, identity: Identity) -> AsyncIterator[None]:
-        """One at a time for an identity; the lock goes when nobody waits for it."""
-        lock = self._locks.setdefault(identity, asyncio.Lock())
-        self._waiting[identity] += 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._waiting[identity] -= 1
-            if not self._waiting[identity]:
-                del self._waiting[identity], self._locks[identity]

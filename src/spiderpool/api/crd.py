@@ -13,10 +13,14 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import SERVER_DEFAULT, Column, Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet
 
 KINDS: tuple[type[Object], ...] = (
     SpiderIPPool,
     SpiderIP,
+    SpiderSubnet,
+    SpiderReservedIP,
     SpiderMultusConfig,
     SpiderCoordinator,
     SpiderEndpoint,

@@ -1,4 +1,4 @@
-"""A thin typed client: lightkube gives configuration, credentials and TLS; requests and answers are ours.
+"""A thin typed client on aiohttp (docs/decisions/0002-own-api-client.md says why it is our own).
 
 A request is built by a pure function, sent by :class:`Client`, and its answer read by a pure function.
 """
@@ -6,19 +6,17 @@ A request is built by a pure function, sent by :class:`Client`, and its answer r
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import httpx2
+import aiohttp
 import msgspec
-from lightkube.config.client_adapter import AsyncClient, ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.core.exceptions import ConfigError
 
 from spiderpool.api.meta import Kind, Object
-from spiderpool.errors import ApiUnavailable, BadConfig, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.config import Access, load_access
 
 T = TypeVar("T", bound=Object)
 Items = list[T]
@@ -29,6 +27,12 @@ PAGE = 500
 """Objects per page of a list: bounds the server's memory, one page for all but the largest clusters."""
 
 DEFAULT_TIMEOUT = 10.0
+
+CONNECTIONS = 100
+"""At most so many at a time: watches, and as many requests as pods can be attached at once."""
+
+IDLE_SECONDS = 300.0
+"""A pod that comes after a quiet minute must not wait for a TLS handshake."""
 
 
 class ApiRefusal(SpiderpoolError):
@@ -99,22 +103,15 @@ class Client:
     ApiUnavailable on a create, whether the object exists is unknown.
     """
 
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS)
+        self._http = aiohttp.ClientSession(connector=connector, read_bufsize=1 << 20)
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> Self:
         """From a kubeconfig file, or from the service account of the pod. Raises BadConfig."""
-        try:
-            config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()).get()
-        except (ConfigError, OSError, KeyError) as error:
-            source = kubeconfig or "the pod's service account"
-            raise BadConfig(
-                f"no access to the API server can be read from {source}: {error}; set KUBECONFIG"
-            ) from error
-        if config is None:
-            raise BadConfig(f"{kubeconfig} names no current context; set current-context")
-        return cls(AsyncClient(config, ConnectionParams(trust_env=False)))
+        return cls(load_access(kubeconfig))
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,7 +121,7 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def get(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
@@ -265,8 +262,8 @@ class Client:
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        async with self._stream(Request("GET", kind.KIND.path(namespace), params), seconds + 30) as response:
-            async for line in _lines(response):
+        async with self._stream(Request("GET", kind.KIND.path(namespace), params), seconds + 30) as content:
+            async for line in _lines(content):
                 event = msgspec.json.decode(line, type=WatchEvent)
                 if event.type == "ERROR":
                     raise _refusal(_read_status(bytes(event.object)), "GET")
@@ -274,34 +271,39 @@ class Client:
 
     async def _send(self, request: Request, timeout: float) -> bytes:
         try:
-            response = await self._http.send(self._build(request, timeout))
-        except httpx2.HTTPError as error:
+            async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unavailable(request, error) from error
-        if response.status_code >= 400:
-            raise _failure(response.status_code, response.content, request)
-        return response.content
+        if response.status >= 400:
+            raise _failure(response.status, content, request)
+        return content
 
     @asynccontextmanager
-    async def _stream(self, request: Request, read_timeout: float) -> AsyncIterator[httpx2.Response]:
+    async def _stream(self, request: Request, silence: float) -> AsyncIterator[aiohttp.StreamReader]:
+        """The body as it comes; an error when nothing comes for ``silence`` seconds."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEFAULT_TIMEOUT, sock_read=silence)
         try:
-            response = await self._http.send(self._build(request, read_timeout), stream=True)
-            try:
-                if response.status_code >= 400:
-                    raise _failure(response.status_code, await response.aread(), request)
-                yield response
-            finally:
-                await response.aclose()
-        except httpx2.HTTPError as error:
+            async with self._open(request, timeout) as response:
+                if response.status >= 400:
+                    raise _failure(response.status, await response.read(), request)
+                yield response.content
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unavailable(request, error) from error
 
-    def _build(self, request: Request, timeout: float) -> httpx2.Request:
-        return self._http.build_request(
+    def _open(
+        self, request: Request, timeout: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = self._access.credentials.headers()
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        return self._http.request(
             request.method,
-            request.path,
+            f"{self._access.server}/{request.path}",
             params=request.params,
-            content=request.body,
-            headers={"Content-Type": request.content_type} if request.body is not None else None,
-            timeout=httpx2.Timeout(timeout),
+            data=request.body,
+            headers=headers,
+            timeout=timeout,
         )
 
 
@@ -327,10 +329,10 @@ def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
     return page.metadata, [msgspec.json.decode(item, type=kind) for item in page.items or ()]
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Lines of a stream. Chunks are searched once, so a long line costs no more than its length."""
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length. Chunks are searched once, so a long line costs no more than its length."""
     parts: list[bytes] = []
-    async for chunk in response.aiter_raw():
+    async for chunk in content.iter_any():
         *complete, rest = chunk.split(b"\n")
         for line in complete:
             yield b"".join((*parts, line))

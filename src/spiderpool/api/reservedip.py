@@ -1,0 +1,28 @@
+"""SpiderReservedIP: addresses that no pod gets, whatever pool they are in."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+
+
+class ReservedIPSpec(msgspec.Struct, omit_defaults=True):
+    """The addresses."""
+
+    ipVersion: Annotated[
+        int | None, field_doc("Address family, 4 or 6. Taken from the first address when absent.", enum=[4, 6])
+    ] = None
+    ips: Annotated[list[str] | None, field_doc("Addresses and ranges a-b that no pod gets.")] = None
+
+
+class SpiderReservedIP(Object, kw_only=True):
+    """Addresses that no pod gets, whatever pool they are in."""
+
+    KIND: ClassVar[Kind] = spiderpool_kind(
+        "SpiderReservedIP", Scope.CLUSTER, "sr", (Column("VERSION", "string", ".spec.ipVersion"),)
+    )
+
+    spec: ReservedIPSpec = msgspec.field(default_factory=ReservedIPSpec)

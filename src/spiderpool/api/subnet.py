@@ -1,0 +1,55 @@
+"""SpiderSubnet: a range of addresses from which pools are cut, by hand or for one application at a time."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from spiderpool.api.ippool import Route
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+
+SUBNET_CIDR_LABEL = "ipam.spidernet.io/subnet-cidr"
+OWNER_SUBNET_LABEL = "ipam.spidernet.io/owner-spider-subnet"
+
+
+class SubnetSpec(msgspec.Struct, omit_defaults=True):
+    """What the user wants of a subnet."""
+
+    subnet: Annotated[str, field_doc("Subnet of the addresses, in canonical CIDR form. Cannot be changed.")]
+    ipVersion: Annotated[
+        int | None, field_doc("Address family, 4 or 6. Taken from the subnet when absent.", enum=[4, 6])
+    ] = None
+    ips: Annotated[list[str] | None, field_doc("Addresses for pools: single ones and ranges a-b.")] = None
+    excludeIPs: Annotated[list[str] | None, field_doc("Addresses and ranges taken out of ips.")] = None
+    gateway: Annotated[str | None, field_doc("Gateway of pools that name none.")] = None
+    routes: Annotated[list[Route] | None, field_doc("Routes of pools that name none.")] = None
+
+
+class SubnetStatus(msgspec.Struct, omit_defaults=True):
+    """What is so: computed from the pools."""
+
+    controlledIPPools: Annotated[str | None, field_doc("The pools cut from the subnet, as JSON text.")] = None
+    totalIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in ips without excludeIPs.")] = None
+    allocatedIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses given to pools.")] = None
+
+
+class SpiderSubnet(Object, kw_only=True):
+    """A range of addresses from which pools are cut."""
+
+    KIND: ClassVar[Kind] = spiderpool_kind(
+        "SpiderSubnet",
+        Scope.CLUSTER,
+        "ss",
+        (
+            Column("VERSION", "string", ".spec.ipVersion"),
+            Column("SUBNET", "string", ".spec.subnet"),
+            Column("ALLOCATED-IP-COUNT", "integer", ".status.allocatedIPCount"),
+            Column("TOTAL-IP-COUNT", "integer", ".status.totalIPCount"),
+        ),
+        status=True,
+    )
+
+    spec: SubnetSpec
+    status: SubnetStatus | None = None

@@ -1,0 +1,70 @@
+"""Agents of one node or two against the real API server, giving addresses only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.local_agent import LocalAgent
+from spiderpool.lab.processes import Processes
+
+POOL = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata: {{name: {name}}}
+spec: {{subnet: {subnet}, ipVersion: 4, default: true, ips: [{ips}], gateway: {gateway}}}
+"""
+
+MakeAgent = Callable[[str], LocalAgent]
+MakePods = Callable[[int, list[str]], dict[str, str]]
+
+
+@pytest.fixture
+def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgent]:
+    """Starts agents; ends them when the test ends."""
+    processes = Processes(tmp_path / "processes")
+
+    def make(node: str) -> LocalAgent:
+        kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+        agent = LocalAgent(kubeconfig, processes, tmp_path, node)
+        agent.start()
+        return agent
+
+    yield make
+    processes.stop_all()
+
+
+@pytest.fixture
+def pool(control_plane: ControlPlane) -> Iterator[Callable[..., None]]:
+    """Makes default pools; the test's pools, pods and records go when it ends."""
+
+    def make(name: str, ips: str, subnet: str = "10.9.0.0/16", gateway: str = "10.9.255.254") -> None:
+        control_plane.apply(POOL.format(name=name, ips=ips, subnet=subnet, gateway=gateway))
+
+    yield make
+    control_plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
+    control_plane.kubectl("delete", "spiderippools,spiderips", "--all")
+
+
+@pytest.fixture
+def make_pods(control_plane: ControlPlane) -> MakePods:
+    """Makes pods bound to nodes in turn; UIDs by name."""
+
+    def make(count: int, nodes: list[str]) -> dict[str, str]:
+        manifests = (_pod(f"pod-{i:03}", nodes[i % len(nodes)]) for i in range(count))
+        control_plane.kubectl("create", "-f", "-", input="\n---\n".join(manifests), timeout=120)
+        listed = json.loads(control_plane.kubectl("get", "pods", "-o", "json"))["items"]
+        return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in listed}
+
+    return make
+
+
+def _pod(name: str, node: str) -> str:
+    return (
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n"
+        f"spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, containers: [{{name: c, image: none}}]}}"
+    )

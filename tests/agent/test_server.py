@@ -1,0 +1,198 @@
+"""The socket and the CNI executable: whatever comes in, a valid CNI answer comes out and nothing changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spiderpool.agent.install import install, network_list
+from spiderpool.errors import BadConfig
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.executable import build
+from spiderpool.lab.local_agent import LocalAgent, exchange, ipam_call
+from spiderpool.lab.processes import Processes
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
+
+ENVIRONMENT = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "c1",
+    "CNI_NETNS": "/run/netns/none",
+    "CNI_IFNAME": "eth0",
+    "CNI_PATH": "/opt/cni/bin",
+    "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=nobody;K8S_POD_UID=u",
+}
+CONFIG = b'{"cniVersion":"0.4.0","name":"spiderpool","type":"spiderpool-attach"}'
+
+Shim = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAgent]:
+    """One agent for all tests of this module."""
+    directory = tmp_path_factory.mktemp("agent")
+    processes = Processes(directory / "processes")
+    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+    agent = LocalAgent(kubeconfig, processes, directory, "n1")
+    agent.start()
+    yield agent
+    processes.stop_all()
+
+
+@pytest.fixture(scope="module")
+def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CNI executable, installed under its names."""
+    directory = tmp_path_factory.mktemp("cni")
+    install(directory / "bin", directory / "net.d", build(directory))
+    return directory / "bin" / "spiderpool-attach"
+
+
+@pytest.fixture
+def shim(agent: LocalAgent, executable: Path) -> Shim:
+    """Runs the executable as a container runtime does: exit status and what it printed."""
+
+    def run(stdin: bytes = CONFIG, name: str = "spiderpool-attach", **changes: str) -> tuple[int, dict[str, Any]]:
+        environment = {k: v for k, v in (ENVIRONMENT | changes).items() if v}
+        done = subprocess.run(
+            [executable.with_name(name)],
+            input=stdin,
+            capture_output=True,
+            env={"SPIDERPOOL_SOCKET": str(agent.socket), **environment},
+            timeout=30,
+            check=False,
+        )
+        return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
+
+    return run
+
+
+def test_the_socket_is_for_root_only(agent: LocalAgent) -> None:
+    mode = agent.socket.stat()
+    assert stat.S_ISSOCK(mode.st_mode)
+    assert (mode.st_mode & 0o777, mode.st_uid) == (0o600, 0)
+
+
+def test_another_user_is_turned_away_even_if_the_mode_were_wider(agent: LocalAgent) -> None:
+    agent.socket.chmod(0o666)
+    code = (
+        "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+        "s.sendall(b'GET /v1/ipam/healthy HTTP/1.0\\r\\n\\r\\n'); print(s.recv(999).split()[1].decode())"
+    )
+    directory = agent.socket.parent
+    while directory != Path("/tmp"):
+        directory.chmod(0o755)
+        directory = directory.parent
+    done = subprocess.run(["/usr/bin/python3", "-c", code, agent.socket], capture_output=True, text=True, check=True)
+    agent.socket.chmod(0o600)
+    assert done.stdout.strip() == "403"
+
+
+def test_version_needs_no_pod(shim: Shim) -> None:
+    assert shim(CNI_COMMAND="VERSION") == (
+        0,
+        {"cniVersion": "1.1.0", "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]},
+    )
+
+
+def test_status_is_silent_when_ready(shim: Shim) -> None:
+    assert shim(CNI_COMMAND="STATUS") == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("stdin", "changes", "code", "message"),
+    [
+        (CONFIG, {"CNI_COMMAND": "DANCE"}, 4, "CNI_COMMAND='DANCE' is none of ADD, DEL"),
+        (CONFIG, {"CNI_COMMAND": ""}, 4, "CNI_COMMAND='' is none of"),
+        (CONFIG, {"CNI_CONTAINERID": ""}, 4, "ADD needs CNI_CONTAINERID"),
+        (CONFIG, {"CNI_NETNS": ""}, 4, "ADD needs CNI_NETNS"),
+        (CONFIG, {"CNI_ARGS": ""}, 4, "K8S_POD_NAMESPACE"),
+        (CONFIG, {}, 11, "pod default/nobody does not exist"),
+        (b"garbage", {}, 6, "not JSON"),
+        (b"", {}, 6, "not JSON"),
+        (b'{"cniVersion":"0.4.0","name":"n","type":"t","masterr":"eth0"}', {}, 2, "unknown field 'masterr'"),
+        (b'{"cniVersion":"7.0.0","name":"n","type":"t"}', {}, 1, "cniVersion '7.0.0' is not supported"),
+        (b"{" + b" " * (10 << 20) + b"}", {}, 6, "larger than 1 MiB"),
+    ],
+)
+def test_wrong_calls_get_a_cni_error(
+    shim: Shim, stdin: bytes, changes: dict[str, str], code: int, message: str
+) -> None:
+    status, answer = shim(stdin, **changes)
+    assert (status, answer["code"]) == (1, code)
+    assert message in answer["msg"]
+
+
+def test_an_error_comes_in_the_asked_version(shim: Shim) -> None:
+    assert shim()[1]["cniVersion"] == "0.4.0"
+
+
+def test_del_of_what_never_was_succeeds(shim: Shim) -> None:
+    assert shim(CNI_COMMAND="DEL", CNI_NETNS="") == (0, {})
+    assert shim(name="spiderpool", CNI_COMMAND="DEL") == (0, {})
+
+
+async def test_an_unknown_plugin_name_is_told(agent: LocalAgent) -> None:
+    call = ipam_call("ADD", "default", "p", "u")
+    answer = await agent.call(type(call)("bridge", call.environment, call.stdin))
+    assert (answer["code"], "does not serve a plugin named 'bridge'" in answer["msg"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0" * 100,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"POST /v1/cni HTTP/1.0\r\nContent-Length: -1\r\n\r\n",
+        b"\xff\xfe" * 5000,
+    ],
+)
+async def test_garbage_on_the_socket_hurts_nobody(agent: LocalAgent, garbage: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+    writer.write(garbage)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
+    status, _ = await exchange(agent.socket, b"", "GET", "/v1/ipam/healthy")
+    assert status == 200
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=400))
+async def test_any_body_gets_a_cni_answer(agent: LocalAgent, body: bytes) -> None:
+    status, answer = await exchange(agent.socket, body)
+    assert status == 500
+    assert {"cniVersion", "code", "msg"} <= json.loads(answer).keys()
+
+
+def test_the_executable_without_an_agent_says_try_again(executable: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [executable], input=CONFIG, capture_output=True, env={"SPIDERPOOL_SOCKET": str(tmp_path / "no")}, check=False
+    )
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["code"]) == (1, 11)
+    assert "spiderpool-agent is not running on this node" in answer["msg"]
+
+
+def test_installation_is_by_rename_and_complete(executable: Path) -> None:
+    folder = executable.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["spiderpool", "spiderpool-attach"]
+    assert all(os.access(path, os.X_OK) for path in folder.iterdir())
+    conflist = folder.parent / "net.d" / "00-spiderpool.conflist"
+    assert conflist.read_bytes() == network_list()
+    assert json.loads(conflist.read_text())["plugins"] == [{"type": "spiderpool-attach"}]
+
+
+def test_a_missing_executable_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="set SPIDERPOOL_CNI_EXECUTABLE"):
+        install(tmp_path, tmp_path, tmp_path / "missing")

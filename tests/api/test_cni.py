@@ -1,0 +1,191 @@
+"""CNI calls, configurations, results and errors, as the specification has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.api.cni import (
+    Call,
+    CoordinatorConfig,
+    InterfaceConfig,
+    PluginConfig,
+    Result,
+    ResultIP,
+    check_environment,
+    check_version,
+    error_document,
+    frame_call,
+    parse_args,
+    parse_call,
+    parse_network,
+    parse_plugin,
+    plugin_type,
+    result_document,
+    version_document,
+)
+from spiderpool.errors import (
+    BadConfig,
+    BadEnvironment,
+    Refused,
+    SpiderpoolError,
+    Undecodable,
+    UnknownPlugin,
+    Unsupported,
+)
+
+pytestmark = pytest.mark.unit
+
+WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0="), min_size=1)
+GOOD = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/x", "CNI_IFNAME": "eth0"}
+
+
+@given(WORD, st.dictionaries(WORD, WORD | st.just("a=b")), st.binary())
+def test_framing_and_parsing_are_inverse(plugin: str, environment: dict[str, str], stdin: bytes) -> None:
+    call = Call(plugin, environment, stdin)
+    assert parse_call(frame_call(call)) == call
+
+
+@pytest.mark.parametrize("body", [b"", b"garbage", b"\xff\xfe\0\0{}"])
+def test_bytes_that_are_no_call(body: bytes) -> None:
+    with pytest.raises(Undecodable):
+        parse_call(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_call_or_a_clear_error(body: bytes) -> None:
+    try:
+        parse_call(body)
+    except SpiderpoolError as error:
+        assert error.message
+
+
+def call(**changes: str) -> Call:
+    return Call("spiderpool-attach", {key: value for key, value in (GOOD | changes).items() if value}, b"")
+
+
+def test_a_good_environment_passes() -> None:
+    check_environment(call())
+    check_environment(call(CNI_COMMAND="DEL", CNI_NETNS=""))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"CNI_CONTAINERID": ""}, "ADD needs CNI_CONTAINERID in the environment"),
+        ({"CNI_NETNS": "", "CNI_IFNAME": ""}, "ADD needs CNI_IFNAME and CNI_NETNS"),
+        ({"CNI_CONTAINERID": "-x"}, "CNI_CONTAINERID='-x'"),
+        ({"CNI_IFNAME": "a/b"}, "is not an interface name"),
+        ({"CNI_IFNAME": ".."}, "is not an interface name"),
+        ({"CNI_IFNAME": "sixteencharacter"}, "is not an interface name"),
+    ],
+)
+def test_a_wrong_environment_names_the_variable(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(BadEnvironment) as caught:
+        check_environment(call(**changes))
+    assert message in caught.value.message
+
+
+def test_pod_arguments() -> None:
+    args = parse_args("IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_UID=u;")
+    assert (args.namespace, args.name, args.uid) == ("ns", "p", "u")
+    assert parse_args("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p").uid == ""
+
+
+@pytest.mark.parametrize(("text", "message"), [("K8S_POD_NAME=p", "K8S_POD_NAMESPACE"), ("nonsense", "not KEY=VALUE")])
+def test_wrong_pod_arguments(text: str, message: str) -> None:
+    with pytest.raises(BadEnvironment, match=message):
+        parse_args(text)
+
+
+def test_a_single_plugin_becomes_a_list_of_one() -> None:
+    config = parse_network('{"cniVersion":"0.3.1","name":"n","type":"ipvlan","master":"eth0"}')
+    assert (config.name, config.cniVersion, len(config.plugins)) == ("n", "0.3.1", 1)
+    assert plugin_type(bytes(config.plugins[0])) == "ipvlan"
+
+
+def test_a_generated_network_is_understood() -> None:
+    text = (
+        '{"cniVersion":"0.3.1","name":"n","plugins":[{"type":"ipvlan","master":"eth0","mtu":0,'
+        '"ipam":{"type":"spiderpool","default_ipv4_ippool":["a"]}},'
+        '{"txQueueLen":0,"tunePodRoutes":true,"mode":"auto","type":"coordinator"}]}'
+    )
+    first, second = (bytes(raw) for raw in parse_network(text).plugins)
+    interface = parse_plugin(first, InterfaceConfig)
+    assert interface.ipam is not None
+    assert interface.ipam.default_ipv4_ippool == ["a"]
+    assert parse_plugin(second, CoordinatorConfig).mode == "auto"
+
+
+@pytest.mark.parametrize(
+    ("raw", "error", "message"),
+    [
+        (b'{"type":"ipvlan","mastr":"eth0"}', UnknownPlugin, "unknown field 'mastr'"),
+        (b'{"type":"ipvlan","ipam":{"type":"x","pool":1}}', UnknownPlugin, "unknown field 'ipam.pool'"),
+        (b'{"type":"ipvlan","mtu":-1}', BadConfig, "mtu"),
+        (b'{"type":7}', BadConfig, "type"),
+        (b"[1]", BadConfig, "object"),
+        (b"nonsense", Undecodable, "not JSON"),
+        (b"\xff", Undecodable, "not JSON"),
+        (b'{"cniVersion":"9.9.9"}', Unsupported, "'9.9.9' is not supported"),
+    ],
+)
+def test_a_wrong_configuration_names_the_field(raw: bytes, error: type[SpiderpoolError], message: str) -> None:
+    with pytest.raises(error) as caught:
+        parse_plugin(raw, InterfaceConfig)
+    assert message in caught.value.message
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_configuration_or_a_clear_error(raw: bytes) -> None:
+    try:
+        parse_plugin(raw, PluginConfig)
+    except SpiderpoolError as error:
+        assert error.message
+
+
+def test_a_plugin_without_a_type_is_wrong() -> None:
+    with pytest.raises(BadConfig, match="no type"):
+        plugin_type(b"{}")
+
+
+RESULT = Result(
+    (ResultIP("10.0.0.5/24", "10.0.0.1"),), (("0.0.0.0/0", "10.0.0.1"),), "eth0", "00:16:3e:00:00:01", 1500, "/ns"
+)
+IP = {"address": "10.0.0.5/24", "gateway": "10.0.0.1", "interface": 0}
+INTERFACE = {"name": "eth0", "mac": "00:16:3e:00:00:01", "sandbox": "/ns"}
+
+
+@pytest.mark.parametrize(
+    ("version", "interface", "ip"),
+    [
+        ("0.3.1", INTERFACE, {"version": "4"} | IP),
+        ("0.4.0", INTERFACE, {"version": "4"} | IP),
+        ("1.0.0", INTERFACE, IP),
+        ("1.1.0", INTERFACE | {"mtu": 1500}, IP),
+    ],
+)
+def test_results_in_the_asked_version(version: str, interface: dict[str, Any], ip: dict[str, Any]) -> None:
+    assert result_document(RESULT, version) == {
+        "cniVersion": version,
+        "interfaces": [interface],
+        "ips": [ip],
+        "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}],
+        "dns": {},
+    }
+
+
+def test_an_ipam_result_names_no_interface() -> None:
+    document = result_document(Result((ResultIP("fd00::5/64", None),)), "0.4.0")
+    assert document == {"cniVersion": "0.4.0", "ips": [{"version": "6", "address": "fd00::5/64"}], "dns": {}}
+
+
+def test_errors_and_versions() -> None:
+    assert error_document(Refused("no"), "0.4.0") == {"cniVersion": "0.4.0", "code": 11, "msg": "no"}
+    assert error_document(Refused("no", "because"))["details"] == "because"
+    assert version_document()["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+    with pytest.raises(Unsupported, match="use one of"):
+        check_version("0.2.0")

@@ -1,0 +1,56 @@
+"""The checked-in CRD manifests are those of the types, and say what tools and people rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scripts.generate_crds import manifest, path
+
+from spiderpool.api.crd import KINDS, crd
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND.name)
+def test_the_manifest_in_the_chart_is_that_of_the_type(kind: type[Object]) -> None:
+    assert path(kind).read_text() == manifest(kind), "run scripts/generate_crds.py"
+
+
+def leaves(schema: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
+    below = [leaf for name, child in schema.get("properties", {}).items() for leaf in leaves(child, f"{where}.{name}")]
+    return [(where, schema), *below]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND.name)
+def test_every_field_is_described_and_structural(kind: type[Object]) -> None:
+    schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for where, field in leaves(schema, ""):
+        assert field.get("type"), f"{where} has no type"
+        standard = where in (".apiVersion", ".kind", ".metadata") or "Affinity." in where
+        assert standard or field.get("description"), f"{where} has no description"
+        assert not {"anyOf", "$ref", "title", "nullable"} & field.keys(), where
+
+
+def test_printer_columns_of_pools() -> None:
+    columns = crd(SpiderIPPool)["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [(each["name"], each["type"], each.get("priority", 0)) for each in columns] == [
+        ("VERSION", "string", 0),
+        ("SUBNET", "string", 0),
+        ("ALLOCATED-IP-COUNT", "integer", 0),
+        ("TOTAL-IP-COUNT", "integer", 0),
+        ("DEFAULT", "boolean", 0),
+        ("DISABLE", "boolean", 10),
+        ("NodeName", "string", 10),
+        ("MultusName", "string", 10),
+        ("APP-NAMESPACE", "string", 10),
+    ]
+
+
+def test_defaults_are_the_servers() -> None:
+    spec = crd(SpiderIPPool)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert (spec["properties"]["default"]["default"], spec["properties"]["disable"]["default"]) == (False, False)
+    assert "default" not in spec["properties"]["ips"]
+    assert spec["required"] == ["subnet"]
