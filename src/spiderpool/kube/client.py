@@ -5,7 +5,7 @@ A request is built by a pure function, sent by :class:`Client`, and its answer r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any, Self, TypeVar
 import aiohttp
 import msgspec
 
-from spiderpool.api.meta import Kind, Object
+from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
 from spiderpool.kube.config import Access, load_access
+from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
+S = TypeVar("S")
 Items = list[T]
 """So named, since :class:`Client` has a method ``list``."""
 
@@ -33,6 +35,9 @@ CONNECTIONS = 100
 
 IDLE_SECONDS = 300.0
 """A pod that comes after a quiet minute must not wait for a TLS handshake."""
+
+
+log = logger("api")
 
 
 class ApiRefusal(SpiderpoolError):
@@ -85,6 +90,12 @@ class WatchEvent(msgspec.Struct):
     object: msgspec.Raw
 
 
+class Bookmark(msgspec.Struct):
+    """The object of a BOOKMARK event: a resource version to go on from."""
+
+    metadata: ObjectMeta
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What goes over the wire."""
@@ -129,6 +140,10 @@ class Client:
         """One object, read from the store."""
         content = await self._send(Request("GET", kind.KIND.path(namespace, name)), timeout)
         return msgspec.json.decode(content, type=kind)
+
+    async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:
+        """The answer to a GET of any path, as it is: for what we have no type for."""
+        return await self._send(Request("GET", path), timeout)
 
     async def list(
         self,
@@ -181,15 +196,19 @@ class Client:
         namespace: str | None = None,
         *,
         sub: str | None = None,
+        strategic: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> T:
-        """Merge-patch an object (RFC 7386), or a subresource of it."""
+        """Merge-patch an object (RFC 7386), or a subresource of it.
+
+        ``strategic`` also merges lists, by the keys that the server knows for kinds of its own.
+        """
         request = Request(
             "PATCH",
             kind.KIND.path(namespace, name, sub),
             {"fieldManager": FIELD_MANAGER},
             msgspec.json.encode(body),
-            "application/merge-patch+json",
+            f"application/{'strategic-merge-patch' if strategic else 'merge-patch'}+json",
         )
         return msgspec.json.decode(await self._send(request, timeout), type=kind)
 
@@ -234,12 +253,18 @@ class Client:
         *,
         uid: str | None = None,
         resourceVersion: str | None = None,
+        grace: int | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        """Delete an object; with preconditions, Conflict if it is not the one that was meant."""
+        """Delete an object; with preconditions, Conflict if it is not the one that was meant.
+
+        ``grace`` is a pod's grace period in seconds instead of its own; 0 removes it now.
+        """
         conditions = {"uid": uid, "resourceVersion": resourceVersion}
         conditions = {key: value for key, value in conditions.items() if value}
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
+        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
         await self._send(Request("DELETE", kind.KIND.path(namespace, name), body=msgspec.json.encode(options)), timeout)
 
     async def watch(
@@ -251,10 +276,10 @@ class Client:
         labels: str | None = None,
         fields: str | None = None,
         seconds: int = 300,
-    ) -> AsyncIterator[tuple[str, T]]:
+    ) -> AsyncGenerator[tuple[str, T | Bookmark], None]:
         """Events (ADDED, MODIFIED, DELETED, BOOKMARK) after ``version``, for at most ``seconds``.
 
-        Ends when the server closes; raises Expired when ``version`` is too old.
+        A bookmark tells a resource version and nothing else. Ends when the server closes; raises Expired when ``version`` is too old.
         """
         params = _selectors(labels, fields) | {
             "watch": "true",
@@ -267,7 +292,10 @@ class Client:
                 event = msgspec.json.decode(line, type=WatchEvent)
                 if event.type == "ERROR":
                     raise _refusal(_read_status(bytes(event.object)), "GET")
-                yield event.type, msgspec.json.decode(event.object, type=kind)
+                if event.type == "BOOKMARK":
+                    yield event.type, msgspec.json.decode(event.object, type=Bookmark)
+                elif (obj := _read(event.object, kind)) is not None:
+                    yield event.type, obj
 
     async def _send(self, request: Request, timeout: float) -> bytes:
         try:
@@ -326,7 +354,17 @@ class _RawList(msgspec.Struct):
 
 def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
     page = msgspec.json.decode(content, type=_RawList)
-    return page.metadata, [msgspec.json.decode(item, type=kind) for item in page.items or ()]
+    read = (_read(item, kind) for item in page.items or ())
+    return page.metadata, [obj for obj in read if obj is not None]
+
+
+def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
+    """An object; None, with a log line, for one that breaks its own schema: it must not hide the others."""
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError as error:
+        log.error("object left out, it cannot be read", shape=shape.__name__, error=str(error), object=bytes(raw)[:500])
+        return None
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

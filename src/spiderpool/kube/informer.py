@@ -6,11 +6,12 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
-from spiderpool.kube.client import Client, Expired
+from spiderpool.kube.client import Bookmark, Client, Expired, NotFound
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -19,8 +20,11 @@ Callback = Callable[[T | None, T | None], None]
 FIRST_PAUSE, LAST_PAUSE = 0.2, 10.0
 """Seconds between tries while the API server does not answer: doubled each time, with jitter."""
 
+ABSENT_PAUSE = 300.0
+"""Seconds until an optional kind that the server does not serve is asked for again."""
+
 TOMBSTONES = 10_000
-"""Remembered UIDs of deleted objects, against late events about them."""
+"""Remembered UIDs and versions of objects that are gone, against late events about them."""
 
 log = logger("informer")
 
@@ -39,14 +43,17 @@ class Informer(Generic[T]):
         *,
         labels: str | None = None,
         fields: str | None = None,
+        optional: bool = False,
     ) -> None:
+        """An ``optional`` kind is one that the server may not serve: then it has no objects until it does."""
         self._client = client
         self._kind = kind
         self._namespace = namespace
         self._labels = labels
         self._fields = fields
+        self._optional = optional
         self._objects: dict[str, T] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, str | None] = OrderedDict()
         self._subscribers: list[Callback[T]] = []
         self._synced = asyncio.Event()
         self._version = ""
@@ -99,9 +106,20 @@ class Informer(Generic[T]):
             except Expired:
                 self._version = ""
             except SpiderpoolError as error:
+                if self._optional and isinstance(error, NotFound):
+                    self._synced.set()
+                    pause = ABSENT_PAUSE
                 log.warning("watch interrupted", kind=self._kind.KIND.plural, error=str(error), pause=pause)
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-                pause = min(pause * 2, LAST_PAUSE)
+                pause = await self._rest(pause)
+            except Exception:  # a bug in a subscriber must not blind us for good: begin with a list
+                log.exception("watch failed", kind=self._kind.KIND.plural, pause=pause)
+                self._version = ""
+                pause = await self._rest(pause)
+
+    async def _rest(self, pause: float) -> float:
+        """Wait about ``pause`` seconds; the pause after this one."""
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        return min(pause * 2, LAST_PAUSE)
 
     async def _list(self) -> None:
         version, items = await self._client.list_at(
@@ -120,15 +138,19 @@ class Informer(Generic[T]):
         events = self._client.watch(
             self._kind, self._version, self._namespace, labels=self._labels, fields=self._fields
         )
-        async for event, obj in events:
-            self._version = obj.metadata.resourceVersion or self._version
-            if event == "DELETED":
-                self._drop(obj)
-            elif event in ("ADDED", "MODIFIED"):
-                self.note(obj)
+        async with aclosing(events):
+            async for event, obj in events:
+                self._version = obj.metadata.resourceVersion or self._version
+                if isinstance(obj, Bookmark):
+                    continue
+                if event == "DELETED":
+                    self._drop(obj)
+                else:
+                    self.note(obj)
 
     def _is_news(self, obj: T) -> bool:
-        if obj.metadata.uid in self._gone:
+        uid = obj.metadata.uid or ""
+        if uid in self._gone and not _newer(obj, self._gone[uid]):
             return False
         known = self._objects.get(obj.key)
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
@@ -139,13 +161,17 @@ class Informer(Generic[T]):
         self._tell(old, obj)
 
     def _drop(self, obj: T) -> None:
-        """Drop an object; one of the same name but another UID stays."""
+        """Drop an object; one of the same name but another UID stays.
+
+        It may come back under its UID, when a change makes it match the selector again: a newer version stays.
+        """
         if obj.metadata.uid:
-            self._gone[obj.metadata.uid] = None
+            self._gone[obj.metadata.uid] = obj.metadata.resourceVersion
             if len(self._gone) > TOMBSTONES:
                 self._gone.popitem(last=False)
         known = self._objects.get(obj.key)
-        if known is not None and known.metadata.uid == obj.metadata.uid:
+        same = known is not None and known.metadata.uid == obj.metadata.uid
+        if known is not None and same and not _newer(known, obj.metadata.resourceVersion):
             del self._objects[obj.key]
             self._tell(known, None)
 

@@ -57,6 +57,18 @@ class LocalAgent:
         """One IPAM call for a pod; the answer as JSON (empty for DEL), with ``code`` when it is an error."""
         return await self.call(ipam_call(command, namespace, pod, uid, interface))
 
+    def address_now(self, command: str, namespace: str, pod: str, uid: str) -> dict[str, Any]:
+        """As :meth:`address`, for a caller without an event loop."""
+        body = frame_call(ipam_call(command, namespace, pod, uid))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(self.socket))
+            sock.sendall(_request("POST", "/v1/cni", body))
+            reply = bytearray()
+            while chunk := sock.recv(65536):
+                reply += chunk
+        document: dict[str, Any] = json.loads(_read(bytes(reply))[1] or b"{}")
+        return document
+
     async def call(self, call: Call) -> dict[str, Any]:
         """Any CNI call."""
         _, answer = await exchange(self.socket, frame_call(call))
@@ -90,16 +102,22 @@ async def exchange(path: Path, body: bytes, method: str = "POST", target: str = 
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         await loop.sock_connect(sock, str(path))
-        await loop.sock_sendall(
-            sock, f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-        )
+        await loop.sock_sendall(sock, _request(method, target, body))
         reply = bytearray()
         while chunk := await loop.sock_recv(sock, 65536):
             reply += chunk
-    head, _, answer = bytes(reply).partition(b"\r\n\r\n")
+    return _read(bytes(reply))
+
+
+def _request(method: str, target: str, body: bytes) -> bytes:
+    return f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _read(reply: bytes) -> tuple[int, bytes]:
+    head, _, answer = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
         raise ConnectionResetError("the agent went away without an answer")
-    return int(head.split(b" ", 2)[1]), answer
+    return int(head.split(b" ", 2)[1]), answer.strip()
 
 
 def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path) -> dict[str, str]:

@@ -1,0 +1,181 @@
+"""The client and the informer against the real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import pytest
+
+from spiderpool.api.core_v1 import ConfigMap
+from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.errors import ApiUnavailable, BadConfig
+from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
+from spiderpool.kube.config import load_access
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.lab.control_plane import ControlPlane
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
+
+
+@pytest.fixture
+async def client(control_plane: ControlPlane) -> AsyncIterator[Client]:
+    async with Client.load(control_plane.admin_kubeconfig) as client:
+        yield client
+        for record in await client.list(SpiderIP):
+            await client.delete(SpiderIP, record.name)
+
+
+def record(name: str, node: str = "n1") -> SpiderIP:
+    return SpiderIP(
+        metadata=ObjectMeta(name=name, labels={"node": node}),
+        spec=IPSpec(f"{name}/24", "p", node, "default", "pod", "uid", "eth0"),
+    )
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_create_read_change_delete(client: Client) -> None:
+    made = await client.create(record("10.1.1.1"))
+    assert made.metadata.uid
+    assert await client.get(SpiderIP, "10.1.1.1") == made
+    changed = await client.patch(SpiderIP, "10.1.1.1", {"spec": {"pod": "other"}})
+    assert (changed.spec.pod, changed.spec.pool) == ("other", "p")
+    with pytest.raises(Conflict):
+        await client.replace(made)
+    changed.spec.pod = "third"
+    assert (await client.replace(changed)).spec.pod == "third"
+    applied = await client.apply(SpiderIP, {"spec": {"pod": "fourth"}}, "10.1.1.1")
+    assert applied.spec.pod == "fourth"
+    await client.delete(SpiderIP, "10.1.1.1", uid=made.metadata.uid)
+    with pytest.raises(NotFound):
+        await client.get(SpiderIP, "10.1.1.1")
+
+
+async def test_the_second_creator_is_refused_and_a_late_release_hits_nobody(client: Client) -> None:
+    first = await client.create(record("10.1.1.2"))
+    with pytest.raises(AlreadyExists):
+        await client.create(record("10.1.1.2"))
+    await client.delete(SpiderIP, "10.1.1.2", uid=first.metadata.uid)
+    await client.create(record("10.1.1.2"))
+    with pytest.raises(Conflict):
+        await client.delete(SpiderIP, "10.1.1.2", uid=first.metadata.uid)
+
+
+async def test_refusals_are_told_apart(client: Client, control_plane: ControlPlane) -> None:
+    wrong = record("10.1.1.3")
+    wrong.metadata.name = "Not A Name"
+    with pytest.raises(Invalid, match="metadata.name"):
+        await client.create(wrong)
+    agent = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+    async with Client.load(agent) as limited:
+        with pytest.raises(Forbidden, match="configmaps"):
+            await limited.list(ConfigMap)
+    with pytest.raises(Expired):
+        async for _ in client.watch(SpiderIP, "1", seconds=5):
+            pass
+
+
+async def test_no_answer_is_told_within_the_timeout(client: Client) -> None:
+    with pytest.raises(ApiUnavailable, match="GET"):
+        await client.list(SpiderIP, timeout=0.0001)
+
+
+async def test_lists_come_in_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spiderpool.kube.client.PAGE", 2)
+    for number in range(5):
+        await client.create(record(f"10.1.2.{number}", "even" if number % 2 == 0 else "odd"))
+    assert len(await client.list(SpiderIP)) == 5
+    assert [each.name for each in await client.list(SpiderIP, labels="node=odd")] == ["10.1.2.1", "10.1.2.3"]
+
+
+async def test_a_watch_ends_with_a_bookmark_and_no_error(client: Client) -> None:
+    version, _ = await client.list_at(SpiderIP)
+    await client.create(record("10.1.1.4"))
+    await client.create(record("10.1.1.5", "n2"))
+    events = [event async for event in client.watch(SpiderIP, version, labels="node=n1", seconds=6)]
+    assert events[0][0] == "ADDED"
+    assert any(isinstance(obj, Bookmark) for _, obj in events), "bookmarks carry no spec"
+
+
+async def test_an_informer_follows_and_knows_its_own_writes_at_once(client: Client) -> None:
+    await client.create(record("10.1.1.5"))
+    informer = Informer(client, SpiderIP, labels="node=n1")
+    changes: list[tuple[bool, bool]] = []
+    informer.subscribe(lambda old, new: changes.append((old is not None, new is not None)))
+    task = asyncio.create_task(informer.run())
+    await informer.synced(10)
+    assert [each.name for each in informer.items()] == ["10.1.1.5"]
+    made = await client.create(record("10.1.1.6"))
+    informer.note(made)
+    assert informer.get("10.1.1.6") == made
+    await client.create(record("10.1.1.7", "n2"))
+    await client.patch(SpiderIP, "10.1.1.5", {"spec": {"pod": "other"}})
+    await until(lambda: (informer.get("10.1.1.5") or made).spec.pod == "other")
+    await client.delete(SpiderIP, "10.1.1.6")
+    informer.forget(made)
+    informer.note(made)
+    assert informer.get("10.1.1.6") is None, "a late event must not bring back what is gone"
+    assert informer.get("10.1.1.7") is None
+    await ended(task)
+    assert changes[:2] == [(False, True), (False, True)]
+    assert (True, False) in changes
+
+
+async def test_an_informer_survives_a_subscriber_that_fails(client: Client) -> None:
+    informer = Informer(client, SpiderIP)
+    seen: list[str] = []
+
+    def fail_once(old: SpiderIP | None, new: SpiderIP | None) -> None:
+        seen.append(new.name if new else "")
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+
+    informer.subscribe(fail_once)
+    task = asyncio.create_task(informer.run())
+    await client.create(record("10.1.1.8"))
+    await client.create(record("10.1.1.9"))
+    await until(lambda: {"10.1.1.8", "10.1.1.9"} <= set(seen))
+    await ended(task)
+
+
+async def test_a_queue_works_on_each_key_once_at_a_time_and_tries_again() -> None:
+    calls: list[str] = []
+
+    async def handle(key: str) -> None:
+        calls.append(key)
+        await asyncio.sleep(0.01)
+        if calls.count(key) == 1:
+            raise ApiUnavailable("not yet")
+
+    queue = WorkQueue(handle, "test")
+    for _ in range(3):
+        queue.add("a")
+    queue.add("b", after=0.05)
+    task = asyncio.create_task(queue.run(workers=2))
+    await until(lambda: calls.count("a") == 2 and calls.count("b") == 2)
+    await asyncio.sleep(0.3)
+    await ended(task)
+    assert sorted(calls) == ["a", "a", "b", "b"]
+
+
+def test_a_missing_kubeconfig_says_what_to_set(control_plane: ControlPlane) -> None:
+    with pytest.raises(BadConfig, match="set KUBECONFIG"):
+        load_access(control_plane.directory / "missing")
+    with pytest.raises(BadConfig, match="KUBERNETES_SERVICE_HOST is not set"):
+        load_access(None, {})
+    with pytest.raises(BadConfig, match="no kubeconfig with a current context"):
+        load_access(control_plane.directory / "ports.json")
