@@ -1,0 +1,192 @@
+"""The life of the webhook certificates, step by step, with a clock of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from spiderpool.controller.certificates import Bundle, Lives, load_chain, parse, renewed
+from spiderpool.controller.registration import says, webhooks
+from spiderpool.settings import Common, ControllerSettings, PodInject
+
+pytestmark = pytest.mark.unit
+
+HOSTS = ["spiderpool-controller.kube-system.svc", "127.0.0.1"]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LIVES = Lives(authority=timedelta(days=90), leaf=timedelta(days=30))
+MINUTE = timedelta(minutes=1)
+
+
+def at(days: float) -> datetime:
+    return START + timedelta(days=days)
+
+
+@pytest.fixture(scope="module")
+def first() -> Bundle:
+    return renewed(None, HOSTS, START, LIVES)
+
+
+def issuers(bundle: Bundle) -> list[int]:
+    """Which of the authorities have signed the server certificate."""
+    names = [authority.subject for authority in bundle.authorities]
+    return [index for index, name in enumerate(names) if name == bundle.leaf.issuer]
+
+
+def trusts(client: Bundle, server: Bundle, now: datetime) -> bool:
+    """Whether a client that knows the authorities of one bundle trusts a server that serves with another."""
+    signers = [authority for authority in client.authorities if authority.subject == server.leaf.issuer]
+    for signer in signers:
+        server.leaf.verify_directly_issued_by(signer)
+    return bool(signers) and all(each.not_valid_after_utc > now for each in (*signers, server.leaf))
+
+
+async def serial_of(context: ssl.SSLContext, trusted: bytes, host: str) -> int:
+    """Serial number of the certificate that a client gets which trusts ``trusted``. Raises SSLError."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = ssl.create_default_context(cadata=trusted.decode())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=host)
+        peer: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return x509.load_der_x509_certificate(peer).serial_number
+
+
+class TestRenewal:
+    def test_a_new_one_is_for_all_names_and_is_kept(self, first: Bundle) -> None:
+        assert first.names == set(HOSTS)
+        assert first.leaf.not_valid_after_utc == at(30)
+        assert first.newest.not_valid_after_utc == at(90)
+        assert parse(first.data()) == first
+        for days in (0.0, 1.0, 19.99):
+            assert renewed(first, HOSTS, at(days), LIVES) is first
+
+    def test_a_leaf_is_replaced_after_two_thirds_of_its_life(self, first: Bundle) -> None:
+        second = renewed(first, HOSTS, at(20), LIVES)
+        assert second.leaf != first.leaf
+        assert second.leaf_key != first.leaf_key
+        assert second.authorities == first.authorities
+        assert second.leaf.not_valid_after_utc == at(50)
+
+    def test_a_leaf_never_outlives_its_authority(self, first: Bundle) -> None:
+        lives = Lives(authority=timedelta(days=90), leaf=timedelta(days=300))
+        assert renewed(first, ["x"], at(1), lives).leaf.not_valid_after_utc == at(90)
+
+    def test_a_name_that_comes_in_is_added_to_those_of_other_replicas(self, first: Bundle) -> None:
+        wider = renewed(first, ["another"], at(1), LIVES)
+        assert wider.names == {*HOSTS, "another"}
+        assert renewed(wider, HOSTS, at(1), LIVES) is wider
+
+    def test_an_authority_is_replaced_in_three_steps(self, first: Bundle) -> None:
+        current = renewed(first, HOSTS, at(58), LIVES)  # a leaf that is not due itself
+        both = renewed(current, HOSTS, at(60), LIVES)
+        assert (len(both.authorities), issuers(both)) == (2, [0])
+        assert both.leaf == current.leaf
+        assert renewed(both, HOSTS, at(60) + MINUTE, LIVES) is both
+
+        signed = renewed(both, HOSTS, at(60) + LIVES.overlap, LIVES)
+        assert (len(signed.authorities), issuers(signed)) == (2, [1])
+        assert renewed(signed, HOSTS, at(60) + LIVES.overlap + MINUTE, LIVES) is signed
+
+        alone = renewed(signed, HOSTS, at(60) + 2 * LIVES.overlap, LIVES)
+        assert alone.authorities == (both.newest,)
+        assert alone.leaf == signed.leaf
+        assert alone.newest.not_valid_after_utc == at(150)
+        assert renewed(alone, HOSTS, at(61), LIVES) is alone
+
+    def test_every_step_is_trusted_with_the_authorities_of_the_step_before_and_after(self) -> None:
+        lives = Lives(timedelta(days=9), timedelta(days=6))
+        now, current, steps = START, renewed(None, HOSTS, START, lives), 0
+        while now < at(30):
+            after = renewed(current, HOSTS, now, lives)
+            assert trusts(current, after, now)
+            assert trusts(after, current, now)
+            steps += after is not current
+            current, now = after, now + timedelta(minutes=10)
+        assert steps >= 15
+
+    def test_what_has_expired_is_made_anew(self, first: Bundle) -> None:
+        late = renewed(first, HOSTS, at(91), LIVES)
+        assert late.authorities != first.authorities
+        assert len(late.authorities) == 1
+        assert issuers(late) == [0]
+
+    def test_it_is_valid_for_clocks_that_are_behind(self, first: Bundle) -> None:
+        assert first.leaf.not_valid_before_utc == START - timedelta(hours=1)
+        assert first.newest.not_valid_before_utc == START - timedelta(hours=1)
+
+
+class TestGarbage:
+    @pytest.fixture
+    def other(self) -> Bundle:
+        return renewed(None, HOSTS, START, LIVES)
+
+    @pytest.mark.parametrize("field", ["ca.crt", "ca.key", "tls.crt", "tls.key"])
+    def test_what_is_missing_damaged_or_of_another_is_no_bundle(self, first: Bundle, other: Bundle, field: str) -> None:
+        data = first.data()
+        assert parse({key: value for key, value in data.items() if key != field}) is None
+        for wrong in (b"", b"garbage", data[field][:-40], other.data()[field]):
+            assert parse({**data, field: wrong}) is None
+        assert parse(None) is None
+
+    def test_keys_of_other_kinds_are_no_bundle(self, first: Bundle) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        assert parse({**first.data(), "tls.key": encrypted}) is None
+
+
+async def test_a_live_context_serves_new_connections_with_the_new_certificate() -> None:
+    now = datetime.now(UTC)
+    first = renewed(None, HOSTS, now, LIVES)
+    second = renewed(first, ["another"], now, LIVES)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    load_chain(context, first.chain)
+    assert await serial_of(context, first.trusted, "127.0.0.1") == first.leaf.serial_number
+    load_chain(context, second.chain)
+    assert await serial_of(context, first.trusted, "127.0.0.1") == second.leaf.serial_number
+
+
+class TestRegistration:
+    def test_what_the_api_server_adds_does_not_matter_and_what_somebody_edits_does(self) -> None:
+        wanted = [{"name": "a", "rules": [{"scope": "*"}], "objectSelector": {}}]
+        assert says([{**wanted[0], "added": {"later": 1}}], wanted)
+        for edited in ([], [*wanted, *wanted], [{**wanted[0], "objectSelector": {"matchLabels": {"a": "b"}}}], None):
+            assert not says(edited, wanted)
+
+    def test_pods_fail_open_and_leave_out_system_namespaces(self) -> None:
+        settings = ControllerSettings(pod_inject=PodInject(True, ("kube-system",), ("team",)))
+        *ours, pods = webhooks("mutate", settings, b"ca", named=True)
+        assert {each["failurePolicy"] for each in ours} == {"Fail"}
+        assert (pods["name"], pods["failurePolicy"]) == ("pods.spiderpool.spidernet.io", "Ignore")
+        assert [(each["operator"], each["values"]) for each in pods["namespaceSelector"]["matchExpressions"]] == [
+            ("NotIn", ["kube-system"]),
+            ("In", ["team"]),
+        ]
+        assert pods["clientConfig"]["service"]["path"] == "/mutate--v1-pod"
+        (only,) = webhooks("mutate", settings, b"ca", named=False)[-1]["namespaceSelector"]["matchExpressions"]
+        assert only["operator"] == "NotIn"
+
+    @pytest.mark.parametrize(
+        ("settings", "mutated", "guarded"),
+        [
+            (ControllerSettings(), {"pool", "subnet", "reservedip", "multusconfig", "coordinator"}, set()),
+            (ControllerSettings(Common(enable_spider_subnet=False), protect_used=True), {"pool"}, {"pool"}),
+            (ControllerSettings(protect_used=True), {"subnet"}, {"pool", "subnet"}),
+        ],
+    )
+    def test_what_is_asked_follows_the_settings(
+        self, settings: ControllerSettings, mutated: set[str], guarded: set[str]
+    ) -> None:
+        def word(webhook: dict[str, object]) -> str:
+            return str(webhook["name"]).partition(".")[0].removeprefix("spider").removeprefix("ip")
+
+        registered = webhooks("validate", settings, b"ca", named=True)
+        assert mutated <= {word(each) for each in registered}
+        assert ("subnet" in {word(each) for each in registered}) == settings.common.enable_spider_subnet
+        assert {word(each) for each in registered if "DELETE" in each["rules"][0]["operations"]} == guarded
