@@ -1,3 +1,3 @@
-from tests.kernel.fixtures import kind, world
+from tests.kernel.fixtures import kind, wide, world
 
-__all__ = ["kind", "world"]
+__all__ = ["kind", "wide", "world"]

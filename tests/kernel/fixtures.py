@@ -20,6 +20,13 @@ def world() -> Iterator[World]:
         world.destroy()
 
 
+@pytest.fixture
+def wide(world: World) -> World:
+    """A world with two cards, two families and a client beyond the router."""
+    world.widen()
+    return world
+
+
 @cache
 def _has_kind(kind: str) -> bool:
     return has_kind(kind)

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel.arp import ETH_P_ARP, announce, gratuitous_request
+from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
+from spiderpool.kernel.frames import announce
 from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
 from tests.kernel.world import World
 

@@ -1,4 +1,7 @@
-"""The same tests on a kernel that has ipvlan and lacks nftables' inet family: User Mode Linux, one process."""
+"""The same tests on a kernel that has ipvlan and lacks nftables' inet family: User Mode Linux, one process.
+
+A guest uses one CPU, so two guests share the tests.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from tests.kernel.world import has_kind
 PROJECT = Path(__file__).parent.parent.parent
 TESTS = ("tests/agent/test_interfaces.py", "tests/kernel/test_marks.py", "tests/kernel/test_arp.py")
 
+GUESTS = 2
+
 
 @pytest.mark.lab
 @pytest.mark.timeout(400)
@@ -27,34 +32,72 @@ def test_ipvlan_in_user_mode_linux(tmp_path: Path) -> None:
         kernel, modules = binaries.find("linux.uml"), binaries.uml_modules()
     except IOFailure as error:
         pytest.skip(error.message)
-    share = tmp_path / "share"
-    share.mkdir()
-    _run(
-        [
-            *("taskset", "-c", str(max(os.sched_getaffinity(0)))),
+    guests = [Guest(tmp_path / str(number), f"{number}/{GUESTS}", cpu) for number, cpu in enumerate(_cpus())]
+    try:
+        for guest in guests:
+            guest.start(kernel, modules)
+        for guest in guests:
+            guest.wait()
+    finally:
+        for guest in guests:
+            guest.stop()
+    for guest in guests:
+        assert guest.status() == "0", guest.output()
+        assert "no ipvlan" not in guest.output(), guest.output()
+
+
+def _cpus() -> list[int]:
+    """A CPU for each guest: a kernel of User Mode Linux uses one, and is slower when it moves."""
+    cpus = sorted(os.sched_getaffinity(0), reverse=True)
+    return [cpus[number % len(cpus)] for number in range(GUESTS)]
+
+
+class Guest:
+    """One guest with its share of the tests, in a session of its own: it is many processes, and none may stay."""
+
+    def __init__(self, directory: Path, part: str, cpu: int) -> None:
+        self._directory = directory
+        self._share = directory / "share"
+        self._part = part
+        self._cpu = cpu
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, kernel: Path, modules: Path) -> None:
+        self._share.mkdir(parents=True)
+        command = [
+            *("taskset", "-c", str(self._cpu)),
             *(str(kernel), "mem=1G", "root=/dev/root", "rootfstype=hostfs", "ro"),
             *("con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"),
-            *(f"umid=spt{os.getpid()}", f"uml_dir={tmp_path}/uml", f"PYTHONPATH={PROJECT}/src"),
+            *(f"umid=guest{self._cpu}", f"uml_dir={self._directory}/uml", f"PYTHONPATH={PROJECT}/src"),
             *(f"init={sys.executable}", "--", str(Path(__file__).with_name("guest.py"))),
-            *(str(share), str(modules), str(PROJECT), *TESTS),
-        ],
-        tmp_path / "console",
-    )
-    output = (share / "output").read_text() if (share / "output").exists() else (tmp_path / "console").read_text()
-    status = (share / "status").read_text() if (share / "status").exists() else "no status"
-    assert status == "0", output[-20000:]
-    assert "no ipvlan" not in output, output[-20000:]
+            *(str(self._share), str(modules), str(PROJECT), self._part, *TESTS),
+        ]
+        with self._console.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
+    def wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(timeout=360)
 
-def _run(command: list[str], console: Path) -> None:
-    """Run the guest in a session of its own: it is many processes, and none may stay."""
-    with console.open("wb") as log:
-        guest = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            guest.wait(timeout=360)
-        finally:
-            if guest.poll() is None:
-                os.killpg(guest.pid, signal.SIGKILL)
-            guest.wait()
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def status(self) -> str:
+        """Exit status of the guest's pytest."""
+        file = self._share / "status"
+        return file.read_text() if file.exists() else "no status"
+
+    def output(self) -> str:
+        """What pytest printed, or the guest if it did not come so far."""
+        file = self._share / "output"
+        return (file if file.exists() else self._console).read_text()[-20000:]
+
+    @property
+    def _console(self) -> Path:
+        return self._directory / "console"

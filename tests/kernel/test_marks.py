@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -8,6 +9,8 @@ from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kernel.namespaces import opened, run_inside
 from tests.kernel.world import World
+
+T = TypeVar("T")
 
 
 @pytest.fixture(params=["nft", "iptables"])
@@ -19,9 +22,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[marks.Backend]:
     marks._backends[:] = before
 
 
-async def _load(pod: str, *, afresh: bool) -> None:
+async def _load(pod: str, *, afresh: bool, versions: tuple[int, ...] = (4,)) -> None:
     with opened(pod) as descriptor:
-        await run_inside(descriptor, lambda: marks.load("veth0", 0x1, afresh=afresh))
+        await run_inside(descriptor, lambda: marks.load("veth0", 0x1, versions, afresh=afresh))
 
 
 @pytest.mark.lab
@@ -37,7 +40,51 @@ async def test_loading_again_does_not_stack(world: World, backend: marks.Backend
     assert world.inside(pod, *show) == once
     assert once.count("veth0") == 1
     with opened(pod) as descriptor:
-        assert await run_inside(descriptor, marks.loaded)
+        assert 4 in await run_inside(descriptor, marks.loaded)
+
+
+@pytest.mark.lab
+async def test_both_families(world: World, backend: marks.Backend) -> None:
+    pod = world.pod()
+    try:
+        await _load(pod, afresh=False, versions=(4, 6))
+    except KernelFailure as error:
+        pytest.skip(f"this kernel cannot: {error.details}")
+    with opened(pod) as descriptor:
+        assert await run_inside(descriptor, marks.loaded) == (4, 6)
+
+
+@pytest.mark.lab
+async def test_marks_by_card_replace_each_other_and_go(world: World, backend: marks.Backend) -> None:
+    show = ("nft", "list", "ruleset") if backend == "nft" else ("iptables-legacy", "-t", "mangle", "-S")
+    empty = world.inside(world.node, *show)
+
+    async def inside(work: Callable[[], T]) -> T:
+        with opened(world.node) as descriptor:
+            return await run_inside(descriptor, work)
+
+    try:
+        await inside(lambda: marks.load_cards([("eth1", 0x20), ("eth2", 0x30)], 0xF0, (4, 6)))
+    except KernelFailure as error:
+        pytest.skip(f"this kernel cannot: {error.details}")
+    assert await inside(marks.cards_loaded) == ("eth1", "eth2")
+    for _ in range(2):
+        await inside(lambda: marks.load_cards([("eth1", 0x20)], 0xF0, (4, 6)))
+    assert await inside(marks.cards_loaded) == ("eth1",)
+    for _ in range(2):
+        await inside(marks.drop_cards)
+    assert await inside(marks.cards_loaded) == ()
+    assert world.inside(world.node, *show) == empty
+
+
+@pytest.mark.lab
+async def test_backend_is_found_out_at_the_start() -> None:
+    before = list(marks._backends)
+    marks._backends[:] = ["nft", "iptables"]
+    try:
+        assert marks._backends == [await marks.detect()]
+    finally:
+        marks._backends[:] = before
 
 
 @pytest.mark.lab
@@ -83,3 +130,6 @@ def test_both_renderings_speak_of_the_same_link_and_mark() -> None:
     for script in (marks.nft_script("veth0", 0x1), marks.iptables_script("veth0", 0x1)):
         assert "veth0" in script
         assert "0x1" in script
+    cards = [("eth1", 0x20), ("eth2", 0x30)]
+    for script in (marks.nft_card_script(cards, 0xF0), marks.iptables_card_script(cards, 0xF0)):
+        assert all(word in script for word in ("eth1", "0x20", "eth2", "0x30"))

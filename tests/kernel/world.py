@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from spiderpool.kernel.namespaces import opened, socket_in_netns
+from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way
 
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
-CARD_MAC = "02:16:3e:00:01:02"
+CARD_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
 
 _numbers = itertools.count()
 _TIMEOUT = 5.0
@@ -31,6 +35,56 @@ class World:
         far = f"link add eth0 address {CARD_MAC} type veth peer port netns {self.router.name}"
         self.batch(self.node, far, *_up("eth0", NODE), f"route add default via {ROUTER}")
         self.batch(self.router, *_up("port", ROUTER))
+
+    def widen(self) -> None:
+        """Add a second card eth1, IPv6 on both, default routes, and a client beyond the router."""
+        far = f"link add eth1 address {SECOND_MAC} type veth peer port1 netns {self.router.name}"
+        node = [far, "link set eth1 up"]
+        router = ["link set port1 up", *(f"address add {client} dev lo" for client in CLIENT.values())]
+        for card, port, nets in (("eth0", "port", ETH0), ("eth1", "port1", NET1)):
+            for version, net in nets.items():
+                if (card, version) != ("eth0", 4):
+                    nodad = " nodad" if version == 6 else ""
+                    node.append(f"address add {net.node}/{net.length} dev {card}{nodad}")
+                    router.append(f"address add {net.router}/{net.length} dev {port}{nodad}")
+        node.append(f"route add ::/0 via {ETH0[6].router}")
+        self.batch(self.node, *node)
+        self.batch(self.router, *router)
+        forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.inside(self.router, "sysctl", "-qw", *forwarding)
+
+    def route_of(self, pod: str, questions: Sequence[Question]) -> dict[Question, Way | None]:
+        """What the kernel says which way packets go."""
+        answers: dict[Question, Way | None] = {}
+        for where in ("pod", "node"):
+            asked = [question for question in questions if question.where == where]
+            answers |= dict(zip(asked, self._routes(self.node if where == "node" else pod, asked), strict=True))
+        return answers
+
+    def _routes(self, namespace: str | Path, questions: Sequence[Question]) -> list[Way | None]:
+        lines = (
+            f"route get {one.destination}"
+            + (f" from {one.source}" if one.source else "")
+            + (f" mark {one.mark}" if one.mark else "")
+            for one in questions
+        )
+        printed = run("ip", "-n", Path(namespace).name, "-json", "-batch", "-", text="\n".join(lines))
+        found: list[Way | None] = []
+        decoder = json.JSONDecoder()
+        while printed := printed.lstrip():
+            answer, end = decoder.raw_decode(printed)
+            found.append(Way(answer[0]["dev"], answer[0].get("gateway")))
+            printed = printed[end:]
+        return found
+
+    def has(self, *kind: str) -> bool:
+        """Whether this kernel has a kind of link, named with what it needs."""
+        try:
+            self.ip(self.node, "link", "add", "probe", "link", "eth0", "type", *kind)
+        except AssertionError:
+            return False
+        self.ip(self.node, "link", "delete", "probe")
+        return True
 
     def pod(self, name: str = "pod") -> str:
         """A new, empty pod namespace; returns its path."""
@@ -75,15 +129,16 @@ def has_kind(kind: str) -> bool:
     world = World()
     try:
         world.build()
-        world.ip(world.node, "link", "add", "probe", "link", "eth0", "type", kind)
-    except AssertionError:
-        return False
+        return world.has(kind)
     finally:
         world.destroy()
-    return True
 
 
-async def serve(namespace: str | Path, port: int) -> asyncio.Server:
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_ANY = {4: "0.0.0.0", 6: "::"}
+
+
+async def serve(namespace: str | Path, port: int, version: int = 4) -> asyncio.Server:
     """A TCP server in a namespace that tells each client the address it sees it by."""
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,22 +147,28 @@ async def serve(namespace: str | Path, port: int) -> asyncio.Server:
         writer.close()
 
     with opened(namespace) as descriptor:
-        sock = await socket_in_netns(descriptor, socket.AF_INET, socket.SOCK_STREAM, 0)
-    sock.bind(("0.0.0.0", port))
+        sock = await socket_in_netns(descriptor, _FAMILIES[version], socket.SOCK_STREAM, 0)
+    if version == 6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind((_ANY[version], port))
     return await asyncio.start_server(answer, sock=sock)
 
 
-async def seen_by(namespace: str | Path, address: str, port: int, *, timeout: float = _TIMEOUT) -> str:
-    """Connect from a namespace; returns by which address the server saw us.
+async def seen_by(
+    namespace: str | Path, address: str, port: int, *, source: str = "", timeout: float = _TIMEOUT
+) -> str:
+    """Connect from a namespace, from one of its addresses if given; returns by which address the server saw us.
 
     Raises:
         TimeoutError: no connection.
     """
     loop = asyncio.get_running_loop()
     with opened(namespace) as descriptor:
-        sock = await socket_in_netns(descriptor, socket.AF_INET, socket.SOCK_STREAM, 0)
+        sock = await socket_in_netns(descriptor, _FAMILIES[ip_address(address).version], socket.SOCK_STREAM, 0)
     with sock:
         sock.setblocking(False)
+        if source:
+            sock.bind((source, 0))
         async with asyncio.timeout(timeout):
             await loop.sock_connect(sock, (address, port))
             return (await loop.sock_recv(sock, 64)).decode()

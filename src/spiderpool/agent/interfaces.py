@@ -1,34 +1,48 @@
-"""A pod's interface: make it, take it away, check it. observe → plan → apply, and undone when it fails.
+"""A pod's interfaces: make, take away, check, refresh one. observe → plan → apply, and undone when it fails.
 
 ``node`` is the path of the node's network namespace; None means the agent's own, as on a real node.
-The caller sees to it that no two calls for one container run at once.
+The caller sees to it that no two calls for one container run at once. A pod's first interface comes first; the others
+may come, go and come again in any order.
+
+Every call is one thread that waits for the kernel. A call that is cancelled ends in order before the cancellation goes
+on: an addition takes back what it made.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from spiderpool.core.plumbing import (
-    Attachment,
-    DeleteLink,
-    Step,
-    drift,
-    host_interface,
-    plan,
-    removal,
-)
+from spiderpool.core.plumbing import AddRoute, Attachment, Step, plan, wanted
+from spiderpool.core.plumbing.cards import Card, diagnose, plan_cards, undo_cards
+from spiderpool.core.plumbing.drift import drift
+from spiderpool.core.plumbing.parents import Parent, plan_parent
+from spiderpool.core.plumbing.refresh import refresh as plan_refresh
+from spiderpool.core.plumbing.removal import removal
 from spiderpool.errors import BadNamespace, Drift, KernelFailure
-from spiderpool.kernel.netlink import Kernel, apply, find_link, observe, opened_kernel, present
+from spiderpool.kernel.applying import apply
+from spiderpool.kernel.namespaces import run_inside
+from spiderpool.kernel.netlink import Kernel, all_links, find_link, opened_kernel
+from spiderpool.kernel.observing import (
+    node_addresses,
+    observe,
+    observe_cards,
+    observe_remains,
+    observe_wiring,
+    present,
+)
 
-UNDO_TIMEOUT = 10.0
-"""Seconds that the removal of a half-made interface may take."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What the runtime is told of a finished interface; ``host_interface`` is the node's end of the veth pair."""
+    """What the runtime is told of a finished interface; ``host_interface`` is the node's end of the pod's path."""
 
     mac: str
     mtu: int
@@ -37,41 +51,36 @@ class Attached:
 
 
 async def add(attachment: Attachment, *, node: Path | None = None) -> Attached:
-    """Give the pod its interface; after a failure nothing of it is left. May be repeated.
+    """Give the pod the interface; after a failure nothing of it is left. May be repeated.
 
     Raises:
         BadNamespace: the pod's namespace is missing or none.
         BadConfig, NotReady: the attachment cannot work on this node, or not yet.
         KernelFailure: the kernel refused a step.
     """
-    async with opened_kernel(attachment.netns, node) as kernel:
-        steps = plan(attachment, await observe(kernel, attachment))
-        await _apply_or_undo(kernel, attachment, steps)
-        link = await find_link(kernel.side("pod"), attachment.ifname)
-        if link is None:
-            raise KernelFailure(f"{attachment.ifname} disappeared from the pod right after it was made")
-        coordinated = attachment.coordination is not None and attachment.coordination.mode == "underlay"
-        host = host_interface(attachment.container_id) if coordinated else None
-        return Attached(link.mac, link.mtu, attachment.netns, host)
+
+    def undo(kernel: Kernel) -> None:
+        _remove(kernel, attachment.container_id, attachment.ifname)
+
+    return await _operate(attachment.netns, node, lambda kernel, stop: _add(kernel, attachment, stop), undo)
 
 
 async def remove(container_id: str, netns: str, ifname: str, *, node: Path | None = None) -> None:
-    """Take the interface and the pod's path to its node away; what is gone already is success.
+    """Take the interface away, and with the last one the pod's path to its node; what is gone already is success.
 
     ``netns`` may be empty, missing, or a mere file that was left where a namespace had been.
 
     Raises:
         KernelFailure: the kernel refused a deletion.
     """
-    steps = removal(container_id, ifname)
-    if not netns:
-        await _remove_from_node(steps, node)
-        return
+
+    def work(kernel: Kernel, _stop: threading.Event) -> None:
+        _remove(kernel, container_id, ifname)
+
     try:
-        async with opened_kernel(netns, node) as kernel:
-            await apply(kernel, steps)
+        await _operate(netns or None, node, work)
     except BadNamespace:
-        await _remove_from_node(steps, node)
+        await _operate(None, node, work)
 
 
 async def check(attachment: Attachment, *, node: Path | None = None) -> None:
@@ -82,32 +91,139 @@ async def check(attachment: Attachment, *, node: Path | None = None) -> None:
         BadNamespace: the pod's namespace is missing or none.
         BadConfig, NotReady, KernelFailure: as for `add`.
     """
-    async with opened_kernel(attachment.netns, node) as kernel:
-        seen = await observe(kernel, attachment)
-        steps = plan(attachment, seen)
-        assert seen.master is not None  # or plan would have refused
-        faults = drift(steps, await present(kernel, steps), seen.master)
+    faults = await _operate(attachment.netns, node, lambda kernel, _: _faults(kernel, attachment))
     if faults:
         raise Drift(f"interface {attachment.ifname}: {'; '.join(faults)}")
 
 
-async def _apply_or_undo(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -> None:
+async def refresh(
+    container_id: str, netns: str, *, first_nic: str = "eth0", node: Path | None = None
+) -> tuple[Step, ...]:
+    """Bring what the pod knows of its node's addresses up to date; returns what was done, nothing if all was right.
+
+    To be called for each pod when an address of the node came or went.
+
+    Raises:
+        BadNamespace: the pod's namespace is missing or none.
+        KernelFailure: the kernel refused a step.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
+        return _applied(kernel, plan_refresh(observe_wiring(kernel, container_id, first_nic)))
+
+    return await _operate(netns, node, work)
+
+
+async def ensure_parent(parent: Parent, *, node: Path | None = None) -> str:
+    """Make the bond or VLAN on which pods' interfaces shall lie; returns its name. What is right is left alone.
+
+    Raises:
+        BadConfig: it cannot be right, or would cost the node an address.
+        KernelFailure: a card is missing, a name is taken by something else, or the kernel refused a step.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> str:
+        _applied(kernel, plan_parent(parent, all_links(kernel.node), node_addresses(kernel.node)))
+        return parent.name
+
+    return await _operate(None, node, work)
+
+
+async def tune_node(cards: Sequence[Card], *, node: Path | None = None) -> tuple[Step, ...]:
+    """Make every card of the node answer for itself; returns what was done. Cards left out of a later call are undone.
+
+    Raises:
+        BadConfig: too many cards, or a gateway that no address of its card reaches.
+        KernelFailure: the kernel refused a step.
+    """
+    return await _operate(
+        None, node, lambda kernel, _: _applied(kernel, plan_cards(tuple(cards), observe_cards(kernel)))
+    )
+
+
+async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:
+    """Undo `tune_node`; returns what was done."""
+    return await _operate(None, node, lambda kernel, _: _applied(kernel, undo_cards(observe_cards(kernel))))
+
+
+async def diagnose_node(*, node: Path | None = None) -> tuple[str, ...]:
+    """What is missing on the node for its pods and cards to be reached and to answer, in sentences."""
+    return await _operate(None, node, lambda kernel, _: diagnose(observe_cards(kernel)))
+
+
+async def _operate(
+    netns: str | None,
+    node: Path | None,
+    work: Callable[[Kernel, threading.Event], T],
+    undo: Callable[[Kernel], None] | None = None,
+) -> T:
+    """Run ``work`` on a thread of its own. When cancelled, ask it to stop and wait; if it was done already, undo it."""
+    stop = threading.Event()
+    task = _thread(netns, node, lambda kernel: work(kernel, stop))
     try:
-        await apply(kernel, steps)
-    except BaseException as error:
-        await _undo(kernel, attachment, error)
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([task])
+        if undo is not None and not task.exception():
+            await asyncio.wait([_thread(netns, node, undo)])
         raise
 
 
-async def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
+def _thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -> asyncio.Future[T]:
+    finish = contextlib.ExitStack()
+
+    def body() -> T:
+        with opened_kernel(netns, node, finish) as kernel:
+            return work(kernel)
+
+    return asyncio.ensure_future(run_inside(None, body, finish.close))
+
+
+def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> Attached:
+    seen = observe(kernel, attachment)
+    steps = plan(attachment, seen)
+    try:
+        apply(kernel, steps, lambda: _go_on(stop))
+        return _attached(kernel, attachment, steps)
+    except BaseException as error:
+        _undo(kernel, attachment, error)
+        raise
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise InterruptedError("the caller gave up")
+
+
+def _attached(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -> Attached:
+    pod = kernel.side("pod")
+    pod.links.pop(attachment.ifname, None)
+    link = find_link(pod, attachment.ifname)
+    if link is None:
+        raise KernelFailure(f"{attachment.ifname} disappeared from the pod right after it was made")
+    host = next((step.link for step in steps if isinstance(step, AddRoute) and step.where == "node"), None)
+    return Attached(link.mac, link.mtu, attachment.netns, host)
+
+
+def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
     """Remove what was made, and let the failure that led here be the one that is reported."""
     try:
-        async with asyncio.timeout(UNDO_TIMEOUT):
-            await apply(kernel, removal(attachment.container_id, attachment.ifname))
-    except (KernelFailure, TimeoutError) as error:
+        _remove(kernel, attachment.container_id, attachment.ifname)
+    except KernelFailure as error:
         cause.add_note(f"and what was made could not be removed: {error}")
 
 
-async def _remove_from_node(steps: tuple[DeleteLink, ...], node: Path | None) -> None:
-    async with opened_kernel(None, node) as kernel:
-        await apply(kernel, [step for step in steps if step.where == "node"])
+def _remove(kernel: Kernel, container_id: str, ifname: str) -> None:
+    apply(kernel, removal(container_id, ifname, observe_remains(kernel, container_id, ifname)))
+
+
+def _faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:
+    seen = observe(kernel, attachment)
+    steps = wanted(attachment, seen)
+    return drift(steps, present(kernel, steps), seen.master)
+
+
+def _applied(kernel: Kernel, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    apply(kernel, steps)
+    return steps

@@ -29,6 +29,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
+def own() -> Iterator[int]:
+    """A file descriptor of the network namespace in which the calling thread is."""
+    with opened("/proc/thread-self/ns/net") as descriptor:
+        yield descriptor
+
+
+@contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[int]:
     """A file descriptor of the network namespace at ``path``.
 
@@ -55,11 +62,11 @@ async def run_inside(namespace: int | None, work: Callable[[], T], afterwards: C
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     # The caller may close its descriptor when it is cancelled, before the thread has begun.
-    own = None if namespace is None else os.dup(namespace)
+    copy = None if namespace is None else os.dup(namespace)
 
     def body() -> None:
         try:
-            _enter(own)
+            _enter_and_close(copy)
             result = work()
         except BaseException as error:
             _tell(loop, _fail, future, error)
@@ -72,8 +79,8 @@ async def run_inside(namespace: int | None, work: Callable[[], T], afterwards: C
     try:
         threading.Thread(target=body, name="netns", daemon=True).start()
     except RuntimeError:
-        if own is not None:
-            os.close(own)
+        if copy is not None:
+            os.close(copy)
         raise
     return await future
 
@@ -92,15 +99,32 @@ def _require_netns(descriptor: int, path: str | Path) -> None:
         raise BadNamespace(f"{str(path)!r} is not a network namespace")
 
 
-def _enter(namespace: int | None) -> None:
-    if namespace is None:
-        return
-    try:
-        if _libc.setns(namespace, CLONE_NEWNET) != 0:
-            code = ctypes.get_errno()
-            raise BadNamespace(f"cannot enter the network namespace: {os.strerror(code)}")
-    finally:
-        os.close(namespace)
+def enter(namespace: int) -> None:
+    """Bring the calling thread into a network namespace; only for threads that end with their work.
+
+    Raises:
+        BadNamespace: the kernel refuses.
+    """
+    if _libc.setns(namespace, CLONE_NEWNET) != 0:
+        raise BadNamespace(f"cannot enter the network namespace: {os.strerror(ctypes.get_errno())}")
+
+
+def enter_new() -> None:
+    """Bring the calling thread into a new, empty network namespace, which vanishes with the thread.
+
+    Raises:
+        BadNamespace: the kernel refuses.
+    """
+    if _libc.unshare(CLONE_NEWNET) != 0:
+        raise BadNamespace(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+
+
+def _enter_and_close(namespace: int | None) -> None:
+    if namespace is not None:
+        try:
+            enter(namespace)
+        finally:
+            os.close(namespace)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:

@@ -1,0 +1,112 @@
+"""Which kernel steps give a pod an interface: values in, a printable list of steps out.
+
+A pod on an ipvlan or macvlan child cannot reach its own node, because the kernel keeps a parent and its children
+apart. The coordinator's second path, a veth pair, carries what must pass the node: the node's own addresses,
+Services (the node's kube-proxy translates them), and the replies to connections that arrived by that path.
+
+    pod    1000  fwmark 0x1          table 100   everything by veth0
+           1001  from net1's address table 101   node, Services by veth0; the rest by net1
+                                     main        node, Services by veth0; the rest by the default-route interface
+    node   1000  all                 table 500   pod addresses: by the host end of the veth pair
+
+One pair serves all interfaces of a pod. Every interface after the first has a table of its own, complete from the
+beginning, so which interface owns the default route is one route in ``main`` and no route ever has to be moved.
+
+The steps name links, never interface indexes, so that a plan can be printed, compared and explained.
+Here: `values` (what goes in), `steps` (what comes out), `naming`, `planning` (ADD), `removal` (DEL), `drift` (CHECK),
+`refresh` (the node's addresses changed), `routing` (which table, which default route), `parents` (bonds and VLANs on
+the node), `cards` (a node with several cards).
+"""
+
+from spiderpool.core.plumbing.naming import (
+    MAIN_TABLE,
+    MARK,
+    MARK_TABLE,
+    RULE_PRIORITY,
+    SOURCE_PRIORITY,
+    VETH,
+    host_interface,
+    pod_mac,
+    temporary_name,
+    veth_mac,
+)
+from spiderpool.core.plumbing.planning import plan, wanted
+from spiderpool.core.plumbing.steps import (
+    AddAddress,
+    AddNeighbour,
+    AddRoute,
+    AddRule,
+    Announce,
+    CreateBond,
+    CreateLink,
+    CreateVeth,
+    DeleteLink,
+    DropCardMarks,
+    Enslave,
+    LoadCardMarks,
+    LoadMarks,
+    MoveLink,
+    Remove,
+    SetLink,
+    SetSysctl,
+    Step,
+    Where,
+)
+from spiderpool.core.plumbing.values import (
+    DISABLED,
+    MODES,
+    Address,
+    Attachment,
+    Coordination,
+    Interface,
+    Link,
+    Network,
+    NodeAddress,
+    Observation,
+    PodState,
+)
+
+__all__ = [
+    "DISABLED",
+    "MAIN_TABLE",
+    "MARK",
+    "MARK_TABLE",
+    "MODES",
+    "RULE_PRIORITY",
+    "SOURCE_PRIORITY",
+    "VETH",
+    "AddAddress",
+    "AddNeighbour",
+    "AddRoute",
+    "AddRule",
+    "Address",
+    "Announce",
+    "Attachment",
+    "Coordination",
+    "CreateBond",
+    "CreateLink",
+    "CreateVeth",
+    "DeleteLink",
+    "DropCardMarks",
+    "Enslave",
+    "Interface",
+    "Link",
+    "LoadCardMarks",
+    "LoadMarks",
+    "MoveLink",
+    "Network",
+    "NodeAddress",
+    "Observation",
+    "PodState",
+    "Remove",
+    "SetLink",
+    "SetSysctl",
+    "Step",
+    "Where",
+    "host_interface",
+    "plan",
+    "pod_mac",
+    "temporary_name",
+    "veth_mac",
+    "wanted",
+]

@@ -1,0 +1,380 @@
+"""Steps and values of core.plumbing as rtnetlink message bodies, and back."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+
+from spiderpool.core.plumbing import (
+    MODES,
+    AddAddress,
+    AddNeighbour,
+    Address,
+    AddRoute,
+    AddRule,
+    CreateBond,
+    CreateLink,
+    CreateVeth,
+    Link,
+    Network,
+    Where,
+)
+from spiderpool.core.plumbing.steps import WHOLE_MARK
+from spiderpool.errors import BadConfig
+from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, text
+
+UNSPEC = socket.AF_UNSPEC
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+VERSIONS = {family: version for version, family in FAMILIES.items()}
+
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=8BI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_RULE = struct.Struct("=8BI")
+_NEXT_HOP = struct.Struct("=HBBi")
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 18, 20, 28
+_INFO_KIND, _INFO_DATA = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
+_RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK = 9, 15, 16
+_NDA_DST, _NDA_LLADDR = 1, 2
+_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 2, 6, 10, 15, 16
+
+_UP = 0x1
+_NODAD = 0x02
+_PERMANENT = 0x80
+_STATIC = 4
+_UNIVERSE, _LINK_SCOPE, _ANY_SCOPE = 0, 253, 255
+_UNICAST = 1
+_TO_TABLE = 1
+_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+_BOND_OPTIONS = {
+    **{"active_slave": (2, 4), "miimon": (3, 4), "updelay": (4, 4), "downdelay": (5, 4), "use_carrier": (6, 1)},
+    **{"arp_interval": (7, 4), "arp_validate": (9, 4), "arp_all_targets": (10, 4), "primary": (11, 4)},
+    **{"primary_reselect": (12, 1), "fail_over_mac": (13, 1), "xmit_hash_policy": (14, 1), "resend_igmp": (15, 4)},
+    **{"num_peer_notif": (16, 1), "all_slaves_active": (17, 1), "min_links": (18, 4), "lp_interval": (19, 4)},
+    **{"packets_per_slave": (20, 4), "lacp_rate": (21, 1), "ad_select": (22, 1), "ad_actor_sys_prio": (24, 2)},
+    **{"ad_user_port_key": (25, 2), "tlb_dynamic_lb": (27, 1), "peer_notif_delay": (28, 4)},
+}
+_BOND_MODE, _BOND_ARP_TARGETS, _BOND_ACTOR_SYSTEM = 1, 8, 26
+
+
+def link_header(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    """The body of a request about a link."""
+    return _LINK.pack(UNSPEC, 0, index, flags, change)
+
+
+def by_name(name: str) -> bytes:
+    """The body of a request about the link of a name."""
+    return link_header() + text(_IFLA_IFNAME, name)
+
+
+def up(index: int, *, queue: int = 0, mtu: int = 0, mac: str = "") -> bytes:
+    """Bring a link up, and set what is not zero or empty."""
+    body = link_header(index, _UP, _UP)
+    body += number(_IFLA_TXQLEN, queue) if queue else b""
+    body += number(_IFLA_MTU, mtu) if mtu else b""
+    return body + (_mac(mac) if mac else b"")
+
+
+def down(index: int) -> bytes:
+    """Take a link down."""
+    return link_header(index, 0, _UP)
+
+
+def renamed(index: int, name: str) -> bytes:
+    """Rename a link."""
+    return link_header(index) + text(_IFLA_IFNAME, name)
+
+
+def aliased(index: int, alias: str) -> bytes:
+    """Set a link's alias; an empty one removes it."""
+    return link_header(index) + attribute(_IFLA_IFALIAS, alias.encode())
+
+
+def enslaved(index: int, bond: int) -> bytes:
+    """Make a link part of a bond."""
+    return link_header(index) + number(_IFLA_MASTER, bond)
+
+
+def moved(index: int, name: str, namespace: int) -> bytes:
+    """Move a link into a namespace under a name of there."""
+    return link_header(index) + number(_IFLA_NET_NS_FD, namespace) + text(_IFLA_IFNAME, name)
+
+
+def child(step: CreateLink, name: str, master: int, namespace: int | None) -> bytes:
+    """Create a child of a link, in another namespace if one is given."""
+    body = link_header() + text(_IFLA_IFNAME, name) + number(_IFLA_LINK, master) + number(_IFLA_MTU, step.mtu)
+    body += number(_IFLA_NET_NS_FD, namespace) if namespace is not None else b""
+    body += _mac(step.mac) if step.mac else b""
+    return body + nested(_IFLA_LINKINFO, text(_INFO_KIND, step.kind), nested(_INFO_DATA, _kind_data(step)))
+
+
+def _kind_data(step: CreateLink) -> bytes:
+    match step.kind:
+        case "ipvlan":
+            return number(1, MODES["ipvlan"].index(step.mode), 2)
+        case "macvlan":
+            return number(1, _MACVLAN_MODES[step.mode])
+        case _:
+            return number(1, step.vlan_id, 2)
+
+
+def veth(step: CreateVeth, namespace: int) -> bytes:
+    """Create a veth pair with the peer in another namespace."""
+    peer = link_header() + text(_IFLA_IFNAME, step.peer) + _mac(step.peer_mac) + number(_IFLA_MTU, step.mtu)
+    peer += number(_IFLA_NET_NS_FD, namespace)
+    data = nested(_INFO_DATA, nested(1, peer))
+    body = link_header() + text(_IFLA_IFNAME, step.name) + _mac(step.mac) + number(_IFLA_MTU, step.mtu)
+    return body + nested(_IFLA_LINKINFO, text(_INFO_KIND, "veth"), data)
+
+
+def bond(step: CreateBond, indexes: Mapping[str, int]) -> bytes:
+    """Create a bond; options that name a link need its index. Raises BadConfig for a value that is none."""
+    try:
+        options = [_bond_option(key, value, indexes) for key, value in step.options]
+    except (ValueError, OverflowError) as error:
+        raise BadConfig(f"options of bond {step.name}: {error}") from error
+    data = nested(_INFO_DATA, number(_BOND_MODE, step.mode, 1), *options)
+    return link_header() + text(_IFLA_IFNAME, step.name) + nested(_IFLA_LINKINFO, text(_INFO_KIND, "bond"), data)
+
+
+def _bond_option(key: str, value: str, indexes: Mapping[str, int]) -> bytes:
+    if key == "arp_ip_target":
+        targets = value.strip("[]").replace('"', "").split(",")
+        return nested(
+            _BOND_ARP_TARGETS, *(attribute(i, ip_address(one.strip()).packed) for i, one in enumerate(targets))
+        )
+    if key == "ad_actor_system":
+        return attribute(_BOND_ACTOR_SYSTEM, bytes.fromhex(value.replace(":", "")))
+    kind, size = _BOND_OPTIONS[key]
+    return number(kind, indexes[value] if key in ("active_slave", "primary") and value in indexes else int(value), size)
+
+
+def address(step: AddAddress, index: int) -> bytes:
+    """Add an address."""
+    packed = step.address.ip.packed
+    body = _ADDRESS.pack(FAMILIES[step.address.version], step.address.network.prefixlen, 0, 0, index)
+    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    return body + (number(_IFA_FLAGS, _NODAD) if step.address.version == 6 else b"")
+
+
+def route(step: AddRoute, index: int) -> bytes:
+    """Add or replace a route."""
+    scope = _LINK_SCOPE if step.destination.version == 4 and step.gateway is None else _UNIVERSE
+    return _route(step, index, _STATIC, scope)
+
+
+def old_route(step: AddRoute, index: int) -> bytes:
+    """Delete a route, whoever made it."""
+    return _route(step, index, 0, _ANY_SCOPE)
+
+
+def _route(step: AddRoute, index: int, protocol: int, scope: int) -> bytes:
+    destination, table = step.destination, step.table if step.table < 256 else 0
+    family = FAMILIES[destination.version]
+    body = _ROUTE.pack(family, destination.prefixlen, 0, 0, table, protocol, scope, _UNICAST, 0)
+    if destination.prefixlen:
+        body += attribute(_RTA_DST, destination.network_address.packed)
+    body += number(_RTA_OIF, index) + number(_RTA_TABLE, step.table)
+    body += attribute(_RTA_GATEWAY, step.gateway.packed) if step.gateway else b""
+    return body + (attribute(_RTA_PREFSRC, step.source.packed) if step.source else b"")
+
+
+def rule(step: AddRule) -> bytes:
+    """Add or delete a rule."""
+    table = step.table if step.table < 256 else 0
+    length = step.source.prefixlen if step.source else 0
+    body = _RULE.pack(FAMILIES[step.version], 0, length, 0, table, 0, 0, _TO_TABLE, 0)
+    body += number(_FRA_PRIORITY, step.priority) + number(_FRA_TABLE, step.table)
+    body += attribute(_FRA_SRC, step.source.network_address.packed) if step.source else b""
+    if step.mark is not None:
+        body += number(_FRA_FWMARK, step.mark) + number(_FRA_FWMASK, step.mask)
+    return body
+
+
+def neighbour(step: AddNeighbour, index: int) -> bytes:
+    """Add, replace or delete a permanent neighbour."""
+    body = _NEIGHBOUR.pack(FAMILIES[step.address.version], index, _PERMANENT, 0, 0)
+    return body + attribute(_NDA_DST, step.address.packed) + attribute(_NDA_LLADDR, _packed_mac(step.mac))
+
+
+def links_wanted() -> bytes:
+    """Dump links."""
+    return link_header()
+
+
+def addresses_wanted() -> bytes:
+    """Dump addresses of both families."""
+    return _ADDRESS.pack(UNSPEC, 0, 0, 0, 0)
+
+
+def routes_wanted(version: int, index: int = 0, table: int = 0) -> bytes:
+    """Dump routes of a family, of one link or table if given."""
+    body = _ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, 0, 0, _UNICAST, 0)
+    body += number(_RTA_OIF, index) if index else b""
+    return body + (number(_RTA_TABLE, table) if table else b"")
+
+
+def rules_wanted() -> bytes:
+    """Dump rules of both families."""
+    return _RULE.pack(UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def neighbours_wanted(index: int = 0) -> bytes:
+    """Dump neighbours of both families, of one link if given."""
+    return _NEIGHBOUR.pack(UNSPEC, 0, 0, 0, 0) + (number(8, index) if index else b"")
+
+
+def route_to(destination: Address, source: Address | None = None, mark: int = 0) -> bytes:
+    """Ask which way a packet would go."""
+    bits = destination.max_prefixlen
+    body = _ROUTE.pack(FAMILIES[destination.version], bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
+    body += attribute(_RTA_DST, destination.packed)
+    body += attribute(_RTA_SRC, source.packed) if source else b""
+    return body + (number(_RTA_MARK, mark) if mark else b"")
+
+
+def read_link(body: bytes) -> Link:
+    """A link."""
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    found = attributes(body, _LINK.size)
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    kind, data = as_text(info.get(_INFO_KIND, b"")), attributes(info.get(_INFO_DATA, b""))
+    return Link(
+        name=as_text(found[_IFLA_IFNAME]),
+        index=index,
+        kind=kind,
+        mode=_mode(kind, data),
+        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        mtu=as_number(found[_IFLA_MTU]),
+        up=bool(flags & _UP),
+        tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
+        parent=as_number(found.get(_IFLA_LINK, b"")),
+        master=as_number(found.get(_IFLA_MASTER, b"")),
+        vlan_id=as_number(data.get(1, b"")) if kind == "vlan" else 0,
+        alias=as_text(found.get(_IFLA_IFALIAS, b"")),
+    )
+
+
+def _mode(kind: str, data: dict[int, bytes]) -> str:
+    if kind == "ipvlan":
+        return MODES["ipvlan"][as_number(data[1])]
+    if kind == "macvlan":
+        return next((mode for mode, value in _MACVLAN_MODES.items() if value == as_number(data[1])), "")
+    return ""
+
+
+def read_addresses(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddAddress]:
+    """The addresses of known links, without link-local ones."""
+    for index, packed, length in raw_addresses(bodies):
+        if index in names and not packed.is_link_local:
+            yield AddAddress(where, names[index], ip_interface(f"{packed}/{length}"))
+
+
+def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]:
+    """Link index, address and prefix length."""
+    for body in bodies:
+        family, length, _, _, index = _ADDRESS.unpack_from(body)
+        found = attributes(body, _ADDRESS.size)
+        packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+        if family in VERSIONS and packed:
+            yield index, _unpacked(packed), length
+
+
+def read_routes(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:
+    """Unicast routes by known links, one for each next hop, without those of link-local destinations."""
+    for body in bodies:
+        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+        found = attributes(body, _ROUTE.size)
+        destination = _network(family, found.get(_RTA_DST), length)
+        if kind != _UNICAST or (family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)):
+            continue
+        table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
+        source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
+        for index, gateway in _hops(found):
+            if index in names:
+                yield AddRoute(where, destination, names[index], gateway, source, table)
+
+
+def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
+    if _RTA_MULTIPATH not in found:
+        gateway = found.get(_RTA_GATEWAY)
+        yield as_number(found.get(_RTA_OIF, b"")), _unpacked(gateway) if gateway else None
+        return
+    data, offset = found[_RTA_MULTIPATH], 0
+    while offset + _NEXT_HOP.size <= len(data):
+        length, _, _, index = _NEXT_HOP.unpack_from(data, offset)
+        inner = attributes(data[offset : offset + length], _NEXT_HOP.size)
+        yield index, _unpacked(inner[_RTA_GATEWAY]) if _RTA_GATEWAY in inner else None
+        offset += length + -length % 4
+
+
+def read_rules(where: Where, bodies: Iterable[bytes]) -> Iterator[AddRule]:
+    """The rules that send to a table."""
+    for body in bodies:
+        family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
+        if family not in VERSIONS or action != _TO_TABLE:
+            continue
+        found = attributes(body, _RULE.size)
+        table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
+        mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
+        yield AddRule(
+            where,
+            VERSIONS[family],
+            as_number(found.get(_FRA_PRIORITY, b"")),
+            table,
+            mark,
+            _network(family, found[_FRA_SRC], length) if _FRA_SRC in found else None,
+            as_number(found[_FRA_FWMASK]) if mark is not None and _FRA_FWMASK in found else WHOLE_MARK,
+        )
+
+
+def read_neighbours(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddNeighbour]:
+    """The permanent neighbours of known links."""
+    for body in bodies:
+        family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
+        found = attributes(body, _NEIGHBOUR.size)
+        if family in VERSIONS and state & _PERMANENT and index in names and _NDA_LLADDR in found:
+            yield AddNeighbour(where, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The answer to `route_to`: by which link, over which gateway, from which source."""
+
+    index: int
+    gateway: Address | None
+    source: Address | None
+
+
+def read_way(body: bytes) -> Way:
+    """The way that a packet would go."""
+    found = attributes(body, _ROUTE.size)
+    gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
+    index = as_number(found.get(_RTA_OIF, b""))
+    return Way(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
+
+
+def _network(family: int, packed: bytes | None, length: int) -> Network:
+    if packed is None:
+        return ip_network("0.0.0.0/0" if family == FAMILIES[4] else "::/0")
+    return ip_network((packed, length))
+
+
+def _unpacked(packed: bytes) -> Address:
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def _mac(mac: str) -> bytes:
+    return attribute(_IFLA_ADDRESS, _packed_mac(mac))
+
+
+def _packed_mac(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

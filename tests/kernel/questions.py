@@ -1,0 +1,146 @@
+"""What a packet does in a pod and on its node: the same questions for the pretend kernel and for the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+from spiderpool.core.plumbing import MARK, Attachment, Coordination, Where
+
+CONTAINER = "4f1c2d3e5a6b7c8d"
+HOST_END = "veth4f1c2d3e5a6"
+CLIENT = {4: "203.0.113.77", 6: "2001:db8:9::77"}
+SERVICE = {4: "10.233.0.1", 6: "fd00:10::1"}
+HIJACKED = {4: "169.254.25.10", 6: "fd00:20::1"}
+
+
+@dataclass(frozen=True)
+class Net:
+    """One subnet: the router's address, the node's, another node's, the pod's."""
+
+    router: str
+    node: str
+    other: str
+    pod: str
+    length: int
+
+
+ETH0 = {
+    4: Net("172.31.207.253", "172.31.199.183", "172.31.199.184", "172.31.199.187", 20),
+    6: Net("2001:db8:1::253", "2001:db8:1::183", "2001:db8:1::184", "2001:db8:1::187", 64),
+}
+NET1 = {
+    4: Net("192.168.0.253", "192.168.0.154", "192.168.0.155", "192.168.0.160", 24),
+    6: Net("2001:db8:2::253", "2001:db8:2::154", "2001:db8:2::155", "2001:db8:2::160", 64),
+}
+
+UNDERLAY = Coordination(
+    mode="auto",
+    service_cidrs=(ip_network("10.233.0.0/18"), ip_network("fd00:10::/108")),
+    overlay_cidrs=(ip_network("10.233.64.0/18"),),
+    hijack_cidrs=(ip_network("169.254.0.0/16"), ip_network("fd00:20::/108")),
+)
+
+
+def interface(
+    netns: str,
+    kind: str,
+    *,
+    ifname: str = "eth0",
+    master: str = "eth0",
+    nets: dict[int, Net] = ETH0,
+    versions: tuple[int, ...] = (4, 6),
+    coordination: Coordination | None = UNDERLAY,
+    container: str = CONTAINER,
+) -> Attachment:
+    """An interface of the pod with an address and a gateway of each family."""
+    return Attachment(
+        container_id=container,
+        netns=netns,
+        ifname=ifname,
+        kind=kind,
+        master=master,
+        addresses=tuple(ip_interface(f"{nets[version].pod}/{nets[version].length}") for version in versions),
+        gateways=tuple(ip_address(nets[version].router) for version in versions),
+        coordination=coordination,
+    )
+
+
+def second(netns: str, kind: str, *, versions: tuple[int, ...] = (4, 6), **settings: object) -> Attachment:
+    """The pod's net1, on the node's second card."""
+    chosen = replace(UNDERLAY, **settings)  # type: ignore[arg-type]
+    return interface(netns, kind, ifname="net1", master="eth1", nets=NET1, versions=versions, coordination=chosen)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a packet goes: out of a link, to a gateway or straight."""
+
+    link: str
+    gateway: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A packet and the path that it must take."""
+
+    where: Where
+    destination: str
+    path: Way | None
+    source: str = ""
+    mark: int = 0
+
+
+def ask(route_of: Callable[[Question], Way | None], questions: Iterable[Question]) -> None:
+    """All questions are answered as they should be."""
+    right({question: route_of(question) for question in questions})
+
+
+def right(answers: Mapping[Question, Way | None]) -> None:
+    """All answers are as they should be."""
+    assert [(question, answer) for question, answer in answers.items() if answer != question.path] == []
+
+
+def one_interface(version: int) -> tuple[Question, ...]:
+    """Of a pod that has eth0."""
+    net, foreign = ETH0[version], CLIENT[version]
+    return (
+        Question("pod", net.node, Way("veth0")),
+        Question("pod", NET1[version].node, Way("veth0")),
+        Question("pod", net.other, Way("eth0")),
+        Question("pod", net.router, Way("eth0")),
+        Question("pod", foreign, Way("eth0", net.router)),
+        Question("pod", SERVICE[version], Way("veth0", net.node)),
+        Question("pod", HIJACKED[version], Way("veth0", net.node)),
+        Question("pod", foreign, Way("veth0", net.node), source=net.pod, mark=MARK),
+        Question("pod", net.other, Way("veth0", net.node), source=net.pod, mark=MARK),
+        Question("node", net.pod, Way(HOST_END)),
+        Question("node", net.pod, Way(HOST_END), source=net.node),
+        Question("node", net.pod, Way(HOST_END), source=NET1[version].node),
+    )
+
+
+def two_interfaces(version: int, default: str = "eth0", link: str = "veth0") -> tuple[Question, ...]:
+    """Of a pod that has eth0 and net1, whose path to its node is ``link``."""
+    eth0, net1, foreign = ETH0[version], NET1[version], CLIENT[version]
+    by_default = Way("eth0", eth0.router) if default == "eth0" else Way("net1", net1.router)
+    marked = (
+        Question("pod", foreign, Way(link, eth0.node), source=net1.pod, mark=MARK),
+        Question("pod", foreign, Way(link, eth0.node), source=eth0.pod, mark=MARK),
+    )
+    return (
+        Question("pod", foreign, by_default),
+        Question("pod", foreign, Way("eth0", eth0.router), source=eth0.pod),
+        Question("pod", foreign, Way("net1", net1.router), source=net1.pod),
+        Question("pod", net1.other, Way("net1")),
+        Question("pod", net1.other, Way("net1"), source=net1.pod),
+        Question("pod", net1.other, Way("eth0", eth0.router), source=eth0.pod),
+        Question("pod", eth0.other, Way("eth0")),
+        Question("pod", eth0.other, Way("net1", net1.router), source=net1.pod),
+        *(Question("pod", node, Way(link), source=pod) for node in (eth0.node, net1.node) for pod in ("", net1.pod)),
+        *(Question("pod", SERVICE[version], Way(link, eth0.node), source=pod) for pod in ("", eth0.pod, net1.pod)),
+        *(marked if link == "veth0" else ()),
+        *(Question("node", pod, Way(HOST_END)) for pod in (eth0.pod, net1.pod) if link == "veth0"),
+        *(Question("node", net1.pod, Way(HOST_END), source=node) for node in (eth0.node, net1.node)),
+    )
