@@ -3,56 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace as changed
 
-from spiderpool.agent.ipam import Allocator
-from spiderpool.api.ip import SpiderIP
+from spiderpool.agent.ipam import Allocation, Allocator
+from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.allocation import address_of, held_by, record
-from spiderpool.core.selection import Ask
+from spiderpool.core.allocation import address_of, cooldown_is_over, family, held_by, record
+from spiderpool.core.selection import Ask, NamedPools
 from spiderpool.errors import ApiUnavailable, Refused
-from spiderpool.kube.client import AlreadyExists
+from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 
 pytestmark = pytest.mark.unit
 
 
 class Store:
-    """The far end: one name, one object; UIDs never come back."""
+    """The far end: one name, one object; UIDs never come back, and a change is for the version that was seen."""
 
     def __init__(self) -> None:
         self.objects: dict[str, SpiderIP] = {}
-        self.writes = self.reads = 0
+        self.writes = self.reads = self.revision = 0
         self.faults: list[str] = []
 
     def create(self, wanted: SpiderIP) -> SpiderIP:
+        fault = self._arrives()
+        if wanted.name in self.objects:
+            raise AlreadyExists(wanted.name)
+        made = self._put(changed(wanted, metadata=changed(wanted.metadata, uid=f"uid-{self.writes}")))
+        return self._answered(fault, made)
+
+    def replace(self, wanted: SpiderIP) -> SpiderIP:
+        fault = self._arrives()
+        self._check(wanted)
+        return self._answered(fault, self._put(wanted))
+
+    def delete(self, held: SpiderIP) -> None:
+        fault = self._arrives()
+        self._check(held)
+        del self.objects[held.name]
+        self._answered(fault, held)
+
+    def _arrives(self) -> str:
         self.writes += 1
         fault = self.faults.pop() if self.faults else ""
         if fault == "lost request":
             raise ApiUnavailable("connection refused")
-        if wanted.name in self.objects:
-            raise AlreadyExists(wanted.name)
-        wanted.metadata.uid = f"uid-{self.writes}"
-        self.objects[wanted.name] = wanted
-        if fault == "lost answer":
-            raise ApiUnavailable("connection reset")
-        return wanted
+        return fault
 
-    def delete(self, held: SpiderIP) -> None:
-        fault = self.faults.pop() if self.faults else ""
-        if fault == "lost request":
-            raise ApiUnavailable("connection refused")
-        known = self.objects.get(held.name)
-        if known and known.metadata.uid == held.metadata.uid:
-            del self.objects[held.name]
+    def _check(self, seen: SpiderIP) -> None:
+        known = self.objects.get(seen.name)
+        if known is None:
+            raise NotFound(seen.name)
+        if (known.metadata.uid, known.metadata.resourceVersion) != (seen.metadata.uid, seen.metadata.resourceVersion):
+            raise Conflict(seen.name)
+
+    def _put(self, wanted: SpiderIP) -> SpiderIP:
+        self.revision += 1
+        made = changed(wanted, metadata=changed(wanted.metadata, resourceVersion=str(self.revision)))
+        self.objects[made.name] = made
+        return made
+
+    def _answered(self, fault: str, made: SpiderIP) -> SpiderIP:
         if fault == "lost answer":
             raise ApiUnavailable("connection reset")
+        return made
 
 
 class NodeView:
@@ -71,7 +94,11 @@ class NodeView:
         return held_by(self.known.values(), pod_uid, interface)
 
     def of_pod(self, pod_uid: str) -> list[SpiderIP]:
-        return [each for each in self.known.values() if each.spec.podUID == pod_uid]
+        held = (each for each in self.known.values() if each.spec.podUID == pod_uid and not each.spec.releasedAt)
+        return sorted(held, key=lambda each: int(each.metadata.resourceVersion or 0))
+
+    def released(self) -> list[SpiderIP]:
+        return [each for each in self.known.values() if each.spec.releasedAt]
 
     def addresses(self, pool: str) -> Collection[int]:
         return [address_of(each) for each in self.known.values() if each.spec.pool == pool]
@@ -83,9 +110,16 @@ class NodeView:
         self.known[made.name] = made
         return made
 
+    async def replace(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
+        await asyncio.sleep(0)
+        made = self.store.replace(wanted)
+        self.known[made.name] = made
+        return made
+
     async def delete(self, held: SpiderIP, *, timeout: float) -> None:
         await asyncio.sleep(0)
-        self.store.delete(held)
+        with suppress(NotFound):
+            self.store.delete(held)
         self.known.pop(held.name, None)
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
@@ -98,204 +132,559 @@ class NodeView:
     def forget(self, held: SpiderIP) -> None:
         self.known.pop(held.name, None)
 
-    async def in_use(self, pool: str, version: int, *, timeout: float) -> AddressSet:
+    async def of_owner(self, label: str, *, timeout: float) -> list[SpiderIP]:
+        self.store.reads += 1
+        found = self.store.objects.values()
+        return [each for each in found if (each.metadata.labels or {}).get(IP_OWNER_LABEL) == label]
+
+    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
         await asyncio.sleep(0)
         self.store.reads += 1
-        records = [each for each in self.store.objects.values() if each.spec.pool == pool]
-        return AddressSet.of_addresses(map(address_of, records), version)
+        return [each for each in self.store.objects.values() if each.spec.pool == pool]
 
 
 def pool(name: str = "shared", ips: str = "10.0.0.1-10.0.0.6", **spec: object) -> SpiderIPPool:
-    fields: dict[str, object] = {"subnet": "10.0.0.0/16", "ipVersion": 4, "default": True, "ips": [ips]} | spec
+    version = 6 if ":" in ips else 4
+    subnet = "fd00::/64" if version == 6 else "10.0.0.0/16"
+    fields: dict[str, object] = {"subnet": subnet, "ipVersion": version, "default": True, "ips": [ips]} | spec
     return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**fields))  # type: ignore[arg-type]
 
 
-def ask(pod: str, node: str = "n1") -> Ask:
-    return Ask("default", pod, f"uid-of-{pod}", "eth0", node, "kube-system/ipvlan-eth0")
+def ask(pod: str, node: str = "n1", **fields: object) -> Ask:
+    return replace(Ask("default", pod, f"uid-of-{pod}", "eth0", node, "kube-system/ipvlan-eth0"), **fields)  # type: ignore[arg-type]
+
+
+class World:
+    """What an allocator sees beside the records; its clock stands still until it is moved."""
+
+    def __init__(self, *pools: SpiderIPPool) -> None:
+        self.pools = list(pools)
+        self.now = 1_000_000.0
+        self.reserved = {4: AddressSet(4), 6: AddressSet(6)}
+        self.gone: set[str] = set()
+        """Pods that their owner no longer wants."""
+
+    async def keeps(self, held: SpiderIP) -> bool:
+        return held.spec.pod not in self.gone
+
+    def allocator(self, records: NodeView) -> Allocator:
+        return Allocator(
+            records,
+            lambda: self.pools,
+            records.node,
+            reserved=self.reserved.__getitem__,
+            keeps=self.keeps,
+            clock=lambda: self.now,
+        )
+
+
+class One:
+    """One node with a store of its own."""
+
+    def __init__(self, *pools: SpiderIPPool) -> None:
+        self.store = Store()
+        self.world = World(*pools)
+        self.view = NodeView(self.store, "n1")
+        self.allocator = self.world.allocator(self.view)
+
+    async def give(self, *asks: Ask) -> str:
+        """Allocate; the addresses of the first ask's interface, without prefix lengths."""
+        await self.allocator.allocate(*asks)
+        held = self.allocator.holds(asks[0].pod_uid, asks[0].interface)
+        return " ".join(each.spec.address.partition("/")[0] for each in held)
+
+
+FAULTS = st.sampled_from(["lost request", "lost answer"])
+
+Place = tuple[str, int]
+"""Interface and family."""
 
 
 class Histories(RuleBasedStateMachine):
-    """Random ADD, DEL, restart, late events and lost messages on two nodes that share one pool."""
+    """Random ADD, DEL, restart, late events and lost messages on two nodes that share their pools.
+
+    Pods differ by number: one family or two, one interface or two at once, with an owner or without. A pod that was
+    deleted may come again under its name, those with an owner on the other node as well.
+    """
 
     NODES = ("n1", "n2")
+    PODS = range(8)
+    STICKY = 5
+    """From this number on pods have an owner."""
+    COOLDOWN = 60
 
-    @initialize(size=st.integers(1, 6), hint=st.booleans())
-    def start(self, size: int, hint: bool) -> None:
+    @initialize(size=st.integers(1, 6), hint=st.booleans(), cooldown=st.booleans())
+    def start(self, size: int, hint: bool, cooldown: bool) -> None:
         self.runner = asyncio.Runner()
         self.store = Store()
-        self.pool = pool(ips=f"10.0.0.1-10.0.0.{size}")
-        self.size = size
+        seconds = self.COOLDOWN if cooldown else 0
+        self.world = World(
+            pool("four", f"10.0.0.1-10.0.0.{size}", cooldownSeconds=seconds),
+            pool("six", f"fd00::1-fd00::{size + 1}", cooldownSeconds=seconds),
+        )
+        self.size = {4: size, 6: size + 1}
         self.hint = hint
+        self.lives = dict.fromkeys(self.PODS, 0)
+        self.node_of = {pod: self.NODES[pod % 2] for pod in self.PODS}
+        self.granted: dict[int, dict[Place, str]] = {}
+        self.left: dict[int, dict[Place, str]] = {}
+        """What an owner holds though its pod is gone."""
         self.views: dict[str, NodeView] = {}
         self.nodes: dict[str, Allocator] = {}
-        self.granted: dict[str, str] = {}
         for node in self.NODES:
             self.restart(node)
 
-    @rule(node=st.sampled_from(NODES))
+    def asks(self, pod: int) -> list[Ask]:
+        families = (4, 6) if pod % 4 >= 2 else (4,)
+        interfaces = ("eth0", "net1") if pod % 3 == 2 else ("eth0",)
+        owner = IPOwner("StatefulSet", "default", "web") if self.is_sticky(pod) else None
+        base = ask(f"web-{pod}", self.node_of[pod], pod_uid=self.uid(pod), owner=owner)
+        return [replace(base, interface=each, version=version) for each in interfaces for version in families]
+
+    def is_sticky(self, pod: int) -> bool:
+        return pod >= self.STICKY
+
+    def uid(self, pod: int) -> str:
+        return f"uid-{pod}-{self.lives[pod]}"
+
+    @rule(
+        what=st.sampled_from(["restart", "events", "time", "hint", "move", "scale"]),
+        node=st.sampled_from(NODES),
+        pod=st.sampled_from(range(STICKY, 8)),
+        flag=st.booleans(),
+    )
+    def something_happens(self, what: str, node: str, pod: int, flag: bool) -> None:
+        match what:
+            case "restart":
+                self.restart(node)
+            case "events":
+                self.views[node].deliver()
+            case "time":
+                self.world.now += 61 if flag else 20
+            case "hint":
+                self.controller_publishes_a_hint()
+            case "move":
+                self.move(pod)
+            case "scale":
+                self.scale(pod, wanted=flag)
+
     def restart(self, node: str) -> None:
         """A killed agent knows nothing but what the store says."""
         self.views[node] = NodeView(self.store, node)
-        self.nodes[node] = Allocator(self.views[node], lambda: [self.pool], node)
+        self.nodes[node] = self.world.allocator(self.views[node])
 
-    @rule(node=st.sampled_from(NODES))
-    def events_arrive(self, node: str) -> None:
-        self.views[node].deliver()
-
-    @rule()
     def controller_publishes_a_hint(self) -> None:
         """Perhaps: the hint may also stay as old as it likes."""
-        used = AddressSet.of_addresses(map(address_of, self.store.objects.values()), 4)
-        status = IPPoolStatus(allocatedRanges=used.ranges()) if self.hint else None
-        self.pool = SpiderIPPool(metadata=self.pool.metadata, spec=self.pool.spec, status=status)
+        self.world.pools = [
+            changed(each, status=IPPoolStatus(allocatedRanges=self.used(each).ranges()) if self.hint else None)
+            for each in self.world.pools
+        ]
 
-    @rule(pod=st.integers(0, 7), fault=st.sampled_from(["", "", "", "lost request", "lost answer"]))
-    def add(self, pod: int, fault: str) -> None:
-        name, node = f"pod-{pod}", self.NODES[pod % 2]
-        self.store.faults = [fault]
+    def used(self, each: SpiderIPPool) -> AddressSet:
+        records = (held for held in self.store.objects.values() if held.spec.pool == each.name)
+        return AddressSet.of_addresses(map(address_of, records), each.spec.ipVersion or 4)
+
+    @rule(pods=st.lists(st.sampled_from(PODS), min_size=1, max_size=4))
+    def add_some(self, pods: list[int]) -> None:
+        for pod in pods:
+            self.add(pod, "", late=False)
+
+    @rule(pods=st.lists(st.sampled_from(PODS), min_size=1, max_size=4))
+    def delete_some(self, pods: list[int]) -> None:
+        for pod in pods:
+            self.delete(pod, "")
+
+    @rule(pod=st.sampled_from(PODS), fault=FAULTS, late=st.booleans())
+    def add_with_a_fault(self, pod: int, fault: str, late: bool) -> None:
+        self.add(pod, fault, late=late)
+
+    @rule(pod=st.sampled_from(PODS), fault=FAULTS)
+    def delete_with_a_fault(self, pod: int, fault: str) -> None:
+        self.delete(pod, fault)
+
+    def add(self, pod: int, fault: str, *, late: bool) -> None:
+        node = self.node_of[pod]
+        asks = self.asks(pod)
+        before = dict(self.store.objects)
+        self.store.faults = ["", fault] if late else [fault]
         try:
-            given = self.runner.run(self.nodes[node].allocate(ask(name, node))).address
+            done = self.runner.run(self.nodes[node].allocate(*asks))
         except ApiUnavailable:
             assert fault
         except Refused:
-            assert name not in self.granted
-            assert len(self.store.objects) == self.size, "refused though an address was free"
+            assert pod not in self.granted
+            assert self.is_short_of_an_address(asks, before), "refused though an address was free"
+            if not fault and not self.is_sticky(pod):
+                assert not self.held_newly(pod, before), "refused, but not undone"
         else:
-            assert self.granted.setdefault(name, given) == given, "another address for the same pod"
-            assert given not in {other for each, other in self.granted.items() if each != name}, "given twice"
+            self.check_grant(pod, asks, done, before)
         self.store.faults = []
 
-    @rule(pod=st.integers(0, 7), fault=st.sampled_from(["", "", "lost request", "lost answer"]))
+    def check_grant(self, pod: int, asks: list[Ask], done: Allocation, before: dict[str, SpiderIP]) -> None:
+        allocator = self.nodes[self.node_of[pod]]
+        given = {
+            (one.interface, family(held)): held.spec.address
+            for one in asks
+            for held in allocator.holds(one.pod_uid, one.interface)
+        }
+        assert given.keys() == {(one.interface, one.version) for one in asks}, "not all, not none"
+        assert self.granted.setdefault(pod, given) == given, "other addresses for the same pod"
+        everything = [each for one in self.granted.values() for each in one.values()]
+        assert len(set(everything)) == len(everything), "given twice"
+        for place, address in self.left.pop(pod, {}).items():
+            assert given[place] == address, "the owner's address was not kept"
+        early = {each.name for each in done.early}
+        for address in given.values():
+            was = before.get(self.name(address))
+            if was and was.spec.releasedAt and was.spec.pod != f"web-{pod}" and was.name not in early:
+                assert cooldown_is_over(was, self.world.pools[0], self.world.now), "given before its cooldown was over"
+
     def delete(self, pod: int, fault: str) -> None:
-        name, node = f"pod-{pod}", self.NODES[pod % 2]
+        """The pod is gone; what its owner has stays, anything else goes."""
         self.store.faults = [fault]
-        self.runner.run(self.nodes[node].release(f"uid-of-{name}", "eth0"))
-        self.granted.pop(name, None)
+        for interface in ("eth0", "net1"):
+            self.runner.run(self.nodes[self.node_of[pod]].release(self.uid(pod), interface))
         self.store.faults = []
+        given = self.granted.pop(pod, None)
+        if given and self.is_sticky(pod) and f"web-{pod}" not in self.world.gone:
+            self.left[pod] = given
+        self.lives[pod] += 1
+
+    def move(self, pod: int) -> None:
+        """The scheduler chooses the other node for the next pod of an owner."""
+        if pod not in self.granted:
+            self.node_of[pod] = next(node for node in self.NODES if node != self.node_of[pod])
+
+    def scale(self, pod: int, *, wanted: bool) -> None:
+        """The owner no longer wants a pod that is there, or wants it again."""
+        (self.world.gone.discard if wanted else self.world.gone.add)(f"web-{pod}")
+
+    def is_short_of_an_address(self, asks: Iterable[Ask], before: dict[str, SpiderIP]) -> bool:
+        wanted = list(asks)
+        for version in (4, 6):
+            held = [each for each in before.values() if family(each) == version and not each.spec.releasedAt]
+            needed = sum(one.version == version for one in wanted)
+            own = sum(self.may_keep(wanted[0], each) for each in held)
+            if len(held) + needed - own > self.size[version]:
+                return True
+        return False
+
+    def may_keep(self, one: Ask, held: SpiderIP) -> bool:
+        owned = one.owner is not None and (held.spec.owner, held.spec.pod) == (one.owner, one.pod)
+        return owned or held.spec.podUID == one.pod_uid
+
+    def held_newly(self, pod: int, before: dict[str, SpiderIP]) -> list[str]:
+        mine = (each for each in self.store.objects.values() if each.spec.podUID == self.uid(pod))
+        return [each.name for each in mine if not each.spec.releasedAt and each.name not in before]
+
+    def name(self, address: str) -> str:
+        return next(each.name for each in self.store.objects.values() if each.spec.address == address)
 
     @invariant()
     def every_grant_has_its_record(self) -> None:
-        for name, address in getattr(self, "granted", {}).items():
-            held = self.store.objects.get(address.partition("/")[0])
-            assert held is not None, "a granted address was lost"
-            assert held.spec.pod == name
+        by_address = {each.spec.address: each for each in getattr(self, "store", Store()).objects.values()}
+        for pod, given in getattr(self, "granted", {}).items():
+            for (interface, _), address in given.items():
+                held = by_address.get(address)
+                assert held is not None, "a granted address was lost"
+                assert (held.spec.podUID, held.spec.interface) == (self.uid(pod), interface)
+                assert held.spec.releasedAt is None
+
+    @invariant()
+    def an_owner_keeps_its_address(self) -> None:
+        by_address = {each.spec.address: each for each in getattr(self, "store", Store()).objects.values()}
+        for pod, given in getattr(self, "left", {}).items():
+            for address in given.values():
+                held = by_address.get(address)
+                assert held is not None, "an address that an owner wants was released"
+                assert held.spec.pod == f"web-{pod}"
 
     def teardown(self) -> None:
-        """After all pods are gone, an agent that sees everything gives everything back."""
+        """After all pods and owners are gone, agents that see everything give everything back."""
         if not hasattr(self, "store"):
             return
+        self.world.gone = {f"web-{pod}" for pod in self.PODS}
         for node in self.NODES:
             self.restart(node)
-            for pod in range(8):
-                self.runner.run(self.nodes[node].release(f"uid-of-pod-{pod}", "eth0"))
+            for held in list(self.views[node].known.values()):
+                self.runner.run(self.nodes[node].release(held.spec.podUID, held.spec.interface))
         self.runner.close()
-        assert self.store.objects == {}, "leaked"
+        assert [each for each in self.store.objects.values() if not each.spec.releasedAt] == [], "leaked"
 
 
-Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)
 TestHistories = Histories.TestCase
 
 
 async def test_200_pods_on_two_nodes_fill_a_shared_pool_exactly() -> None:
-    store = Store()
-    shared = pool(ips="10.0.0.1-10.0.0.200")
-    nodes = {node: Allocator(NodeView(store, node), lambda: [shared], node) for node in ("n1", "n2")}
+    store, world = Store(), World(pool(ips="10.0.0.1-10.0.0.200"))
+    nodes = {node: world.allocator(NodeView(store, node)) for node in ("n1", "n2")}
     gate = asyncio.Semaphore(32)
 
-    async def one(pod: int) -> str:
+    async def one(pod: int) -> None:
         node = ("n1", "n2")[pod % 2]
         async with gate:
-            return (await nodes[node].allocate(ask(f"pod-{pod}", node))).address
+            await nodes[node].allocate(ask(f"pod-{pod}", node))
 
-    addresses = await asyncio.gather(*(one(pod) for pod in range(200)))
-    assert len(set(addresses)) == 200
+    await asyncio.gather(*(one(pod) for pod in range(200)))
+    assert len(store.objects) == 200
+    assert len({each.spec.podUID for each in store.objects.values()}) == 200
 
 
 async def test_one_write_and_no_read_for_an_address() -> None:
-    store = Store()
-    allocator = Allocator(NodeView(store, "n1"), lambda: [pool(nodeName=["n1"])], "n1")
-    await allocator.allocate(ask("a"))
-    assert (store.writes, store.reads) == (1, 0)
-    await allocator.allocate(ask("a"))
-    assert (store.writes, store.reads) == (1, 0)
+    one = One(pool(nodeName=["n1"]))
+    for _ in range(2):
+        await one.give(ask("a"))
+        assert (one.store.writes, one.store.reads) == (1, 0)
+
+
+async def test_two_families_are_two_writes_and_no_read() -> None:
+    one = One(pool("four"), pool("six", "fd00::1-fd00::9"))
+    given = await one.give(ask("a"), ask("a", version=6))
+    assert given.split()[0].startswith("10.0.0.")
+    assert given.split()[1].startswith("fd00::")
+    assert (one.store.writes, one.store.reads) == (2, 0)
+
+
+async def test_a_second_family_that_is_refused_gives_the_first_back() -> None:
+    one = One(pool("four", nodeName=["n1"]), pool("six", "fd00::1", nodeName=["n9"]))
+    with pytest.raises(Refused, match=r"no IPv6 address .* six: is for node n9, not n1"):
+        await one.give(ask("a"), ask("a", version=6))
+    assert one.store.objects == {}
+
+
+async def test_two_interfaces_on_one_pool_get_two_addresses() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert await one.give(ask("a"), ask("a", interface="net1")) == "10.0.0.1"
+    assert await one.give(ask("a", interface="net1")) == "10.0.0.2"
+    assert one.allocator.interfaces("uid-of-a") == ("eth0", "net1")
+    assert (one.store.writes, one.store.reads) == (2, 0)
+
+
+async def test_a_second_interface_that_is_refused_gives_the_first_back() -> None:
+    one = One(pool(ips="10.0.0.1", nodeName=["n1"]))
+    with pytest.raises(Refused, match=r"net1 of pod default/a .* 1 of 1 addresses in use"):
+        await one.give(ask("a"), ask("a", interface="net1"))
+    assert one.store.objects == {}
 
 
 async def test_a_refusal_names_every_pool_and_why() -> None:
-    store = Store()
-    pools = [pool("a", ips="10.0.0.1-10.0.0.2", nodeName=["n1"]), pool("b", nodeName=["n9"])]
-    allocator = Allocator(NodeView(store, "n1"), lambda: pools, "n1")
+    one = One(pool("a", ips="10.0.0.1-10.0.0.2", nodeName=["n1"]), pool("b", nodeName=["n9"]))
     for pod in ("p", "q"):
-        await allocator.allocate(ask(pod))
+        await one.give(ask(pod))
     with pytest.raises(Refused, match="a: 2 of 2 addresses in use; b: is for node n9, not n1"):
-        await allocator.allocate(ask("r"))
-    await allocator.release("uid-of-p", "eth0")
-    assert (await allocator.allocate(ask("r"))).address == "10.0.0.1/16"
+        await one.give(ask("r"))
+    await one.allocator.release("uid-of-p", "eth0")
+    assert await one.give(ask("r")) == "10.0.0.1"
+
+
+async def test_a_pool_that_cannot_be_read_is_passed_over() -> None:
+    one = One(pool("a", ips="10.0.0.9-10.0.0.1"), pool("b", ips="10.0.1.1"))
+    done = await one.allocator.allocate(ask("p"))
+    assert "a: its addresses cannot be read" in str(done.trace[2])
+    assert list(one.store.objects) == ["10.0.1.1"]
 
 
 async def test_the_second_pool_serves_when_the_first_is_full() -> None:
-    allocator = Allocator(
-        NodeView(Store(), "n1"),
-        lambda: [pool("a", ips="10.0.0.1", nodeName=["n1"]), pool("b", ips="10.0.1.1")],
-        "n1",
-    )
-    assert [(await allocator.allocate(ask(pod))).pool for pod in ("p", "q")] == ["a", "b"]
+    one = One(pool("a", ips="10.0.0.1", nodeName=["n1"]), pool("b", ips="10.0.1.1"))
+    assert [await one.give(ask(pod)) for pod in ("p", "q")] == ["10.0.0.1", "10.0.1.1"]
+
+
+async def test_a_reserved_address_is_never_given_and_its_holder_keeps_it() -> None:
+    one = One(pool(ips="10.0.0.1-10.0.0.2", nodeName=["n1"]))
+    assert await one.give(ask("p")) == "10.0.0.1"
+    one.world.reserved[4] = AddressSet.parse(["10.0.0.1"], 4)
+    assert await one.give(ask("q")) == "10.0.0.2"
+    assert await one.give(ask("p")) == "10.0.0.1"
+    await one.allocator.release("uid-of-p", "eth0")
+    with pytest.raises(Refused, match="1 of 1 addresses in use"):
+        await one.give(ask("r"))
 
 
 async def test_a_release_that_was_put_off_does_not_hit_a_pod_that_came_back() -> None:
-    store = Store()
-    view = NodeView(store, "n1")
-    allocator = Allocator(view, lambda: [pool()], "n1")
-    first = await allocator.allocate(ask("a"))
-    store.faults = ["lost request"]
-    await allocator.release("uid-of-a", "eth0")
-    assert (await allocator.allocate(ask("a"))).address == first.address
-    await allocator._release_later(first.address.partition("/")[0])
-    assert len(store.objects) == 1
+    one = One(pool())
+    first = await one.give(ask("a"))
+    one.store.faults = ["lost request"]
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("a")) == first
+    await one.allocator._release_later(first)
+    assert len(one.store.objects) == 1
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(10):
+        while condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
 
 
 async def test_a_release_that_was_put_off_is_carried_out() -> None:
-    store = Store()
-    allocator = Allocator(NodeView(store, "n1"), lambda: [pool()], "n1")
-    await allocator.allocate(ask("a"))
-    store.faults = ["lost request"]
-    await allocator.release("uid-of-a", "eth0")
-    worker = asyncio.create_task(allocator.run())
-    async with asyncio.timeout(10):
-        while store.objects:
-            await asyncio.sleep(0.05)
+    one = One(pool())
+    await one.give(ask("a"))
+    one.store.faults = ["lost request"]
+    await one.allocator.release("uid-of-a", "eth0")
+    worker = asyncio.create_task(one.allocator.run())
+    await until(lambda: one.store.objects)
     worker.cancel()
 
 
 async def test_a_pod_that_is_gone_gives_everything_back_without_waiting() -> None:
-    store = Store()
-    allocator = Allocator(NodeView(store, "n1"), lambda: [pool()], "n1")
-    await allocator.allocate(ask("a"))
-    worker = asyncio.create_task(allocator.run())
-    allocator.release_soon("uid-of-a")
-    async with asyncio.timeout(10):
-        while store.objects:
-            await asyncio.sleep(0.01)
+    one = One(pool())
+    await one.give(ask("a"), ask("a", interface="net1"))
+    worker = asyncio.create_task(one.allocator.run())
+    one.allocator.release_soon("uid-of-a")
+    await until(lambda: one.store.objects)
     worker.cancel()
 
 
 async def test_a_claim_that_was_cancelled_is_found_again() -> None:
-    store = Store()
-    view = NodeView(store, "n1")
-    allocator = Allocator(view, lambda: [pool()], "n1")
-    claim = asyncio.create_task(allocator.allocate(ask("a")))
-    while not store.objects:
+    one = One(pool())
+    claim = asyncio.create_task(one.give(ask("a")))
+    while not one.store.objects:
         await asyncio.sleep(0)
     claim.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claim
-    assert view.known == {}
-    (name,) = store.objects
-    assert (await allocator.allocate(ask("a"))).address == f"{name}/16"
+    assert one.view.known == {}
+    (name,) = one.store.objects
+    assert await one.give(ask("a")) == name
+
+
+async def test_what_a_cancelled_call_claimed_before_is_given_back() -> None:
+    one = One(pool("four"), pool("six", "fd00::1"))
+    claim = asyncio.create_task(one.give(ask("a"), ask("a", version=6)))
+    while not one.view.known:
+        await asyncio.sleep(0)
+    claim.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claim
+    worker = asyncio.create_task(one.allocator.run())
+    await until(lambda: [name for name in one.store.objects if "." in name])
+    worker.cancel()
 
 
 async def test_an_address_that_another_node_took_costs_one_try_not_an_error() -> None:
-    store = Store()
     only = pool(ips="10.0.0.1-10.0.0.3", nodeName=["n1"])
-    store.create(record(ask("stranger", "n2"), only, address_of(record(ask("x"), only, 0x0A000001))))
-    allocator = Allocator(NodeView(store, "n1"), lambda: [only], "n1")
-    assert (await allocator.allocate(ask("a"))).address == "10.0.0.2/16"
+    one = One(only)
+    one.store.create(record(ask("stranger", "n2"), only, 0x0A000001))
+    assert await one.give(ask("a")) == "10.0.0.2"
+
+
+async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is_free() -> None:
+    one = One(pool(ips="10.0.0.1-10.0.0.2", nodeName=["n1"]))
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release_conflicting("uid-of-a")
+    assert one.store.objects == {}
+    assert [await one.give(ask(pod)) for pod in ("a", "b")] == ["10.0.0.2", "10.0.0.1"]
+
+
+WEB = IPOwner("StatefulSet", "default", "web")
+
+
+def ordinal(uid: str, node: str = "n1", **fields: object) -> Ask:
+    return ask("web-0", node, pod_uid=uid, owner=WEB, **fields)
+
+
+async def test_an_address_stays_with_its_owner_for_one_read_and_one_write() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert await one.give(ordinal("first")) == "10.0.0.1"
+    assert (one.store.writes, one.store.reads) == (1, 1)
+    await one.allocator.release("first", "eth0")
+    assert await one.give(ask("stranger")) == "10.0.0.2"
+    writes, reads = one.store.writes, one.store.reads
+    assert await one.give(ordinal("second")) == "10.0.0.1"
+    assert (one.store.writes - writes, one.store.reads - reads) == (1, 1)
+
+
+async def test_an_address_follows_its_owner_to_another_node() -> None:
+    one = One(pool())
+    other = one.world.allocator(NodeView(one.store, "n2"))
+    first = await one.give(ordinal("first"))
+    await one.allocator.release("first", "eth0")
+    await other.allocate(ordinal("second", "n2"))
+    (held,) = one.store.objects.values()
+    assert (held.name, held.spec.node, held.spec.podUID) == (first, "n2", "second")
+    assert (held.metadata.labels or {})["ipam.spidernet.io/node"] == "n2"
+    one.world.gone.add("web-0")
+    await one.allocator.release("first", "eth0")
+    assert first in one.store.objects, "a late DEL of the first pod does not hit the second"
+
+
+async def test_an_address_whose_pool_does_not_go_with_the_new_node_is_replaced() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.world.allocator(NodeView(one.store, "n2"))
+    await one.give(ordinal("first"))
+    await other.allocate(ordinal("second", "n2"))
+    assert list(one.store.objects) == ["10.0.1.1"]
+
+
+async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:
+    one = One(pool())
+    await one.give(ordinal("first"))
+    one.world.gone.add("web-0")
+    await one.allocator.release("first", "eth0")
+    assert one.store.objects == {}
+
+
+def cold(ips: str = "10.0.0.1-10.0.0.2", **spec: object) -> SpiderIPPool:
+    return pool("cold", ips, cooldownSeconds=60, nodeName=["n1"], **spec)
+
+
+async def test_a_released_address_cools_down_and_only_its_own_pod_gets_it_back() -> None:
+    one = One(cold())
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release("uid-of-a", "eth0")
+    assert one.store.objects["10.0.0.1"].spec.releasedAt == "1970-01-12T13:46:40Z"
+    assert one.allocator.holds("uid-of-a", "eth0") == []
+    assert await one.give(ask("b")) == "10.0.0.2"
+    reads = one.store.reads
+    assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.1"
+    assert one.store.reads == reads
+
+
+async def test_a_stranger_gets_a_cooling_address_when_nothing_else_is_free_and_it_is_told() -> None:
+    one = One(cold(), pool("warm", "10.0.1.1"))
+    for pod in ("a", "b"):
+        await one.give(ask(pod))
+        one.world.now += 1
+        await one.allocator.release(f"uid-of-{pod}", "eth0")
+    assert await one.give(ask("c")) == "10.0.1.1"
+    done = await one.allocator.allocate(ask("d"))
+    assert [(each.name, each.spec.pod) for each in done.early] == [("10.0.0.1", "a")], "the one that waited longest"
+    assert one.store.objects["10.0.0.1"].spec.pod == "d"
+
+
+async def test_a_cooldown_that_is_over_frees_the_address_for_all() -> None:
+    one = One(cold("10.0.0.1"))
+    await one.give(ask("a"))
+    await one.allocator.release("uid-of-a", "eth0")
+    one.world.now += 60
+    done = await one.allocator.allocate(ask("b"))
+    assert done.early == []
+    assert one.store.objects["10.0.0.1"].spec.podUID == "uid-of-b"
+
+
+async def test_a_late_release_does_not_hit_who_took_the_cooling_address_over() -> None:
+    one = One(cold("10.0.0.1"))
+    other = One(cold("10.0.0.1"))
+    other.store = one.store
+    other.allocator = other.world.allocator(NodeView(one.store, "n1"))
+    await one.give(ask("a"))
+    one.store.faults = ["lost answer"]
+    await one.allocator.release("uid-of-a", "eth0")
+    await other.allocator.allocate(ask("b"))
+    await one.allocator._release_later("10.0.0.1")
+    assert one.store.objects["10.0.0.1"].spec.podUID == "uid-of-b"
+
+
+async def test_the_address_of_a_rolled_back_take_over_cools_down_again() -> None:
+    one = One(cold("10.0.0.1"), pool("six", "fd00::1", nodeName=["n9"]))
+    await one.give(ask("a"))
+    await one.allocator.release("uid-of-a", "eth0")
+    with pytest.raises(Refused):
+        await one.give(ask("b"), ask("b", version=6))
+    assert one.store.objects["10.0.0.1"].spec.releasedAt
+
+
+async def test_pools_that_the_pod_names_are_asked_in_order() -> None:
+    one = One(pool("a", ips="10.0.0.1"), pool("b", ips="10.0.1.1", default=False))
+    assert await one.give(ask("p", candidates=NamedPools(("b", "a")))) == "10.0.1.1"

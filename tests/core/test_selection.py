@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta, SelectorRequirement
-from spiderpool.core.selection import Ask, matches, select
+from spiderpool.core.labels import label_value, matches
+from spiderpool.core.owners import Controller
+from spiderpool.core.selection import ApplicationPool, Ask, NamedPools, concerns_application, select, suits
 
 pytestmark = pytest.mark.unit
 
@@ -88,18 +91,128 @@ def test_the_most_specific_pool_comes_first_then_the_name_decides() -> None:
     assert [each.name for each in select(ASK, pools).pools] == ["m", "n", "a", "b"]
 
 
-def named(*names: str) -> Ask:
-    return Ask("default", "web-0", "u1", "eth0", "master", "kube-system/ipvlan-eth0", named_pools=names)
+def named(*names: str, version: int = 4) -> Ask:
+    return replace(ASK, version=version, candidates=NamedPools(names))
 
 
-def test_pools_that_the_network_names_keep_their_order_and_need_not_be_default() -> None:
-    pools = [pool("a"), pool("b", default=False), pool("c")]
-    assert [each.name for each in select(named("c", "b", "c"), pools).pools] == ["c", "b"]
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("c", "b", "c"), ["c", "b"]),
+        (("*",), ["a", "b", "c"]),
+        (("c", "*"), ["c", "a", "b"]),
+        (("[ab]", "a"), ["a", "b"]),
+        (("[^a]",), ["b", "c"]),
+        (("?", "z"), ["a", "b", "c"]),
+    ],
+)
+def test_named_pools_keep_their_order_count_once_and_need_not_be_default(
+    names: tuple[str, ...], expected: list[str]
+) -> None:
+    pools = [pool("b", default=False), pool("c"), pool("a"), pool("six", ipVersion=6, subnet="fd00::/64")]
+    assert [each.name for each in select(named(*names), pools).pools] == expected
 
 
-def test_a_named_pool_that_does_not_exist_is_in_the_trace() -> None:
-    (verdict,) = select(named("gone"), [pool("a")]).trace
-    assert str(verdict) == "gone: no IPv4 pool of that name, which network kube-system/ipvlan-eth0 asks for"
+def test_names_go_before_selectors_and_the_order_as_written_decides_among_equals() -> None:
+    pools = [pool("a"), pool("b", nodeAffinity=labels(zone="h")), pool("c", nodeName=["master"]), pool("d")]
+    assert [each.name for each in select(named("d", "a", "b", "c"), pools).pools] == ["c", "b", "d", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gone", "gone: no IPv4 pool of that name that node master may use"),
+        ("gone*", "gone*: matches no IPv4 pool that node master may use"),
+        ("six", "six: is an IPv6 pool; name IPv4 pools"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_in_the_trace_and_hinders_no_other(name: str, sentence: str) -> None:
+    pools = [pool("a"), pool("six", ipVersion=None, subnet="fd00::/64")]
+    selection = select(named(name, "a"), pools)
+    assert [each.name for each in selection.pools] == ["a"]
+    assert sentence in map(str, selection.trace)
+
+
+def test_a_pool_of_the_other_family_is_taken_for_that_family() -> None:
+    six = pool("six", ipVersion=None, subnet="fd00::/64")
+    assert [each.name for each in select(named("six", version=6), [six]).pools] == ["six"]
+
+
+def test_without_a_known_network_only_pools_for_a_network_are_dropped() -> None:
+    unknown = replace(ASK, network=None)
+    selection = select(unknown, [pool("a"), pool("b", multusName=["ipvlan-eth0"])])
+    assert [each.name for each in selection.pools] == ["a"]
+    assert "no annotation or setting tells the network of eth0" in str(selection.trace[1])
+
+
+APPLICATION = Controller("apps/v1", "Deployment", "default", "web", "u")
+OTHER = Controller("apps/v1", "Deployment", "default", "db", "u")
+APPLICATION_LABELS = {
+    "ipam.spidernet.io/app-api-group": "apps",
+    "ipam.spidernet.io/app-api-version": "v1",
+    "ipam.spidernet.io/app-kind": "Deployment",
+    "ipam.spidernet.io/app-namespace": "default",
+    "ipam.spidernet.io/app-name": "web",
+}
+
+
+def automatic(name: str = "auto4-web", **spec: object) -> SpiderIPPool:
+    made = pool(name, podAffinity=labels(**APPLICATION_LABELS), **spec)
+    made.metadata.labels = {"ipam.spidernet.io/owner-application-name": "web"}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("controller", "kept", "reason"),
+    [
+        (APPLICATION, True, "may serve"),
+        (OTHER, False, "was made for another application than Deployment default/db"),
+        (None, False, "was made for another application than a bare pod"),
+    ],
+)
+def test_a_pool_of_an_application_serves_its_pods_alone_on_every_network(
+    controller: Controller | None, kept: bool, reason: str
+) -> None:
+    ask = replace(ASK, controller=controller)
+    (verdict,) = select(ask, [automatic(multusName=["another"])]).trace
+    assert (verdict.kept, reason in verdict.reason) == (kept, True)
+
+
+def test_the_top_controller_matters_only_where_a_candidate_belongs_to_an_application() -> None:
+    assert not concerns_application(ASK, [pool("a"), automatic(default=False)])
+    assert concerns_application(named("auto*"), [pool("a"), automatic(default=False)])
+
+
+def test_the_pool_of_an_application_is_found_by_its_labels_or_said_to_be_missing() -> None:
+    wanted = {"ipam.spidernet.io/owner-application-name": "web"}
+    ask = replace(ASK, controller=APPLICATION, candidates=ApplicationPool("subnet", wanted))
+    assert [each.name for each in select(ask, [pool("a"), automatic()]).pools] == ["auto4-web"]
+    (verdict,) = select(ask, [pool("a")]).trace
+    assert str(verdict) == "SpiderSubnet subnet: has no IPv4 pool yet for Deployment default/web, eth0"
+
+
+@pytest.mark.parametrize(
+    ("spec", "suited"),
+    [
+        ({}, True),
+        ({"disable": True}, True),
+        ({"nodeName": ["worker"]}, False),
+        ({"namespaceName": ["other"]}, False),
+        ({"default": False}, False),
+    ],
+)
+def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[str, Any], suited: bool) -> None:
+    assert suits(ASK, "p", [pool(**spec)]) is suited
+
+
+def test_a_pool_that_is_not_there_suits_nobody() -> None:
+    assert not suits(ASK, "gone", [pool()])
+
+
+def test_long_names_become_digests_in_labels() -> None:
+    assert label_value("n" * 63) == "n" * 63
+    assert len(label_value("n" * 64)) == 63
+    assert label_value("n" * 64) != label_value("n" * 65)
 
 
 @pytest.mark.parametrize(

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.core.allocation import label_value
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.labels import label_value
+from spiderpool.core.reclaim import STATIC_POD_ANNOTATION
 from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.owners import Owners
 from spiderpool.kube.records import NodeRecords
+from spiderpool.telemetry import logger
 
-POD_PATIENCE = 1.0
-"""Seconds that a pod's own watch event may come after the runtime's call, before the pod is read."""
+FAMILIES = (4, 6)
+
+log = logger("cluster")
 
 
 class Cluster:
-    """Local copies of pods of this node, pools that it may use, networks and settings."""
+    """Local copies of pods of this node, pools that it may use, reserved addresses, networks and settings."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self.node_name = node
         label = label_value(node)
         self.records = NodeRecords(client, node)
+        self.owners = Owners(client)
         self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
         self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
+        self._pool_change = asyncio.Event()
+        self._reserved_ips = Informer(client, SpiderReservedIP)
+        self._reserved = {version: AddressSet(version) for version in FAMILIES}
         self.networks = Informer(client, NetworkAttachmentDefinition)
         self.coordinators = Informer(client, SpiderCoordinator)
         self.namespaces = Informer(client, Namespace)
         self.nodes = Informer(client, Node, fields=f"metadata.name={node}")
+        for pools in (self._own_pools, self._shared_pools):
+            pools.subscribe(self._pool_changed)
+        self._reserved_ips.subscribe(self._reserved_changed)
 
     @property
     def ready(self) -> bool:
@@ -54,6 +68,18 @@ class Cluster:
         """Pools that this node may use or must judge: its own and the shared ones."""
         return self._own_pools.items() + self._shared_pools.items()
 
+    def pool(self, name: str) -> SpiderIPPool | None:
+        """A pool by name, where this node may use or must judge it."""
+        return self._own_pools.get(name) or self._shared_pools.get(name)
+
+    def pool_change(self) -> asyncio.Event:
+        """Is set at the next change of a pool."""
+        return self._pool_change
+
+    def reserved(self, version: int) -> AddressSet:
+        """Addresses of a family that no pod may get; the same object until it changes."""
+        return self._reserved[version]
+
     def coordinator(self) -> SpiderCoordinator | None:
         """The cluster's coordinator settings: the first by name, so that all nodes agree."""
         return min(self.coordinators.items(), key=lambda each: each.name, default=None)
@@ -62,9 +88,9 @@ class Cluster:
         """A pod of this node: from the copy, else read. Raises NotReady when it is not the pod that was meant."""
         key = f"{namespace}/{name}"
         pod = self.pods.get(key)
-        if pod is None or (uid and pod.metadata.uid != uid):
+        if pod is None or not is_meant(pod, uid):
             pod = await self._read_pod(namespace, name)
-        if uid and pod.metadata.uid != uid:
+        if not is_meant(pod, uid):
             raise NotReady(f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {uid}: it has been replaced")
         return pod
 
@@ -74,14 +100,45 @@ class Cluster:
         except NotFound as error:
             raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile") from error
 
+    def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
+        changed, self._pool_change = self._pool_change, asyncio.Event()
+        changed.set()
+
+    def _reserved_changed(self, _: SpiderReservedIP | None, __: SpiderReservedIP | None) -> None:
+        reserved = [each for each in self._reserved_ips.items() if not each.terminating]
+        self._reserved = {version: _union(reserved, version) for version in FAMILIES}
+
     def _informers(self) -> list[Informer]:  # type: ignore[type-arg]
         return [
             self.records.informer,
             self.pods,
             self._own_pools,
             self._shared_pools,
+            self._reserved_ips,
             self.networks,
             self.coordinators,
             self.namespaces,
             self.nodes,
         ]
+
+
+def is_meant(pod: Pod, uid: str) -> bool:
+    """Whether a pod is the one that the runtime knows by a UID: a static pod is known by its file's digest."""
+    return uid in ("", pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION))
+
+
+def _union(reserved: Iterable[SpiderReservedIP], version: int) -> AddressSet:
+    """What all together reserve of a family; an object that was written past admission reserves nothing."""
+    union = AddressSet(version)
+    for each in reserved:
+        try:
+            union |= AddressSet.parse(_of_family(each, version), version)
+        except ValueError as error:
+            log.warning("reserved addresses cannot be read", reservedip=each.name, error=str(error))
+    return union
+
+
+def _of_family(reserved: SpiderReservedIP, version: int) -> list[str]:
+    ips = reserved.spec.ips or []
+    own = reserved.spec.ipVersion or (6 if ips and ":" in ips[0] else 4)
+    return ips if own == version else []

@@ -1,12 +1,16 @@
 """Addresses for the pods of this node: look, decide, commit.
 
-The only lock is the API server: whoever creates the SpiderIP holds the address.
+The only lock is the API server: whoever creates the SpiderIP holds the address, and whoever replaces the very
+version of a record that was seen takes the address over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from spiderpool.agent.locks import KeyedLock
@@ -14,26 +18,33 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.allocation import (
-    Grant,
+    address_of,
     choose,
+    cooldown_is_over,
     exhausted,
-    grant,
+    family,
     hinted,
     is_exclusive,
+    main_reason,
     record,
     refusal,
+    released,
     start_of,
+    taken_over,
+    unreadable,
     usable,
 )
-from spiderpool.core.selection import Ask, Verdict, select
-from spiderpool.errors import ApiUnavailable
-from spiderpool.kube.client import AlreadyExists
+from spiderpool.core.owners import owner_label
+from spiderpool.core.selection import Ask, Verdict, select, suits
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import (
     ALLOCATION_CONFLICTS,
     ALLOCATION_FAILURES,
     ALLOCATION_SECONDS,
     ALLOCATIONS,
+    REFUSALS,
     RELEASE_FAILURES,
     RELEASES,
     logger,
@@ -48,6 +59,9 @@ RELEASE_TIMEOUT = 2.0
 BLIND_TRIES = 4
 """Claims in a row that may meet somebody else's record before the pool's records are read afresh."""
 
+CONFLICT_TRIES = 3
+"""Times that a record may change under our hands before we give up for now."""
+
 Identity = tuple[str, str]
 
 log = logger("ipam")
@@ -57,19 +71,25 @@ class Records(Protocol):
     """What the allocator asks of the store of SpiderIPs."""
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
-        """Known records of one pod's interface."""
+        """Known records that one pod's interface holds."""
 
     def of_pod(self, pod_uid: str) -> list[SpiderIP]:
-        """Known records of a pod."""
+        """Known records that a pod holds, in the order in which they were written."""
+
+    def released(self) -> list[SpiderIP]:
+        """Known records that nobody holds and that wait for the end of a cooldown."""
 
     def addresses(self, pool: str) -> Collection[int]:
-        """Addresses of a pool that this node is known to hold."""
+        """Addresses of a pool that are known to have a record of this node."""
 
     async def create(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
         """Claim; AlreadyExists if taken; ApiUnavailable if the outcome is unknown."""
 
+    async def replace(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
+        """Change the version that was seen; Conflict or NotFound if it is no more."""
+
     async def delete(self, record: SpiderIP, *, timeout: float) -> None:
-        """Release by UID."""
+        """Release the version that was seen; Conflict if it is another by now."""
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
         """A fresh read."""
@@ -80,100 +100,182 @@ class Records(Protocol):
     def forget(self, record: SpiderIP) -> None:
         """Know no longer a record that a fresh read missed."""
 
-    async def in_use(self, pool: str, version: int, *, timeout: float) -> AddressSet:
-        """A fresh read of what anybody holds of a pool."""
+    async def of_owner(self, label: str, *, timeout: float) -> list[SpiderIP]:
+        """A fresh read of the records that stay with an owner."""
+
+    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
+        """A fresh read of the records of a pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A record to be released: perhaps not, if its owner wants it; perhaps later, if its pool has a cooldown."""
+
+    record: SpiderIP
+    ask_owner: bool = True
+    cool: bool = True
+
+
+@dataclass(slots=True)
+class Allocation:
+    """What was done for one call."""
+
+    trace: list[Verdict] = field(default_factory=list)
+    made: list[Doomed] = field(default_factory=list)
+    """What this call took, as it is to be undone if the call fails."""
+    early: list[SpiderIP] = field(default_factory=list)
+    """Taken before their cooldown was over, since nothing else was free."""
+    left: list[SpiderIP] | None = None
+    """What the owner has, once it was read."""
 
 
 class Shelf:
     """What this node believes of one pool: a guess that is good enough to try with."""
 
-    def __init__(self, pool: SpiderIPPool, node: str) -> None:
-        self.addresses = usable(pool)
+    def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
+        self.addresses = usable(pool) - reserved
         self.exclusive = is_exclusive(pool, node)
         self.start = start_of(self.addresses, node, exclusive=self.exclusive)
         self.others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
         self.in_flight: set[int] = set()
+        self.shunned: set[int] = set()
         self.ghosts: set[int] = set()
-        self.refresh: asyncio.Task[AddressSet] | None = None
+        self.released: list[SpiderIP] = []
+        self.refresh: asyncio.Task[list[SpiderIP]] | None = None
 
-    def taken(self, mine: Collection[int]) -> AddressSet:
-        """Addresses that are not worth a try."""
-        known = [address for address in mine if address not in self.ghosts]
-        return self.others | AddressSet.of_addresses([*known, *self.in_flight], self.addresses.version)
+    def next(self, mine: Collection[int]) -> int | None:
+        """The next address worth a try; one that somebody outside the cluster uses only when nothing else is left."""
+        known = (address for address in mine if address not in self.ghosts)
+        taken = self.others | self._set((*known, *self.in_flight))
+        if self.shunned:
+            address = choose(self.addresses, taken | self._set(self.shunned), self.start)
+            if address is not None:
+                return address
+        return choose(self.addresses, taken, self.start)
 
-    def read(self, others: AddressSet, mine: Collection[int]) -> None:
-        """A fresh read tells what anybody holds; ours that it lacks are gone, though their event is still to come."""
-        self.others = others
-        self.ghosts = {address for address in mine if address not in others}
+    def read(self, records: Iterable[SpiderIP], mine: Collection[int]) -> None:
+        """A fresh read tells what has a record; ours that it lacks are gone, though their event is still to come."""
+        found = list(records)
+        self.others = self._set(map(address_of, found))
+        self.released = sorted(
+            (each for each in found if each.spec.releasedAt), key=lambda each: each.spec.releasedAt or ""
+        )
+        self.ghosts = {address for address in mine if address not in self.others}
 
     def lost(self, address: int) -> None:
         """Somebody else holds an address that looked free."""
-        self.others |= AddressSet.of_addresses([address], self.addresses.version)
+        self.others |= self._set((address,))
+
+    def _set(self, addresses: Iterable[int]) -> AddressSet:
+        return AddressSet.of_addresses(addresses, self.addresses.version)
 
 
 class Allocator:
-    """Gives and takes back the addresses of one node. Calls for one pod's interface go one at a time."""
+    """Gives and takes back the addresses of one node. Calls for one pod go one at a time.
 
-    def __init__(self, records: Records, pools: Callable[[], list[SpiderIPPool]], node: str) -> None:
+    ``reserved`` tells by family what no pod may get, ``keeps`` whether the owner of a record still wants it
+    though its pod is gone, ``clock`` the seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        pools: Callable[[], list[SpiderIPPool]],
+        node: str,
+        *,
+        reserved: Callable[[int], AddressSet],
+        keeps: Callable[[SpiderIP], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._records = records
         self._pools = pools
         self._node = node
+        self._reserved = reserved
+        self._keeps = keeps
+        self._clock = clock
         self._locks = KeyedLock()
-        self._shelves: dict[str, tuple[SpiderIPPool, Shelf]] = {}
+        self._shelves: dict[str, tuple[SpiderIPPool, AddressSet, Shelf]] = {}
         self._doubts: dict[Identity, list[str]] = {}
-        self._doomed: dict[str, SpiderIP] = {}
+        self._doomed: dict[str, Doomed] = {}
         self._queue = WorkQueue(self._release_later, "release")
 
     async def run(self) -> None:
         """Carry out releases that had to be put off, until cancelled."""
         await self._queue.run(workers=4)
 
-    async def allocate(self, ask: Ask, *, clean_gateway: bool = False) -> Grant:
-        """The address that this pod's interface holds, or a new one.
+    async def allocate(self, *asks: Ask) -> Allocation:
+        """Addresses for all asks of one pod, or for none: what the pod holds already counts.
 
         Raises Refused with the verdict on every pool, or ApiUnavailable; then asking again is safe.
         """
         ALLOCATIONS.inc()
         with ALLOCATION_SECONDS.time(), ALLOCATION_FAILURES.count_exceptions():
-            async with self._locks.held((ask.pod_uid, ask.interface)):
-                held = await self._held(ask) or await self._claim(ask)
-                pool = next((pool for pool in self._pools() if pool.name == held.spec.pool), None)
-                return grant(held, pool, clean_gateway=clean_gateway)
+            async with self._locks.held(asks[0].pod_uid):
+                return await self._all_or_none(asks)
 
     async def release(self, pod_uid: str, interface: str) -> None:
-        """Give back what a pod's interface holds. Never fails: what the API server does not take now is put off."""
-        async with self._locks.held((pod_uid, interface)):
+        """Give back what a pod's interface holds, unless its owner still wants it.
+
+        Never fails: what the API server does not take now is put off.
+        """
+        async with self._locks.held(pod_uid):
+            with suppress(SpiderpoolError):  # what stays in doubt is found by the collection of addresses
+                await self._settle_doubts((pod_uid, interface), RELEASE_TIMEOUT)
             for held in self._records.of(pod_uid, interface):
-                self._doomed[held.name] = held
-                try:
-                    await self._release(held)
-                except ApiUnavailable as error:
-                    RELEASE_FAILURES.inc()
-                    log.warning("release put off", address=held.name, error=str(error))
-                    self._queue.add(held.name, after=1.0)
+                await self._give_back(Doomed(held))
+
+    async def release_conflicting(self, pod_uid: str) -> None:
+        """Give back all that a pod holds because somebody outside the cluster uses it; shun it from now on."""
+        async with self._locks.held(pod_uid):
+            for held in self._records.of_pod(pod_uid):
+                self._shun(held)
+                await self._give_back(Doomed(held, ask_owner=False, cool=False))
 
     def release_soon(self, pod_uid: str) -> None:
         """Give back what all interfaces of a pod hold, without waiting for it."""
         for held in self._records.of_pod(pod_uid):
-            self._doomed[held.name] = held
-            self._queue.add(held.name)
+            self._put_off(Doomed(held))
 
     def holds(self, pod_uid: str, interface: str) -> list[SpiderIP]:
-        """The records of a pod's interface that this node knows."""
-        return self._records.of(pod_uid, interface)
+        """The records that a pod's interface holds, as far as this node knows; IPv4 first."""
+        return sorted(self._records.of(pod_uid, interface), key=family)
 
-    async def _held(self, ask: Ask) -> SpiderIP | None:
-        """What this identity holds already, also by a claim whose answer got lost."""
+    def interfaces(self, pod_uid: str) -> tuple[str, ...]:
+        """Interfaces of a pod that hold addresses, in the order in which they got them."""
+        return tuple(dict.fromkeys(held.spec.interface for held in self._records.of_pod(pod_uid)))
+
+    async def _all_or_none(self, asks: Iterable[Ask]) -> Allocation:
+        work = Allocation()
+        try:
+            for ask in asks:
+                if not (await self._held(ask) or await self._inherit(ask, work)):
+                    await self._claim(ask, work)
+        except SpiderpoolError:
+            for made in work.made:
+                await self._give_back(made)
+            raise
+        except BaseException:  # cancelled: there is no time to wait
+            for made in work.made:
+                self._put_off(made)
+            raise
+        return work
+
+    async def _held(self, ask: Ask) -> bool:
+        """Whether this identity holds an address already, also by a claim whose answer got lost."""
         identity = (ask.pod_uid, ask.interface)
+        await self._settle_doubts(identity, CALL_TIMEOUT)
+        for held in self._records.of(*identity):
+            if family(held) == ask.version and await self._still_there(held):
+                return True
+        return False
+
+    async def _settle_doubts(self, identity: Identity, timeout: float) -> None:
+        """Find out what became of claims whose answers got lost."""
         for name in self._doubts.get(identity, ()):
-            found = await self._records.get(name, timeout=CALL_TIMEOUT)
-            if found and (found.spec.podUID, found.spec.interface) == identity:
+            found = await self._records.get(name, timeout=timeout)
+            if found and _identity(found) == identity:
                 self._records.adopt(found)
         self._doubts.pop(identity, None)
-        for held in self._records.of(*identity):
-            if await self._still_there(held):
-                return held
-        return None
 
     async def _still_there(self, held: SpiderIP) -> bool:
         """Whether a record that we know exists: one whose release was put off may be gone, so it is read afresh."""
@@ -181,37 +283,83 @@ class Allocator:
             return True
         found = await self._records.get(held.name, timeout=CALL_TIMEOUT)
         self._doomed.pop(held.name, None)
-        if found and found.metadata.uid == held.metadata.uid:
+        if found and _holder(found) == _holder(held):
+            self._records.adopt(found)
             return True
-        self._records.forget(held)
+        self._forget(held, found)
         return False
 
-    async def _claim(self, ask: Ask) -> SpiderIP:
-        selection = select(ask, self._pools())
-        full: list[Verdict] = []
-        for pool in selection.pools:
-            shelf = self._shelf(pool)
-            held = await self._take(ask, pool, shelf)
-            if held:
-                return held
-            full.append(exhausted(pool.name, shelf.addresses.size))
-        raise refusal(ask, [*selection.trace, *full])
+    async def _inherit(self, ask: Ask, work: Allocation) -> bool:
+        """Whether the pod gets the address that its owner, or a pod of its name, had before."""
+        if ask.owner is not None:
+            return await self._inherit_from_owner(ask, work)
+        for held in self._records.released():
+            if _was_of(held, ask) and suits(ask, held.spec.pool, self._pools()):
+                with suppress(Conflict, NotFound):
+                    await self._take_over(ask, held, work)
+                    return True
+        return False
 
-    async def _take(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf) -> SpiderIP | None:
-        """One address of a pool; None when a fresh read shows that all are in use."""
+    async def _inherit_from_owner(self, ask: Ask, work: Allocation) -> bool:
+        assert ask.owner is not None
+        for _ in range(CONFLICT_TRIES):
+            if work.left is None:
+                work.left = await self._records.of_owner(owner_label(ask.owner, ask.pod), timeout=CALL_TIMEOUT)
+            try:
+                return await self._first_that_suits(ask, [held for held in work.left if _is_for(held, ask)])
+            except (Conflict, NotFound):
+                work.left = None
+        raise ApiUnavailable(f"the record of {ask} changes under our hands; it will be tried again")
+
+    async def _first_that_suits(self, ask: Ask, left: list[SpiderIP]) -> bool:
+        """Take over the first record whose pool still suits the pod, and release those that suit it no more."""
+        inherited = False
+        for held in left:
+            if inherited or not suits(ask, held.spec.pool, self._pools()):
+                if not held.spec.releasedAt:
+                    await self._end(held, cool=True)
+                    log.info("address no longer suits its owner", address=held.spec.address, asked=str(ask))
+            elif _identity(held) == (ask.pod_uid, ask.interface) and held.spec.node == ask.node:
+                self._records.adopt(held)
+                inherited = True
+            else:
+                await self._replace(ask, held)
+                inherited = True
+        return inherited
+
+    async def _claim(self, ask: Ask, work: Allocation) -> None:
+        selection = select(ask, self._pools())
+        trace = list(selection.trace)
+        for pool in selection.pools:
+            try:
+                shelf = self._shelf(pool)
+            except ValueError as error:
+                trace.append(unreadable(pool.name, error))
+                continue
+            if await self._take(ask, pool, shelf, work):
+                break
+            trace.append(exhausted(pool.name, shelf.addresses.size))
+        else:
+            if not await self._take_early(ask, selection.pools, work):
+                REFUSALS.labels(main_reason(trace)).inc()
+                raise refusal(ask, trace)
+        work.trace += trace
+
+    async def _take(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> bool:
+        """Take one address of a pool; False when a fresh read shows that all are in use."""
         tries = fresh = 0
         while True:
-            taken = shelf.taken(self._records.addresses(pool.name))
-            address = choose(shelf.addresses, taken, shelf.start)
+            address = shelf.next(self._records.addresses(pool.name))
             if address is None or tries >= BLIND_TRIES:
                 if address is None and fresh:
-                    return None
+                    return await self._take_cooled(ask, pool, shelf, work)
                 await self._refresh(pool, shelf)
                 tries, fresh = 0, 1
                 continue
-            held = await self._try(ask, pool, shelf, address)
-            if held:
-                return held
+            made = await self._try(ask, pool, shelf, address)
+            if made:
+                work.made.append(Doomed(made, ask_owner=False, cool=False))
+                return True
             tries, fresh = tries + 1, 0
 
     async def _try(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, address: int) -> SpiderIP | None:
@@ -224,43 +372,159 @@ class Allocator:
             shelf.lost(address)
             return None
         except (ApiUnavailable, asyncio.CancelledError):
-            self._doubts.setdefault((ask.pod_uid, ask.interface), []).append(wanted.name)
+            self._doubt(ask, wanted.name)
             raise
         finally:
             shelf.in_flight.discard(address)
         shelf.ghosts.discard(address)
         return made
 
+    async def _take_cooled(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> bool:
+        """Take over a record whose cooldown is over."""
+        now = self._clock()
+        over = [held for held in shelf.released if cooldown_is_over(held, pool, now)]
+        return await self._take_any(ask, shelf, over, work) is not None
+
+    async def _take_early(self, ask: Ask, pools: Iterable[SpiderIPPool], work: Allocation) -> bool:
+        """Take over a record before its cooldown is over, in each pool the one that has waited longest."""
+        for pool in pools:
+            known = self._shelves.get(pool.name)
+            taken = await self._take_any(ask, known[2], list(known[2].released), work) if known else None
+            if taken is not None:
+                work.early.append(taken)
+                return True
+        return False
+
+    async def _take_any(self, ask: Ask, shelf: Shelf, waiting: list[SpiderIP], work: Allocation) -> SpiderIP | None:
+        """Take over the first that nobody else takes meanwhile; returned as it was before."""
+        for held in waiting:
+            if held in shelf.released:
+                shelf.released.remove(held)
+                with suppress(Conflict, NotFound):
+                    await self._take_over(ask, held, work)
+                    return held
+        return None
+
+    async def _take_over(self, ask: Ask, held: SpiderIP, work: Allocation) -> None:
+        """Take over a released record. Raises Conflict or NotFound."""
+        work.made.append(Doomed(await self._replace(ask, held), ask_owner=False))
+
+    async def _replace(self, ask: Ask, held: SpiderIP) -> SpiderIP:
+        """Make a record the asking pod's. Raises Conflict or NotFound."""
+        try:
+            return await self._records.replace(taken_over(held, ask), timeout=CALL_TIMEOUT)
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._doubt(ask, held.name)
+            raise
+
+    def _doubt(self, ask: Ask, name: str) -> None:
+        """Remember a claim whose outcome is unknown."""
+        self._doubts.setdefault((ask.pod_uid, ask.interface), []).append(name)
+
     async def _refresh(self, pool: SpiderIPPool, shelf: Shelf) -> None:
         """Read what anybody holds of a pool; all who wait at the same time share one read."""
         if shelf.refresh is None:
-            shelf.refresh = asyncio.create_task(
-                self._records.in_use(pool.name, shelf.addresses.version, timeout=CALL_TIMEOUT)
-            )
+            shelf.refresh = asyncio.create_task(self._records.of_pool(pool.name, timeout=CALL_TIMEOUT))
             shelf.refresh.add_done_callback(lambda _: setattr(shelf, "refresh", None))
         mine = list(self._records.addresses(pool.name))
         shelf.read(await asyncio.shield(shelf.refresh), mine)
 
     def _shelf(self, pool: SpiderIPPool) -> Shelf:
-        """The shelf of a pool, made anew when the pool or what its status hints has changed."""
+        """The shelf of a pool, made anew when the pool, its status' hint or the reserved addresses have changed."""
+        reserved = self._reserved(6 if ":" in pool.spec.subnet else 4)
         known = self._shelves.get(pool.name)
-        if known and known[0] is pool:
-            return known[1]
-        shelf = Shelf(pool, self._node)
+        if known and known[0] is pool and known[1] is reserved:
+            return known[2]
+        shelf = Shelf(pool, self._node, reserved)
         if known:
-            shelf.in_flight = known[1].in_flight
-        self._shelves[pool.name] = (pool, shelf)
+            shelf.in_flight, shelf.shunned = known[2].in_flight, known[2].shunned
+        self._shelves[pool.name] = (pool, reserved, shelf)
         return shelf
 
-    async def _release(self, held: SpiderIP) -> None:
-        await self._records.delete(held, timeout=RELEASE_TIMEOUT)
+    async def _give_back(self, doomed: Doomed) -> None:
+        self._doomed[doomed.record.name] = doomed
+        try:
+            await self._release(doomed)
+        except SpiderpoolError as error:
+            RELEASE_FAILURES.inc()
+            log.warning("release put off", address=doomed.record.name, error=str(error))
+            self._queue.add(doomed.record.name, after=1.0)
+
+    def _put_off(self, doomed: Doomed) -> None:
+        self._doomed[doomed.record.name] = doomed
+        self._queue.add(doomed.record.name)
+
+    async def _release(self, doomed: Doomed) -> None:
+        """Release a record, or keep it for its owner. A record that has another holder by now is not touched."""
+        held = doomed.record
+        if not (doomed.ask_owner and held.spec.owner and await self._keeps(held)):
+            await self._end_what_is_ours(held, cool=doomed.cool)
+            RELEASES.inc()
         self._doomed.pop(held.name, None)
-        RELEASES.inc()
+
+    async def _end_what_is_ours(self, held: SpiderIP, *, cool: bool) -> None:
+        for _ in range(CONFLICT_TRIES):
+            try:
+                return await self._end(held, cool=cool)
+            except (Conflict, NotFound):
+                found = await self._records.get(held.name, timeout=RELEASE_TIMEOUT)
+                if found is None or _holder(found) != _holder(held):
+                    return self._forget(held, found)
+                held = found
+        raise ApiUnavailable(f"the record {held.name} changes under our hands; it will be tried again")
+
+    async def _end(self, held: SpiderIP, *, cool: bool) -> None:
+        """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
+        pool = self._pool(held)
+        if cool and pool and not pool.terminating and pool.spec.cooldownSeconds:
+            await self._records.replace(released(held, self._clock()), timeout=RELEASE_TIMEOUT)
+        else:
+            await self._records.delete(held, timeout=RELEASE_TIMEOUT)
+
+    def _shun(self, held: SpiderIP) -> None:
+        pool = self._pool(held)
+        if pool is not None:
+            with suppress(ValueError):
+                self._shelf(pool).shunned.add(address_of(held))
+
+    def _pool(self, held: SpiderIP) -> SpiderIPPool | None:
+        return next((pool for pool in self._pools() if pool.name == held.spec.pool), None)
+
+    def _forget(self, held: SpiderIP, found: SpiderIP | None) -> None:
+        """Know no longer what we held, but know what a fresh read found in its place."""
+        if found and found.spec.node == self._node:
+            self._records.adopt(found)
+        else:
+            self._records.forget(held)
 
     async def _release_later(self, name: str) -> None:
-        held = self._doomed.get(name)
-        if held is None:
+        doomed = self._doomed.get(name)
+        if doomed is None:
             return
-        async with self._locks.held((held.spec.podUID, held.spec.interface)):
-            if self._doomed.get(name) is held:
-                await self._release(held)
+        async with self._locks.held(doomed.record.spec.podUID):
+            if self._doomed.get(name) is doomed:
+                await self._release(doomed)
+
+
+def _identity(held: SpiderIP) -> Identity | None:
+    """Who holds a record: nobody once it is released."""
+    return None if held.spec.releasedAt else (held.spec.podUID, held.spec.interface)
+
+
+def _holder(held: SpiderIP) -> tuple[str | None, Identity | None]:
+    return held.metadata.uid, _identity(held)
+
+
+def _is_for(held: SpiderIP, ask: Ask) -> bool:
+    return held.spec.owner == ask.owner and (held.spec.interface, family(held)) == (ask.interface, ask.version)
+
+
+def _was_of(held: SpiderIP, ask: Ask) -> bool:
+    """Whether a released record was held by a pod of the same name, for the same interface and family."""
+    spec = held.spec
+    return (spec.namespace, spec.pod, spec.interface, family(held)) == (
+        ask.namespace,
+        ask.pod,
+        ask.interface,
+        ask.version,
+    )

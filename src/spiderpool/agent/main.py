@@ -6,12 +6,15 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 
-from spiderpool.agent.attach import Attacher, Defaults
+from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
+from spiderpool.agent.api import Api, Detection
+from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
-from spiderpool.agent.server import Server, metrics_site
+from spiderpool.agent.server import Server, probe_sites
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -40,13 +43,21 @@ async def run(settings: AgentSettings) -> None:
     _cancel_on_signal()
     async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
         cluster = Cluster(client, settings.node)
-        allocator = Allocator(cluster.records, cluster.pools, settings.node)
+        allocator = Allocator(
+            cluster.records,
+            cluster.pools,
+            settings.node,
+            reserved=cluster.reserved,
+            keeps=partial(cluster.owners.keep, timeout=KEEP_TIMEOUT),
+        )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
-        defaults = Defaults(settings.default_network, settings.common.namespace)
-        attacher = Attacher(cluster, allocator, recorder, defaults)
+        addresses = Addresses(cluster, allocator, recorder, Policy.of(settings))
+        detection = Detection(settings.detect_conflicts, settings.detect_gateway)
+        api = Api(cluster, addresses, detection, settings.add_timeout)
+        server = Server(cluster, Attacher(cluster, addresses), api, settings.add_timeout)
         for work in (cluster.run(), allocator.run(), recorder.run()):
             group.create_task(work)
-        async with Server(cluster, attacher, settings.add_timeout).listen(settings.socket), metrics_site(settings):
+        async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.synced(FIRST_LISTS)
             if settings.install_cni:
                 install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)

@@ -1,4 +1,4 @@
-"""The agent's socket: root only, one CNI call per request, always a valid CNI answer."""
+"""The agent's socket: root only. A CNI call always gets a valid CNI answer; beside it is the API of ``agent/api``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from spiderpool.agent.api import SYNC_PATIENCE, Api, framework_errors
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.api.cni import (
@@ -29,7 +30,6 @@ from spiderpool.api.cni import (
     Result,
     check_environment,
     error_document,
-    parse_args,
     parse_call,
     parse_plugin,
     result_document,
@@ -55,18 +55,16 @@ MAX_READ = 64 << 20
 ATTACH, IPAM = "spiderpool-attach", "spiderpool"
 """Names under which our executable is installed and served."""
 
-SYNC_PATIENCE = 5.0
-"""Seconds that a call waits for the first lists of a starting agent."""
-
 log = logger("server")
 
 
 class Server:
-    """Serves the CNI executable on a Unix socket."""
+    """Serves the CNI executables on a Unix socket."""
 
-    def __init__(self, cluster: Cluster, attacher: Attacher, add_timeout: float) -> None:
+    def __init__(self, cluster: Cluster, attacher: Attacher, api: Api, add_timeout: float) -> None:
         self._cluster = cluster
         self._attacher = attacher
+        self._api = api
         self._add_timeout = add_timeout
 
     @asynccontextmanager
@@ -84,13 +82,10 @@ class Server:
             path.unlink(missing_ok=True)
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_root_only], client_max_size=MAX_CALL)
+        app = web.Application(middlewares=[_root_only, framework_errors], client_max_size=MAX_CALL)
         app.router.add_post("/v1/cni", self._cni)
-        app.router.add_get("/v1/ipam/healthy", self._healthy)
+        self._api.register(app.router)
         return app
-
-    async def _healthy(self, _: web.Request) -> web.Response:
-        return web.Response(status=200 if self._cluster.ready else 500)
 
     async def _cni(self, request: web.Request) -> web.Response:
         version = DEFAULT_VERSION
@@ -142,7 +137,7 @@ class Server:
             case "ADD":
                 return _done(call, await self._attacher.add_address(call, _ipam(config)), config.cniVersion)
             case "DEL":
-                await self._attacher.release(parse_args(call.environment.get("CNI_ARGS", "")), call.ifname)
+                await self._attacher.delete_address(call)
             case "CHECK":
                 await self._attacher.check_address(call, _ipam(config))
         return None
@@ -212,17 +207,24 @@ def _failure(error: SpiderpoolError, version: str) -> web.Response:
 
 
 @asynccontextmanager
-async def metrics_site(settings: AgentSettings) -> AsyncIterator[None]:
-    """Serve /metrics on TCP while the context lasts, where the settings want it."""
-    if settings.metrics_port is None:
+async def probe_sites(settings: AgentSettings, api: Api) -> AsyncIterator[None]:
+    """Serve /metrics and the kubelet's probes on TCP while the context lasts, where the settings want them."""
+    metrics, probes = web.Application(), web.Application(middlewares=[framework_errors])
+    metrics.router.add_get("/metrics", _metrics)
+    api.register_probes(probes.router)
+    async with _site(metrics, settings.metrics_port), _site(probes, settings.health_port):
+        yield
+
+
+@asynccontextmanager
+async def _site(app: web.Application, port: int | None) -> AsyncIterator[None]:
+    if port is None:
         yield
         return
-    app = web.Application()
-    app.router.add_get("/metrics", _metrics)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, port=settings.metrics_port).start()
+        await web.TCPSite(runner, port=port).start()
         yield
     finally:
         await runner.cleanup()

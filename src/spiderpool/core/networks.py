@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_network
 
+import msgspec
+
 from spiderpool.api.cni import (
+    IFNAME_LENGTH,
     ConfigList,
     CoordinatorConfig,
     InterfaceConfig,
@@ -14,9 +18,10 @@ from spiderpool.api.cni import (
     parse_plugin,
     plugin_type,
 )
-from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, SpiderCoordinator
+from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NetworkAttachmentDefinition
 from spiderpool.core.addresses import Network
+from spiderpool.core.annotations import DEFAULT_ROUTE_NIC, FIRST_INTERFACE
 from spiderpool.core.plumbing import Coordination
 from spiderpool.errors import BadConfig, NotReady, Refused, UnknownPlugin
 
@@ -39,20 +44,76 @@ class Chain:
     coordinator: CoordinatorConfig | None
 
 
-def default_network(annotations: dict[str, str], cluster_default: str | None, our_namespace: str) -> str:
-    """``namespace/name`` of the network of a pod's first interface. Raises Refused or UnknownPlugin."""
+@dataclass(frozen=True, slots=True)
+class RequestedNetwork:
+    """A further network that a pod asks for."""
+
+    network: str
+    """``namespace/name``."""
+    interface: str
+
+
+class _Element(msgspec.Struct):
+    name: str
+    namespace: str | None = None
+    interface: str | None = None
+    interfaceRequest: str | None = None  # noqa: N815 - the key's older spelling
+
+
+def first_network(annotations: Mapping[str, str], cluster_default: str | None, our_namespace: str) -> str | None:
+    """``namespace/name`` of the network of a pod's first interface; None when nobody says. Raises BadConfig."""
+    asked = annotations.get(DEFAULT_NETWORK_ANNOTATION, "").strip()
+    if not asked:
+        return qualified(cluster_default, our_namespace) if cluster_default else None
+    networks = _parse_networks(DEFAULT_NETWORK_ANNOTATION, asked, our_namespace)
+    if len(networks) != 1:
+        raise BadConfig(f"annotation {DEFAULT_NETWORK_ANNOTATION} must name one network, not {len(networks)}")
+    return networks[0].network
+
+
+def further_networks(annotations: Mapping[str, str], namespace: str) -> tuple[RequestedNetwork, ...]:
+    """Networks of a pod's further interfaces, in order; unnamed interfaces are net1, net2, … Raises BadConfig.
+
+    Both forms of the annotation (Kubernetes Network Plumbing Working Group, version 1.3, section 4.1.2) are read.
+    """
+    text = annotations.get(NETWORKS_ANNOTATION, "").strip()
+    return _parse_networks(NETWORKS_ANNOTATION, text, namespace) if text else ()
+
+
+def default_network(annotations: Mapping[str, str], cluster_default: str | None, our_namespace: str) -> str:
+    """As :func:`first_network`, for a pod that is attached to this one network. Raises Refused or UnknownPlugin."""
     if wanted := annotations.get(NETWORKS_ANNOTATION, "").strip():
         raise UnknownPlugin(
             f"annotation {NETWORKS_ANNOTATION}={wanted!r} asks for further interfaces, which this agent does not "
             f"attach; remove it and choose the pod's one network by {DEFAULT_NETWORK_ANNOTATION}"
         )
-    asked = annotations.get(DEFAULT_NETWORK_ANNOTATION, "").strip() or cluster_default
-    if not asked:
+    network = first_network(annotations, cluster_default, our_namespace)
+    if network is None:
         raise Refused(
             f"the pod names no network and the cluster has no default: set annotation {DEFAULT_NETWORK_ANNOTATION}, "
             "or MULTUS_CLUSTER_NETWORK on the agents"
         )
-    return qualified(asked, our_namespace)
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The networks of all interfaces of a pod, as far as its annotations and the settings tell."""
+
+    first: str | None
+    further: tuple[RequestedNetwork, ...]
+
+    def network(self, interface: str) -> str | None:
+        """``namespace/name`` of an interface's network; None when nobody says."""
+        position = self.position(interface)
+        if position is None:
+            return None
+        return self.first if position == 0 else self.further[position - 1].network
+
+    def position(self, interface: str) -> int | None:
+        """0 for the pod's first interface, then counted; None for one that no annotation tells of."""
+        names = (FIRST_INTERFACE, *(each.interface for each in self.further))
+        return names.index(interface) if interface in names else None
 
 
 def qualified(network: str, namespace: str) -> str:
@@ -133,19 +194,67 @@ def coordination(block: CoordinatorConfig | None, cluster: SpiderCoordinator | N
     )
 
 
-def _found_out(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
-    """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
-    if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
-        return block.overlayPodCIDR, block.serviceCIDR
+def default_route_interface(annotations: Mapping[str, str], cluster: SpiderCoordinator) -> str:
+    """The interface of the default route: the pod's own wish before the cluster's; empty where neither has one."""
+    spec = cluster.spec or CoordinatorSpec()
+    return annotations.get(DEFAULT_ROUTE_NIC, "").strip() or spec.podDefaultRouteNIC or ""
+
+
+def synced_status(cluster: SpiderCoordinator | None) -> CoordinatorStatus:
+    """What was found out about the cluster's networks. Raises NotReady while that is not complete."""
     if cluster is None:
         raise NotReady("there is no SpiderCoordinator yet; the controller creates one named default")
     if cluster.status is None or cluster.status.phase != SYNCED:
         reason = cluster.status.reason if cluster.status else "it has no status yet"
         raise NotReady(f"SpiderCoordinator {cluster.name} is not ready: {reason}")
-    return (
-        block.overlayPodCIDR or cluster.status.overlayPodCIDR or [],
-        block.serviceCIDR or cluster.status.serviceCIDR or [],
+    return cluster.status
+
+
+def _found_out(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
+    """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
+    if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
+        return block.overlayPodCIDR, block.serviceCIDR
+    status = synced_status(cluster)
+    return (block.overlayPodCIDR or status.overlayPodCIDR or [], block.serviceCIDR or status.serviceCIDR or [])
+
+
+def _parse_networks(key: str, text: str, namespace: str) -> tuple[RequestedNetwork, ...]:
+    elements = _json_elements(key, text) if set(text) & set('[{"') else _short_elements(key, text)
+    networks = tuple(
+        RequestedNetwork(qualified(each.name, each.namespace or namespace), _interface_name(key, each, index))
+        for index, each in enumerate(elements, 1)
     )
+    names = [each.interface for each in networks]
+    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+        raise BadConfig(f"annotation {key} asks for interface {twice} twice; give each network another interface")
+    return networks
+
+
+def _json_elements(key: str, text: str) -> list[_Element]:
+    try:
+        value = msgspec.json.decode(text)
+        return msgspec.convert(value if isinstance(value, list) else [value], list[_Element])
+    except msgspec.DecodeError as error:
+        raise BadConfig(f'annotation {key} is wrong: {error}; write [{{"name": "network"}}]') from error
+
+
+def _short_elements(key: str, text: str) -> list[_Element]:
+    """``[namespace/]name[@interface]``, separated by commas."""
+    elements = []
+    for item in text.split(","):
+        network, _, interface = item.strip().partition("@")
+        namespace, slash, name = network.rpartition("/")
+        if not name or (slash and not namespace) or "/" in namespace:
+            raise BadConfig(f"annotation {key} holds {item!r}; write [namespace/]name[@interface], separated by commas")
+        elements.append(_Element(name, namespace or None, interface or None))
+    return elements
+
+
+def _interface_name(key: str, element: _Element, index: int) -> str:
+    name = element.interface or element.interfaceRequest or f"net{index}"
+    if len(name) > IFNAME_LENGTH or set(name) & set("/: \t\n"):
+        raise BadConfig(f"annotation {key} asks for interface {name!r}; Linux allows 15 characters without '/' and ':'")
+    return name
 
 
 def _networks(key: str, texts: list[str]) -> tuple[Network, ...]:

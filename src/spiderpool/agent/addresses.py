@@ -1,0 +1,243 @@
+"""A pod's addresses: who names its pools, what its interface gets, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spiderpool.agent.cluster import Cluster, is_meant
+from spiderpool.agent.ipam import Allocation, Allocator
+from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.allocation import Grant, family, grant, refusal
+from spiderpool.core.networks import Interfaces, first_network, further_networks
+from spiderpool.core.owners import sticky_owner
+from spiderpool.core.reclaim import is_alive
+from spiderpool.core.selection import Ask, concerns_application
+from spiderpool.core.sources import Circumstances, Demands, asks_of, demands, wants_application_pool
+from spiderpool.errors import BadConfig, BadRequest, Drift, Refused
+from spiderpool.kube.events import Recorder
+from spiderpool.settings import AgentSettings
+from spiderpool.telemetry import logger
+
+EVENT_REFUSED = "AddressRefused"
+EVENT_COOLDOWN = "CooldownIgnored"
+OWNER_TIMEOUT = 5.0
+"""Seconds for the read of an owner on the way of an ADD."""
+KEEP_TIMEOUT = 2.0
+"""Seconds for the read of an owner on the way of a DEL; then the release is put off."""
+
+log = logger("addresses")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say of pods' addresses."""
+
+    default_network: str | None
+    namespace: str
+    families: tuple[int, ...] = (4,)
+    statefulsets: bool = True
+    machines: bool = True
+    subnets: bool = True
+    automatic: bool = True
+    auto_pool_wait: float = 50.0
+    release_conflicts: bool = True
+
+    @classmethod
+    def of(cls, settings: AgentSettings) -> Policy:
+        """From the agent's settings."""
+        common = settings.common
+        enabled = {4: common.enable_ipv4, 6: common.enable_ipv6}
+        return cls(
+            default_network=settings.default_network,
+            namespace=common.namespace,
+            families=tuple(version for version, on in enabled.items() if on),
+            statefulsets=common.enable_statefulset,
+            machines=common.enable_kubevirt_static_ip,
+            subnets=common.enable_spider_subnet,
+            automatic=common.enable_auto_pools,
+            auto_pool_wait=settings.auto_pool_wait,
+            release_conflicts=settings.release_conflicts,
+        )
+
+
+class Addresses:
+    """Gives, finds and takes back the addresses of pods of this node."""
+
+    def __init__(self, cluster: Cluster, allocator: Allocator, recorder: Recorder, policy: Policy) -> None:
+        self._cluster = cluster
+        self._allocator = allocator
+        self._recorder = recorder
+        self.policy = policy
+        self._detached: set[str] = set()
+        cluster.pods.subscribe(self._pod_changed)
+
+    async def give(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
+        """The addresses of a pod's interface, IPv4 first: what it holds already, and what is missing, or none.
+
+        Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
+        """
+        self._detached.discard(pod.metadata.uid or "")
+        try:
+            return await self._give(pod, interface, config)
+        except (Refused, BadRequest) as error:
+            self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
+            raise
+
+    def check(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
+        """The addresses that a pod's interface holds. Raises Drift when one is missing."""
+        about = self._circumstances(pod, interface, config)
+        found = demands(about, self._cluster.pools())
+        held = self._allocator.holds(pod.metadata.uid or "", interface)
+        wanted = [version for demand in found.each if demand.interface == interface for version in demand.candidates]
+        for version in wanted:
+            if version not in map(family, held):
+                raise Drift(
+                    f"{interface} of pod {pod.key} holds no IPv{version} address: its SpiderIP is gone; delete the pod"
+                )
+        if not held:
+            raise Drift(f"{interface} of pod {pod.key} holds no address: its SpiderIP is gone; delete the pod")
+        return self._grants(held, interface, found)
+
+    async def release(self, args: PodArgs, interface: str) -> None:
+        """Give the addresses back, unless the pod lives on: its next sandbox is to find them again."""
+        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        if pod and is_meant(pod, args.uid):
+            uid = pod.metadata.uid or ""
+            if is_alive(pod):
+                self._detached.add(uid)
+                return
+        else:
+            uid = args.uid
+        await self._allocator.release(uid, interface)
+
+    async def release_conflicting(self, args: PodArgs) -> None:
+        """Give back all that a pod holds, though it lives: somebody outside the cluster uses it."""
+        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        known = pod.metadata.uid if pod and is_meant(pod, args.uid) else None
+        await self._allocator.release_conflicting(known or args.uid)
+
+    def held(self, namespace: str, name: str) -> list[SpiderIP]:
+        """The records of a pod of this node, by name."""
+        pod = self._cluster.pods.get(f"{namespace}/{name}")
+        return self._cluster.records.of_pod(pod.metadata.uid or "") if pod else []
+
+    def grant(self, held: SpiderIP) -> Grant:
+        """What a record and its pool give."""
+        return grant(held, self._cluster.pool(held.spec.pool))
+
+    def is_sticky(self, pod: Pod) -> bool:
+        """Whether the pod's addresses stay with its owner."""
+        return sticky_owner(pod, statefulsets=self.policy.statefulsets, machines=self.policy.machines) is not None
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        """A pod whose DEL came while it still looked alive: give its addresses back once it does not."""
+        if old and old.metadata.uid in self._detached and not (new and is_alive(new)):
+            self._detached.discard(old.metadata.uid)
+            self._allocator.release_soon(old.metadata.uid)
+
+    async def _give(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
+        if config.match_master_subnet:
+            raise BadConfig("match_master_subnet is for SR-IOV cards, which this agent does not attach; remove it")
+        about = self._circumstances(pod, interface, config)
+        ask = self._ask(pod, interface, about.interfaces)
+        if wants_application_pool(about.pod, subnets=about.subnets):
+            controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
+            about, ask = replace(about, controller=controller), replace(ask, controller=controller)
+        limit = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
+        while True:
+            change = self._cluster.pool_change()
+            found = demands(about, self._cluster.pools())
+            try:
+                return await self._allocate(pod, ask, about, found)
+            except Refused:
+                if not found.may_be_made or not await _set_before(change, limit):
+                    raise
+
+    async def _allocate(self, pod: Pod, ask: Ask, about: Circumstances, found: Demands) -> tuple[Grant, ...]:
+        asks = [one for demand in found.each for one in asks_of(ask, demand, about.interfaces)]
+        if ask.controller is None and any(concerns_application(one, self._cluster.pools()) for one in asks):
+            controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
+            asks = [replace(one, controller=controller) for one in asks]
+        self._check_all_are_served(ask, found)
+        if asks:
+            self._report(pod, found, await self._allocator.allocate(*asks))
+        return self._grants(self._allocator.holds(ask.pod_uid, ask.interface), ask.interface, found)
+
+    def _check_all_are_served(self, ask: Ask, found: Demands) -> None:
+        """An interface for which no family is left gets nothing, so the pod gets nothing."""
+        for demand in found.each:
+            if not demand.candidates and not self._allocator.holds(ask.pod_uid, demand.interface):
+                dropped = [verdict for verdict in found.trace if verdict.rule == "family"]
+                version = 6 if self.policy.families == (6,) or (dropped and self.policy.families == (4,)) else 4
+                raise refusal(replace(ask, interface=demand.interface, version=version, source=demand.source), dropped)
+
+    def _report(self, pod: Pod, found: Demands, done: Allocation) -> None:
+        for early in done.early:
+            self._recorder.event(
+                pod,
+                "Warning",
+                EVENT_COOLDOWN,
+                f"{early.spec.address} of pool {early.spec.pool} was given before its cooldown was over: nothing else "
+                f"was free; it was released by pod {early.spec.namespace}/{early.spec.pod} at {early.spec.releasedAt}",
+            )
+        if done.made:
+            log.info(
+                "given",
+                pod=pod.key,
+                address=[one.record.spec.address for one in done.made],
+                considered=[str(verdict) for verdict in (*found.trace, *done.trace)],
+            )
+
+    def _grants(self, held: Sequence[SpiderIP], interface: str, found: Demands) -> tuple[Grant, ...]:
+        clean = any(demand.clean_gateway for demand in found.each if demand.interface == interface)
+        return tuple(
+            grant(one, self._cluster.pool(one.spec.pool), clean_gateway=clean, routes=found.routes) for one in held
+        )
+
+    def _circumstances(self, pod: Pod, interface: str, config: IPAMConfig) -> Circumstances:
+        annotations = pod.metadata.annotations or {}
+        namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
+        configured = {4: config.default_ipv4_ippool, 6: config.default_ipv6_ippool}
+        first = first_network(annotations, self.policy.default_network, self.policy.namespace)
+        return Circumstances(
+            interface=interface,
+            interfaces=Interfaces(first, further_networks(annotations, pod.metadata.namespace or "")),
+            attached=self._allocator.interfaces(pod.metadata.uid or ""),
+            pod=annotations,
+            namespace=(namespace.metadata.annotations if namespace else None) or {},
+            configured={version: tuple(names) for version, names in configured.items() if names},
+            clean_gateway=config.clean_gateway,
+            families=self.policy.families,
+            subnets=self.policy.subnets,
+            automatic=self.policy.automatic,
+        )
+
+    def _ask(self, pod: Pod, interface: str, interfaces: Interfaces) -> Ask:
+        namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
+        node = self._cluster.nodes.get(self._cluster.node_name)
+        return Ask(
+            namespace=pod.metadata.namespace or "",
+            pod=pod.name,
+            pod_uid=pod.metadata.uid or "",
+            interface=interface,
+            node=self._cluster.node_name,
+            network=interfaces.network(interface),
+            our_namespace=self.policy.namespace,
+            pod_labels=pod.metadata.labels or {},
+            namespace_labels=(namespace.metadata.labels if namespace else None) or {},
+            node_labels=(node.metadata.labels if node else None) or {},
+            owner=sticky_owner(pod, statefulsets=self.policy.statefulsets, machines=self.policy.machines),
+        )
+
+
+async def _set_before(event: asyncio.Event, limit: float) -> bool:
+    """Whether an event is set before a time of the loop's clock."""
+    try:
+        async with asyncio.timeout_at(limit):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,243 @@
+"""The HTTP API under ``/v1`` by which the executables ``spiderpool`` and ``coordinator`` ask the agent.
+
+Another door to the same handlers as the CNI calls. Errors of ours are a JSON string with status 500; what the caller
+did wrong is told by 400, 404, 405 or 422.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from spiderpool.agent.addresses import Addresses
+from spiderpool.agent.cluster import Cluster
+from spiderpool.api.agent_v1 import (
+    AddAnswer,
+    AddCall,
+    BatchDelCall,
+    CoordinatorCall,
+    CoordinatorConfig,
+    DelCall,
+    Endpoint,
+    Incomplete,
+    InterfaceDetail,
+    IPConfig,
+    Malformed,
+    PolicyRoute,
+    Route,
+    failure,
+    read,
+)
+from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.allocation import Grant
+from spiderpool.core.networks import default_route_interface, synced_status
+from spiderpool.errors import NotReady, SpiderpoolError
+from spiderpool.telemetry import logger
+
+PREFIX = "/v1"
+RELEASE_FORBIDDEN = 521
+"""Addresses that somebody outside the cluster uses may not be given back while their pod lives."""
+STICKY_RELEASE_FORBIDDEN = 522
+"""As above, since the address stays with its owner."""
+
+SYNC_PATIENCE = 5.0
+"""Seconds that a call waits for the first lists of a starting agent."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logger("api")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What the executable is told to look for before it uses an address."""
+
+    conflicts: bool = False
+    gateway: bool = False
+
+
+class Api:
+    """Serves the paths under ``/v1`` but for the CNI call itself."""
+
+    def __init__(self, cluster: Cluster, addresses: Addresses, detection: Detection, add_timeout: float) -> None:
+        self._cluster = cluster
+        self._addresses = addresses
+        self._detection = detection
+        self._add_timeout = add_timeout
+
+    def register(self, router: web.UrlDispatcher) -> None:
+        """Add our paths."""
+        router.add_get(f"{PREFIX}/ipam/healthy", self._ready)
+        router.add_post(f"{PREFIX}/ipam/ip", self._within_limits(self._add))
+        router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete))
+        router.add_post(f"{PREFIX}/ipam/ips", self._nothing)
+        router.add_delete(f"{PREFIX}/ipam/ips", self._within_limits(self._delete_all))
+        router.add_get(f"{PREFIX}/workloadendpoint", self._within_limits(self._endpoint))
+        router.add_get(f"{PREFIX}/coordinator/config", self._within_limits(self._coordinator))
+        self.register_probes(router)
+
+    def register_probes(self, router: web.UrlDispatcher) -> None:
+        """Add the paths for the kubelet's probes."""
+        router.add_get(f"{PREFIX}/runtime/startup", self._ready)
+        router.add_get(f"{PREFIX}/runtime/readiness", self._ready)
+        router.add_get(f"{PREFIX}/runtime/liveness", self._nothing)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._cluster.ready else 500)
+
+    async def _nothing(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _add(self, request: web.Request) -> web.Response:
+        call = read(await request.read(), AddCall)
+        config = IPAMConfig(
+            type="spiderpool",
+            default_ipv4_ippool=call.defaultIPv4IPPool,
+            default_ipv6_ippool=call.defaultIPv6IPPool,
+            clean_gateway=bool(call.cleanGateway),
+            match_master_subnet=bool(call.matchMasterSubnet),
+        )
+        interface = call.ifName or ""
+        pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", call.podUID or "")
+        granted = await self._addresses.give(pod, interface, config)
+        routes = [Route(dst, gw, interface) for one in granted for dst, gw in one.all_routes]
+        return _json(AddAnswer([self._ip(interface, one) for one in granted], routes or None))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        call = read(await request.read(), DelCall)
+        await self._addresses.release(_args(call), call.ifName or "")
+        return web.Response()
+
+    async def _delete_all(self, request: web.Request) -> web.Response:
+        """The executable has found the address in use elsewhere, or its gateway silent: give all addresses back."""
+        call = read(await request.read(), BatchDelCall)
+        args = _args(call)
+        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        if call.isReleaseConflictIPs:
+            if not self._addresses.policy.release_conflicts:
+                return _json("SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false on this agent", RELEASE_FORBIDDEN)
+            if pod and self._addresses.is_sticky(pod):
+                return _json(f"the addresses of pod {pod.key} stay with its owner", STICKY_RELEASE_FORBIDDEN)
+        await self._addresses.release_conflicting(args)
+        return web.Response()
+
+    async def _endpoint(self, request: web.Request) -> web.Response:
+        missing = next((name for name in ("podNamespace", "podName") if name not in request.query), None)
+        if missing:
+            raise Incomplete(f"{missing} in query is required")
+        namespace, name = request.query["podNamespace"], request.query["podName"]
+        held = self._addresses.held(namespace, name)
+        if not held:
+            return _json(f"pod {namespace}/{name} holds no address of this node", 404)
+        return _json(Endpoint(namespace, name, held[0].spec.podUID, held[0].spec.node, list(self._interfaces(held))))
+
+    async def _coordinator(self, request: web.Request) -> web.Response:
+        call = read(await request.read(), CoordinatorCall)
+        pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", "")
+        cluster = self._cluster.coordinator()
+        synced_status(cluster)
+        assert cluster is not None
+        return _json(_coordinator(cluster, pod))
+
+    def _ip(self, interface: str, one: Grant) -> IPConfig:
+        return IPConfig(
+            address=one.address,
+            nic=interface,
+            version=one.version,
+            ipPool=one.pool,
+            gateway=one.gateway or "",
+            enableGatewayDetection=self._detection.gateway,
+            enableIPConflictDetection=self._detection.conflicts,
+        )
+
+    def _interfaces(self, held: list[SpiderIP]) -> Iterable[InterfaceDetail]:
+        for interface in dict.fromkeys(each.spec.interface for each in held):
+            granted = [self._addresses.grant(each) for each in held if each.spec.interface == interface]
+            yield _interface(interface, granted)
+
+    def _within_limits(self, handler: Handler) -> Handler:
+        """Within the time of a CNI call, and every error as this API tells it."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            try:
+                async with asyncio.timeout(self._add_timeout):
+                    await self._cluster.synced(SYNC_PATIENCE)
+                    with structlog.contextvars.bound_contextvars(request=f"{request.method} {request.path}"):
+                        return await handler(request)
+            except Malformed as error:
+                return _json(failure(400, error.message), 400)
+            except Incomplete as error:
+                return _json(failure(422, error.message), 422)
+            except TimeoutError:
+                return _told(NotReady(f"the call took longer than {self._add_timeout:.0f} s and was given up"))
+            except SpiderpoolError as error:
+                return _told(error)
+
+        return serve
+
+
+@web.middleware
+async def framework_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Unknown paths and methods, and bodies that are too large, as JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _json(failure(404, f"path {request.path} was not found"), 404)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ",".join(sorted(error.allowed_methods - {"HEAD"}))
+        return _json(failure(405, f"method {request.method} is not allowed, but [{allowed}] are"), 405)
+    except web.HTTPRequestEntityTooLarge as error:
+        return _json(failure(413, error.text or "body too large"), 413)
+
+
+def _args(call: DelCall | BatchDelCall) -> PodArgs:
+    return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
+
+
+def _interface(interface: str, granted: Iterable[Grant]) -> InterfaceDetail:
+    by_family = {one.version: one for one in granted}
+    detail = InterfaceDetail(interface, routes=[Route(dst, gw) for one in by_family.values() for dst, gw in one.routes])
+    if four := by_family.get(4):
+        detail.ipv4, detail.ipv4Pool, detail.ipv4Gateway = four.address, four.pool, four.gateway or ""
+    if six := by_family.get(6):
+        detail.ipv6, detail.ipv6Pool, detail.ipv6Gateway = six.address, six.pool, six.gateway or ""
+    return detail
+
+
+def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> CoordinatorConfig:
+    spec = cluster.spec or CoordinatorSpec()
+    status = synced_status(cluster)
+    mode = spec.mode or "auto"
+    return CoordinatorConfig(
+        mode="disable" if mode == "disabled" else mode,  # the executable knows this spelling alone
+        overlayPodCIDR=status.overlayPodCIDR or [],
+        serviceCIDR=status.serviceCIDR or [],
+        tunePodRoutes=spec.tunePodRoutes is not False,
+        hijackCIDR=spec.hijackCIDR or [],
+        policyRoutes=[PolicyRoute(route.dst, route.gw) for route in spec.policyRoutes or ()],
+        podMACPrefix=spec.podMACPrefix or "",
+        podDefaultRouteNIC=default_route_interface(pod.metadata.annotations or {}, cluster),
+        hostRuleTable=spec.hostRuleTable or 0,
+        podRPFilter=spec.podRPFilter or 0,
+        txQueueLen=spec.txQueueLen or 0,
+        vethLinkAddress=spec.vethLinkAddress or "",
+        vethMTU=spec.vethMTU or 0,
+    )
+
+
+def _told(error: SpiderpoolError) -> web.Response:
+    log.warning("refused", code=error.code, error=error.message)
+    return _json(error.message, 500)
+
+
+def _json(document: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json")

@@ -1,0 +1,39 @@
+"""Labels: values that fit, and selectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from spiderpool.api.meta import LabelSelector, SelectorRequirement
+
+LABEL_LENGTH = 63
+
+Labels = Mapping[str, str]
+
+
+def label_value(name: str) -> str:
+    """A name as a label value: names may be longer than labels, then a digest stands for them."""
+    return name if len(name) <= LABEL_LENGTH else hashlib.sha256(name.encode()).hexdigest()[:LABEL_LENGTH]
+
+
+def matches(selector: LabelSelector, labels: Labels) -> bool:
+    """Whether labels satisfy a selector (metav1.LabelSelector: all requirements must hold)."""
+    equal = all(labels.get(key) == value for key, value in (selector.matchLabels or {}).items())
+    return equal and all(_holds(requirement, labels) for requirement in selector.matchExpressions or ())
+
+
+def _holds(requirement: SelectorRequirement, labels: Labels) -> bool:
+    present = requirement.key in labels
+    listed = present and labels[requirement.key] in (requirement.values or ())
+    match requirement.operator:
+        case "In":
+            return listed
+        case "NotIn":
+            return not listed
+        case "Exists":
+            return present
+        case "DoesNotExist":
+            return not present
+        case _:
+            return False

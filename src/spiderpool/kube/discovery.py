@@ -1,0 +1,45 @@
+"""Objects of kinds that we have no type for: how they are addressed, and whether one exists."""
+
+from __future__ import annotations
+
+import msgspec
+
+from spiderpool.api.meta import Kind, Object, Scope
+from spiderpool.kube.client import Client, NotFound
+
+
+class Resource(msgspec.Struct):
+    """metav1.APIResource, in part."""
+
+    name: str
+    kind: str
+    namespaced: bool
+
+
+class Resources(msgspec.Struct):
+    """metav1.APIResourceList, in part."""
+
+    resources: list[Resource]
+
+
+async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
+    """How a kind is addressed; None when the server does not serve it."""
+    group, _, version = api_version.rpartition("/")
+    path = f"apis/{group}/{version}" if group else f"api/{version}"
+    try:
+        served = msgspec.json.decode(await client.get_raw(path), type=Resources)
+    except NotFound:
+        return None
+    found = next((each for each in served.resources if each.kind == name and "/" not in each.name), None)
+    if found is None:
+        return None
+    return Kind(group, version, name, found.name, Scope.NAMESPACED if found.namespaced else Scope.CLUSTER)
+
+
+async def uid_of(client: Client, kind: Kind, name: str, namespace: str | None) -> str | None:
+    """UID of an object as the server has it now; None when it does not exist."""
+    try:
+        content = await client.get_raw(kind.path(namespace, name))
+    except NotFound:
+        return None
+    return msgspec.json.decode(content, type=Object).metadata.uid

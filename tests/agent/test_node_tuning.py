@@ -1,0 +1,66 @@
+"""A node with two cards on a network that drops a packet whose source is not the card's."""
+
+# ruff: noqa: F811 (fixtures are imported and then named as parameters)
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_node
+from spiderpool.core.plumbing import DropCardMarks, LoadCardMarks
+from spiderpool.core.plumbing.cards import Card
+from tests.kernel.fixtures import kind, wide, world  # noqa: F401
+from tests.kernel.questions import CLIENT, ETH0, NET1, interface
+from tests.kernel.world import World, seen_by, serve
+
+pytestmark = pytest.mark.lab
+
+CARDS = tuple(
+    Card(link, tuple(ip_address(net.router) for net in nets.values()))
+    for link, nets in (("eth0", ETH0), ("eth1", NET1))
+)
+IPTABLES = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+
+
+def _views(world: World) -> list[str]:
+    words = (("-4", "rule"), ("-6", "rule"), ("-4", "route", "show", "table", "all"))
+    shown = [world.ip(world.node, *of) for of in (*words, ("-6", "route", "show", "table", "all"))]
+    marks = [world.inside(world.node, program, "-t", "mangle", "-S") for program in IPTABLES.values()]
+    return sorted(line for text in (*shown, *marks) for line in text.splitlines() if "fe80::" not in line)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_what_arrives_by_a_card_is_answered_by_it(wide: World, kind: str, version: int) -> None:
+    pod = wide.pod()
+    await add(interface(pod, kind), node=wide.node)
+    port = ("-p", "tcp", "--dport", "32635", "-j", "DNAT", "--to-destination")
+    target = f"{ETH0[4].pod}:8080" if version == 4 else f"[{ETH0[6].pod}]:8080"
+    wide.inside(wide.node, IPTABLES[version], "-t", "nat", "-A", "PREROUTING", *port, target)
+    for link, nets in (("port", NET1), ("port1", ETH0)):
+        for source in (nets[version].node, nets[version].pod):
+            drop = ("-i", link, "-s", source, "-j", "DROP")
+            wide.inside(wide.router, IPTABLES[version], "-t", "mangle", "-A", "PREROUTING", *drop)
+    servers = [await serve(side, 8080, version) for side in (pod, wide.node)]
+    client, second = CLIENT[version], NET1[version].node
+    before = _views(wide)
+
+    assert any("On card eth1, answers from " in sentence for sentence in await diagnose_node(node=wide.node))
+    assert any("answers of pods to connections" in sentence for sentence in await diagnose_node(node=wide.node))
+    for asked in (8080, 32635):
+        with pytest.raises(TimeoutError):
+            await seen_by(wide.router, second, asked, source=client, timeout=1)
+
+    assert isinstance((await tune_node(CARDS, node=wide.node))[-1], LoadCardMarks)
+    assert [sentence for sentence in await diagnose_node(node=wide.node) if "eth1" in sentence] == []
+    for asked in (8080, 32635):
+        assert await seen_by(wide.router, second, asked, source=client) == client
+        assert await seen_by(wide.router, ETH0[version].node, asked, source=client) == client
+    assert await seen_by(pod, second, 8080) == ETH0[version].pod
+    assert len(await tune_node(CARDS, node=wide.node)) == 1
+
+    assert isinstance((await untune_node(node=wide.node))[-1], DropCardMarks)
+    assert _views(wide) == before
+    assert [type(step) for step in await untune_node(node=wide.node)] == [DropCardMarks]
+    for server in servers:
+        server.close()

@@ -1,0 +1,254 @@
+"""A pretend node and pod: they do what steps say, and know policy rules and longest prefix match, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+from spiderpool.core.plumbing import (
+    MAIN_TABLE,
+    AddAddress,
+    AddNeighbour,
+    Address,
+    AddRoute,
+    AddRule,
+    Attachment,
+    CreateLink,
+    CreateVeth,
+    DeleteLink,
+    Link,
+    LoadMarks,
+    MoveLink,
+    NodeAddress,
+    Observation,
+    PodState,
+    Remove,
+    SetLink,
+    SetSysctl,
+    Step,
+    Where,
+    host_interface,
+)
+from spiderpool.core.plumbing.drift import Present
+from spiderpool.core.plumbing.refresh import Wiring
+from spiderpool.core.plumbing.removal import Remains
+from spiderpool.core.plumbing.routing import NodePath
+from tests.kernel.questions import ETH0, NET1, Question, Way
+
+
+@dataclass
+class Side:
+    """What one namespace holds."""
+
+    links: dict[str, Link] = field(default_factory=dict)
+    addresses: list[AddAddress] = field(default_factory=list)
+    routes: list[AddRoute] = field(default_factory=list)
+    rules: list[AddRule] = field(default_factory=list)
+    neighbours: dict[tuple[str, Address], AddNeighbour] = field(default_factory=dict)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    marks: set[int] = field(default_factory=set)
+
+
+class Pretend:
+    """A node with cards eth0 and eth1 (addresses of both families) and one pod."""
+
+    def __init__(self) -> None:
+        self.sides: dict[Where, Side] = {"node": Side(), "pod": Side()}
+        self.sides["pod"].links["lo"] = Link("lo", 1)
+        self._indexes = 10
+        for index, (card, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
+            self.sides["node"].links[card] = Link(card, index, mac=f"00:16:3e:00:01:0{index}")
+            for net in nets.values():
+                self.node_address(card, f"{net.node}/{net.length}")
+
+    def node_address(self, card: str, address: str) -> None:
+        """The node gains an address."""
+        self._execute(AddAddress("node", card, ip_interface(address)))
+
+    def lose_node_address(self, address: str) -> None:
+        """The node loses an address."""
+        node = self.sides["node"]
+        node.addresses = [one for one in node.addresses if one.address.ip != ip_address(address)]
+
+    def other_cni(self, gateway: str = "10.244.0.1", address: str = "10.244.0.9") -> None:
+        """Another CNI plugin gives the pod an eth0: a veth with a default route."""
+        self.sides["node"].links["calif00"] = Link("calif00", 8, "veth", mac="ee:ee:ee:ee:ee:ee", parent=5)
+        self.sides["pod"].links["eth0"] = Link("eth0", 5, "veth", mac="02:00:00:00:00:05", parent=8)
+        self._execute(AddAddress("pod", "eth0", ip_interface(f"{address}/32")))
+        self._execute(AddRoute("pod", ip_network(gateway), "eth0"))
+        self._execute(AddRoute("pod", ip_network("0.0.0.0/0"), "eth0", ip_address(gateway)))
+
+    def apply(self, steps: Iterable[Step]) -> None:
+        """Carry out steps; what a kernel refuses is an error."""
+        for step in steps:
+            self._execute(step)
+
+    def observe(self, attachment: Attachment) -> Observation:
+        """What the real observation would say."""
+        node = self.sides["node"]
+        end = self._host_end(attachment.container_id)
+        sources = {ETH0[address.version].node: None for address in attachment.addresses}
+        return Observation(
+            master=node.links.get(attachment.master),
+            links=tuple(node.links),
+            taken=attachment.ifname in node.links,
+            addresses=self._node_addresses(),
+            sources=tuple(ip_address(source) for source in sources),
+            host_end=end,
+            pod=self.pod(),
+        )
+
+    def pod(self) -> PodState:
+        """What the pod holds."""
+        pod = self.sides["pod"]
+        return PodState(
+            tuple(pod.links.values()),
+            tuple(pod.addresses),
+            tuple(pod.routes),
+            tuple(pod.rules),
+            tuple(pod.neighbours.values()),
+        )
+
+    def remains(self, container_id: str) -> Remains:
+        """What is left of the pod."""
+        end, node = self._host_end(container_id), self.sides["node"]
+        if end is None:
+            return Remains(self.pod())
+        return Remains(
+            self.pod(),
+            end.name,
+            tuple(route for route in node.routes if route.link == end.name and route.table != MAIN_TABLE),
+            tuple(one for one in node.neighbours.values() if one.link == end.name),
+        )
+
+    def wiring(self, container_id: str) -> Wiring:
+        """How the pod is connected with its node."""
+        end, links = self._host_end(container_id), self.sides["pod"].links
+        link = links.get("veth0") or links.get("eth0")
+        path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
+        return Wiring(self.pod(), path, self._node_addresses())
+
+    def present(self) -> Present:
+        """All that is there, for a comparison with a plan."""
+        things: set[Step] = set()
+        for where, side in self.sides.items():
+            things |= {*side.addresses, *side.routes, *side.rules, *side.neighbours.values()}
+            things |= {SetSysctl(where, path, value) for path, value in side.sysctls.items()}
+        links = tuple((where, link) for where, side in self.sides.items() for link in side.links.values())
+        return Present(links, frozenset(things), tuple(self.sides["pod"].marks))
+
+    def route_of(self, question: Question) -> Way | None:
+        """The path of a packet."""
+        side, destination = self.sides[question.where], ip_address(question.destination)
+        source = ip_address(question.source) if question.source else None
+        for rule in sorted(self._rules(side, destination.version), key=lambda one: one.priority):
+            if rule.mark is not None and question.mark & rule.mask != rule.mark:
+                continue
+            if rule.source is not None and (source is None or source not in rule.source):
+                continue
+            found = [one for one in side.routes if one.table == rule.table and destination in one.destination]
+            if found:
+                best = max(found, key=lambda one: one.destination.prefixlen)
+                return Way(best.link, str(best.gateway) if best.gateway else None)
+        return None
+
+    def _rules(self, side: Side, version: int) -> list[AddRule]:
+        main = AddRule("pod", version, 32766, MAIN_TABLE)
+        return [*(rule for rule in side.rules if rule.version == version), main]
+
+    def _host_end(self, container_id: str) -> Link | None:
+        node, pod = self.sides["node"].links, self.sides["pod"].links
+        if host_interface(container_id) in node or "veth0" in pod:
+            return node.get(host_interface(container_id))
+        eth0 = pod.get("eth0")
+        if eth0 is None or eth0.kind != "veth":
+            return None
+        return next((link for link in node.values() if link.index == eth0.parent), None)
+
+    def _node_addresses(self) -> tuple[NodeAddress, ...]:
+        return tuple(NodeAddress(one.link, one.address.ip) for one in self.sides["node"].addresses)
+
+    def _new_link(self, where: Where, link: Link) -> None:
+        links = self.sides[where].links
+        assert link.name not in links, f"{link.name} exists"
+        self._indexes += 1
+        links[link.name] = replace(link, index=self._indexes, up=False)
+
+    def _execute(self, step: Step) -> None:
+        side = self.sides[step.where]
+        match step:
+            case CreateLink():
+                master = self.sides["node"].links[step.master]
+                assert step.temporary or step.name not in self.sides["node"].links
+                made = Link(step.name, 0, step.kind, step.mode, step.mac or master.mac, step.mtu, parent=master.index)
+                self._new_link(step.where, replace(made, vlan_id=step.vlan_id))
+            case CreateVeth():
+                self._new_link("node", Link(step.name, 0, "veth", mac=step.mac, mtu=step.mtu))
+                self._new_link("pod", Link(step.peer, 0, "veth", mac=step.peer_mac, mtu=step.mtu))
+            case MoveLink():
+                origin = self.sides["pod" if step.where == "node" else "node"]
+                link = replace(origin.links[step.name], name=step.new_name, alias=step.alias)
+                self._vanish(step.name, origin)
+                self._new_link(step.where, link)
+            case DeleteLink():
+                self._delete(step)
+            case SetLink():
+                link = side.links[step.name]
+                side.links[step.name] = replace(link, up=True, mac=step.mac or link.mac, mtu=step.mtu or link.mtu)
+            case AddAddress():
+                side.addresses.append(step)
+                network = step.address.network
+                source = step.address.ip if step.address.version == 4 else None
+                side.routes.append(AddRoute(step.where, network, step.link, source=source))
+            case AddRoute():
+                self._route(side, step)
+            case AddRule():
+                side.rules += [] if step in side.rules else [step]
+            case AddNeighbour():
+                assert step.link in side.links
+                side.neighbours[step.link, step.address] = step
+            case Remove(what=AddNeighbour() as what):
+                side.neighbours.pop((what.link, what.address), None)
+            case Remove(what=AddRule() as what):
+                side.rules = [rule for rule in side.rules if rule != what]
+            case Remove(what=AddRoute() as what):
+                side.routes = [route for route in side.routes if route != what]
+            case SetSysctl():
+                side.sysctls[step.path] = step.value
+            case LoadMarks():
+                side.marks |= set(step.versions)
+            case _:
+                pass
+
+    def _route(self, side: Side, step: AddRoute) -> None:
+        assert step.link in side.links, f"{step}: no such link"
+        if step.gateway is not None:
+            near = (route for route in side.routes if route.link == step.link and route.gateway is None)
+            assert any(step.gateway in route.destination for route in near), f"{step}: unreachable gateway"
+        if step.source is not None:
+            assert step.source in {one.address.ip for one in side.addresses}, f"{step}: no such source"
+        key = (step.table, step.destination)
+        same = next((one for one in side.routes if (one.table, one.destination) == key), None)
+        if same is None:
+            side.routes.append(step)
+        else:
+            side.routes[side.routes.index(same)] = step
+
+    def _delete(self, step: DeleteLink) -> None:
+        side = self.sides[step.where]
+        if step.name not in side.links:
+            return
+        if side.links[step.name].kind == "veth":
+            for other in self.sides.values():
+                for name in [name for name in other.links if name.startswith("veth")]:
+                    self._vanish(name, other)
+        else:
+            self._vanish(step.name, side)
+
+    def _vanish(self, name: str, side: Side) -> None:
+        del side.links[name]
+        gone = {one.address.ip for one in side.addresses if one.link == name}
+        side.addresses = [one for one in side.addresses if one.link != name]
+        side.routes = [one for one in side.routes if one.link != name and one.source not in gone]
+        side.neighbours = {key: one for key, one in side.neighbours.items() if one.link != name}
