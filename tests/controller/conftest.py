@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -30,6 +30,14 @@ spec: {subnet: 10.0.0.1/24}
 """
 
 
+CONFIG = """
+enableIPv6: true
+podResourceInject: {enabled: true, namespacesExclude: [kube-system, left-alone]}
+agent: {networkResourcePlugin: {enabled: true, resourceAdvertisement: [{masterNIC: {}}]}}
+"""
+"""Content of the ConfigMap's file."""
+
+
 @dataclass(frozen=True)
 class Running:
     """A running controller."""
@@ -38,16 +46,57 @@ class Running:
     health: str
     log: Path
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether it leads, as its liveness probe says."""
+        return self.probe("liveness") == (200, "leading")
 
-def _free_port() -> int:
+    @property
+    def is_ready(self) -> bool:
+        """What its readiness probe says."""
+        return self.probe("readiness")[0] == 200
+
+    def probe(self, name: str) -> tuple[int, str]:
+        """Status and text of a probe; (0, "") when it does not answer."""
+        try:
+            with build_opener(ProxyHandler({})).open(f"{self.health}/v1/runtime/{name}", timeout=5) as reply:
+                return reply.status, reply.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+        except (URLError, OSError):
+            return 0, ""
+
+    def stop(self) -> None:
+        """Stop in order. Fails when it takes more than two seconds, or ends with an error."""
+        self.process.terminate()
+        assert self.process.wait(timeout=2) == 0, self.log.read_text()
+
+    def kill(self) -> None:
+        """End it, dead or alive."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _start(control_plane: ControlPlane, directory: Path) -> Running:
-    webhook, health = _free_port(), _free_port()
+def start_controller(
+    control_plane: ControlPlane,
+    directory: Path,
+    *,
+    port: int | None = None,
+    config: str = CONFIG,
+    command: str = "",
+    **variables: str,
+) -> Running:
+    """Start a controller whose webhooks listen on ``port``; ``variables`` are added to its environment."""
+    directory.mkdir(exist_ok=True)
+    webhook, health = port or free_port(), free_port()
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
     environment = {
         "PATH": os.environ["PATH"],
@@ -59,32 +108,29 @@ def _start(control_plane: ControlPlane, directory: Path) -> Running:
         "SPIDERPOOL_HEALTH_PORT": str(health),
         "SPIDERPOOL_GC_INTERVAL_SECONDS": "0.3",
         "SPIDERPOOL_GC_GRACE_SECONDS": "1",
+        "SPIDERPOOL_GC_NODE_GRACE_SECONDS": "2",
+        "SPIDERPOOL_CNI_CONFIG_DIR": str(directory / "net.d"),
     }
-    (directory / "conf.yml").write_text("enableIPv6: true\n")
+    (directory / "conf.yml").write_text(config)
     log = directory / "controller.log"
     with log.open("wb") as out:
-        command = [sys.executable, "-m", "spiderpool.controller.main"]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        words = [sys.executable, "-m", "spiderpool.controller.main", *command.split()]
+        process = subprocess.Popen(words, env=environment | variables, stdout=out, stderr=subprocess.STDOUT)
     return Running(process, f"http://127.0.0.1:{health}", log)
 
 
-def _wait(running: Running, condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
+def wait(running: Running, condition: Callable[[], bool], what: str, timeout: float = 30.0) -> float:
+    """Seconds until a condition held. Fails with the log when it did not, or when the controller has ended."""
+    begin = time.monotonic()
     while not condition():
         assert running.process.poll() is None, running.log.read_text()
-        assert time.monotonic() < deadline, f"{what}: {running.log.read_text()}"
+        assert time.monotonic() < begin + timeout, f"{what}: {running.log.read_text()}"
         time.sleep(0.05)
+    return time.monotonic() - begin
 
 
-def _ready(running: Running) -> bool:
-    try:
-        with build_opener(ProxyHandler({})).open(f"{running.health}/v1/runtime/readiness", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except URLError:
-        return False
-
-
-def _refuses(control_plane: ControlPlane) -> bool:
+def refuses(control_plane: ControlPlane) -> bool:
+    """Whether the API server asks us about pools."""
     try:
         control_plane.kubectl("create", "--dry-run=server", "-f", "-", input=REFUSED_POOL)
     except SpiderpoolError as error:
@@ -95,16 +141,14 @@ def _refuses(control_plane: ControlPlane) -> bool:
 @pytest.fixture(scope="package")
 def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A controller whose webhooks the API server calls. Its webhooks are removed at the end."""
-    running = _start(control_plane, tmp_path_factory.mktemp("controller"))
+    running = start_controller(control_plane, tmp_path_factory.mktemp("controller"))
     try:
-        _wait(running, lambda: _ready(running), "not ready")
-        _wait(running, lambda: _refuses(control_plane), "webhooks not in use")
+        wait(running, lambda: running.is_ready, "not ready")
+        wait(running, lambda: refuses(control_plane), "webhooks not in use")
         yield running
-        running.process.terminate()
-        assert running.process.wait(timeout=2) == 0, running.log.read_text()
+        running.stop()
     finally:
-        running.process.kill()
-        running.process.wait(timeout=10)
+        running.kill()
         control_plane.kubectl("delete", WEBHOOKS, "--field-selector=metadata.name=spiderpool-controller")
 
 

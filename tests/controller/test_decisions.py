@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx2
 import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import Condition, ObjectMeta
 from spiderpool.controller.coordinator import Networks, cidrs, flag_networks, kubeadm_networks
 from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, status_of
 from spiderpool.controller.webhooks import Webhooks, json_patch
 from spiderpool.kube.client import Client
+from spiderpool.kube.config import Access, Credentials
 
 pytestmark = pytest.mark.unit
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MUTATE = "/mutate-spiderpool-spidernet-io-v2beta1-spiderippool"
 VALIDATE = "/validate-spiderpool-spidernet-io-v2beta1-spidermultusconfig"
 
@@ -38,28 +42,41 @@ def holder(address: str) -> SpiderIP:
 
 class TestPoolStatus:
     def test_nobody(self) -> None:
-        assert status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), []) == IPPoolStatus(None, 9, 0, [])
+        assert status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), [], NOW) == IPPoolStatus(None, 9, 0, [])
 
     def test_some(self) -> None:
         holders = [holder(f"10.6.0.{n}") for n in (9, 10, 2)]
         entry = '{"pod":"ns/web","podUid":"u"}'
         view = f'{{"10.6.0.10":{entry},"10.6.0.2":{entry},"10.6.0.9":{entry}}}'
-        assert status_of(pool(), holders) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
+        assert status_of(pool(), holders, NOW) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
 
     def test_too_many_for_the_hint_and_the_view(self) -> None:
         scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(MAX_RANGES + 1)]
-        status = status_of(pool(), scattered)
+        status = status_of(pool(), scattered, NOW)
         assert status.allocatedRanges is None
         assert status.allocatedIPs is not None
+        assert status.conditions is not None
+        assert "allocatedRanges" in status.conditions[0].message
         dense = [holder(f"10.6.{n // 256}.{n % 256}") for n in range(MAX_VIEW + 1)]
-        status = status_of(pool(), dense)
-        assert status.allocatedRanges == ["10.6.0.0-10.6.19.136"]
+        status = status_of(pool(), dense, NOW)
+        assert status.allocatedRanges == ["10.6.0.0-10.6.7.208"]
         assert status.allocatedIPs is None
         assert status.allocatedIPCount == MAX_VIEW + 1
+        (condition,) = status.conditions or [Condition("", "", "", "")]
+        assert (condition.type, condition.status) == ("AllocationsPublished", "False")
+        assert "allocatedIPs" in condition.message
+        assert "ipam.spidernet.io/ippool=p" in condition.message
+        assert condition.lastTransitionTime == "2026-01-01T00:00:00Z"
+
+    def test_what_is_left_out_has_been_so_since_it_began(self) -> None:
+        dense = [holder(f"10.6.{n // 256}.{n % 256}") for n in range(MAX_VIEW + 1)]
+        before = replace(pool(), status=status_of(pool(), dense, NOW))
+        assert status_of(before, dense, NOW + timedelta(hours=1)) == before.status
+        assert status_of(before, dense[:-1], NOW).conditions is None
 
     def test_sizes_that_no_integer_of_the_api_holds_and_pools_that_cannot_be_read(self) -> None:
-        assert status_of(pool("fd00::/64", "fd00::-fd00::ffff:ffff:ffff:ffff"), []).totalIPCount == 2**63 - 1
-        assert status_of(pool("10.6.0.0/16", "x"), []).totalIPCount == 0
+        assert status_of(pool("fd00::/64", "fd00::-fd00::ffff:ffff:ffff:ffff"), [], NOW).totalIPCount == 2**63 - 1
+        assert status_of(pool("10.6.0.0/16", "x"), [], NOW).totalIPCount == 0
 
 
 class TestClusterNetworks:
@@ -125,8 +142,9 @@ class TestPatch:
 
 @pytest.fixture
 async def http() -> AsyncIterator[TestClient[Any, Any]]:
-    async with httpx2.AsyncClient(base_url="http://127.0.0.1:9", trust_env=False) as unreachable:
-        application = Webhooks(Client(unreachable), frozenset({4, 6})).application()
+    nowhere = Access("http://127.0.0.1:9", ssl.create_default_context(), Credentials())  # the port of discard
+    async with Client(nowhere) as unreachable:
+        application = Webhooks(unreachable, frozenset({4, 6})).application()
         async with TestClient(TestServer(application)) as client:
             yield client
 

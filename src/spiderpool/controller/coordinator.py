@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -24,11 +25,14 @@ from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 SYSTEM_NAMESPACE = "kube-system"
-KUBEADM_CONFIG, CILIUM_CONFIG = "kubeadm-config", "cilium-config"
+KUBEADM_CONFIG = "kubeadm-config"
 CONTROLLER_MANAGER = "component=kube-controller-manager"
 
 RESYNC = 60.0
 """Seconds after which everything is looked at again."""
+
+OUR_NETWORK = "spiderpool"
+"""Name of the CNI configuration that our agents install."""
 
 BY_HAND = "set spec.podCIDRType to none and list the pod and Service CIDRs in spec.hijackCIDR"
 
@@ -39,6 +43,20 @@ log = logger("coordinator")
 
 class Unknown(SpiderpoolError):
     """The cluster does not say what its networks are; the message says what to set instead."""
+
+
+class CNIPlugin(msgspec.Struct):
+    """An entry of ``plugins``, in part."""
+
+    type: str = ""
+
+
+class CNIFile(msgspec.Struct):
+    """A CNI network configuration (list), in part (CNI specification 1.1.0, section 1)."""
+
+    name: str = ""
+    type: str = ""
+    plugins: list[CNIPlugin] = []
 
 
 class Container(msgspec.Struct):
@@ -77,6 +95,27 @@ class CalicoPool(Object, kw_only=True):
     spec: CalicoPoolSpec
 
 
+class CiliumCIDRs(msgspec.Struct):
+    """The addresses of one family of a CiliumPodIPPool."""
+
+    cidrs: list[str] | None = None
+
+
+class CiliumPoolSpec(msgspec.Struct):
+    """cilium.io/v2alpha1 CiliumPodIPPool spec, in part."""
+
+    ipv4: CiliumCIDRs = msgspec.field(default_factory=CiliumCIDRs)
+    ipv6: CiliumCIDRs = msgspec.field(default_factory=CiliumCIDRs)
+
+
+class CiliumPool(Object, kw_only=True):
+    """cilium.io/v2alpha1 CiliumPodIPPool."""
+
+    KIND: ClassVar[Kind] = Kind("cilium.io", "v2alpha1", "CiliumPodIPPool", "ciliumpodippools", Scope.CLUSTER)
+
+    spec: CiliumPoolSpec = msgspec.field(default_factory=CiliumPoolSpec)
+
+
 class ServiceCIDRSpec(msgspec.Struct):
     """networking.k8s.io/v1 ServiceCIDR spec, in part."""
 
@@ -89,6 +128,21 @@ class ServiceCIDR(Object, kw_only=True):
     KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
 
     spec: ServiceCIDRSpec = msgspec.field(default_factory=ServiceCIDRSpec)
+
+
+class ServiceCIDRBeta(ServiceCIDR, kw_only=True):
+    """networking.k8s.io/v1beta1 ServiceCIDR: Kubernetes 1.31 and 1.32."""
+
+    KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
+
+
+class ServiceCIDRAlpha(ServiceCIDR, kw_only=True):
+    """networking.k8s.io/v1alpha1 ServiceCIDR: Kubernetes 1.29 and 1.30, where it is switched on."""
+
+    KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1alpha1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
+
+
+SERVICE_CIDRS = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +189,63 @@ def _is_cidr(text: str) -> bool:
     return "/" in text
 
 
+NETWORKS = {
+    "calico": "calico",
+    "k8s-pod-network": "calico",
+    "cilium": "cilium",
+    "flannel": "cluster",
+    "cbr0": "cluster",
+}
+"""podCIDRType by the name of a CNI configuration; cbr0 is what flannel's own manifest calls it."""
+PLUGINS = {"calico": "calico", "cilium-cni": "cilium", "flannel": "cluster"}
+"""podCIDRType by the type of one of its plugins, for names that say nothing."""
+
+
+def detected_type(directory: Path) -> str | None:
+    """PodCIDRType as the first CNI configuration of a node tells it; None without such a directory. Raises Unknown.
+
+    Configurations of meta plugins, ours and Multus, are passed over.
+    """
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix in (".conf", ".conflist"))
+    except OSError:
+        return None
+    for path in paths:
+        file = _read_cni(path)
+        if "00-multus" not in path.name and file.name != OUR_NETWORK:
+            return network_type(file)
+    return "none"
+
+
+def _read_cni(path: Path) -> CNIFile:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CNIFile)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Unknown(f"CNI configuration {path} cannot be read ({error}); correct it, or {BY_HAND}") from error
+
+
+def network_type(file: CNIFile) -> str:
+    """PodCIDRType of a CNI configuration."""
+    types = [file.type, *(plugin.type for plugin in file.plugins)]
+    return NETWORKS.get(file.name) or next((PLUGINS[each] for each in types if each in PLUGINS), "none")
+
+
 def default_settings(name: str) -> SpiderCoordinator:
     """The coordinator settings of a cluster whose administrator has written none."""
     spec = CoordinatorSpec(mode="auto", podCIDRType="auto", hijackCIDR=["169.254.0.0/16"], tunePodRoutes=True)
     return SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the cluster's networks are looked for, beside its objects."""
+
+    default: str
+    """Name of the SpiderCoordinator that always exists."""
+    cni_dir: Path
+    """CNI configurations of the node that we run on; need not exist."""
+    cilium_config: str
+    """``namespace/name`` of the ConfigMap of cilium."""
 
 
 class Coordinators:
@@ -150,12 +257,14 @@ class Coordinators:
         coordinators: Informer[SpiderCoordinator],
         kubeadm: Informer[ConfigMap],
         recorder: Recorder,
-        default: str,
+        sources: Sources,
     ) -> None:
         self._client = client
         self._coordinators = coordinators
         self._recorder = recorder
-        self._default = default
+        self._default = sources.default
+        self._cni_dir = sources.cni_dir
+        self._cilium_config = sources.cilium_config
         self._queue = WorkQueue(self._reconcile, "coordinator")
         coordinators.subscribe(self._on_coordinator)
         kubeadm.subscribe(self._on_config)
@@ -225,6 +334,8 @@ class Coordinators:
     async def _networks(self, kind: str) -> Networks:
         """Pod CIDRs of the overlay network, and Service CIDRs. Raises Unknown."""
         cluster = Networks(services=await self._service_cidrs()).or_else(await self._cluster())
+        if kind == "auto":
+            kind = detected_type(self._cni_dir) or kind
         if kind == "none":
             return Networks((), cluster.services)
         pods = await self._pod_cidrs(kind, cluster.pods)
@@ -241,14 +352,14 @@ class Coordinators:
             case "calico":
                 return await self._calico() or _unknown("calico has no enabled IPPool")
             case "cilium":
-                return await self._cilium(cluster) or _unknown(f"{SYSTEM_NAMESPACE}/{CILIUM_CONFIG} names no pod CIDR")
+                return await self._cilium(cluster) or _unknown(f"{self._cilium_config} names no pod CIDR")
             case "auto":
                 return await self._calico() or await self._cilium(cluster) or cluster
             case _:
                 return cluster
 
     async def _cluster(self) -> Networks:
-        config = await self._config_map(KUBEADM_CONFIG)
+        config = await self._config_map(SYSTEM_NAMESPACE, KUBEADM_CONFIG)
         networks = kubeadm_networks(config.get("ClusterConfiguration", ""))
         if networks.pods and networks.services:
             return networks
@@ -262,20 +373,28 @@ class Coordinators:
         return cidrs(pool.spec.cidr for pool in _by_age(pools))
 
     async def _cilium(self, cluster: tuple[str, ...]) -> tuple[str, ...]:
-        config = await self._config_map(CILIUM_CONFIG)
+        namespace, _, name = self._cilium_config.rpartition("/")
+        config = await self._config_map(namespace or SYSTEM_NAMESPACE, name)
         match config.get("ipam"):
             case "cluster-pool" | "cluster-pool-v2beta":
                 return cidrs([config.get("cluster-pool-ipv4-cidr"), config.get("cluster-pool-ipv6-cidr")])
+            case "multi-pool":
+                pools = _by_age([pool for pool in await self._served(CiliumPool) if not pool.terminating])
+                families = ([pool.spec.ipv4 for pool in pools], [pool.spec.ipv6 for pool in pools])
+                return cidrs(text for each in families for family in each for text in family.cidrs or ())
             case "kubernetes":
                 return cluster
             case None:
                 return ()
             case mode:
-                return _unknown(f"cilium's IPAM mode {mode} does not name its pod CIDRs in {CILIUM_CONFIG}")
+                return _unknown(f"cilium's IPAM mode {mode} does not tell its pod CIDRs")
 
     async def _service_cidrs(self) -> tuple[str, ...]:
-        objects = [each for each in await self._served(ServiceCIDR) if not each.terminating]
-        return cidrs(text for each in _by_age(objects) for text in each.spec.cidrs or ())
+        for kind in SERVICE_CIDRS:
+            objects = [each for each in await self._served(kind) if not each.terminating]
+            if objects:
+                return cidrs(text for each in _by_age(objects) for text in each.spec.cidrs or ())
+        return ()
 
     async def _served(self, kind: type[T]) -> list[T]:
         """Objects of a kind that the cluster may not know."""
@@ -284,9 +403,9 @@ class Coordinators:
         except NotFound:
             return []
 
-    async def _config_map(self, name: str) -> dict[str, str]:
+    async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
         try:
-            return (await self._client.get(ConfigMap, name, SYSTEM_NAMESPACE)).data or {}
+            return (await self._client.get(ConfigMap, name, namespace)).data or {}
         except NotFound:
             return {}
 

@@ -1,37 +1,51 @@
-"""The controller: one process that serves admission and reconciles, until it is told to stop."""
+"""The controller: several equal processes that serve admission, of which one reconciles, until told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from spiderpool.api.applications import WORKLOADS
+from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import ConfigMap, Pod
+from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret
+from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.controller.certificates import hosts, issue, register
-from spiderpool.controller.collector import Collector
-from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, Coordinators
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.applications import Applications, Sight
+from spiderpool.controller.certificates import STORE, Certificates, Lives
+from spiderpool.controller.collector import Collector, Copies, Timing
+from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, Coordinators, Sources
+from spiderpool.controller.endpoints import Endpoints
 from spiderpool.controller.networks import Networks
 from spiderpool.controller.pools import Pools
-from spiderpool.controller.webhooks import KINDS, Webhooks
+from spiderpool.controller.registration import Registration, hosts, unregister
+from spiderpool.controller.subnets import Subnets
+from spiderpool.controller.webhooks import Webhooks
+from spiderpool.core.reclaim import Policy
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client
+from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.lease import Election, Terms
 from spiderpool.settings import Common, ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-controller"
+LEASE = "spiderpool-controller-leases"
 SYNC_TIMEOUT = 60.0
 """Seconds until the first lists must have arrived; then we end, and are started again."""
 GOODBYE = 1.0
@@ -40,12 +54,13 @@ GOODBYE = 1.0
 log = logger("controller")
 
 
-class Controller:
-    """Everything that runs while the webhooks are served."""
+class Leader:
+    """What one replica does for all: reconcile, collect, and keep the webhooks registered."""
 
-    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+    def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
         self._client = client
         self._settings = settings
+        self._registration = Registration(client, settings, certificates)
         self._recorder = Recorder(client, COMPONENT)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
@@ -54,22 +69,29 @@ class Controller:
         self._attachments = Informer(client, NetworkAttachmentDefinition)
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
-        self.ready = False
+        self._nodes = Informer(client, Node)
+        self._endpoints = Informer(client, SpiderEndpoint)
+        self._subnets = Informer(client, SpiderSubnet)
+        self._reserved = Informer(client, SpiderReservedIP)
+        auto_pools = settings.common.enable_spider_subnet and settings.common.enable_auto_pools
+        self._workloads = {kind: Informer(client, kind, optional=True) for kind in WORKLOADS} if auto_pools else {}
+        self.working = False
         """Whether all first lists have arrived and the API server knows our webhooks."""
 
-    async def run(self, ca: bytes) -> None:
-        """Watch, register the webhooks with this CA (PEM), and reconcile until cancelled. Raises NotReady."""
+    async def run(self) -> None:
+        """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady."""
         informers = self._informers()
         async with asyncio.TaskGroup() as group:
             for informer in informers:
                 group.create_task(informer.run())
             for informer in informers:
                 await informer.synced(SYNC_TIMEOUT)
-            await register(self._client, self._settings, ca, KINDS)
+            group.create_task(self._registration.run())
+            await self._registration.registered(SYNC_TIMEOUT)
             for task in self._reconcilers():
                 group.create_task(task)
-            self.ready = True
-            log.info("ready", webhooks=hosts(self._settings))
+            self.working = True
+            log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
         return [
@@ -80,34 +102,104 @@ class Controller:
             self._attachments,
             self._coordinators,
             self._kubeadm,
+            self._nodes,
+            self._endpoints,
+            *([self._subnets] if self._settings.common.enable_spider_subnet else []),
+            *([self._reserved] if self._workloads else []),
+            *self._workloads.values(),
         ]
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
         client, settings, recorder = self._client, self._settings, self._recorder
-        collector = Collector(
-            client, self._ips, self._pods, recorder, interval=settings.gc_interval, grace=settings.gc_grace
-        )
-        default = settings.coordinator_name
+        sources = Sources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)
         return [
             recorder.run(),
             Pools(client, self._pools, self._ips, settings.status_debounce).run(),
             Networks(client, self._configs, self._attachments, recorder).run(),
-            Coordinators(client, self._coordinators, self._kubeadm, recorder, default).run(),
-            *([collector.run()] if settings.gc_enabled else []),
+            Coordinators(client, self._coordinators, self._kubeadm, recorder, sources).run(),
+            Endpoints(client, self._endpoints, self._ips, self._pods, self._pools).run(),
+            *([self._collector().run()] if settings.gc_enabled else []),
+            *([self._subnet_work().run()] if settings.common.enable_spider_subnet else []),
+            *([self._applications().run()] if self._workloads else []),
         ]
+
+    def _collector(self) -> Collector:
+        given = self._settings
+        timing = Timing(given.gc_interval, given.gc_full_interval, given.gc_grace, given.gc_node_grace)
+        policy = Policy(given.gc_delay, given.gc_on_ready_node, given.gc_on_not_ready_node)
+        copies = Copies(self._ips, self._pods, self._nodes, self._pools)
+        return Collector(self._client, copies, self._recorder, timing, policy)
+
+    def _subnet_work(self) -> Subnets:
+        return Subnets(self._client, self._subnets, self._pools, self._settings.status_debounce)
+
+    def _applications(self) -> Applications:
+        sight = Sight(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
+        families, redundant = _families(self._settings.common), self._settings.redundant_ips
+        return Applications(self._client, sight, self._recorder, families=families, redundant=redundant)
+
+
+class Replica:
+    """One of several equal controllers: all serve admission, one of them leads."""
+
+    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+        self._client = client
+        self._settings = settings
+        lives = Lives(timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life))
+        self.certificates = Certificates(client, settings.common.namespace, hosts(settings), lives)
+        terms = Terms(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
+        self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
+        self._leader: Leader | None = None
+
+    async def run(self) -> None:
+        """Keep the certificates, and lead when it is our turn, until cancelled. Raises NotReady."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.certificates.run())
+            group.create_task(self._election.run(self._lead))
+
+    async def _lead(self) -> None:
+        self._leader = Leader(self._client, self._settings, self.certificates)
+        try:
+            await self._leader.run()
+        finally:
+            self._leader = None
+
+    @property
+    def lack(self) -> str | None:
+        """Why this replica is not ready; None when it is."""
+        if self.certificates.trusted is None:
+            return "no webhook certificate is loaded"
+        if self._leader is not None:
+            return None if self._leader.working else "leading, caches are not synced"
+        return None if self._election.leader else "no leader is known"
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads."""
+        return self._leader is not None
 
 
 async def serve(settings: ControllerSettings) -> None:
-    """Run the controller until cancelled. Raises SpiderpoolError, alone or in a group."""
-    serving = issue(hosts(settings))
+    """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
-        controller = Controller(client, settings)
-        admission = Webhooks(client, _families(settings.common)).application()
+        replica = Replica(client, settings)
+        admission = Webhooks(client, _families(settings.common), settings).application()
         async with (
-            _listening(admission, settings.webhook_host, settings.webhook_port, serving.context),
-            _listening(_runtime(controller), settings.webhook_host, settings.health_port),
+            _listening(admission, settings.webhook_host, settings.webhook_port, replica.certificates.context),
+            _listening(_runtime(replica), settings.webhook_host, settings.health_port),
         ):
-            await controller.run(serving.ca)
+            await replica.run()
+
+
+async def clean(settings: ControllerSettings) -> None:
+    """Take back what outlives us and would be in the way: registrations, certificates, Lease."""
+    namespace = settings.common.namespace
+    async with Client.load(settings.common.kubeconfig) as client:
+        await unregister(client)
+        for kind, name in ((Secret, STORE), (Lease, LEASE)):
+            with suppress(NotFound):
+                await client.delete(kind, name, namespace)
+    log.info("webhooks unregistered")
 
 
 def _families(common: Common) -> frozenset[int]:
@@ -128,14 +220,15 @@ async def _listening(
         await runner.cleanup()
 
 
-def _runtime(controller: Controller) -> web.Application:
+def _runtime(replica: Replica) -> web.Application:
     """Probes and metrics."""
 
     async def alive(_: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        return web.Response(text="leading" if replica.leading else "standing by")
 
     async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ok") if controller.ready else web.Response(status=503, text="caches are not synced")
+        lack = replica.lack
+        return web.Response(status=503, text=lack) if lack else web.Response(text="ok")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -148,8 +241,8 @@ def _runtime(controller: Controller) -> web.Application:
     return application
 
 
-async def _until_told_to_stop(settings: ControllerSettings) -> None:
-    task = asyncio.create_task(serve(settings))
+async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with suppress(asyncio.CancelledError):
@@ -157,13 +250,19 @@ async def _until_told_to_stop(settings: ControllerSettings) -> None:
     log.info("stopped")
 
 
-def main() -> None:
-    """Entry point: settings, then the controller until SIGTERM. Exits 1 with log lines on errors of ours."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: settings, then a replica until SIGTERM; with ``clean``, take back what outlives us.
+
+    Exits 1 with log lines on errors of ours, 2 on other arguments.
+    """
+    command = {(): serve, ("clean",): clean}.get(tuple(sys.argv[1:] if arguments is None else arguments))
+    if command is None:
+        raise SystemExit(2)
     failed = False
     try:
         settings = controller_settings(load_source())
         configure(settings.common.log_level)
-        asyncio.run(_until_told_to_stop(settings))
+        asyncio.run(_until_told_to_stop(command(settings)))
     except* SpiderpoolError as errors:
         failed = True
         for error in _leaves(errors):

@@ -6,12 +6,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import FINALIZER
+from spiderpool.api.meta import FINALIZER, Condition
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.allocation import address_of, label_value, usable
 from spiderpool.kube.client import Client, NotFound
@@ -21,24 +22,44 @@ from spiderpool.telemetry import logger
 
 MAX_RANGES = 512
 """Above so many ranges the hint costs every watcher more than it saves."""
-MAX_VIEW = 5_000
-"""Above so many addresses the view for people and older tools is left out."""
+MAX_VIEW = 2_000
+"""Above so many addresses (some 180 kB) the view for people and older tools is left out: every change of the pool
+would send all of it to every agent."""
+PUBLISHED = "AllocationsPublished"
+"""Condition of a pool whose status leaves something out."""
 MAX_COUNT = 2**63 - 1
 WORKERS = 4
 
 log = logger("pools")
 
 
-def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP]) -> IPPoolStatus:
-    """The status that the SpiderIPs of a pool give it."""
+def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP], now: datetime) -> IPPoolStatus:
+    """The status that the SpiderIPs of a pool give it; ``now`` is the time of a condition that it did not have."""
     by_address = {address_of(holder): holder for holder in holders}
     taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
+    shown, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
     return IPPoolStatus(
-        allocatedIPs=_view(by_address.values()) if 0 < len(by_address) <= MAX_VIEW else None,
+        allocatedIPs=_view(by_address.values()) if by_address and shown else None,
         totalIPCount=min(_size(pool), MAX_COUNT),
         allocatedIPCount=len(by_address),
-        allocatedRanges=taken.ranges() if len(taken.intervals) <= MAX_RANGES else None,
+        allocatedRanges=taken.ranges() if hinted else None,
+        conditions=_conditions(pool, shown=shown, hinted=hinted, now=now),
     )
+
+
+def _conditions(pool: SpiderIPPool, *, shown: bool, hinted: bool, now: datetime) -> list[Condition] | None:
+    """What the status leaves out, and where it is to be found instead."""
+    left_out = [
+        *([] if shown else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
+        *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
+    ]
+    if not left_out:
+        return None
+    where = f"list SpiderIPs with label {IP_POOL_LABEL}={label_value(pool.name)}"
+    message = f"left out: {'; '.join(left_out)}. To see the addresses, {where}"
+    earlier = next((each for each in (pool.status and pool.status.conditions) or () if each.type == PUBLISHED), None)
+    since = earlier.lastTransitionTime if earlier else now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [Condition(PUBLISHED, "False", "TooLarge", message, since)]
 
 
 def _size(pool: SpiderIPPool) -> int:
@@ -105,15 +126,18 @@ class Pools:
             return
         holders = self._holders.get(name, {})
         with suppress(NotFound):
-            await self._write(pool, status_of(pool, holders.values()))
+            pool = await self._write(pool, status_of(pool, holders.values(), datetime.now(UTC)))
             if pool.terminating and not holders:
                 await self._finish(pool)
 
-    async def _write(self, pool: SpiderIPPool, status: IPPoolStatus) -> None:
+    async def _write(self, pool: SpiderIPPool, status: IPPoolStatus) -> SpiderIPPool:
+        """The pool with this status, as stored."""
         if status == pool.status:
-            return
-        body = {field: getattr(status, field) for field in status.__struct_fields__}
-        await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
+            return pool
+        body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
+        written = await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
+        self._pools.note(written)
+        return written
 
     async def _finish(self, pool: SpiderIPPool) -> None:
         """Let a terminating pool go when the API server, too, knows no address of it."""

@@ -1,0 +1,276 @@
+"""Where the coordinator's status comes from: the CNI directory, calico, cilium, ServiceCIDRs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
+from spiderpool.api.core_v1 import ConfigMap
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller.coordinator import (
+    CNIFile,
+    CNIPlugin,
+    Coordinators,
+    Sources,
+    Unknown,
+    detected_type,
+    network_type,
+)
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import Access, Credentials
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.lab.control_plane import ControlPlane
+from tests.controller.conftest import Running, eventually
+
+PATIENCE = 15.0
+
+
+def conflist(name: str, *types: str) -> str:
+    return json.dumps({"cniVersion": "1.0.0", "name": name, "plugins": [{"type": each} for each in types]})
+
+
+@pytest.mark.unit
+class TestDirectory:
+    @pytest.mark.parametrize(
+        ("files", "found"),
+        [
+            ({}, "none"),
+            ({"10-calico.conflist": conflist("k8s-pod-network", "calico")}, "calico"),
+            ({"05-cilium.conf": '{"name":"cilium","type":"cilium-cni"}', "10-x.conf": "{"}, "cilium"),
+            ({"10-flannel.conflist": conflist("cbr0", "flannel", "portmap")}, "cluster"),
+            ({"10-own.conflist": conflist("mine", "flannel")}, "cluster"),
+            ({"10-bridge.conflist": conflist("bridge", "bridge")}, "none"),
+            (
+                {
+                    "00-multus.conf": '{"name":"multus","type":"multus"}',
+                    "00-spiderpool.conflist": conflist("spiderpool", "spiderpool-attach"),
+                    "10-calico.conflist": conflist("k8s-pod-network", "calico"),
+                },
+                "calico",
+            ),
+            ({"00-spiderpool.conflist": conflist("spiderpool", "spiderpool-attach")}, "none"),
+            ({"01-other.json": conflist("cilium", "cilium-cni")}, "none"),
+        ],
+    )
+    def test_the_first_configuration_that_is_not_a_meta_plugins_tells(
+        self, tmp_path: Path, files: dict[str, str], found: str
+    ) -> None:
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert detected_type(tmp_path) == found
+
+    def test_no_directory_tells_nothing_and_a_broken_file_is_named(self, tmp_path: Path) -> None:
+        assert detected_type(tmp_path / "absent") is None
+        (tmp_path / "10-broken.conflist").write_text("{")
+        with pytest.raises(Unknown, match=r"10-broken\.conflist"):
+            detected_type(tmp_path)
+
+    def test_the_name_goes_before_the_plugins(self) -> None:
+        assert network_type(CNIFile("cilium", plugins=[CNIPlugin("calico")])) == "cilium"
+        assert network_type(CNIFile(type="calico")) == "calico"
+
+
+KUBEADM = "networking: {podSubnet: 10.1.0.0/16, serviceSubnet: 10.2.0.0/16}"
+
+
+async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
+    """The status that a controller writes on a cluster which serves these lists, by path, and nothing else."""
+    written: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "PATCH" and not written.done():
+            written.set_result((await request.json())["status"])
+        if request.path.endswith("/kubeadm-config"):
+            return web.json_response({"metadata": {}, "data": {"ClusterConfiguration": KUBEADM}})
+        if request.path not in lists:
+            return web.json_response({"code": 404}, status=404 if request.method == "GET" else 200)
+        return web.json_response({"metadata": {}, "items": lists[request.path]})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access = Access(f"http://{server.host}:{server.port}", ssl.create_default_context(), Credentials())
+        async with Client(access) as client:
+            coordinators = Informer(client, SpiderCoordinator)
+            spec = CoordinatorSpec(podCIDRType="cluster")
+            metadata = ObjectMeta(name="default", resourceVersion="1")
+            coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
+            sources = Sources("default", Path("/nowhere"), "kube-system/cilium-config")
+            recorder = Recorder(client, "test")
+            work = Coordinators(client, coordinators, Informer(client, ConfigMap), recorder, sources)
+            task = asyncio.create_task(work.run())
+            try:
+                async with asyncio.timeout(5):
+                    return await written
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def service_cidr(made: str, *cidrs: str, **metadata: str) -> dict[str, Any]:
+    return {"metadata": {"name": made, "creationTimestamp": made, **metadata}, "spec": {"cidrs": list(cidrs)}}
+
+
+@pytest.mark.unit
+class TestServiceCIDRs:
+    """The servers that we test against do not serve this kind yet, nor take another's definition of it."""
+
+    @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha1"])
+    async def test_they_go_before_what_kubeadm_left_behind(self, version: str) -> None:
+        items = [
+            service_cidr("2026-01-02T00:00:00Z", "10.4.0.0/16"),
+            service_cidr("2026-01-01T00:00:00Z", "10.3.0.0/16", "fd03::/108"),
+            service_cidr("2026-01-03T00:00:00Z", "10.5.0.0/16", deletionTimestamp="2026-01-04T00:00:00Z"),
+        ]
+        status = await status_on({f"/apis/networking.k8s.io/{version}/servicecidrs": items})
+        assert status["serviceCIDR"] == ["10.3.0.0/16", "fd03::/108", "10.4.0.0/16"]
+        assert (status["phase"], status["overlayPodCIDR"]) == ("Synced", ["10.1.0.0/16"])
+
+    async def test_without_them_kubeadm_tells(self) -> None:
+        assert (await status_on({}))["serviceCIDR"] == ["10.2.0.0/16"]
+        assert (await status_on({"/apis/networking.k8s.io/v1/servicecidrs": []}))["serviceCIDR"] == ["10.2.0.0/16"]
+
+
+CRD = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: {plural}.{group}}}
+spec:
+  group: {group}
+  names: {{kind: {kind}, plural: {plural}}}
+  scope: Cluster
+  versions:
+  - name: {version}
+    served: true
+    storage: true
+    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+"""
+CALICO = CRD.format(group="crd.projectcalico.org", version="v1", kind="IPPool", plural="ippools")
+CILIUM = CRD.format(group="cilium.io", version="v2alpha1", kind="CiliumPodIPPool", plural="ciliumpodippools")
+SERVED = (CALICO, CILIUM)
+
+
+@pytest.fixture(scope="module")
+def foreign_kinds(control_plane: ControlPlane) -> Iterator[None]:
+    """The kinds of calico and cilium."""
+    names = ("ippools.crd.projectcalico.org", "ciliumpodippools.cilium.io")
+    control_plane.apply(*SERVED)
+    control_plane.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in names), "--timeout=30s")
+    yield
+    control_plane.kubectl("delete", "crd", *names)
+
+
+@pytest.fixture
+async def probe(client: Client) -> AsyncIterator[str]:
+    """A coordinator beside the default one."""
+    spec = CoordinatorSpec(podCIDRType="none")
+    await client.create(SpiderCoordinator(metadata=ObjectMeta(name="probe"), spec=spec))
+    yield "probe"
+    await client.delete(SpiderCoordinator, "probe")
+
+
+async def look(client: Client, kind: str, *pod_cidrs: str, reason: str = "", services: str = "10.233.0.0/18") -> None:
+    """Set podCIDRType and wait for the status. A pause in between, so that it is looked at anew."""
+    await client.patch(SpiderCoordinator, "probe", {"spec": {"podCIDRType": "none"}})
+    await client.patch(SpiderCoordinator, "probe", {"spec": {"podCIDRType": kind}})
+
+    async def as_expected() -> bool:
+        status = (await client.get(SpiderCoordinator, "probe")).status
+        if status is None:
+            return False
+        if reason:
+            return status.phase == "NotReady" and reason in (status.reason or "")
+        return (
+            status.phase == "Synced"
+            and status.overlayPodCIDR == list(pod_cidrs)
+            and status.serviceCIDR == ["10.233.0.0/18"]
+        )
+
+    await eventually(as_expected, PATIENCE)
+
+
+def made(kind: str, api_version: str, name: str, spec: str) -> str:
+    return f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+
+
+@pytest.mark.control_plane
+@pytest.mark.usefixtures("controller", "probe", "foreign_kinds")
+class TestSources:
+    async def test_none_and_cluster(self, client: Client) -> None:
+        await look(client, "cluster", "10.233.64.0/18")
+        await look(client, "none")
+
+    async def test_calico(self, client: Client, control_plane: ControlPlane) -> None:
+        await look(client, "calico", reason="calico has no enabled IPPool")
+        control_plane.apply(
+            made("IPPool", "crd.projectcalico.org/v1", "a", "{cidr: 10.100.0.0/16}"),
+            made("IPPool", "crd.projectcalico.org/v1", "switched-off", "{cidr: 10.101.0.0/16, disabled: true}"),
+        )
+        await look(client, "calico", "10.100.0.0/16")
+        control_plane.kubectl("delete", "ippools.crd.projectcalico.org", "--all")
+
+    async def test_cilium(self, client: Client, control_plane: ControlPlane) -> None:
+        config = ConfigMap(metadata=ObjectMeta(name="cilium-config", namespace="kube-system"))
+        await look(client, "cilium", reason="kube-system/cilium-config names no pod CIDR")
+        await client.create(config)
+        control_plane.apply(
+            made(
+                "CiliumPodIPPool",
+                "cilium.io/v2alpha1",
+                "p",
+                "{ipv4: {cidrs: [10.110.0.0/16]}, ipv6: {cidrs: [fd11::/104]}}",
+            ),
+        )
+        try:
+            for data, cidrs in (
+                (
+                    {
+                        "ipam": "cluster-pool",
+                        "cluster-pool-ipv4-cidr": "10.120.0.0/16",
+                        "cluster-pool-ipv6-cidr": "fd12::/104",
+                    },
+                    ("10.120.0.0/16", "fd12::/104"),
+                ),
+                ({"ipam": "multi-pool"}, ("10.110.0.0/16", "fd11::/104")),
+                ({"ipam": "kubernetes"}, ("10.233.64.0/18",)),
+            ):
+                await client.patch(ConfigMap, config.name, {"data": data}, "kube-system")
+                await look(client, "cilium", *cidrs)
+            await client.patch(ConfigMap, config.name, {"data": {"ipam": "eni"}}, "kube-system")
+            await look(client, "cilium", reason="IPAM mode eni")
+        finally:
+            await client.delete(ConfigMap, config.name, "kube-system")
+            control_plane.kubectl("delete", "ciliumpodippools", "--all")
+
+    async def test_auto_reads_the_directory_of_the_node(
+        self, client: Client, control_plane: ControlPlane, controller: Running
+    ) -> None:
+        directory = controller.log.parent / "net.d"
+        control_plane.apply(made("IPPool", "crd.projectcalico.org/v1", "a", "{cidr: 10.100.0.0/16}"))
+        try:
+            await look(client, "auto", "10.100.0.0/16")
+            directory.mkdir()
+            await look(client, "auto")
+            (directory / "10-calico.conflist").write_text(conflist("k8s-pod-network", "calico"))
+            await look(client, "auto", "10.100.0.0/16")
+            (directory / "05-flannel.conflist").write_text(conflist("cbr0", "flannel"))
+            await look(client, "auto", "10.233.64.0/18")
+            (directory / "01-broken.conf").write_text("{")
+            await look(client, "auto", reason="01-broken.conf")
+        finally:
+            for path in directory.glob("*"):
+                path.unlink()
+            directory.rmdir()
+            control_plane.kubectl("delete", "ippools.crd.projectcalico.org", "--all")

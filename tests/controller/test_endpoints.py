@@ -1,0 +1,169 @@
+"""SpiderEndpoints as people and tools see them, against a real API server and under our own roles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spiderpool.api.applications import Deployment
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.endpoint import CurrentDetail, EndpointStatus, InterfaceDetail, SpiderEndpoint
+from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller.endpoints import Pace
+from spiderpool.core.addresses import object_name
+from spiderpool.kube.client import Client, NotFound
+from tests.controller.conftest import eventually
+
+PATIENCE = 15.0
+
+live = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
+
+
+@pytest.fixture
+async def pool(client: Client) -> AsyncIterator[SpiderIPPool]:
+    spec = IPPoolSpec("10.60.0.0/16", ips=["10.60.0.1-10.60.0.200"], gateway="10.60.255.254")
+    yield await client.create(SpiderIPPool(metadata=ObjectMeta(name="p60"), spec=spec))
+    for ip in await client.list(SpiderIP):
+        await client.delete(SpiderIP, ip.name)
+    await client.delete(SpiderIPPool, "p60")
+
+    async def gone() -> bool:
+        return "p60" not in {pool.name for pool in await client.list(SpiderIPPool)}
+
+    await eventually(gone, PATIENCE)
+
+
+async def make_pod(client: Client, name: str) -> Pod:
+    body = {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "i"}]},
+    }
+    return await client.apply(Pod, body, name, "default")
+
+
+def record(pod: Pod, address: str, pool: str = "p60", interface: str = "eth0") -> SpiderIP:
+    labels = {IP_POOL_LABEL: pool, IP_NODE_LABEL: "n1"}
+    spec = IPSpec(f"{address}/16", pool, "n1", "default", pod.name, pod.metadata.uid or "", interface)
+    return SpiderIP(metadata=ObjectMeta(name=object_name(address), labels=labels), spec=spec)
+
+
+async def find(client: Client, name: str) -> SpiderEndpoint | None:
+    try:
+        return await client.get(SpiderEndpoint, name, "default")
+    except NotFound:
+        return None
+
+
+async def shows(client: Client, name: str, *addresses: str) -> None:
+    """Wait until an endpoint shows these addresses; none: until it is gone."""
+
+    async def as_expected() -> bool:
+        found = await find(client, name)
+        if found is None or found.status is None:
+            return not addresses
+        return [detail.ipv4 for detail in found.status.current.ips] == list(addresses)
+
+    await eventually(as_expected, PATIENCE)
+
+
+@pytest.mark.usefixtures("pool")
+class TestEndpoints:
+    pytestmark = live
+
+    async def test_it_follows_the_records_and_goes_with_the_last(self, client: Client) -> None:
+        pod = await make_pod(client, "ep-1")
+        first = await client.create(record(pod, "10.60.0.1"))
+        await shows(client, "ep-1", "10.60.0.1/16")
+        found = await find(client, "ep-1")
+        assert found is not None
+        assert found.status == EndpointStatus(
+            CurrentDetail(
+                pod.metadata.uid or "",
+                "n1",
+                [InterfaceDetail("eth0", "10.60.0.1/16", "p60", ipv4Gateway="10.60.255.254", vlan=0)],
+            ),
+            "Pod",
+            "ep-1",
+        )
+        assert [owner.uid for owner in found.metadata.ownerReferences or ()] == [pod.metadata.uid]
+        assert not found.metadata.finalizers
+        second = await client.create(record(pod, "10.60.0.2", interface="net1"))
+        await shows(client, "ep-1", "10.60.0.1/16", "10.60.0.2/16")
+        for each in (first, second):
+            await client.delete(SpiderIP, each.name)
+        await shows(client, "ep-1")
+
+    async def test_it_is_made_again_when_somebody_deletes_or_changes_it(self, client: Client) -> None:
+        pod = await make_pod(client, "ep-2")
+        await client.create(record(pod, "10.60.0.3"))
+        await shows(client, "ep-2", "10.60.0.3/16")
+        await client.delete(SpiderEndpoint, "ep-2", "default")
+        await shows(client, "ep-2", "10.60.0.3/16")
+        body = {"status": {"current": {"node": "elsewhere"}}, "metadata": {"finalizers": ["spiderpool.spidernet.io"]}}
+        await client.patch(SpiderEndpoint, "ep-2", body, "default")
+
+        async def repaired() -> bool:
+            found = await find(client, "ep-2")
+            return found is not None and found.status is not None and found.status.current.node == "n1"
+
+        await eventually(repaired, PATIENCE)
+
+    async def test_one_that_another_writer_left_behind_goes(self, client: Client) -> None:
+        status = EndpointStatus(CurrentDetail("u", "n", []), "Pod", "left")
+        metadata = ObjectMeta(name="left", namespace="default", finalizers=["spiderpool.spidernet.io"])
+        await client.create(SpiderEndpoint(metadata=metadata, status=status))
+        await shows(client, "left")
+
+    async def test_the_top_controller_is_named(self, client: Client) -> None:
+        template = {
+            "metadata": {"labels": {"app": "top"}},
+            "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "i"}]},
+        }
+        body = {
+            "metadata": {"name": "top", "namespace": "default"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "top"}}, "template": template},
+        }
+        await client.apply(Deployment, body, "top", "default")
+        pods: list[Pod] = []
+
+        async def started() -> bool:
+            pods[:] = await client.list(Pod, "default", labels="app=top")
+            return len(pods) == 1
+
+        await eventually(started, PATIENCE)
+        try:
+            await client.create(record(pods[0], "10.60.0.4"))
+            await shows(client, pods[0].name, "10.60.0.4/16")
+            found = await find(client, pods[0].name)
+            assert found is not None
+            assert found.status is not None
+            assert (found.status.ownerControllerType, found.status.ownerControllerName) == ("Deployment", "top")
+        finally:
+            await client.delete(Deployment, "top", "default")
+
+    async def test_a_successor_of_the_name_is_another_pod(self, client: Client) -> None:
+        before = await make_pod(client, "ep-3")
+        await client.create(record(before, "10.60.0.5"))
+        await shows(client, "ep-3", "10.60.0.5/16")
+        await client.delete(Pod, "ep-3", "default", grace=0)
+        after = await make_pod(client, "ep-3")
+        await client.create(record(after, "10.60.0.6"))
+        await shows(client, "ep-3", "10.60.0.6/16")
+
+
+@pytest.mark.unit
+async def test_the_pace_is_even_however_many_come() -> None:
+    loop, pace, times = asyncio.get_running_loop(), Pace(100.0), list[float]()
+
+    async def one() -> None:
+        await pace.turn()
+        times.append(loop.time())
+
+    begin = loop.time()
+    await asyncio.gather(*(one() for _ in range(11)))
+    assert times[0] - begin < 0.05
+    assert times[-1] - begin >= 0.1
