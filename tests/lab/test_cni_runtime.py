@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from spiderpool.lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
-from spiderpool.lab.pods import container_ports, pending_status, running_status
+from spiderpool.lab.pods import Pod, container_ports, pending_status, running_status
 
 pytestmark = pytest.mark.unit
 
@@ -123,16 +124,25 @@ def test_pod_addresses_are_those_of_its_own_eth0() -> None:
     assert pod_addresses({"ips": [{"address": "10.0.0.3/24"}]}) == ["10.0.0.3"]
 
 
+def pod(*ports: list[dict[str, Any]]) -> Pod:
+    """As decoded from the API server: one container for each list of ports."""
+    containers = [{"name": f"c{index}", "image": "web:1", "ports": each} for index, each in enumerate(ports)]
+    return msgspec.json.decode(json.dumps({"spec": {"containers": containers}}), type=Pod)
+
+
 def test_ports_of_all_containers_once_and_80_if_there_are_none() -> None:
-    ports = [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 8080}, {"containerPort": 8080}]
-    pod = {"spec": {"containers": [{"name": "a", "ports": ports}, {"name": "b"}]}}
-    assert container_ports(pod) == [("TCP", 8080), ("UDP", 53)]
-    assert container_ports({"spec": {"containers": [{"name": "a"}]}}) == [("TCP", 80)]
+    ports: list[dict[str, Any]] = [
+        {"containerPort": 53, "protocol": "UDP"},
+        {"containerPort": 8080},
+        {"containerPort": 8080},
+    ]
+    assert container_ports(pod(ports, [{"containerPort": 9, "protocol": "SCTP"}])) == [("TCP", 8080), ("UDP", 53)]
+    assert container_ports(pod([])) == [("TCP", 80)]
 
 
 def test_status_before_and_after_the_network_is_there() -> None:
-    pod = {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}
-    before, after = pending_status(pod, "10.0.0.1"), running_status(pod, "10.0.0.1", ["10.0.0.2", "fd00::2"])
+    before = pending_status(pod([]), "10.0.0.1")
+    after = running_status(pod([]), "10.0.0.1", ["10.0.0.2", "fd00::2"])
     assert (before["phase"], before["containerStatuses"][0]["ready"]) == ("Pending", False)
     assert (after["phase"], after["containerStatuses"][0]["ready"]) == ("Running", True)
     assert (after["podIP"], after["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from spiderpool.lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, Cont
 from spiderpool.lab.fabric import Fabric
 from spiderpool.lab.machines import Machines
 from spiderpool.lab.node import Services
+from spiderpool.lab.ports import free_ports
 from spiderpool.lab.processes import Processes
 from spiderpool.lab.topology import WALKTHROUGH, Topology
 
@@ -58,6 +58,7 @@ class Cluster:
         self.plane = ControlPlane(self.directory / "control-plane", self.processes)
         self.fabric = Fabric(topology, name)
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
+        self._controller_health: int | None = None
 
     @property
     def is_up(self) -> bool:
@@ -98,8 +99,8 @@ class Cluster:
             time.sleep(0.1)
 
     def start_controller(self) -> None:
-        """Start our controller on loopback, under its own service account, and wait until it serves."""
-        webhook, health = free_port(), free_port()
+        """Start our controller on loopback, under its own service account, without waiting."""
+        webhook, health = free_ports(2)
         environment = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-controller")),
             "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
@@ -179,12 +180,6 @@ def temporary(name: str, **options: Any) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.down()
-
-
-def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _has_condition(obj: dict[str, Any], kind: str) -> bool:

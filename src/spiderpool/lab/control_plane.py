@@ -10,9 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import re
-import socket
 import ssl
 import subprocess
 import time
@@ -27,10 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool.lab.binaries import find
 from spiderpool.lab.certificates import Authority, KeyPair, private_key_pem
+from spiderpool.lab.ports import free_ports
 from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import POD_CIDR, SERVICE_CIDR
 
-SERVICE_CIDR = "10.233.0.0/18"
-POD_CIDR = "10.233.64.0/18"
 ADMIN = "kubernetes-admin"
 TOKEN_SECONDS = 24 * 3600
 
@@ -149,13 +147,11 @@ class ControlPlane:
         return done.stdout
 
     def apply(self, *manifests: Path | str) -> str:
-        """``kubectl apply`` files or folders (a Path) and manifests as text (a str); return what it printed."""
-        return "".join(self._apply(manifest) for manifest in manifests)
-
-    def _apply(self, manifest: Path | str) -> str:
-        if isinstance(manifest, Path):
-            return self.kubectl("apply", "--filename", manifest)
-        return self.kubectl("apply", "--filename", "-", input=manifest)
+        """``kubectl apply`` files or folders (a Path), then manifests as text (a str); return what it printed."""
+        files = [word for manifest in manifests if isinstance(manifest, Path) for word in ("--filename", manifest)]
+        texts = [manifest for manifest in manifests if isinstance(manifest, str)]
+        stdin = ["--filename", "-"] if texts else []
+        return self.kubectl("apply", *files, *stdin, input="\n---\n".join(texts))
 
     # --- files
 
@@ -165,7 +161,8 @@ class ControlPlane:
 
     def _write_files(self) -> None:
         self._pki.mkdir(parents=True, exist_ok=True)
-        (self.directory / "ports.json").write_text(json.dumps(_free_ports()))
+        names = (*PROGRAMS, "etcd-peer")
+        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, free_ports(len(names)), strict=True))))
         authority = Authority.create("kubernetes-ca")
         self._write_pair("ca", authority.pair)
         self._write_pair("server", authority.server(SERVER_NAMES))
@@ -245,7 +242,7 @@ class ControlPlane:
             f"--root-ca-file={self._pki}/ca.crt",
             f"--cluster-signing-cert-file={self._pki}/ca.crt",
             f"--cluster-signing-key-file={self._pki}/ca.key",
-            "--node-monitor-period=2s",
+            "--node-monitor-period=500ms",  # how late a node that has become Ready may lose its taint
             "--node-monitor-grace-period=30s",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
@@ -383,26 +380,6 @@ def _base64(data: bytes) -> str:
 def _write_private(path: Path, data: bytes) -> None:
     path.touch(mode=0o600)
     path.write_bytes(data)
-
-
-def _free_ports() -> dict[str, int]:
-    """A loopback port for each server, below the range from which the kernel takes ports for clients.
-
-    One of that range could be taken by a client between now and the start of the server.
-    """
-    names = (*PROGRAMS, "etcd-peer")
-    candidates = iter(random.sample(range(20000, 32768), 1000))
-    return dict(zip(names, filter(_is_free, candidates), strict=False))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _minor(program: str) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
+from spiderpool.errors import NotReady
 from spiderpool.lab import checks
 from spiderpool.lab.checks import Check
 from spiderpool.lab.cluster import SOURCE_TREE, Cluster
@@ -51,9 +51,12 @@ class Demo:
 
     def _show_state(self) -> None:
         for command in ("get po -owide", "get spiderippool", "get spiderips"):
-            self._console.print(f"\n~# kubectl {command}", highlight=False)
-            self._console.print(self._cluster.plane.kubectl(*command.split()).rstrip(), highlight=False, soft_wrap=True)
+            self._show(command)
         self._console.print()
+
+    def _show(self, command: str) -> None:
+        self._console.print(f"\n~# kubectl {command}", highlight=False)
+        self._console.print(self._cluster.plane.kubectl(*command.split()).rstrip(), highlight=False, soft_wrap=True)
 
     def _report(self, outcome: list[Check]) -> bool:
         """One row per topic; every failed check has a row of its own below it."""
@@ -73,20 +76,18 @@ class Demo:
         """Delete the applications; every address must come back."""
         self.say("kubectl delete daemonset test-app-1 test-app-2")
         self._cluster.plane.kubectl("delete", "daemonset", "test-app-1", "test-app-2")
-        returned = self._soon(lambda: self._counts() == [0, 0, 0, 0] and not self._cluster.objects("spiderips"))
-        self._console.print("\n~# kubectl get spiderippool", highlight=False)
-        self._console.print(self._cluster.plane.kubectl("get", "spiderippool").rstrip(), highlight=False)
+        try:
+            self._cluster.wait_for("every address is free again", self._all_free, 60)
+        except NotReady as error:
+            self.say(f"[red]{error.message}[/red]")
+            return False
+        self._show("get spiderippool")
         self._console.print()
-        self.say("all addresses are free again" if returned else "[red]addresses were not given back[/red]")
-        return returned
+        self.say("all addresses are free again")
+        return True
+
+    def _all_free(self) -> bool:
+        return self._counts() == [0, 0, 0, 0] and not self._cluster.objects("spiderips")
 
     def _counts(self) -> list[int]:
         return [pool.get("status", {}).get("allocatedIPCount", -1) for pool in self._cluster.objects("spiderippools")]
-
-    def _soon(self, condition: Callable[[], bool], timeout: float = 60.0) -> bool:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
-        return True

@@ -10,36 +10,37 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from spiderpool.errors import ApiUnavailable
-from spiderpool.lab import kubeapi, node
-from spiderpool.lab.cni_runtime import CniRuntime
+from spiderpool.api.coordination_v1 import Lease
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.lab import node
+from spiderpool.lab.cni_runtime import CniRuntime, Json
 from spiderpool.lab.endpoint import Endpoint, listening
-from spiderpool.lab.kubeapi import STRATEGIC_MERGE, ApiRefusal, Json, KubeApi
+from spiderpool.lab.insist import insist
 from spiderpool.lab.node import NodeConfig
-from spiderpool.lab.pods import PodWorker
+from spiderpool.lab.pods import Host, Pod, PodWorker, now
 
 VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
-_POLL = 0.5
+_POLL = 0.2
 
 
 class Kubelet:
     """The kubelet of one node: its Node object, its Lease and the workers of its pods, by pod UID."""
 
-    def __init__(self, config: NodeConfig, api: KubeApi, runtime: CniRuntime, pods: dict[str, PodWorker]) -> None:
-        self.config = config
-        self.name = config.name
-        self.address = config.node.cards[0].address
-        self.api = api
-        self.runtime = runtime
+    def __init__(self, host: Host, pods: dict[str, PodWorker]) -> None:
+        self.name = host.node
         self.pods = pods
+        self._host = host
+        self._client = host.client
 
     async def run(self) -> None:
         """Be a kubelet until cancelled."""
@@ -47,44 +48,32 @@ class Kubelet:
             tasks.create_task(self._keep_node())
             tasks.create_task(self._keep_lease())
             tasks.create_task(self._keep_pods(tasks))
+            tasks.create_task(self._host.recorder.run())
 
     # --- the Node
 
     async def _keep_node(self) -> None:
         """Report the node's condition every 10 s, and at once when it changes."""
-        await kubeapi.persistently(self._register)
+        labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+        await insist(partial(self._client.create, Node(metadata=ObjectMeta(name=self.name, labels=labels))))
         while True:
-            ready = self.runtime.network() is not None
-            since = datetime.now(UTC)
-            while (self.runtime.network() is not None) == ready:
-                await self._tell(partial(self._report_node, ready, since))
+            ready, since = self._has_network(), now()
+            while self._has_network() == ready:
+                await insist(partial(self._report_node, ready, since))
                 await self._wait_for_change(ready)
+
+    def _has_network(self) -> bool:
+        return self._host.runtime.network() is not None
 
     async def _wait_for_change(self, ready: bool) -> None:
         for _ in range(int(_HEARTBEAT / _POLL)):
             await asyncio.sleep(_POLL)
-            if (self.runtime.network() is not None) != ready:
+            if self._has_network() != ready:
                 return
 
-    async def _tell(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Say it until it is heard; after a refusal the next heartbeat tries again."""
-        try:
-            await kubeapi.persistently(work)
-        except ApiRefusal as refusal:
-            _say(refusal.message)
-
-    async def _register(self) -> None:
-        labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}}
-        try:
-            await self.api.call("POST", "/api/v1/nodes", body)
-        except ApiRefusal as refusal:
-            if refusal.status != 409:
-                raise
-
-    async def _report_node(self, ready: bool, since: datetime) -> None:
+    async def _report_node(self, ready: bool, since: str) -> None:
         capacity = {"cpu": str(os.cpu_count()), "memory": "1Gi", "pods": "110"}
-        addresses = {"InternalIP": self.address, "Hostname": self.name}
+        addresses = {"InternalIP": self._host.address, "Hostname": self.name}
         status = {
             "addresses": [{"type": kind, "address": address} for kind, address in addresses.items()],
             "capacity": capacity,
@@ -92,71 +81,50 @@ class Kubelet:
             "conditions": [_ready_condition(ready, since)],
             "nodeInfo": _node_info(),
         }
-        await self.api.call("PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status}, content=STRATEGIC_MERGE)
+        await self._client.patch(Node, self.name, {"status": status}, sub="status", strategic=True)
 
     # --- the Lease
 
     async def _keep_lease(self) -> None:
         while True:
-            await self._tell(self._renew_lease)
+            await insist(self._renew_lease)
             await asyncio.sleep(_HEARTBEAT)
 
     async def _renew_lease(self) -> None:
-        leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-        renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": renewed}
-        try:
-            await self.api.call("PATCH", f"{leases}/{self.name}", {"spec": spec}, content=STRATEGIC_MERGE)
-        except ApiRefusal as refusal:
-            if refusal.status != 404:
-                raise
-            await self.api.call("POST", leases, {"metadata": {"name": self.name}, "spec": spec})
+        spec = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now().replace("Z", ".000000Z")}
+        await self._client.apply(Lease, {"spec": spec}, self.name, "kube-node-lease")
 
     # --- the pods
 
     async def _keep_pods(self, tasks: asyncio.TaskGroup) -> None:
-        """Follow the pods bound to this node, from a list on after every end of a watch."""
-        while True:
-            try:
-                async for kind, pod in self._pod_events():
-                    self._observe(tasks, kind, pod)
-            except (ApiUnavailable, ApiRefusal) as error:
-                _say(f"pods: {error.message}")
-                await asyncio.sleep(_POLL)
+        """Follow the pods bound to this node."""
+        bound = Informer(self._client, Pod, fields=f"spec.nodeName={self.name}")
+        bound.subscribe(partial(self._observe, tasks))
+        await bound.run()
 
-    async def _pod_events(self) -> AsyncIterator[tuple[str, Json]]:
-        query = f"fieldSelector=spec.nodeName%3D{self.name}"
-        listing = await self.api.call("GET", f"/api/v1/pods?{query}")
-        for uid in self.pods.keys() - {pod["metadata"]["uid"] for pod in listing["items"]}:
-            self._lose(self.pods[uid])
-        for pod in listing["items"]:
-            yield "ADDED", pod
-        async for event in self.api.watch("/api/v1/pods", query, listing["metadata"]["resourceVersion"]):
-            if event["type"] == "ERROR":
-                raise ApiUnavailable(f"the watch of pods ended: {event['object'].get('message')}")
-            yield event["type"], event["object"]
-
-    def _observe(self, tasks: asyncio.TaskGroup, kind: str, pod: Json) -> None:
-        worker = self.pods.get(pod["metadata"].get("uid", ""))
-        match kind:
-            case "ADDED" | "MODIFIED" if worker is None:
-                self._adopt(tasks, pod)
-            case "ADDED" | "MODIFIED" if worker is not None:
-                worker.observe(pod)
-            case "DELETED" if worker is not None:
-                self._lose(worker)
-
-    def _adopt(self, tasks: asyncio.TaskGroup, pod: Json) -> None:
-        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    def _observe(self, tasks: asyncio.TaskGroup, old: Pod | None, new: Pod | None) -> None:
+        """A pod of the same name may be another one: what counts is the UID."""
+        if old and (new is None or new.metadata.uid != old.metadata.uid):
+            self._lose(old)
+        if new is None:
             return
-        worker = PodWorker(pod, self.name, self.address, self.api, self.runtime)
+        if worker := self.pods.get(new.metadata.uid or ""):
+            worker.observe(new)
+        else:
+            self._adopt(tasks, new)
+
+    def _adopt(self, tasks: asyncio.TaskGroup, pod: Pod) -> None:
+        if pod.status.phase in ("Succeeded", "Failed"):
+            return
+        worker = PodWorker(pod, self._host)
         self.pods[worker.uid] = worker
         task = tasks.create_task(worker.run())
         task.add_done_callback(lambda _: self._forget(worker))
 
-    def _lose(self, worker: PodWorker) -> None:
-        worker.vanish()
-        self._forget(worker)
+    def _lose(self, pod: Pod) -> None:
+        if worker := self.pods.get(pod.metadata.uid or ""):
+            worker.vanish()
+            self._forget(worker)
 
     def _forget(self, worker: PodWorker) -> None:
         """A worker is kept until both ends are reached: an event that comes late must not start the pod anew."""
@@ -164,7 +132,7 @@ class Kubelet:
             self.pods.pop(worker.uid, None)
 
 
-def _ready_condition(ready: bool, since: datetime) -> Json:
+def _ready_condition(ready: bool, since: str) -> Json:
     message = (
         "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
         f"message:there is no network configuration list in {node.CNI_CONFIGURATION} yet"
@@ -174,13 +142,9 @@ def _ready_condition(ready: bool, since: datetime) -> Json:
         "status": str(ready),
         "reason": "KubeletReady" if ready else "KubeletNotReady",
         "message": "kubelet is posting ready status" if ready else message,
-        "lastHeartbeatTime": _seconds(datetime.now(UTC)),
-        "lastTransitionTime": _seconds(since),
+        "lastHeartbeatTime": now(),
+        "lastTransitionTime": since,
     }
-
-
-def _seconds(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _node_info() -> Json:
@@ -211,12 +175,9 @@ async def run(config: NodeConfig) -> None:
 
 async def _run_kubelet(config: NodeConfig, kubeconfig: Path, pods: dict[str, PodWorker]) -> None:
     runtime = CniRuntime(node.CNI_CONFIGURATION, node.CNI_EXECUTABLES)
-    async with kubeapi.connect(kubeconfig) as api:
-        await Kubelet(config, api, runtime, pods).run()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    async with Client.load(kubeconfig) as client:
+        recorder = Recorder(client, "kubelet", config.name)
+        await Kubelet(Host(config.name, config.node.cards[0].address, client, recorder, runtime), pods).run()
 
 
 def main() -> None:

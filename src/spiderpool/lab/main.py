@@ -8,16 +8,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 from rich.console import Console
 
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.lab import binaries
 from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.demo import Demo
 
+_OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows the first argument belongs to the command that is run."""
+
 NAME = click.option("--name", default="demo", show_default=True, help="Name of the lab; labs do not see each other.")
+
+
+class _Lab(click.Group):
+    """Tells our errors as sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpiderpoolError as error:
+            raise click.ClickException(error.message) from error
 
 
 @click.group()
@@ -25,7 +39,7 @@ def main() -> None:
     """Spiderpool: addresses and networks for pods on plain cloud servers."""
 
 
-@main.group()
+@main.group(cls=_Lab)
 def lab() -> None:
     """A cluster on this machine, in a cloud that drops what it does not know."""
 
@@ -84,7 +98,7 @@ def status(name: str) -> None:
         console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
 
 
-@lab.command(context_settings={"ignore_unknown_options": True})
+@lab.command(context_settings=_OPTIONS_FIRST)
 @NAME
 @click.argument("target")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -98,7 +112,7 @@ def exec(name: str, target: str, command: tuple[str, ...]) -> None:
     sys.exit(outcome.rc)
 
 
-@lab.command(context_settings={"ignore_unknown_options": True})
+@lab.command(context_settings=_OPTIONS_FIRST)
 @NAME
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str, arguments: tuple[str, ...]) -> None:
@@ -111,17 +125,14 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
 @contextmanager
 def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
     """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
         click.echo("interrupted, taking everything down …", err=True)
         _down_undisturbed(cluster)
         sys.exit(130)
-    except SpiderpoolError as error:
-        click.echo(f"error: {error}", err=True)
-        _down_undisturbed(cluster)
-        sys.exit(1)
     except BaseException:
         _down_undisturbed(cluster)
         raise
@@ -149,11 +160,14 @@ def _running(name: str) -> Cluster:
 
 
 def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
-    """Node and, where the target is a pod, the pod."""
-    if "/" not in target:
-        return target, None
-    namespace, _, pod = target.partition("/")
-    return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
+    """Node and, where the target is a pod, the pod. Raises BadConfig for what is neither."""
+    namespace, slash, pod = target.partition("/")
+    if slash:
+        return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
+    nodes = [node.name for node in cluster.fabric.topology.nodes]
+    if target not in nodes:
+        raise BadConfig(f"there is no node {target!r}: name one of {', '.join(nodes)}, or a pod as namespace/name")
+    return target, None
 
 
 def _say_how_to_enter(console: Console, cluster: Cluster) -> None:

@@ -17,19 +17,22 @@ from pathlib import Path
 
 import msgspec
 
-from spiderpool.errors import KernelFailure
-from spiderpool.lab import namespaces, syscalls
-from spiderpool.lab.topology import Card, Node, Topology
+from spiderpool.lab import kernel_modules, namespaces, syscalls
+from spiderpool.lab.topology import POD_CIDR, Card, Node, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
 CNI_CONFIGURATION = STATE / "cni/net.d"
 ENDPOINT_PORT = 10250
-CLUSTER_CIDR = "10.233.64.0/18"
 RESTART_DELAY = 0.5
 
 _SHARE = Path("/run/lab")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "TMPDIR": "/run/tmp",
+    "SSL_CERT_FILE": os.devnull,  # nobody here trusts a public authority, and reading them all delays each daemon
+}
 _FIRST_TABLE = 1000
 _SOURCE_RULE_PREFERENCE = 3000
 _NODE_SYSCTLS = {
@@ -112,10 +115,10 @@ def main() -> None:
     file = Path(sys.argv[1])
     config = msgspec.json.decode(file.read_bytes(), type=NodeConfig)
     try:
-        os.environ.update(PATH=_PATH, HOME="/root", TMPDIR="/run/tmp")
+        os.environ.update(_ENVIRONMENT)
         logs = _mount_all(config)
         if config.modules is not None:
-            _load_modules(Path(config.modules) / os.uname().release)
+            kernel_modules.load(Path(config.modules) / os.uname().release, MODULES)
         _join_fabric(config)
         _supervise(_children(config, file), logs)
     except BaseException:
@@ -143,33 +146,6 @@ def _mount_share(share: Path) -> Path:
     syscalls.mount("none", _SHARE, "hostfs", data=str(share))
     _write_sysctls(_PROMPT_WRITEBACK)
     return _SHARE
-
-
-def _load_modules(folder: Path) -> None:
-    needs = _dependencies(folder)
-    builtin = {_module_name(line) for line in (folder / "modules.builtin").read_text().splitlines()}
-    loaded: set[str] = set()
-    Path("/proc/sys/kernel/modprobe").write_text("\n")  # what is missing fails at once
-    for name in MODULES:
-        if name not in needs and name not in builtin:
-            raise KernelFailure(f"the kernel module {name} is not under {folder}; install a complete user-mode-linux")
-        for file in needs.get(name, ()):
-            if file not in loaded:
-                syscalls.load_module(folder / file)
-                loaded.add(file)
-
-
-def _dependencies(folder: Path) -> dict[str, list[str]]:
-    """Files to load for each module, in order (modules.dep lists the nearest dependency first)."""
-    needs = {}
-    for line in (folder / "modules.dep").read_text().splitlines():
-        file, _, others = line.partition(":")
-        needs[_module_name(file)] = [*reversed(others.split()), file]
-    return needs
-
-
-def _module_name(file: str) -> str:
-    return Path(file).name.partition(".")[0].replace("-", "_")
 
 
 def _join_fabric(config: NodeConfig) -> None:
@@ -242,7 +218,7 @@ def _kube_proxy(node: str, services: Services) -> Child:
     argv = [services.kube_proxy, f"--kubeconfig={services.proxy_kubeconfig}", f"--hostname-override={node}"]
     options = [
         "--proxy-mode=iptables",
-        f"--cluster-cidr={CLUSTER_CIDR}",
+        f"--cluster-cidr={POD_CIDR}",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",

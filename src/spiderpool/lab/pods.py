@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from spiderpool.api import core_v1
+from spiderpool.api.meta import Kind, Object
 from spiderpool.errors import SpiderpoolError
-from spiderpool.lab import kubeapi, namespaces
-from spiderpool.lab.cni_runtime import CniFailure, CniRuntime, Sandbox, create_sandbox, pod_addresses
-from spiderpool.lab.kubeapi import STRATEGIC_MERGE, ApiRefusal, Json, KubeApi
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from spiderpool.lab import namespaces
+from spiderpool.lab.cni_runtime import CniFailure, CniRuntime, Json, Sandbox, create_sandbox, pod_addresses
+from spiderpool.lab.insist import insist
 from spiderpool.lab.pod_servers import Identity, Protocol, serving
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 2.0
 _NETWORK_POLL = 0.2
+
+
+class ContainerPort(msgspec.Struct, rename="camel"):
+    """core/v1 ContainerPort, in part."""
+
+    container_port: int
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+
+
+class Container(msgspec.Struct):
+    """core/v1 Container, in part."""
+
+    name: str
+    image: str = ""
+    ports: list[ContainerPort] = []
+
+
+class PodSpec(msgspec.Struct, rename="camel"):
+    """core/v1 PodSpec, in part."""
+
+    containers: list[Container] = []
+    host_network: bool = False
+
+
+class Pod(Object, kw_only=True):
+    """core/v1 Pod with its containers, which nobody but a kubelet reads."""
+
+    KIND: ClassVar[Kind] = core_v1.Pod.KIND
+
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: core_v1.PodStatus = msgspec.field(default_factory=core_v1.PodStatus)
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -28,6 +64,17 @@ class Running(msgspec.Struct, frozen=True):
     result: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the pods of a node share; ``address`` is the node's."""
+
+    node: str
+    address: str
+    client: Client
+    recorder: Recorder
+    runtime: CniRuntime
+
+
 class PodWorker:
     """Brings one pod up, keeps it, takes it down.
 
@@ -35,31 +82,25 @@ class PodWorker:
     and its object has ``vanished``.
     """
 
-    def __init__(self, pod: Json, node: str, node_address: str, api: KubeApi, runtime: CniRuntime) -> None:
+    def __init__(self, pod: Pod, host: Host) -> None:
         self.pod = pod
-        self.uid: str = pod["metadata"]["uid"]
-        self.namespace: str = pod["metadata"]["namespace"]
-        self.name: str = pod["metadata"]["name"]
+        self.uid = pod.metadata.uid or ""
         self.sandbox: Sandbox | None = None
-        self._node = node
-        self._node_address = node_address
-        self._api = api
-        self._runtime = runtime
-        self._ending = asyncio.Event()
         self.vanished = False
         self.done = False
-        self._warnings: dict[str, tuple[str, int]] = {}
+        self._host = host
+        self._ending = asyncio.Event()
         self.observe(pod)
 
     @property
     def key(self) -> str:
         """``namespace/name``."""
-        return f"{self.namespace}/{self.name}"
+        return self.pod.key
 
-    def observe(self, pod: Json) -> None:
+    def observe(self, pod: Pod) -> None:
         """Take note of the pod as it is now; a deletion timestamp starts the end of it."""
         self.pod = pod
-        if pod["metadata"].get("deletionTimestamp"):
+        if pod.terminating:
             self._ending.set()
 
     def vanish(self) -> None:
@@ -69,7 +110,7 @@ class PodWorker:
 
     async def run(self) -> None:
         """The pod's whole life."""
-        if self.pod["spec"].get("hostNetwork"):
+        if self.pod.spec.host_network:
             await self._live_on_node()
         else:
             await self._live_in_sandbox()
@@ -78,17 +119,17 @@ class PodWorker:
         self.done = True
 
     async def _live_on_node(self) -> None:
-        await self._report(running_status(self.pod, self._node_address, [self._node_address]))
+        await self._report(running_status(self.pod, self._host.address, [self._host.address]))
         await self._ending.wait()
 
     async def _live_in_sandbox(self) -> None:
-        await self._report(pending_status(self.pod, self._node_address))
+        await self._report(pending_status(self.pod, self._host.address))
         running = await self._bring_up()
         if running is None:
             return
-        identity = Identity(self.key, self._node)
+        identity = Identity(self.key, self._host.node)
         async with serving(running.sandbox.netns, container_ports(self.pod), identity):
-            await self._report(running_status(self.pod, self._node_address, pod_addresses(running.result)))
+            await self._report(running_status(self.pod, self._host.address, pod_addresses(running.result)))
             await self._ending.wait()
         await self._take_down(running)
 
@@ -98,23 +139,24 @@ class PodWorker:
         """Try sandboxes until one has its network; None if the pod is to end before that."""
         delay = _FIRST_DELAY
         while not self._ending.is_set():
-            network = self._runtime.network()
+            network = self._host.runtime.network()
             if network is None:
                 await self._pause(_NETWORK_POLL)
                 continue
             try:
                 return await self._try_sandbox(network)
             except SpiderpoolError as error:
-                await self._warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.message}")
+                self._warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.message}")
             await self._pause(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
         return None
 
     async def _try_sandbox(self, network: Json) -> Running:
-        annotations = self.pod["metadata"].get("annotations", {})
-        sandbox = self.sandbox = create_sandbox(self.namespace, self.name, self.uid, annotations)
+        meta = self.pod.metadata
+        sandbox = create_sandbox(meta.namespace or "", meta.name, self.uid, meta.annotations or {})
+        self.sandbox = sandbox
         try:
-            return Running(sandbox, network, await self._runtime.add(network, sandbox))
+            return Running(sandbox, network, await self._host.runtime.add(network, sandbox))
         except SpiderpoolError:
             await self._discard(network, sandbox)
             raise
@@ -122,7 +164,7 @@ class PodWorker:
     async def _discard(self, network: Json, sandbox: Sandbox) -> None:
         """One DEL for a sandbox whose ADD failed, as containerd does; its failure changes nothing."""
         try:
-            await self._runtime.delete(network, sandbox, None)
+            await self._host.runtime.delete(network, sandbox, None)
         except CniFailure as failure:
             self._say(f"after a failed ADD: {failure.message}")
         self._remove_namespace(sandbox)
@@ -140,9 +182,9 @@ class PodWorker:
         delay = _FIRST_DELAY
         while True:
             try:
-                return await self._runtime.delete(running.network, running.sandbox, result, netns=netns)
+                return await self._host.runtime.delete(running.network, running.sandbox, result, netns=netns)
             except CniFailure as failure:
-                await self._warn("FailedKillPod", f"error killing pod: {failure.message}")
+                self._warn("FailedKillPod", f"error killing pod: {failure.message}")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -150,61 +192,21 @@ class PodWorker:
         namespaces.delete(sandbox.netns)
         self.sandbox = None
 
-    async def _delete_object(self) -> None:
-        options = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "gracePeriodSeconds": 0,
-            "preconditions": {"uid": self.uid},
-        }
-        await self._tell("DELETE", self._path(), options)
-
     # --- words to the API server
 
+    async def _delete_object(self) -> None:
+        meta = self.pod.metadata
+        await insist(partial(self._host.client.delete, Pod, meta.name, meta.namespace, uid=self.uid, grace=0))
+
     async def _report(self, status: Json) -> None:
-        body = {"metadata": {"uid": self.uid}, "status": status}
-        await self._tell("PATCH", f"{self._path()}/status", body, content=STRATEGIC_MERGE)
+        """The UID makes the server refuse what is meant for an earlier pod of that name."""
+        meta, body = self.pod.metadata, {"metadata": {"uid": self.uid}, "status": status}
+        patch = partial(self._host.client.patch, Pod, meta.name, body, meta.namespace, sub="status", strategic=True)
+        await insist(patch)
 
-    async def _warn(self, reason: str, message: str) -> None:
-        """A Warning event on the pod; the same message again only counts the event up."""
+    def _warn(self, reason: str, message: str) -> None:
         self._say(f"{reason}: {message}")
-        name, count = self._warnings.get(message, (f"{self.name}.{secrets.token_hex(8)}", 0))
-        self._warnings[message] = (name, count + 1)
-        events = f"/api/v1/namespaces/{self.namespace}/events"
-        if count == 0:
-            await self._tell("POST", events, self._event(name, reason, message))
-        else:
-            body = {"count": count + 1, "lastTimestamp": _now()}
-            await self._tell("PATCH", f"{events}/{name}", body, content=STRATEGIC_MERGE)
-
-    def _event(self, name: str, reason: str, message: str) -> Json:
-        return {
-            "metadata": {"name": name, "namespace": self.namespace},
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": self.namespace,
-                "name": self.name,
-                "uid": self.uid,
-            },
-            "type": "Warning",
-            "reason": reason,
-            "message": message,
-            "count": 1,
-            "firstTimestamp": _now(),
-            "lastTimestamp": _now(),
-            "source": {"component": "kubelet", "host": self._node},
-        }
-
-    async def _tell(self, method: str, path: str, body: Json, *, content: str = "application/json") -> None:
-        """Say it until it is heard. A refusal is final: the pod is gone or another of that name is there."""
-        try:
-            await kubeapi.persistently(lambda: self._api.call(method, path, body, content=content))
-        except ApiRefusal as refusal:
-            self._say(f"{method} {path}: {refusal.message}")
-
-    def _path(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
+        self._host.recorder.event(self.pod, "Warning", reason, message)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not beyond the moment when the pod is to end."""
@@ -217,60 +219,51 @@ class PodWorker:
         print(f"{self.key}: {line}", flush=True)
 
 
-def container_ports(pod: Json) -> list[tuple[Protocol, int]]:
+def container_ports(pod: Pod) -> list[tuple[Protocol, int]]:
     """Every declared container port once; TCP 80 if none is declared."""
-    declared = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
-    ports = {(port.get("protocol", "TCP"), port["containerPort"]) for port in declared}
-    return sorted(port for port in ports if port[0] in ("TCP", "UDP")) or [("TCP", 80)]
+    declared = [port for container in pod.spec.containers for port in container.ports]
+    return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"}) or [
+        ("TCP", 80)
+    ]
 
 
-def pending_status(pod: Json, node_address: str) -> Json:
+def pending_status(pod: Pod, node_address: str) -> Json:
     """Status of a pod whose sandbox is not there yet."""
     waiting = {"waiting": {"reason": "ContainerCreating"}}
-    containers = [_container_status(container, ready=False, state=waiting) for container in pod["spec"]["containers"]]
-    conditions = [_condition("Initialized", True), _not_ready("Ready"), _not_ready("ContainersReady")]
     return {
         "phase": "Pending",
         "hostIP": node_address,
-        "startTime": _now(),
-        "conditions": conditions,
-        "containerStatuses": containers,
+        "startTime": now(),
+        "conditions": [_condition("Initialized", True), _not_ready("Ready"), _not_ready("ContainersReady")],
+        "containerStatuses": _container_statuses(pod, ready=False, state=waiting),
     }
 
 
-def running_status(pod: Json, node_address: str, addresses: list[str]) -> Json:
+def running_status(pod: Pod, node_address: str, addresses: list[str]) -> Json:
     """Status of a pod that runs and is ready."""
-    state = {"running": {"startedAt": _now()}}
-    containers = [_container_status(container, ready=True, state=state) for container in pod["spec"]["containers"]]
     return {
         "phase": "Running",
         "hostIP": node_address,
         "podIP": addresses[0] if addresses else None,
         "podIPs": [{"ip": address} for address in addresses],
         "conditions": [_condition(kind, True) for kind in ("Initialized", "Ready", "ContainersReady")],
-        "containerStatuses": containers,
+        "containerStatuses": _container_statuses(pod, ready=True, state={"running": {"startedAt": now()}}),
     }
 
 
-def _container_status(container: Json, *, ready: bool, state: Json) -> Json:
-    return {
-        "name": container["name"],
-        "image": container["image"],
-        "imageID": "",
-        "ready": ready,
-        "started": ready,
-        "restartCount": 0,
-        "state": state,
-    }
+def now() -> str:
+    """This moment as Kubernetes writes it, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _container_statuses(pod: Pod, *, ready: bool, state: Json) -> list[Json]:
+    common = {"imageID": "", "ready": ready, "started": ready, "restartCount": 0, "state": state}
+    return [{"name": container.name, "image": container.image, **common} for container in pod.spec.containers]
 
 
 def _condition(kind: str, status: bool) -> Json:
-    return {"type": kind, "status": str(status), "reason": None, "message": None, "lastTransitionTime": _now()}
+    return {"type": kind, "status": str(status), "reason": None, "message": None, "lastTransitionTime": now()}
 
 
 def _not_ready(kind: str) -> Json:
     return {**_condition(kind, False), "reason": "ContainersNotReady", "message": "containers are being created"}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from spiderpool.errors import SpiderpoolError
@@ -63,9 +64,10 @@ class Processes:
         if not self.detached:
             command = [*WITH_PARENT, *command]
         self.directory.mkdir(parents=True, exist_ok=True)
-        pid = _spawn(command, {**os.environ, **(env or {})}, self.log(name))
-        record = {"pid": pid, "start": start_ticks(pid), "argv": command}
-        self._record(name).write_text(json.dumps(record))
+        with _signals_held():  # Ctrl-C between start and record would leave a process that nobody knows
+            pid = _spawn(command, {**os.environ, **(env or {})}, self.log(name))
+            record = {"pid": pid, "start": start_ticks(pid), "argv": command}
+            self._record(name).write_text(json.dumps(record))
         return pid
 
     def log(self, name: str) -> Path:
@@ -131,7 +133,19 @@ def _spawn(command: list[str], environment: Mapping[str, str], log: Path) -> int
         (os.POSIX_SPAWN_DUP2, 1, 2),
     )
     heeded = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them, and a child would inherit that
-    return os.posix_spawnp(command[0], command, environment, file_actions=files, setsid=True, setsigdef=heeded)
+    return os.posix_spawnp(
+        command[0], command, environment, file_actions=files, setsid=True, setsigdef=heeded, setsigmask=()
+    )
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Put off what ends us by a signal until the context ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reap(pid: int) -> None:

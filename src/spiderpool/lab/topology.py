@@ -6,6 +6,10 @@ from ipaddress import IPv4Address, ip_interface
 
 import msgspec
 
+SERVICE_CIDR = "10.233.0.0/18"
+POD_CIDR = "10.233.64.0/18"
+"""What the cluster believes to be the networks of its Services and pods; the cloud knows neither."""
+
 
 class VSwitch(msgspec.Struct, frozen=True):
     """A subnet of the cloud network; ``gateway`` is the address of the cloud's router in it."""

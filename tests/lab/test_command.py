@@ -1,0 +1,156 @@
+"""The command as a user meets it: interrupted, it leaves nothing; told to stay, the cluster serves other processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spiderpool.lab.namespaces import DIRECTORY
+from spiderpool.lab.processes import Processes, start_ticks
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+SPIDERPOOL = Path(sys.executable).with_name("spiderpool")
+
+Identity = tuple[int, int | None]
+
+
+class Command:
+    """Runs ``spiderpool lab`` for one lab whose state is in a directory of its own, and finds what it leaves."""
+
+    def __init__(self, name: str, state: Path) -> None:
+        self.name = name
+        self.state = state
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(state), "PYTHONUNBUFFERED": "1"}
+
+    def start(self, word: str) -> subprocess.Popen[str]:
+        """Start it as a terminal does: in a process group of its own."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self._argv(word), env=self.environment, text=True, process_group=0, stdout=pipe, stderr=pipe
+        )
+
+    def run(self, word: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            self._argv(word, *arguments), env=self.environment, text=True, capture_output=True, timeout=120, check=False
+        )
+
+    def wait_for_process(self, name: str, timeout: float = 30.0) -> None:
+        """Wait until a process of the lab has been started."""
+        processes = Processes(self.state / "spiderpool" / "lab" / self.name / "processes")
+        deadline = time.monotonic() + timeout
+        while processes.pid(name) is None:
+            assert time.monotonic() < deadline, f"{name} was not started within {timeout} s"
+            time.sleep(0.01)
+
+    def traces(self) -> list[str]:
+        """Processes, namespaces, mounts and files of the lab."""
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        ours = (str(self.state), f"spl-{self.name}-")
+        return [
+            *(f"process {pid}" for pid in _pids() if str(self.state).encode() in _read(f"/proc/{pid}/environ")),
+            *(f"namespace {path.name}" for path in DIRECTORY.glob(f"spl-{self.name}-*")),
+            *(f"mount {line}" for line in mounts if any(word in line for word in ours)),
+            *(f"file {path}" for path in self.state.glob("spiderpool/lab/*")),
+        ]
+
+    def _argv(self, word: str, *arguments: str) -> list[str]:
+        return [str(SPIDERPOOL), "lab", word, "--name", self.name, *arguments]
+
+
+@pytest.fixture
+def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]:
+    """For a lab of the name in the test's parameter; a test that fails leaves no lab either."""
+    command = Command(request.param, tmp_path / "state")
+    yield command
+    if command.traces():
+        command.run("down")
+
+
+@pytest.mark.parametrize("command", ["interrupt"], indirect=True)
+@pytest.mark.parametrize(
+    ("number", "words", "process"),
+    [
+        (signal.SIGINT, "control plane: etcd", "kube-apiserver"),
+        (signal.SIGTERM, "spiderpool-controller", "spiderpool-controller"),
+        (signal.SIGINT, "nodes master, worker", "node-worker"),
+        (signal.SIGINT, "~# kubectl get spiderips", "node-worker"),
+    ],
+    ids=["control plane", "terminated", "nodes", "checks"],
+)
+def test_an_interrupted_demo_leaves_nothing(command: Command, number: int, words: str, process: str) -> None:
+    """The signal comes once these words are printed and that process is started."""
+    with command.start("demo") as demo:
+        try:
+            _read_until(demo, words)
+            command.wait_for_process(process)
+            seen = _descendants(demo.pid)
+            os.killpg(demo.pid, number)
+            _, errors = demo.communicate(timeout=60)
+        finally:
+            demo.kill()
+    assert (demo.returncode, "interrupted" in errors) == (130, True), errors
+    assert len(seen) > 2
+    assert [pid for pid, begin in seen if start_ticks(pid) == begin] == []
+    assert command.traces() == []
+
+
+@pytest.mark.parametrize("command", ["kept"], indirect=True)
+def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
+    up = command.run("up")
+    assert up.returncode == 0, up.stderr
+    assert "spiderpool lab down --name kept" in up.stdout
+    status = command.run("status").stdout
+    assert all(word in status for word in ("kube-apiserver", "spiderpool-controller", "node-worker", " Ready "))
+    assert "172.31.199.183/20" in command.run("exec", "master", "ip", "address").stdout
+    assert command.run("kubectl", "get", "nodes", "-o", "name").stdout.split() == ["node/master", "node/worker"]
+    assert command.run("exec", "master", "sh", "-c", "exit 3").returncode == 3
+    assert "'elsewhere'" in command.run("exec", "elsewhere", "true").stderr
+    assert command.run("down").returncode == 0
+    assert command.traces() == []
+    assert "no lab named 'kept' is up" in command.run("status").stderr
+
+
+def _read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"it never printed {words!r}, but {''.join(seen)}")
+
+
+def _descendants(root: int) -> list[Identity]:
+    """A process and what it has started, in other sessions as well."""
+    parents = {pid: _parent(pid) for pid in _pids()}
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return [(pid, start_ticks(pid)) for pid in found]
+
+
+def _parent(pid: int) -> int | None:
+    """proc(5), stat field 4."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else None
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _read(path: str) -> bytes:
+    """A file of a process that may end meanwhile."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""

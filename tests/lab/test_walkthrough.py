@@ -1,0 +1,217 @@
+"""The walkthrough on a whole cluster: what it shows, and what becomes of addresses when things go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from spiderpool.api.ip import SpiderIP
+from spiderpool.kube.client import Client
+from spiderpool.lab import checks
+from spiderpool.lab.checks import PodFact
+from spiderpool.lab.cluster import SOURCE_TREE, Cluster, temporary
+from spiderpool.lab.probes import Answer, Probe
+from spiderpool.lab.topology import WALKTHROUGH
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
+NODES = [node.name for node in WALKTHROUGH.nodes]
+POOLS = {
+    ("master", "eth0"): "master-172",
+    ("master", "eth1"): "master-192",
+    ("worker", "eth0"): "worker-172",
+    ("worker", "eth1"): "worker-192",
+}
+APPLICATION_CARD = {"test-app-1": "eth0", "test-app-2": "eth1"}
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, annotations: {{v1.multus-cni.io/default-network: kube-system/{network}}}}}
+spec:
+  nodeName: {node}
+  containers: [{{name: web, image: web}}]
+"""
+MACVLAN = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderMultusConfig
+metadata: {name: macvlan-eth1, namespace: kube-system}
+spec:
+  cniType: macvlan
+  macvlan: {master: [eth1]}
+  enableCoordinator: true
+  coordinator: {mode: underlay, tunePodRoutes: true, podCIDRType: cluster}
+"""
+LEFTOVERS = """
+ip -brief link show type veth
+ip -brief link show type ipvlan
+ip -brief link show type macvlan
+ip route show table 500 2>/dev/null || true
+ls /run/netns
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with the walkthrough's networks and pools."""
+    with temporary("walkthrough") as cluster:
+        cluster.plane.apply(EXAMPLE / "networks.yaml", EXAMPLE / "pools.yaml")
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(cluster: Cluster) -> Iterator[None]:
+    """Pods that a test has made are deleted; of their network nothing may stay, in the cluster or on a node."""
+    yield
+    cluster.plane.kubectl("delete", "daemonsets,pods", "--all", "--timeout=60s", timeout=90)
+    cluster.wait_for("every address is free", lambda: records(cluster) == {}, 60)
+    cluster.wait_for("the pools count no address", lambda: set(counts(cluster).values()) == {(0, 5)}, 5)
+    cluster.wait_for("the nodes are clean", lambda: leftovers(cluster) == "", 30)
+
+
+def pod(name: str, node: str, network: str) -> str:
+    return POD.format(name=name, node=node, network=network)
+
+
+def records(cluster: Cluster) -> dict[str, tuple[str, str]]:
+    """Pod and pool by address, as the SpiderIPs tell."""
+    specs = [ip["spec"] for ip in cluster.objects("spiderips")]
+    return {spec["address"].partition("/")[0]: (spec["pod"], spec["pool"]) for spec in specs}
+
+
+def counts(cluster: Cluster) -> dict[str, tuple[int, int]]:
+    """Addresses in use and in all, by pool."""
+    found = {pool["metadata"]["name"]: pool.get("status", {}) for pool in cluster.objects("spiderippools")}
+    return {name: (status.get("allocatedIPCount"), status.get("totalIPCount")) for name, status in found.items()}
+
+
+def leftovers(cluster: Cluster) -> str:
+    """Links, routes and namespaces of pods on all nodes."""
+    return "".join(cluster.machines.client(node).exec(["sh", "-c", LEFTOVERS]).stdout for node in NODES)
+
+
+def running(cluster: Cluster) -> list[PodFact]:
+    return checks.pods(cluster, "--field-selector=status.phase=Running")
+
+
+def run_pods(cluster: Cluster, *manifests: str, timeout: float = 60) -> list[PodFact]:
+    """Create pods and wait until as many more are Running."""
+    wanted = len(running(cluster)) + len(manifests)
+    cluster.plane.apply(*manifests)
+    cluster.wait_for(f"{wanted} pods are Running", lambda: len(running(cluster)) == wanted, timeout)
+    return running(cluster)
+
+
+def ping(cluster: Cluster, node: str, pod: str, *targets: str) -> list[Answer]:
+    probes = [Probe(kind="ping", source=f"default/{pod}", target=target) for target in targets]
+    return cluster.machines.client(node).probe(probes)
+
+
+def test_the_walkthrough(cluster: Cluster) -> None:
+    cluster.plane.apply(EXAMPLE / "apps.yaml")
+    cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 4, 90)
+    cluster.wait_for("every pool counts 1 of 5", lambda: counts(cluster) == dict.fromkeys(POOLS.values(), (1, 5)), 5)
+    assert all(word in leftovers(cluster) for word in ("veth", "ipvlan", "cni-"))  # what is looked for later
+    held, pods = records(cluster), running(cluster)
+    for each in pods:
+        card = checks.card_of(cluster, each)
+        assert card is not None, each
+        assert card.name == APPLICATION_CARD[each.app], each
+        assert held.pop(each.address) == (each.key.partition("/")[2], POOLS[each.node, card.name])
+    assert held == {}
+    outcome = list(checks.east_west(cluster, pods, "test-svc"))
+    assert [check for check in outcome if not check.passed] == []
+    assert len(outcome) == 61
+
+
+def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: Cluster) -> None:
+    first = run_pods(cluster, *(pod(f"full-{number}", "master", "ipvlan-eth0") for number in range(5)))
+    cluster.plane.apply(pod("late", "master", "ipvlan-eth0"))
+    cluster.wait_for("the refusal is told", lambda: told(cluster, "late"), 20)
+    sentence = told(cluster, "late")
+    assert "master-172" in sentence
+    assert cluster.plane.kubectl("get", "pod", "late", "-o", "jsonpath={.status.phase}") == "Pending"
+    freed = next(each.address for each in first if each.key == "default/full-3")
+    cluster.plane.kubectl("delete", "pod", "full-3", "--timeout=30s")
+    cluster.wait_for("the pod is Running", lambda: freed in [each.address for each in running(cluster)], 10)
+    assert records(cluster)[freed] == ("late", "master-172")
+
+
+def told(cluster: Cluster, pod: str) -> str:
+    """The line of ``kubectl describe`` that says why the pod has no address."""
+    lines = cluster.plane.kubectl("describe", "pod", pod).splitlines()
+    return next((line for line in lines if "5 of 5 addresses in use" in line), "")
+
+
+def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(cluster: Cluster) -> None:
+    networks = ("ipvlan-eth0", "ipvlan-eth1")
+    pods = [pod(f"{network}-{node}-{n}", node, network) for network in networks for node in NODES for n in range(2)]
+    cluster.plane.apply(*pods)
+    asyncio.run(first_address(cluster))
+    for node in NODES:
+        cluster.machines.client(node).signal("agent", signal.SIGKILL)
+    cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 8, 90)
+    wanted = {each.address: each.key.partition("/")[2] for each in running(cluster)}
+    assert len(wanted) == 8
+    assert {address: name for address, (name, _) in records(cluster).items()} == wanted
+
+
+async def first_address(cluster: Cluster) -> None:
+    """Return as soon as any pod holds an address."""
+    async with Client.load(cluster.plane.admin_kubeconfig) as client, asyncio.timeout(30):
+        while not await client.list(SpiderIP):
+            await asyncio.sleep(0.01)
+
+
+def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: Cluster) -> None:
+    run_pods(cluster, pod("vanishing", "master", "ipvlan-eth0"))
+    with stopped_agent(cluster, "master"):
+        cluster.plane.kubectl("delete", "pod", "vanishing", "--force", "--grace-period=0", "--wait=false")
+        cluster.wait_for("the address is collected", lambda: records(cluster) == {}, 40)
+
+
+@contextmanager
+def stopped_agent(cluster: Cluster, node: str) -> Iterator[None]:
+    client = cluster.machines.client(node)
+    client.signal("agent", signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        client.signal("agent", signal.SIGCONT)
+
+
+def test_macvlan_is_cut_off_by_the_cloud_and_ipvlan_on_the_same_card_is_not(cluster: Cluster) -> None:
+    """The last test: the frames that it makes the cloud drop would disturb a look at the counters."""
+    targets = [card.address for node in WALKTHROUGH.nodes for card in node.cards if node.name == "worker"][1:]
+    targets.append(WALKTHROUGH.node("master").cards[1].vswitch.gateway)
+    with macvlan(cluster):
+        before = cluster.fabric.counters()["master/eth1"]
+        run_pods(cluster, pod("mac", "master", "macvlan-eth1"))
+        assert [answer.ok for answer in ping(cluster, "master", "mac", *targets)] == [False, False]
+        after = cluster.fabric.counters()["master/eth1"]
+        assert after["spoof_mac"] > before["spoof_mac"]
+        cluster.plane.kubectl("delete", "pod", "mac", "--timeout=30s")
+    before = cluster.fabric.counters()["master/eth1"]
+    run_pods(cluster, pod("ip", "master", "ipvlan-eth1"))
+    assert [answer.ok for answer in ping(cluster, "master", "ip", *targets)] == [True, True]
+    assert cluster.fabric.counters()["master/eth1"] == before
+
+
+@contextmanager
+def macvlan(cluster: Cluster) -> Iterator[None]:
+    """A macvlan network on eth1, which the pools of that card serve as well."""
+    networks = {"spec": {"multusName": ["kube-system/ipvlan-eth1", "kube-system/macvlan-eth1"]}}
+    cluster.plane.apply(MACVLAN)
+    for node in NODES:
+        name = POOLS[node, "eth1"]
+        cluster.plane.kubectl("patch", "spiderippool", name, "--type=merge", "-p", json.dumps(networks))
+    try:
+        yield
+    finally:
+        cluster.plane.apply(EXAMPLE / "pools.yaml")
+        cluster.plane.kubectl("delete", "spidermultusconfig", "-n", "kube-system", "macvlan-eth1")
