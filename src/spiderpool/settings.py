@@ -6,6 +6,7 @@ Environment variables and ConfigMap keys carry the names that Spiderpool's chart
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,13 @@ class Common:
     log_level: str = "info"
     enable_ipv4: bool = True
     enable_ipv6: bool = False
+    enable_statefulset: bool = True
+    """Whether an address stays with the ordinal of a StatefulSet when its pod is replaced."""
+    enable_kubevirt_static_ip: bool = True
+    """Whether an address stays with a KubeVirt machine when its pod is replaced."""
+    enable_spider_subnet: bool = True
+    enable_auto_pools: bool = True
+    """Whether applications may ask for a pool of their own, cut from a SpiderSubnet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,36 @@ class AgentSettings:
     add_timeout: float = 60.0
     """Seconds that one ADD may take; below the runtime's own limit."""
     metrics_port: int | None = None
+    health_port: int | None = None
+    """TCP port for the kubelet's probes; None: they are on the socket alone."""
+    auto_pool_wait: float = 50.0
+    """Seconds that an ADD waits for the pool that the controller makes for an application."""
+    detect_conflicts: bool = False
+    """Whether the ``spiderpool`` executable is told to look whether somebody else uses the address."""
+    detect_gateway: bool = False
+    """Whether the ``spiderpool`` executable is told to look whether the gateway answers."""
+    release_conflicts: bool = True
+    """Whether an address that somebody else uses may be given back while its pod lives."""
+
+
+SYSTEM_NAMESPACES = ("kube-system", "spiderpool", "metallb-system", "istio-system")
+
+
+@dataclass(frozen=True, slots=True)
+class PodInject:
+    """Which new pods get networks and resources injected."""
+
+    enabled: bool = False
+    excluded: tuple[str, ...] = SYSTEM_NAMESPACES
+    """Namespaces whose pods are left alone."""
+    included: tuple[str, ...] = ()
+    """If any: only these namespaces, without the excluded ones."""
+    cards: bool = False
+    """Whether pods also ask for the node's cards as resources: a device plugin offers them."""
+
+    def covers(self, namespace: str) -> bool:
+        """Whether pods of a namespace are looked at."""
+        return namespace not in self.excluded and (not self.included or namespace in self.included)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +105,42 @@ class ControllerSettings:
     coordinator_name: str = "default"
     gc_enabled: bool = True
     gc_interval: float = 5.0
-    """Seconds between two looks at the records."""
+    """Seconds between two looks at the records that something has happened to."""
+    gc_full_interval: float = 600.0
+    """Seconds between two looks at all records."""
     gc_grace: float = 5.0
     """Seconds that must lie between two observations before anything is released."""
+    gc_node_grace: float = 60.0
+    """The same, for pods whose Node object is gone: it may come back under its name."""
+    gc_delay: float = 0.0
+    """Seconds that a terminating pod gets beyond its grace period."""
+    gc_on_ready_node: bool = True
+    """Whether terminating pods past that time lose their addresses on nodes that are ready."""
+    gc_on_not_ready_node: bool = True
+    """The same, on nodes that are not ready."""
+    redundant_ips: int = 1
+    """Addresses beyond the number of pods in pools of applications that do not say how many they want."""
+    host_cni_dir: Path = Path("/etc/cni/net.d")
+    """Where podCIDRType auto looks for the cluster's own network; need not exist."""
+    cilium_config: str = "kube-system/cilium-config"
+    """``namespace/name`` of the ConfigMap of cilium."""
     status_debounce: float = 0.3
     """Seconds that a pool's status waits for further changes."""
+    identity: str = ""
+    """Name of this replica among its equals: that of its pod, or host name and process."""
+    leader_duration: float = 15.0
+    """Seconds without a sign of life after which another replica may lead."""
+    leader_renew_deadline: float = 10.0
+    """Seconds after which a leader that cannot reach the API server stops."""
+    leader_retry_period: float = 2.0
+    """Seconds between two signs of life."""
+    certificate_life: float = 365 * 86400.0
+    """Seconds for which a webhook certificate is valid; it is replaced after two thirds of them."""
+    authority_life: float = 10 * 365 * 86400.0
+    """Seconds for which the authority of the webhook certificates is valid; replaced likewise."""
+    protect_used: bool = False
+    """Whether pools and subnets whose addresses are in use refuse to be deleted."""
+    pod_inject: PodInject = field(default_factory=PodInject)
 
 
 class Source:
@@ -114,12 +183,35 @@ class Source:
             raise BadConfig(f"key {key} in conf.yml is {value!r}, not true or false; correct the ConfigMap")
         return value
 
+    def config_count(self, key: str, default: int) -> int:
+        """A whole number of at least 0 in the ConfigMap's file. Raises BadConfig."""
+        value = self._file.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise BadConfig(f"key {key} in conf.yml is {value!r}, not a number of at least 0; correct the ConfigMap")
+        return value
+
     def config_text(self, key: str, default: str) -> str:
         """A text key of the ConfigMap's file. Raises BadConfig."""
         value = self._file.get(key) or default
         if not isinstance(value, str):
             raise BadConfig(f"key {key} in conf.yml is {value!r}, not text; correct the ConfigMap")
         return value
+
+    def config_block(self, *keys: str) -> Source:
+        """A mapping inside the ConfigMap's file; empty where there is none. Raises BadConfig."""
+        block: Any = self._file
+        for depth, key in enumerate(keys):
+            block = block.get(key) or {}
+            if not isinstance(block, dict):
+                raise BadConfig(f"key {'.'.join(keys[: depth + 1])} in conf.yml is {block!r}, not a mapping of keys")
+        return Source(self._environ, block)
+
+    def config_list(self, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A list of the ConfigMap's file. Raises BadConfig."""
+        value = self._file.get(key)
+        if not isinstance(value, list | None):
+            raise BadConfig(f"key {key} in conf.yml is {value!r}, not a list; correct the ConfigMap")
+        return default if value is None else tuple(value)
 
 
 def load_source(environ: Mapping[str, str] = os.environ) -> Source:
@@ -153,6 +245,12 @@ def agent_settings(source: Source) -> AgentSettings:
         default_network=source.optional("MULTUS_CLUSTER_NETWORK"),
         add_timeout=source.number("SPIDERPOOL_ADD_TIMEOUT_SECONDS", 60.0),
         metrics_port=port if source.flag("SPIDERPOOL_ENABLED_METRIC", False) else None,
+        health_port=int(source.number("SPIDERPOOL_HEALTH_PORT", 0)) or None,
+        auto_pool_wait=source.number("SPIDERPOOL_WAIT_SUBNET_POOL_TIME_IN_SECOND", 2)
+        * source.number("SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES", 25),
+        detect_conflicts=source.config_flag("enableIPConflictDetection", False),
+        detect_gateway=source.config_flag("enableGatewayDetection", False),
+        release_conflicts=source.flag("SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS", True),
     )
 
 
@@ -165,11 +263,45 @@ def controller_settings(source: Source) -> ControllerSettings:
         webhook_url=source.optional("SPIDERPOOL_WEBHOOK_URL"),
         service=source.text("SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME", "spiderpool-controller"),
         health_port=int(source.number("SPIDERPOOL_HEALTH_PORT", 5720)),
-        coordinator_name=source.text("SPIDERPOOL_COORDINATOR_NAME", "default"),
+        coordinator_name=source.text(
+            "SPIDERPOOL_COORDINATOR_DEAFULT_NAME", source.text("SPIDERPOOL_COORDINATOR_NAME", "default")
+        ),
+        host_cni_dir=Path(source.text("SPIDERPOOL_CNI_CONFIG_DIR", "/etc/cni/net.d")),
+        cilium_config=source.text("SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME", "kube-system/cilium-config"),
         gc_enabled=source.flag("SPIDERPOOL_GC_IP_ENABLED", True),
-        gc_interval=source.number("SPIDERPOOL_GC_INTERVAL_SECONDS", 5.0),
+        gc_interval=source.number(
+            "SPIDERPOOL_GC_TRACE_POD_GAP_DURATION", source.number("SPIDERPOOL_GC_INTERVAL_SECONDS", 5.0)
+        ),
+        gc_full_interval=source.number("SPIDERPOOL_GC_DEFAULT_INTERVAL_DURATION", 600.0),
+        gc_node_grace=source.number("SPIDERPOOL_GC_NODE_GRACE_SECONDS", 60.0),
+        gc_delay=source.number("SPIDERPOOL_GC_ADDITIONAL_GRACE_DELAY", 0.0),
+        gc_on_ready_node=source.flag("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED", True),
+        gc_on_not_ready_node=source.flag("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED", True),
+        redundant_ips=source.config_count(
+            "clusterSubnetAutoPoolDefaultRedundantIPNumber",
+            source.config_count("clusterSubnetDefaultFlexibleIPNumber", 1),
+        ),
         gc_grace=source.number("SPIDERPOOL_GC_GRACE_SECONDS", 5.0),
         status_debounce=source.number("SPIDERPOOL_STATUS_DEBOUNCE_SECONDS", 0.3),
+        identity=source.text("SPIDERPOOL_POD_NAME", f"{socket.gethostname()}_{os.getpid()}"),
+        leader_duration=source.number("SPIDERPOOL_LEADER_DURATION", 15.0),
+        leader_renew_deadline=source.number("SPIDERPOOL_LEADER_RENEW_DEADLINE", 10.0),
+        leader_retry_period=source.number("SPIDERPOOL_LEADER_RETRY_PERIOD", 2.0),
+        certificate_life=source.number("SPIDERPOOL_WEBHOOK_CERTIFICATE_LIFE_SECONDS", 365 * 86400.0),
+        authority_life=source.number("SPIDERPOOL_WEBHOOK_AUTHORITY_LIFE_SECONDS", 10 * 365 * 86400.0),
+        protect_used=source.config_flag("enableValidatingResourcesDeletedWebhook", False),
+        pod_inject=_pod_inject(source),
+    )
+
+
+def _pod_inject(source: Source) -> PodInject:
+    block, plugin = source.config_block("podResourceInject"), source.config_block("agent", "networkResourcePlugin")
+    offers = [offer for offer in plugin.config_list("resourceAdvertisement", ()) if isinstance(offer, dict)]
+    return PodInject(
+        enabled=block.config_flag("enabled", False),
+        excluded=tuple(map(str, block.config_list("namespacesExclude", SYSTEM_NAMESPACES))),
+        included=tuple(map(str, block.config_list("namespacesInclude", ()))),
+        cards=plugin.config_flag("enabled", False) and any("masterNIC" in offer for offer in offers),
     )
 
 
@@ -181,4 +313,8 @@ def _common(source: Source) -> Common:
         log_level=source.text("SPIDERPOOL_LOG_LEVEL", "info").lower(),
         enable_ipv4=source.config_flag("enableIPv4", True),
         enable_ipv6=source.config_flag("enableIPv6", False),
+        enable_statefulset=source.config_flag("enableStatefulSet", True),
+        enable_kubevirt_static_ip=source.config_flag("enableKubevirtStaticIP", True),
+        enable_spider_subnet=source.config_flag("enableSpiderSubnet", True),
+        enable_auto_pools=source.config_flag("enableAutoPoolForApplication", True),
     )

@@ -13,6 +13,9 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
 
 ALLOCATIONS = Counter("spiderpool_ipam_allocation_counts", "ADD requests.")
 ALLOCATION_FAILURES = Counter("spiderpool_ipam_allocation_failure_counts", "ADD requests that failed.")
+REFUSALS = Counter(
+    "spiderpool_ipam_refusal_counts", "Addresses refused, by the rule that dropped the last pool.", ("reason",)
+)
 ALLOCATION_CONFLICTS = Counter(
     "spiderpool_ipam_allocation_update_ippool_conflict_counts", "Addresses that another node had claimed first."
 )

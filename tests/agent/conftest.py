@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,7 +20,13 @@ metadata: {{name: {name}}}
 spec: {{subnet: {subnet}, ipVersion: 4, default: true, ips: [{ips}], gateway: {gateway}}}
 """
 
-MakeAgent = Callable[[str], LocalAgent]
+
+class MakeAgent(Protocol):
+    """Starts the agent of a node; ``config`` is added to its conf.yml."""
+
+    def __call__(self, node: str, config: str = "") -> LocalAgent: ...
+
+
 MakePods = Callable[[int, list[str]], dict[str, str]]
 
 
@@ -28,9 +35,11 @@ def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgen
     """Starts agents; ends them when the test ends."""
     processes = Processes(tmp_path / "processes")
 
-    def make(node: str) -> LocalAgent:
+    def make(node: str, config: str = "") -> LocalAgent:
         kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
         agent = LocalAgent(kubeconfig, processes, tmp_path, node)
+        with (tmp_path / f"{node}.yml").open("a") as file:
+            file.write(config)
         agent.start()
         return agent
 

@@ -21,7 +21,7 @@ async def test_device_is_lent_and_given_back(wide: World) -> None:
     """A veth stands for the virtual function of a card: eth1 is in use by the node, so this is a third card."""
     pod = wide.pod()
     wide.ip(wide.node, "link", "add", "vf3", "mtu", "1400", "type", "veth", "peer", "far3", "netns", wide.router.name)
-    lent = replace(second(pod, "host-device", versions=(4,)), master="vf3", ifname="net1")
+    lent = replace(second(pod, "host-device", versions=(4,), mode="disabled"), master="vf3")
     await remove(CONTAINER, pod, "net1", node=wide.node)
     before = wide.ip(wide.node, "link", "show", "vf3")
     for _ in range(2):

@@ -164,8 +164,8 @@ async def test_node_that_gains_and_loses_an_address(wide: World, kind: str) -> N
     before = views(wide, pod)
     assert await refresh(CONTAINER, pod, node=wide.node) == ()
     new = {4: "172.31.199.99", 6: "2001:db8:1::99"}
-    for version, address in new.items():
-        wide.ip(wide.node, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "eth0")
+    lines = {4: f"address add {new[4]}/32 dev eth0", 6: f"address add {new[6]}/128 dev eth0 nodad"}
+    wide.batch(wide.node, *lines.values())
     assert await refresh(CONTAINER, pod, node=wide.node) != ()
     assert await refresh(CONTAINER, pod, node=wide.node) == ()
     servers = [await serve(wide.node, 8080, version) for version in new]
@@ -174,8 +174,9 @@ async def test_node_that_gains_and_loses_an_address(wide: World, kind: str) -> N
             assert await seen_by(pod, address, 8080, source=source) == source
     for server in servers:
         server.close()
-    for version, address in new.items():
-        wide.ip(wide.node, "address", "delete", f"{address}/{32 if version == 4 else 128}", "dev", "eth0")
+    wide.batch(
+        wide.node, *(line.replace("address add", "address delete").replace(" nodad", "") for line in lines.values())
+    )
     await refresh(CONTAINER, pod, node=wide.node)
     assert views(wide, pod) == before
 

@@ -18,7 +18,10 @@ from spiderpool.lab import binaries
 from tests.kernel.world import has_kind
 
 PROJECT = Path(__file__).parent.parent.parent
-TESTS = ("tests/agent/test_interfaces.py", "tests/kernel/test_marks.py", "tests/kernel/test_arp.py")
+TESTS = (
+    *(f"tests/agent/test_{name}.py" for name in ("interfaces", "interfaces_pods", "interfaces_kinds", "node_tuning")),
+    *(f"tests/kernel/test_{name}.py" for name in ("marks", "arp", "rtnetlink")),
+)
 
 GUESTS = 2
 

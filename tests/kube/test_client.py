@@ -78,7 +78,7 @@ async def test_the_second_creator_is_refused_and_a_late_release_hits_nobody(clie
 async def test_refusals_are_told_apart(client: Client, control_plane: ControlPlane) -> None:
     wrong = record("10.1.1.3")
     wrong.metadata.name = "Not A Name"
-    with pytest.raises(Invalid, match="metadata.name"):
+    with pytest.raises(Invalid, match=r"metadata\.name"):
         await client.create(wrong)
     agent = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
     async with Client.load(agent) as limited:

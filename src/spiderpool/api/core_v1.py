@@ -40,10 +40,25 @@ class Pod(Object, kw_only=True):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class NodeCondition(msgspec.Struct, omit_defaults=True):
+    """core/v1 NodeCondition, in part."""
+
+    type: str
+    status: str
+
+
+class NodeStatus(msgspec.Struct, omit_defaults=True):
+    """core/v1 NodeStatus, in part."""
+
+    conditions: list[NodeCondition] | None = None
+
+
 class Node(Object, kw_only=True):
     """core/v1 Node."""
 
     KIND: ClassVar[Kind] = Kind("", "v1", "Node", "nodes", Scope.CLUSTER, status=True)
+
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
 
 class Namespace(Object, kw_only=True):
@@ -58,6 +73,16 @@ class ConfigMap(Object, kw_only=True):
     KIND: ClassVar[Kind] = Kind("", "v1", "ConfigMap", "configmaps", Scope.NAMESPACED)
 
     data: dict[str, str] | None = None
+
+
+class Secret(Object, kw_only=True):
+    """core/v1 Secret."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Secret", "secrets", Scope.NAMESPACED)
+
+    data: dict[str, bytes] | None = None
+    type: str | None = None
+    immutable: bool | None = None
 
 
 class ObjectReference(msgspec.Struct, omit_defaults=True):
@@ -104,11 +129,14 @@ __all__ = [
     "EventSource",
     "Namespace",
     "Node",
+    "NodeCondition",
+    "NodeStatus",
     "ObjectMeta",
     "ObjectReference",
     "Pod",
     "PodIP",
     "PodSpec",
     "PodStatus",
+    "Secret",
     "reference",
 ]

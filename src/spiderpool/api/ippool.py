@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from spiderpool.api.meta import Column, Kind, LabelSelector, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Condition, Kind, LabelSelector, Object, Scope, field_doc, spiderpool_kind
 
 POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
@@ -52,6 +52,10 @@ class IPPoolSpec(msgspec.Struct, omit_defaults=True):
     disable: Annotated[
         bool | None, field_doc("No new addresses from this pool; releasing still works.", default=False)
     ] = None
+    cooldownSeconds: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        field_doc("Seconds that a released address waits before a stranger gets it.", default=0),
+    ] = None
 
 
 class IPPoolStatus(msgspec.Struct, omit_defaults=True):
@@ -62,6 +66,13 @@ class IPPoolStatus(msgspec.Struct, omit_defaults=True):
     allocatedIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in use.")] = None
     allocatedRanges: Annotated[
         list[str] | None, field_doc("The addresses in use as ranges: a hint to agents where to look for free ones.")
+    ] = None
+    conditions: Annotated[
+        list[Condition] | None,
+        field_doc(
+            "What else is to be known of the pool.",
+            **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
     ] = None
 
 

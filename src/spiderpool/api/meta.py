@@ -68,6 +68,16 @@ class Kind(msgspec.Struct, frozen=True):
         return "/".join(words)
 
 
+class Condition(msgspec.Struct, omit_defaults=True):
+    """metav1.Condition."""
+
+    type: Annotated[str, field_doc("What the condition is about.")]
+    status: Annotated[str, field_doc("True, False or Unknown.", enum=["True", "False", "Unknown"])]
+    reason: Annotated[str, field_doc("One word for programs.")]
+    message: Annotated[str, field_doc("A sentence for people.")]
+    lastTransitionTime: Annotated[str | None, field_doc("When status became what it is.")] = None
+
+
 class OwnerReference(msgspec.Struct, omit_defaults=True):
     """metav1.OwnerReference."""
 

@@ -13,6 +13,26 @@ from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpo
 SUBNET_CIDR_LABEL = "ipam.spidernet.io/subnet-cidr"
 OWNER_SUBNET_LABEL = "ipam.spidernet.io/owner-spider-subnet"
 
+SUBNET_ANNOTATION = "ipam.spidernet.io/subnet"
+SUBNETS_ANNOTATION = "ipam.spidernet.io/subnets"
+IP_NUMBER_ANNOTATION = "ipam.spidernet.io/ippool-ip-number"
+RECLAIM = "ipam.spidernet.io/ippool-reclaim"
+"""Annotation of a pod template, and label of the pool made for it."""
+
+APPLICATION_GV_LABEL = "ipam.spidernet.io/owner-application-gv"
+APPLICATION_KIND_LABEL = "ipam.spidernet.io/owner-application-kind"
+APPLICATION_NAMESPACE_LABEL = "ipam.spidernet.io/owner-application-namespace"
+APPLICATION_NAME_LABEL = "ipam.spidernet.io/owner-application-name"
+"""Its presence is what makes a pool an automatic one."""
+APPLICATION_UID_LABEL = "ipam.spidernet.io/owner-application-uid"
+INTERFACE_LABEL = "ipam.spidernet.io/interface"
+IP_VERSION_LABEL = "ipam.spidernet.io/ip-version"
+
+APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME = (
+    f"ipam.spidernet.io/app-{word}" for word in ("api-group", "api-version", "kind", "namespace", "name")
+)
+"""Keys of an automatic pool's podAffinity: they name the top controller of the pods, and are no pod labels."""
+
 
 class SubnetSpec(msgspec.Struct, omit_defaults=True):
     """What the user wants of a subnet."""
