@@ -281,7 +281,8 @@ def _node(name: str) -> str:
 def _pod(name: str, node: str) -> str:
     return (
         f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{bench: {name.rpartition('-')[0]}}}}}\n"
-        f"spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, tolerations: [{{operator: Exists}}], containers: [{{name: c, image: none}}]}}"
+        f"spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, tolerations: [{{operator: Exists}}], "
+        "containers: [{name: c, image: none}]}"
     )
 
 

@@ -37,21 +37,24 @@ class Cluster:
         fields = {"subnet": subnet, "ipVersion": version, "ips": [ips], "gateway": gateway} | spec
         self.apply(_spiderpool("SpiderIPPool", name, fields))
 
-    def pod(self, name: str, node: str = "n1", **annotations: Any) -> str:
-        """Make a pod on a node; its UID."""
-        written = {key.replace("__", "/").replace("_", "-"): _text(value) for key, value in annotations.items()}
+    def pod(self, name: str, annotations: dict[str, Any] | None = None) -> str:
+        """Make a pod on node n1; its UID."""
+        written = {key: _text(value) for key, value in (annotations or {}).items()}
         self.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": name, "namespace": "asking", "annotations": written},
-                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [_CONTAINER]},
+                "spec": {"nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": [_CONTAINER]},
             }
         )
         return self.uid(name)
 
     def uid(self, name: str) -> str:
         return self.plane.kubectl("get", "pod", "-n", "asking", name, "-o", "jsonpath={.metadata.uid}").strip()
+
+    def reserve(self, ips: str) -> None:
+        self.apply(_spiderpool("SpiderReservedIP", "mine", {"ipVersion": 4, "ips": [ips]}))
 
     def delete_pod(self, name: str) -> None:
         self.plane.kubectl("delete", "pod", "-n", "asking", name, "--force", "--grace-period=0", "--wait=true")
@@ -75,18 +78,33 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-@pytest.fixture
-def cluster(control_plane: ControlPlane) -> Iterator[Cluster]:
-    """A namespace of its own; everything goes when the test ends."""
+@pytest.fixture(scope="module")
+def namespace(control_plane: ControlPlane) -> Iterator[None]:
+    """A namespace of this module's own."""
     control_plane.kubectl("create", "namespace", "asking")
+    yield
+    control_plane.kubectl("delete", "namespace", "asking", "--wait=false")
+
+
+@pytest.fixture
+def cluster(control_plane: ControlPlane, namespace: None) -> Iterator[Cluster]:
+    """Everything in it goes when the test ends."""
     yield Cluster(control_plane)
-    control_plane.kubectl("delete", "statefulsets,pods", "-n", "asking", "--all", "--force", "--grace-period=0")
+    control_plane.kubectl("delete", "statefulsets", "-n", "asking", "--all", "--cascade=foreground")
+    control_plane.kubectl("delete", "pods", "-n", "asking", "--all", "--force", "--grace-period=0")
     control_plane.kubectl("delete", "spiderippools,spiderips,spiderreservedips,spidercoordinators", "--all")
-    control_plane.kubectl("delete", "namespace", "asking", "--wait=true", timeout=60)
 
 
 async def add(agent: LocalAgent, name: str, uid: str, interface: str = "eth0") -> dict[str, Any]:
     return await agent.address("ADD", "asking", name, uid, interface)
+
+
+async def served(agent: LocalAgent, name: str, uid: str) -> dict[str, Any]:
+    """The answer once it is no refusal: the agent's own watch may be late."""
+    async with asyncio.timeout(10):
+        while "ips" not in (answer := await add(agent, name, uid)):
+            await asyncio.sleep(0.05)
+    return answer
 
 
 def addresses(answer: dict[str, Any]) -> list[str]:
@@ -125,26 +143,22 @@ async def test_the_pods_annotation_decides_before_namespace_and_default(
     assert addresses(await add(agent, "p0", cluster.pod("p0"))) == ["10.9.0.1"]
     cluster.plane.kubectl("annotate", "namespace", "asking", f'{PREFIX}/default-ipv4-ippool=["space"]')
     routes = [{"dst": "10.77.0.0/16", "gw": "10.9.200.1"}, {"dst": "10.78.0.0/16", "gw": "192.168.0.1"}]
-    uid = cluster.pod("p2", **{f"{PREFIX}__ippool": {"ipv4": ["own-*"]}, f"{PREFIX}__routes": routes})
+    uid = cluster.pod("p2", {f"{PREFIX}/ippool": {"ipv4": ["own-*"]}, f"{PREFIX}/routes": routes})
     given = await add(agent, "p2", uid)
     assert addresses(given) == ["10.9.2.1"]
     assert {"dst": "10.77.0.0/16", "gw": "10.9.200.1"} in given["routes"]
     assert len(given["routes"]) == 2, "a route whose gateway is elsewhere is not the pod's"
-    uid = cluster.pod("p1")
-
-    async def by_namespace() -> bool:
-        return addresses(await add(agent, "p1", uid)) == ["10.9.1.1"]
-
-    assert await by_namespace()
+    assert addresses(await served(agent, "p1", cluster.pod("p1"))) == ["10.9.1.1"]
+    cluster.plane.kubectl("annotate", "namespace", "asking", f"{PREFIX}/default-ipv4-ippool-")
 
 
 async def test_a_wrong_annotation_is_told_by_the_answer_and_an_event(cluster: Cluster, make_agent: MakeAgent) -> None:
     cluster.pool("default", "10.9.0.1", default=True)
     agent = await asyncio.to_thread(make_agent, "n1")
-    refused = await add(agent, "p", cluster.pod("p", **{f"{PREFIX}__ippool": "{}"}))
+    refused = await add(agent, "p", cluster.pod("p", {f"{PREFIX}/ippool": "{}"}))
     assert (refused["code"], "annotation ipam.spidernet.io/ippool names nothing" in refused["msg"]) == (7, True)
     await until(lambda: "annotation ipam.spidernet.io/ippool names nothing" in cluster.events("p"))
-    uid = cluster.pod("q", **{f"{PREFIX}__ippool": {"ipv6": ["six"]}})
+    uid = cluster.pod("q", {f"{PREFIX}/ippool": {"ipv6": ["six"]}})
     refused = await add(agent, "q", uid)
     assert "enableIPv6 is false in the ConfigMap" in refused["msg"]
     assert cluster.records() == {}
@@ -155,8 +169,8 @@ async def test_named_interfaces_get_their_addresses_at_once_or_none(cluster: Clu
     cluster.pool("two", "10.9.1.1", nodeName=["n1"], multusName=["asking/second"])
     agent = await asyncio.to_thread(make_agent, "n1")
     wanted = [{"interface": "eth0", "ipv4": ["one"]}, {"interface": "net1", "ipv4": ["two"], "cleangateway": True}]
-    annotations = {f"{PREFIX}__ippools": wanted, "k8s.v1.cni.cncf.io__networks": "second"}
-    uid = cluster.pod("p", **annotations)
+    annotations = {f"{PREFIX}/ippools": wanted, "k8s.v1.cni.cncf.io/networks": "second"}
+    uid = cluster.pod("p", annotations)
     assert addresses(await add(agent, "p", uid)) == ["10.9.0.1"]
     assert {name: each["interface"] for name, each in cluster.records().items()} == {
         "10.9.0.1": "eth0",
@@ -164,7 +178,7 @@ async def test_named_interfaces_get_their_addresses_at_once_or_none(cluster: Clu
     }
     second = await add(agent, "p", uid, "net1")
     assert (addresses(second), second.get("routes")) == (["10.9.1.1"], None)
-    refused = await add(agent, "q", cluster.pod("q", **annotations))
+    refused = await add(agent, "q", cluster.pod("q", annotations))
     assert "net1 of pod asking/q" in refused["msg"]
     assert len(cluster.records()) == 2, "eth0 of q was given back"
     stranger = await add(agent, "p", uid, "net2")
@@ -174,7 +188,7 @@ async def test_named_interfaces_get_their_addresses_at_once_or_none(cluster: Clu
 async def test_unnamed_interfaces_are_served_in_the_order_of_the_calls(cluster: Cluster, make_agent: MakeAgent) -> None:
     cluster.pool("one", "10.9.0.1-10.9.0.3", nodeName=["n1"])
     agent = await asyncio.to_thread(make_agent, "n1")
-    uid = cluster.pod("p", **{f"{PREFIX}__ippools": [{"ipv4": ["one"]}, {"ipv4": ["one"]}]})
+    uid = cluster.pod("p", {f"{PREFIX}/ippools": [{"ipv4": ["one"]}, {"ipv4": ["one"]}]})
     for _ in range(2):
         assert addresses(await add(agent, "p", uid)) == ["10.9.0.1"]
         assert addresses(await add(agent, "p", uid, "second")) == ["10.9.0.2"]
@@ -186,24 +200,27 @@ async def test_a_reserved_address_is_given_to_nobody_and_kept_by_its_holder(
     cluster: Cluster, make_agent: MakeAgent
 ) -> None:
     cluster.pool("one", "10.9.0.1-10.9.0.3", nodeName=["n1"], default=True)
+    cluster.reserve("10.9.0.1-10.9.0.2")
     agent = await asyncio.to_thread(make_agent, "n1")
     uids = {name: cluster.pod(name) for name in ("a", "b", "c")}
-    assert addresses(await add(agent, "a", uids["a"])) == ["10.9.0.1"]
-    cluster.apply(_spiderpool("SpiderReservedIP", "gateway", {"ipVersion": 4, "ips": ["10.9.0.1-10.9.0.2"]}))
-    await asyncio.sleep(0.5)  # the agent's own watch
-    assert addresses(await add(agent, "b", uids["b"])) == ["10.9.0.3"]
-    assert addresses(await add(agent, "a", uids["a"])) == ["10.9.0.1"]
-    assert "1 of 1 addresses in use" in (await add(agent, "c", uids["c"]))["msg"]
+    assert addresses(await add(agent, "a", uids["a"])) == ["10.9.0.3"]
+    assert "1 of 1 addresses in use" in (await add(agent, "b", uids["b"]))["msg"]
+    cluster.reserve("10.9.0.1")
+    assert addresses(await served(agent, "b", uids["b"])) == ["10.9.0.2"]
+    cluster.reserve("10.9.0.1-10.9.0.3")
+    assert addresses(await add(agent, "a", uids["a"])) == ["10.9.0.3"]
+    assert "no IPv4 address" in (await add(agent, "c", uids["c"]))["msg"]
 
 
-def statefulset(replicas: int, **annotations: Any) -> dict[str, Any]:
-    written = {key.replace("__", "/"): _text(value) for key, value in annotations.items()}
+def statefulset(replicas: int, annotations: dict[str, Any] | None = None) -> dict[str, Any]:
+    written = {key: _text(value) for key, value in (annotations or {}).items()}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": {"name": "web", "namespace": "asking"},
         "spec": {
             "replicas": replicas,
+            "serviceName": "web",
             "selector": {"matchLabels": {"app": "web"}},
             "template": {
                 "metadata": {"labels": {"app": "web"}, "annotations": written},
@@ -295,7 +312,7 @@ async def test_an_application_waits_for_its_pool_and_is_served_when_it_appears(
     cluster: Cluster, make_agent: MakeAgent
 ) -> None:
     agent = await asyncio.to_thread(make_agent, "n1")
-    cluster.apply(statefulset(1, **{f"{PREFIX}__subnet": {"ipv4": ["wide"]}}))
+    cluster.apply(statefulset(1, {f"{PREFIX}/subnet": {"ipv4": ["wide"]}}))
     uid = await next_pod(cluster, "n1")
     waiting = asyncio.create_task(add(agent, "web-0", uid))
     owner = cluster.plane.kubectl("get", "statefulset", "-n", "asking", "web", "-o", "jsonpath={.metadata.uid}")
@@ -316,7 +333,7 @@ async def test_an_application_waits_for_its_pool_and_is_served_when_it_appears(
     assert not waiting.done()
     cluster.apply(pool | {"metadata": {"name": "auto4-web-eth0-abcde", "labels": labels}})
     assert addresses(await waiting) == ["10.9.5.1"]
-    other = cluster.pod("stranger", **{f"{PREFIX}__ippool": {"ipv4": ["auto4-web-eth0-abcde"]}})
+    other = cluster.pod("stranger", {f"{PREFIX}/ippool": {"ipv4": ["auto4-web-eth0-abcde"]}})
     assert "was made for another application" in (await add(agent, "stranger", other))["msg"]
 
 
@@ -387,7 +404,7 @@ async def test_the_http_api_replaces_an_address_that_somebody_else_uses(
 
 async def test_the_http_api_tells_the_coordinators_settings(cluster: Cluster, make_agent: MakeAgent) -> None:
     agent = await asyncio.to_thread(make_agent, "n1")
-    cluster.pod("p", **{f"{PREFIX}__default_route_nic": "net1"})
+    cluster.pod("p", {f"{PREFIX}/default-route-nic": "net1"})
     args = {"podName": "p", "podNamespace": "asking"}
     assert await api(agent, "GET", "/coordinator/config", args) == (
         500,

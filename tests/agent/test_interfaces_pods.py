@@ -7,6 +7,7 @@ import asyncio
 import random
 import re
 import socket
+import sys
 from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -132,7 +133,8 @@ def views(world: World, pod: str) -> dict[str, list[str]]:
         "rules6": ("-6", "rule"),
         "neighbours": ("neighbour", "show", "nud", "permanent"),
     }
-    return {
+    marks = {f"{world.node.name} marks": [world.inside(world.node, "iptables-legacy", "-t", "mangle", "-S")]}
+    return marks | {
         f"{side.name} {view}": sorted(
             re.sub("linkdown|([0-9a-f]{2}:){5}[0-9a-f]{2} <.*", "", line).strip()
             for line in world.ip(side, *of).splitlines()
@@ -288,6 +290,43 @@ async def test_fifty_cycles_leave_nothing(wide: World, kind: str) -> None:
         after = views(wide, pod)
         assert {view: after[view] for view in node} == {view: before[view] for view in node}
         assert len(after[f"{Path(pod).name} links"]) == 1
+
+
+async def test_killed_agents_leave_nothing_that_the_next_call_does_not_clear(wide: World, kind: str) -> None:
+    """A program in the node's namespace forks agents, and kills each after some milliseconds of additions."""
+    pod = wide.pod()
+    script = (
+        "import asyncio, os, signal, sys, time\n"
+        "from spiderpool.agent.interfaces import add\n"
+        "from tests.kernel.questions import interface, second\n"
+        "async def main(pod, kind):\n"
+        "    while True:\n"
+        "        await add(interface(pod, kind))\n"
+        "        await add(second(pod, kind, default_route_nic='net1'))\n"
+        "for number in range(12):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        asyncio.run(main(*sys.argv[1:]))\n"
+        "    time.sleep(0.005 + number * 0.011)\n"
+        "    os.kill(child, signal.SIGKILL)\n"
+        "    assert os.waitpid(child, 0)[1] == signal.SIGKILL\n"
+    )
+    await add(interface(pod, kind), node=wide.node)
+    await remove(CONTAINER, pod, "eth0", node=wide.node)
+    before = views(wide, pod)
+    wide.inside(wide.node, sys.executable, "-c", script, pod, kind)
+    attachments = [interface(pod, kind), second(pod, kind)]
+    await made(wide, pod, *attachments)
+    for attachment in attachments:
+        await check(attachment, node=wide.node)
+    for version in (4, 6):
+        right(wide.route_of(pod, two_interfaces(version)))
+    for name in ("net1", "eth0"):
+        await remove(CONTAINER, pod, name, node=wide.node)
+    after = views(wide, pod)
+    assert {view: after[view] for view in after if wide.node.name in view} == {
+        view: before[view] for view in before if wide.node.name in view
+    }
 
 
 async def test_second_addition_that_was_killed_is_completed(wide: World, kind: str) -> None:

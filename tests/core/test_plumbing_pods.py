@@ -130,6 +130,13 @@ def test_first_without_gateway_leaves_the_default_route_to_the_next() -> None:
     asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
 
 
+def test_first_that_is_made_again_takes_its_default_route_back() -> None:
+    world = taken_away(with_pod(FIRST, SECOND), "eth0")
+    with_pod(SECOND, world=world)
+    asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
+    asked(with_pod(FIRST, world=world), two_interfaces(4))
+
+
 def test_tables_count_from_101_and_are_kept() -> None:
     def tables(world: Pretend) -> dict[str, int]:
         rules = {str(rule.source): rule.table for rule in world.sides["pod"].rules if rule.source and rule.version == 4}
@@ -194,21 +201,28 @@ def test_removal_of_all_leaves_nothing_on_the_node() -> None:
         assert [rule for rule in world.sides["pod"].rules if rule.source] == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
-    cuts=st.lists(st.tuples(st.sampled_from([SECOND, THIRD]), st.integers(0, 80)), max_size=4),
-    default=st.sampled_from(["", "net1", "net2"]),
+    attempts=st.lists(
+        st.tuples(st.sampled_from(["eth0", "net1", "net2"]), st.integers(0, 90), st.booleans()), max_size=4
+    ),
+    default=st.sampled_from(["", "eth0", "net1", "net2"]),
 )
-def test_an_addition_that_was_cut_short_is_completed(cuts: list[tuple[Attachment, int]], default: str) -> None:
+def test_whatever_was_cut_short_is_completed(attempts: list[tuple[str, int, bool]], default: str) -> None:
+    """Additions and removals that end after any number of steps, then the additions once more."""
     chosen = replace(UNDERLAY, default_route_nic=default)
-    world = with_pod(replace(FIRST, coordination=chosen))
-    for attachment, length in cuts:
-        attachment = replace(attachment, coordination=chosen)
-        world.apply(plan(attachment, world.observe(attachment))[:length])
-    every = [replace(one, coordination=chosen) for one in (FIRST, SECOND, THIRD)]
-    with_pod(*every, world=world)
-    assert [faults(world, one) for one in every] == [(), (), ()]
+    every = {one.ifname: replace(one, coordination=chosen) for one in (FIRST, SECOND, THIRD)}
+    world = with_pod(every["eth0"])
+    for name, length, away in attempts:
+        if away:
+            world.apply(removal(CONTAINER, name, world.remains(CONTAINER))[:length])
+        elif name == "eth0" or {"eth0", "veth0"} <= set(world.sides["pod"].links):
+            world.apply(plan(every[name], world.observe(every[name]))[:length])
+    with_pod(*every.values(), world=world)
+    assert [faults(world, one) for one in every.values()] == [(), (), ()]
     assert len(world.sides["pod"].rules) == len(set(world.sides["pod"].rules)) == 8
+    taken_away(world, *every)
+    assert everything(world)[0] == everything(Pretend())[0]
 
 
 @given(length=st.integers(0, 80))

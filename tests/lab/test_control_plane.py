@@ -179,7 +179,7 @@ def test_many_custom_resources_are_written_and_listed(control_plane: ControlPlan
     control_plane.apply(WIDGETS)
     try:
         control_plane.kubectl("wait", "--for=condition=Established", "crd/widgets.example.test", "--timeout=30s")
-        control_plane.apply("\n".join(widgets))
+        control_plane.apply(*widgets)
         assert len(control_plane.kubectl("get", "widgets", "-o", "name").splitlines()) == 50
     finally:
         control_plane.kubectl("delete", "crd/widgets.example.test")

@@ -155,6 +155,8 @@ class Applications:
             of = application_of(pool) if pool is not None else None
             if pool is not None and of is not None:
                 self._made[key_of(of)].pop(pool.name, None)
+                if not self._made[key_of(of)]:
+                    del self._made[key_of(of)]
                 self._queue.add(key_of(of))
         if new is not None and (of := application_of(new)):
             self._made[key_of(of)][new.name] = new
@@ -164,6 +166,8 @@ class Applications:
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if old is not None:
             self._holders[old.spec.pool].pop(old.name, None)
+            if not self._holders[old.spec.pool]:
+                del self._holders[old.spec.pool]
         if new is not None:
             self._holders[new.spec.pool][new.name] = new
         elif old is not None and old.spec.pool in self._full:
@@ -187,9 +191,15 @@ class Applications:
         except BadConfig as error:
             self._complain(source, "BadSubnetAnnotation", error.message)
             return
-        self._short.discard(key)
+        self._forget(key)
         served = [await self._serve(claimed, place, source) for place in self._places(claimed)] if claimed else []
         await self._reclaim(key, source, {pool.name for pool in served if pool is not None})
+
+    def _forget(self, key: str) -> None:
+        """Drop what an application waits for; looking at it finds it again."""
+        self._short.discard(key)
+        for keys in self._asking.values():
+            keys.discard(key)
 
     def _source(self, key: str) -> Workload | Pod | None:
         """What speaks for an application: the workload, or the newest pod of a third party's."""

@@ -80,8 +80,9 @@ class Endpoints:
             self._records[pod_key(old)].pop(old.name, None)
             self._by_pool[old.spec.pool].pop(old.name, None)
             self._queue.add(pod_key(old), self._debounce)
-            if not self._records[pod_key(old)]:
-                del self._records[pod_key(old)]
+            for index, name in ((self._records, pod_key(old)), (self._by_pool, old.spec.pool)):
+                if not index[name]:
+                    del index[name]
         if new is not None and holds(new):
             self._records[pod_key(new)][new.name] = new
             self._by_pool[new.spec.pool][new.name] = pod_key(new)

@@ -6,6 +6,7 @@ work. It is used on a thread that may wait; see `netlink`. Only what we send and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -29,10 +30,12 @@ TIMEOUT = 10.0
 _DUMPS = (GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE)
 _REQUEST, _ACK = 0x1, 0x4
 _ERROR, _DONE = 2, 3
+_INTERRUPTED = 0x10
+_DUMP_ATTEMPTS = 4
 _CAPPED, _HAS_TEXT = 0x100, 0x200
 _TEXT = 1
 _SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
-_BUFFER = 1 << 18
+_BUFFER = 1 << 16
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NESTED = 0x8000
@@ -100,7 +103,8 @@ class Socket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sequence = 0
         for option in (_EXT_ACK, _STRICT):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            with contextlib.suppress(OSError):  # a kernel before 4.20 says less and dumps more
+                self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(TIMEOUT), 0))
 
     def close(self) -> None:
@@ -110,30 +114,39 @@ class Socket:
     def request(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """Send one request; returns the bodies of the messages that answer it.
 
+        A dump that others' changes interrupted is asked for again, a few times.
+
         Raises:
             Refusal: the kernel says no.
             KernelFailure: no answer in time.
         """
-        self._sequence += 1
         flags |= _REQUEST | (0 if flags & DUMP == DUMP and kind in _DUMPS else _ACK)
-        header = _HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0)
         try:
-            self._socket.send(header + body)
-            return self._answer()
+            for _ in range(_DUMP_ATTEMPTS):
+                self._sequence += 1
+                header = _HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0)
+                self._socket.send(header + body)
+                bodies, whole = self._answer()
+                if whole:
+                    break
         except BlockingIOError as error:
             raise KernelFailure(f"no answer from netlink within {TIMEOUT:g} seconds") from error
         except OSError as error:
             raise KernelFailure(f"netlink: {error.strerror}") from error
+        return bodies
 
-    def _answer(self) -> list[bytes]:
+    def _answer(self) -> tuple[list[bytes], bool]:
+        """The messages of an answer, and whether they are of one moment."""
         bodies: list[bytes] = []
+        whole = True
         while True:
             for kind, flags, body in self._messages():
+                whole = whole and not flags & _INTERRUPTED
                 if kind == _ERROR:
                     _raise_unless_zero(flags, body)
-                    return bodies
+                    return bodies, whole
                 if kind == _DONE:
-                    return bodies
+                    return bodies, whole
                 bodies.append(body)
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:

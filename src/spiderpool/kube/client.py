@@ -279,7 +279,8 @@ class Client:
     ) -> AsyncGenerator[tuple[str, T | Bookmark], None]:
         """Events (ADDED, MODIFIED, DELETED, BOOKMARK) after ``version``, for at most ``seconds``.
 
-        A bookmark tells a resource version and nothing else. Ends when the server closes; raises Expired when ``version`` is too old.
+        A bookmark tells a resource version and nothing else. Ends when the server closes;
+        raises Expired when ``version`` is too old.
         """
         params = _selectors(labels, fields) | {
             "watch": "true",

@@ -147,11 +147,11 @@ class ControlPlane:
         return done.stdout
 
     def apply(self, *manifests: Path | str) -> str:
-        """``kubectl apply`` files or folders (a Path), then manifests as text (a str); return what it printed."""
+        """``kubectl apply`` files or folders (a Path), then YAML texts (a str), in one go; return what it printed."""
         files = [word for manifest in manifests if isinstance(manifest, Path) for word in ("--filename", manifest)]
         texts = [manifest for manifest in manifests if isinstance(manifest, str)]
         stdin = ["--filename", "-"] if texts else []
-        return self.kubectl("apply", *files, *stdin, input="\n---\n".join(texts))
+        return self.kubectl("apply", *files, *stdin, input="".join(f"---\n{text}\n" for text in texts))
 
     # --- files
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from spiderpool.errors import SpiderpoolError
 
@@ -24,12 +25,24 @@ def start_ticks(pid: int) -> int | None:
 
     A pid may be reused, a pid with its start time is not.
     """
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _session_lives(leader: int) -> bool:
+    """Whether any process of a session runs (stat field 6), its leader or others."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return any(fields and int(fields[3]) == leader for fields in map(_stat, pids))
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of proc(5) stat from the third on; None if the process is gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
+    return None if fields[0] == "Z" else fields
 
 
 class Processes:
@@ -81,9 +94,8 @@ class Processes:
 
     def pid(self, name: str) -> int | None:
         """The pid of a recorded process if that very process still runs."""
-        try:
-            record = json.loads(self._record(name).read_text())
-        except (OSError, ValueError):
+        record = self._read(name)
+        if record is None:
             return None
         pid = int(record["pid"])
         _reap(pid)
@@ -91,13 +103,13 @@ class Processes:
 
     def stop(self, name: str, *, timeout: float = 10.0) -> None:
         """End a process and its session: SIGTERM, after ``timeout`` seconds SIGKILL. Forget its record."""
-        pid = self.pid(name)
-        if pid is not None:
+        if self.pid(name) is not None:
             self.kill(name, signal.SIGTERM)
             self._wait(name, timeout)
         if self.pid(name) is not None:
             self.kill(name, signal.SIGKILL)
             self._wait(name, 5.0)
+        self._wait_for_session(name, 5.0)
         self._record(name).unlink(missing_ok=True)
 
     def kill(self, name: str, number: signal.Signals) -> None:
@@ -117,6 +129,20 @@ class Processes:
 
     def _record(self, name: str) -> Path:
         return self.directory / f"{name}.process"
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = json.loads(self._record(name).read_text())
+        except (OSError, ValueError):
+            return None
+        return record
+
+    def _wait_for_session(self, name: str, timeout: float) -> None:
+        """A node's processes die after the one that holds them: wait until they have."""
+        record = self._read(name)
+        deadline = time.monotonic() + timeout
+        while record and _session_lives(int(record["pid"])) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _wait(self, name: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout

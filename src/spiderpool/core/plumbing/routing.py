@@ -197,11 +197,12 @@ def holder_of_default(pod: PodState, version: int, ifname: str) -> str | None:
 
 
 def takes_default(attachment: Attachment, holder: str | None) -> bool:
-    """Whether an interface gets the default route in ``main``: nobody has it, or it is chosen to have it."""
+    """Whether an interface gets the default route in ``main``: nobody has it, or it is the one that is to have it."""
     coordination = attachment.coordination
     if holder is None or coordination is None:
         return holder is None
-    return coordination.tune_pod_routes and coordination.default_route_nic == attachment.ifname
+    chosen = coordination.default_route_nic if coordination.tune_pod_routes else ""
+    return attachment.ifname == (chosen or coordination.first_nic)
 
 
 def keep_apart(ifname: str, version: int, path: NodePath, table: int, pod: PodState) -> Iterator[Step]:

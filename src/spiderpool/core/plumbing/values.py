@@ -38,8 +38,8 @@ class Coordination:
 
     ``mode`` is auto, underlay, overlay or disabled (or disable). ``pod_rp_filter`` None leaves the sysctl alone,
     ``tx_queue_len`` 0 the queue. ``veth_link_address`` gives veth0 an address of its own, for sidecars that look for
-    one. ``default_route_nic`` empty leaves the default route where it is. ``policy_routes`` are (destination, gateway).
-    ``first_nic`` is the name of a pod's first interface.
+    one. An empty ``default_route_nic`` means the first interface that has a gateway. ``policy_routes`` are
+    (destination, gateway). ``first_nic`` is the name of a pod's first interface.
     """
 
     mode: str
