@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap), which takes no time when it is.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo test lint fmt bench clean
+.PHONY: help bootstrap binaries demo test lint fmt bench chaos clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,9 @@ fmt: bootstrap  ## Rewrite the code in our style
 
 bench: binaries  ## Measure address management against the limit of the API server; ARGS='--help' for more
 	@exec .venv/bin/python -m bench.ipam $(ARGS)
+
+chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'
+	@exec .venv/bin/python -m bench.chaos $(ARGS)
 
 clean:  ## Remove what these targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -36,11 +36,13 @@ from spiderpool.lab.processes import Processes
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "spiderpool"
 NODES = ("bench-1", "bench-2")
+SETTINGS = "enableIPv4: true\nenableIPv6: true"
 ONE_AT_A_TIME, PARALLEL = 200, 32
 MANY = 1_800
 ROUNDS = 6
 """The first warms up connections and caches and does not count."""
 SHIM_RUNS = 300
+HUGE = 120
 
 REQUESTS = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<count>[\d.e+]+)$", re.MULTILINE)
 
@@ -76,9 +78,9 @@ class Bench:
         """One DEL by a caller that waits for it."""
         return "code" not in pod.agent.address_now("DEL", "default", pod.name, pod.uid)
 
-    def pods(self, count: int, prefix: str, nodes: int = 2) -> list[Pod]:
+    def pods(self, count: int, prefix: str, nodes: int = 2, annotation: str = "{}") -> list[Pod]:
         """Make pods on the agents' nodes, and wait until both agents can know them."""
-        manifests = (_pod(f"{prefix}-{i:04d}", NODES[i % nodes]) for i in range(count))
+        manifests = (_pod(f"{prefix}-{i:04d}", NODES[i % nodes], annotation) for i in range(count))
         self.plane.kubectl("create", "-f", "-", input="\n---\n".join(manifests), timeout=300)
         listed = json.loads(self.plane.kubectl("get", "pods", "-l", f"bench={prefix}", "-o", "json"))["items"]
         by_node = dict(zip(NODES, self.agents, strict=True))
@@ -145,6 +147,7 @@ class Claim:
 def run(bench: Bench, many: int) -> Iterator[Claim]:
     """All measurements in order. Limit and ADD take turns, so that a machine that slows down slows both."""
     yield from one_at_a_time(bench)
+    yield from huge_pools(bench)
     yield parallel(bench, "pool per node", own_pools(), many, 0.50)
     yield parallel(bench, "one shared pool", (shared_pool(),), many, 0.40)
     yield shim_claim()
@@ -174,6 +177,30 @@ def one_at_a_time(bench: Bench) -> Iterator[Claim]:
         bench.release_now(pod)
     yield _requests("requests per DEL", bench.requests(), between, len(pods), "DELETE spiderips")
     bench.clear()
+
+
+def huge_pools(bench: Bench) -> Iterator[Claim]:
+    """A pool of a whole /8 and one of an IPv6 /64 against a /24, an ADD each in turns.
+
+    The pools are told apart by the networks that their pods name.
+    """
+    bench.pools(*SIZES.values())
+    pods = {size: bench.pods(HUGE, f"size{i}", annotation=_pool_of(size)) for i, size in enumerate(SIZES)}
+    turns = [{size: seconds(partial(bench.add_now, pods[size][i])) for size in SIZES} for i in range(HUGE)]
+    bench.clear()
+    medians = {size: statistics.median(turn[size] for turn in turns) for size in SIZES}
+    small = medians["/24"]
+    for size, median in medians.items():
+        if size != "/24":
+            ratio = median / small
+            yield Claim(
+                f"ADD from a pool of {size}, median",
+                f"{median * 1e3:.2f} ms",
+                f"{small * 1e3:.2f} ms (/24)",
+                f"{ratio:.2f}",
+                "<= 1.5",
+                ratio <= 1.5,
+            )
 
 
 def parallel(bench: Bench, name: str, pools: tuple[str, ...], many: int, share: float) -> Claim:
@@ -263,13 +290,13 @@ def _requests(
     return Claim(what, text, "", "", f"1 {expected}, nothing else", text == f"1.00 {expected}")
 
 
-def _pool(name: str, subnet: str, ips: str, node: str = "") -> str:
+def _pool(name: str, subnet: str, ips: str, node: str = "", version: int = 4) -> str:
     bound = f", nodeName: [{node}]" if node else ""
     labels = f"{{ipam.spidernet.io/node: {node}}}" if node else "{}"
     return (
         "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderIPPool\n"
         f"metadata: {{name: {name}, labels: {labels}}}\n"
-        f"spec: {{subnet: {subnet}, ipVersion: 4, default: true, ips: [{ips}]{bound}}}"
+        f"spec: {{subnet: '{subnet}', ipVersion: {version}, default: true, ips: ['{ips}']{bound}}}"
     )
 
 
@@ -278,9 +305,17 @@ def _node(name: str) -> str:
     return f"apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}"
 
 
-def _pod(name: str, node: str) -> str:
+def _pool_of(size: str) -> str:
+    """The annotation by which a pod names the pool of a size."""
+    family = "ipv6" if "fd00" in size else "ipv4"
+    name = SIZES[size].partition("name: ")[2].partition(",")[0]
+    return f'{{ipam.spidernet.io/ippool: \'{{"{family}": ["{name}"]}}\'}}'
+
+
+def _pod(name: str, node: str, annotations: str) -> str:
     return (
-        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{bench: {name.rpartition('-')[0]}}}}}\n"
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{bench: {name.rpartition('-')[0]}}}, "
+        f"annotations: {annotations}}}\n"
         f"spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, tolerations: [{{operator: Exists}}], "
         "containers: [{name: c, image: none}]}"
     )
@@ -300,7 +335,7 @@ def world() -> Iterator[Bench]:
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
         kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = tuple(LocalAgent(kubeconfig, processes, directory, node) for node in NODES)
+        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, settings=SETTINGS) for node in NODES)
         say("starting two agents …")
         for agent in agents:
             agent.start()
@@ -312,6 +347,14 @@ def world() -> Iterator[Bench]:
         processes.stop_all()
         plane.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+SIZES = {
+    "/24": _pool("small", "10.8.0.0/24", "10.8.0.1-10.8.0.254"),
+    "/8": _pool("huge", "11.0.0.0/8", "11.0.0.1-11.255.255.254"),
+    "fd00::/64": _pool("huge6", "fd00::/64", "fd00::1-fd00::ffff:ffff:ffff:fffe", version=6),
+}
+"""Pools by their size; the /8 is 11.0.0.0/8, since pools must not overlap."""
 
 
 if __name__ == "__main__":

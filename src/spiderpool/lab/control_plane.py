@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import re
+import signal
 import ssl
 import subprocess
 import time
@@ -100,6 +101,12 @@ class ControlPlane:
         """End every process; does nothing if none runs. Logs and certificates stay in the directory."""
         for program in reversed(PROGRAMS):
             self.processes.stop(program)
+
+    def restart_api_server(self, timeout: float = 60.0) -> None:
+        """Kill the API server, as an outage does, and start it again on the same store."""
+        self.processes.kill(API_SERVER, signal.SIGKILL)
+        self.processes.stop(API_SERVER)
+        self._start_api_server(time.monotonic() + timeout)
 
     # --- access
 

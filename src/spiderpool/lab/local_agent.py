@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import sys
 import time
@@ -18,14 +19,19 @@ CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"
 
 
 class LocalAgent:
-    """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``."""
+    """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``.
 
-    def __init__(self, kubeconfig: Path, processes: Processes, directory: Path, node: str) -> None:
+    ``settings`` are further lines of its conf.yml.
+    """
+
+    def __init__(
+        self, kubeconfig: Path, processes: Processes, directory: Path, node: str, *, settings: str = "enableIPv4: true"
+    ) -> None:
         self.node = node
         self.socket = directory / f"{node}.sock"
         self._name = f"agent-{node}"
         self._processes = processes
-        self._environment = _environment(kubeconfig, directory, node, self.socket)
+        self._environment = _environment(kubeconfig, directory, node, self.socket, settings)
 
     def start(self, timeout: float = 60.0) -> None:
         """Start and wait until it serves. Raises NotReady with the end of its log."""
@@ -46,6 +52,11 @@ class LocalAgent:
     def pid(self) -> int | None:
         """Its process, while it runs."""
         return self._processes.pid(self._name)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._processes.kill(self._name, signal.SIGKILL)
+        self._processes.stop(self._name)
 
     def stop(self) -> None:
         """End it in order."""
@@ -120,9 +131,9 @@ def _read(reply: bytes) -> tuple[int, bytes]:
     return int(head.split(b" ", 2)[1]), answer.strip()
 
 
-def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path) -> dict[str, str]:
+def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path, settings: str) -> dict[str, str]:
     config = directory / f"{node}.yml"
-    config.write_text(f"ipamUnixSocketPath: {socket}\nenableIPv4: true\n")
+    config.write_text(f"ipamUnixSocketPath: {socket}\n{settings}\n")
     return {
         "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_NODE_NAME": node,
