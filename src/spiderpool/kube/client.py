@@ -10,9 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
@@ -117,7 +119,12 @@ class Client:
     def __init__(self, access: Access) -> None:
         self._access = access
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS)
-        self._http = aiohttp.ClientSession(connector=connector, read_bufsize=1 << 20)
+        self._http = aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=1 << 20,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity"},
+        )
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> Self:
@@ -328,8 +335,7 @@ class Client:
             headers["Content-Type"] = request.content_type
         return self._http.request(
             request.method,
-            f"{self._access.server}/{request.path}",
-            params=request.params,
+            URL(f"{self._access.server}/{request.path}?{urlencode(request.params)}", encoded=True),
             data=request.body,
             headers=headers,
             timeout=timeout,
