@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
 from bench.chaos import Score, play, world
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]

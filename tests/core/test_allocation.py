@@ -68,7 +68,7 @@ def test_excluded_addresses_are_not_usable() -> None:
 )
 def test_the_next_free_address_goes_around(taken: tuple[str, ...], start: str, chosen: str | None) -> None:
     expected = to_int(chosen, 4) if chosen else None
-    assert choose(some("10.0.0.1-10.0.0.4"), some(*taken), to_int(start, 4)) == expected
+    assert choose(some("10.0.0.1-10.0.0.4"), some(*taken).__contains__, to_int(start, 4)) == expected
 
 
 def test_nodes_begin_at_the_first_address_of_their_own_pool_and_apart_in_a_shared_one() -> None:
@@ -227,7 +227,7 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
         addresses = usable(pool)
         taken = AddressSet.of_addresses((addresses.nth(each) for each in range(100)), addresses.version)
         start = start_of(addresses, "worker", exclusive=False)
-        chosen = choose(addresses, taken, start)
+        chosen = choose(addresses, taken.__contains__, start)
         assert chosen is not None
         assert chosen not in taken
         assert record(ASK, pool, chosen).spec.pool == "p"

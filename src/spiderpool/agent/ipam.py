@@ -136,7 +136,8 @@ class Shelf:
         self.addresses = usable(pool) - reserved
         self.exclusive = is_exclusive(pool, node)
         self.start = start_of(self.addresses, node, exclusive=self.exclusive)
-        self.others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
+        others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
+        self.free = self.addresses - others
         self.in_flight: set[int] = set()
         self.shunned: set[int] = set()
         self.ghosts: set[int] = set()
@@ -144,30 +145,34 @@ class Shelf:
         self.refresh: asyncio.Task[list[SpiderIP]] | None = None
 
     def next(self, mine: Collection[int]) -> int | None:
-        """The next address worth a try; one that somebody outside the cluster uses only when nothing else is left."""
-        known = (address for address in mine if address not in self.ghosts)
-        taken = self.others | self._set((*known, *self.in_flight))
-        if self.shunned:
-            address = choose(self.addresses, taken | self._set(self.shunned), self.start)
-            if address is not None:
-                return address
-        return choose(self.addresses, taken, self.start)
+        """The next address worth a try; one that somebody outside the cluster uses only when nothing else is left.
+
+        The search goes on behind the last one, so an address that was released rests while others are free.
+        """
+
+        def is_taken(address: int) -> bool:
+            return address in self.in_flight or (address in mine and address not in self.ghosts)
+
+        address = choose(self.free, lambda each: each in self.shunned or is_taken(each), self.start)
+        if address is None and self.shunned:
+            address = choose(self.free, is_taken, self.start)
+        if address is not None:
+            self.start = address + 1
+        return address
 
     def read(self, records: Iterable[SpiderIP], mine: Collection[int]) -> None:
         """A fresh read tells what has a record; ours that it lacks are gone, though their event is still to come."""
         found = list(records)
-        self.others = self._set(map(address_of, found))
+        others = AddressSet.of_addresses(map(address_of, found), self.addresses.version)
+        self.free = self.addresses - others
         self.released = sorted(
             (each for each in found if each.spec.releasedAt), key=lambda each: each.spec.releasedAt or ""
         )
-        self.ghosts = {address for address in mine if address not in self.others}
+        self.ghosts = {address for address in mine if address not in others}
 
     def lost(self, address: int) -> None:
         """Somebody else holds an address that looked free."""
-        self.others |= self._set((address,))
-
-    def _set(self, addresses: Iterable[int]) -> AddressSet:
-        return AddressSet.of_addresses(addresses, self.addresses.version)
+        self.free -= AddressSet.of_addresses((address,), self.addresses.version)
 
 
 class Allocator:
@@ -437,7 +442,7 @@ class Allocator:
             return known[2]
         shelf = Shelf(pool, self._node, reserved)
         if known:
-            shelf.in_flight, shelf.shunned = known[2].in_flight, known[2].shunned
+            shelf.in_flight, shelf.shunned, shelf.start = known[2].in_flight, known[2].shunned, known[2].start
         self._shelves[pool.name] = (pool, reserved, shelf)
         return shelf
 

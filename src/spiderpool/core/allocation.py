@@ -6,7 +6,7 @@ Nothing here knows the API server: what is free is a best guess, and creating th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -101,9 +101,13 @@ def start_of(addresses: AddressSet, node: str, *, exclusive: bool) -> int:
     return addresses.nth(int.from_bytes(digest[:16]) % addresses.size)
 
 
-def choose(addresses: AddressSet, taken: AddressSet, start: int) -> int | None:
-    """The first free address at or after ``start``, going around; None when all are taken."""
-    return next((first for first, _ in (addresses - taken).rotated(start)), None)
+def choose(free: AddressSet, taken: Callable[[int], bool], start: int) -> int | None:
+    """The first address of ``free`` at or after ``start``, going around, that is not ``taken``; None if all are.
+
+    Asked one address at a time, so that the answer costs no more than the taken addresses it has to pass.
+    """
+    candidates = (address for first, last in free.rotated(start) for address in range(first, last + 1))
+    return next((address for address in candidates if not taken(address)), None)
 
 
 def held_by(records: Iterable[SpiderIP], pod_uid: str, interface: str) -> list[SpiderIP]:

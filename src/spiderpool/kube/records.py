@@ -24,7 +24,7 @@ class NodeRecords:
         self._client = client
         self.informer = Informer(client, SpiderIP, labels=f"{IP_NODE_LABEL}={label_value(node)}")
         self._by_pod: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
-        self._by_pool: dict[str, dict[str, int]] = defaultdict(dict)
+        self._by_pool: dict[str, dict[int, str]] = defaultdict(dict)
         self._released: dict[str, SpiderIP] = {}
         self.informer.subscribe(self._index)
 
@@ -43,7 +43,7 @@ class NodeRecords:
 
     def addresses(self, pool: str) -> Collection[int]:
         """Addresses of a pool that have a record of this node."""
-        return self._by_pool.get(pool, {}).values()
+        return self._by_pool.get(pool, {}).keys()
 
     async def create(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
         """Claim the address. Raises AlreadyExists when it has a record."""
@@ -95,10 +95,10 @@ class NodeRecords:
             self._by_pod[old.spec.podUID].pop(old.name, None)
             if not self._by_pod[old.spec.podUID]:
                 del self._by_pod[old.spec.podUID]
-            self._by_pool[old.spec.pool].pop(old.name, None)
+            self._by_pool[old.spec.pool].pop(address_of(old), None)
             self._released.pop(old.name, None)
         if new is not None:
-            self._by_pool[new.spec.pool][new.name] = address_of(new)
+            self._by_pool[new.spec.pool][address_of(new)] = new.name
             if new.spec.releasedAt:
                 self._released[new.name] = new
             else:
