@@ -37,7 +37,7 @@ def attachment(netns: str, kind: str, *, container: str = "4f1c2d3e5a6b7c8d", ad
         kind=kind,
         master="eth0",
         addresses=(ip_interface(f"{address}/20"),),
-        gateway=ip_address(ROUTER),
+        gateways=(ip_address(ROUTER),),
         coordination=UNDERLAY,
     )
 

@@ -72,7 +72,7 @@ POD_ETH0 = Attachment(
     kind="ipvlan",
     master="eth0",
     addresses=(ip_interface(f"{POD}/20"),),
-    gateway=ip_address(GATEWAY),
+    gateways=(ip_address(GATEWAY),),
     coordination=UNDERLAY,
 )
 DUAL = (*POD_ETH0.addresses, ip_interface("2001:db8::7/64"))
@@ -178,7 +178,7 @@ def test_without_coordinator_the_interface_stands_alone(coordination: Coordinati
 
 
 def test_no_default_route_without_gateway() -> None:
-    assert path(made(replace(POD_ETH0, gateway=None, coordination=None)), "203.0.113.10") is None
+    assert path(made(replace(POD_ETH0, gateways=(), coordination=None)), "203.0.113.10") is None
 
 
 def test_a_route_of_the_network_goes_before_the_coordinators_and_the_subnet_before_both() -> None:

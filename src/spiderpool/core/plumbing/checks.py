@@ -48,7 +48,7 @@ def _known(attachment: Attachment) -> None:
 
 
 def _gateways(attachment: Attachment) -> None:
-    for gateway in attachment.default_gateways():
+    for gateway in attachment.gateways:
         if gateway.version not in attachment.versions():
             raise BadConfig(f"gateway {gateway} of {attachment.ifname} is of a family of which it has no address")
 

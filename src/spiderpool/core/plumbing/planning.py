@@ -148,7 +148,7 @@ def _in_main(attachment: Attachment, routes: tuple[tuple[Network, Address], ...]
 
 def _defaults(attachment: Attachment, seen: Observation) -> Iterator[tuple[AddRoute, str | None]]:
     """The default routes that the interface could have in ``main``, and which link has that one now."""
-    for gateway in attachment.default_gateways():
+    for gateway in attachment.gateways:
         route = AddRoute("pod", everything(gateway.version), attachment.ifname, gateway)
         yield route, holder_of_default(seen.pod, gateway.version, attachment.ifname)
 

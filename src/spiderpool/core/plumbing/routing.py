@@ -229,7 +229,7 @@ def own_routes(attachment: Attachment, version: int, table: int) -> Iterator[Add
     coordination = attachment.coordination
     policy = coordination.policy_routes if coordination else ()
     yield from routes_by(name, (*attachment.routes, *policy), version, table)
-    for gateway in attachment.default_gateways():
+    for gateway in attachment.gateways:
         if gateway.version == version:
             yield AddRoute("pod", everything(version), name, gateway, table=table)
 

@@ -64,7 +64,7 @@ class Attachment:
 
     ``netns`` is the path of its namespace, ``master`` the card on the node (for ``host-device``: the card itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
-    ``gateway`` and ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
+    ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
     Without ``coordination`` the pod gets the interface alone.
     """
 
@@ -76,7 +76,6 @@ class Attachment:
     mode: str = ""
     mtu: int = 0
     addresses: tuple[Interface, ...] = ()
-    gateway: Address | None = None
     routes: tuple[tuple[Network, Address], ...] = ()
     coordination: Coordination | None = None
     gateways: tuple[Address, ...] = ()
@@ -90,10 +89,6 @@ class Attachment:
     def versions(self) -> tuple[int, ...]:
         """The families of the addresses."""
         return tuple(sorted({address.version for address in self.addresses}))
-
-    def default_gateways(self) -> tuple[Address, ...]:
-        """The gateways of all families."""
-        return (*((self.gateway,) if self.gateway else ()), *self.gateways)
 
 
 @dataclass(frozen=True, slots=True)
