@@ -13,7 +13,8 @@
     ├── NotReady            caches are not synced, or we are stopping code 11
     ├── ApiUnavailable      the API server gave no usable answer      code 11
     ├── Drift               CHECK found something missing or changed  code 100
-    └── KernelFailure       netlink or sysctl said no                 code 101
+    ├── KernelFailure       netlink or sysctl said no                 code 101
+    └── PluginFailure       a plugin that was executed has failed     code 102
 
 Codes below 100 are those of the CNI specification 1.1.0, section "Error"; from 100 on they are ours.
 """
@@ -117,4 +118,11 @@ class KernelFailure(SpiderpoolError):
     """The kernel refused a netlink request, sysctl or packet-mark rule."""
 
     code = 101
+    retriable = True
+
+
+class PluginFailure(SpiderpoolError):
+    """A CNI plugin that was executed for a pod's network has failed; the message says what it told."""
+
+    code = 102
     retriable = True

@@ -21,6 +21,22 @@ TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
 
 
+CLOUDS = ("", "alibaba")
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Which cloud the servers run in, and what is made of what they say of their cards; off without a provider."""
+
+    provider: str = ""
+    metadata_endpoint: str | None = None
+    """URL or host of the metadata service; None: the provider's own."""
+    interval: float = 25.0
+    """Seconds between two readings of a server's cards, with jitter."""
+    primary_card: bool = True
+    """Whether pods use a server's primary card too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Common:
     """What agent and controller share."""
@@ -39,6 +55,7 @@ class Common:
     enable_spider_subnet: bool = True
     enable_auto_pools: bool = True
     """Whether applications may ask for a pool of their own, cut from a SpiderSubnet."""
+    cloud: Cloud = field(default_factory=Cloud)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,11 @@ class AgentSettings:
     """Whether to install the executable and the network list in the directories above."""
     default_network: str | None = None
     """``namespace/name`` of the network of pods that ask for none."""
+    namespace_isolation: bool = False
+    """Whether pods may only use networks of their own Namespace and of the global ones."""
+    global_namespaces: tuple[str, ...] = ("default",)
+    tune_node: bool = False
+    """Whether to make every card of the node answer for itself: rules, tables and connection marks on the node."""
     add_timeout: float = 60.0
     """Seconds that one ADD may take; below the runtime's own limit."""
     metrics_port: int | None = None
@@ -143,6 +165,54 @@ class ControllerSettings:
     pod_inject: PodInject = field(default_factory=PodInject)
 
 
+@dataclass(frozen=True, slots=True)
+class Preallocation:
+    """Addresses that every card has in advance, per family; off unless ``enabled``."""
+
+    enabled: bool = False
+    low: int = 5
+    """Below so many free addresses the cloud is asked for more."""
+    high: int = 15
+    """Above so many free addresses some go back."""
+    idle: float = 600.0
+    """Seconds that an address must have been free before it goes back."""
+    fence: float = 60.0
+    """Seconds between leaving an address out of its pool and taking it from the card."""
+    period: float = 60.0
+    """Seconds between two looks at the cards in the cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    """Settings of spiderpool-cloud, the only one of our processes that has credentials of the cloud."""
+
+    common: Common = field(default_factory=Common)
+    region: str = ""
+    """Region of calls that name none; empty: that of the servers."""
+    cluster_id: str = "clusterid"
+    """Tells the things that we make in the account from those of other clusters."""
+    internal_endpoints: bool = True
+    """Whether to reach the cloud's API by names inside the VPC."""
+    endpoint: str | None = None
+    """One URL for the whole API instead of the cloud's own names."""
+    authority: Path | None = None
+    """Certificate authority of the API; None: the public ones."""
+    credentials: str = "auto"
+    """auto, role, oidc, secret or cloud-config."""
+    secret: Path = Path("/etc/spiderpool/cloud-credentials")
+    """Directory of a mounted Secret with accessKeyID and accessKeySecret."""
+    cloud_config: Path = Path("/etc/spiderpool/cloud-config/cloud-config.conf")
+    sts_endpoint: str | None = None
+    node_period: float = 60.0
+    """Seconds between two questions about servers of which nothing is heard; two answers are needed."""
+    preallocation: Preallocation = field(default_factory=Preallocation)
+    health_port: int = 5730
+    identity: str = ""
+    leader_duration: float = 15.0
+    leader_renew_deadline: float = 10.0
+    leader_retry_period: float = 2.0
+
+
 class Source:
     """The environment and the ConfigMap's file as one source of typed values."""
 
@@ -157,6 +227,11 @@ class Source:
     def optional(self, name: str) -> str | None:
         """An environment variable that may be absent."""
         return self._environ.get(name, "").strip() or None
+
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """An environment variable that lists names, separated by commas."""
+        raw = self.optional(name)
+        return default if raw is None else tuple(each.strip() for each in raw.split(",") if each.strip())
 
     def number(self, name: str, default: float) -> float:
         """An environment variable that is a non-negative number. Raises BadConfig."""
@@ -243,6 +318,9 @@ def agent_settings(source: Source) -> AgentSettings:
         cni_executable=Path(source.text("SPIDERPOOL_CNI_EXECUTABLE", str(AgentSettings().cni_executable))),
         install_cni=source.flag("SPIDERPOOL_INSTALL_CNI", True),
         default_network=source.optional("MULTUS_CLUSTER_NETWORK"),
+        namespace_isolation=source.flag("MULTUS_NAMESPACE_ISOLATION", False),
+        global_namespaces=source.names("MULTUS_GLOBAL_NAMESPACES", ("default",)),
+        tune_node=source.flag("SPIDERPOOL_TUNE_NODE", False),
         add_timeout=source.number("SPIDERPOOL_ADD_TIMEOUT_SECONDS", 60.0),
         metrics_port=port if source.flag("SPIDERPOOL_ENABLED_METRIC", False) else None,
         health_port=int(source.number("SPIDERPOOL_HEALTH_PORT", 0)) or None,
@@ -294,6 +372,47 @@ def controller_settings(source: Source) -> ControllerSettings:
     )
 
 
+def cloud_settings(source: Source) -> CloudSettings:
+    """Settings of spiderpool-cloud. Raises BadConfig."""
+    defaults, block, authority = CloudSettings(), source.config_block("cloud"), source.optional("SPIDERPOOL_CLOUD_CA")
+    return CloudSettings(
+        common=_common(source),
+        region=source.text("SPIDERPOOL_CLOUD_REGION", block.config_text("region", "")),
+        cluster_id=block.config_text("clusterID", defaults.cluster_id),
+        internal_endpoints=block.config_flag("internalEndpoints", True),
+        endpoint=source.optional("SPIDERPOOL_CLOUD_ENDPOINT"),
+        authority=Path(authority) if authority else None,
+        credentials=source.text("SPIDERPOOL_CLOUD_CREDENTIALS", block.config_text("credentials", "auto")),
+        secret=Path(source.text("SPIDERPOOL_CLOUD_SECRET_DIR", str(defaults.secret))),
+        cloud_config=Path(source.text("SPIDERPOOL_CLOUD_CONFIG_FILE", str(defaults.cloud_config))),
+        sts_endpoint=source.optional("SPIDERPOOL_CLOUD_STS_ENDPOINT"),
+        node_period=source.number("SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS", 60.0),
+        preallocation=_preallocation(source, source.config_block("cloud", "alibaba")),
+        health_port=int(source.number("SPIDERPOOL_HEALTH_PORT", 5730)),
+        identity=source.text("SPIDERPOOL_POD_NAME", f"{socket.gethostname()}_{os.getpid()}"),
+        leader_duration=source.number("SPIDERPOOL_LEADER_DURATION", 15.0),
+        leader_renew_deadline=source.number("SPIDERPOOL_LEADER_RENEW_DEADLINE", 10.0),
+        leader_retry_period=source.number("SPIDERPOOL_LEADER_RETRY_PERIOD", 2.0),
+    )
+
+
+def _preallocation(source: Source, block: Source) -> Preallocation:
+    low, high = block.config_count("minFreeAddresses", 5), block.config_count("maxFreeAddresses", 15)
+    if not 0 < low <= high:
+        raise BadConfig(
+            f"cloud.alibaba in conf.yml has minFreeAddresses {low} and maxFreeAddresses {high}; "
+            "write a minimum of at least 1 and a maximum that is not below it"
+        )
+    return Preallocation(
+        enabled=block.config_flag("assign", False),
+        low=low,
+        high=high,
+        idle=source.number("SPIDERPOOL_CLOUD_IDLE_SECONDS", 600.0),
+        fence=source.number("SPIDERPOOL_CLOUD_FENCE_SECONDS", 60.0),
+        period=source.number("SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS", 60.0),
+    )
+
+
 def _pod_inject(source: Source) -> PodInject:
     block, plugin = source.config_block("podResourceInject"), source.config_block("agent", "networkResourcePlugin")
     offers = [offer for offer in plugin.config_list("resourceAdvertisement", ()) if isinstance(offer, dict)]
@@ -317,4 +436,17 @@ def _common(source: Source) -> Common:
         enable_kubevirt_static_ip=source.config_flag("enableKubevirtStaticIP", True),
         enable_spider_subnet=source.config_flag("enableSpiderSubnet", True),
         enable_auto_pools=source.config_flag("enableAutoPoolForApplication", True),
+        cloud=_cloud(source, source.config_block("cloud")),
+    )
+
+
+def _cloud(source: Source, block: Source) -> Cloud:
+    provider = source.text("CLOUD_PROVIDER", block.config_text("provider", "")).lower()
+    if provider not in CLOUDS:
+        raise BadConfig(f"the cloud provider is {provider!r}; write {' or '.join(map(repr, CLOUDS))}")
+    return Cloud(
+        provider=provider,
+        metadata_endpoint=source.optional("METADATA_ENDPOINT"),
+        interval=source.number("SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS", 25.0),
+        primary_card=block.config_flag("primaryCard", True),
     )

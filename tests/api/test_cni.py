@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from spiderpool.api.cni import (
     InterfaceConfig,
     PluginConfig,
     Result,
+    ResultInterface,
     ResultIP,
     check_environment,
     check_version,
@@ -24,6 +27,7 @@ from spiderpool.api.cni import (
     parse_network,
     parse_plugin,
     plugin_type,
+    read_result,
     result_document,
     version_document,
 )
@@ -153,7 +157,9 @@ def test_a_plugin_without_a_type_is_wrong() -> None:
 
 
 RESULT = Result(
-    (ResultIP("10.0.0.5/24", "10.0.0.1"),), (("0.0.0.0/0", "10.0.0.1"),), "eth0", "00:16:3e:00:00:01", 1500, "/ns"
+    (ResultIP("10.0.0.5/24", "10.0.0.1", 0),),
+    (("0.0.0.0/0", "10.0.0.1"),),
+    (ResultInterface("eth0", "00:16:3e:00:00:01", 1500, "/ns"),),
 )
 IP = {"address": "10.0.0.5/24", "gateway": "10.0.0.1", "interface": 0}
 INTERFACE = {"name": "eth0", "mac": "00:16:3e:00:00:01", "sandbox": "/ns"}
@@ -181,6 +187,25 @@ def test_results_in_the_asked_version(version: str, interface: dict[str, Any], i
 def test_an_ipam_result_names_no_interface() -> None:
     document = result_document(Result((ResultIP("fd00::5/64", None),)), "0.4.0")
     assert document == {"cniVersion": "0.4.0", "ips": [{"version": "6", "address": "fd00::5/64"}], "dns": {}}
+
+
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+def test_what_a_plugin_printed_is_read(version: str) -> None:
+    two = replace(
+        RESULT, interfaces=(ResultInterface("veth1", "0a:00:00:00:00:01"), *RESULT.interfaces), dns={"search": ["a"]}
+    )
+    read = read_result(msgspec.json.encode(result_document(two, version)))
+    mtu = 1500 if version == "1.1.0" else 0
+    assert read == replace(two, interfaces=(two.interfaces[0], replace(two.interfaces[1], mtu=mtu)))
+
+
+def test_a_result_may_say_nothing_or_nonsense() -> None:
+    assert read_result(b'{"cniVersion": "1.0.0"}') == Result()
+    assert read_result(b'{"routes": [{"dst": "0.0.0.0/0"}]}').routes == (("0.0.0.0/0", ""),)
+    with pytest.raises(Undecodable):
+        read_result(b"ready")
+    with pytest.raises(BadConfig):
+        read_result(b'{"ips": [{"gateway": "10.0.0.1"}]}')
 
 
 def test_errors_and_versions() -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
-from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.networks import (
     Interfaces,
     RequestedNetwork,
-    default_network,
-    default_route_interface,
+    check_isolation,
+    default_route_of,
     first_network,
     further_networks,
-    synced_status,
+    networks_of,
 )
-from spiderpool.errors import BadConfig, NotReady, Refused
+from spiderpool.errors import BadConfig, Refused
 
 pytestmark = pytest.mark.unit
 
@@ -37,7 +33,8 @@ FURTHER = "k8s.v1.cni.cncf.io/networks"
     ],
 )
 def test_the_network_of_the_first_interface(annotation: str, cluster: str | None, network: str | None) -> None:
-    assert first_network({FIRST: annotation} if annotation else {}, cluster, "kube-system") == network
+    found = first_network({FIRST: annotation} if annotation else {}, cluster, "kube-system")
+    assert found == (RequestedNetwork(network, "eth0") if network else None)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +51,8 @@ def test_the_network_of_the_first_interface(annotation: str, cluster: str | None
     ],
 )
 def test_the_networks_of_further_interfaces(text: str, networks: list[tuple[str, str]]) -> None:
-    assert further_networks({FURTHER: text}, "default") == tuple(RequestedNetwork(*each) for each in networks)
+    found = further_networks({FURTHER: text}, "default")
+    assert [(each.network, each.interface) for each in found] == networks
 
 
 @pytest.mark.parametrize(
@@ -91,31 +89,72 @@ def test_interfaces_by_name() -> None:
     assert [known.position(each) for each in ("eth0", "net1", "eth7", "net2")] == [0, 1, 2, None]
 
 
-def test_a_pod_of_one_network_says_which() -> None:
-    assert default_network({}, "a", "kube-system") == "kube-system/a"
-    with pytest.raises(Refused, match="names no network and the cluster has no default"):
-        default_network({}, None, "kube-system")
-
-
-def coordinator(**status: Any) -> SpiderCoordinator:
-    return SpiderCoordinator(
-        metadata=ObjectMeta(name="default"),
-        spec=CoordinatorSpec(podDefaultRouteNIC="net1"),
-        status=CoordinatorStatus(**status) if status else None,
+def test_every_key_of_the_json_form() -> None:
+    text = """[{"name": "a", "namespace": "ns", "interface": "data0", "mac": "0a:00:00:00:00:01",
+        "ips": ["10.0.0.7/24", "fd00::7"], "default-route": ["10.0.0.1"], "infiniband-guid": "c2:11",
+        "portMappings": [{"hostPort": 80, "containerPort": 8080}], "bandwidth": {"ingressRate": 1},
+        "deviceID": "0000:03:02.1", "cni-args": {"k": "v"}, "ipam-claim-reference": "x"}]"""
+    assert further_networks({FURTHER: text}, "default") == (
+        RequestedNetwork(
+            "ns/a",
+            "data0",
+            mac="0a:00:00:00:00:01",
+            ips=("10.0.0.7", "fd00::7"),
+            gateways=("10.0.0.1",),
+            capabilities={
+                "portMappings": [{"hostPort": 80, "containerPort": 8080}],
+                "bandwidth": {"ingressRate": 1},
+                "deviceID": "0000:03:02.1",
+                "infinibandGUID": "c2:11",
+            },
+            cni_args={"k": "v"},
+        ),
     )
 
 
-def test_the_pod_chooses_its_default_route_before_the_cluster() -> None:
-    assert default_route_interface({}, coordinator()) == "net1"
-    assert default_route_interface({"ipam.spidernet.io/default-route-nic": "net2"}, coordinator()) == "net2"
+def test_all_networks_of_a_pod() -> None:
+    found = networks_of({FURTHER: "b@x0"}, "default", "a", "kube-system")
+    assert [(each.network, each.interface) for each in found] == [("kube-system/a", "eth0"), ("default/b", "x0")]
+    assert networks_of({FIRST: "a@x9"}, "default", None, "ns", "eth9") == (RequestedNetwork("ns/a", "eth9"),)
+    with pytest.raises(Refused, match="names no network and the cluster has no default"):
+        networks_of({}, "default", None, "kube-system")
+    with pytest.raises(BadConfig, match="asks for eth0, which is the pod's first interface"):
+        networks_of({FURTHER: "b@eth0"}, "default", "a", "kube-system")
 
 
-def test_a_coordinator_that_is_not_ready_is_told() -> None:
-    assert synced_status(coordinator(phase="Synced")).phase == "Synced"
-    for cluster, message in (
-        (None, "no SpiderCoordinator yet"),
-        (coordinator(), "has no status yet"),
-        (coordinator(phase="NotReady", reason="no CIDRs"), "not ready: no CIDRs"),
-    ):
-        with pytest.raises(NotReady, match=message):
-            synced_status(cluster)
+def wants(*routes: str | None) -> str:
+    elements = (f'{{"name": "n{index}"{"" if each is None else chosen(each)}}}' for index, each in enumerate(routes))
+    return f"[{', '.join(elements)}]"
+
+
+def chosen(gateways: str) -> str:
+    return f', "default-route": [{gateways}]'
+
+
+def test_one_network_may_have_the_default_route() -> None:
+    def default_route(*routes: str | None) -> RequestedNetwork | None:
+        return default_route_of(networks_of({FURTHER: wants(*routes)}, "default", "a", "kube-system"))
+
+    assert default_route(None, None) is None
+    by_its_own = default_route(None, "")
+    assert by_its_own is not None
+    assert (by_its_own.interface, by_its_own.gateways) == ("net2", ())
+    dual = default_route('"10.0.0.1", "fd00::1"', None)
+    assert dual is not None
+    assert (dual.interface, dual.gateways) == ("net1", ("10.0.0.1", "fd00::1"))
+    with pytest.raises(BadConfig, match=r"several networks \(default/n0, default/n1\)"):
+        default_route("", "")
+    with pytest.raises(BadConfig, match="names 2 IPv4 gateways"):
+        default_route('"10.0.0.1", "10.0.0.2"')
+    with pytest.raises(BadConfig, match="default-route: 'router' is not an IP address"):
+        default_route('"router"')
+
+
+def test_isolated_namespaces() -> None:
+    further = further_networks({FURTHER: "mine,default/shared,other/theirs"}, "ns")
+    check_isolation("ns", further, False, ())
+    check_isolation("ns", further[:2], True, ("default",))
+    with pytest.raises(Refused, match=r"other/theirs belongs to another namespace.*of ns, or of default"):
+        check_isolation("ns", further, True, ("default",))
+    with pytest.raises(Refused, match="default/shared belongs"):
+        check_isolation("ns", further[:2], True, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from spiderpool.agent.cluster import Cluster, is_meant
@@ -13,7 +13,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.allocation import Grant, family, grant, refusal
 from spiderpool.core.networks import Interfaces, first_network, further_networks
-from spiderpool.core.owners import sticky_owner
+from spiderpool.core.owners import Controller, sticky_owner
 from spiderpool.core.reclaim import is_alive
 from spiderpool.core.selection import Ask, concerns_application
 from spiderpool.core.sources import Circumstances, Demands, asks_of, demands, wants_application_pool
@@ -45,6 +45,9 @@ class Policy:
     automatic: bool = True
     auto_pool_wait: float = 50.0
     release_conflicts: bool = True
+    isolated: bool = False
+    """Whether a pod may only use networks of its own Namespace and of the shared ones."""
+    shared_namespaces: tuple[str, ...] = ("default",)
 
     @classmethod
     def of(cls, settings: AgentSettings) -> Policy:
@@ -61,7 +64,18 @@ class Policy:
             automatic=common.enable_auto_pools,
             auto_pool_wait=settings.auto_pool_wait,
             release_conflicts=settings.release_conflicts,
+            isolated=settings.namespace_isolation,
+            shared_namespaces=settings.global_namespaces,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """An interface that is to get addresses: by which configuration, and which ones if it says so."""
+
+    interface: str
+    config: IPAMConfig
+    ips: tuple[str, ...] = ()
 
 
 class Addresses:
@@ -75,14 +89,14 @@ class Addresses:
         self._detached: set[str] = set()
         cluster.pods.subscribe(self._pod_changed)
 
-    async def give(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
-        """The addresses of a pod's interface, IPv4 first: what it holds already, and what is missing, or none.
+    async def give(self, pod: Pod, *wants: Want) -> dict[str, tuple[Grant, ...]]:
+        """The addresses of interfaces of a pod, IPv4 first: what they hold already, and all that is missing, or none.
 
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
         self._detached.discard(pod.metadata.uid or "")
         try:
-            return await self._give(pod, interface, config)
+            return await self._give(pod, wants) if wants else {}
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise
@@ -139,43 +153,72 @@ class Addresses:
             self._detached.discard(old.metadata.uid)
             self._allocator.release_soon(old.metadata.uid)
 
-    async def _give(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
-        if config.match_master_subnet:
+    async def _give(self, pod: Pod, wants: tuple[Want, ...]) -> dict[str, tuple[Grant, ...]]:
+        if any(want.config.match_master_subnet for want in wants):
             raise BadConfig("match_master_subnet is for SR-IOV cards, which this agent does not attach; remove it")
-        about = self._circumstances(pod, interface, config)
-        ask = self._ask(pod, interface, about.interfaces)
-        if wants_application_pool(about.pod, subnets=about.subnets):
+        abouts = [self._circumstances(pod, want.interface, want.config) for want in wants]
+        controller = None
+        if any(wants_application_pool(about.pod, subnets=about.subnets) for about in abouts):
             controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
-            about, ask = replace(about, controller=controller), replace(ask, controller=controller)
+            abouts = [replace(about, controller=controller) for about in abouts]
         limit = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
             change = self._cluster.pool_change()
-            found = demands(about, self._cluster.pools())
+            found = {about.interface: demands(about, self._cluster.pools()) for about in abouts}
             try:
-                return await self._allocate(pod, ask, about, found)
+                return await self._allocate(pod, wants, found, controller)
             except Refused:
-                if not found.may_be_made or not await _set_before(change, limit):
+                may_be_made = any(each.may_be_made for each in found.values())
+                if not may_be_made or not await _set_before(change, limit):
                     raise
 
-    async def _allocate(self, pod: Pod, ask: Ask, about: Circumstances, found: Demands) -> tuple[Grant, ...]:
-        asks = [one for demand in found.each for one in asks_of(ask, demand, about.interfaces)]
-        if ask.controller is None and any(concerns_application(one, self._cluster.pools()) for one in asks):
+    async def _allocate(
+        self, pod: Pod, wants: tuple[Want, ...], found: dict[str, Demands], controller: Controller | None
+    ) -> dict[str, tuple[Grant, ...]]:
+        asks = self._asks(pod, wants, found, controller)
+        if controller is None and any(concerns_application(one, self._cluster.pools()) for one in asks):
             controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
             asks = [replace(one, controller=controller) for one in asks]
-        self._check_all_are_served(ask, found)
+        for want in wants:
+            self._check_all_are_served(pod, want, found[want.interface])
         if asks:
-            self._report(pod, found, await self._allocator.allocate(*asks))
-        return self._grants(self._allocator.holds(ask.pod_uid, ask.interface), ask.interface, found)
+            self._report(pod, found.values(), await self._allocator.allocate(*asks))
+        uid = pod.metadata.uid or ""
+        return {
+            want.interface: self._grants(
+                self._allocator.holds(uid, want.interface), want.interface, found[want.interface]
+            )
+            for want in wants
+        }
 
-    def _check_all_are_served(self, ask: Ask, found: Demands) -> None:
+    def _asks(
+        self, pod: Pod, wants: tuple[Want, ...], found: dict[str, Demands], controller: Controller | None
+    ) -> list[Ask]:
+        """One for each interface and family; an annotation may name interfaces beside the one that is asked for."""
+        interfaces = self._interfaces(pod)
+        asks: dict[tuple[str, int], Ask] = {}
+        for want in wants:
+            ask = replace(self._ask(pod, want.interface, interfaces), controller=controller)
+            for demand in found[want.interface].each:
+                for one in asks_of(ask, demand, interfaces):
+                    asks.setdefault((one.interface, one.version), one)
+        for want in wants:
+            for version, address in _by_family(want).items():
+                if (want.interface, version) not in asks:
+                    raise BadConfig(f"{want.interface} asks for {address}, but nobody names IPv{version} pools for it")
+                asks[want.interface, version] = replace(asks[want.interface, version], address=address)
+        return list(asks.values())
+
+    def _check_all_are_served(self, pod: Pod, want: Want, found: Demands) -> None:
         """An interface for which no family is left gets nothing, so the pod gets nothing."""
+        ask = self._ask(pod, want.interface, self._interfaces(pod))
         for demand in found.each:
             if not demand.candidates and not self._allocator.holds(ask.pod_uid, demand.interface):
                 dropped = [verdict for verdict in found.trace if verdict.rule == "family"]
                 version = 6 if self.policy.families == (6,) or (dropped and self.policy.families == (4,)) else 4
                 raise refusal(replace(ask, interface=demand.interface, version=version, source=demand.source), dropped)
 
-    def _report(self, pod: Pod, found: Demands, done: Allocation) -> None:
+    def _report(self, pod: Pod, found: Iterable[Demands], done: Allocation) -> None:
         for early in done.early:
             self._recorder.event(
                 pod,
@@ -189,7 +232,7 @@ class Addresses:
                 "given",
                 pod=pod.key,
                 address=[one.record.spec.address for one in done.made],
-                considered=[str(verdict) for verdict in (*found.trace, *done.trace)],
+                considered=[str(verdict) for verdict in (*(one for each in found for one in each.trace), *done.trace)],
             )
 
     def _grants(self, held: Sequence[SpiderIP], interface: str, found: Demands) -> tuple[Grant, ...]:
@@ -202,10 +245,9 @@ class Addresses:
         annotations = pod.metadata.annotations or {}
         namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
         configured = {4: config.default_ipv4_ippool, 6: config.default_ipv6_ippool}
-        first = first_network(annotations, self.policy.default_network, self.policy.namespace)
         return Circumstances(
             interface=interface,
-            interfaces=Interfaces(first, further_networks(annotations, pod.metadata.namespace or "")),
+            interfaces=self._interfaces(pod),
             attached=self._allocator.interfaces(pod.metadata.uid or ""),
             pod=annotations,
             namespace=(namespace.metadata.annotations if namespace else None) or {},
@@ -215,6 +257,12 @@ class Addresses:
             subnets=self.policy.subnets,
             automatic=self.policy.automatic,
         )
+
+    def _interfaces(self, pod: Pod) -> Interfaces:
+        annotations = pod.metadata.annotations or {}
+        first = first_network(annotations, self.policy.default_network, self.policy.namespace)
+        further = further_networks(annotations, pod.metadata.namespace or "")
+        return Interfaces(first.network if first else None, further)
 
     def _ask(self, pod: Pod, interface: str, interfaces: Interfaces) -> Ask:
         namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
@@ -232,6 +280,17 @@ class Addresses:
             node_labels=(node.metadata.labels if node else None) or {},
             owner=sticky_owner(pod, statefulsets=self.policy.statefulsets, machines=self.policy.machines),
         )
+
+
+def _by_family(want: Want) -> dict[int, str]:
+    """The addresses that an interface asks for by name. Raises BadConfig for two of one family."""
+    found: dict[int, str] = {}
+    for text in want.ips:
+        version = 6 if ":" in text else 4
+        if version in found:
+            raise BadConfig(f"{want.interface} asks for {found[version]} and {text}; one address of a family is given")
+        found[version] = text
+    return found
 
 
 async def _set_before(event: asyncio.Event, limit: float) -> bool:

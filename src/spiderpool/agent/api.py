@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.agent.addresses import Addresses
+from spiderpool.agent.addresses import Addresses, Want
 from spiderpool.agent.cluster import Cluster
 from spiderpool.api.agent_v1 import (
     AddAnswer,
@@ -39,7 +39,7 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.allocation import Grant
-from spiderpool.core.networks import default_route_interface, synced_status
+from spiderpool.core.coordination import default_route_interface, synced_status
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
 
@@ -108,7 +108,7 @@ class Api:
         )
         interface = call.ifName or ""
         pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", call.podUID or "")
-        granted = await self._addresses.give(pod, interface, config)
+        granted = (await self._addresses.give(pod, Want(interface, config)))[interface]
         routes = [Route(dst, gw, interface) for one in granted for dst, gw in one.all_routes]
         return _json(AddAnswer([self._ip(interface, one) for one in granted], routes or None))
 

@@ -1,62 +1,128 @@
-"""A pod's network in one call: which network, which addresses, which interface; and the way back."""
+"""A pod's networks in one call: which networks, which addresses, which interfaces; and the way back."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import assert_never
+
+import msgspec
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.addresses import Addresses
+from spiderpool.agent.addresses import Addresses, Want
 from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.delegates import Delegates, Invocation
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.api.cni import Call, IPAMConfig, Result, ResultIP, parse_args
+from spiderpool.agent.sandboxes import Interface, Sandbox, Sandboxes
+from spiderpool.agent.statuses import Statuses
+from spiderpool.api.cni import Call, IPAMConfig, Result, ResultInterface, ResultIP, parse_args, read_result
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.allocation import Grant
-from spiderpool.core.networks import Chain, coordination, default_network, read_network
+from spiderpool.core.chains import Chain, Delegated, read_network
+from spiderpool.core.coordination import coordination, wished_default_route
+from spiderpool.core.network_status import AttachedNetwork, network_status
+from spiderpool.core.networks import RequestedNetwork, check_isolation, default_route_of, networks_of
 from spiderpool.core.plumbing import Attachment
+from spiderpool.core.plumbing.values import everything
+from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
+from spiderpool.telemetry import logger
+
+log = logger("attach")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A network of a pod, with all that is known of it before anything is made."""
+
+    request: RequestedNetwork
+    chain: Chain | Delegated
+    default_route: RequestedNetwork | None
+    """The network that the pod chose for its default route, where it chose one."""
+
+    @property
+    def interface(self) -> str:
+        """Name of the interface in the pod."""
+        return self.request.interface
+
+    def gateways(self, granted: Iterable[Grant]) -> tuple[str, ...]:
+        """Gateways of the interface's default routes: none where the pod wants its default route elsewhere."""
+        given = tuple(one.gateway for one in granted if one.gateway)
+        if self.default_route is None:
+            return given
+        return (self.request.gateways or given) if self.default_route == self.request else ()
 
 
 class Attacher:
     """ADD, DEL and CHECK for pods of this node, whole or addresses only."""
 
-    def __init__(self, cluster: Cluster, addresses: Addresses) -> None:
+    def __init__(
+        self, cluster: Cluster, addresses: Addresses, sandboxes: Sandboxes, delegates: Delegates, statuses: Statuses
+    ) -> None:
         self._cluster = cluster
         self._addresses = addresses
+        self._sandboxes = sandboxes
+        self._delegates = delegates
+        self._statuses = statuses
         self._containers = KeyedLock()
 
     async def add(self, call: Call) -> Result:
-        """Give the pod its interface. Asked again, finishes or repeats what was begun."""
+        """Give the pod all its interfaces or none; the first one's result. Asked again, repeats what was begun."""
         pod = await self._pod(call)
-        chain = self._chain(pod)
+        wanted = self._wanted(pod, call.ifname)
         async with self._containers.held(call.container_id):
-            granted = await self._addresses.give(pod, call.ifname, chain.ipam)
-            attached = await interfaces.add(self._attachment(call, chain, granted))
-        return Result(
-            ips=_ips(granted),
-            routes=_routes(granted),
-            interface=call.ifname,
-            mac=attached.mac,
-            mtu=attached.mtu,
-            sandbox=attached.sandbox,
-        )
+            self._sandboxes.save(_sandbox(call, wanted))
+            granted = await self._addresses.give(pod, *_wants(wanted))
+            results = await self._make_all(call, pod, wanted, granted)
+        attached = [
+            AttachedNetwork(each.request.network, each.interface, result, each.request.gateways or ())
+            for each, result in zip(wanted, results, strict=True)
+        ]
+        self._statuses.publish(pod, network_status(attached))
+        return results[0]
 
     async def delete(self, call: Call) -> None:
-        """Take the interface away, and its addresses unless the pod lives on and will be attached again."""
+        """Take all interfaces away, and their addresses unless the pod lives on and will be attached again."""
         args = parse_args(call.environment.get("CNI_ARGS", ""))
         async with self._containers.held(call.container_id):
-            await interfaces.remove(call.container_id, call.netns, call.ifname)
-            await self._addresses.release(args, call.ifname)
+            sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
+            failures: list[SpiderpoolError] = []
+            for each in reversed(sandbox.interfaces):
+                try:
+                    await self._unmake(sandbox, call.netns, each)
+                    await self._addresses.release(args, each.name)
+                except SpiderpoolError as error:  # an address is kept as long as its interface may be there
+                    failures.append(error)
+            if failures:
+                raise failures[0]
+            self._sandboxes.forget(call.container_id)
 
     async def check(self, call: Call) -> None:
         """Raises Drift when record, interface, address or route is not as ADD left it."""
         pod = await self._pod(call)
-        chain = self._chain(pod)
-        granted = self._addresses.check(pod, call.ifname, chain.ipam)
-        await interfaces.check(self._attachment(call, chain, granted))
+        sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
+        results = {each.name: each.result.encode() for each in sandbox.interfaces}
+        for each in self._wanted(pod, call.ifname):
+            match each.chain:
+                case Chain():
+                    ipam = each.chain.ipam
+                    granted = self._addresses.check(pod, each.interface, ipam) if ipam else ()
+                    await interfaces.check(self._attachment(call, pod, each, each.chain, granted))
+                case Delegated():
+                    previous = results.get(each.interface, b"")
+                    await self._delegates.check(each.chain, _invocation(call, each.request), previous)
+                case _:
+                    assert_never(each.chain)
 
     async def add_address(self, call: Call, config: IPAMConfig) -> Result:
         """The addresses alone: we are called as the ``ipam`` plugin of another interface plugin."""
-        granted = await self._addresses.give(await self._pod(call), call.ifname, config)
-        return Result(ips=_ips(granted), routes=_routes(granted))
+        granted = await self._addresses.give(await self._pod(call), Want(call.ifname, config))
+        each = granted[call.ifname]
+        return Result(
+            ips=tuple(ResultIP(one.address, one.gateway) for one in each),
+            routes=tuple(route for one in each for route in one.all_routes),
+        )
 
     async def check_address(self, call: Call, config: IPAMConfig) -> None:
         """Raises Drift when the pod's interface lacks an address."""
@@ -66,34 +132,206 @@ class Attacher:
         """Give the addresses back, unless the pod lives on."""
         await self._addresses.release(parse_args(call.environment.get("CNI_ARGS", "")), call.ifname)
 
+    async def refresh(self) -> None:
+        """Tell all pods of this node the addresses that their node has now; a pod where that fails is passed over."""
+        for sandbox in self._sandboxes.all():
+            if not any(each.coordinated for each in sandbox.interfaces):
+                continue
+            try:
+                async with self._containers.held(sandbox.container_id):
+                    first = sandbox.interfaces[0].name
+                    steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, first_nic=first)
+            except BadNamespace:
+                continue  # the pod is gone, its DEL is to come
+            except SpiderpoolError as error:
+                log.warning("pod not told of its node's addresses", netns=sandbox.netns, error=str(error))
+                continue
+            if steps:
+                log.info("pod told of its node's addresses", netns=sandbox.netns, steps=len(steps))
+
     async def _pod(self, call: Call) -> Pod:
         args = parse_args(call.environment.get("CNI_ARGS", ""))
         return await self._cluster.pod(args.namespace, args.name, args.uid)
 
-    def _chain(self, pod: Pod) -> Chain:
-        policy = self._addresses.policy
-        network = default_network(pod.metadata.annotations or {}, policy.default_network, policy.namespace)
-        return read_network(network, self._cluster.networks.get(network))
+    def _wanted(self, pod: Pod, first: str) -> tuple[Planned, ...]:
+        """The pod's networks, the first interface's first; ``first`` is its name."""
+        policy, namespace = self._addresses.policy, pod.metadata.namespace or ""
+        networks = networks_of(
+            pod.metadata.annotations or {}, namespace, policy.default_network, policy.namespace, first
+        )
+        check_isolation(namespace, networks[1:], policy.isolated, policy.shared_namespaces)
+        chosen = default_route_of(networks)
+        return tuple(
+            Planned(each, read_network(each.network, self._cluster.networks.get(each.network)), chosen)
+            for each in networks
+        )
 
-    def _attachment(self, call: Call, chain: Chain, granted: tuple[Grant, ...]) -> Attachment:
+    async def _make_all(
+        self, call: Call, pod: Pod, wanted: tuple[Planned, ...], granted: dict[str, tuple[Grant, ...]]
+    ) -> list[Result]:
+        results: list[Result] = []
+        begun: list[Planned] = []
+        try:
+            for each in wanted:
+                begun.append(each)
+                results.append(await self._make(call, pod, each, granted.get(each.interface, ())))
+        except BaseException as error:
+            await _to_the_end(self._undo(_sandbox(call, begun), error))
+            raise
+        return results
+
+    async def _make(self, call: Call, pod: Pod, each: Planned, granted: tuple[Grant, ...]) -> Result:
+        match each.chain:
+            case Chain():
+                return await self._make_interface(call, pod, each, each.chain, granted)
+            case Delegated():
+                return await self._execute(call, each, each.chain)
+            case _:
+                assert_never(each.chain)
+
+    async def _make_interface(
+        self, call: Call, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]
+    ) -> Result:
+        attachment = self._attachment(call, pod, each, chain, granted)
+        if chain.parent is not None:
+            await interfaces.ensure_parent(chain.parent)
+        attached = await interfaces.add(attachment)
+        return Result(
+            ips=tuple(ResultIP(one.address, one.gateway, 0) for one in granted),
+            routes=_routes(attachment),
+            interfaces=(ResultInterface(each.interface, attached.mac, attached.mtu, attached.sandbox),),
+        )
+
+    async def _execute(self, call: Call, each: Planned, network: Delegated) -> Result:
+        output = await self._delegates.add(network, _invocation(call, each.request))
+        sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
+        self._sandboxes.save(_with_result(sandbox, each.interface, output))
+        return read_result(output)
+
+    async def _undo(self, begun: Sandbox, cause: BaseException) -> None:
+        """Take away what was made, last first, and let the failure that led here be the one that is reported."""
+        known = self._sandboxes.load(begun.container_id) or begun
+        for each in reversed(known.interfaces[: len(begun.interfaces)]):
+            try:
+                await self._unmake(known, begun.netns, each)
+            except SpiderpoolError as error:
+                cause.add_note(f"and {each.name} could not be removed: {error}")
+
+    async def _unmake(self, sandbox: Sandbox, netns: str, each: Interface) -> None:
+        if not each.plugins:
+            await interfaces.remove(sandbox.container_id, netns, each.name)
+            return
+        network = Delegated(each.chain, each.version, tuple(raw.encode() for raw in each.plugins))
+        about = Invocation(
+            sandbox.container_id,
+            netns,
+            each.name,
+            sandbox.cni_args,
+            each.request.get("capabilities", {}),
+            each.request.get("arguments", {}),
+        )
+        await self._delegates.delete(network, about, each.result.encode())
+
+    def _attachment(self, call: Call, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]) -> Attachment:
+        _check_request(each.request)
+        wish = (
+            each.default_route.interface if each.default_route else wished_default_route(pod.metadata.annotations or {})
+        )
         return Attachment(
             container_id=call.container_id,
             netns=call.netns,
-            ifname=call.ifname,
-            kind=chain.interface_type,
-            master=chain.interface.master,
+            ifname=each.interface,
+            kind=chain.kind,
+            master=chain.master,
             mode=chain.interface.mode,
             mtu=chain.interface.mtu,
             addresses=tuple(ip_interface(one.address) for one in granted),
-            gateways=tuple(ip_address(one.gateway) for one in granted if one.gateway),
+            gateways=tuple(ip_address(gateway) for gateway in each.gateways(granted)),
             routes=tuple((ip_network(dst, strict=False), ip_address(gw)) for one in granted for dst, gw in one.routes),
-            coordination=coordination(chain.coordinator, self._cluster.coordinator()),
+            coordination=coordination(
+                chain.coordinator if granted else None,
+                self._cluster.coordinator(),
+                first_nic=call.ifname,
+                default_route_nic=wish,
+            ),
+            mac=each.request.mac or chain.interface.mac,
+            vlan_id=chain.interface.vlanId,
         )
 
 
-def _ips(granted: tuple[Grant, ...]) -> tuple[ResultIP, ...]:
-    return tuple(ResultIP(one.address, one.gateway) for one in granted)
+def _wants(wanted: Iterable[Planned]) -> Iterable[Want]:
+    for each in wanted:
+        if isinstance(each.chain, Chain) and each.chain.ipam is not None:
+            yield Want(each.interface, each.chain.ipam, each.request.ips)
 
 
-def _routes(granted: tuple[Grant, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(route for one in granted for route in one.all_routes)
+def _check_request(request: RequestedNetwork) -> None:
+    """Raises BadConfig for what only plugins do that are executed."""
+    for name in (*request.capabilities, *(("cni-args",) if request.cni_args else ())):
+        raise BadConfig(f"network {request.network} is made by the agent itself, which does not do {name}: remove it")
+
+
+def _routes(attachment: Attachment) -> tuple[tuple[str, str], ...]:
+    defaults = ((everything(gateway.version), gateway) for gateway in attachment.gateways)
+    return tuple((str(dst), str(gw)) for dst, gw in (*defaults, *attachment.routes))
+
+
+def _sandbox(call: Call, wanted: Iterable[Planned]) -> Sandbox:
+    cni_args = call.environment.get("CNI_ARGS", "")
+    return Sandbox(call.container_id, call.netns, cni_args, tuple(map(_interface, wanted)))
+
+
+def _interface(each: Planned) -> Interface:
+    match each.chain:
+        case Chain():
+            return Interface(each.interface, each.request.network, coordinated=each.chain.coordinator is not None)
+        case Delegated(name, version, plugins):
+            return Interface(
+                each.interface,
+                each.request.network,
+                chain=name,
+                version=version,
+                plugins=tuple(raw.decode() for raw in plugins),
+                request={"capabilities": _capabilities(each.request), "arguments": dict(each.request.cni_args)},
+            )
+        case _:
+            assert_never(each.chain)
+
+
+def _unknown(call: Call) -> Sandbox:
+    """A sandbox of which no file tells: one interface that the agent made."""
+    return Sandbox(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (Interface(call.ifname, ""),))
+
+
+def _with_result(sandbox: Sandbox, interface: str, output: bytes) -> Sandbox:
+    told = (
+        msgspec.structs.replace(each, result=output.decode()) if each.name == interface else each
+        for each in sandbox.interfaces
+    )
+    return msgspec.structs.replace(sandbox, interfaces=tuple(told))
+
+
+def _invocation(call: Call, request: RequestedNetwork) -> Invocation:
+    cni_args = call.environment.get("CNI_ARGS", "")
+    arguments = dict(request.cni_args)
+    return Invocation(call.container_id, call.netns, request.interface, cni_args, _capabilities(request), arguments)
+
+
+def _capabilities(request: RequestedNetwork) -> dict[str, object]:
+    """What the pod asks of a network, by the names of CNI's capabilities."""
+    asked = dict(request.capabilities)
+    if request.mac:
+        asked["mac"] = request.mac
+    if request.ips:
+        asked["ips"] = list(request.ips)
+    return asked
+
+
+async def _to_the_end(work: Awaitable[None]) -> None:
+    """Finish work though the caller is being cancelled, perhaps a second time."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue

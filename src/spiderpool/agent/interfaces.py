@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spiderpool.core.plumbing import AddRoute, Attachment, Step, plan, wanted
-from spiderpool.core.plumbing.cards import Card, diagnose, plan_cards, undo_cards
+from spiderpool.core.plumbing.cards import Card, NodeState, diagnose, plan_cards, undo_cards
 from spiderpool.core.plumbing.drift import drift
 from spiderpool.core.plumbing.parents import Parent, plan_parent
 from spiderpool.core.plumbing.refresh import refresh as plan_refresh
@@ -139,6 +139,11 @@ async def tune_node(cards: Sequence[Card], *, node: Path | None = None) -> tuple
     return await _operate(
         None, node, lambda kernel, _: _applied(kernel, plan_cards(tuple(cards), observe_cards(kernel)))
     )
+
+
+async def node_state(*, node: Path | None = None) -> NodeState:
+    """What the node's cards and its routing by them look like."""
+    return await _operate(None, node, lambda kernel, _: observe_cards(kernel))
 
 
 async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:

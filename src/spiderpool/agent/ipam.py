@@ -16,16 +16,18 @@ from typing import Protocol
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.allocation import (
     address_of,
     choose,
     cooldown_is_over,
+    elsewhere,
     exhausted,
     family,
     hinted,
     is_exclusive,
     main_reason,
+    occupied,
     record,
     refusal,
     released,
@@ -341,14 +343,29 @@ class Allocator:
             except ValueError as error:
                 trace.append(unreadable(pool.name, error))
                 continue
-            if await self._take(ask, pool, shelf, work):
+            if dropped := await self._take_of(ask, pool, shelf, work):
+                trace.append(dropped)
+            else:
                 break
-            trace.append(exhausted(pool.name, shelf.addresses.size))
         else:
-            if not await self._take_early(ask, selection.pools, work):
+            if ask.address or not await self._take_early(ask, selection.pools, work):
                 REFUSALS.labels(main_reason(trace)).inc()
                 raise refusal(ask, trace)
         work.trace += trace
+
+    async def _take_of(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> Verdict | None:
+        """Take an address of a pool; the verdict on the pool where that fails."""
+        if ask.address is None:
+            taken = await self._take(ask, pool, shelf, work)
+            return None if taken else exhausted(pool.name, shelf.addresses.size)
+        address = to_int(ask.address, ask.version)
+        if address not in shelf.addresses:
+            return elsewhere(pool.name, ask.address)
+        made = await self._try(ask, pool, shelf, address)
+        if made is None:
+            return occupied(pool.name, ask.address)
+        work.made.append(Doomed(made, ask_owner=False, cool=False))
+        return None
 
     async def _take(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> bool:
         """Take one address of a pool; False when a fresh read shows that all are in use."""

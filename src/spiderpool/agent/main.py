@@ -12,10 +12,16 @@ from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
 from spiderpool.agent.api import Api, Detection
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.delegates import Delegates
+from spiderpool.agent.discovery import discover
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
+from spiderpool.agent.sandboxes import Sandboxes
 from spiderpool.agent.server import Server, probe_sites
-from spiderpool.errors import SpiderpoolError
+from spiderpool.agent.statuses import Statuses
+from spiderpool.agent.upkeep import Upkeep
+from spiderpool.errors import KernelFailure, SpiderpoolError
+from spiderpool.kernel import marks
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.settings import AgentSettings, agent_settings, load_source
@@ -23,6 +29,9 @@ from spiderpool.telemetry import configure, logger
 
 FIRST_LISTS = 300.0
 """Seconds that a starting agent waits for the API server; then it ends with an error and is started again."""
+
+SANDBOXES = "sandboxes"
+"""Directory of the files that tell of pods' sandboxes, beside the socket."""
 
 log = logger("agent")
 
@@ -54,15 +63,30 @@ async def run(settings: AgentSettings) -> None:
         addresses = Addresses(cluster, allocator, recorder, Policy.of(settings))
         detection = Detection(settings.detect_conflicts, settings.detect_gateway)
         api = Api(cluster, addresses, detection, settings.add_timeout)
-        server = Server(cluster, Attacher(cluster, addresses), api, settings.add_timeout)
-        for work in (cluster.run(), allocator.run(), recorder.run()):
+        statuses = Statuses(client)
+        sandboxes = Sandboxes(settings.socket.parent / SANDBOXES)
+        attacher = Attacher(cluster, addresses, sandboxes, Delegates((settings.cni_bin_dir,)), statuses)
+        upkeep = Upkeep(cluster, attacher, recorder, tune=settings.tune_node)
+        server = Server(cluster, attacher, api, settings.add_timeout)
+        await _detect_marks()
+        for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run(), upkeep.run()):
             group.create_task(work)
+        if settings.common.cloud.provider:
+            group.create_task(discover(client, cluster.nodes, settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.synced(FIRST_LISTS)
             if settings.install_cni:
                 install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)
             log.info("ready", node=settings.node)
             await asyncio.Event().wait()
+
+
+async def _detect_marks() -> None:
+    """Find the packet filter once, so that no ADD has to try two; without one, pods that need marks are refused."""
+    try:
+        log.info("packet marks", backend=await marks.detect())
+    except KernelFailure as error:
+        log.warning("no packet marks", error=str(error))
 
 
 def _cancel_on_signal() -> None:

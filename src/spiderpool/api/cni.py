@@ -6,7 +6,7 @@ Also the framing by which our CNI executable hands a call to the agent; see docs
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -64,9 +64,9 @@ class PodArgs:
 
 
 class IPAMConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The ``ipam`` block of a plugin: ours, type spiderpool."""
+    """The ``ipam`` block of a plugin: ours, type spiderpool; without a type there is none."""
 
-    type: str
+    type: str = ""
     default_ipv4_ippool: list[str] | None = None
     default_ipv6_ippool: list[str] | None = None
     clean_gateway: bool = False
@@ -106,11 +106,30 @@ class DelegateConfig(msgspec.Struct):
 
 
 class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """ipvlan and macvlan."""
+    """ipvlan, macvlan, vlan and host-device."""
 
     master: str = ""
     mode: str = ""
     mtu: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mac: str = ""
+    vlanId: int = 0
+    device: str = ""
+
+
+class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The bond of a network's cards."""
+
+    name: str = ""
+    mode: int = 0
+    options: str | None = None
+
+
+class IfacerConfig(PluginConfig, kw_only=True, omit_defaults=True):
+    """What has to be made on the node before the interface: a bond of cards, a VLAN."""
+
+    interfaces: list[str]
+    vlanID: int = 0
+    bond: BondConfig | None = None
 
 
 class PolicyRoute(msgspec.Struct, forbid_unknown_fields=True):
@@ -158,7 +177,7 @@ class ConfigList(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     loadOnlyInlinedPlugins: bool = False
 
 
-P = TypeVar("P", PluginConfig, DelegateConfig, InterfaceConfig, CoordinatorConfig)
+P = TypeVar("P", PluginConfig, DelegateConfig, InterfaceConfig, IfacerConfig, CoordinatorConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +186,29 @@ class ResultIP:
 
     address: str
     gateway: str | None
+    interface: int | None = None
+    """Index of the interface that holds it; None in the result of an IPAM plugin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultInterface:
+    """An interface of a result; without a sandbox it is the node's."""
+
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    sandbox: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of an ADD, in no version yet."""
+    """The result of an ADD, in no version yet; one without interfaces is that of an IPAM plugin."""
 
-    ips: tuple[ResultIP, ...]
+    ips: tuple[ResultIP, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
-    interface: str | None = None
-    """None: an IPAM result, which names no interface."""
-    mac: str = ""
-    mtu: int = 0
-    sandbox: str = ""
+    """(destination, gateway); an empty gateway stands for none."""
+    interfaces: tuple[ResultInterface, ...] = ()
+    dns: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_call(body: bytes) -> Call:
@@ -259,13 +288,26 @@ def check_version(version: str) -> None:
 def result_document(result: Result, version: str) -> dict[str, Any]:
     """A result as the JSON document of a version of the specification."""
     document: dict[str, Any] = {"cniVersion": version}
-    if result.interface:
-        document["interfaces"] = [_interface(result, version)]
-    document["ips"] = [_ip(ip, version, 0 if result.interface else None) for ip in result.ips]
+    if result.interfaces:
+        document["interfaces"] = [_interface(each, version) for each in result.interfaces]
+    document["ips"] = [_ip(ip, version) for ip in result.ips]
     if result.routes:
-        document["routes"] = [{"dst": dst, "gw": gw} for dst, gw in result.routes]
-    document["dns"] = {}
+        document["routes"] = [{"dst": dst} | ({"gw": gw} if gw else {}) for dst, gw in result.routes]
+    document["dns"] = result.dns
     return document
+
+
+def read_result(document: bytes) -> Result:
+    """The result that a plugin printed, of any version from 0.3.0 on. Raises Undecodable or BadConfig."""
+    read = _decode(document, _Document)
+    return Result(
+        ips=tuple(ResultIP(ip.address, ip.gateway, ip.interface) for ip in read.ips or ()),
+        routes=tuple((route.dst, route.gw or "") for route in read.routes or ()),
+        interfaces=tuple(
+            ResultInterface(each.name, each.mac, each.mtu, each.sandbox) for each in read.interfaces or ()
+        ),
+        dns=read.dns or {},
+    )
 
 
 def error_document(error: SpiderpoolError, version: str = DEFAULT_VERSION) -> dict[str, Any]:
@@ -305,15 +347,44 @@ def _decode(raw: bytes, shape: type[S]) -> S:
         raise Undecodable(f"the network configuration is not JSON: {error}") from error
 
 
-def _interface(result: Result, version: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": result.interface, "mac": result.mac, "sandbox": result.sandbox}
-    return document | ({"mtu": result.mtu} if version == "1.1.0" and result.mtu else {})
+def _interface(each: ResultInterface, version: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": each.name, "mac": each.mac}
+    if each.sandbox:
+        document["sandbox"] = each.sandbox
+    return document | ({"mtu": each.mtu} if version == "1.1.0" and each.mtu else {})
 
 
-def _ip(ip: ResultIP, version: str, interface: int | None) -> dict[str, Any]:
+def _ip(ip: ResultIP, version: str) -> dict[str, Any]:
     document: dict[str, Any] = {"address": ip.address}
     if version.startswith("0."):
         document = {"version": "6" if ":" in ip.address else "4", **document}
     if ip.gateway:
         document["gateway"] = ip.gateway
-    return document | ({"interface": interface} if interface is not None else {})
+    return document | ({"interface": ip.interface} if ip.interface is not None else {})
+
+
+class _DocumentIP(msgspec.Struct):
+    address: str
+    gateway: str | None = None
+    interface: int | None = None
+
+
+class _DocumentRoute(msgspec.Struct):
+    dst: str
+    gw: str | None = None
+
+
+class _DocumentInterface(msgspec.Struct):
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    sandbox: str = ""
+
+
+class _Document(msgspec.Struct):
+    """A plugin's result as far as it is passed on."""
+
+    ips: list[_DocumentIP] | None = None
+    routes: list[_DocumentRoute] | None = None
+    interfaces: list[_DocumentInterface] | None = None
+    dns: dict[str, Any] | None = None

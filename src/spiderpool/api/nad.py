@@ -9,6 +9,7 @@ import msgspec
 from spiderpool.api.meta import Kind, Object, Scope, field_doc
 
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
+STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
 DEFAULT_NETWORK_ANNOTATION = "v1.multus-cni.io/default-network"
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "address_of",
     "choose",
     "cooldown_is_over",
+    "elsewhere",
     "exhausted",
     "family",
     "grant",
@@ -37,6 +38,7 @@ __all__ = [
     "is_exclusive",
     "label_value",
     "main_reason",
+    "occupied",
     "record",
     "refusal",
     "released",
@@ -187,6 +189,16 @@ def exhausted(pool: str, size: int) -> Verdict:
     """The verdict on a pool without a free address."""
     reason = f"{size} of {size} addresses in use" if size else "holds no addresses but excluded and reserved ones"
     return Verdict(pool, False, "exhausted", reason)
+
+
+def elsewhere(pool: str, address: str) -> Verdict:
+    """The verdict on a pool that does not hold the address that was asked for."""
+    return Verdict(pool, False, "address", f"does not hold {address}, or excludes it, or it is reserved")
+
+
+def occupied(pool: str, address: str) -> Verdict:
+    """The verdict on a pool whose address that was asked for is somebody else's."""
+    return Verdict(pool, False, "address", f"{address} is in use; `kubectl get spiderip` tells by whom")
 
 
 def unreadable(pool: str, error: ValueError) -> Verdict:

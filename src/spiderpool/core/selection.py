@@ -64,6 +64,8 @@ class Ask:
     """The workload at the top; filled in where :func:`concerns_application` says so."""
     owner: IPOwner | None = None
     """The owner with whom the address stays."""
+    address: str | None = None
+    """The only address that will do; None: any."""
 
     def __str__(self) -> str:
         return f"{self.interface} of pod {self.namespace}/{self.pod} on node {self.node}"

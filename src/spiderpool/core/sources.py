@@ -6,7 +6,7 @@ network's configuration, the cluster's default pools. The first that says anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from spiderpool.api.ippool import SpiderIPPool
@@ -95,14 +95,12 @@ def demands(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Demands:
     """Who names the pools, in order of priority: the first that says anything decides. Raises BadConfig."""
     routes = custom_routes(about.pod)
     trace: list[Verdict] = []
-    for rank, found in enumerate(_sources(about, pools)):
-        if isinstance(found, Verdict):
-            trace.append(found)
-            continue
-        kept, dropped = _enabled(found, about.families)
-        chosen = Verdict(found[0].source, True, "source", f"decides, as number {rank + 1} in order of priority")
-        return Demands(kept, routes, (*trace, chosen, *dropped))
-    raise AssertionError("the default pools always answer")
+    sources = _sources(about, pools)
+    while isinstance(found := next(sources), Verdict):
+        trace.append(found)
+    kept, dropped = _enabled(found, about.families)
+    chosen = Verdict(found[0].source, True, "source", f"decides, as number {len(trace) + 1} in order of priority")
+    return Demands(kept, routes, (*trace, chosen, *dropped))
 
 
 def asks_of(ask: Ask, demand: Demand, interfaces: Interfaces) -> tuple[Ask, ...]:
@@ -121,8 +119,8 @@ def asks_of(ask: Ask, demand: Demand, interfaces: Interfaces) -> tuple[Ask, ...]
     )
 
 
-def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterable[tuple[Demand, ...] | Verdict]:
-    """In order of priority; a verdict says why a source is passed over."""
+def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[Demand, ...] | Verdict]:
+    """In order of priority; a verdict says why a source is passed over. The last one always answers."""
     yield _subnet_source(about)
     yield _pools_source(about)
     yield _pool_source(about)

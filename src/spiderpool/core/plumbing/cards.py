@@ -25,7 +25,7 @@ from spiderpool.core.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.core.plumbing.values import Address, Interface, everything, is_default
+from spiderpool.core.plumbing.values import Address, Interface, Network, everything, is_default
 from spiderpool.errors import BadConfig
 
 CARD_MARK_PRIORITY = 1100
@@ -73,6 +73,21 @@ class NodeState:
     replies: tuple[Reply, ...] = ()
 
 
+def cards_of(seen: NodeState, gateways: Iterable[tuple[Network, Address]]) -> tuple[Card, ...]:
+    """The node's cards, with the gateways that are known of the subnets in which they have addresses."""
+    known = dict(gateways)
+    return tuple(
+        Card(link, tuple(gateway for subnet, gateway in known.items() if subnet in subnets))
+        for link, subnets in _subnets(seen).items()
+        if any(subnet in known for subnet in subnets)
+    )
+
+
+def is_tuned(seen: NodeState) -> bool:
+    """Whether anything of `plan_cards` is there."""
+    return bool(_ours(seen))
+
+
 def plan_cards(cards: tuple[Card, ...], seen: NodeState) -> tuple[Step, ...]:
     """The steps that make every card answer for itself; what is right already is left alone.
 
@@ -96,6 +111,13 @@ def undo_cards(seen: NodeState) -> tuple[Step, ...]:
 def diagnose(seen: NodeState) -> tuple[str, ...]:
     """What is missing for pods and cards to be reached and to answer, in sentences; empty when all is well."""
     return (*_forwarding_faults(seen), *_order_faults(seen), *_reply_faults(seen.replies), *_filter_faults(seen))
+
+
+def _subnets(seen: NodeState) -> dict[str, set[Network]]:
+    subnets: dict[str, set[Network]] = {}
+    for held in seen.addresses:
+        subnets.setdefault(held.link, set()).add(held.address.network)
+    return subnets
 
 
 def _card(number: int, card: Card, seen: NodeState) -> Iterator[AddRoute | AddRule]:

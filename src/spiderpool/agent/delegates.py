@@ -1,0 +1,152 @@
+"""Networks whose plugins the agent does not know: executed one after another, as a container runtime would.
+
+Container Network Interface, specification 1.1.0, section 3 "Execution of Network Configurations".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spiderpool.api.cni import plugin_type
+from spiderpool.core.chains import Delegated
+from spiderpool.errors import PluginFailure, UnknownPlugin
+
+TIMEOUT = 30.0
+"""Seconds that one execution may take."""
+LONGEST_MESSAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """For which interface of which container plugins are executed."""
+
+    container_id: str
+    netns: str
+    ifname: str
+    cni_args: str
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    """Requests by capability; a plugin gets those that its configuration declares."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Put under ``args.cni`` of every plugin."""
+
+
+class Delegates:
+    """Executes plugins from a list of directories."""
+
+    def __init__(self, path: tuple[Path, ...]) -> None:
+        self._path = path
+
+    async def add(self, network: Delegated, about: Invocation) -> bytes:
+        """ADD, plugin by plugin; the last result. After a failure the caller is to call `delete`.
+
+        Raises PluginFailure with what the plugin said, or UnknownPlugin where its executable is missing.
+        """
+        self._check(network)
+        result = b""
+        for raw in network.plugins:
+            result = await self._execute("ADD", network, raw, about, result) or result
+        return result
+
+    async def check(self, network: Delegated, about: Invocation, result: bytes) -> None:
+        """CHECK, plugin by plugin. Raises as `add`."""
+        for raw in network.plugins:
+            await self._execute("CHECK", network, raw, about, result)
+
+    async def delete(self, network: Delegated, about: Invocation, result: bytes) -> None:
+        """DEL in reverse order: all plugins are asked, then the first failure is raised."""
+        failures: list[PluginFailure] = []
+        for raw in reversed(network.plugins):
+            try:
+                await self._execute("DEL", network, raw, about, result)
+            except PluginFailure as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _check(self, network: Delegated) -> None:
+        """Before anything is made: are all plugins there?"""
+        for raw in network.plugins:
+            self._executable(plugin_type(raw))
+
+    async def _execute(self, command: str, network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> bytes:
+        kind = plugin_type(raw)
+        stdin = msgspec.json.encode(configuration(network, raw, about, previous))
+        status, output = await _run(self._executable(kind), self._environment(command, about), stdin, kind, command)
+        if status != 0:
+            raise _failure(kind, command, output)
+        return output
+
+    def _executable(self, kind: str) -> Path:
+        found = next((path / kind for path in self._path if "/" not in kind and (path / kind).is_file()), None)
+        if found is None:
+            folders = ", ".join(map(str, self._path))
+            raise UnknownPlugin(f"plugin {kind!r} is not part of this agent and no executable in {folders}; install it")
+        return found
+
+    def _environment(self, command: str, about: Invocation) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": about.container_id,
+            "CNI_NETNS": about.netns,
+            "CNI_IFNAME": about.ifname,
+            "CNI_ARGS": about.cni_args,
+            "CNI_PATH": os.pathsep.join(map(str, self._path)),
+        }
+
+
+def configuration(network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
+    """What a plugin reads: its own configuration and what the runtime adds (specification, section 3)."""
+    config: dict[str, Any] = msgspec.json.decode(raw)
+    config |= {"name": network.name, "cniVersion": network.version}
+    declared = config.get("capabilities") or {}
+    runtime = {name: value for name, value in about.capabilities.items() if declared.get(name)}
+    if runtime:
+        config["runtimeConfig"] = runtime
+    if about.capabilities.get("deviceID"):
+        config |= {"deviceID": about.capabilities["deviceID"], "pciBusID": about.capabilities["deviceID"]}
+    if about.arguments:
+        args = config.get("args") or {}
+        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(about.arguments)}
+    if previous:
+        config["prevResult"] = msgspec.json.decode(previous)
+    return config
+
+
+async def _run(path: Path, environment: dict[str, str], stdin: bytes, kind: str, command: str) -> tuple[int, bytes]:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(path), stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=environment
+        )
+    except OSError as error:
+        raise PluginFailure(f"{path} cannot be executed: {error}") from error
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            output, _ = await process.communicate(stdin)
+    except TimeoutError as error:
+        raise PluginFailure(f"{command} of plugin {kind} took longer than {TIMEOUT:.0f} s and was ended") from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return process.returncode or 0, output
+
+
+def _failure(kind: str, command: str, output: bytes) -> PluginFailure:
+    """What the plugin printed, as the specification wants errors told; or its bytes where it printed none such."""
+    try:
+        told = msgspec.json.decode(output, type=dict[str, Any])
+        message = f"{told.get('msg', '')} {told.get('details', '')}".strip()
+    except msgspec.DecodeError:
+        message = output.decode(errors="replace").strip()
+    return PluginFailure(f"{command} of plugin {kind}: {message[:LONGEST_MESSAGE] or 'it failed without a word'}")

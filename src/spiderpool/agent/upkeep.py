@@ -1,0 +1,95 @@
+"""What is kept right on the node while pods live: what they know of its addresses, and how its cards answer."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address, ip_network
+
+from spiderpool.agent import interfaces
+from spiderpool.agent.attach import Attacher
+from spiderpool.agent.cluster import Cluster
+from spiderpool.core.plumbing.cards import cards_of, is_tuned
+from spiderpool.core.plumbing.values import Address, Network
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kernel.events import address_changes
+from spiderpool.kube.events import Recorder
+from spiderpool.telemetry import logger
+
+EVENT_FAULT = "NodeNetworkFault"
+PAUSE = 5.0
+"""Seconds before the watching of addresses is taken up again after a failure."""
+
+log = logger("upkeep")
+
+
+class Upkeep:
+    """Follows the node's addresses and, where ``tune`` says so, the gateways of its cards."""
+
+    def __init__(self, cluster: Cluster, attacher: Attacher, recorder: Recorder, *, tune: bool) -> None:
+        self._cluster = cluster
+        self._attacher = attacher
+        self._recorder = recorder
+        self._tune = tune
+        self._changed = asyncio.Event()
+        self._told: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_addresses())
+            group.create_task(self._follow_pools())
+            group.create_task(self._keep_cards())
+
+    async def _follow_addresses(self) -> None:
+        while True:
+            try:
+                async for _ in address_changes():
+                    await self._attacher.refresh()
+                    self._changed.set()
+            except SpiderpoolError as error:
+                log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
+            await asyncio.sleep(PAUSE)
+
+    async def _follow_pools(self) -> None:
+        """Pools tell the gateways of the cards' subnets."""
+        while self._tune:
+            change = self._cluster.pool_change()
+            self._changed.set()
+            await change.wait()
+
+    async def _keep_cards(self) -> None:
+        """At the start, and whenever something has changed."""
+        while True:
+            self._changed.clear()
+            try:
+                await self._tuned()
+                await self._diagnose()
+            except SpiderpoolError as error:
+                log.warning("cards of the node not tuned", error=str(error))
+            await self._changed.wait()
+
+    async def _tuned(self) -> None:
+        """What the setting wants: switched off, nothing of it is left."""
+        seen = await interfaces.node_state()
+        if self._tune:
+            await interfaces.tune_node(cards_of(seen, self._gateways()))
+        elif is_tuned(seen):
+            steps = await interfaces.untune_node()
+            log.info("tuning of the node's cards undone", steps=len(steps))
+
+    def _gateways(self) -> list[tuple[Network, Address]]:
+        return [
+            (ip_network(pool.spec.subnet, strict=False), ip_address(pool.spec.gateway))
+            for pool in self._cluster.pools()
+            if pool.spec.gateway
+        ]
+
+    async def _diagnose(self) -> None:
+        faults = await interfaces.diagnose_node()
+        node = self._cluster.nodes.get(self._cluster.node_name)
+        for fault in faults:
+            if fault not in self._told:
+                log.warning("fault of the node's network", fault=fault)
+                if node is not None:
+                    self._recorder.event(node, "Warning", EVENT_FAULT, fault)
+        self._told = faults
