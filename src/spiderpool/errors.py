@@ -14,7 +14,9 @@
     ├── ApiUnavailable      the API server gave no usable answer      code 11
     ├── Drift               CHECK found something missing or changed  code 100
     ├── KernelFailure       netlink or sysctl said no                 code 101
-    └── PluginFailure       a plugin that was executed has failed     code 102
+    ├── PluginFailure       a plugin that was executed has failed     code 102
+    ├── AddressInUse        somebody else answers for the address     code 103
+    └── GatewaySilent       the gateway does not answer               code 104
 
 Codes below 100 are those of the CNI specification 1.1.0, section "Error"; from 100 on they are ours.
 """
@@ -125,4 +127,18 @@ class PluginFailure(SpiderpoolError):
     """A CNI plugin that was executed for a pod's network has failed; the message says what it told."""
 
     code = 102
+    retriable = True
+
+
+class AddressInUse(SpiderpoolError):
+    """A machine outside the cluster's knowledge answers for an address that was to become a pod's."""
+
+    code = 103
+    retriable = True
+
+
+class GatewaySilent(SpiderpoolError):
+    """The gateway of an address does not answer on the card's network."""
+
+    code = 104
     retriable = True

@@ -86,9 +86,9 @@ class AgentSettings:
     auto_pool_wait: float = 50.0
     """Seconds that an ADD waits for the pool that the controller makes for an application."""
     detect_conflicts: bool = False
-    """Whether the ``spiderpool`` executable is told to look whether somebody else uses the address."""
+    """Whether to look, before a pod uses an address, whether somebody outside the cluster uses it."""
     detect_gateway: bool = False
-    """Whether the ``spiderpool`` executable is told to look whether the gateway answers."""
+    """Whether to look, before a pod uses an address, whether its gateway answers."""
     release_conflicts: bool = True
     """Whether an address that somebody else uses may be given back while its pod lives."""
 

@@ -5,7 +5,17 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.plumbing import AddRoute, AddRule, DropCardMarks, LoadCardMarks, Remove, SetSysctl
-from spiderpool.core.plumbing.cards import Card, CardAddress, NodeState, Reply, diagnose, plan_cards, undo_cards
+from spiderpool.core.plumbing.cards import (
+    Card,
+    CardAddress,
+    NodeState,
+    Reply,
+    cards_of,
+    diagnose,
+    is_tuned,
+    plan_cards,
+    undo_cards,
+)
 from spiderpool.errors import BadConfig
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way, ask
@@ -126,3 +136,16 @@ def test_diagnosis() -> None:
         " net.ipv4.conf.eth1.rp_filter to 2.",
     )
     assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
+
+
+def test_cards_get_the_gateways_of_their_subnets() -> None:
+    seen = state(Pretend())
+    known = [(ip_network("203.0.113.0/24"), ip_address("203.0.113.1"))]
+    assert cards_of(seen, known) == ()
+    known += [(ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network, ip_address(ETH0[4].router))]
+    assert cards_of(seen, known) == (Card("eth0", (ip_address(ETH0[4].router),)),)
+
+
+def test_tuning_is_recognised() -> None:
+    assert not is_tuned(state(Pretend()))
+    assert is_tuned(state(tuned()))

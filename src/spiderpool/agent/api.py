@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -40,6 +39,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.allocation import Grant
 from spiderpool.core.coordination import default_route_interface, synced_status
+from spiderpool.core.plumbing.probing import Detection
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
 
@@ -55,14 +55,6 @@ SYNC_PATIENCE = 5.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logger("api")
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """What the executable is told to look for before it uses an address."""
-
-    conflicts: bool = False
-    gateway: bool = False
 
 
 class Api:

@@ -25,8 +25,9 @@ from spiderpool.core.coordination import coordination, wished_default_route
 from spiderpool.core.network_status import AttachedNetwork, network_status
 from spiderpool.core.networks import RequestedNetwork, check_isolation, default_route_of, networks_of
 from spiderpool.core.plumbing import Attachment
+from spiderpool.core.plumbing.probing import Detection
 from spiderpool.core.plumbing.values import everything
-from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
+from spiderpool.errors import AddressInUse, BadConfig, BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
 
 log = logger("attach")
@@ -58,13 +59,20 @@ class Attacher:
     """ADD, DEL and CHECK for pods of this node, whole or addresses only."""
 
     def __init__(
-        self, cluster: Cluster, addresses: Addresses, sandboxes: Sandboxes, delegates: Delegates, statuses: Statuses
+        self,
+        cluster: Cluster,
+        addresses: Addresses,
+        sandboxes: Sandboxes,
+        delegates: Delegates,
+        statuses: Statuses,
+        detection: Detection,
     ) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._sandboxes = sandboxes
         self._delegates = delegates
         self._statuses = statuses
+        self._detection = detection
         self._containers = KeyedLock()
 
     async def add(self, call: Call) -> Result:
@@ -195,12 +203,23 @@ class Attacher:
         attachment = self._attachment(call, pod, each, chain, granted)
         if chain.parent is not None:
             await interfaces.ensure_parent(chain.parent)
+        await self._probe(call, attachment)
         attached = await interfaces.add(attachment)
         return Result(
             ips=tuple(ResultIP(one.address, one.gateway, 0) for one in granted),
             routes=_routes(attachment),
             interfaces=(ResultInterface(each.interface, attached.mac, attached.mtu, attached.sandbox),),
         )
+
+    async def _probe(self, call: Call, attachment: Attachment) -> None:
+        """Look for others who use the addresses, where the settings say so; such an address is not tried again soon."""
+        if not (self._detection.conflicts or self._detection.gateway):
+            return
+        try:
+            await interfaces.probe(attachment, self._detection)
+        except AddressInUse:
+            await self._addresses.release_conflicting(parse_args(call.environment.get("CNI_ARGS", "")))
+            raise
 
     async def _execute(self, call: Call, each: Planned, network: Delegated) -> Result:
         output = await self._delegates.add(network, _invocation(call, each.request))

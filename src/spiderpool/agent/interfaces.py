@@ -22,6 +22,7 @@ from spiderpool.core.plumbing import AddRoute, Attachment, Step, plan, wanted
 from spiderpool.core.plumbing.cards import Card, NodeState, diagnose, plan_cards, undo_cards
 from spiderpool.core.plumbing.drift import drift
 from spiderpool.core.plumbing.parents import Parent, plan_parent
+from spiderpool.core.plumbing.probing import Detection, judge, probes
 from spiderpool.core.plumbing.refresh import refresh as plan_refresh
 from spiderpool.core.plumbing.removal import removal
 from spiderpool.errors import BadNamespace, Drift, KernelFailure
@@ -36,6 +37,7 @@ from spiderpool.kernel.observing import (
     observe_wiring,
     present,
 )
+from spiderpool.kernel.probing import ask
 
 T = TypeVar("T")
 
@@ -63,6 +65,26 @@ async def add(attachment: Attachment, *, node: Path | None = None) -> Attached:
         _remove(kernel, attachment.container_id, attachment.ifname)
 
     return await _operate(attachment.netns, node, lambda kernel, stop: _add(kernel, attachment, stop), undo)
+
+
+async def probe(attachment: Attachment, detection: Detection, *, node: Path | None = None) -> None:
+    """Look whether the attachment's addresses are free and their gateways there, before it is made.
+
+    Raises:
+        AddressInUse, GatewaySilent: they are not; names who answered.
+        KernelFailure: the card is missing or down.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> None:
+        asked = probes(attachment, detection, node_addresses(kernel.node))
+        card = find_link(kernel.node, attachment.master)
+        there = find_link(kernel.side("pod"), attachment.ifname)  # of an earlier attempt; macvlan answers its master
+        if asked and card is not None:
+            kernel.enter("node")
+            ours = frozenset(link.mac for link in (card, there) if link)
+            judge(asked, ask(card.name, asked, kernel.finish), ours, card.name)
+
+    await _operate(attachment.netns, node, work)
 
 
 async def remove(container_id: str, netns: str, ifname: str, *, node: Path | None = None) -> None:

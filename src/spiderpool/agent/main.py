@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
-from spiderpool.agent.api import Api, Detection
+from spiderpool.agent.api import Api
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.delegates import Delegates
@@ -20,6 +20,7 @@ from spiderpool.agent.sandboxes import Sandboxes
 from spiderpool.agent.server import Server, probe_sites
 from spiderpool.agent.statuses import Statuses
 from spiderpool.agent.upkeep import Upkeep
+from spiderpool.core.plumbing.probing import Detection
 from spiderpool.errors import KernelFailure, SpiderpoolError
 from spiderpool.kernel import marks
 from spiderpool.kube.client import Client
@@ -65,7 +66,7 @@ async def run(settings: AgentSettings) -> None:
         api = Api(cluster, addresses, detection, settings.add_timeout)
         statuses = Statuses(client)
         sandboxes = Sandboxes(settings.socket.parent / SANDBOXES)
-        attacher = Attacher(cluster, addresses, sandboxes, Delegates((settings.cni_bin_dir,)), statuses)
+        attacher = Attacher(cluster, addresses, sandboxes, Delegates((settings.cni_bin_dir,)), statuses, detection)
         upkeep = Upkeep(cluster, attacher, recorder, tune=settings.tune_node)
         server = Server(cluster, attacher, api, settings.add_timeout)
         await _detect_marks()

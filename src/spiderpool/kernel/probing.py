@@ -1,0 +1,80 @@
+"""Ask a card's network who has an address, by ARP (RFC 826, RFC 5227) and Neighbour Discovery (RFC 4861)."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv6Address
+
+from spiderpool.core.plumbing.probing import Probe
+from spiderpool.errors import KernelFailure
+from spiderpool.kernel import arp, ndp
+
+TRIES = 3
+PAUSE = 0.1
+"""Seconds that each try waits for answers."""
+_LONGEST = 2048
+
+Address = IPv4Address | IPv6Address
+
+
+def ask(link: str, probes: Sequence[Probe], finish: ExitStack) -> dict[Address, frozenset[str]]:
+    """The MACs that answer for each target, asked from the namespace in which the calling thread is.
+
+    Takes at most ``TRIES * PAUSE`` seconds; less when only gateways are asked for and all have answered. Closing the
+    sockets is left to ``finish``.
+
+    Raises:
+        KernelFailure: the link is missing or down.
+    """
+    try:
+        versions: set[int] = {probe.target.version for probe in probes}
+        sockets = {version: _opened(link, version, finish) for version in versions}
+        return _asked(sockets, probes)
+    except OSError as error:
+        raise KernelFailure(f"ask the network of {link}: {error.strerror}") from error
+
+
+def _opened(link: str, version: int, finish: ExitStack) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = finish.enter_context(socket.socket(socket.AF_PACKET, kind))
+    sock.bind((link, arp.ETH_P_ARP if version == 4 else ndp.ETH_P_IPV6))
+    return sock
+
+
+def _asked(sockets: dict[int, socket.socket], probes: Sequence[Probe]) -> dict[Address, frozenset[str]]:
+    answers: dict[Address, set[str]] = {probe.target: set() for probe in probes}
+    for _ in range(TRIES):
+        for probe in probes:
+            sock = sockets[probe.target.version]
+            sock.send(_frame(sock.getsockname()[4], probe))
+        _listen(list(sockets.values()), answers, time.monotonic() + PAUSE, probes)
+        if all(probe.expects_answer and answers[probe.target] for probe in probes):
+            break
+    return {target: frozenset(macs) for target, macs in answers.items()}
+
+
+def _frame(mac: bytes, probe: Probe) -> bytes:
+    match probe.source, probe.target:
+        case IPv4Address() as source, IPv4Address() as target:
+            return arp.request(mac, source, target)
+        case IPv6Address() as source, IPv6Address() as target:
+            return ndp.solicitation(mac, source, target)
+        case source, target:
+            raise AssertionError(f"{source} and {target} are of two families")
+
+
+def _listen(
+    sockets: list[socket.socket], answers: dict[Address, set[str]], end: float, probes: Iterable[Probe]
+) -> None:
+    while (left := end - time.monotonic()) > 0:
+        for sock in select.select(sockets, [], [], left)[0]:
+            frame = sock.recv(_LONGEST)
+            found = arp.answer(frame) or ndp.answer(frame)
+            if found and found[0] in answers:
+                answers[found[0]].add(found[1].hex(":"))
+        if all(probe.expects_answer and answers[probe.target] for probe in probes):
+            return
