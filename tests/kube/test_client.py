@@ -15,7 +15,6 @@ from spiderpool.errors import ApiUnavailable, BadConfig
 from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
 from spiderpool.kube.config import load_access
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.lab.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
@@ -156,26 +155,6 @@ async def test_an_informer_survives_a_subscriber_that_fails(client: Client) -> N
     await client.create(record("10.1.1.9"))
     await until(lambda: {"10.1.1.8", "10.1.1.9"} <= set(seen))
     await ended(task)
-
-
-async def test_a_queue_works_on_each_key_once_at_a_time_and_tries_again() -> None:
-    calls: list[str] = []
-
-    async def handle(key: str) -> None:
-        calls.append(key)
-        await asyncio.sleep(0.01)
-        if calls.count(key) == 1:
-            raise ApiUnavailable("not yet")
-
-    queue = WorkQueue(handle, "test")
-    for _ in range(3):
-        queue.add("a")
-    queue.add("b", after=0.05)
-    task = asyncio.create_task(queue.run(workers=2))
-    await until(lambda: calls.count("a") == 2 and calls.count("b") == 2)
-    await asyncio.sleep(0.3)
-    await ended(task)
-    assert sorted(calls) == ["a", "a", "b", "b"]
 
 
 def test_a_missing_kubeconfig_says_what_to_set(control_plane: ControlPlane) -> None:

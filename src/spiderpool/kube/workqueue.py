@@ -25,15 +25,16 @@ class WorkQueue:
         self._name = name
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: dict[str, asyncio.TimerHandle | None] = {}
+        """Keys that wait: with a timer, or (None) in the queue already."""
         self._working: set[str] = set()
         self._again: dict[str, float] = {}
         self._failures: dict[str, int] = {}
 
     def add(self, key: str, after: float = 0.0) -> None:
-        """Work on ``key``, not before ``after`` seconds. A key that already waits keeps its time."""
+        """Work on ``key``, not before ``after`` seconds. Of two times that a key is to wait, the shorter counts."""
         if key in self._working:
-            self._again[key] = after
-        elif key not in self._waiting:
+            self._again[key] = min(after, self._again.get(key, after))
+        elif key not in self._waiting or self._waits_longer(key, after):
             self._schedule(key, after)
 
     async def run(self, workers: int = 1) -> None:
@@ -42,11 +43,22 @@ class WorkQueue:
             for _ in range(workers):
                 group.create_task(self._work())
 
+    def _waits_longer(self, key: str, after: float) -> bool:
+        timer = self._waiting[key]
+        return timer is not None and timer.when() > asyncio.get_running_loop().time() + after
+
     def _schedule(self, key: str, after: float) -> None:
-        timer = asyncio.get_running_loop().call_later(after, self._ready.put_nowait, key) if after > 0 else None
+        before = self._waiting.get(key)
+        if before is not None:
+            before.cancel()
+        timer = asyncio.get_running_loop().call_later(after, self._due, key) if after > 0 else None
         self._waiting[key] = timer
         if timer is None:
             self._ready.put_nowait(key)
+
+    def _due(self, key: str) -> None:
+        self._waiting[key] = None
+        self._ready.put_nowait(key)
 
     async def _work(self) -> None:
         while True:
@@ -57,7 +69,7 @@ class WorkQueue:
             self._working.discard(key)
             again = self._again.pop(key, None)
             if pause or again is not None:
-                self._schedule(key, pause or again or 0.0)
+                self._schedule(key, _next(pause, again))
 
     async def _try(self, key: str) -> float:
         """Handle a key; the pause before it must be tried again, 0 when it need not."""
@@ -76,3 +88,10 @@ class WorkQueue:
         pause = min(FIRST_PAUSE * 2.0 ** min(count - 1, 10), LAST_PAUSE)
         log.warning("will be tried again", queue=self._name, key=key, error=str(error), pause=pause)
         return pause
+
+
+def _next(pause: float, again: float | None) -> float:
+    """Seconds until a key's next turn: news make a failed key's pause shorter, but for the first."""
+    if again is None:
+        return pause
+    return min(max(again, FIRST_PAUSE), pause) if pause else again
