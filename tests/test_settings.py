@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import BadConfig
-from spiderpool.settings import agent_settings, controller_settings, load_source
+from spiderpool.settings import Cloud, agent_settings, controller_settings, load_source
 
 pytestmark = pytest.mark.unit
 
@@ -63,3 +63,27 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadConfig) as caught:
         agent_settings(load_source(with_file(tmp_path, text)))
     assert message in caught.value.message
+
+
+def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
+    assert agent_settings(load_source(NODE)).common.cloud == Cloud()
+    environment = with_file(tmp_path, "cloud: {provider: alibaba, primaryCard: false}\n")
+    assert controller_settings(load_source(environment)).common.cloud == Cloud("alibaba", primary_card=False)
+    variables = {
+        "CLOUD_PROVIDER": "Alibaba",
+        "METADATA_ENDPOINT": "127.0.0.1:8080",
+        "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "5",
+    }
+    assert agent_settings(load_source(NODE | variables)).common.cloud == Cloud("alibaba", "127.0.0.1:8080", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"CLOUD_PROVIDER": "other"}, "the cloud provider is 'other'; write '' or 'alibaba'"),
+        ({"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "0.5"}, "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS is 0.5"),
+    ],
+)
+def test_a_cloud_that_cannot_be_right_is_named(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(BadConfig, match=message):
+        agent_settings(load_source(NODE | variables))

@@ -183,6 +183,26 @@ class Preallocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Balancing:
+    """Load balancers of Services."""
+
+    enabled: bool = True
+    vpc: str = ""
+    """VPC of network and private balancers, and of pods that are backends."""
+    vswitch: str = ""
+    """vSwitch of private classic balancers that name none."""
+    resource_group: str = ""
+    pod_backends: bool = False
+    """Whether Services that do not say get pods as backends."""
+    public: bool = True
+    """Whether Services may ask for a public address."""
+    ipv6_backends: bool = False
+    """Whether the account's server groups take IPv6 servers."""
+    period: float = 300.0
+    """Seconds between two looks at a balancer that nobody has touched."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloudSettings:
     """Settings of spiderpool-cloud, the only one of our processes that has credentials of the cloud."""
 
@@ -206,6 +226,7 @@ class CloudSettings:
     node_period: float = 60.0
     """Seconds between two questions about servers of which nothing is heard; two answers are needed."""
     preallocation: Preallocation = field(default_factory=Preallocation)
+    balancing: Balancing = field(default_factory=Balancing)
     health_port: int = 5730
     identity: str = ""
     leader_duration: float = 15.0
@@ -388,11 +409,29 @@ def cloud_settings(source: Source) -> CloudSettings:
         sts_endpoint=source.optional("SPIDERPOOL_CLOUD_STS_ENDPOINT"),
         node_period=source.number("SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS", 60.0),
         preallocation=_preallocation(source, source.config_block("cloud", "alibaba")),
+        balancing=_balancing(source, source.config_block("cloud", "loadBalancers")),
         health_port=int(source.number("SPIDERPOOL_HEALTH_PORT", 5730)),
         identity=source.text("SPIDERPOOL_POD_NAME", f"{socket.gethostname()}_{os.getpid()}"),
         leader_duration=source.number("SPIDERPOOL_LEADER_DURATION", 15.0),
         leader_renew_deadline=source.number("SPIDERPOOL_LEADER_RENEW_DEADLINE", 10.0),
         leader_retry_period=source.number("SPIDERPOOL_LEADER_RETRY_PERIOD", 2.0),
+    )
+
+
+def _balancing(source: Source, block: Source) -> Balancing:
+    if (backends := block.config_text("backendType", "ecs")) not in ("ecs", "eni"):
+        raise BadConfig(
+            f"cloud.loadBalancers.backendType in conf.yml is {backends!r}; write ecs (nodes) or eni (pods)"
+        )
+    return Balancing(
+        enabled=block.config_flag("enabled", True),
+        vpc=block.config_text("vpcID", ""),
+        vswitch=block.config_text("vswitchID", ""),
+        resource_group=block.config_text("resourceGroupID", ""),
+        pod_backends=backends == "eni",
+        public=block.config_flag("public", True),
+        ipv6_backends=block.config_flag("ipv6Backends", False),
+        period=source.number("SPIDERPOOL_CLOUD_BALANCER_PERIOD_SECONDS", 300.0),
     )
 
 
@@ -444,9 +483,12 @@ def _cloud(source: Source, block: Source) -> Cloud:
     provider = source.text("CLOUD_PROVIDER", block.config_text("provider", "")).lower()
     if provider not in CLOUDS:
         raise BadConfig(f"the cloud provider is {provider!r}; write {' or '.join(map(repr, CLOUDS))}")
+    interval = source.number("SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS", 25.0)
+    if interval < 1:
+        raise BadConfig(f"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS is {interval}; the service bears one reading a second")
     return Cloud(
         provider=provider,
         metadata_endpoint=source.optional("METADATA_ENDPOINT"),
-        interval=source.number("SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS", 25.0),
+        interval=interval,
         primary_card=block.config_flag("primaryCard", True),
     )

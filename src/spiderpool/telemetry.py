@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -28,6 +28,19 @@ RELEASES = Counter("spiderpool_ipam_release_counts", "Addresses released.")
 RELEASE_FAILURES = Counter("spiderpool_ipam_release_failure_counts", "Releases that had to be put off.")
 COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection.")
 COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
+
+CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
+CLOUD_CALL_BUDGET = Gauge("spiderpool_cloud_call_budget", "Calls that we allow ourselves in a minute.", ("action",))
+CLOUD_ADDRESSES = Counter("spiderpool_cloud_addresses", "Addresses registered on and taken from cards.", ("change",))
+CLOUD_SWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addresses of a vSwitch.", ("switch",))
+METADATA_READINGS = Counter(
+    "spiderpool_metadata_readings", "Readings of the server's cards: good, unanswered or doubtful.", ("outcome",)
+)
+UNREGISTERED = Gauge(
+    "spiderpool_unregistered_addresses",
+    "Addresses that pods hold and the cloud does not know on their card.",
+    ("pool",),
+)
 
 
 def configure(level: str) -> None:

@@ -53,12 +53,79 @@ class NodeStatus(msgspec.Struct, omit_defaults=True):
     conditions: list[NodeCondition] | None = None
 
 
+class Taint(msgspec.Struct, omit_defaults=True):
+    """core/v1 Taint."""
+
+    key: str
+    value: str | None = None
+    effect: str | None = None
+    timeAdded: str | None = None
+
+
+class NodeSpec(msgspec.Struct, omit_defaults=True):
+    """core/v1 NodeSpec, in part."""
+
+    providerID: str | None = None
+    unschedulable: bool | None = None
+    taints: list[Taint] | None = None
+
+
 class Node(Object, kw_only=True):
     """core/v1 Node."""
 
     KIND: ClassVar[Kind] = Kind("", "v1", "Node", "nodes", Scope.CLUSTER, status=True)
 
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+class ServicePort(msgspec.Struct, omit_defaults=True):
+    """core/v1 ServicePort."""
+
+    port: int
+    name: str | None = None
+    protocol: str = "TCP"
+    targetPort: int | str | None = None
+    nodePort: int | None = None
+
+
+class ServiceSpec(msgspec.Struct, omit_defaults=True):
+    """core/v1 ServiceSpec, in part."""
+
+    type: str | None = None
+    ports: list[ServicePort] | None = None
+    selector: dict[str, str] | None = None
+    externalTrafficPolicy: str | None = None
+    loadBalancerClass: str | None = None
+    ipFamilies: list[str] | None = None
+
+
+class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):
+    """core/v1 LoadBalancerIngress, in part."""
+
+    ip: str | None = None
+    hostname: str | None = None
+
+
+class LoadBalancerStatus(msgspec.Struct, omit_defaults=True):
+    """core/v1 LoadBalancerStatus."""
+
+    ingress: list[LoadBalancerIngress] | None = None
+
+
+class ServiceStatus(msgspec.Struct, omit_defaults=True):
+    """core/v1 ServiceStatus, in part."""
+
+    loadBalancer: LoadBalancerStatus = msgspec.field(default_factory=LoadBalancerStatus)
+
+
+class Service(Object, kw_only=True):
+    """core/v1 Service."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "Service", "services", Scope.NAMESPACED, status=True)
+
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+    status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
 
 
 class Namespace(Object, kw_only=True):

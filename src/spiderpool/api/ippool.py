@@ -12,6 +12,8 @@ from spiderpool.api.meta import Column, Condition, Kind, LabelSelector, Object, 
 POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
 """On a pool that names exactly one node: that node, so that other nodes' agents need not watch it."""
+POOL_CARD_LABEL = "cloud.spidernet.io/card"
+"""On a pool that the controller keeps as the cloud registers addresses on a card: the identity of that card."""
 
 ATOMIC = {"x-kubernetes-map-type": "atomic"}
 

@@ -29,6 +29,9 @@ from spiderpool.controller.applications import Applications, Sight
 from spiderpool.controller.certificates import STORE, Certificates, Lives
 from spiderpool.controller.collector import Collector, Copies, Timing
 from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, Coordinators, Sources
+from spiderpool.controller.discovery import Copies as Cards
+from spiderpool.controller.discovery import Discovery
+from spiderpool.controller.discovery import Rules as CardRules
 from spiderpool.controller.endpoints import Endpoints
 from spiderpool.controller.networks import Networks
 from spiderpool.controller.pools import Pools
@@ -121,6 +124,7 @@ class Leader:
             *([self._collector().run()] if settings.gc_enabled else []),
             *([self._subnet_work().run()] if settings.common.enable_spider_subnet else []),
             *([self._applications().run()] if self._workloads else []),
+            *([self._discovery().run()] if settings.common.cloud.provider else []),
         ]
 
     def _collector(self) -> Collector:
@@ -129,6 +133,13 @@ class Leader:
         policy = Policy(given.gc_delay, given.gc_on_ready_node, given.gc_on_not_ready_node)
         copies = Copies(self._ips, self._pods, self._nodes, self._pools)
         return Collector(self._client, copies, self._recorder, timing, policy)
+
+    def _discovery(self) -> Discovery:
+        given = self._settings
+        families, primary = _families(given.common), given.common.cloud.primary_card
+        rules = CardRules(families, given.common.namespace, primary, given.gc_node_grace)
+        copies = Cards(self._nodes, self._pools, self._ips, self._configs)
+        return Discovery(self._client, copies, self._recorder, rules)
 
     def _subnet_work(self) -> Subnets:
         return Subnets(self._client, self._subnets, self._pools, self._settings.status_debounce)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_CARD_LABEL, POOL_CIDR_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, OwnerReference
 from spiderpool.api.subnet import (
     APP_GROUP,
@@ -165,7 +165,8 @@ def _pool_faults(
         after = usable(new)
         before = usable_or_none(old, subnet.version) if old else AddressSet(subnet.version)
         yield from _address_overlaps(after - before, subnet, others)
-        yield from _removed_in_use(before - after, spec, subnet, holders)
+        fences = trusted and POOL_CARD_LABEL in (new.metadata.labels or {})
+        yield from _removed_in_use(before - after, spec, subnet, holders, fences=fences)
         yield from gateway_faults(spec.gateway, subnet, after)
         if subnets is not None and after:
             yield from _ownership_faults(new, before, after, subnets, trusted)
@@ -196,12 +197,20 @@ def _neighbours(subnet: Network, others: Iterable[SpiderIPPool]) -> Iterator[tup
             yield other, its
 
 
-def _removed_in_use(removed: AddressSet, spec: IPPoolSpec, subnet: Network, holders: Iterable[SpiderIP]) -> Faults:
+def _removed_in_use(
+    removed: AddressSet, spec: IPPoolSpec, subnet: Network, holders: Iterable[SpiderIP], *, fences: bool
+) -> Faults:
+    """Addresses in use stay in a pool. ``fences``: in a card's pool the controller may exclude them.
+
+    Their holders keep them, as the SpiderIPs stay; but nobody is to get next what the cloud no longer knows.
+    """
     named = AddressSet.parse(spec.ips or (), subnet.version)
     lost: dict[str, list[SpiderIP]] = {"spec.ips": [], "spec.excludeIPs": []}
     for holder in _held(holders):
         if (address := address_of(holder)) in removed:
             lost["spec.excludeIPs" if address in named else "spec.ips"].append(holder)
+    if fences:
+        del lost["spec.excludeIPs"]
     for path, entries in lost.items():
         if entries:
             users = shown(_user_texts(entries, subnet.version))

@@ -1,0 +1,264 @@
+"""The metadata service of Alibaba Cloud: what a server may ask about itself, without a credential.
+
+Source: Elastic Compute Service, "Instance metadata": paths under ``/latest/meta-data/``, and the security hardening
+mode with tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from spiderpool.core.discovery import Card, Instance, ordered
+from spiderpool.errors import SpiderpoolError
+
+PROVIDER = "alibaba"
+ENDPOINT = "http://100.100.100.200"
+
+REQUEST_TIMEOUT = 2.0
+"""Seconds for one request."""
+ATTEMPTS = 4
+"""Times that a request is sent while the service is busy or silent."""
+FIRST_PAUSE = 0.25
+"""Seconds before the second time; doubled each time, with jitter."""
+READING_TIMEOUT = 20.0
+"""Seconds for all requests of one reading."""
+MAX_ANSWER = 1 << 16
+"""Bytes; a card has at most some hundred addresses."""
+
+LIFETIME_SECONDS = "21600"
+AUTHORIZATION = "X-aliyun-ecs-metadata-token"
+LIFETIME = "X-aliyun-ecs-metadata-token-ttl-seconds"
+NO_TOKENS = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+"""Answers of a service that does not know or not allow tokens."""
+UNAUTHORIZED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+_TOKEN = re.compile(r"[!-~]+")
+
+
+class NoAnswer(SpiderpoolError):
+    """The metadata service did not answer, or refused, within the limits."""
+
+    retriable = True
+
+
+class BadAnswer(SpiderpoolError):
+    """The metadata service answered something that cannot be read, or only a part."""
+
+    retriable = True
+
+
+class _Busy(Exception):
+    """One request got no usable answer; another try may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What does not change while a server lives."""
+
+    region: str
+    zone: str
+    instance_type: str
+
+
+class Metadata:
+    """Reads the server that it runs on; what cannot change is asked once."""
+
+    def __init__(self, endpoint: str = ENDPOINT) -> None:
+        """``endpoint`` is a URL, or a host as in ``100.100.100.200``."""
+        self._base = (endpoint if "://" in endpoint else f"http://{endpoint}").rstrip("/")
+        self._http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        self._token: str | None = None
+        """Empty: the service wants none. None: not asked yet, or refused."""
+        self._fixed: _Fixed | None = None
+        self._cards: dict[str, Card] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    def forget(self) -> None:
+        """Ask everything again next time: what was read cannot be believed."""
+        self._fixed = None
+        self._cards = {}
+
+    async def read(self) -> Instance:
+        """The server and its cards, without their Linux names. Raises NoAnswer or BadAnswer."""
+        try:
+            async with asyncio.timeout(READING_TIMEOUT):
+                return await self._read()
+        except TimeoutError as error:
+            raise NoAnswer(f"the metadata service took more than {READING_TIMEOUT:.0f} s for one reading") from error
+
+    async def _read(self) -> Instance:
+        identity = await self._need("instance-id")
+        primary = await self._need("mac")
+        macs = macs_of(await self._need("network/interfaces/macs/"))
+        self._cards = {mac: card for mac, card in self._cards.items() if mac in macs}
+        cards = tuple([await self._card(mac, primary=mac == primary.lower()) for mac in macs])
+        fixed = self._fixed = self._fixed or await self._read_fixed()
+        return Instance(PROVIDER, fixed.region, fixed.zone, identity, fixed.instance_type, cards)
+
+    async def _read_fixed(self) -> _Fixed:
+        names = ("region-id", "zone-id", "instance/instance-type")
+        return _Fixed(*[await self._need(name) for name in names])
+
+    async def _card(self, mac: str, *, primary: bool) -> Card:
+        """A card: its addresses are asked every time, the rest once."""
+        if mac not in self._cards:
+            self._cards[mac] = await self._read_card(mac)
+        card = replace(self._cards[mac], primary=primary)
+        path = f"network/interfaces/macs/{mac}/"
+        addresses = addresses_of(await self._need(f"{path}private-ipv4s"))
+        if card.primary_address not in addresses:
+            raise BadAnswer(f"{path}private-ipv4s lacks the card's own address {card.primary_address}: only a part")
+        secondary = ordered(set(addresses) - {card.primary_address})
+        ipv6 = ipv6_addresses_of(await self._get(f"{path}ipv6s") or "")
+        if ipv6 and card.subnet6 is None:
+            card = self._cards[mac] = await self._with_block6(card, path)
+        return replace(card, addresses=secondary, ipv6_addresses=ipv6)
+
+    async def _read_card(self, mac: str) -> Card:
+        path = f"network/interfaces/macs/{mac}/"
+        return Card(
+            identity=await self._need(f"{path}network-interface-id"),
+            mac=mac,
+            primary=False,
+            primary_address=await self._need(f"{path}primary-ip-address"),
+            addresses=(),
+            ipv6_addresses=(),
+            vswitch=await self._need(f"{path}vswitch-id"),
+            subnet=block_of(await self._need(f"{path}vswitch-cidr-block")),
+            subnet6=None,
+            gateway=await self._get(f"{path}gateway") or None,
+            gateway6=None,
+        )
+
+    async def _with_block6(self, card: Card, path: str) -> Card:
+        block = block_of(await self._need(f"{path}vswitch-ipv6-cidr-block"))
+        return replace(card, subnet6=block, gateway6=gateway6_of(await self._get(f"{path}ipv6-gateway"), block))
+
+    async def _need(self, path: str) -> str:
+        text = await self._get(path)
+        if not text:
+            raise BadAnswer(f"the metadata service has nothing under {path}: only a part")
+        return text
+
+    async def _get(self, path: str) -> str | None:
+        """The text under a path; None where there is none."""
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+            try:
+                return self._text(path, *await self._authorized(path))
+            except _Busy as busy:
+                reason = str(busy)
+        raise NoAnswer(f"the metadata service {self._base} does not answer {path}: {reason}")
+
+    def _text(self, path: str, status: int, text: str) -> str | None:
+        match status:
+            case HTTPStatus.OK:
+                return text
+            case HTTPStatus.NOT_FOUND:
+                return None
+            case _:
+                raise NoAnswer(f"the metadata service {self._base} answers {status} to {path}")
+
+    async def _authorized(self, path: str) -> tuple[int, str]:
+        """The answer to a request with a token; one that is refused is replaced once."""
+        status, text = await self._ask(path)
+        if status in UNAUTHORIZED:
+            self._token = None
+            status, text = await self._ask(path)
+        return status, text
+
+    async def _ask(self, path: str) -> tuple[int, str]:
+        if self._token is None:
+            self._token = await self._new_token()
+        headers = {AUTHORIZATION: self._token} if self._token else {}
+        return await self._exchange("GET", f"/latest/meta-data/{path}", headers)
+
+    async def _new_token(self) -> str:
+        """A token; empty when the service has none to give. Older services, and disabled ones, do without."""
+        status, text = await self._exchange("PUT", "/latest/api/token", {LIFETIME: LIFETIME_SECONDS})
+        if status in NO_TOKENS:
+            return ""
+        if status != HTTPStatus.OK or not _TOKEN.fullmatch(text):
+            raise _Busy(f"{status} instead of a token")
+        return text
+
+    async def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        try:
+            async with self._http.request(method, self._base + path, headers=headers, allow_redirects=False) as reply:
+                content = await _bounded(reply.content)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _Busy(str(error) or type(error).__name__) from error
+        if reply.status == HTTPStatus.TOO_MANY_REQUESTS or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _Busy(f"status {reply.status}")
+        return reply.status, content.decode(errors="replace").strip()
+
+
+async def _bounded(stream: aiohttp.StreamReader) -> bytes:
+    content = b""
+    async for chunk in stream.iter_any():
+        content += chunk
+        if len(content) > MAX_ANSWER:
+            raise _Busy(f"more than {MAX_ANSWER} bytes")
+    return content
+
+
+def macs_of(text: str) -> tuple[str, ...]:
+    """One MAC address per line, each with a slash behind it. Raises BadAnswer."""
+    macs = tuple(line.strip().rstrip("/").lower() for line in text.splitlines() if line.strip())
+    for mac in macs:
+        if not _MAC.fullmatch(mac):
+            raise BadAnswer(f"the list of MAC addresses holds {mac[:80]!r}")
+    return macs
+
+
+def addresses_of(text: str) -> tuple[str, ...]:
+    """A JSON array of addresses. Raises BadAnswer."""
+    try:
+        return ordered(msgspec.json.decode(text, type=list[str]))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadAnswer(f"private-ipv4s is {text[:80]!r}: {error}") from error
+
+
+def ipv6_addresses_of(text: str) -> tuple[str, ...]:
+    """A list in brackets whose entries are not quoted. Raises BadAnswer."""
+    entries = [entry.strip(' "') for entry in text.strip("[] ").split(",")]
+    try:
+        return ordered(str(IPv6Address(entry)) for entry in entries if entry)
+    except ValueError as error:
+        raise BadAnswer(f"ipv6s is {text[:80]!r}: {error}") from error
+
+
+def block_of(text: str) -> str:
+    """A CIDR block in canonical form. Raises BadAnswer."""
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise BadAnswer(f"a CIDR block of a vSwitch is {text[:80]!r}: {error}") from error
+
+
+def gateway6_of(text: str | None, block: str) -> str | None:
+    """The gateway of an IPv6 block; None for one outside of it, which pods could not be told."""
+    try:
+        gateway = ip_address(text) if text else None
+    except ValueError as error:
+        raise BadAnswer(f"ipv6-gateway is {str(text)[:80]!r}: {error}") from error
+    return str(gateway) if gateway and gateway in ip_network(block) else None

@@ -1,0 +1,289 @@
+"""A node's cards on its Node object: what is published, what changes nothing, and what outlives a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spiderpool.agent.discovery import Cache, Discovery, Sight, look
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.cloud.alibaba.metadata import Metadata
+from spiderpool.core.discovery import INSTANCE_ANNOTATION, Instance, read_instance, text_of
+from spiderpool.core.plumbing import Link
+from spiderpool.errors import KernelFailure
+from spiderpool.kube.client import Client
+from spiderpool.kube.informer import Informer
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.telemetry import METADATA_READINGS
+from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
+from tests.core.servers import MASTER
+from tests.kernel.world import World
+
+NODE = "with-cards"
+LINKS = (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1))
+SIGHT = Sight(LINKS, ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"))
+
+PRIVATE = f"{CARDS}{MAC1}/private-ipv4s"
+SECOND = {True: '["192.168.0.155","192.168.0.156","192.168.0.157"]', False: '["192.168.0.155","192.168.0.156"]'}
+"""The second card with a further address, and without."""
+
+
+# --- on disk
+
+
+@pytest.mark.unit
+def test_a_description_is_kept_on_disk_for_us_alone(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "instance.json")
+    assert cache.load() is None
+    cache.store(MASTER)
+    assert cache.load() == MASTER
+    assert stat.S_IMODE((tmp_path / "instance.json").stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["instance.json"]
+
+
+@pytest.mark.unit
+def test_a_file_of_another_format_broken_or_contradictory_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "instance.json"
+    cache = Cache(path)
+    cache.store(MASTER)
+    good = json.loads(path.read_text())
+    for bad in ("", "{", json.dumps(good | {"version": 2}), path.read_text().replace("eni-m1", "eni-m0")):
+        path.write_text(bad)
+        assert cache.load() is None
+
+
+@pytest.mark.unit
+def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path) -> None:
+    Cache(tmp_path / "missing" / "instance.json").store(MASTER)
+
+
+# --- in the kernel
+
+
+@pytest.mark.lab
+async def test_links_and_addresses_of_a_node() -> None:
+    world = World()
+    try:
+        world.build()
+        sight = await look(world.node)
+    finally:
+        world.destroy()
+    assert {link.name for link in sight.links} >= {"lo", "eth0"}
+    assert all(":" in link.mac for link in sight.links if link.name == "eth0")
+    assert any("." in address for address in sight.addresses)
+    assert not any(address.startswith(("127.", "fe80", "::1")) for address in sight.addresses)
+
+
+# --- on the Node
+
+
+class Station:
+    """A node whose agent reads the metadata of a far end, and whose Node is at the real API server."""
+
+    def __init__(self, client: Client, far_end: FarEnd, cache: Path) -> None:
+        self.client = client
+        self.far_end = far_end
+        self.cache = Cache(cache)
+        self.sight: Sight | None = SIGHT
+
+    async def look(self) -> Sight:
+        if self.sight is None:
+            raise KernelFailure("the kernel does not answer")
+        return self.sight
+
+    @asynccontextmanager
+    async def agent(self, interval: float = 0.1) -> AsyncIterator[None]:
+        """An agent's discovery for the length of a context."""
+        nodes = Informer(self.client, Node, fields=f"metadata.name={NODE}")
+        async with Metadata(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
+            work = Discovery(self.client, nodes, NODE, source, self.cache, interval, self.look)
+            tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def told(self) -> Instance | None:
+        node = await self.client.get(Node, NODE)
+        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+        return read_instance(text) if text and text != "nonsense" else None
+
+    async def addresses(self, card: int = 1) -> tuple[str, ...] | None:
+        told = await self.told()
+        return told.cards[card].addresses if told else None
+
+    async def shows(self, *addresses: str) -> None:
+        """Wait until the second card is published with these addresses."""
+
+        async def so() -> bool:
+            return await self.addresses() == addresses
+
+        async with asyncio.timeout(20):
+            while not await so():
+                await asyncio.sleep(0.05)
+
+    async def rounds(self, count: int = 3) -> None:
+        """Wait for so many further readings, whatever their outcome."""
+        goal = readings() + count
+        async with asyncio.timeout(30):
+            while readings() < goal:
+                await asyncio.sleep(0.02)
+
+
+def readings(*outcomes: str) -> float:
+    names = outcomes or ("good", "unanswered", "doubtful")
+    return float(sum(METADATA_READINGS.labels(name)._value.get() for name in names))
+
+
+@pytest.fixture
+async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Station]:
+    """A station with the agent's own rights, and a Node without an annotation."""
+    kubeconfig = await asyncio.to_thread(control_plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
+    async with (
+        Client.load(control_plane.admin_kubeconfig) as admin,
+        Client.load(kubeconfig) as client,
+        FarEnd().serve() as far_end,
+    ):
+        await admin.create(Node(metadata=ObjectMeta(name=NODE)))
+        try:
+            yield Station(client, far_end, tmp_path / "instance.json")
+        finally:
+            await admin.delete(Node, NODE)
+
+
+@pytest.mark.control_plane
+async def test_the_cards_are_published_by_their_linux_names_and_only_when_they_change(station: Station) -> None:
+    async with station.agent():
+        await station.shows("192.168.0.156")
+        told = await station.told()
+        assert told is not None
+        assert [card.device for card in told.cards] == ["ens5", "ens6"]
+        assert told.cards[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
+        assert told.provider_id == "cn-hangzhou.i-master"
+        version = (await station.client.get(Node, NODE)).metadata.resourceVersion
+        await station.rounds()
+        assert (await station.client.get(Node, NODE)).metadata.resourceVersion == version
+
+
+@pytest.mark.control_plane
+async def test_growth_shows_at_once_and_a_loss_when_two_readings_agree(station: Station) -> None:
+    async with station.agent():
+        await station.shows("192.168.0.156")
+        station.far_end.pages[PRIVATE] = SECOND[True]
+        await station.shows("192.168.0.156", "192.168.0.157")
+        station.far_end.pages[PRIVATE] = SECOND[False]
+        await station.shows("192.168.0.156")
+
+
+def refuses(far_end: FarEnd) -> None:
+    far_end.faults = [403] * 1000
+
+
+def lies_about_itself(far_end: FarEnd) -> None:
+    far_end.pages["instance-id"] = "i-other"
+
+
+def loses_the_primary_card(far_end: FarEnd) -> None:
+    far_end.pages[CARDS] = f"{MAC1}/"
+
+
+def lists_nothing(far_end: FarEnd) -> None:
+    far_end.pages[CARDS] = ""
+
+
+def answers_in_part(far_end: FarEnd) -> None:
+    far_end.pages[PRIVATE] = "[]"
+
+
+def leaves_the_block(far_end: FarEnd) -> None:
+    far_end.pages[PRIVATE] = '["192.168.0.155", "10.0.0.1"]'
+
+
+@pytest.mark.control_plane
+@pytest.mark.parametrize(
+    "fault",
+    [refuses, lies_about_itself, loses_the_primary_card, lists_nothing, answers_in_part, leaves_the_block],
+)
+async def test_a_failed_or_false_answer_changes_nothing_and_is_counted(
+    station: Station, fault: Callable[[FarEnd], None]
+) -> None:
+    async with station.agent():
+        await station.shows("192.168.0.156")
+        before, pages = await station.told(), dict(station.far_end.pages)
+        bad = readings("unanswered", "doubtful")
+        fault(station.far_end)
+        await station.rounds()
+        assert await station.told() == before
+        assert readings("unanswered", "doubtful") >= bad + 2
+        station.far_end.pages, station.far_end.faults = pages | {PRIVATE: SECOND[True]}, []
+        await station.shows("192.168.0.156", "192.168.0.157")
+
+
+@pytest.mark.control_plane
+async def test_a_kernel_that_does_not_answer_changes_nothing(station: Station) -> None:
+    async with station.agent():
+        await station.shows("192.168.0.156")
+        station.sight = None
+        await station.rounds()
+        await station.shows("192.168.0.156")
+
+
+@pytest.mark.control_plane
+async def test_an_answer_about_another_machine_is_not_published(station: Station) -> None:
+    station.sight = replace(SIGHT, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
+    async with station.agent():
+        await station.rounds()
+        assert await station.told() is None
+
+
+@pytest.mark.control_plane
+async def test_what_somebody_else_writes_is_replaced(station: Station) -> None:
+    async with station.agent(interval=60.0):
+        await station.shows("192.168.0.156")
+        await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: None}}})
+        await station.shows("192.168.0.156")
+
+
+@pytest.mark.control_plane
+async def test_a_start_without_an_answer_publishes_what_was_known(station: Station) -> None:
+    async with station.agent():
+        await station.shows("192.168.0.156")
+    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: None}}})
+    refuses(station.far_end)
+    async with station.agent():
+        await station.shows("192.168.0.156")
+
+
+@pytest.mark.control_plane
+async def test_a_file_of_another_machine_is_not_published(station: Station) -> None:
+    station.cache.store(MASTER)
+    station.sight = replace(SIGHT, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
+    refuses(station.far_end)
+    async with station.agent():
+        await station.rounds()
+        assert await station.told() is None
+
+
+@pytest.mark.control_plane
+async def test_a_start_without_a_file_takes_nothing_away_at_its_first_reading(station: Station) -> None:
+    """The Node remembers too."""
+    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(MASTER)}}})
+    async with station.agent(interval=60.0):
+        await station.rounds(1)
+        await station.shows("192.168.0.156", "192.168.0.157")
+
+
+@pytest.mark.control_plane
+async def test_an_annotation_that_cannot_be_read_is_replaced(station: Station) -> None:
+    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: "nonsense"}}})
+    async with station.agent():
+        await station.shows("192.168.0.156")
