@@ -147,13 +147,13 @@ def released(held: SpiderIP, now: float) -> SpiderIP:
 
 
 def cooldown_is_over(held: SpiderIP, pool: SpiderIPPool | None, now: float) -> bool:
-    """Whether a released record is anybody's, ``now`` in seconds since 1970; one whose pool is gone is.
+    """Whether a released record is anybody's, ``now`` in seconds since 1970; one whose pool is gone or goes is.
 
     A record that is not released is its holder's: the answer is no.
     """
     if held.spec.releasedAt is None:
         return False
-    seconds = (pool.spec.cooldownSeconds if pool else None) or 0
+    seconds = (pool.spec.cooldownSeconds if pool and not pool.terminating else None) or 0
     try:
         since = datetime.fromisoformat(held.spec.releasedAt)
     except ValueError:  # written by others: it must not block the address for ever

@@ -1,0 +1,779 @@
+"""Every manifest of examples/, applied to one cluster at once, keeps what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.api.applications import Deployment
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Event, Pod, Service
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.core.subnets import pool_addresses
+from spiderpool.kube.client import Client
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.local_agent import LocalAgent, exchange
+from tests.compat.conftest import agents, nodes
+from tests.compat.stage import Answer, Stage, addresses, is_within, until
+from tests.controller.conftest import Running
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file())
+PREFIX = "ipam.spidernet.io"
+NODES = {"master": {"topology.kubernetes.io/zone": "zone-a"}, "worker": {"topology.kubernetes.io/zone": "zone-b"}}
+
+OTHERS = (
+    ("apps.kruise.io", "v1alpha1", "CloneSet", "clonesets"),
+    ("kubevirt.io", "v1", "VirtualMachine", "virtualmachines"),
+    ("kubevirt.io", "v1", "VirtualMachineInstance", "virtualmachineinstances"),
+)
+"""Kinds of other projects that examples use."""
+
+Test = Callable[..., Any]
+SHOWN: set[str] = set()
+"""Files whose promises have a test of their own."""
+
+
+def shows(*files: str) -> Callable[[Test], Test]:
+    """Tell that a test shows what these files promise."""
+    SHOWN.update(files)
+    return lambda test: test
+
+
+# --- the cluster
+
+
+@pytest.fixture(scope="module")
+def running(
+    control_plane: ControlPlane, controller: Running, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, LocalAgent]]:
+    """Two nodes with all examples on them. At the end all of it is deleted, and nothing must be left."""
+    kinds = [_kind(*each) for each in OTHERS]
+    control_plane.apply(*(json.dumps(each) for each in kinds))
+    names = [each["metadata"]["name"] for each in kinds]
+    try:
+        control_plane.kubectl("wait", "--for=condition=Established", "crd", *names, "--timeout=30s")
+        with (
+            nodes(control_plane, NODES),
+            agents(control_plane, tmp_path_factory.mktemp("examples"), list(NODES)) as started,
+        ):
+            control_plane.kubectl("apply", "--recursive", "--filename", EXAMPLES, timeout=60)
+            yield started
+            control_plane.kubectl("delete", "--recursive", "--filename", EXAMPLES, "--ignore-not-found", "--wait=false")
+            asyncio.run(_emptied(control_plane))
+    finally:
+        control_plane.kubectl("delete", "crd", *names)
+
+
+def _kind(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+async def _emptied(control_plane: ControlPlane) -> None:
+    """End the pods as kubelets do, and see that everything follows."""
+    kinds: tuple[type[Object], ...] = (
+        Pod,
+        SpiderIP,
+        SpiderIPPool,
+        SpiderSubnet,
+        SpiderReservedIP,
+        SpiderEndpoint,
+        SpiderMultusConfig,
+        NetworkAttachmentDefinition,
+    )
+    left: list[str] = []
+    async with Client.load(control_plane.admin_kubeconfig) as client:
+
+        async def nothing_is_left() -> bool:
+            for pod in await client.list(Pod):
+                await client.delete(Pod, pod.name, pod.metadata.namespace, grace=0)
+            left[:] = [f"{kind.__name__} {each.key}" for kind in kinds for each in await client.list(kind)]
+            return not left
+
+        try:
+            await until(nothing_is_left, "an empty cluster", 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {left}") from None
+
+
+@pytest.fixture
+async def stage(control_plane: ControlPlane, running: dict[str, LocalAgent]) -> AsyncIterator[Stage]:
+    """The cluster with its nodes ready."""
+    async with Client.load(control_plane.admin_kubeconfig) as client:
+        stage = Stage(control_plane, client, running)
+        await stage.heartbeat()
+        yield stage
+
+
+def manifest(file: str, kind: str) -> dict[str, Any]:
+    """The first object of a kind in an example."""
+    return next(each for each in yaml.safe_load_all((EXAMPLES / file).read_text()) if each["kind"] == kind)
+
+
+# --- what single pods get
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an interface of a pod gets: an address within a range, or that one, from each pool; and routes."""
+
+    pod: str
+    pools: dict[str, str]
+    routes: tuple[str, ...] = ()
+    interface: str = "eth0"
+    network: str | None = None
+    """Whose configuration asks, where that makes a difference."""
+
+
+V4, V6 = "0.0.0.0/0", "::/0"
+
+GIVEN: dict[str, tuple[Given, ...]] = {
+    "pools/ipv4.yaml": (Given("default/pools-ipv4", {"ipv4": "10.10.0.10-10.10.0.120"}, (f"{V4} 10.10.0.1",)),),
+    "pools/ipv6.yaml": (Given("default/pools-ipv6", {"ipv6": "fd00:10::10-fd00:10::ff"}, (f"{V6} fd00:10::1",)),),
+    "pools/dual-stack.yaml": (
+        Given(
+            "default/pools-dual-stack",
+            {"dual-v4": "10.11.0.10-10.11.0.99", "dual-v6": "fd00:11::10"},
+            (f"{V4} 10.11.0.1", f"{V6} fd00:11::1"),
+        ),
+    ),
+    "pools/pattern.yaml": (Given("default/pools-pattern", {"rack-2": "10.13.0.20"}),),
+    "namespace-affinity/by-name.yaml": (Given("accounting/ledger", {"accounting": "10.22.0.10-10.22.0.19"}),),
+    "namespace-affinity/by-label.yaml": (Given("payments/till", {"bank": "10.23.0.10-10.23.0.19"}),),
+    "pod-affinity/pool.yaml": (Given("default/pod-affinity", {"front-end": "10.24.0.10-10.24.0.19"}),),
+    "network-affinity/pools.yaml": (
+        Given("default/network-affinity", {"card-0": "10.25.0.10-10.25.0.19"}, (f"{V4} 10.25.0.1",)),
+        Given("default/network-affinity", {"card-1": "10.25.1.10-10.25.1.19"}, (f"{V4} 10.25.1.1",), "net1"),
+    ),
+    "namespace-defaults/namespace.yaml": (
+        Given(
+            "shop/basket",
+            {"shop-v4": "10.26.0.10-10.26.0.19", "shop-v6": "fd00:26::10-fd00:26::1f"},
+            (f"{V4} 10.26.0.1", f"{V6} fd00:26::1"),
+        ),
+    ),
+    "network-defaults/network.yaml": (
+        Given(
+            "default/network-defaults",
+            {"backbone": "10.27.0.10-10.27.0.19"},
+            (f"{V4} 10.27.0.1",),
+            network="kube-system/backbone",
+        ),
+    ),
+    "routes/pool.yaml": (
+        Given(
+            "default/routes-of-pool",
+            {"two-routers": "10.30.0.10-10.30.0.19"},
+            (f"{V4} 10.30.0.1", "10.200.0.0/16 10.30.0.2"),
+        ),
+    ),
+    "routes/pod.yaml": (
+        Given(
+            "default/routes-of-pod",
+            {"routed-v4": "10.31.0.10-10.31.0.19", "routed-v6": "fd00:31::10-fd00:31::1f"},
+            (f"{V4} 10.31.0.1", "10.201.0.0/16 10.31.0.2", f"{V6} fd00:31::1", "fd00:201::/32 fd00:31::2"),
+        ),
+    ),
+    "reserved-addresses/reserved.yaml": (Given("default/reserved-addresses", {"among-routers": "10.32.0.11"}),),
+    "several-interfaces/named.yaml": (
+        Given("default/interfaces-named", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
+        Given(
+            "default/interfaces-named",
+            {"back": "10.41.0.10-10.41.0.19", "back-v6": "fd00:41::10-fd00:41::1f"},
+            interface="net1",
+        ),
+    ),
+    "several-interfaces/unnamed.yaml": (
+        Given("default/interfaces-unnamed", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
+        Given("default/interfaces-unnamed", {"back": "10.41.0.10-10.41.0.19"}, (f"{V4} 10.41.0.1",), "storage"),
+    ),
+    "alibaba-cloud/proofs/macvlan.yaml": (
+        Given("default/macvlan", {"macvlan": "192.168.0.200"}, (f"{V4} 192.168.0.253",)),
+    ),
+    "alibaba-cloud/proofs/unregistered.yaml": (
+        Given(
+            "default/unregistered",
+            {"unregistered": "172.31.199.220", "unregistered-v6": "2001:db8:0:100::220"},
+            (f"{V4} 172.31.207.253", f"{V6} 2001:db8:0:100::253"),
+        ),
+    ),
+    "network-injection/pod.yaml": (
+        Given("default/trainer", {"rail-1": "10.71.0.10-10.71.0.19"}, (), "net1", "kube-system/rail-1"),
+        Given("default/trainer", {"rail-2": "10.72.0.10-10.72.0.19"}, (), "net2", "kube-system/rail-2"),
+    ),
+}
+"""Promises of the files with single pods. Files of pools and networks that they need are below."""
+
+NEEDED = {
+    "several-interfaces/pools.yaml": "several-interfaces/named.yaml",
+    "network-injection/pools.yaml": "network-injection/pod.yaml",
+    "network-injection/networks.yaml": "network-injection/pod.yaml",
+}
+"""Files that promise nothing but what another one shows."""
+
+
+@pytest.mark.parametrize("file", GIVEN)
+async def test_pods_get_the_addresses_and_routes_that_are_promised(stage: Stage, file: str) -> None:
+    for given in GIVEN[file]:
+        _check_answer(await stage.served(await stage.pod(given.pod), given.interface, given.network), given)
+
+
+async def test_spiderendpoints_tell_what_pods_hold(stage: Stage) -> None:
+    async with asyncio.TaskGroup() as group:
+        for every in GIVEN.values():
+            group.create_task(_check_endpoint(stage, every))
+
+
+def _check_answer(answer: Answer, given: Given) -> None:
+    ranges = list(given.pools.values())
+    assert len(found := addresses(answer)) == len(ranges)
+    assert all(map(is_within, found, ranges)), (found, ranges)
+    assert {f"{each['dst']} {each['gw']}" for each in answer.get("routes") or ()} == set(given.routes)
+
+
+async def _check_endpoint(stage: Stage, every: tuple[Given, ...]) -> None:
+    pod = await stage.pod(every[0].pod)
+    for given in every:
+        await stage.served(pod, given.interface, given.network)
+    status = (await stage.endpoint(pod)).status
+    assert status is not None
+    assert (status.ownerControllerType, status.ownerControllerName) == ("Pod", pod.name)
+    for given in every:
+        detail = next(each for each in status.current.ips if each.interface == given.interface)
+        assert [name for name in (detail.ipv4Pool, detail.ipv6Pool) if name] == list(given.pools)
+        told = {f"{route.dst} {route.gw}" for route in detail.routes or ()}
+        assert told == {route for route in given.routes if not route.startswith((f"{V4} ", f"{V6} "))}
+
+
+# --- pods that do not fit
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A pod as an example has it, but for changes, and the reason why it gets no address."""
+
+    kind: str
+    reason: str
+    namespace: str = "default"
+    node: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    full: str = ""
+    """Pods that must have their addresses first, by name or label selector."""
+    interface: str = "eth0"
+
+
+def _wish(**names: list[str]) -> dict[str, Any]:
+    return {"annotations": {f"{PREFIX}/ippool": json.dumps(names)}}
+
+
+UNFIT: dict[str, Unfit] = {
+    "pools/dual-stack.yaml": Unfit("Pod", "dual-v6: 1 of 1 addresses in use", full="metadata.name=pools-dual-stack"),
+    "pools/pattern.yaml": Unfit("Pod", "rack-1: is disabled", metadata=_wish(ipv4=["rack-1"])),
+    "node-affinity/by-name.yaml": Unfit(
+        "DaemonSet",
+        "node-worker: no IPv4 pool of that name that node master may use",
+        node="master",
+        metadata=_wish(ipv4=["node-worker"]) | {"labels": {}},
+    ),
+    "node-affinity/by-label.yaml": Unfit(
+        "DaemonSet",
+        "zone-b: its nodeAffinity does not match the labels of the node",
+        node="master",
+        metadata=_wish(ipv4=["zone-b"]) | {"labels": {}},
+    ),
+    "namespace-affinity/by-name.yaml": Unfit(
+        "Pod", "accounting: is for namespace accounting, not payments", "payments"
+    ),
+    "namespace-affinity/by-label.yaml": Unfit(
+        "Pod", "bank: its namespaceAffinity does not match the labels of the namespace", "accounting"
+    ),
+    "pod-affinity/pool.yaml": Unfit(
+        "Pod", "front-end: its podAffinity does not match the labels of the pod", metadata={"labels": {"tier": "back"}}
+    ),
+    "network-affinity/pools.yaml": Unfit(
+        "Pod",
+        "card-1: is for network kube-system/ipvlan-eth1, not kube-system/ipvlan-eth0",
+        metadata=_wish(ipv4=["card-1"]),
+    ),
+    "namespace-defaults/namespace.yaml": Unfit(
+        "Pod",
+        "shop-spare-*: matches no IPv4 pool",
+        "shop",
+        metadata=_wish(ipv4=["shop-spare-*"]),
+    ),
+    "reserved-addresses/reserved.yaml": Unfit(
+        "Pod", "among-routers: 1 of 1 addresses in use", full="metadata.name=reserved-addresses"
+    ),
+    "several-interfaces/named.yaml": Unfit("Pod", "names pools for eth0, net1, not for net2", interface="net2"),
+    "subnet/fixed.yaml": Unfit("Deployment", "is for pods of a workload", metadata={"labels": {}}),
+    "alibaba-cloud/apps.yaml": Unfit(
+        "DaemonSet",
+        "master-172: is for network kube-system/ipvlan-eth0, not kube-system/ipvlan-eth9",
+        node="master",
+        metadata={"labels": {}, "annotations": {"v1.multus-cni.io/default-network": "kube-system/ipvlan-eth9"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("file", UNFIT)
+async def test_a_pod_that_does_not_fit_is_refused_with_the_reason(stage: Stage, file: str) -> None:
+    unfit = UNFIT[file]
+    for each in await stage.pods(fields=unfit.full) if unfit.full else ():
+        addresses(await stage.served(each))
+    name = f"unfit-{file.removesuffix('.yaml').replace('/', '-')}"
+    changes = {"nodeName": unfit.node} if unfit.node else {}
+    pod = await stage.make_pod(
+        manifest(file, unfit.kind), f"{unfit.namespace}/{name}", metadata=unfit.metadata, **changes
+    )
+    answer = await stage.add(pod, unfit.interface)
+    assert unfit.reason in answer.get("msg", ""), answer
+    assert await stage.held(pod) == [], "an address of one family or interface is not kept either"
+
+    async def told() -> bool:
+        events = await stage.client.list(Event, unfit.namespace)
+        return any(each.involvedObject.name == name and unfit.reason in (each.message or "") for each in events)
+
+    await until(told, f"Event on {pod.key}")
+
+
+# --- what workloads get
+
+
+@shows("pools/backup.yaml")
+async def test_the_next_pool_serves_when_the_first_is_full(stage: Stage) -> None:
+    pods = await stage.pods(count=2, labels="app=backup")
+    given = [addresses(await stage.served(pod)) for pod in pods]
+    assert sorted(given) == [["10.12.0.10"], ["10.12.0.20"]]
+
+
+@shows("pools/cooldown.yaml")
+async def test_a_released_address_rests_and_returns_to_its_pod(stage: Stage) -> None:
+    pod = await stage.pod("default/pools-cooldown")
+    (first,) = addresses(await stage.served(pod))
+    await stage.delete_pod(pod)
+    await stage.remove(pod)
+    template = manifest("pools/cooldown.yaml", "Pod")
+    other = await stage.make_pod(template, "default/pools-cooldown-other", nodeName=pod.spec.nodeName)
+    assert addresses(await stage.served(other)) != [first]
+    again = await stage.make_pod(template, pod.key, nodeName=pod.spec.nodeName)
+    assert addresses(await stage.served(again)) == [first]
+
+
+async def test_a_pool_that_is_deleted_waits_for_no_cooldown(stage: Stage) -> None:
+    pool = manifest("pools/cooldown.yaml", "SpiderIPPool")
+    spec = pool["spec"] | {"subnet": "10.15.0.0/24", "ips": ["10.15.0.10"]}
+    stage.plane.apply(json.dumps(pool | {"metadata": {"name": "cooldown-deleted"}, "spec": spec}))
+    wish = _wish(ipv4=["cooldown-deleted"])
+    pod = await stage.make_pod(manifest("pools/cooldown.yaml", "Pod"), "default/cooldown-deleted", metadata=wish)
+    assert addresses(await stage.served(pod)) == ["10.15.0.10"]
+    await stage.delete_pod(pod)
+    await stage.remove(pod)
+
+    async def is_cooling() -> bool:
+        return bool((await stage.client.get(SpiderIP, "10.15.0.10")).spec.releasedAt)
+
+    await until(is_cooling, "the cooldown of 10.15.0.10")
+    await stage.client.delete(SpiderIPPool, "cooldown-deleted")
+
+    async def gone() -> bool:
+        return "cooldown-deleted" not in {each.name for each in await stage.client.list(SpiderIPPool)}
+
+    await until(gone, "the end of the pool")
+
+
+@shows("node-affinity/by-name.yaml", "node-affinity/by-label.yaml")
+@pytest.mark.parametrize(
+    ("app", "pools"),
+    [
+        ("node-by-name", {"master": "node-master", "worker": "node-worker"}),
+        ("node-by-label", {"master": "zone-a", "worker": "zone-b"}),
+    ],
+)
+async def test_every_pod_gets_an_address_of_its_nodes_pool(stage: Stage, app: str, pools: dict[str, str]) -> None:
+    pods = await stage.pods(count=2, labels=f"app={app}")
+    assert {pod.spec.nodeName for pod in pods} == set(pools)
+    for pod in pods:
+        addresses(await stage.served(pod))
+        assert [each.spec.pool for each in await stage.held(pod)] == [pools[pod.spec.nodeName or ""]]
+        detail = (await stage.endpoint(pod)).status
+        assert detail is not None
+        assert (detail.ownerControllerType, detail.ownerControllerName) == ("DaemonSet", app)
+
+
+@shows("excluded-addresses/pool.yaml")
+async def test_addresses_that_a_pool_leaves_out_are_not_given(stage: Stage) -> None:
+    pods = await stage.pods(count=3, labels="app=with-gaps")
+    given = [addresses(await stage.served(pod))[0] for pod in pods]
+    assert sorted(given) == ["10.33.0.2", "10.33.0.3", "10.33.0.5"]
+    extra = await stage.make_pod(
+        manifest("excluded-addresses/pool.yaml", "Deployment"), "default/with-gaps-4", metadata={"labels": {}}
+    )
+    assert "with-gaps: 3 of 3 addresses in use" in (await stage.add(extra))["msg"]
+
+
+@shows("several-interfaces/default-route.yaml")
+async def test_the_default_route_goes_by_the_interface_that_the_pod_names(stage: Stage) -> None:
+    pod = await stage.pod("default/interfaces-default-route")
+    for interface, router in (("eth0", "10.40.0.1"), ("net1", "10.41.0.1")):
+        answer = await stage.served(pod, interface)
+        assert answer["routes"] == [{"dst": V4, "gw": router}], "the coordinator moves those that are too much"
+    assert (await _coordinator_settings(stage, pod))["podDefaultRouteNIC"] == "net1"
+
+
+@shows("coordinator/coordinator.yaml")
+async def test_the_coordinators_settings_reach_the_pods_and_the_clusters_networks_are_found(stage: Stage) -> None:
+    async def synced() -> bool:
+        status = (await stage.client.get(SpiderCoordinator, "default")).status
+        return status is not None and status.phase == "Synced"
+
+    await until(synced, "SpiderCoordinator is synced")
+    settings = await _coordinator_settings(stage, await stage.pod("default/pools-ipv4"))
+    assert settings["hijackCIDR"] == ["169.254.0.0/16"]
+    assert settings["serviceCIDR"] == ["10.233.0.0/18"]
+    assert settings["overlayPodCIDR"] == ["10.233.64.0/18"]
+    assert (settings["mode"], settings["hostRuleTable"]) == ("auto", 500)
+
+
+async def _coordinator_settings(stage: Stage, pod: Pod) -> dict[str, Any]:
+    asked = json.dumps({"podNamespace": pod.metadata.namespace, "podName": pod.name}).encode()
+    agent = stage.agents[pod.spec.nodeName or ""]
+    answers: list[Any] = []
+
+    async def answered() -> bool:
+        status, text = await exchange(agent.socket, asked, "GET", "/v1/coordinator/config")
+        answers[:] = [json.loads(text)]
+        return status == 200 and "hijackCIDR" in answers[0]
+
+    await until(answered, "coordinator settings")
+    settings: dict[str, Any] = answers[0]
+    return settings
+
+
+BOTH_CARDS = {"eth0": "172", "net1": "192"}
+GATEWAYS = {"172": ["172.31.207.253", "2001:db8:0:100::253"], "192": ["192.168.0.253", "2001:db8:0:101::253"]}
+"""Of the cards of the walkthrough."""
+
+
+@shows("alibaba-cloud/apps.yaml", "alibaba-cloud/networks.yaml", "alibaba-cloud/pools.yaml")
+@shows("alibaba-cloud/pools-ipv6.yaml", "alibaba-cloud/two-cards.yaml")
+@pytest.mark.parametrize(
+    ("app", "cards"),
+    [
+        ("1", {"eth0": "172"}),
+        ("2", {"eth0": "192"}),
+        ("3", {"eth0": "172", "net1": "192"}),
+        ("4", {"eth0": "172", "net1": "192"}),
+    ],
+)
+async def test_pods_of_the_walkthrough_get_addresses_of_the_cards_of_their_node(
+    stage: Stage, app: str, cards: dict[str, str]
+) -> None:
+    pods = await stage.pods(count=2, labels=f"app=test-app-{app}")
+    assert {pod.spec.nodeName for pod in pods} == set(NODES)
+    for pod in pods:
+        for interface, card in cards.items():
+            answer = await stage.served(pod, interface)
+            assert [route["gw"] for route in answer["routes"]] == GATEWAYS[card]
+        held = {(each.spec.interface, each.spec.pool) for each in await stage.held(pod)}
+        assert held == {
+            (interface, f"{pod.spec.nodeName}-{card}{family}")
+            for interface, card in cards.items()
+            for family in ("", "-v6")
+        }
+
+
+@shows("alibaba-cloud/host.yaml", "alibaba-cloud/services.yaml")
+async def test_servers_on_nodes_and_services_are_accepted(stage: Stage) -> None:
+    """What they are for is shown where packets flow, in the lab."""
+    hosts = await stage.pods(count=2, labels="app=test-host")
+    assert all(pod.spec.hostNetwork for pod in hosts)
+    wanted = list(yaml.safe_load_all((EXAMPLES / "alibaba-cloud/services.yaml").read_text()))
+    made = {each.name: each.spec for each in await stage.client.list(Service, "default")}
+    for each in wanted:
+        spec = made[each["metadata"]["name"]]
+        assert spec.type == each["spec"]["type"]
+        assert all(port.nodePort for port in spec.ports or ()) == (spec.type == "NodePort")
+
+
+@shows("network-injection/pod.yaml")
+async def test_networks_and_resources_are_injected_into_the_pod(stage: Stage) -> None:
+    pod = await stage.pod("default/trainer")
+    networks = "kube-system/rail-1,kube-system/rail-2"
+    assert (pod.metadata.annotations or {})["k8s.v1.cni.cncf.io/networks"] == networks
+    raw = json.loads(await stage.client.get_raw(Pod.KIND.path("default", "trainer")))
+    limits = raw["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"example.com/rail_1": "1", "example.com/rail_2": "1"}
+
+
+# --- addresses that outlive pods
+
+
+@shows("statefulset/statefulset.yaml")
+async def test_a_statefulsets_addresses_follow_its_ordinals_to_other_nodes(stage: Stage) -> None:
+    pods = await stage.pods(count=2, labels="app=db")
+    before = {pod.name: addresses(await stage.served(pod)) for pod in pods}
+    assert sorted(map(len, before.values())) == [2, 2]
+    for pod in pods:
+        async with stage.cordoned(pod.spec.nodeName or ""):
+            await stage.delete_pod(pod)
+            await stage.remove(pod)
+            moved = await stage.successor(pod)
+        assert moved.spec.nodeName != pod.spec.nodeName
+        assert addresses(await stage.served(moved)) == before[pod.name]
+        status = (await stage.endpoint(moved)).status
+        assert status is not None
+        assert (status.current.node, status.ownerControllerName) == (moved.spec.nodeName, "db")
+
+
+@shows("kubevirt/machine.yaml")
+async def test_a_machine_keeps_its_address_when_it_starts_again_on_another_node(stage: Stage) -> None:
+    machine = manifest("kubevirt/machine.yaml", "VirtualMachine")
+    instance = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "machine"}}
+    stage.plane.apply(json.dumps(instance | {"metadata": {"name": "machine", "namespace": "default"}}))
+    template = {"metadata": machine["spec"]["template"]["metadata"], "spec": CONTAINERS}
+    given = []
+    for index, node in enumerate(NODES):
+        owner = stage.owner("virtualmachineinstances/machine")
+        metadata = {"ownerReferences": [owner]}
+        key = f"default/virt-launcher-machine-{index}"
+        pod = await stage.make_pod(template, key, metadata=metadata, nodeName=node)
+        given.append(addresses(await stage.served(pod)))
+        await stage.delete_pod(pod)
+        await stage.remove(pod)
+    assert given[0] == given[1]
+    assert is_within(given[0][0], "10.51.0.10-10.51.0.19")
+    stage.plane.kubectl("delete", "virtualmachines,virtualmachineinstances", "machine")
+
+    async def released() -> bool:
+        return not [each for each in await stage.client.list(SpiderIP) if each.spec.pool == "machines"]
+
+    await until(released, "the machine's address is released with the machine")
+
+
+# --- pools cut from subnets
+
+CONTAINERS = {"containers": [{"name": "c", "image": "none"}]}
+
+
+def _of(app: str) -> str:
+    return f"{PREFIX}/owner-application-name={app}"
+
+
+def _sizes(pools: list[SpiderIPPool]) -> dict[str, int]:
+    return {pool.spec.subnet: pool_addresses(pool, 6 if ":" in pool.spec.subnet else 4).size for pool in pools}
+
+
+async def _automatic(stage: Stage, app: str, sizes: dict[str, int]) -> list[SpiderIPPool]:
+    """An application's pools, once they have these sizes by subnet."""
+
+    async def made() -> bool:
+        return _sizes(await stage.pools(_of(app))) == sizes
+
+    await until(made, f"pools of {app} of sizes {sizes}")
+    return await stage.pools(_of(app))
+
+
+@shows("subnet/subnets.yaml", "subnet/deployment.yaml")
+async def test_an_applications_pools_grow_with_it_serve_its_pods_alone_and_go_with_it(stage: Stage) -> None:
+    four, _ = await _automatic(stage, "shop", {"10.6.0.0/16": 4, "fd00:6::/112": 4})
+    for pod in await stage.pods(count=2, labels="app=shop"):
+        given = addresses(await stage.served(pod))
+        assert is_within(given[0], "10.6.100.1-10.6.100.200")
+        assert is_within(given[1], "fd00:6::100-fd00:6::200")
+        status = (await stage.endpoint(pod)).status
+        assert status is not None
+        assert (status.ownerControllerType, status.ownerControllerName) == ("Deployment", "shop")
+    template = manifest("subnet/deployment.yaml", "Deployment")
+    metadata = _wish(ipv4=[four.name]) | {"labels": {}}
+    stranger = await stage.make_pod(template, "default/shop-stranger", metadata=metadata)
+    assert "was made for another application" in (await stage.add(stranger))["msg"]
+    await stage.client.patch(Deployment, "shop", {"spec": {"replicas": 5}}, "default")
+    await _automatic(stage, "shop", {"10.6.0.0/16": 7, "fd00:6::/112": 7})
+    await stage.client.delete(Deployment, "shop", "default")
+    await stage.end_pods("app=shop")
+    await _automatic(stage, "shop", {})
+
+
+@shows("subnet/fixed.yaml")
+async def test_a_fixed_number_of_addresses_serves_no_more_pods(stage: Stage) -> None:
+    await _automatic(stage, "fixed", {"10.6.0.0/16": 3})
+    await stage.client.patch(Deployment, "fixed", {"spec": {"replicas": 4}}, "default")
+    pods = await stage.pods(count=4, labels="app=fixed")
+    for pod in pods[:3]:
+        addresses(await stage.served(pod))
+    waiting = asyncio.create_task(stage.add(pods[3]))
+    await stage.delete_pod(pods[0])
+    await stage.remove(pods[0])
+    assert len(addresses(await waiting)) == 1, "it waits for a change of its pool"
+    assert _sizes(await stage.pools(_of("fixed"))) == {"10.6.0.0/16": 3}
+
+
+@shows("subnet/two-interfaces.yaml")
+async def test_each_interface_has_a_pool_which_outlives_the_application(stage: Stage) -> None:
+    sizes = {"10.6.0.0/16": 5, "10.7.0.0/16": 5}
+    before = await _automatic(stage, "ledger", sizes)
+    for pod in await stage.pods(count=3, labels="app=ledger"):
+        assert is_within(addresses(await stage.served(pod))[0], "10.6.100.1-10.6.100.200")
+        assert is_within(addresses(await stage.served(pod, "net1"))[0], "10.7.100.1-10.7.100.200")
+    stage.plane.kubectl("delete", "statefulset", "ledger")
+    await stage.end_pods("app=ledger")
+
+    async def released() -> bool:
+        pools = {pool.name for pool in before}
+        return not [each for each in await stage.client.list(SpiderIP) if each.spec.pool in pools]
+
+    await until(released, "addresses of the StatefulSet are released with it")
+    stage.plane.apply(json.dumps(manifest("subnet/two-interfaces.yaml", "StatefulSet")))
+    again = await _automatic(stage, "ledger", sizes)
+    assert [pool.metadata.uid for pool in again] == [pool.metadata.uid for pool in before]
+
+
+@shows("subnet/pool.yaml")
+async def test_a_pool_of_the_same_cidr_belongs_to_the_subnet_and_inherits_its_gateway(stage: Stage) -> None:
+    pool = await stage.client.get(SpiderIPPool, "by-hand")
+    assert pool.spec.gateway == "10.6.0.1"
+    assert [owner.name for owner in pool.metadata.ownerReferences or ()] == ["blue"]
+
+    async def counted() -> bool:
+        status = (await stage.client.get(SpiderSubnet, "blue")).status
+        shares = json.loads((status and status.controlledIPPools) or "{}")
+        return bool(shares.get("by-hand") == {"ips": ["10.6.100.150-10.6.100.159"]})
+
+    await until(counted, "the subnet's status tells of its pool")
+
+
+@shows("third-party/cloneset.yaml")
+async def test_a_third_partys_application_has_a_pool_of_the_size_that_it_names(stage: Stage) -> None:
+    clones = manifest("third-party/cloneset.yaml", "CloneSet")
+    owner = stage.owner("clonesets/clones")
+    for name in ("clones-a", "clones-b"):
+        template = clones["spec"]["template"]
+        pod = await stage.make_pod(template, f"default/{name}", metadata={"ownerReferences": [owner]})
+        assert is_within(addresses(await stage.served(pod))[0], "10.60.0.10-10.60.0.13")
+    await _automatic(stage, "clones", {"10.60.0.0/24": 4})
+    stage.plane.kubectl("delete", "clonesets", "clones", "--wait")
+    await stage.end_pods("app=clones")
+    await _automatic(stage, "clones", {})
+
+
+# --- networks
+
+COORDINATOR = {"txQueueLen": 0, "tunePodRoutes": True, "mode": "auto", "type": "coordinator"}
+IPAM = {"type": "spiderpool"}
+
+NETWORKS: dict[str, list[dict[str, Any]]] = {
+    "ipvlan": [
+        {
+            "type": "ipvlan",
+            "master": "eth0",
+            "mtu": 0,
+            "ipam": IPAM | {"default_ipv4_ippool": ["ipvlan-*"]},
+        },
+        COORDINATOR | {"mode": "underlay"},
+    ],
+    "macvlan": [
+        {"type": "macvlan", "master": "eth0", "mode": "bridge", "mtu": 9000, "ipam": IPAM},
+        COORDINATOR | {"podMACPrefix": "0a:1b"},
+    ],
+    "macvlan-vlan": [
+        {"vlanID": 100, "type": "ifacer", "interfaces": ["eth0"]},
+        {"type": "macvlan", "master": "eth0.100", "mode": "bridge", "mtu": 0, "ipam": IPAM},
+        COORDINATOR,
+    ],
+    "macvlan-bond": [
+        {
+            "type": "ifacer",
+            "interfaces": ["eth1", "eth2"],
+            "bond": {"name": "bond0", "mode": 1, "options": "primary=eth1;miimon=100"},
+        },
+        {"type": "macvlan", "master": "bond0", "mode": "bridge", "mtu": 0, "ipam": IPAM},
+        COORDINATOR,
+    ],
+    "vlan": [
+        {"type": "vlan", "master": "eth0", "vlanMode": "manual", "vlanId": 200, "mtu": 0, "ipam": IPAM},
+        COORDINATOR,
+    ],
+    "sriov": [
+        {"vlan": 300, "min_tx_rate": 100, "max_tx_rate": 1000, "type": "sriov", "ipam": IPAM},
+        {"type": "rdma"},
+        COORDINATOR,
+    ],
+    "ib-sriov": [
+        {
+            "type": "ib-sriov",
+            "pkey": "0x8001",
+            "link_state": "enable",
+            "rdmaIsolation": True,
+            "ibKubernetesEnabled": False,
+            "ipam": IPAM,
+        },
+        COORDINATOR,
+    ],
+    "ipoib": [{"type": "ipoib", "master": "ib0", "ipam": IPAM}, COORDINATOR],
+    "ovs": [
+        {"vlan": 0, "type": "ovs", "bridge": "br1", "ipam": IPAM, "trunk": [{"minID": 10, "maxID": 11}, {"id": 20}]},
+        COORDINATOR,
+    ],
+    "chained": [
+        {"type": "macvlan", "master": "eth0", "mode": "bridge", "mtu": 0},
+        {"type": "tuning", "sysctl": {"net.core.somaxconn": "4096"}},
+    ],
+}
+"""The plugins of each network in networks/, in their order."""
+
+NAMES = {"chained": "chained-tuned"}
+VERSIONS = {"chained": "0.4.0"}
+RESOURCES = {"sriov": "example.com/functions", "ib-sriov": "example.com/ib_functions"}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_a_networks_configuration_is_made_from_the_few_words(stage: Stage, network: str) -> None:
+    name = NAMES.get(network, network)
+    config = json.loads(await stage.config(f"kube-system/{name}"))
+    assert config == {"cniVersion": VERSIONS.get(network, "0.3.1"), "name": name, "plugins": NETWORKS[network]}
+    made = await stage.client.get(NetworkAttachmentDefinition, name, "kube-system")
+    assert [(owner.kind, owner.name) for owner in made.metadata.ownerReferences or ()] == [
+        ("SpiderMultusConfig", network)
+    ]
+    assert (made.metadata.annotations or {}).get("k8s.v1.cni.cncf.io/resourceName") == RESOURCES.get(network)
+
+
+@shows("networks/custom.yaml")
+async def test_a_custom_networks_configuration_is_taken_as_it_is(stage: Stage) -> None:
+    written = manifest("networks/custom.yaml", "SpiderMultusConfig")["spec"]["customCNI"]
+    assert await stage.config("kube-system/custom") == written
+
+
+@pytest.mark.unit
+def test_no_example_is_without_a_test() -> None:
+    tables = {*GIVEN, *NEEDED, *(f"networks/{name}.yaml" for name in NETWORKS)}
+    assert set(FILES) == SHOWN | tables
+    assert set(UNFIT) <= set(FILES)
+    assert set(NEEDED.values()) <= SHOWN | set(GIVEN)
