@@ -1,0 +1,142 @@
+"""What an account holds in a VPC, as values: instances, network cards, vSwitches, security groups, public addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, ip_network
+from typing import Literal
+
+Tags = Mapping[str, str]
+
+CardStatus = Literal["Available", "Attaching", "InUse", "Detaching", "Deleting"]
+InstanceStatus = Literal["Running", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceType:
+    """An instance type and its quotas. ``addresses`` is IPv4 per card, the primary address included."""
+
+    identity: str
+    cards: int
+    addresses: int
+    ipv6_addresses: int
+    cpus: int = 2
+    memory: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vpc:
+    """The private network that everything is in."""
+
+    identity: str
+    block: str
+    ipv6_block: str | None = None
+    route_table: str = "vtb-bp100000000000001"
+
+
+@dataclass(frozen=True, slots=True)
+class VSwitch:
+    """A subnet in one zone. A ``full`` one gives no address, whatever is free in it."""
+
+    identity: str
+    zone: str
+    block: str
+    ipv6_block: str | None = None
+    name: str = ""
+    full: bool = False
+    tags: Tags = field(default_factory=dict)
+
+    @property
+    def gateway(self) -> str:
+        """The address of the router: the third from the end of the block."""
+        network = IPv4Network(self.block)
+        return str(network[-3])
+
+    @property
+    def ipv6_gateway(self) -> str | None:
+        """The address of the router in the IPv6 block: the third from its end."""
+        return None if self.ipv6_block is None else str(ip_network(self.ipv6_block)[-3])
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A server. ``role`` is the RAM role whose credentials its metadata service hands out."""
+
+    identity: str
+    name: str
+    instance_type: str
+    zone: str
+    status: InstanceStatus = "Running"
+    role: str | None = None
+    tags: Tags = field(default_factory=dict)
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """An elastic network interface. ``address`` is its primary address, ``prefixes`` are /28 blocks."""
+
+    identity: str
+    mac: str
+    vswitch: str
+    address: str
+    secondaries: tuple[str, ...] = ()
+    ipv6_addresses: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    instance: str | None = None
+    primary: bool = False
+    status: CardStatus = "Available"
+    security_groups: tuple[str, ...] = ()
+    source_check: bool = True
+    delete_on_release: bool = True
+    name: str = ""
+    description: str = ""
+    tags: Tags = field(default_factory=dict)
+    created: float = 0.0
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All single IPv4 addresses, the primary first."""
+        return (self.address, *self.secondaries)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """A security group; its rules are not simulated."""
+
+    identity: str
+    name: str = ""
+    capacity: int = 2000
+    tags: Tags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Eip:
+    """A public address, perhaps bound to an instance, a card's private address or a balancer."""
+
+    identity: str
+    address: str
+    instance: str = ""
+    instance_type: str = ""
+    private_address: str = ""
+    tags: Tags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A block of a vSwitch that is kept for the prefixes of network cards."""
+
+    identity: str
+    vswitch: str
+    block: str
+    name: str = ""
+    tags: Tags = field(default_factory=dict)
+
+
+INSTANCE_TYPES = (
+    InstanceType("ecs.g6.large", cards=2, addresses=6, ipv6_addresses=1),
+    InstanceType("ecs.g7.large", cards=3, addresses=6, ipv6_addresses=6),
+    InstanceType("ecs.g7.xlarge", cards=4, addresses=15, ipv6_addresses=15, cpus=4, memory=16.0),
+    InstanceType("ecs.g7.8xlarge", cards=8, addresses=30, ipv6_addresses=30, cpus=32, memory=128.0),
+)

@@ -1,0 +1,232 @@
+"""Balancers that forward: a client, the balancers' namespace as router, and two servers behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from spiderpool.lab import namespaces
+from spiderpool.lab.alibaba.account import Account
+from spiderpool.lab.alibaba.balancers import Backend, Clb, ClbGroup, ClbListener, ClbProtocol
+from spiderpool.lab.alibaba.clb_listeners import DEFAULTS
+from spiderpool.lab.alibaba.dataplane import SOURCE, DataPlane
+from spiderpool.lab.alibaba.forwarding import Frontend, Target
+from spiderpool.lab.alibaba.rendering import proxy, translation
+from spiderpool.lab.certificates import Authority
+from spiderpool.lab.probes import Answer, Probe, run
+
+pytestmark = pytest.mark.lab
+
+ROUTER, CLIENT = "spl-sim-router", "spl-sim-client"
+SERVERS = ("spl-sim-server1", "spl-sim-server2")
+PUBLIC, PORT = "47.98.137.75", 30080
+CLIENT_ADDRESS = "203.0.113.77"
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A star of veth pairs around the router, each leaf with a default route to it."""
+    names = (ROUTER, CLIENT, *SERVERS)
+    try:
+        for name in names:
+            namespaces.delete(namespaces.path(name))
+            namespaces.create(name)
+        leaves = ((CLIENT, "203.0.113", 77), (SERVERS[0], "172.31.1", 10), (SERVERS[1], "172.31.2", 10))
+        for number, (name, network, host) in enumerate(leaves):
+            link = f"link add r{number} netns {ROUTER} type veth peer name eth0 netns {name}"
+            namespaces.ip_batch([link])
+            namespaces.ip_batch([f"addr add {network}.1/24 dev r{number}", f"link set r{number} up"], netns=ROUTER)
+            namespaces.ip_batch(
+                [f"addr add {network}.{host}/24 dev eth0", "link set eth0 up", f"route add default via {network}.1"],
+                netns=name,
+            )
+        namespaces.call_in(namespaces.path(ROUTER), _forward)
+        yield
+    finally:
+        for name in names:
+            namespaces.end_processes(namespaces.path(name))
+            namespaces.delete(namespaces.path(name))
+
+
+def _forward() -> None:
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+@dataclass(slots=True)
+class Server:
+    """Answers HTTP and UDP with its name, the peer it sees and the X-Forwarded-For that it was sent."""
+
+    name: str
+    tcp: asyncio.Server
+    udp: asyncio.DatagramTransport
+
+    @classmethod
+    async def start(cls, name: str) -> Server:
+        netns = namespaces.path(name)
+        listening = namespaces.open_socket(netns, socket.AF_INET, socket.SOCK_STREAM)
+        listening.bind(("0.0.0.0", PORT))
+        tcp = await asyncio.start_server(lambda reader, writer: _answer(name, reader, writer), sock=listening)
+        bound = namespaces.open_socket(netns, socket.AF_INET, socket.SOCK_DGRAM)
+        bound.bind(("0.0.0.0", PORT))
+        udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Echo(name), sock=bound)
+        return cls(name, tcp, udp)
+
+    async def stop(self) -> None:
+        self.tcp.close()
+        self.udp.close()
+        await self.tcp.wait_closed()
+
+
+async def _answer(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError, asyncio.IncompleteReadError):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+        seen = {"server": name, "peer": writer.get_extra_info("peername")[0], "for": headers.get("x-forwarded-for")}
+        body = json.dumps(seen).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+    writer.close()
+
+
+class _Echo(asyncio.DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(json.dumps({"server": self.name, "peer": addr[0]}).encode(), addr)
+
+
+@pytest.fixture
+async def servers(network: None) -> AsyncIterator[dict[str, Server]]:
+    running = {name: await Server.start(name) for name in SERVERS}
+    yield running
+    for server in running.values():
+        await server.stop()
+
+
+@pytest.fixture
+async def plane(account: Account, servers: dict[str, Server], tmp_path: Path) -> AsyncIterator[DataPlane]:
+    async with DataPlane(account, ROUTER, tmp_path / "balancers", pace=0.05).running() as plane:
+        yield plane
+
+
+def balance(account: Account, protocol: ClbProtocol, port: int, **settings: str) -> None:
+    """A balancer with both servers behind one running listener."""
+    backends = tuple(Backend(name, "ecs", PORT, 100, f"172.31.{i}.10") for i, name in enumerate(SERVERS, 1))
+    account.world.clb_groups.put(ClbGroup("rsp-1", "g", "lb-1", backends))
+    wanted = {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}
+    listener = ClbListener(protocol, port, wanted, running=True)
+    account.world.clbs.put(Clb("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def targets(plane: DataPlane) -> int:
+    return sum(len(frontend.targets) for frontend in plane.applied)
+
+
+async def ask(probe: Probe, count: int) -> list[dict[str, str]]:
+    answers: list[Answer] = [await run(probe, namespaces.path(CLIENT)) for _ in range(count)]
+    assert all(answer.ok and answer.status in (None, 200) for answer in answers), answers
+    return [json.loads(answer.body) for answer in answers]
+
+
+async def test_tcp_keeps_the_clients_address_and_reaches_both(account: Account, plane: DataPlane) -> None:
+    balance(account, "tcp", 999)
+    await until(lambda: targets(plane) == 2)
+    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 30)
+    assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
+    assert set(Counter(answer["server"] for answer in seen)) == set(SERVERS)
+
+
+async def test_a_sticky_client_stays_with_its_server(account: Account, plane: DataPlane) -> None:
+    balance(account, "tcp", 999, PersistenceTimeout="60")
+    await until(lambda: targets(plane) == 2)
+    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 10)
+    assert len({answer["server"] for answer in seen}) == 1
+
+
+async def test_udp_keeps_the_clients_address(account: Account, plane: DataPlane) -> None:
+    balance(account, "udp", 53)
+    await until(lambda: targets(plane) == 2)
+    seen = await ask(Probe(kind="udp", target=PUBLIC, port=53), 10)
+    assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
+
+
+async def test_http_names_the_client_in_a_header(account: Account, plane: DataPlane) -> None:
+    balance(account, "http", 80, HealthCheck="on", StickySession="off")
+    await until(lambda: targets(plane) == 2)
+    seen = await answers_of_both(Probe(kind="http", target=PUBLIC, port=80))
+    assert {(answer["peer"], answer["for"]) for answer in seen} == {(SOURCE, CLIENT_ADDRESS)}
+
+
+async def answers_of_both(probe: Probe) -> list[dict[str, str]]:
+    """Ask until both servers have answered; until HAProxy knows them it answers 503 itself."""
+    seen: list[dict[str, str]] = []
+    async with asyncio.timeout(10):
+        while {answer["server"] for answer in seen} != set(SERVERS):
+            answer = await run(probe, namespaces.path(CLIENT))
+            seen += [json.loads(answer.body)] if answer.status == 200 else []
+    return seen
+
+
+async def test_a_server_that_is_down_gets_nothing(
+    account: Account, plane: DataPlane, servers: dict[str, Server]
+) -> None:
+    balance(account, "tcp", 999)
+    await until(lambda: targets(plane) == 2)
+    await servers[SERVERS[0]].stop()
+    await until(lambda: targets(plane) == 1)
+    assert account.health["172.31.1.10", PORT] is False
+    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 10)
+    assert {answer["server"] for answer in seen} == {SERVERS[1]}
+
+
+def test_the_tools_accept_what_is_rendered(network: None, tmp_path: Path) -> None:
+    pair = Authority.create("test").server([PUBLIC])
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(pair.certificate + pair.key)
+    v4 = (Target("172.31.1.10", 80, 100, None), Target("172.31.2.10", 80, 1, None))
+    v6 = (Target("2408::1", 80, 1, None), Target("2408::2", 80, 2, None))
+    found = [
+        Frontend(PUBLIC, 999, "tcp", v4, sticky=True),
+        Frontend("2408::9", 53, "udp", v6),
+        Frontend("2408::9", 54, "tcp", v6, sticky=True),
+        Frontend(PUBLIC, 80, "http", (), redirect=443),
+        Frontend(PUBLIC, 443, "https", v4, cookie="SERVERID", proto_header=True),
+        Frontend("2408::9", 80, "http", v6, sticky=True),
+    ]
+    namespaces.run_tool(["ip", "netns", "exec", ROUTER, "nft", "-c", "-f", "-"], translation(found))
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(proxy(found, SOURCE, {PUBLIC: certificate}))
+    namespaces.run_tool(["haproxy", "-c", "-f", str(file)])
+
+
+async def test_changes_are_followed_and_nothing_stays(account: Account, plane: DataPlane) -> None:
+    balance(account, "tcp", 999)
+    await until(lambda: targets(plane) == 2)
+    group = account.world.clb_groups.get("rsp-1")
+    assert group is not None
+    account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
+    await until(lambda: targets(plane) == 1)
+    account.world.clbs.remove("lb-1")
+    await until(lambda: plane.applied == ())
+    answer = await run(Probe(kind="tcp", target=PUBLIC, port=999, timeout=0.5), namespaces.path(CLIENT))
+    assert not answer.ok
+    assert PUBLIC not in namespaces.run_tool(["ip", "-n", ROUTER, "address"])

@@ -1,0 +1,107 @@
+"""What balancers forward, and the configuration that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spiderpool.lab.alibaba.balancers import (
+    Backend,
+    Clb,
+    ClbGroup,
+    ClbListener,
+    ClbProtocol,
+    Nlb,
+    NlbGroup,
+    NlbListener,
+    ZoneMapping,
+)
+from spiderpool.lab.alibaba.clb_listeners import DEFAULTS
+from spiderpool.lab.alibaba.forwarding import Frontend, Target, frontends
+from spiderpool.lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
+from spiderpool.lab.alibaba.nlb_groups import HEALTH_DEFAULTS
+from spiderpool.lab.alibaba.rendering import proxy, translation
+from spiderpool.lab.alibaba.tables import World
+
+pytestmark = pytest.mark.unit
+
+BACKENDS = (
+    Backend("i-1", "ecs", 30080, 100, "172.31.199.183"),
+    Backend("i-2", "ecs", 30080, 0, "172.31.199.184"),
+    Backend("eni-1", "eni", 80, 50, "2408::1"),
+)
+
+
+def world(protocol: ClbProtocol, *, running: bool = True, active: bool = True, **settings: str) -> World:
+    world = World()
+    listener = ClbListener(protocol, 999, {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}, running)
+    world.clbs.put(Clb("lb-1", "a", "47.98.137.75", {}, listeners=(listener,), active=active))
+    world.clb_groups.put(ClbGroup("rsp-1", "g", "lb-1", BACKENDS))
+    return world
+
+
+def test_backends_without_weight_or_of_the_other_family_get_nothing() -> None:
+    (frontend,) = frontends(world("tcp"))
+    assert [(target.address, target.weight) for target in frontend.targets] == [("172.31.199.183", 100)]
+    check = frontend.targets[0].check
+    assert check is not None
+    assert (check.kind, check.port, check.interval, check.rise) == ("tcp", 30080, 2.0, 3)
+
+
+def test_what_is_stopped_forwards_nothing() -> None:
+    assert frontends(world("tcp", running=False)) == []
+    assert frontends(world("tcp", active=False)) == []
+
+
+def test_checks_follow_the_settings() -> None:
+    assert frontends(world("tcp", HealthCheckSwitch="off"))[0].targets[0].check is None
+    check = frontends(world("http", HealthCheck="on", HealthCheckConnectPort="10256"))[0].targets[0].check
+    assert check is not None
+    assert (check.kind, check.port, check.path) == ("http", 10256, "/")
+
+
+def test_an_nlb_forwards_on_the_addresses_of_its_zones() -> None:
+    world = World()
+    zone = ZoneMapping("z", "vsw", "172.31.192.9", "47.98.0.9", "2408::9")
+    world.nlbs.put(Nlb("nlb-1", "n", "d", (zone,), {}))
+    world.nlb_groups.put(NlbGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
+    world.nlb_listeners.put(NlbListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
+    found = {frontend.address: [target.address for target in frontend.targets] for frontend in frontends(world)}
+    assert found == {
+        "172.31.192.9": ["172.31.199.183"],
+        "2408::9": ["2408::1"],
+        "47.98.0.9": ["172.31.199.183"],
+    }
+
+
+TARGETS = (Target("10.0.0.1", 80, 2, None), Target("10.0.0.2", 80, 1, None))
+
+
+def test_layer_4_draws_by_weight_or_by_the_clients_address() -> None:
+    text = translation([Frontend("47.98.0.1", 999, "tcp", TARGETS)])
+    rule = "ip daddr 47.98.0.1 tcp dport 999 dnat ip addr . port to numgen random mod 3 map"
+    assert f"{rule} {{ 0-1 : 10.0.0.1 . 80, 2 : 10.0.0.2 . 80 }}" in text
+    text = translation([Frontend("47.98.0.1", 53, "udp", TARGETS, sticky=True)])
+    assert "udp dport 53 dnat ip addr . port to jhash ip saddr mod 3 map" in text
+    assert "dnat" not in translation([Frontend("47.98.0.1", 999, "tcp", ())])
+
+
+def test_layer_7_is_haproxy_with_the_clients_address_in_a_header() -> None:
+    frontend = Frontend("47.98.0.1", 443, "https", TARGETS, cookie="SERVERID", proto_header=True)
+    text = proxy([frontend], "100.97.0.1", {"47.98.0.1": Path("/c.pem")})
+    for line in (
+        "option forwardfor",
+        "bind 47.98.0.1:443 ssl crt /c.pem",
+        "source 100.97.0.1",
+        "cookie SERVERID insert",
+        "server s0 10.0.0.1:80 weight 2",
+        "X-Forwarded-Proto https",
+    ):
+        assert line in text
+
+
+def test_a_redirect_has_no_servers() -> None:
+    text = proxy([Frontend("47.98.0.1", 80, "http", (), redirect=443)], None, {})
+    assert "redirect location https://" in text
+    assert "server" not in text.partition("listen")[2]

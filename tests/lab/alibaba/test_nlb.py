@@ -1,0 +1,200 @@
+# mypy: disable-error-code="import-untyped"
+"""Network load balancers, whose changes are jobs, as the vendor's own client sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spiderpool.lab.alibaba.account import Account, Delays
+from tests.lab.alibaba.conftest import Clients, Clock
+from tests.lab.alibaba.test_ecs import refused
+
+pytestmark = pytest.mark.unit
+
+VPC = "vpc-bp100000000000001"
+ZONES = [{"VSwitchId": "vsw-0", "ZoneId": "cn-hangzhou-i"}]
+
+
+@pytest.fixture
+def pass_time(account: Account) -> Callable[[], None]:
+    """Make jobs take 30 seconds of a clock that moves only when this is called."""
+    clock = Clock(time.time())
+    account.clock, account.delays = clock, Delays(job=30)
+
+    def move() -> None:
+        clock.now += 31
+
+    return move
+
+
+async def create(clients: Clients, **more: Any) -> str:
+    ask = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
+    identity: str = (await clients.call("nlb", "CreateLoadBalancer", **ask))["LoadbalancerId"]
+    return identity
+
+
+async def create_group(clients: Clients, **more: Any) -> str:
+    ask = {"ServerGroupName": "k8s.80", "VpcId": VPC, **more}
+    identity: str = (await clients.call("nlb", "CreateServerGroup", **ask))["ServerGroupId"]
+    return identity
+
+
+async def test_a_balancer_is_provisioned_described_and_deleted(clients: Clients, pass_time: Callable[[], None]) -> None:
+    which = {"LoadBalancerId": await create(clients, Tag=[{"Key": "a", "Value": "1"}])}
+    answer = await clients.call("nlb", "GetLoadBalancerAttribute", **which)
+    assert (answer["LoadBalancerStatus"], answer["AddressType"]) == ("Provisioning", "Internet")
+    assert answer["DNSName"] == f"{which['LoadBalancerId']}.cn-hangzhou.nlb.aliyuncs.com"
+    (zone,) = answer["ZoneMappings"]
+    assert zone["LoadBalancerAddresses"][0]["PublicIPv4Address"] == "198.51.100.65"
+    assert zone["LoadBalancerAddresses"][0]["PrivateIPv4Address"] == "172.31.192.1"
+    assert await refused(clients, "nlb", "DeleteLoadBalancer", **which) == "IncorrectStatus.loadbalancer"
+    pass_time()
+    answer = await clients.call("nlb", "ListLoadBalancers", Tag=[{"Key": "a", "Value": "1"}])
+    assert [item["LoadBalancerStatus"] for item in answer["LoadBalancers"]] == ["Active"]
+    job = {"JobId": (await clients.call("nlb", "DeleteLoadBalancer", **which))["JobId"]}
+    assert (await clients.call("nlb", "GetJobStatus", **job))["Status"] == "Processing"
+    pass_time()
+    assert (await clients.call("nlb", "GetJobStatus", **job))["Status"] == "Succeeded"
+    assert await refused(clients, "nlb", "GetLoadBalancerAttribute", **which) == "ResourceNotFound.loadBalancer"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"VpcId": "vpc-none"}, "ResourceNotFound.vpc"),
+        ({"ZoneMappings": [{"VSwitchId": "vsw-0", "ZoneId": "cn-hangzhou-b"}]}, "Mismatch.VSwitchIdAndZone"),
+        ({"ZoneMappings": ZONES * 2}, "InvalidParameter"),
+        ({"AddressType": "internet"}, "InvalidParameter"),
+        ({"ZoneMappings": [{"VSwitchId": "vsw-1", "ZoneId": "cn-hangzhou-i"}], "AddressIpVersion": "DualStack"}, None),
+    ],
+)
+async def test_balancers_that_cannot_be(clients: Clients, more: dict[str, Any], code: str | None) -> None:
+    ask = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
+    wanted = code or "OperationDenied.VSwitchNotSupportIpv6"
+    assert await refused(clients, "nlb", "CreateLoadBalancer", **ask) == wanted
+
+
+async def test_protections(clients: Clients) -> None:
+    which = {"LoadBalancerId": await create(clients, DeletionProtectionConfig={"Enabled": True, "Reason": "managed"})}
+    assert await refused(clients, "nlb", "DeleteLoadBalancer", **which) == "OperationDenied.DeletionProtectionEnabled"
+    change = {"DeletionProtectionEnabled": False, "ModificationProtectionStatus": "ConsoleProtection"}
+    await clients.call("nlb", "UpdateLoadBalancerProtection", **which, **change)
+    answer = await clients.call("nlb", "GetLoadBalancerAttribute", **which)
+    assert answer["DeletionProtectionConfig"]["Enabled"] is False
+    assert answer["ModificationProtectionConfig"]["Status"] == "ConsoleProtection"
+    await clients.call("nlb", "DeleteLoadBalancer", **which)
+
+
+async def test_settings_of_a_balancer_are_changed(account: Account, clients: Clients) -> None:
+    account.add_vswitch("172.31.0.0/24", identity="vsw-2", zone="cn-hangzhou-j")
+    which = {"LoadBalancerId": await create(clients)}
+    await clients.call("nlb", "UpdateLoadBalancerAttribute", **which, LoadBalancerName="b", CrossZoneEnabled=False)
+    zones = [*ZONES, {"VSwitchId": "vsw-2", "ZoneId": "cn-hangzhou-j"}]
+    await clients.call("nlb", "UpdateLoadBalancerZones", **which, ZoneMappings=zones)
+    await clients.call("nlb", "LoadBalancerJoinSecurityGroup", **which, SecurityGroupIds=["sg-1"])
+    await clients.call("nlb", "UpdateLoadBalancerAddressTypeConfig", **which, AddressType="Intranet")
+    answer = await clients.call("nlb", "GetLoadBalancerAttribute", **which)
+    assert (answer["LoadBalancerName"], answer["CrossZoneEnabled"], answer["AddressType"]) == ("b", False, "Intranet")
+    assert [zone["ZoneId"] for zone in answer["ZoneMappings"]] == ["cn-hangzhou-i", "cn-hangzhou-j"]
+    assert answer["SecurityGroupIds"] == ["sg-1"]
+    await clients.call("nlb", "LoadBalancerLeaveSecurityGroup", **which, SecurityGroupIds=["sg-1"])
+
+
+async def test_a_listener_lives_and_dies(clients: Clients, pass_time: Callable[[], None]) -> None:
+    balancer, group = await create(clients), await create_group(clients)
+    ask = {"LoadBalancerId": balancer, "ServerGroupId": group, "ListenerProtocol": "TCP", "ListenerPort": 80}
+    assert await refused(clients, "nlb", "CreateListener", **ask) == "IncorrectStatus.loadbalancer"
+    pass_time()
+    made = await clients.call("nlb", "CreateListener", **ask, ProxyProtocolEnabled=True, IdleTimeout=60)
+    which = {"ListenerId": made["ListenerId"]}
+    assert await refused(clients, "nlb", "StopListener", **which) == "ResourceInConfiguring.listener"
+    assert await refused(clients, "nlb", "CreateListener", **ask) == "ResourceAlreadyExist.Listener"
+    pass_time()
+    answer = await clients.call("nlb", "GetListenerAttribute", **which)
+    assert (answer["ListenerStatus"], answer["ProxyProtocolEnabled"], answer["IdleTimeout"]) == ("Running", True, 60)
+    await clients.call("nlb", "UpdateListenerAttribute", **which, IdleTimeout=70)
+    pass_time()
+    await clients.call("nlb", "StopListener", **which)
+    pass_time()
+    answer = await clients.call("nlb", "ListListeners", LoadBalancerIds=[balancer])
+    assert [(item["ListenerStatus"], item["IdleTimeout"]) for item in answer["Listeners"]] == [("Stopped", 70)]
+    await clients.call("nlb", "StartListener", **which)
+    pass_time()
+    assert await refused(clients, "nlb", "DeleteServerGroup", ServerGroupId=group) == "ResourceInUse.ServerGroup"
+    await clients.call("nlb", "GetListenerHealthStatus", **which)
+    await clients.call("nlb", "DeleteListener", **which)
+    pass_time()
+    assert await refused(clients, "nlb", "GetListenerAttribute", **which) == "ResourceNotFound.listener"
+    await clients.call("nlb", "DeleteServerGroup", ServerGroupId=group)
+    pass_time()
+    assert (await clients.call("nlb", "ListServerGroups"))["ServerGroups"] == []
+
+
+async def test_a_group_is_described_and_changed(clients: Clients) -> None:
+    health = {"HealthCheckEnabled": True, "HealthCheckType": "HTTP", "HealthCheckHttpCode": ["http_2xx", "http_3xx"]}
+    group = await create_group(clients, HealthCheckConfig=health, Scheduler="Rr", PreserveClientIpEnabled=False)
+    change = {"ServerGroupName": "other", "HealthCheckConfig": {"HealthyThreshold": 5}}
+    await clients.call("nlb", "UpdateServerGroupAttribute", ServerGroupId=group, **change)
+    answer = await clients.call("nlb", "ListServerGroups", ServerGroupNames=["other"])
+    (found,) = answer["ServerGroups"]
+    assert (found["ServerGroupId"], found["Scheduler"], found["PreserveClientIpEnabled"]) == (group, "Rr", False)
+    assert found["HealthCheck"]["HealthCheckHttpCode"] == ["http_2xx", "http_3xx"]
+    assert (found["HealthCheck"]["HealthyThreshold"], found["ServerGroupStatus"]) == (5, "Available")
+
+
+async def test_servers_come_and_go_by_jobs(clients: Clients, pass_time: Callable[[], None]) -> None:
+    group = {"ServerGroupId": await create_group(clients)}
+    pass_time()
+
+    async def status() -> list[tuple[str, int, str]]:
+        answer = await clients.call("nlb", "ListServerGroupServers", **group)
+        return [(row["ServerIp"], row["Weight"], row["Status"]) for row in answer["Servers"]]
+
+    node = {"ServerId": "i-master", "ServerType": "Ecs", "Port": 30080, "Weight": 3}
+    await clients.call("nlb", "AddServersToServerGroup", **group, Servers=[node])
+    assert await status() == [("172.31.199.183", 3, "Adding")]
+    assert await refused(clients, "nlb", "AddServersToServerGroup", **group, Servers=[node]) == (
+        "IncorrectStatus.serverGroup"
+    )
+    pass_time()
+    await clients.call("nlb", "UpdateServerGroupServersAttribute", **group, Servers=[{**node, "Weight": 9}])
+    pass_time()
+    assert await status() == [("172.31.199.183", 9, "Available")]
+    named = {"ServerId": "i-master", "ServerType": "Ecs", "Port": 30080}
+    await clients.call("nlb", "RemoveServersFromServerGroup", **group, Servers=[named])
+    assert await status() == [("172.31.199.183", 9, "Removing")]
+    pass_time()
+    assert await status() == []
+    assert await refused(clients, "nlb", "RemoveServersFromServerGroup", **group, Servers=[named]) == (
+        "ResourceNotFound.BackendServer"
+    )
+
+
+async def test_an_ipv4_group_takes_no_ipv6_server(clients: Clients) -> None:
+    server = {"ServerId": "2408::1", "ServerIp": "2408::1", "ServerType": "Ip", "Port": 80}
+    group = {"ServerGroupId": await create_group(clients, ServerGroupType="Ip")}
+    assert await refused(clients, "nlb", "AddServersToServerGroup", **group, Servers=[server]) == (
+        "OperationDenied.ServerGroupNotSupportIpv6"
+    )
+    group = {"ServerGroupId": await create_group(clients, ServerGroupType="Ip", AddressIPVersion="DualStack")}
+    await clients.call("nlb", "AddServersToServerGroup", **group, Servers=[server])
+    assert await refused(clients, "nlb", "AddServersToServerGroup", **group, Servers=[server, server]) == (
+        "DuplicatedParam.Server"
+    )
+
+
+async def test_tags_and_dry_runs(clients: Clients) -> None:
+    balancer = await create(clients)
+    what = {"ResourceType": "loadbalancer", "ResourceId": [balancer]}
+    await clients.call("nlb", "TagResources", **what, Tag=[{"Key": "a", "Value": "1"}])
+    answer = await clients.call("nlb", "ListTagResources", **what)
+    assert [(row["TagKey"], row["TagValue"]) for row in answer["TagResources"]] == [("a", "1")]
+    await clients.call("nlb", "UntagResources", **what, TagKey=["a"])
+    assert (await clients.call("nlb", "ListTagResources", **what))["TagResources"] == []
+    assert await refused(clients, "nlb", "DeleteLoadBalancer", LoadBalancerId=balancer, DryRun=True) == (
+        "DryRunOperation"
+    )
