@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap), which takes no time when it is.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo test lint fmt bench chaos clean
+.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -23,6 +23,9 @@ lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+coverage: bootstrap  ## Is every line of core/ and api/ run by its file's own tests?
+	@exec .venv/bin/python -m scripts.coverage $(ARGS)
 
 fmt: bootstrap  ## Rewrite the code in our style
 	.venv/bin/ruff check --fix

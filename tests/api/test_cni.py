@@ -71,6 +71,12 @@ def call(**changes: str) -> Call:
     return Call("spiderpool-attach", {key: value for key, value in (GOOD | changes).items() if value}, b"")
 
 
+def test_what_the_environment_tells() -> None:
+    told = call()
+    assert (told.command, told.container_id, told.netns, told.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
+    assert Call("spiderpool", {}, b"").command == ""
+
+
 def test_a_good_environment_passes() -> None:
     check_environment(call())
     check_environment(call(CNI_COMMAND="DEL", CNI_NETNS=""))
@@ -211,6 +217,6 @@ def test_a_result_may_say_nothing_or_nonsense() -> None:
 def test_errors_and_versions() -> None:
     assert error_document(Refused("no"), "0.4.0") == {"cniVersion": "0.4.0", "code": 11, "msg": "no"}
     assert error_document(Refused("no", "because"))["details"] == "because"
-    assert version_document()["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+    assert version_document("1.0.0")["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
     with pytest.raises(Unsupported, match="use one of"):
         check_version("0.2.0")

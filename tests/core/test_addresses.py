@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import pairwise
 
 import pytest
@@ -35,7 +36,6 @@ def test_operators_are_those_of_sets(left: list[tuple[int, int]], right: list[tu
     assert plain(a | b) == plain(a) | plain(b)
     assert plain(a - b) == plain(a) - plain(b)
     assert plain(a & b) == plain(a) & plain(b)
-    assert a.isdisjoint(b) == plain(a).isdisjoint(plain(b))
     assert a.issubset(b) == (plain(a) <= plain(b))
     assert a.size == len(plain(a))
     assert bool(a) == bool(plain(a))
@@ -60,6 +60,20 @@ def test_rotation_begins_at_start_and_visits_every_address_once(raw: list[tuple[
     visited = [each for first, last in addresses.rotated(start) for each in range(first, last + 1)]
     ordered = sorted(plain(addresses))
     assert visited == [each for each in ordered if each >= start] + [each for each in ordered if each < start]
+
+
+@pytest.mark.parametrize(
+    ("start", "intervals"),
+    [
+        (0, [(1, 3), (7, 9)]),
+        (2, [(2, 3), (7, 9), (1, 1)]),
+        (5, [(7, 9), (1, 3)]),
+        (8, [(8, 9), (1, 3), (7, 7)]),
+        (10, [(1, 3), (7, 9)]),
+    ],
+)
+def test_rotation(start: int, intervals: list[tuple[int, int]]) -> None:
+    assert list(AddressSet.of(4, [(1, 3), (7, 9)]).rotated(start)) == intervals
 
 
 @given(intervals)
@@ -106,10 +120,20 @@ def test_wrong_ranges_say_which_entry_and_why(text: str, reason: str) -> None:
     assert reason in caught.value.reason
 
 
+@pytest.mark.parametrize(("text", "version"), [("10.0.0.1", 4), ("FD00::1", 6)])
+def test_plain_text_is_an_address(text: str, version: int) -> None:
+    assert parse_address(text, version) == ip_address(text)
+
+
 @pytest.mark.parametrize("text", ["fd00::1%eth0", "10.0.0.1"])
 def test_zones_and_other_families_are_no_ipv6_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="not an IPv6 address"):
         parse_address(text, 6)
+
+
+@given(st.lists(st.integers(0, 60)))
+def test_single_addresses_make_a_set(numbers: list[int]) -> None:
+    assert plain(AddressSet.of_addresses(numbers, 4)) == set(numbers)
 
 
 def test_a_huge_range_costs_nothing() -> None:

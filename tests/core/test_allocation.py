@@ -15,12 +15,14 @@ from spiderpool.core.allocation import (
     address_of,
     choose,
     cooldown_is_over,
+    elsewhere,
     exhausted,
     grant,
     held_by,
     hinted,
     is_exclusive,
     main_reason,
+    occupied,
     record,
     refusal,
     released,
@@ -209,6 +211,17 @@ def test_a_refusal_names_every_pool_once_with_the_last_verdict() -> None:
 )
 def test_the_main_reason_of_a_refusal(trace: list[Verdict], reason: str) -> None:
     assert main_reason(trace) == reason
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (elsewhere("a", "10.0.0.9"), "a: does not hold 10.0.0.9, or excludes it, or it is reserved"),
+        (occupied("a", "10.0.0.9"), "a: 10.0.0.9 is in use; `kubectl get spiderip` tells by whom"),
+    ],
+)
+def test_why_a_pool_does_not_give_the_address_that_was_asked_for(verdict: Verdict, sentence: str) -> None:
+    assert (verdict.kept, verdict.rule, str(verdict)) == (False, "address", sentence)
 
 
 @pytest.mark.parametrize(

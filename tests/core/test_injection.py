@@ -86,6 +86,10 @@ class TestNetworks:
         assert networks(made) == "net/ib,net/vf,net/bonded,net/z,net/a"
         assert containers(made) == [{"resources": {"limits": {"r2": "1", "a-resource": "1", "r": "1"}}}]
 
+    def test_networks_without_a_card_come_first(self) -> None:
+        configs = [card("a", "eth1", "r"), config("z", "ipoib", {"master": "ib0", "ippools": POOLS})]
+        assert networks(with_networks(pod(), "default", RDMA, configs)) == "net/z,net/a"
+
     def test_one_whose_attachment_has_another_name_is_named_by_it(self) -> None:
         named = card("a", "eth1", "r")
         named.metadata.annotations = {NAD_NAME_ANNOTATION: "other"}
@@ -165,6 +169,11 @@ class TestCards:
         user = {"resources": {"requests": {"spidernet.io/eth1-nic": "1"}}}
         asking = pod({}, user, **{NETWORKS_ANNOTATION: "net/first"})
         assert with_card_resources(asking, "default", "net", self.CONFIGS) == asking
+
+    def test_a_network_without_a_card_asks_for_none(self) -> None:
+        asking = pod(**{NETWORKS_ANNOTATION: "net/bridge"})
+        bridge = config("bridge", "ovs", {"bridge": "br"})
+        assert with_card_resources(asking, "default", "net", [bridge]) == asking
 
     def test_other_pods_are_left_alone(self) -> None:
         assert with_card_resources(pod(), "default", "net", self.CONFIGS) == pod()

@@ -91,6 +91,10 @@ def test_how_an_application_is_told_by_affinity_and_labels() -> None:
     assert "ipam.spidernet.io/owner-application-uid" not in application_labels(foreign, "subnet", "eth0", 4)
 
 
+def test_a_bare_pods_addresses_stay_with_nobody() -> None:
+    assert sticky_owner(pod("p"), statefulsets=True, machines=True) is None
+
+
 @pytest.mark.parametrize(
     ("api_version", "kind", "statefulsets", "machines", "sticky"),
     [

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import LabelSelector, ObjectMeta, SelectorRequirement
-from spiderpool.core.labels import label_value, matches
+from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.owners import Controller
 from spiderpool.core.selection import ApplicationPool, Ask, NamedPools, concerns_application, select, suits
 
@@ -209,22 +208,5 @@ def test_a_pool_that_is_not_there_suits_nobody() -> None:
     assert not suits(ASK, "gone", [pool()])
 
 
-def test_long_names_become_digests_in_labels() -> None:
-    assert label_value("n" * 63) == "n" * 63
-    assert len(label_value("n" * 64)) == 63
-    assert label_value("n" * 64) != label_value("n" * 65)
-
-
-@pytest.mark.parametrize(
-    ("operator", "values", "present", "other", "absent"),
-    [
-        ("In", ["a"], True, False, False),
-        ("NotIn", ["a"], False, True, True),
-        ("Exists", None, True, True, False),
-        ("DoesNotExist", None, False, False, True),
-        ("Gt", ["a"], False, False, False),
-    ],
-)
-def test_selector_operators(operator: str, values: list[str] | None, present: bool, other: bool, absent: bool) -> None:
-    selector = LabelSelector(matchExpressions=[SelectorRequirement("k", operator, values)])
-    assert [matches(selector, each) for each in ({"k": "a"}, {"k": "b"}, {})] == [present, other, absent]
+def test_who_asks_is_told_in_words() -> None:
+    assert str(ASK) == "eth0 of pod default/web-0 on node master"

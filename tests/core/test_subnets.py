@@ -28,6 +28,7 @@ from spiderpool.api.applications import (
 from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.annotations import IPNumber
@@ -40,6 +41,8 @@ from spiderpool.core.subnets import (
     claim,
     find_pool,
     foreign_claim,
+    is_asking,
+    is_cut_from,
     key_of,
     lowest,
     offered,
@@ -47,14 +50,17 @@ from spiderpool.core.subnets import (
     place_labels,
     pool_addresses,
     pool_names,
+    reserved_addresses,
     resize,
     status_of,
     wanted_pool,
+    why_unusable,
 )
 from spiderpool.errors import BadConfig
 
 pytestmark = pytest.mark.unit
 
+NOW = "2026-01-01T00:00:00Z"
 UID = "d1c9a3f0-5f2b-4a5e-9a3e-0a1b2c3d4e5f"
 WEB = Controller("apps/v1", "Deployment", "shop", "web", UID)
 ETH0 = Place("eth0", 4, "blue")
@@ -164,6 +170,18 @@ class TestClaims:
     def test_what_cannot_be_read_is_told(self, annotations: dict[str, str]) -> None:
         with pytest.raises(BadConfig, match=r"ipam\.spidernet\.io/"):
             claim(workload(Deployment, annotations), 1)
+
+    @pytest.mark.parametrize(
+        ("annotations", "asking"),
+        [
+            (None, False),
+            ({"other": "x"}, False),
+            ({"ipam.spidernet.io/subnet": "wrong"}, True),
+            ({"ipam.spidernet.io/subnets": "[]"}, True),
+        ],
+    )
+    def test_who_asks_at_all_right_or_wrong(self, annotations: dict[str, str] | None, asking: bool) -> None:
+        assert is_asking(annotations) is asking
 
     def test_pods_of_a_third_party_say_how_many_they_will_be(self) -> None:
         owner = OwnerReference("apps.kruise.io/v1alpha1", "CloneSet", "web", UID, controller=True)
@@ -304,6 +322,16 @@ class TestAddresses:
         assert resize(grown, 10**18 - 5, whole, AddressSet(6)).size == 10**18 - 5
         assert lowest(whole, 0) == AddressSet(6)
 
+    def test_what_is_reserved_is_reserved_entry_by_entry(self) -> None:
+        reserved = [
+            SpiderReservedIP(spec=ReservedIPSpec(4, ["0.0.0.3", "x", "fd00::1", "0.0.0.5-0.0.0.6"])),
+            SpiderReservedIP(metadata=ObjectMeta(deletionTimestamp=NOW), spec=ReservedIPSpec(4, ["0.0.0.9"])),
+            SpiderReservedIP(),
+        ]
+        assert reserved_addresses(reserved, 4) == addresses(3, 5, 6)
+        assert reserved_addresses(reserved, 6).ranges() == ["fd00::1"]
+        assert offered(self.OFFER, [addresses(1, 2)], addresses(3)).ranges() == ["0.0.0.4-0.0.0.20"]
+
     @given(
         st.frozensets(st.integers(1, 40)),
         st.integers(0, 50),
@@ -334,7 +362,7 @@ class TestAddresses:
             others = [each for name, each in pools.items() if name != app]
             pools[app] = resize(current, size, offered(whole, others, reserved), in_use[app])
             assert in_use[app].issubset(pools[app])
-            assert pools[app].isdisjoint(reserved)
+            assert not pools[app] & reserved
             assert (
                 sum(each.size for each in pools.values())
                 == AddressSet.of(4, (interval for each in pools.values() for interval in each.intervals)).size
@@ -343,6 +371,21 @@ class TestAddresses:
 
 def _numbers(held: AddressSet) -> list[int]:
     return [number for first, last in held.intervals for number in range(first, last + 1)]
+
+
+@pytest.mark.parametrize(
+    ("place", "ips", "deleted", "reason"),
+    [
+        (ETH0, "10.6.0.1", None, None),
+        (ETH0, "10.6.0.1", NOW, "is being deleted"),
+        (ETH0, "10.6.0.300", None, "cannot be read: entry 0 ('10.6.0.300')"),
+        (Place("eth0", 6, "blue"), "10.6.0.1", None, "is IPv4, the annotation wants IPv6"),
+    ],
+)
+def test_why_a_subnet_cannot_give_addresses(place: Place, ips: str, deleted: str | None, reason: str | None) -> None:
+    asked = subnet(ips)
+    asked.metadata.deletionTimestamp = deleted
+    assert (why_unusable(asked, place) or "").partition(": not an")[0] == (reason or "")
 
 
 class TestStatus:
@@ -402,6 +445,10 @@ class TestAdoption:
         stored = pool("b", "10.6.0.1")
         stored.metadata.ownerReferences = [OwnerReference("v1", "X", "x", "x", controller=True)]
         assert adoption(stored, self.OF) is None
+
+    def test_pools_of_its_cidr_are_its(self) -> None:
+        assert is_cut_from(pool("b"), self.OF)
+        assert not is_cut_from(pool("b", cidr="10.6.0.0/24"), self.OF)
 
     def test_a_lost_label_comes_back_and_later_gateways_do_not_reach_it(self) -> None:
         stored = pool("b", "10.6.0.1")

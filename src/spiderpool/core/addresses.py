@@ -112,10 +112,6 @@ class AddressSet:
     def __and__(self, other: AddressSet) -> AddressSet:
         return self - (self - other)
 
-    def isdisjoint(self, other: AddressSet) -> bool:
-        """Whether no address is in both."""
-        return not self & other
-
     def issubset(self, other: AddressSet) -> bool:
         """Whether every address of this set is in the other."""
         return not self - other

@@ -34,7 +34,6 @@ from spiderpool.core.labels import label_value
 
 STATEFUL_SET = StatefulSet.KIND.name
 MACHINE_INSTANCE = VirtualMachineInstance.KIND.name
-MACHINE = VirtualMachine.KIND.name
 
 BUILT_IN = frozenset({"v1", "apps/v1", "batch/v1"})
 """API versions whose controllers the cluster itself brings."""

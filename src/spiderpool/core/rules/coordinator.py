@@ -67,8 +67,6 @@ def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:
     if spec.vethLinkAddress and not is_address(spec.vethLinkAddress, 4):
         remedy = "write an IPv4 address without a prefix length, such as 169.254.100.1"
         yield FieldError(Fault.INVALID, f"{path}.vethLinkAddress", spec.vethLinkAddress, remedy)
-    if spec.vethMTU is not None and spec.vethMTU <= 0:
-        yield FieldError(Fault.INVALID, f"{path}.vethMTU", spec.vethMTU, "write 1 or more, or leave the field out")
 
 
 def _pod_cidr_type(kind: Fault, path: str, spec: CoordinatorSpec) -> FieldError:

@@ -57,7 +57,8 @@ def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | N
     return replace(config, metadata=_with_inject_labels(config.metadata, old), spec=spec)
 
 
-Block = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig | OvsConfig
+CardBlock = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig
+Block = CardBlock | OvsConfig
 
 
 def interface_block(spec: MultusConfigSpec) -> Block | None:
@@ -300,7 +301,7 @@ def _annotation_faults(annotations: Mapping[str, str], spec: MultusConfigSpec) -
 def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
     """Why pods that ask for a resource by the annotation ``key`` cannot be given this network."""
     block = interface_block(spec)
-    if spec.cniType in ("ovs", "custom", None):
+    if spec.cniType in ("custom", None) or isinstance(block, OvsConfig):
         remedy = f"the annotation {key} works with a card, not with this cniType; remove the annotation"
         yield FieldError(Fault.FORBIDDEN, "spec.cniType", spec.cniType, remedy)
     elif block is not None:
@@ -312,7 +313,7 @@ def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
             yield FieldError(Fault.REQUIRED, f"{path}.ippools", None, f"the annotation {key} needs at least one pool")
 
 
-def injected_resource(block: Block) -> str | None:
+def injected_resource(block: CardBlock) -> str | None:
     """The device plugin resource of an interface; the card where there is none but the card itself."""
     match block:
         case MacvlanConfig():
@@ -321,8 +322,6 @@ def injected_resource(block: Block) -> str | None:
             return block.resourceName
         case IpoibConfig():
             return block.master
-        case OvsConfig():
-            return None
         case _:
             assert_never(block)
 

@@ -1,0 +1,116 @@
+"""Bodies of calls to the agent, and the answers, as the executables speak them."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from spiderpool.api.agent_v1 import (
+    AddAnswer,
+    AddCall,
+    BatchDelCall,
+    CoordinatorCall,
+    CoordinatorConfig,
+    DelCall,
+    Endpoint,
+    Incomplete,
+    InterfaceDetail,
+    IPConfig,
+    Malformed,
+    Message,
+    PolicyRoute,
+    Route,
+    failure,
+    read,
+)
+from tests.api.documents import Document
+
+pytestmark = pytest.mark.unit
+
+POD: Document = {
+    "containerID": "c1",
+    "ifName": "eth0",
+    "netNamespace": "/run/netns/x",
+    "podNamespace": "shop",
+    "podName": "web-1",
+    "podUID": "u-1",
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "optional"),
+    [
+        (AddCall, ()),
+        (DelCall, ("netNamespace",)),
+        (BatchDelCall, ("ifName", "netNamespace")),
+        (CoordinatorCall, tuple(POD)),
+    ],
+)
+def test_a_required_text_is_there_or_told_by_name(shape: type[Message], optional: tuple[str, ...]) -> None:
+    for name in POD:
+        body = json.dumps({key: value for key, value in POD.items() if key != name}).encode()
+        if name in optional:
+            read(body, shape)
+            continue
+        with pytest.raises(Incomplete) as refused:
+            read(body, shape)
+        assert refused.value.message == f"{name} in body is required"
+
+
+def test_a_required_text_may_be_empty() -> None:
+    call = read(json.dumps(POD | {"podUID": "", "defaultIPv4IPPool": ["a"]}).encode(), AddCall)
+    assert (call.podUID, call.defaultIPv4IPPool, call.cleanGateway) == ("", ["a"], None)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"containerID": 1}', b'{"cleanGateway": "yes"}'])
+def test_a_body_that_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(Malformed, match="parsing body failed"):
+        read(body, AddCall)
+
+
+@pytest.mark.parametrize(
+    ("answer", "document"),
+    [
+        (
+            AddAnswer(
+                [IPConfig("10.6.0.1/24", "eth0", 4, "blue", "10.6.0.254")], [Route("0.0.0.0/0", "10.6.0.254", "eth0")]
+            ),
+            {
+                "ips": [
+                    {"address": "10.6.0.1/24", "nic": "eth0", "version": 4, "ipPool": "blue", "gateway": "10.6.0.254"}
+                ],
+                "routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.254", "ifName": "eth0"}],
+            },
+        ),
+        (
+            Endpoint("shop", "web-1", "u-1", "n1", [InterfaceDetail("eth0", ipv6="fd00::1/64")]),
+            {
+                "podNamespace": "shop",
+                "podName": "web-1",
+                "podUID": "u-1",
+                "node": "n1",
+                "interfaces": [{"interface": "eth0", "ipv6": "fd00::1/64"}],
+            },
+        ),
+        (
+            CoordinatorConfig("auto", [], ["10.233.0.0/18"], True, [], [PolicyRoute("10.7.0.0/16", "10.6.0.253")]),
+            {
+                "mode": "auto",
+                "overlayPodCIDR": [],
+                "serviceCIDR": ["10.233.0.0/18"],
+                "tunePodRoutes": True,
+                "hijackCIDR": [],
+                "policyRoutes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.253"}],
+            },
+        ),
+    ],
+)
+def test_what_is_zero_is_left_out_unless_it_is_required(answer: msgspec.Struct, document: Document) -> None:
+    assert json.loads(msgspec.json.encode(answer)) == document
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 400), (404, 404), (422, 602)])
+def test_an_error_that_has_nothing_to_do_with_addresses(status: int, code: int) -> None:
+    assert failure(status, "no") == {"code": code, "message": "no"}

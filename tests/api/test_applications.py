@@ -1,0 +1,31 @@
+"""The controllers of pods: where each has its pod template."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.api.applications import WORKLOADS, CronJob, DaemonSet, StatefulSet, Workload
+from tests.api.documents import Document, read
+
+pytestmark = pytest.mark.unit
+
+TEMPLATE = {"metadata": {"annotations": {"ipam.spidernet.io/subnet": "{}"}}, "spec": {"hostNetwork": True}}
+
+
+@pytest.mark.parametrize("kind", WORKLOADS, ids=lambda kind: kind.KIND.name)
+def test_the_pod_template(kind: type[Workload]) -> None:
+    spec: Document = {"template": TEMPLATE}
+    document = {"metadata": {"name": "web"}, "spec": {"jobTemplate": {"spec": spec}} if kind is CronJob else spec}
+    template = read(document, kind).pods.template
+    assert template.metadata.annotations == {"ipam.spidernet.io/subnet": "{}"}
+    assert template.spec.hostNetwork is True
+
+
+def test_what_tells_how_many_pods_there_will_be() -> None:
+    stateful = read({"spec": {"replicas": 3, "ordinals": {"start": 5}}, "metadata": {"name": "db"}}, StatefulSet)
+    assert stateful.spec.ordinals is not None
+    assert (stateful.spec.replicas, stateful.spec.ordinals.start) == (3, 5)
+    daemons = read({"metadata": {"name": "d"}, "status": {"desiredNumberScheduled": 4}}, DaemonSet)
+    assert daemons.status.desiredNumberScheduled == 4
+    cron = read({"metadata": {"name": "c"}, "spec": {"jobTemplate": {"spec": {"parallelism": 2}}}}, CronJob)
+    assert (cron.pods.parallelism, cron.spec.parallelism) == (2, None)

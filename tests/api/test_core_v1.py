@@ -1,0 +1,82 @@
+"""Kubernetes' own objects, as far as we read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.api.core_v1 import ConfigMap, Event, Namespace, Node, ObjectReference, Pod, Secret, Service, reference
+from tests.api.documents import read
+
+pytestmark = pytest.mark.unit
+
+
+def test_pod() -> None:
+    pod = read(
+        {
+            "metadata": {"name": "web-1", "namespace": "shop"},
+            "spec": {"nodeName": "n1", "hostNetwork": True, "restartPolicy": "Never"},
+            "status": {"phase": "Running", "reason": "x", "podIPs": [{"ip": "10.6.0.1"}, {"ip": "fd00::1"}]},
+        },
+        Pod,
+    )
+    assert pod.spec.nodeName == "n1"
+    assert [each.ip for each in pod.status.podIPs or ()] == ["10.6.0.1", "fd00::1"]
+
+
+def test_node() -> None:
+    node = read(
+        {
+            "metadata": {"name": "n1"},
+            "spec": {"providerID": "cn-x.i-1", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        },
+        Node,
+    )
+    assert node.spec.providerID == "cn-x.i-1"
+    assert [(each.type, each.status) for each in node.status.conditions or ()] == [("Ready", "True")]
+
+
+def test_service() -> None:
+    service = read(
+        {
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "type": "LoadBalancer",
+                "ports": [{"port": 80, "targetPort": "http", "nodePort": 30080}, {"port": 53, "protocol": "UDP"}],
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}},
+        },
+        Service,
+    )
+    assert [(port.port, port.protocol, port.targetPort) for port in service.spec.ports or ()] == [
+        (80, "TCP", "http"),
+        (53, "UDP", None),
+    ]
+    assert [each.ip for each in service.status.loadBalancer.ingress or ()] == ["203.0.113.7"]
+
+
+def test_namespace_and_config_map() -> None:
+    assert read({"metadata": {"name": "shop", "labels": {"team": "a"}}}, Namespace).metadata.labels == {"team": "a"}
+    assert read({"metadata": {"name": "c"}, "data": {"conf.yml": "x"}}, ConfigMap).data == {"conf.yml": "x"}
+
+
+def test_what_a_secret_holds_is_bytes_and_travels_as_base64() -> None:
+    secret = read({"metadata": {"name": "tls"}, "type": "kubernetes.io/tls", "data": {"tls.key": "AAH/"}}, Secret)
+    assert secret.data == {"tls.key": b"\x00\x01\xff"}
+
+
+def test_event() -> None:
+    event = read(
+        {
+            "metadata": {"name": "web-1.1", "namespace": "shop"},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-1", "namespace": "shop", "uid": "u-1"},
+            "reason": "NoAddress",
+            "message": "the pool is exhausted",
+            "type": "Warning",
+            "count": 1,
+            "source": {"component": "spiderpool-agent", "host": "n1"},
+        },
+        Event,
+    )
+    pod = read({"metadata": {"name": "web-1", "namespace": "shop", "uid": "u-1"}}, Pod)
+    assert reference(pod) == event.involvedObject == ObjectReference("v1", "Pod", "web-1", "shop", "u-1")

@@ -1,0 +1,35 @@
+"""Where the pods of a Service are."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.api.discovery_v1 import EndpointSlice
+from tests.api.documents import Document, read
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ready", "node"),
+    [
+        ({"addresses": ["10.6.0.1"]}, True, None),
+        ({"addresses": ["10.6.0.1"], "conditions": {"ready": True}, "nodeName": "n1"}, True, "n1"),
+        ({"addresses": ["10.6.0.1"], "conditions": {"ready": False}}, False, None),
+        ({"addresses": ["10.6.0.1"], "topology": {"kubernetes.io/hostname": "n2"}}, True, "n2"),
+        ({"addresses": ["10.6.0.1"], "topology": {"topology.kubernetes.io/zone": "z"}}, True, None),
+    ],
+)
+def test_where_an_endpoint_is_and_whether_it_may_be_sent_traffic(
+    endpoint: Document, ready: bool, node: str | None
+) -> None:
+    document = {
+        "metadata": {"name": "web-x", "namespace": "shop"},
+        "addressType": "IPv4",
+        "endpoints": [endpoint],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+    found = read(document, EndpointSlice)
+    (each,) = found.endpoints or []
+    assert (each.ready, each.node) == (ready, node)
+    assert [port.port for port in found.ports or ()] == [8080]

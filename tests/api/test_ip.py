@@ -1,0 +1,43 @@
+"""The record of an address in use."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from spiderpool.api.ip import IPOwner, SpiderIP
+from tests.api.documents import Document, read
+
+pytestmark = pytest.mark.unit
+
+SPEC: Document = {
+    "address": "10.6.0.1/24",
+    "pool": "blue",
+    "node": "n1",
+    "namespace": "shop",
+    "pod": "db-0",
+    "podUID": "u-1",
+    "interface": "eth0",
+}
+
+
+def test_who_holds_an_address() -> None:
+    held = read({"metadata": {"name": "10.6.0.1"}, "spec": SPEC}, SpiderIP).spec
+    assert (held.address, held.podUID, held.interface) == ("10.6.0.1/24", "u-1", "eth0")
+    assert (held.owner, held.releasedAt) == (None, None)
+
+
+def test_an_address_that_stays_with_an_owner_and_cools_down() -> None:
+    owner = {"kind": "StatefulSet", "namespace": "shop", "name": "db"}
+    held = read(
+        {"metadata": {"name": "x"}, "spec": SPEC | {"owner": owner, "releasedAt": "2026-01-01T00:00:00Z"}}, SpiderIP
+    )
+    assert held.spec.owner == IPOwner("StatefulSet", "shop", "db")
+    assert held.spec.releasedAt == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("field", SPEC)
+def test_a_record_without_one_of_its_facts_is_none(field: str) -> None:
+    document = {"metadata": {"name": "x"}, "spec": {key: value for key, value in SPEC.items() if key != field}}
+    with pytest.raises(msgspec.ValidationError, match=f"`{field}`"):
+        msgspec.convert(document, SpiderIP)

@@ -1,0 +1,47 @@
+"""Pools as a user writes them and as the controller reports on them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from spiderpool.api.ippool import Route, SpiderIPPool
+from tests.api.documents import read
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_pool() -> None:
+    pool = read(
+        {
+            "metadata": {"name": "blue"},
+            "spec": {
+                "subnet": "10.6.0.0/24",
+                "ipVersion": 4,
+                "ips": ["10.6.0.1-10.6.0.9"],
+                "excludeIPs": ["10.6.0.5"],
+                "gateway": "10.6.0.254",
+                "routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.253"}],
+                "nodeName": ["n1"],
+                "podAffinity": {"matchLabels": {"app": "web"}},
+                "default": True,
+            },
+            "status": {"totalIPCount": 8, "allocatedIPCount": 1, "allocatedRanges": ["10.6.0.1"]},
+        },
+        SpiderIPPool,
+    )
+    assert pool.spec.routes == [Route("10.7.0.0/16", "10.6.0.253")]
+    assert pool.spec.podAffinity is not None
+    assert pool.spec.podAffinity.matchLabels == {"app": "web"}
+    assert pool.status is not None
+    assert pool.status.totalIPCount == 8
+
+
+def test_what_is_not_written_is_absent_and_stays_so() -> None:
+    pool = read({"metadata": {"name": "blue"}, "spec": {"subnet": "10.6.0.0/24"}}, SpiderIPPool)
+    assert (pool.spec.default, pool.spec.disable, pool.spec.ips, pool.status) == (None, None, None, None)
+
+
+def test_a_pool_needs_a_subnet() -> None:
+    with pytest.raises(msgspec.ValidationError, match="missing required field `subnet`"):
+        msgspec.convert({"spec": {}}, SpiderIPPool)

@@ -1,0 +1,100 @@
+"""What all objects share, and where the API server keeps them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from spiderpool.api.meta import (
+    Column,
+    Condition,
+    Kind,
+    LabelSelector,
+    Object,
+    ObjectMeta,
+    OwnerReference,
+    Scope,
+    SelectorRequirement,
+    field_doc,
+    spiderpool_kind,
+)
+from tests.api.documents import read
+
+pytestmark = pytest.mark.unit
+
+POD = Kind("", "v1", "Pod", "pods", Scope.NAMESPACED)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", Scope.NAMESPACED)
+NODE = Kind("", "v1", "Node", "nodes", Scope.CLUSTER)
+POOL = spiderpool_kind("SpiderIPPool", Scope.CLUSTER, "sp", (Column("SUBNET", "string", ".spec.subnet"),), status=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (POD.path(), "api/v1/pods"),
+        (POD.path("shop"), "api/v1/namespaces/shop/pods"),
+        (POD.path("shop", "web", "status"), "api/v1/namespaces/shop/pods/web/status"),
+        (LEASE.path("kube-system", "a"), "apis/coordination.k8s.io/v1/namespaces/kube-system/leases/a"),
+        (NODE.path("ignored", "n1"), "api/v1/nodes/n1"),
+        (POOL.path(None, "blue", "status"), "apis/spiderpool.spidernet.io/v2beta1/spiderippools/blue/status"),
+    ],
+)
+def test_where_the_api_server_keeps_objects(path: str, expected: str) -> None:
+    assert path == expected
+
+
+def test_group_and_version_as_objects_carry_them() -> None:
+    assert (POD.api_version, LEASE.api_version) == ("v1", "coordination.k8s.io/v1")
+
+
+def test_our_own_kinds_share_group_version_and_category() -> None:
+    assert POOL.api_version == "spiderpool.spidernet.io/v2beta1"
+    assert (POOL.plural, POOL.shortNames, POOL.categories, POOL.status) == (
+        "spiderippools",
+        ("sp",),
+        ("spiderpool",),
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "key", "terminating"),
+    [
+        ({"name": "blue"}, "blue", False),
+        ({"name": "web", "namespace": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "shop/web", True),
+    ],
+)
+def test_how_an_object_is_called_and_whether_it_goes(metadata: dict[str, str], key: str, terminating: bool) -> None:
+    found = read({"metadata": metadata}, Object)
+    assert (found.name, found.key, found.terminating) == (metadata["name"], key, terminating)
+
+
+def test_metadata() -> None:
+    document = {
+        "name": "web-1",
+        "namespace": "shop",
+        "uid": "u-1",
+        "resourceVersion": "7",
+        "generation": 2,
+        "labels": {"app": "web"},
+        "annotations": {"a": "b"},
+        "finalizers": ["f"],
+        "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u-0", "controller": True}
+        ],
+    }
+    metadata = read(document, ObjectMeta)
+    assert metadata.ownerReferences == [OwnerReference("apps/v1", "ReplicaSet", "web", "u-0", controller=True)]
+
+
+def test_conditions_and_selectors() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "Ok", "message": "all is well"}
+    assert read(ready, Condition).lastTransitionTime is None
+    document = {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d"]}]}
+    assert read(document, LabelSelector).matchExpressions == [SelectorRequirement("c", "In", ["d"])]
+
+
+def test_fields_are_described_for_explain_and_defaults_are_the_servers() -> None:
+    assert field_doc("A port.") == msgspec.Meta(description="A port.")
+    described = field_doc("A port.", default=80, maximum=90)
+    assert described.extra_json_schema == {"maximum": 90, "x-server-default": 80}

@@ -1,0 +1,94 @@
+"""The pods of the plumbing's tests: on a node whose state is given, and on a pretend node with a pretend kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+from spiderpool.core.plumbing import Attachment, Coordination, Link, NodeAddress, Observation, plan, wanted
+from spiderpool.core.plumbing.drift import drift
+from spiderpool.core.plumbing.removal import removal
+from tests.core.pretend import Pretend
+from tests.kernel.questions import CONTAINER, Question, ask, interface, second
+
+NODE, SECOND_CARD = "172.31.199.183", "192.168.0.154"
+NETNS = "/run/netns/p"
+POD, GATEWAY = "172.31.199.187", "172.31.207.253"
+
+SETTINGS = Coordination(
+    mode="underlay",
+    service_cidrs=(ip_network("10.233.0.0/18"),),
+    overlay_cidrs=(ip_network("10.233.64.0/18"),),
+    hijack_cidrs=(ip_network("169.254.0.0/16"),),
+)
+POD_ETH0 = Attachment(
+    container_id=CONTAINER,
+    netns=NETNS,
+    ifname="eth0",
+    kind="ipvlan",
+    master="eth0",
+    addresses=(ip_interface(f"{POD}/20"),),
+    gateways=(ip_address(GATEWAY),),
+    coordination=SETTINGS,
+)
+CARD = Link("eth0", 2, mac="00:16:3e:00:01:02", mtu=1500)
+IDLE_NODE = Observation(
+    master=CARD,
+    addresses=(
+        NodeAddress("eth1", ip_address(SECOND_CARD)),
+        NodeAddress("eth0", ip_address(NODE)),
+        NodeAddress("docker0", ip_address("172.17.0.1")),
+        NodeAddress("eth0", ip_address("fe80::1")),
+    ),
+    sources=(ip_address(NODE),),
+)
+
+FIRST = interface(NETNS, "ipvlan")
+SECOND = second(NETNS, "ipvlan")
+THIRD = replace(
+    SECOND,
+    ifname="net2",
+    addresses=(ip_interface("192.168.0.170/24"), ip_interface("2001:db8:2::170/64")),
+)
+
+
+def with_pod(*attachments: Attachment, world: Pretend | None = None) -> Pretend:
+    """A node and a pod after some additions."""
+    world = world or Pretend()
+    for attachment in attachments:
+        world.apply(plan(attachment, world.observe(attachment)))
+    return world
+
+
+def taken_away(world: Pretend, *names: str) -> Pretend:
+    """The node and the pod after some removals."""
+    for name in names:
+        world.apply(removal(CONTAINER, name, world.remains(CONTAINER)))
+    return world
+
+
+def faults(world: Pretend, attachment: Attachment) -> tuple[str, ...]:
+    """What CHECK says of an interface."""
+    seen = world.observe(attachment)
+    return drift(wanted(attachment, seen), world.present(), seen.master)
+
+
+def everything(world: Pretend) -> tuple[object, ...]:
+    """All that is there, without link indexes and the node's rule for all pods."""
+    sides = world.sides.values()
+    return tuple(
+        (
+            sorted(replace(link, index=0, parent=0).name for link in side.links.values()),
+            set(side.addresses),
+            set(side.routes),
+            {rule for rule in side.rules if rule.table != 500},
+            set(side.neighbours.values()),
+        )
+        for side in sides
+    )
+
+
+def asked(world: Pretend, questions: Iterable[Question]) -> None:
+    """Packets take the paths that they must take."""
+    ask(world.route_of, questions)
