@@ -20,9 +20,17 @@ class WorkQueue:
     A key that is added while in work is worked on once more afterwards.
     """
 
-    def __init__(self, handler: Callable[[str], Awaitable[None]], name: str) -> None:
+    def __init__(
+        self,
+        handler: Callable[[str], Awaitable[None]],
+        name: str,
+        *,
+        first_pause: float = FIRST_PAUSE,
+        last_pause: float = LAST_PAUSE,
+    ) -> None:
         self._handler = handler
         self._name = name
+        self._pauses = first_pause, last_pause
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: dict[str, asyncio.TimerHandle | None] = {}
         """Keys that wait: with a timer, or (None) in the queue already."""
@@ -36,6 +44,14 @@ class WorkQueue:
             self._again[key] = min(after, self._again.get(key, after))
         elif key not in self._waiting or self._waits_longer(key, after):
             self._schedule(key, after)
+
+    def hurry(self, key: str) -> None:
+        """Work on ``key`` now, even if it waits for its time or for another try."""
+        timer = self._waiting.get(key)
+        if timer is not None and timer.when() > asyncio.get_running_loop().time():
+            timer.cancel()
+            del self._waiting[key]
+        self.add(key)
 
     async def run(self, workers: int = 1) -> None:
         """Work until cancelled."""
@@ -85,7 +101,8 @@ class WorkQueue:
 
     def _failed(self, key: str, error: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(FIRST_PAUSE * 2.0 ** min(count - 1, 10), LAST_PAUSE)
+        first, last = self._pauses
+        pause = min(first * 2.0 ** min(count - 1, 10), last)
         log.warning("will be tried again", queue=self._name, key=key, error=str(error), pause=pause)
         return pause
 

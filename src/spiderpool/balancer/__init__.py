@@ -1,0 +1,1 @@
+"""spiderpool-cloud: what the cluster needs of its cloud. It alone has credentials of the cloud; pods do not need it."""

@@ -1,0 +1,394 @@
+"""Classic load balancers by SLB 2014-05-15: how one is found, described, and how a plan's steps are carried out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, assert_never
+
+from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.provider import NotFound, Unavailable
+from spiderpool.core.balancing import balancer_name, own_tags
+from spiderpool.core.balancing.clb import ASPECTS, SERVERS_PORT, UNSAID
+from spiderpool.core.balancing.naming import is_part_of
+from spiderpool.core.balancing.planning import PROTECTIONS
+from spiderpool.core.balancing.steps import (
+    AddServers,
+    CreateBalancer,
+    CreateGroup,
+    CreateListener,
+    DeleteBalancer,
+    DeleteGroup,
+    DeleteListener,
+    RemoveServers,
+    SetBalancer,
+    SetGroup,
+    SetListener,
+    SetWeights,
+    StartListener,
+    Step,
+    Tag,
+    Unprotect,
+    Untag,
+)
+from spiderpool.core.balancing.values import Group, Listener, Owner, Seen, Server, Settings
+
+SLB, VERSION = "slb", "2014-05-15"
+BATCH = 20
+"""Servers that one call may add, change or remove."""
+PAGE = 100
+MAX_PAGES = 50
+PROTECTION_REASON = "managed.by.kubernetes"
+LONGEST_DESCRIPTION = 80
+"""Characters that a server's description may have."""
+
+ASPECT_ACTIONS: Mapping[str, str] = {
+    "name": "SetLoadBalancerName",
+    "delete protection": "SetLoadBalancerDeleteProtection",
+    "modification protection": "SetLoadBalancerModificationProtection",
+    "payment": "ModifyLoadBalancerInstanceChargeType",
+    "size": "ModifyLoadBalancerInstanceSpec",
+    "bandwidth": "ModifyLoadBalancerInternetSpec",
+}
+
+CREATE_LISTENER: Mapping[str, str] = {
+    "tcp": "CreateLoadBalancerTCPListener",
+    "udp": "CreateLoadBalancerUDPListener",
+    "http": "CreateLoadBalancerHTTPListener",
+    "https": "CreateLoadBalancerHTTPSListener",
+}
+SET_LISTENER: Mapping[str, str] = {
+    "tcp": "SetLoadBalancerTCPListenerAttribute",
+    "udp": "SetLoadBalancerUDPListenerAttribute",
+    "http": "SetLoadBalancerHTTPListenerAttribute",
+    "https": "SetLoadBalancerHTTPSListenerAttribute",
+}
+
+Json = dict[str, Any]
+
+
+class ClassicBalancers:
+    """The protocol ``Balancers`` for classic load balancers of one region."""
+
+    def __init__(self, caller: Caller, region: str) -> None:
+        self._caller = caller
+        self._region = region
+
+    async def find(self, owner: Owner, identity: str = "") -> Seen | None:
+        """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
+        if identity:
+            found = await self._balancers({"LoadBalancerId": identity})
+        else:
+            found = await self._balancers({"Tag": _tags(own_tags(owner))})
+            found = found or await self._balancers({"LoadBalancerName": balancer_name(owner)})
+        described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
+        return await self._whole(described, owner) if described else None
+
+    async def carry_out(self, steps: Sequence[Step], seen: Seen | None) -> str:
+        """Carry out a plan for what was seen; the balancer's identity.
+
+        Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
+        """
+        work = _Work(self, seen)
+        for step in steps:
+            await work.do(step)
+        if work.lost:
+            raise work.lost[0]
+        return work.identity
+
+    async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
+        """Call an action of this region."""
+        sent = {"RegionId": self._region, **parameters}
+        return await self._caller.call(SLB, VERSION, action, sent, token=token)
+
+    async def _balancers(self, parameters: Json) -> list[Json]:
+        answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": 1})
+        found = _list(answer, "LoadBalancers", "LoadBalancer")
+        return [each for each in found if _fits(each, parameters)]
+
+    async def _whole(self, described: Json, owner: Owner) -> Seen:
+        identity = described["LoadBalancerId"]
+        groups = await self._groups(identity, owner)
+        names = {group.identity: group.name for group in groups}
+        return Seen(
+            identity=identity,
+            name=described.get("LoadBalancerName", ""),
+            address=described.get("Address", ""),
+            settings=_settings(described),
+            tags=tags_of(described),
+            listeners=tuple(_listener(each, names) for each in await self._listeners(identity)),
+            groups=tuple(groups),
+        )
+
+    async def _listeners(self, identity: str) -> list[Json]:
+        sent: Json = {"LoadBalancerId": [identity], "MaxResults": PAGE}
+        found: list[Json] = []
+        for _ in range(MAX_PAGES):
+            answer = await self.call("DescribeLoadBalancerListeners", sent)
+            if not isinstance(answer.get("Listeners"), list):
+                raise Unavailable("the answer to DescribeLoadBalancerListeners lacks Listeners")
+            found += answer["Listeners"]
+            if not answer.get("NextToken"):
+                return found
+            sent["NextToken"] = answer["NextToken"]
+        raise Unavailable(f"DescribeLoadBalancerListeners did not come to an end after {MAX_PAGES} pages")
+
+    async def _groups(self, identity: str, owner: Owner) -> list[Group]:
+        """All server groups, those of the Service with their servers."""
+        answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
+        groups: list[Group] = []
+        for each in _list(answer, "VServerGroups", "VServerGroup"):
+            name, group = each.get("VServerGroupName", ""), each["VServerGroupId"]
+            servers = await self._servers(group) if is_part_of("clb", name, owner) else frozenset()
+            groups.append(Group(name, {}, servers, group))
+        return groups
+
+    async def _servers(self, group: str) -> frozenset[Server]:
+        answer = await self.call("DescribeVServerGroupAttribute", {"VServerGroupId": group})
+        return frozenset(_server(each) for each in _list(answer, "BackendServers", "BackendServer"))
+
+
+class _Work:
+    """The steps of one plan, and the identities that come up on the way."""
+
+    def __init__(self, balancers: ClassicBalancers, seen: Seen | None) -> None:
+        self._call = balancers.call
+        self.identity = seen.identity if seen else ""
+        self.lost: list[NotFound] = []
+        self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
+
+    async def do(self, step: Step) -> None:
+        """Carry out one step. What is gone already needs no deletion."""
+        match step:
+            case CreateBalancer():
+                await self._create(step)
+            case SetBalancer():
+                await self._set(step)
+            case Unprotect():
+                await self._unprotect()
+            case Tag(tags):
+                await self._tag("TagResources", {"Tag": _tags(dict(tags))})
+            case Untag(keys):
+                await self._tag("UntagResources", {"TagKey": list(keys)})
+            case DeleteBalancer(identity):
+                with suppress(NotFound):
+                    await self._call("DeleteLoadBalancer", {"LoadBalancerId": identity})
+            case CreateGroup() | DeleteGroup() | SetGroup():
+                await self._change_group(step)
+            case AddServers(group, servers):
+                await self._send_servers("AddVServerGroupBackendServers", group, servers)
+            case SetWeights(group, servers):
+                await self._send_servers("SetVServerGroupAttribute", group, servers)
+            case RemoveServers(group, servers):
+                await self._send_servers("RemoveVServerGroupBackendServers", group, servers)
+            case CreateListener() | SetListener() | StartListener() | DeleteListener():
+                await self._change_listener(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _create(self, step: CreateBalancer) -> None:
+        model = step.model
+        sent = {**model.creation, **model.fixed, **model.settings, "Tag": _tags(model.tags)}
+        if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
+            sent["ModificationProtectionReason"] = PROTECTION_REASON
+        answer = await self._call("CreateLoadBalancer", sent, token=True)
+        self.identity = answer["LoadBalancerId"]
+
+    async def _set(self, step: SetBalancer) -> None:
+        wanted = step.model.settings
+        names = [*ASPECTS[step.aspect]]
+        if step.aspect == "payment":
+            names += ["LoadBalancerSpec", "InternetChargeType", "Bandwidth"]
+        await self._set_aspect(step.aspect, {name: wanted[name] for name in names if name in wanted})
+
+    async def _set_aspect(self, aspect: str, parameters: Settings) -> None:
+        sent = {"LoadBalancerId": self.identity, **parameters}
+        if parameters.get("ModificationProtectionStatus") == "ConsoleProtection":
+            sent["ModificationProtectionReason"] = PROTECTION_REASON
+        await self._call(ASPECT_ACTIONS[aspect], sent)
+
+    async def _unprotect(self) -> None:
+        for aspect in ("modification protection", "delete protection"):
+            (name,) = ASPECTS[aspect]
+            await self._set_aspect(aspect, {name: PROTECTIONS["clb"][name]})
+
+    async def _tag(self, action: str, parameters: Json) -> None:
+        await self._call(action, {"ResourceType": "instance", "ResourceId": [self.identity], **parameters})
+
+    async def _change_group(self, step: CreateGroup | SetGroup | DeleteGroup) -> None:
+        match step:
+            case CreateGroup(_, group):
+                sent = {"LoadBalancerId": self.identity, "VServerGroupName": group.name}
+                self._groups[group.name] = (await self._call("CreateVServerGroup", sent))["VServerGroupId"]
+            case DeleteGroup(_, identity):
+                with suppress(NotFound):
+                    await self._call("DeleteVServerGroup", {"VServerGroupId": identity})
+            case SetGroup():
+                return  # a classic balancer's group has no settings
+            case unknown:
+                assert_never(unknown)
+
+    async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
+        for part in batches(servers, BATCH):
+            try:
+                await self._send(action, group, part)
+            except NotFound as error:
+                await self._one_by_one(action, group, part, error)
+
+    async def _one_by_one(self, action: str, group: str, servers: list[Server], error: NotFound) -> None:
+        """A server that no longer exists must not keep the others out: what the cloud says of it is raised last."""
+        if len(servers) == 1:
+            self.lost.append(error)
+        else:
+            for server in servers:
+                await self._send_servers(action, group, [server])
+
+    async def _send(self, action: str, group: str, servers: list[Server]) -> None:
+        body = json.dumps([_backend(server, group) for server in servers])
+        await self._call(action, {"VServerGroupId": self._groups[group], "BackendServers": body})
+
+    async def _change_listener(self, step: CreateListener | SetListener | StartListener | DeleteListener) -> None:
+        listener = step.listener
+        match step:
+            case CreateListener():
+                await self._call(CREATE_LISTENER[listener.protocol], self._creation(listener))
+                await self._call("StartLoadBalancerListener", self._named(listener))
+            case SetListener():
+                await self._call(SET_LISTENER[listener.protocol], self._attributes(listener))
+            case StartListener():
+                await self._call("StartLoadBalancerListener", self._named(listener))
+            case DeleteListener():
+                with suppress(NotFound):
+                    await self._call("DeleteLoadBalancerListener", self._named(listener))
+            case unknown:
+                assert_never(unknown)
+
+    def _named(self, listener: Listener) -> Json:
+        return {
+            "LoadBalancerId": self.identity,
+            "ListenerPort": listener.port,
+            "ListenerProtocol": listener.protocol,
+        }
+
+    def _creation(self, listener: Listener) -> Json:
+        sent = self._parameters(listener)
+        if sent.get("HealthCheckConnectPort") == SERVERS_PORT:
+            del sent["HealthCheckConnectPort"]
+        if listener.protocol in ("tcp", "udp") and "HealthCheckInterval" in sent:
+            sent["healthCheckInterval"] = sent.pop("HealthCheckInterval")  # so spelt, for these two actions alone
+        return sent
+
+    def _attributes(self, listener: Listener) -> Json:
+        sent = self._parameters(listener)
+        sent.pop("ListenerForward", None)  # decided at creation
+        return sent | ({"VServerGroup": "on"} if listener.group else {})
+
+    def _parameters(self, listener: Listener) -> Json:
+        sent: Json = {
+            "LoadBalancerId": self.identity,
+            "ListenerPort": listener.port,
+            "Description": listener.description,
+            **listener.settings,
+        }
+        return sent | ({"VServerGroupId": self._groups[listener.group]} if listener.group else {})
+
+
+def batches(servers: Collection[Server], size: int) -> Iterator[list[Server]]:
+    """The servers in order, at most ``size`` at a time."""
+    ordered = list(servers)
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def tags_of(described: Json) -> Settings:
+    """The tags of a balancer."""
+    tags = (described.get("Tags") or {}).get("Tag") or []
+    return {tag["TagKey"]: tag.get("TagValue", "") for tag in tags}
+
+
+def text(value: object) -> str:
+    """A value of an answer as it is compared: booleans in lower case, nothing as the empty text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _tags(tags: Settings) -> list[Json]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _fits(described: Json, asked: Json) -> bool:
+    """Whether a balancer is what was asked for: a filter that the cloud leaves out must not give us another's."""
+    wanted = {tag["Key"]: tag["Value"] for tag in asked.get("Tag", ())}
+    same = all(described.get(key) == asked[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in asked)
+    return same and wanted.items() <= tags_of(described).items()
+
+
+def _settings(described: Json) -> Settings:
+    names = (
+        "LoadBalancerName Address AddressType AddressIPVersion VSwitchId MasterZoneId SlaveZoneId ResourceGroupId "
+        "DeleteProtection ModificationProtectionStatus InstanceChargeType LoadBalancerSpec Bandwidth"
+    )
+    found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
+    codes = {"3": "paybybandwidth", "4": "paybytraffic"}
+    charge = text(described.get("InternetChargeTypeAlias") or described.get("InternetChargeType"))
+    return found | {"InternetChargeType": codes.get(charge, charge)}
+
+
+def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
+    protocol = described["ListenerProtocol"].lower()
+    group = described.get("VServerGroupId") or ""
+    return Listener(
+        port=int(described["ListenerPort"]),
+        protocol=protocol,
+        description=described.get("Description") or "",
+        group=groups.get(group, group),
+        settings={**UNSAID[protocol], **_listener_settings(described, protocol)},
+        running=described.get("Status") != "stopped",
+    )
+
+
+def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
+    config = described.get(f"{protocol.upper()}ListenerConfig") or {}
+    found = {key: text(value) for key, value in config.items()}
+    if protocol in ("tcp", "udp") and "HealthCheck" in found:
+        found["HealthCheckSwitch"] = found.pop("HealthCheck")
+    found |= {key: text(described.get(key)) for key in ("Bandwidth", "Scheduler", "AclStatus", "AclType")}
+    found["AclId"] = _acl(described)
+    if found.get("HealthCheckConnectPort") == "0":
+        del found["HealthCheckConnectPort"]
+    return {key: value for key, value in found.items() if value}
+
+
+def _acl(described: Json) -> str:
+    listed = described.get("AclIds") or []
+    listed = listed.get("AclId") or [] if isinstance(listed, dict) else listed
+    return ",".join(listed) or text(described.get("AclId"))
+
+
+def _server(described: Json) -> Server:
+    kind = described.get("Type", "ecs")
+    address = text(described.get("ServerIp")) if kind != "ecs" else ""
+    weight, port = int(described.get("Weight", 100)), int(described["Port"])
+    return Server(described["ServerId"], "eni" if kind == "eni" else "ecs", port, weight, address)
+
+
+def _backend(server: Server, group: str) -> Json:
+    found = {
+        "ServerId": server.identity,
+        "Type": server.type,
+        "Port": str(server.port),
+        "Weight": str(server.weight),
+        "Description": group[:LONGEST_DESCRIPTION],
+    }
+    return found | ({"ServerIp": server.address} if server.address else {})
+
+
+def _list(answer: Json, outer: str, inner: str) -> list[Json]:
+    """A list of objects of an answer. One that lacks it altogether is not an empty list."""
+    try:
+        found: Iterable[Json] = answer[outer][inner]
+    except (KeyError, TypeError):
+        raise Unavailable(f"the answer lacks {outer}.{inner}") from None
+    return list(found)

@@ -1,0 +1,247 @@
+"""Calls to the OpenAPI: signed by the official library, held below a budget, repeated where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from alibabacloud_tea_openapi.client import Client as Signer  # type: ignore[import-untyped]
+from alibabacloud_tea_openapi.exceptions import AlibabaCloudException  # type: ignore[import-untyped]
+from alibabacloud_tea_openapi.utils import Utils  # type: ignore[import-untyped]
+from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params  # type: ignore[import-untyped]
+from darabonba.runtime import RuntimeOptions  # type: ignore[import-untyped]
+
+from spiderpool.cloud.alibaba.credentials import Credentials
+from spiderpool.cloud.alibaba.endpoints import Access, Endpoint
+from spiderpool.cloud.alibaba.limits import Budget, ceiling, next_window
+from spiderpool.cloud.alibaba.refusals import TOKEN_SPENT, keys_are_wrong, refusal
+from spiderpool.cloud.provider import CloudError, Conflict, NotPermitted, Throttled, Unavailable
+from spiderpool.telemetry import CLOUD_CALL_BUDGET, CLOUD_CALLS, logger
+
+Clock = Callable[[], float]
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 5_000, 10_000
+"""Milliseconds."""
+CALL_TIMEOUT = 20.0
+"""Seconds for one try, resolving names included."""
+TRIES = 4
+FIRST_PAUSE = 0.5
+"""Seconds before a lost call is repeated: doubled each time, with jitter."""
+PATIENCE = 3.0
+"""Seconds that a call waits for its turn; a longer wait is the caller's to plan."""
+UNSAFE = ("Create", "Assign", "Add", "Allocate", "Run")
+"""Beginnings of actions that must not be repeated without a client token, once their answer is lost."""
+
+for _name in ("credentials", "darabonba-core", "alibabacloud-tea", "Tea"):
+    logging.getLogger(_name).disabled = True  # the libraries would print requests, signatures and keys
+
+log = logger("cloud")
+
+
+class Tokens:
+    """Client tokens: one for each set of arguments, kept until there is a definite answer.
+
+    A request whose answer was lost is so repeated under its token, and carried out once.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, str] = {}
+
+    def of(self, key: str) -> str:
+        """The token of a request (at most 64 ASCII characters)."""
+        return self._open.setdefault(key, hashlib.sha256(f"{key}{secrets.token_hex(16)}".encode()).hexdigest())
+
+    def settle(self, key: str) -> None:
+        """There was a definite answer: the next request with these arguments is another one."""
+        self._open.pop(key, None)
+
+
+class Caller:
+    """Makes calls. One for the process: it counts them all."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        access: Access,
+        *,
+        pause: float = FIRST_PAUSE,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._first_pause = pause
+        self._access = access
+        self._clock = clock
+        self._signers: dict[Endpoint, Signer] = {}
+        self._budgets: dict[tuple[str, str], Budget] = {}
+        self._tokens = Tokens()
+
+    async def call(
+        self,
+        product: str,
+        version: str,
+        action: str,
+        parameters: Mapping[str, Any],
+        *,
+        region: str | None = None,
+        token: bool = False,
+    ) -> dict[str, Any]:
+        """Call ``action`` of a product (ecs, vpc, slb, nlb) and return the answer's JSON.
+
+        Lists and mappings in ``parameters`` are flattened (``Name.1``, ``Name.1.Key``). The region is ``region``,
+        else RegionId of the parameters, else the default one. With ``token`` a ClientToken is sent, the same one
+        until there is a definite answer. Raises CloudError; Unavailable means that it may have been carried out.
+        """
+        place = region or parameters.get("RegionId") or self._access.region
+        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}"
+        safe = token or not action.startswith(UNSAFE)
+        for attempt in range(1, TRIES + 1):
+            sent = {**parameters, "ClientToken": self._tokens.of(key)} if token else dict(parameters)
+            try:
+                await self._turn(action, place)
+                answer = await self._counted(product, version, action, place, sent)
+            except CloudError as error:
+                if not isinstance(error, Unavailable | Throttled):
+                    self._tokens.settle(key)
+                if attempt == TRIES or not self._again(error, attempt, safe=safe):
+                    raise
+                await self._pause(error, attempt)
+            else:
+                self._tokens.settle(key)
+                return answer
+        raise AssertionError("the last try returns or raises")
+
+    def _again(self, error: CloudError, attempt: int, *, safe: bool) -> bool:
+        """Whether a call that failed so is to be repeated now."""
+        match error:
+            case Throttled():
+                return error.retry_after <= PATIENCE
+            case Unavailable():
+                return safe
+            case NotPermitted():
+                return attempt == 1 and keys_are_wrong(error.cloud_code) and self._credentials.forget()
+            case Conflict():
+                return attempt == 1 and error.cloud_code == TOKEN_SPENT
+            case _:
+                return False
+
+    async def _pause(self, error: CloudError, attempt: int) -> None:
+        if isinstance(error, Unavailable):
+            log.warning("call will be repeated", error=error.message, attempt=attempt)
+            await asyncio.sleep(self._first_pause * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2))
+
+    async def _turn(self, action: str, region: str) -> None:
+        """Wait until the budget allows the call. Raises Throttled when that takes long."""
+        budget = self._budget(action, region)
+        while (wait := budget.wait(self._clock())) > 0:
+            if wait > PATIENCE:
+                raise Throttled(f"{action} may be called again in {wait:.0f} s", retry_after=wait)
+            await asyncio.sleep(wait)
+        budget.spend(self._clock())
+
+    def _budget(self, action: str, region: str) -> Budget:
+        if (action, region) not in self._budgets:
+            self._budgets[action, region] = Budget(ceiling(action))
+            CLOUD_CALL_BUDGET.labels(action).set(ceiling(action))
+        return self._budgets[action, region]
+
+    async def _counted(
+        self, product: str, version: str, action: str, region: str, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        outcome = "Cancelled"
+        try:
+            answer = await self._send(product, version, action, region, parameters)
+            outcome = "OK"
+        except CloudError as error:
+            outcome = type(error).__name__
+            if isinstance(error, Throttled):
+                self._budget(action, region).close(self._clock() + error.retry_after)
+            raise
+        finally:
+            CLOUD_CALLS.labels(action, outcome).inc()
+        return answer
+
+    async def _send(
+        self, product: str, version: str, action: str, region: str, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        endpoint = self._access.endpoint(product, region)
+        await self._credentials.get_credential_async()
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                answer = await self._signer(endpoint, region).call_api_async(
+                    _params(version, action, endpoint.protocol), _request(product, action, parameters), RuntimeOptions()
+                )
+        except AlibabaCloudException as error:
+            raise self._refusal(action, error) from None
+        except CloudError:
+            raise
+        except Exception as error:  # the library wraps what happened on the wire in errors of many kinds
+            lost = f"{action} got no answer from {endpoint.host}: {type(error).__name__}"
+            raise Unavailable(self._credentials.redacted(f"{lost} {error}")) from None
+        body = answer.get("body")
+        if not isinstance(body, dict):
+            raise Unavailable(f"{action} got an answer from {endpoint.host} that is no JSON object")
+        return body
+
+    def _signer(self, endpoint: Endpoint, region: str) -> Signer:
+        if endpoint not in self._signers:
+            self._signers[endpoint] = Signer(
+                Config(
+                    credential=self._credentials,
+                    endpoint=endpoint.host,
+                    protocol=endpoint.protocol,
+                    region_id=region,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    read_timeout=READ_TIMEOUT,
+                    ca=str(self._access.authority) if self._access.authority else None,
+                    user_agent="spiderpool-cloud",
+                )
+            )
+        return self._signers[endpoint]
+
+    def _refusal(self, action: str, error: AlibabaCloudException) -> CloudError:
+        """What the cloud said. Signature errors quote the signed text, so they are cut."""
+        code, status = str(error.code), int(error.status_code or 0)
+        wait = error.retry_after / 1000 if error.retry_after else next_window(time.time())
+        message = str(error.message).partition("server string to sign")[0]
+        return refusal(action, code, self._credentials.redacted(message), status, wait)
+
+
+def _params(version: str, action: str, protocol: str) -> Params:
+    return Params(
+        action=action,
+        version=version,
+        protocol=protocol,
+        pathname="/",
+        method="POST",
+        auth_type="AK",
+        style="RPC",
+        req_body_type="formData",
+        body_type="json",
+    )
+
+
+def _request(product: str, action: str, parameters: dict[str, Any]) -> OpenApiRequest:
+    """Arguments go into the query; those of changes to NLB into a form."""
+    flat = Utils.query({name: _plain(value) for name, value in parameters.items() if value is not None})
+    reads = action.startswith(("Describe", "List", "Get"))
+    return OpenApiRequest(body=flat) if product == "nlb" and not reads else OpenApiRequest(query=flat)
+
+
+def _plain(value: Any) -> Any:
+    """Booleans as the API spells them, at any depth."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case dict():
+            return {key: _plain(each) for key, each in value.items() if each is not None}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return value

@@ -1,0 +1,318 @@
+"""The keys of spiderpool-cloud: the role of its instance, a role by OIDC token, a mounted Secret, or cloud-config.
+
+The first source that has keys is used until it has none. No source keeps keys longer than they are valid or the
+file says otherwise, so that they rotate without a restart. Keys appear in no log and no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import yaml
+from alibabacloud_credentials.provider import OIDCRoleArnCredentialsProvider  # type: ignore[import-untyped]
+
+from spiderpool.cloud.provider import NotPermitted, Unavailable
+from spiderpool.errors import BadConfig
+from spiderpool.telemetry import logger
+
+METADATA = "http://100.100.100.200"
+TOKEN_PATH, ROLE_PATH = "/latest/api/token", "/latest/meta-data/ram/security-credentials/"
+METADATA_TIMEOUT = 2.0
+"""Seconds for one request to the metadata service."""
+TOKEN_SECONDS = 600
+MARGIN = 600.0
+"""Seconds before their end at which keys are replaced."""
+ROLE_VARIABLES = ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE")
+ID_FILES = ("accessKeyID", "access-key-id")
+SECRET_FILES = ("accessKeySecret", "access-key-secret")
+TOKEN_FILES = ("securityToken", "security-token")
+
+log = logger("credentials")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys in the shape that the signing library reads. Their text form hides them."""
+
+    access_key_id: str = field(repr=False)
+    access_key_secret: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    expires: float | None = field(default=None, repr=False)
+    """Wall clock, seconds; None: never."""
+
+    bearer_token: None = None
+    provider_name: None = None
+
+    @property
+    def type(self) -> str:
+        """``sts`` with a session token, else ``access_key``."""
+        return "sts" if self.security_token else "access_key"
+
+    def valid(self, now: float, margin: float = 0.0) -> bool:
+        """Whether the keys can be used now and for ``margin`` seconds more."""
+        return self.expires is None or now < self.expires - margin
+
+
+class Source(Protocol):
+    """Where keys come from."""
+
+    name: str
+
+    async def keys(self) -> Keys | None:
+        """The keys now; None when this source is not set up. Raises SpiderpoolError."""
+
+    def forget(self) -> None:
+        """The cloud did not accept the keys: fetch them anew."""
+
+
+class InstanceRole:
+    """The RAM role of the instance, from its metadata service. Needs no secret anywhere."""
+
+    name = "instance role"
+
+    def __init__(self, endpoint: str = METADATA) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._keys: Keys | None = None
+
+    async def keys(self) -> Keys | None:
+        """Keys of the role; ones that are still valid while the metadata service does not answer."""
+        now = time.time()
+        if self._keys and self._keys.valid(now, MARGIN):
+            return self._keys
+        try:
+            self._keys = await self._read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+            log.warning("role of the instance not read", error=type(error).__name__)
+            if self._keys is None or not self._keys.valid(now):
+                return None
+        return self._keys
+
+    def forget(self) -> None:
+        """Read the keys again when they are next needed."""
+        self._keys = None
+
+    async def _read(self) -> Keys | None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METADATA_TIMEOUT)) as http:
+            headers = await self._token(http)
+            role = await self._get(http, ROLE_PATH, headers)
+            document = await self._get(http, f"{ROLE_PATH}{role.strip().splitlines()[0]}", headers) if role else None
+        return _session(json.loads(document)) if document else None
+
+    async def _token(self, http: aiohttp.ClientSession) -> dict[str, str]:
+        """The header of token mode; none where the service does not know it."""
+        ttl = {"X-aliyun-ecs-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
+        async with http.put(f"{self._endpoint}{TOKEN_PATH}", headers=ttl) as response:
+            return {"X-aliyun-ecs-metadata-token": await response.text()} if response.status == 200 else {}
+
+    async def _get(self, http: aiohttp.ClientSession, path: str, headers: Mapping[str, str]) -> str | None:
+        async with http.get(f"{self._endpoint}{path}", headers=headers) as response:
+            if response.status == 404:
+                return None
+            response.raise_for_status()
+            return (await response.text()).strip() or None
+
+
+class OidcRole:
+    """A RAM role for our service account: the pod's OIDC token is exchanged for keys."""
+
+    name = "role by OIDC token"
+
+    def __init__(self, environ: Mapping[str, str], sts_endpoint: str | None = None) -> None:
+        self._arguments = [environ.get(name, "").strip() for name in ROLE_VARIABLES]
+        self._sts_endpoint = sts_endpoint
+        self._provider: OIDCRoleArnCredentialsProvider | None = None
+
+    async def keys(self) -> Keys | None:
+        """Keys of the role. Raises Unavailable when the exchange fails."""
+        if not all(self._arguments):
+            return None
+        role, provider, token = self._arguments
+        self._provider = self._provider or OIDCRoleArnCredentialsProvider(
+            role_arn=role,
+            oidc_provider_arn=provider,
+            oidc_token_file_path=token,
+            role_session_name="spiderpool-cloud",
+            sts_endpoint=self._sts_endpoint,
+        )
+        try:
+            given = await self._provider.get_credentials_async()
+        except Exception as error:  # the library's text may quote the answer
+            raise Unavailable(
+                f"keys of role {role} could not be had for its OIDC token: {type(error).__name__}"
+            ) from None
+        return Keys(given.get_access_key_id(), given.get_access_key_secret(), given.get_security_token())
+
+    def forget(self) -> None:
+        """Exchange the token again when keys are next needed."""
+        self._provider = None
+
+
+class _File:
+    """What is made of files, read again when one of them changes."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._keys: Keys | None = None
+
+    def read(self, paths: Sequence[Path], make: Callable[[], Keys | None]) -> Keys | None:
+        """The keys that ``make`` reads from these files."""
+        seen = tuple((path, path.stat().st_mtime_ns) for path in paths if path.exists())
+        if seen != self._seen:
+            self._keys = make()
+            self._seen = seen
+        return self._keys
+
+
+class MountedSecret:
+    """Keys in files of a directory, as a Secret is mounted."""
+
+    name = "mounted Secret"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file = _File()
+
+    async def keys(self) -> Keys | None:
+        """Keys from the files ``accessKeyID`` and ``accessKeySecret``, and ``securityToken`` if there is one."""
+        paths = [self._directory / name for name in (*ID_FILES, *SECRET_FILES, *TOKEN_FILES)]
+        return self._file.read(paths, self._make)
+
+    def forget(self) -> None:
+        """Read the files again."""
+        self._file = _File()
+
+    def _make(self) -> Keys | None:
+        identity, secret = self._first(ID_FILES), self._first(SECRET_FILES)
+        return Keys(identity, secret, self._first(TOKEN_FILES)) if identity and secret else None
+
+    def _first(self, names: Sequence[str]) -> str | None:
+        found = (self._directory / name for name in names if (self._directory / name).exists())
+        return next((text for path in found if (text := path.read_text().strip())), None)
+
+
+class CloudConfig:
+    """The file ``cloud-config.conf`` of Alibaba's cloud controller: JSON or YAML, with keys in base64."""
+
+    name = "cloud-config"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _File()
+
+    async def keys(self) -> Keys | None:
+        """Keys of the section Global. Raises BadConfig."""
+        return self._file.read([self._path], self._make)
+
+    def forget(self) -> None:
+        """Read the file again."""
+        self._file = _File()
+
+    def _make(self) -> Keys | None:
+        if not self._path.exists():
+            return None
+        try:
+            section = (yaml.safe_load(self._path.read_text()) or {}).get("Global") or {}
+            identity, secret = (_decoded(section.get(name)) for name in ("accessKeyID", "accessKeySecret"))
+        except (yaml.YAMLError, AttributeError, binascii.Error, UnicodeDecodeError):
+            raise BadConfig(
+                f"{self._path} is no cloud-config with base64 text in Global.accessKeyID and Global.accessKeySecret"
+            ) from None
+        if not identity or not secret:
+            return None
+        log.warning("keys are taken from cloud-config, which everybody may read; use a RAM role or a Secret instead")
+        return Keys(identity, secret)
+
+
+class Credentials:
+    """The keys to sign with now, from the first source that has some."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+        self._chosen: Source | None = None
+        self._known: set[str] = set()
+        self._lock = asyncio.Lock()
+
+    async def get_credential_async(self) -> Keys:
+        """The keys now; so named by the signing library.
+
+        Raises NotPermitted when no source has any, Unavailable when one cannot be read now.
+        """
+        async with self._lock:
+            try:
+                keys = await self._current()
+            except OSError as error:
+                raise Unavailable(f"the credentials cannot be read: {error.filename}: {error.strerror}") from None
+        self._known |= {text for text in (keys.access_key_secret, keys.security_token, keys.access_key_id) if text}
+        return keys
+
+    async def _current(self) -> Keys:
+        for source in [self._chosen, *self._sources] if self._chosen else self._sources:
+            if (keys := await source.keys()) is not None:
+                if source is not self._chosen:
+                    log.info("credentials", source=source.name)
+                self._chosen = source
+                return keys
+        self._chosen = None
+        names = ", ".join(source.name for source in self._sources)
+        raise NotPermitted(f"there are no credentials for the cloud (looked for: {names}); give one", action="")
+
+    def forget(self) -> bool:
+        """The cloud did not accept the keys: fetch them anew. Always worth another try."""
+        if self._chosen:
+            self._chosen.forget()
+        return True
+
+    def redacted(self, text: str) -> str:
+        """A text without any keys that were ever handed out."""
+        for secret in self._known:
+            text = text.replace(secret, "***")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the sources look."""
+
+    metadata: str = METADATA
+    secret: Path = Path("/etc/spiderpool/cloud-credentials")
+    cloud_config: Path = Path("/etc/spiderpool/cloud-config/cloud-config.conf")
+    sts_endpoint: str | None = None
+
+
+def sources(kind: str, places: Places, environ: Mapping[str, str]) -> list[Source]:
+    """The sources of a setting: ``auto`` for all in order, or the name of one. Raises BadConfig."""
+    every: dict[str, Callable[[], Source]] = {
+        "role": lambda: InstanceRole(places.metadata),
+        "oidc": lambda: OidcRole(environ, places.sts_endpoint),
+        "secret": lambda: MountedSecret(places.secret),
+        "cloud-config": lambda: CloudConfig(places.cloud_config),
+    }
+    if kind == "auto":
+        return [make() for make in every.values()]
+    if kind not in every:
+        raise BadConfig(
+            f"credentials {kind!r} are not among auto, {', '.join(every)}; correct SPIDERPOOL_CLOUD_CREDENTIALS"
+        )
+    return [every[kind]()]
+
+
+def _session(document: Mapping[str, Any]) -> Keys | None:
+    """Keys of an answer of the metadata service. Raises KeyError or ValueError."""
+    if document.get("Code", "Success") != "Success":
+        raise ValueError("the role has no keys now")
+    expires = datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return Keys(document["AccessKeyId"], document["AccessKeySecret"], document["SecurityToken"], expires.timestamp())
+
+
+def _decoded(text: str | None) -> str:
+    return base64.b64decode(text, validate=False).decode().strip() if text else ""

@@ -1,0 +1,403 @@
+"""Network load balancers by NLB 2022-04-30: how one is found, described, and how a plan's steps are carried out.
+
+Most changes are jobs: the cloud answers at once and works afterwards, so each is waited for before the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, assert_never
+
+from spiderpool.cloud.alibaba.clb import PROTECTION_REASON, batches, text
+from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.provider import Conflict, NotFound, Unavailable
+from spiderpool.core.balancing import balancer_name, own_tags
+from spiderpool.core.balancing.naming import is_part_of
+from spiderpool.core.balancing.nlb import ASPECTS, FIXED_OF_GROUP, LISTS, ZONES_TO_MAKE, zone_text, zones
+from spiderpool.core.balancing.planning import PROTECTIONS
+from spiderpool.core.balancing.steps import (
+    AddServers,
+    Change,
+    CreateBalancer,
+    CreateGroup,
+    CreateListener,
+    DeleteBalancer,
+    DeleteGroup,
+    DeleteListener,
+    RemoveServers,
+    SetBalancer,
+    SetGroup,
+    SetListener,
+    SetWeights,
+    StartListener,
+    Step,
+    Tag,
+    Unprotect,
+    Untag,
+)
+from spiderpool.core.balancing.values import Group, Listener, Owner, Seen, Server, ServerType, Settings
+
+NLB, VERSION = "nlb", "2022-04-30"
+BATCH = 40
+"""Servers that one call may add, change or remove."""
+PAGE = 100
+MAX_PAGES = 50
+JOB_TIMEOUT = 120.0
+"""Seconds that a job may take before we look again later."""
+JOB_PAUSE = 1.0
+"""Seconds between two questions about a job."""
+SERVER_TYPES: Mapping[ServerType, str] = {"ecs": "Ecs", "eni": "Eni", "ip": "Ip"}
+
+SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", "qch")}
+"""As we write them; the cloud may answer in other letters."""
+
+Json = dict[str, Any]
+
+
+class NetworkBalancers:
+    """The protocol ``Balancers`` for network load balancers of one region."""
+
+    def __init__(self, caller: Caller, region: str, *, pause: float = JOB_PAUSE) -> None:
+        self._caller = caller
+        self._region = region
+        self._pause = pause
+
+    async def find(self, owner: Owner, identity: str = "") -> Seen | None:
+        """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
+        if identity:
+            found = await self._balancers({"LoadBalancerIds": [identity]})
+        else:
+            found = await self._balancers({"Tag": _tags(own_tags(owner))})
+            found = found or await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
+        described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
+        return await self._whole(described, owner) if described else None
+
+    async def carry_out(self, steps: Sequence[Step], seen: Seen | None) -> str:
+        """Carry out a plan for what was seen; the balancer's identity.
+
+        Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
+        """
+        work = _Work(self, seen)
+        for step in steps:
+            await work.do(step)
+        if work.lost:
+            raise work.lost[0]
+        return work.identity
+
+    async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
+        """Call an action that changes something, and wait until it is done. Raises Unavailable, Conflict."""
+        answer = await self._call(action, parameters, token=True)
+        if job := answer.get("JobId"):
+            await self._finished(action, job)
+        return answer
+
+    async def active(self, identity: str) -> None:
+        """Wait until a balancer can be changed. Raises Unavailable after two minutes."""
+
+        async def is_active() -> bool:
+            found = await self._balancers({"LoadBalancerIds": [identity]})
+            return any(each.get("LoadBalancerStatus") == "Active" for each in found)
+
+        await self._until(is_active, f"network load balancer {identity} is not active")
+
+    async def _finished(self, action: str, job: str) -> None:
+        async def is_finished() -> bool:
+            answer = await self._caller.call(NLB, VERSION, "GetJobStatus", {"JobId": job}, region=self._region)
+            if answer.get("Status") == "Failed":
+                raise Conflict(f"{action} was accepted and then failed (job {job}); it is tried again")
+            return answer.get("Status") == "Succeeded"
+
+        await self._until(is_finished, f"{action} has not ended (job {job})")
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], lack: str) -> None:
+        try:
+            async with asyncio.timeout(JOB_TIMEOUT):
+                while not await condition():
+                    await asyncio.sleep(self._pause)
+        except TimeoutError as error:
+            raise Unavailable(f"{lack} after {JOB_TIMEOUT:.0f} s; we look again later") from error
+
+    async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
+        sent = {"RegionId": self._region, **parameters}
+        return await self._caller.call(NLB, VERSION, action, sent, token=token)
+
+    async def _balancers(self, parameters: Json) -> list[Json]:
+        return [
+            each
+            async for each in self._pages("ListLoadBalancers", parameters, "LoadBalancers")
+            if _fits(each, parameters)
+        ]
+
+    async def _pages(self, action: str, parameters: Json, name: str) -> AsyncIterator[Json]:
+        """The objects of all pages of an answer. Raises Unavailable when one is missing."""
+        sent = {**parameters, "MaxResults": PAGE}
+        for _ in range(MAX_PAGES):
+            answer = await self._call(action, sent)
+            if not isinstance(answer.get(name), list):
+                raise Unavailable(f"the answer to {action} lacks {name}")
+            for each in answer[name]:
+                yield each
+            if not answer.get("NextToken"):
+                return
+            sent["NextToken"] = answer["NextToken"]
+        raise Unavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
+
+    async def _whole(self, described: Json, owner: Owner) -> Seen:
+        identity = described["LoadBalancerId"]
+        groups = await self._groups(owner)
+        names = {group.identity: group.name for group in groups}
+        sent = {"LoadBalancerIds": [identity]}
+        listeners = [_listener(each, names) async for each in self._pages("ListListeners", sent, "Listeners")]
+        return Seen(
+            identity=identity,
+            name=described.get("LoadBalancerName", ""),
+            address=described.get("DNSName", ""),
+            settings=_settings(described),
+            tags=_tags_of(described),
+            listeners=tuple(listeners),
+            groups=tuple(groups),
+        )
+
+    async def _groups(self, owner: Owner) -> list[Group]:
+        """The Service's server groups: those with its tags and a name that says the same."""
+        sent = {"Tag": _tags(own_tags(owner))}
+        found = [each async for each in self._pages("ListServerGroups", sent, "ServerGroups")]
+        return [
+            Group(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
+            for each in found
+            if is_part_of("nlb", each.get("ServerGroupName", ""), owner) and (identity := each["ServerGroupId"])
+        ]
+
+    async def _servers(self, group: str) -> frozenset[Server]:
+        pages = self._pages("ListServerGroupServers", {"ServerGroupId": group}, "Servers")
+        return frozenset([_server(each) async for each in pages])
+
+
+class _Work:
+    """The steps of one plan, and the identities that come up on the way."""
+
+    def __init__(self, balancers: NetworkBalancers, seen: Seen | None) -> None:
+        self._balancers = balancers
+        self._change = balancers.change
+        self.identity = seen.identity if seen else ""
+        self.lost: list[NotFound] = []
+        self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
+
+    async def do(self, step: Step) -> None:
+        """Carry out one step. What is gone already needs no deletion."""
+        match step:
+            case CreateBalancer():
+                await self._create(step)
+            case SetBalancer():
+                await self._set(step)
+            case Unprotect(identity, _):
+                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": identity, **PROTECTIONS["nlb"]})
+            case Tag(tags):
+                await self._tag("TagResources", {"Tag": _tags(dict(tags))})
+            case Untag(keys):
+                await self._tag("UntagResources", {"TagKey": list(keys)})
+            case DeleteBalancer(identity):
+                with suppress(NotFound):
+                    await self._change("DeleteLoadBalancer", {"LoadBalancerId": identity})
+            case CreateGroup() | SetGroup() | DeleteGroup():
+                await self._change_group(step)
+            case AddServers(group, servers):
+                await self._send_servers("AddServersToServerGroup", group, servers)
+            case SetWeights(group, servers):
+                await self._send_servers("UpdateServerGroupServersAttribute", group, servers)
+            case RemoveServers(group, servers):
+                await self._send_servers("RemoveServersFromServerGroup", group, servers)
+            case CreateListener() | SetListener() | StartListener() | DeleteListener():
+                await self._change_listener(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _create(self, step: CreateBalancer) -> None:
+        model = step.model
+        named = {"LoadBalancerName": model.name, "Tag": _tags(model.tags)}
+        sent: Json = {**model.creation, **model.fixed, **named}
+        sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(ZONES_TO_MAKE))]
+        answer = await self._change("CreateLoadBalancer", sent)
+        self.identity = answer["LoadbalancerId"]  # so spelt, in this answer alone
+        await self._balancers.active(self.identity)
+
+    async def _set(self, step: SetBalancer) -> None:
+        wanted = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
+        match step.aspect:
+            case "security groups":
+                await self._security_groups(step.changes)
+            case "protection":
+                if wanted["ModificationProtectionStatus"] == "ConsoleProtection":
+                    wanted["ModificationProtectionReason"] = PROTECTION_REASON
+                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **wanted})
+            case _:
+                await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **wanted})
+
+    async def _security_groups(self, changes: tuple[Change, ...]) -> None:
+        (change,) = changes
+        old, new = ({each for each in side.split(",") if each} for side in (change.old, change.new))
+        for action, groups in (
+            ("LoadBalancerJoinSecurityGroup", new - old),
+            ("LoadBalancerLeaveSecurityGroup", old - new),
+        ):
+            if groups:
+                await self._change(action, {"LoadBalancerId": self.identity, "SecurityGroupIds": sorted(groups)})
+
+    async def _tag(self, action: str, parameters: Json) -> None:
+        await self._change(action, {"ResourceType": "loadbalancer", "ResourceId": [self.identity], **parameters})
+
+    async def _change_group(self, step: CreateGroup | SetGroup | DeleteGroup) -> None:
+        match step:
+            case CreateGroup(model, group):
+                sent = _listed(group.settings) | {
+                    "ServerGroupName": group.name,
+                    "VpcId": model.vpc,
+                    "Tag": _tags(own_tags(model.owner)),
+                }
+                self._groups[group.name] = (await self._change("CreateServerGroup", sent))["ServerGroupId"]
+            case SetGroup(group, _):
+                sent = {key: value for key, value in _listed(group.settings).items() if key not in FIXED_OF_GROUP}
+                await self._change("UpdateServerGroupAttribute", {"ServerGroupId": group.identity, **sent})
+            case DeleteGroup(_, identity):
+                with suppress(NotFound):
+                    await self._change("DeleteServerGroup", {"ServerGroupId": identity})
+            case unknown:
+                assert_never(unknown)
+
+    async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
+        for part in batches(servers, BATCH):
+            try:
+                await self._send(action, group, part)
+            except NotFound as error:
+                await self._one_by_one(action, group, part, error)
+
+    async def _one_by_one(self, action: str, group: str, servers: list[Server], error: NotFound) -> None:
+        """A server that no longer exists must not keep the others out: what the cloud says of it is raised last."""
+        if len(servers) == 1:
+            self.lost.append(error)
+        else:
+            for server in servers:
+                await self._send_servers(action, group, [server])
+
+    async def _send(self, action: str, group: str, servers: list[Server]) -> None:
+        described = _backend if action != "RemoveServersFromServerGroup" else _named_server
+        sent = {"ServerGroupId": self._groups[group], "Servers": [described(server, group) for server in servers]}
+        await self._change(action, sent)
+
+    async def _change_listener(self, step: CreateListener | SetListener | StartListener | DeleteListener) -> None:
+        listener = step.listener
+        match step:
+            case CreateListener():
+                sent = self._parameters(listener) | {
+                    "LoadBalancerId": self.identity,
+                    "ListenerPort": listener.port,
+                    "ListenerProtocol": listener.protocol.upper(),
+                }
+                await self._change("CreateListener", sent)
+            case SetListener():
+                await self._change(
+                    "UpdateListenerAttribute", self._parameters(listener) | {"ListenerId": listener.identity}
+                )
+            case StartListener():
+                await self._change("StartListener", {"ListenerId": listener.identity})
+            case DeleteListener():
+                with suppress(NotFound):
+                    await self._change("DeleteListener", {"ListenerId": listener.identity})
+            case unknown:
+                assert_never(unknown)
+
+    def _parameters(self, listener: Listener) -> Json:
+        return _listed(listener.settings) | {
+            "ListenerDescription": listener.description,
+            "ServerGroupId": self._groups[listener.group],
+        }
+
+
+def _zone(parts: tuple[str, ...]) -> Json:
+    names = ("ZoneId", "VSwitchId", "PrivateIPv4Address", "AllocationId")
+    return {name: value for name, value in zip(names, parts, strict=False) if value}
+
+
+def _tags(tags: Settings) -> list[Json]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _tags_of(described: Json) -> Settings:
+    """The cloud spells tags in two ways."""
+    return {
+        tag.get("TagKey", tag.get("Key", "")): tag.get("TagValue", tag.get("Value", ""))
+        for tag in described.get("Tags") or ()
+    }
+
+
+def _fits(described: Json, asked: Json) -> bool:
+    """Whether a balancer is what was asked for: a filter that the cloud leaves out must not give us another's."""
+    wanted = {tag["Key"]: tag["Value"] for tag in asked.get("Tag", ())}
+    named = described["LoadBalancerId"] in asked.get("LoadBalancerIds", [described["LoadBalancerId"]])
+    called = described.get("LoadBalancerName") in asked.get("LoadBalancerNames", [described.get("LoadBalancerName")])
+    return named and called and wanted.items() <= _tags_of(described).items()
+
+
+def _settings(described: Json) -> Settings:
+    names = ("LoadBalancerName", "AddressType", "AddressIpVersion", "ResourceGroupId", "CrossZoneEnabled")
+    found = {name: text(described.get(name)) for name in names if text(described.get(name))}
+    deletion, modification = (described.get(f"{which}ProtectionConfig") or {} for which in ("Deletion", "Modification"))
+    return found | {
+        "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
+        "ModificationProtectionStatus": modification.get("Status") or "NonProtection",
+        "SecurityGroupIds": ",".join(sorted(described.get("SecurityGroupIds") or ())),
+        "ZoneMappings": zone_text({each["ZoneId"]: each["VSwitchId"] for each in described.get("ZoneMappings") or ()}),
+    }
+
+
+def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
+    group = described.get("ServerGroupId") or ""
+    return Listener(
+        port=int(described["ListenerPort"]),
+        protocol=described["ListenerProtocol"].lower(),
+        description=described.get("ListenerDescription") or "",
+        group=groups.get(group, group),
+        settings=_flat(described),
+        running=described.get("ListenerStatus") not in ("Stopped", "Stopping"),
+        identity=described["ListenerId"],
+    )
+
+
+def _group_settings(described: Json) -> Settings:
+    health = {f"HealthCheckConfig.{key}": value for key, value in (described.get("HealthCheck") or {}).items()}
+    scheduler = {"Scheduler": SCHEDULERS.get(text(described.get("Scheduler")).lower(), "")}
+    return _flat({**described, **health, **scheduler})
+
+
+def _flat(described: Json) -> Settings:
+    """What an object says directly, lists as texts with commas."""
+    found: dict[str, str] = {}
+    for key, value in described.items():
+        if isinstance(value, list) and key in LISTS:
+            found[key] = ",".join(value)
+        elif not isinstance(value, list | dict):
+            found[key] = text(value)
+    return found
+
+
+def _listed(settings: Settings) -> Json:
+    """Settings as the API takes them: texts with commas as lists."""
+    return {key: value.split(",") if key in LISTS else value for key, value in settings.items()}
+
+
+def _server(described: Json) -> Server:
+    kinds: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
+    kind = kinds.get(described.get("ServerType", "Ecs"), "ecs")
+    address = text(described.get("ServerIp")) if kind != "ecs" else ""
+    return Server(described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", 100)), address)
+
+
+def _named_server(server: Server, _: str) -> Json:
+    found = {"ServerId": server.identity, "ServerType": SERVER_TYPES[server.type], "Port": server.port}
+    return found | ({"ServerIp": server.address} if server.address else {})
+
+
+def _backend(server: Server, group: str) -> Json:
+    return _named_server(server, group) | {"Weight": server.weight, "Description": group}

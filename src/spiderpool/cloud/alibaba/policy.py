@@ -1,0 +1,81 @@
+"""The RAM policy that our identity needs: what is called, by feature, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+ACTIONS: dict[str, tuple[str, ...]] = {
+    "nodes": ("ecs:DescribeInstances",),
+    "addresses": (
+        "ecs:AssignIpv6Addresses",
+        "ecs:AssignPrivateIpAddresses",
+        "ecs:DescribeInstanceTypes",
+        "ecs:DescribeNetworkInterfaces",
+        "ecs:UnassignIpv6Addresses",
+        "ecs:UnassignPrivateIpAddresses",
+        "vpc:DescribeVSwitches",
+    ),
+    "balancers": (
+        "ecs:DescribeNetworkInterfaces",
+        "nlb:AddServersToServerGroup",
+        "nlb:CreateListener",
+        "nlb:CreateLoadBalancer",
+        "nlb:CreateServerGroup",
+        "nlb:DeleteListener",
+        "nlb:DeleteLoadBalancer",
+        "nlb:DeleteServerGroup",
+        "nlb:GetJobStatus",
+        "nlb:ListListeners",
+        "nlb:ListLoadBalancers",
+        "nlb:ListServerGroupServers",
+        "nlb:ListServerGroups",
+        "nlb:LoadBalancerJoinSecurityGroup",
+        "nlb:LoadBalancerLeaveSecurityGroup",
+        "nlb:RemoveServersFromServerGroup",
+        "nlb:StartListener",
+        "nlb:TagResources",
+        "nlb:UntagResources",
+        "nlb:UpdateListenerAttribute",
+        "nlb:UpdateLoadBalancerAttribute",
+        "nlb:UpdateLoadBalancerProtection",
+        "nlb:UpdateServerGroupAttribute",
+        "nlb:UpdateServerGroupServersAttribute",
+        "slb:AddVServerGroupBackendServers",
+        "slb:CreateLoadBalancer",
+        "slb:CreateLoadBalancerHTTPListener",
+        "slb:CreateLoadBalancerHTTPSListener",
+        "slb:CreateLoadBalancerTCPListener",
+        "slb:CreateLoadBalancerUDPListener",
+        "slb:CreateVServerGroup",
+        "slb:DeleteLoadBalancer",
+        "slb:DeleteLoadBalancerListener",
+        "slb:DeleteVServerGroup",
+        "slb:DescribeLoadBalancerListeners",
+        "slb:DescribeLoadBalancers",
+        "slb:DescribeVServerGroupAttribute",
+        "slb:DescribeVServerGroups",
+        "slb:ModifyLoadBalancerInstanceChargeType",
+        "slb:ModifyLoadBalancerInstanceSpec",
+        "slb:ModifyLoadBalancerInternetSpec",
+        "slb:RemoveVServerGroupBackendServers",
+        "slb:SetLoadBalancerDeleteProtection",
+        "slb:SetLoadBalancerHTTPListenerAttribute",
+        "slb:SetLoadBalancerHTTPSListenerAttribute",
+        "slb:SetLoadBalancerModificationProtection",
+        "slb:SetLoadBalancerName",
+        "slb:SetLoadBalancerTCPListenerAttribute",
+        "slb:SetLoadBalancerUDPListenerAttribute",
+        "slb:SetVServerGroupAttribute",
+        "slb:StartLoadBalancerListener",
+        "slb:TagResources",
+        "slb:UntagResources",
+    ),
+}
+"""``product:Action`` as policies spell it."""
+
+
+def document(features: Iterable[str]) -> dict[str, Any]:
+    """The policy document for features, as the console takes it."""
+    actions = sorted({action for feature in features for action in ACTIONS[feature]})
+    return {"Version": "1", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}

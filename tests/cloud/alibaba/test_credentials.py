@@ -1,0 +1,186 @@
+"""Where keys come from, and how they change."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.credentials import (
+    CloudConfig,
+    Credentials,
+    InstanceRole,
+    Keys,
+    MountedSecret,
+    OidcRole,
+    Places,
+    sources,
+)
+from spiderpool.cloud.alibaba.ecs import Ecs
+from spiderpool.cloud.provider import NotPermitted, Unavailable
+from spiderpool.errors import BadConfig
+from spiderpool.lab.alibaba.account import Account
+from spiderpool.lab.alibaba.metadata import Metadata
+from tests.cloud.alibaba.conftest import Far
+
+pytestmark = pytest.mark.unit
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def write(path: Path, text: str) -> None:
+    """Write, with a time of change that differs from the last one."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text)
+    os.utime(path, ns=(before + 1_000_000, before + 1_000_000))
+
+
+@pytest.fixture
+def role(account: Account) -> str:
+    account.add_role("spiderpool", ["*"])
+    return account.add_instance("master", role="spiderpool").identity
+
+
+async def test_the_role_of_the_instance_signs_calls(far: Far, role: str) -> None:
+    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = Ecs(Caller(Credentials([InstanceRole(metadata.url)]), far.access))
+        assert role in await ecs.instances("cn-hangzhou", [role])
+    assert far.account.calls[-1].identity == "spiderpool"
+
+
+@pytest.mark.parametrize("hardened", [True, False])
+async def test_the_metadata_service_is_asked_once(account: Account, role: str, hardened: bool) -> None:
+    source = InstanceRole(NOWHERE)
+    async with Metadata(account, resolve=lambda _: role, hardened=hardened).serve("127.0.0.1", 0) as metadata:
+        source = InstanceRole(metadata.url)
+        keys = await source.keys()
+    assert keys is not None
+    assert keys.type == "sts"
+    assert await source.keys() is keys  # the service is down, the keys are valid
+    source.forget()
+    assert await source.keys() is None
+
+
+async def test_an_instance_without_a_role_has_no_keys(account: Account) -> None:
+    plain = account.add_instance("plain").identity
+    async with Metadata(account, resolve=lambda _: plain).serve("127.0.0.1", 0) as metadata:
+        assert await InstanceRole(metadata.url).keys() is None
+
+
+async def test_keys_that_ran_out_are_fetched_anew(far: Far, role: str) -> None:
+    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = Ecs(Caller(Credentials([InstanceRole(metadata.url)]), far.access))
+        await ecs.instances("cn-hangzhou", [role])
+    far.account.identities.clear()  # the cloud no longer knows these keys
+    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", metadata.port):
+        await ecs.instances("cn-hangzhou", [role])
+    assert "InvalidAccessKeyId.NotFound" in [call.outcome for call in far.account.calls]
+    assert far.outcomes("ecs:DescribeInstances") == ["OK", "OK"]
+
+
+async def test_a_secret_rotates_without_a_restart(far: Far) -> None:
+    ecs = far.ecs()
+    server = far.account.add_instance("master").identity
+    await ecs.instances("cn-hangzhou", [server])
+    former = (far.secret / "accessKeyID").read_text()
+    successor = far.account.add_identity("successor")
+    write(far.secret / "accessKeyID", f"{successor.key}\n")
+    write(far.secret / "accessKeySecret", f"{successor.secret}\n")
+    del far.account.identities[former]
+    await ecs.instances("cn-hangzhou", [server])
+    assert far.account.calls[-1].identity == "successor"
+
+
+async def test_half_a_secret_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "accessKeyID", "LTAI")
+    assert await MountedSecret(tmp_path).keys() is None
+    assert await MountedSecret(tmp_path / "absent").keys() is None
+
+
+async def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "accessKeyID").mkdir()
+    with pytest.raises(Unavailable, match="accessKeyID: Is a directory"):
+        await Credentials([MountedSecret(tmp_path)]).get_credential_async()
+
+
+async def test_cloud_config_is_read_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cloud-config.conf"
+    path.write_text(
+        f'{{"Global": {{"accessKeyID": "{encoded("LTAIx")}", "accessKeySecret": "{encoded("hidden-secret")}"}}}}'
+    )
+    keys = await CloudConfig(path).keys()
+    assert keys == Keys("LTAIx", "hidden-secret")
+    said = capsys.readouterr().out
+    assert "everybody may read" in said
+    assert "hidden-secret" not in said + repr(keys)
+
+
+async def test_a_newline_in_base64_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "cloud-config.conf"
+    identity, secret = encoded("id"), encoded("secret\n")
+    path.write_text(f"Global: {{accessKeyID: {identity}, accessKeySecret: {secret}}}")
+    assert await CloudConfig(path).keys() == Keys("id", "secret")
+
+
+@pytest.mark.parametrize("text", ["[1]", "Global: x", "{", "Global: {accessKeyID: abc, accessKeySecret: abc}"])
+async def test_a_broken_cloud_config_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cloud-config.conf"
+    path.write_text(text)
+    with pytest.raises(BadConfig, match=r"cloud-config\.conf is no cloud-config"):
+        await CloudConfig(path).keys()
+
+
+async def test_an_oidc_token_that_cannot_be_exchanged_is_no_other_identity(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("the-oidc-token")
+    environ = {
+        "ALIBABA_CLOUD_ROLE_ARN": "acs:ram::1:role/x",
+        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/x",
+        "ALIBABA_CLOUD_OIDC_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    with pytest.raises(Unavailable, match="acs:ram::1:role/x") as refused:
+        await OidcRole(environ, "127.0.0.1:9").keys()
+    assert "the-oidc-token" not in str(refused.value)
+    assert await OidcRole({}).keys() is None
+
+
+async def test_the_first_source_with_keys_serves(tmp_path: Path) -> None:
+    write(tmp_path / "accessKeyID", "LTAI")
+    write(tmp_path / "accessKeySecret", "hidden")
+    places = Places(NOWHERE, tmp_path, tmp_path / "none")
+    credentials = Credentials(sources("auto", places, {}))
+    assert (await credentials.get_credential_async()).access_key_id == "LTAI"
+    assert credentials.redacted("LTAI said hidden") == "*** said ***"
+
+
+async def test_no_source_has_keys(tmp_path: Path) -> None:
+    credentials = Credentials(sources("auto", Places(NOWHERE, tmp_path, tmp_path / "none"), {}))
+    with pytest.raises(NotPermitted, match="instance role, role by OIDC token, mounted Secret, cloud-config"):
+        await credentials.get_credential_async()
+
+
+def test_a_source_that_does_not_exist_is_named() -> None:
+    with pytest.raises(BadConfig, match="SPIDERPOOL_CLOUD_CREDENTIALS"):
+        sources("keychain", Places(), {})
+    assert [each.name for each in sources("secret", Places(), {})] == ["mounted Secret"]
+
+
+def test_keys_end() -> None:
+    assert Keys("a", "b").valid(time.time())
+    assert Keys("a", "b", "c", 100.0).valid(89.0, 10.0)
+    assert not Keys("a", "b", "c", 100.0).valid(90.0, 10.0)
+
+
+async def test_waiters_share_one_fetch(account: Account, role: str) -> None:
+    async with Metadata(account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        credentials = Credentials([InstanceRole(metadata.url)])
+        found = await asyncio.gather(*(credentials.get_credential_async() for _ in range(5)))
+    assert len(set(map(id, found))) == 1

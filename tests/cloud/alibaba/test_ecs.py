@@ -1,0 +1,88 @@
+"""The protocol of the cloud against the simulated one."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.cloud.provider import NotFound, Quota, QuotaExceeded, SwitchFull
+from spiderpool.lab.alibaba.faults import Fault
+from spiderpool.lab.alibaba.resources import InstanceType
+from tests.cloud.alibaba.conftest import Far
+
+pytestmark = pytest.mark.unit
+REGION = "cn-hangzhou"
+
+
+@pytest.fixture
+def server(far: Far) -> str:
+    far.account.add_instance_type(InstanceType("ecs.small", 2, 4, 3))
+    return far.account.add_instance("master", kind="ecs.small").identity
+
+
+@pytest.fixture
+def card(far: Far, server: str) -> str:
+    return far.account.add_card("vsw-1", instance=server, address="172.31.199.183").identity
+
+
+async def test_describes_those_instances_that_exist(far: Far, server: str) -> None:
+    found = await far.ecs().instances(REGION, [server, "i-gone"])
+    assert list(found) == [server]
+    assert (found[server].type, found[server].zone) == ("ecs.small", "cn-hangzhou-i")
+
+
+async def test_many_are_described_in_parts(far: Far) -> None:
+    names = [far.account.add_instance(f"n{number}").identity for number in range(120)]
+    assert set(await far.ecs().instances(REGION, names)) == set(names)
+    assert len(far.outcomes("ecs:DescribeInstances")) == 2
+
+
+async def test_all_pages_are_read(far: Far) -> None:
+    cards = [
+        far.account.add_card("vsw-1", instance=far.account.add_instance(f"n{number}").identity).identity
+        for number in range(101)
+    ]
+    assert set(await far.ecs().cards(REGION, cards)) == set(cards)
+
+
+async def test_the_quota_leaves_the_primary_address_out(far: Far, server: str) -> None:
+    assert await far.ecs().quota(REGION, "ecs.small") == Quota(ipv4=3, ipv6=3)
+    with pytest.raises(NotFound):
+        await far.ecs().quota(REGION, "ecs.none")
+
+
+async def test_addresses_come_and_go(far: Far, card: str) -> None:
+    ecs = far.ecs()
+    given = await ecs.assign(REGION, card, 4, 2)
+    six = await ecs.assign(REGION, card, 6, 2)
+    described = (await ecs.cards(REGION, [card]))[card]
+    assert described.primary_address == "172.31.199.183"
+    assert described.addresses == frozenset(given)
+    assert described.ipv6_addresses == frozenset(six)
+    await ecs.unassign(REGION, card, 4, [given[0], "172.31.200.1"])  # the second one is none of the card's
+    await ecs.unassign(REGION, card, 6, six)
+    described = (await ecs.cards(REGION, [card]))[card]
+    assert described.addresses == frozenset(given[1:])
+    assert not described.ipv6_addresses
+
+
+async def test_limits_are_told_apart(far: Far, card: str) -> None:
+    ecs = far.ecs()
+    with pytest.raises(QuotaExceeded):
+        await ecs.assign(REGION, card, 4, 4)
+    far.account.fill("vsw-1")
+    with pytest.raises(SwitchFull):
+        await ecs.assign(REGION, card, 4, 1)
+    assert await ecs.free_addresses(REGION, "vsw-1") == 0
+
+
+async def test_a_card_that_is_gone_needs_no_unassigning(far: Far, card: str, server: str) -> None:
+    far.account.release(server)
+    ecs = far.ecs()
+    await ecs.unassign(REGION, card, 4, ["172.31.200.1"])
+    with pytest.raises(NotFound):
+        await ecs.assign(REGION, card, 4, 1)
+
+
+async def test_an_empty_answer_names_nobody(far: Far, server: str) -> None:
+    far.account.break_down(Fault(kind="empty"))
+    assert await far.ecs().instances(REGION, [server]) == {}

@@ -1,0 +1,178 @@
+"""A pretended cloud for plans: what each step does to a balancer, and Services and nodes to plan for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, assert_never
+
+import msgspec
+
+from spiderpool.api.core_v1 import Node, Service
+from spiderpool.api.discovery_v1 import EndpointSlice
+from spiderpool.core.balancing import (
+    PREFIX,
+    Configuration,
+    Group,
+    Kind,
+    Listener,
+    Model,
+    Seen,
+    Step,
+    World,
+    read,
+    wanted,
+)
+from spiderpool.core.balancing.planning import PROTECTIONS
+from spiderpool.core.balancing.steps import (
+    AddServers,
+    CreateBalancer,
+    CreateGroup,
+    CreateListener,
+    DeleteBalancer,
+    DeleteGroup,
+    DeleteListener,
+    RemoveServers,
+    SetBalancer,
+    SetGroup,
+    SetListener,
+    SetWeights,
+    StartListener,
+    Tag,
+    Unprotect,
+    Untag,
+)
+
+UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+CONFIGURATION = Configuration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")
+
+
+def service(*ports: dict[str, Any], **spec: Any) -> Service:
+    """A Service ``default/web``; ``annotations`` are given without their prefix, other keywords go into its spec."""
+    annotations = {key if "/" in key else PREFIX + key: value for key, value in spec.pop("annotations", {}).items()}
+    listed = [
+        dict({"protocol": "TCP", "targetPort": 80, "nodePort": 32000 + place}, **port)
+        for place, port in enumerate(ports)
+    ]
+    body = {
+        "metadata": {"namespace": "default", "name": "web", "uid": UID, "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": listed, **spec},
+    }
+    return msgspec.convert(body, Service)
+
+
+def node(name: str, *, ready: bool = True, **spec: Any) -> Node:
+    """A node whose instance is ``i-<name>``; ``labels`` and ``taints`` as given."""
+    labels = spec.pop("labels", {})
+    body = {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"providerID": f"cn-hangzhou.i-{name}", **spec},
+        "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]},
+    }
+    return msgspec.convert(body, Node)
+
+
+def endpoints(*pods: tuple[str, str], port: int = 80, name: str = "", ready: bool = True, **more: Any) -> EndpointSlice:
+    """A slice of pods, each an address and the name of its node."""
+    body = {
+        "metadata": {"namespace": "default", "name": "web-1"},
+        "addressType": more.pop("family", "IPv4"),
+        "ports": [{"name": name, "port": port, "protocol": more.pop("protocol", "TCP")}],
+        "endpoints": [{"addresses": [address], "nodeName": on, "conditions": {"ready": ready}} for address, on in pods],
+    }
+    return msgspec.convert(body, EndpointSlice)
+
+
+def model_of(asked: Service, world: World, configuration: Configuration = CONFIGURATION) -> Model:
+    """What should be, for a classic balancer or a network one."""
+    kind: Kind = "nlb" if asked.spec.loadBalancerClass else "clb"
+    return wanted(asked, read(asked.metadata.annotations or {}, kind), world, configuration)
+
+
+def carried_out(steps: Iterable[Step], seen: Seen | None) -> Seen | None:
+    """What is there when the steps have been carried out."""
+    for step in steps:
+        seen = _do(step, seen)
+    return seen
+
+
+def _do(step: Step, seen: Seen | None) -> Seen | None:
+    if isinstance(step, CreateBalancer):
+        assert seen is None
+        model = step.model
+        made = {**model.creation, **model.fixed, **model.settings}
+        return Seen("lb-1", model.name, "198.51.100.1", made, model.tags)
+    assert seen is not None
+    match step:
+        case SetBalancer(_, _, changes) | Unprotect(_, changes):
+            return replace(seen, settings={**seen.settings, **{each.parameter: each.new for each in changes}})
+        case Tag(tags):
+            return replace(seen, tags={**seen.tags, **dict(tags)})
+        case Untag(keys):
+            return replace(seen, tags={key: value for key, value in seen.tags.items() if key not in keys})
+        case DeleteBalancer(identity):
+            assert identity == seen.identity
+            assert all(seen.settings.get(key, value) == value for key, value in PROTECTIONS["clb"].items())
+            return None
+        case CreateGroup() | SetGroup() | DeleteGroup() | AddServers() | SetWeights() | RemoveServers():
+            return replace(seen, groups=_groups(step, seen))
+        case CreateListener() | SetListener() | StartListener() | DeleteListener():
+            return replace(seen, listeners=_listeners(step, seen))
+        case _:
+            assert_never(step)
+
+
+def _groups(
+    step: CreateGroup | SetGroup | DeleteGroup | AddServers | SetWeights | RemoveServers, seen: Seen
+) -> tuple[Group, ...]:
+    """A group that a listener leads to cannot be deleted; no server can be added twice, or changed while absent."""
+    groups = {group.name: group for group in seen.groups}
+    match step:
+        case CreateGroup(_, group):
+            assert group.name not in groups
+            groups[group.name] = Group(group.name, group.settings, frozenset(), f"rsp-{len(groups)}")
+        case SetGroup(group, changes):
+            settings = {**groups[group.name].settings, **{each.parameter: each.new for each in changes}}
+            groups[group.name] = replace(groups[group.name], settings=settings)
+        case DeleteGroup(name, identity):
+            assert name not in {listener.group for listener in seen.listeners}
+            assert groups.pop(name).identity == identity
+        case AddServers(name, servers):
+            keys = {server.key for server in groups[name].servers}
+            assert not keys & {server.key for server in servers}
+            groups[name] = replace(groups[name], servers=groups[name].servers | set(servers))
+        case SetWeights(name, servers) | RemoveServers(name, servers):
+            present = {server.key: server for server in groups[name].servers}
+            for server in servers:
+                del present[server.key]
+            kept = frozenset(present.values()) | (frozenset(servers) if isinstance(step, SetWeights) else frozenset())
+            groups[name] = replace(groups[name], servers=kept)
+        case _:
+            assert_never(step)
+    return tuple(groups.values())
+
+
+def _listeners(step: CreateListener | SetListener | StartListener | DeleteListener, seen: Seen) -> tuple[Listener, ...]:
+    """A listener needs its group, and a redirect the listener that it leads to."""
+    listeners = {listener.key: listener for listener in seen.listeners}
+    listener = step.listener
+    match step:
+        case CreateListener():
+            assert listener.key not in listeners
+            assert not listener.group or seen.group(listener.group)
+            target = listener.settings.get("ForwardPort")
+            assert not target or (int(target), "tcp") in listeners
+            listeners[listener.key] = listener
+        case SetListener():
+            former = listeners[listener.key]
+            assert former.protocol == listener.protocol
+            assert not listener.group or seen.group(listener.group)
+            settings = {**former.settings, **listener.settings}
+            listeners[listener.key] = replace(listener, settings=settings, running=former.running)
+        case StartListener():
+            listeners[listener.key] = replace(listeners[listener.key], running=True)
+        case DeleteListener():
+            del listeners[listener.key]
+        case _:
+            assert_never(step)
+    return tuple(listeners.values())

@@ -1,0 +1,48 @@
+"""The walkthrough's servers, as their metadata describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from spiderpool.core.discovery import Card, Instance
+
+ETH0 = Card(
+    identity="eni-m0",
+    mac="00:16:3e:00:00:01",
+    primary=True,
+    primary_address="172.31.199.183",
+    addresses=("172.31.199.185", "172.31.199.186", "172.31.199.187"),
+    ipv6_addresses=("2408:4005:3a0:b00::101", "2408:4005:3a0:b00::102"),
+    vswitch="vsw-a",
+    subnet="172.31.192.0/20",
+    subnet6="2408:4005:3a0:b00::/64",
+    gateway="172.31.207.253",
+    gateway6=None,
+    device="eth0",
+)
+ETH1 = Card(
+    identity="eni-m1",
+    mac="00:16:3e:00:00:02",
+    primary=False,
+    primary_address="192.168.0.155",
+    addresses=("192.168.0.156", "192.168.0.157"),
+    ipv6_addresses=(),
+    vswitch="vsw-b",
+    subnet="192.168.0.0/24",
+    subnet6=None,
+    gateway="192.168.0.253",
+    gateway6=None,
+    device="eth1",
+)
+MASTER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-master", "ecs.g7.large", (ETH0, ETH1))
+
+
+def with_card(instance: Instance, card: Card) -> Instance:
+    """The instance with another version of one of its cards."""
+    return replace(instance, cards=tuple(card if each.identity == card.identity else each for each in instance.cards))
+
+
+def with_addresses(addresses: Iterable[str], instance: Instance = MASTER, card: Card = ETH1) -> Instance:
+    """The instance with other secondary IPv4 addresses on one card."""
+    return with_card(instance, replace(card, addresses=tuple(addresses)))
