@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
-from spiderpool.errors import BadConfig
-from spiderpool.lab import backend, namespaces
+from spiderpool.errors import BadConfig, KernelFailure
+from spiderpool.lab import backend, internet, namespaces
 from spiderpool.lab.backend import Backend
 from spiderpool.lab.fabric import RULES, Fabric
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool.lab.probes import Answer, Probe, run
+from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import WALKTHROUGH, Leg
 
 pytestmark = pytest.mark.lab
 
-OURS = ("spl-scratch-vpc", "spl-scratch-mgmt", "spl-scratch-master", "spl-scratch-worker")
+OURS = ("spl-scratch-vpc", "spl-scratch-inet", "spl-scratch-mgmt", "spl-scratch-master", "spl-scratch-worker")
 
 START_AND_WAIT = """
 import sys, time
@@ -66,7 +71,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
 def test_comes_and_goes_without_a_trace(scratch: Fabric) -> None:
     before = links_here()
     scratch.up()
-    assert ours()[:2] == list(OURS[:2])
+    assert ours()[:3] == list(OURS[:3])
     assert links_here() == before
     scratch.down()
     assert ours() == []
@@ -113,6 +118,89 @@ def test_nodes_end_with_a_killed_run(scratch: Fabric, tmp_path: Path) -> None:
 
 def nodes_run() -> bool:
     return any(namespaces.processes_in(namespaces.path(name)) for name in OURS)
+
+
+MASTER = WALKTHROUGH.node("master")
+CARD = MASTER.cards[0]
+SERVER = WALKTHROUGH.internet.server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Fabric]:
+    """A fabric whose master is a namespace with one configured card, and the internet's server."""
+    fabric = Fabric(WALKTHROUGH, "scratch", backend=Backend.NATIVE)
+    processes = Processes(tmp_path)
+    fabric.up()
+    try:
+        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool.lab.internet", "--netns", fabric.internet])
+        namespaces.ip_batch(card_set_up(), netns=fabric.node_namespace(MASTER))
+        assert wait_until(lambda: asked(fabric.internet, Probe(kind="http", target=SERVER[0])).ok)
+        yield fabric
+    finally:
+        processes.stop_all()
+        fabric.down()
+
+
+def card_set_up() -> Iterator[str]:
+    for address in (*CARD.legs, *(msgspec.structs.replace(leg, address=other(leg)) for leg in CARD.legs)):
+        yield f"address add {address.interface} dev {CARD.name}{' nodad' if address.version == 6 else ''}"
+    yield f"link set {CARD.name} up"
+    yield from (f"route add default via {leg.gateway} dev {CARD.name}" for leg in CARD.legs)
+
+
+def other(leg: Leg) -> str:
+    """An address that is not registered."""
+    return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[leg.version]
+
+
+def asked(netns: str, probe: Probe) -> Answer:
+    return asyncio.run(run(probe, namespaces.path(netns)))
+
+
+def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: str) -> str | None:
+    """How the internet's server sees a card's address; None if it does not answer."""
+    port = {"http": 80, "udp": 53}[kind]
+    probe = Probe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
+    answer = asked(fabric.node_namespace(MASTER), probe)
+    return str(json.loads(answer.body)["client"]) if answer.ok else None
+
+
+def test_the_internet_sees_elastic_and_nat_addresses_and_ipv6_as_it_is(server: Fabric) -> None:
+    secondary = CARD.secondaries[0]
+    namespaces.ip_batch([f"address add {secondary}/20 dev eth0"], netns=server.node_namespace(MASTER))
+    assert seen_as(server, "http", SERVER[0], CARD.address) == CARD.elastic
+    assert seen_as(server, "udp", SERVER[0], secondary) == CARD.vswitch.nat
+    assert CARD.address6 is not None
+    for kind in ("http", "udp"):
+        assert seen_as(server, kind, SERVER[1], CARD.address6) == CARD.address6
+
+
+@pytest.mark.parametrize(("leg", "rule"), [(CARD.legs[0], "spoof_ip"), (CARD.legs[1], "spoof_ip6")])
+def test_addresses_are_registered_at_run_time(server: Fabric, leg: Leg, rule: str) -> None:
+    address, target = other(leg), SERVER[leg.version == 6]
+    assert seen_as(server, "http", target, leg.address) is not None  # the router's MAC is known from now on
+    before = server.counters()["master/eth0"][rule]
+    assert seen_as(server, "http", target, address) is None
+    assert server.counters()["master/eth0"][rule] > before
+    server.register(CARD, address)
+    server.register(CARD, address)
+    assert seen_as(server, "http", target, address) == (CARD.vswitch.nat if leg.version == 4 else address)
+    server.unregister(CARD, address)
+    assert seen_as(server, "http", target, address) is None
+    with pytest.raises(KernelFailure, match="delete element bridge vpc master-eth0"):
+        server.unregister(CARD, address)
+
+
+def test_an_answer_without_its_request_goes_astray_and_is_counted(server: Fabric) -> None:
+    """A segment that opens no connection: what a pod sends that answers past its node."""
+    script = f"from socket import *; s = socket(AF_INET, SOCK_RAW, 6); s.sendto({SYN_ACK!r}, ({SERVER[0]!r}, 0))"
+    before = server.strays()
+    netns = server.node_namespace(MASTER)
+    subprocess.run(["ip", "netns", "exec", netns, sys.executable, "-c", script], check=True, timeout=10)
+    assert wait_until(lambda: server.strays() == before + 1)
+
+
+SYN_ACK = struct.pack("!HHIIBBHHH", 80, 40000, 1, 1, 5 << 4, 0x12, 1024, 0, 0)
 
 
 def test_a_name_too_long_for_a_link_is_refused() -> None:

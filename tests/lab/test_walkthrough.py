@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
-from spiderpool.lab import checks
-from spiderpool.lab.checks import PodFact
-from spiderpool.lab.cluster import SOURCE_TREE, Cluster, temporary
-from spiderpool.lab.probes import Answer, Probe
+from spiderpool.lab import facts, proofs, walkthrough
+from spiderpool.lab.checks import Check
+from spiderpool.lab.cluster import Cluster, temporary
+from spiderpool.lab.demo import APPLICATIONS, EXAMPLE
+from spiderpool.lab.facts import PodFact
 from spiderpool.lab.topology import WALKTHROUGH
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
 NODES = [node.name for node in WALKTHROUGH.nodes]
 POOLS = {
     ("master", "eth0"): "master-172",
@@ -36,16 +36,6 @@ metadata: {{name: {name}, annotations: {{v1.multus-cni.io/default-network: kube-
 spec:
   nodeName: {node}
   containers: [{{name: web, image: web}}]
-"""
-MACVLAN = """
-apiVersion: spiderpool.spidernet.io/v2beta1
-kind: SpiderMultusConfig
-metadata: {name: macvlan-eth1, namespace: kube-system}
-spec:
-  cniType: macvlan
-  macvlan: {master: [eth1]}
-  enableCoordinator: true
-  coordinator: {mode: underlay, tunePodRoutes: true, podCIDRType: cluster}
 """
 LEFTOVERS = """
 ip -brief link show type veth
@@ -96,7 +86,7 @@ def leftovers(cluster: Cluster) -> str:
 
 
 def running(cluster: Cluster) -> list[PodFact]:
-    return checks.pods(cluster, "--field-selector=status.phase=Running")
+    return facts.pods(cluster, "--field-selector=status.phase=Running")
 
 
 def run_pods(cluster: Cluster, *manifests: str, timeout: float = 60) -> list[PodFact]:
@@ -107,12 +97,8 @@ def run_pods(cluster: Cluster, *manifests: str, timeout: float = 60) -> list[Pod
     return running(cluster)
 
 
-def ping(cluster: Cluster, node: str, pod: str, *targets: str) -> list[Answer]:
-    probes = [Probe(kind="ping", source=f"default/{pod}", target=target) for target in targets]
-    return cluster.machines.client(node).probe(probes)
-
-
 def test_the_walkthrough(cluster: Cluster) -> None:
+    """Its four pods and their addresses, from the manifests that it prints."""
     cluster.plane.apply(EXAMPLE / "apps.yaml")
     cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 4, 90)
     cluster.wait_for("every pool counts 1 of 5", lambda: counts(cluster) == dict.fromkeys(POOLS.values(), (1, 5)), 5)
@@ -120,14 +106,41 @@ def test_the_walkthrough(cluster: Cluster) -> None:
     assert all(word in traces for word in ("veth", "172.31.199.", "cni-"))  # or it sees nothing
     held, pods = records(cluster), running(cluster)
     for each in pods:
-        card = checks.card_of(cluster, each)
+        card = each.interfaces[0].card
         assert card is not None, each
         assert card.name == APPLICATION_CARD[each.app], each
         assert held.pop(each.address) == (each.key.partition("/")[2], POOLS[each.node, card.name])
     assert held == {}
-    outcome = list(checks.east_west(cluster, pods, "test-svc"))
-    assert [check for check in outcome if not check.passed] == []
-    assert len(outcome) == 61
+
+
+def test_traffic_of_both_families_by_every_protocol_and_card(cluster: Cluster) -> None:
+    with dual_stack(cluster):
+        cluster.plane.apply(*(EXAMPLE / f"{name}.yaml" for name in APPLICATIONS))
+        cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 8, 90)
+        world = walkthrough.look(cluster)
+        assert failed(walkthrough.check_addresses(cluster, world)) == []
+        for table in (walkthrough.east_west(world), walkthrough.north_south(world)):
+            assert failed(walkthrough.check(cluster, table)) == []
+        assert failed(proofs.unregistered(cluster, world)) == []
+        assert failed(proofs.marks(cluster, world)) == []
+        cluster.plane.kubectl("delete", "daemonsets", "--all", "--timeout=60s", timeout=90)
+
+
+def failed(outcome: Iterable[Check]) -> list[Check]:
+    return [check for check in outcome if not check.passed]
+
+
+@contextmanager
+def dual_stack(cluster: Cluster) -> Iterator[None]:
+    """IPv6 pools and dual-stack Services, gone afterwards."""
+    manifests = [str(EXAMPLE / f"{name}.yaml") for name in ("pools-ipv6", "services")]
+    cluster.plane.apply(*map(Path, manifests))
+    try:
+        yield
+    finally:
+        for manifest in manifests:
+            cluster.plane.kubectl("delete", "--filename", manifest, "--wait=false")
+        cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), 60)
 
 
 def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: Cluster) -> None:
@@ -186,33 +199,6 @@ def stopped_agent(cluster: Cluster, node: str) -> Iterator[None]:
         client.signal("agent", signal.SIGCONT)
 
 
-def test_macvlan_is_cut_off_by_the_cloud_and_ipvlan_on_the_same_card_is_not(cluster: Cluster) -> None:
-    """The last test: the frames that it makes the cloud drop would disturb a look at the counters."""
-    targets = [card.address for node in WALKTHROUGH.nodes for card in node.cards if node.name == "worker"][1:]
-    targets.append(WALKTHROUGH.node("master").cards[1].vswitch.gateway)
-    with macvlan(cluster):
-        before = cluster.fabric.counters()["master/eth1"]
-        run_pods(cluster, pod("mac", "master", "macvlan-eth1"))
-        assert [answer.ok for answer in ping(cluster, "master", "mac", *targets)] == [False, False]
-        after = cluster.fabric.counters()["master/eth1"]
-        assert after["spoof_mac"] > before["spoof_mac"]
-        cluster.plane.kubectl("delete", "pod", "mac", "--timeout=30s")
-    before = cluster.fabric.counters()["master/eth1"]
-    run_pods(cluster, pod("ip", "master", "ipvlan-eth1"))
-    assert [answer.ok for answer in ping(cluster, "master", "ip", *targets)] == [True, True]
-    assert cluster.fabric.counters()["master/eth1"] == before
-
-
-@contextmanager
-def macvlan(cluster: Cluster) -> Iterator[None]:
-    """A macvlan network on eth1, which the pools of that card serve as well."""
-    networks = {"spec": {"multusName": ["kube-system/ipvlan-eth1", "kube-system/macvlan-eth1"]}}
-    cluster.plane.apply(MACVLAN)
-    for node in NODES:
-        name = POOLS[node, "eth1"]
-        cluster.plane.kubectl("patch", "spiderippool", name, "--type=merge", "-p", json.dumps(networks))
-    try:
-        yield
-    finally:
-        cluster.plane.apply(EXAMPLE / "pools.yaml")
-        cluster.plane.kubectl("delete", "spidermultusconfig", "-n", "kube-system", "macvlan-eth1")
+def test_macvlan_is_cut_off_by_the_cloud(cluster: Cluster) -> None:
+    """Its card carries no ipvlan children meanwhile; those that the other tests leave out work."""
+    assert failed(proofs.macvlan(cluster)) == []

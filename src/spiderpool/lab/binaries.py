@@ -102,6 +102,17 @@ def provide(programs: Sequence[str] = PROGRAMS) -> list[Location]:
     return [Location(program, find(program), _origin(program)) for program in programs]
 
 
+def cni_plugins() -> Path:
+    """The folder of the CNI project's reference plugins, unpacked if they are not there yet. Raises IOFailure."""
+    place = cache() / "containernetworking-plugins"
+    if not place.is_dir():
+        with _workshop() as work:
+            if not place.is_dir():
+                _say("unpacking the reference CNI plugins")
+                _publish(_unpacked(work, "containernetworking-plugins"), place)
+    return place / "usr/lib/cni"
+
+
 _REMEDY = "python -m spiderpool.lab.binaries"
 
 
@@ -389,7 +400,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     signal.signal(signal.SIGHUP, _exit_on_signal)
     try:
-        found = provide()
+        found = [*provide(), Location("CNI plugins", cni_plugins(), "cache")]
     except IOFailure as failure:
         _say("\n".join(filter(None, (failure.details, f"error: {failure.message}"))))
         return 1

@@ -1,17 +1,20 @@
-"""Questions to a running lab, with pass or fail: what the walkthrough checks by hand, and all pairs of it."""
+"""Questions to a running lab and what must come of them: asked all at once, judged one by one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 
 from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.probes import Answer, Probe
-from spiderpool.lab.topology import Card
 
-ROUNDS, PROBES_A_ROUND = 4, 6
-"""A Service with two endpoints hides one in 24 answers with probability 2⁻²³."""
+ROUNDS, PROBES_A_ROUND = 5, 6
+"""A Service with two endpoints hides one in 30 answers with probability 2⁻²⁹."""
+HEARINGS = 2
+"""Rounds for a question that is not answered: a node that begins to serve may be too busy at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,146 +28,116 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class PodFact:
-    """A running pod as the API server shows it."""
+class Expectation:
+    """What must come of a question; empty sets allow anybody.
 
-    key: str
-    app: str
-    node: str
-    address: str
+    ``by``: who answers, each of them in a few rounds. ``seen_as``: as whom the far end may see who asks.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.key.partition('/')[2]} ({self.address}, {self.node})"
+    answered: bool = True
+    by: frozenset[str] = frozenset()
+    seen_as: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A probe from one node, and what it stands for."""
+    """A probe from a place (a node, or the internet), what it stands for and what must come of it."""
 
     topic: str
-    node: str
+    place: str
     text: str
     probe: Probe
+    expected: Expectation = Expectation()
 
 
-def pods(cluster: Cluster, *arguments: str) -> list[PodFact]:
-    """The pods that have an address."""
-    return [
-        PodFact(
-            f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
-            pod["metadata"].get("labels", {}).get("app", ""),
-            pod["spec"]["nodeName"],
-            pod["status"]["podIP"],
-        )
-        for pod in cluster.objects("pods", *arguments)
-        if pod["status"].get("podIP")
-    ]
+@dataclass(slots=True)
+class _Hearing:
+    """A question and all answers to it so far."""
+
+    question: Question
+    answers: list[Answer] = field(default_factory=list)
+    heard: int = 0
+
+    @property
+    def copies(self) -> list[Probe]:
+        several = len(self.question.expected.by) > 1
+        return [self.question.probe] * (PROBES_A_ROUND if several else 1)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is wrong yet but that not everybody has answered, or that it was heard once in vain."""
+        if self._in_vain():
+            return self.heard < HEARINGS
+        return not self.heard or (not self._fault() and bool(self._missing()))
+
+    def add(self, answers: list[Answer]) -> None:
+        """What was heard in one more round; it makes up for what was asked in vain before."""
+        kept = [] if self._in_vain() else self.answers
+        self.answers = [*kept, *answers]
+        self.heard += 1
+
+    def check(self) -> Check:
+        missing = ", ".join(sorted(self._missing()))
+        fault = self._fault() or (f"never answered by {missing}" if missing else "")
+        return Check(self.question.topic, self.question.text, not fault, fault)
+
+    def _in_vain(self) -> bool:
+        return self.question.expected.answered and not all(answer.ok for answer in self.answers)
+
+    def _fault(self) -> str:
+        faults = (fault(self.question.expected, answer) for answer in self.answers)
+        return next(filter(None, faults), "")
+
+    def _missing(self) -> set[str]:
+        wanted = self.question.expected.by if self.question.expected.answered else frozenset()
+        return set(wanted) - {_told(answer, "pod") for answer in self.answers}
 
 
-def card_of(cluster: Cluster, pod: PodFact) -> Card | None:
-    """The card of the pod's node that the pod's address is registered on."""
-    cards = cluster.fabric.topology.node(pod.node).cards
-    return next((card for card in cards if pod.address in card.secondaries), None)
-
-
-def east_west(cluster: Cluster, running: list[PodFact], service: str) -> Iterator[Check]:
-    """All checks inside the cluster; the Service is in front of pods with app ``test-app-1``."""
-    yield from addresses(cluster, running)
-    yield from ask(cluster, [*pod_to_node(cluster, running), *node_to_pod(cluster, running), *pod_to_pod(running)])
-    yield from cluster_ip(cluster, running, service)
-    yield nothing_dropped(cluster)
-
-
-def addresses(cluster: Cluster, running: list[PodFact]) -> Iterator[Check]:
-    """Every pod's address is registered on a card of its node, and its MAC is that card's."""
-    for pod in running:
-        card = card_of(cluster, pod)
-        yield Check(
-            "address is registered on the node's card", str(pod), card is not None, card.name if card else "none"
-        )
-        mac = _mac(cluster, pod)
-        yield Check("MAC equals the card's", str(pod), card is not None and mac == card.mac, mac)
-
-
-def pod_to_node(cluster: Cluster, running: list[PodFact]) -> Iterator[Question]:
-    """Every pod reaches every address of every node."""
-    for pod in running:
-        for node in cluster.fabric.topology.nodes:
-            for card in node.cards:
-                topic = "pod → own node" if node.name == pod.node else "pod → other node"
-                text = f"{pod} → {node.name} {card.name} {card.address}"
-                yield Question(topic, pod.node, text, Probe(kind="ping", source=pod.key, target=card.address))
-
-
-def node_to_pod(cluster: Cluster, running: list[PodFact]) -> Iterator[Question]:
-    """Every node reaches every pod."""
-    for node in cluster.fabric.topology.nodes:
-        for pod in running:
-            topic = "node → own pod" if node.name == pod.node else "node → pod of other node"
-            yield Question(topic, node.name, f"{node.name} → {pod}", Probe(kind="http", target=pod.address))
-
-
-def pod_to_pod(running: list[PodFact]) -> Iterator[Question]:
-    """Every pod reaches every other pod, by ping and by HTTP."""
-    for source in running:
-        for target in (pod for pod in running if pod != source):
-            for kind in ("ping", "http"):
-                probe = Probe(kind=kind, source=source.key, target=target.address)
-                yield Question(_relation(source, target), source.node, f"{kind} {source} → {target}", probe)
-
-
-def ask(cluster: Cluster, questions: Iterable[Question]) -> Iterator[Check]:
-    """Ask all questions of a node at once."""
-    by_node: dict[str, list[Question]] = {}
-    for question in questions:
-        by_node.setdefault(question.node, []).append(question)
-    for node, asked in by_node.items():
-        answers = cluster.machines.client(node).probe([question.probe for question in asked])
-        for question, answer in zip(asked, answers, strict=True):
-            yield Check(question.topic, question.text, answer.ok, answer.error)
-
-
-def cluster_ip(cluster: Cluster, running: list[PodFact], service: str) -> Iterator[Check]:
-    """Every pod reaches every endpoint of the Service by its cluster IP."""
-    address = json.loads(cluster.plane.kubectl("get", "service", service, "-o", "json"))["spec"]["clusterIP"]
-    endpoints = {pod.key for pod in running if pod.app == "test-app-1"}
-    for pod in running:
-        reached, error = _endpoints_reached(cluster, pod, address, len(endpoints))
-        yield Check("pod → ClusterIP, every endpoint", f"{pod} → {address}", reached == endpoints, error)
-
-
-def nothing_dropped(cluster: Cluster) -> Check:
-    """The cloud has dropped no frame of ours."""
-    dropped = {
-        f"{port} {rule}": n for port, rules in cluster.fabric.counters().items() for rule, n in rules.items() if n
-    }
-    return Check(
-        "no frame dropped by the cloud", "all cards", not dropped, ", ".join(f"{k}: {n}" for k, n in dropped.items())
-    )
-
-
-def _endpoints_reached(cluster: Cluster, pod: PodFact, address: str, wanted: int) -> tuple[set[str], str]:
-    reached: set[str] = set()
-    error = ""
+def ask(cluster: Cluster, questions: Iterable[Question]) -> list[Check]:
+    """Ask all questions, the places side by side, again where not everybody has answered; outcomes in order."""
+    hearings = [_Hearing(question) for question in questions]
     for _ in range(ROUNDS):
-        probe = Probe(kind="http", source=pod.key, target=address)
-        for answer in cluster.machines.client(pod.node).probe([probe] * PROBES_A_ROUND):
-            error = error or answer.error
-            reached |= _answering_pod(answer)
-        if len(reached) >= wanted:
-            break
-    return reached, error
+        if waiting := [hearing for hearing in hearings if hearing.is_open]:
+            _hear(cluster, waiting)
+    return [hearing.check() for hearing in hearings]
 
 
-def _answering_pod(answer: Answer) -> set[str]:
-    return {json.loads(answer.body)["pod"]} if answer.ok else set()
+def fault(expected: Expectation, answer: Answer) -> str:
+    """What is wrong with one answer; empty if nothing is."""
+    if answer.ok != expected.answered:
+        return answer.error or "there was an answer"
+    if not answer.ok:
+        return ""
+    who, client = _told(answer, "pod"), _told(answer, "client")
+    if expected.by and who not in expected.by:
+        return f"answered by {who or 'somebody unknown'}"
+    if expected.seen_as and client not in expected.seen_as:
+        return f"seen as {client or 'nobody'} instead of {' or '.join(sorted(expected.seen_as))}"
+    return ""
 
 
-def _relation(source: PodFact, target: PodFact) -> str:
-    place = "same node" if source.node == target.node else "other node"
-    return f"pod → pod, {place}, {'same' if source.app == target.app else 'other'} subnet"
+def _hear(cluster: Cluster, hearings: Sequence[_Hearing]) -> None:
+    by_place: dict[str, list[_Hearing]] = {}
+    for hearing in hearings:
+        by_place.setdefault(hearing.question.place, []).append(hearing)
+    with ThreadPoolExecutor(len(by_place)) as threads:
+        for _ in threads.map(lambda place: _hear_at(cluster, place, by_place[place]), by_place):
+            continue  # only to raise what a thread has raised
 
 
-def _mac(cluster: Cluster, pod: PodFact) -> str:
-    outcome = cluster.machines.client(pod.node).exec(["ip", "-j", "link", "show", "dev", "eth0"], pod=pod.key)
-    return str(json.loads(outcome.stdout)[0]["address"]) if outcome.rc == 0 else outcome.stderr.strip()
+def _hear_at(cluster: Cluster, place: str, hearings: list[_Hearing]) -> None:
+    asked = [(hearing, hearing.copies) for hearing in hearings]
+    answers = cluster.probe(place, [probe for _, copies in asked for probe in copies])
+    heard = iter(answers)
+    for hearing, copies in asked:
+        hearing.add(list(islice(heard, len(copies))))
+
+
+def _told(answer: Answer, what: str) -> str:
+    """What the server says of itself or of the client; empty for answers without a body."""
+    if not answer.ok or not answer.body:
+        return ""
+    try:
+        return str(json.loads(answer.body)[what])
+    except (ValueError, KeyError, TypeError):
+        return ""

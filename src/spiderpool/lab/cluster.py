@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool.lab import binaries, executable
+from spiderpool.lab import binaries, executable, internet, namespaces, probes
 from spiderpool.lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool.lab.fabric import Fabric
 from spiderpool.lab.machines import Machines
 from spiderpool.lab.node import Services
 from spiderpool.lab.ports import free_ports
+from spiderpool.lab.probes import Answer, Probe
 from spiderpool.lab.processes import Processes
 from spiderpool.lab.topology import WALKTHROUGH, Topology
 
@@ -28,6 +32,8 @@ CHART = SOURCE_TREE / "charts" / "spiderpool"
 OUR_NAMESPACE = "kube-system"
 DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
 CONTROLLER, FORWARDER = "spiderpool-controller", "forwarder"
+CONFIGURATION = {"enableIPv4": True, "enableIPv6": True}
+"""What the lab sets in the ConfigMap of controller and agents."""
 
 Say = Callable[[str], None]
 
@@ -55,7 +61,7 @@ class Cluster:
         self.directory = state_directory(name)
         self.say = say
         self.processes = Processes(self.directory / "processes", detached=detached)
-        self.plane = ControlPlane(self.directory / "control-plane", self.processes)
+        self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
         self.fabric = Fabric(topology, name)
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
         self._controller_health: int | None = None
@@ -80,6 +86,7 @@ class Cluster:
         self.machines.stop()
         self.processes.stop(FORWARDER)
         self.processes.stop(CONTROLLER)
+        self.processes.stop(internet.NAME)
         self.plane.stop()
         self.processes.stop_all()
         self.fabric.down()
@@ -89,6 +96,13 @@ class Cluster:
         """Objects as the API server shows them, by kubectl."""
         listed: list[dict[str, Any]] = json.loads(self.plane.kubectl("get", kind, "-o", "json", *arguments))["items"]
         return listed
+
+    def probe(self, place: str, asked: Sequence[Probe]) -> list[Answer]:
+        """Ask probes from a node or its pods, or from the internet."""
+        if place != internet.NAME:
+            return self.machines.client(place).probe(asked)
+        netns = namespaces.path(self.fabric.internet)
+        return asyncio.run(probes.run_all([(probe, netns) for probe in asked]))
 
     def wait_for(self, what: str, condition: Callable[[], object], timeout: float) -> None:
         """Poll a condition. Raises NotReady naming ``what`` after ``timeout`` seconds."""
@@ -104,6 +118,8 @@ class Cluster:
         environment = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-controller")),
             "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
+            "SPIDERPOOL_POD_NAME": f"{CONTROLLER}-{self.name}",  # one that is started again takes back its own Lease
+            "SPIDERPOOL_CONFIG": str(self._configuration),
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
             "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
@@ -116,10 +132,12 @@ class Cluster:
     def _start(self, agent_env: dict[str, str]) -> None:
         self.say("the cloud's network: two vSwitches that drop what is not registered")
         self.fabric.up()
+        self._start_internet()
         self.say("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
         self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
         self.say("spiderpool-controller")
+        self._configuration.write_text(yaml.safe_dump(CONFIGURATION))
         self.start_controller()
         self._start_forwarder()
         nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
@@ -130,6 +148,14 @@ class Cluster:
         self.say("waiting until the nodes are Ready")
         self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
 
+    @property
+    def _configuration(self) -> Path:
+        return self.directory / "conf.yml"
+
+    def _start_internet(self) -> None:
+        command = [sys.executable, "-m", "spiderpool.lab.internet", "--netns", self.fabric.internet]
+        self.processes.start(internet.NAME, command)
+
     def _start_forwarder(self) -> None:
         listen, to = f"{NODE_HOST}:{NODE_PORT}", self.plane.server.removeprefix("https://")
         arguments = ["--netns", self.fabric.management, "--listen", listen, "--to", to]
@@ -139,7 +165,12 @@ class Cluster:
         agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
-        environment = {"SPIDERPOOL_CNI_EXECUTABLE": str(shim), "MULTUS_CLUSTER_NETWORK": DEFAULT_NETWORK}
+        environment = {
+            "SPIDERPOOL_CONFIG": str(self._configuration),
+            "SPIDERPOOL_CNI_EXECUTABLE": str(shim),
+            "SPIDERPOOL_TUNE_NODE": "true",
+            "MULTUS_CLUSTER_NETWORK": DEFAULT_NETWORK,
+        }
         return {
             node.name: Services(
                 kubelet_kubeconfig=str(

@@ -28,7 +28,7 @@ from spiderpool.lab.binaries import find
 from spiderpool.lab.certificates import Authority, KeyPair, private_key_pem
 from spiderpool.lab.ports import free_ports
 from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import POD_CIDR, SERVICE_CIDR
+from spiderpool.lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 
 ADMIN = "kubernetes-admin"
 TOKEN_SECONDS = 24 * 3600
@@ -57,7 +57,6 @@ KUBEADM_CONFIGURATION = {
     "kind": "ClusterConfiguration",
     "clusterName": "kubernetes",
     "certificatesDir": "/etc/kubernetes/pki",
-    "networking": {"dnsDomain": "cluster.local", "podSubnet": POD_CIDR, "serviceSubnet": SERVICE_CIDR},
 }
 
 POLL = 0.05
@@ -69,12 +68,14 @@ _IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0
 class ControlPlane:
     """One control plane, its files in ``directory``, its processes kept by ``processes``.
 
-    An object made on the directory of a running control plane can use and stop it.
+    An object made on the directory of a running control plane can use and stop it. ``dual_stack`` gives pods and
+    Services IPv6 as well.
     """
 
-    def __init__(self, directory: Path, processes: Processes) -> None:
+    def __init__(self, directory: Path, processes: Processes, *, dual_stack: bool = False) -> None:
         self.directory = directory.absolute()
         self.processes = processes
+        self.dual_stack = dual_stack
 
     # --- life
 
@@ -233,7 +234,8 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
-            f"--service-cluster-ip-range={SERVICE_CIDR}",
+            f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
+            *self._gates(),
             "--allow-privileged=true",
             "--default-not-ready-toleration-seconds=60",  # pods leave a dead node while one watches
             "--default-unreachable-toleration-seconds=60",
@@ -253,6 +255,7 @@ class ControlPlane:
             "--node-monitor-grace-period=30s",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
+            *self._gates(),
         )
         self._start_controller(CONTROLLER_MANAGER, manager)
         self._start_controller(SCHEDULER)
@@ -272,6 +275,12 @@ class ControlPlane:
         )
         self.processes.start(program, [find(program), *common, *flags])
 
+    def _networks(self, ipv4: str, ipv6: str) -> str:
+        return f"{ipv4},{ipv6}" if self.dual_stack else ipv4
+
+    def _gates(self) -> tuple[str, ...]:
+        return (f"--feature-gates={DUAL_STACK}",) if self.dual_stack else ()
+
     def _serving(self, program: str) -> tuple[str, ...]:
         return (
             "--bind-address=127.0.0.1",
@@ -283,7 +292,13 @@ class ControlPlane:
     # --- the first objects
 
     def _create_objects(self, deadline: float) -> None:
-        configuration = {"ClusterConfiguration": yaml.safe_dump(KUBEADM_CONFIGURATION, sort_keys=False)}
+        networking = {
+            "dnsDomain": "cluster.local",
+            "podSubnet": self._networks(POD_CIDR, POD_CIDR6),
+            "serviceSubnet": self._networks(SERVICE_CIDR, SERVICE_CIDR6),
+        }
+        document = {**KUBEADM_CONFIGURATION, "networking": networking}
+        configuration = {"ClusterConfiguration": yaml.safe_dump(document, sort_keys=False)}
         endpoint = {"addresses": [{"ip": NODE_HOST}], "ports": [{"name": "https", "port": NODE_PORT}]}
         self._create(
             "kube-system", "configmaps", {"metadata": {"name": "kubeadm-config"}, "data": configuration}, deadline

@@ -1,15 +1,18 @@
 """The cloud of a lab: vSwitches, a router and ports that drop what the real cloud would drop.
 
-Everything is in two network namespaces, ``spl-<name>-vpc`` for the cloud and ``spl-<name>-mgmt`` for the
-lab's own network, and in one more per node where nodes are namespaces. The namespace that the caller is in
-keeps its links, addresses, routes and sysctls.
+Everything is in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``spl-<name>-inet`` for the internet
+and ``spl-<name>-mgmt`` for the lab's own network, and in one more per node where nodes are namespaces. The namespace
+that the caller is in keeps its links, addresses, routes and sysctls.
+
+To the internet the cloud translates IPv4: each vSwitch has an address for what leaves it, a card may have an elastic
+address of its own. IPv6 is routed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from spiderpool.errors import BadConfig
@@ -21,6 +24,10 @@ RULES = ("spoof_mac", "spoof_arp", "spoof_ip", "spoof_ip6")
 """Why a port drops a frame: foreign source MAC, foreign sender in ARP, foreign IPv4, foreign IPv6 source."""
 
 MANAGEMENT = "mgmt"
+UPLINK = "internet"
+"""The cloud's link to the internet."""
+STRAY = "stray"
+"""Counter of what the router drops on its way to the internet because it has seen no request for it."""
 _LINK_NAME_MAX = 15  # IFNAMSIZ - 1
 _ROUTER_SYSCTLS = {
     "ipv4/ip_forward": "1",
@@ -40,6 +47,7 @@ class Fabric:
         self.name = name
         self.backend = backend or choose()
         self.vpc = f"spl-{name}-vpc"
+        self.internet = f"spl-{name}-inet"
         self.management = f"spl-{name}-mgmt"
         for node in topology.nodes:
             _check_names(node)
@@ -67,35 +75,56 @@ class Fabric:
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Dropped frames by ``<node>/<card>`` and rule (see :data:`RULES`) since the network was made."""
-        listing = json.loads(
-            namespaces.run_tool(_in(self.vpc, "nft", "-j", "list", "counters", "table", "bridge", "vpc"))
-        )
-        found = {
-            entry["counter"]["name"]: entry["counter"]["packets"] for entry in listing["nftables"] if "counter" in entry
-        }
+        found = self._counted("bridge", "vpc")
         return {
-            f"{node.name}/{card.name}": {rule: int(found[_counter(node, card, rule)]) for rule in RULES}
+            f"{node.name}/{card.name}": {rule: found[_counter(node, card, rule)] for rule in RULES}
             for node in self.topology.nodes
             for card in node.cards
         }
 
+    def strays(self) -> int:
+        """Answers to the internet that the router has dropped because the request did not come through it."""
+        return self._counted("inet", "router")[STRAY]
+
+    def register(self, card: Card, address: str) -> None:
+        """Let a card send from one more address, IPv4 or IPv6; nothing happens if it may already."""
+        self._change("add", card, address)
+
+    def unregister(self, card: Card, address: str) -> None:
+        """Drop from now on what a card sends from an address. Raises KernelFailure if it was not registered."""
+        self._change("delete", card, address)
+
+    def _change(self, verb: str, card: Card, address: str) -> None:
+        port = self.topology.owner(card).port(card.name)
+        element = f"{verb} element bridge vpc {port}-ipv{ip_address(address).version} {{ {address} }}"
+        namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), element)
+
+    def _counted(self, family: str, table: str) -> dict[str, int]:
+        listed = namespaces.run_tool(_in(self.vpc, "nft", "-j", "list", "counters", "table", family, table))
+        counters = (entry["counter"] for entry in json.loads(listed)["nftables"] if "counter" in entry)
+        return {counter["name"]: int(counter["packets"]) for counter in counters}
+
     def _namespaces(self) -> list[str]:
         nodes = self.topology.nodes if self.backend is Backend.NATIVE else ()
-        return [*(self.node_namespace(node) for node in nodes), self.vpc, self.management]
+        return [*(self.node_namespace(node) for node in nodes), self.vpc, self.internet, self.management]
 
     def _make(self) -> None:
         namespaces.ip_batch(f"netns add {name}" for name in self._namespaces())
-        namespaces.call_in(namespaces.path(self.vpc), lambda: _write_sysctls(_ROUTER_SYSCTLS))
-        namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), "\n".join(_anti_spoof(self.topology)))
+        for router in (self.vpc, self.internet):
+            namespaces.call_in(namespaces.path(router), lambda: _write_sysctls(_ROUTER_SYSCTLS))
+        rules = [*_anti_spoof(self.topology), *_translation(self.topology), *_statefulness()]
+        namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), "\n".join(rules))
         namespaces.ip_batch(self._links(), netns=self.vpc)
         namespaces.ip_batch(self._forwarding(), netns=self.vpc, tool="bridge")
+        namespaces.ip_batch(self._uplink(), netns=self.vpc)
+        namespaces.ip_batch(self._outside(), netns=self.internet)
         namespaces.ip_batch(self._host_end(), netns=self.management)
 
     def _links(self) -> Iterator[str]:
         yield "link set lo up"
         for vswitch in self.topology.vswitches:
             yield f"link add {vswitch.name} type bridge"
-            yield f"address add {vswitch.gateway}/{vswitch.prefix_length} dev {vswitch.name}"
+            yield from (f"address add {gateway} dev {vswitch.name}" for gateway in vswitch.gateways)
             yield f"link set {vswitch.name} up"
         yield f"link add {MANAGEMENT} type bridge"
         yield f"link set {MANAGEMENT} up addrgenmode none"
@@ -124,10 +153,68 @@ class Fabric:
             for card in node.cards:
                 yield f"fdb add {card.mac} dev {node.port(card.name)} master static"
 
+    def _uplink(self) -> Iterator[str]:
+        """The cloud's end; what is sent to an elastic address that leads nowhere does not come back out."""
+        yield f"link add {UPLINK} type veth peer name cloud netns {self.internet}"
+        yield from _end(UPLINK, self.topology.internet.cloud, ("default",), self.topology.internet.router)
+        yield f"route add blackhole {self.topology.internet.elastic[0]}"
+
+    def _outside(self) -> Iterator[str]:
+        internet = self.topology.internet
+        yield "link set lo up"
+        yield from (f"address add {address} dev lo" for address in (*internet.server, *internet.client))
+        yield from _end("cloud", internet.router, internet.elastic, internet.cloud)
+
     def _host_end(self) -> Iterator[str]:
         yield "link set lo up"
         yield f"address add {self.topology.host}/{self.topology.management_prefix_length} dev {MANAGEMENT}"
         yield f"link set {MANAGEMENT} up"
+
+
+def _end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str]) -> Iterator[str]:
+    """One end of the link to the internet, in both families, and what is reached through the other end."""
+    yield from (f"address add {address} dev {link}" for address in own)
+    yield f"link set {link} up"
+    for network in behind:
+        for router in (ip_interface(address).ip for address in far):
+            if network == "default" or ip_network(network).version == router.version:
+                yield f"route add {network} via {router} dev {link}"
+
+
+def _translation(topology: Topology) -> Iterator[str]:
+    """Elastic addresses of cards, in both directions, and after them the NAT gateway of each vSwitch."""
+    cards = [card for node in topology.nodes for card in node.cards]
+    elastic = {card.elastic: card.address for card in cards if card.elastic}
+    subnets = {vswitch.subnet: vswitch.nat for vswitch in topology.vswitches if vswitch.nat}
+    yield "table ip nat {"
+    yield from _address_map("inwards", elastic)
+    yield from _address_map("outwards", {address: public for public, address in elastic.items()})
+    yield from _address_map("gateways", subnets)
+    yield "chain prerouting {"
+    yield "type nat hook prerouting priority dstnat; policy accept;"
+    yield f'iifname "{UPLINK}" dnat to ip daddr map @inwards'
+    yield "}"
+    yield "chain postrouting {"
+    yield "type nat hook postrouting priority srcnat; policy accept;"
+    yield from (f'oifname "{UPLINK}" snat to ip saddr map @{name}' for name in ("outwards", "gateways"))
+    yield "}"
+    yield "}"
+
+
+def _address_map(name: str, pairs: dict[str, str]) -> Iterator[str]:
+    elements = f"elements = {{ {', '.join(f'{key} : {value}' for key, value in pairs.items())} }};" if pairs else ""
+    yield f"map {name} {{ type ipv4_addr : ipv4_addr; flags interval; {elements} }}"
+
+
+def _statefulness() -> Iterator[str]:
+    """A router that translates knows connections: an answer to a request that it has not seen goes nowhere."""
+    yield "table inet router {"
+    yield f"counter {STRAY} {{ }}"
+    yield "chain forward {"
+    yield "type filter hook forward priority filter; policy accept;"
+    yield f'oifname "{UPLINK}" ct state invalid counter name {STRAY} drop'
+    yield "}"
+    yield "}"
 
 
 def _anti_spoof(topology: Topology) -> Iterator[str]:

@@ -31,6 +31,8 @@ from spiderpool.lab.pods import Host, Pod, PodWorker, now
 VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
 _POLL = 0.2
+_WHOLE_LIST = {"$patch": "replace"}
+"""Entries of a Node's addresses merge by type otherwise, and two of one type are refused."""
 
 
 class Kubelet:
@@ -73,9 +75,9 @@ class Kubelet:
 
     async def _report_node(self, ready: bool, since: str) -> None:
         capacity = {"cpu": str(os.cpu_count()), "memory": "1Gi", "pods": "110"}
-        addresses = {"InternalIP": self._host.address, "Hostname": self.name}
+        addresses = [*(("InternalIP", address) for address in self._host.addresses), ("Hostname", self.name)]
         status = {
-            "addresses": [{"type": kind, "address": address} for kind, address in addresses.items()],
+            "addresses": [_WHOLE_LIST, *({"type": kind, "address": address} for kind, address in addresses)],
             "capacity": capacity,
             "allocatable": capacity,
             "conditions": [_ready_condition(ready, since)],
@@ -92,7 +94,8 @@ class Kubelet:
 
     async def _renew_lease(self) -> None:
         spec = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now().replace("Z", ".000000Z")}
-        await self._client.apply(Lease, {"spec": spec}, self.name, "kube-node-lease")
+        body = {"metadata": {"name": self.name}, "spec": spec}
+        await self._client.apply(Lease, body, self.name, "kube-node-lease")
 
     # --- the pods
 
@@ -177,7 +180,7 @@ async def _run_kubelet(config: NodeConfig, kubeconfig: Path, pods: dict[str, Pod
     runtime = CniRuntime(node.CNI_CONFIGURATION, node.CNI_EXECUTABLES)
     async with Client.load(kubeconfig) as client:
         recorder = Recorder(client, "kubelet", config.name)
-        await Kubelet(Host(config.name, config.node.cards[0].address, client, recorder, runtime), pods).run()
+        await Kubelet(Host(config.name, config.node.cards[0].own, client, recorder, runtime), pods).run()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""An agent on this host that gives addresses only: what tests and benchmarks of allocation need of a node."""
+"""An agent on this host: what tests and benchmarks of allocation need of a node, or of attachment in a namespace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,32 @@ CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"
 class LocalAgent:
     """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``.
 
-    ``settings`` are further lines of its conf.yml.
+    ``settings`` are further lines of its conf.yml, ``environment`` is added to its environment. With ``netns`` it is in
+    a network namespace, where the API server's loopback address has to lead to the API server.
     """
 
     def __init__(
-        self, kubeconfig: Path, processes: Processes, directory: Path, node: str, *, settings: str = "enableIPv4: true"
+        self,
+        kubeconfig: Path,
+        processes: Processes,
+        directory: Path,
+        node: str,
+        *,
+        settings: str = "enableIPv4: true",
+        environment: Mapping[str, str] | None = None,
+        netns: Path | None = None,
     ) -> None:
         self.node = node
         self.socket = directory / f"{node}.sock"
         self._name = f"agent-{node}"
         self._processes = processes
-        self._environment = _environment(kubeconfig, directory, node, self.socket, settings)
+        self._environment = _environment(kubeconfig, directory, node, self.socket, settings) | dict(environment or {})
+        self._enter = ["nsenter", f"--net={netns}", "--"] if netns else []
 
     def start(self, timeout: float = 60.0) -> None:
         """Start and wait until it serves. Raises NotReady with the end of its log."""
-        self._processes.start(self._name, [sys.executable, "-m", "spiderpool.agent.main"], env=self._environment)
+        command = [*self._enter, sys.executable, "-m", "spiderpool.agent.main"]
+        self._processes.start(self._name, command, env=self._environment)
         deadline = time.monotonic() + timeout
         while not asyncio.run(self._healthy()):
             if self._processes.pid(self._name) is None or time.monotonic() > deadline:

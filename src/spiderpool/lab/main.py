@@ -14,9 +14,10 @@ import click
 from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
-from spiderpool.lab import binaries
+from spiderpool.lab import binaries, internet
 from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.demo import Demo
+from spiderpool.lab.fabric import STRAY
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """What follows the first argument belongs to the command that is run."""
@@ -96,6 +97,7 @@ def status(name: str) -> None:
     console.print("\nframes that the cloud dropped, by card and rule")
     for card, rules in cluster.fabric.counters().items():
         console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+    console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}")
 
 
 @lab.command(context_settings=_OPTIONS_FIRST)
@@ -103,8 +105,10 @@ def status(name: str) -> None:
 @click.argument("target")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(name: str, target: str, command: tuple[str, ...]) -> None:
-    """Run a command in a node (master) or in a pod (default/test-app-1-xxxxx), and print what it prints."""
+    """Run a command in a node (master), in a pod (default/test-app-1-xxxxx) or on the internet."""
     cluster = _running(name)
+    if target == internet.NAME:
+        os.execvp("ip", ["ip", "netns", "exec", cluster.fabric.internet, *command])
     node, pod = _locate(cluster, target)
     outcome = cluster.machines.client(node).exec(list(command), pod=pod, timeout=60)
     sys.stdout.write(outcome.stdout)
@@ -166,7 +170,8 @@ def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
         return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
     nodes = [node.name for node in cluster.fabric.topology.nodes]
     if target not in nodes:
-        raise BadConfig(f"there is no node {target!r}: name one of {', '.join(nodes)}, or a pod as namespace/name")
+        names = ", ".join([*nodes, internet.NAME])
+        raise BadConfig(f"there is no node {target!r}: name one of {names}, or a pod as namespace/name")
     return target, None
 
 

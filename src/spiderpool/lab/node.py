@@ -12,13 +12,12 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from ipaddress import ip_interface
 from pathlib import Path
 
 import msgspec
 
 from spiderpool.lab import kernel_modules, namespaces, syscalls
-from spiderpool.lab.topology import POD_CIDR, Card, Node, Topology
+from spiderpool.lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, Leg, Node, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
@@ -33,8 +32,9 @@ _ENVIRONMENT = {
     "TMPDIR": "/run/tmp",
     "SSL_CERT_FILE": os.devnull,  # nobody here trusts a public authority, and reading them all delays each daemon
 }
-_FIRST_TABLE = 1000
-_SOURCE_RULE_PREFERENCE = 3000
+_FIRST_TABLE = 2000
+_SOURCE_RULE_PREFERENCE = 20000
+"""What images of clouds set up for several cards; the agent has numbers of its own, which precede these."""
 _NODE_SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -153,6 +153,8 @@ def _join_fabric(config: NodeConfig) -> None:
     if config.has_kernel:
         namespaces.ip_batch(_named_links(config.node))
     namespaces.ip_batch(_addresses_and_routes(config))
+    for version in (4, 6):
+        namespaces.ip_batch(_source_rules(config.node, version), version=version)
 
 
 def _named_links(node: Node) -> Iterator[str]:
@@ -167,18 +169,27 @@ def _addresses_and_routes(config: NodeConfig) -> Iterator[str]:
     yield f"address add {node.management}/{config.topology.management_prefix_length} dev mgmt"
     yield "link set mgmt up"
     for table, card in enumerate(node.cards, start=_FIRST_TABLE):
-        yield f"address add {card.address}/{card.vswitch.prefix_length} dev {card.name}"
+        for leg in card.legs:
+            at_once = " nodad" if leg.version == 6 else ""  # else no route may name it as source yet
+            yield f"address add {leg.interface} dev {card.name}{at_once}"
         yield f"link set {card.name} up"
-        yield from _source_routing(card, table)
-    yield f"route add default via {node.cards[0].vswitch.gateway} dev {node.cards[0].name}"
+        for leg in card.legs:
+            yield from _card_routes(card.name, leg, table)
+    for leg in node.cards[0].legs:
+        yield f"route add default via {leg.gateway} dev {node.cards[0].name}"
 
 
-def _source_routing(card: Card, table: int) -> Iterator[str]:
+def _card_routes(card: str, leg: Leg, table: int) -> Iterator[str]:
+    yield f"route add {leg.subnet} dev {card} src {leg.address} table {table}"
+    yield f"route add default via {leg.gateway} dev {card} table {table}"
+
+
+def _source_rules(node: Node, version: int) -> Iterator[str]:
     """Answers leave by the card whose address they bear; by another the cloud would drop them."""
-    subnet = ip_interface(card.vswitch.subnet).network
-    yield f"route add {subnet} dev {card.name} src {card.address} table {table}"
-    yield f"route add default via {card.vswitch.gateway} dev {card.name} table {table}"
-    yield f"rule add from {card.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
+    for table, card in enumerate(node.cards, start=_FIRST_TABLE):
+        for leg in card.legs:
+            if leg.version == version:
+                yield f"rule add from {leg.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
 
 
 def _write_sysctls(values: dict[str, str]) -> None:
@@ -218,7 +229,8 @@ def _kube_proxy(node: str, services: Services) -> Child:
     argv = [services.kube_proxy, f"--kubeconfig={services.proxy_kubeconfig}", f"--hostname-override={node}"]
     options = [
         "--proxy-mode=iptables",
-        f"--cluster-cidr={POD_CIDR}",
+        f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
+        f"--feature-gates={DUAL_STACK}",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",

@@ -1,4 +1,7 @@
-"""What stands in for a pod's containers: a small server on every container port, in the pod's namespace."""
+"""What stands in for a pod's containers: a small server on every container port, in the pod's network namespace.
+
+None is the namespace that we are in: the node's, for a pod on the host network.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +20,8 @@ from spiderpool.lab import namespaces
 
 Protocol = Literal["TCP", "UDP"]
 _REQUEST_TIMEOUT = 10.0
+_ADDRESS = 16
+_PACKET_INFO_SPACE = socket.CMSG_SPACE(_ADDRESS + 4)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -31,7 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def serving(netns: Path, ports: Iterable[tuple[Protocol, int]], identity: Identity) -> AsyncIterator[None]:
+async def serving(netns: Path | None, ports: Iterable[tuple[Protocol, int]], identity: Identity) -> AsyncIterator[None]:
     """Serve HTTP on the TCP ports, and answer any datagram on the UDP ports, while the context lasts."""
     async with AsyncExitStack() as stack:
         for protocol, port in ports:
@@ -40,7 +45,7 @@ async def serving(netns: Path, ports: Iterable[tuple[Protocol, int]], identity: 
         yield
 
 
-async def _serve_tcp(netns: Path, port: int, identity: Identity) -> asyncio.Server:
+async def _serve_tcp(netns: Path | None, port: int, identity: Identity) -> asyncio.Server:
     sock = _bound(netns, socket.SOCK_STREAM, port)
     return await asyncio.start_server(partial(_respond, identity), sock=sock)
 
@@ -64,24 +69,35 @@ def _response(head: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 " + status + b"\r\n" + headers + (b"" if head.startswith(b"HEAD ") else body)
 
 
-class _Responder(asyncio.DatagramProtocol):
-    def __init__(self, identity: Identity) -> None:
+class _Responder:
+    """Answers every datagram from the address that it came to (RFC 3542, section 6), which need not be the first."""
+
+    def __init__(self, identity: Identity, sock: socket.socket) -> None:
         self._identity = identity
+        self._sock = sock
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        asyncio.get_running_loop().add_reader(sock, self._respond)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._sock)
+        self._sock.close()
 
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        self._transport.sendto(self._identity.answer(addr[0]), addr)
+    def _respond(self) -> None:
+        """Answer all that is there: the loop may be long in coming back."""
+        with suppress(BlockingIOError):
+            while True:
+                _, ancillary, _, client = self._sock.recvmsg(2048, _PACKET_INFO_SPACE)
+                source = [(level, kind, data[:_ADDRESS] + bytes(4)) for level, kind, data in ancillary]
+                with suppress(OSError):  # no way to the client: its affair
+                    self._sock.sendmsg([self._identity.answer(client[0])], source, 0, client)
 
 
-async def _serve_udp(netns: Path, port: int, identity: Identity) -> asyncio.DatagramTransport:
-    sock = _bound(netns, socket.SOCK_DGRAM, port)
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Responder(identity), sock=sock)
-    return transport
+async def _serve_udp(netns: Path | None, port: int, identity: Identity) -> _Responder:
+    return _Responder(identity, _bound(netns, socket.SOCK_DGRAM, port))
 
 
-def _bound(netns: Path, kind: int, port: int) -> socket.socket:
+def _bound(netns: Path | None, kind: int, port: int) -> socket.socket:
     """A socket on a port of every address of both families."""
     sock = namespaces.open_socket(netns, socket.AF_INET6, kind)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -66,10 +66,10 @@ class Running(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the pods of a node share; ``address`` is the node's."""
+    """What the pods of a node share; ``addresses`` are the node's, one for each family, IPv4 first."""
 
     node: str
-    address: str
+    addresses: tuple[str, ...]
     client: Client
     recorder: Recorder
     runtime: CniRuntime
@@ -119,17 +119,19 @@ class PodWorker:
         self.done = True
 
     async def _live_on_node(self) -> None:
-        await self._report(running_status(self.pod, self._host.address, [self._host.address]))
-        await self._ending.wait()
+        host = self._host
+        async with serving(None, declared_ports(self.pod), Identity(self.key, host.node)):
+            await self._report(running_status(self.pod, host.addresses[0], list(host.addresses)))
+            await self._ending.wait()
 
     async def _live_in_sandbox(self) -> None:
-        await self._report(pending_status(self.pod, self._host.address))
+        await self._report(pending_status(self.pod, self._host.addresses[0]))
         running = await self._bring_up()
         if running is None:
             return
         identity = Identity(self.key, self._host.node)
         async with serving(running.sandbox.netns, container_ports(self.pod), identity):
-            await self._report(running_status(self.pod, self._host.address, pod_addresses(running.result)))
+            await self._report(running_status(self.pod, self._host.addresses[0], pod_addresses(running.result)))
             await self._ending.wait()
         await self._take_down(running)
 
@@ -221,10 +223,13 @@ class PodWorker:
 
 def container_ports(pod: Pod) -> list[tuple[Protocol, int]]:
     """Every declared container port once; TCP 80 if none is declared."""
+    return declared_ports(pod) or [("TCP", 80)]
+
+
+def declared_ports(pod: Pod) -> list[tuple[Protocol, int]]:
+    """Every declared container port once, but those of SCTP."""
     declared = [port for container in pod.spec.containers for port in container.ports]
-    return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"}) or [
-        ("TCP", 80)
-    ]
+    return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"})
 
 
 def pending_status(pod: Pod, node_address: str) -> Json:

@@ -21,18 +21,21 @@ from spiderpool.lab import namespaces
 
 _ECHO_REQUEST = {4: 8, 6: 128}
 _ECHO_REPLY = {4: 0, 6: 129}
+_AT_A_TIME = 32
 _identifiers = itertools.count(os.getpid())
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
     """One question. ``source`` is a pod (``namespace/name``) or None for the node itself.
 
-    It is asked up to ``count`` times, ``timeout`` seconds each, until it is answered.
+    ``bind`` is the address to ask from, where the source has several. It is asked up to ``count`` times, ``timeout``
+    seconds each, until it is answered.
     """
 
     kind: Literal["ping", "http", "tcp", "udp"]
     target: str
     source: str | None = None
+    bind: str | None = None
     port: int = 80
     count: int = 2
     timeout: float = 1.0
@@ -58,8 +61,14 @@ async def run(probe: Probe, netns: Path | None) -> Answer:
 
 
 async def run_all(probes: Sequence[tuple[Probe, Path | None]]) -> list[Answer]:
-    """Ask all at the same time; answers in the order of the questions."""
-    return await asyncio.gather(*(run(probe, netns) for probe, netns in probes))
+    """Ask all, as many at a time as do not keep each other waiting; answers in the order of the questions."""
+    turns = asyncio.Semaphore(_AT_A_TIME)
+
+    async def in_turn(probe: Probe, netns: Path | None) -> Answer:
+        async with turns:
+            return await run(probe, netns)
+
+    return await asyncio.gather(*(in_turn(probe, netns) for probe, netns in probes))
 
 
 async def _attempt(probe: Probe, netns: Path | None) -> Answer:
@@ -159,5 +168,11 @@ async def _connect(probe: Probe, netns: Path | None) -> tuple[asyncio.StreamRead
 def _socket(probe: Probe, netns: Path | None, kind: int, protocol: int = 0) -> socket.socket:
     family = socket.AF_INET if ip_address(probe.target).version == 4 else socket.AF_INET6
     sock = namespaces.open_socket(netns, family, kind, protocol)
-    sock.setblocking(False)
+    try:
+        sock.setblocking(False)
+        if probe.bind:
+            sock.bind((probe.bind, 0))
+    except BaseException:
+        sock.close()
+        raise
     return sock

@@ -28,13 +28,14 @@ def unmount(target: Path) -> None:
     _libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 
-def enter_network(netns: Path) -> None:
-    """setns(2) of the calling thread into a network namespace."""
-    descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+def enter_network(netns: Path | int) -> None:
+    """setns(2) of the calling thread into a network namespace, given by its path or by an open file of it."""
+    descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC) if isinstance(netns, Path) else netns
     try:
         _check(_libc.setns(descriptor, CLONE_NEWNET), f"entering the network namespace {netns}")
     finally:
-        os.close(descriptor)
+        if descriptor != netns:
+            os.close(descriptor)
 
 
 def new_network() -> None:

@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, ip_network
 
 import msgspec
 
-SERVICE_CIDR = "10.233.0.0/18"
-POD_CIDR = "10.233.64.0/18"
-"""What the cluster believes to be the networks of its Services and pods; the cloud knows neither."""
+SERVICE_CIDR, SERVICE_CIDR6 = "10.233.0.0/18", "fd00:10:233::/112"
+POD_CIDR, POD_CIDR6 = "10.233.64.0/18", "fd00:10:233:64::/64"
+"""What the cluster believes to be the networks of its Services and pods; the cloud knows none of them."""
+DUAL_STACK = "IPv6DualStack=true"
+"""The feature gate without which Kubernetes 1.20 has one family only."""
 
 
 class VSwitch(msgspec.Struct, frozen=True):
-    """A subnet of the cloud network; ``gateway`` is the address of the cloud's router in it."""
+    """A subnet of the cloud network; ``gateway`` is the cloud's router in it, ``gateway6`` the same in IPv6.
+
+    ``nat`` is the address as which its servers and pods are seen on the internet; without, they do not get there.
+    """
 
     name: str
     subnet: str
     gateway: str
+    subnet6: str | None = None
+    gateway6: str | None = None
+    nat: str | None = None
 
     @property
-    def prefix_length(self) -> int:
-        """Length of the subnet's prefix in bits."""
-        return ip_interface(self.subnet).network.prefixlen
+    def gateways(self) -> tuple[str, ...]:
+        """The cloud's router in each family, with the length of the subnet's prefix."""
+        found = ((self.gateway, self.subnet), (self.gateway6, self.subnet6))
+        return tuple(f"{gateway}/{ip_network(subnet).prefixlen}" for gateway, subnet in found if gateway and subnet)
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """Where a card stands in one family: an address of the server, its subnet and the cloud's router there."""
+
+    address: str
+    subnet: str
+    gateway: str
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return ip_network(self.subnet).version
+
+    @property
+    def interface(self) -> str:
+        """The address with the length of its prefix."""
+        return f"{self.address}/{ip_network(self.subnet).prefixlen}"
 
 
 class Card(msgspec.Struct, frozen=True):
-    """A network card as the cloud has registered it: frames with another MAC or IP are dropped."""
+    """A network card as the cloud has registered it: frames with another MAC or IP are dropped.
+
+    ``elastic`` is an address of the internet that the cloud translates to and from ``address``.
+    """
 
     name: str
     mac: str
     vswitch: VSwitch
     address: str
     secondaries: tuple[str, ...] = ()
+    address6: str | None = None
+    secondaries6: tuple[str, ...] = ()
+    elastic: str | None = None
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """One for each family that the card has, IPv4 first."""
+        vswitch = self.vswitch
+        leg = Leg(self.address, vswitch.subnet, vswitch.gateway)
+        if not (self.address6 and vswitch.subnet6 and vswitch.gateway6):
+            return (leg,)
+        return (leg, Leg(self.address6, vswitch.subnet6, vswitch.gateway6))
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The addresses of the server itself, IPv4 first."""
+        return tuple(leg.address for leg in self.legs)
 
     @property
     def registered(self) -> tuple[str, ...]:
         """Every address that may send through this card."""
-        return (self.address, *self.secondaries)
+        return (*self.own, *self.secondaries, *self.secondaries6)
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -56,6 +103,20 @@ class Node(msgspec.Struct, frozen=True):
         return f"{self.name}-{link}"
 
 
+class Internet(msgspec.Struct, frozen=True):
+    """What is outside the cloud: a server that answers and a client that asks, each with IPv4 and IPv6.
+
+    The cloud's router is ``cloud`` on the link between, the internet's is ``router``; ``elastic`` is what leads to the
+    cloud.
+    """
+
+    server: tuple[str, str] = ("203.0.113.10", "2001:db8:cb00::10")
+    client: tuple[str, str] = ("203.0.113.77", "2001:db8:cb00::77")
+    router: tuple[str, str] = ("100.64.0.1/30", "2001:db8:c640::1/64")
+    cloud: tuple[str, str] = ("100.64.0.2/30", "2001:db8:c640::2/64")
+    elastic: tuple[str, str] = ("198.51.100.0/24", "2001:db8:0:100::/56")
+
+
 class Topology(msgspec.Struct, frozen=True):
     """A whole lab. ``host`` is our own address in the management network ``management``."""
 
@@ -63,23 +124,43 @@ class Topology(msgspec.Struct, frozen=True):
     nodes: tuple[Node, ...]
     management: str
     host: str
+    internet: Internet = Internet()
 
     @property
     def management_prefix_length(self) -> int:
         """Length of the management network's prefix in bits."""
-        return ip_interface(self.management).network.prefixlen
+        return ip_network(self.management).prefixlen
 
     def node(self, name: str) -> Node:
         """The node of that name; KeyError if there is none."""
         return {node.name: node for node in self.nodes}[name]
 
+    def owner(self, card: Card) -> Node:
+        """The node of a card; KeyError if there is none."""
+        return {each.mac: node for node in self.nodes for each in node.cards}[card.mac]
 
-_VSW0 = VSwitch("vsw0", "172.31.192.0/20", "172.31.207.253")
-_VSW1 = VSwitch("vsw1", "192.168.0.0/24", "192.168.0.253")
+
+_VSW0 = VSwitch(
+    "vsw0", "172.31.192.0/20", "172.31.207.253", "2001:db8:0:100::/64", "2001:db8:0:100::253", "198.51.100.10"
+)
+_VSW1 = VSwitch(
+    "vsw1", "192.168.0.0/24", "192.168.0.253", "2001:db8:0:101::/64", "2001:db8:0:101::253", "198.51.100.11"
+)
 
 
 def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> Card:
-    return Card(name, mac, vswitch, f"{network}.{host}", tuple(f"{network}.{number}" for number in secondaries))
+    """Both families count alike: the last part of an IPv6 address reads as that of the IPv4 address."""
+    network6 = (vswitch.subnet6 or "").removesuffix("/64")
+    return Card(
+        name,
+        mac,
+        vswitch,
+        f"{network}.{host}",
+        tuple(f"{network}.{number}" for number in secondaries),
+        f"{network6}{host}",
+        tuple(f"{network6}{number}" for number in secondaries),
+        f"198.51.100.{host}",
+    )
 
 
 WALKTHROUGH = Topology(
@@ -105,4 +186,4 @@ WALKTHROUGH = Topology(
     management="198.18.0.0/24",
     host="198.18.0.1",
 )
-"""Two servers with two cards each, five secondary addresses per card: the cluster of the tutorial."""
+"""Two servers with two cards each, five secondary addresses of each family per card: the cluster of the tutorial."""
