@@ -12,7 +12,6 @@ from spiderpool.core.plumbing.cards import (
     Reply,
     cards_of,
     diagnose,
-    is_tuned,
     plan_cards,
     undo_cards,
 )
@@ -59,10 +58,11 @@ def test_every_card_answers_for_itself(version: int) -> None:
     )
 
 
-def test_only_cards_beside_the_default_route_are_marked() -> None:
+def test_all_cards_are_marked_but_an_only_one() -> None:
+    """A client in the subnet of the second card that asks by the first is answered by the first."""
     world = Pretend()
     world.apply([DEFAULT, AddRoute("node", ip_network("::/0"), "eth0", ip_address(ETH0[6].router))])
-    assert plan_cards(CARDS, state(world))[-1] == LoadCardMarks("node", (("eth1", 0x20),), 0xF0, (4, 6))
+    assert plan_cards(CARDS, state(world))[-1] == LoadCardMarks("node", (("eth0", 0x10), ("eth1", 0x20)), 0xF0, (4, 6))
     assert plan_cards(CARDS[:1], state(world))[-1] == DropCardMarks("node")
 
 
@@ -144,8 +144,3 @@ def test_cards_get_the_gateways_of_their_subnets() -> None:
     assert cards_of(seen, known) == ()
     known += [(ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network, ip_address(ETH0[4].router))]
     assert cards_of(seen, known) == (Card("eth0", (ip_address(ETH0[4].router),)),)
-
-
-def test_tuning_is_recognised() -> None:
-    assert not is_tuned(state(Pretend()))
-    assert is_tuned(state(tuned()))

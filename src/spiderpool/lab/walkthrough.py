@@ -186,8 +186,7 @@ def pod_to_node_port(world: World) -> Iterator[Question]:
             for node in world.topology.nodes:
                 topic = f"pod → node port of {'own' if node.name == pod.node else 'other'} node, {_policy(service)}"
                 for card in node.cards:
-                    if not _is_answered_astray(pod, node, card):
-                        yield from _to_node_port(world, pod_asker(pod), topic, node, service, card.own)
+                    yield from _to_node_port(world, pod_asker(pod), topic, node, service, card.own)
 
 
 # --- north-south
@@ -293,14 +292,6 @@ def _common(own: Iterable[str], targets: Iterable[str]) -> Iterator[str]:
     """Targets of a family that who asks has as well."""
     versions = {ip_address(address).version for address in own}
     return (target for target in targets if ip_address(target).version in versions)
-
-
-def _is_answered_astray(pod: PodFact, node: Node, card: Card) -> bool:
-    """A pod without a card in the subnet of another node's first card: that node answers straight by its other card.
-
-    The cloud drops such an answer. Connections by other cards than the first are marked, and answered by these.
-    """
-    return node.name != pod.node and card == node.cards[0] and card.vswitch not in _vswitches(pod)
 
 
 def _vswitches(pod: PodFact) -> list[VSwitch]:

@@ -6,7 +6,8 @@ from elsewhere. By its main table the node answers by the card of the default ro
     1100  fwmark of card   table of card   answers of pods to connections that came in by that card (NodePorts)
     3000  from card's IP   table of card   what the node itself sends from that card's address
 
-The card of the default route needs no mark. Both come after the pods' table, which knows where pods are.
+Also the card of the default route has a mark: a client in the subnet of another card would be answered by that one.
+Both come after the pods' table, which knows where pods are. A node's only card needs no mark.
 """
 
 from __future__ import annotations
@@ -83,11 +84,6 @@ def cards_of(seen: NodeState, gateways: Iterable[tuple[Network, Address]]) -> tu
     )
 
 
-def is_tuned(seen: NodeState) -> bool:
-    """Whether anything of `plan_cards` is there."""
-    return bool(_ours(seen))
-
-
 def plan_cards(cards: tuple[Card, ...], seen: NodeState) -> tuple[Step, ...]:
     """The steps that make every card answer for itself; what is right already is left alone.
 
@@ -96,11 +92,15 @@ def plan_cards(cards: tuple[Card, ...], seen: NodeState) -> tuple[Step, ...]:
     """
     if len(cards) > len(CARD_TABLES) - 1:
         raise BadConfig(f"{len(cards)} cards are more than the {len(CARD_TABLES) - 1} that marks can tell apart")
-    things = tuple(dict.fromkeys(thing for number, card in enumerate(cards) for thing in _card(number, card, seen)))
+    marks = {card.link: _mark(number) for number, card in enumerate(cards) if len(cards) > 1 or _is_second(card, seen)}
+    things = tuple(
+        dict.fromkeys(
+            thing for number, card in enumerate(cards) for thing in _card(number, card, seen, marks.get(card.link))
+        )
+    )
     there = {*seen.routes, *seen.rules}
     stale = (Remove(thing) for thing in _ours(seen) if thing not in things)
-    marked = tuple((card.link, _mark(number)) for number, card in enumerate(cards) if _is_second(card, seen))
-    return (*stale, *(thing for thing in things if thing not in there), *_filters(marked, seen), *_marks(marked))
+    return (*stale, *(thing for thing in things if thing not in there), *_filters(marks, seen), *_marks(marks))
 
 
 def undo_cards(seen: NodeState) -> tuple[Step, ...]:
@@ -120,7 +120,7 @@ def _subnets(seen: NodeState) -> dict[str, set[Network]]:
     return subnets
 
 
-def _card(number: int, card: Card, seen: NodeState) -> Iterator[AddRoute | AddRule]:
+def _card(number: int, card: Card, seen: NodeState, mark: int | None) -> Iterator[AddRoute | AddRule]:
     table = CARD_TABLES[number]
     held = [one.address for one in seen.addresses if one.link == card.link]
     for address in held:
@@ -133,8 +133,8 @@ def _card(number: int, card: Card, seen: NodeState) -> Iterator[AddRoute | AddRu
                 f"gateway {gateway} lies in no subnet of {card.link}: correct it, or give the card an address"
             )
         yield AddRoute("node", everything(gateway.version), card.link, gateway, table=table)
-        if _is_second(card, seen):
-            yield AddRule("node", gateway.version, CARD_MARK_PRIORITY, table, _mark(number), mask=CARD_MASK)
+        if mark is not None:
+            yield AddRule("node", gateway.version, CARD_MARK_PRIORITY, table, mark, mask=CARD_MASK)
 
 
 def _mark(number: int) -> int:
@@ -154,15 +154,15 @@ def _ours(seen: NodeState) -> tuple[AddRule | AddRoute, ...]:
     return (*rules, *(route for route in seen.routes if route.table in CARD_TABLES))
 
 
-def _filters(marked: tuple[tuple[str, int], ...], seen: NodeState) -> Iterator[Step]:
+def _filters(marked: Iterable[str], seen: NodeState) -> Iterator[Step]:
     """A strict filter looks up the way back without the mark, and drops what DNAT has sent on to a pod."""
-    for link, _ in marked:
+    for link in marked:
         if link in seen.strict:
             yield SetSysctl("node", f"net/ipv4/conf/{link}/rp_filter", "2")
 
 
-def _marks(marked: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
-    return (LoadCardMarks("node", marked, CARD_MASK, (4, 6)),) if marked else (DropCardMarks("node"),)
+def _marks(marks: dict[str, int]) -> tuple[Step, ...]:
+    return (LoadCardMarks("node", tuple(marks.items()), CARD_MASK, (4, 6)),) if marks else (DropCardMarks("node"),)
 
 
 def _forwarding_faults(seen: NodeState) -> Iterator[str]:
