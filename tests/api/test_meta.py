@@ -69,6 +69,25 @@ def test_how_an_object_is_called_and_whether_it_goes(metadata: dict[str, str], k
     assert (found.name, found.key, found.terminating) == (metadata["name"], key, terminating)
 
 
+@pytest.mark.parametrize(
+    ("owners", "controller"),
+    [
+        (None, None),
+        ([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u-1"}], None),
+        (
+            [
+                {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u-1", "controller": False},
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u-2", "controller": True},
+            ],
+            "web",
+        ),
+    ],
+)
+def test_of_several_owners_one_controls(owners: list[dict[str, object]] | None, controller: str | None) -> None:
+    found = read({"metadata": {"name": "web-1"} | ({"ownerReferences": owners} if owners else {})}, Object).controller
+    assert (found and found.name) == controller
+
+
 def test_metadata() -> None:
     document = {
         "name": "web-1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -17,7 +17,9 @@ from spiderpool.core.balancing import (
     Kind,
     Listener,
     Model,
+    Options,
     Seen,
+    Settings,
     Step,
     World,
     read,
@@ -81,6 +83,18 @@ def endpoints(*pods: tuple[str, str], port: int = 80, name: str = "", ready: boo
         "endpoints": [{"addresses": [address], "nodeName": on, "conditions": {"ready": ready}} for address, on in pods],
     }
     return msgspec.convert(body, EndpointSlice)
+
+
+def options(kind: Kind, annotations: Mapping[str, str]) -> Options:
+    """What valid annotations ask for; they are given without their prefix."""
+    found = read({PREFIX + key: value for key, value in annotations.items()}, kind)
+    assert not found.faults + found.remarks
+    return found
+
+
+def difference(before: Settings, after: Settings) -> dict[str, str | None]:
+    """What other settings say, None for what they do not say any more."""
+    return {key: after.get(key) for key in [*before, *after] if before.get(key) != after.get(key)}
 
 
 def model_of(asked: Service, world: World, configuration: Configuration = CONFIGURATION) -> Model:

@@ -1,35 +1,50 @@
-"""What a Service, its endpoints and the nodes ask for: tables that can be read against the rules."""
+"""What a Service, its endpoints and the nodes ask for: the balancer that there should be."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spiderpool.core.balancing import PREFIX, Configuration, Server, World, faults, kind_of, owner_of, read
-from spiderpool.core.balancing.annotations import ANNOTATIONS, BACKEND_TYPE, BOTH, CLASS, LEGACY_PREFIX
-from spiderpool.core.balancing.backends import refusal
-from spiderpool.core.balancing.naming import balancer_name, group_name, is_part_of, part_name
-from spiderpool.core.balancing.values import Owner
-from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, service
+from spiderpool.core.balancing import (
+    Configuration,
+    Kind,
+    Listener,
+    Model,
+    Server,
+    World,
+    balancer_name,
+    kind_of,
+    owner_of,
+    uses_pods,
+)
+from spiderpool.core.balancing.annotations import BACKEND_TYPE, CLASS
+from spiderpool.core.balancing.model import group_of, protocol_of, protocols, redirects
+from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, options, service
 
 pytestmark = pytest.mark.unit
 
 HTTP = {"port": 80, "nodePort": 30698}
+SECURE = {"port": 443, "nodePort": 30443}
+DNS = {"port": 53, "protocol": "UDP", "nodePort": 30053}
 TWO_ZONES = "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"
-THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
+NETWORK: dict[str, Any] = {"loadBalancerClass": "alibabacloud.com/nlb"}
+PODS = {BACKEND_TYPE: "eni"}
 
 
 @pytest.mark.parametrize(
     ("spec", "kind"),
     [
         ({}, "clb"),
+        ({"loadBalancerClass": ""}, "clb"),
         ({"type": "ClusterIP"}, None),
-        ({"loadBalancerClass": "alibabacloud.com/nlb"}, "nlb"),
+        ({"type": "NodePort", "loadBalancerClass": "alibabacloud.com/nlb"}, None),
+        (NETWORK, "nlb"),
         ({"loadBalancerClass": "example.com/other"}, None),
         ({"annotations": {CLASS: "mine"}}, None),
+        ({"annotations": {CLASS: "mine"}, **NETWORK}, "nlb"),
         ({"annotations": {"type": "NLB"}}, "nlb"),
+        ({"annotations": {"type": "clb"}}, "clb"),
         ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
     ],
 )
@@ -39,245 +54,185 @@ def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> 
 
 def test_the_layer_4_service_of_the_walkthrough() -> None:
     asked = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
-    model = model_of(asked, World([node("a"), node("b"), node("c")], [THREE_PODS]))
+    pods = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
+    model = model_of(asked, World([node("a"), node("b"), node("c")], [pods]))
     (listener,) = model.listeners
     assert (str(listener), listener.description) == ("tcp/999", "k8s/999/web/default/c1")
     assert listener.group == "k8s/32635/web/default/c1"
-    assert listener.settings["Bandwidth"] == "-1"
-    assert listener.settings["HealthCheckSwitch"] == "on"
+    assert (listener.settings["Bandwidth"], listener.settings["HealthCheckSwitch"]) == ("-1", "on")
     (group,) = model.groups
     assert group.servers == {Server("i-a", "ecs", 32635, 2), Server("i-b", "ecs", 32635, 1)}
     assert model.tags == {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
     assert model.fixed == {"AddressType": "internet", "AddressIPVersion": "ipv4"}
+    assert (model.name, model.settings["LoadBalancerName"]) == (balancer_name(model.owner),) * 2
 
 
 def test_the_layer_7_service_of_the_walkthrough() -> None:
     model = model_of(service(HTTP, annotations={"protocol-port": "http:80"}), World([node("a")]))
     (listener,) = model.listeners
-    assert str(listener) == "http/80"
-    assert listener.settings["HealthCheck"] == "off"
+    assert (str(listener), listener.group) == ("http/80", "k8s/30698/web/default/c1")
     assert listener.settings["StickySession"] == "off"
 
 
+def test_a_network_balancer() -> None:
+    annotations = {"zone-maps": TWO_ZONES, "protocol-port": "TCPSSL:443", "cert-id": "crt", "ip-version": "dualstack"}
+    model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), World([node("a")]))
+    assert [(str(each), each.description, each.group) for each in model.listeners] == [
+        ("tcp/80", "k8s.80.tcp.web.default.c1", "k8s.30698.tcp.web.default.c1"),
+        ("udp/53", "k8s.53.udp.web.default.c1", "k8s.30053.udp.web.default.c1"),
+        ("tcpssl/443", "k8s.443.tcpssl.web.default.c1", "k8s.30443.tcpssl.web.default.c1"),
+    ]
+    assert [(group.name, group.settings["Protocol"], len(group.servers)) for group in model.groups] == [
+        ("k8s.30698.tcp.web.default.c1", "TCP", 1),
+        ("k8s.30053.udp.web.default.c1", "UDP", 1),
+        ("k8s.30443.tcpssl.web.default.c1", "TCP", 1),
+    ]
+    assert (model.fixed["ZoneMappings"], model.fixed["AddressIpVersion"]) == (TWO_ZONES, "DualStack")
+    assert model.vpc == "vpc-1"
+
+
+def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
+    model = model_of(service(), World([node("a")]))
+    assert (model.listeners, model.groups) == ((), ())
+
+
 @pytest.mark.parametrize(
-    ("policy", "servers"),
+    ("kind", "port", "annotations", "protocol"),
     [
-        ("Cluster", {("i-a", 100), ("i-b", 100), ("i-c", 100)}),
-        ("Local", {("i-a", 2), ("i-b", 1)}),
+        ("clb", HTTP, {}, "tcp"),
+        ("clb", DNS, {}, "udp"),
+        ("clb", HTTP, {"protocol-port": "http:80"}, "http"),
+        ("clb", HTTP, {"protocol-port": "HTTPS:80"}, "https"),
+        ("clb", HTTP, {"protocol-port": "http:81"}, "tcp"),
+        ("clb", {"port": 80, "protocol": "UDP"}, {"protocol-port": "http:80"}, "udp"),
+        ("nlb", HTTP, {"protocol-port": "TcpSSL:80"}, "tcpssl"),
     ],
 )
-def test_nodes_as_backends(policy: str, servers: set[tuple[str, int]]) -> None:
-    asked = service(HTTP, externalTrafficPolicy=policy)
-    (group,) = model_of(asked, World([node("a"), node("b"), node("c")], [THREE_PODS])).groups
-    assert {(server.identity, server.weight) for server in group.servers} == servers
-    assert {server.port for server in group.servers} == {30698}
+def test_the_protocol_of_a_listener(
+    kind: Kind, port: dict[str, Any], annotations: dict[str, str], protocol: str
+) -> None:
+    asked = (service(port).spec.ports or [])[0]
+    assert protocol_of(asked, options(kind, annotations)) == protocol
 
 
-def test_pods_that_are_not_ready_or_of_another_port_or_family_weigh_nothing() -> None:
-    slices = [
-        endpoints(("10.0.0.1", "a"), ready=False),
-        endpoints(("10.0.0.2", "a"), name="other"),
-        endpoints(("fd00::1", "a"), family="IPv6"),
-        endpoints(("10.0.0.4", "a"), protocol="UDP"),
-    ]
-    (group,) = model_of(service(HTTP, externalTrafficPolicy="Local"), World([node("a")], slices)).groups
-    assert group.servers == frozenset()
+def test_lists_of_ports() -> None:
+    given = {"protocol-port": "http:80,https:443"}
+    assert protocols(options("clb", given)) == {80: "http", 443: "https"}
+    assert redirects(options("clb", given | {"forward-port": "80:443,81:443"})) == {80: 443, 81: 443}
+    assert (protocols(options("nlb", {})), redirects(options("nlb", {}))) == ({}, {})
+
+
+def test_a_redirect_is_a_listener_without_servers() -> None:
+    given = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt"}
+    model = model_of(service(HTTP, SECURE, annotations=given), World([node("a")]))
+    plain, secure = model.listeners
+    redirected = {"ListenerForward": "on", "ForwardPort": "443"}
+    assert plain == Listener(80, "http", "k8s/80/web/default/c1", "", redirected)
+    assert secure.settings["ServerCertificateId"] == "crt"
+    assert [group.name for group in model.groups] == ["k8s/30443/web/default/c1"]
+
+
+@pytest.mark.parametrize(
+    ("backend_type", "by_default", "pods"),
+    [(None, False, False), (None, True, True), ("eni", False, True), ("ecs", True, False)],
+)
+def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -> None:
+    annotations = {BACKEND_TYPE: backend_type} if backend_type else {}
+    configuration = Configuration(cluster="c1", pod_backends=by_default)
+    model = model_of(service(HTTP, annotations=annotations), World([node("a")]), configuration)
+    assert [len(group.servers) for group in model.groups] == [0 if pods else 1]
+    assert uses_pods(options("clb", {}), configuration) is by_default
+
+
+CARDS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
 
 
 def test_pods_as_backends() -> None:
-    asked = service(HTTP, annotations={BACKEND_TYPE: "eni"})
-    cards = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}
-    model = model_of(asked, World([], [endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))], cards))
+    slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.3", "b"), ("10.0.0.2", "b"))]
+    model = model_of(service(HTTP, annotations=PODS), World([node("a", providerID="")], slices, CARDS))
     (group,) = model.groups
     assert group.name == "k8s/80/web/default/c1"
     assert group.servers == {
         Server("eni-1", "eni", 80, 100, "10.0.0.1"),
-        Server("eni-1", "eni", 80, 100, "10.0.0.2"),
+        Server("eni-2", "eni", 80, 100, "10.0.0.2"),
     }
     assert group.keep == {("10.0.0.3", 80)}
     assert model.unresolved == ("10.0.0.3",)
+    assert model.notes == ()
+
+
+def test_nodes_that_are_no_backends_are_told() -> None:
+    model = model_of(service(HTTP), World([node("a"), node("b", providerID="")]))
+    assert model.notes == ("node b is no backend: its providerID '' names no instance",)
 
 
 @pytest.mark.parametrize(
-    ("asked", "annotations", "reason"),
+    ("kind", "port", "annotations", "spec", "name"),
     [
-        (node("a"), {}, None),
-        (node("a", labels={"node.kubernetes.io/exclude-from-external-load-balancers": ""}), {}, "label node.kub"),
-        (node("a", labels={"alpha.service-controller.kubernetes.io/exclude-balancer": ""}), {}, "label alpha"),
-        (node("a", labels={"service.alibabacloud.com/exclude-node": ""}), {}, "label service.ali"),
-        (node("a", taints=[{"key": "ToBeDeletedByClusterAutoscaler"}]), {}, "taint ToBeDeleted"),
-        (node("a", labels={"type": "virtual-kubelet"}), {}, "no machine"),
-        (node("a", unschedulable=True), {}, None),
-        (node("a", unschedulable=True), {"remove-unscheduled-backend": "on"}, "cordoned"),
-        (node("a", labels={"role": "edge"}), {"backend-label": "role=edge"}, None),
-        (node("a", labels={"role": "edge"}), {"backend-label": "role=edge,zone=h"}, "no label zone=h"),
-        (node("a", providerID="alicloud://cn-hangzhou.i-a"), {}, None),
-        (node("a", providerID="ack-hybrid://x.y"), {}, "names no instance"),
-        (node("a", providerID=""), {}, "names no instance"),
-        (node("a", providerID="cn.hangzhou.i-a"), {}, "names no instance"),
+        ("clb", HTTP, {}, {}, "k8s/30698/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": 8080}, PODS, {}, "k8s/8080/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": "http"}, PODS, {}, "k8s/http/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": None}, PODS, {}, "k8s/80/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": 8080}, PODS, {"selector": None}, "k8s/80/web/default/c1"),
+        ("clb", {"port": 80, "nodePort": None}, {}, {}, "k8s/0/web/default/c1"),
+        ("nlb", HTTP, {}, {}, "k8s.30698.tcp.web.default.c1"),
+        ("nlb", HTTP, {"server-group-type": "ip"}, {}, "k8s.30698.tcp-ip.web.default.c1"),
+        ("nlb", HTTP, {"backend-ip-version": "ipv6"}, {}, "k8s.30698.tcp-dualstack.web.default.c1"),
     ],
 )
-def test_which_nodes_are_backends(asked: Any, annotations: dict[str, str], reason: str | None) -> None:
-    options = read({PREFIX + key: value for key, value in annotations.items()}, "clb")
-    found = refusal(asked, options)
-    assert found is None if reason is None else reason in (found or "")
-
-
-def test_nodes_that_are_not_ready_are_left_out_unless_none_is() -> None:
-    def servers(*ready: bool) -> set[str]:
-        nodes = [node(name, ready=each) for name, each in zip("abc", ready, strict=True)]
-        return {server.identity for server in model_of(service(HTTP), World(nodes)).groups[0].servers}
-
-    assert servers(True, False, True) == {"i-a", "i-c"}
-    assert servers(False, False, False) == {"i-a", "i-b", "i-c"}
-
-
-@pytest.mark.parametrize(
-    ("annotations", "said"),
-    [
-        ({"bandwidth": "0"}, "1–5120 Mbit/s, not '0'"),
-        ({"scheduler": "best"}, "must be one of wrr"),
-        ({"health-check-interval": "51"}, "1–50 s"),
-        ({"health-check-connect-port": "-1"}, "or -520"),
-        ({"protocol-port": "http"}, "must be protocol:port"),
-        ({"protocol-port": "http:81"}, "which the Service does not have"),
-        ({"protocol-port": "udp:80"}, "cannot be udp"),
-        ({"protocol-port": "https:80"}, "cert-id is missing"),
-        ({"forward-port": "80:443"}, "needs protocol-port"),
-        ({"acl-status": "on"}, "acl-id is missing"),
-        ({"sticky-session": "on", "sticky-session-type": "server"}, "cookie is missing"),
-        ({"additional-resource-tags": ",".join(f"k{n}=v" for n in range(9))}, "at most 8"),
-        ({BACKEND_TYPE: "pod"}, "must be eni"),
-    ],
-)
-def test_values_that_cannot_be_right(annotations: dict[str, str], said: str) -> None:
-    asked = service(HTTP, annotations=annotations)
-    found = faults(asked, read(asked.metadata.annotations or {}, "clb"), CONFIGURATION)
-    assert any(said in each for each in found), found
-
-
-def test_a_network_balancer_needs_two_zones_unless_it_is_lent() -> None:
-    def found(**annotations: str) -> tuple[str, ...]:
-        asked = service(HTTP, annotations={key.replace("_", "-"): value for key, value in annotations.items()})
-        return faults(asked, read(asked.metadata.annotations or {}, "nlb"), CONFIGURATION)
-
-    assert "zone-maps is missing" in found()[0]
-    assert "at least two" in found(zone_maps="cn-hangzhou-h:vsw-h")[0]
-    assert found(zone_maps=TWO_ZONES) == ()
-    assert found(id="nlb-1") == ()
-
-
-@pytest.mark.parametrize(
-    ("families", "annotations", "enabled", "said"),
-    [
-        (["IPv4"], {}, False, None),
-        (["IPv4", "IPv6"], {}, False, None),
-        (["IPv6", "IPv4"], {}, False, None),
-        (["IPv6"], {}, False, "add IPv4 to them"),
-        (["IPv6"], {"backend-ip-version": "ipv6", "ip-version": "ipv6"}, False, "unless IPv6 backends are enabled"),
-        (["IPv6"], {"backend-ip-version": "ipv6"}, True, "of a balancer that is not ipv6"),
-        (["IPv6"], {"backend-ip-version": "ipv6", "ip-version": "ipv6"}, True, None),
-        (["IPv4"], {"backend-ip-version": "ipv6", "ip-version": "ipv6"}, True, "add IPv6 to them"),
-    ],
-)
-def test_ipv6_servers_are_refused_before_the_cloud_is_asked(
-    families: list[str], annotations: dict[str, str], enabled: bool, said: str | None
+def test_the_group_of_a_port(
+    kind: Kind, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
 ) -> None:
-    asked = service(HTTP, ipFamilies=families, annotations=annotations)
-    options = read(asked.metadata.annotations or {}, "clb")
-    found = faults(asked, options, Configuration(cluster="c1", ipv6_backends=enabled))
-    assert (said is None) == (not found)
-    assert said is None or said in found[0]
-    assert said is None or said == "add IPv6 to them" or "ServerGroupNotSupportIpv6" in found[0]
+    asked = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
+    (group,) = model_of(asked, World()).groups
+    assert group.name == name
 
 
-def test_the_older_prefix_holds_where_the_newer_is_absent() -> None:
-    older = {LEGACY_PREFIX + "bandwidth": "7", LEGACY_PREFIX + "spec": "slb.s2.small", PREFIX + "bandwidth": "8"}
-    options = read(older, "clb")
-    assert (options["bandwidth"], options["spec"]) == ("8", "slb.s2.small")
+def test_two_ports_that_lead_to_one_share_its_group() -> None:
+    asked = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
+    model = model_of(asked, World([], [endpoints(("10.0.0.1", "a"), port=8080)], CARDS))
+    assert [listener.group for listener in model.listeners] == ["k8s/8080/web/default/c1"] * 2
+    assert [len(group.servers) for group in model.groups] == [1]
 
 
-def test_annotations_without_effect_are_said() -> None:
-    given = {PREFIX + "bandwith": "7", PREFIX + "zone-maps": "x", PREFIX + "vgroup-port": "x"}
-    found = read(given, "clb").remarks
-    assert "did you mean bandwidth?" in found[0]
-    assert "not supported" in found[1]
-    assert "for network load balancers" in found[2]
+def test_whose_it_is() -> None:
+    asked = service(HTTP)
+    owner = owner_of(asked, CONFIGURATION)
+    assert (owner.namespace, owner.service, owner.uid, owner.cluster) == ("default", "web", UID, "c1")
+    port = (asked.spec.ports or [])[0]
+    assert group_of(asked, port, options("clb", {}), CONFIGURATION) == "k8s/30698/web/default/c1"
 
 
-def test_every_default_is_valid() -> None:
-    for each in ANNOTATIONS:
-        assert not each.default or each.check.read(each.default) == each.default, each.suffix
-    for kind in BOTH:
-        suffixes = [each.suffix for each in ANNOTATIONS if kind in each.kinds]
-        assert len(suffixes) == len(set(suffixes))
+def asked(**annotations: str) -> Model:
+    given = {key.replace("_", "-"): value for key, value in annotations.items()}
+    return model_of(service(HTTP, annotations=given), World([node("a")]))
 
 
-def test_names_say_whose_a_part_is() -> None:
-    owner = Owner("default", "web", UID, "c1")
-    assert balancer_name(owner) == "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
-    assert part_name("nlb", 80, "tcp", owner) == "k8s.80.tcp.web.default.c1"
-    for kind in BOTH:
-        name = part_name(kind, 80, "tcp", owner)
-        assert is_part_of(kind, name, owner)
-        for other in (
-            Owner("default", "web2", UID, "c1"),
-            Owner("other", "web", UID, "c1"),
-            Owner("default", "web", UID, "c2"),
-        ):
-            assert not is_part_of(kind, part_name(kind, 80, "tcp", other), owner)
-        assert not is_part_of(kind, "mine", owner)
-        assert not is_part_of(kind, name.replace("80", "80/x" if kind == "clb" else "80.x"), owner)
+def test_a_new_balancer_has_tags_of_ours_and_of_its_user() -> None:
+    model = asked(additional_resource_tags="team=x,cost=")
+    ours = {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
+    assert model.tags == {"team": "x", "cost": "", **ours}
 
 
-def test_names_that_are_too_long_carry_a_digest() -> None:
-    long = Owner("n" * 63, "s" * 63, UID, "c1")
-    for kind in BOTH:
-        name = group_name(kind, 80, "tcp", long)
-        assert len(name) <= 128
-        assert is_part_of(kind, name, long)
-        assert not is_part_of(kind, name, Owner("n" * 63, "t" * 63, UID, "c1"))
+def test_nobody_tags_a_balancer_as_another_clusters() -> None:
+    assert asked(additional_resource_tags="ack.aliyun.com=c2").tags["ack.aliyun.com"] == "c1"
 
 
-def test_redirects_lead_from_http_to_https() -> None:
-    given = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt"}
-    model = model_of(service(HTTP, {"port": 443}, annotations=given), World())
-    plain, secure = model.listeners
-    assert (plain.group, plain.settings) == ("", {"ListenerForward": "on", "ForwardPort": "443"})
-    assert secure.settings["ServerCertificateId"] == "crt"
-    assert len(model.groups) == 1
+def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
+    model = asked(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
+    assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})
+    assert not model.manages_listeners
+    assert asked(id="lb-u", force_override_listeners="true").manages_listeners
+    assert asked(force_override_listeners="false").manages_listeners
 
 
-def test_a_network_balancer() -> None:
-    asked = service(
-        HTTP,
-        {"port": 53, "protocol": "UDP", "nodePort": 30053},
-        {"port": 443, "nodePort": 30443},
-        loadBalancerClass="alibabacloud.com/nlb",
-        annotations={
-            "zone-maps": TWO_ZONES,
-            "protocol-port": "TCPSSL:443",
-            "cert-id": "crt",
-            "ip-version": "dualstack",
-        },
-    )
-    model = model_of(asked, World([node("a")]))
-    assert [str(listener) for listener in model.listeners] == ["tcp/80", "udp/53", "tcpssl/443"]
-    assert [group.name.split(".web")[0] for group in model.groups] == [
-        "k8s.30698.tcp",
-        "k8s.30053.udp",
-        "k8s.30443.tcpssl",
-    ]
-    assert [group.settings["Protocol"] for group in model.groups] == ["TCP", "UDP", "TCP"]
-    assert [group.settings["PreserveClientIpEnabled"] for group in model.groups] == ["true", "true", "false"]
-    assert model.fixed["ZoneMappings"] == TWO_ZONES
-    assert model.fixed["AddressIpVersion"] == "DualStack"
-    assert owner_of(asked, CONFIGURATION).uid == UID
+def test_a_name_of_the_users_choice() -> None:
+    model = asked(name="shop")
+    assert (model.name, model.settings["LoadBalancerName"]) == ("shop", "shop")
+    assert model.tags["kubernetes.do.not.delete"] == balancer_name(model.owner)
 
 
-def test_the_reference_names_every_annotation() -> None:
-    text = (Path(__file__).parents[2] / "docs/reference/load-balancer-annotations.md").read_text()
-    kinds = {("clb",): "C", ("nlb",): "N", BOTH: "C N"}
-    for each in ANNOTATIONS:
-        row = f"| `{each.suffix}` | {kinds[each.kinds]} | {each.meaning} | {each.check} | {each.default or '–'} |"
-        assert row in text, row
+def test_what_else_is_asked_for() -> None:
+    assert (asked().hostname, asked().keeps_weights) == ("", False)
+    assert asked(hostname="web.example.com").hostname == "web.example.com"
+    assert asked(ignore_weight_update="on").keeps_weights

@@ -17,7 +17,6 @@ from spiderpool.core.balancing import (
     Server,
     Step,
     World,
-    dry_run,
     immutable,
     lending_fault,
     only_backends,
@@ -28,18 +27,20 @@ from spiderpool.core.balancing import (
 from spiderpool.core.balancing.steps import (
     AddServers,
     CreateBalancer,
+    CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
     Untag,
 )
-from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, service
+from tests.core.pretend_balancers import carried_out, endpoints, model_of, node, service
 
 pytestmark = pytest.mark.unit
 
 HTTP = {"port": 80, "nodePort": 30698}
 SECURE = {"port": 443, "nodePort": 30443}
 NODES = World([node("a"), node("b")])
+DEFAULT_NAME = "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
 FOREIGN = Listener(8080, "tcp", "mine", "rsp-mine", {"Scheduler": "rr"})
 
 
@@ -49,6 +50,12 @@ def reached(model: Model, seen: Seen | None) -> Seen:
     assert after is not None
     assert plan(model, after) == ()
     return after
+
+
+def network(annotations: dict[str, str]) -> Model:
+    """What a Service with a network balancer asks for."""
+    given = {"zone-maps": "h:v,i:w"} | annotations
+    return model_of(service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
 
 
 def changed(model: Model, seen: Seen) -> list[str]:
@@ -90,11 +97,131 @@ def test_a_pod_whose_card_is_not_known_stays_if_it_was_there() -> None:
     assert len(plan(model_of(asked, World()), seen)) == 1
 
 
-def test_removing_an_annotation_restores_the_default() -> None:
-    seen = reached(model_of(service(HTTP, annotations={"health-check-interval": "9", "scheduler": "rr"}), NODES), None)
-    assert changed(model_of(service(HTTP), NODES), seen) == [
-        "change listener tcp/80: Scheduler rr → wrr, HealthCheckInterval 9 → 2"
-    ]
+GROUP = "k8s/30698/web/default/c1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [
+        ({}, {}, []),
+        ({}, {"name": "shop"}, [f"change the balancer's name: LoadBalancerName {DEFAULT_NAME} → shop"]),
+        ({"name": "shop"}, {}, [f"change the balancer's name: LoadBalancerName shop → {DEFAULT_NAME}"]),
+        ({}, {"delete-protection": "off"}, ["change the balancer's delete protection: DeleteProtection on → off"]),
+        (
+            {"modification-protection": "NonProtection"},
+            {},
+            [
+                "change the balancer's modification protection: "
+                "ModificationProtectionStatus NonProtection → ConsoleProtection"
+            ],
+        ),
+        (
+            {},
+            {"instance-charge-type": "PayBySpec", "spec": "slb.s3.large"},
+            [
+                "change the balancer's payment: InstanceChargeType PayByCLCU → PayBySpec",
+                "change the balancer's size: LoadBalancerSpec (none) → slb.s3.large",
+            ],
+        ),
+        (
+            {},
+            {"charge-type": "paybybandwidth", "bandwidth": "9"},
+            ["change the balancer's bandwidth: InternetChargeType paybytraffic → paybybandwidth, Bandwidth (none) → 9"],
+        ),
+        (
+            {"charge-type": "paybybandwidth", "bandwidth": "9"},
+            {"charge-type": "paybybandwidth"},
+            ["change the balancer's bandwidth: Bandwidth 9 → 50"],
+        ),
+        ({}, {"additional-resource-tags": "team=x"}, ["tag the balancer: team=x"]),
+        ({"additional-resource-tags": "team=x"}, {"additional-resource-tags": "team=y"}, ["tag the balancer: team=y"]),
+        ({"additional-resource-tags": "team=x"}, {}, []),
+        (
+            {"health-check-interval": "9", "scheduler": "rr"},
+            {},
+            ["change listener tcp/80: Scheduler rr → wrr, HealthCheckInterval 9 → 2"],
+        ),
+        (
+            {},
+            {"acl-status": "on", "acl-id": "acl-1"},
+            ["change listener tcp/80: AclStatus off → on, AclId (none) → acl-1, AclType (none) → white"],
+        ),
+        ({"acl-status": "on", "acl-id": "acl-1"}, {}, ["change listener tcp/80: AclStatus on → off"]),
+        ({"connection-drain": "on"}, {}, ["change listener tcp/80: ConnectionDrain on → off"]),
+        ({}, {"health-check-switch": "off"}, ["change listener tcp/80: HealthCheckSwitch on → off"]),
+        ({}, {"default-weight": "7"}, [f"weights in {GROUP}: i-a:30698 weight 7, i-b:30698 weight 7"]),
+        (
+            {},
+            {"backend-label": "role=edge"},
+            [f"remove from {GROUP}: i-a:30698 weight 100, i-b:30698 weight 100"],
+        ),
+        ({}, {"hostname": "web.example.com"}, []),
+        ({}, {"preserve-lb-on-delete": "on"}, []),
+    ],
+)
+def test_what_follows_from_a_change_of_annotations(
+    before: dict[str, str], after: dict[str, str], steps: list[str]
+) -> None:
+    seen = reached(model_of(service(HTTP, annotations=before), NODES), None)
+    wanted = model_of(service(HTTP, annotations=after), NODES)
+    assert changed(wanted, seen) == steps
+    reached(wanted, seen)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [
+        (
+            {},
+            {"cross-zone-enabled": "false", "name": "shop"},
+            [
+                f"change the balancer's attributes: LoadBalancerName {DEFAULT_NAME} → shop, "
+                "CrossZoneEnabled true → false"
+            ],
+        ),
+        (
+            {},
+            {"delete-protection": "off"},
+            ["change the balancer's protection: DeletionProtectionEnabled true → false"],
+        ),
+        (
+            {"security-group-ids": "sg-1"},
+            {"security-group-ids": "sg-2,sg-1"},
+            ["change the balancer's security groups: SecurityGroupIds sg-1 → sg-1,sg-2"],
+        ),
+        ({"security-group-ids": "sg-1"}, {}, []),
+        ({}, {"cps": "100"}, ["change listener tcp/80: Cps 0 → 100"]),
+        (
+            {},
+            {"scheduler": "sch"},
+            ["change server group k8s.30698.tcp.web.default.c1: Scheduler Wrr → sch"],
+        ),
+        (
+            {"health-check-interval": "9"},
+            {},
+            ["change server group k8s.30698.tcp.web.default.c1: HealthCheckConfig.HealthCheckInterval 9 → 5"],
+        ),
+        (
+            {},
+            {"server-group-type": "Ip"},
+            [
+                "create server group k8s.30698.tcp-ip.web.default.c1: …",
+                "add to k8s.30698.tcp-ip.web.default.c1: …",
+                "change listener tcp/80: server group k8s.30698.tcp.web.default.c1 → k8s.30698.tcp-ip.web.default.c1",
+                "delete server group k8s.30698.tcp.web.default.c1",
+            ],
+        ),
+    ],
+)
+def test_what_follows_from_a_change_of_a_network_balancers_annotations(
+    before: dict[str, str], after: dict[str, str], steps: list[str]
+) -> None:
+    seen = reached(network(before), None)
+    found = changed(network(after), seen)
+    assert len(found) == len(steps)
+    for line, step in zip(found, steps, strict=True):
+        assert line == step if not step.endswith("…") else line.startswith(step.removesuffix("…"))
+    reached(network(after), seen)
 
 
 def test_what_somebody_changed_is_repaired() -> None:
@@ -121,10 +248,34 @@ def test_another_protocol_needs_another_listener() -> None:
     ]
 
 
-def test_hashing_cannot_be_taken_on_later() -> None:
-    seen = reached(model_of(service(HTTP), NODES), None)
-    steps = plan(model_of(service(HTTP, annotations={"scheduler": "sch"}), NODES), seen)
-    assert [type(step).__name__ for step in steps] == ["DeleteListener", "CreateListener"]
+@pytest.mark.parametrize(
+    ("before", "after", "anew"),
+    [("wrr", "sch", True), ("sch", "rr", True), ("sch", "tch", True), ("wrr", "wlc", False), ("sch", "sch", False)],
+)
+def test_hashing_can_neither_be_taken_on_nor_given_up_later(before: str, after: str, anew: bool) -> None:
+    seen = reached(model_of(service(HTTP, annotations={"scheduler": before}), NODES), None)
+    steps = plan(model_of(service(HTTP, annotations={"scheduler": after}), NODES), seen)
+    assert ([type(step) for step in steps] == [DeleteListener, CreateListener]) is anew
+
+
+def test_a_listener_that_redirects_is_made_anew() -> None:
+    secured = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
+    seen = reached(model_of(service(HTTP, SECURE, annotations=secured), NODES), None)
+    redirected = model_of(service(HTTP, SECURE, annotations=secured | {"forward-port": "80:443"}), NODES)
+    assert [step.split(":")[0] for step in changed(redirected, seen)] == [
+        "delete listener http/80",
+        "create listener http/80",
+        "delete server group k8s/30698/web/default/c1",
+    ]
+
+
+def test_a_redirect_comes_after_the_listener_that_it_leads_to() -> None:
+    given = {"protocol-port": "http:80,https:443", "cert-id": "crt", "forward-port": "80:443"}
+    listeners = plan(model_of(service(HTTP, SECURE, annotations=given), NODES), None)[-2:]
+    assert [str(step).split(" to ")[0].split(":")[0] for step in listeners] == [
+        "create listener https/443",
+        "create listener http/80",
+    ]
 
 
 def test_a_port_that_goes_takes_its_listener_and_group_along() -> None:
@@ -192,6 +343,25 @@ def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
     assert "lacks the tags" in (ownership_fault(model, LENT) or "")
 
 
+@pytest.mark.parametrize(
+    ("annotations", "fault"),
+    [
+        ({"address-type": "Internet"}, None),
+        ({"ip-version": "ipv6"}, "ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6"),
+        (
+            {"resource-group-id": "rg-2"},
+            "resource-group-id of a balancer cannot be changed: it is rg-1, the Service asks for rg-2",
+        ),
+        ({"vswitch-id": "vsw-2"}, None),
+        ({"id": "lb-1", "ip-version": "ipv6"}, None),
+    ],
+)
+def test_what_a_balancer_cannot_become(annotations: dict[str, str], fault: str | None) -> None:
+    seen = reached(model_of(service(HTTP, annotations={"resource-group-id": "rg-1"}), NODES), None)
+    model = model_of(service(HTTP, annotations=annotations), NODES)
+    assert immutable(model, seen) == ((fault,) if fault else ())
+
+
 def test_what_cannot_be_changed_is_said_and_not_tried() -> None:
     seen = reached(model_of(service(HTTP), NODES), None)
     model = model_of(service(HTTP, annotations={"address-type": "intranet", "master-zoneid": "h"}), NODES)
@@ -241,8 +411,7 @@ def test_a_lent_balancer_is_returned_without_our_parts() -> None:
 
 
 def test_groups_of_a_network_balancer_go_after_it() -> None:
-    asked = service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations={"zone-maps": "h:v,i:w"})
-    model = model_of(asked, NODES)
+    model = network({})
     seen = reached(model, None)
     kinds = [type(step).__name__ for step in removal("nlb", model.owner, seen, preserve=False)]
     assert kinds == ["Unprotect", "DeleteBalancer", "DeleteGroup"]
@@ -253,15 +422,6 @@ def test_only_servers_are_kept_right_while_a_fault_waits_for_its_correction() ->
     model = model_of(service(HTTP, SECURE, annotations={"scheduler": "rr"}), World([node("a"), node("b"), node("c")]))
     steps = only_backends(plan(model, seen))
     assert [(type(step), str(step).count("weight")) for step in steps] == [(AddServers, 1)]
-
-
-def test_a_dry_run_is_text() -> None:
-    text = dry_run(service(HTTP, annotations={"bandwith": "1"}), NODES, CONFIGURATION)
-    assert "did you mean bandwidth?" in text
-    assert "1. create clb balancer" in text
-    assert "4. create listener tcp/80 to k8s/30698/web/default/c1" in text
-    assert dry_run(service(HTTP, type="ClusterIP"), NODES, CONFIGURATION).endswith("no load balancer of ours")
-    assert dry_run(service(HTTP, annotations={"scheduler": "x"}), NODES, CONFIGURATION).startswith("fault: ")
 
 
 DNS = {"port": 53, "nodePort": 30053, "protocol": "UDP"}

@@ -7,6 +7,7 @@ import pytest
 from spiderpool.api.applications import Job, Ordinals, ReplicaSet, StatefulSet, WorkloadSpec
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.core.owners import (
@@ -14,6 +15,7 @@ from spiderpool.core.owners import (
     application_affinity,
     application_labels,
     controller_of,
+    is_automatic,
     owner_label,
     sticky_owner,
     sticky_owner_is_valid,
@@ -89,6 +91,14 @@ def test_how_an_application_is_told_by_affinity_and_labels() -> None:
     assert all(len(value) <= 63 for value in labels.values())
     foreign = Controller("apps.kruise.io/v1alpha1", "CloneSet", "default", "web", "u2")
     assert "ipam.spidernet.io/owner-application-uid" not in application_labels(foreign, "subnet", "eth0", 4)
+
+
+def test_a_pool_is_automatic_by_the_label_of_its_application() -> None:
+    of = Controller("apps/v1", "Deployment", "shop", "web", "u-1")
+    made = ObjectMeta(name="auto4-web", labels=application_labels(of, "blue", "eth0", 4))
+    assert is_automatic(SpiderIPPool(metadata=made, spec=IPPoolSpec("10.6.0.0/16")))
+    by_hand = ObjectMeta(name="blue", labels={"ipam.spidernet.io/owner-spider-subnet": "blue"})
+    assert not is_automatic(SpiderIPPool(metadata=by_hand, spec=IPPoolSpec("10.6.0.0/16")))
 
 
 def test_a_bare_pods_addresses_stay_with_nobody() -> None:

@@ -292,6 +292,13 @@ class TestPoolOfASubnet:
         assert made.spec.gateway is None
         assert (made.metadata.labels or {})[OWNER_SUBNET_LABEL] == "s"
 
+    def test_one_of_an_earlier_subnet_of_the_name_changes_hands(self) -> None:
+        stale = owned("s")
+        (owner,) = stale.metadata.ownerReferences or []
+        owner.uid = "uid-of-an-earlier-one"
+        (owner,) = default_ippool(stale, [self.PARENT]).metadata.ownerReferences or []
+        assert (owner.name, owner.uid) == ("s", "uid-s")
+
     @pytest.mark.parametrize(
         ("made", "parent"),
         [

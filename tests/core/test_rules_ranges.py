@@ -16,10 +16,9 @@ from spiderpool.core.rules.ranges import (
     route_faults,
     subnet_faults,
     subnet_or_none,
-    usable_or_none,
     with_finalizer,
 )
-from tests.core.admission import NET, found, pool
+from tests.core.admission import NET, found
 
 pytestmark = pytest.mark.unit
 
@@ -43,11 +42,6 @@ def test_our_finalizer_is_there_once(before: list[str] | None, after: list[str])
     metadata = ObjectMeta(finalizers=before, labels={"stale": "x"})
     assert with_finalizer(metadata, {"a": "b"}) == ObjectMeta(finalizers=after, labels={"a": "b"})
     assert with_finalizer(metadata, {}).labels is None
-
-
-def test_a_stored_pool_that_cannot_be_read_has_no_addresses() -> None:
-    assert usable_or_none(pool({"ips": ["10.6.0.1-10.6.0.3"], "excludeIPs": ["10.6.0.2"]}), 4).size == 2
-    assert usable_or_none(pool({"ips": ["10.6.0.9-10.6.0.1"]}), 4) == AddressSet(4)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ from spiderpool.core.subnets import (
     reserved_addresses,
     resize,
     status_of,
+    stored_addresses,
     wanted_pool,
     why_unusable,
 )
@@ -461,3 +462,9 @@ class TestAdoption:
 def test_pools_that_cannot_be_read_hold_nothing() -> None:
     assert pool_addresses(pool("b", "x"), 4) == AddressSet(4)
     assert pool_addresses(pool("b", "fd00::1", cidr="fd00::/64"), 4) == AddressSet(4)
+
+
+def test_subnets_that_cannot_be_read_hold_nothing_once_they_are_stored() -> None:
+    assert stored_addresses(subnet("10.6.0.1-10.6.0.9"), 4).ranges() == ["10.6.0.1-10.6.0.9"]
+    assert stored_addresses(subnet("10.6.0.9-10.6.0.1"), 4) == AddressSet(4)
+    assert stored_addresses(subnet("10.6.0.1"), 6) == AddressSet(6)

@@ -57,7 +57,7 @@ async def test_the_card_speaks_in_its_own_name_only(wide: World) -> None:
         listener.bind(("port", ETH_P_ARP))
         listener.setblocking(False)
         await probe(wanted, BOTH, node=wide.node)
-        senders = set()
+        senders: set[str] = set()
         async with asyncio.timeout(5):
             while not senders:
                 frame = await asyncio.get_running_loop().sock_recv(listener, 128)

@@ -131,6 +131,11 @@ class Object(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Whether the object waits for its finalizers or grace period."""
         return self.metadata.deletionTimestamp is not None
 
+    @property
+    def controller(self) -> OwnerReference | None:
+        """The owner that controls the object, if one does."""
+        return next((owner for owner in self.metadata.ownerReferences or () if owner.controller), None)
+
 
 class SelectorRequirement(msgspec.Struct, omit_defaults=True):
     """metav1.LabelSelectorRequirement."""

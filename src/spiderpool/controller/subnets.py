@@ -12,7 +12,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.core.rules import default_subnet
-from spiderpool.core.subnets import adoption, controller_of, is_cut_from, status_of
+from spiderpool.core.subnets import adoption, is_cut_from, status_of
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -122,8 +122,7 @@ class Subnets:
             log.info("subnet deleted", subnet=subnet.name)
 
     def _owned(self, subnet: SpiderSubnet, pools: list[SpiderIPPool]) -> list[SpiderIPPool]:
-        owners = ((pool, controller_of(pool.metadata)) for pool in pools)
-        return [pool for pool, owner in owners if owner is not None and owner.uid == subnet.metadata.uid]
+        return [pool for pool in pools if pool.controller and pool.controller.uid == subnet.metadata.uid]
 
     async def _write(self, subnet: SpiderSubnet, status: SubnetStatus) -> None:
         if status != subnet.status:

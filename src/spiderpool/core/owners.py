@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spiderpool.api.applications import Job, ReplicaSet, StatefulSet
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import GROUP as KUBEVIRT
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import Object, OwnerReference
@@ -37,6 +38,9 @@ MACHINE_INSTANCE = VirtualMachineInstance.KIND.name
 
 BUILT_IN = frozenset({"v1", "apps/v1", "batch/v1"})
 """API versions whose controllers the cluster itself brings."""
+
+APPLICATION_KEYS = frozenset({APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME})
+"""Keys of an automatic pool's podAffinity."""
 
 PARENTS: dict[tuple[str, str], tuple[type[Object], tuple[str, str]]] = {
     ("apps/v1", "ReplicaSet"): (ReplicaSet, ("apps/v1", "Deployment")),
@@ -76,7 +80,7 @@ class Controller:
 
 def controller_of(pod: Pod) -> Controller | None:
     """The controller that the pod itself names; None for a bare pod."""
-    reference = _controller_reference(pod)
+    reference = pod.controller
     return _controller(reference, pod.metadata.namespace or "") if reference else None
 
 
@@ -88,11 +92,16 @@ def unread_parent(controller: Controller) -> type[Object] | None:
 
 def top(controller: Controller, read: Object) -> Controller:
     """The top controller, given the controller of the pod as it was read (a ReplicaSet or a Job)."""
-    reference = _controller_reference(read)
+    reference = read.controller
     _, wanted = PARENTS[controller.api_version, controller.kind]
     if reference and (reference.apiVersion, reference.kind) == wanted:
         return _controller(reference, controller.namespace)
     return controller
+
+
+def is_automatic(pool: SpiderIPPool) -> bool:
+    """Whether a pool was made for one application."""
+    return APPLICATION_NAME_LABEL in (pool.metadata.labels or {})
 
 
 def application_affinity(controller: Controller) -> dict[str, str]:
@@ -175,10 +184,6 @@ def _covers(statefulset: StatefulSet, pod: str) -> bool:
     start = statefulset.spec.ordinals.start if statefulset.spec.ordinals else 0
     replicas = 1 if statefulset.spec.replicas is None else statefulset.spec.replicas
     return start <= int(digits) < start + replicas
-
-
-def _controller_reference(obj: Object) -> OwnerReference | None:
-    return next((each for each in obj.metadata.ownerReferences or () if each.controller), None)
 
 
 def _controller(reference: OwnerReference, namespace: str) -> Controller:

@@ -10,10 +10,9 @@ from typing import TypeAlias, assert_never
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector
-from spiderpool.api.subnet import APPLICATION_NAME_LABEL
 from spiderpool.core.annotations import is_pattern
 from spiderpool.core.labels import Labels, matches
-from spiderpool.core.owners import Controller, application_affinity
+from spiderpool.core.owners import Controller, application_affinity, is_automatic
 
 DEFAULT_SOURCE = "the cluster's default pools"
 
@@ -111,7 +110,7 @@ def suits(ask: Ask, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
 
 def concerns_application(ask: Ask, pools: Iterable[SpiderIPPool]) -> bool:
     """Whether a candidate belongs to an application, so that the pod's top controller must be known."""
-    return any(_of_application(pool) for pool in _candidates(ask, pools)[0])
+    return any(is_automatic(pool) for pool in _candidates(ask, pools)[0])
 
 
 def _candidates(ask: Ask, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPPool], list[Verdict]]:
@@ -198,15 +197,11 @@ def _misfits(ask: Ask, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
         _listed("namespace", spec.namespaceName, ask.namespace)
         or _selected(spec.namespaceName, spec.namespaceAffinity, ask.namespace_labels, "namespace"),
     )
-    if _of_application(pool):
+    if is_automatic(pool):
         yield "application", _foreign_application(ask, pool)
     else:
         yield "pod", _selected(None, spec.podAffinity, ask.pod_labels, "pod")
         yield "network", _other_network(ask, spec.multusName)
-
-
-def _of_application(pool: SpiderIPPool) -> bool:
-    return APPLICATION_NAME_LABEL in (pool.metadata.labels or {})
 
 
 def _foreign_application(ask: Ask, pool: SpiderIPPool) -> str | None:

@@ -24,7 +24,6 @@ from spiderpool.api.subnet import (
     APP_NAME,
     APP_NAMESPACE,
     APP_VERSION,
-    APPLICATION_NAME_LABEL,
     APPLICATION_UID_LABEL,
     IP_NUMBER_ANNOTATION,
     OWNER_SUBNET_LABEL,
@@ -39,7 +38,13 @@ from spiderpool.core import owners
 from spiderpool.core.addresses import AddressSet, Interval, RangeError, parse_subnet
 from spiderpool.core.allocation import label_value, usable
 from spiderpool.core.annotations import FIRST_INTERFACE, IPNumber, ip_number, reclaims, subnet_wishes
-from spiderpool.core.owners import Controller, application_affinity, application_labels
+from spiderpool.core.owners import (
+    APPLICATION_KEYS,
+    Controller,
+    application_affinity,
+    application_labels,
+    is_automatic,
+)
 from spiderpool.errors import BadConfig
 
 NAME_LENGTH = 253
@@ -125,19 +130,13 @@ def is_asking(annotations: Annotations | None) -> bool:
 
 def is_top(workload: Workload) -> bool:
     """Whether a workload is the top controller of its pods: not a Deployment's ReplicaSet or a CronJob's Job."""
-    owner = controller_of(workload.metadata)
-    match workload, owner:
+    match workload, workload.controller:
         case ReplicaSet(), OwnerReference(apiVersion="apps/v1", kind="Deployment"):
             return False
         case Job(), OwnerReference(apiVersion="batch/v1", kind="CronJob"):
             return False
         case _:
             return True
-
-
-def controller_of(metadata: ObjectMeta) -> OwnerReference | None:
-    """The owner that controls an object."""
-    return next((owner for owner in metadata.ownerReferences or () if owner.controller), None)
 
 
 def application(workload: Workload) -> Controller:
@@ -166,16 +165,11 @@ def pod_count(workload: Workload) -> int:
 # --- The pool of one place ----------------------------------------------------------------------------------------
 
 
-def is_automatic(pool: SpiderIPPool) -> bool:
-    """Whether a pool was made for one application."""
-    return APPLICATION_NAME_LABEL in (pool.metadata.labels or {})
-
-
 def application_of(pool: SpiderIPPool) -> Controller | None:
     """The application that an automatic pool was made for; its podAffinity tells it, since labels may be too short."""
     selector = pool.spec.podAffinity
     match = (selector.matchLabels if selector else None) or {}
-    if not is_automatic(pool) or not {APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME} <= match.keys():
+    if not is_automatic(pool) or not match.keys() >= APPLICATION_KEYS:
         return None
     api_version = "/".join(part for part in (match[APP_GROUP], match[APP_VERSION]) if part)
     uid = (pool.metadata.labels or {}).get(APPLICATION_UID_LABEL, "")
@@ -287,13 +281,24 @@ def subnet_addresses(subnet: SpiderSubnet) -> AddressSet:
     return AddressSet.parse(subnet.spec.ips or (), version) - AddressSet.parse(subnet.spec.excludeIPs or (), version)
 
 
+def stored_addresses(subnet: SpiderSubnet, version: int) -> AddressSet:
+    """The addresses of a stored subnet; none when they cannot be read."""
+    try:
+        return _of_family(subnet_addresses(subnet), version)
+    except ValueError:
+        return AddressSet(version)
+
+
 def pool_addresses(pool: SpiderIPPool, version: int) -> AddressSet:
     """The addresses of a stored pool; none when they cannot be read, as no agent takes any of them either."""
     try:
-        found = usable(pool)
+        return _of_family(usable(pool), version)
     except ValueError:
         return AddressSet(version)
-    return found if found.version == version else AddressSet(version)
+
+
+def _of_family(addresses: AddressSet, version: int) -> AddressSet:
+    return addresses if addresses.version == version else AddressSet(version)
 
 
 def reserved_addresses(reserved: Iterable[SpiderReservedIP], version: int) -> AddressSet:
@@ -372,10 +377,7 @@ def is_cut_from(pool: SpiderIPPool, subnet: SpiderSubnet) -> bool:
 
 def status_of(subnet: SpiderSubnet, pools: Iterable[SpiderIPPool]) -> SubnetStatus:
     """The status that the pools of its CIDR give a subnet. A subnet that cannot be read holds no addresses."""
-    try:
-        whole = subnet_addresses(subnet)
-    except ValueError:
-        whole = AddressSet(6 if ":" in subnet.spec.subnet else 4)
+    whole = stored_addresses(subnet, 6 if ":" in subnet.spec.subnet else 4)
     held = {pool.name: (pool, pool_addresses(pool, whole.version) & whole) for pool in pools}
     shares = {name: _share(*held[name]) for name in sorted(held) if held[name][1] or is_automatic(held[name][0])}
     return SubnetStatus(
@@ -402,7 +404,7 @@ def adoption(pool: SpiderIPPool, subnet: SpiderSubnet) -> SpiderIPPool | None:
     A pool of an earlier subnet of the same name changes hands: Kubernetes would delete it for the absence of its owner.
     """
     owners_now = pool.metadata.ownerReferences or []
-    ours, owner = owner_reference(subnet), controller_of(pool.metadata)
+    ours, owner = owner_reference(subnet), pool.controller
     labels = pool.metadata.labels or {}
     label = {OWNER_SUBNET_LABEL: label_value(subnet.name)}
     if owner is not None and (owner.kind, owner.name) != (ours.kind, ours.name):

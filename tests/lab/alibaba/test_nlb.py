@@ -136,14 +136,24 @@ async def test_a_listener_lives_and_dies(clients: Clients, pass_time: Callable[[
 
 async def test_a_group_is_described_and_changed(clients: Clients) -> None:
     health = {"HealthCheckEnabled": True, "HealthCheckType": "HTTP", "HealthCheckHttpCode": ["http_2xx", "http_3xx"]}
-    group = await create_group(clients, HealthCheckConfig=health, Scheduler="Rr", PreserveClientIpEnabled=False)
+    group = await create_group(clients, HealthCheckConfig=health, Scheduler="rr", PreserveClientIpEnabled=False)
     change = {"ServerGroupName": "other", "HealthCheckConfig": {"HealthyThreshold": 5}}
     await clients.call("nlb", "UpdateServerGroupAttribute", ServerGroupId=group, **change)
     answer = await clients.call("nlb", "ListServerGroups", ServerGroupNames=["other"])
     (found,) = answer["ServerGroups"]
-    assert (found["ServerGroupId"], found["Scheduler"], found["PreserveClientIpEnabled"]) == (group, "Rr", False)
+    assert (found["ServerGroupId"], found["Scheduler"], found["PreserveClientIpEnabled"]) == (group, "rr", False)
     assert found["HealthCheck"]["HealthCheckHttpCode"] == ["http_2xx", "http_3xx"]
     assert (found["HealthCheck"]["HealthyThreshold"], found["ServerGroupStatus"]) == (5, "Available")
+
+
+@pytest.mark.parametrize("scheduler", ["Wrr", "Wlc", "rr", "sch", "tch", "qch"])
+async def test_schedulers_are_spelt_as_the_api_spells_them(clients: Clients, scheduler: str) -> None:
+    protocol = "UDP" if scheduler == "qch" else "TCP"
+    group = await create_group(clients, Scheduler=scheduler, Protocol=protocol)
+    (found,) = (await clients.call("nlb", "ListServerGroups", ServerGroupIds=[group]))["ServerGroups"]
+    assert found["Scheduler"] == scheduler
+    other = {"ServerGroupId": group, "Scheduler": scheduler.swapcase()}
+    assert await refused(clients, "nlb", "UpdateServerGroupAttribute", **other) == "InvalidParameter"
 
 
 async def test_servers_come_and_go_by_jobs(clients: Clients, pass_time: Callable[[], None]) -> None:

@@ -5,33 +5,25 @@
     the cloud ──(cloud/alibaba observes)──▶ Seen ┘
 
 Here: `values` (model and observation), `annotations` (what a Service may ask for), `backends` (which servers), `clb`
-and `nlb` (settings in the cloud's words), `model` (what should be), `naming` (what is ours), `planning`, `steps`, and
-`printing` (the dry run). Nothing here knows how the cloud is called.
+and `nlb` (settings in the cloud's words), `dialects` (both side by side), `model` (what should be), `checking` (why it
+cannot be), `naming` (what is ours), `planning`, `steps`, and `printing` (the dry run). Nothing here knows how the cloud
+is called.
 """
 
 from spiderpool.core.balancing.annotations import ANNOTATIONS, PREFIX, Options, read
 from spiderpool.core.balancing.backends import World, pod_addresses
-from spiderpool.core.balancing.model import (
-    backends_clear,
-    faults,
-    kind_of,
-    owner_of,
-    protocol_of,
-    uses_pods,
-    wanted,
-)
+from spiderpool.core.balancing.checking import backends_clear, faults
+from spiderpool.core.balancing.model import kind_of, owner_of, uses_pods, wanted
 from spiderpool.core.balancing.naming import (
-    CLUSTER_TAG,
     FINALIZERS,
     IDENTITY_LABEL,
     LENT_TAG,
-    NAME_TAG,
     balancer_name,
     is_own,
     own_tags,
 )
 from spiderpool.core.balancing.planning import immutable, lending_fault, only_backends, ownership_fault, plan, removal
-from spiderpool.core.balancing.printing import dry_run, render
+from spiderpool.core.balancing.printing import dry_run
 from spiderpool.core.balancing.steps import Step
 from spiderpool.core.balancing.values import (
     Configuration,
@@ -47,11 +39,9 @@ from spiderpool.core.balancing.values import (
 
 __all__ = [
     "ANNOTATIONS",
-    "CLUSTER_TAG",
     "FINALIZERS",
     "IDENTITY_LABEL",
     "LENT_TAG",
-    "NAME_TAG",
     "PREFIX",
     "Configuration",
     "Group",
@@ -79,10 +69,8 @@ __all__ = [
     "ownership_fault",
     "plan",
     "pod_addresses",
-    "protocol_of",
     "read",
     "removal",
-    "render",
     "uses_pods",
     "wanted",
 ]

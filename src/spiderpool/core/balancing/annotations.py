@@ -86,6 +86,11 @@ TRUE_FALSE = OneOf(("true", "false"))
 IDENTITY = Words("an identity", r"[A-Za-z0-9._-]{1,128}")
 IDENTITIES = Words("identities", r"[A-Za-z0-9._-]{1,128}", several=True)
 PORTS = r"[0-9]{1,5}"
+SCHEDULERS: Mapping[Kind, OneOf] = {
+    "clb": OneOf(("wrr", "rr", "wlc", "sch", "tch", "qch")),
+    "nlb": OneOf(("Wrr", "rr", "Wlc", "sch", "tch", "qch")),
+}
+"""As each API spells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +144,14 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation(
         "protocol-port",
         CLB,
-        Words("protocol:port", rf"(tcp|udp|http|https|TCP|UDP|HTTP|HTTPS):{PORTS}", several=True),
+        Words("protocol:port", rf"(?i:tcp|udp|http|https):{PORTS}", several=True),
         "",
         "protocol of a Service port",
     ),
     Annotation(
         "protocol-port",
         NLB,
-        Words("protocol:port", rf"(tcp|udp|tcpssl|TCP|UDP|TCPSSL):{PORTS}", several=True),
+        Words("protocol:port", rf"(?i:tcp|udp|tcpssl):{PORTS}", several=True),
         "",
         "protocol of a Service port",
     ),
@@ -157,8 +162,8 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("cert-id", NLB, IDENTITIES, "", "certificate of TCPSSL"),
     Annotation("tls-cipher-policy", BOTH, IDENTITY, "tls_cipher_policy_1_0", "TLS versions and ciphers"),
     Annotation("http2-enabled", CLB, ON_OFF, "on", "HTTP/2 with https"),
-    Annotation("scheduler", CLB, OneOf(("wrr", "rr", "wlc", "sch", "tch", "qch")), "wrr", "how a server is chosen"),
-    Annotation("scheduler", NLB, OneOf(("Wrr", "rr", "Wlc", "sch", "tch", "qch")), "Wrr", "how a server is chosen"),
+    Annotation("scheduler", CLB, SCHEDULERS["clb"], "wrr", "how a server is chosen; sch, tch: layer 4, qch: UDP"),
+    Annotation("scheduler", NLB, SCHEDULERS["nlb"], "Wrr", "how a server is chosen; qch: UDP"),
     Annotation("persistence-timeout", CLB, Number(0, 3600, unit="s"), "0", "same client, same server (tcp)"),
     Annotation("established-timeout", CLB, Number(10, 900, unit="s"), "900", "idle connection (tcp)"),
     Annotation("sticky-session", CLB, ON_OFF, "off", "same cookie, same server (http)"),

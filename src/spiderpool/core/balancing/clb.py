@@ -125,6 +125,11 @@ def listener(protocol: str, options: Options) -> Settings:
             return _layer7(options) | _access(options) | _https(options)
 
 
+def group(protocol: str, options: Options) -> Settings:
+    """Settings of a server group: it has none, for its listener has them all."""
+    return {}
+
+
 def redirect(target: int) -> Settings:
     """Settings of an http listener that sends clients to an https port."""
     return {"ListenerForward": "on", "ForwardPort": str(target)}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import assert_never
 
 from spiderpool.api.core_v1 import Service, ServicePort
-from spiderpool.core.balancing import clb, nlb
+from spiderpool.core.balancing import clb
 from spiderpool.core.balancing.annotations import CLASS, PREFIX, Options
 from spiderpool.core.balancing.backends import World, eligible, node_backends, pod_backends
+from spiderpool.core.balancing.dialects import DIALECTS
 from spiderpool.core.balancing.naming import balancer_name, group_name, own_tags, part_name
 from spiderpool.core.balancing.values import Configuration, Group, Kind, Listener, Model, Owner, Settings
 
 NLB_CLASS = "alibabacloud.com/nlb"
-MOST_TAGS = 10
 
 
 def kind_of(service: Service) -> Kind | None:
@@ -42,30 +41,20 @@ def owner_of(service: Service, configuration: Configuration) -> Owner:
     return Owner(metadata.namespace or "default", metadata.name, metadata.uid or "", configuration.cluster)
 
 
-def faults(service: Service, options: Options, configuration: Configuration) -> tuple[str, ...]:
-    """What must be corrected in the Service before its balancer can be made or changed; empty: nothing."""
-    return (*options.faults, *_family(service, options, configuration), *_together(service, options, configuration))
-
-
-def backends_clear(service: Service, options: Options, configuration: Configuration) -> bool:
-    """Whether it is clear which servers there should be, whatever else must be corrected."""
-    return options.backends_clear and not any(_family(service, options, configuration))
-
-
 def wanted(service: Service, options: Options, world: World, configuration: Configuration) -> Model:
     """The balancer that a Service without faults should have."""
-    owner = owner_of(service, configuration)
-    reuse = options["id"]
+    owner, reuse, dialect = owner_of(service, configuration), options["id"], DIALECTS[options.kind]
+    name = options["name"] or balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, world, configuration)
     return Model(
         kind=options.kind,
         owner=owner,
         reuse=reuse,
-        name=options["name"] or balancer_name(owner),
+        name=name,
         vpc=configuration.vpc,
-        creation={} if reuse else _creation(options, configuration),
-        fixed={} if reuse else _fixed(options),
-        settings={} if reuse else _settings(options, options["name"] or balancer_name(owner)),
+        creation={} if reuse else dialect.creation(options, configuration),
+        fixed={} if reuse else dialect.fixed(options),
+        settings={} if reuse else dialect.settings(options, name),
         tags={} if reuse else _tags(options, owner),
         listeners=tuple(_listeners(service, options, configuration)),
         groups=groups,
@@ -121,6 +110,7 @@ def _variant(port: ServicePort, options: Options) -> str:
 
 def _listeners(service: Service, options: Options, configuration: Configuration) -> Iterator[Listener]:
     owner, targets = owner_of(service, configuration), redirects(options)
+    listener = DIALECTS[options.kind].listener
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
         description = part_name(options.kind, port.port, protocol, owner)
@@ -128,7 +118,7 @@ def _listeners(service: Service, options: Options, configuration: Configuration)
             yield Listener(port.port, protocol, description, "", clb.redirect(targets[port.port]))
         else:
             group = group_of(service, port, options, configuration)
-            yield Listener(port.port, protocol, description, group, _listener(protocol, options))
+            yield Listener(port.port, protocol, description, group, listener(protocol, options))
 
 
 def _groups(
@@ -145,7 +135,8 @@ def _groups(
             continue
         found = pod_backends(port, world, options) if pods else node_backends(service, port, world, chosen, options)
         name = group_of(service, port, options, configuration)
-        groups[name] = Group(name, _group(protocol, options), found.servers, keep=found.unresolved)
+        settings = DIALECTS[options.kind].group(protocol, options)
+        groups[name] = Group(name, settings, found.servers, keep=found.unresolved)
         unresolved |= {address for address, _ in found.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
 
@@ -153,121 +144,3 @@ def _groups(
 def _tags(options: Options, owner: Owner) -> Settings:
     pairs = (part.partition("=") for part in options.list("additional-resource-tags"))
     return {**{key: value for key, _, value in pairs}, **own_tags(owner)}
-
-
-def _creation(options: Options, configuration: Configuration) -> Settings:
-    match options.kind:
-        case "clb":
-            return clb.creation(options, configuration)
-        case "nlb":
-            return nlb.creation(options, configuration)
-        case unknown:
-            assert_never(unknown)
-
-
-def _fixed(options: Options) -> Settings:
-    match options.kind:
-        case "clb":
-            return clb.fixed(options)
-        case "nlb":
-            return nlb.fixed(options)
-        case unknown:
-            assert_never(unknown)
-
-
-def _settings(options: Options, name: str) -> Settings:
-    match options.kind:
-        case "clb":
-            return clb.settings(options, name)
-        case "nlb":
-            return nlb.settings(options, name)
-        case unknown:
-            assert_never(unknown)
-
-
-def _listener(protocol: str, options: Options) -> Settings:
-    match options.kind:
-        case "clb":
-            return clb.listener(protocol, options)
-        case "nlb":
-            return nlb.listener(protocol, options)
-        case unknown:
-            assert_never(unknown)
-
-
-def _group(protocol: str, options: Options) -> Settings:
-    return nlb.group(protocol, options) if options.kind == "nlb" else {}
-
-
-def _family(service: Service, options: Options, configuration: Configuration) -> Iterator[str]:
-    """IPv6 servers are refused by the cloud unless balancer, account and Service agree; said before it is asked."""
-    families = service.spec.ipFamilies or ["IPv4"]
-    version = options["backend-ip-version"]
-    balancer = {"clb": "ipv6", "nlb": "DualStack"}[options.kind]
-    hint = f"set {PREFIX}backend-ip-version: ipv6 and {PREFIX}ip-version: {balancer.lower()}"
-    refused = "the load balancer's server groups do not take IPv6 servers (the cloud: ServerGroupNotSupportIpv6)"
-    if version == "ipv4" and "IPv4" not in families:
-        gate = "" if configuration.ipv6_backends else "have IPv6 backends enabled for this cluster, and "
-        yield f"{refused}, and this Service has ipFamilies {families}: add IPv4 to them, or {gate}{hint}"
-    elif version == "ipv6" and not configuration.ipv6_backends:
-        yield f"{refused} unless IPv6 backends are enabled for this cluster: drop {PREFIX}backend-ip-version"
-    elif version == "ipv6" and options["ip-version"] != balancer:
-        yield f"{refused} of a balancer that is not {balancer}: {hint}"
-    elif version == "ipv6" and "IPv6" not in families:
-        yield f"{PREFIX}backend-ip-version is ipv6, and this Service has ipFamilies {families}: add IPv6 to them"
-
-
-def _together(service: Service, options: Options, configuration: Configuration) -> Iterator[str]:
-    """Values that are right each by itself, and cannot be right together."""
-    yield from _ports(service, options)
-    tags = len(options.list("additional-resource-tags")) + 2
-    if tags > MOST_TAGS:
-        yield f"annotation {PREFIX}additional-resource-tags: a balancer has at most {MOST_TAGS - 2} beside ours"
-    if options["address-type"] == "internet" and not options["id"] and not configuration.public_allowed:
-        yield f"public load balancers are switched off: set annotation {PREFIX}address-type: intranet, or {PREFIX}id"
-    if options.kind == "nlb":
-        yield from _network(options, configuration)
-    else:
-        yield from _classic(options, configuration)
-
-
-def _ports(service: Service, options: Options) -> Iterator[str]:
-    ports = {port.port: port.protocol for port in service.spec.ports or () if port.protocol == "TCP"}
-    every = {port.port for port in service.spec.ports or ()}
-    for number, protocol in protocols(options).items():
-        key = f"annotation {PREFIX}protocol-port"
-        if number not in every:
-            yield f"{key} names port {number}, which the Service does not have"
-        elif protocol != "udp" and number not in ports:
-            yield f"{key}: port {number} is UDP in the Service and cannot be {protocol}"
-        elif protocol == "udp" and number in ports:
-            yield f"{key}: port {number} is TCP in the Service and cannot be udp"
-    secure = {"https", "tcpssl"} & set(protocols(options).values())
-    if secure and not options["cert-id"]:
-        yield f"annotation {PREFIX}cert-id is missing: {secure.pop()} listeners need a certificate"
-    for port, target in redirects(options).items():
-        if (protocols(options).get(port), protocols(options).get(target)) != ("http", "https"):
-            yield f"annotation {PREFIX}forward-port {port}:{target} needs protocol-port http:{port},https:{target}"
-
-
-def _classic(options: Options, configuration: Configuration) -> Iterator[str]:
-    if options.on("acl-status") and not options["acl-id"]:
-        yield f"annotation {PREFIX}acl-id is missing: acl-status is on"
-    if options.on("sticky-session") and options["sticky-session-type"] == "server" and not options["cookie"]:
-        yield f"annotation {PREFIX}cookie is missing: sticky-session-type is server"
-    private = options["address-type"] == "intranet" and not options["id"]
-    if private and not (options["vswitch-id"] or configuration.vswitch):
-        yield f"annotation {PREFIX}vswitch-id is missing: a private balancer needs one"
-
-
-def _network(options: Options, configuration: Configuration) -> Iterator[str]:
-    if not options["id"] and not options["zone-maps"]:
-        yield f"annotation {PREFIX}zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"
-    elif options["zone-maps"] and len(nlb.zones(options["zone-maps"])) < 2:
-        yield f"annotation {PREFIX}zone-maps names one zone: a network load balancer needs at least two"
-    if not options["id"] and not configuration.vpc:
-        yield "the VPC of the cluster is not known: set it in the cloud's configuration"
-    if options.on("cacert") and not options["cacert-id"]:
-        yield f"annotation {PREFIX}cacert-id is missing: cacert is on"
-    if options["preserve-client-ip"] == "on" and "tcpssl" in protocols(options).values():
-        yield f"annotation {PREFIX}preserve-client-ip cannot be on with TCPSSL"

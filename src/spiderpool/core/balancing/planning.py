@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from spiderpool.core.balancing import clb, nlb
+from spiderpool.core.balancing.dialects import DIALECTS
 from spiderpool.core.balancing.naming import (
     IDENTITY_LABEL,
     LENT_TAG,
@@ -42,8 +42,6 @@ from spiderpool.core.balancing.steps import (
 )
 from spiderpool.core.balancing.values import Group, Kind, Listener, Model, Owner, Seen, Server, Settings
 
-ASPECTS = {"clb": clb.ASPECTS, "nlb": nlb.ASPECTS}
-ANNOTATION_OF = {"clb": clb.ANNOTATION_OF, "nlb": nlb.ANNOTATION_OF}
 HASHES = frozenset({"sch", "tch", "qch"})
 """Schedulers that a classic listener can neither take on nor give up."""
 PROTECTIONS: dict[Kind, Settings] = {
@@ -77,7 +75,7 @@ def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 def immutable(model: Model, seen: Seen) -> tuple[str, ...]:
     """What the Service asks for and the balancer that is there cannot become."""
-    names = ANNOTATION_OF[model.kind]
+    names = DIALECTS[model.kind].annotation_of
     return tuple(
         f"{names[key]} of a balancer cannot be changed: it is {seen.settings[key]}, the Service asks for {value}"
         for key, value in model.fixed.items()
@@ -130,7 +128,7 @@ def _is_anothers(model: Model, there: Listener | None) -> bool:
 
 
 def _balancer(model: Model, seen: Seen) -> Iterator[Step]:
-    for aspect, parameters in ASPECTS[model.kind].items():
+    for aspect, parameters in DIALECTS[model.kind].aspects.items():
         wanted = {key: model.settings[key] for key in parameters if key in model.settings}
         if changes := _changes(wanted, seen.settings):
             yield SetBalancer(model, aspect, changes)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.balancing.annotations import read
 from spiderpool.core.balancing.backends import World
-from spiderpool.core.balancing.model import faults, kind_of, wanted
+from spiderpool.core.balancing.checking import faults
+from spiderpool.core.balancing.model import kind_of, wanted
 from spiderpool.core.balancing.planning import immutable, lending_fault, plan
-from spiderpool.core.balancing.steps import Step
 from spiderpool.core.balancing.values import Configuration, Seen
 
 
 def dry_run(service: Service, world: World, configuration: Configuration, seen: Seen | None = None) -> str:
     """What would be done for a Service whose balancer is as ``seen``, or is not there; and what stands in the way."""
     return "\n".join(_lines(service, world, configuration, seen))
-
-
-def render(steps: Iterable[Step]) -> str:
-    """The steps of a plan, numbered."""
-    return "\n".join(_numbered(steps))
 
 
 def _lines(service: Service, world: World, configuration: Configuration, seen: Seen | None) -> Iterator[str]:
@@ -37,8 +32,5 @@ def _lines(service: Service, world: World, configuration: Configuration, seen: S
     yield from (f"note: {each}" for each in (*options.remarks, *model.notes))
     yield from (f"note: no network card is known to have the pod address {each}" for each in model.unresolved)
     yield from (f"fault: {each}" for each in ((lent,) if lent else immutable(model, seen) if seen else ()))
-    yield from [] if lent else _numbered(plan(model, seen)) or ["nothing to do"]
-
-
-def _numbered(steps: Iterable[Step]) -> list[str]:
-    return [f"{number}. {step}" for number, step in enumerate(steps, 1)]
+    if not lent:
+        yield from [f"{number}. {step}" for number, step in enumerate(plan(model, seen), 1)] or ["nothing to do"]

@@ -7,12 +7,8 @@ it finds, each with the path of the field as the user wrote it and what to do ab
 from spiderpool.core.rules.coordinator import POD_CIDR_TYPES, default_coordinator, validate_coordinator
 from spiderpool.core.rules.faults import Fault, Faults, FieldError
 from spiderpool.core.rules.ippool import (
-    APPLICATION_KEYS,
-    adopted,
-    controller_of,
     default_ippool,
     ippool_kept_by,
-    is_of_application,
     validate_ippool,
 )
 from spiderpool.core.rules.multusconfig import (
@@ -37,7 +33,6 @@ from spiderpool.core.rules.subnet import (
 )
 
 __all__ = [
-    "APPLICATION_KEYS",
     "BLOCKS",
     "NETWORK_INJECT",
     "POD_CIDR_TYPES",
@@ -46,10 +41,8 @@ __all__ = [
     "Fault",
     "Faults",
     "FieldError",
-    "adopted",
     "attachment_name",
     "cidr_label",
-    "controller_of",
     "default_coordinator",
     "default_ippool",
     "default_multusconfig",
@@ -59,7 +52,6 @@ __all__ = [
     "injected_resource",
     "interface_block",
     "ippool_kept_by",
-    "is_of_application",
     "other_owner",
     "subnet_kept_by",
     "validate_coordinator",

@@ -8,20 +8,14 @@ from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_CARD_LABEL, POOL_CIDR_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import LabelSelector, OwnerReference
+from spiderpool.api.meta import LabelSelector
 from spiderpool.api.subnet import (
-    APP_GROUP,
-    APP_KIND,
-    APP_NAME,
-    APP_NAMESPACE,
-    APP_VERSION,
-    APPLICATION_NAME_LABEL,
     IP_NUMBER_ANNOTATION,
-    OWNER_SUBNET_LABEL,
     SpiderSubnet,
 )
 from spiderpool.core.addresses import AddressSet, Network, from_int, parse_subnet
 from spiderpool.core.allocation import address_of, label_value, usable
+from spiderpool.core.owners import APPLICATION_KEYS, is_automatic
 from spiderpool.core.rules.faults import Fault, Faults, FieldError, is_label_value, selector_faults, shown
 from spiderpool.core.rules.ranges import (
     cidr_label,
@@ -33,10 +27,7 @@ from spiderpool.core.rules.ranges import (
     subnet_or_none,
     with_finalizer,
 )
-from spiderpool.core.rules.ranges import usable_or_none as usable_or_none
-from spiderpool.core.rules.subnet import subnet_addresses
-
-APPLICATION_KEYS = frozenset({APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME})
+from spiderpool.core.subnets import adoption, is_cut_from, pool_addresses, stored_addresses
 
 
 def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> SpiderIPPool:
@@ -50,47 +41,8 @@ def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> 
     spec = _merged(pool.spec, subnet) if subnet else pool.spec
     labels = _pool_labels(pool.metadata.labels or {}, spec, subnet)
     pool = replace(pool, metadata=with_finalizer(pool.metadata, labels), spec=spec)
-    parent = next((each for each in subnets if _covers(each, pool)), None)
-    return adopted(pool, parent) if parent else pool
-
-
-def _covers(subnet: SpiderSubnet, pool: SpiderIPPool) -> bool:
-    return subnet.spec.subnet == pool.spec.subnet and not subnet.terminating
-
-
-def adopted(pool: SpiderIPPool, subnet: SpiderSubnet) -> SpiderIPPool:
-    """The pool as one of the subnet's: owned and labelled, with its gateway and routes where it names none.
-
-    Gateway and routes are handed down once, when the pool gets its owner. A pool that another object
-    controls stays as it is; so do routes that are an empty list, by which a pool asks for none.
-    """
-    owner = controller_of(pool)
-    ours = owner is not None and owner.kind == subnet.KIND.name and owner.name == subnet.name
-    if owner is not None and not ours:
-        return pool
-    labels = {**(pool.metadata.labels or {}), OWNER_SUBNET_LABEL: label_value(subnet.name)}
-    metadata = replace(pool.metadata, labels=labels)
-    if ours:
-        return replace(pool, metadata=metadata)
-    owners = [*(pool.metadata.ownerReferences or ()), _ownership(subnet)]
-    return replace(pool, metadata=replace(metadata, ownerReferences=owners), spec=_inherited(pool.spec, subnet))
-
-
-def controller_of(pool: SpiderIPPool) -> OwnerReference | None:
-    """The owner that controls a pool, if one does."""
-    return next((owner for owner in pool.metadata.ownerReferences or () if owner.controller), None)
-
-
-def _ownership(subnet: SpiderSubnet) -> OwnerReference:
-    kind = subnet.KIND
-    uid = subnet.metadata.uid or ""
-    return OwnerReference(kind.api_version, kind.name, subnet.name, uid, controller=True, blockOwnerDeletion=True)
-
-
-def _inherited(spec: IPPoolSpec, subnet: SpiderSubnet) -> IPPoolSpec:
-    gateway = subnet.spec.gateway if spec.gateway is None else spec.gateway
-    routes = subnet.spec.routes if spec.routes is None else spec.routes
-    return replace(spec, gateway=gateway, routes=routes)
+    parent = next((each for each in subnets if is_cut_from(pool, each) and not each.terminating), None)
+    return (parent and adoption(pool, parent)) or pool
 
 
 def _pool_labels(labels: Mapping[str, str], spec: IPPoolSpec, subnet: Network | None) -> dict[str, str]:
@@ -163,7 +115,7 @@ def _pool_faults(
     yield from _subnet_overlaps(subnet, others) if old is None else ()
     if not unreadable:
         after = usable(new)
-        before = usable_or_none(old, subnet.version) if old else AddressSet(subnet.version)
+        before = pool_addresses(old, subnet.version) if old else AddressSet(subnet.version)
         yield from _address_overlaps(after - before, subnet, others)
         fences = trusted and POOL_CARD_LABEL in (new.metadata.labels or {})
         yield from _removed_in_use(before - after, spec, subnet, holders, fences=fences)
@@ -183,7 +135,7 @@ def _subnet_overlaps(subnet: Network, others: tuple[SpiderIPPool, ...]) -> Fault
 
 def _address_overlaps(added: AddressSet, subnet: Network, others: tuple[SpiderIPPool, ...]) -> Faults:
     for other, its in _neighbours(subnet, others):
-        common = added & usable_or_none(other, its.version)
+        common = added & pool_addresses(other, its.version)
         if common:
             remedy = f"pool {other.name} has {shown(common.ranges())} as well; take them out of one of the two pools"
             yield FieldError(Fault.FORBIDDEN, "spec.ips", None, remedy)
@@ -234,29 +186,24 @@ def _ownership_faults(
     pool: SpiderIPPool, before: AddressSet, after: AddressSet, subnets: Iterable[SpiderSubnet], trusted: bool
 ) -> Faults:
     """A pool of a subnet holds addresses of that subnet alone; one of an application is sized by us alone."""
-    owner = controller_of(pool)
+    owner = pool.controller
     if owner is None or owner.kind != SpiderSubnet.KIND.name:
         return
     subnet = next((each for each in subnets if each.name == owner.name), None)
     if subnet is None:
         remedy = "no SpiderSubnet of that name exists; create it or remove the owner"
         yield FieldError(Fault.INVALID, "metadata.ownerReferences", owner.name, remedy)
-    elif outside := (after - before - subnet_addresses(subnet, after.version)).ranges():
+    elif outside := (after - before - stored_addresses(subnet, after.version)).ranges():
         remedy = f"SpiderSubnet {subnet.name} does not have {shown(outside)}; add them to it first"
         yield FieldError(Fault.FORBIDDEN, "spec.ips", None, remedy)
-    if is_of_application(pool) and after != before and not trusted:
+    if is_automatic(pool) and after != before and not trusted:
         remedy = f"the pool's size follows its application; change annotation {IP_NUMBER_ANNOTATION} of the workload"
         yield FieldError(Fault.FORBIDDEN, "spec.ips", None, remedy)
 
 
-def is_of_application(pool: SpiderIPPool) -> bool:
-    """Whether a pool was made for one application."""
-    return APPLICATION_NAME_LABEL in (pool.metadata.labels or {})
-
-
 def _affinity_faults(pool: SpiderIPPool) -> Faults:
     spec = pool.spec
-    if is_of_application(pool):
+    if is_automatic(pool):
         yield from _application_faults(spec.podAffinity)
     else:
         yield from selector_faults(spec.podAffinity, "spec.podAffinity")

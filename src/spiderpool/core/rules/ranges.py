@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from spiderpool.api.ippool import Route, SpiderIPPool
+from spiderpool.api.ippool import Route
 from spiderpool.api.meta import FINALIZER, ObjectMeta
 from spiderpool.core.addresses import AddressSet, Network, RangeError, parse_address, parse_subnet, to_int
-from spiderpool.core.allocation import usable
 from spiderpool.core.rules.faults import Fault, Faults, FieldError, is_address, is_label_value, parse_prefix
 
 Labels = dict[str, str]
@@ -34,14 +33,6 @@ def with_finalizer(metadata: ObjectMeta, labels: Labels) -> ObjectMeta:
     finalizers = metadata.finalizers or []
     ours = finalizers if FINALIZER in finalizers else [*finalizers, FINALIZER]
     return replace(metadata, finalizers=ours, labels=labels or None)
-
-
-def usable_or_none(pool: SpiderIPPool, version: int) -> AddressSet:
-    """Usable addresses of a stored pool; none when its ranges cannot be read (the agents use none of it either)."""
-    try:
-        return usable(pool)
-    except ValueError:
-        return AddressSet(version)
 
 
 def merged(ranges: list[str] | None, version: int, whole: AddressSet | None = None) -> list[str] | None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_CIDR_LABEL, SpiderSubnet, SubnetSpec
-from spiderpool.core.addresses import AddressSet, Network, RangeError, parse_subnet
+from spiderpool.core.addresses import AddressSet, Network, parse_subnet
 from spiderpool.core.rules.faults import Fault, Faults, FieldError, shown
 from spiderpool.core.rules.ranges import (
     cidr_label,
@@ -18,18 +18,9 @@ from spiderpool.core.rules.ranges import (
     route_faults,
     subnet_faults,
     subnet_or_none,
-    usable_or_none,
     with_finalizer,
 )
-
-
-def subnet_addresses(subnet: SpiderSubnet, version: int) -> AddressSet:
-    """``ips`` without ``excludeIPs``; none when they cannot be read."""
-    spec = subnet.spec
-    try:
-        return AddressSet.parse(spec.ips or (), version) - AddressSet.parse(spec.excludeIPs or (), version)
-    except RangeError:
-        return AddressSet(version)
+from spiderpool.core.subnets import pool_addresses, stored_addresses, subnet_addresses
 
 
 def default_subnet(subnet: SpiderSubnet) -> SpiderSubnet:
@@ -82,7 +73,7 @@ def subnet_kept_by(subnet: SpiderSubnet, pools: Iterable[SpiderIPPool]) -> str |
     """Why a subnet cannot be deleted yet: pools of it that hold addresses."""
     network = subnet_or_none(subnet.spec.subnet)
     names = (
-        [pool.name for pool in _pools_of(network, pools) if usable_or_none(pool, network.version)] if network else []
+        [pool.name for pool in _pools_of(network, pools) if pool_addresses(pool, network.version)] if network else []
     )
     return f"its addresses are in pools: {shown(names)}; delete these pools first" if names else None
 
@@ -98,11 +89,11 @@ def _subnet_faults(
     yield from unreadable
     yield from _overlaps(network, others, pools) if old is None else ()
     if not unreadable:
-        after = subnet_addresses(new, network.version)
+        after = subnet_addresses(new)
         if old is None:
             yield from _pools_outside(spec, after, network, pools)
         else:
-            yield from _removed_in_use(subnet_addresses(old, network.version) - after, network, pools)
+            yield from _removed_in_use(stored_addresses(old, network.version) - after, network, pools)
         yield from gateway_faults(spec.gateway, network, after)
     yield from route_faults(spec.routes or (), network)
 
@@ -125,7 +116,7 @@ def _overlap(network: Network, other: Network | None) -> bool:
 
 def _pools_outside(spec: SubnetSpec, after: AddressSet, network: Network, pools: Iterable[SpiderIPPool]) -> Faults:
     for pool in _pools_of(network, pools):
-        if outside := (usable_or_none(pool, network.version) - after).ranges():
+        if outside := (pool_addresses(pool, network.version) - after).ranges():
             remedy = f"pool {pool.name} has {shown(outside)}, which the subnet has not; add them, or change the pool"
             yield FieldError(Fault.INVALID, "spec.ips", spec.ips, remedy)
 
@@ -136,6 +127,6 @@ def _pools_of(network: Network, pools: Iterable[SpiderIPPool]) -> list[SpiderIPP
 
 def _removed_in_use(removed: AddressSet, network: Network, pools: Iterable[SpiderIPPool]) -> Faults:
     for pool in _pools_of(network, pools):
-        if common := (usable_or_none(pool, network.version) & removed).ranges():
+        if common := (pool_addresses(pool, network.version) & removed).ranges():
             remedy = f"takes away {shown(common)} of pool {pool.name}; take them out of the pool first"
             yield FieldError(Fault.FORBIDDEN, "spec.ips", None, remedy)

@@ -161,7 +161,7 @@ def _nlb_frontend(address: str, listener: NlbListener, group: NlbGroup) -> Front
         listener.port,
         "udp" if listener.protocol == "UDP" else "tcp",
         tuple(Target(item.address, item.port, item.weight, _nlb_check(group, item)) for item in well),
-        group.settings["Scheduler"] in ("Sch", "Tch", "Qch"),
+        group.settings["Scheduler"] in ("sch", "tch", "qch"),
     )
 
 

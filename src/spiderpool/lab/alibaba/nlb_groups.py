@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -27,7 +28,7 @@ RULES: dict[str, Rule] = {
     "ConnectionDrainTimeout": Between(0, 900),
     "PreserveClientIpEnabled": FLAG,
     "Protocol": ("TCP", "UDP", "TCP_UDP"),
-    "Scheduler": ("Wrr", "Wlc", "Rr", "Sch", "Tch", "Qch"),
+    "Scheduler": ("Wrr", "Wlc", "rr", "sch", "tch", "qch"),
     "ServerGroupType": ("Instance", "Ip"),
 }
 DEFAULTS = {
@@ -79,13 +80,17 @@ def create_server_group(account: Account, parameters: Parameters) -> Answer:
     made = NlbGroup(
         account.new_id("sgp-"),
         parameters.needed("ServerGroupName"),
-        {**DEFAULTS, **read_settings(parameters, (*RULES, "ResourceGroupId"), RULES)},
+        {**DEFAULTS, **_settings(parameters, (*RULES, "ResourceGroupId"))},
         {**HEALTH_DEFAULTS, **_health(parameters)},
         status="Creating",
         tags=parameters.tags(),
     )
     account.world.nlb_groups.put(made)
     return {**nlb_jobs.start(account, lambda: _finish(account, made)), "ServerGroupId": made.identity}
+
+
+def _settings(parameters: Parameters, names: Iterable[str]) -> dict[str, str]:
+    return read_settings(parameters, names, RULES)
 
 
 def _health(parameters: Parameters) -> dict[str, str]:
@@ -120,7 +125,7 @@ def update_server_group_attribute(account: Account, parameters: Parameters) -> A
     done = replace(
         found,
         name=parameters.text("ServerGroupName", found.name),
-        settings={**found.settings, **read_settings(parameters, names, RULES)},
+        settings={**found.settings, **_settings(parameters, names)},
         health={**found.health, **_health(parameters)},
     )
     return _change(account, found, done)
