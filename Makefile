@@ -12,8 +12,8 @@ bootstrap:  ## Install what is missing on this machine, make .venv
 binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other real programs
 	@.venv/bin/python -m spiderpool.lab.binaries
 
-demo: binaries  ## Two nodes, two pods, traffic; KEEP=1 leaves the cluster up
-	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep)
+demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by written pools; KEEP=1 leaves it up
+	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 	@exec .venv/bin/pytest $(ARGS)
@@ -31,11 +31,14 @@ fmt: bootstrap  ## Rewrite the code in our style
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: binaries  ## Measure address management against the limit of the API server; ARGS='--help' for more
+bench: binaries fuzz  ## Measure address management against the limit of the API server; ARGS='--help' for more
 	@exec .venv/bin/python -m bench.ipam $(ARGS)
 
 chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'
 	@exec .venv/bin/python -m bench.chaos $(ARGS)
+
+fuzz: binaries  ## A minute of anything at all on the agent's CNI endpoint; SEED=7 plays it again
+	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:  ## Remove what these targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@
     ├── IOFailure           a file or socket could not be read        code 5
     ├── Refused             no address can be given; says why         code 11
     ├── NotReady            caches are not synced, or we are stopping code 11
+    ├── Unavailable         STATUS: an ADD would fail now             code 50
     ├── ApiUnavailable      the API server gave no usable answer      code 11
     ├── Drift               CHECK found something missing or changed  code 100
     ├── KernelFailure       netlink or sysctl said no                 code 101
@@ -100,6 +101,13 @@ class NotReady(SpiderpoolError):
     """We have no complete picture yet (caches not synced) or are shutting down."""
 
     code = 11
+    retriable = True
+
+
+class Unavailable(SpiderpoolError):
+    """The answer to STATUS while an ADD would fail."""
+
+    code = 50
     retriable = True
 
 

@@ -55,6 +55,10 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
+def delegates(folder: Folder) -> Delegates:
+    return Delegates((folder.path,), Path("/run/agent.sock"))
+
+
 def network(*plugins: dict[str, Any]) -> Delegated:
     return Delegated("net", "0.4.0", tuple(json.dumps(each).encode() for each in plugins))
 
@@ -66,7 +70,7 @@ def chain() -> Delegated:
 async def test_each_reads_its_configuration_and_what_came_before(folder: Folder) -> None:
     for name in ("first", "second"):
         folder.install(name, ADDING)
-    result = await Delegates((folder.path,)).add(chain(), ABOUT)
+    result = await delegates(folder).add(chain(), ABOUT)
 
     assert json.loads(result) == {"cniVersion": "0.4.0", "by": "second"}
     one, two = folder.calls()
@@ -88,7 +92,7 @@ async def test_a_failure_ends_the_addition_and_says_what_the_plugin_said(folder:
     folder.install("first", FAILING)
     folder.install("second", ADDING)
     with pytest.raises(PluginFailure, match="ADD of plugin first: no such bridge br9"):
-        await Delegates((folder.path,)).add(chain(), ABOUT)
+        await delegates(folder).add(chain(), ABOUT)
     assert [each["plugin"] for each in folder.calls()] == ["first"]
 
 
@@ -96,7 +100,7 @@ async def test_a_deletion_asks_all_last_first_and_tells_the_first_failure(folder
     folder.install("first", ADDING)
     folder.install("second", FAILING)
     with pytest.raises(PluginFailure, match="DEL of plugin second"):
-        await Delegates((folder.path,)).delete(chain(), ABOUT, b'{"cniVersion": "0.4.0"}')
+        await delegates(folder).delete(chain(), ABOUT, b'{"cniVersion": "0.4.0"}')
     assert [each["plugin"] for each in folder.calls()] == ["second", "first"]
     assert [each["config"]["prevResult"] for each in folder.calls()] == [{"cniVersion": "0.4.0"}] * 2
 
@@ -104,35 +108,57 @@ async def test_a_deletion_asks_all_last_first_and_tells_the_first_failure(folder
 async def test_check_shows_every_plugin_the_final_result(folder: Folder) -> None:
     folder.install("first", ADDING)
     folder.install("second", ADDING)
-    await Delegates((folder.path,)).check(chain(), ABOUT, b'{"by": "second"}')
+    await delegates(folder).check(chain(), ABOUT, b'{"by": "second"}')
     assert [(each["plugin"], each["command"]) for each in folder.calls()] == [("first", "CHECK"), ("second", "CHECK")]
     assert folder.calls()[0]["config"]["prevResult"] == {"by": "second"}
+
+
+async def test_check_is_left_out_where_it_cannot_be_or_is_not_wanted(folder: Folder) -> None:
+    folder.install("first", FAILING)
+    older = Delegated("net", "0.3.1", (b'{"type": "first"}',))
+    unwanted = Delegated("net", "1.0.0", (b'{"type": "first"}',), disable_check=True)
+    for left_out in (older, unwanted):
+        await delegates(folder).check(left_out, ABOUT, b"{}")
+    assert not (folder.path / "calls").exists()
+
+
+async def test_a_deletion_goes_on_where_an_executable_has_gone(folder: Folder) -> None:
+    folder.install("first", ADDING)
+    with pytest.raises(UnknownPlugin, match="'second'"):
+        await delegates(folder).delete(chain(), ABOUT, b"{}")
+    assert [each["plugin"] for each in folder.calls()] == ["first"]
+
+
+async def test_our_own_plugins_find_the_agent_again(folder: Folder) -> None:
+    folder.install("first", '#!/bin/sh\ncat >/dev/null\necho "{\\"socket\\": \\"$SPIDERPOOL_SOCKET\\"}"\n')
+    result = await delegates(folder).add(network({"type": "first"}), ABOUT)
+    assert json.loads(result) == {"socket": "/run/agent.sock"}
 
 
 async def test_nothing_is_begun_when_an_executable_is_missing(folder: Folder) -> None:
     folder.install("first", ADDING)
     with pytest.raises(UnknownPlugin, match=r"plugin 'second' is not part of this agent.*install it"):
-        await Delegates((folder.path,)).add(chain(), ABOUT)
+        await delegates(folder).add(chain(), ABOUT)
     assert not (folder.path / "calls").exists()
     with pytest.raises(UnknownPlugin, match=r"'\.\./second'"):
-        await Delegates((folder.path,)).add(network({"type": "../second"}), ABOUT)
+        await delegates(folder).add(network({"type": "../second"}), ABOUT)
 
 
 async def test_words_that_are_no_error_document_are_told_as_they_are(folder: Folder) -> None:
     folder.install("first", "#!/bin/sh\necho Segmentation fault\nexit 139\n")
     with pytest.raises(PluginFailure, match="first: Segmentation fault"):
-        await Delegates((folder.path,)).add(network({"type": "first"}), ABOUT)
+        await delegates(folder).add(network({"type": "first"}), ABOUT)
     folder.install("first", "#!/bin/sh\nexit 3\n")
     with pytest.raises(PluginFailure, match="it failed without a word"):
-        await Delegates((folder.path,)).add(network({"type": "first"}), ABOUT)
+        await delegates(folder).add(network({"type": "first"}), ABOUT)
     folder.install("first", "#!/no/such/interpreter\n")
     with pytest.raises(PluginFailure, match="cannot be executed"):
-        await Delegates((folder.path,)).add(network({"type": "first"}), ABOUT)
+        await delegates(folder).add(network({"type": "first"}), ABOUT)
 
 
 async def test_a_device_is_told_under_both_of_its_keys(folder: Folder) -> None:
     folder.install("first", ADDING)
     about = Invocation("c1", "/ns", "net1", "", {"deviceID": "0000:03:02.1"})
-    await Delegates((folder.path,)).add(network({"type": "first"}), about)
+    await delegates(folder).add(network({"type": "first"}), about)
     config = folder.calls()[0]["config"]
     assert (config["deviceID"], config["pciBusID"]) == ("0000:03:02.1", "0000:03:02.1")

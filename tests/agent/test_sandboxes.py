@@ -49,6 +49,8 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     known = Sandboxes(tmp_path / "file")
     with pytest.raises(IOFailure, match="cannot be written"):
         known.save(TWO)
+    with pytest.raises(IOFailure, match="cannot be removed"):
+        known.forget("c1")
     (tmp_path / "c2.json").mkdir()
     with pytest.raises(IOFailure, match=r"c2\.json cannot be read"):
         Sandboxes(tmp_path).load("c2")

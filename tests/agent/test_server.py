@@ -100,12 +100,15 @@ def test_another_user_is_turned_away_even_if_the_mode_were_wider(agent: LocalAge
 def test_version_needs_no_pod(shim: Shim) -> None:
     assert shim(CNI_COMMAND="VERSION") == (
         0,
-        {"cniVersion": "1.1.0", "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]},
+        {"cniVersion": "0.4.0", "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]},
     )
+    assert shim(b"", CNI_COMMAND="VERSION")[1]["cniVersion"] == "1.1.0"
 
 
 def test_status_is_silent_when_ready(shim: Shim) -> None:
-    assert shim(CNI_COMMAND="STATUS") == (0, {})
+    for name in ("spiderpool-attach", "spiderpool", "coordinator"):
+        newest = CONFIG.replace(b"0.4.0", b"1.1.0")
+        assert shim(newest, name, CNI_COMMAND="STATUS", CNI_CONTAINERID="", CNI_ARGS="") == (0, {})
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,12 @@ def test_status_is_silent_when_ready(shim: Shim) -> None:
         (CONFIG, {"CNI_CONTAINERID": ""}, 4, "ADD needs CNI_CONTAINERID"),
         (CONFIG, {"CNI_NETNS": ""}, 4, "ADD needs CNI_NETNS"),
         (CONFIG, {"CNI_ARGS": ""}, 4, "K8S_POD_NAMESPACE"),
+        (CONFIG, {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=../x"}, 4, "K8S_POD_NAME='../x'"),
+        (CONFIG, {"CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;MAC=0a:00:00:00:00:01"}, 4, "holds MAC"),
+        (CONFIG, {"CNI_NETNS": "/proc/self/ns/net"}, 8, "the node's own network namespace"),
+        (b'{"cniVersion":"0.4.0","type":"t"}', {}, 7, "the network's name ''"),
+        (b'{"cniVersion":"0.4.0","name":"a b","type":"t"}', {}, 7, "the network's name 'a b'"),
+        (b'{"cniVersion":"0.3.1","name":"n","type":"t"}', {"CNI_COMMAND": "CHECK"}, 1, "CHECK came with CNI 0.4.0"),
         (CONFIG, {}, 11, "pod default/nobody does not exist"),
         (b"garbage", {}, 6, "not JSON"),
         (b"", {}, 6, "not JSON"),
@@ -132,6 +141,23 @@ def test_wrong_calls_get_a_cni_error(
     assert message in answer["msg"]
 
 
+def test_what_lies_under_an_interface_is_made_before_it(shim: Shim) -> None:
+    def made(command: str = "ADD", **keys: Any) -> tuple[int, dict[str, Any]]:
+        config = {"cniVersion": "0.3.1", "name": "n", "type": "ifacer", "interfaces": ["lo"]} | keys
+        return shim(json.dumps(config).encode(), "ifacer", CNI_COMMAND=command)
+
+    assert made() == (0, {"cniVersion": "0.3.1"})
+    assert made(prevResult={"ips": []}) == (0, {"cniVersion": "0.3.1", "ips": []})
+    assert made("DEL") == (0, {})
+    for keys, code, words in (
+        ({"interfaces": []}, 7, "names no interfaces"),
+        ({"interfaces": ["absent0"]}, 101, "absent0 does not exist"),
+        ({"vlanID": 5000}, 7, "vlanID 5000"),
+    ):
+        status, answer = made(**keys)
+        assert (status, answer["code"], words in answer["msg"]) == (1, code, True)
+
+
 def test_an_error_comes_in_the_asked_version(shim: Shim) -> None:
     assert shim()[1]["cniVersion"] == "0.4.0"
 
@@ -144,7 +170,7 @@ def test_del_of_what_never_was_succeeds(shim: Shim) -> None:
 async def test_an_unknown_plugin_name_is_told(agent: LocalAgent) -> None:
     call = ipam_call("ADD", "default", "p", "u")
     answer = await agent.call(type(call)("bridge", call.environment, call.stdin))
-    assert (answer["code"], "does not serve a plugin named 'bridge'" in answer["msg"]) == (2, True)
+    assert (answer["code"], "serves no plugin named 'bridge'" in answer["msg"]) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +212,12 @@ def test_the_executable_without_an_agent_says_try_again(executable: Path, tmp_pa
 
 def test_installation_is_by_rename_and_complete(executable: Path) -> None:
     folder = executable.parent
-    assert sorted(path.name for path in folder.iterdir()) == ["spiderpool", "spiderpool-attach"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "coordinator",
+        "ifacer",
+        "spiderpool",
+        "spiderpool-attach",
+    ]
     assert all(os.access(path, os.X_OK) for path in folder.iterdir())
     conflist = folder.parent / "net.d" / "00-spiderpool.conflist"
     assert conflist.read_bytes() == network_list()

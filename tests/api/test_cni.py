@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from spiderpool.api.cni import (
     Call,
     CoordinatorConfig,
+    DelegateConfig,
     InterfaceConfig,
     PluginConfig,
     Result,
     ResultInterface,
     ResultIP,
+    check_command,
     check_environment,
+    check_name,
     check_version,
     error_document,
     frame_call,
@@ -26,10 +29,14 @@ from spiderpool.api.cni import (
     parse_call,
     parse_network,
     parse_plugin,
+    passed_on,
     plugin_type,
     read_result,
+    requested_ips,
     result_document,
+    valid_attachments,
     version_document,
+    with_default_routes,
 )
 from spiderpool.errors import (
     BadConfig,
@@ -105,7 +112,28 @@ def test_pod_arguments() -> None:
     assert parse_args("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p").uid == ""
 
 
-@pytest.mark.parametrize(("text", "message"), [("K8S_POD_NAME=p", "K8S_POD_NAMESPACE"), ("nonsense", "not KEY=VALUE")])
+def test_a_key_that_is_not_ours_needs_to_be_allowed() -> None:
+    text = "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;IP=10.0.0.1"
+    for allowed in ("1", "true", "True"):
+        assert parse_args(f"{text};IgnoreUnknown={allowed}").name == "p"
+    for forbidden in ("", ";IgnoreUnknown=0", ";IgnoreUnknown=2"):
+        with pytest.raises(BadEnvironment, match="IP, which we do not know"):
+            parse_args(text + forbidden)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("K8S_POD_NAME=p", "K8S_POD_NAMESPACE"),
+        ("K8S_POD_NAMESPACE=ns", "K8S_POD_NAME"),
+        ("nonsense", "not KEY=VALUE"),
+        ("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a=b", "not KEY=VALUE"),
+        ("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a/b", "no name of a Kubernetes object"),
+        ("K8S_POD_NAMESPACE=ns?x;K8S_POD_NAME=p", "no name of a Kubernetes object"),
+        ("K8S_POD_NAMESPACE=..;K8S_POD_NAME=p", "no name of a Kubernetes object"),
+        (f"K8S_POD_NAMESPACE=ns;K8S_POD_NAME={'x' * 254}", "no name of a Kubernetes object"),
+    ],
+)
 def test_wrong_pod_arguments(text: str, message: str) -> None:
     with pytest.raises(BadEnvironment, match=message):
         parse_args(text)
@@ -220,3 +248,74 @@ def test_errors_and_versions() -> None:
     assert version_document("1.0.0")["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
     with pytest.raises(Unsupported, match="use one of"):
         check_version("0.2.0")
+
+
+@pytest.mark.parametrize(
+    ("command", "since", "before"),
+    [("CHECK", "0.4.0", "0.3.1"), ("GC", "1.1.0", "1.0.0"), ("STATUS", "1.1.0", "1.0.0")],
+)
+def test_commands_that_came_later(command: str, since: str, before: str) -> None:
+    check_command(command, since)
+    check_command("DEL", "0.3.0")
+    with pytest.raises(Unsupported, match=f"{command} came with CNI {since}, the configuration says {before}"):
+        check_command(command, before)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "é"])
+def test_names_that_no_network_may_have(name: str) -> None:
+    check_name("k8s-pod_network.1")
+    with pytest.raises(BadConfig, match="the network's name"):
+        check_name(name)
+
+
+def test_what_a_collection_is_to_leave_alone() -> None:
+    def valid(text: str) -> frozenset[tuple[str, str]]:
+        given = valid_attachments(parse_plugin(text.encode(), PluginConfig))
+        assert given == valid_attachments(parse_plugin(text.encode(), DelegateConfig))
+        return given
+
+    assert valid('{"cni.dev/valid-attachments": [{"containerID": "c", "ifname": "eth0"}]}') == {("c", "eth0")}
+    assert valid('{"cni.dev/attachments": [{"containerID": "d"}], "cni.dev/valid-attachments": []}') == {("d", "")}
+    assert valid('{"cni.dev/valid-attachments": null}') == frozenset()
+    with pytest.raises(BadConfig, match="without it all would be garbage"):
+        valid("{}")
+
+
+def test_a_result_is_passed_on_unchanged_but_for_its_version() -> None:
+    strange = {"ips": [{"version": "4", "address": "10.0.0.1/24", "interface": 0}], "custom": [1]}
+    assert passed_on(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
+    told = passed_on(strange | {"cniVersion": "0.4.0"}, "1.0.0")
+    assert told["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
+    with pytest.raises(BadConfig):
+        passed_on({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
+
+
+def test_addresses_that_a_pod_asks_for_by_capability() -> None:
+    def asked(ips: Any) -> tuple[str, ...]:
+        return requested_ips(DelegateConfig(runtimeConfig={"ips": ips}))
+
+    assert requested_ips(DelegateConfig()) == ()
+    assert asked(["10.0.0.7/24", "2001:DB8::7"]) == ("10.0.0.7", "2001:db8::7")
+    for wrong in ("10.0.0.7", [7], ["nonsense"], {"a": 1}):
+        with pytest.raises(BadConfig, match=r"runtimeConfig\.ips"):
+            asked(wrong)
+
+
+def test_default_routes_of_a_result() -> None:
+    def routes(left: set[int], *gateways: str) -> list[tuple[str, str]]:
+        both = [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}, {"dst": "::/0", "gw": "fd00::1"}, {"dst": "10.9.0.0/16"}]
+        told = msgspec.json.decode(with_default_routes(msgspec.json.encode({"routes": both, "x": 1}), left, gateways))
+        assert told["x"] == 1
+        return [(each["dst"], each.get("gw", "")) for each in told["routes"]]
+
+    other = ("10.9.0.0/16", "")
+    assert routes({4, 6}) == [("0.0.0.0/0", "10.0.0.1"), ("::/0", "fd00::1"), other]
+    assert routes({6}) == [("::/0", "fd00::1"), other]
+    assert routes(set()) == [other]
+    assert routes({4, 6}, "10.0.0.2") == [("::/0", "fd00::1"), other, ("0.0.0.0/0", "10.0.0.2")]
+    assert with_default_routes(b'{"ips": []}', {4}, ()) == b'{"ips": []}'
+
+
+def test_bytes_that_are_no_text_within_a_configuration() -> None:
+    with pytest.raises(Undecodable):
+        parse_plugin(b'{"name": "\xff"}', PluginConfig)

@@ -11,7 +11,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.core.chains import Chain, Delegated, read_network
 from spiderpool.core.plumbing.parents import Parent
-from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin
+from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin, Unsupported
 
 pytestmark = pytest.mark.unit
 
@@ -121,3 +121,15 @@ def test_a_network_that_is_not_there_yet() -> None:
             read_network("ns/nad", NetworkAttachmentDefinition(metadata=ObjectMeta(name="nad"), spec=spec))
     with pytest.raises(Undecodable):
         read_network("ns/nad", NetworkAttachmentDefinition(metadata=ObjectMeta(name="nad"), spec=NADSpec(config="{")))
+
+
+def test_what_is_known_of_a_chain_that_is_executed() -> None:
+    tuned = {"type": "tuning"}
+    plain, coordinated = read(IPVLAN, tuned), read(IPVLAN, tuned, COORDINATOR)
+    unchecked = [read(IPVLAN, tuned, disableCheck=value) for value in (True, "true", False, "false")]
+    assert isinstance(plain, Delegated)
+    assert isinstance(coordinated, Delegated)
+    assert (plain.coordinated, plain.disable_check, coordinated.coordinated) == (False, False, True)
+    assert [isinstance(one, Delegated) and one.disable_check for one in unchecked] == [True, True, False, False]
+    with pytest.raises(Unsupported, match=r"'0\.2\.0' is not supported"):
+        read(IPVLAN, tuned, cniVersion="0.2.0")

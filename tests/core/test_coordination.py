@@ -12,7 +12,13 @@ from spiderpool.api.cni import CoordinatorConfig, PolicyRoute
 from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.coordination import coordination, default_route_interface, synced_status, wished_default_route
+from spiderpool.core.coordination import (
+    coordination,
+    default_route_interface,
+    rule_table,
+    synced_status,
+    wished_default_route,
+)
 from spiderpool.core.plumbing import Coordination
 from spiderpool.errors import BadConfig, NotReady
 
@@ -121,3 +127,7 @@ def test_a_coordinator_that_is_not_ready_is_told() -> None:
     ):
         with pytest.raises(NotReady, match=message):
             synced_status(each)
+
+
+def test_the_nodes_table_for_pods() -> None:
+    assert (rule_table(None), rule_table(cluster()), rule_table(cluster(hostRuleTable=600))) == (500, 500, 600)

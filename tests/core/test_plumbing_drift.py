@@ -19,6 +19,7 @@ from spiderpool.core.plumbing import (
     DeleteLink,
     Link,
     MoveLink,
+    SetLink,
     SetSysctl,
     Step,
     Where,
@@ -109,3 +110,12 @@ def test_drift_of_a_lent_device() -> None:
 def test_what_a_plan_takes_away_or_does_in_passing_is_no_drift() -> None:
     passing: list[Step] = [DeleteLink("pod", "net1"), Announce("pod", "net1", ip_address(POD))]
     assert drift(passing, Present(), None) == ()
+
+
+def test_mac_that_was_set_on_an_interface() -> None:
+    wanted = (SetLink("pod", "eth0", mac="0a:00:00:00:00:01"),)
+    right = Link("eth0", 2, "macvlan", mac="0a:00:00:00:00:01")
+    assert drift(wanted, Present((("pod", right),)), None) == ()
+    other = replace(right, mac="0a:00:00:00:00:02")
+    told = "MAC of eth0 is 0a:00:00:00:00:02, not 0a:00:00:00:00:01"
+    assert drift(wanted, Present((("pod", other),)), None) == (told,)

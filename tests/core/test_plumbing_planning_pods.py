@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spiderpool.core.plumbing import AddRoute, Link, LoadMarks, plan
+from spiderpool.core.plumbing.values import PRESENT, everything
 from tests.core.pods import (
     FIRST,
     NETNS,
@@ -145,3 +146,30 @@ def test_routes_of_another_cni_to_services_stay_as_they_are() -> None:
             Question("pod", SERVICE[4], Way("eth0", ETH0[4].node), source=NET1[4].pod),
         ],
     )
+
+
+@pytest.mark.parametrize("default", ["", "net1"])
+def test_interface_of_another_plugin_brings_its_default_route(default: str) -> None:
+    """It keeps it in ``main`` where it is to have it; otherwise it goes on in a table of its own."""
+    world = with_pod(FIRST)
+    bare = replace(SECOND, kind="macvlan", coordination=None)
+    world.apply(plan(bare, world.observe(bare)))
+    world.sides["pod"].routes = [
+        *(AddRoute("pod", everything(one.version), "net1", one) for one in SECOND.gateways),
+        *world.sides["pod"].routes,
+    ]
+    chosen = replace(UNDERLAY, default_route_nic=default)
+    part = replace(SECOND, kind=PRESENT, master="", coordination=chosen)
+    world.apply(plan(part, world.observe(part)))
+    for version in (4, 6):
+        asked(world, two_interfaces(version, default or "eth0"))
+    assert faults(world, part) == ()
+
+
+def test_default_route_that_another_holds_moves_the_first_into_a_table_of_its_own() -> None:
+    """Made again beside an interface that took its default route while it was away."""
+    world = taken_away(with_pod(FIRST, second(NETNS, "ipvlan", default_route_nic="net1")), "eth0")
+    world.sides["pod"].rules = [rule for rule in world.sides["pod"].rules if rule.source is None]
+    first = replace(FIRST, coordination=replace(UNDERLAY, default_route_nic="net1"))
+    with_pod(first, world=world)
+    asked(world, [Question("pod", CLIENT[4], Way("eth0", ETH0[4].router), source=ETH0[4].pod)])

@@ -18,8 +18,9 @@ from spiderpool.lab import binaries
 from tests.kernel.world import has_kind
 
 PROJECT = Path(__file__).parent.parent.parent
+INTERFACES = ("interfaces", "interfaces_pods", "interfaces_kinds", "interfaces_chained", "node_tuning")
 TESTS = (
-    *(f"tests/agent/test_{name}.py" for name in ("interfaces", "interfaces_pods", "interfaces_kinds", "node_tuning")),
+    *(f"tests/agent/test_{name}.py" for name in INTERFACES),
     *(f"tests/kernel/test_{name}.py" for name in ("marks", "arp", "rtnetlink")),
 )
 

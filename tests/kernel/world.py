@@ -102,6 +102,12 @@ class World:
         """Run a program in a namespace and return what it prints."""
         return run("ip", "netns", "exec", Path(namespace).name, *words)
 
+    def remove(self, namespace: str) -> None:
+        """Remove one namespace before the others."""
+        name = Path(namespace).name
+        self._names.remove(name)
+        run("ip", "netns", "delete", name)
+
     def destroy(self) -> None:
         """Remove everything."""
         run("ip", "-force", "-batch", "-", text="\n".join(f"netns delete {name}" for name in self._names))

@@ -128,6 +128,10 @@ class Addresses:
             uid = args.uid
         await self._allocator.release(uid, interface)
 
+    async def collect(self, held: SpiderIP) -> None:
+        """Give back what an interface holds whose pod is gone."""
+        await self._allocator.release(held.spec.podUID, held.spec.interface)
+
     async def release_conflicting(self, args: PodArgs) -> None:
         """Give back all that a pod holds, though it lives: somebody outside the cluster uses it."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")

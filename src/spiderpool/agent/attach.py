@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import assert_never
@@ -13,11 +13,22 @@ import msgspec
 from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Addresses, Want
 from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.coordinator import refresh
 from spiderpool.agent.delegates import Delegates, Invocation
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.sandboxes import Interface, Sandbox, Sandboxes
 from spiderpool.agent.statuses import Statuses
-from spiderpool.api.cni import Call, IPAMConfig, Result, ResultInterface, ResultIP, parse_args, read_result
+from spiderpool.api.cni import (
+    Call,
+    IPAMConfig,
+    PodArgs,
+    Result,
+    ResultInterface,
+    ResultIP,
+    parse_args,
+    read_result,
+    with_default_routes,
+)
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.allocation import Grant
 from spiderpool.core.chains import Chain, Delegated, read_network
@@ -27,10 +38,7 @@ from spiderpool.core.networks import RequestedNetwork, check_isolation, default_
 from spiderpool.core.plumbing import Attachment
 from spiderpool.core.plumbing.probing import Detection
 from spiderpool.core.plumbing.values import everything
-from spiderpool.errors import AddressInUse, BadConfig, BadNamespace, SpiderpoolError
-from spiderpool.telemetry import logger
-
-log = logger("attach")
+from spiderpool.errors import AddressInUse, BadConfig, SpiderpoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +100,42 @@ class Attacher:
 
     async def delete(self, call: Call) -> None:
         """Take all interfaces away, and their addresses unless the pod lives on and will be attached again."""
-        args = parse_args(call.environment.get("CNI_ARGS", ""))
         async with self._containers.held(call.container_id):
             sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
-            failures: list[SpiderpoolError] = []
-            for each in reversed(sandbox.interfaces):
-                try:
-                    await self._unmake(sandbox, call.netns, each)
+            args = _pod_args(call.environment.get("CNI_ARGS") or sandbox.cni_args)
+            await self._take_away(sandbox, call.netns, args)
+
+    async def collect(self, valid: Collection[str]) -> list[SpiderpoolError]:
+        """Take away the sandboxes of containers other than ``valid``; what failed. Those at work now are left alone."""
+        failures: list[SpiderpoolError] = []
+        for sandbox in list(self._sandboxes.all()):
+            container = sandbox.container_id
+            if container in valid or self._containers.is_held(container):
+                continue
+            try:
+                async with self._containers.held(container):
+                    await self._take_away(sandbox, sandbox.netns, _pod_args(sandbox.cni_args))
+            except SpiderpoolError as error:
+                failures.append(error)
+        return failures
+
+    def sandboxes(self) -> Iterator[Sandbox]:
+        """All that a file tells of."""
+        return self._sandboxes.all()
+
+    async def _take_away(self, sandbox: Sandbox, netns: str, args: PodArgs | None) -> None:
+        """All interfaces, the last one first; then the file. Raises the first failure, after all were tried."""
+        failures: list[SpiderpoolError] = []
+        for each in reversed(sandbox.interfaces):
+            try:
+                await self._unmake(sandbox, netns, each)
+                if args is not None and not self._is_attached_anew(sandbox, args):
                     await self._addresses.release(args, each.name)
-                except SpiderpoolError as error:  # an address is kept as long as its interface may be there
-                    failures.append(error)
-            if failures:
-                raise failures[0]
-            self._sandboxes.forget(call.container_id)
+            except SpiderpoolError as error:  # an address is kept as long as its interface may be there
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        self._sandboxes.forget(sandbox.container_id)
 
     async def check(self, call: Call) -> None:
         """Raises Drift when record, interface, address or route is not as ADD left it."""
@@ -123,9 +154,12 @@ class Attacher:
                 case _:
                     assert_never(each.chain)
 
-    async def add_address(self, call: Call, config: IPAMConfig) -> Result:
-        """The addresses alone: we are called as the ``ipam`` plugin of another interface plugin."""
-        granted = await self._addresses.give(await self._pod(call), Want(call.ifname, config))
+    async def add_address(self, call: Call, config: IPAMConfig, ips: tuple[str, ...] = ()) -> Result:
+        """The addresses alone: we are called as the ``ipam`` plugin of another interface plugin.
+
+        ``ips`` are those that the pod asks for, if any.
+        """
+        granted = await self._addresses.give(await self._pod(call), Want(call.ifname, config, ips))
         each = granted[call.ifname]
         return Result(
             ips=tuple(ResultIP(one.address, one.gateway) for one in each),
@@ -138,24 +172,18 @@ class Attacher:
 
     async def delete_address(self, call: Call) -> None:
         """Give the addresses back, unless the pod lives on."""
-        await self._addresses.release(parse_args(call.environment.get("CNI_ARGS", "")), call.ifname)
+        args = _pod_args(call.environment.get("CNI_ARGS", ""))
+        if args is not None:
+            await self._addresses.release(args, call.ifname)
 
     async def refresh(self) -> None:
         """Tell all pods of this node the addresses that their node has now; a pod where that fails is passed over."""
-        for sandbox in self._sandboxes.all():
-            if not any(each.coordinated for each in sandbox.interfaces):
-                continue
-            try:
-                async with self._containers.held(sandbox.container_id):
-                    first = sandbox.interfaces[0].name
-                    steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, first_nic=first)
-            except BadNamespace:
-                continue  # the pod is gone, its DEL is to come
-            except SpiderpoolError as error:
-                log.warning("pod not told of its node's addresses", netns=sandbox.netns, error=str(error))
-                continue
-            if steps:
-                log.info("pod told of its node's addresses", netns=sandbox.netns, steps=len(steps))
+        await refresh(self._sandboxes.all(), self._containers)
+
+    def _is_attached_anew(self, sandbox: Sandbox, args: PodArgs) -> bool:
+        """Whether the pod has another sandbox, which uses the same addresses."""
+        others = (each for each in self._sandboxes.all() if each.container_id != sandbox.container_id)
+        return any(_pod_args(each.cni_args) == args for each in others)
 
     async def _pod(self, call: Call) -> Pod:
         args = parse_args(call.environment.get("CNI_ARGS", ""))
@@ -223,9 +251,19 @@ class Attacher:
 
     async def _execute(self, call: Call, each: Planned, network: Delegated) -> Result:
         output = await self._delegates.add(network, _invocation(call, each.request))
+        output = await self._default_as_wished(call, each, output)
         sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
         self._sandboxes.save(_with_result(sandbox, each.interface, output))
         return read_result(output)
+
+    async def _default_as_wished(self, call: Call, each: Planned, output: bytes) -> bytes:
+        """Plugins do not know which of the pod's networks is to have its default route; the result as it is then."""
+        if each.default_route in (None, each.request):
+            asked = each.request.gateways or ()
+            gateways, if_free = tuple(map(ip_address, asked)), each.default_route is None
+            left = await interfaces.place_default(call.netns, each.interface, gateways, if_free=if_free)
+            return with_default_routes(output, left, asked)
+        return with_default_routes(output, await interfaces.place_default(call.netns, each.interface, None), ())
 
     async def _undo(self, begun: Sandbox, cause: BaseException) -> None:
         """Take away what was made, last first, and let the failure that led here be the one that is reported."""
@@ -304,12 +342,13 @@ def _interface(each: Planned) -> Interface:
     match each.chain:
         case Chain():
             return Interface(each.interface, each.request.network, coordinated=each.chain.coordinator is not None)
-        case Delegated(name, version, plugins):
+        case Delegated(name, version, plugins, _):
             return Interface(
                 each.interface,
                 each.request.network,
                 chain=name,
                 version=version,
+                coordinated=each.chain.coordinated,
                 plugins=tuple(raw.decode() for raw in plugins),
                 request={"capabilities": _capabilities(each.request), "arguments": dict(each.request.cni_args)},
             )
@@ -320,6 +359,11 @@ def _interface(each: Planned) -> Interface:
 def _unknown(call: Call) -> Sandbox:
     """A sandbox of which no file tells: one interface that the agent made."""
     return Sandbox(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (Interface(call.ifname, ""),))
+
+
+def _pod_args(text: str) -> PodArgs | None:
+    """Of which pod a call speaks; None where it says nothing, as a DEL may."""
+    return parse_args(text) if text else None
 
 
 def _with_result(sandbox: Sandbox, interface: str, output: bytes) -> Sandbox:

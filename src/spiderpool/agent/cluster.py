@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
@@ -53,6 +54,11 @@ class Cluster:
         """Whether every first list has arrived."""
         return all(informer.ready for informer in self._informers())
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the API server answered when it was last asked."""
+        return self._client.reachable
+
     async def run(self) -> None:
         """Keep all copies up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -93,6 +99,13 @@ class Cluster:
         if not is_meant(pod, uid):
             raise NotReady(f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {uid}: it has been replaced")
         return pod
+
+    async def holder(self, held: SpiderIP) -> Pod | None:
+        """The pod of the name that a record holds, read from the API server now. Raises ApiUnavailable."""
+        try:
+            return await self._client.get(Pod, held.spec.pod, held.spec.namespace)
+        except NotFound:
+            return None
 
     async def _read_pod(self, namespace: str, name: str) -> Pod:
         try:

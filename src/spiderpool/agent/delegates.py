@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.api.cni import plugin_type
+from spiderpool.api.cni import has_command, plugin_type
 from spiderpool.core.chains import Delegated
-from spiderpool.errors import PluginFailure, UnknownPlugin
+from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin
 
 TIMEOUT = 30.0
 """Seconds that one execution may take."""
@@ -39,10 +39,11 @@ class Invocation:
 
 
 class Delegates:
-    """Executes plugins from a list of directories."""
+    """Executes plugins from a list of directories. Those that are ours find the agent again by ``socket``."""
 
-    def __init__(self, path: tuple[Path, ...]) -> None:
+    def __init__(self, path: tuple[Path, ...], socket: Path) -> None:
         self._path = path
+        self._socket = socket
 
     async def add(self, network: Delegated, about: Invocation) -> bytes:
         """ADD, plugin by plugin; the last result. After a failure the caller is to call `delete`.
@@ -56,17 +57,22 @@ class Delegates:
         return result
 
     async def check(self, network: Delegated, about: Invocation, result: bytes) -> None:
-        """CHECK, plugin by plugin. Raises as `add`."""
+        """CHECK, plugin by plugin, unless the network's version lacks it or its configuration forbids it.
+
+        Raises as `add`.
+        """
+        if network.disable_check or not has_command("CHECK", network.version):
+            return
         for raw in network.plugins:
             await self._execute("CHECK", network, raw, about, result)
 
     async def delete(self, network: Delegated, about: Invocation, result: bytes) -> None:
         """DEL in reverse order: all plugins are asked, then the first failure is raised."""
-        failures: list[PluginFailure] = []
+        failures: list[SpiderpoolError] = []
         for raw in reversed(network.plugins):
             try:
                 await self._execute("DEL", network, raw, about, result)
-            except PluginFailure as error:
+            except SpiderpoolError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -100,6 +106,7 @@ class Delegates:
             "CNI_IFNAME": about.ifname,
             "CNI_ARGS": about.cni_args,
             "CNI_PATH": os.pathsep.join(map(str, self._path)),
+            "SPIDERPOOL_SOCKET": str(self._socket),
         }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from spiderpool.agent.server import ATTACH, IPAM
+from spiderpool.agent.server import ATTACH, SERVED
 from spiderpool.errors import BadConfig
 
 NETWORK_LIST = "00-spiderpool.conflist"
@@ -23,7 +23,7 @@ def install(bin_dir: Path, conf_dir: Path, executable: Path) -> None:
     try:
         for directory in (bin_dir, conf_dir):
             directory.mkdir(parents=True, exist_ok=True)
-        for name in (ATTACH, IPAM):
+        for name in SERVED:
             _replace(bin_dir / name, executable.read_bytes(), 0o755)
         _replace(conf_dir / NETWORK_LIST, network_list(), 0o644)
     except OSError as error:

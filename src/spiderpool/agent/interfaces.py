@@ -13,19 +13,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from spiderpool.core.plumbing import AddRoute, Attachment, Step, plan, wanted
+from spiderpool.core.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
 from spiderpool.core.plumbing.cards import Card, NodeState, diagnose, plan_cards, undo_cards
 from spiderpool.core.plumbing.drift import drift
 from spiderpool.core.plumbing.parents import Parent, plan_parent
 from spiderpool.core.plumbing.probing import Detection, judge, probes
 from spiderpool.core.plumbing.refresh import refresh as plan_refresh
 from spiderpool.core.plumbing.removal import removal
-from spiderpool.errors import BadNamespace, Drift, KernelFailure
+from spiderpool.core.plumbing.sweeping import sweep as plan_sweep
+from spiderpool.core.plumbing.values import PRESENT, Address, is_default
+from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.applying import apply
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import Kernel, all_links, find_link, opened_kernel
@@ -33,11 +36,14 @@ from spiderpool.kernel.observing import (
     node_addresses,
     observe,
     observe_cards,
+    observe_paths,
+    observe_pod,
     observe_remains,
     observe_wiring,
     present,
 )
 from spiderpool.kernel.probing import ask
+from spiderpool.kernel.settling import settle
 
 T = TypeVar("T")
 
@@ -55,6 +61,8 @@ class Attached:
 async def add(attachment: Attachment, *, node: Path | None = None) -> Attached:
     """Give the pod the interface; after a failure nothing of it is left. May be repeated.
 
+    To an interface that another plugin made it gives the coordination alone.
+
     Raises:
         BadNamespace: the pod's namespace is missing or none.
         BadConfig, NotReady: the attachment cannot work on this node, or not yet.
@@ -62,7 +70,7 @@ async def add(attachment: Attachment, *, node: Path | None = None) -> Attached:
     """
 
     def undo(kernel: Kernel) -> None:
-        _remove(kernel, attachment.container_id, attachment.ifname)
+        _take_back(kernel, attachment)
 
     return await _operate(attachment.netns, node, lambda kernel, stop: _add(kernel, attachment, stop), undo)
 
@@ -87,17 +95,20 @@ async def probe(attachment: Attachment, detection: Detection, *, node: Path | No
     await _operate(attachment.netns, node, work)
 
 
-async def remove(container_id: str, netns: str, ifname: str, *, node: Path | None = None) -> None:
+async def remove(
+    container_id: str, netns: str, ifname: str, *, keep_link: bool = False, node: Path | None = None
+) -> None:
     """Take the interface away, and with the last one the pod's path to its node; what is gone already is success.
 
-    ``netns`` may be empty, missing, or a mere file that was left where a namespace had been.
+    ``netns`` may be empty, missing, or a mere file that was left where a namespace had been. ``keep_link`` leaves the
+    interface itself to the plugin that made it.
 
     Raises:
         KernelFailure: the kernel refused a deletion.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
-        _remove(kernel, container_id, ifname)
+        _remove(kernel, container_id, ifname, keep_link)
 
     try:
         await _operate(netns or None, node, work)
@@ -134,6 +145,50 @@ async def refresh(
         return _applied(kernel, plan_refresh(observe_wiring(kernel, container_id, first_nic)))
 
     return await _operate(netns, node, work)
+
+
+async def place_default(
+    netns: str, ifname: str, gateways: tuple[Address, ...] | None, *, if_free: bool = False, node: Path | None = None
+) -> frozenset[int]:
+    """Let an interface that a plugin made have the default route only as the pod wishes; for which families it has it.
+
+    ``gateways`` None: not by this interface. Empty: as the plugin left it, with ``if_free`` only where no other
+    interface has it. Else by these.
+
+    Raises:
+        BadNamespace: the pod's namespace is missing or none.
+        KernelFailure: the kernel refused a step.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> frozenset[int]:
+        pod = observe_pod(kernel.side("pod"))
+        apply(kernel, default_if_free(pod, ifname) if if_free else default_by_wish(pod, ifname, gateways))
+        routes = observe_pod(kernel.side("pod")).routes
+        return frozenset(route.destination.version for route in routes if is_default(route) and route.link == ifname)
+
+    return await _operate(netns, node, work)
+
+
+async def sweep(
+    containers: Collection[str],
+    addresses: Collection[Address],
+    tables: Collection[int],
+    *,
+    node: Path | None = None,
+) -> tuple[Step, ...]:
+    """Remove what is left on the node of pods that are gone; returns what was done.
+
+    What belongs to one of ``containers`` or leads to one of ``addresses`` stays. ``tables`` are those that may lead to
+    pods.
+
+    Raises:
+        KernelFailure: the kernel refused a step.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
+        return _applied(kernel, plan_sweep(observe_paths(kernel, tables), containers, addresses))
+
+    return await _operate(None, node, work)
 
 
 async def ensure_parent(parent: Parent, *, node: Path | None = None) -> str:
@@ -208,14 +263,26 @@ def _thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -
 
 
 def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> Attached:
-    seen = observe(kernel, attachment)
-    steps = plan(attachment, seen)
+    attachment, fault = _adopted(kernel, attachment)
+    if fault:
+        raise BadConfig(fault)
+    if attachment.kind == PRESENT:
+        settle(kernel.side("pod"), attachment.ifname, lambda: _go_on(stop))
+    steps = plan(attachment, observe(kernel, attachment))
     try:
         apply(kernel, steps, lambda: _go_on(stop))
         return _attached(kernel, attachment, steps)
     except BaseException as error:
         _undo(kernel, attachment, error)
         raise
+
+
+def _adopted(kernel: Kernel, attachment: Attachment) -> tuple[Attachment, str]:
+    """The attachment with what its interface has already, and what that interface lacks."""
+    if attachment.kind != PRESENT:
+        return attachment, ""
+    pod = observe_pod(kernel.side("pod"))
+    return adopted(attachment, pod), lacking(attachment, pod)
 
 
 def _go_on(stop: threading.Event) -> None:
@@ -236,16 +303,24 @@ def _attached(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -
 def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
     """Remove what was made, and let the failure that led here be the one that is reported."""
     try:
-        _remove(kernel, attachment.container_id, attachment.ifname)
+        _take_back(kernel, attachment)
     except KernelFailure as error:
         cause.add_note(f"and what was made could not be removed: {error}")
 
 
-def _remove(kernel: Kernel, container_id: str, ifname: str) -> None:
-    apply(kernel, removal(container_id, ifname, observe_remains(kernel, container_id, ifname)))
+def _take_back(kernel: Kernel, attachment: Attachment) -> None:
+    _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == PRESENT)
+
+
+def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:
+    left = observe_remains(kernel, container_id, ifname)
+    apply(kernel, removal(container_id, ifname, left, keep_link=keep_link))
 
 
 def _faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:
+    attachment, fault = _adopted(kernel, attachment)
+    if fault:
+        return (fault,)
     seen = observe(kernel, attachment)
     steps = wanted(attachment, seen)
     return drift(steps, present(kernel, steps), seen.master)

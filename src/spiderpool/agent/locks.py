@@ -14,6 +14,10 @@ class KeyedLock:
         self._locks: dict[Hashable, asyncio.Lock] = {}
         self._users: dict[Hashable, int] = {}
 
+    def is_held(self, key: Hashable) -> bool:
+        """Whether somebody holds or wants the lock of a key."""
+        return key in self._users
+
     @asynccontextmanager
     async def held(self, key: Hashable) -> AsyncIterator[None]:
         """Hold the lock of a key; waiting ends with the caller's own timeout."""

@@ -12,8 +12,10 @@ from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
 from spiderpool.agent.api import Api
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.coordinator import Coordinator
 from spiderpool.agent.delegates import Delegates
 from spiderpool.agent.discovery import discover
+from spiderpool.agent.garbage import Garbage
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
 from spiderpool.agent.sandboxes import Sandboxes
@@ -31,8 +33,11 @@ from spiderpool.telemetry import configure, logger
 FIRST_LISTS = 300.0
 """Seconds that a starting agent waits for the API server; then it ends with an error and is started again."""
 
-SANDBOXES = "sandboxes"
-"""Directory of the files that tell of pods' sandboxes, beside the socket."""
+SANDBOXES, CHAINED = "sandboxes", "chained"
+"""Directories of the files that tell of pods' sandboxes, beside the socket: those that we attach, and others'."""
+
+TUNED = "node-tuned"
+"""File there that says that the node's cards were tuned."""
 
 log = logger("agent")
 
@@ -66,9 +71,13 @@ async def run(settings: AgentSettings) -> None:
         api = Api(cluster, addresses, detection, settings.add_timeout)
         statuses = Statuses(client)
         sandboxes = Sandboxes(settings.socket.parent / SANDBOXES)
-        attacher = Attacher(cluster, addresses, sandboxes, Delegates((settings.cni_bin_dir,)), statuses, detection)
-        upkeep = Upkeep(cluster, attacher, recorder, tune=settings.tune_node)
-        server = Server(cluster, attacher, api, settings.add_timeout)
+        delegates = Delegates((settings.cni_bin_dir,), settings.socket)
+        attacher = Attacher(cluster, addresses, sandboxes, delegates, statuses, detection)
+        coordinator = Coordinator(cluster, Sandboxes(settings.socket.parent / CHAINED), sandboxes)
+        garbage = Garbage(cluster, addresses, attacher, coordinator)
+        tuned = settings.socket.parent / TUNED
+        upkeep = Upkeep(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
+        server = Server(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
         await _detect_marks()
         for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run(), upkeep.run()):
             group.create_task(work)

@@ -2,7 +2,8 @@
 
 A DEL, a collection by the runtime and an agent that has been started anew learn from them what there is to take
 away or to refresh; the pod object may be gone by then. They lie in memory (``/run``): sandboxes do not outlive a
-node's restart either.
+node's restart either. Those that the agent attaches and those for which it coordinates what others attached are in
+folders of their own, since one call may come within the other.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     """``namespace/name``."""
     coordinated: bool = False
+    first_nic: str = ""
+    """The pod's first interface, where somebody else made it."""
     chain: str = ""
-    """Name of the network's configuration; with ``plugins`` only."""
+    """Name of the network's configuration, where the agent did not make the interface itself."""
     version: str = ""
     plugins: tuple[str, ...] = ()
     """JSON of the plugins that were executed; none where the agent made the interface itself."""
@@ -71,8 +74,12 @@ class Sandboxes:
         return _read(self._path(container_id))
 
     def forget(self, container_id: str) -> None:
-        """Remove a sandbox's file; a missing one is success."""
-        self._path(container_id).unlink(missing_ok=True)
+        """Remove a sandbox's file; a missing one is success. Raises IOFailure."""
+        path = self._path(container_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise IOFailure(f"{path} cannot be removed: {error}; make its folder writable") from error
 
     def all(self) -> Iterator[Sandbox]:
         """All sandboxes that a file tells of. Raises IOFailure."""

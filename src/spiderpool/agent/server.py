@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,43 @@ import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from spiderpool.agent import interfaces
 from spiderpool.agent.api import SYNC_PATIENCE, Api, framework_errors
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.coordinator import Coordinator, previous_result
+from spiderpool.agent.garbage import Garbage
 from spiderpool.api.cni import (
     COMMANDS,
     DEFAULT_VERSION,
     VERSIONS,
     Call,
+    CoordinatorConfig,
     DelegateConfig,
+    IfacerConfig,
     IPAMConfig,
     PluginConfig,
     Result,
+    check_command,
     check_environment,
+    check_name,
     error_document,
     parse_call,
     parse_plugin,
+    passed_on,
+    requested_ips,
     result_document,
+    valid_attachments,
     version_document,
 )
+from spiderpool.core.chains import parent_of
 from spiderpool.errors import (
     BadConfig,
     BadEnvironment,
+    BadNamespace,
     NotReady,
     SpiderpoolError,
+    Unavailable,
     Undecodable,
     UnknownPlugin,
 )
@@ -52,7 +65,8 @@ MAX_CALL = 1 << 20
 MAX_READ = 64 << 20
 """Bytes of an oversized call that are read and thrown away, so that its sender can hear the answer."""
 
-ATTACH, IPAM = "spiderpool-attach", "spiderpool"
+ATTACH, IPAM, COORDINATOR, IFACER = "spiderpool-attach", "spiderpool", "coordinator", "ifacer"
+SERVED = (ATTACH, IPAM, COORDINATOR, IFACER)
 """Names under which our executable is installed and served."""
 
 log = logger("server")
@@ -61,9 +75,19 @@ log = logger("server")
 class Server:
     """Serves the CNI executables on a Unix socket."""
 
-    def __init__(self, cluster: Cluster, attacher: Attacher, api: Api, add_timeout: float) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        attacher: Attacher,
+        coordinator: Coordinator,
+        garbage: Garbage,
+        api: Api,
+        add_timeout: float,
+    ) -> None:
         self._cluster = cluster
         self._attacher = attacher
+        self._coordinator = coordinator
+        self._garbage = garbage
         self._api = api
         self._add_timeout = add_timeout
 
@@ -100,17 +124,26 @@ class Server:
             return _failure(SpiderpoolError(f"internal error of spiderpool-agent: {error!r}; see its log"), version)
 
     async def _serve(self, call: Call) -> dict[str, Any] | None:
-        if call.plugin not in (ATTACH, IPAM):
-            raise UnknownPlugin(f"this agent does not serve a plugin named {call.plugin!r}, only {ATTACH} and {IPAM}")
+        if call.plugin not in SERVED:
+            raise UnknownPlugin(f"this agent serves no plugin named {call.plugin!r}, only {', '.join(SERVED)}")
         if call.command not in COMMANDS:
             raise BadEnvironment(f"CNI_COMMAND={call.command!r} is none of {', '.join(COMMANDS)}")
         if call.command == "VERSION":
-            return version_document()
+            return version_document(_asked_version(call.stdin, VERSIONS[-1]))
+        if call.command == "STATUS":
+            self._check_status(call)
+            return None
         with structlog.contextvars.bound_contextvars(**_context(call)):
             return await self._within_limits(call)
 
     async def _within_limits(self, call: Call) -> dict[str, Any] | None:
-        serve = self._attach if call.plugin == ATTACH else self._address
+        handlers = {
+            ATTACH: self._attach,
+            IPAM: self._address,
+            COORDINATOR: self._coordinate,
+            IFACER: self._make_parent,
+        }
+        serve = handlers[call.plugin]
         try:
             async with asyncio.timeout(self._add_timeout):
                 await self._cluster.synced(SYNC_PATIENCE)
@@ -121,33 +154,81 @@ class Server:
     async def _attach(self, call: Call) -> dict[str, Any] | None:
         """The whole network of a pod's first interface."""
         config = parse_plugin(call.stdin, PluginConfig)
-        match _checked(call):
+        match _checked(call, config):
             case "ADD":
                 return _done(call, await self._attacher.add(call), config.cniVersion)
             case "DEL":
                 await self._attacher.delete(call)
             case "CHECK":
                 await self._attacher.check(call)
+            case "GC":
+                await self._garbage.collect(valid_attachments(config))
         return None
 
     async def _address(self, call: Call) -> dict[str, Any] | None:
         """The address alone, for an interface plugin that calls us as its IPAM plugin."""
         config = parse_plugin(call.stdin, DelegateConfig)
-        match _checked(call):
+        match _checked(call, config):
             case "ADD":
-                return _done(call, await self._attacher.add_address(call, _ipam(config)), config.cniVersion)
+                result = await self._attacher.add_address(call, _ipam(config), requested_ips(config))
+                return _done(call, result, config.cniVersion)
             case "DEL":
                 await self._attacher.delete_address(call)
             case "CHECK":
                 await self._attacher.check_address(call, _ipam(config))
+            case "GC":
+                await self._garbage.collect_addresses()
         return None
 
+    async def _coordinate(self, call: Call) -> dict[str, Any] | None:
+        """The coordinator's part alone, for an interface that the plugin before has made."""
+        config = parse_plugin(call.stdin, CoordinatorConfig)
+        match _checked(call, config):
+            case "ADD":
+                result = previous_result(config)
+                await self._coordinator.add(call, config)
+                return passed_on(result, config.cniVersion or DEFAULT_VERSION)
+            case "DEL":
+                await self._coordinator.delete(call)
+            case "CHECK":
+                await self._coordinator.check(call, config)
+            case "GC":
+                await self._garbage.collect_coordinated(config.name, valid_attachments(config))
+        return None
 
-def _checked(call: Call) -> str:
-    """The command, after its variables have been checked; STATUS has none."""
-    if call.command != "STATUS":
+    async def _make_parent(self, call: Call) -> dict[str, Any] | None:
+        """The bond or VLAN on which the next plugin's interface lies; it stays, so there is nothing to take away."""
+        config = parse_plugin(call.stdin, IfacerConfig)
+        if _checked(call, config) != "ADD":
+            return None
+        await interfaces.ensure_parent(parent_of(config))
+        return passed_on(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
+
+    def _check_status(self, call: Call) -> None:
+        """Raises Unavailable while an ADD would fail, as far as is known without asking."""
+        config = parse_plugin(call.stdin, DelegateConfig)
+        check_command(call.command, config.cniVersion or DEFAULT_VERSION)
+        if not self._cluster.ready:
+            raise Unavailable("spiderpool-agent has not read the cluster's pods, pools and networks yet")
+        if not self._cluster.reachable:
+            raise Unavailable("the API server does not answer spiderpool-agent, so no address can be given")
+
+
+def _checked(call: Call, config: PluginConfig | DelegateConfig) -> str:
+    """The command, after what the specification wants of it has been checked."""
+    check_command(call.command, config.cniVersion or DEFAULT_VERSION)
+    check_name(config.name)
+    if call.command != "GC":
         check_environment(call)
+        _check_namespace(call.netns)
     return call.command
+
+
+def _check_namespace(netns: str) -> None:
+    """Raises BadNamespace for our own: interfaces of a pod would be made, or taken away, on the node itself."""
+    with suppress(OSError):  # one that is missing is told, or passed over, by whoever needs it
+        if netns and Path(netns).samefile("/proc/self/ns/net"):
+            raise BadNamespace(f"CNI_NETNS={netns!r} is the node's own network namespace, not a pod's")
 
 
 def _done(call: Call, result: Result, version: str) -> dict[str, Any]:
@@ -176,13 +257,13 @@ async def _read(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _asked_version(stdin: bytes) -> str:
-    """The version in which an error is to be told; ours when the configuration cannot be read."""
+def _asked_version(stdin: bytes, otherwise: str = DEFAULT_VERSION) -> str:
+    """The version in which an answer is to be told; ``otherwise`` when the configuration does not say it."""
     try:
         version = msgspec.json.decode(stdin, type=dict[str, Any]).get("cniVersion")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return DEFAULT_VERSION
-    return version if version in VERSIONS else DEFAULT_VERSION
+        return otherwise
+    return version if version in VERSIONS else otherwise
 
 
 def _context(call: Call) -> dict[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
-from spiderpool.core.plumbing.cards import cards_of, is_tuned
+from spiderpool.agent.coordinator import Coordinator
+from spiderpool.core.plumbing.cards import cards_of
 from spiderpool.core.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.events import address_changes
@@ -25,11 +27,23 @@ log = logger("upkeep")
 class Upkeep:
     """Follows the node's addresses and, where ``tune`` says so, the gateways of its cards."""
 
-    def __init__(self, cluster: Cluster, attacher: Attacher, recorder: Recorder, *, tune: bool) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        attacher: Attacher,
+        coordinator: Coordinator,
+        recorder: Recorder,
+        *,
+        tune: bool,
+        mark: Path,
+    ) -> None:
         self._cluster = cluster
         self._attacher = attacher
+        self._coordinator = coordinator
         self._recorder = recorder
         self._tune = tune
+        self._mark = mark
+        """File that says that we tuned the node: rules and tables of the same numbers may be somebody else's."""
         self._changed = asyncio.Event()
         self._told: tuple[str, ...] = ()
 
@@ -41,10 +55,12 @@ class Upkeep:
             group.create_task(self._keep_cards())
 
     async def _follow_addresses(self) -> None:
+        """At the start, since addresses may have changed while no agent was there, and whenever they change."""
         while True:
             try:
-                async for _ in address_changes():
+                async for _ in address_changes(at_once=True):
                     await self._attacher.refresh()
+                    await self._coordinator.refresh()
                     self._changed.set()
             except SpiderpoolError as error:
                 log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
@@ -64,17 +80,20 @@ class Upkeep:
             try:
                 await self._tuned()
                 await self._diagnose()
-            except SpiderpoolError as error:
+            except (SpiderpoolError, OSError) as error:
                 log.warning("cards of the node not tuned", error=str(error))
             await self._changed.wait()
 
     async def _tuned(self) -> None:
         """What the setting wants: switched off, nothing of it is left."""
-        seen = await interfaces.node_state()
         if self._tune:
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
+            self._mark.touch(mode=0o600)
+            seen = await interfaces.node_state()
             await interfaces.tune_node(cards_of(seen, self._gateways()))
-        elif is_tuned(seen):
+        elif self._mark.exists():
             steps = await interfaces.untune_node()
+            self._mark.unlink(missing_ok=True)
             log.info("tuning of the node's cards undone", steps=len(steps))
 
     def _gateways(self) -> list[tuple[Network, Address]]:

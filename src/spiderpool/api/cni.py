@@ -6,8 +6,10 @@ Also the framing by which our CNI executable hands a call to the agent; see docs
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from ipaddress import ip_interface
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,8 +17,15 @@ from spiderpool.errors import BadConfig, BadEnvironment, SpiderpoolError, Undeco
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 DEFAULT_VERSION = "1.0.0"
-COMMANDS = ("ADD", "DEL", "CHECK", "STATUS", "VERSION")
+COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+"""The version of the specification with which a command came."""
+POD_ARGUMENTS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
+EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+"""The destinations of default routes by family."""
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}")
+"""Names of Kubernetes objects (RFC 1123 subdomain): nothing that could lead elsewhere in a path of the API."""
 IFNAME_LENGTH = 15
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `\$(?P<path>[^`]*)`)?")
 
@@ -63,6 +72,17 @@ class PodArgs:
     """Empty where the runtime does not tell it."""
 
 
+class ValidAttachment(msgspec.Struct, frozen=True):
+    """An attachment that GC is to leave alone."""
+
+    containerID: str
+    ifname: str = ""
+
+
+Valid: TypeAlias = list[ValidAttachment] | msgspec.UnsetType | None
+"""Null, as a Go runtime writes an empty list, is an empty list; a key that is not there is no list at all."""
+
+
 class IPAMConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The ``ipam`` block of a plugin: ours, type spiderpool; without a type there is none."""
 
@@ -95,6 +115,8 @@ class PluginConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     disableCheck: bool | str = False
     disableGC: bool | str = False
     cniVersions: list[str] | None = None
+    valid: Valid = msgspec.field(default=msgspec.UNSET, name="cni.dev/valid-attachments")
+    older_valid: Valid = msgspec.field(default=msgspec.UNSET, name="cni.dev/attachments")
 
 
 class DelegateConfig(msgspec.Struct):
@@ -103,6 +125,9 @@ class DelegateConfig(msgspec.Struct):
     cniVersion: str = ""
     name: str = ""
     ipam: IPAMConfig | None = None
+    runtimeConfig: dict[str, Any] | None = None
+    valid: Valid = msgspec.field(default=msgspec.UNSET, name="cni.dev/valid-attachments")
+    older_valid: Valid = msgspec.field(default=msgspec.UNSET, name="cni.dev/attachments")
 
 
 class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
@@ -247,12 +272,20 @@ def check_environment(call: Call) -> None:
 
 
 def parse_args(text: str) -> PodArgs:
-    """CNI_ARGS as Kubernetes' runtimes set it. Raises BadEnvironment."""
+    """CNI_ARGS as Kubernetes' runtimes set it. Raises BadEnvironment.
+
+    A key that we do not know is an error unless IgnoreUnknown says otherwise (specification, "CNI_ARGS").
+    """
     pairs = dict(_argument(piece) for piece in text.split(";") if piece)
-    try:
-        return PodArgs(pairs["K8S_POD_NAMESPACE"], pairs["K8S_POD_NAME"], pairs.get("K8S_POD_UID", ""))
-    except KeyError as error:
-        raise BadEnvironment(f"CNI_ARGS names no {error.args[0]}; only Kubernetes pods can be attached") from error
+    unknown = [key for key in pairs if key not in POD_ARGUMENTS]
+    if unknown and not _is_true(pairs.get("IgnoreUnknown", "")):
+        raise BadEnvironment(f"CNI_ARGS holds {', '.join(unknown)}, which we do not know; add IgnoreUnknown=1")
+    for key in ("K8S_POD_NAMESPACE", "K8S_POD_NAME"):
+        if key not in pairs:
+            raise BadEnvironment(f"CNI_ARGS names no {key}; only Kubernetes pods can be attached")
+        if not OBJECT_NAME.fullmatch(pairs[key]):
+            raise BadEnvironment(f"CNI_ARGS holds {key}={pairs[key]!r}, which is no name of a Kubernetes object")
+    return PodArgs(pairs["K8S_POD_NAMESPACE"], pairs["K8S_POD_NAME"], pairs.get("K8S_POD_UID", ""))
 
 
 def parse_plugin(raw: bytes, shape: type[P]) -> P:
@@ -285,6 +318,41 @@ def check_version(version: str) -> None:
         raise Unsupported(f"cniVersion {version!r} is not supported; use one of {', '.join(VERSIONS)}")
 
 
+def has_command(command: str, version: str) -> bool:
+    """Whether a version of the specification, one that we speak, has a command."""
+    return VERSIONS.index(version) >= VERSIONS.index(SINCE.get(command, VERSIONS[0]))
+
+
+def check_command(command: str, version: str) -> None:
+    """Raises Unsupported for a command that the configuration's version of the specification does not have."""
+    if not has_command(command, version):
+        since = SINCE[command]
+        raise Unsupported(f"{command} came with CNI {since}, the configuration says {version}; raise its cniVersion")
+
+
+def check_name(name: str) -> None:
+    """Raises BadConfig for a network without a name, or with one that the specification does not allow."""
+    if not NAME.fullmatch(name):
+        raise BadConfig(f"the network's name {name!r} must be of letters, digits, '_', '.' and '-', and begin with one")
+
+
+def valid_attachments(config: PluginConfig | DelegateConfig) -> frozenset[tuple[str, str]]:
+    """Container and interface of what GC is to leave alone. Raises BadConfig where nothing says so."""
+    given = [each for each in (config.valid, config.older_valid) if each is not msgspec.UNSET]
+    if not given:
+        raise BadConfig("GC needs cni.dev/valid-attachments in the configuration: without it all would be garbage")
+    return frozenset((one.containerID, one.ifname) for each in given for one in each or ())
+
+
+def requested_ips(config: DelegateConfig) -> tuple[str, ...]:
+    """Addresses that the pod asks for by the capability ``ips``, without prefix lengths. Raises BadConfig."""
+    asked = (config.runtimeConfig or {}).get("ips") or []
+    try:
+        return tuple(str(ip_interface(text).ip) for text in msgspec.convert(asked, list[str]))
+    except ValueError as error:
+        raise BadConfig(f"runtimeConfig.ips of the network is no list of addresses: {error}") from error
+
+
 def result_document(result: Result, version: str) -> dict[str, Any]:
     """A result as the JSON document of a version of the specification."""
     document: dict[str, Any] = {"cniVersion": version}
@@ -310,15 +378,37 @@ def read_result(document: bytes) -> Result:
     )
 
 
+def with_default_routes(document: bytes, left: Collection[int], gateways: Collection[str]) -> bytes:
+    """A plugin's result without default routes but those of the families ``left``, which are by ``gateways`` if named.
+
+    Raises Undecodable or BadConfig.
+    """
+    result = _decode(document, dict[str, Any])
+    replaced = {6 if ":" in gateway else 4 for gateway in gateways}
+    lost = {EVERYTHING[version] for version in EVERYTHING if version not in left or version in replaced}
+    routes = [each for each in result.get("routes") or () if each.get("dst") not in lost]
+    routes += [{"dst": EVERYTHING[6 if ":" in gateway else 4], "gw": gateway} for gateway in gateways]
+    if not routes and "routes" not in result:
+        return document
+    return msgspec.json.encode(result | {"routes": routes})
+
+
+def passed_on(previous: dict[str, Any], version: str) -> dict[str, Any]:
+    """The result of the plugin before, unchanged but for the version in which it is told. Raises BadConfig."""
+    if previous.get("cniVersion", version) == version:
+        return previous | {"cniVersion": version}
+    return result_document(read_result(msgspec.json.encode(previous)), version)
+
+
 def error_document(error: SpiderpoolError, version: str = DEFAULT_VERSION) -> dict[str, Any]:
     """An error as the specification wants it on standard output."""
     document = {"cniVersion": version, "code": error.code, "msg": error.message}
     return document | ({"details": error.details} if error.details else {})
 
 
-def version_document() -> dict[str, Any]:
-    """The answer to VERSION."""
-    return {"cniVersion": VERSIONS[-1], "supportedVersions": list(VERSIONS)}
+def version_document(asked: str) -> dict[str, Any]:
+    """The answer to VERSION, in the version in which it was asked."""
+    return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
 
 
 def _entry(entry: str) -> tuple[str, str]:
@@ -328,9 +418,13 @@ def _entry(entry: str) -> tuple[str, str]:
 
 def _argument(piece: str) -> tuple[str, str]:
     key, sign, value = piece.partition("=")
-    if not sign:
+    if not sign or "=" in value:
         raise BadEnvironment(f"CNI_ARGS holds {piece!r}, which is not KEY=VALUE")
     return key, value
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ("1", "true")
 
 
 def _decode(raw: bytes, shape: type[S]) -> S:
@@ -343,7 +437,7 @@ def _decode(raw: bytes, shape: type[S]) -> S:
                 f"unknown field {where!r} in the network configuration; remove or correct it"
             ) from error
         raise BadConfig(f"the network configuration is wrong: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"the network configuration is not JSON: {error}") from error
 
 

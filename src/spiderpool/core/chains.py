@@ -13,6 +13,7 @@ from spiderpool.api.cni import (
     IfacerConfig,
     InterfaceConfig,
     IPAMConfig,
+    check_version,
     parse_network,
     parse_plugin,
     plugin_type,
@@ -56,6 +57,12 @@ class Delegated:
     version: str
     plugins: tuple[bytes, ...]
     """JSON of each plugin."""
+    disable_check: bool = False
+
+    @property
+    def coordinated(self) -> bool:
+        """Whether one of the plugins is the coordinator."""
+        return any(plugin_type(raw) == COORDINATOR_TYPE for raw in self.plugins)
 
 
 def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | Delegated:
@@ -75,7 +82,8 @@ def _read(name: str, config: ConfigList) -> Chain | Delegated:
         raise BadConfig(f"network {name} holds no plugin; add one, as in ipvlan")
     version = config.cniVersion or DEFAULT_VERSION
     if not all(_is_ours(kind, raw) for kind, raw in plugins):
-        return Delegated(name, version, tuple(raw for _, raw in plugins))
+        check_version(version)
+        return Delegated(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
     return _chain(name, version, plugins)
 
 
@@ -100,12 +108,13 @@ def _chain(name: str, version: str, plugins: list[tuple[str, bytes]]) -> Chain:
     kind, raw = interfaces[0]
     interface = parse_plugin(raw, InterfaceConfig)
     coordinator = parse_plugin(coordinators[0], CoordinatorConfig) if coordinators else None
-    parent = _parent(parse_plugin(parents[0], IfacerConfig)) if parents else None
+    parent = parent_of(parse_plugin(parents[0], IfacerConfig)) if parents else None
     ipam = interface.ipam if interface.ipam and interface.ipam.type else None
     return Chain(name, version, kind, interface, ipam, coordinator, parent)
 
 
-def _parent(config: IfacerConfig) -> Parent:
+def parent_of(config: IfacerConfig) -> Parent:
+    """What a plugin ifacer is to make on the node. Raises BadConfig."""
     bond = config.bond
     return Parent(
         cards=tuple(config.interfaces),

@@ -61,6 +61,11 @@ def coordination(
     )
 
 
+def rule_table(cluster: SpiderCoordinator | None) -> int:
+    """The node's table that leads to pods, unless a network's block names another one."""
+    return _first(None, cluster.spec.hostRuleTable if cluster and cluster.spec else None, RULE_TABLE)
+
+
 def default_route_interface(annotations: Mapping[str, str], cluster: SpiderCoordinator) -> str:
     """The interface of the default route: the pod's own wish before the cluster's; empty where neither has one."""
     spec = cluster.spec or CoordinatorSpec()

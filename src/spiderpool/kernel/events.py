@@ -20,13 +20,15 @@ _SCOPE = 3
 _UNIVERSE = 0
 
 
-async def address_changes(node: Path | None = None) -> AsyncGenerator[None, None]:
+async def address_changes(node: Path | None = None, *, at_once: bool = False) -> AsyncGenerator[None, None]:
     """Yield once after each burst of changes of global addresses, and once when changes may have been missed.
 
-    Subscribed from the first step on. The addresses themselves are to be read afresh: an event says only that they may
-    differ.
+    Subscribed from the first step on, which with ``at_once`` does not wait for a change. The addresses themselves are
+    to be read afresh: an event says only that they may differ.
     """
     with await _subscribed(node) as subscription:
+        if at_once:
+            yield
         while True:
             if await _is_change(subscription):
                 await _until_quiet(subscription)

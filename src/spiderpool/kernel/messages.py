@@ -41,6 +41,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 1
 _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 18, 20, 28
 _INFO_KIND, _INFO_DATA = 1, 2
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_DAD_FAILED, _TENTATIVE = 0x08, 0x40
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
 _RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK = 9, 15, 16
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -286,6 +287,15 @@ def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]
         packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
         if family in VERSIONS and packed:
             yield index, _unpacked(packed), length
+
+
+def unsettled_addresses(bodies: Iterable[bytes], index: int) -> Iterator[tuple[Address, bool]]:
+    """IPv6 addresses of a link that cannot be used yet, and whether that is because somebody else has them."""
+    for body in bodies:
+        family, _, flags, _, link = _ADDRESS.unpack_from(body)
+        packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
+        if (family, link) == (FAMILIES[6], index) and packed and flags & (_TENTATIVE | _DAD_FAILED):
+            yield _unpacked(packed), bool(flags & _DAD_FAILED)
 
 
 def read_routes(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -31,6 +31,7 @@ from spiderpool.core.plumbing.naming import is_card
 from spiderpool.core.plumbing.refresh import Wiring
 from spiderpool.core.plumbing.removal import Remains
 from spiderpool.core.plumbing.routing import NodePath
+from spiderpool.core.plumbing.sweeping import Paths
 from spiderpool.core.plumbing.values import is_global
 from spiderpool.kernel import marks, sysctl
 from spiderpool.kernel import messages as say
@@ -107,6 +108,22 @@ def observe_wiring(kernel: Kernel, container_id: str, first_nic: str) -> Wiring:
     link = pod.link(VETH) or pod.link(first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
     return Wiring(pod, path, node_addresses(kernel.node))
+
+
+def observe_paths(kernel: Kernel, tables: Collection[int]) -> Paths:
+    """What `core.plumbing.sweeping` needs to know: the node's ways to pods, as far as they are in ``tables``."""
+    links = all_links(kernel.node)
+    names = {link.index: link.name for link in links}
+    wanted = kernel.node.route.request(rt.GETNEIGH, say.neighbours_wanted(), rt.DUMP)
+    return Paths(
+        links,
+        tuple(
+            route
+            for route in routes_of(kernel.node, names)
+            if route.table in tables and route.gateway is None and route.destination.num_addresses == 1
+        ),
+        tuple(say.read_neighbours("node", wanted, names)),
+    )
 
 
 def routes_of(side: Side, names: dict[int, str], index: int = 0) -> tuple[AddRoute, ...]:

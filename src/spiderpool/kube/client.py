@@ -118,6 +118,8 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self.reachable = True
+        """Whether the API server gave a usable answer when it was last asked."""
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS)
         self._http = aiohttp.ClientSession(
             connector=connector,
@@ -310,7 +312,9 @@ class Client:
             async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.reachable = False
             raise _unavailable(request, error) from error
+        self.reachable = response.status < 500
         if response.status >= 400:
             raise _failure(response.status, content, request)
         return content
@@ -321,10 +325,12 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEFAULT_TIMEOUT, sock_read=silence)
         try:
             async with self._open(request, timeout) as response:
+                self.reachable = response.status < 500
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), request)
                 yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.reachable = False
             raise _unavailable(request, error) from error
 
     def _open(

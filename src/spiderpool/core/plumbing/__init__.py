@@ -15,8 +15,9 @@ the beginning, so which interface owns the default route is one route in ``main`
 
 The steps name links, never interface indexes, so that a plan can be printed, compared and explained.
 Here: `values` (what goes in), `steps` (what comes out), `naming`, `checks` (refusals), `planning` (ADD), `leftovers`
-(of an ADD that was cut short), `removal` (DEL), `drift` (CHECK), `refresh` (the node's addresses changed), `routing`
-(which table, which default route), `parents` (bonds and VLANs on the node), `cards` (a node with several cards).
+(of an ADD that was cut short), `removal` (DEL), `drift` (CHECK), `sweeping` (GC), `refresh` (the node's addresses
+changed), `routing` (which table, which default route), `adopting` (an interface that another plugin made), `parents`
+(bonds and VLANs on the node), `cards` (a node with several cards).
 """
 
 from spiderpool.core.plumbing.naming import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spiderpool.core.plumbing.leftovers import on_loan
 from spiderpool.core.plumbing.naming import is_card
-from spiderpool.core.plumbing.values import DISABLED, MODES, Attachment, Observation
+from spiderpool.core.plumbing.values import DISABLED, MODES, PRESENT, Attachment, Observation
 from spiderpool.errors import BadConfig, KernelFailure
 
 SMALLEST_MTU = {4: 68, 6: 1280}
@@ -14,9 +14,10 @@ SMALLEST_MTU = {4: 68, 6: 1280}
 def check(attachment: Attachment, seen: Observation) -> None:
     """Refuse what cannot work on this node, with BadConfig, or KernelFailure where the card is missing."""
     _known(attachment)
+    _own_mac(attachment, seen)
     _gateways(attachment)
     _fitting_mtu(attachment)
-    if seen.master is None and not on_loan(attachment, seen.pod):
+    if seen.master is None and attachment.kind != PRESENT and not on_loan(attachment, seen.pod):
         cards = ", ".join(name for name in seen.links if is_card(name)) or "none"
         raise KernelFailure(
             f"card {attachment.master} does not exist on this node; its cards are {cards}:"
@@ -40,7 +41,13 @@ def _known(attachment: Attachment) -> None:
     coordination = attachment.coordination
     if coordination and coordination.mode not in ("auto", "underlay", "overlay", *DISABLED):
         raise BadConfig(f"coordinator mode {coordination.mode!r} is none of auto, underlay, overlay, disabled")
-    if attachment.kind == "ipvlan" and (attachment.mac or (coordination and coordination.pod_mac_prefix)):
+
+
+def _own_mac(attachment: Attachment, seen: Observation) -> None:
+    there = seen.pod.link(attachment.ifname) if attachment.kind == PRESENT else None
+    kind = there.kind if there else attachment.kind
+    coordination = attachment.coordination
+    if kind == "ipvlan" and (attachment.mac or (coordination and coordination.pod_mac_prefix)):
         raise BadConfig(
             f"{attachment.ifname} cannot have a MAC of its own, since ipvlan children carry their card's:"
             f" leave podMACPrefix and the requested MAC empty, or use macvlan"

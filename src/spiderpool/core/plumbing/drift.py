@@ -66,6 +66,8 @@ def _faults(step: Step, present: Present, master: Link | None) -> Iterator[str]:
             link = present.link(step.where, step.name)
             if link is not None and not link.up:
                 yield f"{step.name} ({step.where}) is down"
+            if link is not None and step.mac and link.mac != step.mac:
+                yield f"MAC of {step.name} is {link.mac}, not {step.mac}"
         case AddAddress() | AddRoute() | AddRule() | AddNeighbour():
             if step not in present.steps:
                 yield f"missing or changed: {step}"

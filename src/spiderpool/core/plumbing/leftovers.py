@@ -15,7 +15,7 @@ from spiderpool.core.plumbing.naming import (
 )
 from spiderpool.core.plumbing.routing import orphans, role_of, tables_of
 from spiderpool.core.plumbing.steps import CreateVeth, DeleteLink, MoveLink, Remove, Step
-from spiderpool.core.plumbing.values import MODES, Attachment, Coordination, Link, Observation, PodState
+from spiderpool.core.plumbing.values import MODES, PRESENT, Attachment, Coordination, Link, Observation, PodState
 from spiderpool.errors import KernelFailure
 
 
@@ -23,7 +23,7 @@ def clear(attachment: Attachment, seen: Observation) -> Iterator[Step]:
     """Remove what an earlier attempt left of this interface. Raises KernelFailure when its name is somebody else's."""
     temporary = temporary_name(attachment.container_id, attachment.ifname)
     for link in seen.pod.links:
-        if link.name in (attachment.ifname, temporary):
+        if link.name in (attachment.ifname, temporary) and attachment.kind != PRESENT:
             yield from _clear_link(attachment, link)
     yield from forget(seen.pod, attachment.ifname)
     if _replaces_pair(attachment, seen):

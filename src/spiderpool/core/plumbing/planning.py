@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, ip_network
 
+from spiderpool.core.plumbing.adopting import as_in_main, without_default
 from spiderpool.core.plumbing.checks import check
-from spiderpool.core.plumbing.leftovers import clear, held, lending, other_interfaces, veth_pair
+from spiderpool.core.plumbing.leftovers import clear, held, lending, veth_pair
 from spiderpool.core.plumbing.naming import (
     MAIN_TABLE,
     MARK,
@@ -26,12 +27,14 @@ from spiderpool.core.plumbing.routing import (
     holder_of_default,
     keep_apart,
     node_path,
+    orphans,
     own_routes,
     own_table,
     required_node_addresses,
     role_of,
     routes_by,
     served,
+    source_rules,
     tables_of,
     takes_default,
     to_node,
@@ -50,6 +53,7 @@ from spiderpool.core.plumbing.steps import (
 from spiderpool.core.plumbing.values import (
     DISABLED,
     MODES,
+    PRESENT,
     Address,
     Attachment,
     Coordination,
@@ -95,6 +99,9 @@ def _interface(attachment: Attachment, seen: Observation) -> Iterator[Step]:
         yield from _prepare_ipv6()
     queue = coordination.tx_queue_len if coordination else 0
     mac = _mac(attachment)
+    if attachment.kind == PRESENT:
+        yield SetLink("pod", name, queue, mac=mac)
+        return
     if attachment.kind == "host-device":
         yield lending(attachment)
         yield SetLink("pod", name, queue, attachment.mtu, mac)
@@ -161,11 +168,19 @@ def _first(attachment: Attachment, coordination: Coordination, seen: Observation
     yield from _place_defaults(attachment, coordination, seen, path)
     yield from _veth(attachment, coordination)
     yield from _node_path_steps(attachment, coordination, seen, path, versions)
-    if coordination.tune_pod_routes and other_interfaces(seen.pod, attachment.container_id, attachment.ifname):
-        yield from _own_table(attachment, coordination, seen, path, versions)
+    if coordination.tune_pod_routes:
+        yield from _own_table(attachment, coordination, seen, path, _kept_apart(attachment, seen.pod))
     yield from _forwarding(seen, versions)
     yield from _reverse_path_filter(coordination, attachment.ifname, VETH)
     yield from _marks(attachment, seen, versions)
+
+
+def _kept_apart(attachment: Attachment, pod: PodState) -> tuple[int, ...]:
+    """Families for which this interface needs a table of its own: another has one, or holds the default route."""
+    theirs = {rule.version for rule in source_rules(pod) if rule not in orphans(pod, attachment.ifname)}
+    holders = {version: holder_of_default(pod, version, attachment.ifname) for version in attachment.versions()}
+    theirs |= {version for version, holder in holders.items() if not takes_default(attachment, holder)}
+    return tuple(version for version in attachment.versions() if version in theirs)
 
 
 def _further(attachment: Attachment, coordination: Coordination, seen: Observation, role: Role) -> Iterator[Step]:
@@ -194,6 +209,8 @@ def _own_table(
     table = own_table(seen.pod, attachment.ifname, coordination.first_nic, path.link)
     for version in versions:
         addresses = attachment.of(version)
+        if attachment.kind == PRESENT:
+            yield from as_in_main(attachment.ifname, version, table, seen.pod)
         yield from own_routes(attachment, version, table)
         yield from to_node(path, required_node_addresses(seen, version), coordination, addresses[0], table)
         if coordination.tune_pod_routes:
@@ -241,14 +258,22 @@ def _missing_in_main(steps: Iterable[Step], role: Role, pod: PodState) -> Iterat
 def _place_defaults(
     attachment: Attachment, coordination: Coordination, seen: Observation, path: NodePath
 ) -> Iterator[Step]:
-    """Let the interface have the default route if it is to; whoever had it goes on in a table of its own."""
+    """Let the interface have the default route if it is to; whoever had it goes on in a table of its own.
+
+    Another plugin's interface brings its default route along: then one of the two has to leave ``main``.
+    """
+    brought = attachment.kind == PRESENT and coordination.tune_pod_routes
     for route, holder in _defaults(attachment, seen):
+        version = route.destination.version
         if not takes_default(attachment, holder):
+            yield from without_default(seen.pod, attachment.ifname, version) if brought else ()
             continue
         if holder is not None and not tables_of(seen.pod, holder):
             mine = own_table(seen.pod, attachment.ifname, coordination.first_nic, path.link)
             table = own_table(seen.pod, holder, coordination.first_nic, path.link, besides=(mine,))
-            yield from keep_apart(holder, route.destination.version, path, table, seen.pod)
+            yield from keep_apart(holder, version, path, table, seen.pod)
+        if holder is not None and brought:
+            yield from without_default(seen.pod, holder, version)
         yield route
 
 

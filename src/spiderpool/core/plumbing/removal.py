@@ -38,15 +38,16 @@ class Remains:
     lent: tuple[Link, ...] = ()
 
 
-def removal(container_id: str, ifname: str, left: Remains) -> tuple[Step, ...]:
+def removal(container_id: str, ifname: str, left: Remains, *, keep_link: bool = False) -> tuple[Step, ...]:
     """The steps that take an interface away, also a half-made one; with the last one goes the veth pair.
 
+    ``keep_link`` is for an interface that another plugin made and will take away.
     The pod's link comes first and by name: the deletion of a namespace is put off while a socket in it is open, and
     until then an ipvlan address stays taken.
     """
     if left.pod is None:
         return (*_returned(container_id, ifname, left.lent), DeleteLink("node", host_interface(container_id)))
-    steps: list[Step] = [*_links(container_id, ifname, left.pod), *forget(left.pod, ifname)]
+    steps: list[Step] = [*(() if keep_link else _links(container_id, ifname, left.pod)), *forget(left.pod, ifname)]
     others = other_interfaces(left.pod, container_id, ifname)
     if others:
         steps += _default_restored(left.pod, ifname, others)

@@ -21,11 +21,15 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
 
+PRESENT = "present"
+"""Kind of an interface that another plugin has made: it stays as it is, and only its coordination is ours."""
+
 MODES = {
     "ipvlan": ("l2", "l3", "l3s"),
     "macvlan": ("bridge", "private", "vepa", "passthru"),
     "vlan": ("",),
     "host-device": ("",),
+    PRESENT: ("",),
 }
 """Kinds of interface and their modes; the first is the default. ``host-device`` lends the pod a card or VF."""
 
@@ -65,7 +69,8 @@ class Attachment:
     ``netns`` is the path of its namespace, ``master`` the card on the node (for ``host-device``: the card itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
     ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
-    Without ``coordination`` the pod gets the interface alone.
+    Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
+    is what the pod's interface has.
     """
 
     container_id: str

@@ -1,0 +1,280 @@
+"""All networks of a pod in one call: made by the agent or by plugins that it executes, or none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from spiderpool.lab.control_plane import ControlPlane
+from tests.agent.attaching import (
+    ATTACH,
+    COORDINATOR,
+    AttachingNode,
+    attaching_node,
+    macvlan,
+    wait_for,
+)
+from tests.agent.runtime import Json, Refusal
+from tests.kernel.questions import CLIENT, ETH0, NET1
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
+
+POD, SECOND = [ETH0[4].pod, ETH0[6].pod], [NET1[4].pod, NET1[6].pod]
+
+
+@pytest.fixture(scope="module")
+def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttachingNode]:
+    with attaching_node(control_plane, tmp_path_factory.mktemp("node")) as node:
+        node.network("second", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINATOR)
+        node.network("tuned", macvlan("eth1", "eth1-v4"), {"type": "tuning", "sysctl": {"net.core.somaxconn": "99"}})
+        node.network("coordinated", macvlan("eth1", "eth1-v4"), {"type": "tuning", "mtu": 1400}, COORDINATOR)
+        node.network("bridged", bridge(node), {"type": "tuning", "mtu": 1400})
+        node.network("broken", bridge(node, "cni89", "10.89.0"), {"type": "tuning", "sysctl": {"net.nonsense": "1"}})
+        yield node
+        assert node.host_side() == []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(node: AttachingNode) -> Iterator[None]:
+    """Pods of a test go, and with their interfaces all that was theirs."""
+    yield
+    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    left = {*node.files(), *node.host_side()} - {"cni88", "cni89"}
+    node.clear()
+    assert left == set()
+
+
+def bridge(node: AttachingNode, name: str = "cni88", prefix: str = "10.88.0") -> Json:
+    """The reference bridge with addresses of its own; it names a default route as well."""
+    routes = [{"dst": dst, "gw": f"{prefix}.1"} for dst in ("0.0.0.0/0", "198.51.100.0/24")]
+    place = str(node.agent.socket.parent / "leases")
+    leases = {"type": "host-local", "subnet": f"{prefix}.0/24", "dataDir": place, "routes": routes}
+    return {"type": "bridge", "bridge": name, "isGateway": True, "ipam": leases}
+
+
+def leases(node: AttachingNode) -> list[str]:
+    """Addresses that host-local has given."""
+    return [path.name for path in (node.agent.socket.parent / "leases").glob("*/10.*")]
+
+
+def test_two_networks_that_the_agent_makes(node: AttachingNode) -> None:
+    pod = node.pod("two", networks="second")
+    result = node.runtime.add(ATTACH, pod)
+    assert [ip["address"].partition("/")[0] for ip in result["ips"]] == POD
+    assert [each["name"] for each in result["interfaces"]] == ["eth0"]
+    assert sorted(node.links(pod.netns)) == ["eth0", "net1", "veth0"]
+    assert node.records() == dict.fromkeys(POD, "eth0") | dict.fromkeys(SECOND, "net1")
+    for source in (ETH0[4].pod, NET1[4].pod):
+        node.world.inside(pod.netns, "ping", "-c", "1", "-W", "2", "-I", source, CLIENT[4])
+    node.runtime.check(ATTACH, pod, result)
+    node.runtime.delete(ATTACH, pod, result)
+    node.runtime.delete(ATTACH, pod, result)
+    assert node.links(pod.netns) == []
+
+
+def test_the_network_status_is_told_once_and_right(node: AttachingNode) -> None:
+    pod = node.pod(
+        "status", networks=[{"name": "second", "interface": "data"}, {"name": "bridged", "namespace": "default"}]
+    )
+    result = node.runtime.add(ATTACH, pod)
+    first, second, third = node.status("status")
+    macs = {name: _mac(node, pod.netns, name) for name in ("eth0", "data", "net2")}
+    assert first == {
+        "name": "default/first",
+        "interface": "eth0",
+        "ips": POD,
+        "mac": macs["eth0"],
+        "mtu": 1500,
+        "default": True,
+        "dns": {},
+    }
+    assert second == {
+        "name": "default/second",
+        "interface": "data",
+        "ips": SECOND,
+        "mac": macs["data"],
+        "mtu": 1500,
+        "dns": {},
+    }
+    assert (third["name"], third["interface"], third["mac"]) == ("default/bridged", "net2", macs["net2"])
+    assert third["ips"] == node.addresses(pod.netns, "net2")
+    version = _resource_version(node, "status")
+    node.runtime.check(ATTACH, pod, result)
+    assert _resource_version(node, "status") == version
+    node.runtime.delete(ATTACH, pod, result)
+
+
+@pytest.mark.parametrize("name", ["bridged", "tuned", "coordinated"])
+def test_a_network_whose_plugins_are_executed(node: AttachingNode, name: str) -> None:
+    pod = node.pod(f"executed-{name}", networks=name)
+    result = node.runtime.add(ATTACH, pod)
+    assert sorted(node.links(pod.netns)) == ["eth0", "net1", "veth0"]
+    assert len(node.files()) == (2 if name == "coordinated" else 1)
+    [address] = node.addresses(pod.netns, "net1")
+    assert (address in leases(node)) if name == "bridged" else (node.records()[address] == "net1")
+    node.runtime.check(ATTACH, pod, result)
+    if name == "coordinated":
+        assert node.defaults(pod.netns) == ["eth0"]
+        node.world.inside(pod.netns, "ping", "-c", "1", "-W", "2", "-I", address, CLIENT[4])
+        node.world.inside(node.world.node, "ping", "-c", "1", "-W", "2", address)
+    node.runtime.delete(ATTACH, pod, result)
+    assert (node.links(pod.netns), leases(node)) == ([], [])
+
+
+def test_a_failure_of_a_later_network_undoes_the_earlier_ones(node: AttachingNode) -> None:
+    pod = node.pod("undone", networks="coordinated,bridged,broken")
+    with pytest.raises(Refusal) as caught:
+        node.runtime.add(ATTACH, pod)
+    assert (caught.value.code, "plugin tuning" in caught.value.message) == (102, True), caught.value.document
+    assert (node.links(pod.netns), leases(node), node.links(node.world.node)) == (
+        [],
+        [],
+        ["eth0", "eth1", "cni88", "cni89"],
+    )
+    node.runtime.delete(ATTACH, pod, {})
+
+
+def test_no_address_is_given_when_one_of_the_pools_is_full(node: AttachingNode) -> None:
+    holder = node.pod("holder", first="default/second")
+    held = node.runtime.add(ATTACH, holder)
+    before = node.records()
+    pod = node.pod("hungry", networks="second")
+    with pytest.raises(Refusal) as caught:
+        node.runtime.add(ATTACH, pod)
+    assert (caught.value.code, "eth1-v4" in caught.value.message) == (11, True), caught.value.document
+    wait_for(lambda: node.records() == before, "the first network's addresses given back")
+    assert node.links(pod.netns) == []
+    node.runtime.delete(ATTACH, pod, {})
+    node.runtime.delete(ATTACH, holder, held)
+
+
+def test_what_a_pod_asks_for(node: AttachingNode) -> None:
+    asked = [
+        {"name": "second", "ips": [f"{NET1[4].pod}/24"], "mac": "0a:58:00:00:00:07", "default-route": [NET1[4].router]}
+    ]
+    pod = node.pod("asking", networks=asked)
+    result = node.runtime.add(ATTACH, pod)
+    assert _mac(node, pod.netns, "net1") == "0a:58:00:00:00:07"
+    assert node.defaults(pod.netns) == ["net1"]
+    assert [route["dst"] for route in result.get("routes", ())] == []
+    assert node.status("asking")[1]["gateway"] == [NET1[4].router]
+    node.runtime.check(ATTACH, pod, result)
+    node.runtime.delete(ATTACH, pod, result)
+
+
+@pytest.mark.parametrize(("default", "expected"), [("bridged", "net1"), ("second", "net2")])
+def test_the_default_route_may_be_an_executed_networks(node: AttachingNode, default: str, expected: str) -> None:
+    asked: list[Json] = [
+        {"name": name} | ({"default-route": []} if name == default else {}) for name in ("bridged", "second")
+    ]
+    pod = node.pod(f"default-{default}", networks=asked)
+    result = node.runtime.add(ATTACH, pod)
+    assert node.defaults(pod.netns) == [expected]
+    node.runtime.check(ATTACH, pod, result)
+    node.runtime.delete(ATTACH, pod, result)
+
+
+def test_the_default_route_by_spiderpools_annotation(node: AttachingNode) -> None:
+    pod = node.pod("nic", networks="second", **{"ipam.spidernet.io/default-route-nic": "net1"})
+    result = node.runtime.add(ATTACH, pod)
+    assert (node.defaults(pod.netns), node.defaults(pod.netns, 6)) == (["net1"], ["net1"])
+    node.runtime.delete(ATTACH, pod, result)
+
+
+@pytest.mark.parametrize(
+    ("networks", "code", "words"),
+    [
+        ("absent", 11, "network default/absent does not exist"),
+        ("second,second@net1", 7, "interface net1 twice"),
+        ("second@eth0", 7, "asks for eth0"),
+        ([{"name": "second", "ips": ["192.168.0.9"]}], 11, "192.168.0.9"),
+        ([{"name": "second", "mac": "nonsense"}], 7, "MAC 'nonsense'"),
+        ([{"name": "second", "portMappings": [{"hostPort": 1}]}], 7, "portMappings"),
+        ('[{"name"', 7, "write [{"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(
+    node: AttachingNode, networks: Any, code: int, words: str
+) -> None:
+    pod = node.pod("wrong", networks=networks)
+    with pytest.raises(Refusal) as caught:
+        node.runtime.add(ATTACH, pod)
+    assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.document
+    assert node.links(pod.netns) == []
+    node.runtime.delete(ATTACH, pod, {})
+
+
+def test_networks_of_other_namespaces_where_namespaces_are_isolated(node: AttachingNode) -> None:
+    node.plane.apply('{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}')
+    node.network("foreign", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINATOR, namespace="elsewhere")
+    pod = node.pod("isolated", networks="elsewhere/foreign")
+    try:
+        node.start_again(MULTUS_NAMESPACE_ISOLATION="true")
+        with pytest.raises(Refusal, match="network elsewhere/foreign belongs to another namespace"):
+            node.runtime.add(ATTACH, pod)
+        assert (node.links(pod.netns), node.records()) == ([], {})
+        node.runtime.delete(ATTACH, pod, {})
+        node.start_again(MULTUS_NAMESPACE_ISOLATION="true", MULTUS_GLOBAL_NAMESPACES="default,elsewhere")
+        node.runtime.delete(ATTACH, pod, node.runtime.add(ATTACH, pod))
+    finally:
+        node.start_again()
+
+
+def test_the_agent_may_start_anew_and_the_pod_be_gone_before_the_deletion(node: AttachingNode) -> None:
+    pod = node.pod("restart", networks="coordinated,bridged")
+    result = node.runtime.add(ATTACH, pod)
+    node.start_again()
+    node.runtime.check(ATTACH, pod, result)
+    node.end("restart")
+    node.runtime.delete(ATTACH, pod, result)
+    assert (node.links(pod.netns), leases(node)) == ([], [])
+
+
+def test_a_deletion_without_namespace_and_arguments(node: AttachingNode) -> None:
+    pod = node.pod("bare", networks="bridged,coordinated")
+    result = node.runtime.add(ATTACH, pod)
+    node.end("bare")
+    node.remove(pod)
+    environment = {"CNI_CONTAINERID": pod.identifier, "CNI_NETNS": "", "CNI_IFNAME": "eth0"}
+    assert node.runtime.execute("DEL", ATTACH, ATTACH["plugins"][0], environment) == {}
+    assert node.runtime.execute("DEL", ATTACH, ATTACH["plugins"][0], environment) == {}
+    assert (result["cniVersion"], leases(node)) == ("1.0.0", [])
+
+
+def test_the_former_sandbox_of_a_pod_goes_after_the_next_has_come(node: AttachingNode) -> None:
+    former = node.pod("twice")
+    result = node.runtime.add(ATTACH, former)
+    node.remove(former)
+    later = node.sandbox("twice")
+    node.runtime.add(ATTACH, later)
+    node.runtime.delete(ATTACH, former, result, netns=False)
+    assert node.addresses(later.netns, "eth0") == POD
+    node.plane.kubectl("delete", "pod", "twice", "--grace-period=300", "--wait=false")
+    node.runtime.delete(ATTACH, former, {}, netns=False)
+    assert sorted(node.records()) == sorted(POD)
+    node.runtime.delete(ATTACH, later, result)
+
+
+def test_the_nodes_own_namespace_is_no_pods(node: AttachingNode) -> None:
+    pod = node.pod("own")
+    environment = {"CNI_CONTAINERID": pod.identifier, "CNI_IFNAME": "eth0", "CNI_ARGS": pod.arguments}
+    for command in ("ADD", "CHECK", "DEL"):
+        for plugin in ("spiderpool-attach", "coordinator"):
+            with pytest.raises(Refusal) as caught:
+                node.runtime.execute(
+                    command, ATTACH, {"type": plugin}, environment | {"CNI_NETNS": str(node.world.node)}
+                )
+            assert caught.value.code == 8
+    assert node.links(node.world.node) == ["eth0", "eth1"]
+
+
+def _mac(node: AttachingNode, netns: str, link: str) -> str:
+    [shown] = json.loads(node.world.ip(netns, "-json", "link", "show", "dev", link))
+    return str(shown["address"])
+
+
+def _resource_version(node: AttachingNode, pod: str) -> str:
+    return node.plane.kubectl("get", "pod", pod, "-o", "jsonpath={.metadata.resourceVersion}")

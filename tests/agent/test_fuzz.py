@@ -1,0 +1,47 @@
+"""A short run of what ``make fuzz`` plays for a minute."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from bench.fuzz import Target, fault, play, target
+
+from spiderpool.lab.control_plane import ControlPlane
+from spiderpool.lab.processes import Processes
+
+
+@pytest.fixture(scope="module")
+def one(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    directory = tmp_path_factory.mktemp("fuzz")
+    with target(control_plane, Processes(directory / "processes"), directory) as one:
+        yield one
+
+
+@pytest.mark.control_plane
+@pytest.mark.lab
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_comes_gets_a_valid_answer_and_nothing_is_left(one: Target, seed: int) -> None:
+    done = asyncio.run(play(one, seed=seed, count=400))
+    assert done.wrong == []
+    assert {0, 4, 6, 7} <= done.codes.keys()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (200, b"", ""),
+        (200, b'{"cniVersion": "1.0.0"}', ""),
+        (200, b"[]", "no object"),
+        (500, b'{"cniVersion": "1.0.0", "code": 7, "msg": "no"}', ""),
+        (500, b'{"cniVersion": "1.0.0", "code": 7, "msg": ""}', "without words"),
+        (500, b'{"cniVersion": "1.0.0", "code": 999, "msg": "bug"}', "internal error"),
+        (500, b"500: Internal Server Error", "without JSON"),
+        (400, b'"no"', "without a CNI error"),
+    ],
+)
+def test_what_is_wrong_with_an_answer(status: int, answer: bytes, words: str) -> None:
+    found = fault(status, answer)
+    assert (words in found, bool(found)) == (True, bool(words))
