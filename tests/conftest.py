@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.workermanage import NodeManager  # type: ignore[import-untyped]
 
 from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.lab.processes import Processes
@@ -14,9 +15,14 @@ from spiderpool.lab.processes import Processes
 CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 
 
+PATIENCE = 60
+"""Seconds that workers get to take down what they made when the run is interrupted."""
+
+
 def pytest_configure() -> None:
     """End as by Ctrl-C when told to terminate, so that fixtures take down what they made."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    NodeManager.EXIT_TIMEOUT = PATIENCE
 
 
 @pytest.fixture(scope="session")

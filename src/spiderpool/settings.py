@@ -420,9 +420,7 @@ def cloud_settings(source: Source) -> CloudSettings:
 
 def _balancing(source: Source, block: Source) -> Balancing:
     if (backends := block.config_text("backendType", "ecs")) not in ("ecs", "eni"):
-        raise BadConfig(
-            f"cloud.loadBalancers.backendType in conf.yml is {backends!r}; write ecs (nodes) or eni (pods)"
-        )
+        raise BadConfig(f"cloud.loadBalancers.backendType in conf.yml is {backends!r}; write ecs (nodes) or eni (pods)")
     return Balancing(
         enabled=block.config_flag("enabled", True),
         vpc=block.config_text("vpcID", ""),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -23,10 +24,12 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.core import balancing
 from spiderpool.core.subnets import pool_addresses
 from spiderpool.kube.client import Client
 from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.lab.local_agent import LocalAgent, exchange
+from spiderpool.settings import cloud_settings, load_source
 from tests.compat.conftest import agents, nodes
 from tests.compat.stage import Answer, Stage, addresses, is_within, until
 from tests.controller.conftest import Running
@@ -67,6 +70,7 @@ def running(
     kinds = [_kind(*each) for each in OTHERS]
     control_plane.apply(*(json.dumps(each) for each in kinds))
     names = [each["metadata"]["name"] for each in kinds]
+    before = asyncio.run(_present(control_plane))
     try:
         control_plane.kubectl("wait", "--for=condition=Established", "crd", *names, "--timeout=30s")
         with (
@@ -76,7 +80,7 @@ def running(
             control_plane.kubectl("apply", "--recursive", "--filename", EXAMPLES, timeout=60)
             yield started
             control_plane.kubectl("delete", "--recursive", "--filename", EXAMPLES, "--ignore-not-found", "--wait=false")
-            asyncio.run(_emptied(control_plane))
+            asyncio.run(_emptied(control_plane, before))
     finally:
         control_plane.kubectl("delete", "crd", *names)
 
@@ -96,25 +100,38 @@ def _kind(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
     }
 
 
-async def _emptied(control_plane: ControlPlane) -> None:
-    """End the pods as kubelets do, and see that everything follows."""
-    kinds: tuple[type[Object], ...] = (
-        Pod,
-        SpiderIP,
-        SpiderIPPool,
-        SpiderSubnet,
-        SpiderReservedIP,
-        SpiderEndpoint,
-        SpiderMultusConfig,
-        NetworkAttachmentDefinition,
-    )
-    left: list[str] = []
+KINDS: tuple[type[Object], ...] = (
+    Pod,
+    SpiderIP,
+    SpiderIPPool,
+    SpiderSubnet,
+    SpiderReservedIP,
+    SpiderEndpoint,
+    SpiderMultusConfig,
+    NetworkAttachmentDefinition,
+)
+
+
+async def _listed(client: Client) -> set[str]:
+    return {f"{kind.__name__} {each.key}" for kind in KINDS for each in await client.list(kind)}
+
+
+async def _present(control_plane: ControlPlane) -> set[str]:
+    """What other tests have left in the cluster."""
+    async with Client.load(control_plane.admin_kubeconfig) as client:
+        return await _listed(client)
+
+
+async def _emptied(control_plane: ControlPlane, before: set[str]) -> None:
+    """End the pods as kubelets do, and see that everything follows, but for what was there ``before``."""
+    left: set[str] = set()
     async with Client.load(control_plane.admin_kubeconfig) as client:
 
         async def nothing_is_left() -> bool:
             for pod in await client.list(Pod):
                 await client.delete(Pod, pod.name, pod.metadata.namespace, grace=0)
-            left[:] = [f"{kind.__name__} {each.key}" for kind in kinds for each in await client.list(kind)]
+            left.clear()
+            left.update(await _listed(client) - before)
             return not left
 
         try:
@@ -221,7 +238,7 @@ GIVEN: dict[str, tuple[Given, ...]] = {
         Given(
             "default/unregistered",
             {"unregistered": "172.31.199.220", "unregistered-v6": "2001:db8:0:100::220"},
-            (f"{V4} 172.31.207.253", f"{V6} 2001:db8:0:100::253"),
+            (f"{V4} 172.31.207.253", f"{V6} 2001:db8:0:100:ffff:ffff:ffff:fffd"),
         ),
     ),
     "network-injection/pod.yaml": (
@@ -477,7 +494,10 @@ async def _coordinator_settings(stage: Stage, pod: Pod) -> dict[str, Any]:
 
 
 BOTH_CARDS = {"eth0": "172", "net1": "192"}
-GATEWAYS = {"172": ["172.31.207.253", "2001:db8:0:100::253"], "192": ["192.168.0.253", "2001:db8:0:101::253"]}
+GATEWAYS = {
+    "172": ["172.31.207.253", "2001:db8:0:100:ffff:ffff:ffff:fffd"],
+    "192": ["192.168.0.253", "2001:db8:0:101:ffff:ffff:ffff:fffd"],
+}
 """Of the cards of the walkthrough."""
 
 
@@ -520,6 +540,55 @@ async def test_servers_on_nodes_and_services_are_accepted(stage: Stage) -> None:
         spec = made[each["metadata"]["name"]]
         assert spec.type == each["spec"]["type"]
         assert all(port.nodePort for port in spec.ports or ()) == (spec.type == "NodePort")
+
+
+@shows("alibaba-cloud/growth.yaml")
+async def test_of_three_more_pods_on_one_card_two_get_an_address(stage: Stage) -> None:
+    for app in ("1", "3", "4"):
+        for pod in await stage.pods(count=2, labels=f"app=test-app-{app}"):
+            addresses(await stage.served(pod))
+    pods = await stage.pods(count=3, labels="app=test-app-5")
+    assert {pod.spec.nodeName for pod in pods} == {"master"}
+    for pod in pods[:2]:
+        addresses(await stage.served(pod))
+    assert "master-172: 5 of 5 addresses in use" in (await stage.add(pods[2]))["msg"]
+
+
+@shows("alibaba-cloud/load-balancers.yaml")
+async def test_services_of_the_walkthrough_ask_for_balancers_of_layer_4_and_7(stage: Stage) -> None:
+    made = {each.name: each for each in await stage.client.list(Service, "default")}
+    configuration = balancing.Configuration("test")
+    asked = {}
+    for name in ("tcp-service", "http-service"):
+        service = made[name]
+        options = balancing.read(service.metadata.annotations or {}, "clb")
+        assert (balancing.kind_of(service), balancing.faults(service, options, configuration)) == ("clb", ())
+        model = balancing.wanted(service, options, balancing.World(), configuration)
+        asked[name] = [(each.protocol, each.port) for each in model.listeners]
+    assert asked == {"tcp-service": [("tcp", 999)], "http-service": [("http", 80)]}
+
+
+@shows("alibaba-cloud/load-balancer-ipv6.yaml")
+def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
+    service = msgspec.convert(manifest("alibaba-cloud/load-balancer-ipv6.yaml", "Service"), Service)
+    options = balancing.read(service.metadata.annotations or {}, "nlb")
+    (fault,) = balancing.faults(service, options, balancing.Configuration("test", "vpc-1"))
+    assert balancing.kind_of(service) == "nlb"
+    assert "ServerGroupNotSupportIpv6" in fault
+
+
+@shows("alibaba-cloud/settings.yaml")
+def test_settings_turn_discovery_on(tmp_path: Path) -> None:
+    file = tmp_path / "conf.yml"
+    file.write_text(manifest("alibaba-cloud/settings.yaml", "ConfigMap")["data"]["conf.yml"])
+    settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(file)}))
+    common = settings.common
+    assert (common.cloud.provider, common.enable_ipv6, common.enable_statefulset) == ("alibaba", True, False)
+    assert (settings.balancing.enabled, settings.balancing.vpc, settings.preallocation.enabled) == (
+        True,
+        "vpc-lab",
+        False,
+    )
 
 
 @shows("network-injection/pod.yaml")

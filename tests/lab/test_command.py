@@ -63,7 +63,8 @@ class Command:
         ]
 
     def _argv(self, word: str, *arguments: str) -> list[str]:
-        return [str(SPIDERPOOL), "lab", word, "--name", self.name, *arguments]
+        words = [word, *arguments[:1]] if word == "cloud" else [word]
+        return [str(SPIDERPOOL), "lab", *words, "--name", self.name, *arguments[len(words) - 1 :]]
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_an_interrupted_demo_leaves_nothing(command: Command, number: int, words
 
 @pytest.mark.parametrize("command", ["kept"], indirect=True)
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
-    up = command.run("up")
+    up = command.run("up", "--spare", "6")
     assert up.returncode == 0, up.stderr
     assert "spiderpool lab down --name kept" in up.stdout
     status = command.run("status").stdout
@@ -113,10 +114,46 @@ def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: C
     assert "172.31.199.183/20" in command.run("exec", "master", "ip", "address").stdout
     assert command.run("kubectl", "get", "nodes", "-o", "name").stdout.split() == ["node/master", "node/worker"]
     assert command.run("exec", "master", "sh", "-c", "exit 3").returncode == 3
+    keeps_addresses_in_advance(command)
+    breaks_its_cloud(command)
     assert "'elsewhere'" in command.run("exec", "elsewhere", "true").stderr
     assert command.run("down").returncode == 0
     assert command.traces() == []
     assert "no lab named 'kept' is up" in command.run("status").stderr
+
+
+def keeps_addresses_in_advance(command: Command) -> None:
+    """Of five free addresses on each card spiderpool-cloud makes nine, and the pools follow."""
+    counts = "jsonpath={range .items[?(@.spec.ipVersion==4)]}{.status.totalIPCount} {end}"
+    deadline = time.monotonic() + 60
+    while command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() != ["9"] * 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def breaks_its_cloud(command: Command) -> None:
+    """It is named by the cloud's own words, and shown by the status."""
+    assert "fault 1 is set" in command.run("cloud", "fault", "throttle", "--actions", "ecs:Assign*").stdout
+    assert "1: throttle ecs:Assign*, every 1" in command.run("status").stdout
+    wanted = (
+        "ecs",
+        "AssignPrivateIpAddresses",
+        "NetworkInterfaceId=eni-master-eth0",
+        "SecondaryPrivateIpAddressCount=1",
+    )
+    assert "Throttling.User" in command.run("cloud", "call", *wanted).stderr
+    command.run("cloud", "repair")
+    command.run("cloud", "full", "vsw0")
+    assert "IpNotEnough" in command.run("cloud", "call", *wanted).stderr
+    command.run("cloud", "full", "vsw0", "--undo")
+    assert "172.31.192." in command.run("cloud", "call", *wanted).stdout
+    assert "write NAME=VALUE" in command.run("cloud", "call", "ecs", "DescribeInstances", "everything").stderr
+    assert "i-worker" in command.run("cloud", "lose", "nobody").stderr
+    assert command.run("cloud", "lose", "worker").returncode == 0
+    shown = command.run("cloud", "state").stdout
+    servers = [line.split()[0] for line in shown.splitlines() if line.startswith("i-")]
+    assert servers == ["i-operations", "i-master"]
+    assert "console ecs:AssignPrivateIpAddresses OK" in shown
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> None:

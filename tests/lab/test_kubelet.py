@@ -67,6 +67,7 @@ def services(plane: ControlPlane) -> Services:
         kubelet_kubeconfig=str(plane.kubeconfig("system:node:master", ["system:nodes"], server=NODE_SERVER)),
         proxy_kubeconfig=str(plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)),
         kube_proxy=str(binaries.find("kube-proxy")),
+        external_cloud=True,
     )
 
 
@@ -108,6 +109,8 @@ def test_life_of_a_pod(master: NodeClient, control_plane: ControlPlane) -> None:
 
 def waits_for_the_network(master: NodeClient, plane: ControlPlane) -> None:
     assert wait_until(lambda: node_ready(plane) == ("False", "KubeletNotReady"))
+    taints = {(taint["key"], taint["effect"]) for taint in get(plane, "node/master")["spec"]["taints"]}
+    assert ("node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule") in taints
     plane.apply(POD)
     run(master, f"cp {PLUGIN} {node.CNI_EXECUTABLES}; touch /run/tmp/refuse")
     run(master, f"echo '{json.dumps(CONFLIST)}' > {node.CNI_CONFIGURATION}/10-test.conflist")

@@ -89,7 +89,10 @@ def test_nodes_are_seen_by_their_elastic_addresses() -> None:
     assert asked[0].expected.seen_as == {"198.51.100.183"}
 
 
-ANSWER = Answer(ok=True, body=json.dumps({"pod": "default/one", "node": "master", "client": "203.0.113.77"}))
+ANSWER = Answer(
+    ok=True, status=200, body=json.dumps({"pod": "default/one", "node": "master", "client": "203.0.113.77"})
+)
+FORWARDED = Answer(ok=True, status=200, body=json.dumps({"pod": "default/one", "forwardedFor": "203.0.113.77"}))
 SILENCE = Answer(ok=False, error="no answer within 1 s")
 
 
@@ -105,6 +108,14 @@ SILENCE = Answer(ok=False, error="no answer within 1 s")
         (Expectation(by=frozenset({"default/two"})), Answer(ok=True, body="?"), "answered by somebody unknown"),
         (Expectation(seen_as=frozenset({"203.0.113.77"})), ANSWER, ""),
         (Expectation(seen_as=frozenset({"10.0.0.1"})), ANSWER, "seen as 203.0.113.77 instead of 10.0.0.1"),
+        (Expectation(forwarded_for=frozenset({"203.0.113.77"})), FORWARDED, ""),
+        (
+            Expectation(forwarded_for=frozenset({"203.0.113.77"})),
+            ANSWER,
+            "forwarded for nobody instead of 203.0.113.77",
+        ),
+        (Expectation(status=200), ANSWER, ""),
+        (Expectation(status=200), Answer(ok=True, status=503), "status 503"),
     ],
 )
 def test_the_verdict_on_an_answer(expected: Expectation, answer: Answer, said: str) -> None:

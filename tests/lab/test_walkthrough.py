@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
-from spiderpool.lab import facts, proofs, walkthrough
+from spiderpool.lab import facts, proofs
 from spiderpool.lab.checks import Check
-from spiderpool.lab.cluster import Cluster, temporary
-from spiderpool.lab.demo import APPLICATIONS, EXAMPLE
+from spiderpool.lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool.lab.demo import Demo
 from spiderpool.lab.facts import PodFact
 from spiderpool.lab.topology import WALKTHROUGH
 
@@ -113,34 +115,37 @@ def test_the_walkthrough(cluster: Cluster) -> None:
     assert held == {}
 
 
-def test_traffic_of_both_families_by_every_protocol_and_card(cluster: Cluster) -> None:
-    with dual_stack(cluster):
-        cluster.plane.apply(*(EXAMPLE / f"{name}.yaml" for name in APPLICATIONS))
-        cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 8, 90)
-        world = walkthrough.look(cluster)
-        assert failed(walkthrough.check_addresses(cluster, world)) == []
-        for table in (walkthrough.east_west(world), walkthrough.north_south(world)):
-            assert failed(walkthrough.check(cluster, table)) == []
-        assert failed(proofs.unregistered(cluster, world)) == []
-        assert failed(proofs.marks(cluster, world)) == []
-        cluster.plane.kubectl("delete", "daemonsets", "--all", "--timeout=60s", timeout=90)
+def test_the_whole_walkthrough_passes_as_it_is_written(cluster: Cluster) -> None:
+    told = io.StringIO()
+    with restored(cluster):
+        assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
+
+
+@contextmanager
+def restored(cluster: Cluster) -> Iterator[None]:
+    """Afterwards there are the pools again that there were, and what the cloud has registered since is taken off."""
+    before = cluster.cloud.console.registered()
+    try:
+        yield
+    finally:
+        cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "pools-ipv6.yaml"), "--wait=false")
+        cluster.plane.apply(EXAMPLE / "pools.yaml")
+        for card in cluster.cloud.console.state()["cards"]:
+            unassign(cluster, card, before[card["mac"]])
+        cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), 60)
+
+
+def unassign(cluster: Cluster, card: dict[str, Any], known: frozenset[str]) -> None:
+    """Take off a card what is not known."""
+    sent = {"NetworkInterfaceId": card["identity"]}
+    for address in {*card["secondaries"]} - known:
+        cluster.cloud.console.perform("ecs", "UnassignPrivateIpAddresses", **sent, **{"PrivateIpAddress.1": address})
+    for address in {*card["ipv6_addresses"]} - known:
+        cluster.cloud.console.perform("ecs", "UnassignIpv6Addresses", **sent, **{"Ipv6Address.1": address})
 
 
 def failed(outcome: Iterable[Check]) -> list[Check]:
     return [check for check in outcome if not check.passed]
-
-
-@contextmanager
-def dual_stack(cluster: Cluster) -> Iterator[None]:
-    """IPv6 pools and dual-stack Services, gone afterwards."""
-    manifests = [str(EXAMPLE / f"{name}.yaml") for name in ("pools-ipv6", "services")]
-    cluster.plane.apply(*map(Path, manifests))
-    try:
-        yield
-    finally:
-        for manifest in manifests:
-            cluster.plane.kubectl("delete", "--filename", manifest, "--wait=false")
-        cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), 60)
 
 
 def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: Cluster) -> None:

@@ -31,12 +31,15 @@ class Check:
 class Expectation:
     """What must come of a question; empty sets allow anybody.
 
-    ``by``: who answers, each of them in a few rounds. ``seen_as``: as whom the far end may see who asks.
+    ``by``: who answers, each of them in a few rounds. ``seen_as``: as whom the far end may see who asks, and
+    ``forwarded_for``: for whom a proxy between says that it asks. ``status`` is that of HTTP; 0 allows any.
     """
 
     answered: bool = True
     by: frozenset[str] = frozenset()
     seen_as: frozenset[str] = frozenset()
+    forwarded_for: frozenset[str] = frozenset()
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,15 @@ def fault(expected: Expectation, answer: Answer) -> str:
         return answer.error or "there was an answer"
     if not answer.ok:
         return ""
-    who, client = _told(answer, "pod"), _told(answer, "client")
+    who, client, behind = (_told(answer, what) for what in ("pod", "client", "forwardedFor"))
+    if expected.status and answer.status != expected.status:
+        return f"status {answer.status}"
     if expected.by and who not in expected.by:
         return f"answered by {who or 'somebody unknown'}"
     if expected.seen_as and client not in expected.seen_as:
         return f"seen as {client or 'nobody'} instead of {' or '.join(sorted(expected.seen_as))}"
+    if expected.forwarded_for and behind not in expected.forwarded_for:
+        return f"forwarded for {behind or 'nobody'} instead of {' or '.join(sorted(expected.forwarded_for))}"
     return ""
 
 

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool.lab import binaries, executable, internet, namespaces, probes
+from spiderpool.lab import binaries, cloud, executable, internet, namespaces, probes
+from spiderpool.lab.cloud import Cloud
 from spiderpool.lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool.lab.fabric import Fabric
 from spiderpool.lab.machines import Machines
@@ -31,9 +33,14 @@ SOURCE_TREE = Path(__file__).parents[3]
 CHART = SOURCE_TREE / "charts" / "spiderpool"
 OUR_NAMESPACE = "kube-system"
 DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
-CONTROLLER, FORWARDER = "spiderpool-controller", "forwarder"
-CONFIGURATION = {"enableIPv4": True, "enableIPv6": True}
-"""What the lab sets in the ConfigMap of controller and agents."""
+CONTROLLER, FORWARDER, CLOUD = "spiderpool-controller", "forwarder", "spiderpool-cloud"
+EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
+SETTINGS = EXAMPLE / "settings.yaml"
+"""The ConfigMap whose settings agents, controller and spiderpool-cloud have."""
+CLOUD_PERIOD = "5"
+"""Seconds between two looks of spiderpool-cloud at servers and cards."""
+DISCOVERY_INTERVAL = "10"
+"""Seconds between two readings of a server's cards."""
 
 Say = Callable[[str], None]
 
@@ -51,20 +58,32 @@ def _quiet(_: str) -> None:
 class Cluster:
     """One lab. With ``detached`` it outlives the process that starts it; :meth:`down` takes it away entirely.
 
+    With ``discovery`` pools and networks are made from what the servers' cards have, and nodes wait for the cloud; else
+    somebody writes them, and the servers' identities. ``spare`` free addresses are kept on every card; 0: none are.
     An object made for the name of a running lab can use it and take it down.
     """
 
     def __init__(
-        self, name: str, *, topology: Topology = WALKTHROUGH, detached: bool = False, say: Say = _quiet
+        self,
+        name: str,
+        *,
+        topology: Topology = WALKTHROUGH,
+        detached: bool = False,
+        discovery: bool = False,
+        spare: int = 0,
+        say: Say = _quiet,
     ) -> None:
         self.name = name
+        self.discovery = discovery
+        self.spare = spare
         self.directory = state_directory(name)
         self.say = say
         self.processes = Processes(self.directory / "processes", detached=detached)
         self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
         self.fabric = Fabric(topology, name)
+        self.cloud = Cloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
-        self._controller_health: int | None = None
+        self._health: dict[str, int] = {}
 
     @property
     def is_up(self) -> bool:
@@ -86,7 +105,9 @@ class Cluster:
         self.machines.stop()
         self.processes.stop(FORWARDER)
         self.processes.stop(CONTROLLER)
+        self.processes.stop(CLOUD)
         self.processes.stop(internet.NAME)
+        self.cloud.stop()
         self.plane.stop()
         self.processes.stop_all()
         self.fabric.down()
@@ -114,39 +135,80 @@ class Cluster:
 
     def start_controller(self) -> None:
         """Start our controller on loopback, under its own service account, without waiting."""
-        webhook, health = free_ports(2)
+        (webhook,) = free_ports(1)
         environment = {
-            "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-controller")),
-            "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
-            "SPIDERPOOL_POD_NAME": f"{CONTROLLER}-{self.name}",  # one that is started again takes back its own Lease
-            "SPIDERPOOL_CONFIG": str(self._configuration),
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
             "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
-            "SPIDERPOOL_HEALTH_PORT": str(health),
             "SPIDERPOOL_GC_INTERVAL_SECONDS": "2",
         }
-        self.processes.start(CONTROLLER, [sys.executable, "-m", "spiderpool.controller.main"], env=environment)
-        self._controller_health = health
+        self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment)
+
+    def start_cloud_controller(self) -> None:
+        """Start spiderpool-cloud, under its own service account, without waiting.
+
+        The cloud must serve. It has keys as a server has those of its role: nothing secret is handed to it here.
+        """
+        environment = {
+            "CLOUD_PROVIDER": "alibaba",  # also where agents and controller are to know of none
+            "SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS": CLOUD_PERIOD,
+            "SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS": CLOUD_PERIOD,
+        }
+        self._start_daemon(CLOUD, "spiderpool.balancer.main", environment | self.cloud.access())
+
+    def _start_daemon(self, name: str, module: str, more: dict[str, str]) -> None:
+        """One of our daemons on the host, with the rights of its service account."""
+        (health,) = free_ports(1)
+        environment = {
+            "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, name)),
+            "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
+            "SPIDERPOOL_POD_NAME": f"{name}-{self.name}",  # one that is started again takes back its own Lease
+            "SPIDERPOOL_CONFIG": str(self._configuration),
+            "SPIDERPOOL_HEALTH_PORT": str(health),
+        }
+        self.processes.start(name, [sys.executable, "-m", module], env=environment | more)
+        self._health[name] = health
 
     def _start(self, agent_env: dict[str, str]) -> None:
         self.say("the cloud's network: two vSwitches that drop what is not registered")
         self.fabric.up()
         self._start_internet()
+        self.say("the cloud: metadata service, API, load balancers")
+        self.cloud.start(self._features)
         self.say("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
         self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
-        self.say("spiderpool-controller")
-        self._configuration.write_text(yaml.safe_dump(CONFIGURATION))
+        self.say("spiderpool-controller, spiderpool-cloud")
+        self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()
+        self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
+        self.start_cloud_controller()
         self._start_forwarder()
         nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
         self.say(f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, kubelet stand-in")
         self.machines.services = self._services(agent_env)
         self.machines.start()
-        self.wait_for("spiderpool-controller is ready", self._controller_is_ready, 60)
+        for daemon in self._health:
+            self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
         self.say("waiting until the nodes are Ready")
         self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
+
+    @property
+    def _features(self) -> list[str]:
+        """What spiderpool-cloud does for the cluster, as its policies name it."""
+        return ["nodes", "balancers", *(["addresses"] if self.spare else [])]
+
+    def _settings(self) -> dict[str, Any]:
+        """Those of the walkthrough, with what this lab has of its own."""
+        settings: dict[str, Any] = yaml.safe_load(yaml.safe_load(SETTINGS.read_text())["data"]["conf.yml"])
+        settings["cloud"]["clusterID"] = self.name
+        settings["cloud"]["loadBalancers"]["vpcID"] = cloud.VPC.identity
+        if not self.discovery:
+            del settings["cloud"]["provider"]
+        if self.spare:
+            limits = {"minFreeAddresses": self.spare, "maxFreeAddresses": 2 * self.spare}
+            settings["cloud"]["alibaba"] = {"assign": True, **limits}
+        return settings
 
     @property
     def _configuration(self) -> Path:
@@ -169,6 +231,7 @@ class Cluster:
             "SPIDERPOOL_CONFIG": str(self._configuration),
             "SPIDERPOOL_CNI_EXECUTABLE": str(shim),
             "SPIDERPOOL_TUNE_NODE": "true",
+            "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": DISCOVERY_INTERVAL,
             "MULTUS_CLUSTER_NETWORK": DEFAULT_NETWORK,
         }
         return {
@@ -179,16 +242,16 @@ class Cluster:
                 proxy_kubeconfig=str(proxy),
                 kube_proxy=str(binaries.find("kube-proxy")),
                 agent_kubeconfig=str(agent),
+                external_cloud=self.discovery,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes
         }
 
-    def _controller_is_ready(self) -> bool:
-        if self.processes.pid(CONTROLLER) is None:
-            log = self.processes.log(CONTROLLER).read_text()[-2000:]
-            raise IOFailure(f"spiderpool-controller has ended: {log}")
-        connection = HTTPConnection("127.0.0.1", self._controller_health, timeout=2)
+    def _is_ready(self, daemon: str) -> bool:
+        if self.processes.pid(daemon) is None:
+            raise IOFailure(f"{daemon} has ended: {self.processes.log(daemon).read_text()[-2000:]}")
+        connection = HTTPConnection("127.0.0.1", self._health[daemon], timeout=2)
         try:
             connection.request("GET", "/v1/runtime/readiness")
             return connection.getresponse().status == 200
@@ -203,10 +266,10 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def temporary(name: str, **options: Any) -> Iterator[Cluster]:
+def temporary(name: str, *, agent_env: dict[str, str] | None = None, **options: Any) -> Iterator[Cluster]:
     """A cluster that is down again when the context ends."""
     cluster = Cluster(name, **options)
-    cluster.up()
+    cluster.up(agent_env=agent_env)
     try:
         yield cluster
     finally:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
 from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.topology import Card
+
+Registered = Mapping[str, frozenset[str]]
+"""What the cloud knows on each card, by MAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,9 @@ class ServiceFact:
 
 def pods(cluster: Cluster, *arguments: str) -> list[PodFact]:
     """The pods that have addresses of their own; ``arguments`` are for ``kubectl get pods``."""
-    held = _held(cluster)
+    held, registered = _held(cluster), cluster.cloud.console.registered()
     found = [pod for pod in cluster.objects("pods", *arguments) if pod["metadata"]["uid"] in held]
-    return [_pod(cluster, pod, held[pod["metadata"]["uid"]]) for pod in found]
+    return [_pod(cluster, pod, held[pod["metadata"]["uid"]], registered) for pod in found]
 
 
 def services(cluster: Cluster) -> dict[str, ServiceFact]:
@@ -88,7 +91,7 @@ def _held(cluster: Cluster) -> dict[str, dict[str, list[str]]]:
     return held
 
 
-def _pod(cluster: Cluster, pod: dict[str, Any], held: dict[str, list[str]]) -> PodFact:
+def _pod(cluster: Cluster, pod: dict[str, Any], held: dict[str, list[str]], registered: Registered) -> PodFact:
     metadata, spec = pod["metadata"], pod["spec"]
     cards = cluster.fabric.topology.node(spec["nodeName"]).cards
     ports = [port for container in spec["containers"] for port in container.get("ports", [])]
@@ -97,14 +100,16 @@ def _pod(cluster: Cluster, pod: dict[str, Any], held: dict[str, list[str]]) -> P
         key=f"{metadata['namespace']}/{metadata['name']}",
         app=metadata.get("labels", {}).get("app", ""),
         node=spec["nodeName"],
-        interfaces=tuple(_interface(name, held[name], cards) for name in sorted(held)),
+        interfaces=tuple(_interface(name, held[name], cards, registered) for name in sorted(held)),
         ports=frozenset(f"{port['protocol']}/{port['containerPort']}" for port in ports) or frozenset({"TCP/80"}),
         default_interface=wanted or min(held),
     )
 
 
-def _interface(name: str, addresses: list[str], cards: Iterable[Card]) -> Interface:
-    card = next((card for card in cards if set(addresses) <= {*card.secondaries, *card.secondaries6}), None)
+def _interface(name: str, addresses: list[str], cards: Iterable[Card], registered: Registered) -> Interface:
+    """The cloud is asked what it knows; the server's own addresses are no pod's."""
+    usable = ((card, registered.get(card.mac, frozenset()) - {*card.own}) for card in cards)
+    card = next((card for card, known in usable if known.issuperset(addresses)), None)
     return Interface(name, (*of_version(4, addresses), *of_version(6, addresses)), card)
 
 

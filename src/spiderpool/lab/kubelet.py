@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from spiderpool.api.coordination_v1 import Lease
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Node, NodeSpec, Taint
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.cloudnodes import UNINITIALIZED
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -25,7 +27,7 @@ from spiderpool.lab import node
 from spiderpool.lab.cni_runtime import CniRuntime, Json
 from spiderpool.lab.endpoint import Endpoint, listening
 from spiderpool.lab.insist import insist
-from spiderpool.lab.node import NodeConfig
+from spiderpool.lab.node import NodeConfig, Services
 from spiderpool.lab.pods import Host, Pod, PodWorker, now
 
 VERSION = "v1.20.2"
@@ -34,11 +36,18 @@ _POLL = 0.2
 _WHOLE_LIST = {"$patch": "replace"}
 """Entries of a Node's addresses merge by type otherwise, and two of one type are refused."""
 
+WAITS_FOR_CLOUD = Taint(UNINITIALIZED, "true", "NoSchedule")
+"""With it a kubelet registers whose option is ``--cloud-provider=external``."""
+
 
 class Kubelet:
-    """The kubelet of one node: its Node object, its Lease and the workers of its pods, by pod UID."""
+    """The kubelet of one node: its Node object, its Lease and the workers of its pods, by pod UID.
 
-    def __init__(self, host: Host, pods: dict[str, PodWorker]) -> None:
+    ``taints`` are those with which the Node is registered.
+    """
+
+    def __init__(self, host: Host, pods: dict[str, PodWorker], taints: Sequence[Taint] = ()) -> None:
+        self._taints = taints
         self.name = host.node
         self.pods = pods
         self._host = host
@@ -57,7 +66,10 @@ class Kubelet:
     async def _keep_node(self) -> None:
         """Report the node's condition every 10 s, and at once when it changes."""
         labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-        await insist(partial(self._client.create, Node(metadata=ObjectMeta(name=self.name, labels=labels))))
+        made = Node(
+            metadata=ObjectMeta(name=self.name, labels=labels), spec=NodeSpec(taints=list(self._taints) or None)
+        )
+        await insist(partial(self._client.create, made))
         while True:
             ready, since = self._has_network(), now()
             while self._has_network() == ready:
@@ -173,14 +185,16 @@ async def run(config: NodeConfig) -> None:
         if config.services is None:
             await asyncio.Event().wait()
         else:
-            await _run_kubelet(config, Path(config.services.kubelet_kubeconfig), pods)
+            await _run_kubelet(config, config.services, pods)
 
 
-async def _run_kubelet(config: NodeConfig, kubeconfig: Path, pods: dict[str, PodWorker]) -> None:
+async def _run_kubelet(config: NodeConfig, services: Services, pods: dict[str, PodWorker]) -> None:
     runtime = CniRuntime(node.CNI_CONFIGURATION, node.CNI_EXECUTABLES)
-    async with Client.load(kubeconfig) as client:
+    taints = [WAITS_FOR_CLOUD] if services.external_cloud else []
+    async with Client.load(Path(services.kubelet_kubeconfig)) as client:
         recorder = Recorder(client, "kubelet", config.name)
-        await Kubelet(Host(config.name, config.node.cards[0].own, client, recorder, runtime), pods).run()
+        host = Host(config.name, config.node.cards[0].own, client, recorder, runtime)
+        await Kubelet(host, pods, taints).run()
 
 
 def main() -> None:

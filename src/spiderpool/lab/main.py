@@ -15,14 +15,23 @@ from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.lab import binaries, internet
+from spiderpool.lab.cloud_commands import cloud, described
 from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.demo import Demo
 from spiderpool.lab.fabric import STRAY
+from spiderpool.lab.running import NAME, need_root, running
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """What follows the first argument belongs to the command that is run."""
 
-NAME = click.option("--name", default="demo", show_default=True, help="Name of the lab; labs do not see each other.")
+POOLS = click.option(
+    "--pools",
+    type=click.Choice(["discovered", "manual"]),
+    default="discovered",
+    show_default=True,
+    help="Whether pools and networks are made from what the cards have, or written by hand.",
+)
+SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every card in advance.")
 
 
 class _Lab(click.Group):
@@ -47,12 +56,13 @@ def lab() -> None:
 
 @lab.command()
 @NAME
+@POOLS
 @click.option("--keep", is_flag=True, help="Leave the cluster up.")
-def demo(name: str, keep: bool) -> None:
+def demo(name: str, pools: str, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
-    _need_root()
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    cluster = Cluster(name, detached=keep)
+    need_root()
+    console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
+    cluster = Cluster(name, detached=keep, discovery=pools == "discovered")
     play = Demo(cluster, console)
     cluster.say = play.say
     with _taken_down(cluster, keep=keep):
@@ -66,11 +76,13 @@ def demo(name: str, keep: bool) -> None:
 
 @lab.command()
 @NAME
-def up(name: str) -> None:
+@POOLS
+@SPARE
+def up(name: str, pools: str, spare: int) -> None:
     """Bring a cluster up and leave it running."""
-    _need_root()
-    console = Console()
-    cluster = Cluster(name, detached=True, say=console.print)
+    need_root()
+    console = Console(emoji=False)
+    cluster = Cluster(name, detached=True, discovery=pools == "discovered", spare=spare, say=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
     _say_how_to_enter(console, cluster)
@@ -80,16 +92,16 @@ def up(name: str) -> None:
 @NAME
 def down(name: str) -> None:
     """Take a cluster down without a trace."""
-    _need_root()
+    need_root()
     Cluster(name, detached=True).down()
 
 
 @lab.command()
 @NAME
 def status(name: str) -> None:
-    """Show the state of a cluster: processes, nodes, pods, pools, dropped frames."""
-    cluster = _running(name)
-    console = Console(soft_wrap=True, highlight=False)
+    """Show the state of a lab: processes, nodes, pods, pools, dropped frames, and the cloud."""
+    cluster = running(name)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     for process in cluster.processes.names():
         console.print(f"{process:32} {'pid ' + str(pid) if (pid := cluster.processes.pid(process)) else 'ended'}")
     for command in ("get nodes -owide", "get pods -A -owide", "get spiderippools", "get spiderips"):
@@ -97,7 +109,12 @@ def status(name: str) -> None:
     console.print("\nframes that the cloud dropped, by card and rule")
     for card, rules in cluster.fabric.counters().items():
         console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
-    console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}")
+    console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
+    for line in described(cluster.cloud.console):
+        console.print(line, markup=False)
+
+
+lab.add_command(cloud)
 
 
 @lab.command(context_settings=_OPTIONS_FIRST)
@@ -106,7 +123,7 @@ def status(name: str) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(name: str, target: str, command: tuple[str, ...]) -> None:
     """Run a command in a node (master), in a pod (default/test-app-1-xxxxx) or on the internet."""
-    cluster = _running(name)
+    cluster = running(name)
     if target == internet.NAME:
         os.execvp("ip", ["ip", "netns", "exec", cluster.fabric.internet, *command])
     node, pod = _locate(cluster, target)
@@ -121,7 +138,7 @@ def exec(name: str, target: str, command: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     """Run kubectl against the cluster."""
-    cluster = _running(name)
+    cluster = running(name)
     program = binaries.find("kubectl")
     os.execv(program, [str(program), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
 
@@ -155,14 +172,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _running(name: str) -> Cluster:
-    _need_root()
-    cluster = Cluster(name, detached=True)
-    if not cluster.is_up:
-        sys.exit(f"no lab named {name!r} is up; bring one up by: spiderpool lab up --name {name}")
-    return cluster
-
-
 def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
     """Node and, where the target is a pod, the pod. Raises BadConfig for what is neither."""
     namespace, slash, pod = target.partition("/")
@@ -182,15 +191,11 @@ def _say_how_to_enter(console: Console, cluster: Cluster) -> None:
         f"  spiderpool lab status{option}\n"
         f"  spiderpool lab kubectl{option} get pods -A\n"
         f"  spiderpool lab exec{option} master ip address\n"
+        f"  spiderpool lab cloud state{option}\n"
         f"  spiderpool lab down{option}\n"
         f"kubeconfig: {cluster.plane.admin_kubeconfig}\n",
         highlight=False,
     )
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        sys.exit("the lab makes network namespaces and needs root: run it with sudo")
 
 
 if __name__ == "__main__":

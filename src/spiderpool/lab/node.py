@@ -64,13 +64,15 @@ MODULES = (
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """What makes a node part of a cluster. All paths are host paths, which nodes see as well.
 
-    Without ``agent_kubeconfig`` no agent runs: pods then wait for somebody else's network configuration list.
+    Without ``agent_kubeconfig`` no agent runs: pods then wait for somebody else's network configuration list. With
+    ``external_cloud`` no pod is placed on the node until a cloud controller has said which server it is.
     """
 
     kubelet_kubeconfig: str
     proxy_kubeconfig: str
     kube_proxy: str
     agent_kubeconfig: str | None = None
+    external_cloud: bool = False
     agent_env: dict[str, str] = {}
 
 

@@ -30,9 +30,13 @@ class Identity(msgspec.Struct, frozen=True):
     pod: str
     node: str
 
-    def answer(self, client: str) -> bytes:
-        """What is sent to a client: JSON with the pod, the node and the client's address as seen here."""
-        return json.dumps({"pod": self.pod, "node": self.node, "client": client.removeprefix("::ffff:")}).encode()
+    def answer(self, client: str, forwarded_for: str = "") -> bytes:
+        """What is sent to a client: JSON with the pod, the node and the client's address as seen here.
+
+        ``forwarded_for`` is for whom a proxy asks, as it says itself.
+        """
+        told = {"pod": self.pod, "node": self.node, "client": client.removeprefix("::ffff:")}
+        return json.dumps({**told, "forwardedFor": forwarded_for} if forwarded_for else told).encode()
 
 
 @asynccontextmanager
@@ -54,12 +58,19 @@ async def _respond(identity: Identity, reader: asyncio.StreamReader, writer: asy
     try:
         async with asyncio.timeout(_REQUEST_TIMEOUT):
             head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(_response(head, identity.answer(writer.get_extra_info("peername")[0])))
+            client = writer.get_extra_info("peername")[0]
+            writer.write(_response(head, identity.answer(client, _forwarded_for(head))))
             await writer.drain()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return  # the client's affair
     finally:
         writer.close()
+
+
+def _forwarded_for(head: bytes) -> str:
+    """The header by which a proxy names its client; empty without one."""
+    lines = (line.partition(b":") for line in head.splitlines())
+    return next((value.strip().decode() for name, _, value in lines if name.lower() == b"x-forwarded-for"), "")
 
 
 def _response(head: bytes, body: bytes) -> bytes:

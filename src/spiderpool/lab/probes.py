@@ -28,8 +28,8 @@ _identifiers = itertools.count(os.getpid())
 class Probe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
     """One question. ``source`` is a pod (``namespace/name``) or None for the node itself.
 
-    ``bind`` is the address to ask from, where the source has several. It is asked up to ``count`` times, ``timeout``
-    seconds each, until it is answered.
+    ``bind`` is the address to ask from, where the source has several; ``path`` is what HTTP asks for. It is asked up to
+    ``count`` times, ``timeout`` seconds each, until it is answered.
     """
 
     kind: Literal["ping", "http", "tcp", "udp"]
@@ -37,6 +37,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}
     source: str | None = None
     bind: str | None = None
     port: int = 80
+    path: str = "/"
     count: int = 2
     timeout: float = 1.0
 
@@ -132,7 +133,7 @@ async def _http(probe: Probe, netns: Path | None) -> Answer:
     reader, writer = await _connect(probe, netns)
     try:
         host = f"[{probe.target}]" if ":" in probe.target else probe.target
-        writer.write(f"GET / HTTP/1.1\r\nHost: {host}:{probe.port}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {probe.path} HTTP/1.1\r\nHost: {host}:{probe.port}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.close()

@@ -140,12 +140,13 @@ class Topology(msgspec.Struct, frozen=True):
         return {each.mac: node for node in self.nodes for each in node.cards}[card.mac]
 
 
-_VSW0 = VSwitch(
-    "vsw0", "172.31.192.0/20", "172.31.207.253", "2001:db8:0:100::/64", "2001:db8:0:100::253", "198.51.100.10"
-)
-_VSW1 = VSwitch(
-    "vsw1", "192.168.0.0/24", "192.168.0.253", "2001:db8:0:101::/64", "2001:db8:0:101::253", "198.51.100.11"
-)
+def _vswitch(name: str, subnet: str, subnet6: str, nat: str) -> VSwitch:
+    """The cloud's router has the third last address of a block."""
+    return VSwitch(name, subnet, str(ip_network(subnet)[-3]), subnet6, str(ip_network(subnet6)[-3]), nat)
+
+
+_VSW0 = _vswitch("vsw0", "172.31.192.0/20", "2001:db8:0:100::/64", "198.51.100.10")
+_VSW1 = _vswitch("vsw1", "192.168.0.0/24", "2001:db8:0:101::/64", "198.51.100.11")
 
 
 def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> Card:

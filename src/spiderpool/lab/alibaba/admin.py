@@ -5,6 +5,7 @@ POST   /faults                        set one; the body is a Fault, the answer i
 DELETE /faults, /faults/{number}      clear all, or one
 PUT    /vswitches/{id}/full           the vSwitch gives no address any more; DELETE: it does again
 DELETE /instances/{id}                the instance is lost
+POST   /console/{product}/{action}    carry out an action as somebody at the console; the body is its parameters
 GET    /calls                         how often each action was called, and the last calls with their outcome
 GET    /state                         every table
 """
@@ -21,17 +22,23 @@ from aiohttp import web
 from spiderpool.errors import BadConfig
 from spiderpool.lab.alibaba.account import Account
 from spiderpool.lab.alibaba.faults import Fault
+from spiderpool.lab.alibaba.identities import Identity
+from spiderpool.lab.alibaba.openapi import Lost, OpenAPI
+from spiderpool.lab.alibaba.refusals import Refusal
 from spiderpool.lab.alibaba.serving import Endpoint, serve
 from spiderpool.lab.alibaba.tables import TABLES
 
 _LAST_CALLS = 100
+CONSOLE = Identity("console", "", "")
+"""Who calls from the console: somebody with all rights, and without a key."""
 
 
 class Admin:
     """Serves the far side of one account: for those who run the lab, not for those who use the cloud."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, openapi: OpenAPI | None = None) -> None:
         self.account = account
+        self._openapi = openapi or OpenAPI(account)
 
     def serve(
         self, host: str = "127.0.0.1", port: int = 0, *, netns: Path | None = None
@@ -47,6 +54,7 @@ class Admin:
                 web.put("/vswitches/{identity}/full", self._fill),
                 web.delete("/vswitches/{identity}/full", self._fill),
                 web.delete("/instances/{identity}", self._release),
+                web.post("/console/{product}/{action}", self._console),
                 web.get("/calls", self._calls),
                 web.get("/state", self._state),
             ]
@@ -81,6 +89,18 @@ class Admin:
             raise web.HTTPNotFound(text=f"there is no instance {identity}")
         self.account.release(identity)
         return _json({})
+
+    async def _console(self, request: web.Request) -> web.Response:
+        try:
+            parameters = msgspec.json.decode(await request.read(), type=dict[str, str])
+            product, action = request.match_info["product"], request.match_info["action"]
+            return _json(await self._openapi.perform(product, action, parameters, CONSOLE))
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        except Refusal as refusal:
+            raise web.HTTPConflict(text=f"{refusal.code}: {refusal.message}") from None
+        except Lost:
+            raise web.HTTPServiceUnavailable(text="the answer was lost") from None
 
     async def _calls(self, request: web.Request) -> web.Response:
         return _json({"counts": self.account.counted(), "last": self.account.calls[-_LAST_CALLS:]})

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -62,8 +62,17 @@ _WINDOW = 60.0
 """Seconds of the window in which calls are counted against a limit."""
 
 
-class _Dropped(Exception):
+class Lost(Exception):
     """The connection is to be closed without an answer."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A call as far as it is understood."""
+
+    action: str = "unknown"
+    who: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +101,25 @@ class OpenAPI:
         app.router.add_route("*", "/{path:.*}", self._handle)
         return serve(app, host, port, netns=netns, authority=self.authority if tls else None)
 
+    async def perform(self, product: str, action: str, parameters: dict[str, str], who: Identity) -> Answer:
+        """Carry out an action for somebody who is logged in, as the console does: nothing is signed.
+
+        Raises Refusal, and Lost when a fault has the answer lost.
+        """
+        with self._written_down() as asked:
+            asked.action, asked.who, asked.parameters = f"{product}:{action}", who.name, parameters
+            found = next((each for each in ACTIONS.values() if each.full_name == asked.action), None)
+            if found is None:
+                raise _unknown(action, product)
+            return await self._carry_out(found, who, {"RegionId": self.account.region, **parameters})
+
     async def _handle(self, http: web.Request) -> web.Response:
         identifier = str(uuid.uuid4()).upper()
         try:
             answer = await self._answer(await _read(http))
         except Refusal as refusal:
             return _refuse(refusal, identifier, http.host)
-        except _Dropped:
+        except Lost:
             if http.transport is not None:
                 http.transport.abort()
             raise web.HTTPServiceUnavailable from None
@@ -106,25 +127,29 @@ class OpenAPI:
 
     async def _answer(self, request: Request) -> Answer:
         """The answer to a request, written down with its outcome."""
-        name, who = "unknown", ""
-        parameters: dict[str, str] = {}
-        outcome = "OK"
-        try:
+        with self._written_down() as asked:
             signed = read(request)
-            name, parameters = signed.action, signed.parameters
+            asked.action, asked.parameters = signed.action, signed.parameters
             identity = self._gate.admit(signed)
-            who = identity.name
+            asked.who = identity.name
             found = _action(signed)
-            name = found.full_name
-            return await self._carry_out(found, identity, parameters)
+            asked.action = found.full_name
+            return await self._carry_out(found, identity, signed.parameters)
+
+    @contextmanager
+    def _written_down(self) -> Iterator[_Asked]:
+        """Record a call with its outcome, whatever that is."""
+        asked, outcome = _Asked(), "OK"
+        try:
+            yield asked
         except Refusal as refusal:
             outcome = refusal.code
             raise
-        except _Dropped:
+        except Lost:
             outcome = "Dropped"
             raise
         finally:
-            self.account.record(Call(name, who, outcome, self.account.clock(), parameters))
+            self.account.record(Call(asked.action, asked.who, outcome, self.account.clock(), asked.parameters))
 
     async def _carry_out(self, found: Action, identity: Identity, flat: dict[str, str]) -> Answer:
         permit(identity, found.full_name)
@@ -135,7 +160,7 @@ class OpenAPI:
         self.account.settle()
         answer = self._execute(found, flat, self._view(struck))
         if any(fault.kind == "lose" for _, fault in struck):
-            raise _Dropped
+            raise Lost
         return answer
 
     def _execute(self, found: Action, flat: dict[str, str], account: Account) -> Answer:
@@ -195,12 +220,13 @@ def _action(signed: Signed) -> Action:
     product = VERSIONS.get(signed.version)
     found = ACTIONS.get((product, signed.action)) if product else None
     if found is None:
-        raise Refusal(
-            "InvalidAction.NotFound",
-            f"Specified api is not found, please check your url and method. {signed.action} {signed.version}",
-            404,
-        )
+        raise _unknown(signed.action, signed.version)
     return found
+
+
+def _unknown(action: str, version: str) -> Refusal:
+    text = f"Specified api is not found, please check your url and method. {action} {version}"
+    return Refusal("InvalidAction.NotFound", text, 404)
 
 
 async def _before(fault: Fault) -> None:
@@ -211,7 +237,7 @@ async def _before(fault: Fault) -> None:
         case "refuse":
             raise Refusal(fault.code, fault.message, fault.status)
         case "drop":
-            raise _Dropped
+            raise Lost
         case "delay":
             await asyncio.sleep(fault.seconds)
         case "lose" | "stale" | "empty":

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.resources import NetworkInterface
+from spiderpool.lab.alibaba.resources import Eip, NetworkInterface
 from spiderpool.lab.alibaba.tables import Change
-from spiderpool.lab.topology import Card, Topology
+from spiderpool.lab.topology import Card, Node, Topology
 
-INSTANCE_TYPE = "ecs.g7.large"
+INSTANCE_TYPE = "ecs.g7.xlarge"
+"""Takes more addresses on a card than a lab begins with."""
 Registration = Callable[[Card, str], None]
 """``Fabric.register`` or ``Fabric.unregister``: an address of a card may, or may no longer, send."""
 
@@ -36,9 +37,22 @@ def populate(account: Account, topology: Topology, *, role: str | None = None) -
                 address=card.address,
                 secondaries=card.secondaries,
                 ipv6_addresses=[*([card.address6] if card.address6 else []), *card.secondaries6],
-                identity=f"eni-{node.name}-{card.name}",
+                identity=_identity(node, card),
             )
+        _bind_elastic_addresses(account, node, instance.identity)
     return instances
+
+
+def _bind_elastic_addresses(account: Account, node: Node, instance: str) -> None:
+    """The public address of the first card is the instance's, that of another one the card's."""
+    for card in node.cards:
+        if card.elastic:
+            owner = (instance, "EcsInstance") if card == node.cards[0] else (_identity(node, card), "NetworkInterface")
+            account.world.eips.put(Eip(f"eip-{node.name}-{card.name}", card.elastic, *owner, card.address))
+
+
+def _identity(node: Node, card: Card) -> str:
+    return f"eni-{node.name}-{card.name}"
 
 
 def follow(

@@ -1,0 +1,175 @@
+"""The cloud beside the fabric: servers ask it who they are, and what it registers may send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from spiderpool.cloud.alibaba import policy
+from spiderpool.errors import BadConfig, IOFailure
+from spiderpool.lab import cloud, internet, namespaces
+from spiderpool.lab.alibaba.faults import Fault
+from spiderpool.lab.alibaba.metadata import ADDRESS
+from spiderpool.lab.backend import Backend
+from spiderpool.lab.cloud import Cloud
+from spiderpool.lab.cloud_process import ROLE, make_account
+from spiderpool.lab.console import Console
+from spiderpool.lab.fabric import Fabric
+from spiderpool.lab.probes import Answer, Probe, run
+from spiderpool.lab.processes import Processes
+from spiderpool.lab.topology import WALKTHROUGH
+
+MASTER = WALKTHROUGH.node("master")
+CARD = MASTER.cards[0]
+SERVER = WALKTHROUGH.internet.server[0]
+ENI = "eni-master-eth0"
+NAME = "cloudy"
+
+
+@pytest.fixture(scope="module")
+def fabric() -> Iterator[Fabric]:
+    """A network in which the master is a namespace with one configured card."""
+    fabric = Fabric(WALKTHROUGH, NAME, backend=Backend.NATIVE)
+    fabric.up()
+    try:
+        lines = [
+            *(f"address add {leg.interface} dev {CARD.name}" for leg in CARD.legs[:1]),
+            f"link set {CARD.name} up",
+            f"route add default via {CARD.vswitch.gateway} dev {CARD.name}",
+        ]
+        namespaces.ip_batch(lines, netns=fabric.node_namespace(MASTER))
+        yield fabric
+    finally:
+        fabric.down()
+
+
+@pytest.fixture(scope="module")
+def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Its cloud, and the server on the internet."""
+    directory = tmp_path_factory.mktemp("cloud")
+    processes = Processes(directory / "processes")
+    running = Cloud(fabric, processes, directory / "cloud")
+    try:
+        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool.lab.internet", "--netns", fabric.internet])
+        running.start(["nodes"])
+        until(lambda: running.is_ready)
+        until(lambda: asked(fabric, SERVER).ok)
+        yield running
+    finally:
+        running.stop()
+        processes.stop_all()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
+    """What the master is answered."""
+    probe = Probe(kind="http", target=target, path=path, bind=bind, timeout=0.5)
+    return asyncio.run(run(probe, namespaces.path(fabric.node_namespace(MASTER))))
+
+
+@pytest.mark.lab
+def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: Cloud) -> None:
+    page = "/latest/meta-data/"
+    assert asked(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
+    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{CARD.mac}/network-interface-id").body == ENI
+    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{CARD.mac}/gateway").body == CARD.vswitch.gateway
+    assert asked(fabric, ADDRESS, f"{page}eipv4").body == CARD.elastic
+    assert asked(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
+
+
+@pytest.mark.lab
+def test_keys_are_given_on_loopback_for_a_token_alone(running: Cloud) -> None:
+    with closing(HTTPConnection("127.0.0.1", running.config.role, timeout=5)) as connection:
+        connection.request("GET", f"/latest/meta-data/ram/security-credentials/{ROLE}")
+        answer = connection.getresponse()
+        assert (answer.status, b"AccessKey" in answer.read()) == (401, False)
+
+
+@pytest.mark.lab
+def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric: Fabric, running: Cloud) -> None:
+    console = running.console
+    answer = console.perform(
+        "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=ENI, SecondaryPrivateIpAddressCount="1"
+    )
+    (address,) = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
+    assert address in console.registered()[CARD.mac]
+    namespaces.ip_batch([f"address add {address}/20 dev {CARD.name}"], netns=fabric.node_namespace(MASTER))
+    seen = asked(fabric, SERVER, bind=address)
+    assert json.loads(seen.body)["client"] == CARD.vswitch.nat
+    console.perform("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=ENI, **{"PrivateIpAddress.1": address})
+    before = fabric.counters()["master/eth0"]["spoof_ip"]
+    assert not asked(fabric, SERVER, bind=address).ok
+    assert fabric.counters()["master/eth0"]["spoof_ip"] > before
+
+
+@pytest.mark.lab
+def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(running: Cloud) -> None:
+    console = running.console
+    console.fill(CARD.vswitch.name)
+    with pytest.raises(BadConfig, match="IpNotEnough"):
+        console.perform("ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=ENI, SecondaryPrivateIpAddressCount="1")
+    console.fill(CARD.vswitch.name, full=False)
+    with pytest.raises(BadConfig, match=r"InvalidAction\.NotFound"):
+        console.perform("ecs", "DoNothing")
+    number = console.break_down(Fault(kind="drop", actions="ecs:*"))
+    assert str(number) in console.faults()
+    with pytest.raises(BadConfig, match="the answer was lost"):
+        console.perform("ecs", "DescribeInstances")
+    console.repair(number)
+    assert console.perform("ecs", "DescribeInstances")["TotalCount"] == 3
+    last = console.calls()["last"]
+    assert [call["outcome"] for call in last if call["action"] == "ecs:DescribeInstances"] == ["Dropped", "OK"]
+    with pytest.raises(BadConfig, match="no instance"):
+        console.lose("i-nobody")
+
+
+@pytest.mark.lab
+def test_another_process_finds_the_cloud_by_its_files(fabric: Fabric, running: Cloud) -> None:
+    directory = Path(running.config.directory)
+    found = Cloud(fabric, Processes(directory.parent / "processes"), directory)
+    assert found.is_ready
+    assert Path(found.access()["SPIDERPOOL_CLOUD_CA"]).read_text().startswith("-----BEGIN CERTIFICATE")
+    assert directory.joinpath("ca.crt").stat().st_mode & 0o077 == 0
+    with pytest.raises(IOFailure, match="no cloud was started here"):
+        _ = Cloud(fabric, Processes(directory / "none"), directory / "none").console
+
+
+@pytest.mark.unit
+def test_the_role_may_do_what_its_features_need_and_no_more() -> None:
+    account = make_account(WALKTHROUGH, ["nodes"])
+    assert set(account.roles[ROLE]) == set(policy.ACTIONS["nodes"])
+    holders = [server.name for server in account.world.instances if server.role]
+    assert holders == ["operations"]
+
+
+@pytest.mark.unit
+def test_a_cloud_that_is_away_says_so() -> None:
+    console = Console(9)
+    assert not console.is_ready
+    with pytest.raises(IOFailure, match="does not answer GET /state"):
+        console.state()
+
+
+@pytest.mark.unit
+def test_public_addresses_of_balancers_lead_to_the_cloud_and_are_nobodys() -> None:
+    ipv4, ipv6 = WALKTHROUGH.internet.elastic
+    assert IPv4Network(cloud.PUBLIC).subnet_of(IPv4Network(ipv4))
+    assert IPv6Network(cloud.PUBLIC_IPV6).subnet_of(IPv6Network(ipv6))
+    elastic = [card.elastic for node in WALKTHROUGH.nodes for card in node.cards]
+    taken = [*elastic, *(vswitch.nat for vswitch in WALKTHROUGH.vswitches)]
+    assert not [address for address in taken if address and IPv4Address(address) in IPv4Network(cloud.PUBLIC)]

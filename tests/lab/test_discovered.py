@@ -1,0 +1,195 @@
+"""The walkthrough where nobody writes a pool: the cloud tells, and what becomes of pods and Services when it errs."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from spiderpool.lab import cloud_checks, facts
+from spiderpool.lab.alibaba.faults import Fault
+from spiderpool.lab.checks import Check, ask
+from spiderpool.lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool.lab.demo import Demo
+from spiderpool.lab.probes import Probe
+from spiderpool.lab.walkthrough import pod_asker
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+KINDS = "secrets,configmaps,events,nodes,services,leases,pods,spiderippools,spidermultusconfigs,serviceaccounts"
+POOL = "master-eth0-v4"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, annotations: {{v1.multus-cni.io/default-network: kube-system/ipvlan-eth0}}}}
+spec:
+  nodeName: master
+  containers: [{{name: web, image: web}}]
+"""
+
+
+EVERYTHING = """
+(cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; find /run -type f -size -1M -exec cat {} +) 2> /dev/null | tr -d '\\0'
+"""
+"""Environments, command lines and files of a node."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster into which nobody has written anything; it reads its cards often."""
+    with temporary("discovered", discovery=True, agent_env={"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}) as cluster:
+        yield cluster
+
+
+def pool(cluster: Cluster, name: str = POOL) -> dict[str, Any]:
+    return next(each for each in cluster.objects("spiderippools") if each["metadata"]["name"] == name)
+
+
+def failed(outcome: Iterable[Check]) -> list[Check]:
+    return [check for check in outcome if not check.passed]
+
+
+def test_the_whole_walkthrough_passes(cluster: Cluster) -> None:
+    told = io.StringIO()
+    assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
+
+
+def test_an_address_that_is_taken_off_its_card_leaves_the_pool_and_is_told_of_while_a_pod_has_it(
+    cluster: Cluster,
+) -> None:
+    console = cluster.cloud.console
+    addresses = sorted(console.registered()[cluster.fabric.topology.nodes[0].cards[0].mac])
+    cluster.plane.apply(POD.format(name="holder"))
+    cluster.wait_for("the pod is Running", lambda: facts.pods(cluster, "--field-selector=status.phase=Running"), 60)
+    (holder,) = facts.pods(cluster)
+    address, neighbour = holder.address, cluster.fabric.topology.nodes[1].cards[0].address
+    reach = pod_asker(holder).asks("reach", "ping", neighbour)
+    sent = {"NetworkInterfaceId": "eni-master-eth0", "PrivateIpAddress.1": address}
+    assert not failed(ask(cluster, [reach]))
+    console.perform("ecs", "UnassignPrivateIpAddresses", **sent)
+    assert failed(ask(cluster, [reach]))
+    cluster.wait_for("it is told of", lambda: told(cluster, "AddressNotRegistered", address), 30)
+    assert pool(cluster)["spec"]["excludeIPs"] == [address]
+    console.perform("ecs", "AssignPrivateIpAddresses", **sent)
+    assert not failed(ask(cluster, [reach]))
+    cluster.wait_for("it is told of again", lambda: told(cluster, "AddressRegistered", address), 30)
+    assert sorted(console.registered()[cluster.fabric.topology.nodes[0].cards[0].mac]) == addresses
+    cluster.plane.kubectl("delete", "pod", "holder", "--timeout=30s")
+
+
+def told(cluster: Cluster, reason: str, word: str) -> list[str]:
+    events = cluster.objects("events", f"--field-selector=reason={reason}")
+    return [each["message"] for each in events if word in each["message"]]
+
+
+def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(cluster: Cluster) -> None:
+    before = pool(cluster)["spec"]
+    console = cluster.cloud.console
+    for fault in (Fault(kind="drop", actions="metadata:*"), Fault(kind="empty", actions="metadata:*")):
+        number = console.break_down(fault)
+        enough = len(readings(cluster)) + 3
+        cluster.wait_for("servers have read in vain", partial(has_read_in_vain, cluster, enough), 60)
+        console.repair(number)
+        assert pool(cluster)["spec"] == before
+
+
+def has_read_in_vain(cluster: Cluster, times: int) -> bool:
+    return len(readings(cluster)) >= times
+
+
+def readings(cluster: Cluster) -> list[str]:
+    """Lines of the master's agent that tell of a reading that changed nothing."""
+    log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
+    return [line for line in log.splitlines() if "reading of the cards changes nothing" in line]
+
+
+def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: Cluster) -> None:
+    console = cluster.cloud.console
+    cluster.plane.apply(EXAMPLE / "apps.yaml")
+    cluster.wait_for("the pods are Running", lambda: len(running(cluster)) == 4, 60)
+    for fault in (
+        Fault(kind="throttle", actions="slb:*LoadBalancer*", every=3, seconds=0.2),
+        Fault(kind="lose", actions="slb:Create*", every=2, times=2),
+        Fault(kind="refuse", actions="slb:*VServerGroup*", every=2, times=3),
+    ):
+        console.break_down(fault)
+    cluster.plane.apply(EXAMPLE / "load-balancers.yaml")
+    cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), 120)
+    assert len(console.state()["clbs"]) == len(cloud_checks.PORTS)
+
+
+def running(cluster: Cluster) -> list[facts.PodFact]:
+    return facts.pods(cluster, "--field-selector=status.phase=Running")
+
+
+def test_keys_are_with_spiderpool_cloud_alone(cluster: Cluster) -> None:
+    """They are looked for while it uses them: in files, environments, command lines, the API server, the nodes."""
+    keys = role_keys(cluster)
+    assert {call["identity"] for call in cluster.cloud.console.calls()["last"]} >= {"spiderpool-cloud"}
+    assert all(len(key) >= 20 for key in keys)
+    assert [str(file) for file, text in files(cluster.directory) if any(key in text for key in keys)] == []
+    assert any(str(cluster.cloud.config.authority).encode() in text for _, text in processes()), "or it sees nothing"
+    assert [pid for pid, text in processes() if any(key in text for key in keys)] == []
+    stored = cluster.plane.kubectl("get", KINDS, "--all-namespaces", "-o", "json").encode()
+    assert len(stored) > 10_000
+    assert not any(key in stored for key in keys)
+    for node in cluster.fabric.topology.nodes:
+        script = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; find /run -type f -size -1M -exec cat {} +"
+        seen = cluster.machines.client(node.name).exec(
+            ["sh", "-c", f"({script}) 2>/dev/null | tr -d '\\0'"], timeout=30
+        )
+        assert "SPIDERPOOL_NODE_NAME" in seen.stdout
+        assert not any(key.decode() in seen.stdout for key in keys)
+
+
+def role_keys(cluster: Cluster) -> list[bytes]:
+    """Access key, secret and token as spiderpool-cloud has them."""
+    with closing(HTTPConnection("127.0.0.1", cluster.cloud.config.role, timeout=5)) as connection:
+        connection.request("PUT", "/latest/api/token", headers={"X-aliyun-ecs-metadata-token-ttl-seconds": "60"})
+        token = connection.getresponse().read().decode()
+        path = "/latest/meta-data/ram/security-credentials/spiderpool-cloud"
+        connection.request("GET", path, headers={"X-aliyun-ecs-metadata-token": token})
+        document = json.loads(connection.getresponse().read())
+    return [document[name].encode() for name in ("AccessKeyId", "AccessKeySecret", "SecurityToken")]
+
+
+def files(directory: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield path, path.read_bytes()
+
+
+def processes() -> Iterator[tuple[str, bytes]]:
+    """Environment and command line of every process of this machine."""
+    for entry in Path("/proc").iterdir():
+        if re.fullmatch("[0-9]+", entry.name):
+            for name in ("environ", "cmdline"):
+                try:
+                    yield entry.name, (entry / name).read_bytes()
+                except OSError:
+                    continue
+
+
+def test_load_balancers_go_with_their_services(cluster: Cluster) -> None:
+    cluster.cloud.console.repair()
+    cluster.plane.kubectl("delete", "--wait=false", "--filename", str(EXAMPLE / "load-balancers.yaml"))
+    cluster.wait_for("they are gone", lambda: not cluster.cloud.console.state()["clbs"], 120)
+    cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "apps.yaml"), "--timeout=60s", timeout=90)
+
+
+def test_a_server_that_is_lost_is_cut_off_and_its_node_goes_when_nothing_is_heard_of_it(cluster: Cluster) -> None:
+    """The last test: the server does not come back."""
+    worker = cluster.fabric.topology.nodes[1]
+    cluster.cloud.console.lose("i-worker")
+    assert not cluster.probe("worker", [Probe(kind="ping", target=worker.cards[0].vswitch.gateway)])[0].ok
+    cluster.machines.cut_power(worker)
+    cluster.wait_for("its Node is gone", lambda: len(cluster.objects("nodes")) == 1, 90)
