@@ -21,7 +21,8 @@ PATIENCE = 60
 
 def pytest_configure() -> None:
     """End as by Ctrl-C when told to terminate, so that fixtures take down what they made."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = PATIENCE
 
 

@@ -205,5 +205,8 @@ async def world(control_plane: ControlPlane, far: Far) -> AsyncIterator[World]: 
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
-            control_plane.kubectl("delete", "nodes,spiderips,spiderippools", "--all", timeout=60)
-            control_plane.kubectl("delete", "spidermultusconfigs,events", "--all", "--all-namespaces", timeout=60)
+            # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
+            everything = ("nodes,spiderips,spiderippools", "--all", "--wait=false")
+            control_plane.kubectl("delete", *everything, timeout=60)
+            namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
+            control_plane.kubectl("delete", *namespaced, timeout=60)

@@ -96,7 +96,7 @@ def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(
     console = cluster.cloud.console
     for fault in (Fault(kind="drop", actions="metadata:*"), Fault(kind="empty", actions="metadata:*")):
         number = console.break_down(fault)
-        enough = len(readings(cluster)) + 3
+        enough = len(readings(cluster)) + 2
         cluster.wait_for("servers have read in vain", partial(has_read_in_vain, cluster, enough), 60)
         console.repair(number)
         assert pool(cluster)["spec"] == before
@@ -186,10 +186,10 @@ def test_load_balancers_go_with_their_services(cluster: Cluster) -> None:
     cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "apps.yaml"), "--timeout=60s", timeout=90)
 
 
-def test_a_server_that_is_lost_is_cut_off_and_its_node_goes_when_nothing_is_heard_of_it(cluster: Cluster) -> None:
-    """The last test: the server does not come back."""
-    worker = cluster.fabric.topology.nodes[1]
+def test_a_server_that_is_lost_is_cut_off(cluster: Cluster) -> None:
+    """The last test: the server does not come back. Its Node stays as long as its kubelet is heard."""
+    gateway = cluster.fabric.topology.nodes[1].cards[0].vswitch.gateway
+    assert cluster.probe("worker", [Probe(kind="ping", target=gateway)])[0].ok
     cluster.cloud.console.lose("i-worker")
-    assert not cluster.probe("worker", [Probe(kind="ping", target=worker.cards[0].vswitch.gateway)])[0].ok
-    cluster.machines.cut_power(worker)
-    cluster.wait_for("its Node is gone", lambda: len(cluster.objects("nodes")) == 1, 90)
+    assert not cluster.probe("worker", [Probe(kind="ping", target=gateway)])[0].ok
+    assert len(cluster.objects("nodes")) == 2
