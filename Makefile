@@ -18,8 +18,8 @@ binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other
 demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by written pools; KEEP=1 leaves it up
 	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
-test: binaries  ## Run every test, files side by side; ARGS='-k name -x' are passed to pytest
-	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+test: binaries  ## Run every test, folders side by side; ARGS='-k name -x' are passed to pytest
+	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check

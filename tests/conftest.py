@@ -19,6 +19,19 @@ PATIENCE = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
 
+GROUPS = {"agent": "node", "balancer": "node", "compat": "cluster", "controller": "cluster", "kube": "cluster"}
+"""Folders whose tests share one API server, and run in order. The lab is a group of its own, the rest another."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell which tests go to the same worker (``--dist loadgroup``)."""
+    tests = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, "lab" if folder == "lab" else "rest")))
+
+
 def pytest_configure() -> None:
     """End as by Ctrl-C when told to terminate, so that fixtures take down what they made."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born with SIGINT ignored

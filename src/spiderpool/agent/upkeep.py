@@ -10,7 +10,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import Coordinator
-from spiderpool.core.plumbing.cards import cards_of
+from spiderpool.core.plumbing.cards import Card, cards_of
 from spiderpool.core.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.events import address_changes
@@ -46,6 +46,9 @@ class Upkeep:
         """File that says that we tuned the node: rules and tables of the same numbers may be somebody else's."""
         self._changed = asyncio.Event()
         self._told: tuple[str, ...] = ()
+        self._address_changes = 0
+        self._done: tuple[int, tuple[Card, ...]] | None = None
+        """After which change of addresses, and for which cards, the node was tuned last."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -61,6 +64,7 @@ class Upkeep:
                 async for _ in address_changes(at_once=True):
                     await self._attacher.refresh()
                     await self._coordinator.refresh()
+                    self._address_changes += 1
                     self._changed.set()
             except SpiderpoolError as error:
                 log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
@@ -89,8 +93,11 @@ class Upkeep:
         if self._tune:
             self._mark.parent.mkdir(parents=True, exist_ok=True)
             self._mark.touch(mode=0o600)
-            seen = await interfaces.node_state()
-            await interfaces.tune_node(cards_of(seen, self._gateways()))
+            change = self._address_changes
+            cards = cards_of(await interfaces.node_state(), self._gateways())
+            if (change, cards) != self._done:  # reloading marks costs the connections that begin meanwhile theirs
+                await interfaces.tune_node(cards)
+                self._done = (change, cards)
         elif self._mark.exists():
             steps = await interfaces.untune_node()
             self._mark.unlink(missing_ok=True)
