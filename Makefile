@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos clean
 
 # Tests wait more than they work.
-WORKERS ?= 3
+WORKERS ?= 2
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
