@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos clean
 
-# Tests wait more than they work.
-WORKERS ?= 2
+# WORKERS=2 runs groups of tests side by side.
+WORKERS ?= 0
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -18,7 +18,7 @@ binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other
 demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by written pools; KEEP=1 leaves it up
 	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
-test: binaries  ## Run every test, folders side by side; ARGS='-k name -x' are passed to pytest
+test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: bootstrap  ## Check style, types and import order

@@ -23,13 +23,10 @@ GROUPS = {"agent": "node", "balancer": "node", "compat": "cluster", "controller"
 """Folders whose tests share one API server, and run in order. The lab is a group of its own, the rest another."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell which tests go to the same worker (``--dist loadgroup``)."""
-    tests = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(tests).parts[0]
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, "lab" if folder == "lab" else "rest")))
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, "lab" if folder == "lab" else "rest")))
 
 
 def pytest_configure() -> None:
