@@ -140,7 +140,7 @@ def test_diagnosis() -> None:
 
 def test_cards_get_the_gateways_of_their_subnets() -> None:
     seen = state(Pretend())
-    known = [(ip_network("203.0.113.0/24"), ip_address("203.0.113.1"))]
-    assert cards_of(seen, known) == ()
-    known += [(ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network, ip_address(ETH0[4].router))]
-    assert cards_of(seen, known) == (Card("eth0", (ip_address(ETH0[4].router),)),)
+    elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}
+    assert cards_of(seen, elsewhere) == ()
+    here = {ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network: ip_address(ETH0[4].router)}
+    assert cards_of(seen, elsewhere | here) == (Card("eth0", (ip_address(ETH0[4].router),)),)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -75,6 +76,27 @@ async def test_marks_by_card_replace_each_other_and_go(world: World, backend: ma
         await inside(marks.drop_cards)
     assert await inside(marks.cards_loaded) == ()
     assert world.inside(world.node, *show) == empty
+
+
+@pytest.mark.lab
+async def test_cards_stay_marked_while_their_marks_are_replaced(world: World, backend: marks.Backend) -> None:
+    with opened(world.node) as descriptor:
+        cards = [("eth1", 0x20)]
+        try:
+            await run_inside(descriptor, lambda: marks.load_cards(cards, 0xF0, (4,)))
+        except KernelFailure as error:
+            pytest.skip(f"this kernel cannot: {error.details}")
+
+        def replace() -> None:
+            for _ in range(10):
+                marks.load_cards(cards, 0xF0, (4,))
+
+        replacing = asyncio.ensure_future(run_inside(descriptor, replace))
+        seen = set()
+        while not replacing.done():
+            seen.add(await run_inside(descriptor, marks.cards_loaded))
+        await replacing
+    assert seen == {("eth1",)}
 
 
 @pytest.mark.lab

@@ -10,7 +10,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import Coordinator
-from spiderpool.core.plumbing.cards import Card, cards_of
+from spiderpool.core.plumbing.cards import cards_of
 from spiderpool.core.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.events import address_changes
@@ -46,12 +46,9 @@ class Upkeep:
         """File that says that we tuned the node: rules and tables of the same numbers may be somebody else's."""
         self._changed = asyncio.Event()
         self._told: tuple[str, ...] = ()
-        self._address_changes = 0
-        self._done: tuple[int, tuple[Card, ...]] | None = None
-        """After which change of addresses, and for which cards, the node was tuned last."""
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled. The pools must be known by then: without them the cards would lose their gateways."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
             group.create_task(self._follow_pools())
@@ -64,18 +61,18 @@ class Upkeep:
                 async for _ in address_changes(at_once=True):
                     await self._attacher.refresh()
                     await self._coordinator.refresh()
-                    self._address_changes += 1
                     self._changed.set()
             except SpiderpoolError as error:
                 log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
             await asyncio.sleep(PAUSE)
 
     async def _follow_pools(self) -> None:
-        """Pools tell the gateways of the cards' subnets."""
+        """Pools tell the gateways of the cards' subnets; most of their changes tell of other things."""
         while self._tune:
-            change = self._cluster.pool_change()
-            self._changed.set()
+            change, known = self._cluster.pool_change(), self._gateways()
             await change.wait()
+            if self._gateways() != known:
+                self._changed.set()
 
     async def _keep_cards(self) -> None:
         """At the start, and whenever something has changed."""
@@ -93,22 +90,18 @@ class Upkeep:
         if self._tune:
             self._mark.parent.mkdir(parents=True, exist_ok=True)
             self._mark.touch(mode=0o600)
-            change = self._address_changes
-            cards = cards_of(await interfaces.node_state(), self._gateways())
-            if (change, cards) != self._done:  # reloading marks costs the connections that begin meanwhile theirs
-                await interfaces.tune_node(cards)
-                self._done = (change, cards)
+            await interfaces.tune_node(cards_of(await interfaces.node_state(), self._gateways()))
         elif self._mark.exists():
             steps = await interfaces.untune_node()
             self._mark.unlink(missing_ok=True)
             log.info("tuning of the node's cards undone", steps=len(steps))
 
-    def _gateways(self) -> list[tuple[Network, Address]]:
-        return [
-            (ip_network(pool.spec.subnet, strict=False), ip_address(pool.spec.gateway))
-            for pool in self._cluster.pools()
+    def _gateways(self) -> dict[Network, Address]:
+        return {
+            ip_network(pool.spec.subnet, strict=False): ip_address(pool.spec.gateway)
+            for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name)
             if pool.spec.gateway
-        ]
+        }
 
     async def _diagnose(self) -> None:
         faults = await interfaces.diagnose_node()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from spiderpool.errors import KernelFailure
@@ -114,6 +114,8 @@ COMMIT
 def load_cards(cards: Sequence[tuple[str, int]], mask: int, versions: tuple[int, ...]) -> None:
     """Mark connections that begin on a card, and what pods answer to them; replaces what was loaded before.
 
+    In one step a family: a connection that begins meanwhile finds the old rules or the new ones.
+
     Raises:
         KernelFailure: neither nftables nor iptables took the rules.
     """
@@ -122,10 +124,16 @@ def load_cards(cards: Sequence[tuple[str, int]], mask: int, versions: tuple[int,
         refusals.append(f"nft: {_load_nft(nft_card_script(cards, mask))}")
         if refusals == ["nft: "]:
             return
-    drop_cards()
-    refusals.append(f"iptables: {_load_iptables(iptables_card_script(cards, mask), versions, afresh=False)}")
-    if refusals[-1] != "iptables: ":
+    refusals += [f"iptables: {output}" for output in (_load_cards_of(cards, mask, one) for one in versions) if output]
+    if any(refusal.startswith("iptables: ") for refusal in refusals):
         raise KernelFailure("connections could not be marked by card", "\n".join(refusals))
+
+
+def _load_cards_of(cards: Sequence[tuple[str, int]], mask: int, version: int) -> str:
+    """By iptables, for one family; what it refused."""
+    _, rules = _run([f"{_PROGRAMS[version]}-legacy-save", "-t", "mangle"], "")
+    hooks = [hook for hook, chain in CARD_CHAINS.items() if f"-A {hook} -j {chain}" not in rules]
+    return _load_iptables(iptables_card_script(cards, mask, hooks), (version,), afresh=False)
 
 
 def drop_cards() -> None:
@@ -182,8 +190,11 @@ table inet {CARD_TABLE} {{
 """
 
 
-def iptables_card_script(cards: Sequence[tuple[str, int]], mask: int) -> str:
-    """The same rules for iptables-restore and ip6tables-restore, in chains of their own."""
+def iptables_card_script(cards: Sequence[tuple[str, int]], mask: int, hooks: Iterable[str] = CARD_CHAINS) -> str:
+    """The same rules for iptables-restore and ip6tables-restore, in chains of their own, which this makes or replaces.
+
+    ``hooks`` are those that do not lead to our chains yet.
+    """
     incoming, outgoing = CARD_CHAINS["PREROUTING"], CARD_CHAINS["OUTPUT"]
     lines = ["*mangle", f":{incoming} - [0:0]", f":{outgoing} - [0:0]"]
     for link, mark in cards:
@@ -191,7 +202,7 @@ def iptables_card_script(cards: Sequence[tuple[str, int]], mask: int) -> str:
         lines.append(f"-A {incoming} -i {link} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {value}")
         answer = f"-m conntrack --ctdir REPLY -m connmark --mark {value} -j MARK --set-xmark {value}"
         lines += [f"-A {chain} {answer}" for chain in (incoming, outgoing)]
-    lines += [f"-A {hook} -j {chain}" for hook, chain in CARD_CHAINS.items()]
+    lines += [f"-A {hook} -j {CARD_CHAINS[hook]}" for hook in hooks]
     return "\n".join([*lines, "COMMIT\n"])
 
 

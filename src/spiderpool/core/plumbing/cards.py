@@ -12,7 +12,7 @@ Both come after the pods' table, which knows where pods are. A node's only card 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -74,14 +74,13 @@ class NodeState:
     replies: tuple[Reply, ...] = ()
 
 
-def cards_of(seen: NodeState, gateways: Iterable[tuple[Network, Address]]) -> tuple[Card, ...]:
+def cards_of(seen: NodeState, gateways: Mapping[Network, Address]) -> tuple[Card, ...]:
     """The node's cards, with the gateways that are known of the subnets in which they have addresses."""
-    known = dict(gateways)
-    return tuple(
-        Card(link, tuple(gateway for subnet, gateway in known.items() if subnet in subnets))
+    cards = (
+        Card(link, tuple(gateway for subnet, gateway in gateways.items() if subnet in subnets))
         for link, subnets in _subnets(seen).items()
-        if any(subnet in known for subnet in subnets)
     )
+    return tuple(card for card in cards if card.gateways)
 
 
 def plan_cards(cards: tuple[Card, ...], seen: NodeState) -> tuple[Step, ...]:
