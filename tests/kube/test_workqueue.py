@@ -109,16 +109,6 @@ async def test_a_key_that_fails_and_makes_news_of_itself_keeps_a_pause() -> None
     assert handler.times[1] - handler.times[0] >= FIRST_PAUSE * 0.9
 
 
-async def test_a_key_that_is_hurried_does_not_wait_for_its_time() -> None:
-    handler = Handler()
-    async with running(handler) as queue:
-        queue.add("a", after=60)
-        queue.hurry("a")
-        queue.hurry("a")
-        queue.hurry("b")
-        await handler.until("a", "b")
-
-
 async def test_pauses_are_the_queues_own() -> None:
     handler = Handler(a=3)
     queue = WorkQueue(handler, "test", first_pause=0.01, last_pause=0.02)

@@ -148,7 +148,7 @@ class Services:
             if old is not None:
                 self._memories.pop(old.key, None)
         elif _concerns_us(new):
-            self._queue.hurry(new.key)
+            self._queue.add(new.key)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for seen in (old, new):

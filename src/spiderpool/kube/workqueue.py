@@ -45,14 +45,6 @@ class WorkQueue:
         elif key not in self._waiting or self._waits_longer(key, after):
             self._schedule(key, after)
 
-    def hurry(self, key: str) -> None:
-        """Work on ``key`` now, even if it waits for its time or for another try."""
-        timer = self._waiting.get(key)
-        if timer is not None and timer.when() > asyncio.get_running_loop().time():
-            timer.cancel()
-            del self._waiting[key]
-        self.add(key)
-
     async def run(self, workers: int = 1) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -85,7 +77,7 @@ class WorkQueue:
             self._working.discard(key)
             again = self._again.pop(key, None)
             if pause or again is not None:
-                self._schedule(key, _next(pause, again))
+                self._schedule(key, self._next(pause, again))
 
     async def _try(self, key: str) -> float:
         """Handle a key; the pause before it must be tried again, 0 when it need not."""
@@ -106,9 +98,8 @@ class WorkQueue:
         log.warning("will be tried again", queue=self._name, key=key, error=str(error), pause=pause)
         return pause
 
-
-def _next(pause: float, again: float | None) -> float:
-    """Seconds until a key's next turn: news make a failed key's pause shorter, but for the first."""
-    if again is None:
-        return pause
-    return min(max(again, FIRST_PAUSE), pause) if pause else again
+    def _next(self, pause: float, again: float | None) -> float:
+        """Seconds until a key's next turn: news make a failed key's pause shorter, but for the first."""
+        if again is None:
+            return pause
+        return min(max(again, self._pauses[0]), pause) if pause else again
