@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
-from contextlib import suppress
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
+from spiderpool import daemon
 from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
 from spiderpool.agent.api import Api
 from spiderpool.agent.attach import Attacher
@@ -23,7 +23,7 @@ from spiderpool.agent.server import Server, probe_sites
 from spiderpool.agent.statuses import Statuses
 from spiderpool.agent.upkeep import Upkeep
 from spiderpool.core.plumbing.probing import Detection
-from spiderpool.errors import KernelFailure, SpiderpoolError
+from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -44,18 +44,17 @@ log = logger("agent")
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; exit status 1 when the settings are wrong or the cluster cannot be seen."""
-    try:
+
+    def begin() -> Coroutine[Any, Any, None]:
         settings = agent_settings(load_source())
         configure(settings.common.log_level)
-        with suppress(asyncio.CancelledError):
-            asyncio.run(run(settings))
-    except* SpiderpoolError as group:
-        sys.exit("\n".join(f"spiderpool-agent: {error}" for error in group.exceptions))
+        return run(settings)
+
+    daemon.run(begin)
 
 
 async def run(settings: AgentSettings) -> None:
     """Serve the node until this task is cancelled."""
-    _cancel_on_signal()
     async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
         cluster = Cluster(client, settings.node)
         allocator = Allocator(
@@ -79,12 +78,13 @@ async def run(settings: AgentSettings) -> None:
         upkeep = Upkeep(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
         server = Server(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
         await _detect_marks()
-        for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run(), upkeep.run()):
+        for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
             group.create_task(discover(client, cluster.nodes, settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.synced(FIRST_LISTS)
+            group.create_task(upkeep.run())
             if settings.install_cni:
                 install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)
             log.info("ready", node=settings.node)
@@ -97,13 +97,6 @@ async def _detect_marks() -> None:
         log.info("packet marks", backend=await marks.detect())
     except KernelFailure as error:
         log.warning("no packet marks", error=str(error))
-
-
-def _cancel_on_signal() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 if __name__ == "__main__":

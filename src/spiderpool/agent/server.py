@@ -7,15 +7,15 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import generate_latest
 
+from spiderpool import daemon
 from spiderpool.agent import interfaces
 from spiderpool.agent.api import SYNC_PATIENCE, Api, framework_errors
 from spiderpool.agent.attach import Attacher
@@ -291,28 +291,13 @@ def _failure(error: SpiderpoolError, version: str) -> web.Response:
 async def probe_sites(settings: AgentSettings, api: Api) -> AsyncIterator[None]:
     """Serve /metrics and the kubelet's probes on TCP while the context lasts, where the settings want them."""
     metrics, probes = web.Application(), web.Application(middlewares=[framework_errors])
-    metrics.router.add_get("/metrics", _metrics)
+    metrics.router.add_get("/metrics", daemon.metrics)
     api.register_probes(probes.router)
-    async with _site(metrics, settings.metrics_port), _site(probes, settings.health_port):
+    async with AsyncExitStack() as sites:
+        for application, port in ((metrics, settings.metrics_port), (probes, settings.health_port)):
+            if port is not None:
+                await sites.enter_async_context(daemon.listening(application, None, port))
         yield
-
-
-@asynccontextmanager
-async def _site(app: web.Application, port: int | None) -> AsyncIterator[None]:
-    if port is None:
-        yield
-        return
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, port=port).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), content_type="text/plain")
 
 
 @web.middleware

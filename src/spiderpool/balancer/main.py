@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
 from typing import Any
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
+from spiderpool import daemon
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -28,20 +24,18 @@ from spiderpool.cloud.alibaba.nlb import NetworkBalancers
 from spiderpool.cloud.alibaba.pod_cards import PodCards
 from spiderpool.core.balancing import Configuration
 from spiderpool.core.preallocation import Policy
-from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, Terms
-from spiderpool.settings import CloudSettings, Common, cloud_settings, load_source
+from spiderpool.settings import CloudSettings, cloud_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
 SYNC_TIMEOUT = 60.0
 """Seconds until the first lists must have arrived; then we end, and are started again."""
-GOODBYE = 1.0
-"""Seconds that open requests may take when we stop."""
 
 log = logger("cloud")
 
@@ -144,7 +138,7 @@ class Leader:
             self._recorder,
             Policy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
             given.period,
-            families=_families(common),
+            families=common.families,
             primary_card=common.cloud.primary_card,
         )
 
@@ -184,80 +178,23 @@ class Replica:
         return self._leader is not None
 
 
-def _families(common: Common) -> frozenset[int]:
-    enabled = {4: common.enable_ipv4, 6: common.enable_ipv6}
-    return frozenset(version for version, on in enabled.items() if on)
-
-
 async def serve(settings: CloudSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
         replica = Replica(client, settings)
-        async with _listening(_runtime(replica), settings.health_port):
+        async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
             await replica.run()
-
-
-@asynccontextmanager
-async def _listening(application: web.Application, port: int) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "0.0.0.0", port).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _runtime(replica: Replica) -> web.Application:
-    """Probes and metrics."""
-
-    async def alive(_: web.Request) -> web.Response:
-        return web.Response(text="leading" if replica.leading else "standing by")
-
-    async def ready(_: web.Request) -> web.Response:
-        lack = replica.lack
-        return web.Response(status=503, text=lack) if lack else web.Response(text="ok")
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    application = web.Application()
-    application.router.add_get("/v1/runtime/liveness", alive)
-    application.router.add_get("/v1/runtime/startup", ready)
-    application.router.add_get("/v1/runtime/readiness", ready)
-    application.router.add_get("/metrics", metrics)
-    return application
-
-
-async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
-    log.info("stopped")
 
 
 def main() -> None:
     """Entry point: settings, then a replica until SIGTERM. Exits 1 with log lines on errors of ours."""
-    failed = False
-    try:
+
+    def begin() -> Coroutine[Any, Any, None]:
         settings = cloud_settings(load_source())
         configure(settings.common.log_level)
-        asyncio.run(_until_told_to_stop(serve(settings)))
-    except* SpiderpoolError as errors:
-        failed = True
-        for error in _leaves(errors):
-            log.error("cannot run", error=str(error))
-    if failed:
-        raise SystemExit(1)
+        return serve(settings)
 
-
-def _leaves(group: BaseExceptionGroup[SpiderpoolError]) -> list[SpiderpoolError]:
-    found: list[SpiderpoolError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    daemon.run(begin)
 
 
 if __name__ == "__main__":

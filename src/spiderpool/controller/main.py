@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import ssl
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
+from spiderpool import daemon
 from spiderpool.api.applications import WORKLOADS
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
@@ -39,20 +35,17 @@ from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.subnets import Subnets
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.reclaim import Policy
-from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, Terms
-from spiderpool.settings import Common, ControllerSettings, controller_settings, load_source
+from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-controller"
 LEASE = "spiderpool-controller-leases"
 SYNC_TIMEOUT = 60.0
 """Seconds until the first lists must have arrived; then we end, and are started again."""
-GOODBYE = 1.0
-"""Seconds that open requests may take when we stop."""
 
 log = logger("controller")
 
@@ -136,7 +129,7 @@ class Leader:
 
     def _discovery(self) -> Discovery:
         given = self._settings
-        families, primary = _families(given.common), given.common.cloud.primary_card
+        families, primary = given.common.families, given.common.cloud.primary_card
         rules = CardRules(families, given.common.namespace, primary, given.gc_node_grace)
         copies = Cards(self._nodes, self._pools, self._ips, self._configs)
         return Discovery(self._client, copies, self._recorder, rules)
@@ -146,7 +139,7 @@ class Leader:
 
     def _applications(self) -> Applications:
         sight = Sight(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
-        families, redundant = _families(self._settings.common), self._settings.redundant_ips
+        families, redundant = self._settings.common.families, self._settings.redundant_ips
         return Applications(self._client, sight, self._recorder, families=families, redundant=redundant)
 
 
@@ -194,10 +187,10 @@ async def serve(settings: ControllerSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
         replica = Replica(client, settings)
-        admission = Webhooks(client, _families(settings.common), settings).application()
+        admission = Webhooks(client, settings.common.families, settings).application()
         async with (
-            _listening(admission, settings.webhook_host, settings.webhook_port, replica.certificates.context),
-            _listening(_runtime(replica), settings.webhook_host, settings.health_port),
+            daemon.listening(admission, settings.webhook_host, settings.webhook_port, replica.certificates.context),
+            daemon.listening(daemon.runtime(replica), settings.webhook_host, settings.health_port),
         ):
             await replica.run()
 
@@ -213,54 +206,6 @@ async def clean(settings: ControllerSettings) -> None:
     log.info("webhooks unregistered")
 
 
-def _families(common: Common) -> frozenset[int]:
-    enabled = {4: common.enable_ipv4, 6: common.enable_ipv6}
-    return frozenset(version for version, on in enabled.items() if on)
-
-
-@asynccontextmanager
-async def _listening(
-    application: web.Application, host: str, port: int, context: ssl.SSLContext | None = None
-) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _runtime(replica: Replica) -> web.Application:
-    """Probes and metrics."""
-
-    async def alive(_: web.Request) -> web.Response:
-        return web.Response(text="leading" if replica.leading else "standing by")
-
-    async def ready(_: web.Request) -> web.Response:
-        lack = replica.lack
-        return web.Response(status=503, text=lack) if lack else web.Response(text="ok")
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    application = web.Application()
-    application.router.add_get("/v1/runtime/liveness", alive)
-    application.router.add_get("/v1/runtime/startup", ready)
-    application.router.add_get("/v1/runtime/readiness", ready)
-    application.router.add_get("/metrics", metrics)
-    return application
-
-
-async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
-    log.info("stopped")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: settings, then a replica until SIGTERM; with ``clean``, take back what outlives us.
 
@@ -269,24 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = {(): serve, ("clean",): clean}.get(tuple(sys.argv[1:] if arguments is None else arguments))
     if command is None:
         raise SystemExit(2)
-    failed = False
-    try:
+
+    def begin() -> Coroutine[Any, Any, None]:
         settings = controller_settings(load_source())
         configure(settings.common.log_level)
-        asyncio.run(_until_told_to_stop(command(settings)))
-    except* SpiderpoolError as errors:
-        failed = True
-        for error in _leaves(errors):
-            log.error("cannot run", error=str(error))
-    if failed:
-        raise SystemExit(1)
+        return command(settings)
 
-
-def _leaves(group: BaseExceptionGroup[SpiderpoolError]) -> list[SpiderpoolError]:
-    found: list[SpiderpoolError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    daemon.run(begin)
 
 
 if __name__ == "__main__":
