@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.wording import PROTECTION_REASON, Json, send_servers, tag_list, text
 from spiderpool.cloud.provider import NotFound, Unavailable
 from spiderpool.core.balancing import balancer_name, own_tags
 from spiderpool.core.balancing.clb import ASPECTS, SERVERS_PORT, UNSAID
@@ -39,7 +40,6 @@ BATCH = 20
 """Servers that one call may add, change or remove."""
 PAGE = 100
 MAX_PAGES = 50
-PROTECTION_REASON = "managed.by.kubernetes"
 LONGEST_DESCRIPTION = 80
 """Characters that a server's description may have."""
 
@@ -65,8 +65,6 @@ SET_LISTENER: Mapping[str, str] = {
     "https": "SetLoadBalancerHTTPSListenerAttribute",
 }
 
-Json = dict[str, Any]
-
 
 class ClassicBalancers:
     """The protocol ``Balancers`` for classic load balancers of one region."""
@@ -80,7 +78,7 @@ class ClassicBalancers:
         if identity:
             found = await self._balancers({"LoadBalancerId": identity})
         else:
-            found = await self._balancers({"Tag": _tags(own_tags(owner))})
+            found = await self._balancers({"Tag": tag_list(own_tags(owner))})
             found = found or await self._balancers({"LoadBalancerName": balancer_name(owner)})
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._whole(described, owner) if described else None
@@ -168,7 +166,7 @@ class _Work:
             case Unprotect():
                 await self._unprotect()
             case Tag(tags):
-                await self._tag("TagResources", {"Tag": _tags(dict(tags))})
+                await self._tag("TagResources", {"Tag": tag_list(dict(tags))})
             case Untag(keys):
                 await self._tag("UntagResources", {"TagKey": list(keys)})
             case DeleteBalancer(identity):
@@ -189,7 +187,7 @@ class _Work:
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        sent = {**model.creation, **model.fixed, **model.settings, "Tag": _tags(model.tags)}
+        sent = {**model.creation, **model.fixed, **model.settings, "Tag": tag_list(model.tags)}
         if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
             sent["ModificationProtectionReason"] = PROTECTION_REASON
         answer = await self._call("CreateLoadBalancer", sent, token=True)
@@ -230,19 +228,7 @@ class _Work:
                 assert_never(unknown)
 
     async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
-        for part in batches(servers, BATCH):
-            try:
-                await self._send(action, group, part)
-            except NotFound as error:
-                await self._one_by_one(action, group, part, error)
-
-    async def _one_by_one(self, action: str, group: str, servers: list[Server], error: NotFound) -> None:
-        """A server that no longer exists must not keep the others out: what the cloud says of it is raised last."""
-        if len(servers) == 1:
-            self.lost.append(error)
-        else:
-            for server in servers:
-                await self._send_servers(action, group, [server])
+        self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
 
     async def _send(self, action: str, group: str, servers: list[Server]) -> None:
         body = json.dumps([_backend(server, group) for server in servers])
@@ -294,28 +280,10 @@ class _Work:
         return sent | ({"VServerGroupId": self._groups[listener.group]} if listener.group else {})
 
 
-def batches(servers: Collection[Server], size: int) -> Iterator[list[Server]]:
-    """The servers in order, at most ``size`` at a time."""
-    ordered = list(servers)
-    for start in range(0, len(ordered), size):
-        yield ordered[start : start + size]
-
-
 def tags_of(described: Json) -> Settings:
     """The tags of a balancer."""
     tags = (described.get("Tags") or {}).get("Tag") or []
     return {tag["TagKey"]: tag.get("TagValue", "") for tag in tags}
-
-
-def text(value: object) -> str:
-    """A value of an answer as it is compared: booleans in lower case, nothing as the empty text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
-def _tags(tags: Settings) -> list[Json]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _fits(described: Json, asked: Json) -> bool:

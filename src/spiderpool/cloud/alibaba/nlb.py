@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.clb import PROTECTION_REASON, batches, text
 from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.wording import PROTECTION_REASON, Json, send_servers, tag_list, text
 from spiderpool.cloud.provider import Conflict, NotFound, Unavailable
 from spiderpool.core.balancing import balancer_name, own_tags
 from spiderpool.core.balancing.naming import is_part_of
@@ -53,8 +53,6 @@ SERVER_TYPES: Mapping[ServerType, str] = {"ecs": "Ecs", "eni": "Eni", "ip": "Ip"
 SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", "qch")}
 """As we write them; the cloud may answer in other letters."""
 
-Json = dict[str, Any]
-
 
 class NetworkBalancers:
     """The protocol ``Balancers`` for network load balancers of one region."""
@@ -69,7 +67,7 @@ class NetworkBalancers:
         if identity:
             found = await self._balancers({"LoadBalancerIds": [identity]})
         else:
-            found = await self._balancers({"Tag": _tags(own_tags(owner))})
+            found = await self._balancers({"Tag": tag_list(own_tags(owner))})
             found = found or await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._whole(described, owner) if described else None
@@ -162,7 +160,7 @@ class NetworkBalancers:
 
     async def _groups(self, owner: Owner) -> list[Group]:
         """The Service's server groups: those with its tags and a name that says the same."""
-        sent = {"Tag": _tags(own_tags(owner))}
+        sent = {"Tag": tag_list(own_tags(owner))}
         found = [each async for each in self._pages("ListServerGroups", sent, "ServerGroups")]
         return [
             Group(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
@@ -195,7 +193,7 @@ class _Work:
             case Unprotect(identity, _):
                 await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": identity, **PROTECTIONS["nlb"]})
             case Tag(tags):
-                await self._tag("TagResources", {"Tag": _tags(dict(tags))})
+                await self._tag("TagResources", {"Tag": tag_list(dict(tags))})
             case Untag(keys):
                 await self._tag("UntagResources", {"TagKey": list(keys)})
             case DeleteBalancer(identity):
@@ -216,7 +214,7 @@ class _Work:
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        named = {"LoadBalancerName": model.name, "Tag": _tags(model.tags)}
+        named = {"LoadBalancerName": model.name, "Tag": tag_list(model.tags)}
         sent: Json = {**model.creation, **model.fixed, **named}
         sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(ZONES_TO_MAKE))]
         answer = await self._change("CreateLoadBalancer", sent)
@@ -254,7 +252,7 @@ class _Work:
                 sent = _listed(group.settings) | {
                     "ServerGroupName": group.name,
                     "VpcId": model.vpc,
-                    "Tag": _tags(own_tags(model.owner)),
+                    "Tag": tag_list(own_tags(model.owner)),
                 }
                 self._groups[group.name] = (await self._change("CreateServerGroup", sent))["ServerGroupId"]
             case SetGroup(group, _):
@@ -267,19 +265,7 @@ class _Work:
                 assert_never(unknown)
 
     async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
-        for part in batches(servers, BATCH):
-            try:
-                await self._send(action, group, part)
-            except NotFound as error:
-                await self._one_by_one(action, group, part, error)
-
-    async def _one_by_one(self, action: str, group: str, servers: list[Server], error: NotFound) -> None:
-        """A server that no longer exists must not keep the others out: what the cloud says of it is raised last."""
-        if len(servers) == 1:
-            self.lost.append(error)
-        else:
-            for server in servers:
-                await self._send_servers(action, group, [server])
+        self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
 
     async def _send(self, action: str, group: str, servers: list[Server]) -> None:
         described = _backend if action != "RemoveServersFromServerGroup" else _named_server
@@ -318,10 +304,6 @@ class _Work:
 def _zone(parts: tuple[str, ...]) -> Json:
     names = ("ZoneId", "VSwitchId", "PrivateIPv4Address", "AllocationId")
     return {name: value for name, value in zip(names, parts, strict=False) if value}
-
-
-def _tags(tags: Settings) -> list[Json]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _tags_of(described: Json) -> Settings:
