@@ -20,6 +20,7 @@ from spiderpool.core.preallocation import (
     Unfence,
     View,
     gives,
+    own_of,
     plan,
     releasing_of,
     releasing_text,
@@ -204,3 +205,13 @@ class TestPools:
         assert not gives(pool, "10.0.0.5")
         assert not gives(pool, "fd00::4")
         assert gives(self.pool(ips=["nonsense"]), "10.0.0.4")
+
+
+def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:
+    registered = frozenset({"fd00::1", "fd00::7", "fd00::8"})
+    assert own_of(4, frozenset({"10.0.0.7"}), frozenset()) == frozenset()
+    own = own_of(6, registered, frozenset({"fd00::7", "fd00::8"}))
+    assert own == {"fd00::1"}
+    seen = View("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
+    assert seen.free == {"fd00::8"}
+    assert plan(seen, Policy(low=2, high=4), 0.0) == [Assign(2)]

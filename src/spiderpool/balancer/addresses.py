@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import msgspec
@@ -42,6 +42,7 @@ from spiderpool.core.preallocation import (
     Unfence,
     View,
     gives,
+    own_of,
     plan,
     releasing_of,
     releasing_text,
@@ -247,23 +248,24 @@ class Addresses:
         held = registered & self._held
         memory.idle = since(memory.idle, registered - held, now)
         memory.fenced = since(memory.fenced, [each for each in releasing if not self._is_given(each)], now)
-        free = registered - held - releasing
         ours = frozenset(_ledger(place.node).get(card.identity, ())) & registered
-        surplus = free & ours if len(free) > self._policy.high else frozenset()
-        return View(
+        reported = frozenset(place.card.addresses_of(place.version))
+        view = View(
             card.identity,
             place.version,
             registered,
             quota.of(place.version),
             held=held,
             ours=ours,
-            reported=frozenset(place.card.addresses_of(place.version)),
+            reported=reported,
+            own=own_of(place.version, registered, reported | ours | memory.recent.added.keys()),
             releasing=releasing,
             fenced_since=memory.fenced,
             idle_since=memory.idle,
-            fenceable=frozenset(each for each in surplus if self._is_fenceable(each, pools)),
             switch_free=self._free_in(card.switch, place.version, now),
         )
+        surplus = view.free & ours if len(view.free) > self._policy.high else frozenset()
+        return replace(view, fenceable=frozenset(each for each in surplus if self._is_fenceable(each, pools)))
 
     def _free_in(self, switch: str, version: int, now: float) -> int | None:
         """Free addresses of a vSwitch; a block of IPv6 addresses does not run out."""

@@ -58,6 +58,8 @@ class View:
     """Those that we registered."""
     reported: frozenset[str] = frozenset()
     """Those that the node's agent sees on the card."""
+    own: frozenset[str] = frozenset()
+    """Those of the server itself: see `own_of`."""
     releasing: frozenset[str] = frozenset()
     """Those that pools are told to leave out."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class View:
     @property
     def free(self) -> frozenset[str]:
         """Addresses that a pod can get."""
-        return self.registered - self.held - self.releasing
+        return self.registered - self.held - self.releasing - self.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,14 @@ class Unassign:
     """Take addresses from the card, if a fresh read finds them in no pool and held by nobody."""
 
     addresses: tuple[str, ...]
+
+
+def own_of(version: int, registered: frozenset[str], known: frozenset[str]) -> frozenset[str]:
+    """Addresses of the server itself among those of its card; ``known`` are those that we or its agent know better.
+
+    Of IPv6 addresses the cloud calls none primary; the agent leaves out what the server itself holds.
+    """
+    return registered - known if version == 6 else frozenset()
 
 
 Step: TypeAlias = Assign | Fence | Unfence | Unassign
