@@ -57,6 +57,12 @@ class Common:
     """Whether applications may ask for a pool of their own, cut from a SpiderSubnet."""
     cloud: Cloud = field(default_factory=Cloud)
 
+    @property
+    def families(self) -> frozenset[int]:
+        """The enabled address families, 4 and 6."""
+        enabled = {4: self.enable_ipv4, 6: self.enable_ipv6}
+        return frozenset(version for version, on in enabled.items() if on)
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:

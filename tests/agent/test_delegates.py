@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.delegates import Delegates, Invocation
-from spiderpool.core.chains import Delegated
+from spiderpool.agent.delegates import Delegates
+from spiderpool.core.chains import Delegated, Invocation
 from spiderpool.errors import PluginFailure, UnknownPlugin
 
 pytestmark = pytest.mark.unit

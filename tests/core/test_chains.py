@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.core.chains import Chain, Delegated, read_network
+from spiderpool.core.chains import Chain, Delegated, Invocation, configuration, read_network
 from spiderpool.core.plumbing.parents import Parent
 from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin, Unsupported
 
@@ -133,3 +134,29 @@ def test_what_is_known_of_a_chain_that_is_executed() -> None:
     assert [isinstance(one, Delegated) and one.disable_check for one in unchecked] == [True, True, False, False]
     with pytest.raises(Unsupported, match=r"'0\.2\.0' is not supported"):
         read(IPVLAN, tuned, cniVersion="0.2.0")
+
+
+PLUGIN = {"type": "bridge", "capabilities": {"ips": True, "mac": False}, "args": {"cni": {"a": 1}}}
+ABOUT = Invocation("c1", "/ns", "net1", "")
+
+
+def told(about: Invocation, previous: bytes = b"", plugin: dict[str, Any] = PLUGIN) -> dict[str, Any]:
+    network = Delegated("net", "0.4.0", (json.dumps(plugin).encode(),))
+    return configuration(network, network.plugins[0], about, previous)
+
+
+def test_a_plugin_is_told_its_network_and_the_result_before() -> None:
+    assert told(ABOUT) == PLUGIN | {"name": "net", "cniVersion": "0.4.0"}
+    assert told(ABOUT, b'{"ips": []}')["prevResult"] == {"ips": []}
+
+
+def test_a_plugin_is_told_the_requests_that_it_declares() -> None:
+    asked = replace(ABOUT, capabilities={"ips": ["10.0.0.7"], "mac": "0a:00:00:00:00:01", "bandwidth": {}})
+    assert told(asked)["runtimeConfig"] == {"ips": ["10.0.0.7"]}
+
+
+def test_a_device_and_arguments_are_told_undeclared() -> None:
+    device = told(replace(ABOUT, capabilities={"deviceID": "0000:03:02.1"}))
+    assert (device["deviceID"], device["pciBusID"]) == ("0000:03:02.1", "0000:03:02.1")
+    assert told(replace(ABOUT, arguments={"k": "v"}))["args"] == {"cni": {"a": 1, "k": "v"}}
+    assert told(replace(ABOUT, arguments={"k": "v"}), plugin={"type": "x"})["args"] == {"cni": {"k": "v"}}

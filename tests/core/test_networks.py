@@ -8,9 +8,11 @@ from spiderpool.core.networks import (
     Interfaces,
     RequestedNetwork,
     check_isolation,
+    check_own,
     default_route_of,
     first_network,
     further_networks,
+    gateways_of,
     networks_of,
 )
 from spiderpool.errors import BadConfig, Refused
@@ -158,3 +160,33 @@ def test_isolated_namespaces() -> None:
         check_isolation("ns", further, True, ("default",))
     with pytest.raises(Refused, match="default/shared belongs"):
         check_isolation("ns", further[:2], True, ())
+
+
+def test_all_requests_by_the_names_of_capabilities() -> None:
+    plain = RequestedNetwork("ns/a", "net1")
+    assert plain.asked() == {}
+    check_own(plain)
+    full = RequestedNetwork("ns/a", "net1", mac="0a:00:00:00:00:01", ips=("10.0.0.7",), capabilities={"deviceID": "d"})
+    assert full.asked() == {"deviceID": "d", "mac": "0a:00:00:00:00:01", "ips": ["10.0.0.7"]}
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (RequestedNetwork("ns/a", "net1", capabilities={"bandwidth": {}}), "bandwidth"),
+        (RequestedNetwork("ns/a", "net1", cni_args={"k": "v"}), "cni-args"),
+    ],
+)
+def test_what_only_executed_plugins_do(network: RequestedNetwork, name: str) -> None:
+    with pytest.raises(BadConfig, match=f"ns/a is made by the agent itself, which does not do {name}: remove it"):
+        check_own(network)
+
+
+def test_gateways_of_the_default_route() -> None:
+    first, second = RequestedNetwork("ns/a", "eth0"), RequestedNetwork("ns/b", "net1", gateways=())
+    given = ("10.0.0.1",)
+    assert gateways_of(first, None, given) == given
+    assert gateways_of(first, second, given) == ()
+    assert gateways_of(second, second, given) == given
+    named = RequestedNetwork("ns/b", "net1", gateways=("10.0.0.9",))
+    assert gateways_of(named, named, given) == ("10.0.0.9",)

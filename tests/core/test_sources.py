@@ -12,7 +12,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.networks import Interfaces, RequestedNetwork
 from spiderpool.core.owners import Controller
 from spiderpool.core.selection import ApplicationPool, Ask, DefaultPools, NamedPools
-from spiderpool.core.sources import Circumstances, Demand, asks_of, demands, wants_application_pool
+from spiderpool.core.sources import Circumstances, Demand, asks_of, demands, wants_application_pool, with_requested
 from spiderpool.errors import BadConfig
 
 pytestmark = pytest.mark.unit
@@ -178,3 +178,30 @@ def test_an_ask_for_each_family_and_the_network_of_each_interface() -> None:
 def test_routes_of_the_pod_go_with_every_source() -> None:
     found = demands(about(pod=pod(routes='[{"dst": "10.0.0.0/8", "gw": "10.0.0.1"}]')), DEFAULT)
     assert found.routes == (("10.0.0.0/8", "10.0.0.1"),)
+
+
+def ask(interface: str, version: int) -> Ask:
+    return Ask("default", "web", "u", interface, "n1", None, version=version)
+
+
+def test_a_pod_may_want_an_address_of_each_family() -> None:
+    asks = [ask("eth0", 4), ask("net1", 4), ask("net1", 6)]
+    assert with_requested(asks, {}) == asks
+    found = with_requested(asks, {"net1": ("fd00::7", "10.0.0.7")})
+    assert [(one.interface, one.address) for one in found] == [
+        ("eth0", None),
+        ("net1", "10.0.0.7"),
+        ("net1", "fd00::7"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"eth0": ("fd00::7",)}, "eth0 asks for fd00::7, but nobody names IPv6 pools"),
+        ({"net1": ("10.0.0.7", "10.0.0.8")}, r"net1 asks for 10\.0\.0\.7 and 10\.0\.0\.8; one address of a family"),
+    ],
+)
+def test_addresses_that_cannot_be_had(wanted: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(BadConfig, match=message):
+        with_requested([ask("eth0", 4), ask("net1", 4)], wanted)

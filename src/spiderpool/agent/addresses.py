@@ -16,7 +16,7 @@ from spiderpool.core.networks import Interfaces, first_network, further_networks
 from spiderpool.core.owners import Controller, sticky_owner
 from spiderpool.core.reclaim import is_alive
 from spiderpool.core.selection import Ask, concerns_application
-from spiderpool.core.sources import Circumstances, Demands, asks_of, demands, wants_application_pool
+from spiderpool.core.sources import Circumstances, Demands, asks_of, demands, wants_application_pool, with_requested
 from spiderpool.errors import BadConfig, BadRequest, Drift, Refused
 from spiderpool.kube.events import Recorder
 from spiderpool.settings import AgentSettings
@@ -53,11 +53,10 @@ class Policy:
     def of(cls, settings: AgentSettings) -> Policy:
         """From the agent's settings."""
         common = settings.common
-        enabled = {4: common.enable_ipv4, 6: common.enable_ipv6}
         return cls(
             default_network=settings.default_network,
             namespace=common.namespace,
-            families=tuple(version for version, on in enabled.items() if on),
+            families=tuple(sorted(common.families)),
             statefulsets=common.enable_statefulset,
             machines=common.enable_kubevirt_static_ip,
             subnets=common.enable_spider_subnet,
@@ -76,6 +75,15 @@ class Want:
     interface: str
     config: IPAMConfig
     ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A want with all that decides about it but the pools."""
+
+    want: Want
+    ask: Ask
+    about: Circumstances
 
 
 class Addresses:
@@ -103,8 +111,8 @@ class Addresses:
 
     def check(self, pod: Pod, interface: str, config: IPAMConfig) -> tuple[Grant, ...]:
         """The addresses that a pod's interface holds. Raises Drift when one is missing."""
-        about = self._circumstances(pod, interface, config)
-        found = demands(about, self._cluster.pools())
+        (case,) = self._cases(pod, (Want(interface, config),))
+        found = demands(case.about, self._cluster.pools())
         held = self._allocator.holds(pod.metadata.uid or "", interface)
         wanted = [version for demand in found.each if demand.interface == interface for version in demand.candidates]
         for version in wanted:
@@ -160,62 +168,40 @@ class Addresses:
     async def _give(self, pod: Pod, wants: tuple[Want, ...]) -> dict[str, tuple[Grant, ...]]:
         if any(want.config.match_master_subnet for want in wants):
             raise BadConfig("match_master_subnet is for SR-IOV cards, which this agent does not attach; remove it")
-        abouts = [self._circumstances(pod, want.interface, want.config) for want in wants]
-        controller = None
-        if any(wants_application_pool(about.pod, subnets=about.subnets) for about in abouts):
+        cases = self._cases(pod, wants)
+        if any(wants_application_pool(case.about.pod, subnets=case.about.subnets) for case in cases):
             controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
-            abouts = [replace(about, controller=controller) for about in abouts]
+            cases = [_under(controller, case) for case in cases]
         limit = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
             change = self._cluster.pool_change()
-            found = {about.interface: demands(about, self._cluster.pools()) for about in abouts}
+            found = [demands(case.about, self._cluster.pools()) for case in cases]
             try:
-                return await self._allocate(pod, wants, found, controller)
+                return await self._allocate(pod, cases, found)
             except Refused:
-                may_be_made = any(each.may_be_made for each in found.values())
-                if not may_be_made or not await _set_before(change, limit):
+                if not any(each.may_be_made for each in found) or not await _set_before(change, limit):
                     raise
 
     async def _allocate(
-        self, pod: Pod, wants: tuple[Want, ...], found: dict[str, Demands], controller: Controller | None
+        self, pod: Pod, cases: Sequence[_Case], found: Sequence[Demands]
     ) -> dict[str, tuple[Grant, ...]]:
-        asks = self._asks(pod, wants, found, controller)
-        if controller is None and any(concerns_application(one, self._cluster.pools()) for one in asks):
+        asks = _asks(cases, found)
+        if any(one.controller is None and concerns_application(one, self._cluster.pools()) for one in asks):
             controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
             asks = [replace(one, controller=controller) for one in asks]
-        for want in wants:
-            self._check_all_are_served(pod, want, found[want.interface])
+        for case, each in zip(cases, found, strict=True):
+            self._check_all_are_served(case.ask, each)
         if asks:
-            self._report(pod, found.values(), await self._allocator.allocate(*asks))
-        uid = pod.metadata.uid or ""
+            self._report(pod, found, await self._allocator.allocate(*asks))
         return {
-            want.interface: self._grants(
-                self._allocator.holds(uid, want.interface), want.interface, found[want.interface]
+            case.want.interface: self._grants(
+                self._allocator.holds(case.ask.pod_uid, case.want.interface), case.want.interface, each
             )
-            for want in wants
+            for case, each in zip(cases, found, strict=True)
         }
 
-    def _asks(
-        self, pod: Pod, wants: tuple[Want, ...], found: dict[str, Demands], controller: Controller | None
-    ) -> list[Ask]:
-        """One for each interface and family; an annotation may name interfaces beside the one that is asked for."""
-        interfaces = self._interfaces(pod)
-        asks: dict[tuple[str, int], Ask] = {}
-        for want in wants:
-            ask = replace(self._ask(pod, want.interface, interfaces), controller=controller)
-            for demand in found[want.interface].each:
-                for one in asks_of(ask, demand, interfaces):
-                    asks.setdefault((one.interface, one.version), one)
-        for want in wants:
-            for version, address in _by_family(want).items():
-                if (want.interface, version) not in asks:
-                    raise BadConfig(f"{want.interface} asks for {address}, but nobody names IPv{version} pools for it")
-                asks[want.interface, version] = replace(asks[want.interface, version], address=address)
-        return list(asks.values())
-
-    def _check_all_are_served(self, pod: Pod, want: Want, found: Demands) -> None:
+    def _check_all_are_served(self, ask: Ask, found: Demands) -> None:
         """An interface for which no family is left gets nothing, so the pod gets nothing."""
-        ask = self._ask(pod, want.interface, self._interfaces(pod))
         for demand in found.each:
             if not demand.candidates and not self._allocator.holds(ask.pod_uid, demand.interface):
                 dropped = [verdict for verdict in found.trace if verdict.rule == "family"]
@@ -245,13 +231,24 @@ class Addresses:
             grant(one, self._cluster.pool(one.spec.pool), clean_gateway=clean, routes=found.routes) for one in held
         )
 
-    def _circumstances(self, pod: Pod, interface: str, config: IPAMConfig) -> Circumstances:
+    def _cases(self, pod: Pod, wants: Iterable[Want]) -> list[_Case]:
+        interfaces = self._interfaces(pod)
+        return [
+            _Case(
+                want,
+                self._ask(pod, want.interface, interfaces),
+                self._circumstances(pod, want.interface, want.config, interfaces),
+            )
+            for want in wants
+        ]
+
+    def _circumstances(self, pod: Pod, interface: str, config: IPAMConfig, interfaces: Interfaces) -> Circumstances:
         annotations = pod.metadata.annotations or {}
         namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
         configured = {4: config.default_ipv4_ippool, 6: config.default_ipv6_ippool}
         return Circumstances(
             interface=interface,
-            interfaces=self._interfaces(pod),
+            interfaces=interfaces,
             attached=self._allocator.interfaces(pod.metadata.uid or ""),
             pod=annotations,
             namespace=(namespace.metadata.annotations if namespace else None) or {},
@@ -286,15 +283,19 @@ class Addresses:
         )
 
 
-def _by_family(want: Want) -> dict[int, str]:
-    """The addresses that an interface asks for by name. Raises BadConfig for two of one family."""
-    found: dict[int, str] = {}
-    for text in want.ips:
-        version = 6 if ":" in text else 4
-        if version in found:
-            raise BadConfig(f"{want.interface} asks for {found[version]} and {text}; one address of a family is given")
-        found[version] = text
-    return found
+def _under(controller: Controller | None, case: _Case) -> _Case:
+    return replace(case, ask=replace(case.ask, controller=controller), about=replace(case.about, controller=controller))
+
+
+def _asks(cases: Sequence[_Case], found: Sequence[Demands]) -> list[Ask]:
+    """One for each interface and family; an annotation may name interfaces beside the one that is asked for."""
+    asks: dict[tuple[str, int], Ask] = {}
+    for case, each in zip(cases, found, strict=True):
+        for demand in each.each:
+            for one in asks_of(case.ask, demand, case.about.interfaces):
+                asks.setdefault((one.interface, one.version), one)
+    wanted = {case.want.interface: case.want.ips for case in cases if case.want.ips}
+    return with_requested(asks.values(), wanted)
 
 
 async def _set_before(event: asyncio.Event, limit: float) -> bool:

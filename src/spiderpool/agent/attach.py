@@ -14,7 +14,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Addresses, Want
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import refresh
-from spiderpool.agent.delegates import Delegates, Invocation
+from spiderpool.agent.delegates import Delegates
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.sandboxes import Interface, Sandbox, Sandboxes
 from spiderpool.agent.statuses import Statuses
@@ -31,14 +31,21 @@ from spiderpool.api.cni import (
 )
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.allocation import Grant
-from spiderpool.core.chains import Chain, Delegated, read_network
+from spiderpool.core.chains import Chain, Delegated, Invocation, read_network
 from spiderpool.core.coordination import coordination, wished_default_route
-from spiderpool.core.network_status import AttachedNetwork, network_status
-from spiderpool.core.networks import RequestedNetwork, check_isolation, default_route_of, networks_of
+from spiderpool.core.network_status import AttachedNetwork
+from spiderpool.core.networks import (
+    RequestedNetwork,
+    check_isolation,
+    check_own,
+    default_route_of,
+    gateways_of,
+    networks_of,
+)
 from spiderpool.core.plumbing import Attachment
 from spiderpool.core.plumbing.probing import Detection
 from spiderpool.core.plumbing.values import everything
-from spiderpool.errors import AddressInUse, BadConfig, SpiderpoolError
+from spiderpool.errors import AddressInUse, SpiderpoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +61,6 @@ class Planned:
     def interface(self) -> str:
         """Name of the interface in the pod."""
         return self.request.interface
-
-    def gateways(self, granted: Iterable[Grant]) -> tuple[str, ...]:
-        """Gateways of the interface's default routes: none where the pod wants its default route elsewhere."""
-        given = tuple(one.gateway for one in granted if one.gateway)
-        if self.default_route is None:
-            return given
-        return (self.request.gateways or given) if self.default_route == self.request else ()
 
 
 class Attacher:
@@ -91,11 +91,11 @@ class Attacher:
             self._sandboxes.save(_sandbox(call, wanted))
             granted = await self._addresses.give(pod, *_wants(wanted))
             results = await self._make_all(call, pod, wanted, granted)
-        attached = [
+        attached = (
             AttachedNetwork(each.request.network, each.interface, result, each.request.gateways or ())
             for each, result in zip(wanted, results, strict=True)
-        ]
-        self._statuses.publish(pod, network_status(attached))
+        )
+        self._statuses.publish(pod, tuple(attached))
         return results[0]
 
     async def delete(self, call: Call) -> None:
@@ -126,10 +126,11 @@ class Attacher:
     async def _take_away(self, sandbox: Sandbox, netns: str, args: PodArgs | None) -> None:
         """All interfaces, the last one first; then the file. Raises the first failure, after all were tried."""
         failures: list[SpiderpoolError] = []
+        releases = args is not None and not self._is_attached_anew(sandbox, args)
         for each in reversed(sandbox.interfaces):
             try:
                 await self._unmake(sandbox, netns, each)
-                if args is not None and not self._is_attached_anew(sandbox, args):
+                if args is not None and releases:
                     await self._addresses.release(args, each.name)
             except SpiderpoolError as error:  # an address is kept as long as its interface may be there
                 failures.append(error)
@@ -290,7 +291,7 @@ class Attacher:
         await self._delegates.delete(network, about, each.result.encode())
 
     def _attachment(self, call: Call, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]) -> Attachment:
-        _check_request(each.request)
+        check_own(each.request)
         wish = (
             each.default_route.interface if each.default_route else wished_default_route(pod.metadata.annotations or {})
         )
@@ -303,7 +304,7 @@ class Attacher:
             mode=chain.interface.mode,
             mtu=chain.interface.mtu,
             addresses=tuple(ip_interface(one.address) for one in granted),
-            gateways=tuple(ip_address(gateway) for gateway in each.gateways(granted)),
+            gateways=tuple(ip_address(gateway) for gateway in _gateways(each, granted)),
             routes=tuple((ip_network(dst, strict=False), ip_address(gw)) for one in granted for dst, gw in one.routes),
             coordination=coordination(
                 chain.coordinator if granted else None,
@@ -322,10 +323,9 @@ def _wants(wanted: Iterable[Planned]) -> Iterable[Want]:
             yield Want(each.interface, each.chain.ipam, each.request.ips)
 
 
-def _check_request(request: RequestedNetwork) -> None:
-    """Raises BadConfig for what only plugins do that are executed."""
-    for name in (*request.capabilities, *(("cni-args",) if request.cni_args else ())):
-        raise BadConfig(f"network {request.network} is made by the agent itself, which does not do {name}: remove it")
+def _gateways(each: Planned, granted: Iterable[Grant]) -> tuple[str, ...]:
+    given = tuple(one.gateway for one in granted if one.gateway)
+    return gateways_of(each.request, each.default_route, given)
 
 
 def _routes(attachment: Attachment) -> tuple[tuple[str, str], ...]:
@@ -350,7 +350,7 @@ def _interface(each: Planned) -> Interface:
                 version=version,
                 coordinated=each.chain.coordinated,
                 plugins=tuple(raw.decode() for raw in plugins),
-                request={"capabilities": _capabilities(each.request), "arguments": dict(each.request.cni_args)},
+                request={"capabilities": each.request.asked(), "arguments": dict(each.request.cni_args)},
             )
         case _:
             assert_never(each.chain)
@@ -377,17 +377,7 @@ def _with_result(sandbox: Sandbox, interface: str, output: bytes) -> Sandbox:
 def _invocation(call: Call, request: RequestedNetwork) -> Invocation:
     cni_args = call.environment.get("CNI_ARGS", "")
     arguments = dict(request.cni_args)
-    return Invocation(call.container_id, call.netns, request.interface, cni_args, _capabilities(request), arguments)
-
-
-def _capabilities(request: RequestedNetwork) -> dict[str, object]:
-    """What the pod asks of a network, by the names of CNI's capabilities."""
-    asked = dict(request.capabilities)
-    if request.mac:
-        asked["mac"] = request.mac
-    if request.ips:
-        asked["ips"] = list(request.ips)
-    return asked
+    return Invocation(call.container_id, call.netns, request.interface, cni_args, request.asked(), arguments)
 
 
 async def _to_the_end(work: Awaitable[None]) -> None:

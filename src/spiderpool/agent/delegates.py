@@ -7,35 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from spiderpool.api.cni import has_command, plugin_type
-from spiderpool.core.chains import Delegated
+from spiderpool.core.chains import Delegated, Invocation, configuration
 from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin
 
 TIMEOUT = 30.0
 """Seconds that one execution may take."""
 LONGEST_MESSAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """For which interface of which container plugins are executed."""
-
-    container_id: str
-    netns: str
-    ifname: str
-    cni_args: str
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
-    """Requests by capability; a plugin gets those that its configuration declares."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Put under ``args.cni`` of every plugin."""
 
 
 class Delegates:
@@ -108,24 +92,6 @@ class Delegates:
             "CNI_PATH": os.pathsep.join(map(str, self._path)),
             "SPIDERPOOL_SOCKET": str(self._socket),
         }
-
-
-def configuration(network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
-    """What a plugin reads: its own configuration and what the runtime adds (specification, section 3)."""
-    config: dict[str, Any] = msgspec.json.decode(raw)
-    config |= {"name": network.name, "cniVersion": network.version}
-    declared = config.get("capabilities") or {}
-    runtime = {name: value for name, value in about.capabilities.items() if declared.get(name)}
-    if runtime:
-        config["runtimeConfig"] = runtime
-    if about.capabilities.get("deviceID"):
-        config |= {"deviceID": about.capabilities["deviceID"], "pciBusID": about.capabilities["deviceID"]}
-    if about.arguments:
-        args = config.get("args") or {}
-        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(about.arguments)}
-    if previous:
-        config["prevResult"] = msgspec.json.decode(previous)
-    return config
 
 
 async def _run(path: Path, environment: dict[str, str], stdin: bytes, kind: str, command: str) -> tuple[int, bytes]:

@@ -14,27 +14,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.shelves import Shelf, Shelves
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.allocation import (
     address_of,
-    choose,
     cooldown_is_over,
     elsewhere,
     exhausted,
     family,
-    hinted,
-    is_exclusive,
     main_reason,
     occupied,
     record,
     refusal,
     released,
-    start_of,
     taken_over,
     unreadable,
-    usable,
 )
 from spiderpool.core.owners import owner_label
 from spiderpool.core.selection import Ask, Verdict, select, suits
@@ -131,52 +127,6 @@ class Allocation:
     """What the owner has, once it was read."""
 
 
-class Shelf:
-    """What this node believes of one pool: a guess that is good enough to try with."""
-
-    def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
-        self.addresses = usable(pool) - reserved
-        self.exclusive = is_exclusive(pool, node)
-        self.start = start_of(self.addresses, node, exclusive=self.exclusive)
-        others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
-        self.free = self.addresses - others
-        self.in_flight: set[int] = set()
-        self.shunned: set[int] = set()
-        self.ghosts: set[int] = set()
-        self.released: list[SpiderIP] = []
-        self.refresh: asyncio.Task[list[SpiderIP]] | None = None
-
-    def next(self, mine: Collection[int]) -> int | None:
-        """The next address worth a try; one that somebody outside the cluster uses only when nothing else is left.
-
-        The search goes on behind the last one, so an address that was released rests while others are free.
-        """
-
-        def is_taken(address: int) -> bool:
-            return address in self.in_flight or (address in mine and address not in self.ghosts)
-
-        address = choose(self.free, lambda each: each in self.shunned or is_taken(each), self.start)
-        if address is None and self.shunned:
-            address = choose(self.free, is_taken, self.start)
-        if address is not None:
-            self.start = address + 1
-        return address
-
-    def read(self, records: Iterable[SpiderIP], mine: Collection[int]) -> None:
-        """A fresh read tells what has a record; ours that it lacks are gone, though their event is still to come."""
-        found = list(records)
-        others = AddressSet.of_addresses(map(address_of, found), self.addresses.version)
-        self.free = self.addresses - others
-        self.released = sorted(
-            (each for each in found if each.spec.releasedAt), key=lambda each: each.spec.releasedAt or ""
-        )
-        self.ghosts = {address for address in mine if address not in others}
-
-    def lost(self, address: int) -> None:
-        """Somebody else holds an address that looked free."""
-        self.free -= AddressSet.of_addresses((address,), self.addresses.version)
-
-
 class Allocator:
     """Gives and takes back the addresses of one node. Calls for one pod go one at a time.
 
@@ -197,11 +147,10 @@ class Allocator:
         self._records = records
         self._pools = pools
         self._node = node
-        self._reserved = reserved
         self._keeps = keeps
         self._clock = clock
         self._locks = KeyedLock()
-        self._shelves: dict[str, tuple[SpiderIPPool, AddressSet, Shelf]] = {}
+        self._shelves = Shelves(node, reserved)
         self._doubts: dict[Identity, list[str]] = {}
         self._doomed: dict[str, Doomed] = {}
         self._queue = WorkQueue(self._release_later, "release")
@@ -339,7 +288,7 @@ class Allocator:
         trace = list(selection.trace)
         for pool in selection.pools:
             try:
-                shelf = self._shelf(pool)
+                shelf = self._shelves.of(pool)
             except ValueError as error:
                 trace.append(unreadable(pool.name, error))
                 continue
@@ -410,8 +359,8 @@ class Allocator:
     async def _take_early(self, ask: Ask, pools: Iterable[SpiderIPPool], work: Allocation) -> bool:
         """Take over a record before its cooldown is over, in each pool the one that has waited longest."""
         for pool in pools:
-            known = self._shelves.get(pool.name)
-            taken = await self._take_any(ask, known[2], list(known[2].released), work) if known else None
+            shelf = self._shelves.known(pool.name)
+            taken = await self._take_any(ask, shelf, list(shelf.released), work) if shelf else None
             if taken is not None:
                 work.early.append(taken)
                 return True
@@ -450,18 +399,6 @@ class Allocator:
             shelf.refresh.add_done_callback(lambda _: setattr(shelf, "refresh", None))
         mine = list(self._records.addresses(pool.name))
         shelf.read(await asyncio.shield(shelf.refresh), mine)
-
-    def _shelf(self, pool: SpiderIPPool) -> Shelf:
-        """The shelf of a pool, made anew when the pool, its status' hint or the reserved addresses have changed."""
-        reserved = self._reserved(6 if ":" in pool.spec.subnet else 4)
-        known = self._shelves.get(pool.name)
-        if known and known[0] is pool and known[1] is reserved:
-            return known[2]
-        shelf = Shelf(pool, self._node, reserved)
-        if known:
-            shelf.in_flight, shelf.shunned, shelf.start = known[2].in_flight, known[2].shunned, known[2].start
-        self._shelves[pool.name] = (pool, reserved, shelf)
-        return shelf
 
     async def _give_back(self, doomed: Doomed) -> None:
         self._doomed[doomed.record.name] = doomed
@@ -507,7 +444,7 @@ class Allocator:
         pool = self._pool(held)
         if pool is not None:
             with suppress(ValueError):
-                self._shelf(pool).shunned.add(address_of(held))
+                self._shelves.of(pool).shunned.add(address_of(held))
 
     def _pool(self, held: SpiderIP) -> SpiderIPPool | None:
         return next((pool for pool in self._pools() if pool.name == held.spec.pool), None)

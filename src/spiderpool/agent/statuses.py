@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import STATUS_ANNOTATION
+from spiderpool.core.network_status import AttachedNetwork, network_status
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
 
@@ -20,14 +21,12 @@ class Statuses:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._waiting: OrderedDict[str, tuple[Pod, str]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[Pod, tuple[AttachedNetwork, ...]]] = OrderedDict()
         self._queue = WorkQueue(self._write, "network-status")
 
-    def publish(self, pod: Pod, status: str) -> None:
-        """Have a pod's status written; nothing where it says so already."""
-        if (pod.metadata.annotations or {}).get(STATUS_ANNOTATION) == status:
-            return
-        self._waiting[pod.key] = (pod, status)
+    def publish(self, pod: Pod, attached: tuple[AttachedNetwork, ...]) -> None:
+        """Have the status of a pod with these networks written; nothing is written where the pod says so already."""
+        self._waiting[pod.key] = (pod, attached)
         if len(self._waiting) > REMEMBERED:
             self._waiting.popitem(last=False)
         self._queue.add(pod.key)
@@ -39,9 +38,11 @@ class Statuses:
     async def _write(self, key: str) -> None:
         if key not in self._waiting:
             return
-        pod, status = self._waiting[key]
-        body = {"metadata": {"uid": pod.metadata.uid, "annotations": {STATUS_ANNOTATION: status}}}
-        with suppress(Conflict, NotFound):  # another pod of that name by now, or none
-            await self._client.patch(Pod, pod.name, body, pod.metadata.namespace, sub="status")
-        if self._waiting.get(key) == (pod, status):
+        pod, attached = waiting = self._waiting[key]
+        status = network_status(attached)
+        if (pod.metadata.annotations or {}).get(STATUS_ANNOTATION) != status:
+            body = {"metadata": {"uid": pod.metadata.uid, "annotations": {STATUS_ANNOTATION: status}}}
+            with suppress(Conflict, NotFound):  # another pod of that name by now, or none
+                await self._client.patch(Pod, pod.name, body, pod.metadata.namespace, sub="status")
+        if self._waiting.get(key) is waiting:
             del self._waiting[key]

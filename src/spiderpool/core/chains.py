@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -65,6 +66,20 @@ class Delegated:
         return any(plugin_type(raw) == COORDINATOR_TYPE for raw in self.plugins)
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """For which interface of which container plugins are executed."""
+
+    container_id: str
+    netns: str
+    ifname: str
+    cni_args: str
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    """Requests by capability; a plugin gets those that its configuration declares."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Put under ``args.cni`` of every plugin."""
+
+
 def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | Delegated:
     """The chain of a network. Raises Refused when it is not there yet, BadConfig and its like when it is wrong."""
     if definition is None:
@@ -123,3 +138,21 @@ def parent_of(config: IfacerConfig) -> Parent:
         bond_mode=bond.mode if bond else 0,
         bond_options=bond_options((bond.options if bond else "") or ""),
     )
+
+
+def configuration(network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
+    """What a plugin reads: its own configuration and what the runtime adds (specification, section 3)."""
+    config: dict[str, Any] = msgspec.json.decode(raw)
+    config |= {"name": network.name, "cniVersion": network.version}
+    declared = config.get("capabilities") or {}
+    runtime = {name: value for name, value in about.capabilities.items() if declared.get(name)}
+    if runtime:
+        config["runtimeConfig"] = runtime
+    if about.capabilities.get("deviceID"):
+        config |= {"deviceID": about.capabilities["deviceID"], "pciBusID": about.capabilities["deviceID"]}
+    if about.arguments:
+        args = config.get("args") or {}
+        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(about.arguments)}
+    if previous:
+        config["prevResult"] = msgspec.json.decode(previous)
+    return config

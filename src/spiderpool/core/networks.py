@@ -36,6 +36,11 @@ class RequestedNetwork:
     """Further requests by the names of CNI's capabilities (portMappings, bandwidth, deviceID, infinibandGUID)."""
     cni_args: Mapping[str, Any] = field(default_factory=dict)
 
+    def asked(self) -> dict[str, Any]:
+        """All requests by the names of CNI's capabilities."""
+        mac: dict[str, Any] = {"mac": self.mac} if self.mac else {}
+        return {**self.capabilities, **mac, **({"ips": list(self.ips)} if self.ips else {})}
+
 
 class _Element(msgspec.Struct, kw_only=True):
     name: str
@@ -103,6 +108,22 @@ def networks_of(
 def default_route_of(networks: Iterable[RequestedNetwork]) -> RequestedNetwork | None:
     """The network that a pod chose for its default route by the key default-route; None when it chose none."""
     return next((each for each in networks if each.gateways is not None), None)
+
+
+def gateways_of(network: RequestedNetwork, chosen: RequestedNetwork | None, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Gateways of the default routes of a network's interface, which its pools gave or the pod asks for.
+
+    Empty where the pod has ``chosen`` another network for its default route.
+    """
+    if chosen is None:
+        return given
+    return (network.gateways or given) if chosen == network else ()
+
+
+def check_own(network: RequestedNetwork) -> None:
+    """Raises BadConfig where a network that the agent makes itself is asked for what only executed plugins do."""
+    for name in (*network.capabilities, *(("cni-args",) if network.cni_args else ())):
+        raise BadConfig(f"network {network.network} is made by the agent itself, which does not do {name}: remove it")
 
 
 def check_isolation(

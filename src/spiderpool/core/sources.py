@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
@@ -117,6 +118,21 @@ def asks_of(ask: Ask, demand: Demand, interfaces: Interfaces) -> tuple[Ask, ...]
         )
         for version in sorted(demand.candidates)
     )
+
+
+def with_requested(asks: Iterable[Ask], wanted: Mapping[str, tuple[str, ...]]) -> list[Ask]:
+    """The asks with the addresses that a pod wants on its interfaces. Raises BadConfig for what cannot be had."""
+    found = {(ask.interface, ask.version): ask for ask in asks}
+    for interface, addresses in wanted.items():
+        for address in addresses:
+            key = interface, ip_address(address).version
+            ask = found.get(key)
+            if ask is None:
+                raise BadConfig(f"{interface} asks for {address}, but nobody names IPv{key[1]} pools for it")
+            if ask.address is not None:
+                raise BadConfig(f"{interface} asks for {ask.address} and {address}; one address of a family is given")
+            found[key] = replace(ask, address=address)
+    return list(found.values())
 
 
 def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[Demand, ...] | Verdict]:
