@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,20 @@ from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.lab.local_agent import LocalAgent, exchange
 from spiderpool.settings import cloud_settings, load_source
 from tests.compat.conftest import agents, nodes
+from tests.compat.promises import (
+    GIVEN,
+    NAMES,
+    NEEDED,
+    NETWORKS,
+    PREFIX,
+    RESOURCES,
+    UNFIT,
+    V4,
+    V6,
+    VERSIONS,
+    Given,
+    asking_for,
+)
 from tests.compat.stage import Answer, Stage, addresses, is_within, until
 from tests.controller.conftest import Running
 
@@ -38,7 +51,6 @@ pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file())
-PREFIX = "ipam.spidernet.io"
 NODES = {"master": {"topology.kubernetes.io/zone": "zone-a"}, "worker": {"topology.kubernetes.io/zone": "zone-b"}}
 
 OTHERS = (
@@ -157,105 +169,6 @@ def manifest(file: str, kind: str) -> dict[str, Any]:
 # --- what single pods get
 
 
-@dataclass(frozen=True)
-class Given:
-    """What an interface of a pod gets: an address within a range, or that one, from each pool; and routes."""
-
-    pod: str
-    pools: dict[str, str]
-    routes: tuple[str, ...] = ()
-    interface: str = "eth0"
-    network: str | None = None
-    """Whose configuration asks, where that makes a difference."""
-
-
-V4, V6 = "0.0.0.0/0", "::/0"
-
-GIVEN: dict[str, tuple[Given, ...]] = {
-    "pools/ipv4.yaml": (Given("default/pools-ipv4", {"ipv4": "10.10.0.10-10.10.0.120"}, (f"{V4} 10.10.0.1",)),),
-    "pools/ipv6.yaml": (Given("default/pools-ipv6", {"ipv6": "fd00:10::10-fd00:10::ff"}, (f"{V6} fd00:10::1",)),),
-    "pools/dual-stack.yaml": (
-        Given(
-            "default/pools-dual-stack",
-            {"dual-v4": "10.11.0.10-10.11.0.99", "dual-v6": "fd00:11::10"},
-            (f"{V4} 10.11.0.1", f"{V6} fd00:11::1"),
-        ),
-    ),
-    "pools/pattern.yaml": (Given("default/pools-pattern", {"rack-2": "10.13.0.20"}),),
-    "namespace-affinity/by-name.yaml": (Given("accounting/ledger", {"accounting": "10.22.0.10-10.22.0.19"}),),
-    "namespace-affinity/by-label.yaml": (Given("payments/till", {"bank": "10.23.0.10-10.23.0.19"}),),
-    "pod-affinity/pool.yaml": (Given("default/pod-affinity", {"front-end": "10.24.0.10-10.24.0.19"}),),
-    "network-affinity/pools.yaml": (
-        Given("default/network-affinity", {"card-0": "10.25.0.10-10.25.0.19"}, (f"{V4} 10.25.0.1",)),
-        Given("default/network-affinity", {"card-1": "10.25.1.10-10.25.1.19"}, (f"{V4} 10.25.1.1",), "net1"),
-    ),
-    "namespace-defaults/namespace.yaml": (
-        Given(
-            "shop/basket",
-            {"shop-v4": "10.26.0.10-10.26.0.19", "shop-v6": "fd00:26::10-fd00:26::1f"},
-            (f"{V4} 10.26.0.1", f"{V6} fd00:26::1"),
-        ),
-    ),
-    "network-defaults/network.yaml": (
-        Given(
-            "default/network-defaults",
-            {"backbone": "10.27.0.10-10.27.0.19"},
-            (f"{V4} 10.27.0.1",),
-            network="kube-system/backbone",
-        ),
-    ),
-    "routes/pool.yaml": (
-        Given(
-            "default/routes-of-pool",
-            {"two-routers": "10.30.0.10-10.30.0.19"},
-            (f"{V4} 10.30.0.1", "10.200.0.0/16 10.30.0.2"),
-        ),
-    ),
-    "routes/pod.yaml": (
-        Given(
-            "default/routes-of-pod",
-            {"routed-v4": "10.31.0.10-10.31.0.19", "routed-v6": "fd00:31::10-fd00:31::1f"},
-            (f"{V4} 10.31.0.1", "10.201.0.0/16 10.31.0.2", f"{V6} fd00:31::1", "fd00:201::/32 fd00:31::2"),
-        ),
-    ),
-    "reserved-addresses/reserved.yaml": (Given("default/reserved-addresses", {"among-routers": "10.32.0.11"}),),
-    "several-interfaces/named.yaml": (
-        Given("default/interfaces-named", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
-        Given(
-            "default/interfaces-named",
-            {"back": "10.41.0.10-10.41.0.19", "back-v6": "fd00:41::10-fd00:41::1f"},
-            interface="net1",
-        ),
-    ),
-    "several-interfaces/unnamed.yaml": (
-        Given("default/interfaces-unnamed", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
-        Given("default/interfaces-unnamed", {"back": "10.41.0.10-10.41.0.19"}, (f"{V4} 10.41.0.1",), "storage"),
-    ),
-    "alibaba-cloud/proofs/macvlan.yaml": (
-        Given("default/macvlan", {"macvlan": "192.168.0.200"}, (f"{V4} 192.168.0.253",)),
-    ),
-    "alibaba-cloud/proofs/unregistered.yaml": (
-        Given(
-            "default/unregistered",
-            {"unregistered": "172.31.199.220", "unregistered-v6": "2001:db8:0:100::220"},
-            (f"{V4} 172.31.207.253", f"{V6} 2001:db8:0:100:ffff:ffff:ffff:fffd"),
-        ),
-    ),
-    "network-injection/pod.yaml": (
-        Given("default/trainer", {"rail-1": "10.71.0.10-10.71.0.19"}, (), "net1", "kube-system/rail-1"),
-        Given("default/trainer", {"rail-2": "10.72.0.10-10.72.0.19"}, (), "net2", "kube-system/rail-2"),
-    ),
-}
-"""Promises of the files with single pods. Files of pools and networks that they need are below."""
-
-NEEDED = {
-    "several-interfaces/pools.yaml": "several-interfaces/named.yaml",
-    "network-injection/pools.yaml": "network-injection/pod.yaml",
-    "network-injection/networks.yaml": "network-injection/pod.yaml",
-}
-"""Files that promise nothing but what another one shows."""
-
-
 @pytest.mark.parametrize("file", GIVEN)
 async def test_pods_get_the_addresses_and_routes_that_are_promised(stage: Stage, file: str) -> None:
     for given in GIVEN[file]:
@@ -290,73 +203,6 @@ async def _check_endpoint(stage: Stage, every: tuple[Given, ...]) -> None:
 
 
 # --- pods that do not fit
-
-
-@dataclass(frozen=True)
-class Unfit:
-    """A pod as an example has it, but for changes, and the reason why it gets no address."""
-
-    kind: str
-    reason: str
-    namespace: str = "default"
-    node: str = ""
-    metadata: dict[str, Any] = field(default_factory=dict)
-    full: str = ""
-    """Pods that must have their addresses first, by name or label selector."""
-    interface: str = "eth0"
-
-
-def _wish(**names: list[str]) -> dict[str, Any]:
-    return {"annotations": {f"{PREFIX}/ippool": json.dumps(names)}}
-
-
-UNFIT: dict[str, Unfit] = {
-    "pools/dual-stack.yaml": Unfit("Pod", "dual-v6: 1 of 1 addresses in use", full="metadata.name=pools-dual-stack"),
-    "pools/pattern.yaml": Unfit("Pod", "rack-1: is disabled", metadata=_wish(ipv4=["rack-1"])),
-    "node-affinity/by-name.yaml": Unfit(
-        "DaemonSet",
-        "node-worker: no IPv4 pool of that name that node master may use",
-        node="master",
-        metadata=_wish(ipv4=["node-worker"]) | {"labels": {}},
-    ),
-    "node-affinity/by-label.yaml": Unfit(
-        "DaemonSet",
-        "zone-b: its nodeAffinity does not match the labels of the node",
-        node="master",
-        metadata=_wish(ipv4=["zone-b"]) | {"labels": {}},
-    ),
-    "namespace-affinity/by-name.yaml": Unfit(
-        "Pod", "accounting: is for namespace accounting, not payments", "payments"
-    ),
-    "namespace-affinity/by-label.yaml": Unfit(
-        "Pod", "bank: its namespaceAffinity does not match the labels of the namespace", "accounting"
-    ),
-    "pod-affinity/pool.yaml": Unfit(
-        "Pod", "front-end: its podAffinity does not match the labels of the pod", metadata={"labels": {"tier": "back"}}
-    ),
-    "network-affinity/pools.yaml": Unfit(
-        "Pod",
-        "card-1: is for network kube-system/ipvlan-eth1, not kube-system/ipvlan-eth0",
-        metadata=_wish(ipv4=["card-1"]),
-    ),
-    "namespace-defaults/namespace.yaml": Unfit(
-        "Pod",
-        "shop-spare-*: matches no IPv4 pool",
-        "shop",
-        metadata=_wish(ipv4=["shop-spare-*"]),
-    ),
-    "reserved-addresses/reserved.yaml": Unfit(
-        "Pod", "among-routers: 1 of 1 addresses in use", full="metadata.name=reserved-addresses"
-    ),
-    "several-interfaces/named.yaml": Unfit("Pod", "names pools for eth0, net1, not for net2", interface="net2"),
-    "subnet/fixed.yaml": Unfit("Deployment", "is for pods of a workload", metadata={"labels": {}}),
-    "alibaba-cloud/apps.yaml": Unfit(
-        "DaemonSet",
-        "master-172: is for network kube-system/ipvlan-eth0, not kube-system/ipvlan-eth9",
-        node="master",
-        metadata={"labels": {}, "annotations": {"v1.multus-cni.io/default-network": "kube-system/ipvlan-eth9"}},
-    ),
-}
 
 
 @pytest.mark.parametrize("file", UNFIT)
@@ -407,7 +253,7 @@ async def test_a_pool_that_is_deleted_waits_for_no_cooldown(stage: Stage) -> Non
     pool = manifest("pools/cooldown.yaml", "SpiderIPPool")
     spec = pool["spec"] | {"subnet": "10.15.0.0/24", "ips": ["10.15.0.10"]}
     stage.plane.apply(json.dumps(pool | {"metadata": {"name": "cooldown-deleted"}, "spec": spec}))
-    wish = _wish(ipv4=["cooldown-deleted"])
+    wish = asking_for(ipv4=["cooldown-deleted"])
     pod = await stage.make_pod(manifest("pools/cooldown.yaml", "Pod"), "default/cooldown-deleted", metadata=wish)
     assert addresses(await stage.served(pod)) == ["10.15.0.10"]
     await stage.delete_pod(pod)
@@ -680,7 +526,7 @@ async def test_an_applications_pools_grow_with_it_serve_its_pods_alone_and_go_wi
         assert status is not None
         assert (status.ownerControllerType, status.ownerControllerName) == ("Deployment", "shop")
     template = manifest("subnet/deployment.yaml", "Deployment")
-    metadata = _wish(ipv4=[four.name]) | {"labels": {}}
+    metadata = asking_for(ipv4=[four.name]) | {"labels": {}}
     stranger = await stage.make_pod(template, "default/shop-stranger", metadata=metadata)
     assert "was made for another application" in (await stage.add(stranger))["msg"]
     await stage.client.patch(Deployment, "shop", {"spec": {"replicas": 5}}, "default")
@@ -753,73 +599,6 @@ async def test_a_third_partys_application_has_a_pool_of_the_size_that_it_names(s
 
 
 # --- networks
-
-COORDINATOR = {"txQueueLen": 0, "tunePodRoutes": True, "mode": "auto", "type": "coordinator"}
-IPAM = {"type": "spiderpool"}
-
-NETWORKS: dict[str, list[dict[str, Any]]] = {
-    "ipvlan": [
-        {
-            "type": "ipvlan",
-            "master": "eth0",
-            "mtu": 0,
-            "ipam": IPAM | {"default_ipv4_ippool": ["ipvlan-*"]},
-        },
-        COORDINATOR | {"mode": "underlay"},
-    ],
-    "macvlan": [
-        {"type": "macvlan", "master": "eth0", "mode": "bridge", "mtu": 9000, "ipam": IPAM},
-        COORDINATOR | {"podMACPrefix": "0a:1b"},
-    ],
-    "macvlan-vlan": [
-        {"vlanID": 100, "type": "ifacer", "interfaces": ["eth0"]},
-        {"type": "macvlan", "master": "eth0.100", "mode": "bridge", "mtu": 0, "ipam": IPAM},
-        COORDINATOR,
-    ],
-    "macvlan-bond": [
-        {
-            "type": "ifacer",
-            "interfaces": ["eth1", "eth2"],
-            "bond": {"name": "bond0", "mode": 1, "options": "primary=eth1;miimon=100"},
-        },
-        {"type": "macvlan", "master": "bond0", "mode": "bridge", "mtu": 0, "ipam": IPAM},
-        COORDINATOR,
-    ],
-    "vlan": [
-        {"type": "vlan", "master": "eth0", "vlanMode": "manual", "vlanId": 200, "mtu": 0, "ipam": IPAM},
-        COORDINATOR,
-    ],
-    "sriov": [
-        {"vlan": 300, "min_tx_rate": 100, "max_tx_rate": 1000, "type": "sriov", "ipam": IPAM},
-        {"type": "rdma"},
-        COORDINATOR,
-    ],
-    "ib-sriov": [
-        {
-            "type": "ib-sriov",
-            "pkey": "0x8001",
-            "link_state": "enable",
-            "rdmaIsolation": True,
-            "ibKubernetesEnabled": False,
-            "ipam": IPAM,
-        },
-        COORDINATOR,
-    ],
-    "ipoib": [{"type": "ipoib", "master": "ib0", "ipam": IPAM}, COORDINATOR],
-    "ovs": [
-        {"vlan": 0, "type": "ovs", "bridge": "br1", "ipam": IPAM, "trunk": [{"minID": 10, "maxID": 11}, {"id": 20}]},
-        COORDINATOR,
-    ],
-    "chained": [
-        {"type": "macvlan", "master": "eth0", "mode": "bridge", "mtu": 0},
-        {"type": "tuning", "sysctl": {"net.core.somaxconn": "4096"}},
-    ],
-}
-"""The plugins of each network in networks/, in their order."""
-
-NAMES = {"chained": "chained-tuned"}
-VERSIONS = {"chained": "0.4.0"}
-RESOURCES = {"sriov": "example.com/functions", "ib-sriov": "example.com/ib_functions"}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
