@@ -19,7 +19,7 @@ demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by w
 	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
-	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager  # type: ignore[import-untyped]
 
 from spiderpool.lab.control_plane import ControlPlane
@@ -14,19 +15,24 @@ from spiderpool.lab.processes import Processes
 
 CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 
-
 PATIENCE = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
-
 GROUPS = {"agent": "node", "balancer": "node", "compat": "cluster", "controller": "cluster", "kube": "cluster"}
-"""Folders whose tests share one API server, and run in order. The lab is a group of its own, the rest another."""
+"""Folders whose tests share one API server and run in order. The lab is a group of its own, the rest another."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tell which tests go to the same worker (``--dist loadgroup``)."""
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, "lab" if folder == "lab" else "rest")))
+class Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each group to one worker, the largest first: two labs of one name would take each other down."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.split("/")[1]
+        return "lab" if folder == "lab" else GROUPS.get(folder, "rest")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    """Where tests run side by side."""
+    return Groups(config, log)
 
 
 def pytest_configure() -> None:
