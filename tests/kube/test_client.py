@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +17,11 @@ from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadConfig
+from spiderpool.kube import client as client_module
 from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
-from spiderpool.kube.config import load_access
+from spiderpool.kube.config import Access, Credentials, load_access
 from spiderpool.kube.informer import Informer
+from spiderpool.lab import namespaces
 from spiderpool.lab.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
@@ -91,6 +98,54 @@ async def test_refusals_are_told_apart(client: Client, control_plane: ControlPla
 async def test_no_answer_is_told_within_the_timeout(client: Client) -> None:
     with pytest.raises(ApiUnavailable, match="GET"):
         await client.list(SpiderIP, timeout=0.0001)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A network namespace of which nothing is known but its loopback."""
+    netns = namespaces.create(f"client-{os.getpid()}")
+    yield netns
+    namespaces.delete(netns)
+
+
+BEGINNING = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def watched(says: bytes, then: Callable[[], object]) -> float:
+    """Seconds until a watch gives up a server that says this and no more; ``then`` is done once it has said it."""
+    met, over = asyncio.Event(), asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        met.set()
+        await over.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    access = Access(f"http://127.0.0.1:{port}", ssl.create_default_context(), Credentials())
+    async with server, Client(access) as client:
+        watch = asyncio.create_task(anext(client.watch(SpiderIP, "1")))
+        await met.wait()
+        await asyncio.sleep(0.2)
+        then()
+        begin = time.monotonic()
+        with pytest.raises(ApiUnavailable):
+            await watch
+        over.set()
+        return time.monotonic() - begin
+
+
+async def test_a_watch_that_does_not_begin_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "DEFAULT_TIMEOUT", 0.5)
+    assert await watched(b"", lambda: None) < 5
+
+
+def test_a_watch_whose_packets_are_swallowed_is_given_up(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = dict(zip(client_module.DEAD_AFTER, (1, 1, 1, 1, 2000), strict=True))
+    monkeypatch.setattr(client_module, "DEAD_AFTER", quick)
+    cut = partial(namespaces.run_tool, ["ip", "-n", elsewhere.name, "link", "set", "lo", "down"])
+    assert namespaces.call_in(elsewhere, lambda: asyncio.run(watched(BEGINNING, cut))) < 10
 
 
 async def test_lists_come_in_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from spiderpool.lab.cluster import Cluster
 from spiderpool.lab.fabric import Fabric
 from spiderpool.lab.machines import Machines
 from spiderpool.lab.processes import Processes
 from spiderpool.lab.topology import WALKTHROUGH
+
+LAST_WORDS = 3000
+"""Characters of each log that are shown with a failure."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the cluster's processes have said: their logs go with the cluster."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        report.sections += [
+            (name, file.read_text(errors="replace")[-LAST_WORDS:]) for name, file in cluster.logs.items()
+        ]
+    return report
 
 
 @pytest.fixture(scope="module")

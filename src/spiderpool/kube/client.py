@@ -5,6 +5,8 @@ A request is built by a pure function, sent by :class:`Client`, and its answer r
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,6 +40,15 @@ CONNECTIONS = 100
 IDLE_SECONDS = 300.0
 """A pod that comes after a quiet minute must not wait for a TLS handshake."""
 
+DEAD_AFTER = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 15,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 30_000,
+}
+"""Socket options (tcp(7)) by which a path that swallows packets is given up within 30 s, watches too: an API server
+that lost its power, or a load balancer that forgot us, says no goodbye."""
 
 log = logger("api")
 
@@ -120,7 +131,9 @@ class Client:
         self._access = access
         self.reachable = True
         """Whether the API server gave a usable answer when it was last asked."""
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS)
+        connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+        )
         self._http = aiohttp.ClientSession(
             connector=connector,
             read_bufsize=1 << 20,
@@ -321,10 +334,11 @@ class Client:
 
     @asynccontextmanager
     async def _stream(self, request: Request, silence: float) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body as it comes; an error when nothing comes for ``silence`` seconds."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEFAULT_TIMEOUT, sock_read=silence)
+        """The body as it comes; an error when it does not begin soon, or then nothing comes for ``silence`` seconds."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=silence)
         try:
-            async with self._open(request, timeout) as response:
+            async with asyncio.timeout(DEFAULT_TIMEOUT) as beginning, self._open(request, timeout) as response:
+                beginning.reschedule(None)
                 self.reachable = response.status < 500
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), request)
@@ -346,6 +360,15 @@ class Client:
             headers=headers,
             timeout=timeout,
         )
+
+
+def _socket(about: tuple[Any, ...]) -> socket.socket:
+    """A socket for an entry of getaddrinfo(3)."""
+    family, kind, protocol, *_ = about
+    made = socket.socket(family, kind, protocol)
+    for (level, option), value in DEAD_AFTER.items():
+        made.setsockopt(level, option, value)
+    return made
 
 
 def encode(obj: Object) -> bytes:

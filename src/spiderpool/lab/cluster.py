@@ -96,9 +96,26 @@ class Cluster:
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._start(agent_env or {})
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.keep_logs()
             self.down()
             raise
+
+    @property
+    def logs(self) -> dict[str, Path]:
+        """What every process has printed, by file name without its suffix: of a node's with the node before it."""
+        files = [*self.directory.glob("processes/*.log"), *self.directory.glob("nodes/*/*.log")]
+        return {f"{file.parent.name}-{file.stem}".removeprefix("processes-"): file for file in sorted(files)}
+
+    def keep_logs(self) -> None:
+        """To be called before :meth:`down` after a failure: the logs of this time take the place of any earlier."""
+        kept = self.directory.parent.with_name("failed") / self.name
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        for name, file in self.logs.items():
+            shutil.copyfile(file, kept / f"{name}.log")
+        self.say(f"logs are kept in {kept}")
 
     def down(self) -> None:
         """Take everything down; nothing happens if nothing is up."""
@@ -130,7 +147,7 @@ class Cluster:
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise NotReady(f"{what}: not within {timeout:.0f} s; logs are under {self.directory}")
+                raise NotReady(f"{what}: not within {timeout:.0f} s")
             time.sleep(0.1)
 
     def start_controller(self) -> None:

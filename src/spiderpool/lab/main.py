@@ -68,6 +68,8 @@ def demo(name: str, pools: str, keep: bool) -> None:
     with _taken_down(cluster, keep=keep):
         cluster.up()
         passed = play.play()
+        if not passed:
+            cluster.keep_logs()
     if keep:
         _say_how_to_enter(console, cluster)
     console.print("[bold green]PASS[/bold green]" if passed else "[bold red]FAIL[/bold red]")
@@ -155,6 +157,8 @@ def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
         _down_undisturbed(cluster)
         sys.exit(130)
     except BaseException:
+        if cluster.is_up:
+            cluster.keep_logs()
         _down_undisturbed(cluster)
         raise
     if not keep:
