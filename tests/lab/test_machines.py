@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from spiderpool.errors import IOFailure
+from spiderpool.lab import namespaces
+from spiderpool.lab.control_plane import NODE_HOST
 from spiderpool.lab.fabric import Fabric
 from spiderpool.lab.machines import Machines
 from spiderpool.lab.node import Services
@@ -93,6 +97,24 @@ def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, 
         shell(master, f"ip address delete {UNREGISTERED}/32 dev eth0")
     after = fabric.counters()["master/eth0"]
     assert after["spoof_ip"] == before["spoof_ip"] + 1
+
+
+def sends(listening: socket.socket, size: int) -> None:
+    with listening.accept()[0] as connection:
+        connection.settimeout(20)
+        connection.sendall(bytes(size))
+
+
+def test_a_node_receives_much_at_once(master: NodeClient, fabric: Fabric) -> None:
+    """As a list or a watch from the API server is: were a part lost each time, this would take minutes."""
+    with (
+        namespaces.call_in(namespaces.path(fabric.management), lambda: socket.create_server(("", 0))) as listening,
+        ThreadPoolExecutor() as thread,
+    ):
+        thread.submit(lambda: sends(listening, 4_000_000))
+        host, port = NODE_HOST, listening.getsockname()[1]
+        received = master.exec(["bash", "-c", f"cat < /dev/tcp/{host}/{port} | wc --bytes"], timeout=20)
+    assert received.stdout.strip() == "4000000"
 
 
 @pytest.mark.parametrize("child", ["macvlan mode bridge"], indirect=True)
