@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos clean
 
-# WORKERS=2 runs groups of tests side by side.
-WORKERS ?= 0
+# Groups of tests run side by side; WORKERS=0 runs one after the other.
+WORKERS ?= 2
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
