@@ -18,7 +18,7 @@ CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 PATIENCE = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
-GROUPS = ("lab",), ("agent", "balancer"), ("compat", "controller", "kube")
+GROUPS = ("lab",), ("agent", "balancer"), ("controller", "kube"), ("compat",)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
 They share an API server; labs of one name would take each other down.

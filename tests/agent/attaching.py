@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spiderpool.lab import executable
+from spiderpool.lab import executable, namespaces
 from spiderpool.lab.binaries import cni_plugins
 from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.lab.local_agent import LocalAgent
@@ -148,9 +148,12 @@ class AttachingNode:
         return self.sandbox(name)
 
     def sandbox(self, name: str) -> Container:
-        """A new sandbox of a pod."""
+        """A new sandbox of a pod, whose IPv6 addresses serve at once: no test here is about their detection."""
         uid = self.plane.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}")
-        return Container(self.world.pod(f"{name}{time.monotonic_ns() % 100000}"), name, uid)
+        netns = self.world.pod(f"{name}{time.monotonic_ns() % 100000}")
+        detections = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
+        namespaces.call_in(Path(netns), lambda: detections.write_text("0"))
+        return Container(netns, name, uid)
 
     def remove(self, container: Container) -> None:
         """The namespace of a sandbox goes before its interfaces are taken away."""

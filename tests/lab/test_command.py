@@ -83,7 +83,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]
         (signal.SIGINT, "control plane: etcd", "kube-apiserver"),
         (signal.SIGTERM, "spiderpool-controller", "spiderpool-controller"),
         (signal.SIGINT, "nodes master, worker", "node-worker"),
-        (signal.SIGINT, "~# kubectl get spiderips", "node-worker"),
+        (signal.SIGINT, "Which server is which", "node-worker"),
     ],
     ids=["control plane", "terminated", "nodes", "checks"],
 )
