@@ -216,7 +216,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def addresses(answer: dict[str, Any]) -> list[str]:
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
 
 async def test_dual_stack_gives_one_address_of_each_family_or_none(cluster: Cluster, make_agent: MakeAgent) -> None:

@@ -91,11 +91,13 @@ def rules(node: AttachingNode) -> str:
 
 def test_tuning_of_the_nodes_cards_on_and_off(node: AttachingNode) -> None:
     assert "1100:" not in rules(node)
+    node.pool("nonsense", "nonsense", "nobody", "nowhere")
     try:
         node.start_again(SPIDERPOOL_TUNE_NODE="true")
         wanted = [f"from {net[4].node} lookup" for net in (ETH0, NET1)]
         wait_for(lambda: all(rule in rules(node) for rule in wanted), "rules for both cards")
         assert "1100:" in rules(node)
     finally:
+        node.plane.kubectl("delete", "spiderippool", "nonsense")
         node.start_again()
     wait_for(lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left")

@@ -125,7 +125,7 @@ def wait(running: Running, condition: Callable[[], bool], what: str, timeout: fl
     while not condition():
         assert running.process.poll() is None, running.log.read_text()
         assert time.monotonic() < begin + timeout, f"{what}: {running.log.read_text()}"
-        time.sleep(0.05)
+        time.sleep(0.2)  # most looks are by kubectl, which costs what is waited for a part of the machine
     return time.monotonic() - begin
 
 

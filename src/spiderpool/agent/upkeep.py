@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
-PAUSE = 5.0
-"""Seconds before the watching of addresses is taken up again after a failure."""
+PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds before what failed is taken up again; the tuning of cards waits twice as long after each failure."""
 
 log = logger("upkeep")
 
@@ -75,15 +76,20 @@ class Upkeep:
                 self._changed.set()
 
     async def _keep_cards(self) -> None:
-        """At the start, and whenever something has changed."""
+        """At the start, whenever something has changed, and again after a failure."""
+        pause = PAUSE
         while True:
             self._changed.clear()
             try:
                 await self._tuned()
                 await self._diagnose()
+                await self._changed.wait()
+                pause = PAUSE
             except (SpiderpoolError, OSError) as error:
-                log.warning("cards of the node not tuned", error=str(error))
-            await self._changed.wait()
+                log.warning("cards of the node not tuned", error=str(error), pause=pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _tuned(self) -> None:
         """What the setting wants: switched off, nothing of it is left."""
@@ -97,11 +103,12 @@ class Upkeep:
             log.info("tuning of the node's cards undone", steps=len(steps))
 
     def _gateways(self) -> dict[Network, Address]:
-        return {
-            ip_network(pool.spec.subnet, strict=False): ip_address(pool.spec.gateway)
-            for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name)
-            if pool.spec.gateway
-        }
+        found: dict[Network, Address] = {}
+        for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name):
+            if pool.spec.gateway:
+                with suppress(ValueError):  # nobody has checked it who would have refused it
+                    found[ip_network(pool.spec.subnet, strict=False)] = ip_address(pool.spec.gateway)
+        return found
 
     async def _diagnose(self) -> None:
         faults = await interfaces.diagnose_node()

@@ -39,6 +39,8 @@ SETTINGS = EXAMPLE / "settings.yaml"
 """The ConfigMap whose settings agents, controller and spiderpool-cloud have."""
 CLOUD_PERIOD = "5"
 """Seconds between two looks of spiderpool-cloud at servers and cards."""
+POLL = 0.3
+"""Seconds between two looks at what is waited for: a look by kubectl costs what is waited for a part of the machine."""
 DISCOVERY_INTERVAL = "10"
 """Seconds between two readings of a server's cards."""
 
@@ -148,7 +150,7 @@ class Cluster:
         while not condition():
             if time.monotonic() > deadline:
                 raise NotReady(f"{what}: not within {timeout:.0f} s")
-            time.sleep(0.1)
+            time.sleep(POLL)
 
     def start_controller(self) -> None:
         """Start our controller on loopback, under its own service account, without waiting."""

@@ -60,6 +60,8 @@ KUBEADM_CONFIGURATION = {
 }
 
 POLL = 0.05
+SHORT_LIVED = {"GOGC": "800"}
+"""Environment of a Go program that ends before it is worth its while to collect garbage: a third less work."""
 """Seconds between two looks at a condition."""
 
 _IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0" && exec "$@"')
@@ -146,7 +148,13 @@ class ControlPlane:
         words = [str(word) for word in (*command, *args)]
         try:
             done = subprocess.run(
-                words, input=input or "", capture_output=True, text=True, timeout=timeout, check=False
+                words,
+                input=input or "",
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                env={**os.environ, **SHORT_LIVED},
             )
         except subprocess.TimeoutExpired as late:
             raise ApiUnavailable(f"kubectl {args[0]} gave no answer in {timeout:.0f} s") from late
