@@ -8,7 +8,7 @@ import pytest
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.core.balancing import Server, World, pod_addresses
+from spiderpool.core.balancing import Server, World, pod_addresses, told_cards
 from spiderpool.core.balancing.backends import (
     Backends,
     eligible,
@@ -18,6 +18,7 @@ from spiderpool.core.balancing.backends import (
     pod_backends,
     refusal,
 )
+from spiderpool.core.discovery import INSTANCE_ANNOTATION, Card, Instance, text_of
 from tests.core.pretend_balancers import endpoints, node, options, service
 
 pytestmark = pytest.mark.unit
@@ -190,3 +191,13 @@ def test_the_addresses_whose_cards_must_be_known() -> None:
     ports = service(HTTP, {"port": 443, "name": "tls"}).spec.ports or ()
     slices = [THREE_PODS, endpoints(("10.0.0.4", "a"), name="tls"), endpoints(("10.0.0.5", "a"), ready=False)]
     assert pod_addresses(ports, slices, PLAIN) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
+
+
+def test_cards_are_known_from_what_nodes_say() -> None:
+    subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
+    card = Card("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
+    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (card,)))
+    nodes = [node("a"), node("b"), node("c")]
+    nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}
+    nodes[1].metadata.annotations = {INSTANCE_ANNOTATION: "nonsense"}
+    assert told_cards(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")

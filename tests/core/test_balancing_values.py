@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.core.balancing import Configuration, Group, Listener, Seen, Server
+from spiderpool.settings import Balancing, CloudSettings
 
 pytestmark = pytest.mark.unit
 
@@ -50,3 +51,9 @@ def test_what_an_installation_has_when_nothing_is_set() -> None:
         False,
         False,
     )
+
+
+def test_what_is_set_for_all_services() -> None:
+    given = Balancing(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
+    found = Configuration.of(CloudSettings(cluster_id="c1", balancing=given))
+    assert found == Configuration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)

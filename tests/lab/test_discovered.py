@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from spiderpool.cli.services import plans
+from spiderpool.core.balancing import Configuration
 from spiderpool.lab import cloud_checks, facts
 from spiderpool.lab.alibaba.faults import Fault
 from spiderpool.lab.checks import Check, ask
@@ -124,6 +126,10 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.plane.apply(EXAMPLE / "load-balancers.yaml")
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(console.state()["clbs"]) == len(cloud_checks.PORTS)
+    text = cluster.plane.kubectl("get", "services,nodes,endpointslices", "--all-namespaces", "-o", "yaml")
+    planned = plans(text, Configuration(cluster=cluster.name))
+    assert all(name in planned for name in console.state()["clbs"]), planned
+    assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
 
 
 def running(cluster: Cluster) -> list[facts.PodFact]:

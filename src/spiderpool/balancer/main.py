@@ -95,22 +95,13 @@ class Leader:
         sight = ServiceSight(
             Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
         )
-        configuration = Configuration(
-            settings.cluster_id,
-            given.vpc,
-            given.vswitch,
-            given.resource_group,
-            given.pod_backends,
-            given.public,
-            given.ipv6_backends,
-        )
         services = Services(
             self._client,
             sight,
             {"clb": ClassicBalancers(self._caller, region), "nlb": NetworkBalancers(self._caller, region)},
             PodCards(self._caller, region, given.vpc),
             self._recorder,
-            configuration,
+            Configuration.of(settings),
             Timing(period=given.period),
         )
         async with asyncio.TaskGroup() as group:

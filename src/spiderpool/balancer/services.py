@@ -38,12 +38,13 @@ from spiderpool.core.balancing import (
     pod_addresses,
     read,
     removal,
+    told_cards,
     uses_pods,
     wanted,
 )
 from spiderpool.core.balancing.backends import SCHEME
-from spiderpool.core.discovery import INSTANCE_ANNOTATION, read_instance
-from spiderpool.errors import BadConfig, NotReady, SpiderpoolError, Undecodable
+from spiderpool.core.discovery import INSTANCE_ANNOTATION
+from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.discovery import find_kind
 from spiderpool.kube.events import Recorder
@@ -345,7 +346,7 @@ class Services:
 
     async def _cards_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Cards as the nodes tell them; for the rest the cloud is asked."""
-        told = self._told_cards()
+        told = told_cards(self._sight.nodes.items())
         now = self._clock()
         kept = {address: card for address, (card, until) in self._looked_up.items() if until > now}
         unknown = [address for address in addresses if address not in told and address not in kept]
@@ -353,18 +354,6 @@ class Services:
         until = now + self._timing.period
         self._looked_up = {key: self._looked_up[key] for key in kept} | {key: (asked[key], until) for key in asked}
         return {**kept, **asked, **told}
-
-    def _told_cards(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for node in self._sight.nodes.items():
-            text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-            try:
-                cards = read_instance(text).cards if text else ()
-            except Undecodable:
-                continue
-            for card in cards:
-                found |= dict.fromkeys((*card.addresses, *card.ipv6_addresses), card.identity)
-        return found
 
     # Taking back
 

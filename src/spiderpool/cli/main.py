@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import yaml
@@ -13,7 +13,11 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool.cli.rbac import documents
+from spiderpool.cli.services import plans
 from spiderpool.cloud.alibaba.policy import ACTIONS, document
+from spiderpool.core.balancing import Configuration
+from spiderpool.errors import SpiderpoolError
+from spiderpool.settings import Source, cloud_settings, load_source
 
 FEATURES = tuple(ACTIONS)
 
@@ -26,6 +30,30 @@ def cli() -> None:
 @cli.group()
 def policy() -> None:
     """What spiderpool-cloud must be allowed to do."""
+
+
+@cli.group()
+def service() -> None:
+    """Services of type LoadBalancer."""
+
+
+@service.command("plan")
+@click.argument("manifests", type=click.File())
+@click.option(
+    "--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of spiderpool-cloud."
+)
+def plan_services(manifests: TextIO, values: Path | None) -> None:
+    """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
+
+    Nodes and EndpointSlices beside them tell the servers. Nothing is asked of a cluster or a cloud:
+
+    kubectl get services,nodes,endpointslices -A -o yaml | spiderpoolctl service plan -
+    """
+    try:
+        settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(values)}) if values else Source({}, {}))
+        click.echo(plans(manifests.read(), Configuration.of(settings)))
+    except SpiderpoolError as error:
+        raise click.ClickException(error.message) from error
 
 
 @policy.command("print")

@@ -11,7 +11,7 @@ is called.
 """
 
 from spiderpool.core.balancing.annotations import ANNOTATIONS, PREFIX, Options, read
-from spiderpool.core.balancing.backends import World, pod_addresses
+from spiderpool.core.balancing.backends import World, pod_addresses, told_cards
 from spiderpool.core.balancing.checking import backends_clear, faults
 from spiderpool.core.balancing.model import kind_of, owner_of, uses_pods, wanted
 from spiderpool.core.balancing.naming import (
@@ -71,6 +71,7 @@ __all__ = [
     "pod_addresses",
     "read",
     "removal",
+    "told_cards",
     "uses_pods",
     "wanted",
 ]

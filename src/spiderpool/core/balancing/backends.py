@@ -10,6 +10,8 @@ from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
 from spiderpool.core.balancing.annotations import Options
 from spiderpool.core.balancing.values import Server
+from spiderpool.core.discovery import INSTANCE_ANNOTATION, read_instance
+from spiderpool.errors import Undecodable
 
 EXCLUDING_LABELS = (
     "node.kubernetes.io/exclude-from-external-load-balancers",
@@ -44,6 +46,20 @@ def instance_of(node: Node) -> str | None:
     provider = node.spec.providerID or ""
     region, _, instance = provider.removeprefix(SCHEME).partition(".")
     return instance if region and instance and "." not in instance and not provider.startswith(HYBRID) else None
+
+
+def told_cards(nodes: Iterable[Node]) -> dict[str, str]:
+    """The card of every address that nodes say they have; what one says that cannot be read is passed over."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+        try:
+            cards = read_instance(text).cards if text else ()
+        except Undecodable:
+            continue
+        for card in cards:
+            found |= dict.fromkeys((*card.addresses, *card.ipv6_addresses), card.identity)
+    return found
 
 
 def is_ready(node: Node) -> bool:

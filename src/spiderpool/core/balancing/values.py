@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from spiderpool.settings import CloudSettings
+
 Kind: TypeAlias = Literal["clb", "nlb"]
 """Classic load balancer (layers 4 and 7) or network load balancer (layer 4)."""
 
@@ -30,6 +32,20 @@ class Configuration:
     public_allowed: bool = True
     ipv6_backends: bool = False
     """Whether the account's server groups take IPv6 servers."""
+
+    @classmethod
+    def of(cls, settings: CloudSettings) -> Configuration:
+        """From the settings of spiderpool-cloud."""
+        given = settings.balancing
+        return cls(
+            settings.cluster_id,
+            given.vpc,
+            given.vswitch,
+            given.resource_group,
+            given.pod_backends,
+            given.public,
+            given.ipv6_backends,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,114 @@
+"""What would be made for Services, from their manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.cli.main import cli
+from spiderpool.core.discovery import INSTANCE_ANNOTATION, Card, Instance, text_of
+
+pytestmark = pytest.mark.unit
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "alibaba-cloud" / "load-balancers.yaml"
+UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+
+
+def run(text: str, *words: str) -> Result:
+    return CliRunner().invoke(cli, ["service", "plan", *words, "-"], input=text)
+
+
+def service(**spec: object) -> dict[str, object]:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080}]
+    annotations = spec.pop("annotations", {})
+    return {
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop", "uid": UID, "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "ports": ports, **spec},
+    }
+
+
+def node(name: str, *addresses: str) -> dict[str, object]:
+    network = "vsw-1", "172.31.192.0/20", None, "172.31.207.253", None
+    card = Card(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
+    told = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (card,)))
+    return {
+        "kind": Node.KIND.name,
+        "metadata": {"name": name, "annotations": {INSTANCE_ANNOTATION: told}},
+        "spec": {"providerID": f"cn-hangzhou.i-{name}"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def slice_of(name: str, *pods: tuple[str, str]) -> dict[str, object]:
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{name}-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "nodeName": node} for address, node in pods],
+    }
+
+
+def listed(*objects: object) -> str:
+    return json.dumps({"kind": "List", "items": objects})
+
+
+def test_services_of_a_file_that_no_cluster_has_seen() -> None:
+    done = CliRunner().invoke(cli, ["service", "plan", str(EXAMPLE)])
+    assert done.exit_code == 0, done.output
+    tcp, http = done.output.split("\n\n")
+    assert tcp.startswith("default/tcp-service\n1. create clb balancer ")
+    assert "create listener tcp/999" in tcp
+    assert "create listener http/80" in http
+
+
+def test_servers_are_the_nodes_of_the_cluster() -> None:
+    done = run(listed(service(), node("a"), node("b"), {"kind": "Pod", "metadata": {"name": "p"}}))
+    assert "i-a:30080 weight 100, i-b:30080 weight 100" in done.output
+
+
+def test_servers_are_pods_by_their_cards() -> None:
+    asked = service(annotations={"service.beta.kubernetes.io/backend-type": "eni"})
+    pods = slice_of("web", ("172.31.199.185", "a")), slice_of("other", ("172.31.199.186", "a"))
+    done = run(listed(asked, node("a", "172.31.199.185"), *pods))
+    assert "eni-a" in done.output
+    assert "172.31.199.186" not in done.output
+
+
+def test_settings_come_from_a_file(tmp_path: Path) -> None:
+    values = tmp_path / "conf.yml"
+    values.write_text("cloud: {clusterID: prod}")
+    assert "web/shop/prod" in run(json.dumps(service()), "--values", str(values)).output
+    values.write_text("cloud: {loadBalancers: {public: false}}")
+    assert "\nfault: " in run(json.dumps(service()), "--values", str(values)).output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: Pod", "there is no Service of type LoadBalancer"),
+        ("a: [", "cannot be read as YAML"),
+        ("- a", "a manifest is list"),
+        (
+            "kind: Service\nmetadata: {name: web}\nspec: {type: 7}",
+            "Service web: Expected `str | null`, got `int` - at `$.spec.type`",
+        ),
+    ],
+)
+def test_wrong_input_is_named(text: str, words: str) -> None:
+    done = run(text)
+    assert done.exit_code == 1
+    assert words in done.output
+
+
+def test_a_file_of_settings_that_is_wrong_is_named(tmp_path: Path) -> None:
+    values = tmp_path / "conf.yml"
+    values.write_text("cloud: {loadBalancers: {backendType: pods}}")
+    done = run(json.dumps(service()), "--values", str(values))
+    assert done.exit_code == 1
+    assert "backendType" in done.output
