@@ -189,7 +189,7 @@ def _make_kubectl(work: Path, _: Sequence[str]) -> None:
 
 
 def _make_kubernetes(work: Path, missing: Sequence[str]) -> None:
-    _say(f"building {', '.join(missing)} {KUBERNETES_VERSION} (three to four minutes on two idle cores)")
+    _say(f"building {', '.join(missing)} {KUBERNETES_VERSION} (three to seven minutes on two idle cores)")
     _install_compiler()
     tree = _kubernetes_source(work)
     _repair_reflect2(tree, _unpacked(work, "golang-github-modern-go-reflect2-dev"))
