@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap), which takes no time when it is.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos clean
+.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz clean
 
 # Groups of tests run side by side; WORKERS=0 runs one after the other.
 WORKERS ?= 2
@@ -13,10 +13,10 @@ bootstrap:  ## Install what is missing on this machine, make .venv
 	@scripts/bootstrap
 
 binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other real programs
-	@.venv/bin/python -m spiderpool.lab.binaries
+	@.venv/bin/python -m spiderpool_lab.binaries
 
 demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by written pools; KEEP=1 leaves it up
-	@.venv/bin/spiderpool lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
+	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
@@ -34,7 +34,7 @@ fmt: bootstrap  ## Rewrite the code in our style
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: binaries fuzz  ## Measure address management against the limit of the API server; ARGS='--help' for more
+bench: binaries  ## Measure address management against the limit of the API server; ARGS='--help' for more
 	@exec .venv/bin/python -m bench.ipam $(ARGS)
 
 chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.support.local_agent import LocalAgent
+
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
-from spiderpool.lab.cluster import CHART, CONTROLLER, Cluster
-from spiderpool.lab.local_agent import LocalAgent
+from spiderpool_lab.cluster import CHART, CONTROLLER, Cluster
 
 T = TypeVar("T")
 NODES = ("chaos-1", "chaos-2")

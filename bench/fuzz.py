@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.local_agent import LocalAgent, exchange
+
 from spiderpool.api.cni import Call, frame_call
-from spiderpool.lab import namespaces
-from spiderpool.lab.cluster import CHART
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent, exchange
-from spiderpool.lab.processes import Processes
+from spiderpool_lab import namespaces
+from spiderpool_lab.cluster import CHART
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 
 NODE = "fuzz-1"
 PODS = 4
@@ -344,7 +345,7 @@ def target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterat
 def _agent(plane: ControlPlane, processes: Processes, directory: Path, node: Path) -> LocalAgent:
     server = plane.server.removeprefix("https://")
     words = ["--netns", node.name, "--listen", server, "--to", server]
-    processes.start("fuzz-forward", [sys.executable, "-m", "spiderpool.lab.forward", *words])
+    processes.start("fuzz-forward", [sys.executable, "-m", "spiderpool_lab.forward", *words])
     environment = {"MULTUS_CLUSTER_NETWORK": "default/fuzz", "SPIDERPOOL_LOG_LEVEL": "error"}
     kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
     agent = LocalAgent(kubeconfig, processes, directory, NODE, netns=node, environment=environment)

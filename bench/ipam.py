@@ -24,14 +24,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from tests.support.local_agent import LocalAgent
 
 from bench.limit import Figures, ParallelCreator, RawCreator, measure
 from bench.shim import Answerer
 from spiderpool.api.core_v1 import Pod as PodKind
 from spiderpool.api.ip import SpiderIP
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "spiderpool"

@@ -18,8 +18,8 @@ import aiohttp
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.allocation import record
-from spiderpool.core.selection import Ask
+from spiderpool.core.ipam.allocation import record
+from spiderpool.core.ipam.selection import Ask
 from spiderpool.kube.client import encode
 from spiderpool.kube.config import load_access
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from spiderpool.lab.executable import build
+from spiderpool_lab.executable import build
 
 ANSWER = b'HTTP/1.0 200 OK\r\n\r\n{"cniVersion":"1.0.0"}\n'
 STDIN = b'{"cniVersion":"1.0.0","name":"bench","type":"spiderpool-attach"}'

@@ -1,10 +1,10 @@
 """Hold every file of core/ and api/ against its own tests: each line must be run by them, not by chance by others'.
 
 ``python -m scripts.coverage [source file …]`` (as a module: by its path it would hide the library of its name).
-The own tests of ``src/spiderpool/core/rules/ippool.py`` are ``tests/core/test_rules_ippool.py`` and
-``tests/core/test_rules_ippool_*.py``; those of a package, ``rules/__init__.py``, are ``tests/core/test_rules.py``,
-which need not exist where the package only gathers names. Where mypy proves that nothing arrives (``assert_never``),
-nothing has to.
+The own tests of ``src/spiderpool/core/admission/ippool.py`` are ``tests/core/admission/test_ippool.py`` and
+``tests/core/admission/test_ippool_*.py``. Those of a package, ``admission/__init__.py``, are
+``tests/core/test_admission.py``, which need not exist where the package only gathers names. Where mypy proves that
+nothing arrives (``assert_never``), nothing has to.
 """
 
 from __future__ import annotations
@@ -71,12 +71,11 @@ def sources() -> list[Path]:
 
 def own_tests(source: Path) -> list[Path]:
     """The test files of a source file."""
-    folder, *words = source.relative_to(SOURCE).with_suffix("").parts
-    if words[-1] == "__init__":
-        words.pop()
-        return [path for path in [TESTS / folder / f"test_{'_'.join(words)}.py"] if path.exists()]
-    name = "_".join(words)
-    return sorted({*TESTS.glob(f"{folder}/test_{name}.py"), *TESTS.glob(f"{folder}/test_{name}_*.py")})
+    place = TESTS / source.relative_to(SOURCE).with_suffix("")
+    if place.name == "__init__":
+        path = place.parent.with_name(f"test_{place.parent.name}.py")
+        return [path] if path.exists() else []
+    return sorted({*place.parent.glob(f"test_{place.name}.py"), *place.parent.glob(f"test_{place.name}_*.py")})
 
 
 def module(source: Path) -> str:

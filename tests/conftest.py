@@ -10,15 +10,15 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager  # type: ignore[import-untyped]
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 
 CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 
 PATIENCE = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
-GROUPS = ("lab",), ("agent", "balancer"), ("controller", "kube"), ("compat",)
+GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube"), ("compat",)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
 They share an API server; labs of one name would take each other down.

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from spiderpool import daemon
-from spiderpool.lab.ports import free_ports
+from spiderpool_lab.ports import free_ports
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 

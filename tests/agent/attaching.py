@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spiderpool.lab import executable, namespaces
-from spiderpool.lab.binaries import cni_plugins
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
-from spiderpool.lab.processes import Processes
+from spiderpool_lab import executable, namespaces
+from spiderpool_lab.binaries import cni_plugins
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 from tests.agent.runtime import Container, Json, Runtime
+from tests.kernel.environment import World
 from tests.kernel.questions import ETH0, NET1
-from tests.kernel.world import World
+from tests.support.local_agent import LocalAgent
 
 NODE = "n1"
 PATIENCE = 20.0
@@ -98,7 +98,7 @@ class AttachingNode:
         """The API server listens on the machine's loopback: let it be found on the node's too."""
         server = self.plane.server.removeprefix("https://")
         words = ["--netns", self.world.node.name, "--listen", server, "--to", server]
-        self.processes.start("forward", [sys.executable, "-m", "spiderpool.lab.forward", *words])
+        self.processes.start("forward", [sys.executable, "-m", "spiderpool_lab.forward", *words])
 
     def disconnect(self) -> None:
         """The node loses the API server."""

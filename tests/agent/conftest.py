@@ -9,9 +9,9 @@ from typing import Protocol
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
+from tests.support.local_agent import LocalAgent
 
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1

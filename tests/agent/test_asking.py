@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent, exchange
+from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.conftest import MakeAgent
+from tests.support.local_agent import LocalAgent, exchange
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching import (
     ATTACH,
     COORDINATOR,

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 from tests.agent.conftest import MakeAgent, MakePods
+from tests.support.local_agent import LocalAgent
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching import COORDINATOR, AttachingNode, attaching_node, macvlan, network
 from tests.agent.runtime import Json, Refusal
+from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, HOST_END, NET1, Question, one_interface, two_interfaces
-from tests.kernel.world import seen_by, serve
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
 

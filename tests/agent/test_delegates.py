@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spiderpool.agent.delegates import Delegates
-from spiderpool.core.chains import Delegated, Invocation
+from spiderpool.core.network.chains import Delegated, Invocation
 from spiderpool.errors import PluginFailure, UnknownPlugin
 
 pytestmark = pytest.mark.unit

@@ -16,16 +16,16 @@ from spiderpool.agent.discovery import Cache, Discovery, Sight, look
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.metadata import Metadata
-from spiderpool.core.discovery import INSTANCE_ANNOTATION, Instance, read_instance, text_of
-from spiderpool.core.plumbing import Link
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance, text_of
+from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import KernelFailure
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
-from spiderpool.lab.control_plane import ControlPlane
 from spiderpool.telemetry import METADATA_READINGS
+from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
 from tests.core.servers import MASTER
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 NODE = "with-cards"
 LINKS = (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from bench.fuzz import Target, fault, play, target
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent.interfaces import add, check, remove
-from spiderpool.core.plumbing import Attachment, Coordination, temporary_name, veth_mac
+from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
+from spiderpool.core.network.plumbing.values import Attachment, Coordination
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
 from spiderpool.kernel.namespaces import opened, socket_in_netns
+from tests.kernel.environment import CARD_MAC, NODE, ROUTER, World, seen_by, serve
 from tests.kernel.fixtures import kind, world  # noqa: F401
-from tests.kernel.world import CARD_MAC, NODE, ROUTER, World, seen_by, serve
 
 pytestmark = pytest.mark.lab
 

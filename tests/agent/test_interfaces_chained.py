@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent.interfaces import add, check, refresh, remove
-from spiderpool.core.plumbing import Attachment
-from spiderpool.core.plumbing.values import PRESENT
+from spiderpool.core.network.plumbing.values import PRESENT, Attachment
 from spiderpool.errors import AddressInUse, BadConfig, Drift
-from spiderpool.lab.binaries import cni_plugins
+from spiderpool_lab.binaries import cni_plugins
 from tests.agent.runtime import Container, Json, Runtime
+from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CONTAINER,
@@ -27,7 +27,6 @@ from tests.kernel.questions import (
     right,
     two_interfaces,
 )
-from tests.kernel.world import World, seen_by, serve
 
 pytestmark = pytest.mark.lab
 

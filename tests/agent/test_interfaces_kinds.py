@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.agent.interfaces import add, check, ensure_parent, remove
-from spiderpool.core.plumbing.parents import Parent
+from spiderpool.core.network.plumbing.parents import Parent
 from spiderpool.errors import BadConfig, KernelFailure
+from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import wide, world  # noqa: F401
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, UNDERLAY, interface, right, second, two_interfaces
-from tests.kernel.world import World, seen_by, serve
 
 pytestmark = pytest.mark.lab
 

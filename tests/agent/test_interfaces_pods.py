@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent.interfaces import add, check, refresh, remove
-from spiderpool.core.plumbing import Attachment
+from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.errors import BadConfig, KernelFailure
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from spiderpool.kernel.ndp import ETH_P_IPV6, unsolicited_advertisement
+from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CLIENT,
@@ -34,7 +35,6 @@ from tests.kernel.questions import (
     second,
     two_interfaces,
 )
-from tests.kernel.world import World, seen_by, serve
 
 pytestmark = pytest.mark.lab
 

@@ -18,8 +18,8 @@ from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.allocation import address_of, cooldown_is_over, family, held_by, record
-from spiderpool.core.selection import Ask, NamedPools
+from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, record
+from spiderpool.core.ipam.selection import Ask, NamedPools
 from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 

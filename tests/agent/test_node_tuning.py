@@ -8,11 +8,11 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_node
-from spiderpool.core.plumbing import DropCardMarks, LoadCardMarks
-from spiderpool.core.plumbing.cards import Card
+from spiderpool.core.network.plumbing.nics import Card
+from spiderpool.core.network.plumbing.steps import DropCardMarks, LoadCardMarks
+from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
-from tests.kernel.world import World, seen_by, serve
 
 pytestmark = pytest.mark.lab
 

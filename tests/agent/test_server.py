@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from spiderpool.agent.install import install, network_list
 from spiderpool.errors import BadConfig
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.executable import build
-from spiderpool.lab.local_agent import LocalAgent, exchange, ipam_call
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.executable import build
+from spiderpool_lab.processes import Processes
+from tests.support.local_agent import LocalAgent, exchange, ipam_call
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
 

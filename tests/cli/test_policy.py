@@ -61,7 +61,7 @@ def test_everything_called_is_allowed_and_nothing_else() -> None:
     balancers = {
         *(f"slb:{action}" for action in called("clb", "slb")),
         *(f"nlb:{action}" for action in called("nlb", "nlb")),
-        *(f"ecs:{action}" for action in called("pod_cards", "ecs")),
+        *(f"ecs:{action}" for action in called("pod_enis", "ecs")),
     }
     assert balancers == listed("balancers")
 

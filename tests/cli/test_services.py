@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cli.main import cli
-from spiderpool.core.discovery import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
 
 pytestmark = pytest.mark.unit
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 from tests.controller.conftest import WEBHOOKS, Running, refuses, start_controller, wait
+from tests.support.local_agent import LocalAgent
 
 CONFIG = "enableIPv6: true\npodResourceInject: {enabled: true}\n"
 BOTH = "enableIPv6: true"

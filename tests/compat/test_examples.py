@@ -23,14 +23,15 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.core import balancing
-from spiderpool.core.subnets import pool_addresses
+from spiderpool.core.cloud.loadbalancer import annotations as lb_annotations
+from spiderpool.core.cloud.loadbalancer import backends, checking, model, values
+from spiderpool.core.ipam.subnets import pool_addresses
 from spiderpool.kube.client import Client
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent, exchange
 from spiderpool.settings import cloud_settings, load_source
+from spiderpool_lab.control_plane import ControlPlane
+from tests.compat.cluster import Answer, Stage, addresses, is_within, until
 from tests.compat.conftest import agents, nodes
-from tests.compat.promises import (
+from tests.compat.expectations import (
     GIVEN,
     NAMES,
     NEEDED,
@@ -44,8 +45,8 @@ from tests.compat.promises import (
     Given,
     asking_for,
 )
-from tests.compat.stage import Answer, Stage, addresses, is_within, until
 from tests.controller.conftest import Running
+from tests.support.local_agent import LocalAgent, exchange
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
@@ -403,23 +404,23 @@ async def test_of_three_more_pods_on_one_card_two_get_an_address(stage: Stage) -
 @shows("alibaba-cloud/load-balancers.yaml")
 async def test_services_of_the_walkthrough_ask_for_balancers_of_layer_4_and_7(stage: Stage) -> None:
     made = {each.name: each for each in await stage.client.list(Service, "default")}
-    configuration = balancing.Configuration("test")
+    configuration = values.Configuration("test")
     asked = {}
     for name in ("tcp-service", "http-service"):
         service = made[name]
-        options = balancing.read(service.metadata.annotations or {}, "clb")
-        assert (balancing.kind_of(service), balancing.faults(service, options, configuration)) == ("clb", ())
-        model = balancing.wanted(service, options, balancing.World(), configuration)
-        asked[name] = [(each.protocol, each.port) for each in model.listeners]
+        options = lb_annotations.read(service.metadata.annotations or {}, "clb")
+        assert (model.kind_of(service), checking.faults(service, options, configuration)) == ("clb", ())
+        wanted = model.wanted(service, options, backends.World(), configuration)
+        asked[name] = [(each.protocol, each.port) for each in wanted.listeners]
     assert asked == {"tcp-service": [("tcp", 999)], "http-service": [("http", 80)]}
 
 
 @shows("alibaba-cloud/load-balancer-ipv6.yaml")
 def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
     service = msgspec.convert(manifest("alibaba-cloud/load-balancer-ipv6.yaml", "Service"), Service)
-    options = balancing.read(service.metadata.annotations or {}, "nlb")
-    (fault,) = balancing.faults(service, options, balancing.Configuration("test", "vpc-1"))
-    assert balancing.kind_of(service) == "nlb"
+    options = lb_annotations.read(service.metadata.annotations or {}, "nlb")
+    (fault,) = checking.faults(service, options, values.Configuration("test", "vpc-1"))
+    assert model.kind_of(service) == "nlb"
     assert "ServerGroupNotSupportIpv6" in fault
 
 

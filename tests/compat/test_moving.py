@@ -14,10 +14,10 @@ import pytest
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.local_agent import LocalAgent
+from spiderpool_lab.control_plane import ControlPlane
+from tests.compat.cluster import Stage, addresses, until
 from tests.compat.conftest import BOTH, agents, nodes
-from tests.compat.stage import Stage, addresses, until
+from tests.support.local_agent import LocalAgent
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240), pytest.mark.usefixtures("controller")]
 

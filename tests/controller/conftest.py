@@ -18,7 +18,7 @@ import pytest
 
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 
 WEBHOOKS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
 

@@ -19,7 +19,7 @@ from spiderpool.core.addresses import object_name
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 from tests.controller.conftest import Running, eventually
 
 API_VERSION = SpiderIPPool.KIND.api_version

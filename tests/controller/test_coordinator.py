@@ -30,7 +30,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.config import Access, Credentials
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 from tests.controller.conftest import Running, eventually
 
 PATIENCE = 15.0

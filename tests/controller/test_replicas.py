@@ -15,12 +15,12 @@ import pytest
 from cryptography import x509
 
 from spiderpool.errors import SpiderpoolError
-from spiderpool.lab.binaries import find
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.binaries import find
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 from tests.conftest import CHART
 from tests.controller.conftest import CONFIG, WEBHOOKS, Running, free_port, refuses, start_controller, wait
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 pytestmark = pytest.mark.control_plane
 

@@ -21,11 +21,11 @@ from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.controller.applications import Applications, Sight
 from spiderpool.core.addresses import AddressSet, object_name
-from spiderpool.core.subnets import pool_addresses
+from spiderpool.core.ipam.subnets import pool_addresses
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 from tests.controller.conftest import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]

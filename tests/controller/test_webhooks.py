@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spiderpool.errors import SpiderpoolError
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.core.plumbing import Attachment, Coordination, Link, NodeAddress, Observation, plan, wanted
-from spiderpool.core.plumbing.drift import drift
-from spiderpool.core.plumbing.removal import removal
+from spiderpool.core.network.plumbing.drift import drift
+from spiderpool.core.network.plumbing.planning import plan, wanted
+from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.values import Attachment, Coordination, Link, NodeAddress, Observation
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CONTAINER, Question, ask, interface, second
 

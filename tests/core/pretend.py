@@ -6,34 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.core.plumbing import (
-    MAIN_TABLE,
+from spiderpool.core.network.plumbing.drift import Present
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, host_interface
+from spiderpool.core.network.plumbing.refresh import Wiring
+from spiderpool.core.network.plumbing.removal import Remains
+from spiderpool.core.network.plumbing.routing import NodePath
+from spiderpool.core.network.plumbing.steps import (
     AddAddress,
     AddNeighbour,
-    Address,
     AddRoute,
     AddRule,
-    Attachment,
     CreateLink,
     CreateVeth,
     DeleteLink,
-    Link,
     LoadMarks,
     MoveLink,
-    NodeAddress,
-    Observation,
-    PodState,
     Remove,
     SetLink,
     SetSysctl,
     Step,
     Where,
-    host_interface,
 )
-from spiderpool.core.plumbing.drift import Present
-from spiderpool.core.plumbing.refresh import Wiring
-from spiderpool.core.plumbing.removal import Remains
-from spiderpool.core.plumbing.routing import NodePath
+from spiderpool.core.network.plumbing.values import Address, Attachment, Link, NodeAddress, Observation, PodState
 from tests.kernel.questions import ETH0, NET1, Question, Way
 
 

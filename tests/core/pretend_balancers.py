@@ -10,23 +10,11 @@ import msgspec
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.core.balancing import (
-    PREFIX,
-    Configuration,
-    Group,
-    Kind,
-    Listener,
-    Model,
-    Options,
-    Seen,
-    Settings,
-    Step,
-    World,
-    read,
-    wanted,
-)
-from spiderpool.core.balancing.planning import PROTECTIONS
-from spiderpool.core.balancing.steps import (
+from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
+from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.model import wanted
+from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
     CreateGroup,
@@ -40,10 +28,12 @@ from spiderpool.core.balancing.steps import (
     SetListener,
     SetWeights,
     StartListener,
+    Step,
     Tag,
     Unprotect,
     Untag,
 )
+from spiderpool.core.cloud.loadbalancer.values import Configuration, Group, Kind, Listener, Model, Seen, Settings
 
 UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 CONFIGURATION = Configuration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")

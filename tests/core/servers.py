@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from spiderpool.core.discovery import Card, Instance
+from spiderpool.core.cloud.instances import Card, Instance
 
 ETH0 = Card(
     identity="eni-m0",

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from tests.kernel.world import World, has_kind
+from tests.kernel.environment import World, has_kind
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from spiderpool.lab import kernel_modules, syscalls
+from spiderpool_lab import kernel_modules, syscalls
 
 MODULES = (
     *("veth", "ipv6", "ipvlan", "macvlan", "nf_tables", "ip_tables", "iptable_mangle", "iptable_nat"),
@@ -23,7 +23,7 @@ MODULES = (
 
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-ra", "--durations=5", "-p", "no:cacheprovider"),
-    *("-p", "no:hypothesispytest", "-p", "tests.kernel.turns", "-m", "lab", "-k", "not macvlan"),
+    *("-p", "no:hypothesispytest", "-p", "tests.kernel.shard", "-m", "lab", "-k", "not macvlan"),
 )
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": "/run/tmp", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.core.plumbing import MARK, Attachment, Coordination, Where
+from spiderpool.core.network.plumbing.naming import MARK
+from spiderpool.core.network.plumbing.steps import Where
+from spiderpool.core.network.plumbing.values import Attachment, Coordination
 
 CONTAINER = "4f1c2d3e5a6b7c8d"
 HOST_END = "veth4f1c2d3e5a6"

@@ -11,7 +11,7 @@ from spiderpool.errors import KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, answer, gratuitous_request, request
 from spiderpool.kernel.frames import announce
 from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 
 async def _announce(namespace: int, link: str, address: str) -> None:

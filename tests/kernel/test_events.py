@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from spiderpool.kernel import events
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 pytestmark = pytest.mark.lab
 

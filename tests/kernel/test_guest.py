@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import IOFailure
-from spiderpool.lab import binaries
-from tests.kernel.world import has_kind
+from spiderpool_lab import binaries
+from tests.kernel.environment import has_kind
 
 PROJECT = Path(__file__).parent.parent.parent
 INTERFACES = ("interfaces", "interfaces_pods", "interfaces_kinds", "interfaces_chained", "node_tuning")

@@ -9,7 +9,7 @@ import pytest
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kernel.namespaces import opened, run_inside
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 T = TypeVar("T")
 

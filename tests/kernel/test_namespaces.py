@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.errors import BadNamespace
 from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 
 def _here() -> int:

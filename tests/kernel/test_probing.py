@@ -10,13 +10,13 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.agent.interfaces import add, probe
-from spiderpool.core.plumbing.probing import Detection
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import AddressInUse, GatewaySilent
 from spiderpool.kernel.arp import ETH_P_ARP
 from spiderpool.kernel.namespaces import opened, socket_in_netns
+from tests.kernel.environment import World
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import ETH0, interface
-from tests.kernel.world import World
 
 pytestmark = pytest.mark.lab
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import pytest
 
-from spiderpool.core.plumbing import AddAddress, AddNeighbour, AddRoute, AddRule
+from spiderpool.core.network.plumbing.steps import AddAddress, AddNeighbour, AddRoute, AddRule
 from spiderpool.kernel import messages as say
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.namespaces import opened, run_inside
-from tests.kernel.world import World
+from tests.kernel.environment import World
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from spiderpool.kube import client as client_module
 from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
 from spiderpool.kube.config import Access, Credentials, load_access
 from spiderpool.kube.informer import Informer
-from spiderpool.lab import namespaces
-from spiderpool.lab.control_plane import ControlPlane
+from spiderpool_lab import namespaces
+from spiderpool_lab.control_plane import ControlPlane
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
 

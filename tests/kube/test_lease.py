@@ -17,8 +17,8 @@ from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import load_access
 from spiderpool.kube.lease import Election, Sighting, Terms
-from spiderpool.lab.control_plane import ControlPlane
-from tests.relay import Relay
+from spiderpool_lab.control_plane import ControlPlane
+from tests.support.relay import Relay
 
 NAMESPACE = "default"
 QUICK = Terms(duration=3, renew=2, retry=0.4)

@@ -6,11 +6,11 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from spiderpool.lab.cluster import Cluster
-from spiderpool.lab.fabric import Fabric
-from spiderpool.lab.machines import Machines
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.machines import Machines
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH
 
 LAST_WORDS = 3000
 """Characters of each log that are shown with a failure."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import IOFailure
-from spiderpool.lab import binaries
-from spiderpool.lab.processes import WITH_PARENT
+from spiderpool_lab import binaries
+from spiderpool_lab.processes import WITH_PARENT
 
 pytestmark = pytest.mark.unit
 
@@ -32,7 +32,7 @@ def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
 
 
 def test_a_program_that_is_nowhere_is_refused_with_the_remedy() -> None:
-    with pytest.raises(IOFailure, match=r"kube-proxy is in none of .* run: python -m spiderpool.lab.binaries"):
+    with pytest.raises(IOFailure, match=r"kube-proxy is in none of .* run: python -m spiderpool_lab.binaries"):
         binaries.find("kube-proxy")
 
 
@@ -94,7 +94,7 @@ def test_interrupted_it_leaves_nothing_half_made_and_nothing_running(tmp_path: P
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
     leftover = tmp_path / "cache/spiderpool/making-of-a-killed-run"
     leftover.mkdir(parents=True)
-    command = [*WITH_PARENT, sys.executable, "-m", "spiderpool.lab.binaries"]
+    command = [*WITH_PARENT, sys.executable, "-m", "spiderpool_lab.binaries"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
         deadline = time.monotonic() + 30
         while not started.exists() and time.monotonic() < deadline:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from spiderpool.lab.certificates import Authority, KeyPair
+from spiderpool_lab.certificates import Authority, KeyPair
 
 pytestmark = pytest.mark.unit
 

@@ -16,17 +16,17 @@ import pytest
 
 from spiderpool.cloud.alibaba import policy
 from spiderpool.errors import BadConfig, IOFailure
-from spiderpool.lab import cloud, internet, namespaces
-from spiderpool.lab.alibaba.faults import Fault
-from spiderpool.lab.alibaba.metadata import ADDRESS
-from spiderpool.lab.backend import Backend
-from spiderpool.lab.cloud import Cloud
-from spiderpool.lab.cloud_process import ROLE, make_account
-from spiderpool.lab.console import Console
-from spiderpool.lab.fabric import Fabric
-from spiderpool.lab.probes import Answer, Probe, run
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab import cloud, internet, namespaces
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.metadata import ADDRESS
+from spiderpool_lab.backend import Backend
+from spiderpool_lab.cloud import Cloud
+from spiderpool_lab.cloud_process import ROLE, make_account
+from spiderpool_lab.console import Console
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.probes import Answer, Probe, run
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH
 
 MASTER = WALKTHROUGH.node("master")
 CARD = MASTER.cards[0]
@@ -59,7 +59,7 @@ def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     processes = Processes(directory / "processes")
     running = Cloud(fabric, processes, directory / "cloud")
     try:
-        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool.lab.internet", "--netns", fabric.internet])
+        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         running.start(["nodes"])
         until(lambda: running.is_ready)
         until(lambda: asked(fabric, SERVER).ok)

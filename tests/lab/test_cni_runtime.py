@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
-from spiderpool.lab.pods import Pod, container_ports, pending_status, running_status
+from spiderpool_lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
+from spiderpool_lab.pods import Pod, container_ports, pending_status, running_status
 
 pytestmark = pytest.mark.unit
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.lab.namespaces import DIRECTORY
-from spiderpool.lab.processes import Processes, start_ticks
+from spiderpool_lab.namespaces import DIRECTORY
+from spiderpool_lab.processes import Processes, start_ticks
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-SPIDERPOOL = Path(sys.executable).with_name("spiderpool")
+SPIDERPOOL = Path(sys.executable).with_name("spiderpool-lab")
 
 Identity = tuple[int, int]
 
 
 class Command:
-    """Runs ``spiderpool lab`` for one lab whose state is in a directory of its own, and finds what it leaves."""
+    """Runs ``spiderpool-lab`` for one lab whose state is in a directory of its own, and finds what it leaves."""
 
     def __init__(self, name: str, state: Path) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class Command:
 
     def _argv(self, word: str, *arguments: str) -> list[str]:
         words = [word, *arguments[:1]] if word == "cloud" else [word]
-        return [str(SPIDERPOOL), "lab", *words, "--name", self.name, *arguments[len(words) - 1 :]]
+        return [str(SPIDERPOOL), *words, "--name", self.name, *arguments[len(words) - 1 :]]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def _still_there(seen: Iterable[Identity], patience: float) -> list[bytes]:
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
     up = command.run("up", "--spare", "6")
     assert up.returncode == 0, up.stderr
-    assert "spiderpool lab down --name kept" in up.stdout
+    assert "spiderpool-lab down --name kept" in up.stdout
     status = command.run("status").stdout
     assert all(word in status for word in ("kube-apiserver", "spiderpool-controller", "node-worker", " Ready "))
     assert "172.31.199.183/20" in command.run("exec", "master", "ip", "address").stdout

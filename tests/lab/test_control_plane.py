@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from spiderpool.errors import IOFailure, SpiderpoolError
-from spiderpool.lab.control_plane import NODE_SERVER, PROGRAMS, ControlPlane
-from spiderpool.lab.processes import WITH_PARENT, Processes, start_ticks
+from spiderpool_lab.control_plane import NODE_SERVER, PROGRAMS, ControlPlane
+from spiderpool_lab.processes import WITH_PARENT, Processes, start_ticks
 
 pytestmark = pytest.mark.control_plane
 
@@ -42,8 +42,8 @@ spec:
 PARENT = """
 import sys, time
 from pathlib import Path
-from spiderpool.lab.control_plane import ControlPlane
-from spiderpool.lab.processes import Processes
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 directory = Path(sys.argv[1])
 ControlPlane(directory, Processes(directory / "processes")).start()
 print("ready", flush=True)

@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 
 from spiderpool.cli.services import plans
-from spiderpool.core.balancing import Configuration
-from spiderpool.lab import cloud_checks, facts
-from spiderpool.lab.alibaba.faults import Fault
-from spiderpool.lab.checks import Check, ask
-from spiderpool.lab.cluster import EXAMPLE, Cluster, temporary
-from spiderpool.lab.demo import Demo
-from spiderpool.lab.probes import Probe
-from spiderpool.lab.walkthrough import pod_asker
+from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool_lab import cloud_checks, facts
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.checks import Check, ask
+from spiderpool_lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool_lab.demo import Demo
+from spiderpool_lab.probes import Probe
+from spiderpool_lab.walkthrough import pod_asker
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

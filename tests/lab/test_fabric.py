@@ -17,12 +17,12 @@ import msgspec
 import pytest
 
 from spiderpool.errors import BadConfig, KernelFailure
-from spiderpool.lab import backend, internet, namespaces
-from spiderpool.lab.backend import Backend
-from spiderpool.lab.fabric import RULES, Fabric
-from spiderpool.lab.probes import Answer, Probe, run
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH, Leg
+from spiderpool_lab import backend, internet, namespaces
+from spiderpool_lab.backend import Backend
+from spiderpool_lab.fabric import RULES, Fabric
+from spiderpool_lab.probes import Answer, Probe, run
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH, Leg
 
 pytestmark = pytest.mark.lab
 
@@ -31,11 +31,11 @@ OURS = ("spl-scratch-vpc", "spl-scratch-inet", "spl-scratch-mgmt", "spl-scratch-
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from spiderpool.lab.backend import Backend
-from spiderpool.lab.fabric import Fabric
-from spiderpool.lab.machines import Machines
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab.backend import Backend
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.machines import Machines
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH
 
 fabric = Fabric(WALKTHROUGH, "scratch", backend=Backend(sys.argv[2]))
 fabric.up()
@@ -132,7 +132,7 @@ def server(tmp_path: Path) -> Iterator[Fabric]:
     processes = Processes(tmp_path)
     fabric.up()
     try:
-        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool.lab.internet", "--netns", fabric.internet])
+        processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         namespaces.ip_batch(card_set_up(), netns=fabric.node_namespace(MASTER))
         assert wait_until(lambda: asked(fabric.internet, Probe(kind="http", target=SERVER[0])).ok)
         yield fabric

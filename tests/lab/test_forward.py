@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.lab import namespaces
-from spiderpool.lab.forward import Address, listen, serve
-from spiderpool.lab.processes import Processes
+from spiderpool_lab import namespaces
+from spiderpool_lab.forward import Address, listen, serve
+from spiderpool_lab.processes import Processes
 
 
 async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ def test_it_listens_in_a_namespace_and_connects_from_outside(netns: str, tmp_pat
     processes = Processes(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as far_end:
         port = far_end.getsockname()[1]
-        command = ["-m", "spiderpool.lab.forward", "--netns", netns, "--listen", "198.18.0.1:6443"]
+        command = ["-m", "spiderpool_lab.forward", "--netns", netns, "--listen", "198.18.0.1:6443"]
         processes.start("forward", [sys.executable, *command, "--to", f"127.0.0.1:{port}"])
         try:
             deadline = time.monotonic() + 20

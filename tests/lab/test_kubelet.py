@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.lab import binaries, node
-from spiderpool.lab.backend import Backend, choose
-from spiderpool.lab.control_plane import NODE_SERVER, ControlPlane
-from spiderpool.lab.fabric import Fabric
-from spiderpool.lab.machines import Machines
-from spiderpool.lab.node import Services
-from spiderpool.lab.node_client import NodeClient
-from spiderpool.lab.probes import Probe
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab import binaries, node
+from spiderpool_lab.backend import Backend, choose
+from spiderpool_lab.control_plane import NODE_SERVER, ControlPlane
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.machines import Machines
+from spiderpool_lab.node import Services
+from spiderpool_lab.node_client import NodeClient
+from spiderpool_lab.probes import Probe
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = [
     pytest.mark.lab,
@@ -73,7 +73,7 @@ def services(plane: ControlPlane) -> Services:
 
 def forward(plane: ControlPlane, processes: Processes, netns: str) -> None:
     listen, to = NODE_SERVER.removeprefix("https://"), plane.server.removeprefix("https://")
-    command = [sys.executable, "-m", "spiderpool.lab.forward", "--netns", netns, "--listen", listen, "--to", to]
+    command = [sys.executable, "-m", "spiderpool_lab.forward", "--netns", netns, "--listen", listen, "--to", to]
     processes.start("forward", command)
 
 

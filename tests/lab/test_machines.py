@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import IOFailure
-from spiderpool.lab import namespaces
-from spiderpool.lab.control_plane import NODE_HOST
-from spiderpool.lab.fabric import Fabric
-from spiderpool.lab.machines import Machines
-from spiderpool.lab.node import Services
-from spiderpool.lab.node_client import NodeClient, Outcome
-from spiderpool.lab.probes import Probe
-from spiderpool.lab.processes import Processes
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab import namespaces
+from spiderpool_lab.control_plane import NODE_HOST
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.machines import Machines
+from spiderpool_lab.node import Services
+from spiderpool_lab.node_client import NodeClient, Outcome
+from spiderpool_lab.probes import Probe
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -32,7 +32,7 @@ UNREGISTERED = "172.31.199.200"
 
 PING = """
 import asyncio, sys
-from spiderpool.lab.probes import Probe, run
+from spiderpool_lab.probes import Probe, run
 answer = asyncio.run(run(Probe(kind="ping", target=sys.argv[1]), None))
 sys.exit(0 if answer.ok else 1)
 """

@@ -8,12 +8,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.lab import walkthrough
-from spiderpool.lab.checks import Expectation, Question, fault
-from spiderpool.lab.facts import Interface, PodFact, ServiceFact
-from spiderpool.lab.probes import Answer
-from spiderpool.lab.topology import WALKTHROUGH
-from spiderpool.lab.walkthrough import World
+from spiderpool_lab import walkthrough
+from spiderpool_lab.checks import Expectation, Question, fault
+from spiderpool_lab.facts import Interface, PodFact, ServiceFact
+from spiderpool_lab.probes import Answer
+from spiderpool_lab.topology import WALKTHROUGH
+from spiderpool_lab.walkthrough import World
 
 pytestmark = pytest.mark.unit
 

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
-from spiderpool.lab import facts, proofs
-from spiderpool.lab.checks import Check
-from spiderpool.lab.cluster import EXAMPLE, Cluster, temporary
-from spiderpool.lab.demo import Demo
-from spiderpool.lab.facts import PodFact
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab import facts, negative_checks
+from spiderpool_lab.checks import Check
+from spiderpool_lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool_lab.demo import Demo
+from spiderpool_lab.facts import PodFact
+from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -211,4 +211,4 @@ def stopped_agent(cluster: Cluster, node: str) -> Iterator[None]:
 
 def test_macvlan_is_cut_off_by_the_cloud(cluster: Cluster) -> None:
     """Its card carries no ipvlan children meanwhile; those that the other tests leave out work."""
-    assert failed(proofs.macvlan(cluster)) == []
+    assert failed(negative_checks.macvlan(cluster)) == []

@@ -11,12 +11,19 @@ from spiderpool.agent.ipam import Allocation, Allocator
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
-from spiderpool.core.allocation import Grant, family, grant, refusal
-from spiderpool.core.networks import Interfaces, first_network, further_networks
-from spiderpool.core.owners import Controller, sticky_owner
-from spiderpool.core.reclaim import is_alive
-from spiderpool.core.selection import Ask, concerns_application
-from spiderpool.core.sources import Circumstances, Demands, asks_of, demands, wants_application_pool, with_requested
+from spiderpool.core.ipam.allocation import Grant, family, grant, refusal
+from spiderpool.core.ipam.candidates import (
+    Circumstances,
+    Demands,
+    asks_of,
+    demands,
+    wants_application_pool,
+    with_requested,
+)
+from spiderpool.core.ipam.gc import is_alive
+from spiderpool.core.ipam.owners import Controller, sticky_owner
+from spiderpool.core.ipam.selection import Ask, concerns_application
+from spiderpool.core.network.pod_networks import Interfaces, first_network, further_networks
 from spiderpool.errors import BadConfig, BadRequest, Drift, Refused
 from spiderpool.kube.events import Recorder
 from spiderpool.settings import AgentSettings

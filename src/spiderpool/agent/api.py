@@ -37,9 +37,9 @@ from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
-from spiderpool.core.allocation import Grant
-from spiderpool.core.coordination import default_route_interface, synced_status
-from spiderpool.core.plumbing.probing import Detection
+from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.network.coordinator import default_route_interface, synced_status
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
 

@@ -12,12 +12,12 @@ import msgspec
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Addresses, Want
+from spiderpool.agent.attachment_store import Interface, Sandbox, Sandboxes
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import refresh
 from spiderpool.agent.delegates import Delegates
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.sandboxes import Interface, Sandbox, Sandboxes
-from spiderpool.agent.statuses import Statuses
+from spiderpool.agent.network_status import Statuses
 from spiderpool.api.cni import (
     Call,
     IPAMConfig,
@@ -30,11 +30,12 @@ from spiderpool.api.cni import (
     with_default_routes,
 )
 from spiderpool.api.core_v1 import Pod
-from spiderpool.core.allocation import Grant
-from spiderpool.core.chains import Chain, Delegated, Invocation, read_network
-from spiderpool.core.coordination import coordination, wished_default_route
-from spiderpool.core.network_status import AttachedNetwork
-from spiderpool.core.networks import (
+from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.network.chains import Chain, Delegated, Invocation, read_network
+from spiderpool.core.network.coordinator import coordination, wished_default_route
+from spiderpool.core.network.plumbing.probing import Detection
+from spiderpool.core.network.plumbing.values import Attachment, everything
+from spiderpool.core.network.pod_networks import (
     RequestedNetwork,
     check_isolation,
     check_own,
@@ -42,9 +43,7 @@ from spiderpool.core.networks import (
     gateways_of,
     networks_of,
 )
-from spiderpool.core.plumbing import Attachment
-from spiderpool.core.plumbing.probing import Detection
-from spiderpool.core.plumbing.values import everything
+from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressInUse, SpiderpoolError
 
 

@@ -12,8 +12,8 @@ from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.core.labels import label_value
-from spiderpool.core.reclaim import STATIC_POD_ANNOTATION
 from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer

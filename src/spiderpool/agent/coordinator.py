@@ -11,15 +11,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from spiderpool.agent import interfaces
+from spiderpool.agent.attachment_store import Interface, Sandbox, Sandboxes
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.sandboxes import Interface, Sandbox, Sandboxes
 from spiderpool.api.cni import Call, CoordinatorConfig, parse_args
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.coordination import coordination, wished_default_route
-from spiderpool.core.networks import default_route_of, further_networks
-from spiderpool.core.plumbing import Attachment
-from spiderpool.core.plumbing.values import PRESENT
+from spiderpool.core.network.coordinator import coordination, wished_default_route
+from spiderpool.core.network.plumbing.values import PRESENT, Attachment
+from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import has_command, plugin_type
-from spiderpool.core.chains import Delegated, Invocation, configuration
+from spiderpool.core.network.chains import Delegated, Invocation, configuration
 from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin
 
 TIMEOUT = 30.0

@@ -19,7 +19,7 @@ import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cloud.alibaba.metadata import ENDPOINT, Metadata
-from spiderpool.core.discovery import (
+from spiderpool.core.cloud.instances import (
     INSTANCE_ANNOTATION,
     Instance,
     doubt,
@@ -29,7 +29,7 @@ from spiderpool.core.discovery import (
     read_instance,
     text_of,
 )
-from spiderpool.core.plumbing import Link
+from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import SpiderpoolError, Undecodable
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import all_links, opened_kernel

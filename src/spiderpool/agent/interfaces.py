@@ -18,18 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from spiderpool.core.plumbing import AddRoute, Attachment, Step, plan, wanted
-from spiderpool.core.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
-from spiderpool.core.plumbing.cards import Card, NodeState, diagnose, plan_cards, undo_cards
-from spiderpool.core.plumbing.drift import drift
-from spiderpool.core.plumbing.parents import Parent, plan_parent
-from spiderpool.core.plumbing.probing import Detection, judge, probes
-from spiderpool.core.plumbing.refresh import refresh as plan_refresh
-from spiderpool.core.plumbing.removal import removal
-from spiderpool.core.plumbing.sweeping import sweep as plan_sweep
-from spiderpool.core.plumbing.values import PRESENT, Address, is_default
+from spiderpool.core.network.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
+from spiderpool.core.network.plumbing.drift import drift
+from spiderpool.core.network.plumbing.nics import Card, NodeState, diagnose, plan_cards, undo_cards
+from spiderpool.core.network.plumbing.parents import Parent, plan_parent
+from spiderpool.core.network.plumbing.planning import plan, wanted
+from spiderpool.core.network.plumbing.probing import Detection, judge, probes
+from spiderpool.core.network.plumbing.refresh import refresh as plan_refresh
+from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.steps import AddRoute, Step
+from spiderpool.core.network.plumbing.sweeping import sweep as plan_sweep
+from spiderpool.core.network.plumbing.values import PRESENT, Address, Attachment, is_default
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.applying import apply
+from spiderpool.kernel.dad import settle
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import Kernel, all_links, find_link, opened_kernel
 from spiderpool.kernel.observing import (
@@ -43,7 +45,6 @@ from spiderpool.kernel.observing import (
     present,
 )
 from spiderpool.kernel.probing import ask
-from spiderpool.kernel.settling import settle
 
 T = TypeVar("T")
 

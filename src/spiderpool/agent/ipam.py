@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.shelves import Shelf, Shelves
+from spiderpool.agent.pool_cache import Shelf, Shelves
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet, to_int
-from spiderpool.core.allocation import (
+from spiderpool.core.ipam.allocation import (
     address_of,
     cooldown_is_over,
     elsewhere,
@@ -32,8 +32,8 @@ from spiderpool.core.allocation import (
     taken_over,
     unreadable,
 )
-from spiderpool.core.owners import owner_label
-from spiderpool.core.selection import Ask, Verdict, select, suits
+from spiderpool.core.ipam.owners import owner_label
+from spiderpool.core.ipam.selection import Ask, Verdict, select, suits
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue

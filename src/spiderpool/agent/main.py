@@ -11,18 +11,18 @@ from spiderpool import daemon
 from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
 from spiderpool.agent.api import Api
 from spiderpool.agent.attach import Attacher
+from spiderpool.agent.attachment_store import Sandboxes
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import Coordinator
 from spiderpool.agent.delegates import Delegates
 from spiderpool.agent.discovery import discover
-from spiderpool.agent.garbage import Garbage
+from spiderpool.agent.gc import Garbage
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
-from spiderpool.agent.sandboxes import Sandboxes
+from spiderpool.agent.network_status import Statuses
+from spiderpool.agent.node_network import Upkeep
 from spiderpool.agent.server import Server, probe_sites
-from spiderpool.agent.statuses import Statuses
-from spiderpool.agent.upkeep import Upkeep
-from spiderpool.core.plumbing.probing import Detection
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kube.client import Client

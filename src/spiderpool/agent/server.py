@@ -21,7 +21,7 @@ from spiderpool.agent.api import SYNC_PATIENCE, Api, framework_errors
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import Cluster
 from spiderpool.agent.coordinator import Coordinator, previous_result
-from spiderpool.agent.garbage import Garbage
+from spiderpool.agent.gc import Garbage
 from spiderpool.api.cni import (
     COMMANDS,
     DEFAULT_VERSION,
@@ -45,7 +45,7 @@ from spiderpool.api.cni import (
     valid_attachments,
     version_document,
 )
-from spiderpool.core.chains import parent_of
+from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (
     BadConfig,
     BadEnvironment,

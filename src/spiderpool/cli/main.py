@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import plans
 from spiderpool.cloud.alibaba.policy import ACTIONS, document
-from spiderpool.core.balancing import Configuration
+from spiderpool.core.cloud.loadbalancer.values import Configuration
 from spiderpool.errors import SpiderpoolError
 from spiderpool.settings import Source, cloud_settings, load_source
 

@@ -11,7 +11,10 @@ import yaml
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
-from spiderpool.core.balancing import Configuration, World, dry_run, kind_of, told_cards
+from spiderpool.core.cloud.loadbalancer.backends import World, told_cards
+from spiderpool.core.cloud.loadbalancer.model import kind_of
+from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.loadbalancer.values import Configuration
 from spiderpool.errors import BadConfig
 
 NO_UID = "00000000-0000-0000-0000-000000000000"

@@ -20,9 +20,9 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.subnets import Cuts
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.allocation import address_of, family
-from spiderpool.core.owners import Controller
-from spiderpool.core.subnets import (
+from spiderpool.core.ipam.allocation import address_of, family
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.core.ipam.subnets import (
     Claim,
     Place,
     application,

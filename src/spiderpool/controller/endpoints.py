@@ -10,8 +10,8 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.endpoints import endpoint, holds, is_current
-from spiderpool.core.reclaim import pod_key, pod_uids
+from spiderpool.core.ipam.endpoints import endpoint, holds, is_current
+from spiderpool.core.ipam.gc import pod_key, pod_uids
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import Owners

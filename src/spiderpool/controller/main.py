@@ -23,18 +23,18 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import Applications, Sight
 from spiderpool.controller.certificates import STORE, Certificates, Lives
-from spiderpool.controller.collector import Collector, Copies, Timing
 from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, Coordinators, Sources
-from spiderpool.controller.discovery import Copies as Cards
-from spiderpool.controller.discovery import Discovery
-from spiderpool.controller.discovery import Rules as CardRules
 from spiderpool.controller.endpoints import Endpoints
+from spiderpool.controller.eni_pools import Copies as Cards
+from spiderpool.controller.eni_pools import Discovery
+from spiderpool.controller.eni_pools import Rules as CardRules
+from spiderpool.controller.gc import Collector, Copies, Timing
 from spiderpool.controller.networks import Networks
 from spiderpool.controller.pools import Pools
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.subnets import Subnets
 from spiderpool.controller.webhooks import Webhooks
-from spiderpool.core.reclaim import Policy
+from spiderpool.core.ipam.gc import Policy
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

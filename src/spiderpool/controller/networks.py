@@ -11,8 +11,8 @@ import msgspec
 from spiderpool.api.meta import OwnerReference
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.core.attachments import attachment
-from spiderpool.core.rules import other_owner
+from spiderpool.core.admission.multusconfig import other_owner
+from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder

@@ -14,7 +14,7 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, Condition
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.allocation import address_of, label_value, usable
+from spiderpool.core.ipam.allocation import address_of, label_value, usable
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue

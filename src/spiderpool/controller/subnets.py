@@ -11,8 +11,8 @@ import msgspec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
-from spiderpool.core.rules import default_subnet
-from spiderpool.core.subnets import adoption, is_cut_from, status_of
+from spiderpool.core.admission.subnet import default_subnet
+from spiderpool.core.ipam.subnets import adoption, is_cut_from, status_of
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue

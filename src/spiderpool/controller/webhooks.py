@@ -19,24 +19,21 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.core.allocation import label_value
-from spiderpool.core.injection import CannotInject, NewPod, selector_of, wish, with_card_resources, with_networks
-from spiderpool.core.rules import (
-    FieldError,
-    attachment_name,
-    default_coordinator,
-    default_ippool,
-    default_multusconfig,
-    default_reservedip,
-    default_subnet,
-    ippool_kept_by,
-    subnet_kept_by,
-    validate_coordinator,
-    validate_ippool,
-    validate_multusconfig,
-    validate_reservedip,
-    validate_subnet,
+from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
+from spiderpool.core.admission.faults import FieldError
+from spiderpool.core.admission.ippool import default_ippool, ippool_kept_by, validate_ippool
+from spiderpool.core.admission.multusconfig import attachment_name, default_multusconfig, validate_multusconfig
+from spiderpool.core.admission.pod_injection import (
+    CannotInject,
+    NewPod,
+    selector_of,
+    wish,
+    with_card_resources,
+    with_networks,
 )
+from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
+from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
+from spiderpool.core.ipam.allocation import label_value
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from spiderpool.core.plumbing import (
+from spiderpool.core.network.plumbing.steps import (
     AddAddress,
     AddNeighbour,
     AddRoute,
@@ -23,15 +23,16 @@ from spiderpool.core.plumbing import (
     DeleteLink,
     DropCardMarks,
     Enslave,
+    InsideStep,
     LoadCardMarks,
     LoadMarks,
     MoveLink,
+    NetlinkStep,
     Remove,
     SetLink,
     SetSysctl,
     Step,
 )
-from spiderpool.core.plumbing.steps import InsideStep, NetlinkStep
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import frames, marks, sysctl
 from spiderpool.kernel import messages as say

@@ -8,21 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
-from spiderpool.core.plumbing import (
-    MODES,
+from spiderpool.core.network.plumbing.steps import (
+    WHOLE_MARK,
     AddAddress,
     AddNeighbour,
-    Address,
     AddRoute,
     AddRule,
     CreateBond,
     CreateLink,
     CreateVeth,
-    Link,
-    Network,
     Where,
 )
-from spiderpool.core.plumbing.steps import WHOLE_MARK
+from spiderpool.core.network.plumbing.values import MODES, Address, Link, Network
 from spiderpool.errors import BadConfig
 from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, text
 

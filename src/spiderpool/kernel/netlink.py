@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spiderpool.core.plumbing import Link, Where
+from spiderpool.core.network.plumbing.steps import Where
+from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import messages as say
 from spiderpool.kernel import rtnetlink as rt

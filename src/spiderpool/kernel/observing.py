@@ -6,33 +6,32 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from spiderpool.core.plumbing import (
-    MAIN_TABLE,
-    VETH,
+from spiderpool.core.network.plumbing.drift import Present
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_card
+from spiderpool.core.network.plumbing.nics import CardAddress, NodeState, Reply
+from spiderpool.core.network.plumbing.refresh import Wiring
+from spiderpool.core.network.plumbing.removal import Remains
+from spiderpool.core.network.plumbing.routing import NodePath
+from spiderpool.core.network.plumbing.steps import (
     AddNeighbour,
-    Address,
     AddRoute,
     AddRule,
-    Attachment,
     CreateVeth,
-    Link,
     LoadMarks,
-    NodeAddress,
-    Observation,
-    PodState,
     SetSysctl,
     Step,
     Where,
-    host_interface,
 )
-from spiderpool.core.plumbing.cards import CardAddress, NodeState, Reply
-from spiderpool.core.plumbing.drift import Present
-from spiderpool.core.plumbing.naming import is_card
-from spiderpool.core.plumbing.refresh import Wiring
-from spiderpool.core.plumbing.removal import Remains
-from spiderpool.core.plumbing.routing import NodePath
-from spiderpool.core.plumbing.sweeping import Paths
-from spiderpool.core.plumbing.values import is_global
+from spiderpool.core.network.plumbing.sweeping import Paths
+from spiderpool.core.network.plumbing.values import (
+    Address,
+    Attachment,
+    Link,
+    NodeAddress,
+    Observation,
+    PodState,
+    is_global,
+)
 from spiderpool.kernel import marks, sysctl
 from spiderpool.kernel import messages as say
 from spiderpool.kernel import rtnetlink as rt

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
-from spiderpool.core.plumbing.probing import Probe
+from spiderpool.core.network.plumbing.probing import Probe
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import arp, ndp
 

@@ -9,7 +9,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import Object
-from spiderpool.core.owners import (
+from spiderpool.core.ipam.owners import (
     MACHINE_INSTANCE,
     Controller,
     controller_of,

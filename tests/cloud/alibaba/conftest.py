@@ -12,8 +12,8 @@ from spiderpool.cloud.alibaba.client import Caller
 from spiderpool.cloud.alibaba.credentials import Credentials, MountedSecret
 from spiderpool.cloud.alibaba.ecs import Ecs
 from spiderpool.cloud.alibaba.endpoints import Access
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.openapi import OpenAPI
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.openapi import OpenAPI
 
 
 @pytest.fixture(autouse=True)

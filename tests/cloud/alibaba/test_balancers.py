@@ -8,13 +8,15 @@ import pytest
 
 from spiderpool.cloud.alibaba.clb import ClassicBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkBalancers
-from spiderpool.cloud.alibaba.pod_cards import PodCards
+from spiderpool.cloud.alibaba.pod_enis import PodCards
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.balancers import Balancers
+from spiderpool.cloud.loadbalancers import Balancers
 from spiderpool.cloud.provider import NotFound, NotPermitted
-from spiderpool.core.balancing import Configuration, Model, Seen, World, plan, removal
-from spiderpool.lab.alibaba.account import Delays
-from spiderpool.lab.alibaba.faults import Fault
+from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.planning import plan, removal
+from spiderpool.core.cloud.loadbalancer.values import Configuration, Model, Seen
+from spiderpool_lab.alibaba.account import Delays
+from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.conftest import Far
 from tests.core.pretend_balancers import endpoints, model_of, node, service
 

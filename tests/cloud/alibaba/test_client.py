@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
+from spiderpool.cloud.alibaba.error_codes import refusal
 from spiderpool.cloud.alibaba.limits import Budget, next_window
-from spiderpool.cloud.alibaba.refusals import refusal
 from spiderpool.cloud.provider import (
     CloudError,
     Conflict,
@@ -20,7 +20,7 @@ from spiderpool.cloud.provider import (
     Throttled,
     Unavailable,
 )
-from spiderpool.lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.conftest import Far
 
 pytestmark = pytest.mark.unit

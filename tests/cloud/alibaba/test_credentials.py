@@ -24,8 +24,8 @@ from spiderpool.cloud.alibaba.credentials import (
 from spiderpool.cloud.alibaba.ecs import Ecs
 from spiderpool.cloud.provider import NotPermitted, Unavailable
 from spiderpool.errors import BadConfig
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.metadata import Metadata
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.metadata import Metadata
 from tests.cloud.alibaba.conftest import Far
 
 pytestmark = pytest.mark.unit

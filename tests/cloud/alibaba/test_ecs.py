@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.cloud.provider import NotFound, Quota, QuotaExceeded, SwitchFull
-from spiderpool.lab.alibaba.faults import Fault
-from spiderpool.lab.alibaba.resources import InstanceType
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloud.alibaba.conftest import Far
 
 pytestmark = pytest.mark.unit

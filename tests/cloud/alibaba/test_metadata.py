@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.cloud.alibaba.metadata import BadAnswer, Metadata, NoAnswer
-from spiderpool.core.discovery import doubt
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.metadata import Metadata as SimulatedMetadata
+from spiderpool.core.cloud.instances import doubt
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.metadata import Metadata as SimulatedMetadata
 from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
 from tests.core.servers import ETH0, ETH1, MASTER
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from alibabacloud_tea_openapi.models import Config
 
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.identities import Identity
-from spiderpool.lab.alibaba.openapi import OpenAPI
-from spiderpool.lab.alibaba.serving import Endpoint
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.openapi import OpenAPI
+from spiderpool_lab.alibaba.serving import Endpoint
 
 PACKAGES = {
     "ecs": "alibabacloud_ecs20140526",

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.admin import Admin
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.admin import Admin
 
 pytestmark = pytest.mark.unit
 

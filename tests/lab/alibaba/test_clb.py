@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account
 from tests.lab.alibaba.conftest import Clients
 from tests.lab.alibaba.test_ecs import refused
 

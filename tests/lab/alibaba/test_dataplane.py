@@ -14,15 +14,15 @@ from typing import cast
 
 import pytest
 
-from spiderpool.lab import namespaces
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.balancers import Backend, Clb, ClbGroup, ClbListener, ClbProtocol
-from spiderpool.lab.alibaba.clb_listeners import DEFAULTS
-from spiderpool.lab.alibaba.dataplane import SOURCE, DataPlane
-from spiderpool.lab.alibaba.forwarding import Frontend, Target
-from spiderpool.lab.alibaba.rendering import proxy, translation
-from spiderpool.lab.certificates import Authority
-from spiderpool.lab.probes import Answer, Probe, run
+from spiderpool_lab import namespaces
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.balancers import Backend, Clb, ClbGroup, ClbListener, ClbProtocol
+from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
+from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
+from spiderpool_lab.alibaba.forwarding import Frontend, Target
+from spiderpool_lab.alibaba.rendering import proxy, translation
+from spiderpool_lab.certificates import Authority
+from spiderpool_lab.probes import Answer, Probe, run
 
 pytestmark = pytest.mark.lab
 

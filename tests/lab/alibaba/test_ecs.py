@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 
-from spiderpool.lab.alibaba.account import Account, Delays
-from spiderpool.lab.alibaba.tables import Change
+from spiderpool_lab.alibaba.account import Account, Delays
+from spiderpool_lab.alibaba.tables import Change
 from tests.lab.alibaba.conftest import Clients, Clock
 
 pytestmark = pytest.mark.unit

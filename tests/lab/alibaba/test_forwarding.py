@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.lab.alibaba.balancers import (
+from spiderpool_lab.alibaba.balancers import (
     Backend,
     Clb,
     ClbGroup,
@@ -17,12 +17,12 @@ from spiderpool.lab.alibaba.balancers import (
     NlbListener,
     ZoneMapping,
 )
-from spiderpool.lab.alibaba.clb_listeners import DEFAULTS
-from spiderpool.lab.alibaba.forwarding import Frontend, Target, frontends
-from spiderpool.lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
-from spiderpool.lab.alibaba.nlb_groups import HEALTH_DEFAULTS
-from spiderpool.lab.alibaba.rendering import proxy, translation
-from spiderpool.lab.alibaba.tables import World
+from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
+from spiderpool_lab.alibaba.forwarding import Frontend, Target, frontends
+from spiderpool_lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
+from spiderpool_lab.alibaba.nlb_groups import HEALTH_DEFAULTS
+from spiderpool_lab.alibaba.rendering import proxy, translation
+from spiderpool_lab.alibaba.tables import World
 
 pytestmark = pytest.mark.unit
 

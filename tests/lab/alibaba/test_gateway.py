@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 from alibabacloud_tea_openapi.exceptions import AlibabaCloudException, ThrottlingException
 
-from spiderpool.lab.alibaba import signature
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.faults import Fault
-from spiderpool.lab.alibaba.identities import Identity
-from spiderpool.lab.alibaba.openapi import OpenAPI
-from spiderpool.lab.alibaba.serving import Endpoint
+from spiderpool_lab.alibaba import signature
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.openapi import OpenAPI
+from spiderpool_lab.alibaba.serving import Endpoint
 from tests.lab.alibaba.conftest import Clients, Clock
 from tests.lab.alibaba.test_ecs import cards, refused
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from spiderpool.lab.alibaba.account import Account, Delays
-from spiderpool.lab.alibaba.faults import Fault
-from spiderpool.lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, Metadata
+from spiderpool_lab.alibaba.account import Account, Delays
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, Metadata
 from tests.lab.alibaba.conftest import Clock
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.lab.alibaba.account import Account, Delays
+from spiderpool_lab.alibaba.account import Account, Delays
 from tests.lab.alibaba.conftest import Clients, Clock
 from tests.lab.alibaba.test_ecs import refused
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from spiderpool.lab.alibaba import openapi
-from spiderpool.lab.alibaba.registry import ACTIONS, COMMON, Action
+from spiderpool_lab.alibaba import openapi
+from spiderpool_lab.alibaba.registry import ACTIONS, COMMON, Action
 from tests.lab.alibaba.conftest import PACKAGES, method_of
 
 pytestmark = pytest.mark.unit

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.lab.alibaba.account import Account
-from spiderpool.lab.alibaba.topologies import follow, populate
-from spiderpool.lab.topology import WALKTHROUGH
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.topologies import follow, populate
+from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = pytest.mark.unit
 

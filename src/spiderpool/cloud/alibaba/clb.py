@@ -8,13 +8,12 @@ from contextlib import suppress
 from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba.client import Caller
-from spiderpool.cloud.alibaba.wording import PROTECTION_REASON, Json, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
 from spiderpool.cloud.provider import NotFound, Unavailable
-from spiderpool.core.balancing import balancer_name, own_tags
-from spiderpool.core.balancing.clb import ASPECTS, SERVERS_PORT, UNSAID
-from spiderpool.core.balancing.naming import is_part_of
-from spiderpool.core.balancing.planning import PROTECTIONS
-from spiderpool.core.balancing.steps import (
+from spiderpool.core.cloud.alibaba.clb import ASPECTS, SERVERS_PORT, UNSAID
+from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
+from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
     CreateGroup,
@@ -33,7 +32,7 @@ from spiderpool.core.balancing.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.balancing.values import Group, Listener, Owner, Seen, Server, Settings
+from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Owner, Seen, Server, Settings
 
 SLB, VERSION = "slb", "2014-05-15"
 BATCH = 20

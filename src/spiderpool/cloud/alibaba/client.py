@@ -20,8 +20,8 @@ from darabonba.runtime import RuntimeOptions  # type: ignore[import-untyped]
 
 from spiderpool.cloud.alibaba.credentials import Credentials
 from spiderpool.cloud.alibaba.endpoints import Access, Endpoint
+from spiderpool.cloud.alibaba.error_codes import TOKEN_SPENT, keys_are_wrong, refusal
 from spiderpool.cloud.alibaba.limits import Budget, ceiling, next_window
-from spiderpool.cloud.alibaba.refusals import TOKEN_SPENT, keys_are_wrong, refusal
 from spiderpool.cloud.provider import CloudError, Conflict, NotPermitted, Throttled, Unavailable
 from spiderpool.telemetry import CLOUD_CALL_BUDGET, CLOUD_CALLS, logger
 

@@ -17,7 +17,7 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from spiderpool.core.discovery import Card, Instance, ordered
+from spiderpool.core.cloud.instances import Card, Instance, ordered
 from spiderpool.errors import SpiderpoolError
 
 PROVIDER = "alibaba"

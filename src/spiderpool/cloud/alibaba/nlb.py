@@ -11,13 +11,12 @@ from contextlib import suppress
 from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba.client import Caller
-from spiderpool.cloud.alibaba.wording import PROTECTION_REASON, Json, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
 from spiderpool.cloud.provider import Conflict, NotFound, Unavailable
-from spiderpool.core.balancing import balancer_name, own_tags
-from spiderpool.core.balancing.naming import is_part_of
-from spiderpool.core.balancing.nlb import ASPECTS, FIXED_OF_GROUP, LISTS, ZONES_TO_MAKE, zone_text, zones
-from spiderpool.core.balancing.planning import PROTECTIONS
-from spiderpool.core.balancing.steps import (
+from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
+from spiderpool.core.cloud.alibaba.nlb import ASPECTS, FIXED_OF_GROUP, LISTS, ZONES_TO_MAKE, zone_text, zones
+from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     Change,
     CreateBalancer,
@@ -37,7 +36,7 @@ from spiderpool.core.balancing.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.balancing.values import Group, Listener, Owner, Seen, Server, ServerType, Settings
+from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Owner, Seen, Server, ServerType, Settings
 
 NLB, VERSION = "nlb", "2022-04-30"
 BATCH = 40

@@ -1,0 +1,192 @@
+"""spiderpool-cloud: several equal processes of which one, the leader, works with the cloud, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from spiderpool import daemon
+from spiderpool.api.core_v1 import Node, Service
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.cloud.alibaba.clb import ClassicBalancers
+from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.credentials import METADATA, Credentials, Places, sources
+from spiderpool.cloud.alibaba.ecs import Ecs
+from spiderpool.cloud.alibaba.endpoints import Access
+from spiderpool.cloud.alibaba.nlb import NetworkBalancers
+from spiderpool.cloud.alibaba.pod_enis import PodCards
+from spiderpool.cloudcontroller.addresses import Addresses, Sight
+from spiderpool.cloudcontroller.nodes import Nodes
+from spiderpool.cloudcontroller.services import Services, Timing, region_of, slice_kind
+from spiderpool.cloudcontroller.services import Sight as ServiceSight
+from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.preallocation import Policy
+from spiderpool.errors import BadConfig
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.lease import Election, Terms
+from spiderpool.settings import CloudSettings, cloud_settings, load_source
+from spiderpool.telemetry import configure, logger
+
+COMPONENT = "spiderpool-cloud"
+LEASE = "spiderpool-cloud-leases"
+SYNC_TIMEOUT = 60.0
+"""Seconds until the first lists must have arrived; then we end, and are started again."""
+
+log = logger("cloud")
+
+
+def caller(settings: CloudSettings) -> Caller:
+    """What makes the calls to the cloud of the settings. Raises BadConfig."""
+    if settings.common.cloud.provider != "alibaba":
+        raise BadConfig(
+            "spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to alibaba"
+        )
+    access = Access(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
+    metadata = settings.common.cloud.metadata_endpoint or METADATA
+    places = Places(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
+    return Caller(Credentials(sources(settings.credentials, places, os.environ)), access)
+
+
+def _url(endpoint: str) -> str:
+    return endpoint if "://" in endpoint else f"http://{endpoint}"
+
+
+class Leader:
+    """What one replica does for all."""
+
+    def __init__(self, client: Client, settings: CloudSettings, caller: Caller) -> None:
+        self._client = client
+        self._settings = settings
+        self._caller = caller
+        self._cloud = Ecs(caller)
+        self._recorder = Recorder(client, COMPONENT)
+        self._nodes = Informer(client, Node)
+        self._pools = Informer(client, SpiderIPPool)
+        self._ips = Informer(client, SpiderIP)
+        self.working = False
+        """Whether all first lists have arrived."""
+
+    async def run(self) -> None:
+        """Watch and reconcile until cancelled. Raises NotReady."""
+        informers = self._informers()
+        async with asyncio.TaskGroup() as group:
+            for informer in informers:
+                group.create_task(informer.run())
+            for informer in informers:
+                await informer.synced(SYNC_TIMEOUT)
+            for task in self._reconcilers():
+                group.create_task(task)
+            self.working = True
+            log.info("reconciling", assigns=self._settings.preallocation.enabled)
+
+    def _informers(self) -> list[Informer[Any]]:
+        of_addresses: list[Informer[Any]] = [self._pools, self._ips]
+        return [self._nodes, *(of_addresses if self._settings.preallocation.enabled else [])]
+
+    async def _balance(self) -> None:
+        """Give Services their load balancers, in the region of the nodes."""
+        given, settings = self._settings.balancing, self._settings
+        region = settings.region or await region_of(self._nodes)
+        sight = ServiceSight(
+            Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
+        )
+        services = Services(
+            self._client,
+            sight,
+            {"clb": ClassicBalancers(self._caller, region), "nlb": NetworkBalancers(self._caller, region)},
+            PodCards(self._caller, region, given.vpc),
+            self._recorder,
+            Configuration.of(settings),
+            Timing(period=given.period),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sight.services.run())
+            group.create_task(sight.slices.run())
+            await sight.services.synced(SYNC_TIMEOUT)
+            await sight.slices.synced(SYNC_TIMEOUT)
+            group.create_task(services.run())
+            log.info("balancing", region=region, cluster=settings.cluster_id)
+
+    def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._recorder.run(),
+            Nodes(self._client, self._cloud, self._nodes, self._recorder, self._settings.node_period).run(),
+            *([self._addresses().run()] if self._settings.preallocation.enabled else []),
+            *([self._balance()] if self._settings.balancing.enabled else []),
+        ]
+
+    def _addresses(self) -> Addresses:
+        given, common = self._settings.preallocation, self._settings.common
+        return Addresses(
+            self._client,
+            self._cloud,
+            Sight(self._nodes, self._pools, self._ips),
+            self._recorder,
+            Policy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
+            given.period,
+            families=common.families,
+            primary_card=common.cloud.primary_card,
+        )
+
+
+class Replica:
+    """One of several equal processes, of which one leads."""
+
+    def __init__(self, client: Client, settings: CloudSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._caller = caller(settings)
+        terms = Terms(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
+        self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
+        self._leader: Leader | None = None
+
+    async def run(self) -> None:
+        """Lead when it is our turn, until cancelled. Raises NotReady."""
+        await self._election.run(self._lead)
+
+    async def _lead(self) -> None:
+        self._leader = Leader(self._client, self._settings, self._caller)
+        try:
+            await self._leader.run()
+        finally:
+            self._leader = None
+
+    @property
+    def lack(self) -> str | None:
+        """Why this replica is not ready; None when it is."""
+        if self._leader is not None:
+            return None if self._leader.working else "leading, caches are not synced"
+        return None if self._election.leader else "no leader is known"
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads."""
+        return self._leader is not None
+
+
+async def serve(settings: CloudSettings) -> None:
+    """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
+    async with Client.load(settings.common.kubeconfig) as client:
+        replica = Replica(client, settings)
+        async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
+            await replica.run()
+
+
+def main() -> None:
+    """Entry point: settings, then a replica until SIGTERM. Exits 1 with log lines on errors of ours."""
+
+    def begin() -> Coroutine[Any, Any, None]:
+        settings = cloud_settings(load_source())
+        configure(settings.common.log_level)
+        return serve(settings)
+
+    daemon.run(begin)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""From what the servers say of their cards: pools that hold what the cloud knows, and the networks of the cards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
+from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.core.cloud.eni_pools import (
+    UNREGISTERED_ANNOTATION,
+    Absence,
+    Claim,
+    absence,
+    chosen,
+    foreign_master,
+    network_name,
+    new_network,
+    new_pool,
+    patch_of,
+    pool_name,
+    unregistered_text,
+    upkeep,
+    version_of,
+)
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
+from spiderpool.core.ipam.allocation import label_value
+from spiderpool.core.ipam.gc import is_ready
+from spiderpool.errors import BadConfig, Undecodable
+from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import UNREGISTERED, logger
+
+RESYNC = 60.0
+"""Seconds between two looks at all cards."""
+WORKERS = 2
+
+UNREGISTERED_REASON = "AddressNotRegistered"
+REGISTERED_REASON = "AddressRegistered"
+
+log = logger("discovery")
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What is watched."""
+
+    nodes: Informer[Node]
+    pools: Informer[SpiderIPPool]
+    ips: Informer[SpiderIP]
+    networks: Informer[SpiderMultusConfig]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is made of a card."""
+
+    families: frozenset[int]
+    namespace: str
+    """Of the networks."""
+    primary_card: bool
+    """Whether the primary card gets pools."""
+    node_grace: float
+    """Seconds that a Node object must have been gone before its pools go: it may come back under its name."""
+
+
+class Discovery:
+    """Keeps one pool per card and family, and one network per name of a card."""
+
+    def __init__(self, client: Client, copies: Copies, recorder: Recorder, rules: Rules) -> None:
+        self._client = client
+        self._copies = copies
+        self._recorder = recorder
+        self._rules = rules
+        self._queue = WorkQueue(self._reconcile, "discovery")
+        self._servers: dict[str, Instance | None] = {}
+        """What the server of each Node says; None: nothing that can be read."""
+        self._claims: dict[str, set[str]] = defaultdict(set)
+        """Nodes by the cards that their servers have."""
+        self._pools: dict[str, set[str]] = defaultdict(set)
+        """Names of pools by card."""
+        self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
+        self._reported: dict[str, dict[str, SpiderIP]] = {}
+        """Per pool: records by UID that were reported as unregistered."""
+        self._gone_since: dict[str, float] = {}
+        self._complaints: dict[str, str] = {}
+        copies.pools.subscribe(self._on_pool)
+        copies.ips.subscribe(self._on_ip)
+        copies.nodes.subscribe(self._on_node)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(WORKERS))
+            group.create_task(self._resync())
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC)
+            self._touch(*self._claims, *self._pools)
+
+    # --- what changes
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if old is not None and new is not None and _told(old) == _told(new) and is_ready(old) == is_ready(new):
+            return
+        name = new.name if new is not None else old.name if old is not None else ""
+        before = self._servers.pop(name, None)
+        after = self._read(new) if new is not None else None
+        if new is not None:
+            self._servers[name] = after
+        for server, change in ((before, set.discard), (after, set.add)):
+            for card in server.cards if server else ():
+                change(self._claims[card.identity], name)
+                self._touch(card.identity)
+        self._touch(*(card for card, names in self._pools.items() if any(self._is_of(each, name) for each in names)))
+
+    def _read(self, node: Node) -> Instance | None:
+        text = _told(node)
+        try:
+            return read_instance(text) if text else None
+        except Undecodable as error:
+            message = f"annotation {INSTANCE_ANNOTATION} is not used, pools stay as they are: {error.message}"
+            self._complain(f"node/{node.name}", node, "CardsNotReadable", message)
+            return None
+
+    def _is_of(self, pool_name: str, node: str) -> bool:
+        pool = self._copies.pools.get(pool_name)
+        return pool is not None and node in (pool.spec.nodeName or ())
+
+    def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        for pool, change in ((old, set.discard), (new, set.add)):
+            card = _card_of(pool) if pool is not None else None
+            if pool is not None and card is not None:
+                change(self._pools[card], pool.name)
+                if old is None or new is None or _kept(old) != _kept(new):
+                    self._touch(card)
+
+    def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        for ip in (old, new):
+            if ip is not None:
+                self._holders[ip.spec.pool].pop(ip.name, None)
+        if new is not None:
+            self._holders[new.spec.pool][new.name] = new
+        for name in {ip.spec.pool for ip in (old, new) if ip is not None}:
+            self._touch_fenced(name)
+
+    def _touch_fenced(self, name: str) -> None:
+        """An address that comes or goes matters where some are fenced, or where a pool waits for its end."""
+        pool = self._copies.pools.get(name)
+        card = _card_of(pool) if pool is not None else None
+        if pool is not None and card is not None:
+            told = UNREGISTERED_ANNOTATION in (pool.metadata.annotations or {})
+            if told or pool.spec.excludeIPs or not self._claims.get(card):
+                self._touch(card)
+
+    def _touch(self, *cards: str) -> None:
+        for card in cards:
+            self._queue.add(card)
+
+    # --- what is done
+
+    async def _reconcile(self, card: str) -> None:
+        claims = [claim for name in self._claims.get(card, ()) if (claim := self._claim(name, card))]
+        for version in sorted(self._rules.families):
+            pool = self._pool_of(card, version)
+            claim = chosen(claims, pool)
+            if pool is not None:
+                await self._attend(card, pool, claim)
+            elif claim is not None and (self._rules.primary_card or not claim.card.primary):
+                await self._make(claim, version)
+
+    def _claim(self, node: str, identity: str) -> Claim | None:
+        server, seen = self._servers.get(node), self._copies.nodes.get(node)
+        card = server.card(identity) if server else None
+        return Claim(node, server, card, seen is not None and is_ready(seen)) if server and card else None
+
+    def _pool_of(self, card: str, version: int) -> SpiderIPPool | None:
+        pools = (self._copies.pools.get(name) for name in sorted(self._pools.get(card, ())))
+        return next((pool for pool in pools if pool is not None and version_of(pool) == version), None)
+
+    async def _attend(self, card: str, pool: SpiderIPPool, claim: Claim | None) -> None:
+        """Keep a pool, or let it go when nothing is left of its card."""
+        if pool.terminating:
+            return
+        why = None if claim else absence(pool, self._servers)
+        if why is not Absence.NODE:
+            self._gone_since.pop(pool.name, None)
+        with suppress(NotFound):
+            match why:
+                case Absence.UNKNOWN:
+                    return
+                case Absence.NODE:
+                    await self._retire_later(card, pool)
+                case Absence.CARD:
+                    await self._keep(card, pool, None)
+                    await self._retire(pool)
+                case None:
+                    await self._keep(card, pool, claim)
+
+    async def _keep(self, card: str, pool: SpiderIPPool, claim: Claim | None) -> None:
+        if claim and (block := claim.card.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
+            message = (
+                f"card {card} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
+            )
+            self._complain(f"pool/{pool.name}", pool, "OtherSubnet", message)
+            return
+        holders = self._holders.get(pool.name, {}).values()
+        wanted = upkeep(pool, claim, holders, self._others(pool.name), self._rules.namespace)
+        if body := patch_of(pool, wanted):
+            self._copies.pools.note(await self._change(pool, body))
+            log.info("pool kept", pool=pool.name, card=card, ips=wanted.ips, exclude=wanted.exclude)
+        self._complaints.pop(f"pool/{pool.name}", None)
+        self._report(card, pool, claim, wanted.unregistered)
+        if claim and claim.card.device:
+            await self._make_network(claim.card.device)
+
+    async def _change(self, pool: SpiderIPPool, body: dict[str, object]) -> SpiderIPPool:
+        try:
+            return await self._client.patch(SpiderIPPool, pool.name, body)
+        except Invalid as error:
+            self._complain(f"pool/{pool.name}", pool, "CannotFollowCard", error.message)
+            raise
+
+    def _others(self, name: str) -> Iterator[SpiderIPPool]:
+        return (pool for pool in self._copies.pools.items() if pool.name != name)
+
+    async def _make(self, claim: Claim, version: int) -> None:
+        key, node = f"card/{claim.card.identity}/{version}", self._copies.nodes.get(claim.node)
+        if node is None or claim.card.device is None or not claim.card.addresses_of(version):
+            return
+        try:
+            name = pool_name(claim, version, self._copies.pools.get)
+            pool = new_pool(name, claim, version, self._others(name), self._rules.namespace)
+            if pool is not None and self._copies.pools.get(name) is None:
+                await self._make_network(claim.card.device)
+                self._copies.pools.note(await self._client.create(pool))
+                log.info("pool made", pool=name, card=claim.card.identity, ips=pool.spec.ips)
+            self._complaints.pop(key, None)
+        except AlreadyExists:  # our copy is late, and will touch the card when it is not
+            return
+        except (BadConfig, Invalid) as error:
+            self._complain(key, node, "NoPoolForCard", error.message)
+
+    async def _make_network(self, device: str) -> None:
+        """The network of the cards of a name, unless there is one; nobody's network is ever changed."""
+        name, namespace = network_name(device), self._rules.namespace
+        present = self._copies.networks.get(f"{namespace}/{name}")
+        if present is None:
+            with suppress(AlreadyExists):
+                self._copies.networks.note(await self._client.create(new_network(device, namespace)))
+                log.info("network made", network=f"{namespace}/{name}", device=device)
+        elif fault := foreign_master(present, device):
+            self._complain(f"network/{device}", present, "OtherCard", fault)
+
+    async def _retire_later(self, card: str, pool: SpiderIPPool) -> None:
+        now = asyncio.get_running_loop().time()
+        rest = self._gone_since.setdefault(pool.name, now) + self._rules.node_grace - now
+        if rest > 0:
+            self._queue.add(card, rest)
+        elif await self._retire(pool):
+            self._gone_since.pop(pool.name, None)
+
+    async def _retire(self, pool: SpiderIPPool) -> bool:
+        """Delete a pool of which, as the API server knows too, nobody holds anything; whether it was."""
+        if self._holders.get(pool.name):
+            return False
+        listed = await self._client.list(SpiderIP, labels=f"{IP_POOL_LABEL}={label_value(pool.name)}")
+        if any(record.spec.pool == pool.name for record in listed):
+            return False
+        await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
+        self._report(_card_of(pool) or "", pool, None, ())
+        log.info("pool of a vanished card deleted", pool=pool.name)
+        return True
+
+    # --- what is told
+
+    def _report(self, card: str, pool: SpiderIPPool, claim: Claim | None, unregistered: tuple[SpiderIP, ...]) -> None:
+        """Tell of addresses that are unregistered since the last time, and of those that are registered again."""
+        before = self._reported.pop(pool.name, {})
+        now = {record.metadata.uid or record.name: record for record in unregistered}
+        for uid in now.keys() - before.keys():
+            self._tell(pool, now[uid], "Warning", UNREGISTERED_REASON, unregistered_text(now[uid], claim, card))
+        held = {record.metadata.uid for record in self._holders.get(pool.name, {}).values()}
+        for uid in (before.keys() - now.keys()) & held:
+            message = f"{before[uid].spec.address.partition('/')[0]} is registered on card {card} again"
+            self._tell(pool, before[uid], "Normal", REGISTERED_REASON, message)
+        if now:
+            self._reported[pool.name] = now
+        if now or before:
+            UNREGISTERED.labels(pool.name).set(len(now))
+
+    def _tell(self, pool: SpiderIPPool, record: SpiderIP, type: str, reason: str, message: str) -> None:
+        meta = ObjectMeta(name=record.spec.pod, namespace=record.spec.namespace, uid=record.spec.podUID)
+        for obj in (pool, Pod(metadata=meta)):
+            self._recorder.event(obj, type, reason, message)
+        log.warning("address", pool=pool.name, reason=reason, message=message)
+
+    def _complain(self, key: str, obj: Object, reason: str, message: str) -> None:
+        """An Event and a log line, once for the same message."""
+        if self._complaints.get(key) != message:
+            self._complaints[key] = message
+            self._recorder.event(obj, "Warning", reason, message)
+            log.warning("card without its pool or network", key=key, reason=reason, message=message)
+
+
+def _told(node: Node) -> str | None:
+    return (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+
+
+def _card_of(pool: SpiderIPPool) -> str | None:
+    return (pool.metadata.labels or {}).get(POOL_CARD_LABEL)
+
+
+def _kept(pool: SpiderIPPool) -> tuple[object, ...]:
+    """What of a pool we look at."""
+    metadata = pool.metadata
+    return pool.spec, metadata.labels, metadata.annotations, metadata.deletionTimestamp

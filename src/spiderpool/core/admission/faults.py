@@ -1,0 +1,147 @@
+"""What a fault is, and the faults of texts that all kinds share: labels, selectors, prefixes, addresses."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+
+import msgspec
+
+from spiderpool.api.meta import LabelSelector, SelectorRequirement
+from spiderpool.core.addresses import to_int
+from spiderpool.core.ipam.allocation import LABEL_LENGTH
+
+SHOWN = 5
+"""Names that one message tells; the rest is counted."""
+
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
+NAME_LENGTH = 253
+"""Characters of an object's name, and of the domain of a label key, at most (RFC 1123)."""
+
+
+class Fault(enum.StrEnum):
+    """Kind of a fault: the cause types of metav1.Status."""
+
+    REQUIRED = "FieldValueRequired"
+    INVALID = "FieldValueInvalid"
+    FORBIDDEN = "FieldValueForbidden"
+    NOT_SUPPORTED = "FieldValueNotSupported"
+
+
+_FAULT_WORDS = {
+    Fault.REQUIRED: "Required value",
+    Fault.INVALID: "Invalid value",
+    Fault.FORBIDDEN: "Forbidden",
+    Fault.NOT_SUPPORTED: "Unsupported value",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault of an object: where, what was found there, and the remedy."""
+
+    kind: Fault
+    path: str
+    value: object
+    message: str
+
+    @property
+    def detail(self) -> str:
+        """The fault without its path, worded as Kubernetes words its own."""
+        words = _FAULT_WORDS[self.kind]
+        if self.kind in (Fault.INVALID, Fault.NOT_SUPPORTED):
+            words += f": {msgspec.json.encode(self.value).decode()}"
+        return f"{words}: {self.message}"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+Faults = Iterator[FieldError]
+
+
+def shown(words: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more
+
+
+def selector_faults(selector: LabelSelector | None, path: str) -> Faults:
+    """Faults of a selector, by the rules of metav1.LabelSelector."""
+    if selector is None:
+        return
+    for key, value in (selector.matchLabels or {}).items():
+        yield from _label_key_faults(key, f"{path}.matchLabels")
+        yield from _label_value_faults(value, f"{path}.matchLabels[{key}]")
+    for index, requirement in enumerate(selector.matchExpressions or ()):
+        yield from _requirement_faults(requirement, f"{path}.matchExpressions[{index}]")
+
+
+def _requirement_faults(requirement: SelectorRequirement, path: str) -> Faults:
+    yield from _label_key_faults(requirement.key, f"{path}.key")
+    values = requirement.values or []
+    match requirement.operator:
+        case "In" | "NotIn" if not values:
+            yield FieldError(Fault.REQUIRED, f"{path}.values", None, f"{requirement.operator} needs at least one value")
+        case "In" | "NotIn":
+            for index, value in enumerate(values):
+                yield from _label_value_faults(value, f"{path}.values[{index}]")
+        case "Exists" | "DoesNotExist" if values:
+            yield FieldError(Fault.FORBIDDEN, f"{path}.values", values, f"{requirement.operator} takes no values")
+        case "Exists" | "DoesNotExist":
+            pass
+        case other:
+            yield FieldError(Fault.INVALID, f"{path}.operator", other, "write In, NotIn, Exists or DoesNotExist")
+
+
+def _label_key_faults(key: str, path: str) -> Faults:
+    prefix, slash, name = key.rpartition("/")
+    if not name or not is_label_value(name) or (slash and not is_object_name(prefix)):
+        remedy = "not a label key; write a name of at most 63 letters, digits, '-', '_', '.', with an optional domain/"
+        yield FieldError(Fault.INVALID, path, key, remedy)
+
+
+def _label_value_faults(value: str, path: str) -> Faults:
+    if not is_label_value(value):
+        remedy = "not a label value; write at most 63 letters, digits, '-', '_' or '.', a letter or digit at both ends"
+        yield FieldError(Fault.INVALID, path, value, remedy)
+
+
+def is_label_value(text: str) -> bool:
+    """Whether a text may be the value of a label."""
+    return len(text) <= LABEL_LENGTH and _LABEL_VALUE.fullmatch(text) is not None
+
+
+def is_object_name(text: str) -> bool:
+    """Whether a text may be the name of an object (DNS-1123 subdomain)."""
+    return len(text) <= NAME_LENGTH and _DNS_SUBDOMAIN.fullmatch(text) is not None
+
+
+def is_address(text: str, version: int) -> bool:
+    """Whether a text is a plain address of a family."""
+    try:
+        to_int(text, version)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_prefix(text: str) -> IPv4Interface | IPv6Interface | None:
+    """An address with or without a prefix length; host bits are allowed, netmasks and zones are not."""
+    _, slash, length = text.partition("/")
+    if "%" in text or (slash and not re.fullmatch(r"0|[1-9][0-9]{0,2}", length)):
+        return None
+    try:
+        return ip_interface(text)
+    except ValueError:
+        return None
+
+
+def prefix_text(text: str) -> str:
+    """With a prefix length; what cannot be read stays as it is."""
+    prefix = parse_prefix(text)
+    return prefix.with_prefixlen if prefix else text

@@ -1,0 +1,53 @@
+"""Rules of SpiderReservedIP."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address
+from spiderpool.core.admission.ranges import family_faults, merged, range_faults
+
+
+def default_reservedip(reserved: SpiderReservedIP) -> SpiderReservedIP:
+    """``ipVersion`` from the first entry, and merged ranges. No finalizer: nothing has to be cleaned up."""
+    spec = reserved.spec
+    version = spec.ipVersion or _family(spec.ips or [])
+    if reserved.terminating or version is None:
+        return reserved
+    return replace(reserved, spec=replace(spec, ipVersion=version, ips=merged(spec.ips, version)))
+
+
+def _family(ips: list[str]) -> int | None:
+    first = ips[0].partition("-")[0] if ips else ""
+    return next((version for version in (4, 6) if is_address(first, version)), None)
+
+
+def validate_reservedip(
+    new: SpiderReservedIP, old: SpiderReservedIP | None, families: frozenset[int] = frozenset({4, 6})
+) -> tuple[FieldError, ...]:
+    """Faults of new or changed reserved addresses. A change that leaves ``spec`` alone is always accepted."""
+    if old is not None and old.spec == new.spec:
+        return ()
+    if new.terminating:
+        return (FieldError(Fault.FORBIDDEN, "spec", None, "it is being deleted; create another one"),)
+    return tuple(_version_faults(new, old, families)) or tuple(_range_faults(new))
+
+
+def _version_faults(new: SpiderReservedIP, old: SpiderReservedIP | None, families: frozenset[int]) -> Faults:
+    version, former = new.spec.ipVersion, old.spec.ipVersion if old else None
+    if former is not None and version != former:
+        remedy = f"cannot be changed from {former}; create another SpiderReservedIP"
+        yield FieldError(Fault.FORBIDDEN, "spec.ipVersion", version, remedy)
+    elif version is not None:
+        yield from family_faults(version, families)
+    elif new.spec.ips:
+        remedy = "not an IPv4 or IPv6 address; write one address, or two joined by '-'"
+        yield FieldError(Fault.INVALID, "spec.ips[0]", new.spec.ips[0], remedy)
+    else:
+        yield FieldError(Fault.REQUIRED, "spec.ipVersion", None, "write 4 or 6, or name addresses in spec.ips")
+
+
+def _range_faults(new: SpiderReservedIP) -> Faults:
+    if new.spec.ipVersion:
+        yield from range_faults(new.spec.ips, "spec.ips", new.spec.ipVersion)

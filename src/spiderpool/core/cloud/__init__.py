@@ -1,0 +1,4 @@
+"""Decisions about a cloud's servers: instances and their ENIs, pools of ENIs, spare addresses, Nodes, load balancers.
+
+May use all other subjects of core; none of them may use this one.
+"""

@@ -1,0 +1,271 @@
+"""The pools and networks of discovered cards: one pool per card and family, one network per name of a card.
+
+A pool belongs to its card, by label, not to its Node object: a Node that is deleted and made again must find its pools,
+with the addresses that its pods hold. What carries no label of ours was written by somebody else and stays as it is.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from spiderpool.api.coordinator import CoordinatorSpec
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.core.addresses import AddressSet, from_int
+from spiderpool.core.cloud.instances import Card, Instance
+from spiderpool.core.ipam.allocation import address_of, usable
+from spiderpool.errors import BadConfig
+
+DEVICE_LABEL = "cloud.spidernet.io/device"
+"""On a network that was made for the cards of a name: that name."""
+UNREGISTERED_ANNOTATION = "cloud.spidernet.io/unregistered"
+"""On a pool: addresses that pods hold although the cloud does not know them on the card, separated by commas.
+
+An annotation, since the conditions of a pool's status are computed from its SpiderIPs alone.
+"""
+RELEASING_ANNOTATION = "cloud.spidernet.io/releasing"
+"""On a pool: addresses that are about to be given back to the cloud, separated by commas; no new pod gets them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A Node whose server says that it has a card."""
+
+    node: str
+    instance: Instance
+    card: Card
+    ready: bool
+    """Whether the Node is ready: of two that claim one card, after it was moved, the living one is right."""
+
+
+class Absence(enum.Enum):
+    """Why no Node claims the card of a pool."""
+
+    UNKNOWN = enum.auto()
+    """The Node is there and says nothing that can be read."""
+    CARD = enum.auto()
+    """The Node's server says that it has no such card."""
+    NODE = enum.auto()
+    """The Node object is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How the kept part of a pool is to be, and who holds an address that the cloud does not know on the card."""
+
+    ips: list[str] | None
+    exclude: list[str] | None
+    node: list[str] | None
+    network: list[str] | None
+    unregistered: tuple[SpiderIP, ...]
+
+    @property
+    def annotation(self) -> str | None:
+        """Value of the annotation that names the unregistered addresses."""
+        named = {record.spec.address.partition("/")[0] for record in self.unregistered}
+        return ",".join(sorted(named, key=lambda each: int(ip_address(each)))) or None
+
+
+def chosen(claims: Iterable[Claim], pool: SpiderIPPool | None) -> Claim | None:
+    """The Node to which a card belongs: a ready one, else the one that its pool names already."""
+    named = (pool.spec.nodeName if pool else None) or []
+    order = sorted(claims, key=lambda claim: claim.node)
+    return max(order, key=lambda claim: (claim.ready, claim.node in named), default=None)
+
+
+def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> Absence:
+    """Why no Node claims the card of a pool; ``nodes`` are those that exist, with what their servers say."""
+    names = pool.spec.nodeName or []
+    if len(names) != 1:
+        return Absence.UNKNOWN
+    if names[0] not in nodes:
+        return Absence.NODE
+    return Absence.UNKNOWN if nodes[names[0]] is None else Absence.CARD
+
+
+def registered(card: Card | None, version: int) -> AddressSet:
+    """The addresses of a family that the cloud knows on a card, for pods."""
+    addresses = card.addresses_of(version) if card else ()
+    return AddressSet.of_addresses((int(ip_address(each)) for each in addresses), version)
+
+
+def upkeep(
+    pool: SpiderIPPool, claim: Claim | None, holders: Iterable[SpiderIP], others: Iterable[SpiderIPPool], namespace: str
+) -> Upkeep:
+    """How a pool is to be kept; without a claim its card has vanished.
+
+    Addresses that the cloud does not know are fenced: a held one stays in ``ips`` and is excluded, so that its holder
+    keeps it and nobody else gets it; the others leave. ``others`` are the cluster's other pools: what one of them has
+    is not given by two.
+    """
+    version = version_of(pool)
+    known, mine = registered(claim.card if claim else None, version), _usable(pool, version)
+    held = [holder for holder in holders if holder.spec.releasedAt is None]
+    given = (known & mine) | _untaken(known - mine, pool.spec.subnet, others)
+    fenced = AddressSet.of_addresses(map(address_of, held), version) - given
+    excluded = fenced | (releasing(pool) & given)
+    return Upkeep(
+        ips=(given | fenced).ranges() or None,
+        exclude=excluded.ranges() or None,
+        node=[claim.node] if claim else pool.spec.nodeName,
+        network=_network_of(claim, namespace) or pool.spec.multusName,
+        unregistered=tuple(
+            sorted((each for each in held if not _is_registered(each, known, claim)), key=lambda each: each.name)
+        ),
+    )
+
+
+def _is_registered(record: SpiderIP, known: AddressSet, claim: Claim | None) -> bool:
+    return claim is not None and address_of(record) in known and record.spec.node == claim.node
+
+
+def _network_of(claim: Claim | None, namespace: str) -> list[str] | None:
+    return [f"{namespace}/{network_name(claim.card.device)}"] if claim and claim.card.device else None
+
+
+def version_of(pool: SpiderIPPool) -> int:
+    """The address family of a pool, 4 or 6."""
+    return 6 if ":" in pool.spec.subnet else 4
+
+
+def _usable(pool: SpiderIPPool, version: int) -> AddressSet:
+    try:
+        return usable(pool)
+    except ValueError:  # written past admission; no agent takes an address from it either
+        return AddressSet(version)
+
+
+def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool]) -> AddressSet:
+    """Without what other pools of the same addresses have; they are looked at only when there is something to gain."""
+    if not addresses:
+        return addresses
+    block = ip_network(subnet)
+    for other in others:
+        with suppress(ValueError):
+            if ip_network(other.spec.subnet).overlaps(block):
+                addresses -= _usable(other, addresses.version)
+    return addresses
+
+
+def releasing(pool: SpiderIPPool) -> AddressSet:
+    """The addresses of a pool that are about to be given back to the cloud; what is no address of it is passed over."""
+    version, found = version_of(pool), AddressSet(version_of(pool))
+    for word in (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "").split(","):
+        with suppress(ValueError):
+            found |= AddressSet.parse([word.strip()], version)
+    return found
+
+
+def patch_of(pool: SpiderIPPool, wanted: Upkeep) -> dict[str, Any] | None:
+    """The merge patch that makes the very version of a pool as it is to be kept; None when it is so."""
+    spec: dict[str, Any] = {
+        "ips": wanted.ips,
+        "excludeIPs": wanted.exclude,
+        "nodeName": wanted.node,
+        "multusName": wanted.network,
+    }
+    changed = {name: value for name, value in spec.items() if value != (getattr(pool.spec, name) or None)}
+    annotations = {UNREGISTERED_ANNOTATION: wanted.annotation}
+    told = (pool.metadata.annotations or {}).get(UNREGISTERED_ANNOTATION)
+    if not changed and told == wanted.annotation:
+        return None
+    return {
+        "metadata": {"resourceVersion": pool.metadata.resourceVersion, "annotations": annotations},
+        "spec": changed,
+    }
+
+
+def new_pool(
+    name: str, claim: Claim, version: int, others: Iterable[SpiderIPPool], namespace: str
+) -> SpiderIPPool | None:
+    """The pool of a card and family; None while the card has no Linux name or no address to give."""
+    card, subnet = claim.card, claim.card.subnet_of(version)
+    if subnet is None or card.device is None:
+        return None
+    addresses = _untaken(registered(card, version), subnet, others)
+    if not addresses:
+        return None
+    spec = IPPoolSpec(
+        subnet=subnet,
+        ipVersion=version,
+        ips=addresses.ranges(),
+        gateway=_gateway(card, version, addresses),
+        nodeName=[claim.node],
+        multusName=_network_of(claim, namespace),
+        default=True,
+    )
+    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: card.identity}), spec=spec)
+
+
+def _gateway(card: Card, version: int, addresses: AddressSet) -> str | None:
+    gateway = card.gateway_of(version)
+    return gateway if gateway and int(ip_address(gateway)) not in addresses else None
+
+
+def pool_name(claim: Claim, version: int, pool: Callable[[str], SpiderIPPool | None]) -> str:
+    """``node-device-v4``, or with the card's identity where another card's pool has that name.
+
+    Raises BadConfig when a pool of that name was written by somebody else.
+    """
+    name = _name_of(f"{claim.node}-{claim.card.device}-v{version}")
+    present = pool(name)
+    if present is None:
+        return name
+    if POOL_CARD_LABEL in (present.metadata.labels or {}):
+        return _name_of(f"{claim.node}-{claim.card.identity}-v{version}")
+    raise BadConfig(
+        f"pool {name} was not made from a card and stays as it is; card {claim.card.identity} gets no pool: "
+        f"delete the pool, or give it the label {POOL_CARD_LABEL}={claim.card.identity}"
+    )
+
+
+def network_name(device: str) -> str:
+    """Name of the network of the cards of a Linux name."""
+    return _name_of(f"ipvlan-{device}")
+
+
+def _name_of(text: str) -> str:
+    """Text as the name of an object: Linux allows more in a card's name."""
+    return re.sub(r"[^a-z0-9.-]", "-", text.lower()).strip("-.")
+
+
+def new_network(device: str, namespace: str) -> SpiderMultusConfig:
+    """The network of the cards of a Linux name: IPvlan children, as clouds drop frames with MAC addresses of others."""
+    coordinator = CoordinatorSpec(mode="underlay", tunePodRoutes=True, podCIDRType="cluster")
+    return SpiderMultusConfig(
+        metadata=ObjectMeta(name=network_name(device), namespace=namespace, labels={DEVICE_LABEL: _name_of(device)}),
+        spec=MultusConfigSpec(
+            cniType="ipvlan",
+            enableCoordinator=True,
+            coordinator=coordinator,
+            ipvlan=IpvlanConfig(master=[device]),
+        ),
+    )
+
+
+def foreign_master(network: SpiderMultusConfig, device: str) -> str | None:
+    """What is wrong with a network that already has the name of a card's; None when it serves that card."""
+    block = network.spec.ipvlan if network.spec else None
+    if block is not None and block.master == [device]:
+        return None
+    return f"SpiderMultusConfig {network.key} is no ipvlan network of {device}; pods that name it miss the card's pools"
+
+
+def unregistered_text(record: SpiderIP, claim: Claim | None, card: str) -> str:
+    """What to tell about an address that a pod holds and the cloud does not know."""
+    address = from_int(address_of(record), 6 if ":" in record.spec.address else 4)
+    where = f"card {card} of node {record.spec.node}"
+    moved = claim is not None and claim.node != record.spec.node
+    known = f"{where}: that card now belongs to node {claim.node}" if moved and claim else where
+    return (
+        f"{address} ({record.spec.interface} of pod {record.spec.namespace}/{record.spec.pod}) is not registered on "
+        f"{known}; the cloud drops its packets. Register the address there, or delete the pod"
+    )

@@ -1,0 +1,223 @@
+"""What comes out of a plan: steps that an executor carries out in order. Printed, they are the dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Model, Server, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One parameter, as it is and as it should be."""
+
+    parameter: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {self.old or '(none)'} → {self.new or '(none)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBalancer:
+    """Make a balancer of our own, with its tags from the first moment."""
+
+    model: Model
+
+    def __str__(self) -> str:
+        model = self.model
+        what = _pairs({**model.creation, **model.fixed, **model.settings})
+        return f"create {model.kind} balancer {model.name}: {what}; tags {_pairs(model.tags)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetBalancer:
+    """Change one aspect of a balancer of our own."""
+
+    model: Model
+    aspect: str
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        return f"change the balancer's {self.aspect}: {_listed(self.changes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unprotect:
+    """Lift the protections, so that the balancer can be deleted, or is its user's again."""
+
+    identity: str
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        return f"lift the protections of balancer {self.identity}: {_listed(self.changes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Add tags to the balancer."""
+
+    tags: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return f"tag the balancer: {_pairs(dict(self.tags))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Untag:
+    """Take tags from the balancer."""
+
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"take tags from the balancer: {', '.join(self.keys)}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBalancer:
+    """Delete the balancer and its listeners."""
+
+    identity: str
+
+    def __str__(self) -> str:
+        return f"delete balancer {self.identity}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroup:
+    """Make a server group, still without servers."""
+
+    model: Model
+    group: Group
+
+    def __str__(self) -> str:
+        settings = f": {_pairs(self.group.settings)}" if self.group.settings else ""
+        return f"create server group {self.group.name}{settings}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetGroup:
+    """Change settings of a server group."""
+
+    group: Group
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        return f"change server group {self.group.name}: {_listed(self.changes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGroup:
+    """Delete a server group with its servers."""
+
+    name: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"delete server group {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddServers:
+    """Add servers to a group."""
+
+    group: str
+    servers: tuple[Server, ...]
+
+    def __str__(self) -> str:
+        return f"add to {self.group}: {_listed(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetWeights:
+    """Change the weights of servers."""
+
+    group: str
+    servers: tuple[Server, ...]
+
+    def __str__(self) -> str:
+        return f"weights in {self.group}: {_listed(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveServers:
+    """Remove servers from a group."""
+
+    group: str
+    servers: tuple[Server, ...]
+
+    def __str__(self) -> str:
+        return f"remove from {self.group}: {_listed(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateListener:
+    """Make a listener and start it."""
+
+    listener: Listener
+
+    def __str__(self) -> str:
+        target = f" to {self.listener.group}" if self.listener.group else ""
+        return f"create listener {self.listener}{target}: {_pairs(self.listener.settings)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetListener:
+    """Change a listener. ``listener`` is as it should be, with the identity of the one that is there."""
+
+    listener: Listener
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        return f"change listener {self.listener}: {_listed(self.changes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StartListener:
+    """Start a listener that somebody stopped, or that we did not get to start."""
+
+    listener: Listener
+
+    def __str__(self) -> str:
+        return f"start listener {self.listener}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteListener:
+    """Delete a listener."""
+
+    listener: Listener
+
+    def __str__(self) -> str:
+        return f"delete listener {self.listener}"
+
+
+Step: TypeAlias = (
+    CreateBalancer
+    | SetBalancer
+    | Unprotect
+    | Tag
+    | Untag
+    | DeleteBalancer
+    | CreateGroup
+    | SetGroup
+    | DeleteGroup
+    | AddServers
+    | SetWeights
+    | RemoveServers
+    | CreateListener
+    | SetListener
+    | StartListener
+    | DeleteListener
+)
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(map(str, items))
+
+
+def _pairs(settings: Settings) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())

@@ -1,0 +1,158 @@
+"""What a network's chain of plugins asks for: done by the agent itself where it can, by executables where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from spiderpool.api.cni import (
+    ConfigList,
+    CoordinatorConfig,
+    IfacerConfig,
+    InterfaceConfig,
+    IPAMConfig,
+    check_version,
+    parse_network,
+    parse_plugin,
+    plugin_type,
+)
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.core.network.plumbing.parents import BOND_NAME, Parent, bond_options
+from spiderpool.errors import BadConfig, Refused
+
+INTERFACE_TYPES = ("ipvlan", "macvlan", "vlan", "host-device")
+COORDINATOR_TYPE = "coordinator"
+PARENT_TYPE = "ifacer"
+IPAM_TYPE = "spiderpool"
+DEFAULT_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A network that the agent makes itself: one interface, its addresses, its coordination."""
+
+    name: str
+    version: str
+    kind: str
+    interface: InterfaceConfig
+    ipam: IPAMConfig | None
+    """None: the interface gets no address."""
+    coordinator: CoordinatorConfig | None
+    parent: Parent | None
+    """What has to be made on the node before: a bond or a VLAN."""
+
+    @property
+    def master(self) -> str:
+        """The card on which the interface lies, or that it is."""
+        return self.interface.device if self.kind == "host-device" else self.interface.master
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """A network whose plugins are executed, in order, by the CNI protocol."""
+
+    name: str
+    version: str
+    plugins: tuple[bytes, ...]
+    """JSON of each plugin."""
+    disable_check: bool = False
+
+    @property
+    def coordinated(self) -> bool:
+        """Whether one of the plugins is the coordinator."""
+        return any(plugin_type(raw) == COORDINATOR_TYPE for raw in self.plugins)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """For which interface of which container plugins are executed."""
+
+    container_id: str
+    netns: str
+    ifname: str
+    cni_args: str
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    """Requests by capability; a plugin gets those that its configuration declares."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Put under ``args.cni`` of every plugin."""
+
+
+def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | Delegated:
+    """The chain of a network. Raises Refused when it is not there yet, BadConfig and its like when it is wrong."""
+    if definition is None:
+        raise Refused(f"network {network} does not exist; create a SpiderMultusConfig or NetworkAttachmentDefinition")
+    text = definition.spec.config if definition.spec else None
+    if not text:
+        raise Refused(f"network {network} has no configuration yet; create a SpiderMultusConfig of that name")
+    config = parse_network(text)
+    return _read(config.name or definition.name, config)
+
+
+def _read(name: str, config: ConfigList) -> Chain | Delegated:
+    plugins = [(plugin_type(bytes(raw)), bytes(raw)) for raw in config.plugins]
+    if not plugins:
+        raise BadConfig(f"network {name} holds no plugin; add one, as in ipvlan")
+    version = config.cniVersion or DEFAULT_VERSION
+    if not all(_is_ours(kind, raw) for kind, raw in plugins):
+        check_version(version)
+        return Delegated(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
+    return _chain(name, version, plugins)
+
+
+def _is_ours(kind: str, raw: bytes) -> bool:
+    if kind not in INTERFACE_TYPES:
+        return kind in (COORDINATOR_TYPE, PARENT_TYPE)
+    config: dict[str, Any] = msgspec.json.decode(raw)
+    ipam = config.get("ipam") or {}
+    return not isinstance(ipam, dict) or (ipam.get("type") or IPAM_TYPE) == IPAM_TYPE
+
+
+def _chain(name: str, version: str, plugins: list[tuple[str, bytes]]) -> Chain:
+    parents = [raw for kind, raw in plugins if kind == PARENT_TYPE]
+    interfaces = [(kind, raw) for kind, raw in plugins if kind in INTERFACE_TYPES]
+    coordinators = [raw for kind, raw in plugins if kind == COORDINATOR_TYPE]
+    order = [PARENT_TYPE] * len(parents) + [kind for kind, _ in interfaces] + [COORDINATOR_TYPE] * len(coordinators)
+    if len(interfaces) != 1 or max(len(parents), len(coordinators)) > 1 or order != [kind for kind, _ in plugins]:
+        raise BadConfig(
+            f"network {name} must hold at most one {PARENT_TYPE}, then one of {', '.join(INTERFACE_TYPES)}, then at "
+            f"most one {COORDINATOR_TYPE}; it holds {', '.join(kind for kind, _ in plugins)}"
+        )
+    kind, raw = interfaces[0]
+    interface = parse_plugin(raw, InterfaceConfig)
+    coordinator = parse_plugin(coordinators[0], CoordinatorConfig) if coordinators else None
+    parent = parent_of(parse_plugin(parents[0], IfacerConfig)) if parents else None
+    ipam = interface.ipam if interface.ipam and interface.ipam.type else None
+    return Chain(name, version, kind, interface, ipam, coordinator, parent)
+
+
+def parent_of(config: IfacerConfig) -> Parent:
+    """What a plugin ifacer is to make on the node. Raises BadConfig."""
+    bond = config.bond
+    return Parent(
+        cards=tuple(config.interfaces),
+        vlan_id=config.vlanID,
+        bond_name=(bond.name if bond else "") or BOND_NAME,
+        bond_mode=bond.mode if bond else 0,
+        bond_options=bond_options((bond.options if bond else "") or ""),
+    )
+
+
+def configuration(network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
+    """What a plugin reads: its own configuration and what the runtime adds (specification, section 3)."""
+    config: dict[str, Any] = msgspec.json.decode(raw)
+    config |= {"name": network.name, "cniVersion": network.version}
+    declared = config.get("capabilities") or {}
+    runtime = {name: value for name, value in about.capabilities.items() if declared.get(name)}
+    if runtime:
+        config["runtimeConfig"] = runtime
+    if about.capabilities.get("deviceID"):
+        config |= {"deviceID": about.capabilities["deviceID"], "pciBusID": about.capabilities["deviceID"]}
+    if about.arguments:
+        args = config.get("args") or {}
+        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(about.arguments)}
+    if previous:
+        config["prevResult"] = msgspec.json.decode(previous)
+    return config

@@ -1,0 +1,125 @@
+"""The coordinator's settings for one interface: the network's block before the cluster's SpiderCoordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import TypeVar
+
+from spiderpool.api.cni import CoordinatorConfig
+from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.core.addresses import Network
+from spiderpool.core.annotations import DEFAULT_ROUTE_NIC, FIRST_INTERFACE
+from spiderpool.core.network.plumbing.values import DISABLED, Address, Coordination
+from spiderpool.errors import BadConfig, NotReady
+
+T = TypeVar("T")
+
+VETH_MTU = 1500
+RULE_TABLE = 500
+
+
+def coordination(
+    block: CoordinatorConfig | None,
+    cluster: SpiderCoordinator | None,
+    *,
+    first_nic: str = FIRST_INTERFACE,
+    default_route_nic: str = "",
+) -> Coordination | None:
+    """The coordinator settings of an interface; None where there is nothing to coordinate.
+
+    A key of the network's block goes before the cluster's SpiderCoordinator, a list replaces a list.
+    ``first_nic`` is the pod's first interface where the block does not name one; ``default_route_nic`` is the pod's
+    own wish, which goes before both. Raises BadConfig, or NotReady while the
+    SpiderCoordinator has not found out the cluster's networks.
+    """
+    if block is None:
+        return None
+    spec = (cluster.spec if cluster else None) or CoordinatorSpec()
+    mode = block.mode or spec.mode or "auto"
+    if mode in DISABLED:
+        return None
+    overlay, service = _found_out(block, cluster)
+    address = block.vethLinkAddress or spec.vethLinkAddress or None
+    default_nic = block.podDefaultRouteNIC or block.podDefaultRouteNic or spec.podDefaultRouteNIC or ""
+    return Coordination(
+        mode=mode,
+        service_cidrs=_networks("serviceCIDR", service),
+        overlay_cidrs=_networks("overlayPodCIDR", overlay),
+        hijack_cidrs=_networks("hijackCIDR", block.hijackCIDR or spec.hijackCIDR or []),
+        host_rule_table=_first(block.hostRuleTable, spec.hostRuleTable, RULE_TABLE),
+        pod_rp_filter=_reverse_path_filter(_first(block.podRPFilter, spec.podRPFilter, 0)),
+        tx_queue_len=_first(block.txQueueLen, spec.txQueueLen, 0),
+        veth_mtu=_first(block.vethMTU, spec.vethMTU, VETH_MTU),
+        veth_link_address=IPv4Address(address) if address else None,
+        tune_pod_routes=_first(block.tunePodRoutes, spec.tunePodRoutes, True),
+        default_route_nic=default_route_nic or default_nic,
+        policy_routes=_policy_routes(block, spec),
+        pod_mac_prefix=block.podMACPrefix or spec.podMACPrefix or "",
+        first_nic=block.podDefaultCniNic or first_nic,
+    )
+
+
+def rule_table(cluster: SpiderCoordinator | None) -> int:
+    """The node's table that leads to pods, unless a network's block names another one."""
+    return _first(None, cluster.spec.hostRuleTable if cluster and cluster.spec else None, RULE_TABLE)
+
+
+def default_route_interface(annotations: Mapping[str, str], cluster: SpiderCoordinator) -> str:
+    """The interface of the default route: the pod's own wish before the cluster's; empty where neither has one."""
+    spec = cluster.spec or CoordinatorSpec()
+    return wished_default_route(annotations) or spec.podDefaultRouteNIC or ""
+
+
+def wished_default_route(annotations: Mapping[str, str]) -> str:
+    """The interface on which a pod's annotation wants the default route; empty where it says nothing."""
+    return annotations.get(DEFAULT_ROUTE_NIC, "").strip()
+
+
+def synced_status(cluster: SpiderCoordinator | None) -> CoordinatorStatus:
+    """What was found out about the cluster's networks. Raises NotReady while that is not complete."""
+    if cluster is None:
+        raise NotReady("there is no SpiderCoordinator yet; the controller creates one named default")
+    if cluster.status is None or cluster.status.phase != SYNCED:
+        reason = cluster.status.reason if cluster.status else "it has no status yet"
+        raise NotReady(f"SpiderCoordinator {cluster.name} is not ready: {reason}")
+    return cluster.status
+
+
+def _found_out(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
+    """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
+    if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
+        return block.overlayPodCIDR, block.serviceCIDR
+    status = synced_status(cluster)
+    return (block.overlayPodCIDR or status.overlayPodCIDR or [], block.serviceCIDR or status.serviceCIDR or [])
+
+
+def _policy_routes(block: CoordinatorConfig, spec: CoordinatorSpec) -> tuple[tuple[Network, Address], ...]:
+    routes = block.policyRoutes or spec.policyRoutes or ()
+    return tuple(_policy_route(route.dst, route.gw) for route in routes)
+
+
+def _policy_route(dst: str, gw: str) -> tuple[Network, Address]:
+    try:
+        destination, gateway = ip_network(dst, strict=False), ip_address(gw)
+    except ValueError as error:
+        raise BadConfig(f"coordinator: policyRoutes hold {error}; write a CIDR as dst and an address as gw") from error
+    if destination.version != gateway.version:
+        raise BadConfig(f"coordinator: policyRoutes send {dst} to {gw}, which is of another address family")
+    return destination, gateway
+
+
+def _networks(key: str, texts: list[str]) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise BadConfig(f"coordinator: {key} holds {error}; write CIDRs, as in 10.233.0.0/18") from error
+
+
+def _first(block: T | None, cluster: T | None, default: T) -> T:
+    return next((value for value in (block, cluster) if value is not None), default)
+
+
+def _reverse_path_filter(value: int) -> int | None:
+    """Negative: leave the kernel's setting alone."""
+    return value if value >= 0 else None

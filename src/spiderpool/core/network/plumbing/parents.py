@@ -1,0 +1,123 @@
+"""Links of the node on which interfaces of pods lie: a VLAN of a card, a bond of cards, a VLAN of a bond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from spiderpool.core.network.plumbing.steps import CreateBond, CreateLink, Enslave, SetLink, Step
+from spiderpool.core.network.plumbing.values import Link, NodeAddress
+from spiderpool.errors import BadConfig, KernelFailure
+
+BOND_NAME = "sp_bond0"
+BOND_OPTIONS = (
+    *("active_slave", "ad_actor_sys_prio", "ad_actor_system", "ad_select", "ad_user_port_key", "all_slaves_active"),
+    *("arp_all_targets", "arp_interval", "arp_ip_target", "arp_validate", "downdelay", "fail_over_mac", "lacp_rate"),
+    *("lp_interval", "miimon", "min_links", "num_peer_notif", "packets_per_slave", "peer_notif_delay", "primary"),
+    *("primary_reselect", "resend_igmp", "tlb_dynamic_lb", "updelay", "use_carrier", "xmit_hash_policy"),
+)
+_SPELLINGS = {"up_delay": "updelay", "down_delay": "downdelay"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What shall lie under interfaces of pods: cards (two or more: a bond of them) and, unless 0, a VLAN id."""
+
+    cards: tuple[str, ...]
+    vlan_id: int = 0
+    bond_name: str = BOND_NAME
+    bond_mode: int = 0
+    bond_options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def base(self) -> str:
+        """The card or the bond."""
+        return self.cards[0] if len(self.cards) == 1 else self.bond_name
+
+    @property
+    def name(self) -> str:
+        """The link that becomes the master of pods' interfaces."""
+        return f"{self.base}.{self.vlan_id}" if self.vlan_id else self.base
+
+
+def bond_options(text: str) -> tuple[tuple[str, str], ...]:
+    """Options as in ``miimon=100;xmit_hash_policy=1``.
+
+    Raises:
+        BadConfig: names the entry that is no ``key=value`` or no option of a bond.
+    """
+    pairs = []
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        key, separator, value = entry.partition("=")
+        key = _SPELLINGS.get(key.strip(), key.strip())
+        if not separator or key not in BOND_OPTIONS:
+            raise BadConfig(f"bond options hold {entry!r}; write key=value with one of {', '.join(BOND_OPTIONS)}")
+        pairs.append((key, value.strip()))
+    return tuple(pairs)
+
+
+def plan_parent(parent: Parent, links: tuple[Link, ...], addresses: tuple[NodeAddress, ...] = ()) -> tuple[Step, ...]:
+    """The steps that make the parent out of what the node has; what is right already is left alone.
+
+    Raises:
+        BadConfig: the parent cannot be right, or would cost the node an address.
+        KernelFailure: a card is missing, or a name is taken by something else.
+    """
+    if not parent.cards:
+        raise BadConfig("an interface plugin ifacer names no interfaces; name one card, or two for a bond")
+    if not 0 <= parent.vlan_id <= 4094:
+        raise BadConfig(f"vlanID {parent.vlan_id} is not between 0 (no VLAN) and 4094")
+    by_name = {link.name: link for link in links}
+    for card in parent.cards:
+        if card not in by_name:
+            raise KernelFailure(f"card {card} does not exist on this node; correct the network's master")
+    bond = _bond(parent, by_name, addresses) if len(parent.cards) > 1 else ()
+    return (*bond, *(_vlan(parent, by_name) if parent.vlan_id else ()))
+
+
+def _bond(parent: Parent, by_name: dict[str, Link], addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
+    if not 0 <= parent.bond_mode <= 6:
+        raise BadConfig(f"bond mode {parent.bond_mode} is not between 0 and 6")
+    there = by_name.get(parent.bond_name)
+    if there is not None and there.kind != "bond":
+        raise KernelFailure(f"{parent.bond_name} exists and is a {there.kind or 'device'}; give the bond another name")
+    if there is None:
+        yield CreateBond("node", parent.bond_name, parent.bond_mode, parent.bond_options)
+    for card in parent.cards:
+        yield from _slave(by_name[card], parent.bond_name, there, addresses)
+    yield SetLink("node", parent.bond_name)
+
+
+def _slave(card: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
+    if card.master:
+        if bond is None or card.master != bond.index:
+            raise KernelFailure(f"{card.name} belongs to another bond or bridge; take it out before it joins {name}")
+        return
+    for held in addresses:
+        if held.link == card.name:
+            raise BadConfig(
+                f"{card.name} carries {held.address} of this node, which would lose it if the card joined {name}:"
+                f" remove the address, or make the bond by hand"
+            )
+    yield Enslave("node", card.name, name)
+
+
+def _vlan(parent: Parent, by_name: dict[str, Link]) -> Iterator[Step]:
+    base, there = by_name.get(parent.base), by_name.get(parent.name)
+    yield SetLink("node", parent.base)
+    if there is not None:
+        if there.kind != "vlan" or there.vlan_id != parent.vlan_id or (base and there.parent != base.index):
+            raise KernelFailure(f"{parent.name} exists and is not VLAN {parent.vlan_id} of {parent.base}: remove it")
+    else:
+        _refuse_twin(parent, base, by_name)
+        mtu = base.mtu if base else min(by_name[card].mtu for card in parent.cards)
+        yield CreateLink("node", parent.name, "vlan", "", parent.base, mtu, vlan_id=parent.vlan_id)
+    yield SetLink("node", parent.name)
+
+
+def _refuse_twin(parent: Parent, base: Link | None, by_name: dict[str, Link]) -> None:
+    for link in by_name.values():
+        if base and (link.kind, link.parent, link.vlan_id) == ("vlan", base.index, parent.vlan_id):
+            raise KernelFailure(
+                f"VLAN {parent.vlan_id} of {parent.base} exists under the name {link.name}: use that as master"
+            )

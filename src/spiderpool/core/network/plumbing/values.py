@@ -1,0 +1,184 @@
+"""What goes into a plan: the attachment that is asked for, and what node and pod look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
+from typing import TypeAlias
+
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE
+from spiderpool.core.network.plumbing.steps import AddAddress, AddNeighbour, AddRoute, AddRule
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Interface: TypeAlias = IPv4Interface | IPv6Interface
+Network: TypeAlias = IPv4Network | IPv6Network
+
+PRESENT = "present"
+"""Kind of an interface that another plugin has made: it stays as it is, and only its coordination is ours."""
+
+MODES = {
+    "ipvlan": ("l2", "l3", "l3s"),
+    "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "vlan": ("",),
+    "host-device": ("",),
+    PRESENT: ("",),
+}
+"""Kinds of interface and their modes; the first is the default. ``host-device`` lends the pod a card or VF."""
+
+DISABLED = ("disabled", "disable")
+
+
+@dataclass(frozen=True, slots=True)
+class Coordination:
+    """Resolved settings of the coordinator for one interface.
+
+    ``mode`` is auto, underlay, overlay or disabled (or disable). ``pod_rp_filter`` None leaves the sysctl alone,
+    ``tx_queue_len`` 0 the queue. ``veth_link_address`` gives veth0 an address of its own, for sidecars that look for
+    one. An empty ``default_route_nic`` means the first interface that has a gateway. ``policy_routes`` are
+    (destination, gateway). ``first_nic`` is the name of a pod's first interface.
+    """
+
+    mode: str
+    service_cidrs: tuple[Network, ...] = ()
+    overlay_cidrs: tuple[Network, ...] = ()
+    hijack_cidrs: tuple[Network, ...] = ()
+    host_rule_table: int = 500
+    pod_rp_filter: int | None = 0
+    tx_queue_len: int = 0
+    veth_mtu: int = 1500
+    veth_link_address: IPv4Address | None = None
+    tune_pod_routes: bool = True
+    default_route_nic: str = ""
+    policy_routes: tuple[tuple[Network, Address], ...] = ()
+    pod_mac_prefix: str = ""
+    first_nic: str = "eth0"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One interface that a pod shall have.
+
+    ``netns`` is the path of its namespace, ``master`` the card on the node (for ``host-device``: the card itself).
+    An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
+    ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
+    Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
+    is what the pod's interface has.
+    """
+
+    container_id: str
+    netns: str
+    ifname: str
+    kind: str
+    master: str
+    mode: str = ""
+    mtu: int = 0
+    addresses: tuple[Interface, ...] = ()
+    routes: tuple[tuple[Network, Address], ...] = ()
+    coordination: Coordination | None = None
+    gateways: tuple[Address, ...] = ()
+    mac: str = ""
+    vlan_id: int = 0
+
+    def of(self, version: int) -> tuple[Address, ...]:
+        """The addresses of one family."""
+        return tuple(address.ip for address in self.addresses if address.version == version)
+
+    def versions(self) -> tuple[int, ...]:
+        """The families of the addresses."""
+        return tuple(sorted({address.version for address in self.addresses}))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link as the kernel describes it.
+
+    ``parent`` is the index of its lower link or of its peer, ``master`` that of its bond or bridge; 0 for none.
+    """
+
+    name: str
+    index: int
+    kind: str = ""
+    mode: str = ""
+    mac: str = ""
+    mtu: int = 1500
+    up: bool = True
+    tx_queue_len: int = 1000
+    parent: int = 0
+    master: int = 0
+    vlan_id: int = 0
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """An address of the node and the link that holds it."""
+
+    link: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """What a pod's namespace holds: unicast addresses, routes, rules and permanent neighbours, without link-local ones.
+
+    A route with several next hops is several routes.
+    """
+
+    links: tuple[Link, ...] = ()
+    addresses: tuple[AddAddress, ...] = ()
+    routes: tuple[AddRoute, ...] = ()
+    rules: tuple[AddRule, ...] = ()
+    neighbours: tuple[AddNeighbour, ...] = ()
+
+    def link(self, name: str) -> Link | None:
+        """The link of that name."""
+        return next((link for link in self.links if link.name == name), None)
+
+    def held_by(self, link: str) -> tuple[Address, ...]:
+        """The addresses of a link."""
+        return tuple(one.address.ip for one in self.addresses if one.link == link)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a plan depends on.
+
+    ``links`` names the node's links and is filled in only when the master is missing, for the message. ``taken`` says
+    that the node has a link of the interface's name. ``sources`` are the addresses from which the node would speak to
+    the pod's. ``host_end`` is the node's end of the pod's path: of the veth pair, or of an eth0 that is a veth.
+    ``not_forwarding`` are the families that the node does not forward; ``advertised`` are its links that follow router
+    advertisements only as long as it does not.
+    """
+
+    master: Link | None
+    links: tuple[str, ...] = ()
+    taken: bool = True
+    addresses: tuple[NodeAddress, ...] = ()
+    sources: tuple[Address, ...] = ()
+    not_forwarding: tuple[int, ...] = ()
+    advertised: tuple[str, ...] = ()
+    host_end: Link | None = None
+    pod: PodState = PodState()
+
+
+def everything(version: int) -> Network:
+    """The destination of a default route."""
+    return ip_network("0.0.0.0/0" if version == 4 else "::/0")
+
+
+def is_global(address: Address) -> bool:
+    """Whether an address is one that other machines can use."""
+    return not (address.is_link_local or address.is_loopback or address.is_multicast or address.is_unspecified)
+
+
+def is_default(route: AddRoute) -> bool:
+    """Whether a route is a default route of table main."""
+    return route.table == MAIN_TABLE and route.destination.prefixlen == 0

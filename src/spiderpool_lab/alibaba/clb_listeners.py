@@ -1,0 +1,362 @@
+"""SLB: listeners for TCP, UDP, HTTP and HTTPS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from spiderpool_lab.alibaba import paging
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.balancers import Clb, ClbListener, ClbProtocol, Settings
+from spiderpool_lab.alibaba.clb_balancers import balancer
+from spiderpool_lab.alibaba.ecs_enis import describe_tags
+from spiderpool_lab.alibaba.parameters import Parameters
+from spiderpool_lab.alibaba.refusals import Refusal, missing
+from spiderpool_lab.alibaba.registry import Answer, action
+from spiderpool_lab.alibaba.settings import FLAG, ON_OFF, Between, Rule, numbers, read_settings
+
+PROTOCOLS: tuple[ClbProtocol, ...] = ("tcp", "udp", "http", "https")
+
+RULES: dict[str, Rule] = {
+    "AclStatus": ON_OFF,
+    "AclType": ("white", "black"),
+    "BackendServerPort": Between(1, 65535),
+    "Bandwidth": Between(1, 5120, also=(-1,)),
+    "ConnectionDrain": ON_OFF,
+    "ConnectionDrainTimeout": Between(10, 900),
+    "CookieTimeout": Between(1, 86400),
+    "EnableHttp2": ON_OFF,
+    "EstablishedTimeout": Between(10, 900),
+    "ForwardPort": Between(1, 65535),
+    "Gzip": ON_OFF,
+    "HealthCheck": ON_OFF,
+    "HealthCheckConnectPort": Between(1, 65535, also=(-520,)),
+    "HealthCheckConnectTimeout": Between(1, 300),
+    "HealthCheckInterval": Between(1, 50),
+    "HealthCheckMethod": ("head", "get"),
+    "HealthCheckSwitch": ON_OFF,
+    "HealthCheckTimeout": Between(1, 300),
+    "HealthCheckType": ("tcp", "http"),
+    "HealthyThreshold": Between(2, 10),
+    "IdleTimeout": Between(1, 60),
+    "ListenerForward": ON_OFF,
+    "PersistenceTimeout": Between(0, 3600),
+    "ProxyProtocolV2Enabled": FLAG,
+    "RequestTimeout": Between(1, 180),
+    "Scheduler": ("wrr", "rr", "wlc", "sch", "tch", "qch"),
+    "StickySession": ON_OFF,
+    "StickySessionType": ("insert", "server"),
+    "UnhealthyThreshold": Between(2, 10),
+    "XForwardedFor": ON_OFF,
+    "XForwardedFor_ClientSrcPort": ON_OFF,
+    "XForwardedFor_SLBID": ON_OFF,
+    "XForwardedFor_SLBIP": ON_OFF,
+    "XForwardedFor_SLBPORT": ON_OFF,
+    "XForwardedFor_proto": ON_OFF,
+}
+
+_COMMON = (
+    "AclId AclStatus AclType BackendServerPort Bandwidth Description HealthCheckConnectPort HealthyThreshold "
+    "HealthCheckInterval Scheduler UnhealthyThreshold VServerGroupId"
+)
+_LAYER_4 = f"{_COMMON} HealthCheckConnectTimeout HealthCheckSwitch MasterSlaveServerGroupId ProxyProtocolV2Enabled"
+_LAYER_7 = (
+    f"{_COMMON} Cookie CookieTimeout Gzip HealthCheck HealthCheckDomain HealthCheckHttpCode HealthCheckMethod "
+    "HealthCheckTimeout HealthCheckURI IdleTimeout RequestTimeout StickySession StickySessionType XForwardedFor "
+    "XForwardedFor_ClientSrcPort XForwardedFor_SLBID XForwardedFor_SLBIP XForwardedFor_SLBPORT XForwardedFor_proto"
+)
+NAMES: dict[ClbProtocol, str] = {
+    "tcp": f"{_LAYER_4} ConnectionDrain ConnectionDrainTimeout EstablishedTimeout HealthCheckDomain "
+    "HealthCheckHttpCode HealthCheckType HealthCheckURI PersistenceTimeout",
+    "udp": f"{_LAYER_4} HealthCheckExp HealthCheckReq",
+    "http": f"{_LAYER_7} ForwardPort ListenerForward",
+    "https": f"{_LAYER_7} CACertificateId EnableHttp2 ServerCertificateId TLSCipherPolicy",
+}
+"""The settings of each protocol, as Describe names them."""
+
+_SMALL = {name: name[0].lower() + name[1:] for name in ("HealthCheckInterval", "HealthCheckExp", "HealthCheckReq")}
+"""Names that calls spell with a small letter: the interval where layer 4 is created, the others always."""
+
+_FIXED = ("BackendServerPort", "ForwardPort", "ListenerForward")
+"""Settings that a listener keeps as it was created."""
+
+
+def _spelled(protocol: ClbProtocol, *, create: bool) -> str:
+    """The settings that a call may send, as it spells them."""
+    names = [name for name in NAMES[protocol].split() if create or name not in _FIXED]
+    small = {} if protocol in ("http", "https") else _SMALL
+    if not create:
+        small = {name: text for name, text in small.items() if name != "HealthCheckInterval"}
+    return " ".join(small.get(name, name) for name in names)
+
+
+_DEFAULTS_ALL = {
+    "AclStatus": "off",
+    "Bandwidth": "-1",
+    "Description": "",
+    "HealthyThreshold": "3",
+    "UnhealthyThreshold": "3",
+    "HealthCheckInterval": "2",
+    "Scheduler": "wrr",
+    "VServerGroupId": "",
+}
+_DEFAULTS_LAYER_4 = {
+    **_DEFAULTS_ALL,
+    "HealthCheckConnectTimeout": "5",
+    "HealthCheckSwitch": "on",
+    "ProxyProtocolV2Enabled": "false",
+}
+_DEFAULTS_LAYER_7 = {
+    **_DEFAULTS_ALL,
+    "Gzip": "on",
+    "HealthCheckTimeout": "5",
+    "HealthCheckURI": "/",
+    "HealthCheckHttpCode": "http_2xx",
+    "HealthCheckMethod": "head",
+    "IdleTimeout": "15",
+    "RequestTimeout": "60",
+    "XForwardedFor": "on",
+    "XForwardedFor_ClientSrcPort": "off",
+    "XForwardedFor_SLBID": "off",
+    "XForwardedFor_SLBIP": "off",
+    "XForwardedFor_SLBPORT": "off",
+    "XForwardedFor_proto": "off",
+}
+DEFAULTS: dict[ClbProtocol, dict[str, str]] = {
+    "tcp": {
+        **_DEFAULTS_LAYER_4,
+        "ConnectionDrain": "off",
+        "EstablishedTimeout": "900",
+        "HealthCheckType": "tcp",
+        "PersistenceTimeout": "0",
+    },
+    "udp": {**_DEFAULTS_LAYER_4, "HealthCheckConnectTimeout": "10", "HealthCheckInterval": "5"},
+    "http": {**_DEFAULTS_LAYER_7, "ListenerForward": "off"},
+    "https": {**_DEFAULTS_LAYER_7, "EnableHttp2": "on", "TLSCipherPolicy": "tls_cipher_policy_1_0"},
+}
+_MANDATORY: dict[ClbProtocol, tuple[str, ...]] = {
+    "tcp": (),
+    "udp": (),
+    "http": ("StickySession", "HealthCheck"),
+    "https": ("StickySession", "HealthCheck", "ServerCertificateId"),
+}
+
+
+def _settings(parameters: Parameters, protocol: ClbProtocol) -> dict[str, str]:
+    large = {small: name for name, small in _SMALL.items()}
+    modern = Parameters({large.get(name, name): value for name, value in parameters.values.items()})
+    return read_settings(modern, NAMES[protocol].split(), RULES)
+
+
+def _check(account: Account, owner: Clb, protocol: ClbProtocol, settings: Settings) -> None:
+    """Refuse settings that do not go together."""
+    forwards = settings.get("ListenerForward") == "on"
+    if forwards and "ForwardPort" not in settings:
+        raise missing("ForwardPort")
+    for name in () if forwards else _MANDATORY[protocol]:
+        if name not in settings:
+            raise missing(name)
+    if settings.get("StickySession") == "on":
+        needed = {"insert": "CookieTimeout", "server": "Cookie"}.get(settings.get("StickySessionType", ""))
+        if needed is None or needed not in settings:
+            raise missing(needed or "StickySessionType")
+    group = account.world.clb_groups.get(settings["VServerGroupId"]) if settings["VServerGroupId"] else None
+    if settings["VServerGroupId"] and (group is None or group.balancer != owner.identity):
+        raise Refusal("InvalidParameter", "The specified VServerGroupId does not exist.")
+    if group is None and not forwards and "BackendServerPort" not in settings:
+        raise missing("BackendServerPort")
+
+
+def _store(account: Account, owner: Clb, listener: ClbListener) -> None:
+    others = tuple(item for item in owner.listeners if not _same(item, listener.protocol, listener.port))
+    listeners = sorted((*others, listener), key=lambda item: (item.port, item.protocol))
+    account.world.clbs.put(replace(owner, listeners=tuple(listeners)))
+
+
+def _same(listener: ClbListener, protocol: str, port: int) -> bool:
+    return listener.port == port and listener.protocol == protocol
+
+
+def _collides(listener: ClbListener, protocol: str, port: int) -> bool:
+    """Whether two listeners want the same port: UDP has ports of its own, all others share those of TCP."""
+    return listener.port == port and (listener.protocol == "udp") == (protocol == "udp")
+
+
+def _listener(owner: Clb, parameters: Parameters, protocol: str) -> ClbListener:
+    port = _port(parameters)
+    for listener in owner.listeners:
+        if listener.port == port and protocol in ("", listener.protocol):
+            return listener
+    raise Refusal("InvalidParameter", f"The specified resource does not exist: listener {protocol}:{port}.")
+
+
+def _port(parameters: Parameters) -> int:
+    parameters.needed("ListenerPort")
+    return parameters.number("ListenerPort", 0, 1, 65535)
+
+
+def _register(protocol: ClbProtocol) -> None:
+    title = protocol.upper()
+    group_switches = "MasterSlaveServerGroup VServerGroup" if protocol in ("tcp", "udp") else "VServerGroup"
+
+    @action(
+        "slb",
+        f"CreateLoadBalancer{title}Listener",
+        needed="RegionId LoadBalancerId ListenerPort",
+        known=f"{_spelled(protocol, create=True)} Tag",
+    )
+    def create(account: Account, parameters: Parameters) -> Answer:
+        owner = balancer(account, parameters)
+        port = _port(parameters)
+        if any(_collides(item, protocol, port) for item in owner.listeners):
+            raise Refusal("ListenerAlreadyExists", f"The specified listener {protocol}:{port} already exists.")
+        settings = {**DEFAULTS[protocol], **_settings(parameters, protocol)}
+        _check(account, owner, protocol, settings)
+        _store(account, owner, ClbListener(protocol, port, settings, tags=parameters.tags()))
+        return {}
+
+    @action(
+        "slb",
+        f"SetLoadBalancer{title}ListenerAttribute",
+        needed="RegionId LoadBalancerId ListenerPort",
+        known=f"{_spelled(protocol, create=False)} DryRun {group_switches}",
+    )
+    def change(account: Account, parameters: Parameters) -> Answer:
+        owner = balancer(account, parameters)
+        found = _listener(owner, parameters, protocol)
+        settings = {**found.settings, **_settings(parameters, protocol)}
+        if parameters.one_of("VServerGroup", ON_OFF) == "off":
+            settings["VServerGroupId"] = ""
+        _check(account, owner, protocol, settings)
+        _store(account, owner, replace(found, settings=settings))
+        return {}
+
+    @action("slb", f"DescribeLoadBalancer{title}ListenerAttribute", needed="LoadBalancerId ListenerPort")
+    def describe(account: Account, parameters: Parameters) -> Answer:
+        owner = balancer(account, parameters)
+        found = _listener(owner, parameters, protocol)
+        return {**_head(owner, found), **_body(found), "Tags": {"Tag": describe_tags(found.tags)}}
+
+
+for _protocol in PROTOCOLS:
+    _register(_protocol)
+
+
+_HEAD = (
+    "AclId",
+    "AclStatus",
+    "AclType",
+    "BackendServerPort",
+    "Bandwidth",
+    "Description",
+    "Scheduler",
+    "VServerGroupId",
+)
+
+
+def _head(owner: Clb, item: ClbListener) -> dict[str, Any]:
+    """What listeners of every protocol have."""
+    head = numbers({name: item.settings[name] for name in _HEAD if name in item.settings}, RULES)
+    return {
+        **head,
+        "LoadBalancerId": owner.identity,
+        "ListenerPort": item.port,
+        "Status": "running" if item.running else "stopped",
+    }
+
+
+def _body(item: ClbListener) -> dict[str, Any]:
+    """What listeners of its own protocol have; the switch of the health check is called HealthCheck here."""
+    body: dict[str, Any] = numbers({name: text for name, text in item.settings.items() if name not in _HEAD}, RULES)
+    if "HealthCheckSwitch" in body:
+        body["HealthCheck"] = body.pop("HealthCheckSwitch")
+    if "ProxyProtocolV2Enabled" in body:
+        body["ProxyProtocolV2Enabled"] = body["ProxyProtocolV2Enabled"] == "true"
+    return body
+
+
+@action(
+    "slb",
+    "DescribeLoadBalancerListeners",
+    needed="RegionId",
+    known="Description ListenerPort ListenerProtocol LoadBalancerId MaxResults NextToken Tag",
+)
+def describe_load_balancer_listeners(account: Account, parameters: Parameters) -> Answer:
+    """The listeners of some balancers, or of all."""
+    wanted = parameters.texts("LoadBalancerId")
+    protocol, port = parameters.text("ListenerProtocol"), parameters.number("ListenerPort", 0, 1, 65535)
+    found = [
+        _listed(owner, item)
+        for owner in account.world.clbs
+        for item in owner.listeners
+        if (not wanted or owner.identity in wanted)
+        and protocol in ("", item.protocol)
+        and port in (0, item.port)
+        and parameters.text("Description") in item.settings.get("Description", "")
+    ]
+    page, token = paging.by_token(found, parameters, default=50, most=100)
+    return {"TotalCount": len(found), "NextToken": token, "MaxResults": len(page), "Listeners": list(page)}
+
+
+def _listed(owner: Clb, item: ClbListener) -> dict[str, Any]:
+    return {
+        **_head(owner, item),
+        "ListenerProtocol": item.protocol,
+        f"{item.protocol.upper()}ListenerConfig": _body(item),
+        "Tags": describe_tags(item.tags),
+    }
+
+
+def _switch(name: str, work: Callable[[Clb, ClbListener], Clb]) -> None:
+    """An action on one listener that has no parameters but which it is."""
+
+    @action("slb", name, needed="RegionId LoadBalancerId ListenerPort", known="ListenerProtocol")
+    def switch(account: Account, parameters: Parameters) -> Answer:
+        owner = balancer(account, parameters)
+        found = _listener(owner, parameters, parameters.one_of("ListenerProtocol", PROTOCOLS))
+        account.world.clbs.put(work(owner, found))
+        return {}
+
+
+def _running(owner: Clb, found: ClbListener, running: bool) -> Clb:
+    changed = tuple(replace(item, running=running) if item == found else item for item in owner.listeners)
+    return replace(owner, listeners=changed)
+
+
+_switch("StartLoadBalancerListener", lambda owner, found: _running(owner, found, True))
+_switch("StopLoadBalancerListener", lambda owner, found: _running(owner, found, False))
+_switch(
+    "DeleteLoadBalancerListener",
+    lambda owner, found: replace(owner, listeners=tuple(item for item in owner.listeners if item != found)),
+)
+
+
+@action("slb", "DescribeHealthStatus", needed="LoadBalancerId", known="ListenerPort ListenerProtocol")
+def describe_health_status(account: Account, parameters: Parameters) -> Answer:
+    """What the health checks of a balancer found: what the data plane reported, or ``unavailable``."""
+    owner = balancer(account, parameters)
+    protocol, port = parameters.text("ListenerProtocol"), parameters.number("ListenerPort", 0, 1, 65535)
+    found = [
+        entry
+        for item in owner.listeners
+        if protocol in ("", item.protocol) and port in (0, item.port)
+        for entry in _health(account, item)
+    ]
+    return {"BackendServers": {"BackendServer": found}}
+
+
+def _health(account: Account, item: ClbListener) -> list[Mapping[str, Any]]:
+    group = account.world.clb_groups.get(item.group)
+    health = {True: "normal", False: "abnormal", None: "unavailable"}
+    return [
+        {
+            "ListenerPort": item.port,
+            "Protocol": item.protocol,
+            "ServerId": backend.server,
+            "ServerIp": backend.address,
+            "Port": backend.port,
+            "ServerHealthStatus": health[account.health.get((backend.address, backend.port))],
+        }
+        for backend in (group.backends if group else ())
+    ]

@@ -1,0 +1,232 @@
+"""ECS: secondary IPv4 addresses, IPv4 prefixes and IPv6 addresses of network interfaces, assigned and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
+
+from spiderpool_lab.alibaba import addressing
+from spiderpool_lab.alibaba.account import Account, no_addresses
+from spiderpool_lab.alibaba.parameters import Parameters
+from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.registry import Answer, action
+from spiderpool_lab.alibaba.resources import NetworkInterface
+
+NAMED_MAX = 32
+"""IPv4 addresses that one call may name."""
+COUNT_MAX = 49
+IPV6_MAX = 10
+PREFIXES_MAX = 10
+
+
+def choose_ipv4(account: Account, card: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
+    """The addresses that a call asks for, by name or by count, if the card has ``room`` for them."""
+    named = parameters.texts("PrivateIpAddress")
+    count = parameters.number("SecondaryPrivateIpAddressCount", 0, 1, COUNT_MAX)
+    if named and count:
+        raise Refusal(
+            "InvalidParameter.Conflict", "PrivateIpAddress and SecondaryPrivateIpAddressCount exclude each other."
+        )
+    if len(named) > NAMED_MAX:
+        raise invalid("PrivateIpAddress", f"has more than {NAMED_MAX} values")
+    if (len(named) or count) > room:
+        raise _too_many("Ipv4")
+    if named:
+        _check_named(account, card, named)
+        return named
+    return account.take_addresses(card.vswitch, count, beside=[card.address])
+
+
+def _check_named(account: Account, card: NetworkInterface, named: Sequence[str]) -> None:
+    found = account.vswitch(card.vswitch)
+    used = account.used_in(found.identity) | account.reserved_in(found.identity) | {card.address}
+    if found.full:
+        raise no_addresses(found.identity)
+    for address in named:
+        if not _is_ipv4(address) or not addressing.assignable(found.block, address):
+            raise Refusal("InvalidPrivateIpAddress.Malformed", f"{address} cannot be assigned in {found.block}.")
+        if address in used:
+            raise Refusal("InvalidPrivateIpAddress.Duplicated", f"{address} is in use.", 403)
+    if len(set(named)) < len(named):
+        raise Refusal("InvalidPrivateIpAddress.Duplicated", "An address is named twice.", 403)
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def choose_ipv6(account: Account, card: NetworkInterface, parameters: Parameters, room: int = IPV6_MAX) -> list[str]:
+    """The IPv6 addresses that a call asks for, if the card has ``room`` for them and its vSwitch has IPv6."""
+    named = parameters.texts("Ipv6Address")
+    count = parameters.number("Ipv6AddressCount", 0, 1, IPV6_MAX)
+    if not named and not count:
+        return []
+    block = account.vswitch(card.vswitch).ipv6_block
+    if block is None:
+        raise Refusal("InvalidVSwitchId.Ipv6NotEnabled", f"The VSwitch {card.vswitch} has no IPv6.", 403)
+    if len(named) > IPV6_MAX:
+        raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
+    if (len(named) or count) > room:
+        raise _too_many("Ipv6")
+    used = {address for item in account.world.cards for address in item.ipv6_addresses}
+    return _named_ipv6(block, named, used) if named else addressing.free_ipv6(block, used, count)
+
+
+def _named_ipv6(block: str, named: Sequence[str], used: Collection[str]) -> list[str]:
+    chosen: list[str] = []
+    for text in named:
+        address = _ipv6(text)
+        if address not in IPv6Network(block):
+            raise Refusal("InvalidIpv6Address.Malformed", f"{text} is not in {block}.")
+        if str(address) in used or str(address) in chosen:
+            raise Refusal("InvalidIpv6Address.Duplicated", f"{text} is in use.", 403)
+        chosen.append(str(address))
+    return chosen
+
+
+def _ipv6(text: str) -> IPv6Address:
+    try:
+        return IPv6Address(text)
+    except AddressValueError:
+        raise Refusal("InvalidIpv6Address.Malformed", f"{text} is not an IPv6 address.") from None
+
+
+def _too_many(family: str) -> Refusal:
+    return Refusal(
+        f"InvalidOperation.{family}CountExceeded", f"The network interface takes no more {family} addresses.", 403
+    )
+
+
+def _card(account: Account, parameters: Parameters) -> NetworkInterface:
+    """The card of a call, in a state in which its addresses may change."""
+    identity = parameters.needed("NetworkInterfaceId")
+    if (found := account.world.cards.get(identity)) is None:
+        raise absent("InvalidEniId.NotFound", "network interface", identity)
+    if found.status not in ("Available", "InUse"):
+        raise Refusal(
+            "InvalidOperation.InvalidEniState", f"The network interface {identity} is {found.status}; wait.", 403
+        )
+    return found
+
+
+def _room(account: Account, card: NetworkInterface) -> int:
+    """How many IPv4 addresses or prefixes a card can still have; an unattached one has a limit of its own."""
+    most = COUNT_MAX if card.instance is None else account.type_of(card.instance).addresses - 1
+    return most - len(card.secondaries) - len(card.prefixes)
+
+
+def _room_ipv6(account: Account, card: NetworkInterface) -> int:
+    most = IPV6_MAX if card.instance is None else account.type_of(card.instance).ipv6_addresses
+    return most - len(card.ipv6_addresses)
+
+
+@action(
+    "ecs",
+    "AssignPrivateIpAddresses",
+    needed="RegionId NetworkInterfaceId",
+    known="ClientToken Ipv4Prefix Ipv4PrefixCount PrivateIpAddress SecondaryPrivateIpAddressCount",
+)
+def assign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
+    """Register more addresses, or prefixes, on a card."""
+    card = _card(account, parameters)
+    room = _room(account, card)
+    singles = choose_ipv4(account, card, parameters, room)
+    prefixes = _choose_prefixes(account, card, parameters, room)
+    if bool(singles) == bool(prefixes):
+        raise Refusal(
+            "MissingParameter", "Exactly one of addresses, their count, prefixes, or their count must be sent."
+        )
+    account.world.cards.put(
+        replace(card, secondaries=(*card.secondaries, *singles), prefixes=(*card.prefixes, *prefixes))
+    )
+    return {
+        "AssignedPrivateIpAddressesSet": {
+            "NetworkInterfaceId": card.identity,
+            "PrivateIpSet": {"PrivateIpAddress": singles},
+            "Ipv4PrefixSet": {"Ipv4Prefixes": prefixes},
+        }
+    }
+
+
+def _choose_prefixes(account: Account, card: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
+    named = parameters.texts("Ipv4Prefix")
+    count = parameters.number("Ipv4PrefixCount", 0, 1, PREFIXES_MAX)
+    if len(named) > PREFIXES_MAX:
+        raise invalid("Ipv4Prefix", f"has more than {PREFIXES_MAX} values")
+    if (len(named) or count) > room:
+        raise _too_many("Ipv4")
+    vswitch = account.vswitch(card.vswitch)
+    used = account.used_in(vswitch.identity)
+    free = [] if vswitch.full else addressing.free_prefixes(vswitch.block, used, count)
+    if named:
+        free = [prefix for prefix in named if used.isdisjoint(addressing.inside(prefix))]
+    if len(free) < (len(named) or count):
+        raise no_addresses(vswitch.identity)
+    return free
+
+
+@action(
+    "ecs",
+    "UnassignPrivateIpAddresses",
+    needed="RegionId NetworkInterfaceId",
+    known="Ipv4Prefix PrivateIpAddress",
+)
+def unassign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
+    """Take addresses or prefixes off a card. The primary address is not one of those that can go."""
+    card = _card(account, parameters)
+    singles, prefixes = parameters.texts("PrivateIpAddress"), parameters.texts("Ipv4Prefix")
+    if not singles and not prefixes:
+        raise Refusal("MissingParameter", 'The input parameter "PrivateIpAddress" that is mandatory is not supplied.')
+    if len(singles) > NAMED_MAX:
+        raise invalid("PrivateIpAddress", f"has more than {NAMED_MAX} values")
+    account.world.cards.put(
+        replace(
+            card,
+            secondaries=_remaining(card.secondaries, singles),
+            prefixes=_remaining(card.prefixes, prefixes),
+        )
+    )
+    return {}
+
+
+@action(
+    "ecs",
+    "AssignIpv6Addresses",
+    needed="RegionId NetworkInterfaceId",
+    known="ClientToken Ipv6Address Ipv6AddressCount",
+)
+def assign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
+    """Register IPv6 addresses on a card."""
+    card = _card(account, parameters)
+    chosen = choose_ipv6(account, card, parameters, _room_ipv6(account, card))
+    if not chosen:
+        raise Refusal("MissingParameter", "Ipv6Address or Ipv6AddressCount must be sent.")
+    account.world.cards.put(replace(card, ipv6_addresses=(*card.ipv6_addresses, *chosen)))
+    return {
+        "NetworkInterfaceId": card.identity,
+        "Ipv6Sets": {"Ipv6Address": chosen},
+        "Ipv6PrefixSets": {"Ipv6Prefix": []},
+    }
+
+
+@action("ecs", "UnassignIpv6Addresses", needed="RegionId NetworkInterfaceId Ipv6Address")
+def unassign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
+    """Take IPv6 addresses off a card."""
+    card = _card(account, parameters)
+    named = [str(_ipv6(text)) for text in parameters.texts("Ipv6Address")]
+    if len(named) > IPV6_MAX:
+        raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
+    account.world.cards.put(replace(card, ipv6_addresses=_remaining(card.ipv6_addresses, named)))
+    return {}
+
+
+def _remaining(has: tuple[str, ...], gone: Sequence[str]) -> tuple[str, ...]:
+    for item in gone:
+        if item not in has:
+            raise Refusal("InvalidIp.IpUnassigned", f"{item} is not assigned to the network interface.")
+    return tuple(item for item in has if item not in gone)

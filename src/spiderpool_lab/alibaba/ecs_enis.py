@@ -1,0 +1,290 @@
+"""ECS: network interfaces, described, created, attached, detached, changed, deleted."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spiderpool_lab.alibaba import addressing, paging
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.ecs_addresses import choose_ipv4, choose_ipv6
+from spiderpool_lab.alibaba.parameters import Parameters
+from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.registry import Answer, action
+from spiderpool_lab.alibaba.resources import NetworkInterface, Tags
+
+CARD_STATUSES = ("Available", "Attaching", "InUse", "Detaching", "Deleting")
+_UNATTACHED_ADDRESSES = 49
+_SECURITY_GROUPS_MAX = 16
+
+
+def card(account: Account, identity: str) -> NetworkInterface:
+    """A card that exists. Raises Refusal if it does not."""
+    if (found := account.world.cards.get(identity)) is None:
+        raise absent("InvalidEniId.NotFound", "network interface", identity)
+    return found
+
+
+def require_status(found: NetworkInterface, *allowed: str) -> None:
+    """Refuse what cannot be done to a card in its present state."""
+    if found.status not in allowed:
+        raise Refusal(
+            "InvalidOperation.InvalidEniState",
+            f"The network interface {found.identity} is {found.status}; it must be {' or '.join(allowed)}.",
+            403,
+        )
+
+
+@action(
+    "ecs",
+    "DescribeNetworkInterfaces",
+    needed="RegionId",
+    known="InstanceId Ipv6Address MaxResults NetworkInterfaceId NetworkInterfaceName NextToken PageNumber PageSize "
+    "PrimaryIpAddress PrivateIpAddress ResourceGroupId SecurityGroupId ServiceManaged Status Tag Type VSwitchId VpcId",
+)
+def describe_network_interfaces(account: Account, parameters: Parameters) -> Answer:
+    """The cards that pass every filter."""
+    for name in ("NetworkInterfaceId", "PrivateIpAddress", "Ipv6Address"):
+        if len(parameters.texts(name)) > 100:
+            raise invalid(name, "has more than 100 values")
+    parameters.one_of("Type", ("Primary", "Secondary"))
+    parameters.one_of("Status", CARD_STATUSES)
+    found = [item for item in account.world.cards if _passes(account, item, parameters)]
+    if "PageNumber" in parameters or "PageSize" in parameters:
+        page, numbers = paging.by_number(found, parameters, most=500)
+        return {**numbers, "NextToken": "", "NetworkInterfaceSets": _sets(account, page)}
+    page, token = paging.by_token(found, parameters, default=10, least=10, most=500)
+    return {"TotalCount": len(found), "NextToken": token, "NetworkInterfaceSets": _sets(account, page)}
+
+
+def _passes(account: Account, item: NetworkInterface, parameters: Parameters) -> bool:
+    exact = {
+        "InstanceId": item.instance or "",
+        "VpcId": account.vpc.identity,
+        "VSwitchId": item.vswitch,
+        "Type": "Primary" if item.primary else "Secondary",
+        "Status": item.status,
+        "PrimaryIpAddress": item.address,
+        "NetworkInterfaceName": item.name,
+    }
+    sets = {
+        "NetworkInterfaceId": {item.identity},
+        "PrivateIpAddress": set(item.addresses),
+        "Ipv6Address": set(item.ipv6_addresses),
+    }
+    group = parameters.text("SecurityGroupId")
+    return (
+        all(parameters.text(name) in ("", value) for name, value in exact.items())
+        and all(not (wanted := parameters.texts(name)) or not has.isdisjoint(wanted) for name, has in sets.items())
+        and (not group or (not item.primary and group in item.security_groups))
+        and tagged(item.tags, parameters)
+    )
+
+
+def tagged(tags: Tags, parameters: Parameters) -> bool:
+    """Whether tags pass the filters ``Tag.N.Key`` and ``Tag.N.Value``; one without value asks for the key alone."""
+    wanted = parameters.tags()
+    return all(key in tags and value in ("", tags[key]) for key, value in wanted.items())
+
+
+def _sets(account: Account, cards: Any) -> dict[str, Any]:
+    return {"NetworkInterfaceSet": [describe(account, item) for item in cards]}
+
+
+def describe(account: Account, item: NetworkInterface) -> dict[str, Any]:
+    """A card as the OpenAPI writes it."""
+    vswitch = account.world.vswitches.get(item.vswitch)
+    return {
+        "NetworkInterfaceId": item.identity,
+        "NetworkInterfaceName": item.name,
+        "Description": item.description,
+        "MacAddress": item.mac,
+        "InstanceId": item.instance or "",
+        "Status": item.status,
+        "Type": "Primary" if item.primary else "Secondary",
+        "VpcId": account.vpc.identity,
+        "VSwitchId": item.vswitch,
+        "ZoneId": vswitch.zone if vswitch else "",
+        "OwnerId": account.owner,
+        "SecurityGroupIds": {"SecurityGroupId": list(item.security_groups)},
+        "SourceDestCheck": item.source_check,
+        "DeleteOnRelease": item.delete_on_release,
+        "ServiceManaged": False,
+        "CreationTime": timestamp(item.created),
+        **describe_addresses(item),
+        "PrivateIpAddress": item.address,
+        "Attachment": {"InstanceId": item.instance} if item.instance else {},
+        "Tags": {"Tag": describe_tags(item.tags)},
+    }
+
+
+def describe_addresses(item: NetworkInterface) -> dict[str, Any]:
+    """The four lists of addresses that a card has."""
+    private = [{"PrivateIpAddress": address, "Primary": address == item.address} for address in item.addresses]
+    return {
+        "PrivateIpSets": {"PrivateIpSet": private},
+        "Ipv6Sets": {"Ipv6Set": [{"Ipv6Address": address} for address in item.ipv6_addresses]},
+        "Ipv4PrefixSets": {"Ipv4PrefixSet": [{"Ipv4Prefix": prefix} for prefix in item.prefixes]},
+        "Ipv6PrefixSets": {"Ipv6PrefixSet": []},
+    }
+
+
+def describe_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as ECS and SLB write them."""
+    return [{"TagKey": key, "TagValue": value} for key, value in tags.items()]
+
+
+def timestamp(seconds: float) -> str:
+    """A moment in ISO 8601, in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@action(
+    "ecs",
+    "CreateNetworkInterface",
+    needed="RegionId VSwitchId",
+    known="ClientToken DeleteOnRelease Description InstanceType Ipv6Address Ipv6AddressCount NetworkInterfaceName "
+    "PrimaryIpAddress PrivateIpAddress ResourceGroupId SecondaryPrivateIpAddressCount SecurityGroupId SecurityGroupIds "
+    "SourceDestCheck Tag",
+)
+def create_network_interface(account: Account, parameters: Parameters) -> Answer:
+    """A new card, not yet attached to anything."""
+    vswitch = account.vswitch(parameters.needed("VSwitchId"))
+    primary = _primary_address(account, vswitch.identity, parameters)
+    made = NetworkInterface(
+        account.new_id("eni-"),
+        account.new_mac(),
+        vswitch.identity,
+        primary,
+        security_groups=_security_groups(account, parameters),
+        source_check=parameters.flag("SourceDestCheck", True),
+        delete_on_release=parameters.flag("DeleteOnRelease", True),
+        name=parameters.text("NetworkInterfaceName"),
+        description=parameters.text("Description"),
+        tags=parameters.tags(),
+        created=account.clock(),
+    )
+    made = replace(
+        made,
+        secondaries=tuple(choose_ipv4(account, made, parameters, _UNATTACHED_ADDRESSES)),
+        ipv6_addresses=tuple(choose_ipv6(account, made, parameters)),
+    )
+    account.world.cards.put(made)
+    return describe(account, made)
+
+
+def _primary_address(account: Account, vswitch: str, parameters: Parameters) -> str:
+    named = parameters.text("PrimaryIpAddress")
+    if not named:
+        return account.take_addresses(vswitch, 1)[0]
+    if not addressing.assignable(account.vswitch(vswitch).block, named):
+        raise invalid("PrimaryIpAddress", f"{named} is not in the vSwitch")
+    if named in account.used_in(vswitch):
+        raise Refusal("InvalidPrivateIpAddress.Duplicated", f"{named} is in use.", 403)
+    return named
+
+
+def _security_groups(account: Account, parameters: Parameters) -> tuple[str, ...]:
+    groups = parameters.texts("SecurityGroupIds") or parameters.texts("SecurityGroupId")
+    if not groups:
+        raise Refusal("MissingParameter", 'The input parameter "SecurityGroupId" that is mandatory is not supplied.')
+    return check_security_groups(account, groups)
+
+
+def check_security_groups(account: Account, groups: list[str]) -> tuple[str, ...]:
+    """Refuse security groups that do not exist, or that have no room for one more card."""
+    if len(groups) > _SECURITY_GROUPS_MAX:
+        raise Refusal("SecurityGroupLimitExceed", "A network interface has at most 16 security groups.", 403)
+    for identity in groups:
+        if (group := account.world.security_groups.get(identity)) is None:
+            raise absent("InvalidSecurityGroupId.NotFound", "security group", identity)
+        members = sum(identity in item.security_groups for item in account.world.cards)
+        if members >= group.capacity:
+            raise Refusal("SecurityGroupInstanceLimitExceed", f"The security group {identity} is full.", 403)
+    return tuple(groups)
+
+
+@action(
+    "ecs",
+    "AttachNetworkInterface",
+    needed="RegionId NetworkInterfaceId InstanceId",
+    known="NetworkCardIndex TrunkNetworkInstanceId WaitForNetworkConfigurationReady",
+)
+def attach_network_interface(account: Account, parameters: Parameters) -> Answer:
+    """Begin to attach a card to an instance of its zone."""
+    found = card(account, parameters.needed("NetworkInterfaceId"))
+    require_status(found, "Available")
+    instance = account.world.instances.get(parameters.needed("InstanceId"))
+    if instance is None:
+        raise absent("InvalidEcsId.NotFound", "instance", parameters.needed("InstanceId"))
+    if account.vswitch(found.vswitch).zone != instance.zone:
+        raise Refusal("InvalidInstanceId.ZoneMismatch", "The instance and the network interface differ in zone.", 403)
+    if len(account.cards_of(instance.identity)) >= account.type_of(instance.identity).cards:
+        raise Refusal("EniPerInstanceLimitExceeded", f"The instance {instance.identity} takes no more cards.", 403)
+    account.world.cards.put(replace(found, instance=instance.identity, status="Attaching"))
+    account.later(account.delays.card, lambda: _finish(account, found.identity, "Attaching"))
+    return {}
+
+
+@action(
+    "ecs",
+    "DetachNetworkInterface",
+    needed="RegionId NetworkInterfaceId InstanceId",
+    known="TrunkNetworkInstanceId",
+)
+def detach_network_interface(account: Account, parameters: Parameters) -> Answer:
+    """Begin to detach a secondary card from its instance."""
+    found = card(account, parameters.needed("NetworkInterfaceId"))
+    require_status(found, "InUse")
+    if found.instance != parameters.needed("InstanceId"):
+        raise absent("InvalidEcsId.NotFound", "attachment to instance", parameters.needed("InstanceId"))
+    if found.primary:
+        raise Refusal("InvalidOperation.DetachPrimaryEniNotAllowed", "A primary network interface stays attached.", 403)
+    account.world.cards.put(replace(found, status="Detaching"))
+    account.later(account.delays.card, lambda: _finish(account, found.identity, "Detaching"))
+    return {}
+
+
+def _finish(account: Account, identity: str, status: str) -> None:
+    """End an attachment or detachment, unless the card went or changed meanwhile."""
+    found = account.world.cards.get(identity)
+    if found is None or found.status != status:
+        return
+    done = (
+        replace(found, status="InUse") if status == "Attaching" else replace(found, instance=None, status="Available")
+    )
+    account.world.cards.put(done)
+
+
+@action("ecs", "DeleteNetworkInterface", needed="RegionId NetworkInterfaceId")
+def delete_network_interface(account: Account, parameters: Parameters) -> Answer:
+    """Delete a card that nothing uses."""
+    found = card(account, parameters.needed("NetworkInterfaceId"))
+    require_status(found, "Available")
+    account.world.cards.remove(found.identity)
+    return {}
+
+
+@action(
+    "ecs",
+    "ModifyNetworkInterfaceAttribute",
+    needed="RegionId NetworkInterfaceId",
+    known="DeleteOnRelease Description NetworkInterfaceName SecurityGroupId SourceDestCheck",
+)
+def modify_network_interface_attribute(account: Account, parameters: Parameters) -> Answer:
+    """Change what is sent and leave the rest."""
+    found = card(account, parameters.needed("NetworkInterfaceId"))
+    groups = parameters.texts("SecurityGroupId")
+    account.world.cards.put(
+        replace(
+            found,
+            name=parameters.text("NetworkInterfaceName", found.name),
+            description=parameters.text("Description", found.description),
+            source_check=parameters.flag("SourceDestCheck", found.source_check),
+            delete_on_release=parameters.flag("DeleteOnRelease", found.delete_on_release),
+            security_groups=check_security_groups(account, groups) if groups else found.security_groups,
+        )
+    )
+    return {}

@@ -1,0 +1,53 @@
+"""Who calls: access keys, the temporary ones of roles, and which actions each may call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from spiderpool_lab.alibaba.refusals import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An access key. ``allowed`` are patterns as in a RAM policy: ``ecs:Describe*``, ``slb:*``, ``*``.
+
+    A temporary key has a ``token`` and ends at ``expires`` (seconds since 1970).
+    """
+
+    name: str
+    key: str
+    secret: str
+    allowed: tuple[str, ...] = ("*",)
+    token: str = ""
+    expires: float | None = None
+
+    def may(self, action: str) -> bool:
+        """Whether the policy allows ``product:Action``."""
+        return any(fnmatchcase(action, pattern) for pattern in self.allowed)
+
+
+def recognise(identities: Mapping[str, Identity], key: str, token: str, now: float) -> Identity:
+    """The identity of an access key and security token that are valid at ``now``."""
+    identity = identities.get(key)
+    if identity is None:
+        raise Refusal("InvalidAccessKeyId.NotFound", "Specified access key is not found.", 404)
+    if identity.token and not token:
+        raise Refusal("MissingSecurityToken", "SecurityToken is mandatory for this action.")
+    if identity.token != token:
+        raise Refusal("InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken mismatch with the key.")
+    if identity.expires is not None and identity.expires <= now:
+        raise Refusal("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+    return identity
+
+
+def permit(identity: Identity, action: str) -> None:
+    """Refuse an action that the identity's policy does not allow."""
+    if not identity.may(action):
+        raise Refusal(
+            "Forbidden.RAM",
+            "User not authorized to operate on the specified resource, or this API doesn't support RAM. "
+            f"Action: {action}",
+            403,
+        )

@@ -1,0 +1,288 @@
+"""NLB: server groups and their servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any, Literal
+
+from spiderpool_lab.alibaba import nlb_jobs, paging
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.backends import merged, read_backend, without, without_doubles
+from spiderpool_lab.alibaba.balancers import Backend, NlbGroup
+from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
+from spiderpool_lab.alibaba.parameters import Parameters
+from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.registry import Answer, action
+from spiderpool_lab.alibaba.settings import FLAG, Between, Rule, numbers, read_settings
+
+SERVERS_PER_CALL = 200
+KINDS = {"Instance": ("ecs", "eni", "eci"), "Ip": ("ip",)}
+"""What may be in a server group of each type."""
+
+RULES: dict[str, Rule] = {
+    "AddressIPVersion": ("ipv4", "DualStack"),
+    "AnyPortEnabled": FLAG,
+    "ConnectionDrainEnabled": FLAG,
+    "ConnectionDrainTimeout": Between(0, 900),
+    "PreserveClientIpEnabled": FLAG,
+    "Protocol": ("TCP", "UDP", "TCP_UDP"),
+    "Scheduler": ("Wrr", "Wlc", "rr", "sch", "tch", "qch"),
+    "ServerGroupType": ("Instance", "Ip"),
+}
+DEFAULTS = {
+    "AddressIPVersion": "ipv4",
+    "AnyPortEnabled": "false",
+    "ConnectionDrainEnabled": "false",
+    "ConnectionDrainTimeout": "300",
+    "PreserveClientIpEnabled": "true",
+    "Protocol": "TCP",
+    "Scheduler": "Wrr",
+    "ServerGroupType": "Instance",
+}
+HEALTH_RULES: dict[str, Rule] = {
+    "HealthCheckConnectPort": Between(0, 65535),
+    "HealthCheckConnectTimeout": Between(1, 300),
+    "HealthCheckEnabled": FLAG,
+    "HealthCheckInterval": Between(1, 50),
+    "HealthCheckType": ("TCP", "HTTP", "UDP"),
+    "HealthyThreshold": Between(2, 10),
+    "HttpCheckMethod": ("GET", "HEAD"),
+    "UnhealthyThreshold": Between(2, 10),
+}
+HEALTH_DEFAULTS = {
+    "HealthCheckConnectPort": "0",
+    "HealthCheckConnectTimeout": "5",
+    "HealthCheckEnabled": "true",
+    "HealthCheckInterval": "10",
+    "HealthCheckType": "TCP",
+    "HealthyThreshold": "2",
+    "UnhealthyThreshold": "2",
+}
+_HEALTH = (*HEALTH_RULES, "HealthCheckDomain", "HealthCheckExp", "HealthCheckReq", "HealthCheckUrl")
+_FLAGS = ("AnyPortEnabled", "ConnectionDrainEnabled", "PreserveClientIpEnabled", "HealthCheckEnabled")
+_CODES = "HealthCheckHttpCode"
+
+
+@action(
+    "nlb",
+    "CreateServerGroup",
+    needed="ServerGroupName VpcId",
+    known="AddressIPVersion AnyPortEnabled ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun "
+    "HealthCheckConfig IpVersionAffinityMode PreserveClientIpEnabled Protocol ResourceGroupId Scheduler "
+    "ServerGroupType Tag",
+)
+def create_server_group(account: Account, parameters: Parameters) -> Answer:
+    """An empty group that is Creating until it is Available."""
+    if parameters.needed("VpcId") != account.vpc.identity:
+        raise absent("ResourceNotFound.vpc", "resource vpc", parameters.needed("VpcId"))
+    made = NlbGroup(
+        account.new_id("sgp-"),
+        parameters.needed("ServerGroupName"),
+        {**DEFAULTS, **_settings(parameters, (*RULES, "ResourceGroupId"))},
+        {**HEALTH_DEFAULTS, **_health(parameters)},
+        status="Creating",
+        tags=parameters.tags(),
+    )
+    account.world.nlb_groups.put(made)
+    return {**nlb_jobs.start(account, lambda: _finish(account, made)), "ServerGroupId": made.identity}
+
+
+def _settings(parameters: Parameters, names: Iterable[str]) -> dict[str, str]:
+    return read_settings(parameters, names, RULES)
+
+
+def _health(parameters: Parameters) -> dict[str, str]:
+    sent = parameters.object("HealthCheckConfig")
+    codes = sent.texts(_CODES)
+    return {**read_settings(sent, _HEALTH, HEALTH_RULES), **({_CODES: ",".join(codes)} if codes else {})}
+
+
+def _finish(account: Account, done: NlbGroup) -> None:
+    """A change of a group has been made, unless the group went meanwhile."""
+    if (present := account.world.nlb_groups.get(done.identity)) is not None:
+        account.world.nlb_groups.put(replace(done, status="Available", tags=present.tags))
+
+
+def _change(account: Account, found: NlbGroup, done: NlbGroup, *, now: tuple[Backend, ...] | None = None) -> Answer:
+    """Configure a group: ``done`` is what it becomes, ``now`` the servers that it shows meanwhile."""
+    account.world.nlb_groups.put(replace(found, status="Configuring", backends=found.backends if now is None else now))
+    return {**nlb_jobs.start(account, lambda: _finish(account, done)), "ServerGroupId": found.identity}
+
+
+@action(
+    "nlb",
+    "UpdateServerGroupAttribute",
+    needed="ServerGroupId",
+    known="ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun HealthCheckConfig IpVersionAffinityMode "
+    "PreserveClientIpEnabled Scheduler ServerGroupName",
+)
+def update_server_group_attribute(account: Account, parameters: Parameters) -> Answer:
+    """Change what is sent and leave the rest."""
+    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    names = ("ConnectionDrainEnabled", "ConnectionDrainTimeout", "PreserveClientIpEnabled", "Scheduler")
+    done = replace(
+        found,
+        name=parameters.text("ServerGroupName", found.name),
+        settings={**found.settings, **_settings(parameters, names)},
+        health={**found.health, **_health(parameters)},
+    )
+    return _change(account, found, done)
+
+
+@action("nlb", "DeleteServerGroup", needed="ServerGroupId", known="ClientToken DryRun")
+def delete_server_group(account: Account, parameters: Parameters) -> Answer:
+    """Delete a group that no listener forwards to."""
+    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    if any(item.group == found.identity for item in account.world.nlb_listeners):
+        raise Refusal("ResourceInUse.ServerGroup", "The specified resource of ServerGroup is in use.")
+    account.world.nlb_groups.put(replace(found, status="Deleting"))
+    job = nlb_jobs.start(account, lambda: account.world.nlb_groups.remove(found.identity))
+    return {**job, "ServerGroupId": found.identity}
+
+
+@action(
+    "nlb",
+    "ListServerGroups",
+    known="MaxResults NextToken ResourceGroupId ServerGroupIds ServerGroupNames ServerGroupType Tag VpcId",
+)
+def list_server_groups(account: Account, parameters: Parameters) -> Answer:
+    """The groups that pass every filter."""
+    ids, names = parameters.texts("ServerGroupIds"), parameters.texts("ServerGroupNames")
+    found = [
+        item
+        for item in account.world.nlb_groups
+        if (not ids or item.identity in ids)
+        and (not names or item.name in names)
+        and parameters.text("ServerGroupType") in ("", item.kind)
+        and parameters.text("VpcId") in ("", account.vpc.identity)
+        and all(key in item.tags and value in ("", item.tags[key]) for key, value in parameters.tags().items())
+    ]
+    page, token = paging.by_token(found, parameters)
+    items = [_describe(account, item) for item in page]
+    return {"TotalCount": len(found), "MaxResults": len(items), "NextToken": token, "ServerGroups": items}
+
+
+def _describe(account: Account, item: NlbGroup) -> dict[str, Any]:
+    health = _typed(item.health, HEALTH_RULES)
+    if _CODES in health:
+        health[_CODES] = health[_CODES].split(",")
+    related = {listener.balancer for listener in account.world.nlb_listeners if listener.group == item.identity}
+    return {
+        **_typed(item.settings, RULES),
+        "ServerGroupId": item.identity,
+        "ServerGroupName": item.name,
+        "ServerGroupStatus": item.status,
+        "ServerCount": len(item.backends),
+        "RelatedLoadBalancerIds": sorted(related),
+        "RegionId": account.region,
+        "VpcId": account.vpc.identity,
+        "HealthCheck": health,
+        "Tags": key_value_tags(item.tags),
+    }
+
+
+def _typed(settings: Any, rules: dict[str, Rule]) -> dict[str, Any]:
+    typed: dict[str, Any] = numbers(settings, rules)
+    typed.update({name: typed[name] == "true" for name in _FLAGS if name in typed})
+    return typed
+
+
+def _servers(account: Account, found: NlbGroup, parameters: Parameters) -> list[Backend]:
+    sent = parameters.objects("Servers")
+    if not 1 <= len(sent) <= SERVERS_PER_CALL:
+        raise invalid("Servers", f"must be 1 to {SERVERS_PER_CALL} servers")
+    servers = [_server(account, found, item) for item in sent]
+    return list(without_doubles(servers, Refusal("DuplicatedParam.Server", "The param of Server is duplicated.")))
+
+
+def _server(account: Account, found: NlbGroup, sent: Parameters) -> Backend:
+    kind = sent.needed("ServerType").lower()
+    if kind not in KINDS[found.kind]:
+        raise Refusal("Mismatch.ServerType", f"A {sent.text('ServerType')} does not fit a group of type {found.kind}.")
+    server = read_backend(account, sent, kind)
+    if ip_address(server.address).version == 6 and found.settings["AddressIPVersion"] == "ipv4":
+        raise Refusal(
+            "OperationDenied.ServerGroupNotSupportIpv6",
+            "The operation is not allowed because of ServerGroupNotSupportIpv6.",
+        )
+    return server
+
+
+def _with_status(
+    servers: tuple[Backend, ...], keys: set[Any], status: Literal["Adding", "Removing", "Configuring"]
+) -> Any:
+    return tuple(replace(item, status=status) if item.key in keys else item for item in servers)
+
+
+@action("nlb", "AddServersToServerGroup", needed="ServerGroupId Servers", known="ClientToken DryRun")
+def add_servers(account: Account, parameters: Parameters) -> Answer:
+    """Add servers; they are Adding until they are Available."""
+    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    sent = _servers(account, found, parameters)
+    done = replace(found, backends=merged(found.backends, sent))
+    meanwhile = _with_status(done.backends, {item.key for item in sent}, "Adding")
+    return _change(account, found, done, now=meanwhile)
+
+
+@action("nlb", "UpdateServerGroupServersAttribute", needed="ServerGroupId Servers", known="ClientToken DryRun")
+def update_servers(account: Account, parameters: Parameters) -> Answer:
+    """Change weight and description of servers that the group has."""
+    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    sent = _servers(account, found, parameters)
+    keys = {item.key for item in sent}
+    if unknown := keys - {item.key for item in found.backends}:
+        raise absent("ResourceNotFound.BackendServer", "resource BackendServer", min(unknown)[0])
+    done = replace(found, backends=merged(found.backends, sent))
+    return _change(account, found, done, now=_with_status(found.backends, keys, "Configuring"))
+
+
+@action("nlb", "RemoveServersFromServerGroup", needed="ServerGroupId Servers", known="ClientToken DryRun")
+def remove_servers(account: Account, parameters: Parameters) -> Answer:
+    """Take servers out; they are Removing until they are gone."""
+    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    gone = [_present(found, item) for item in parameters.objects("Servers")]
+    done = replace(found, backends=without(found.backends, gone))
+    return _change(account, found, done, now=_with_status(found.backends, {item.key for item in gone}, "Removing"))
+
+
+def _present(found: NlbGroup, sent: Parameters) -> Backend:
+    """The server of a group that a call names to take it out; it need not exist in the account any more."""
+    server, port, address = sent.needed("ServerId"), sent.number("Port", 0, 0, 65535), sent.text("ServerIp")
+    for item in found.backends:
+        if (item.server, item.port) == (server, port) and address in ("", item.address):
+            return item
+    raise absent("ResourceNotFound.BackendServer", "resource BackendServer", server)
+
+
+@action("nlb", "ListServerGroupServers", known="MaxResults NextToken ServerGroupId ServerIds ServerIps")
+def list_server_group_servers(account: Account, parameters: Parameters) -> Answer:
+    """The servers of one group, or of all."""
+    only, ids, addresses = (
+        parameters.text("ServerGroupId"),
+        parameters.texts("ServerIds"),
+        parameters.texts("ServerIps"),
+    )
+    found = [
+        _describe_server(group, item)
+        for group in account.world.nlb_groups
+        if only in ("", group.identity)
+        for item in group.backends
+        if (not ids or item.server in ids) and (not addresses or item.address in addresses)
+    ]
+    page, token = paging.by_token(found, parameters)
+    return {"TotalCount": len(found), "MaxResults": len(page), "NextToken": token, "Servers": list(page)}
+
+
+def _describe_server(group: NlbGroup, item: Backend) -> dict[str, Any]:
+    return {
+        "ServerGroupId": group.identity,
+        "ServerId": item.server,
+        "ServerIp": item.address,
+        "ServerType": item.server_type.title(),
+        "Port": item.port,
+        "Weight": item.weight,
+        "Description": item.description,
+        "Status": item.status,
+    }

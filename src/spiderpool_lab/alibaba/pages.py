@@ -1,0 +1,84 @@
+"""What the metadata service says about one instance: pure, from path to text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import IPv4Network, ip_network
+
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.resources import Instance, NetworkInterface
+
+_MACS = "network/interfaces/macs"
+_NAME_SERVERS = "100.100.2.136\n100.100.2.138"
+
+
+def pages(account: Account, instance: Instance) -> dict[str, str]:
+    """Every page below ``/latest/meta-data/`` but the credentials, by path."""
+    cards = [card for card in account.cards_of(instance.identity) if card.status == "InUse"]
+    own = {
+        "region-id": account.region,
+        "zone-id": instance.zone,
+        "instance-id": instance.identity,
+        "hostname": instance.name,
+        "instance/instance-type": instance.instance_type,
+        "instance/instance-name": instance.name,
+        "owner-account-id": account.owner,
+        "network-type": "vpc",
+        "dns-conf/nameservers": _NAME_SERVERS,
+    }
+    if eip := next((eip for eip in account.world.eips if eip.instance == instance.identity), None):
+        own["eipv4"] = eip.address
+    for card in cards:
+        own.update({f"{_MACS}/{card.mac}/{name}": text for name, text in _card(account, card).items()})
+        if card.primary:
+            own.update(_primary(account, card))
+    return own
+
+
+def page(contents: Mapping[str, str], path: str) -> str | None:
+    """A page, or the list of what is below a path, folders with a slash at their end; None if there is neither."""
+    path = path.strip("/")
+    if path in contents:
+        return contents[path]
+    start = f"{path}/" if path else ""
+    below = [name.removeprefix(start) for name in contents if name.startswith(start)]
+    entries = {head + slash: None for head, slash, _ in (name.partition("/") for name in below)}
+    return "\n".join(entries) if entries else None
+
+
+def _primary(account: Account, card: NetworkInterface) -> dict[str, str]:
+    return {
+        "mac": card.mac,
+        "private-ipv4": card.address,
+        "vpc-id": account.vpc.identity,
+        "vpc-cidr-block": account.vpc.block,
+        "vswitch-id": card.vswitch,
+        "vswitch-cidr-block": account.vswitch(card.vswitch).block,
+    }
+
+
+def _card(account: Account, card: NetworkInterface) -> dict[str, str]:
+    vswitch = account.vswitch(card.vswitch)
+    found = {
+        "network-interface-id": card.identity,
+        "primary-ip-address": card.address,
+        "private-ipv4s": json.dumps(card.addresses, separators=(",", ":")),
+        "netmask": str(IPv4Network(vswitch.block).netmask),
+        "gateway": vswitch.gateway,
+        "vswitch-id": vswitch.identity,
+        "vswitch-cidr-block": vswitch.block,
+        "vpc-id": account.vpc.identity,
+        "vpc-cidr-block": account.vpc.block,
+    }
+    if card.prefixes:
+        found["ipv4-prefixes"] = json.dumps(card.prefixes, separators=(",", ":"))
+    if vswitch.ipv6_block:
+        found["vswitch-ipv6-cidr-block"] = vswitch.ipv6_block
+        found["ipv6-gateway"] = vswitch.ipv6_gateway or ""
+        found["vpc-ipv6-cidr-blocks"] = (
+            f"[{account.vpc.ipv6_block or ip_network(vswitch.ipv6_block).supernet(new_prefix=56)}]"
+        )
+    if card.ipv6_addresses:
+        found["ipv6s"] = f"[{', '.join(card.ipv6_addresses)}]"
+    return found

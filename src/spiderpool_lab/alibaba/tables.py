@@ -1,0 +1,136 @@
+"""The account's state as tables of frozen values; every change is told to whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from spiderpool_lab.alibaba.balancers import Clb, ClbGroup, Job, Nlb, NlbGroup, NlbListener
+from spiderpool_lab.alibaba.resources import (
+    Eip,
+    Instance,
+    InstanceType,
+    NetworkInterface,
+    Reservation,
+    SecurityGroup,
+    VSwitch,
+)
+
+
+class Identified(Protocol):
+    """A value that has an identity in its table."""
+
+    @property
+    def identity(self) -> str:
+        """The key of the value."""
+
+
+V = TypeVar("V", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value of a table came (``before`` is None), changed, or went (``after`` is None)."""
+
+    table: str
+    identity: str
+    before: Any
+    after: Any
+
+
+Listener = Callable[[Change], None]
+
+
+class Table(Generic[V]):
+    """Values by identity, in the order in which they came."""
+
+    def __init__(self, name: str, tell: Listener | None = None) -> None:
+        self.name = name
+        self._tell = tell
+        self._values: dict[str, V] = {}
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(list(self._values.values()))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._values
+
+    def get(self, identity: str) -> V | None:
+        """The value of that identity, if there is one."""
+        return self._values.get(identity)
+
+    def put(self, value: V) -> V:
+        """Add or replace a value."""
+        before = self._values.get(value.identity)
+        self._values[value.identity] = value
+        if before != value:
+            self._notify(Change(self.name, value.identity, before, value))
+        return value
+
+    def remove(self, identity: str) -> None:
+        """Take a value out; nothing happens if it is gone."""
+        before = self._values.pop(identity, None)
+        if before is not None:
+            self._notify(Change(self.name, identity, before, None))
+
+    def copy(self) -> Table[V]:
+        """The same values in a table of their own that tells nobody."""
+        table: Table[V] = Table(self.name)
+        table._values = dict(self._values)
+        return table
+
+    def _notify(self, change: Change) -> None:
+        if self._tell is not None:
+            self._tell(change)
+
+
+@dataclass(slots=True)
+class World:
+    """All tables of an account."""
+
+    tell: Listener | None = None
+    instance_types: Table[InstanceType] = field(init=False)
+    vswitches: Table[VSwitch] = field(init=False)
+    instances: Table[Instance] = field(init=False)
+    cards: Table[NetworkInterface] = field(init=False)
+    security_groups: Table[SecurityGroup] = field(init=False)
+    eips: Table[Eip] = field(init=False)
+    reservations: Table[Reservation] = field(init=False)
+    clbs: Table[Clb] = field(init=False)
+    clb_groups: Table[ClbGroup] = field(init=False)
+    nlbs: Table[Nlb] = field(init=False)
+    nlb_listeners: Table[NlbListener] = field(init=False)
+    nlb_groups: Table[NlbGroup] = field(init=False)
+    jobs: Table[Job] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in TABLES:
+            setattr(self, name, Table(name, self.tell))
+
+    def snapshot(self) -> World:
+        """The state of this moment, which later changes leave alone."""
+        world = World()
+        for name in TABLES:
+            setattr(world, name, getattr(self, name).copy())
+        return world
+
+
+TABLES = (
+    "instance_types",
+    "vswitches",
+    "instances",
+    "cards",
+    "security_groups",
+    "eips",
+    "reservations",
+    "clbs",
+    "clb_groups",
+    "nlbs",
+    "nlb_listeners",
+    "nlb_groups",
+    "jobs",
+)

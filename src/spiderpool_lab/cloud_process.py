@@ -1,0 +1,81 @@
+"""The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
+
+``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudConfig` and serves until
+SIGTERM or SIGINT. What the account registers on a card at run time may send through the fabric from then on, and what
+it takes off may not.
+
+Servers ask the metadata service at its well-known address, which the cloud's router has. None of them has a role:
+keys are given by a second metadata service alone, on the loopback of the machine, for spiderpool-cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from spiderpool.cloud.alibaba import policy
+from spiderpool_lab import namespaces
+from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.admin import Admin
+from spiderpool_lab.alibaba.dataplane import DataPlane
+from spiderpool_lab.alibaba.metadata import ADDRESS, Metadata
+from spiderpool_lab.alibaba.openapi import OpenAPI
+from spiderpool_lab.alibaba.topologies import follow, populate
+from spiderpool_lab.backend import Backend
+from spiderpool_lab.cloud import PUBLIC, PUBLIC_IPV6, VPC, CloudConfig
+from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.topology import Topology
+
+ROLE = "spiderpool-cloud"
+OPERATIONS = "i-operations"
+"""The server that spiderpool-cloud runs on. It has no card in the VPC of the nodes."""
+
+
+def make_account(topology: Topology, features: Iterable[str]) -> Account:
+    """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
+    account = Account(vpc=VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
+    account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
+    account.add_instance("operations", identity=OPERATIONS, role=ROLE)
+    populate(account, topology)
+    return account
+
+
+async def serve(config: CloudConfig) -> None:
+    """Be the cloud until told to stop."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    account = make_account(config.topology, config.features)
+    fabric = Fabric(config.topology, config.name, backend=Backend(config.backend))
+    openapi, router = OpenAPI(account), namespaces.path(fabric.vpc)
+    config.authority.write_bytes(openapi.authority.pair.certificate)
+    namespaces.ip_batch([f"address replace {ADDRESS}/32 dev lo"], netns=fabric.vpc)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(follow(account, config.topology, fabric.register, fabric.unregister))
+        for service in (
+            DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
+            Metadata(account).serve(ADDRESS, 80, netns=router),
+            Metadata(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
+            openapi.serve(port=config.openapi),
+            Admin(account, openapi).serve(port=config.admin),
+        ):
+            await stack.enter_async_context(service)
+        await ended.wait()
+
+
+def main() -> None:
+    """Entry point. Files are readable by us alone."""
+    os.umask(0o077)
+    config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CloudConfig)
+    asyncio.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()

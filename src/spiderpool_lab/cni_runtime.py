@@ -1,0 +1,174 @@
+"""The network half of a container runtime: pod namespaces, and CNI plugins called as libcni calls them.
+
+Follows the CNI specification 1.1.0, sections 3 and 4, and what containerd does around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spiderpool.errors import SpiderpoolError
+from spiderpool_lab import namespaces
+
+INTERFACE = "eth0"
+POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""Capability under which containerd hands a pod's annotations to a plugin."""
+
+Json = dict[str, Any]
+
+
+class CniFailure(SpiderpoolError):
+    """A CNI plugin answered with an error, nonsense, or not in time."""
+
+    code = 999
+    retriable = True
+
+
+class Sandbox(msgspec.Struct, frozen=True):
+    """One attempt to run a pod: a container id and a network namespace of its own."""
+
+    namespace: str
+    name: str
+    uid: str
+    annotations: dict[str, str]
+    container_id: str
+    netns: Path
+
+    def environment(self, command: str, *, netns: bool) -> dict[str, str]:
+        """The ``CNI_*`` variables but CNI_PATH."""
+        arguments = {
+            "IgnoreUnknown": "1",
+            "K8S_POD_NAMESPACE": self.namespace,
+            "K8S_POD_NAME": self.name,
+            "K8S_POD_INFRA_CONTAINER_ID": self.container_id,
+            "K8S_POD_UID": self.uid,
+        }
+        return {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": self.container_id,
+            "CNI_NETNS": str(self.netns) if netns else "",
+            "CNI_IFNAME": INTERFACE,
+            "CNI_ARGS": ";".join(f"{key}={value}" for key, value in arguments.items()),
+        }
+
+
+def create_sandbox(namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Sandbox:
+    """Make the network namespace of a new sandbox."""
+    netns = namespaces.create(f"cni-{uuid.uuid4()}")
+    return Sandbox(namespace, name, uid, dict(annotations), secrets.token_hex(32), netns)
+
+
+class CniRuntime:
+    """Calls the plugins of the first network configuration list in a directory."""
+
+    def __init__(self, configuration: Path, executables: Path, *, timeout: float = 60.0) -> None:
+        self.configuration = configuration
+        self.executables = executables
+        self.timeout = timeout
+
+    def network(self) -> Json | None:
+        """The first ``*.conflist`` by name; None if there is none that can be read."""
+        for file in sorted(self.configuration.glob("*.conflist")):
+            try:
+                network = json.loads(file.read_text())
+            except (OSError, ValueError):
+                continue
+            if isinstance(network, dict) and network.get("plugins"):
+                return network
+        return None
+
+    async def add(self, network: Json, sandbox: Sandbox) -> Json:
+        """ADD of every plugin in order, each with the result of the one before; the last result."""
+        result: Json | None = None
+        for plugin in network["plugins"]:
+            output = await self._call(network, plugin, sandbox.environment("ADD", netns=True), sandbox, result)
+            result = _decode(plugin, output)
+        return result or {}
+
+    async def delete(self, network: Json, sandbox: Sandbox, result: Json | None, *, netns: bool = True) -> None:
+        """DEL of every plugin in reverse order. containerd calls it again, without ``result`` and ``netns``."""
+        for plugin in reversed(network["plugins"]):
+            await self._call(network, plugin, sandbox.environment("DEL", netns=netns), sandbox, result)
+
+    async def _call(
+        self, network: Json, plugin: Json, environment: dict[str, str], sandbox: Sandbox, result: Json | None
+    ) -> bytes:
+        process = await self._start(plugin, environment)
+        text = json.dumps(_request(network, plugin, sandbox, result)).encode()
+        try:
+            async with asyncio.timeout(self.timeout):
+                output, errors = await process.communicate(text)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise _failure(plugin, environment, f"no answer within {self.timeout} s") from None
+        if process.returncode != 0:
+            raise _failure(plugin, environment, _reason(output, errors, process.returncode))
+        return output
+
+    async def _start(self, plugin: Json, environment: dict[str, str]) -> asyncio.subprocess.Process:
+        executable = self.executables / plugin["type"]
+        try:
+            return await asyncio.create_subprocess_exec(
+                executable,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **environment, "CNI_PATH": str(self.executables)},
+            )
+        except OSError as error:
+            raise _failure(plugin, environment, f"failed to find plugin {executable}: {error.strerror}") from None
+
+
+def pod_addresses(result: Json) -> list[str]:
+    """Addresses of the pod's own ``eth0`` in a CNI result, without prefix length."""
+    interfaces = result.get("interfaces", [])
+    entries = [entry for entry in result.get("ips", []) if _on_pod_interface(entry, interfaces)]
+    return [entry["address"].partition("/")[0] for entry in entries]
+
+
+def _on_pod_interface(entry: Json, interfaces: list[Json]) -> bool:
+    index = entry.get("interface")
+    return index is None or (interfaces[index]["name"] == INTERFACE and bool(interfaces[index].get("sandbox")))
+
+
+def _request(network: Json, plugin: Json, sandbox: Sandbox, result: Json | None) -> Json:
+    request = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
+    if plugin.get("capabilities", {}).get(POD_ANNOTATIONS):
+        request["runtimeConfig"] = {POD_ANNOTATIONS: sandbox.annotations}
+    if result is not None:
+        request["prevResult"] = result
+    return request
+
+
+def _decode(plugin: Json, output: bytes) -> Json:
+    try:
+        result = json.loads(output)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        raise CniFailure(f'plugin type="{plugin["type"]}" failed (add): its answer is not a JSON object')
+    return result
+
+
+def _reason(output: bytes, errors: bytes, code: int | None) -> str:
+    """What a failed plugin says: an error object on its output (section "Error"), else its last words."""
+    try:
+        answer = json.loads(output)
+        return "; ".join(filter(None, (answer["msg"], answer.get("details"))))
+    except (ValueError, TypeError, KeyError):
+        words = errors.decode(errors="replace").strip() or output.decode(errors="replace").strip()
+        return f"netplugin failed with code {code}: {words[-500:]}"
+
+
+def _failure(plugin: Json, environment: dict[str, str], reason: str) -> CniFailure:
+    return CniFailure(f'plugin type="{plugin["type"]}" failed ({environment["CNI_COMMAND"].lower()}): {reason}')

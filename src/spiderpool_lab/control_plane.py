@@ -1,0 +1,426 @@
+"""A real control plane on loopback: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
+
+Everything it writes lies under one directory, except the data of etcd, which lives in memory that
+only etcd can see and that goes with it. It authenticates by client certificates and service account
+tokens and authorizes by Node and RBAC, as kubeadm sets a cluster up.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
+from spiderpool_lab.binaries import find
+from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
+from spiderpool_lab.ports import free_ports
+from spiderpool_lab.processes import Processes
+from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
+
+ADMIN = "kubernetes-admin"
+TOKEN_SECONDS = 24 * 3600
+
+NODE_HOST, NODE_PORT = "198.18.0.1", 6443
+NODE_SERVER = f"https://{NODE_HOST}:{NODE_PORT}"
+"""How nodes, and pods by the Service ``kubernetes``, reach the API server: through a forwarder."""
+
+SERVER_NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    NODE_HOST,
+    "10.233.0.1",
+)
+
+API_SERVER, CONTROLLER_MANAGER, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
+PROGRAMS = ("etcd", API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
+
+KUBEADM_CONFIGURATION = {
+    "apiVersion": "kubeadm.k8s.io/v1beta3",
+    "kind": "ClusterConfiguration",
+    "clusterName": "kubernetes",
+    "certificatesDir": "/etc/kubernetes/pki",
+}
+
+POLL = 0.05
+SHORT_LIVED = {"GOGC": "800"}
+"""Environment of a Go program that ends before it is worth its while to collect garbage: a third less work."""
+"""Seconds between two looks at a condition."""
+
+_IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0" && exec "$@"')
+
+
+class ControlPlane:
+    """One control plane, its files in ``directory``, its processes kept by ``processes``.
+
+    An object made on the directory of a running control plane can use and stop it. ``dual_stack`` gives pods and
+    Services IPv6 as well.
+    """
+
+    def __init__(self, directory: Path, processes: Processes, *, dual_stack: bool = False) -> None:
+        self.directory = directory.absolute()
+        self.processes = processes
+        self.dual_stack = dual_stack
+
+    # --- life
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start everything and return when all of it is ready and pods may be created.
+
+        Raises IOFailure if a program is missing or ends, ApiUnavailable after ``timeout`` seconds.
+        Whatever it started is stopped again then. Raises SpiderpoolError if it runs already.
+        """
+        if any(self.processes.pid(program) is not None for program in PROGRAMS):
+            raise SpiderpoolError(f"a control plane runs in {self.directory}; stop it first")
+        deadline = time.monotonic() + timeout
+        try:
+            self._write_files()
+            self._start_etcd(deadline)
+            self._start_api_server(deadline)
+            self._start_controllers(deadline)
+            self._create_objects(deadline)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process; does nothing if none runs. Logs and certificates stay in the directory."""
+        for program in reversed(PROGRAMS):
+            self.processes.stop(program)
+
+    def restart_api_server(self, timeout: float = 60.0) -> None:
+        """Kill the API server, as an outage does, and start it again on the same store."""
+        self.processes.kill(API_SERVER, signal.SIGKILL)
+        self.processes.stop(API_SERVER)
+        self._start_api_server(time.monotonic() + timeout)
+
+    # --- access
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server on loopback."""
+        return f"https://127.0.0.1:{self._port(API_SERVER)}"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """The kubeconfig of a member of ``system:masters``."""
+        return self._kubeconfig_path(ADMIN, None)
+
+    def kubeconfig(self, user: str, groups: Sequence[str] = (), server: str | None = None) -> Path:
+        """Write a kubeconfig with a client certificate of ``user``; ``server`` when not on loopback."""
+        pair = self._authority().client(user, groups)
+        credentials = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
+        return self._write_kubeconfig(user, credentials, server)
+
+    def service_account_kubeconfig(self, namespace: str, name: str, server: str | None = None) -> Path:
+        """Write a kubeconfig with a token of a service account, valid for 24 hours (TokenRequest API).
+
+        Raises SpiderpoolError if the account does not exist.
+        """
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        reply = self._request("POST", path, {"spec": {"expirationSeconds": TOKEN_SECONDS}})
+        token = {"token": reply["status"]["token"]}
+        return self._write_kubeconfig(f"system:serviceaccount:{namespace}:{name}", token, server)
+
+    def kubectl(self, *args: str | Path, input: str | None = None, timeout: float = 60.0) -> str:
+        """Run kubectl as administrator and return what it printed.
+
+        Raises SpiderpoolError with kubectl's own words, ApiUnavailable if it takes longer than ``timeout`` seconds.
+        """
+        command = [find("kubectl"), "--kubeconfig", self.admin_kubeconfig, "--cache-dir", self.directory / "kubectl"]
+        words = [str(word) for word in (*command, *args)]
+        try:
+            done = subprocess.run(
+                words,
+                input=input or "",
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                env={**os.environ, **SHORT_LIVED},
+            )
+        except subprocess.TimeoutExpired as late:
+            raise ApiUnavailable(f"kubectl {args[0]} gave no answer in {timeout:.0f} s") from late
+        if done.returncode != 0:
+            raise SpiderpoolError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, *manifests: Path | str) -> str:
+        """``kubectl apply`` files or folders (a Path), then YAML texts (a str), in one go; return what it printed."""
+        files = [word for manifest in manifests if isinstance(manifest, Path) for word in ("--filename", manifest)]
+        texts = [manifest for manifest in manifests if isinstance(manifest, str)]
+        stdin = ["--filename", "-"] if texts else []
+        return self.kubectl("apply", *files, *stdin, input="".join(f"---\n{text}\n" for text in texts))
+
+    # --- files
+
+    @property
+    def _pki(self) -> Path:
+        return self.directory / "pki"
+
+    def _write_files(self) -> None:
+        self._pki.mkdir(parents=True, exist_ok=True)
+        names = (*PROGRAMS, "etcd-peer")
+        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, free_ports(len(names)), strict=True))))
+        authority = Authority.create("kubernetes-ca")
+        self._write_pair("ca", authority.pair)
+        self._write_pair("server", authority.server(SERVER_NAMES))
+        _write_private(self._pki / "service-account.key", private_key_pem(ec.generate_private_key(ec.SECP256R1())))
+        self._write_pair(ADMIN, authority.client(ADMIN, ["system:masters"]))
+        self.kubeconfig(ADMIN, ["system:masters"])
+
+    def _write_pair(self, name: str, pair: KeyPair) -> None:
+        (self._pki / f"{name}.crt").write_bytes(pair.certificate)
+        _write_private(self._pki / f"{name}.key", pair.key)
+
+    def _authority(self) -> Authority:
+        return Authority.load(KeyPair((self._pki / "ca.crt").read_bytes(), (self._pki / "ca.key").read_bytes()))
+
+    def _kubeconfig_path(self, user: str, server: str | None) -> Path:
+        where = f"@{server.rpartition('/')[2]}" if server else ""
+        return self.directory / "kubeconfig" / (re.sub(r"[^\w.@-]", "_", user + where) + ".yaml")
+
+    def _write_kubeconfig(self, user: str, credentials: dict[str, str], server: str | None) -> Path:
+        ca = _base64((self._pki / "ca.crt").read_bytes())
+        path = self._kubeconfig_path(user, server)
+        path.parent.mkdir(exist_ok=True)
+        document = _kubeconfig(user, credentials, server or self.server, ca)
+        _write_private(path, yaml.safe_dump(document).encode())
+        return path
+
+    def _port(self, name: str) -> int:
+        ports: dict[str, int] = json.loads((self.directory / "ports.json").read_text())
+        return ports[name]
+
+    # --- programs
+
+    def _start_etcd(self, deadline: float) -> None:
+        data = self.directory / "etcd"
+        data.mkdir(exist_ok=True)
+        client, peer = (f"http://127.0.0.1:{self._port(name)}" for name in ("etcd", "etcd-peer"))
+        private = (*_IN_PRIVATE_MEMORY, data) if os.geteuid() == 0 else ()
+        flags = (
+            f"--data-dir={data}/data",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--heartbeat-interval=20",  # one member: nobody to wait for in an election
+            "--election-timeout=200",
+        )
+        self.processes.start("etcd", [*private, find("etcd"), *flags])
+        self._wait_healthy("etcd", HTTPConnection("127.0.0.1", self._port("etcd"), timeout=5.0), "/health", deadline)
+
+    def _start_api_server(self, deadline: float) -> None:
+        key = self._pki / "service-account.key"
+        flags = (
+            f"--etcd-servers=http://127.0.0.1:{self._port('etcd')}",
+            *self._serving(API_SERVER),
+            f"--advertise-address={NODE_HOST}",  # also spares the API server the look for a default route
+            "--endpoint-reconciler-type=none",  # our forwarder is the endpoint of Service kubernetes
+            f"--client-ca-file={self._pki}/ca.crt",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
+            *self._gates(),
+            "--allow-privileged=true",
+            "--default-not-ready-toleration-seconds=60",  # pods leave a dead node while one watches
+            "--default-unreachable-toleration-seconds=60",
+            "--profiling=false",
+        )
+        self.processes.start(API_SERVER, [find(API_SERVER), *flags])
+        self._wait_healthy(API_SERVER, self._connection(API_SERVER), "/readyz", deadline)
+
+    def _start_controllers(self, deadline: float) -> None:
+        manager = (
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={self._pki}/service-account.key",
+            f"--root-ca-file={self._pki}/ca.crt",
+            f"--cluster-signing-cert-file={self._pki}/ca.crt",
+            f"--cluster-signing-key-file={self._pki}/ca.key",
+            "--node-monitor-period=500ms",  # how late a node that has become Ready may lose its taint
+            "--node-monitor-grace-period=30s",
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
+            *self._gates(),
+        )
+        self._start_controller(CONTROLLER_MANAGER, manager)
+        self._start_controller(SCHEDULER)
+        for program in (CONTROLLER_MANAGER, SCHEDULER):
+            self._wait_healthy(program, self._connection(program), "/healthz", deadline)
+
+    def _start_controller(self, program: str, flags: Sequence[str] = ()) -> None:
+        kubeconfig = self.kubeconfig(f"system:{program}")
+        common = (
+            f"--kubeconfig={kubeconfig}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            "--leader-elect=false",
+            "--profiling=false",
+            *self._serving(program),
+            *_no_insecure_port(program),
+        )
+        self.processes.start(program, [find(program), *common, *flags])
+
+    def _networks(self, ipv4: str, ipv6: str) -> str:
+        return f"{ipv4},{ipv6}" if self.dual_stack else ipv4
+
+    def _gates(self) -> tuple[str, ...]:
+        return (f"--feature-gates={DUAL_STACK}",) if self.dual_stack else ()
+
+    def _serving(self, program: str) -> tuple[str, ...]:
+        return (
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self._port(program)}",
+            f"--tls-cert-file={self._pki}/server.crt",
+            f"--tls-private-key-file={self._pki}/server.key",
+        )
+
+    # --- the first objects
+
+    def _create_objects(self, deadline: float) -> None:
+        networking = {
+            "dnsDomain": "cluster.local",
+            "podSubnet": self._networks(POD_CIDR, POD_CIDR6),
+            "serviceSubnet": self._networks(SERVICE_CIDR, SERVICE_CIDR6),
+        }
+        document = {**KUBEADM_CONFIGURATION, "networking": networking}
+        configuration = {"ClusterConfiguration": yaml.safe_dump(document, sort_keys=False)}
+        endpoint = {"addresses": [{"ip": NODE_HOST}], "ports": [{"name": "https", "port": NODE_PORT}]}
+        self._create(
+            "kube-system", "configmaps", {"metadata": {"name": "kubeadm-config"}, "data": configuration}, deadline
+        )
+        self._create("default", "endpoints", {"metadata": {"name": "kubernetes"}, "subsets": [endpoint]}, deadline)
+        self._wait("the default service account is not there", self._default_account_ready, deadline)
+
+    def _create(self, namespace: str, plural: str, document: dict[str, Any], deadline: float) -> None:
+        """Create an object in a namespace that the API server may be about to create."""
+        path = f"/api/v1/namespaces/{namespace}"
+        self._wait(f"namespace {namespace} is not there", lambda: self._exists(path), deadline)
+        self._request("POST", f"{path}/{plural}", document)
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._request("GET", path)
+        except SpiderpoolError:
+            return False
+        return True
+
+    def _default_account_ready(self) -> bool:
+        """Whether admission lets pods in: it wants their account, and before 1.24 the account's token secret."""
+        try:
+            account = self._request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
+        except SpiderpoolError:
+            return False
+        return bool(account.get("secrets")) or _minor(API_SERVER) >= 24
+
+    # --- requests and waits
+
+    def _connection(self, program: str) -> HTTPSConnection:
+        """An unopened connection to a server of ours, as administrator. It heeds no proxy."""
+        context = ssl.create_default_context(cafile=str(self._pki / "ca.crt"))
+        context.load_cert_chain(self._pki / f"{ADMIN}.crt", self._pki / f"{ADMIN}.key")
+        return HTTPSConnection("127.0.0.1", self._port(program), timeout=10.0, context=context)
+
+    def _request(self, method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request to the API server. Raises SpiderpoolError with the server's words, or ApiUnavailable."""
+        body = json.dumps(document) if document else None
+        try:
+            status, answer = _exchange(self._connection(API_SERVER), method, path, body)
+        except (OSError, HTTPException) as failure:
+            raise ApiUnavailable(f"{method} {path}: {failure}") from failure
+        if status >= 400:
+            raise SpiderpoolError(f"{method} {path}: {status} {answer.decode(errors='replace').strip()}")
+        decoded: dict[str, Any] = json.loads(answer)
+        return decoded
+
+    def _wait_healthy(self, program: str, connection: HTTPConnection, path: str, deadline: float) -> None:
+        log = self.processes.log(program)
+
+        def healthy() -> bool:
+            if self.processes.pid(program) is None:
+                raise IOFailure(f"{program} ended at once; its log is {log}", details=_tail(log))
+            return _answers(connection, path)
+
+        self._wait(f"{program} is not healthy; its log is {log}", healthy, deadline)
+
+    def _wait(self, complaint: str, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition():
+            if time.monotonic() > deadline:
+                raise ApiUnavailable(f"the control plane did not start in time: {complaint}")
+            time.sleep(POLL)
+
+
+def _exchange(connection: HTTPConnection, method: str, path: str, body: str | None) -> tuple[int, bytes]:
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
+
+
+def _answers(connection: HTTPConnection, path: str) -> bool:
+    try:
+        return _exchange(connection, "GET", path, None)[0] == 200
+    except (OSError, HTTPException):
+        return False
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+
+
+def _kubeconfig(user: str, credentials: dict[str, str], server: str, ca: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "users": [{"name": user, "user": credentials}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+        "current-context": "lab",
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+
+
+def _minor(program: str) -> int:
+    """The minor version of a program of Kubernetes: 20 for v1.20.2."""
+    words = subprocess.run([find(program), "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    found = re.search(r"v1\.(\d+)", words)
+    if not found:
+        raise IOFailure(f"{find(program)} --version says {words.strip()!r}: no Kubernetes 1.x")
+    return int(found[1])
+
+
+def _no_insecure_port(program: str) -> tuple[str, ...]:
+    """Switch the unauthenticated port off; later versions have neither the port nor the flag."""
+    return ("--port=0",) if _minor(program) < 22 else ()

@@ -1,0 +1,280 @@
+"""The cloud of a lab: vSwitches, a router and ports that drop what the real cloud would drop.
+
+Everything is in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``spl-<name>-inet`` for the internet
+and ``spl-<name>-mgmt`` for the lab's own network, and in one more per node where nodes are namespaces. The namespace
+that the caller is in keeps its links, addresses, routes and sysctls.
+
+To the internet the cloud translates IPv4: each vSwitch has an address for what leaves it, a card may have an elastic
+address of its own. IPv6 is routed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+from spiderpool.errors import BadConfig
+from spiderpool_lab import namespaces
+from spiderpool_lab.backend import Backend, choose
+from spiderpool_lab.topology import Card, Node, Topology
+
+RULES = ("spoof_mac", "spoof_arp", "spoof_ip", "spoof_ip6")
+"""Why a port drops a frame: foreign source MAC, foreign sender in ARP, foreign IPv4, foreign IPv6 source."""
+
+MANAGEMENT = "mgmt"
+UPLINK = "internet"
+"""The cloud's link to the internet."""
+STRAY = "stray"
+"""Counter of what the router drops on its way to the internet because it has seen no request for it."""
+_LINK_NAME_MAX = 15  # IFNAMSIZ - 1
+_ROUTER_SYSCTLS = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv6/conf/default/accept_dad": "0",
+    "bridge/bridge-nf-call-iptables": "0",
+    "bridge/bridge-nf-call-ip6tables": "0",
+    "bridge/bridge-nf-call-arptables": "0",
+}
+
+
+class Fabric:
+    """The cloud network of one lab. ``name`` keeps the labs of a machine apart."""
+
+    def __init__(self, topology: Topology, name: str, *, backend: Backend | None = None) -> None:
+        self.topology = topology
+        self.name = name
+        self.backend = backend or choose()
+        self.vpc = f"spl-{name}-vpc"
+        self.internet = f"spl-{name}-inet"
+        self.management = f"spl-{name}-mgmt"
+        for node in topology.nodes:
+            _check_names(node)
+
+    def node_namespace(self, node: Node) -> str:
+        """The namespace that is the node, where nodes are namespaces."""
+        return f"spl-{self.name}-{node.name}"
+
+    def up(self) -> None:
+        """Make the network; what a killed run of the same name left is removed first."""
+        self.down()
+        try:
+            self._make()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """End every process in the lab's namespaces and remove them; nothing happens if they are gone."""
+        for name in self._namespaces():
+            netns = namespaces.path(name)
+            namespaces.end_processes(netns)
+            if netns.exists():
+                namespaces.run_tool(["ip", "netns", "delete", name])
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Dropped frames by ``<node>/<card>`` and rule (see :data:`RULES`) since the network was made."""
+        found = self._counted("bridge", "vpc")
+        return {
+            f"{node.name}/{card.name}": {rule: found[_counter(node, card, rule)] for rule in RULES}
+            for node in self.topology.nodes
+            for card in node.cards
+        }
+
+    def strays(self) -> int:
+        """Answers to the internet that the router has dropped because the request did not come through it."""
+        return self._counted("inet", "router")[STRAY]
+
+    def register(self, card: Card, address: str) -> None:
+        """Let a card send from one more address, IPv4 or IPv6; nothing happens if it may already."""
+        self._change("add", card, address)
+
+    def unregister(self, card: Card, address: str) -> None:
+        """Drop from now on what a card sends from an address. Raises KernelFailure if it was not registered."""
+        self._change("delete", card, address)
+
+    def _change(self, verb: str, card: Card, address: str) -> None:
+        port = self.topology.owner(card).port(card.name)
+        element = f"{verb} element bridge vpc {port}-ipv{ip_address(address).version} {{ {address} }}"
+        namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), element)
+
+    def _counted(self, family: str, table: str) -> dict[str, int]:
+        listed = namespaces.run_tool(_in(self.vpc, "nft", "-j", "list", "counters", "table", family, table))
+        counters = (entry["counter"] for entry in json.loads(listed)["nftables"] if "counter" in entry)
+        return {counter["name"]: int(counter["packets"]) for counter in counters}
+
+    def _namespaces(self) -> list[str]:
+        nodes = self.topology.nodes if self.backend is Backend.NATIVE else ()
+        return [*(self.node_namespace(node) for node in nodes), self.vpc, self.internet, self.management]
+
+    def _make(self) -> None:
+        namespaces.ip_batch(f"netns add {name}" for name in self._namespaces())
+        for router in (self.vpc, self.internet):
+            namespaces.call_in(namespaces.path(router), lambda: _write_sysctls(_ROUTER_SYSCTLS))
+        rules = [*_anti_spoof(self.topology), *_translation(self.topology), *_statefulness()]
+        namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), "\n".join(rules))
+        namespaces.ip_batch(self._links(), netns=self.vpc)
+        namespaces.ip_batch(self._forwarding(), netns=self.vpc, tool="bridge")
+        namespaces.ip_batch(self._uplink(), netns=self.vpc)
+        namespaces.ip_batch(self._outside(), netns=self.internet)
+        namespaces.ip_batch(self._host_end(), netns=self.management)
+
+    def _links(self) -> Iterator[str]:
+        yield "link set lo up"
+        for vswitch in self.topology.vswitches:
+            yield f"link add {vswitch.name} type bridge"
+            yield from (f"address add {gateway} dev {vswitch.name}" for gateway in vswitch.gateways)
+            yield f"link set {vswitch.name} up"
+        yield f"link add {MANAGEMENT} type bridge"
+        yield f"link set {MANAGEMENT} up addrgenmode none"
+        yield f"link add host type veth peer name {MANAGEMENT} netns {self.management}"
+        yield f"link set host master {MANAGEMENT} up"
+        for node in self.topology.nodes:
+            yield from self._ports(node)
+
+    def _ports(self, node: Node) -> Iterator[str]:
+        for card in node.cards:
+            yield from self._port(node, card.name, card.vswitch.name, card.mac)
+            yield f"link set {node.port(card.name)} type bridge_slave learning off flood off"
+        yield from self._port(node, MANAGEMENT, MANAGEMENT, node.management_mac)
+
+    def _port(self, node: Node, link: str, bridge: str, mac: str) -> Iterator[str]:
+        port = node.port(link)
+        if self.backend is Backend.UML:
+            yield f"tuntap add {port} mode tap vnet_hdr"
+        else:
+            yield f"link add {port} type veth peer name {link} address {mac} netns {self.node_namespace(node)}"
+        yield f"link set {port} master {bridge} up addrgenmode none"
+
+    def _forwarding(self) -> Iterator[str]:
+        """One fixed entry per card: frames to any other MAC go nowhere, whatever cards send."""
+        for node in self.topology.nodes:
+            for card in node.cards:
+                yield f"fdb add {card.mac} dev {node.port(card.name)} master static"
+
+    def _uplink(self) -> Iterator[str]:
+        """The cloud's end; what is sent to an elastic address that leads nowhere does not come back out."""
+        yield f"link add {UPLINK} type veth peer name cloud netns {self.internet}"
+        yield from _end(UPLINK, self.topology.internet.cloud, ("default",), self.topology.internet.router)
+        yield f"route add blackhole {self.topology.internet.elastic[0]}"
+
+    def _outside(self) -> Iterator[str]:
+        internet = self.topology.internet
+        yield "link set lo up"
+        yield from (f"address add {address} dev lo" for address in (*internet.server, *internet.client))
+        yield from _end("cloud", internet.router, internet.elastic, internet.cloud)
+
+    def _host_end(self) -> Iterator[str]:
+        yield "link set lo up"
+        yield f"address add {self.topology.host}/{self.topology.management_prefix_length} dev {MANAGEMENT}"
+        yield f"link set {MANAGEMENT} up"
+
+
+def _end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str]) -> Iterator[str]:
+    """One end of the link to the internet, in both families, and what is reached through the other end."""
+    yield from (f"address add {address} dev {link}" for address in own)
+    yield f"link set {link} up"
+    for network in behind:
+        for router in (ip_interface(address).ip for address in far):
+            if network == "default" or ip_network(network).version == router.version:
+                yield f"route add {network} via {router} dev {link}"
+
+
+def _translation(topology: Topology) -> Iterator[str]:
+    """Elastic addresses of cards, in both directions, and after them the NAT gateway of each vSwitch."""
+    cards = [card for node in topology.nodes for card in node.cards]
+    elastic = {card.elastic: card.address for card in cards if card.elastic}
+    subnets = {vswitch.subnet: vswitch.nat for vswitch in topology.vswitches if vswitch.nat}
+    yield "table ip nat {"
+    yield from _address_map("inwards", elastic)
+    yield from _address_map("outwards", {address: public for public, address in elastic.items()})
+    yield from _address_map("gateways", subnets)
+    yield "chain prerouting {"
+    yield "type nat hook prerouting priority dstnat; policy accept;"
+    yield f'iifname "{UPLINK}" dnat to ip daddr map @inwards'
+    yield "}"
+    yield "chain postrouting {"
+    yield "type nat hook postrouting priority srcnat; policy accept;"
+    yield from (f'oifname "{UPLINK}" snat to ip saddr map @{name}' for name in ("outwards", "gateways"))
+    yield "}"
+    yield "}"
+
+
+def _address_map(name: str, pairs: dict[str, str]) -> Iterator[str]:
+    elements = f"elements = {{ {', '.join(f'{key} : {value}' for key, value in pairs.items())} }};" if pairs else ""
+    yield f"map {name} {{ type ipv4_addr : ipv4_addr; flags interval; {elements} }}"
+
+
+def _statefulness() -> Iterator[str]:
+    """A router that translates knows connections: an answer to a request that it has not seen goes nowhere."""
+    yield "table inet router {"
+    yield f"counter {STRAY} {{ }}"
+    yield "chain forward {"
+    yield "type filter hook forward priority filter; policy accept;"
+    yield f'oifname "{UPLINK}" ct state invalid counter name {STRAY} drop'
+    yield "}"
+    yield "}"
+
+
+def _anti_spoof(topology: Topology) -> Iterator[str]:
+    cards = [(node, card) for node in topology.nodes for card in node.cards]
+    yield "table bridge vpc {"
+    for node, card in cards:
+        yield from _port_chain(node, card)
+    ports = ", ".join(f'"{node.port(card.name)}" : jump {node.port(card.name)}' for node, card in cards)
+    yield "chain prerouting {"
+    yield "type filter hook prerouting priority -300; policy accept;"
+    yield f"iifname vmap {{ {ports} }}"
+    yield "}"
+    yield "}"
+
+
+def _port_chain(node: Node, card: Card) -> Iterator[str]:
+    port = node.port(card.name)
+    for rule in RULES:
+        yield f"counter {_counter(node, card, rule)} {{ }}"
+    ipv4, ipv6 = _by_family(card)
+    yield f"set {port}-ipv4 {{ type ipv4_addr; elements = {{ {', '.join(ipv4)} }}; }}"
+    yield f"set {port}-ipv6 {{ type ipv6_addr; flags interval; elements = {{ {', '.join(ipv6)} }}; }}"
+    yield f"chain {port} {{"
+    for match, rule in (
+        (f"ether saddr != {card.mac}", "spoof_mac"),
+        (f"arp saddr ether != {card.mac}", "spoof_arp"),
+        (f"arp saddr ip != @{port}-ipv4", "spoof_arp"),
+        (f"ip saddr != @{port}-ipv4", "spoof_ip"),
+        (f"ip6 saddr != @{port}-ipv6", "spoof_ip6"),
+    ):
+        yield f"{match} counter name {_counter(node, card, rule)} drop"
+    yield "}"
+
+
+def _by_family(card: Card) -> tuple[list[str], list[str]]:
+    """Registered addresses; for IPv6 also what neighbour discovery sends from (RFC 4861): ``::`` and link-local."""
+    addresses = [ip_address(text) for text in card.registered]
+    ipv4 = [str(address) for address in addresses if address.version == 4]
+    return ipv4, ["::", "fe80::/10", *(str(address) for address in addresses if address.version == 6)]
+
+
+def _counter(node: Node, card: Card, rule: str) -> str:
+    return f"{node.port(card.name)}-{rule}"
+
+
+def _in(netns: str, *argv: str) -> list[str]:
+    return ["ip", "netns", "exec", netns, *argv]
+
+
+def _write_sysctls(values: dict[str, str]) -> None:
+    """Set those that this kernel has: bridge filtering and IPv6 may be missing."""
+    for name, value in values.items():
+        file = Path("/proc/sys/net") / name
+        if file.exists():
+            file.write_text(value)
+
+
+def _check_names(node: Node) -> None:
+    for link in (*(card.name for card in node.cards), MANAGEMENT):
+        if len(node.port(link)) > _LINK_NAME_MAX:
+            raise BadConfig(
+                f"node {node.name}: {node.port(link)!r} is longer than a link name may be; shorten the node's name"
+            )

@@ -1,0 +1,115 @@
+"""A TCP forwarder that listens in one network namespace and connects from our own.
+
+``python -m spiderpool_lab.forward --netns NAME --listen 198.18.0.1:6443 --to 127.0.0.1:PORT`` is how the
+nodes of a lab reach the API server, which listens on the loopback of the machine alone. It prints one
+line once it listens, and ends on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+from typing import NamedTuple
+
+from spiderpool.errors import SpiderpoolError
+from spiderpool_lab import namespaces
+
+CHUNK = 65536
+BACKLOG = 256
+CONNECT_TIMEOUT = 10.0
+"""Seconds that the far end has to accept a connection."""
+
+
+class Address(NamedTuple):
+    """A host address and a TCP port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``HOST:PORT`` or ``[HOST]:PORT``. Raises ValueError if it is neither."""
+        host, colon, port = text.rpartition(":")
+        if not (host and colon):
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        return cls(host.strip("[]"), int(port))
+
+
+def listen(address: Address, netns: str | None = None) -> socket.socket:
+    """A listening socket that lives in a named network namespace, or in our own.
+
+    Raises OSError if the address cannot be bound there.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    place = namespaces.path(netns) if netns else None
+    return namespaces.call_in(place, lambda: socket.create_server(address, family=family, backlog=BACKLOG))
+
+
+async def serve(listening: socket.socket, to: Address) -> asyncio.Server:
+    """Forward every connection that ``listening`` accepts to ``to`` until the server is closed."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await _forward(reader, writer, to)
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(forward, sock=listening, limit=CHUNK)
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Address) -> None:
+    """Carry one connection until both directions have ended or either end has vanished."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            far_reader, far_writer = await asyncio.open_connection(*to, limit=CHUNK)
+    except OSError:  # also the TimeoutError
+        return
+    try:
+        async with asyncio.TaskGroup() as pumps:
+            pumps.create_task(_pump(reader, far_writer))
+            pumps.create_task(_pump(far_reader, writer))
+    except* OSError:
+        pass  # closing the other end is all there is to do
+    finally:
+        far_writer.close()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Copy one direction to its end, and pass the end on (RFC 9293, half-closed connections)."""
+    while chunk := await source.read(CHUNK):
+        sink.write(chunk)
+        await sink.drain()
+    sink.write_eof()
+
+
+async def _run(listening: socket.socket, to: Address) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    server = await serve(listening, to)
+    print(f"listening on {listening.getsockname()}, forwarding to {to.host}:{to.port}", flush=True)
+    await stopped.wait()
+    server.close()
+
+
+def main() -> int:
+    """Forward until told to stop."""
+    parser = argparse.ArgumentParser(description="Forward TCP from a network namespace to our own.")
+    parser.add_argument("--netns", help="name of the namespace to listen in; our own if not given")
+    parser.add_argument("--listen", type=Address.parse, required=True, metavar="HOST:PORT")
+    parser.add_argument("--to", type=Address.parse, required=True, metavar="HOST:PORT")
+    options = parser.parse_args()
+    try:
+        listening = listen(options.listen, options.netns)
+    except (OSError, SpiderpoolError) as failure:
+        print(f"cannot listen on {options.listen} in {options.netns or 'our namespace'}: {failure}", file=sys.stderr)
+        return 1
+    asyncio.run(_run(listening, options.to))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The server on the internet of a lab: HTTP on port 80, datagrams on port 53, both tell the address that they see.
+
+``python -m spiderpool_lab.internet --netns NAME`` serves until SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+from spiderpool_lab import namespaces
+from spiderpool_lab.pod_servers import Identity, Protocol, serving
+
+NAME = "internet"
+PORTS: tuple[tuple[Protocol, int], ...] = (("TCP", 80), ("UDP", 53))
+
+
+async def serve(netns: str) -> None:
+    """Be the internet's server, in a named network namespace."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with serving(namespaces.path(netns), PORTS, Identity(NAME, NAME)):
+        await ended.wait()
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--netns", required=True)
+    asyncio.run(serve(parser.parse_args().netns))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""``spiderpool-lab``: bring a cluster up on this machine, look at it, enter it, take it down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool_lab import binaries, internet
+from spiderpool_lab.cloud_commands import cloud, described
+from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.demo import Demo
+from spiderpool_lab.fabric import STRAY
+from spiderpool_lab.running import NAME, need_root, running
+
+_OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows the first argument belongs to the command that is run."""
+
+POOLS = click.option(
+    "--pools",
+    type=click.Choice(["discovered", "manual"]),
+    default="discovered",
+    show_default=True,
+    help="Whether pools and networks are made from what the cards have, or written by hand.",
+)
+SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every card in advance.")
+
+
+class _Lab(click.Group):
+    """Tells our errors as sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpiderpoolError as error:
+            raise click.ClickException(error.message) from error
+
+
+@click.group(cls=_Lab)
+@click.version_option(package_name="spiderpool-lab")
+def main() -> None:
+    """A cluster on this machine, in a cloud that drops what it does not know."""
+
+
+@main.command()
+@NAME
+@POOLS
+@click.option("--keep", is_flag=True, help="Leave the cluster up.")
+def demo(name: str, pools: str, keep: bool) -> None:
+    """Play the walkthrough of running on Alibaba Cloud, and check it."""
+    need_root()
+    console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
+    cluster = Cluster(name, detached=keep, discovery=pools == "discovered")
+    play = Demo(cluster, console)
+    cluster.say = play.say
+    with _taken_down(cluster, keep=keep):
+        cluster.up()
+        passed = play.play()
+        if not passed:
+            cluster.keep_logs()
+    if keep:
+        _say_how_to_enter(console, cluster)
+    console.print("[bold green]PASS[/bold green]" if passed else "[bold red]FAIL[/bold red]")
+    sys.exit(0 if passed else 1)
+
+
+@main.command()
+@NAME
+@POOLS
+@SPARE
+def up(name: str, pools: str, spare: int) -> None:
+    """Bring a cluster up and leave it running."""
+    need_root()
+    console = Console(emoji=False)
+    cluster = Cluster(name, detached=True, discovery=pools == "discovered", spare=spare, say=console.print)
+    with _taken_down(cluster, keep=True):
+        cluster.up()
+    _say_how_to_enter(console, cluster)
+
+
+@main.command()
+@NAME
+def down(name: str) -> None:
+    """Take a cluster down without a trace."""
+    need_root()
+    Cluster(name, detached=True).down()
+
+
+@main.command()
+@NAME
+def status(name: str) -> None:
+    """Show the state of a lab: processes, nodes, pods, pools, dropped frames, and the cloud."""
+    cluster = running(name)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    for process in cluster.processes.names():
+        console.print(f"{process:32} {'pid ' + str(pid) if (pid := cluster.processes.pid(process)) else 'ended'}")
+    for command in ("get nodes -owide", "get pods -A -owide", "get spiderippools", "get spiderips"):
+        console.print(f"\n~# kubectl {command}\n{cluster.plane.kubectl(*command.split()).rstrip()}")
+    console.print("\nframes that the cloud dropped, by card and rule")
+    for card, rules in cluster.fabric.counters().items():
+        console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+    console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
+    for line in described(cluster.cloud.console):
+        console.print(line, markup=False)
+
+
+main.add_command(cloud)
+
+
+@main.command(context_settings=_OPTIONS_FIRST)
+@NAME
+@click.argument("target")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec(name: str, target: str, command: tuple[str, ...]) -> None:
+    """Run a command in a node (master), in a pod (default/test-app-1-xxxxx) or on the internet."""
+    cluster = running(name)
+    if target == internet.NAME:
+        os.execvp("ip", ["ip", "netns", "exec", cluster.fabric.internet, *command])
+    node, pod = _locate(cluster, target)
+    outcome = cluster.machines.client(node).exec(list(command), pod=pod, timeout=60)
+    sys.stdout.write(outcome.stdout)
+    sys.stderr.write(outcome.stderr)
+    sys.exit(outcome.rc)
+
+
+@main.command(context_settings=_OPTIONS_FIRST)
+@NAME
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """Run kubectl against the cluster."""
+    cluster = running(name)
+    program = binaries.find("kubectl")
+    os.execv(program, [str(program), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
+
+
+@contextmanager
+def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
+    """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted, taking everything down …", err=True)
+        _down_undisturbed(cluster)
+        sys.exit(130)
+    except BaseException:
+        if cluster.is_up:
+            cluster.keep_logs()
+        _down_undisturbed(cluster)
+        raise
+    if not keep:
+        _down_undisturbed(cluster)
+
+
+def _down_undisturbed(cluster: Cluster) -> None:
+    """A second Ctrl-C must not leave half of a cluster behind."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    cluster.down()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
+    """Node and, where the target is a pod, the pod. Raises BadConfig for what is neither."""
+    namespace, slash, pod = target.partition("/")
+    if slash:
+        return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
+    nodes = [node.name for node in cluster.fabric.topology.nodes]
+    if target not in nodes:
+        names = ", ".join([*nodes, internet.NAME])
+        raise BadConfig(f"there is no node {target!r}: name one of {names}, or a pod as namespace/name")
+    return target, None
+
+
+def _say_how_to_enter(console: Console, cluster: Cluster) -> None:
+    option = "" if cluster.name == "demo" else f" --name {cluster.name}"
+    console.print(
+        f"\nThe cluster is up. Look at it, enter it, take it down:\n"
+        f"  spiderpool-lab status{option}\n"
+        f"  spiderpool-lab kubectl{option} get pods -A\n"
+        f"  spiderpool-lab exec{option} master ip address\n"
+        f"  spiderpool-lab cloud state{option}\n"
+        f"  spiderpool-lab down{option}\n"
+        f"kubeconfig: {cluster.plane.admin_kubeconfig}\n",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Network namespaces from the lab's side: made, entered by helper threads, emptied and removed.
+
+A namespace is named by its path, as under /run/netns by ip-netns(8); None means that of this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from spiderpool.errors import KernelFailure
+from spiderpool_lab import syscalls
+
+DIRECTORY = Path("/run/netns")
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
+
+T = TypeVar("T")
+
+
+def path(name: str) -> Path:
+    """Where a named namespace is found."""
+    return DIRECTORY / name
+
+
+def call_in(netns: Path | None, work: Callable[[], T]) -> T:
+    """Run ``work`` in a network namespace and return its result; sockets that it opens stay there.
+
+    Work runs in a thread of its own that ends afterwards, since setns(2) moves one thread only.
+    """
+    return work() if netns is None else _in_thread(lambda: _entered(netns, work))
+
+
+def open_socket(netns: Path | None, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket that lives in a network namespace; the calling thread goes there and back, which costs less than one."""
+    if netns is None:
+        return socket.socket(family, kind, protocol)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.enter_network(netns)
+        try:
+            return socket.socket(family, kind, protocol)
+        finally:
+            syscalls.enter_network(home)
+    finally:
+        os.close(home)
+
+
+def create(name: str) -> Path:
+    """Make a named namespace with its loopback up, without starting a process."""
+    target = path(name)
+    DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    target.touch(mode=0o444, exist_ok=False)
+    _in_thread(lambda: _unshare_to(target))
+    return target
+
+
+def delete(netns: Path) -> None:
+    """Remove a namespace made by :func:`create`; nothing happens if it is gone."""
+    syscalls.unmount(netns)
+    netns.unlink(missing_ok=True)
+
+
+def ip_batch(lines: Iterable[str], *, netns: str | None = None, tool: str = "ip", version: int | None = None) -> None:
+    """Carry out ip(8) or bridge(8) commands in one process, in a named namespace or our own.
+
+    ``version`` is the family of commands that do not tell it by their addresses: those on rules.
+    """
+    family = [f"-{version}"] if version else []
+    run_tool([tool, *family, *(["-n", netns] if netns else []), "-batch", "-"], "\n".join(lines))
+
+
+def run_tool(argv: list[str], text: str = "") -> str:
+    """Run a network tool with ``text`` as its input and return its output; KernelFailure if it fails."""
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise KernelFailure(f"{' '.join(argv)} failed: {done.stderr.strip()}", details=text)
+    return done.stdout
+
+
+def processes_in(netns: Path) -> list[int]:
+    """Pids of the processes whose main thread is in a network namespace."""
+    try:
+        wanted = netns.stat()
+    except FileNotFoundError:
+        return []
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if _is_in(pid, wanted)]
+
+
+def end_processes(netns: Path, *, timeout: float = 5.0) -> None:
+    """Kill whatever runs in a namespace of ours and wait up to ``timeout`` seconds until it is gone."""
+    deadline = time.monotonic() + timeout
+    while (pids := processes_in(netns)) and time.monotonic() < deadline:
+        for pid in pids:
+            _kill(pid)
+        time.sleep(0.01)
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    future: Future[T] = Future()
+    threading.Thread(target=_settle, args=(future, work), daemon=True).start()
+    return future.result()
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def _entered(netns: Path, work: Callable[[], T]) -> T:
+    syscalls.enter_network(netns)
+    return work()
+
+
+def _unshare_to(target: Path) -> None:
+    syscalls.new_network()
+    syscalls.mount(f"/proc/self/task/{threading.get_native_id()}/ns/net", target, flags=syscalls.MS_BIND)
+    _loopback_up()
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
+        flags = struct.unpack("16sh14x", answer)[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def _is_in(pid: int, wanted: os.stat_result) -> bool:
+    try:
+        found = Path(f"/proc/{pid}/ns/net").stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,271 @@
+"""The first program in a node: makes it a server on the fabric, then keeps the node's daemons running.
+
+Runs as process 1, of a User Mode Linux kernel or of a process namespace. ``python -m spiderpool_lab.node FILE``
+reads a :class:`NodeConfig`. It imports little, because a node starts Python slowly.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from spiderpool_lab import kernel_modules, namespaces, syscalls
+from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, Leg, Node, Topology
+
+STATE = Path("/run/spiderpool-node")
+CNI_EXECUTABLES = STATE / "cni/bin"
+CNI_CONFIGURATION = STATE / "cni/net.d"
+ENDPOINT_PORT = 10250
+RESTART_DELAY = 0.5
+
+_SHARE = Path("/run/lab")
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "TMPDIR": "/run/tmp",
+    "SSL_CERT_FILE": os.devnull,  # nobody here trusts a public authority, and reading them all delays each daemon
+}
+_FIRST_TABLE = 2000
+_SOURCE_RULE_PREFERENCE = 20000
+"""What images of clouds set up for several cards; the agent has numbers of its own, which precede these."""
+_NODE_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+_PROMPT_WRITEBACK = {"vm/dirty_writeback_centisecs": "10", "vm/dirty_expire_centisecs": "10"}
+_PROXY_TOOLS = {
+    **{
+        f"{family}tables{suffix}": "xtables-legacy-multi"
+        for family in ("ip", "ip6")
+        for suffix in ("", "-save", "-restore")
+    },
+    "conntrack": "conntrack",
+}
+
+MODULES = (
+    *("veth", "bridge", "br_netfilter", "ipvlan", "macvlan", "8021q", "ipv6", "nf_tables", "nft_objref"),
+    *("ip_tables", "iptable_nat", "iptable_mangle", "iptable_filter", "iptable_raw", "ip6_tables"),
+    *("ip6table_nat", "ip6table_mangle", "ip6table_filter", "ip6table_raw", "ipt_REJECT", "ip6t_REJECT"),
+    *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_comment", "xt_addrtype"),
+    *("xt_statistic", "xt_tcpudp", "xt_recent", "xt_physdev", "xt_multiport", "nf_conntrack", "nf_conntrack_netlink"),
+)
+"""What the data path and kube-proxy need; a node without kmod loads nothing by itself."""
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a node part of a cluster. All paths are host paths, which nodes see as well.
+
+    Without ``agent_kubeconfig`` no agent runs: pods then wait for somebody else's network configuration list. With
+    ``external_cloud`` no pod is placed on the node until a cloud controller has said which server it is.
+    """
+
+    kubelet_kubeconfig: str
+    proxy_kubeconfig: str
+    kube_proxy: str
+    agent_kubeconfig: str | None = None
+    external_cloud: bool = False
+    agent_env: dict[str, str] = {}
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a node is told.
+
+    ``share`` is the host folder for its logs; ``modules`` is None where the node has no kernel of its own.
+    """
+
+    topology: Topology
+    name: str
+    share: str
+    modules: str | None = None
+    services: Services | None = None
+
+    @property
+    def node(self) -> Node:
+        """The node that we are."""
+        return self.topology.node(self.name)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the node runs a kernel of its own."""
+        return self.modules is not None
+
+
+class Child(msgspec.Struct, frozen=True):
+    """A daemon of the node: its command and what is added to its environment."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str] = {}
+
+
+def pid_file(child: str) -> Path:
+    """Where the pid of a running child is kept."""
+    return STATE / f"{child}.pid"
+
+
+def main() -> None:
+    """Set the node up and supervise its children; never returns while the node lives."""
+    file = Path(sys.argv[1])
+    config = msgspec.json.decode(file.read_bytes(), type=NodeConfig)
+    try:
+        os.environ.update(_ENVIRONMENT)
+        logs = _mount_all(config)
+        if config.modules is not None:
+            kernel_modules.load(Path(config.modules) / os.uname().release, MODULES)
+        _join_fabric(config)
+        _supervise(_children(config, file), logs)
+    except BaseException:
+        traceback.print_exc()
+        _power_off(config)
+
+
+# --- set-up
+
+
+def _mount_all(config: NodeConfig) -> Path:
+    """Mount what a system needs; return the folder for logs."""
+    if config.has_kernel:
+        syscalls.mount("proc", Path("/proc"), "proc")
+        syscalls.mount("sysfs", Path("/sys"), "sysfs")
+    syscalls.mount("tmpfs", Path("/run"), "tmpfs", data="mode=755")
+    for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION):
+        folder.mkdir(parents=True)
+    return _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
+
+
+def _mount_share(share: Path) -> Path:
+    """The one writable part of a guest's file system; written back soon, for the host reads along."""
+    _SHARE.mkdir()
+    syscalls.mount("none", _SHARE, "hostfs", data=str(share))
+    _write_sysctls(_PROMPT_WRITEBACK)
+    return _SHARE
+
+
+def _join_fabric(config: NodeConfig) -> None:
+    _write_sysctls(_NODE_SYSCTLS)
+    if config.has_kernel:
+        namespaces.ip_batch(_named_links(config.node))
+    namespaces.ip_batch(_addresses_and_routes(config))
+    for version in (4, 6):
+        namespaces.ip_batch(_source_rules(config.node, version), version=version)
+
+
+def _named_links(node: Node) -> Iterator[str]:
+    """The kernel numbers its cards as its command line does: the node's own in order, then management."""
+    for index, name in enumerate([*(card.name for card in node.cards), "mgmt"]):
+        yield f"link set vec{index} name {name}"
+
+
+def _addresses_and_routes(config: NodeConfig) -> Iterator[str]:
+    node = config.node
+    yield "link set lo up"
+    yield f"address add {node.management}/{config.topology.management_prefix_length} dev mgmt"
+    yield "link set mgmt up"
+    for table, card in enumerate(node.cards, start=_FIRST_TABLE):
+        for leg in card.legs:
+            at_once = " nodad" if leg.version == 6 else ""  # else no route may name it as source yet
+            yield f"address add {leg.interface} dev {card.name}{at_once}"
+        yield f"link set {card.name} up"
+        for leg in card.legs:
+            yield from _card_routes(card.name, leg, table)
+    for leg in node.cards[0].legs:
+        yield f"route add default via {leg.gateway} dev {node.cards[0].name}"
+
+
+def _card_routes(card: str, leg: Leg, table: int) -> Iterator[str]:
+    yield f"route add {leg.subnet} dev {card} src {leg.address} table {table}"
+    yield f"route add default via {leg.gateway} dev {card} table {table}"
+
+
+def _source_rules(node: Node, version: int) -> Iterator[str]:
+    """Answers leave by the card whose address they bear; by another the cloud would drop them."""
+    for table, card in enumerate(node.cards, start=_FIRST_TABLE):
+        for leg in card.legs:
+            if leg.version == version:
+                yield f"rule add from {leg.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
+
+
+def _write_sysctls(values: dict[str, str]) -> None:
+    for name, value in values.items():
+        (Path("/proc/sys") / name).write_text(value)
+
+
+# --- children
+
+
+def _children(config: NodeConfig, file: Path) -> list[Child]:
+    kubelet = Child("kubelet", [sys.executable, "-m", "spiderpool_lab.kubelet", str(file)])
+    services = config.services
+    if services is None:
+        return [kubelet]
+    agent = [_agent(config.name, kubeconfig, services.agent_env)] if (kubeconfig := services.agent_kubeconfig) else []
+    return [*agent, kubelet, _kube_proxy(config.name, services)]
+
+
+def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
+    env = {
+        "KUBECONFIG": kubeconfig,
+        "SPIDERPOOL_NODE_NAME": node,
+        "SPIDERPOOL_POD_NAMESPACE": "kube-system",
+        "SPIDERPOOL_CNI_BIN_DIR": str(CNI_EXECUTABLES),
+        "SPIDERPOOL_CNI_CONF_DIR": str(CNI_CONFIGURATION),
+    }
+    return Child("agent", [sys.executable, "-m", "spiderpool.agent.main"], {**env, **extra})
+
+
+def _kube_proxy(node: str, services: Services) -> Child:
+    """kube-proxy calls iptables by name, and User Mode Linux has the legacy tables only: it gets those tools alone."""
+    tools = STATE / "proxy-tools"
+    tools.mkdir()
+    for name, program in _PROXY_TOOLS.items():
+        (tools / name).symlink_to(f"/usr/sbin/{program}")
+    argv = [services.kube_proxy, f"--kubeconfig={services.proxy_kubeconfig}", f"--hostname-override={node}"]
+    options = [
+        "--proxy-mode=iptables",
+        f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
+        f"--feature-gates={DUAL_STACK}",
+        "--conntrack-max-per-core=0",
+        "--conntrack-tcp-timeout-established=0",
+        "--conntrack-tcp-timeout-close-wait=0",
+    ]
+    return Child("kube-proxy", [*argv, *options], {"PATH": str(tools)})
+
+
+def _supervise(children: list[Child], logs: Path) -> None:
+    """Start the children and start again what ends; orphans of process 1 are reaped as well."""
+    running = {_start(child, logs): child for child in children}
+    while True:
+        pid, status = os.wait()
+        child = running.pop(pid, None)
+        if child is not None:
+            print(f"{child.name} ended with {os.waitstatus_to_exitcode(status)}; starting it again", flush=True)
+            time.sleep(RESTART_DELAY)
+            running[_start(child, logs)] = child
+
+
+def _start(child: Child, logs: Path) -> int:
+    with (logs / f"{child.name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            child.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **child.env}
+        )
+    pid_file(child.name).write_text(str(process.pid))
+    return process.pid
+
+
+def _power_off(config: NodeConfig) -> None:
+    if config.has_kernel:
+        Path("/proc/sysrq-trigger").write_text("o")
+        time.sleep(10)  # process 1 must not end before the power is off
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A node's own endpoint, on its management address only: what :mod:`spiderpool_lab.node_client` asks of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from spiderpool_lab import node, probes, syscalls
+from spiderpool_lab.node_client import Command, Outcome, PodState, Signal, State
+from spiderpool_lab.pods import PodWorker
+from spiderpool_lab.probes import Answer, Probe
+
+_TIMED_OUT = 124
+_NO_COMMAND = 127
+
+T = TypeVar("T")
+
+
+class Endpoint:
+    """The handlers. ``pods`` is the kubelet's own table of workers by UID, read at every request."""
+
+    def __init__(self, pods: Mapping[str, PodWorker]) -> None:
+        self._pods = pods
+
+    def application(self) -> web.Application:
+        """The routes."""
+        application = web.Application()
+        application.router.add_post("/exec", self._exec)
+        application.router.add_post("/probes", self._probes)
+        application.router.add_get("/state", self._state)
+        application.router.add_post("/signal", self._signal)
+        return application
+
+    async def _exec(self, request: web.Request) -> web.Response:
+        command = await _decoded(request, Command)
+        return _answer(await run_command(command, self._netns(command.pod)))
+
+    async def _probes(self, request: web.Request) -> web.Response:
+        asked = await _decoded(request, list[Probe])
+        answers: list[Answer] = await probes.run_all([(probe, self._netns(probe.source)) for probe in asked])
+        return _answer(answers)
+
+    async def _state(self, _: web.Request) -> web.Response:
+        return _answer(State([_pod_state(worker) for worker in self._pods.values()], _children()))
+
+    async def _signal(self, request: web.Request) -> web.Response:
+        signal = await _decoded(request, Signal)
+        pid = _children().get(signal.child)
+        if pid is None:
+            raise web.HTTPNotFound(text=f"no daemon {signal.child!r} runs here; there are {sorted(_children())}")
+        os.kill(pid, signal.number)
+        return _answer({signal.child: pid})
+
+    def _netns(self, pod: str | None) -> Path | None:
+        if pod is None:
+            return None
+        for worker in self._pods.values():
+            if worker.key == pod and worker.sandbox is not None:
+                return worker.sandbox.netns
+        raise web.HTTPNotFound(text=f"pod {pod!r} has no sandbox on this node; see /state")
+
+
+@asynccontextmanager
+async def listening(endpoint: Endpoint, address: str) -> AsyncIterator[None]:
+    """Serve the endpoint while the context lasts."""
+    runner = web.AppRunner(endpoint.application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address, node.ENDPOINT_PORT).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def run_command(command: Command, netns: Path | None) -> Outcome:
+    """Run a command in a network namespace and wait for its end, or end it at its timeout."""
+    enter = partial(syscalls.enter_network, netns) if netns else None
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command.argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=enter
+        )
+    except OSError as error:
+        return Outcome(_NO_COMMAND, "", f"{command.argv[0]}: {error.strerror}")
+    try:
+        async with asyncio.timeout(command.timeout):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return Outcome(_TIMED_OUT, "", f"ended after {command.timeout} s")
+    return Outcome(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+async def _decoded(request: web.Request, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=shape)
+    except msgspec.DecodeError as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+
+
+def _answer(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _pod_state(worker: PodWorker) -> PodState:
+    sandbox = worker.sandbox
+    netns, container = (str(sandbox.netns), sandbox.container_id) if sandbox else (None, None)
+    return PodState(worker.key, worker.uid, netns, container)
+
+
+def _children() -> dict[str, int]:
+    return {file.stem: int(file.read_text()) for file in node.STATE.glob("*.pid")}

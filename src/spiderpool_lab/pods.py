@@ -1,0 +1,274 @@
+"""The life of one pod on a node, from the first sandbox to the deleted object, as a kubelet leads it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from spiderpool.api import core_v1
+from spiderpool.api.meta import Kind, Object
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from spiderpool_lab import namespaces
+from spiderpool_lab.cni_runtime import CniFailure, CniRuntime, Json, Sandbox, create_sandbox, pod_addresses
+from spiderpool_lab.pod_servers import Identity, Protocol, serving
+from spiderpool_lab.retry import insist
+
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 2.0
+_NETWORK_POLL = 0.2
+
+
+class ContainerPort(msgspec.Struct, rename="camel"):
+    """core/v1 ContainerPort, in part."""
+
+    container_port: int
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+
+
+class Container(msgspec.Struct):
+    """core/v1 Container, in part."""
+
+    name: str
+    image: str = ""
+    ports: list[ContainerPort] = []
+
+
+class PodSpec(msgspec.Struct, rename="camel"):
+    """core/v1 PodSpec, in part."""
+
+    containers: list[Container] = []
+    host_network: bool = False
+
+
+class Pod(Object, kw_only=True):
+    """core/v1 Pod with its containers, which nobody but a kubelet reads."""
+
+    KIND: ClassVar[Kind] = core_v1.Pod.KIND
+
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: core_v1.PodStatus = msgspec.field(default_factory=core_v1.PodStatus)
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A pod's sandbox with the network configuration list that it was made by, and the result of that."""
+
+    sandbox: Sandbox
+    network: dict[str, Any]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the pods of a node share; ``addresses`` are the node's, one for each family, IPv4 first."""
+
+    node: str
+    addresses: tuple[str, ...]
+    client: Client
+    recorder: Recorder
+    runtime: CniRuntime
+
+
+class PodWorker:
+    """Brings one pod up, keeps it, takes it down.
+
+    ``sandbox`` is the current one, None while there is none. The pod is history once it is ``done`` here
+    and its object has ``vanished``.
+    """
+
+    def __init__(self, pod: Pod, host: Host) -> None:
+        self.pod = pod
+        self.uid = pod.metadata.uid or ""
+        self.sandbox: Sandbox | None = None
+        self.vanished = False
+        self.done = False
+        self._host = host
+        self._ending = asyncio.Event()
+        self.observe(pod)
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``."""
+        return self.pod.key
+
+    def observe(self, pod: Pod) -> None:
+        """Take note of the pod as it is now; a deletion timestamp starts the end of it."""
+        self.pod = pod
+        if pod.terminating:
+            self._ending.set()
+
+    def vanish(self) -> None:
+        """The object is gone: take the pod down, there is nothing left to report or delete."""
+        self.vanished = True
+        self._ending.set()
+
+    async def run(self) -> None:
+        """The pod's whole life."""
+        if self.pod.spec.host_network:
+            await self._live_on_node()
+        else:
+            await self._live_in_sandbox()
+        if not self.vanished:
+            await self._delete_object()
+        self.done = True
+
+    async def _live_on_node(self) -> None:
+        host = self._host
+        async with serving(None, declared_ports(self.pod), Identity(self.key, host.node)):
+            await self._report(running_status(self.pod, host.addresses[0], list(host.addresses)))
+            await self._ending.wait()
+
+    async def _live_in_sandbox(self) -> None:
+        await self._report(pending_status(self.pod, self._host.addresses[0]))
+        running = await self._bring_up()
+        if running is None:
+            return
+        identity = Identity(self.key, self._host.node)
+        async with serving(running.sandbox.netns, container_ports(self.pod), identity):
+            await self._report(running_status(self.pod, self._host.addresses[0], pod_addresses(running.result)))
+            await self._ending.wait()
+        await self._take_down(running)
+
+    # --- up
+
+    async def _bring_up(self) -> Running | None:
+        """Try sandboxes until one has its network; None if the pod is to end before that."""
+        delay = _FIRST_DELAY
+        while not self._ending.is_set():
+            network = self._host.runtime.network()
+            if network is None:
+                await self._pause(_NETWORK_POLL)
+                continue
+            try:
+                return await self._try_sandbox(network)
+            except SpiderpoolError as error:
+                self._warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.message}")
+            await self._pause(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+        return None
+
+    async def _try_sandbox(self, network: Json) -> Running:
+        meta = self.pod.metadata
+        sandbox = create_sandbox(meta.namespace or "", meta.name, self.uid, meta.annotations or {})
+        self.sandbox = sandbox
+        try:
+            return Running(sandbox, network, await self._host.runtime.add(network, sandbox))
+        except SpiderpoolError:
+            await self._discard(network, sandbox)
+            raise
+
+    async def _discard(self, network: Json, sandbox: Sandbox) -> None:
+        """One DEL for a sandbox whose ADD failed, as containerd does; its failure changes nothing."""
+        try:
+            await self._host.runtime.delete(network, sandbox, None)
+        except CniFailure as failure:
+            self._say(f"after a failed ADD: {failure.message}")
+        self._remove_namespace(sandbox)
+
+    # --- down
+
+    async def _take_down(self, running: Running) -> None:
+        """Stop and remove the sandbox: DEL, remove the namespace, DEL again without namespace and result."""
+        await self._until_deleted(running, running.result, netns=True)
+        self._remove_namespace(running.sandbox)
+        await self._until_deleted(running, None, netns=False)
+
+    async def _until_deleted(self, running: Running, result: Json | None, *, netns: bool) -> None:
+        """A kubelet asks again until the plugins agree; the pod stays Terminating meanwhile."""
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                return await self._host.runtime.delete(running.network, running.sandbox, result, netns=netns)
+            except CniFailure as failure:
+                self._warn("FailedKillPod", f"error killing pod: {failure.message}")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _remove_namespace(self, sandbox: Sandbox) -> None:
+        namespaces.delete(sandbox.netns)
+        self.sandbox = None
+
+    # --- words to the API server
+
+    async def _delete_object(self) -> None:
+        meta = self.pod.metadata
+        await insist(partial(self._host.client.delete, Pod, meta.name, meta.namespace, uid=self.uid, grace=0))
+
+    async def _report(self, status: Json) -> None:
+        """The UID makes the server refuse what is meant for an earlier pod of that name."""
+        meta, body = self.pod.metadata, {"metadata": {"uid": self.uid}, "status": status}
+        patch = partial(self._host.client.patch, Pod, meta.name, body, meta.namespace, sub="status", strategic=True)
+        await insist(patch)
+
+    def _warn(self, reason: str, message: str) -> None:
+        self._say(f"{reason}: {message}")
+        self._host.recorder.event(self.pod, "Warning", reason, message)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the moment when the pod is to end."""
+        try:
+            await asyncio.wait_for(self._ending.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _say(self, line: str) -> None:
+        print(f"{self.key}: {line}", flush=True)
+
+
+def container_ports(pod: Pod) -> list[tuple[Protocol, int]]:
+    """Every declared container port once; TCP 80 if none is declared."""
+    return declared_ports(pod) or [("TCP", 80)]
+
+
+def declared_ports(pod: Pod) -> list[tuple[Protocol, int]]:
+    """Every declared container port once, but those of SCTP."""
+    declared = [port for container in pod.spec.containers for port in container.ports]
+    return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"})
+
+
+def pending_status(pod: Pod, node_address: str) -> Json:
+    """Status of a pod whose sandbox is not there yet."""
+    waiting = {"waiting": {"reason": "ContainerCreating"}}
+    return {
+        "phase": "Pending",
+        "hostIP": node_address,
+        "startTime": now(),
+        "conditions": [_condition("Initialized", True), _not_ready("Ready"), _not_ready("ContainersReady")],
+        "containerStatuses": _container_statuses(pod, ready=False, state=waiting),
+    }
+
+
+def running_status(pod: Pod, node_address: str, addresses: list[str]) -> Json:
+    """Status of a pod that runs and is ready."""
+    return {
+        "phase": "Running",
+        "hostIP": node_address,
+        "podIP": addresses[0] if addresses else None,
+        "podIPs": [{"ip": address} for address in addresses],
+        "conditions": [_condition(kind, True) for kind in ("Initialized", "Ready", "ContainersReady")],
+        "containerStatuses": _container_statuses(pod, ready=True, state={"running": {"startedAt": now()}}),
+    }
+
+
+def now() -> str:
+    """This moment as Kubernetes writes it, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _container_statuses(pod: Pod, *, ready: bool, state: Json) -> list[Json]:
+    common = {"imageID": "", "ready": ready, "started": ready, "restartCount": 0, "state": state}
+    return [{"name": container.name, "image": container.image, **common} for container in pod.spec.containers]
+
+
+def _condition(kind: str, status: bool) -> Json:
+    return {"type": kind, "status": str(status), "reason": None, "message": None, "lastTransitionTime": now()}
+
+
+def _not_ready(kind: str) -> Json:
+    return {**_condition(kind, False), "reason": "ContainersNotReady", "message": "containers are being created"}

@@ -1,0 +1,179 @@
+"""What a packet would do: pings and connections tried from inside a network namespace.
+
+Importable in a node and on the host; sockets are made in the namespace, no process is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, assert_never
+
+import msgspec
+
+from spiderpool_lab import namespaces
+
+_ECHO_REQUEST = {4: 8, 6: 128}
+_ECHO_REPLY = {4: 0, 6: 129}
+_AT_A_TIME = 32
+_identifiers = itertools.count(os.getpid())
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
+    """One question. ``source`` is a pod (``namespace/name``) or None for the node itself.
+
+    ``bind`` is the address to ask from, where the source has several; ``path`` is what HTTP asks for. It is asked up to
+    ``count`` times, ``timeout`` seconds each, until it is answered.
+    """
+
+    kind: Literal["ping", "http", "tcp", "udp"]
+    target: str
+    source: str | None = None
+    bind: str | None = None
+    port: int = 80
+    path: str = "/"
+    count: int = 2
+    timeout: float = 1.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """``ok`` when the far end answered; ``error`` says why not. HTTP has its status and body, UDP its body."""
+
+    ok: bool
+    error: str = ""
+    status: int | None = None
+    body: str = ""
+
+
+async def run(probe: Probe, netns: Path | None) -> Answer:
+    """Ask from inside ``netns`` until answered or out of tries."""
+    answer = Answer(ok=False, error="not tried: count is 0")
+    for _ in range(probe.count):
+        answer = await _attempt(probe, netns)
+        if answer.ok:
+            break
+    return answer
+
+
+async def run_all(probes: Sequence[tuple[Probe, Path | None]]) -> list[Answer]:
+    """Ask all, as many at a time as do not keep each other waiting; answers in the order of the questions."""
+    turns = asyncio.Semaphore(_AT_A_TIME)
+
+    async def in_turn(probe: Probe, netns: Path | None) -> Answer:
+        async with turns:
+            return await run(probe, netns)
+
+    return await asyncio.gather(*(in_turn(probe, netns) for probe, netns in probes))
+
+
+async def _attempt(probe: Probe, netns: Path | None) -> Answer:
+    try:
+        async with asyncio.timeout(probe.timeout):
+            return await _ask(probe, netns)
+    except TimeoutError:
+        return Answer(ok=False, error=f"no answer within {probe.timeout} s")
+    except (OSError, ValueError) as error:
+        return Answer(ok=False, error=str(error))
+
+
+async def _ask(probe: Probe, netns: Path | None) -> Answer:
+    match probe.kind:
+        case "ping":
+            return await _ping(probe, netns)
+        case "http":
+            return await _http(probe, netns)
+        case "tcp":
+            return await _tcp(probe, netns)
+        case "udp":
+            return await _udp(probe, netns)
+        case _:
+            assert_never(probe.kind)
+
+
+async def _ping(probe: Probe, netns: Path | None) -> Answer:
+    version = ip_address(probe.target).version
+    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    identifier = next(_identifiers) & 0xFFFF
+    with _socket(probe, netns, socket.SOCK_RAW, protocol) as sock:
+        loop = asyncio.get_running_loop()
+        sock.connect((probe.target, 0))
+        await loop.sock_sendall(sock, _echo_request(version, identifier))
+        while not _is_reply(await loop.sock_recv(sock, 2048), version, identifier):
+            continue
+    return Answer(ok=True)
+
+
+def _echo_request(version: int, identifier: int) -> bytes:
+    """ICMP echo (RFC 792) with its checksum; for ICMPv6 (RFC 4443) the kernel fills in the checksum."""
+    bare = struct.pack("!BBHHH", _ECHO_REQUEST[version], 0, 0, identifier, 1)
+    return struct.pack("!BBHHH", _ECHO_REQUEST[version], 0, _checksum(bare), identifier, 1)
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum of an even number of bytes (RFC 1071)."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _is_reply(packet: bytes, version: int, identifier: int) -> bool:
+    """A raw IPv4 socket delivers the IP header as well (raw(7)), a raw IPv6 socket does not."""
+    message = packet[(packet[0] & 0x0F) * 4 :] if version == 4 else packet
+    kind, _code, _sum, found = struct.unpack_from("!BBHH", message)
+    return bool(kind == _ECHO_REPLY[version] and found == identifier)
+
+
+async def _http(probe: Probe, netns: Path | None) -> Answer:
+    reader, writer = await _connect(probe, netns)
+    try:
+        host = f"[{probe.target}]" if ":" in probe.target else probe.target
+        writer.write(f"GET {probe.path} HTTP/1.1\r\nHost: {host}:{probe.port}\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    status = int(head.split(maxsplit=2)[1]) if head.startswith(b"HTTP/") else None
+    error = "" if status is not None else "the answer is not HTTP"
+    return Answer(ok=status is not None, error=error, status=status, body=body.decode(errors="replace"))
+
+
+async def _tcp(probe: Probe, netns: Path | None) -> Answer:
+    _, writer = await _connect(probe, netns)
+    writer.close()
+    return Answer(ok=True)
+
+
+async def _udp(probe: Probe, netns: Path | None) -> Answer:
+    with _socket(probe, netns, socket.SOCK_DGRAM) as sock:
+        loop = asyncio.get_running_loop()
+        sock.connect((probe.target, probe.port))
+        await loop.sock_sendall(sock, b"?")
+        return Answer(ok=True, body=(await loop.sock_recv(sock, 65536)).decode(errors="replace"))
+
+
+async def _connect(probe: Probe, netns: Path | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    sock = _socket(probe, netns, socket.SOCK_STREAM)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (probe.target, probe.port))
+        return await asyncio.open_connection(sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _socket(probe: Probe, netns: Path | None, kind: int, protocol: int = 0) -> socket.socket:
+    family = socket.AF_INET if ip_address(probe.target).version == 4 else socket.AF_INET6
+    sock = namespaces.open_socket(netns, family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        if probe.bind:
+            sock.bind((probe.bind, 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,103 @@
+"""What an agent keeps right while pods live: their node's addresses, and how the node's cards answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from spiderpool_lab.control_plane import ControlPlane
+from tests.agent.attaching import (
+    ATTACH,
+    COORDINATOR,
+    AttachingNode,
+    attaching_node,
+    macvlan,
+    network,
+    wait_for,
+)
+from tests.agent.runtime import Container, Json
+from tests.kernel.questions import ETH0, NET1
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
+
+NEW = {4: "172.31.199.200", 6: "2001:db8:1::200"}
+CLASSIC = network("classic-eth0", macvlan("eth0", "eth0-v4", "eth0-v6"), COORDINATOR)
+
+
+@pytest.fixture(scope="module")
+def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttachingNode]:
+    with attaching_node(control_plane, tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.fixture(autouse=True)
+def clean(node: AttachingNode) -> Iterator[None]:
+    yield
+    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    node.clear()
+
+
+def knows(node: AttachingNode, pod: Container, address: str) -> bool:
+    """Whether a pod reaches an address of its node by veth0."""
+    version = 6 if ":" in address else 4
+    route = node.world.ip(pod.netns, f"-{version}", "route", "get", address)
+    return "dev veth0" in route and address in node.world.ip(pod.netns, "neigh", "show", "dev", "veth0")
+
+
+def forgot(node: AttachingNode, pod: Container, address: str) -> bool:
+    """Whether a pod has no way to an address by veth0 any more."""
+    return not knows(node, pod, address)
+
+
+@pytest.mark.parametrize("net", [ATTACH, CLASSIC], ids=["attached", "classic"])
+def test_pods_are_told_of_addresses_that_come_and_go(node: AttachingNode, net: Json) -> None:
+    pod = node.pod("told")
+    result = node.runtime.add(net, pod)
+    for version, address in NEW.items():
+        assert not knows(node, pod, address)
+        nodad = ("nodad",) if version == 6 else ()
+        node.world.ip(node.world.node, "address", "add", f"{address}/{ETH0[version].length}", "dev", "eth0", *nodad)
+    for address in NEW.values():
+        wait_for(partial(knows, node, pod, address), f"pod knows {address}")
+        node.world.inside(pod.netns, "ping", "-c", "1", "-W", "2", address)
+    node.runtime.check(net, pod, result)
+    for version, address in NEW.items():
+        node.world.ip(node.world.node, "address", "delete", f"{address}/{ETH0[version].length}", "dev", "eth0")
+    for address in NEW.values():
+        wait_for(partial(forgot, node, pod, address), f"pod forgets {address}")
+    node.runtime.check(net, pod, result)
+    node.runtime.delete(net, pod, result)
+
+
+def test_an_agent_that_was_away_catches_up(node: AttachingNode) -> None:
+    pod = node.pod("late")
+    result = node.runtime.add(ATTACH, pod)
+    node.agent.kill()
+    node.world.ip(node.world.node, "address", "add", f"{NEW[4]}/20", "dev", "eth0")
+    try:
+        node.start_again()
+        wait_for(lambda: knows(node, pod, NEW[4]), "the agent looks at its start")
+    finally:
+        node.world.ip(node.world.node, "address", "delete", f"{NEW[4]}/20", "dev", "eth0")
+    wait_for(lambda: not knows(node, pod, NEW[4]), "pod forgets")
+    node.runtime.delete(ATTACH, pod, result)
+
+
+def rules(node: AttachingNode) -> str:
+    return node.world.ip(node.world.node, "-4", "rule")
+
+
+def test_tuning_of_the_nodes_cards_on_and_off(node: AttachingNode) -> None:
+    assert "1100:" not in rules(node)
+    node.pool("nonsense", "nonsense", "nobody", "nowhere")
+    try:
+        node.start_again(SPIDERPOOL_TUNE_NODE="true")
+        wanted = [f"from {net[4].node} lookup" for net in (ETH0, NET1)]
+        wait_for(lambda: all(rule in rules(node) for rule in wanted), "rules for both cards")
+        assert "1100:" in rules(node)
+    finally:
+        node.plane.kubectl("delete", "spiderippool", "nonsense")
+        node.start_again()
+    wait_for(lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left")

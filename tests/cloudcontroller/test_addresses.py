@@ -1,0 +1,289 @@
+"""Addresses in advance, against an account that enforces its quotas and fails on demand."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.cloud.alibaba.limits import CEILINGS
+from spiderpool.cloudcontroller.addresses import Addresses, Sight
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, Policy
+from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.resources import InstanceType
+from tests.cloudcontroller.conftest import World
+
+pytestmark = pytest.mark.control_plane
+
+POLICY = Policy(low=3, high=6, batch=4, idle=100.0, fence=10.0)
+ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddresses"
+CARD = "eni-master-0"
+
+
+def make(world: World, policy: Policy = POLICY, families: tuple[int, ...] = (4,)) -> Addresses:
+    sight = Sight(world.nodes, world.pools, world.ips)
+    return Addresses(
+        world.client, world.far.ecs(), sight, world.recorder, policy, 60.0, families=families, clock=world.clock
+    )
+
+
+async def settle(world: World, addresses: Addresses, rounds: int = 6, seconds: float = 5.0) -> None:
+    """Several looks, as many seconds apart."""
+    for _ in range(rounds):
+        await addresses.step()
+        world.clock.now += seconds
+
+
+@pytest.fixture
+async def master(world: World) -> World:
+    """One node with one card, whose type takes 12 secondary addresses."""
+    world.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
+    world.add_server("master", kind="ecs.small")
+    await world.add_node("master")
+    return world
+
+
+async def fill(world: World, addresses: Addresses) -> list[str]:
+    """The card's first addresses, in a pool."""
+    await settle(world, addresses)
+    await world.report("master")
+    return sorted(world.registered(CARD))
+
+
+async def test_a_new_card_gets_addresses_and_pods_get_more(master: World) -> None:
+    addresses = make(master)
+    first = await fill(master, addresses)
+    assert len(first) == 4
+    for address in first[:2]:
+        await master.hold(address)
+    await settle(master, addresses)
+    assert len(master.registered(CARD)) == 6  # 2 held, the target of 4 free
+    node = await master.node("master")
+    assert (node.metadata.annotations or {})[ASSIGNED_ANNOTATION].count("172.31.") == 6
+
+
+async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
+    addresses = make(master, Policy(low=30, high=40))
+    await settle(master, addresses)
+    assert len(master.registered(CARD)) == 12
+    assert set(master.far.outcomes(ASSIGN)) == {"OK"}
+
+
+async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
+    addresses = make(master, Policy(low=30, high=40), families=(6,))
+    await settle(master, addresses)
+    card = master.far.account.world.cards.get(CARD)
+    assert card is not None
+    assert (len(card.ipv6_addresses), len(card.secondaries)) == (10, 0)
+
+
+async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) -> None:
+    addresses = make(master)
+    await addresses.step()
+    master.far.account.fill("vsw-1")
+    for address in sorted(master.registered(CARD)):
+        await master.hold(address)
+    await settle(master, addresses, 5)
+    assert master.far.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
+
+    async def told() -> bool:
+        return any("vsw-1" in text for text in await master.events("VSwitchFull"))
+
+    await master.eventually(told)
+    master.far.account.fill("vsw-1", full=False)
+    master.clock.now += 301
+    await settle(master, addresses, 2)
+    assert len(master.registered(CARD)) == 8
+
+
+async def test_a_description_that_lags_costs_no_second_assignment(master: World) -> None:
+    addresses = make(master)
+    master.far.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    await settle(master, addresses, 10, 10.0)
+    assert len(master.registered(CARD)) == 4
+    assert len(master.far.outcomes(ASSIGN)) == 1
+
+
+async def surplus(world: World, addresses: Addresses) -> list[str]:
+    """More free addresses than wanted: pods came and went."""
+    await fill(world, addresses)
+    held: list[str] = []
+    for _ in range(2):
+        for address in sorted(world.registered(CARD) - set(held))[:3]:
+            await world.hold(address)
+            held.append(address)
+        await settle(world, addresses, 2)
+        await world.report("master")
+    for address in held:
+        await world.let_go(address)
+    return sorted(world.registered(CARD))
+
+
+async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
+    addresses = make(master)
+    before = await surplus(master, addresses)
+    assert len(before) > POLICY.high
+    await settle(master, addresses, 2)
+    assert not master.far.outcomes(UNASSIGN)
+    master.clock.now += POLICY.idle
+    await addresses.step()
+    fenced = fenced_of(master)
+    assert len(fenced) == POLICY.batch
+    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    assert not master.far.outcomes(UNASSIGN)
+    await settle(master, addresses, 2, POLICY.fence)
+    assert master.registered(CARD) == set(before) - fenced
+    await settle(master, addresses, 2)
+    assert fenced_of(master) == fenced  # the node still reports them
+    await master.report("master")
+    await settle(master, addresses, 2)
+    assert fenced_of(master) == set()
+
+
+def fenced_of(world: World) -> set[str]:
+    texts = [(pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "") for pool in world.pools.items()]
+    return {each for text in texts for each in text.split(",") if each}
+
+
+async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
+    addresses = make(master)
+    await surplus(master, addresses)
+    await addresses.step()
+    master.clock.now += POLICY.idle
+    await addresses.step()
+    fenced = sorted(fenced_of(master))
+    await master.hold(fenced[0])  # an agent that had not seen the fence yet
+    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await settle(master, addresses, 4, POLICY.fence)
+    assert fenced[0] in master.registered(CARD)
+    assert master.registered(CARD).isdisjoint(fenced[1:])
+    assert fenced[0] not in fenced_of(master)
+
+
+async def test_a_fresh_read_has_the_last_word(master: World) -> None:
+    addresses = make(master)
+    await surplus(master, addresses)
+    await addresses.step()
+    master.clock.now += POLICY.idle
+    await addresses.step()
+    fenced = sorted(fenced_of(master))
+    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await addresses.step()
+    await master.hold(fenced[0])
+    addresses._held.clear()  # as if the watch were late
+    master.clock.now += POLICY.fence
+    await addresses.step()
+    assert fenced[0] in master.registered(CARD)
+
+
+async def test_addresses_registered_by_hand_stay(master: World) -> None:
+    card = master.far.account.world.cards.get(CARD)
+    assert card is not None
+    await master.far.ecs().assign("cn-hangzhou", CARD, 4, 12)
+    await master.report("master")
+    addresses = make(master)
+    await settle(master, addresses, 8, POLICY.idle)
+    assert len(master.registered(CARD)) == 12
+    assert not master.far.outcomes(UNASSIGN)
+
+
+async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: World) -> None:
+    addresses = make(master)
+    before = await surplus(master, addresses)
+    spec = IPPoolSpec(subnet="172.31.192.0/20", ipVersion=4, ips=[before[-1]])
+    await master.client.create(SpiderIPPool(metadata=ObjectMeta(name="by-hand"), spec=spec))
+    await master.until(lambda: master.pools.get("by-hand") is not None)
+    await settle(master, addresses, 2)
+    master.clock.now += POLICY.idle
+    await addresses.step()
+    assert before[-1] not in fenced_of(master)
+
+
+async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: World) -> None:
+    master.far.allow("ecs:Describe*", "vpc:Describe*")
+    addresses = make(master)
+    await settle(master, addresses, 6)
+    assert master.far.outcomes(ASSIGN) == ["Forbidden.RAM"]
+
+    async def told() -> bool:
+        return any("AssignPrivateIpAddresses" in text for text in await master.events("CloudPermissionMissing"))
+
+    await master.eventually(told)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(kind="throttle", every=2, seconds=0.1)],
+        [Fault(kind="drop", every=3)],
+        [Fault(kind="lose", every=2)],
+        [Fault(kind="delay", every=2, seconds=0.2)],
+        [Fault(kind="empty", every=2)],
+        [Fault(kind="refuse", every=2), Fault(kind="throttle", every=3, seconds=0.1), Fault(kind="empty", every=5)],
+    ],
+    ids=lambda faults: "+".join(fault.kind for fault in faults),
+)
+async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, faults: list[Fault]) -> None:
+    master.add_server("worker", cards=2, kind="ecs.small")
+    await master.add_node("worker")
+    addresses, chance = make(master), random.Random(1)
+    for fault in faults:
+        master.far.account.break_down(fault)
+    held: set[str] = set()
+    for _ in range(12):
+        await settle(master, addresses, 2, chance.choice([1.0, 20.0, 70.0]))
+        for name in ("master", "worker"):
+            await master.report(name)
+        given = [each for each in every(master) if master.gives(each) and each not in held]
+        for address in chance.sample(given, min(len(given), 2)):
+            await master.hold(address)
+            held.add(address)
+        if len(held) > 8:
+            for address in chance.sample(sorted(held), 5):
+                await master.let_go(address)
+                held.discard(address)
+        assert held <= every(master)
+    master.far.account.faults.clear()
+    await settle(master, addresses, 4, 70.0)
+    for card in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
+        registered = master.registered(card)
+        assert len(registered - held) >= POLICY.low or len(registered) == 12
+
+
+def every(world: World) -> set[str]:
+    return {each for card in world.far.account.world.cards for each in card.secondaries}
+
+
+async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
+    master.add_server("worker", kind="ecs.small")
+    await master.add_node("worker")
+    addresses = make(master)
+    await settle(master, addresses, 2)
+    master.far.account.release("i-worker")
+    for address in sorted(master.registered(CARD)):
+        await master.hold(address)
+    await settle(master, addresses, 4, 70.0)
+    assert len(master.registered(CARD)) == 8
+
+
+@pytest.mark.timeout(300)
+async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> None:
+    account = master.far.account
+    account.limits.update({f"ecs:{action}": limit for action, limit in CEILINGS.items()})
+    for number in range(49):
+        master.add_server(f"n{number}", cards=2, kind="ecs.small")
+        await master.add_node(f"n{number}")
+    addresses = make(master, Policy())
+    await settle(master, addresses, 3, 1.0)
+    calls = account.counted()
+    assert all(call.outcome == "OK" for call in account.calls)
+    assert all(len(card.secondaries) >= Policy().low for card in account.world.cards)
+    assert calls[ASSIGN] == 99
+    assert calls["ecs:DescribeNetworkInterfaces"] <= 5
+    assert calls["ecs:DescribeInstanceTypes"] == 1
+    assert sum(calls.values()) < 115
+    assert not await master.client.list(SpiderIP)

@@ -1,0 +1,261 @@
+"""What the collector asks and tells the API server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from msgspec.structs import replace
+
+from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod, PodIP, PodSpec, PodStatus
+from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.controller.gc import Collector, Copies, Timing
+from spiderpool.core.ipam.gc import Policy
+from spiderpool.kube.client import Client, encode
+from spiderpool.kube.config import Access, Credentials
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+
+pytestmark = pytest.mark.unit
+
+ORPHAN = SpiderIP(
+    metadata=ObjectMeta(name="10.6.0.1", uid="r-1", resourceVersion="7"),
+    spec=IPSpec("10.6.0.1/24", "p", "n", "ns", "web", "u-1", "eth0"),
+)
+ALIVE = Pod(
+    metadata=ObjectMeta(name="web", namespace="ns", uid="u-1", resourceVersion="9"),
+    spec=PodSpec(nodeName="n"),
+    status=PodStatus("Running", None, [PodIP("10.6.0.1")]),
+)
+
+NODE = Node(metadata=ObjectMeta(name="n", resourceVersion="3"), status=NodeStatus([NodeCondition("Ready", "True")]))
+
+DEFAULT = Policy()
+HANG_UP = 999
+"""A status that stands for no answer at all."""
+
+Reply = Callable[[], web.Response]
+PODS, NODES, IPS = "/api/v1/namespaces/ns/pods/", "/api/v1/nodes/", "/spiderips/"
+STATEFUL_SETS = "/apis/apps/v1/namespaces/ns/statefulsets/"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as the far end has received it."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+class FarEnd:
+    """An API server that answers reads by their path, and every other request alike."""
+
+    def __init__(self, replies: dict[str, Reply], deleted: int) -> None:
+        self.asked: list[Asked] = []
+        self.enough = asyncio.Event()
+        self._replies = replies
+        self._deleted = deleted
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(Asked(request.method, request.path, await request.read()))
+        if sum(each.path.startswith(PODS) for each in self.asked) >= 3:
+            self.enough.set()
+        if request.method != "GET":
+            return web.json_response({"metadata": {}, "spec": _SPEC}, status=self._deleted)
+        reply = next((reply for path, reply in self._replies.items() if path in request.path), gone)()
+        if reply.status == HANG_UP:
+            assert request.transport is not None
+            request.transport.abort()
+        return reply
+
+
+_SPEC = msgspec.to_builtins(ORPHAN.spec)
+
+
+async def collect(
+    pod: Reply,
+    deleted: int = 200,
+    *,
+    ips: tuple[SpiderIP, ...] = (ORPHAN,),
+    known: tuple[Pod | Node | SpiderIPPool, ...] = (NODE,),
+    replies: dict[str, Reply] | None = None,
+    seconds: float = 0.5,
+    policy: Policy = DEFAULT,
+) -> list[Asked]:
+    """Requests of a collector that knows some records and ``known``, until it has asked for the pod three times."""
+    far_end = FarEnd({PODS: pod, NODES: found(NODE)} | (replies or {}), deleted)
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", far_end.answer)
+    async with TestServer(application) as server, connected(f"http://{server.host}:{server.port}") as client:
+        copies = Copies(*(Informer[Any](client, kind) for kind in (SpiderIP, Pod, Node, SpiderIPPool)))
+        for each in ips:
+            copies.ips.note(each)
+        informers: dict[type, Informer[Any]] = {Pod: copies.pods, Node: copies.nodes, SpiderIPPool: copies.pools}
+        for other in known:
+            informers[type(other)].note(other)
+        timing = Timing(interval=0, full_interval=0.1, grace=0.01, node_grace=0.01)
+        collector = Collector(client, copies, Recorder(client, "test"), timing, policy)
+        task = asyncio.create_task(collector.run())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await far_end.enough.wait()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    return far_end.asked
+
+
+def connected(url: str) -> Client:
+    return Client(Access(url, ssl.create_default_context(), Credentials()))
+
+
+def failing(status: int) -> web.Response:
+    return web.json_response({"code": status}, status=status)
+
+
+def found(obj: Object) -> Reply:
+    return lambda: web.Response(body=encode(obj))
+
+
+def gone() -> web.Response:
+    return failing(404)
+
+
+async def test_a_release_names_the_very_record_and_follows_a_fresh_read() -> None:
+    requests = await collect(gone)
+    assert [request.method for request in requests[:2]] == ["GET", "DELETE"]
+    assert requests[0].path == "/api/v1/namespaces/ns/pods/web"
+    options = msgspec.json.decode(requests[1].body)
+    assert options["preconditions"] == {"uid": "r-1", "resourceVersion": "7"}
+
+
+async def test_a_pod_that_the_copy_does_not_know_yet_keeps_its_address() -> None:
+    requests = await collect(found(ALIVE))
+    assert {request.method for request in requests} == {"GET"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_an_error_of_the_api_releases_nothing(status: int) -> None:
+    requests = await collect(lambda: failing(status))
+    assert {request.method for request in requests} == {"GET"}
+
+
+async def test_no_answer_releases_nothing() -> None:
+    requests = await collect(lambda: failing(HANG_UP))
+    assert {request.method for request in requests} == {"GET"}
+
+
+async def test_a_record_that_has_changed_since_is_left_alone() -> None:
+    requests = await collect(gone, deleted=409)
+    assert len(requests) > 2
+
+
+async def test_a_live_pod_costs_no_request() -> None:
+    assert await collect(gone, known=(ALIVE, NODE)) == []
+
+
+async def test_an_interval_of_nothing_does_not_spin() -> None:
+    begin = asyncio.get_running_loop().time()
+    requests = await collect(gone)
+    assert len(requests) <= (asyncio.get_running_loop().time() - begin) / 0.05 * 2 + 2
+
+
+class TestNodes:
+    async def test_a_pod_whose_node_object_is_gone_loses_its_address_after_a_fresh_read_of_both(self) -> None:
+        requests = await collect(found(ALIVE), known=(ALIVE,), replies={NODES: gone})
+        methods = [(request.method, request.path) for request in requests[:3]]
+        assert methods[:2] == [("GET", f"{PODS}web"), ("GET", f"{NODES}n")]
+        assert requests[2].method == "DELETE"
+
+    async def test_a_node_that_the_copy_does_not_know_yet_keeps_its_pods(self) -> None:
+        requests = await collect(found(ALIVE), known=(ALIVE,))
+        assert {request.method for request in requests} == {"GET"}
+
+    @pytest.mark.parametrize("status", [403, 500, HANG_UP])
+    async def test_an_error_about_the_node_releases_nothing(self, status: int) -> None:
+        requests = await collect(found(ALIVE), known=(ALIVE,), replies={NODES: lambda: failing(status)})
+        assert {request.method for request in requests} == {"GET"}
+
+    @pytest.mark.parametrize("on_ready_node", [True, False])
+    async def test_a_pod_that_should_have_ended(self, on_ready_node: bool) -> None:
+        ending = replace(ALIVE, metadata=replace(ALIVE.metadata, deletionTimestamp="2026-01-01T00:00:00Z"))
+        policy = Policy(on_ready_node=on_ready_node)
+        requests = await collect(found(ending), known=(ending, NODE), policy=policy)
+        assert ("DELETE" in {request.method for request in requests}) is on_ready_node
+        undone = await collect(found(ALIVE), known=(ending, NODE), policy=policy)
+        assert "DELETE" not in {request.method for request in undone}
+
+
+class TestTwins:
+    TWIN = replace(
+        ORPHAN,
+        metadata=ObjectMeta(name="10.6.0.2", uid="r-2", resourceVersion="8"),
+        spec=replace(ORPHAN.spec, address="10.6.0.2/24"),
+    )
+
+    async def test_the_one_that_the_pod_reports_stays(self) -> None:
+        requests = await collect(
+            found(ALIVE), ips=(ORPHAN, self.TWIN), known=(ALIVE, NODE), replies={IPS: found(ORPHAN)}
+        )
+        deleted = [request.path.rpartition("/")[2] for request in requests if request.method == "DELETE"]
+        assert set(deleted) == {"10.6.0.2"}
+
+    async def test_without_the_one_that_stays_nothing_goes(self) -> None:
+        requests = await collect(found(ALIVE), ips=(ORPHAN, self.TWIN), known=(ALIVE, NODE))
+        assert {request.method for request in requests} == {"GET"}
+
+
+class TestOwners:
+    STICKY = replace(ORPHAN, spec=replace(ORPHAN.spec, pod="db-1", owner=IPOwner("StatefulSet", "ns", "db")))
+
+    @pytest.mark.parametrize(("replicas", "kept"), [(2, True), (1, False)])
+    async def test_an_address_stays_while_its_owner_wants_it(self, replicas: int, kept: bool) -> None:
+        owner = StatefulSet(metadata=ObjectMeta(name="db", namespace="ns"), spec=WorkloadSpec(replicas=replicas))
+        requests = await collect(gone, ips=(self.STICKY,), replies={STATEFUL_SETS: found(owner)})
+        assert ("DELETE" not in {request.method for request in requests}) is kept
+
+    async def test_it_is_asked_seldom(self) -> None:
+        owner = StatefulSet(metadata=ObjectMeta(name="db", namespace="ns"), spec=WorkloadSpec(replicas=2))
+        begin = asyncio.get_running_loop().time()
+        requests = await collect(gone, ips=(self.STICKY,), replies={STATEFUL_SETS: found(owner)}, seconds=1.0)
+        looks = (asyncio.get_running_loop().time() - begin) / 0.1
+        assert sum("statefulsets" in request.path for request in requests) <= looks + 1
+
+    @pytest.mark.parametrize("status", [403, 500, HANG_UP])
+    async def test_an_error_about_the_owner_releases_nothing(self, status: int) -> None:
+        requests = await collect(gone, ips=(self.STICKY,), replies={STATEFUL_SETS: lambda: failing(status)})
+        assert {request.method for request in requests} == {"GET"}
+
+
+class TestCooldown:
+    POOL = SpiderIPPool(
+        metadata=ObjectMeta(name="p", resourceVersion="2"), spec=IPPoolSpec("10.6.0.0/24", cooldownSeconds=3600)
+    )
+
+    async def test_an_address_that_is_collected_cools_down_too(self) -> None:
+        requests = await collect(gone, known=(NODE, self.POOL))
+        written = [request for request in requests if request.method == "PUT"]
+        assert written
+        record = msgspec.json.decode(written[0].body, type=SpiderIP)
+        assert record.spec.releasedAt
+        assert (record.metadata.uid, record.metadata.resourceVersion) == ("r-1", "7")
+        assert "DELETE" not in {request.method for request in requests}
+
+    @pytest.mark.parametrize(("since", "over"), [("2026-01-01T00:00:00Z", True), ("2999-01-01T00:00:00Z", False)])
+    async def test_it_goes_when_the_cooldown_is_over(self, since: str, over: bool) -> None:
+        cooling = replace(ORPHAN, spec=replace(ORPHAN.spec, releasedAt=since))
+        requests = await collect(gone, ips=(cooling,), known=(NODE, self.POOL), seconds=1.5)
+        assert ("DELETE" in {request.method for request in requests}) is over
+        assert not any(request.path.startswith(PODS) for request in requests)

@@ -1,0 +1,227 @@
+"""Network balancers: what an annotation changes of what the cloud is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.nlb import creation, fixed, group, listener, settings, zone_text, zones
+from spiderpool.core.cloud.loadbalancer.values import Configuration
+from tests.core.pretend_balancers import CONFIGURATION, difference, options
+
+pytestmark = pytest.mark.unit
+
+TWO_ZONES = {"zone-maps": "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"}
+PLAIN = options("nlb", TWO_ZONES)
+
+LISTENER = {"IdleTimeout": "900", "ProxyProtocolEnabled": "false", "Cps": "0"}
+TLS = {
+    "SecurityPolicyId": "tls_cipher_policy_1_0",
+    "CertificateIds": "crt",
+    "CaEnabled": "false",
+    "AlpnEnabled": "false",
+}
+CERTIFICATE = {"cert-id": "crt"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "annotations", "sent"),
+    [
+        ("tcp", {}, LISTENER),
+        ("udp", {}, LISTENER | {"IdleTimeout": "20"}),
+        ("tcpssl", CERTIFICATE, LISTENER | TLS),
+        ("tcp", {"idle-timeout": "60"}, LISTENER | {"IdleTimeout": "60"}),
+        ("udp", {"idle-timeout": "15"}, LISTENER | {"IdleTimeout": "15"}),
+        ("udp", {"idle-timeout": "60"}, LISTENER | {"IdleTimeout": "20"}),
+        ("tcp", {"proxy-protocol": "on"}, LISTENER | {"ProxyProtocolEnabled": "true"}),
+        ("tcp", {"cps": "1000"}, LISTENER | {"Cps": "1000"}),
+        ("tcp", CERTIFICATE | {"cacert": "on", "cacert-id": "ca", "alpn": "on"}, LISTENER),
+        ("tcpssl", {"cert-id": "one,two"}, LISTENER | TLS | {"CertificateIds": "one,two"}),
+        (
+            "tcpssl",
+            CERTIFICATE | {"tls-cipher-policy": "tls_cipher_policy_1_2"},
+            LISTENER | TLS | {"SecurityPolicyId": "tls_cipher_policy_1_2"},
+        ),
+        (
+            "tcpssl",
+            CERTIFICATE | {"cacert": "on", "cacert-id": "ca"},
+            LISTENER | TLS | {"CaEnabled": "true", "CaCertificateIds": "ca"},
+        ),
+        ("tcpssl", CERTIFICATE | {"cacert-id": "ca", "alpn-policy": "HTTP2Only"}, LISTENER | TLS),
+        (
+            "tcpssl",
+            CERTIFICATE | {"alpn": "on"},
+            LISTENER | TLS | {"AlpnEnabled": "true", "AlpnPolicy": "HTTP2Optional"},
+        ),
+        (
+            "tcpssl",
+            CERTIFICATE | {"alpn": "on", "alpn-policy": "http1only"},
+            LISTENER | TLS | {"AlpnEnabled": "true", "AlpnPolicy": "HTTP1Only"},
+        ),
+    ],
+)
+def test_a_listener(protocol: str, annotations: dict[str, str], sent: dict[str, str]) -> None:
+    assert listener(protocol, options("nlb", annotations)) == sent
+
+
+def check(**settings: str | None) -> dict[str, str | None]:
+    return {f"HealthCheckConfig.{key}": value for key, value in settings.items()}
+
+
+CHECK = check(
+    HealthCheckType="TCP",
+    HealthCheckConnectPort="0",
+    HealthyThreshold="2",
+    UnhealthyThreshold="2",
+    HealthCheckInterval="5",
+    HealthCheckConnectTimeout="5",
+)
+GROUP = {
+    "Protocol": "TCP",
+    "ServerGroupType": "Instance",
+    "AddressIPVersion": "ipv4",
+    "Scheduler": "Wrr",
+    "PreserveClientIpEnabled": "true",
+    "ConnectionDrainEnabled": "false",
+    **check(HealthCheckEnabled="true"),
+    **CHECK,
+}
+HTTP_CHECK = check(
+    HealthCheckType="HTTP",
+    HealthCheckUrl="/",
+    HealthCheckDomain="$SERVER_IP",
+    HttpCheckMethod="GET",
+    HealthCheckHttpCode="http_2xx",
+)
+
+
+def test_a_server_group_without_annotations() -> None:
+    assert group("tcp", PLAIN) == GROUP
+
+
+@pytest.mark.parametrize(
+    ("protocol", "annotations", "changed"),
+    [
+        ("udp", {}, {"Protocol": "UDP", **check(HealthCheckType="UDP")}),
+        ("tcpssl", {}, {"PreserveClientIpEnabled": "false"}),
+        ("tcp", {"preserve-client-ip": "off"}, {"PreserveClientIpEnabled": "false"}),
+        ("tcp", {"preserve-client-ip": "on"}, {}),
+        ("tcp", {"server-group-type": "ip"}, {"ServerGroupType": "Ip", "PreserveClientIpEnabled": "false"}),
+        ("tcp", {"backend-ip-version": "ipv6"}, {"AddressIPVersion": "DualStack"}),
+        ("tcp", {"scheduler": "wlc"}, {"Scheduler": "Wlc"}),
+        ("tcp", {"scheduler": "RR"}, {"Scheduler": "rr"}),
+        (
+            "udp",
+            {"scheduler": "qch"},
+            {"Protocol": "UDP", "Scheduler": "qch", **check(HealthCheckType="UDP")},
+        ),
+        (
+            "tcp",
+            {"connection-drain": "on"},
+            {"ConnectionDrainEnabled": "true", "ConnectionDrainTimeout": "300"},
+        ),
+        (
+            "tcp",
+            {"connection-drain": "on", "connection-drain-timeout": "30"},
+            {"ConnectionDrainEnabled": "true", "ConnectionDrainTimeout": "30"},
+        ),
+        ("tcp", {"connection-drain-timeout": "30"}, {}),
+        (
+            "tcp",
+            {"health-check-flag": "off"},
+            check(HealthCheckEnabled="false") | dict.fromkeys(CHECK),
+        ),
+        ("tcp", {"health-check-connect-port": "8080"}, check(HealthCheckConnectPort="8080")),
+        ("tcp", {"healthy-threshold": "4"}, check(HealthyThreshold="4")),
+        ("tcp", {"unhealthy-threshold": "5"}, check(UnhealthyThreshold="5")),
+        ("tcp", {"health-check-interval": "7"}, check(HealthCheckInterval="7")),
+        ("tcp", {"health-check-connect-timeout": "9"}, check(HealthCheckConnectTimeout="9")),
+        ("tcp", {"health-check-type": "http"}, HTTP_CHECK),
+        (
+            "tcp",
+            {
+                "health-check-type": "http",
+                "health-check-uri": "/healthz",
+                "health-check-domain": "web.example.com",
+                "health-check-method": "head",
+                "health-check-httpcode": "http_2xx,http_3xx",
+            },
+            check(
+                HealthCheckType="HTTP",
+                HealthCheckUrl="/healthz",
+                HealthCheckDomain="web.example.com",
+                HttpCheckMethod="HEAD",
+                HealthCheckHttpCode="http_2xx,http_3xx",
+            ),
+        ),
+        ("tcp", {"health-check-uri": "/healthz"}, {}),
+        ("udp", {"health-check-type": "http"}, {"Protocol": "UDP", **check(HealthCheckType="UDP")}),
+    ],
+)
+def test_what_an_annotation_changes_of_a_server_group(
+    protocol: str, annotations: dict[str, str], changed: dict[str, str | None]
+) -> None:
+    assert difference(group("tcp", PLAIN), group(protocol, options("nlb", annotations))) == changed
+
+
+def test_a_balancer_without_annotations() -> None:
+    assert settings(PLAIN, "web") == {
+        "LoadBalancerName": "web",
+        "CrossZoneEnabled": "true",
+        "DeletionProtectionEnabled": "true",
+        "ModificationProtectionStatus": "ConsoleProtection",
+    }
+    assert fixed(PLAIN) == {
+        "AddressType": "Internet",
+        "AddressIpVersion": "ipv4",
+        "ZoneMappings": "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i",
+    }
+    assert creation(PLAIN, CONFIGURATION) == {"LoadBalancerType": "network", "VpcId": "vpc-1", **TWO_ZONES}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "changed"),
+    [
+        ({"cross-zone-enabled": "false"}, {"CrossZoneEnabled": "false"}),
+        ({"delete-protection": "off"}, {"DeletionProtectionEnabled": "false"}),
+        ({"modification-protection": "nonprotection"}, {"ModificationProtectionStatus": "NonProtection"}),
+        ({"security-group-ids": "sg-2,sg-1"}, {"SecurityGroupIds": "sg-1,sg-2"}),
+    ],
+)
+def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], changed: dict[str, str | None]) -> None:
+    assert difference(settings(PLAIN, "web"), settings(options("nlb", annotations), "web")) == changed
+
+
+@pytest.mark.parametrize(
+    ("annotations", "unchangeable", "once"),
+    [
+        ({"address-type": "intranet"}, {"AddressType": "Intranet"}, {}),
+        ({"ip-version": "dualstack"}, {"AddressIpVersion": "DualStack"}, {}),
+        ({"resource-group-id": "rg-1"}, {"ResourceGroupId": "rg-1"}, {}),
+        ({"bandwidth-package-id": "cbwp-1"}, {}, {"BandwidthPackageId": "cbwp-1"}),
+        (
+            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
+            {"ZoneMappings": "h:vsw-h,i:vsw-i"},
+            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
+        ),
+    ],
+)
+def test_what_a_balancer_is_made_with(
+    annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
+) -> None:
+    asked = options("nlb", TWO_ZONES | annotations)
+    assert difference(fixed(PLAIN), fixed(asked)) == unchangeable
+    assert difference(creation(PLAIN, CONFIGURATION), creation(asked, CONFIGURATION)) == once
+
+
+def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:
+    assert creation(PLAIN, Configuration(vpc="vpc-1", resource_group="rg-c"))["ResourceGroupId"] == "rg-c"
+    assert "ResourceGroupId" not in fixed(PLAIN)
+
+
+def test_zones_with_what_they_are_to_have() -> None:
+    assert zones("h:vsw-h:10.0.0.9:eip-1,i:vsw-i") == (("h", "vsw-h", "10.0.0.9", "eip-1"), ("i", "vsw-i"))
+    assert zones("") == ()
+
+
+def test_zones_are_compared_in_one_order() -> None:
+    assert zone_text({"i": "vsw-i", "h": "vsw-h"}) == zone_text({"h": "vsw-h", "i": "vsw-i"}) == "h:vsw-h,i:vsw-i"

@@ -1,0 +1,206 @@
+"""Which servers a port of a Service is forwarded to, and why not others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.discovery_v1 import EndpointSlice
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.loadbalancer.backends import (
+    Backends,
+    World,
+    eligible,
+    instance_of,
+    is_ready,
+    node_backends,
+    pod_addresses,
+    pod_backends,
+    refusal,
+    told_cards,
+)
+from spiderpool.core.cloud.loadbalancer.values import Server
+from tests.core.pretend_balancers import endpoints, node, options, service
+
+pytestmark = pytest.mark.unit
+
+PLAIN = options("clb", {})
+HTTP = {"port": 80, "nodePort": 30698}
+ABC = [node("a"), node("b"), node("c")]
+THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
+
+
+@pytest.mark.parametrize(
+    ("provider", "instance"),
+    [
+        ("cn-hangzhou.i-a", "i-a"),
+        ("alicloud://cn-hangzhou.i-a", "i-a"),
+        ("ack-hybrid://x.y", None),
+        ("", None),
+        ("i-a", None),
+        ("cn-hangzhou.", None),
+        (".i-a", None),
+        ("cn.hangzhou.i-a", None),
+    ],
+)
+def test_the_instance_that_a_node_is(provider: str, instance: str | None) -> None:
+    assert instance_of(node("a", providerID=provider)) == instance
+
+
+@pytest.mark.parametrize(
+    ("asked", "annotations", "reason"),
+    [
+        (node("a"), {}, None),
+        (node("a", ready=False), {}, None),
+        (
+            node("a", labels={"node.kubernetes.io/exclude-from-external-load-balancers": ""}),
+            {},
+            "label node.kubernetes.io/exclude-from-external-load-balancers",
+        ),
+        (
+            node("a", labels={"alpha.service-controller.kubernetes.io/exclude-balancer": ""}),
+            {},
+            "label alpha.service-controller.kubernetes.io/exclude-balancer",
+        ),
+        (
+            node("a", labels={"service.alibabacloud.com/exclude-node": "true"}),
+            {},
+            "label service.alibabacloud.com/exclude-node",
+        ),
+        (node("a", labels={"node-role.kubernetes.io/control-plane": ""}), {}, None),
+        (node("a", taints=[{"key": "ToBeDeletedByClusterAutoscaler"}]), {}, "taint ToBeDeletedByClusterAutoscaler"),
+        (node("a", taints=[{"key": "dedicated"}]), {}, None),
+        (node("a", labels={"type": "virtual-kubelet"}), {}, "it is no machine (label type=virtual-kubelet)"),
+        (node("a", unschedulable=True), {}, None),
+        (node("a", unschedulable=True), {"remove-unscheduled-backend": "on"}, "it is cordoned"),
+        (node("a", labels={"role": "edge"}), {"backend-label": "role=edge"}, None),
+        (node("a", labels={"role": "edge"}), {"backend-label": "role=edge,zone=h"}, "it has no label zone=h"),
+        (node("a", labels={"role": "core"}), {"backend-label": "role=edge"}, "it has no label role=edge"),
+        (node("a", providerID="ack-hybrid://x.y"), {}, "its providerID 'ack-hybrid://x.y' names no instance"),
+        (node("a", providerID=None), {}, "its providerID '' names no instance"),
+    ],
+)
+def test_which_nodes_are_backends(asked: Node, annotations: dict[str, str], reason: str | None) -> None:
+    assert refusal(asked, options("clb", annotations)) == reason
+
+
+@pytest.mark.parametrize(
+    ("ready", "chosen", "notes"),
+    [
+        ((True, False, True), "ac", ("node b is no backend: it is not ready",)),
+        ((False, False, False), "abc", ()),
+    ],
+)
+def test_nodes_that_are_not_ready_are_left_out_unless_none_is(
+    ready: tuple[bool, ...], chosen: str, notes: tuple[str, ...]
+) -> None:
+    nodes = [node(name, ready=each) for name, each in zip("abc", ready, strict=True)]
+    assert [is_ready(each) for each in nodes] == list(ready)
+    assert eligible(nodes, PLAIN) == ([each for each in nodes if each.name in chosen], notes)
+
+
+def test_each_node_that_is_none_is_told_with_its_reason() -> None:
+    nodes = [node("c", ready=False), node("b", providerID=""), node("a")]
+    assert eligible(nodes, PLAIN) == (
+        [nodes[2]],
+        ("node b is no backend: its providerID '' names no instance", "node c is no backend: it is not ready"),
+    )
+
+
+def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[Server]:
+    asked = service(HTTP, **spec)
+    port = (asked.spec.ports or [])[0]
+    found = node_backends(asked, port, World(ABC, slices), ABC, options("clb", annotations or {}))
+    assert found.unresolved == frozenset()
+    return set(found.servers)
+
+
+@pytest.mark.parametrize(
+    ("policy", "annotations", "weights"),
+    [
+        ("Cluster", {}, {"i-a": 100, "i-b": 100, "i-c": 100}),
+        (None, {}, {"i-a": 100, "i-b": 100, "i-c": 100}),
+        ("Cluster", {"default-weight": "7"}, {"i-a": 7, "i-b": 7, "i-c": 7}),
+        ("Local", {}, {"i-a": 2, "i-b": 1}),
+        ("Local", {"default-weight": "7"}, {"i-a": 2, "i-b": 1}),
+    ],
+)
+def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str], weights: dict[str, int]) -> None:
+    servers = of_nodes([THREE_PODS], annotations, externalTrafficPolicy=policy)
+    assert servers == {Server(name, "ecs", 30698, weight) for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        [endpoints(("10.0.0.1", "a"), ready=False)],
+        [endpoints(("10.0.0.1", "a"), name="other")],
+        [endpoints(("10.0.0.1", "a"), protocol="UDP")],
+        [endpoints(("fd00::1", "a"), family="IPv6")],
+        [endpoints(("10.0.0.1", ""))],
+        [],
+    ],
+)
+def test_with_local_traffic_a_node_without_a_pod_for_the_port_gets_none(slices: list[EndpointSlice]) -> None:
+    assert of_nodes(slices, externalTrafficPolicy="Local") == set()
+
+
+def test_a_node_with_many_pods_is_as_heavy_as_the_cloud_allows() -> None:
+    many = endpoints(*((f"10.0.1.{place}", "a") for place in range(120)))
+    assert of_nodes([many], externalTrafficPolicy="Local") == {Server("i-a", "ecs", 30698, 100)}
+
+
+def test_a_pod_that_two_slices_name_weighs_once() -> None:
+    assert of_nodes([THREE_PODS, endpoints(("10.0.0.3", "b"))], externalTrafficPolicy="Local") == {
+        Server("i-a", "ecs", 30698, 2),
+        Server("i-b", "ecs", 30698, 1),
+    }
+
+
+def test_a_port_without_node_port_has_no_nodes() -> None:
+    asked = service({"port": 80, "nodePort": None})
+    port = (asked.spec.ports or [])[0]
+    assert node_backends(asked, port, World(ABC), ABC, PLAIN) == Backends(frozenset())
+
+
+def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> Backends:
+    port = (service(HTTP).spec.ports or [])[0]
+    given = {key.replace("_", "-"): value for key, value in annotations.items()}
+    return pod_backends(port, World([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}), options(kind, given))
+
+
+def test_pods_by_the_card_of_their_address() -> None:
+    found = of_pods([endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"), port=8080)])
+    assert found.servers == {
+        Server("eni-1", "eni", 8080, 100, "10.0.0.1"),
+        Server("eni-1", "eni", 8080, 100, "10.0.0.2"),
+    }
+    assert found.unresolved == {("10.0.0.3", 8080)}
+
+
+def test_pods_by_address_need_no_card() -> None:
+    found = of_pods([endpoints(("10.0.0.3", "b"))], "nlb", server_group_type="ip", default_weight="5")
+    assert found == Backends(frozenset({Server("10.0.0.3", "ip", 80, 5, "10.0.0.3")}))
+
+
+def test_pods_of_the_other_family_when_the_service_says_so() -> None:
+    slices = [THREE_PODS, endpoints(("fd00::1", "a"), family="IPv6")]
+    assert of_pods(slices, backend_ip_version="ipv6").unresolved == {("fd00::1", 80)}
+
+
+def test_the_addresses_whose_cards_must_be_known() -> None:
+    ports = service(HTTP, {"port": 443, "name": "tls"}).spec.ports or ()
+    slices = [THREE_PODS, endpoints(("10.0.0.4", "a"), name="tls"), endpoints(("10.0.0.5", "a"), ready=False)]
+    assert pod_addresses(ports, slices, PLAIN) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
+
+
+def test_cards_are_known_from_what_nodes_say() -> None:
+    subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
+    card = Card("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
+    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (card,)))
+    nodes = [node("a"), node("b"), node("c")]
+    nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}
+    nodes[1].metadata.annotations = {INSTANCE_ANNOTATION: "nonsense"}
+    assert told_cards(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")

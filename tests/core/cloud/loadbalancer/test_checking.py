@@ -1,0 +1,201 @@
+"""What must be corrected in a Service, as its Event says it, before the cloud is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, read
+from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
+from spiderpool.core.cloud.loadbalancer.values import Configuration
+from tests.core.pretend_balancers import CONFIGURATION, service
+
+pytestmark = pytest.mark.unit
+
+HTTP = {"port": 80, "nodePort": 30698}
+DNS = {"port": 53, "protocol": "UDP"}
+TWO_ZONES = "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"
+SECURE = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
+IPV6 = {"backend-ip-version": "ipv6"}
+
+
+def found(
+    annotations: dict[str, str],
+    *ports: dict[str, Any],
+    kind: Any = "clb",
+    configuration: Configuration = CONFIGURATION,
+    **spec: Any,
+) -> tuple[str, ...]:
+    asked = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
+    return faults(asked, read(asked.metadata.annotations or {}, kind), configuration)
+
+
+def network(annotations: dict[str, str], configuration: Configuration = CONFIGURATION) -> tuple[str, ...]:
+    return found(annotations, kind="nlb", configuration=configuration)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ({"bandwidth": "0"}, "bandwidth must be a whole number, 1–5120 Mbit/s, not '0'"),
+        ({BACKEND_TYPE: "pod"}, "must be eni (pods) or ecs (nodes), not 'pod'"),
+        ({"protocol-port": "http:81"}, "protocol-port names port 81, which the Service does not have"),
+        ({"protocol-port": "udp:80"}, "port 80 is TCP in the Service and cannot be udp"),
+        ({"protocol-port": "http:53"}, "port 53 is UDP in the Service and cannot be http"),
+        ({"protocol-port": "https:80"}, "cert-id is missing: https listeners need a certificate"),
+        ({"forward-port": "80:443"}, "forward-port 80:443 needs protocol-port http:80,https:443"),
+        ({"acl-status": "on"}, "acl-id is missing: acl-status is on"),
+        (
+            {"sticky-session": "on", "sticky-session-type": "server"},
+            "cookie is missing: sticky-session-type is server",
+        ),
+        ({"scheduler": "qch"}, "qch is for UDP alone, and the listener of port 80 is tcp"),
+        ({"scheduler": "sch", "protocol-port": "http:80"}, "sch is not for http, which the listener of port 80 is"),
+        (
+            {"additional-resource-tags": ",".join(f"k{n}=v" for n in range(9))},
+            "additional-resource-tags: a balancer has at most 8 beside ours",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_told(annotations: dict[str, str], said: str) -> None:
+    (fault,) = found(annotations)
+    assert fault.startswith("annotation service.beta.kubernetes.io/")
+    assert fault.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {},
+        {"protocol-port": "udp:53,tcp:80"},
+        {"acl-status": "on", "acl-id": "acl-1"},
+        {"acl-status": "off"},
+        {"sticky-session": "on"},
+        {"sticky-session": "on", "sticky-session-type": "server", "cookie": "JSESSIONID"},
+        {"scheduler": "sch"},
+        {"additional-resource-tags": ",".join(f"k{n}=v" for n in range(8))},
+        {"address-type": "intranet"},
+        {"id": "lb-1", "address-type": "intranet"},
+    ],
+)
+def test_a_service_that_is_right(annotations: dict[str, str]) -> None:
+    assert found(annotations) == ()
+
+
+def test_a_redirect_needs_both_its_ports() -> None:
+    both = (HTTP, {"port": 443})
+    assert found({**SECURE, "forward-port": "80:443"}, *both) == ()
+    for half in ({"protocol-port": "http:80"}, {**SECURE, "protocol-port": "https:443"}):
+        (fault,) = found({"cert-id": "crt", **half, "forward-port": "80:443"}, *both)
+        assert fault.endswith("forward-port 80:443 needs protocol-port http:80,https:443")
+
+
+def test_a_hash_over_quic_is_for_services_of_udp_alone() -> None:
+    assert found({"scheduler": "qch"}, DNS) == ()
+    assert network({"scheduler": "qch", "zone-maps": TWO_ZONES})[0].endswith("the listener of port 80 is tcp")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "annotations", "said"),
+    [
+        (Configuration(), {"address-type": "intranet"}, "vswitch-id is missing: a private balancer needs one"),
+        (Configuration(), {"address-type": "intranet", "vswitch-id": "vsw-1"}, None),
+        (Configuration(), {"address-type": "intranet", "id": "lb-1"}, None),
+        (Configuration(public_allowed=False), {}, "public load balancers are switched off: set annotation "),
+        (Configuration(public_allowed=False), {"id": "lb-1"}, None),
+        (Configuration(public_allowed=False, vswitch="vsw-1"), {"address-type": "intranet"}, None),
+    ],
+)
+def test_what_depends_on_the_installation(
+    configuration: Configuration, annotations: dict[str, str], said: str | None
+) -> None:
+    messages = found(annotations, configuration=configuration)
+    assert [said in each for each in messages if said] == ([True] if said else [])
+    assert bool(messages) is (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ({"zone-maps": TWO_ZONES}, None),
+        ({"id": "nlb-1"}, None),
+        ({}, "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"),
+        ({"zone-maps": "h:vsw-h"}, "zone-maps names one zone: a network load balancer needs at least two"),
+        ({"id": "nlb-1", "cacert": "on"}, "cacert-id is missing: cacert is on"),
+        ({"id": "nlb-1", "cacert": "on", "cacert-id": "ca"}, None),
+        ({"id": "nlb-1", "protocol-port": "tcpssl:80"}, "cert-id is missing: tcpssl listeners need a certificate"),
+        ({"id": "nlb-1", "protocol-port": "tcpssl:80", "cert-id": "crt"}, None),
+        (
+            {"id": "nlb-1", "protocol-port": "tcpssl:80", "cert-id": "crt", "preserve-client-ip": "on"},
+            "preserve-client-ip cannot be on with TCPSSL",
+        ),
+        ({"id": "nlb-1", "preserve-client-ip": "on"}, None),
+    ],
+)
+def test_a_network_balancer(annotations: dict[str, str], said: str | None) -> None:
+    messages = network(annotations)
+    assert [each.endswith(said) for each in messages if said] == ([True] if said else [])
+    assert bool(messages) is (said is not None)
+
+
+def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:
+    (fault,) = network({"zone-maps": TWO_ZONES}, Configuration())
+    assert fault == "the VPC of the cluster is not known: set it in the cloud's configuration"
+    assert network({"id": "nlb-1"}, Configuration()) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "families", "annotations", "enabled", "said"),
+    [
+        ("clb", ["IPv4"], {}, False, None),
+        ("clb", None, {}, False, None),
+        ("clb", ["IPv4", "IPv6"], {}, False, None),
+        ("clb", ["IPv6", "IPv4"], {}, False, None),
+        ("clb", ["IPv6"], {}, False, "have IPv6 backends enabled for this cluster, and set"),
+        ("clb", ["IPv6"], {}, True, "add IPv4 to them, or set"),
+        ("clb", ["IPv6"], IPV6 | {"ip-version": "ipv6"}, False, "unless IPv6 backends are enabled"),
+        ("clb", ["IPv6"], IPV6, True, "of a balancer that is not ipv6"),
+        ("clb", ["IPv6"], IPV6 | {"ip-version": "ipv6"}, True, None),
+        ("nlb", ["IPv6"], IPV6, True, "of a balancer that is not DualStack"),
+        ("nlb", ["IPv6"], IPV6 | {"ip-version": "dualstack"}, True, None),
+        ("nlb", ["IPv6"], {}, False, "ip-version: dualstack"),
+    ],
+)
+def test_ipv6_servers_are_refused_as_the_cloud_would(
+    kind: str, families: list[str] | None, annotations: dict[str, str], enabled: bool, said: str | None
+) -> None:
+    configuration = Configuration(vpc="vpc-1", ipv6_backends=enabled)
+    lent = annotations | {"id": "lb-1"}
+    messages = found(lent, kind=kind, configuration=configuration, ipFamilies=families)
+    if said is None:
+        assert messages == ()
+    else:
+        (fault,) = messages
+        assert said in fault
+        assert "(the cloud: ServerGroupNotSupportIpv6)" in fault
+
+
+def test_ipv6_servers_of_a_service_that_has_none() -> None:
+    configuration = Configuration(ipv6_backends=True)
+    (fault,) = found(IPV6 | {"ip-version": "ipv6"}, configuration=configuration, ipFamilies=["IPv4"])
+    assert fault.endswith("backend-ip-version is ipv6, and this Service has ipFamilies ['IPv4']: add IPv6 to them")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "families", "clear"),
+    [
+        ({}, ["IPv4"], True),
+        ({"bandwidth": "many"}, ["IPv4"], True),
+        ({"acl-status": "on"}, ["IPv4"], True),
+        ({"default-weight": "many"}, ["IPv4"], False),
+        ({BACKEND_TYPE: "pod"}, ["IPv4"], False),
+        ({}, ["IPv6"], False),
+    ],
+)
+def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
+    annotations: dict[str, str], families: list[str], clear: bool
+) -> None:
+    asked = service(HTTP, annotations=annotations, ipFamilies=families)
+    options = read(asked.metadata.annotations or {}, "clb")
+    assert backends_clear(asked, options, CONFIGURATION) is clear

@@ -1,0 +1,237 @@
+"""What a Service, its endpoints and the nodes ask for: the balancer that there should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.naming import balancer_name
+from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, CLASS
+from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.model import (
+    group_of,
+    kind_of,
+    owner_of,
+    protocol_of,
+    protocols,
+    redirects,
+    uses_pods,
+)
+from spiderpool.core.cloud.loadbalancer.values import Configuration, Kind, Listener, Model, Server
+from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, options, service
+
+pytestmark = pytest.mark.unit
+
+HTTP = {"port": 80, "nodePort": 30698}
+SECURE = {"port": 443, "nodePort": 30443}
+DNS = {"port": 53, "protocol": "UDP", "nodePort": 30053}
+TWO_ZONES = "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"
+NETWORK: dict[str, Any] = {"loadBalancerClass": "alibabacloud.com/nlb"}
+PODS = {BACKEND_TYPE: "eni"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({}, "clb"),
+        ({"loadBalancerClass": ""}, "clb"),
+        ({"type": "ClusterIP"}, None),
+        ({"type": "NodePort", "loadBalancerClass": "alibabacloud.com/nlb"}, None),
+        (NETWORK, "nlb"),
+        ({"loadBalancerClass": "example.com/other"}, None),
+        ({"annotations": {CLASS: "mine"}}, None),
+        ({"annotations": {CLASS: "mine"}, **NETWORK}, "nlb"),
+        ({"annotations": {"type": "NLB"}}, "nlb"),
+        ({"annotations": {"type": "clb"}}, "clb"),
+        ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
+    ],
+)
+def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
+    assert kind_of(service(HTTP, **spec)) == kind
+
+
+def test_the_layer_4_service_of_the_walkthrough() -> None:
+    asked = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
+    pods = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
+    model = model_of(asked, World([node("a"), node("b"), node("c")], [pods]))
+    (listener,) = model.listeners
+    assert (str(listener), listener.description) == ("tcp/999", "k8s/999/web/default/c1")
+    assert listener.group == "k8s/32635/web/default/c1"
+    assert (listener.settings["Bandwidth"], listener.settings["HealthCheckSwitch"]) == ("-1", "on")
+    (group,) = model.groups
+    assert group.servers == {Server("i-a", "ecs", 32635, 2), Server("i-b", "ecs", 32635, 1)}
+    assert model.tags == {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
+    assert model.fixed == {"AddressType": "internet", "AddressIPVersion": "ipv4"}
+    assert (model.name, model.settings["LoadBalancerName"]) == (balancer_name(model.owner),) * 2
+
+
+def test_the_layer_7_service_of_the_walkthrough() -> None:
+    model = model_of(service(HTTP, annotations={"protocol-port": "http:80"}), World([node("a")]))
+    (listener,) = model.listeners
+    assert (str(listener), listener.group) == ("http/80", "k8s/30698/web/default/c1")
+    assert listener.settings["StickySession"] == "off"
+
+
+def test_a_network_balancer() -> None:
+    annotations = {"zone-maps": TWO_ZONES, "protocol-port": "TCPSSL:443", "cert-id": "crt", "ip-version": "dualstack"}
+    model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), World([node("a")]))
+    assert [(str(each), each.description, each.group) for each in model.listeners] == [
+        ("tcp/80", "k8s.80.tcp.web.default.c1", "k8s.30698.tcp.web.default.c1"),
+        ("udp/53", "k8s.53.udp.web.default.c1", "k8s.30053.udp.web.default.c1"),
+        ("tcpssl/443", "k8s.443.tcpssl.web.default.c1", "k8s.30443.tcpssl.web.default.c1"),
+    ]
+    assert [(group.name, group.settings["Protocol"], len(group.servers)) for group in model.groups] == [
+        ("k8s.30698.tcp.web.default.c1", "TCP", 1),
+        ("k8s.30053.udp.web.default.c1", "UDP", 1),
+        ("k8s.30443.tcpssl.web.default.c1", "TCP", 1),
+    ]
+    assert (model.fixed["ZoneMappings"], model.fixed["AddressIpVersion"]) == (TWO_ZONES, "DualStack")
+    assert model.vpc == "vpc-1"
+
+
+def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
+    model = model_of(service(), World([node("a")]))
+    assert (model.listeners, model.groups) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "annotations", "protocol"),
+    [
+        ("clb", HTTP, {}, "tcp"),
+        ("clb", DNS, {}, "udp"),
+        ("clb", HTTP, {"protocol-port": "http:80"}, "http"),
+        ("clb", HTTP, {"protocol-port": "HTTPS:80"}, "https"),
+        ("clb", HTTP, {"protocol-port": "http:81"}, "tcp"),
+        ("clb", {"port": 80, "protocol": "UDP"}, {"protocol-port": "http:80"}, "udp"),
+        ("nlb", HTTP, {"protocol-port": "TcpSSL:80"}, "tcpssl"),
+    ],
+)
+def test_the_protocol_of_a_listener(
+    kind: Kind, port: dict[str, Any], annotations: dict[str, str], protocol: str
+) -> None:
+    asked = (service(port).spec.ports or [])[0]
+    assert protocol_of(asked, options(kind, annotations)) == protocol
+
+
+def test_lists_of_ports() -> None:
+    given = {"protocol-port": "http:80,https:443"}
+    assert protocols(options("clb", given)) == {80: "http", 443: "https"}
+    assert redirects(options("clb", given | {"forward-port": "80:443,81:443"})) == {80: 443, 81: 443}
+    assert (protocols(options("nlb", {})), redirects(options("nlb", {}))) == ({}, {})
+
+
+def test_a_redirect_is_a_listener_without_servers() -> None:
+    given = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt"}
+    model = model_of(service(HTTP, SECURE, annotations=given), World([node("a")]))
+    plain, secure = model.listeners
+    redirected = {"ListenerForward": "on", "ForwardPort": "443"}
+    assert plain == Listener(80, "http", "k8s/80/web/default/c1", "", redirected)
+    assert secure.settings["ServerCertificateId"] == "crt"
+    assert [group.name for group in model.groups] == ["k8s/30443/web/default/c1"]
+
+
+@pytest.mark.parametrize(
+    ("backend_type", "by_default", "pods"),
+    [(None, False, False), (None, True, True), ("eni", False, True), ("ecs", True, False)],
+)
+def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -> None:
+    annotations = {BACKEND_TYPE: backend_type} if backend_type else {}
+    configuration = Configuration(cluster="c1", pod_backends=by_default)
+    model = model_of(service(HTTP, annotations=annotations), World([node("a")]), configuration)
+    assert [len(group.servers) for group in model.groups] == [0 if pods else 1]
+    assert uses_pods(options("clb", {}), configuration) is by_default
+
+
+CARDS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
+
+
+def test_pods_as_backends() -> None:
+    slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.3", "b"), ("10.0.0.2", "b"))]
+    model = model_of(service(HTTP, annotations=PODS), World([node("a", providerID="")], slices, CARDS))
+    (group,) = model.groups
+    assert group.name == "k8s/80/web/default/c1"
+    assert group.servers == {
+        Server("eni-1", "eni", 80, 100, "10.0.0.1"),
+        Server("eni-2", "eni", 80, 100, "10.0.0.2"),
+    }
+    assert group.keep == {("10.0.0.3", 80)}
+    assert model.unresolved == ("10.0.0.3",)
+    assert model.notes == ()
+
+
+def test_nodes_that_are_no_backends_are_told() -> None:
+    model = model_of(service(HTTP), World([node("a"), node("b", providerID="")]))
+    assert model.notes == ("node b is no backend: its providerID '' names no instance",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "annotations", "spec", "name"),
+    [
+        ("clb", HTTP, {}, {}, "k8s/30698/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": 8080}, PODS, {}, "k8s/8080/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": "http"}, PODS, {}, "k8s/http/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": None}, PODS, {}, "k8s/80/web/default/c1"),
+        ("clb", {"port": 80, "targetPort": 8080}, PODS, {"selector": None}, "k8s/80/web/default/c1"),
+        ("clb", {"port": 80, "nodePort": None}, {}, {}, "k8s/0/web/default/c1"),
+        ("nlb", HTTP, {}, {}, "k8s.30698.tcp.web.default.c1"),
+        ("nlb", HTTP, {"server-group-type": "ip"}, {}, "k8s.30698.tcp-ip.web.default.c1"),
+        ("nlb", HTTP, {"backend-ip-version": "ipv6"}, {}, "k8s.30698.tcp-dualstack.web.default.c1"),
+    ],
+)
+def test_the_group_of_a_port(
+    kind: Kind, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
+) -> None:
+    asked = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
+    (group,) = model_of(asked, World()).groups
+    assert group.name == name
+
+
+def test_two_ports_that_lead_to_one_share_its_group() -> None:
+    asked = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
+    model = model_of(asked, World([], [endpoints(("10.0.0.1", "a"), port=8080)], CARDS))
+    assert [listener.group for listener in model.listeners] == ["k8s/8080/web/default/c1"] * 2
+    assert [len(group.servers) for group in model.groups] == [1]
+
+
+def test_whose_it_is() -> None:
+    asked = service(HTTP)
+    owner = owner_of(asked, CONFIGURATION)
+    assert (owner.namespace, owner.service, owner.uid, owner.cluster) == ("default", "web", UID, "c1")
+    port = (asked.spec.ports or [])[0]
+    assert group_of(asked, port, options("clb", {}), CONFIGURATION) == "k8s/30698/web/default/c1"
+
+
+def asked(**annotations: str) -> Model:
+    given = {key.replace("_", "-"): value for key, value in annotations.items()}
+    return model_of(service(HTTP, annotations=given), World([node("a")]))
+
+
+def test_a_new_balancer_has_tags_of_ours_and_of_its_user() -> None:
+    model = asked(additional_resource_tags="team=x,cost=")
+    ours = {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
+    assert model.tags == {"team": "x", "cost": "", **ours}
+
+
+def test_nobody_tags_a_balancer_as_another_clusters() -> None:
+    assert asked(additional_resource_tags="ack.aliyun.com=c2").tags["ack.aliyun.com"] == "c1"
+
+
+def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
+    model = asked(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
+    assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})
+    assert not model.manages_listeners
+    assert asked(id="lb-u", force_override_listeners="true").manages_listeners
+    assert asked(force_override_listeners="false").manages_listeners
+
+
+def test_a_name_of_the_users_choice() -> None:
+    model = asked(name="shop")
+    assert (model.name, model.settings["LoadBalancerName"]) == ("shop", "shop")
+    assert model.tags["kubernetes.do.not.delete"] == balancer_name(model.owner)
+
+
+def test_what_else_is_asked_for() -> None:
+    assert (asked().hostname, asked().keeps_weights) == ("", False)
+    assert asked(hostname="web.example.com").hostname == "web.example.com"
+    assert asked(ignore_weight_update="on").keeps_weights

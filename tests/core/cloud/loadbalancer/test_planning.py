@@ -1,0 +1,508 @@
+"""Plans: applied to a pretended balancer they lead to what should be, and then there is nothing left to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.planning import (
+    immutable,
+    lending_fault,
+    only_backends,
+    ownership_fault,
+    plan,
+    removal,
+)
+from spiderpool.core.cloud.loadbalancer.steps import (
+    AddServers,
+    CreateBalancer,
+    CreateListener,
+    DeleteBalancer,
+    DeleteGroup,
+    DeleteListener,
+    Step,
+    Untag,
+)
+from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Model, Seen, Server
+from tests.core.pretend_balancers import carried_out, endpoints, model_of, node, service
+
+pytestmark = pytest.mark.unit
+
+HTTP = {"port": 80, "nodePort": 30698}
+SECURE = {"port": 443, "nodePort": 30443}
+NODES = World([node("a"), node("b")])
+DEFAULT_NAME = "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
+FOREIGN = Listener(8080, "tcp", "mine", "rsp-mine", {"Scheduler": "rr"})
+
+
+def reached(model: Model, seen: Seen | None) -> Seen:
+    """What is there after a plan; a second plan must be empty."""
+    after = carried_out(plan(model, seen), seen)
+    assert after is not None
+    assert plan(model, after) == ()
+    return after
+
+
+def network(annotations: dict[str, str]) -> Model:
+    """What a Service with a network balancer asks for."""
+    given = {"zone-maps": "h:v,i:w"} | annotations
+    return model_of(service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
+
+
+def changed(model: Model, seen: Seen) -> list[str]:
+    """The steps of a plan as text."""
+    return [str(step) for step in plan(model, seen)]
+
+
+def test_a_new_balancer_is_filled_before_its_listeners_lead_anywhere() -> None:
+    steps = plan(model_of(service(HTTP), NODES), None)
+    kinds = [type(step).__name__ for step in steps]
+    assert kinds == ["CreateBalancer", "CreateGroup", "AddServers", "CreateListener"]
+
+
+def test_a_server_comes_before_another_goes() -> None:
+    seen = reached(model_of(service(HTTP), World([node("a")])), None)
+    steps = changed(model_of(service(HTTP), World([node("b")])), seen)
+    assert steps == [
+        "add to k8s/30698/web/default/c1: i-b:30698 weight 100",
+        "remove from k8s/30698/web/default/c1: i-a:30698 weight 100",
+    ]
+
+
+def test_weights_follow_unless_they_are_to_be_left_alone() -> None:
+    def model(*names: str, **annotations: str) -> Model:
+        asked = service(HTTP, externalTrafficPolicy="Local", annotations=annotations)
+        pods = [(f"10.0.0.{place}", name) for place, name in enumerate(names)]
+        return model_of(asked, World([node("a")], [endpoints(*pods)]))
+
+    seen = reached(model("a"), None)
+    assert changed(model("a", "a"), seen) == ["weights in k8s/30698/web/default/c1: i-a:30698 weight 2"]
+    assert changed(model("a", "a", **{"ignore-weight-update": "on"}), seen) == []
+
+
+def test_a_pod_whose_card_is_not_known_stays_if_it_was_there() -> None:
+    asked = service(HTTP, annotations={"service.beta.kubernetes.io/backend-type": "eni"})
+    slices = [endpoints(("10.0.0.1", "a"))]
+    seen = reached(model_of(asked, World([], slices, {"10.0.0.1": "eni-1"})), None)
+    assert plan(model_of(asked, World([], slices)), seen) == ()
+    assert len(plan(model_of(asked, World()), seen)) == 1
+
+
+GROUP = "k8s/30698/web/default/c1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [
+        ({}, {}, []),
+        ({}, {"name": "shop"}, [f"change the balancer's name: LoadBalancerName {DEFAULT_NAME} → shop"]),
+        ({"name": "shop"}, {}, [f"change the balancer's name: LoadBalancerName shop → {DEFAULT_NAME}"]),
+        ({}, {"delete-protection": "off"}, ["change the balancer's delete protection: DeleteProtection on → off"]),
+        (
+            {"modification-protection": "NonProtection"},
+            {},
+            [
+                "change the balancer's modification protection: "
+                "ModificationProtectionStatus NonProtection → ConsoleProtection"
+            ],
+        ),
+        (
+            {},
+            {"instance-charge-type": "PayBySpec", "spec": "slb.s3.large"},
+            [
+                "change the balancer's payment: InstanceChargeType PayByCLCU → PayBySpec",
+                "change the balancer's size: LoadBalancerSpec (none) → slb.s3.large",
+            ],
+        ),
+        (
+            {},
+            {"charge-type": "paybybandwidth", "bandwidth": "9"},
+            ["change the balancer's bandwidth: InternetChargeType paybytraffic → paybybandwidth, Bandwidth (none) → 9"],
+        ),
+        (
+            {"charge-type": "paybybandwidth", "bandwidth": "9"},
+            {"charge-type": "paybybandwidth"},
+            ["change the balancer's bandwidth: Bandwidth 9 → 50"],
+        ),
+        ({}, {"additional-resource-tags": "team=x"}, ["tag the balancer: team=x"]),
+        ({"additional-resource-tags": "team=x"}, {"additional-resource-tags": "team=y"}, ["tag the balancer: team=y"]),
+        ({"additional-resource-tags": "team=x"}, {}, []),
+        (
+            {"health-check-interval": "9", "scheduler": "rr"},
+            {},
+            ["change listener tcp/80: Scheduler rr → wrr, HealthCheckInterval 9 → 2"],
+        ),
+        (
+            {},
+            {"acl-status": "on", "acl-id": "acl-1"},
+            ["change listener tcp/80: AclStatus off → on, AclId (none) → acl-1, AclType (none) → white"],
+        ),
+        ({"acl-status": "on", "acl-id": "acl-1"}, {}, ["change listener tcp/80: AclStatus on → off"]),
+        ({"connection-drain": "on"}, {}, ["change listener tcp/80: ConnectionDrain on → off"]),
+        ({}, {"health-check-switch": "off"}, ["change listener tcp/80: HealthCheckSwitch on → off"]),
+        ({}, {"default-weight": "7"}, [f"weights in {GROUP}: i-a:30698 weight 7, i-b:30698 weight 7"]),
+        (
+            {},
+            {"backend-label": "role=edge"},
+            [f"remove from {GROUP}: i-a:30698 weight 100, i-b:30698 weight 100"],
+        ),
+        ({}, {"hostname": "web.example.com"}, []),
+        ({}, {"preserve-lb-on-delete": "on"}, []),
+    ],
+)
+def test_what_follows_from_a_change_of_annotations(
+    before: dict[str, str], after: dict[str, str], steps: list[str]
+) -> None:
+    seen = reached(model_of(service(HTTP, annotations=before), NODES), None)
+    wanted = model_of(service(HTTP, annotations=after), NODES)
+    assert changed(wanted, seen) == steps
+    reached(wanted, seen)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [
+        (
+            {},
+            {"cross-zone-enabled": "false", "name": "shop"},
+            [
+                f"change the balancer's attributes: LoadBalancerName {DEFAULT_NAME} → shop, "
+                "CrossZoneEnabled true → false"
+            ],
+        ),
+        (
+            {},
+            {"delete-protection": "off"},
+            ["change the balancer's protection: DeletionProtectionEnabled true → false"],
+        ),
+        (
+            {"security-group-ids": "sg-1"},
+            {"security-group-ids": "sg-2,sg-1"},
+            ["change the balancer's security groups: SecurityGroupIds sg-1 → sg-1,sg-2"],
+        ),
+        ({"security-group-ids": "sg-1"}, {}, []),
+        ({}, {"cps": "100"}, ["change listener tcp/80: Cps 0 → 100"]),
+        (
+            {},
+            {"scheduler": "sch"},
+            ["change server group k8s.30698.tcp.web.default.c1: Scheduler Wrr → sch"],
+        ),
+        (
+            {"health-check-interval": "9"},
+            {},
+            ["change server group k8s.30698.tcp.web.default.c1: HealthCheckConfig.HealthCheckInterval 9 → 5"],
+        ),
+        (
+            {},
+            {"server-group-type": "Ip"},
+            [
+                "create server group k8s.30698.tcp-ip.web.default.c1: …",
+                "add to k8s.30698.tcp-ip.web.default.c1: …",
+                "change listener tcp/80: server group k8s.30698.tcp.web.default.c1 → k8s.30698.tcp-ip.web.default.c1",
+                "delete server group k8s.30698.tcp.web.default.c1",
+            ],
+        ),
+    ],
+)
+def test_what_follows_from_a_change_of_a_network_balancers_annotations(
+    before: dict[str, str], after: dict[str, str], steps: list[str]
+) -> None:
+    seen = reached(network(before), None)
+    found = changed(network(after), seen)
+    assert len(found) == len(steps)
+    for line, step in zip(found, steps, strict=True):
+        assert line == step if not step.endswith("…") else line.startswith(step.removesuffix("…"))
+    reached(network(after), seen)
+
+
+def test_what_somebody_changed_is_repaired() -> None:
+    model = model_of(service(HTTP), NODES)
+    seen = reached(model, None)
+    (listener,), (group,) = seen.listeners, seen.groups
+    harmed = replace(
+        seen,
+        settings={**seen.settings, "DeleteProtection": "off"},
+        tags={},
+        listeners=(replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"}),),
+        groups=(replace(group, servers=frozenset({Server("i-x", "ecs", 1)})),),
+    )
+    assert len(plan(model, harmed)) == 6
+    assert reached(model, harmed) == seen
+
+
+def test_another_protocol_needs_another_listener() -> None:
+    seen = reached(model_of(service(HTTP), NODES), None)
+    steps = changed(model_of(service(HTTP, annotations={"protocol-port": "http:80"}), NODES), seen)
+    assert [step.split(":")[0].split(" to ")[0] for step in steps] == [
+        "delete listener tcp/80",
+        "create listener http/80",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "anew"),
+    [("wrr", "sch", True), ("sch", "rr", True), ("sch", "tch", True), ("wrr", "wlc", False), ("sch", "sch", False)],
+)
+def test_hashing_can_neither_be_taken_on_nor_given_up_later(before: str, after: str, anew: bool) -> None:
+    seen = reached(model_of(service(HTTP, annotations={"scheduler": before}), NODES), None)
+    steps = plan(model_of(service(HTTP, annotations={"scheduler": after}), NODES), seen)
+    assert ([type(step) for step in steps] == [DeleteListener, CreateListener]) is anew
+
+
+def test_a_listener_that_redirects_is_made_anew() -> None:
+    secured = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
+    seen = reached(model_of(service(HTTP, SECURE, annotations=secured), NODES), None)
+    redirected = model_of(service(HTTP, SECURE, annotations=secured | {"forward-port": "80:443"}), NODES)
+    assert [step.split(":")[0] for step in changed(redirected, seen)] == [
+        "delete listener http/80",
+        "create listener http/80",
+        "delete server group k8s/30698/web/default/c1",
+    ]
+
+
+def test_a_redirect_comes_after_the_listener_that_it_leads_to() -> None:
+    given = {"protocol-port": "http:80,https:443", "cert-id": "crt", "forward-port": "80:443"}
+    listeners = plan(model_of(service(HTTP, SECURE, annotations=given), NODES), None)[-2:]
+    assert [str(step).split(" to ")[0].split(":")[0] for step in listeners] == [
+        "create listener https/443",
+        "create listener http/80",
+    ]
+
+
+def test_a_port_that_goes_takes_its_listener_and_group_along() -> None:
+    seen = reached(model_of(service(HTTP, SECURE), NODES), None)
+    after = reached(model_of(service(HTTP), NODES), seen)
+    assert [str(listener) for listener in after.listeners] == ["tcp/80"]
+    assert [group.name for group in after.groups] == ["k8s/30698/web/default/c1"]
+
+
+def test_what_is_not_ours_is_left_alone() -> None:
+    model = model_of(service(HTTP), NODES)
+    mine = Group("mine", {}, frozenset({Server("i-x", "ecs", 1)}), "rsp-mine")
+    other = Group("k8s/1/other/default/c1", identity="rsp-other")
+    seen = replace(reached(model, None), listeners=(FOREIGN,), groups=(mine, other))
+    after = reached(model, seen)
+    assert FOREIGN in after.listeners
+    assert after.groups[:2] == (mine, other)
+
+
+def test_a_group_of_ours_that_a_users_listener_leads_to_stays() -> None:
+    model = model_of(service(HTTP), NODES)
+    stale = Group("k8s/1/web/default/c1", identity="rsp-old")
+    leading = replace(FOREIGN, group=stale.name)
+    seen = reached(model, None)
+    seen = replace(seen, listeners=(*seen.listeners, leading), groups=(*seen.groups, stale))
+    assert plan(model, seen) == ()
+
+
+LENT = Seen("lb-u", "users", "198.51.100.9", {"AddressType": "internet"}, {"team": "x"}, (FOREIGN,), ())
+
+
+def test_a_lent_balancer_keeps_its_settings_and_listeners() -> None:
+    model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
+    after = reached(model, LENT)
+    assert after.listeners == (FOREIGN,)
+    assert after.settings == LENT.settings
+    assert after.tags == {"team": "x", "kubernetes.reused.by.user": "true"}
+    assert [group.name for group in after.groups] == ["k8s/30698/web/default/c1"]
+
+
+def test_a_lent_balancer_gets_listeners_when_its_user_says_so() -> None:
+    asked = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
+    after = reached(model_of(asked, NODES), replace(LENT, listeners=(FOREIGN, replace(FOREIGN, port=80))))
+    assert [str(each) for each in after.listeners] == ["tcp/8080", "tcp/80"]
+    assert after.listener(8080, "tcp") == FOREIGN
+
+
+def test_a_balancer_made_for_a_service_is_not_lent() -> None:
+    model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
+    assert lending_fault(model, LENT) is None
+    assert "cannot be lent" in (lending_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
+
+
+def test_two_services_do_not_fight_for_a_port_of_a_lent_balancer() -> None:
+    model = model_of(service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"}), NODES)
+    theirs = Listener(80, "tcp", "k8s/80/other/default/c1")
+    assert "another Service" in (lending_fault(model, replace(LENT, listeners=(theirs,))) or "")
+    assert lending_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
+
+
+def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
+    model, seen = own()
+    assert ownership_fault(model, seen) is None
+    assert ownership_fault(model, replace(seen, tags={})) is None
+    assert "lacks the tags" in (ownership_fault(model, LENT) or "")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fault"),
+    [
+        ({"address-type": "Internet"}, None),
+        ({"ip-version": "ipv6"}, "ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6"),
+        (
+            {"resource-group-id": "rg-2"},
+            "resource-group-id of a balancer cannot be changed: it is rg-1, the Service asks for rg-2",
+        ),
+        ({"vswitch-id": "vsw-2"}, None),
+        ({"id": "lb-1", "ip-version": "ipv6"}, None),
+    ],
+)
+def test_what_a_balancer_cannot_become(annotations: dict[str, str], fault: str | None) -> None:
+    seen = reached(model_of(service(HTTP, annotations={"resource-group-id": "rg-1"}), NODES), None)
+    model = model_of(service(HTTP, annotations=annotations), NODES)
+    assert immutable(model, seen) == ((fault,) if fault else ())
+
+
+def test_what_cannot_be_changed_is_said_and_not_tried() -> None:
+    seen = reached(model_of(service(HTTP), NODES), None)
+    model = model_of(service(HTTP, annotations={"address-type": "intranet", "master-zoneid": "h"}), NODES)
+    assert immutable(model, seen) == (
+        "address-type of a balancer cannot be changed: it is internet, the Service asks for intranet",
+    )
+    assert plan(model, replace(seen, settings={**seen.settings, **model.settings})) == ()
+
+
+def own(**annotations: str) -> tuple[Model, Seen]:
+    model = model_of(service(HTTP, annotations=annotations), NODES)
+    return model, reached(model, None)
+
+
+def test_deletion_lifts_the_protections_first() -> None:
+    model, seen = own()
+    steps = removal("clb", model.owner, seen, preserve=False)
+    assert carried_out(steps, seen) is None
+
+
+def test_a_preserved_balancer_stays_without_our_marks() -> None:
+    model, seen = own()
+    after = carried_out(removal("clb", model.owner, seen, preserve=True), seen)
+    assert after is not None
+    assert (after.listeners, after.tags) == (seen.listeners, {})
+    assert after.settings["DeleteProtection"] == "off"
+
+
+@pytest.mark.parametrize("lost", ["kubernetes.do.not.delete", "ack.aliyun.com"])
+def test_a_balancer_that_lacks_one_of_our_tags_is_never_deleted(lost: str) -> None:
+    model, seen = own()
+    seen = replace(seen, tags={key: value for key, value in seen.tags.items() if key != lost})
+    steps = removal("clb", model.owner, seen, preserve=False)
+    assert not any(isinstance(step, DeleteBalancer) for step in steps)
+
+
+def test_a_lent_balancer_is_returned_without_our_parts() -> None:
+    asked = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
+    model = model_of(asked, NODES)
+    seen = reached(model, LENT)
+    assert carried_out(removal("clb", model.owner, seen, preserve=False), seen) == LENT
+    other = Group("k8s/1/other/default/c1", identity="rsp-o")
+    shared = replace(seen, groups=(*seen.groups, other))
+    steps = removal("clb", model.owner, shared, preserve=False)
+    assert [type(step) for step in steps] == [DeleteListener, DeleteGroup]
+    assert not any(isinstance(step, Untag) for step in steps)
+
+
+def test_groups_of_a_network_balancer_go_after_it() -> None:
+    model = network({})
+    seen = reached(model, None)
+    kinds = [type(step).__name__ for step in removal("nlb", model.owner, seen, preserve=False)]
+    assert kinds == ["Unprotect", "DeleteBalancer", "DeleteGroup"]
+
+
+def test_only_servers_are_kept_right_while_a_fault_waits_for_its_correction() -> None:
+    seen = reached(model_of(service(HTTP), NODES), None)
+    model = model_of(service(HTTP, SECURE, annotations={"scheduler": "rr"}), World([node("a"), node("b"), node("c")]))
+    steps = only_backends(plan(model, seen))
+    assert [(type(step), str(step).count("weight")) for step in steps] == [(AddServers, 1)]
+
+
+DNS = {"port": 53, "nodePort": 30053, "protocol": "UDP"}
+EVERY_PORT: list[dict[str, Any]] = [HTTP, SECURE, DNS]
+PORTS = st.lists(st.sampled_from(EVERY_PORT), unique_by=lambda each: int(each["port"]))
+CLASSIC = st.fixed_dictionaries(
+    {},
+    optional={
+        "scheduler": st.sampled_from(["wrr", "rr", "sch"]),
+        "health-check-switch": st.sampled_from(["on", "off"]),
+        "health-check-type": st.sampled_from(["tcp", "http"]),
+        "connection-drain": st.sampled_from(["on", "off"]),
+        "sticky-session": st.sampled_from(["on", "off"]),
+        "charge-type": st.sampled_from(["paybytraffic", "paybybandwidth"]),
+        "instance-charge-type": st.sampled_from(["PayBySpec", "PayByCLCU"]),
+        "delete-protection": st.sampled_from(["on", "off"]),
+        "name": st.sampled_from(["one", "two"]),
+        "additional-resource-tags": st.sampled_from(["a=b", "a=c"]),
+        "protocol-port": st.sampled_from(["http:80", "http:80,https:443"]),
+        "cert-id": st.just("crt"),
+        "forward-port": st.just("80:443"),
+        "service.beta.kubernetes.io/backend-type": st.sampled_from(["eni", "ecs"]),
+    },
+)
+NETWORK = st.fixed_dictionaries(
+    {"zone-maps": st.just("h:v,i:w")},
+    optional={
+        "protocol-port": st.just("TCPSSL:443"),
+        "cert-id": st.sampled_from(["one", "one,two"]),
+        "scheduler": st.sampled_from(["rr", "wlc"]),
+        "health-check-flag": st.sampled_from(["on", "off"]),
+        "security-group-ids": st.sampled_from(["sg-1", "sg-1,sg-2"]),
+        "server-group-type": st.sampled_from(["Ip", "Instance"]),
+        "cross-zone-enabled": st.sampled_from(["true", "false"]),
+        "proxy-protocol": st.sampled_from(["on", "off"]),
+    },
+)
+PODS = st.lists(st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), st.sampled_from("ab")), max_size=3)
+
+
+@st.composite
+def models(draw: st.DrawFn, network: bool) -> Model:
+    spec: dict[str, Any] = {"annotations": draw(NETWORK if network else CLASSIC)}
+    spec["externalTrafficPolicy"] = draw(st.sampled_from(["Local", "Cluster"]))
+    if network:
+        spec["loadBalancerClass"] = "alibabacloud.com/nlb"
+    ports = draw(PORTS)
+    if "forward-port" in spec["annotations"] and spec["annotations"].get("protocol-port") != "http:80,https:443":
+        del spec["annotations"]["forward-port"]
+    if len([port for port in ports if port["port"] in (80, 443)]) < 2:
+        spec["annotations"].pop("forward-port", None)
+    nodes = [node(name, ready=draw(st.booleans())) for name in draw(st.sampled_from(["a", "ab"]))]
+    cards = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
+    return model_of(service(*ports, **spec), World(nodes, [endpoints(*draw(PODS))], cards))
+
+
+@given(history=st.booleans().flatmap(lambda network: st.lists(models(network), min_size=1, max_size=4)))
+def test_every_change_reaches_what_should_be_and_ends(history: list[Model]) -> None:
+    seen: Seen | None = None
+    for model in history:
+        seen = reached(model, seen)
+        assert {listener.key for listener in seen.listeners} == {listener.key for listener in model.listeners}
+        for group in model.groups:
+            there = seen.group(group.name)
+            assert there is not None
+            assert {
+                server for server in there.servers if (server.address, server.port) not in group.keep
+            } == group.servers
+        assert seen.settings.items() >= model.settings.items()
+        assert seen.tags.items() >= model.tags.items()
+
+
+@given(models(network=False), models(network=False), st.data())
+def test_a_plan_that_was_cut_short_is_finished_by_the_next(first: Model, second: Model, data: st.DataObject) -> None:
+    seen = reached(first, None)
+    steps: tuple[Step, ...] = plan(second, seen)
+    cut = data.draw(st.integers(0, len(steps)))
+    reached(second, carried_out(steps[:cut], seen))
+
+
+@given(models(network=False), st.data())
+def test_a_creation_that_was_cut_short_is_finished_by_the_next(model: Model, data: st.DataObject) -> None:
+    steps = plan(model, None)
+    cut = data.draw(st.integers(1, len(steps)))
+    after = carried_out(steps[:cut], None)
+    assert after is not None
+    assert not any(isinstance(step, CreateBalancer) for step in plan(model, after))
+    reached(model, after)

@@ -1,0 +1,59 @@
+"""Servers, listeners and balancers as values: what makes two the same, and how they read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spiderpool.core.cloud.loadbalancer.values import Configuration, Group, Listener, Seen, Server
+from spiderpool.settings import Balancing, CloudSettings
+
+pytestmark = pytest.mark.unit
+
+NODE = Server("i-a", "ecs", 30698)
+POD = Server("eni-1", "eni", 80, 5, "10.0.0.1")
+
+
+def test_another_weight_is_the_same_server_and_another_port_is_not() -> None:
+    assert replace(NODE, weight=1).key == NODE.key
+    assert replace(NODE, port=30699).key != NODE.key
+    assert replace(POD, address="10.0.0.2").key != POD.key
+
+
+def test_servers_as_text() -> None:
+    assert str(NODE) == "i-a:30698 weight 100"
+    assert str(POD) == "eni-1/10.0.0.1:80 weight 5"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "transport"),
+    [("tcp", "tcp"), ("udp", "udp"), ("http", "tcp"), ("https", "tcp"), ("tcpssl", "tcp")],
+)
+def test_listeners_share_a_port_only_with_another_transport(protocol: str, transport: str) -> None:
+    listener = Listener(53, protocol, "mine")
+    assert listener.key == (53, transport)
+    assert str(listener) == f"{protocol}/53"
+
+
+def test_parts_of_a_balancer_are_found_by_name_and_port() -> None:
+    dns, web = Listener(53, "udp", ""), Listener(53, "http", "")
+    seen = Seen("lb-1", "web", "198.51.100.1", listeners=(dns, web), groups=(Group("one"), Group("two")))
+    assert (seen.listener(53, "udp"), seen.listener(53, "tcp"), seen.listener(80, "tcp")) == (dns, web, None)
+    assert (seen.group("two"), seen.group("three")) == (Group("two"), None)
+
+
+def test_what_an_installation_has_when_nothing_is_set() -> None:
+    plain = Configuration()
+    assert (plain.cluster, plain.public_allowed, plain.pod_backends, plain.ipv6_backends) == (
+        "clusterid",
+        True,
+        False,
+        False,
+    )
+
+
+def test_what_is_set_for_all_services() -> None:
+    given = Balancing(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
+    found = Configuration.of(CloudSettings(cluster_id="c1", balancing=given))
+    assert found == Configuration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)

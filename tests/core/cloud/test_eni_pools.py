@@ -1,0 +1,358 @@
+"""The pools of cards: what they hold, whom they are fenced from, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.admission.ippool import default_ippool, validate_ippool
+from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
+from spiderpool.core.cloud.eni_pools import (
+    DEVICE_LABEL,
+    RELEASING_ANNOTATION,
+    UNREGISTERED_ANNOTATION,
+    Absence,
+    Claim,
+    absence,
+    chosen,
+    foreign_master,
+    network_name,
+    new_network,
+    new_pool,
+    patch_of,
+    pool_name,
+    registered,
+    releasing,
+    unregistered_text,
+    upkeep,
+    version_of,
+)
+from spiderpool.core.cloud.instances import Card
+from spiderpool.core.ipam.allocation import usable
+from spiderpool.errors import BadConfig
+from tests.core.servers import ETH0, ETH1, MASTER
+
+pytestmark = pytest.mark.unit
+
+OURS = "kube-system"
+
+
+def claim(card: Card = ETH1, node: str = "master", *, ready: bool = True) -> Claim:
+    return Claim(node, replace(MASTER, cards=(card,)), card, ready)
+
+
+def with_addresses(*addresses: str) -> Card:
+    return replace(ETH1, addresses=addresses)
+
+
+def made(card: Card = ETH1, version: int = 4, name: str = "master-eth1-v4") -> SpiderIPPool:
+    """The pool of a card as it is stored after admission."""
+    pool = new_pool(name, claim(card), version, (), OURS)
+    assert pool is not None
+    return default_ippool(pool)
+
+
+def hand_written(*ips: str, subnet: str = ETH1.subnet, name: str = "by-hand") -> SpiderIPPool:
+    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet, ips=list(ips)))
+
+
+def holder(address: str, node: str = "master", *, released: bool = False) -> SpiderIP:
+    spec = IPSpec(f"{address}/24", "master-eth1-v4", node, "default", f"pod-{address}", f"uid-{address}", "eth0")
+    spec.releasedAt = "2025-01-01T00:00:00Z" if released else None
+    return SpiderIP(metadata=ObjectMeta(name=address, uid=address), spec=spec)
+
+
+def kept(pool: SpiderIPPool, card: Card | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
+    """The pool after the patch, as merge-patch (RFC 7386) makes it."""
+    wanted = upkeep(pool, claim(card) if card else None, held, others, OURS)
+    patch = patch_of(pool, wanted) or {"metadata": {"annotations": {}}, "spec": {}}
+    document = msgspec.to_builtins(pool)
+    document["spec"] = {k: v for k, v in (document["spec"] | patch["spec"]).items() if v is not None}
+    notes = document["metadata"].get("annotations", {}) | patch["metadata"]["annotations"]
+    document["metadata"]["annotations"] = {k: v for k, v in notes.items() if v is not None}
+    return msgspec.convert(document, SpiderIPPool)
+
+
+def unregistered(pool: SpiderIPPool) -> str | None:
+    return (pool.metadata.annotations or {}).get(UNREGISTERED_ANNOTATION)
+
+
+def test_the_pool_of_the_walkthrough() -> None:
+    pool = made(ETH0)
+    assert pool.metadata.labels is not None
+    assert pool.metadata.labels[POOL_CARD_LABEL] == "eni-m0"
+    assert pool.metadata.ownerReferences is None
+    assert msgspec.to_builtins(pool.spec) == {
+        "subnet": "172.31.192.0/20",
+        "ipVersion": 4,
+        "ips": ["172.31.199.185-172.31.199.187"],
+        "gateway": "172.31.207.253",
+        "nodeName": ["master"],
+        "multusName": ["kube-system/ipvlan-eth0"],
+        "default": True,
+    }
+    assert validate_ippool(pool, None, ()) == ()
+
+
+def test_the_ipv6_pool_of_a_card() -> None:
+    pool = made(ETH0, 6)
+    assert pool.spec.ips == ["2408:4005:3a0:b00::101-2408:4005:3a0:b00::102"]
+    assert pool.spec.gateway == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
+    assert (version_of(pool), validate_ippool(pool, None, ())) == (6, ())
+
+
+@pytest.mark.parametrize(
+    ("card", "version"),
+    [(replace(ETH1, device=None), 4), (with_addresses(), 4), (ETH1, 6)],
+    ids=["no link", "no address", "no IPv6"],
+)
+def test_a_card_that_has_nothing_to_give_gets_no_pool(card: Card, version: int) -> None:
+    assert new_pool("p", claim(card), version, (), OURS) is None
+
+
+def test_a_new_pool_leaves_to_others_what_they_have() -> None:
+    others = [hand_written("192.168.0.157"), hand_written("172.31.0.1", subnet="172.31.0.0/16", name="far")]
+    pool = new_pool("p", claim(), 4, others, OURS)
+    assert pool is not None
+    assert pool.spec.ips == ["192.168.0.156"]
+    assert new_pool("p", claim(), 4, [hand_written("192.168.0.0-192.168.0.255")], OURS) is None
+
+
+def test_a_gateway_that_is_a_pods_address_is_left_out() -> None:
+    card = replace(with_addresses("192.168.0.253"), gateway=None)
+    pool = new_pool("p", claim(card), 4, (), OURS)
+    assert pool is not None
+    assert pool.spec.gateway is None
+
+
+def test_a_pool_that_is_as_it_should_be_is_not_written() -> None:
+    assert patch_of(made(), upkeep(made(), claim(), [holder("192.168.0.156")], (), OURS)) is None
+
+
+def test_a_pool_grows_and_shrinks_with_its_card() -> None:
+    assert kept(made(), with_addresses("192.168.0.156", "192.168.0.160")).spec.ips == ["192.168.0.156", "192.168.0.160"]
+    assert kept(made(), with_addresses()).spec.ips is None
+
+
+def test_a_patch_names_the_version_that_it_was_made_for() -> None:
+    pool = made()
+    pool.metadata.resourceVersion = "7"
+    patch = patch_of(pool, upkeep(pool, claim(with_addresses()), (), (), OURS))
+    assert patch == {
+        "metadata": {"resourceVersion": "7", "annotations": {UNREGISTERED_ANNOTATION: None}},
+        "spec": {"ips": None},
+    }
+
+
+def test_what_vanished_while_it_is_held_is_fenced_and_told_and_comes_back() -> None:
+    pod = holder("192.168.0.156")
+    fenced = kept(made(), with_addresses("192.168.0.157"), pod)
+    assert (fenced.spec.ips, fenced.spec.excludeIPs) == (["192.168.0.156-192.168.0.157"], ["192.168.0.156"])
+    assert unregistered(fenced) == "192.168.0.156"
+    back = kept(fenced, ETH1, pod)
+    assert (back.spec.ips, back.spec.excludeIPs, unregistered(back)) == (made().spec.ips, None, None)
+
+
+def test_what_vanished_leaves_when_its_pod_does() -> None:
+    fenced = kept(made(), with_addresses("192.168.0.157"), holder("192.168.0.156"))
+    after = kept(fenced, with_addresses("192.168.0.157"))
+    assert (after.spec.ips, after.spec.excludeIPs, unregistered(after)) == (["192.168.0.157"], None, None)
+
+
+def test_an_address_that_cools_down_is_not_in_use() -> None:
+    after = kept(made(), with_addresses("192.168.0.157"), holder("192.168.0.156", released=True))
+    assert (after.spec.ips, unregistered(after)) == (["192.168.0.157"], None)
+
+
+def test_a_card_that_vanished_fences_all() -> None:
+    after = kept(made(), None, holder("192.168.0.156"))
+    assert (after.spec.ips, after.spec.excludeIPs) == (["192.168.0.156"], ["192.168.0.156"])
+    assert (after.spec.nodeName, after.spec.multusName) == (["master"], ["kube-system/ipvlan-eth1"])
+
+
+def test_a_card_that_moved_takes_its_pool_along_and_tells_of_pods_left_behind() -> None:
+    wanted = upkeep(
+        made(), claim(node="worker"), [holder("192.168.0.156"), holder("192.168.0.157", "worker")], (), OURS
+    )
+    assert (wanted.node, wanted.exclude, wanted.annotation) == (["worker"], None, "192.168.0.156")
+
+
+def test_a_card_without_a_link_keeps_its_pool() -> None:
+    assert kept(made(), replace(ETH1, device=None)).spec == made().spec
+
+
+def test_what_is_about_to_be_given_back_is_given_to_nobody() -> None:
+    pool = made()
+    pool.metadata.annotations = {RELEASING_ANNOTATION: "192.168.0.157, 192.168.0.200"}
+    after = kept(pool, ETH1, holder("192.168.0.156"))
+    assert (after.spec.ips, after.spec.excludeIPs) == (["192.168.0.156-192.168.0.157"], ["192.168.0.157"])
+    assert unregistered(after) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"), [("all", []), ("", []), ("all, 192.168.0.157,,fd00::1", ["192.168.0.157"])]
+)
+def test_what_is_given_back_is_read_word_by_word(text: str, ranges: list[str]) -> None:
+    pool = made()
+    pool.metadata.annotations = {RELEASING_ANNOTATION: text}
+    assert releasing(pool).ranges() == ranges
+
+
+def test_growth_leaves_to_others_what_they_have() -> None:
+    others = [hand_written("192.168.0.160"), hand_written("nonsense", name="broken")]
+    after = kept(made(), with_addresses(*ETH1.addresses, "192.168.0.160", "192.168.0.161"), others=others)
+    assert after.spec.ips == ["192.168.0.156-192.168.0.157", "192.168.0.161"]
+
+
+def test_a_kept_pool_that_was_written_past_admission_is_repaired() -> None:
+    pool = made()
+    pool.spec.ips = ["nonsense"]
+    assert kept(pool, ETH1).spec.ips == made().spec.ips
+
+
+def test_what_a_user_adds_to_the_pool_of_a_card_stays() -> None:
+    pool = made()
+    pool.spec.namespaceName, pool.spec.default, pool.spec.disable, pool.spec.gateway = ["web"], False, True, None
+    after = kept(pool, with_addresses("192.168.0.156"))
+    assert (after.spec.namespaceName, after.spec.default, after.spec.disable, after.spec.gateway) == (
+        ["web"],
+        False,
+        True,
+        None,
+    )
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_admission_lets_only_us_fence_what_is_in_use(trusted: bool) -> None:
+    pod = holder("192.168.0.156")
+    fenced = kept(made(), with_addresses("192.168.0.157"), pod)
+    faults = validate_ippool(fenced, made(), (), [pod], trusted=trusted)
+    assert [fault.path for fault in faults] == ([] if trusted else ["spec.excludeIPs"])
+
+
+def test_admission_lets_nobody_take_what_is_in_use_out_of_ips() -> None:
+    pod, without = holder("192.168.0.156"), kept(made(), with_addresses("192.168.0.157"))
+    assert [fault.path for fault in validate_ippool(without, made(), (), [pod], trusted=True)] == ["spec.ips"]
+
+
+def test_admission_does_not_let_us_fence_in_the_pools_of_others() -> None:
+    pod, before = holder("192.168.0.156"), hand_written("192.168.0.156")
+    after = hand_written("192.168.0.156")
+    after.spec.excludeIPs = ["192.168.0.156"]
+    assert [fault.path for fault in validate_ippool(after, before, (), [pod], trusted=True)] == ["spec.excludeIPs"]
+
+
+ADDRESSES = [f"192.168.0.{last}" for last in range(150, 158)]
+SETS = st.sets(st.sampled_from(ADDRESSES))
+
+
+@given(st.lists(st.tuples(SETS | st.none(), SETS), min_size=1, max_size=8), SETS)
+def test_after_any_history_a_pool_gives_what_is_registered_and_keeps_what_is_held(
+    history: list[tuple[set[str] | None, set[str]]], foreign: set[str]
+) -> None:
+    """Cards grow, shrink, vanish (None), pods come and go: admission takes every step, and the pool is right after."""
+    pool, others = made(), [hand_written(*sorted(foreign))] if foreign else []
+    pool.spec.ips = None
+    pool = kept(pool, ETH1, others=others)
+    held: list[SpiderIP] = []
+    for registered_now, pods in history:
+        # only what the pool gives can be taken, and what is held may stay held
+        before = {each.name for each in held}
+        held = [holder(each) for each in sorted(pods) if each in before or int_of(each) in usable(pool)]
+        card = None if registered_now is None else with_addresses(*sorted(registered_now))
+        after = default_ippool(kept(pool, card, *held, others=others))
+        assert validate_ippool(after, pool, others, held, trusted=True) == ()
+        given_now = (registered_now or set()) - foreign
+        assert usable(after) == AddressSet.of_addresses(map(int_of, given_now), 4)
+        assert {each.name for each in held} <= texts(AddressSet.parse(after.spec.ips or (), 4))
+        assert patch_of(after, upkeep(after, claim(card) if card else None, held, others, OURS)) is None
+        pool = after
+
+
+def int_of(text: str) -> int:
+    return next(iter(AddressSet.parse([text], 4).intervals))[0]
+
+
+def texts(addresses: AddressSet) -> set[str]:
+    return {each for each in ADDRESSES if int_of(each) in addresses}
+
+
+def test_of_two_nodes_with_one_card_the_ready_one_is_right_else_the_present_one() -> None:
+    here, there = claim(), claim(node="worker")
+    assert chosen([], made()) is None
+    assert chosen([there, here], made()) == here
+    assert chosen([there, here], None) == here
+    dead = claim(ready=False)
+    assert chosen([there, dead], made()) == there
+    assert chosen([dead, claim(node="worker", ready=False)], made()) == dead
+
+
+def test_why_a_card_is_nobodys() -> None:
+    pool = made()
+    assert absence(pool, {}) is Absence.NODE
+    assert absence(pool, {"master": None}) is Absence.UNKNOWN
+    assert absence(pool, {"master": MASTER}) is Absence.CARD
+    pool.spec.nodeName = None
+    assert absence(pool, {"master": MASTER}) is Absence.UNKNOWN
+
+
+def test_registered_addresses() -> None:
+    assert registered(ETH1, 4).ranges() == ["192.168.0.156-192.168.0.157"]
+    assert registered(ETH1, 6) == AddressSet(6)
+    assert registered(None, 4) == AddressSet(4)
+
+
+def test_names_of_pools() -> None:
+    pools: dict[str, SpiderIPPool] = {}
+    assert pool_name(claim(), 4, pools.get) == "master-eth1-v4"
+    assert pool_name(claim(replace(ETH1, device="enP1_s0")), 6, pools.get) == "master-enp1-s0-v6"
+    pools["master-eth1-v4"] = made(ETH0)
+    assert pool_name(claim(), 4, pools.get) == "master-eni-m1-v4"
+
+
+def test_a_hand_written_pool_of_that_name_is_left_alone() -> None:
+    with pytest.raises(BadConfig, match="pool master-eth1-v4 was not made from a card and stays as it is"):
+        pool_name(claim(), 4, lambda name: hand_written("192.168.0.1", name=name))
+
+
+def test_the_network_of_the_walkthrough() -> None:
+    network = default_multusconfig(new_network("eth0", OURS))
+    assert validate_multusconfig(network) == ()
+    assert network.key == "kube-system/ipvlan-eth0"
+    assert network.metadata.labels == {DEVICE_LABEL: "eth0"}
+    assert network.spec is not None
+    assert network.spec.ipvlan is not None
+    assert network.spec.coordinator is not None
+    assert (network.spec.cniType, network.spec.ipvlan.master) == ("ipvlan", ["eth0"])
+    assert (network.spec.coordinator.mode, network.spec.coordinator.tunePodRoutes) == ("underlay", True)
+    assert network_name("Eth_0") == "ipvlan-eth-0"
+
+
+def test_a_network_of_that_name_is_used_if_it_serves_the_card() -> None:
+    network = new_network("eth0", OURS)
+    assert foreign_master(network, "eth0") is None
+    assert "is no ipvlan network of eth1" in (foreign_master(network, "eth1") or "")
+    network.spec = MultusConfigSpec(cniType="macvlan", macvlan=MacvlanConfig(master=["eth0"]))
+    assert foreign_master(network, "eth0") is not None
+    network.spec = MultusConfigSpec(cniType="ipvlan", ipvlan=IpvlanConfig(master=["eth0", "eth1"]))
+    assert foreign_master(network, "eth0") is not None
+
+
+def test_what_is_told_of_an_unregistered_address() -> None:
+    text = unregistered_text(holder("192.168.0.156"), None, "eni-m1")
+    assert text == (
+        "192.168.0.156 (eth0 of pod default/pod-192.168.0.156) is not registered on card eni-m1 of node master; "
+        "the cloud drops its packets. Register the address there, or delete the pod"
+    )
+    moved = unregistered_text(holder("192.168.0.156"), claim(node="worker"), "eni-m1")
+    assert "that card now belongs to node worker" in moved

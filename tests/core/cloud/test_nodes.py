@@ -1,0 +1,151 @@
+"""What a Node says of its server, and when the server is proven gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.nodes import (
+    UNINITIALIZED,
+    Inquiry,
+    contradiction,
+    identity_patch,
+    inquiries,
+    instance_of,
+    judge,
+    labels_of,
+    provider_id,
+)
+
+pytestmark = pytest.mark.unit
+
+CARD = Card(
+    "eni-1",
+    "00:16:3e:00:00:01",
+    True,
+    "172.31.199.183",
+    (),
+    (),
+    "vsw-1",
+    "172.31.192.0/20",
+    None,
+    None,
+    None,
+)
+SERVER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-1", "ecs.g7.large", (CARD,))
+FRESH = Taint(UNINITIALIZED, "true", "NoSchedule")
+OTHER = Taint("team", "a", "NoExecute", "2026-01-01T00:00:00Z")
+
+
+def make_node(
+    name: str = "master",
+    *,
+    server: Instance | None = SERVER,
+    ready: str = "True",
+    labels: dict[str, str] | None = None,
+    **spec: object,
+) -> Node:
+    annotations = {INSTANCE_ANNOTATION: text_of(server)} if server else None
+    metadata = ObjectMeta(name=name, uid=f"uid-{name}", resourceVersion="7", labels=labels, annotations=annotations)
+    status = NodeStatus(conditions=[NodeCondition("Ready", ready)])
+    return Node(metadata=metadata, spec=NodeSpec(**spec), status=status)  # type: ignore[arg-type]
+
+
+class TestIdentity:
+    def test_gives_a_new_node_all_it_lacks(self) -> None:
+        node = make_node(taints=[FRESH, OTHER])
+        assert identity_patch(node, SERVER) == {
+            "metadata": {"resourceVersion": "7", "labels": labels_of(SERVER)},
+            "spec": {
+                "providerID": "cn-hangzhou.i-1",
+                "taints": [{"key": "team", "value": "a", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}],
+            },
+        }
+
+    def test_takes_the_last_taint_away(self) -> None:
+        node = make_node(taints=[FRESH], providerID="cn-hangzhou.i-1", labels=labels_of(SERVER))
+        assert identity_patch(node, SERVER) == {"metadata": {"resourceVersion": "7"}, "spec": {"taints": None}}
+
+    def test_leaves_a_node_alone_that_has_all(self) -> None:
+        node = make_node(taints=[OTHER], providerID="alicloud://cn-hangzhou.i-1", labels=labels_of(SERVER) | {"a": "b"})
+        assert identity_patch(node, SERVER) is None
+
+    def test_writes_no_provider_id_where_there_is_one(self) -> None:
+        patch = identity_patch(make_node(providerID="cn-hangzhou.i-1"), SERVER)
+        assert patch is not None
+        assert "spec" not in patch
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("cn-hangzhou.i-1", ("cn-hangzhou", "i-1")),
+            ("alicloud://cn-hangzhou.i-1", ("cn-hangzhou", "i-1")),
+            ("ack-hybrid://cn-hangzhou.i-1", None),
+            ("cn-hangzhou.i-1.x", None),
+            ("i-1", None),
+            ("", None),
+        ],
+    )
+    def test_reads_provider_ids(self, text: str, named: tuple[str, str] | None) -> None:
+        assert provider_id(make_node(providerID=text)) == named
+
+    def test_a_report_of_another_server_contradicts_the_node(self) -> None:
+        assert contradiction(make_node(providerID="cn-hangzhou.i-2"), SERVER)
+        assert contradiction(make_node(providerID="kind://x"), SERVER)
+        assert not contradiction(make_node(), SERVER)
+
+    def test_a_broken_report_is_none(self) -> None:
+        node = make_node()
+        node.metadata.annotations = {INSTANCE_ANNOTATION: "{"}
+        assert instance_of(node) is None
+
+
+def member(number: int, ready: str, region: str = "cn-hangzhou") -> Node:
+    return make_node(f"n{number}", server=None, ready=ready, providerID=f"{region}.i-{number}")
+
+
+class TestLoss:
+    def test_nothing_is_asked_while_all_is_well(self) -> None:
+        assert inquiries([member(1, "True"), member(2, "False")]) == []
+
+    def test_a_sole_silent_node_has_no_witness(self) -> None:
+        assert inquiries([member(1, "Unknown")]) == []
+        assert inquiries([member(1, "Unknown"), member(2, "False")]) == []
+        assert inquiries([member(1, "Unknown"), member(2, "True", "cn-beijing")]) == []
+
+    def test_every_part_has_witnesses(self) -> None:
+        asked = inquiries([*(member(n, "Unknown") for n in range(200)), member(900, "True")])
+        assert [len(each.suspects) for each in asked] == [90, 90, 20]
+        assert all(each.witnesses == {"i-900"} for each in asked)
+
+    def test_a_node_with_another_server_is_not_judged(self) -> None:
+        silent = make_node("n1", server=replace(SERVER, identity="i-9"), ready="Unknown", providerID="cn-hangzhou.i-1")
+        assert inquiries([silent, member(2, "True")]) == []
+
+    def test_gone_takes_two_answers_a_period_apart(self) -> None:
+        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2"}))
+        missing, gone = judge({}, inquiry, {"i-2"}, 100.0, 60.0)
+        assert (missing, gone) == ({"uid": 100.0}, [])
+        assert judge(missing, inquiry, {"i-2"}, 130.0, 60.0) == ({"uid": 100.0}, [])
+        assert judge(missing, inquiry, {"i-2"}, 160.0, 60.0) == ({"uid": 100.0}, ["uid"])
+
+    def test_being_seen_again_begins_anew(self) -> None:
+        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2"}))
+        assert judge({"uid": 1.0}, inquiry, {"i-1", "i-2"}, 100.0, 60.0) == ({}, [])
+
+    @given(st.lists(st.sets(st.sampled_from(["i-1", "i-2", "i-3"])), max_size=8))
+    def test_no_answer_without_all_witnesses_counts(self, answers: list[set[str]]) -> None:
+        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2", "i-3"}))
+        missing: dict[str, float] = {}
+        believed = 0
+        for now, answer in enumerate(answers):
+            missing, gone = judge(missing, inquiry, answer, now * 60.0, 60.0)
+            if answer >= {"i-2", "i-3"}:
+                believed = 0 if "i-1" in answer else believed + 1
+            assert not gone or (believed >= 2 and answer >= {"i-2", "i-3"})

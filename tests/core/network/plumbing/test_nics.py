@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from spiderpool.core.network.plumbing.nics import (
+    Card,
+    CardAddress,
+    NodeState,
+    Reply,
+    cards_of,
+    diagnose,
+    plan_cards,
+    undo_cards,
+)
+from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, DropCardMarks, LoadCardMarks, Remove, SetSysctl
+from spiderpool.errors import BadConfig
+from tests.core.pretend import Pretend
+from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way, ask
+
+pytestmark = pytest.mark.unit
+
+CARDS = (
+    Card("eth0", (ip_address(ETH0[4].router), ip_address(ETH0[6].router))),
+    Card("eth1", (ip_address(NET1[4].router), ip_address(NET1[6].router))),
+)
+HELD = (("eth0", "172.31.199.183/20"), ("eth1", "192.168.0.154/24"))
+DEFAULT = AddRoute("node", ip_network("0.0.0.0/0"), "eth0", ip_address(ETH0[4].router))
+
+
+def state(world: Pretend) -> NodeState:
+    node = world.sides["node"]
+    addresses = tuple(CardAddress(one.link, one.address) for one in node.addresses)
+    return NodeState(addresses=addresses, routes=tuple(node.routes), rules=tuple(node.rules))
+
+
+def tuned() -> Pretend:
+    world = Pretend()
+    world.apply([DEFAULT])
+    world.apply(plan_cards(CARDS, state(world)))
+    return world
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_every_card_answers_for_itself(version: int) -> None:
+    by_eth0, by_eth1 = Way("eth0", ETH0[version].router), Way("eth1", NET1[version].router)
+    ask(
+        tuned().route_of,
+        [
+            Question("node", CLIENT[version], by_eth0, source=ETH0[version].node),
+            Question("node", CLIENT[version], by_eth1, source=NET1[version].node),
+            Question("node", ETH0[version].other, by_eth1, source=NET1[version].node),
+            Question("node", NET1[version].other, Way("eth1"), source=NET1[version].node),
+            Question("node", CLIENT[version], by_eth1, mark=0x20),
+            Question("node", CLIENT[version], by_eth1, mark=0x4020),
+        ],
+    )
+
+
+def test_all_cards_are_marked_but_an_only_one() -> None:
+    """A client in the subnet of the second card that asks by the first is answered by the first."""
+    world = Pretend()
+    world.apply([DEFAULT, AddRoute("node", ip_network("::/0"), "eth0", ip_address(ETH0[6].router))])
+    assert plan_cards(CARDS, state(world))[-1] == LoadCardMarks("node", (("eth0", 0x10), ("eth1", 0x20)), 0xF0, (4, 6))
+    assert plan_cards(CARDS[:1], state(world))[-1] == DropCardMarks("node")
+
+
+def test_what_is_right_is_left_alone() -> None:
+    assert [type(step) for step in plan_cards(CARDS, state(tuned()))] == [LoadCardMarks]
+
+
+def test_card_that_is_left_out_is_undone() -> None:
+    world = tuned()
+    world.apply(plan_cards(CARDS[:1], state(world)))
+    ask(world.route_of, [Question("node", CLIENT[4], Way("eth0", ETH0[4].router), source=NET1[4].node)])
+
+
+def test_undo_leaves_nothing() -> None:
+    world = tuned()
+    world.apply(undo_cards(state(world)))
+    before = Pretend()
+    before.apply([DEFAULT])
+    assert world.sides["node"] == before.sides["node"]
+
+
+def test_foreign_rules_and_tables_are_left_alone() -> None:
+    world = tuned()
+    theirs = AddRule("node", 4, 2000, 1000, source=ip_network("10.0.0.1/32"))
+    world.apply([theirs])
+    assert Remove(theirs) not in undo_cards(state(world))
+
+
+def test_strict_filter_is_loosened_on_second_cards() -> None:
+    seen = NodeState(addresses=(CardAddress("eth1", ip_interface("192.168.0.154/24")),), strict=("eth0", "eth1"))
+    steps = plan_cards((Card("eth1", (ip_address("192.168.0.253"),)),), seen)
+    assert [step for step in steps if isinstance(step, SetSysctl)] == [
+        SetSysctl("node", "net/ipv4/conf/eth1/rp_filter", "2")
+    ]
+
+
+def test_refused() -> None:
+    with pytest.raises(BadConfig, match=r"gateway 10\.0\.0\.1 lies in no subnet of eth0"):
+        plan_cards((Card("eth0", (ip_address("10.0.0.1"),)),), state(Pretend()))
+    with pytest.raises(BadConfig, match="16 cards are more than the 15"):
+        plan_cards(tuple(Card(f"eth{number}", ()) for number in range(16)), NodeState())
+
+
+def test_diagnosis() -> None:
+    held = (
+        CardAddress("eth0", ip_interface("172.31.199.183/20")),
+        CardAddress("eth1", ip_interface("192.168.0.154/24")),
+    )
+    source = ip_address("192.168.0.154")
+    seen = NodeState(
+        addresses=held,
+        routes=(DEFAULT,),
+        rules=(AddRule("node", 4, 500, 7, source=ip_network("172.31.199.183/32")),),
+        strict=("eth1",),
+        forwarding=(),
+        replies=(
+            Reply("eth0", ip_address("172.31.199.183"), "eth0"),
+            Reply("eth1", source, "eth0"),
+            Reply("eth1", source, None, for_pods=True),
+        ),
+    )
+    assert diagnose(seen) == (
+        "The node does not forward IPv4, so Services do not work from pods: set net.ipv4.ip_forward to 1.",
+        "Rule 500 from 172.31.199.183/32 comes before the rule of the pods' table (priority 1000), so answers of the"
+        " node to its pods leave by a card: give it a priority above that.",
+        "On card eth1, answers from 192.168.0.154 leave by eth0, where the network may drop them: switch on node tuning"
+        " for this card, or add its rules by hand.",
+        "On card eth1, answers of pods to connections that arrived by it have no route, where the network may drop"
+        " them: switch on node tuning for this card, or add its rules by hand.",
+        "Card eth1 filters strictly by reverse path, which drops connections to NodePorts that arrive by it: set"
+        " net.ipv4.conf.eth1.rp_filter to 2.",
+    )
+    assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
+
+
+def test_cards_get_the_gateways_of_their_subnets() -> None:
+    seen = state(Pretend())
+    elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}
+    assert cards_of(seen, elsewhere) == ()
+    here = {ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network: ip_address(ETH0[4].router)}
+    assert cards_of(seen, elsewhere | here) == (Card("eth0", (ip_address(ETH0[4].router),)),)

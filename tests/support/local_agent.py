@@ -1,0 +1,157 @@
+"""An agent on this host: what tests and benchmarks of allocation need of a node, or of attachment in a namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spiderpool.api.cni import Call, frame_call
+from spiderpool.errors import NotReady
+from spiderpool_lab.processes import Processes
+
+CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"spiderpool"}}'
+
+
+class LocalAgent:
+    """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``.
+
+    ``settings`` are further lines of its conf.yml, ``environment`` is added to its environment. With ``netns`` it is in
+    a network namespace, where the API server's loopback address has to lead to the API server.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        processes: Processes,
+        directory: Path,
+        node: str,
+        *,
+        settings: str = "enableIPv4: true",
+        environment: Mapping[str, str] | None = None,
+        netns: Path | None = None,
+    ) -> None:
+        self.node = node
+        self.socket = directory / f"{node}.sock"
+        self._name = f"agent-{node}"
+        self._processes = processes
+        self._environment = _environment(kubeconfig, directory, node, self.socket, settings) | dict(environment or {})
+        self._enter = ["nsenter", f"--net={netns}", "--"] if netns else []
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start and wait until it serves. Raises NotReady with the end of its log."""
+        command = [*self._enter, sys.executable, "-m", "spiderpool.agent.main"]
+        self._processes.start(self._name, command, env=self._environment)
+        deadline = time.monotonic() + timeout
+        while not asyncio.run(self._healthy()):
+            if self._processes.pid(self._name) is None or time.monotonic() > deadline:
+                log = self._processes.log(self._name).read_text()[-2000:]
+                raise NotReady(f"agent of {self.node} does not serve {self.socket}: {log}")
+            time.sleep(0.05)
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self._processes.log(self._name)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._processes.pid(self._name)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._processes.kill(self._name, signal.SIGKILL)
+        self._processes.stop(self._name)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._processes.stop(self._name)
+
+    async def address(
+        self, command: str, namespace: str, pod: str, uid: str, interface: str = "eth0"
+    ) -> dict[str, Any]:
+        """One IPAM call for a pod; the answer as JSON (empty for DEL), with ``code`` when it is an error."""
+        return await self.call(ipam_call(command, namespace, pod, uid, interface))
+
+    def address_now(self, command: str, namespace: str, pod: str, uid: str) -> dict[str, Any]:
+        """As :meth:`address`, for a caller without an event loop."""
+        body = frame_call(ipam_call(command, namespace, pod, uid))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(self.socket))
+            sock.sendall(_request("POST", "/v1/cni", body))
+            reply = bytearray()
+            while chunk := sock.recv(65536):
+                reply += chunk
+        document: dict[str, Any] = json.loads(_read(bytes(reply))[1] or b"{}")
+        return document
+
+    async def call(self, call: Call) -> dict[str, Any]:
+        """Any CNI call."""
+        _, answer = await exchange(self.socket, frame_call(call))
+        document: dict[str, Any] = json.loads(answer) if answer.strip() else {}
+        return document
+
+    async def _healthy(self) -> bool:
+        try:
+            status, _ = await exchange(self.socket, b"", "GET", "/v1/ipam/healthy")
+        except OSError:
+            return False
+        return status == 200
+
+
+def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> Call:
+    """The call that an interface plugin makes to its IPAM plugin for a pod."""
+    arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID={uid}"
+    environment = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": f"sandbox-{uid}",
+        "CNI_NETNS": f"/run/netns/{uid}",
+        "CNI_IFNAME": interface,
+        "CNI_ARGS": arguments,
+        "CNI_PATH": "/opt/cni/bin",
+    }
+    return Call("spiderpool", environment, CONFIG)
+
+
+async def exchange(path: Path, body: bytes, method: str = "POST", target: str = "/v1/cni") -> tuple[int, bytes]:
+    """One HTTP/1.0 exchange on a Unix socket: status and body. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        await loop.sock_connect(sock, str(path))
+        await loop.sock_sendall(sock, _request(method, target, body))
+        reply = bytearray()
+        while chunk := await loop.sock_recv(sock, 65536):
+            reply += chunk
+    return _read(bytes(reply))
+
+
+def _request(method: str, target: str, body: bytes) -> bytes:
+    return f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _read(reply: bytes) -> tuple[int, bytes]:
+    head, _, answer = reply.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1."):
+        raise ConnectionResetError("the agent went away without an answer")
+    return int(head.split(b" ", 2)[1]), answer.strip()
+
+
+def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path, settings: str) -> dict[str, str]:
+    config = directory / f"{node}.yml"
+    config.write_text(f"ipamUnixSocketPath: {socket}\n{settings}\n")
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "SPIDERPOOL_NODE_NAME": node,
+        "SPIDERPOOL_POD_NAMESPACE": "kube-system",
+        "SPIDERPOOL_CONFIG": str(config),
+        "SPIDERPOOL_INSTALL_CNI": "false",
+        "MULTUS_CLUSTER_NETWORK": "kube-system/ipvlan-eth0",
+        "SPIDERPOOL_LOG_LEVEL": "warn",
+    }
