@@ -24,7 +24,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
-from spiderpool_lab.cluster import CHART, CONTROLLER, Cluster
+from spiderpool_lab.cluster import CHART, CONTROLLER, LabCluster
 
 T = TypeVar("T")
 NODES = ("chaos-1", "chaos-2")
@@ -70,7 +70,7 @@ class Score:
 class Chaos:
     """The pods, their pretended kubelet, and whoever kills."""
 
-    def __init__(self, cluster: Cluster, agents: dict[str, LocalAgent], client: Client, seed: int) -> None:
+    def __init__(self, cluster: LabCluster, agents: dict[str, LocalAgent], client: Client, seed: int) -> None:
         self._cluster = cluster
         self._agents = agents
         self._client = client
@@ -207,7 +207,7 @@ def main() -> None:
     sys.exit(1 if score.wrong else 0)
 
 
-async def play(cluster: Cluster, agents: dict[str, LocalAgent], seconds: float, pods: int, seed: int) -> Score:
+async def play(cluster: LabCluster, agents: dict[str, LocalAgent], seconds: float, pods: int, seed: int) -> Score:
     """One run; the score tells what went wrong."""
     async with Client.load(cluster.plane.admin_kubeconfig) as client:
         chaos = Chaos(cluster, agents, client, seed)
@@ -217,9 +217,9 @@ async def play(cluster: Cluster, agents: dict[str, LocalAgent], seconds: float, 
 
 
 @contextmanager
-def world(name: str) -> Iterator[tuple[Cluster, dict[str, LocalAgent]]]:
+def world(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
     """A control plane with our controller and two agents that give addresses only."""
-    cluster = Cluster(name)
+    cluster = LabCluster(name)
     cluster.down()
     try:
         cluster.directory.mkdir(parents=True)
@@ -238,7 +238,7 @@ def world(name: str) -> Iterator[tuple[Cluster, dict[str, LocalAgent]]]:
         cluster.down()
 
 
-def _admitted(cluster: Cluster) -> bool:
+def _admitted(cluster: LabCluster) -> bool:
     try:
         cluster.plane.apply(*POOLS)
     except Exception:  # the webhooks are not registered or not served yet

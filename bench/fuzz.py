@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.support.local_agent import LocalAgent, exchange
 
-from spiderpool.api.cni import Call, frame_call
+from spiderpool.api.cni import CNICall, frame_call
 from spiderpool_lab import namespaces
 from spiderpool_lab.cluster import CHART
 from spiderpool_lab.control_plane import ControlPlane
@@ -143,7 +143,7 @@ def body(chance: random.Random, target: Target) -> bytes:
     if chance.random() < 0.15:
         return chance.randbytes(chance.choice((0, 1, 2, 40, 3000)))
     plugin = chance.choice(tuple(CONFIGS))
-    framed = frame_call(Call(plugin, _environment(chance, target), _stdin(chance, plugin)))
+    framed = frame_call(CNICall(plugin, _environment(chance, target), _stdin(chance, plugin)))
     match chance.random():
         case share if share < 0.05:
             return framed[: chance.randrange(len(framed))]
@@ -263,7 +263,9 @@ async def _call(target: Target, done: Fuzzed, content: bytes) -> None:
     done.codes[code] = done.codes.get(code, 0) + 1
 
 
-def _deletion(target: Target, pod: str, container: str, plugin: str = "spiderpool-attach", name: str = "eth0") -> Call:
+def _deletion(
+    target: Target, pod: str, container: str, plugin: str = "spiderpool-attach", name: str = "eth0"
+) -> CNICall:
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={target.pods[pod]}"
     environment = {
         "CNI_COMMAND": "DEL",
@@ -272,7 +274,7 @@ def _deletion(target: Target, pod: str, container: str, plugin: str = "spiderpoo
         "CNI_IFNAME": name,
         "CNI_ARGS": arguments,
     }
-    return Call(plugin, environment, json.dumps(CONFIGS[plugin]).encode())
+    return CNICall(plugin, environment, json.dumps(CONFIGS[plugin]).encode())
 
 
 def _chained(target: Target) -> Iterator[tuple[str, str]]:
@@ -291,7 +293,7 @@ async def _close(target: Target, done: Fuzzed, before: tuple[int, int, int]) -> 
         pod = next((pod for pod in target.pods if container.endswith(pod)), "fuzz-0")
         await _call(target, done, frame_call(_deletion(target, pod, container, "coordinator", name)))
     config = json.dumps(CONFIGS["spiderpool-attach"] | {"cni.dev/valid-attachments": []}).encode()
-    await _call(target, done, frame_call(Call("spiderpool-attach", {"CNI_COMMAND": "GC"}, config)))
+    await _call(target, done, frame_call(CNICall("spiderpool-attach", {"CNI_COMMAND": "GC"}, config)))
     if files := target.files():
         done.wrong.append(f"files of sandboxes are left: {files}")
     if (links := target.links()) != ["eth0", "lo", "port"]:

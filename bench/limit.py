@@ -19,7 +19,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.allocation import record
-from spiderpool.core.ipam.selection import Ask
+from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.kube.client import encode
 from spiderpool.kube.config import load_access
 
@@ -101,7 +101,7 @@ class ParallelCreator:
 def body(address: int) -> bytes:
     """A SpiderIP as the agent writes it."""
     pool = SpiderIPPool(metadata=ObjectMeta(name="limit"), spec=IPPoolSpec(subnet="10.0.0.0/8"))
-    ask = Ask(
+    ask = AllocationRequest(
         "default", f"limit-{address:06d}", "9f1d3c57-2f3a-4d5e-8c7b-000000000000", "eth0", "limit", "kube-system/x"
     )
     return encode(record(ask, pool, address))

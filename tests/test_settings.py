@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import BadConfig
-from spiderpool.settings import Cloud, agent_settings, controller_settings, load_source
+from spiderpool.settings import ProviderSettings, agent_settings, controller_settings, load_source
 
 pytestmark = pytest.mark.unit
 
@@ -66,15 +66,17 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
-    assert agent_settings(load_source(NODE)).common.cloud == Cloud()
+    assert agent_settings(load_source(NODE)).common.cloud == ProviderSettings()
     environment = with_file(tmp_path, "cloud: {provider: alibaba, primaryCard: false}\n")
-    assert controller_settings(load_source(environment)).common.cloud == Cloud("alibaba", primary_card=False)
+    assert controller_settings(load_source(environment)).common.cloud == ProviderSettings("alibaba", primary_card=False)
     variables = {
         "CLOUD_PROVIDER": "Alibaba",
         "METADATA_ENDPOINT": "127.0.0.1:8080",
         "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "5",
     }
-    assert agent_settings(load_source(NODE | variables)).common.cloud == Cloud("alibaba", "127.0.0.1:8080", 5.0)
+    assert agent_settings(load_source(NODE | variables)).common.cloud == ProviderSettings(
+        "alibaba", "127.0.0.1:8080", 5.0
+    )
 
 
 @pytest.mark.parametrize(

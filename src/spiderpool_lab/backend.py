@@ -12,22 +12,22 @@ OVERRIDE = "SPIDERPOOL_LAB_BACKEND"
 _PROBE = "ip link add probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type ipvlan mode l2"
 
 
-class Backend(enum.Enum):
+class NodeBackend(enum.Enum):
     """``NATIVE``: a node is a network namespace. ``UML``: a node is a User Mode Linux kernel of its own."""
 
     NATIVE = "native"
     UML = "uml"
 
 
-def choose() -> Backend:
+def choose() -> NodeBackend:
     """What the environment variable SPIDERPOOL_LAB_BACKEND says, else native if this kernel has ipvlan."""
     wanted = os.environ.get(OVERRIDE)
     if wanted is None:
-        return Backend.NATIVE if _has_ipvlan() else Backend.UML
+        return NodeBackend.NATIVE if _has_ipvlan() else NodeBackend.UML
     try:
-        return Backend(wanted)
+        return NodeBackend(wanted)
     except ValueError:
-        names = " or ".join(backend.value for backend in Backend)
+        names = " or ".join(backend.value for backend in NodeBackend)
         raise BadConfig(f"{OVERRIDE} is {wanted!r}; set it to {names}, or unset it to choose by probing") from None
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from spiderpool_lab.cluster import Cluster
-from spiderpool_lab.probes import Answer, Probe
+from spiderpool_lab.cluster import LabCluster
+from spiderpool_lab.probes import Answer, TrafficProbe
 
 ROUNDS, PROBES_A_ROUND = 5, 6
 """A Service with two endpoints hides one in 30 answers with probability 2⁻²⁹."""
@@ -49,12 +49,12 @@ class Question:
     topic: str
     place: str
     text: str
-    probe: Probe
+    probe: TrafficProbe
     expected: Expectation = Expectation()
 
 
 @dataclass(slots=True)
-class _Hearing:
+class _PendingQuestion:
     """A question and all answers to it so far."""
 
     question: Question
@@ -62,7 +62,7 @@ class _Hearing:
     heard: int = 0
 
     @property
-    def copies(self) -> list[Probe]:
+    def copies(self) -> list[TrafficProbe]:
         several = len(self.question.expected.by) > 1
         return [self.question.probe] * (PROBES_A_ROUND if several else 1)
 
@@ -96,9 +96,9 @@ class _Hearing:
         return set(wanted) - {_told(answer, "pod") for answer in self.answers}
 
 
-def ask(cluster: Cluster, questions: Iterable[Question]) -> list[Check]:
+def ask(cluster: LabCluster, questions: Iterable[Question]) -> list[Check]:
     """Ask all questions, the places side by side, again where not everybody has answered; outcomes in order."""
-    hearings = [_Hearing(question) for question in questions]
+    hearings = [_PendingQuestion(question) for question in questions]
     for _ in range(ROUNDS):
         if waiting := [hearing for hearing in hearings if hearing.is_open]:
             _hear(cluster, waiting)
@@ -123,8 +123,8 @@ def fault(expected: Expectation, answer: Answer) -> str:
     return ""
 
 
-def _hear(cluster: Cluster, hearings: Sequence[_Hearing]) -> None:
-    by_place: dict[str, list[_Hearing]] = {}
+def _hear(cluster: LabCluster, hearings: Sequence[_PendingQuestion]) -> None:
+    by_place: dict[str, list[_PendingQuestion]] = {}
     for hearing in hearings:
         by_place.setdefault(hearing.question.place, []).append(hearing)
     with ThreadPoolExecutor(len(by_place)) as threads:
@@ -132,7 +132,7 @@ def _hear(cluster: Cluster, hearings: Sequence[_Hearing]) -> None:
             continue  # only to raise what a thread has raised
 
 
-def _hear_at(cluster: Cluster, place: str, hearings: list[_Hearing]) -> None:
+def _hear_at(cluster: LabCluster, place: str, hearings: list[_PendingQuestion]) -> None:
     asked = [(hearing, hearing.copies) for hearing in hearings]
     answers = cluster.probe(place, [probe for _, copies in asked for probe in copies])
     heard = iter(answers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from spiderpool.errors import IOFailure
-from spiderpool_lab.alibaba.resources import Vpc
+from spiderpool_lab.alibaba.resources import VPC
 from spiderpool_lab.console import Console
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.ports import free_ports
@@ -20,12 +20,12 @@ from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import Topology
 
 NAME = "cloud"
-VPC = Vpc("vpc-lab", "172.16.0.0/12", "2001:db8:0:100::/56")
+LAB_VPC = VPC("vpc-lab", "172.16.0.0/12", "2001:db8:0:100::/56")
 PUBLIC, PUBLIC_IPV6 = "198.51.100.64/26", "2001:db8:0:1ff::/64"
 """Where balancers get their addresses in the internet, which leads both to the cloud."""
 
 
-class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
+class CloudProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that the process is told. ``features`` are those of spiderpool-cloud that its role is made for.
 
     The ports are on loopback: of the API, of the administration, and of the metadata service that has keys.
@@ -46,7 +46,7 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.directory) / "ca.crt"
 
 
-class Cloud:
+class LabCloud:
     """The cloud of one fabric, which must be up. ``directory`` is for its files; one made later finds it by these."""
 
     def __init__(self, fabric: Fabric, processes: Processes, directory: Path) -> None:
@@ -58,7 +58,7 @@ class Cloud:
         """Start the process, without waiting; the role of spiderpool-cloud may do what its ``features`` need."""
         self._directory.mkdir(parents=True)
         openapi, admin, role = free_ports(3)
-        config = CloudConfig(
+        config = CloudProcessConfig(
             topology=self._fabric.topology,
             name=self._fabric.name,
             backend=self._fabric.backend.value,
@@ -88,10 +88,10 @@ class Cloud:
         return Console(self.config.admin)
 
     @property
-    def config(self) -> CloudConfig:
+    def config(self) -> CloudProcessConfig:
         """What the process was told. Raises IOFailure when it was not started."""
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=CloudConfig)
+            return msgspec.json.decode(self._file.read_bytes(), type=CloudProcessConfig)
         except FileNotFoundError as error:
             raise IOFailure(f"{self._file} is missing: no cloud was started here") from error
 

@@ -13,11 +13,11 @@ from spiderpool_lab import facts, internet
 from spiderpool_lab.alibaba.dataplane import SOURCE
 from spiderpool_lab.alibaba.metadata import ADDRESS as METADATA
 from spiderpool_lab.checks import Check, Question, ask
-from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.facts import PodFact
-from spiderpool_lab.probes import Answer, Probe
-from spiderpool_lab.topology import Node
-from spiderpool_lab.walkthrough import World, internet_client, pod_asker
+from spiderpool_lab.probes import Answer, TrafficProbe
+from spiderpool_lab.topology import LabNode
+from spiderpool_lab.walkthrough import Environment, internet_client, pod_asker
 
 TCP_SERVICE, HTTP_SERVICE, IPV6_SERVICE = "tcp-service", "http-service", "lb-ipv6"
 """The Services of examples/alibaba-cloud/load-balancers.yaml and load-balancer-ipv6.yaml."""
@@ -31,14 +31,14 @@ GROWING = "test-app-5"
 # --- who is which server
 
 
-def provider_id(cluster: Cluster, node: Node) -> str:
+def provider_id(cluster: LabCluster, node: LabNode) -> str:
     """Region and instance as a server reads them from the metadata service."""
     pages = ("region-id", "instance-id")
-    asked = [Probe(kind="http", target=METADATA, path=f"/latest/meta-data/{page}") for page in pages]
+    asked = [TrafficProbe(kind="http", target=METADATA, path=f"/latest/meta-data/{page}") for page in pages]
     return ".".join(answer.body for answer in cluster.probe(node.name, asked))
 
 
-def identities(cluster: Cluster) -> Iterator[Check]:
+def identities(cluster: LabCluster) -> Iterator[Check]:
     """Every Node names its server as the cloud does; with discovery the rest that kubelets wait for is there, too."""
     servers = {server["name"]: server for server in cluster.cloud.console.state()["instances"]}
     for node in cluster.objects("nodes"):
@@ -65,28 +65,28 @@ def _equal(topic: str, question: str, found: object, wanted: object) -> Check:
 # --- load balancers
 
 
-def external_addresses(cluster: Cluster) -> dict[str, str]:
+def external_addresses(cluster: LabCluster) -> dict[str, str]:
     """Where the Services are reached from the internet, as far as they have a load balancer."""
     found = {each["metadata"]["name"]: each["status"].get("loadBalancer", {}) for each in cluster.objects("services")}
     return {name: status["ingress"][0]["ip"] for name, status in found.items() if status.get("ingress")}
 
 
-def knock(cluster: Cluster) -> dict[str, Answer]:
+def knock(cluster: LabCluster) -> dict[str, Answer]:
     """What a client on the internet is answered by each load balancer, by the URL that it asks for."""
     client, _ = cluster.fabric.topology.internet.client
     found = {name: address for name, address in external_addresses(cluster).items() if name in PORTS}
-    asked = [Probe(kind="http", target=found[name], port=PORTS[name], bind=client) for name in found]
+    asked = [TrafficProbe(kind="http", target=found[name], port=PORTS[name], bind=client) for name in found]
     answers = cluster.probe(internet.NAME, asked)
     return {f"http://{probe.target}:{probe.port}": answer for probe, answer in zip(asked, answers, strict=True)}
 
 
-def balancers_serve(cluster: Cluster) -> bool:
+def balancers_serve(cluster: LabCluster) -> bool:
     """Whether both are there, answer, and have found every node to be well."""
     answers = knock(cluster).values()
     return len(answers) == len(PORTS) and all(answer.status == 200 for answer in answers) and _all_well(cluster)
 
 
-def _all_well(cluster: Cluster) -> bool:
+def _all_well(cluster: LabCluster) -> bool:
     """As the cloud describes their health; it does not look at servers behind HTTP, unless told to."""
     console, nodes = cluster.cloud.console, len(cluster.fabric.topology.nodes)
     for balancer in console.state()["clbs"]:
@@ -98,7 +98,7 @@ def _all_well(cluster: Cluster) -> bool:
     return True
 
 
-def load_balancers(cluster: Cluster, world: World) -> Iterator[Question]:
+def load_balancers(cluster: LabCluster, world: Environment) -> Iterator[Question]:
     """The internet reaches every pod: by TCP seen as itself, by HTTP as the balancer, which says for whom it asks."""
     client, addresses = internet_client(world.topology), external_addresses(cluster)
     pods = frozenset(pod.key for pod in world.pods if pod.app == BEHIND)
@@ -112,14 +112,14 @@ def load_balancers(cluster: Cluster, world: World) -> Iterator[Question]:
             yield replace(asked, expected=forwarded)
 
 
-def ipv6_event(cluster: Cluster) -> str:
+def ipv6_event(cluster: LabCluster) -> str:
     """The Event that tells why the Service with IPv6 alone has no load balancer; empty while there is none."""
     selector = f"involvedObject.kind=Service,involvedObject.name={IPV6_SERVICE}"
     events = cluster.objects("events", f"--field-selector={selector}")
     return next((each["message"] for each in events if "ServerGroupNotSupportIpv6" in each["message"]), "")
 
 
-def ipv6_refused(cluster: Cluster) -> Iterator[Check]:
+def ipv6_refused(cluster: LabCluster) -> Iterator[Check]:
     """The reason is told, and the cloud was not even asked."""
     told = ipv6_event(cluster)
     yield Check("IPv6 alone: an Event names ServerGroupNotSupportIpv6", IPV6_SERVICE, bool(told), told)
@@ -138,7 +138,7 @@ class Growth:
     addresses: tuple[str, str]
 
 
-def register(cluster: Cluster) -> Growth:
+def register(cluster: LabCluster) -> Growth:
     """Register one more address of each family on the first card of the first node."""
     console, mac = cluster.cloud.console, cluster.fabric.topology.nodes[0].cards[0].mac
     card = next(each["identity"] for each in console.state()["cards"] if each["mac"] == mac)
@@ -150,18 +150,18 @@ def register(cluster: Cluster) -> Growth:
     return Growth(card, (first, second))
 
 
-def refusal(cluster: Cluster) -> str:
+def refusal(cluster: LabCluster) -> str:
     """What the pod says that finds no address; empty while none does."""
     mine = (each for each in cluster.objects("events") if each["involvedObject"]["name"].startswith(GROWING))
     return next((each["message"] for each in mine if "5 of 5 addresses in use" in each["message"]), "")
 
 
-def growing_pods(cluster: Cluster) -> list[PodFact]:
+def growing_pods(cluster: LabCluster) -> list[PodFact]:
     """Its pods that run."""
     return facts.pods(cluster, f"--selector=app={GROWING}", "--field-selector=status.phase=Running")
 
 
-def grown(cluster: Cluster, growth: Growth) -> Iterator[Check]:
+def grown(cluster: LabCluster, growth: Growth) -> Iterator[Check]:
     """The new addresses are held by pods, by which they reach what is beyond their node."""
     pods = growing_pods(cluster)
     for address in growth.addresses:
@@ -170,7 +170,7 @@ def grown(cluster: Cluster, growth: Growth) -> Iterator[Check]:
     yield from ask(cluster, (question for pod in pods for question in _beyond(cluster, pod)))
 
 
-def _beyond(cluster: Cluster, pod: PodFact) -> Iterator[Question]:
+def _beyond(cluster: LabCluster, pod: PodFact) -> Iterator[Question]:
     topology = cluster.fabric.topology
     for target in (*topology.nodes[-1].cards[0].own, *topology.internet.server):
         yield pod_asker(pod).asks("pods on the grown card → other node, internet", "ping", target)

@@ -1,6 +1,6 @@
 """The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
 
-``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudConfig` and serves until
+``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves until
 SIGTERM or SIGINT. What the account registers on a card at run time may send through the fabric from then on, and what
 it takes off may not.
 
@@ -25,11 +25,11 @@ from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.admin import Admin
 from spiderpool_lab.alibaba.dataplane import DataPlane
-from spiderpool_lab.alibaba.metadata import ADDRESS, Metadata
+from spiderpool_lab.alibaba.metadata import ADDRESS, MetadataServer
 from spiderpool_lab.alibaba.openapi import OpenAPI
 from spiderpool_lab.alibaba.topologies import follow, populate
-from spiderpool_lab.backend import Backend
-from spiderpool_lab.cloud import PUBLIC, PUBLIC_IPV6, VPC, CloudConfig
+from spiderpool_lab.backend import NodeBackend
+from spiderpool_lab.cloud import LAB_VPC, PUBLIC, PUBLIC_IPV6, CloudProcessConfig
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.topology import Topology
 
@@ -40,20 +40,20 @@ OPERATIONS = "i-operations"
 
 def make_account(topology: Topology, features: Iterable[str]) -> Account:
     """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
-    account = Account(vpc=VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
+    account = Account(vpc=LAB_VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
     account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
     account.add_instance("operations", identity=OPERATIONS, role=ROLE)
     populate(account, topology)
     return account
 
 
-async def serve(config: CloudConfig) -> None:
+async def serve(config: CloudProcessConfig) -> None:
     """Be the cloud until told to stop."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     account = make_account(config.topology, config.features)
-    fabric = Fabric(config.topology, config.name, backend=Backend(config.backend))
+    fabric = Fabric(config.topology, config.name, backend=NodeBackend(config.backend))
     openapi, router = OpenAPI(account), namespaces.path(fabric.vpc)
     config.authority.write_bytes(openapi.authority.pair.certificate)
     namespaces.ip_batch([f"address replace {ADDRESS}/32 dev lo"], netns=fabric.vpc)
@@ -61,8 +61,8 @@ async def serve(config: CloudConfig) -> None:
         stack.callback(follow(account, config.topology, fabric.register, fabric.unregister))
         for service in (
             DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
-            Metadata(account).serve(ADDRESS, 80, netns=router),
-            Metadata(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
+            MetadataServer(account).serve(ADDRESS, 80, netns=router),
+            MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
             openapi.serve(port=config.openapi),
             Admin(account, openapi).serve(port=config.admin),
         ):
@@ -73,7 +73,7 @@ async def serve(config: CloudConfig) -> None:
 def main() -> None:
     """Entry point. Files are readable by us alone."""
     os.umask(0o077)
-    config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CloudConfig)
+    config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CloudProcessConfig)
     asyncio.run(serve(config))
 
 

@@ -19,13 +19,13 @@ import yaml
 
 from spiderpool.errors import IOFailure, NotReady
 from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes
-from spiderpool_lab.cloud import Cloud
+from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import Services
+from spiderpool_lab.node import ClusterServices
 from spiderpool_lab.ports import free_ports
-from spiderpool_lab.probes import Answer, Probe
+from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH, Topology
 
@@ -57,7 +57,7 @@ def _quiet(_: str) -> None:
     return None
 
 
-class Cluster:
+class LabCluster:
     """One lab. With ``detached`` it outlives the process that starts it; :meth:`down` takes it away entirely.
 
     With ``discovery`` pools and networks are made from what the servers' cards have, and nodes wait for the cloud; else
@@ -83,7 +83,7 @@ class Cluster:
         self.processes = Processes(self.directory / "processes", detached=detached)
         self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
         self.fabric = Fabric(topology, name)
-        self.cloud = Cloud(self.fabric, self.processes, self.directory / "cloud")
+        self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
         self._health: dict[str, int] = {}
 
@@ -137,7 +137,7 @@ class Cluster:
         listed: list[dict[str, Any]] = json.loads(self.plane.kubectl("get", kind, "-o", "json", *arguments))["items"]
         return listed
 
-    def probe(self, place: str, asked: Sequence[Probe]) -> list[Answer]:
+    def probe(self, place: str, asked: Sequence[TrafficProbe]) -> list[Answer]:
         """Ask probes from a node or its pods, or from the internet."""
         if place != internet.NAME:
             return self.machines.client(place).probe(asked)
@@ -221,7 +221,7 @@ class Cluster:
         """Those of the walkthrough, with what this lab has of its own."""
         settings: dict[str, Any] = yaml.safe_load(yaml.safe_load(SETTINGS.read_text())["data"]["conf.yml"])
         settings["cloud"]["clusterID"] = self.name
-        settings["cloud"]["loadBalancers"]["vpcID"] = cloud.VPC.identity
+        settings["cloud"]["loadBalancers"]["vpcID"] = cloud.LAB_VPC.identity
         if not self.discovery:
             del settings["cloud"]["provider"]
         if self.spare:
@@ -242,7 +242,7 @@ class Cluster:
         arguments = ["--netns", self.fabric.management, "--listen", listen, "--to", to]
         self.processes.start(FORWARDER, [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 
-    def _services(self, agent_env: dict[str, str]) -> dict[str, Services]:
+    def _services(self, agent_env: dict[str, str]) -> dict[str, ClusterServices]:
         agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
@@ -254,7 +254,7 @@ class Cluster:
             "MULTUS_CLUSTER_NETWORK": DEFAULT_NETWORK,
         }
         return {
-            node.name: Services(
+            node.name: ClusterServices(
                 kubelet_kubeconfig=str(
                     self.plane.kubeconfig(f"system:node:{node.name}", ["system:nodes"], server=NODE_SERVER)
                 ),
@@ -285,9 +285,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def temporary(name: str, *, agent_env: dict[str, str] | None = None, **options: Any) -> Iterator[Cluster]:
+def temporary(name: str, *, agent_env: dict[str, str] | None = None, **options: Any) -> Iterator[LabCluster]:
     """A cluster that is down again when the context ends."""
-    cluster = Cluster(name, **options)
+    cluster = LabCluster(name, **options)
     cluster.up(agent_env=agent_env)
     try:
         yield cluster

@@ -14,8 +14,8 @@ from spiderpool.errors import NotReady
 from spiderpool_lab import cloud_checks, facts, negative_checks, walkthrough
 from spiderpool_lab.checks import Check
 from spiderpool_lab.cloud_checks import Growth
-from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, Cluster
-from spiderpool_lab.walkthrough import World
+from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, LabCluster
+from spiderpool_lab.walkthrough import Environment
 
 NETWORKS = ("networks", "pools", "pools-ipv6")
 """What is written where nobody discovers it."""
@@ -33,7 +33,7 @@ FOLLOWED = 60.0
 class Demo:
     """Plays the walkthrough and keeps count of what passed."""
 
-    def __init__(self, cluster: Cluster, console: Console) -> None:
+    def __init__(self, cluster: LabCluster, console: Console) -> None:
         self._cluster = cluster
         self._console = console
         self._begin = time.monotonic()
@@ -115,7 +115,7 @@ class Demo:
 
     # --- checks
 
-    def _check(self, world: World) -> None:
+    def _check(self, world: Environment) -> None:
         cluster = self._cluster
         self._report("East-west", walkthrough.check(cluster, walkthrough.east_west(world)))
         self._report("North-south", walkthrough.check(cluster, walkthrough.north_south(world)))
@@ -123,7 +123,7 @@ class Demo:
         self._report("What the cloud does not know does not pass", negative_checks.unregistered(cluster, world))
         self._report("What the mark rules are for", negative_checks.marks(cluster, world))
 
-    def _check_balancers(self, world: World) -> None:
+    def _check_balancers(self, world: Environment) -> None:
         cluster = self._cluster
         self.say("waiting until the load balancers serve")
         cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), 60)

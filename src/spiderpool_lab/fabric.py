@@ -17,8 +17,8 @@ from pathlib import Path
 
 from spiderpool.errors import BadConfig
 from spiderpool_lab import namespaces
-from spiderpool_lab.backend import Backend, choose
-from spiderpool_lab.topology import Card, Node, Topology
+from spiderpool_lab.backend import NodeBackend, choose
+from spiderpool_lab.topology import ENI, LabNode, Topology
 
 RULES = ("spoof_mac", "spoof_arp", "spoof_ip", "spoof_ip6")
 """Why a port drops a frame: foreign source MAC, foreign sender in ARP, foreign IPv4, foreign IPv6 source."""
@@ -42,7 +42,7 @@ _ROUTER_SYSCTLS = {
 class Fabric:
     """The cloud network of one lab. ``name`` keeps the labs of a machine apart."""
 
-    def __init__(self, topology: Topology, name: str, *, backend: Backend | None = None) -> None:
+    def __init__(self, topology: Topology, name: str, *, backend: NodeBackend | None = None) -> None:
         self.topology = topology
         self.name = name
         self.backend = backend or choose()
@@ -52,7 +52,7 @@ class Fabric:
         for node in topology.nodes:
             _check_names(node)
 
-    def node_namespace(self, node: Node) -> str:
+    def node_namespace(self, node: LabNode) -> str:
         """The namespace that is the node, where nodes are namespaces."""
         return f"spl-{self.name}-{node.name}"
 
@@ -86,15 +86,15 @@ class Fabric:
         """Answers to the internet that the router has dropped because the request did not come through it."""
         return self._counted("inet", "router")[STRAY]
 
-    def register(self, card: Card, address: str) -> None:
+    def register(self, card: ENI, address: str) -> None:
         """Let a card send from one more address, IPv4 or IPv6; nothing happens if it may already."""
         self._change("add", card, address)
 
-    def unregister(self, card: Card, address: str) -> None:
+    def unregister(self, card: ENI, address: str) -> None:
         """Drop from now on what a card sends from an address. Raises KernelFailure if it was not registered."""
         self._change("delete", card, address)
 
-    def _change(self, verb: str, card: Card, address: str) -> None:
+    def _change(self, verb: str, card: ENI, address: str) -> None:
         port = self.topology.owner(card).port(card.name)
         element = f"{verb} element bridge vpc {port}-ipv{ip_address(address).version} {{ {address} }}"
         namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), element)
@@ -105,7 +105,7 @@ class Fabric:
         return {counter["name"]: int(counter["packets"]) for counter in counters}
 
     def _namespaces(self) -> list[str]:
-        nodes = self.topology.nodes if self.backend is Backend.NATIVE else ()
+        nodes = self.topology.nodes if self.backend is NodeBackend.NATIVE else ()
         return [*(self.node_namespace(node) for node in nodes), self.vpc, self.internet, self.management]
 
     def _make(self) -> None:
@@ -133,15 +133,15 @@ class Fabric:
         for node in self.topology.nodes:
             yield from self._ports(node)
 
-    def _ports(self, node: Node) -> Iterator[str]:
+    def _ports(self, node: LabNode) -> Iterator[str]:
         for card in node.cards:
             yield from self._port(node, card.name, card.vswitch.name, card.mac)
             yield f"link set {node.port(card.name)} type bridge_slave learning off flood off"
         yield from self._port(node, MANAGEMENT, MANAGEMENT, node.management_mac)
 
-    def _port(self, node: Node, link: str, bridge: str, mac: str) -> Iterator[str]:
+    def _port(self, node: LabNode, link: str, bridge: str, mac: str) -> Iterator[str]:
         port = node.port(link)
-        if self.backend is Backend.UML:
+        if self.backend is NodeBackend.UML:
             yield f"tuntap add {port} mode tap vnet_hdr"
         else:
             yield f"link add {port} type veth peer name {link} address {mac} netns {self.node_namespace(node)}"
@@ -230,7 +230,7 @@ def _anti_spoof(topology: Topology) -> Iterator[str]:
     yield "}"
 
 
-def _port_chain(node: Node, card: Card) -> Iterator[str]:
+def _port_chain(node: LabNode, card: ENI) -> Iterator[str]:
     port = node.port(card.name)
     for rule in RULES:
         yield f"counter {_counter(node, card, rule)} {{ }}"
@@ -249,14 +249,14 @@ def _port_chain(node: Node, card: Card) -> Iterator[str]:
     yield "}"
 
 
-def _by_family(card: Card) -> tuple[list[str], list[str]]:
+def _by_family(card: ENI) -> tuple[list[str], list[str]]:
     """Registered addresses; for IPv6 also what neighbour discovery sends from (RFC 4861): ``::`` and link-local."""
     addresses = [ip_address(text) for text in card.registered]
     ipv4 = [str(address) for address in addresses if address.version == 4]
     return ipv4, ["::", "fe80::/10", *(str(address) for address in addresses if address.version == 6)]
 
 
-def _counter(node: Node, card: Card, rule: str) -> str:
+def _counter(node: LabNode, card: ENI, rule: str) -> str:
     return f"{node.port(card.name)}-{rule}"
 
 
@@ -272,7 +272,7 @@ def _write_sysctls(values: dict[str, str]) -> None:
             file.write_text(value)
 
 
-def _check_names(node: Node) -> None:
+def _check_names(node: LabNode) -> None:
     for link in (*(card.name for card in node.cards), MANAGEMENT):
         if len(node.port(link)) > _LINK_NAME_MAX:
             raise BadConfig(

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from spiderpool_lab.cluster import Cluster
-from spiderpool_lab.topology import Card
+from spiderpool_lab.cluster import LabCluster
+from spiderpool_lab.topology import ENI
 
 Registered = Mapping[str, frozenset[str]]
 """What the cloud knows on each card, by MAC."""
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class PodInterface:
     """An interface of a pod: its addresses, IPv4 first, and the card on which all of them are registered."""
 
     name: str
     addresses: tuple[str, ...]
-    card: Card | None
+    card: ENI | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class PodFact:
     key: str
     app: str
     node: str
-    interfaces: tuple[Interface, ...]
+    interfaces: tuple[PodInterface, ...]
     ports: frozenset[str]
     default_interface: str
 
@@ -44,7 +44,7 @@ class PodFact:
         """The addresses of all interfaces."""
         return frozenset(address for interface in self.interfaces for address in interface.addresses)
 
-    def interface(self, name: str) -> Interface:
+    def interface(self, name: str) -> PodInterface:
         """The interface of that name; KeyError if there is none."""
         return {interface.name: interface for interface in self.interfaces}[name]
 
@@ -64,14 +64,14 @@ class ServiceFact:
     local: bool
 
 
-def pods(cluster: Cluster, *arguments: str) -> list[PodFact]:
+def pods(cluster: LabCluster, *arguments: str) -> list[PodFact]:
     """The pods that have addresses of their own; ``arguments`` are for ``kubectl get pods``."""
     held, registered = _held(cluster), cluster.cloud.console.registered()
     found = [pod for pod in cluster.objects("pods", *arguments) if pod["metadata"]["uid"] in held]
     return [_pod(cluster, pod, held[pod["metadata"]["uid"]], registered) for pod in found]
 
 
-def services(cluster: Cluster) -> dict[str, ServiceFact]:
+def services(cluster: LabCluster) -> dict[str, ServiceFact]:
     """The Services with a selector, by name."""
     found = [_service(service) for service in cluster.objects("services") if service["spec"].get("selector")]
     return {service.name: service for service in found}
@@ -82,7 +82,7 @@ def of_version(version: int, addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(address for address in addresses if ip_address(address).version == version)
 
 
-def _held(cluster: Cluster) -> dict[str, dict[str, list[str]]]:
+def _held(cluster: LabCluster) -> dict[str, dict[str, list[str]]]:
     """Addresses by pod UID and interface, as the SpiderIPs tell."""
     held: dict[str, dict[str, list[str]]] = {}
     for spec in (record["spec"] for record in cluster.objects("spiderips")):
@@ -91,7 +91,7 @@ def _held(cluster: Cluster) -> dict[str, dict[str, list[str]]]:
     return held
 
 
-def _pod(cluster: Cluster, pod: dict[str, Any], held: dict[str, list[str]], registered: Registered) -> PodFact:
+def _pod(cluster: LabCluster, pod: dict[str, Any], held: dict[str, list[str]], registered: Registered) -> PodFact:
     metadata, spec = pod["metadata"], pod["spec"]
     cards = cluster.fabric.topology.node(spec["nodeName"]).cards
     ports = [port for container in spec["containers"] for port in container.get("ports", [])]
@@ -106,11 +106,11 @@ def _pod(cluster: Cluster, pod: dict[str, Any], held: dict[str, list[str]], regi
     )
 
 
-def _interface(name: str, addresses: list[str], cards: Iterable[Card], registered: Registered) -> Interface:
+def _interface(name: str, addresses: list[str], cards: Iterable[ENI], registered: Registered) -> PodInterface:
     """The cloud is asked what it knows; the server's own addresses are no pod's."""
     usable = ((card, registered.get(card.mac, frozenset()) - {*card.own}) for card in cards)
     card = next((card for card, known in usable if known.issuperset(addresses)), None)
-    return Interface(name, (*of_version(4, addresses), *of_version(6, addresses)), card)
+    return PodInterface(name, (*of_version(4, addresses), *of_version(6, addresses)), card)
 
 
 def _service(service: dict[str, Any]) -> ServiceFact:

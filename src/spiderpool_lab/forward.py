@@ -23,14 +23,14 @@ CONNECT_TIMEOUT = 10.0
 """Seconds that the far end has to accept a connection."""
 
 
-class Address(NamedTuple):
+class ForwardAddress(NamedTuple):
     """A host address and a TCP port."""
 
     host: str
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> ForwardAddress:
         """Read ``HOST:PORT`` or ``[HOST]:PORT``. Raises ValueError if it is neither."""
         host, colon, port = text.rpartition(":")
         if not (host and colon):
@@ -38,7 +38,7 @@ class Address(NamedTuple):
         return cls(host.strip("[]"), int(port))
 
 
-def listen(address: Address, netns: str | None = None) -> socket.socket:
+def listen(address: ForwardAddress, netns: str | None = None) -> socket.socket:
     """A listening socket that lives in a named network namespace, or in our own.
 
     Raises OSError if the address cannot be bound there.
@@ -48,7 +48,7 @@ def listen(address: Address, netns: str | None = None) -> socket.socket:
     return namespaces.call_in(place, lambda: socket.create_server(address, family=family, backlog=BACKLOG))
 
 
-async def serve(listening: socket.socket, to: Address) -> asyncio.Server:
+async def serve(listening: socket.socket, to: ForwardAddress) -> asyncio.Server:
     """Forward every connection that ``listening`` accepts to ``to`` until the server is closed."""
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ async def serve(listening: socket.socket, to: Address) -> asyncio.Server:
     return await asyncio.start_server(forward, sock=listening, limit=CHUNK)
 
 
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Address) -> None:
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: ForwardAddress) -> None:
     """Carry one connection until both directions have ended or either end has vanished."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -85,7 +85,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     sink.write_eof()
 
 
-async def _run(listening: socket.socket, to: Address) -> None:
+async def _run(listening: socket.socket, to: ForwardAddress) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -99,8 +99,8 @@ def main() -> int:
     """Forward until told to stop."""
     parser = argparse.ArgumentParser(description="Forward TCP from a network namespace to our own.")
     parser.add_argument("--netns", help="name of the namespace to listen in; our own if not given")
-    parser.add_argument("--listen", type=Address.parse, required=True, metavar="HOST:PORT")
-    parser.add_argument("--to", type=Address.parse, required=True, metavar="HOST:PORT")
+    parser.add_argument("--listen", type=ForwardAddress.parse, required=True, metavar="HOST:PORT")
+    parser.add_argument("--to", type=ForwardAddress.parse, required=True, metavar="HOST:PORT")
     options = parser.parse_args()
     try:
         listening = listen(options.listen, options.netns)

@@ -10,7 +10,7 @@ import asyncio
 import signal
 
 from spiderpool_lab import namespaces
-from spiderpool_lab.pod_servers import Identity, Protocol, serving
+from spiderpool_lab.pod_servers import PodIdentity, Protocol, serving
 
 NAME = "internet"
 PORTS: tuple[tuple[Protocol, int], ...] = (("TCP", 80), ("UDP", 53))
@@ -21,7 +21,7 @@ async def serve(netns: str) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with serving(namespaces.path(netns), PORTS, Identity(NAME, NAME)):
+    async with serving(namespaces.path(netns), PORTS, PodIdentity(NAME, NAME)):
         await ended.wait()
 
 

@@ -25,10 +25,10 @@ from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab import node
 from spiderpool_lab.cni_runtime import CniRuntime, Json
-from spiderpool_lab.node import NodeConfig, Services
-from spiderpool_lab.node_endpoint import Endpoint, listening
-from spiderpool_lab.pods import Host, Pod, PodWorker, now
-from spiderpool_lab.retry import insist
+from spiderpool_lab.node import ClusterServices, NodeConfig
+from spiderpool_lab.node_endpoint import NodeEndpoint, listening
+from spiderpool_lab.pods import KubeletPod, PodHost, PodWorker, now
+from spiderpool_lab.retry import retry
 
 VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
@@ -46,7 +46,7 @@ class Kubelet:
     ``taints`` are those with which the Node is registered.
     """
 
-    def __init__(self, host: Host, pods: dict[str, PodWorker], taints: Sequence[Taint] = ()) -> None:
+    def __init__(self, host: PodHost, pods: dict[str, PodWorker], taints: Sequence[Taint] = ()) -> None:
         self._taints = taints
         self.name = host.node
         self.pods = pods
@@ -69,11 +69,11 @@ class Kubelet:
         made = Node(
             metadata=ObjectMeta(name=self.name, labels=labels), spec=NodeSpec(taints=list(self._taints) or None)
         )
-        await insist(partial(self._client.create, made))
+        await retry(partial(self._client.create, made))
         while True:
             ready, since = self._has_network(), now()
             while self._has_network() == ready:
-                await insist(partial(self._report_node, ready, since))
+                await retry(partial(self._report_node, ready, since))
                 await self._wait_for_change(ready)
 
     def _has_network(self) -> bool:
@@ -101,7 +101,7 @@ class Kubelet:
 
     async def _keep_lease(self) -> None:
         while True:
-            await insist(self._renew_lease)
+            await retry(self._renew_lease)
             await asyncio.sleep(_HEARTBEAT)
 
     async def _renew_lease(self) -> None:
@@ -113,11 +113,11 @@ class Kubelet:
 
     async def _keep_pods(self, tasks: asyncio.TaskGroup) -> None:
         """Follow the pods bound to this node."""
-        bound = Informer(self._client, Pod, fields=f"spec.nodeName={self.name}")
+        bound = Informer(self._client, KubeletPod, fields=f"spec.nodeName={self.name}")
         bound.subscribe(partial(self._observe, tasks))
         await bound.run()
 
-    def _observe(self, tasks: asyncio.TaskGroup, old: Pod | None, new: Pod | None) -> None:
+    def _observe(self, tasks: asyncio.TaskGroup, old: KubeletPod | None, new: KubeletPod | None) -> None:
         """A pod of the same name may be another one: what counts is the UID."""
         if old and (new is None or new.metadata.uid != old.metadata.uid):
             self._lose(old)
@@ -128,7 +128,7 @@ class Kubelet:
         else:
             self._adopt(tasks, new)
 
-    def _adopt(self, tasks: asyncio.TaskGroup, pod: Pod) -> None:
+    def _adopt(self, tasks: asyncio.TaskGroup, pod: KubeletPod) -> None:
         if pod.status.phase in ("Succeeded", "Failed"):
             return
         worker = PodWorker(pod, self._host)
@@ -136,7 +136,7 @@ class Kubelet:
         task = tasks.create_task(worker.run())
         task.add_done_callback(lambda _: self._forget(worker))
 
-    def _lose(self, pod: Pod) -> None:
+    def _lose(self, pod: KubeletPod) -> None:
         if worker := self.pods.get(pod.metadata.uid or ""):
             worker.vanish()
             self._forget(worker)
@@ -181,19 +181,19 @@ def _node_info() -> Json:
 async def run(config: NodeConfig) -> None:
     """Serve the node's endpoint, and be a kubelet if the node is part of a cluster."""
     pods: dict[str, PodWorker] = {}
-    async with listening(Endpoint(pods), config.node.management):
+    async with listening(NodeEndpoint(pods), config.node.management):
         if config.services is None:
             await asyncio.Event().wait()
         else:
             await _run_kubelet(config, config.services, pods)
 
 
-async def _run_kubelet(config: NodeConfig, services: Services, pods: dict[str, PodWorker]) -> None:
+async def _run_kubelet(config: NodeConfig, services: ClusterServices, pods: dict[str, PodWorker]) -> None:
     runtime = CniRuntime(node.CNI_CONFIGURATION, node.CNI_EXECUTABLES)
     taints = [WAITS_FOR_CLOUD] if services.external_cloud else []
     async with Client.load(Path(services.kubelet_kubeconfig)) as client:
         recorder = Recorder(client, "kubelet", config.name)
-        host = Host(config.name, config.node.cards[0].own, client, recorder, runtime)
+        host = PodHost(config.name, config.node.cards[0].own, client, recorder, runtime)
         await Kubelet(host, pods, taints).run()
 
 

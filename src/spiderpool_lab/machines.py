@@ -16,12 +16,12 @@ import msgspec
 import spiderpool
 from spiderpool.errors import BadConfig, IOFailure, NotReady
 from spiderpool_lab import binaries
-from spiderpool_lab.backend import Backend
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import MANAGEMENT, Fabric
-from spiderpool_lab.node import NodeConfig, Services
+from spiderpool_lab.node import ClusterServices, NodeConfig
 from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.processes import Processes
-from spiderpool_lab.topology import Node
+from spiderpool_lab.topology import LabNode
 
 _POLL = 0.05
 _LOG_TAIL = 3000
@@ -43,7 +43,7 @@ class Machines:
         processes: Processes,
         directory: Path,
         *,
-        services: Mapping[str, Services] | None = None,
+        services: Mapping[str, ClusterServices] | None = None,
         memory: str = "1G",
     ) -> None:
         self.fabric = fabric
@@ -64,7 +64,7 @@ class Machines:
             self.stop()
             raise
 
-    def boot(self, node: Node) -> None:
+    def boot(self, node: LabNode) -> None:
         """Boot one node, without waiting."""
         share = self.share(node)
         share.mkdir(parents=True, exist_ok=True)
@@ -72,9 +72,9 @@ class Machines:
         file = share / "config.json"
         file.write_bytes(msgspec.json.encode(config))
         match self.fabric.backend:
-            case Backend.UML:
+            case NodeBackend.UML:
                 command, netns = self._uml_command(node, file), self.fabric.vpc
-            case Backend.NATIVE:
+            case NodeBackend.NATIVE:
                 command, netns = ["--mount-proc", *_first_program(file)], self.fabric.node_namespace(node)
             case other:
                 assert_never(other)
@@ -87,7 +87,7 @@ class Machines:
         for node in self.fabric.topology.nodes:
             self.cut_power(node)
 
-    def cut_power(self, node: Node) -> None:
+    def cut_power(self, node: LabNode) -> None:
         """End one node without warning; :meth:`boot` starts it again, with nothing remembered."""
         self.processes.kill(_process(node), signal.SIGKILL)
         self.processes.stop(_process(node))
@@ -96,17 +96,17 @@ class Machines:
         """How to reach a node."""
         return NodeClient(self.fabric.management, self.fabric.topology.node(name).management)
 
-    def share(self, node: Node) -> Path:
+    def share(self, node: LabNode) -> Path:
         """The folder that a node may write: ``agent.log``, ``kubelet.log``, ``kube-proxy.log``."""
         return self.directory / node.name
 
-    def _cpu(self, node: Node) -> int:
+    def _cpu(self, node: LabNode) -> int:
         """One CPU for each node in turn: a kernel of User Mode Linux uses one, and is slower when it moves."""
         cpus = sorted(os.sched_getaffinity(0))
         return cpus[self.fabric.topology.nodes.index(node) % len(cpus)]
 
-    def _config(self, node: Node, share: Path) -> NodeConfig:
-        modules = str(binaries.uml_modules()) if self.fabric.backend is Backend.UML else None
+    def _config(self, node: LabNode, share: Path) -> NodeConfig:
+        modules = str(binaries.uml_modules()) if self.fabric.backend is NodeBackend.UML else None
         return NodeConfig(
             topology=self.fabric.topology,
             name=node.name,
@@ -115,7 +115,7 @@ class Machines:
             services=self.services.get(node.name),
         )
 
-    def _uml_command(self, node: Node, file: Path) -> list[str]:
+    def _uml_command(self, node: LabNode, file: Path) -> list[str]:
         """The kernel with the host's file tree as its read-only root. Unknown words become init's environment."""
         init, *arguments = _without_spaces(_first_program(file))
         console = ["con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"]
@@ -125,13 +125,13 @@ class Machines:
         command = [*kernel, *root, *console, *identity, *self._uml_cards(node)]
         return [*command, f"init={init}", "--", *arguments]
 
-    def _uml_cards(self, node: Node) -> list[str]:
+    def _uml_cards(self, node: LabNode) -> list[str]:
         """With gro a guest has room for what hosts send in one piece, to be cut by a card; without, it loses that."""
         ports = [f"ifname={node.port(card.name)},mac={card.mac}" for card in node.cards]
         ports.append(f"ifname={node.port(MANAGEMENT)},mac={node.management_mac}")
         return [f"vec{index}:transport=tap,depth=64,gro=1,{port}" for index, port in enumerate(ports)]
 
-    def wait(self, node: Node, *, timeout: float = 60.0) -> None:
+    def wait(self, node: LabNode, *, timeout: float = 60.0) -> None:
         """Wait until a node answers. Raises IOFailure if it died, NotReady after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while not self._is_ready(node):
@@ -139,7 +139,7 @@ class Machines:
                 raise NotReady(f"node {node.name} did not answer within {timeout} s; see {self._log(node)}")
             time.sleep(_POLL)
 
-    def _is_ready(self, node: Node) -> bool:
+    def _is_ready(self, node: LabNode) -> bool:
         if self.processes.pid(_process(node)) is None:
             log = self._log(node)
             tail = log.read_text(errors="replace")[-_LOG_TAIL:]
@@ -150,11 +150,11 @@ class Machines:
             return False
         return True
 
-    def _log(self, node: Node) -> Path:
+    def _log(self, node: LabNode) -> Path:
         return self.processes.log(_process(node))
 
 
-def _process(node: Node) -> str:
+def _process(node: LabNode) -> str:
     return f"node-{node.name}"
 
 

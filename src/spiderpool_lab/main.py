@@ -16,7 +16,7 @@ from rich.console import Console
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool_lab import binaries, internet
 from spiderpool_lab.cloud_commands import cloud, described
-from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
 from spiderpool_lab.running import NAME, need_root, running
@@ -58,7 +58,7 @@ def demo(name: str, pools: str, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    cluster = Cluster(name, detached=keep, discovery=pools == "discovered")
+    cluster = LabCluster(name, detached=keep, discovery=pools == "discovered")
     play = Demo(cluster, console)
     cluster.say = play.say
     with _taken_down(cluster, keep=keep):
@@ -80,7 +80,7 @@ def up(name: str, pools: str, spare: int) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    cluster = Cluster(name, detached=True, discovery=pools == "discovered", spare=spare, say=console.print)
+    cluster = LabCluster(name, detached=True, discovery=pools == "discovered", spare=spare, say=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
     _say_how_to_enter(console, cluster)
@@ -91,7 +91,7 @@ def up(name: str, pools: str, spare: int) -> None:
 def down(name: str) -> None:
     """Take a cluster down without a trace."""
     need_root()
-    Cluster(name, detached=True).down()
+    LabCluster(name, detached=True).down()
 
 
 @main.command()
@@ -142,7 +142,7 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
+def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
     """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -161,7 +161,7 @@ def _taken_down(cluster: Cluster, *, keep: bool) -> Iterator[None]:
         _down_undisturbed(cluster)
 
 
-def _down_undisturbed(cluster: Cluster) -> None:
+def _down_undisturbed(cluster: LabCluster) -> None:
     """A second Ctrl-C must not leave half of a cluster behind."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -172,7 +172,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
+def _locate(cluster: LabCluster, target: str) -> tuple[str, str | None]:
     """Node and, where the target is a pod, the pod. Raises BadConfig for what is neither."""
     namespace, slash, pod = target.partition("/")
     if slash:
@@ -184,7 +184,7 @@ def _locate(cluster: Cluster, target: str) -> tuple[str, str | None]:
     return target, None
 
 
-def _say_how_to_enter(console: Console, cluster: Cluster) -> None:
+def _say_how_to_enter(console: Console, cluster: LabCluster) -> None:
     option = "" if cluster.name == "demo" else f" --name {cluster.name}"
     console.print(
         f"\nThe cluster is up. Look at it, enter it, take it down:\n"

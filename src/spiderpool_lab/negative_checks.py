@@ -13,10 +13,10 @@ import msgspec
 
 from spiderpool_lab import facts
 from spiderpool_lab.checks import Check, Question, ask
-from spiderpool_lab.cluster import SOURCE_TREE, Cluster
+from spiderpool_lab.cluster import SOURCE_TREE, LabCluster
 from spiderpool_lab.facts import PodFact
-from spiderpool_lab.topology import Card
-from spiderpool_lab.walkthrough import World, internet_client, pod_asker, public_addresses
+from spiderpool_lab.topology import ENI
+from spiderpool_lab.walkthrough import Environment, internet_client, pod_asker, public_addresses
 
 MANIFESTS = SOURCE_TREE / "examples" / "alibaba-cloud" / "proofs"
 
@@ -33,7 +33,7 @@ if [ -s /run/tmp/marks.nft ]; then nft -f /run/tmp/marks.nft; fi
 """
 
 
-def macvlan(cluster: Cluster) -> Iterator[Check]:
+def macvlan(cluster: LabCluster) -> Iterator[Check]:
     """A pod with a MAC of its own does not get out of its node, though the cloud knows its address.
 
     To be played while there are no ipvlan pods: a card cannot carry both.
@@ -47,7 +47,7 @@ def macvlan(cluster: Cluster) -> Iterator[Check]:
         yield _dropped(cluster, before, card, "macvlan", "spoof_mac")
 
 
-def unregistered(cluster: Cluster, world: World) -> Iterator[Check]:
+def unregistered(cluster: LabCluster, world: Environment) -> Iterator[Check]:
     """A pod with addresses that the cloud does not know reaches its own node alone, until they are registered."""
     master, worker = cluster.fabric.topology.nodes
     card = master.cards[0]
@@ -70,7 +70,7 @@ def unregistered(cluster: Cluster, world: World) -> Iterator[Check]:
         yield _dropped(cluster, before, card, "no more registered", "spoof_ip", "spoof_ip6")
 
 
-def marks(cluster: Cluster, world: World) -> Iterator[Check]:
+def marks(cluster: LabCluster, world: Environment) -> Iterator[Check]:
     """Without the mark rules in the pod, its answers to clients of a Service with policy Local go astray."""
     node = cluster.fabric.topology.nodes[-1]
     service = next(service for service in world.services.values() if service.local and service.app == "test-app-2")
@@ -106,7 +106,7 @@ def _in_vain(questions: Iterable[Question]) -> list[Question]:
     ]
 
 
-def _dropped(cluster: Cluster, before: dict[str, dict[str, int]], card: Card, topic: str, *rules: str) -> Check:
+def _dropped(cluster: LabCluster, before: dict[str, dict[str, int]], card: ENI, topic: str, *rules: str) -> Check:
     """Each of these rules has dropped frames of the card since, and no other rule or card has dropped any."""
     name = f"{cluster.fabric.topology.owner(card).name}/{card.name}"
     more = {
@@ -121,7 +121,7 @@ def _dropped(cluster: Cluster, before: dict[str, dict[str, int]], card: Card, to
 
 
 @contextmanager
-def _running(cluster: Cluster, name: str) -> Iterator[PodFact]:
+def _running(cluster: LabCluster, name: str) -> Iterator[PodFact]:
     """The pod of a manifest and what it needs, and nothing of it afterwards."""
     manifest = MANIFESTS / f"{name}.yaml"
     cluster.plane.apply(manifest)
@@ -133,12 +133,12 @@ def _running(cluster: Cluster, name: str) -> Iterator[PodFact]:
         cluster.plane.kubectl("delete", "--filename", str(manifest), "--timeout=30s", "--ignore-not-found")
 
 
-def _found(cluster: Cluster, name: str) -> list[PodFact]:
+def _found(cluster: LabCluster, name: str) -> list[PodFact]:
     return facts.pods(cluster, f"--selector=app={name}", "--field-selector=status.phase=Running")
 
 
 @contextmanager
-def _registered(cluster: Cluster, card: Card, pod: PodFact) -> Iterator[None]:
+def _registered(cluster: LabCluster, card: ENI, pod: PodFact) -> Iterator[None]:
     """The cloud knows the pod's addresses as the card's."""
     for address in pod.addresses:
         cluster.fabric.register(card, address)
@@ -150,7 +150,7 @@ def _registered(cluster: Cluster, card: Card, pod: PodFact) -> Iterator[None]:
 
 
 @contextmanager
-def _without_marks(cluster: Cluster, pod: PodFact) -> Iterator[None]:
+def _without_marks(cluster: LabCluster, pod: PodFact) -> Iterator[None]:
     """The pod has no packet marks; afterwards it has those again that it had."""
     client = cluster.machines.client(pod.node)
     client.exec(["sh", "-c", TAKE_MARKS_AWAY], pod=pod.key)

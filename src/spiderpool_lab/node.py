@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from spiderpool_lab import kernel_modules, namespaces, syscalls
-from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, Leg, Node, Topology
+from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
@@ -61,7 +61,7 @@ MODULES = (
 """What the data path and kube-proxy need; a node without kmod loads nothing by itself."""
 
 
-class Services(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     """What makes a node part of a cluster. All paths are host paths, which nodes see as well.
 
     Without ``agent_kubeconfig`` no agent runs: pods then wait for somebody else's network configuration list. With
@@ -86,10 +86,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     share: str
     modules: str | None = None
-    services: Services | None = None
+    services: ClusterServices | None = None
 
     @property
-    def node(self) -> Node:
+    def node(self) -> LabNode:
         """The node that we are."""
         return self.topology.node(self.name)
 
@@ -159,7 +159,7 @@ def _join_fabric(config: NodeConfig) -> None:
         namespaces.ip_batch(_source_rules(config.node, version), version=version)
 
 
-def _named_links(node: Node) -> Iterator[str]:
+def _named_links(node: LabNode) -> Iterator[str]:
     """The kernel numbers its cards as its command line does: the node's own in order, then management."""
     for index, name in enumerate([*(card.name for card in node.cards), "mgmt"]):
         yield f"link set vec{index} name {name}"
@@ -181,12 +181,12 @@ def _addresses_and_routes(config: NodeConfig) -> Iterator[str]:
         yield f"route add default via {leg.gateway} dev {node.cards[0].name}"
 
 
-def _card_routes(card: str, leg: Leg, table: int) -> Iterator[str]:
+def _card_routes(card: str, leg: AddressConfig, table: int) -> Iterator[str]:
     yield f"route add {leg.subnet} dev {card} src {leg.address} table {table}"
     yield f"route add default via {leg.gateway} dev {card} table {table}"
 
 
-def _source_rules(node: Node, version: int) -> Iterator[str]:
+def _source_rules(node: LabNode, version: int) -> Iterator[str]:
     """Answers leave by the card whose address they bear; by another the cloud would drop them."""
     for table, card in enumerate(node.cards, start=_FIRST_TABLE):
         for leg in card.legs:
@@ -222,7 +222,7 @@ def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
     return Child("agent", [sys.executable, "-m", "spiderpool.agent.main"], {**env, **extra})
 
 
-def _kube_proxy(node: str, services: Services) -> Child:
+def _kube_proxy(node: str, services: ClusterServices) -> Child:
     """kube-proxy calls iptables by name, and User Mode Linux has the legacy tables only: it gets those tools alone."""
     tools = STATE / "proxy-tools"
     tools.mkdir()

@@ -16,7 +16,7 @@ import msgspec
 from spiderpool.errors import IOFailure
 from spiderpool_lab import namespaces
 from spiderpool_lab.node import ENDPOINT_PORT
-from spiderpool_lab.probes import Answer, Probe
+from spiderpool_lab.probes import Answer, TrafficProbe
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     stderr: str
 
 
-class PodState(msgspec.Struct, frozen=True):
+class NodePodState(msgspec.Struct, frozen=True):
     """A pod as the kubelet stand-in holds it; no namespace and container while it has no sandbox."""
 
     pod: str
@@ -46,10 +46,10 @@ class PodState(msgspec.Struct, frozen=True):
     container_id: str | None
 
 
-class State(msgspec.Struct, frozen=True):
+class NodeState(msgspec.Struct, frozen=True):
     """The pods of a node and the pids of its daemons."""
 
-    pods: list[PodState]
+    pods: list[NodePodState]
     children: dict[str, int]
 
 
@@ -71,15 +71,15 @@ class NodeClient:
         """Run a command in the node or in a pod of it."""
         return self._call("POST", "/exec", Command(list(argv), pod, timeout), Outcome, timeout + 5)
 
-    def probe(self, probes: Sequence[Probe]) -> list[Answer]:
+    def probe(self, probes: Sequence[TrafficProbe]) -> list[Answer]:
         """Ask all probes, many at the same time."""
         longest = max((probe.count * probe.timeout for probe in probes), default=0.0)
         patience = longest + 10 + len(probes) * 0.1  # a node without an answer to any takes longest
         return self._call("POST", "/probes", list(probes), list[Answer], patience)
 
-    def state(self, *, timeout: float = 5.0) -> State:
+    def state(self, *, timeout: float = 5.0) -> NodeState:
         """Pods and daemons as they are now."""
-        return self._call("GET", "/state", None, State, timeout)
+        return self._call("GET", "/state", None, NodeState, timeout)
 
     def signal(self, child: str, number: int = 9) -> None:
         """Send a signal to a daemon of the node."""

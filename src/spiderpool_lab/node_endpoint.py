@@ -14,9 +14,9 @@ import msgspec
 from aiohttp import web
 
 from spiderpool_lab import node, probes, syscalls
-from spiderpool_lab.node_client import Command, Outcome, PodState, Signal, State
+from spiderpool_lab.node_client import Command, NodePodState, NodeState, Outcome, Signal
 from spiderpool_lab.pods import PodWorker
-from spiderpool_lab.probes import Answer, Probe
+from spiderpool_lab.probes import Answer, TrafficProbe
 
 _TIMED_OUT = 124
 _NO_COMMAND = 127
@@ -24,7 +24,7 @@ _NO_COMMAND = 127
 T = TypeVar("T")
 
 
-class Endpoint:
+class NodeEndpoint:
     """The handlers. ``pods`` is the kubelet's own table of workers by UID, read at every request."""
 
     def __init__(self, pods: Mapping[str, PodWorker]) -> None:
@@ -44,12 +44,12 @@ class Endpoint:
         return _answer(await run_command(command, self._netns(command.pod)))
 
     async def _probes(self, request: web.Request) -> web.Response:
-        asked = await _decoded(request, list[Probe])
+        asked = await _decoded(request, list[TrafficProbe])
         answers: list[Answer] = await probes.run_all([(probe, self._netns(probe.source)) for probe in asked])
         return _answer(answers)
 
     async def _state(self, _: web.Request) -> web.Response:
-        return _answer(State([_pod_state(worker) for worker in self._pods.values()], _children()))
+        return _answer(NodeState([_pod_state(worker) for worker in self._pods.values()], _children()))
 
     async def _signal(self, request: web.Request) -> web.Response:
         signal = await _decoded(request, Signal)
@@ -69,7 +69,7 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def listening(endpoint: Endpoint, address: str) -> AsyncIterator[None]:
+async def listening(endpoint: NodeEndpoint, address: str) -> AsyncIterator[None]:
     """Serve the endpoint while the context lasts."""
     runner = web.AppRunner(endpoint.application(), access_log=None)
     await runner.setup()
@@ -111,10 +111,10 @@ def _answer(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
-def _pod_state(worker: PodWorker) -> PodState:
+def _pod_state(worker: PodWorker) -> NodePodState:
     sandbox = worker.sandbox
     netns, container = (str(sandbox.netns), sandbox.container_id) if sandbox else (None, None)
-    return PodState(worker.key, worker.uid, netns, container)
+    return NodePodState(worker.key, worker.uid, netns, container)
 
 
 def _children() -> dict[str, int]:

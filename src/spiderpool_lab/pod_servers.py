@@ -24,7 +24,7 @@ _ADDRESS = 16
 _PACKET_INFO_SPACE = socket.CMSG_SPACE(_ADDRESS + 4)
 
 
-class Identity(msgspec.Struct, frozen=True):
+class PodIdentity(msgspec.Struct, frozen=True):
     """Who answers: the pod (``namespace/name``) and its node."""
 
     pod: str
@@ -40,7 +40,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def serving(netns: Path | None, ports: Iterable[tuple[Protocol, int]], identity: Identity) -> AsyncIterator[None]:
+async def serving(
+    netns: Path | None, ports: Iterable[tuple[Protocol, int]], identity: PodIdentity
+) -> AsyncIterator[None]:
     """Serve HTTP on the TCP ports, and answer any datagram on the UDP ports, while the context lasts."""
     async with AsyncExitStack() as stack:
         for protocol, port in ports:
@@ -49,12 +51,12 @@ async def serving(netns: Path | None, ports: Iterable[tuple[Protocol, int]], ide
         yield
 
 
-async def _serve_tcp(netns: Path | None, port: int, identity: Identity) -> asyncio.Server:
+async def _serve_tcp(netns: Path | None, port: int, identity: PodIdentity) -> asyncio.Server:
     sock = _bound(netns, socket.SOCK_STREAM, port)
     return await asyncio.start_server(partial(_respond, identity), sock=sock)
 
 
-async def _respond(identity: Identity, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _respond(identity: PodIdentity, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         async with asyncio.timeout(_REQUEST_TIMEOUT):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -83,7 +85,7 @@ def _response(head: bytes, body: bytes) -> bytes:
 class _Responder:
     """Answers every datagram from the address that it came to (RFC 3542, section 6), which need not be the first."""
 
-    def __init__(self, identity: Identity, sock: socket.socket) -> None:
+    def __init__(self, identity: PodIdentity, sock: socket.socket) -> None:
         self._identity = identity
         self._sock = sock
         sock.setblocking(False)
@@ -104,7 +106,7 @@ class _Responder:
                     self._sock.sendmsg([self._identity.answer(client[0])], source, 0, client)
 
 
-async def _serve_udp(netns: Path | None, port: int, identity: Identity) -> _Responder:
+async def _serve_udp(netns: Path | None, port: int, identity: PodIdentity) -> _Responder:
     return _Responder(identity, _bound(netns, socket.SOCK_DGRAM, port))
 
 

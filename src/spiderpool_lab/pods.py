@@ -17,8 +17,8 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool_lab import namespaces
 from spiderpool_lab.cni_runtime import CniFailure, CniRuntime, Json, Sandbox, create_sandbox, pod_addresses
-from spiderpool_lab.pod_servers import Identity, Protocol, serving
-from spiderpool_lab.retry import insist
+from spiderpool_lab.pod_servers import PodIdentity, Protocol, serving
+from spiderpool_lab.retry import retry
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 2.0
@@ -32,7 +32,7 @@ class ContainerPort(msgspec.Struct, rename="camel"):
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
 
 
-class Container(msgspec.Struct):
+class KubeletContainer(msgspec.Struct):
     """core/v1 Container, in part."""
 
     name: str
@@ -40,19 +40,19 @@ class Container(msgspec.Struct):
     ports: list[ContainerPort] = []
 
 
-class PodSpec(msgspec.Struct, rename="camel"):
+class KubeletPodSpec(msgspec.Struct, rename="camel"):
     """core/v1 PodSpec, in part."""
 
-    containers: list[Container] = []
+    containers: list[KubeletContainer] = []
     host_network: bool = False
 
 
-class Pod(Object, kw_only=True):
+class KubeletPod(Object, kw_only=True):
     """core/v1 Pod with its containers, which nobody but a kubelet reads."""
 
     KIND: ClassVar[Kind] = core_v1.Pod.KIND
 
-    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    spec: KubeletPodSpec = msgspec.field(default_factory=KubeletPodSpec)
     status: core_v1.PodStatus = msgspec.field(default_factory=core_v1.PodStatus)
 
 
@@ -65,7 +65,7 @@ class Running(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class PodHost:
     """What the pods of a node share; ``addresses`` are the node's, one for each family, IPv4 first."""
 
     node: str
@@ -82,7 +82,7 @@ class PodWorker:
     and its object has ``vanished``.
     """
 
-    def __init__(self, pod: Pod, host: Host) -> None:
+    def __init__(self, pod: KubeletPod, host: PodHost) -> None:
         self.pod = pod
         self.uid = pod.metadata.uid or ""
         self.sandbox: Sandbox | None = None
@@ -97,7 +97,7 @@ class PodWorker:
         """``namespace/name``."""
         return self.pod.key
 
-    def observe(self, pod: Pod) -> None:
+    def observe(self, pod: KubeletPod) -> None:
         """Take note of the pod as it is now; a deletion timestamp starts the end of it."""
         self.pod = pod
         if pod.terminating:
@@ -120,7 +120,7 @@ class PodWorker:
 
     async def _live_on_node(self) -> None:
         host = self._host
-        async with serving(None, declared_ports(self.pod), Identity(self.key, host.node)):
+        async with serving(None, declared_ports(self.pod), PodIdentity(self.key, host.node)):
             await self._report(running_status(self.pod, host.addresses[0], list(host.addresses)))
             await self._ending.wait()
 
@@ -129,7 +129,7 @@ class PodWorker:
         running = await self._bring_up()
         if running is None:
             return
-        identity = Identity(self.key, self._host.node)
+        identity = PodIdentity(self.key, self._host.node)
         async with serving(running.sandbox.netns, container_ports(self.pod), identity):
             await self._report(running_status(self.pod, self._host.addresses[0], pod_addresses(running.result)))
             await self._ending.wait()
@@ -198,13 +198,15 @@ class PodWorker:
 
     async def _delete_object(self) -> None:
         meta = self.pod.metadata
-        await insist(partial(self._host.client.delete, Pod, meta.name, meta.namespace, uid=self.uid, grace=0))
+        await retry(partial(self._host.client.delete, KubeletPod, meta.name, meta.namespace, uid=self.uid, grace=0))
 
     async def _report(self, status: Json) -> None:
         """The UID makes the server refuse what is meant for an earlier pod of that name."""
         meta, body = self.pod.metadata, {"metadata": {"uid": self.uid}, "status": status}
-        patch = partial(self._host.client.patch, Pod, meta.name, body, meta.namespace, sub="status", strategic=True)
-        await insist(patch)
+        patch = partial(
+            self._host.client.patch, KubeletPod, meta.name, body, meta.namespace, sub="status", strategic=True
+        )
+        await retry(patch)
 
     def _warn(self, reason: str, message: str) -> None:
         self._say(f"{reason}: {message}")
@@ -221,18 +223,18 @@ class PodWorker:
         print(f"{self.key}: {line}", flush=True)
 
 
-def container_ports(pod: Pod) -> list[tuple[Protocol, int]]:
+def container_ports(pod: KubeletPod) -> list[tuple[Protocol, int]]:
     """Every declared container port once; TCP 80 if none is declared."""
     return declared_ports(pod) or [("TCP", 80)]
 
 
-def declared_ports(pod: Pod) -> list[tuple[Protocol, int]]:
+def declared_ports(pod: KubeletPod) -> list[tuple[Protocol, int]]:
     """Every declared container port once, but those of SCTP."""
     declared = [port for container in pod.spec.containers for port in container.ports]
     return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"})
 
 
-def pending_status(pod: Pod, node_address: str) -> Json:
+def pending_status(pod: KubeletPod, node_address: str) -> Json:
     """Status of a pod whose sandbox is not there yet."""
     waiting = {"waiting": {"reason": "ContainerCreating"}}
     return {
@@ -244,7 +246,7 @@ def pending_status(pod: Pod, node_address: str) -> Json:
     }
 
 
-def running_status(pod: Pod, node_address: str, addresses: list[str]) -> Json:
+def running_status(pod: KubeletPod, node_address: str, addresses: list[str]) -> Json:
     """Status of a pod that runs and is ready."""
     return {
         "phase": "Running",
@@ -261,7 +263,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _container_statuses(pod: Pod, *, ready: bool, state: Json) -> list[Json]:
+def _container_statuses(pod: KubeletPod, *, ready: bool, state: Json) -> list[Json]:
     common = {"imageID": "", "ready": ready, "started": ready, "restartCount": 0, "state": state}
     return [{"name": container.name, "image": container.image, **common} for container in pod.spec.containers]
 

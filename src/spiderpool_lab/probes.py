@@ -25,7 +25,7 @@ _AT_A_TIME = 32
 _identifiers = itertools.count(os.getpid())
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
+class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
     """One question. ``source`` is a pod (``namespace/name``) or None for the node itself.
 
     ``bind`` is the address to ask from, where the source has several; ``path`` is what HTTP asks for. It is asked up to
@@ -51,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: str = ""
 
 
-async def run(probe: Probe, netns: Path | None) -> Answer:
+async def run(probe: TrafficProbe, netns: Path | None) -> Answer:
     """Ask from inside ``netns`` until answered or out of tries."""
     answer = Answer(ok=False, error="not tried: count is 0")
     for _ in range(probe.count):
@@ -61,18 +61,18 @@ async def run(probe: Probe, netns: Path | None) -> Answer:
     return answer
 
 
-async def run_all(probes: Sequence[tuple[Probe, Path | None]]) -> list[Answer]:
+async def run_all(probes: Sequence[tuple[TrafficProbe, Path | None]]) -> list[Answer]:
     """Ask all, as many at a time as do not keep each other waiting; answers in the order of the questions."""
     turns = asyncio.Semaphore(_AT_A_TIME)
 
-    async def in_turn(probe: Probe, netns: Path | None) -> Answer:
+    async def in_turn(probe: TrafficProbe, netns: Path | None) -> Answer:
         async with turns:
             return await run(probe, netns)
 
     return await asyncio.gather(*(in_turn(probe, netns) for probe, netns in probes))
 
 
-async def _attempt(probe: Probe, netns: Path | None) -> Answer:
+async def _attempt(probe: TrafficProbe, netns: Path | None) -> Answer:
     try:
         async with asyncio.timeout(probe.timeout):
             return await _ask(probe, netns)
@@ -82,7 +82,7 @@ async def _attempt(probe: Probe, netns: Path | None) -> Answer:
         return Answer(ok=False, error=str(error))
 
 
-async def _ask(probe: Probe, netns: Path | None) -> Answer:
+async def _ask(probe: TrafficProbe, netns: Path | None) -> Answer:
     match probe.kind:
         case "ping":
             return await _ping(probe, netns)
@@ -96,7 +96,7 @@ async def _ask(probe: Probe, netns: Path | None) -> Answer:
             assert_never(probe.kind)
 
 
-async def _ping(probe: Probe, netns: Path | None) -> Answer:
+async def _ping(probe: TrafficProbe, netns: Path | None) -> Answer:
     version = ip_address(probe.target).version
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     identifier = next(_identifiers) & 0xFFFF
@@ -129,7 +129,7 @@ def _is_reply(packet: bytes, version: int, identifier: int) -> bool:
     return bool(kind == _ECHO_REPLY[version] and found == identifier)
 
 
-async def _http(probe: Probe, netns: Path | None) -> Answer:
+async def _http(probe: TrafficProbe, netns: Path | None) -> Answer:
     reader, writer = await _connect(probe, netns)
     try:
         host = f"[{probe.target}]" if ":" in probe.target else probe.target
@@ -142,13 +142,13 @@ async def _http(probe: Probe, netns: Path | None) -> Answer:
     return Answer(ok=status is not None, error=error, status=status, body=body.decode(errors="replace"))
 
 
-async def _tcp(probe: Probe, netns: Path | None) -> Answer:
+async def _tcp(probe: TrafficProbe, netns: Path | None) -> Answer:
     _, writer = await _connect(probe, netns)
     writer.close()
     return Answer(ok=True)
 
 
-async def _udp(probe: Probe, netns: Path | None) -> Answer:
+async def _udp(probe: TrafficProbe, netns: Path | None) -> Answer:
     with _socket(probe, netns, socket.SOCK_DGRAM) as sock:
         loop = asyncio.get_running_loop()
         sock.connect((probe.target, probe.port))
@@ -156,7 +156,7 @@ async def _udp(probe: Probe, netns: Path | None) -> Answer:
         return Answer(ok=True, body=(await loop.sock_recv(sock, 65536)).decode(errors="replace"))
 
 
-async def _connect(probe: Probe, netns: Path | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(probe: TrafficProbe, netns: Path | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     sock = _socket(probe, netns, socket.SOCK_STREAM)
     try:
         await asyncio.get_running_loop().sock_connect(sock, (probe.target, probe.port))
@@ -166,7 +166,7 @@ async def _connect(probe: Probe, netns: Path | None) -> tuple[asyncio.StreamRead
         raise
 
 
-def _socket(probe: Probe, netns: Path | None, kind: int, protocol: int = 0) -> socket.socket:
+def _socket(probe: TrafficProbe, netns: Path | None, kind: int, protocol: int = 0) -> socket.socket:
     family = socket.AF_INET if ip_address(probe.target).version == 4 else socket.AF_INET6
     sock = namespaces.open_socket(netns, family, kind, protocol)
     try:

@@ -11,7 +11,7 @@ from spiderpool.kube.client import ApiRefusal, Forbidden
 _DELAY = 0.5
 
 
-async def insist(work: Callable[[], Awaitable[object]]) -> None:
+async def retry(work: Callable[[], Awaitable[object]]) -> None:
     """Do it again as long as the API server is away, busy or not set up for us yet; only cancelling ends that.
 
     Any other refusal is final, and printed: what it was about is gone or another one.

@@ -7,15 +7,15 @@ import sys
 
 import click
 
-from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.cluster import LabCluster
 
 NAME = click.option("--name", default="demo", show_default=True, help="Name of the lab; labs do not see each other.")
 
 
-def running(name: str) -> Cluster:
+def running(name: str) -> LabCluster:
     """The lab of a name. Exits with a hint if none of that name is up."""
     need_root()
-    cluster = Cluster(name, detached=True)
+    cluster = LabCluster(name, detached=True)
     if not cluster.is_up:
         sys.exit(f"no lab named {name!r} is up; bring one up by: spiderpool-lab up --name {name}")
     return cluster

@@ -33,7 +33,7 @@ class VSwitch(msgspec.Struct, frozen=True):
         return tuple(f"{gateway}/{ip_network(subnet).prefixlen}" for gateway, subnet in found if gateway and subnet)
 
 
-class Leg(msgspec.Struct, frozen=True):
+class AddressConfig(msgspec.Struct, frozen=True):
     """Where a card stands in one family: an address of the server, its subnet and the cloud's router there."""
 
     address: str
@@ -51,7 +51,7 @@ class Leg(msgspec.Struct, frozen=True):
         return f"{self.address}/{ip_network(self.subnet).prefixlen}"
 
 
-class Card(msgspec.Struct, frozen=True):
+class ENI(msgspec.Struct, frozen=True):
     """A network card as the cloud has registered it: frames with another MAC or IP are dropped.
 
     ``elastic`` is an address of the internet that the cloud translates to and from ``address``.
@@ -67,13 +67,13 @@ class Card(msgspec.Struct, frozen=True):
     elastic: str | None = None
 
     @property
-    def legs(self) -> tuple[Leg, ...]:
+    def legs(self) -> tuple[AddressConfig, ...]:
         """One for each family that the card has, IPv4 first."""
         vswitch = self.vswitch
-        leg = Leg(self.address, vswitch.subnet, vswitch.gateway)
+        leg = AddressConfig(self.address, vswitch.subnet, vswitch.gateway)
         if not (self.address6 and vswitch.subnet6 and vswitch.gateway6):
             return (leg,)
-        return (leg, Leg(self.address6, vswitch.subnet6, vswitch.gateway6))
+        return (leg, AddressConfig(self.address6, vswitch.subnet6, vswitch.gateway6))
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -86,11 +86,11 @@ class Card(msgspec.Struct, frozen=True):
         return (*self.own, *self.secondaries, *self.secondaries6)
 
 
-class Node(msgspec.Struct, frozen=True):
+class LabNode(msgspec.Struct, frozen=True):
     """A server. ``management`` is its address in the lab's own network, unknown to the cloud."""
 
     name: str
-    cards: tuple[Card, ...]
+    cards: tuple[ENI, ...]
     management: str
 
     @property
@@ -121,7 +121,7 @@ class Topology(msgspec.Struct, frozen=True):
     """A whole lab. ``host`` is our own address in the management network ``management``."""
 
     vswitches: tuple[VSwitch, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[LabNode, ...]
     management: str
     host: str
     internet: Internet = Internet()
@@ -131,11 +131,11 @@ class Topology(msgspec.Struct, frozen=True):
         """Length of the management network's prefix in bits."""
         return ip_network(self.management).prefixlen
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> LabNode:
         """The node of that name; KeyError if there is none."""
         return {node.name: node for node in self.nodes}[name]
 
-    def owner(self, card: Card) -> Node:
+    def owner(self, card: ENI) -> LabNode:
         """The node of a card; KeyError if there is none."""
         return {each.mac: node for node in self.nodes for each in node.cards}[card.mac]
 
@@ -149,10 +149,10 @@ _VSW0 = _vswitch("vsw0", "172.31.192.0/20", "2001:db8:0:100::/64", "198.51.100.1
 _VSW1 = _vswitch("vsw1", "192.168.0.0/24", "2001:db8:0:101::/64", "198.51.100.11")
 
 
-def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> Card:
+def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> ENI:
     """Both families count alike: the last part of an IPv6 address reads as that of the IPv4 address."""
     network6 = (vswitch.subnet6 or "").removesuffix("/64")
-    return Card(
+    return ENI(
         name,
         mac,
         vswitch,
@@ -167,7 +167,7 @@ def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, second
 WALKTHROUGH = Topology(
     vswitches=(_VSW0, _VSW1),
     nodes=(
-        Node(
+        LabNode(
             "master",
             (
                 _card("eth0", "00:16:3e:01:01:83", _VSW0, "172.31.199", 183, range(185, 190)),
@@ -175,7 +175,7 @@ WALKTHROUGH = Topology(
             ),
             "198.18.0.11",
         ),
-        Node(
+        LabNode(
             "worker",
             (
                 _card("eth0", "00:16:3e:02:01:84", _VSW0, "172.31.199", 184, range(190, 195)),

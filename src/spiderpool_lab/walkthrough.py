@@ -14,10 +14,10 @@ from typing import Literal
 
 from spiderpool_lab import facts, internet
 from spiderpool_lab.checks import Check, Question, ask
-from spiderpool_lab.cluster import Cluster
-from spiderpool_lab.facts import Interface, PodFact, ServiceFact, of_version
-from spiderpool_lab.probes import Probe
-from spiderpool_lab.topology import Card, Node, Topology, VSwitch
+from spiderpool_lab.cluster import LabCluster
+from spiderpool_lab.facts import PodFact, PodInterface, ServiceFact, of_version
+from spiderpool_lab.probes import TrafficProbe
+from spiderpool_lab.topology import ENI, LabNode, Topology, VSwitch
 
 VERSIONS = (4, 6)
 HOST_PORTS = {"TCP": 9080, "UDP": 9053}
@@ -28,7 +28,7 @@ KINDS: dict[str, Kind] = {"TCP": "http", "UDP": "udp"}
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Environment:
     """What there is to ask about."""
 
     topology: Topology
@@ -41,7 +41,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class TrafficSource:
     """Somebody who asks: a node, a pod or the internet; as which addresses it may be seen.
 
     With ``by_address`` it asks by the first of these, not by what the routes of its place choose.
@@ -59,19 +59,21 @@ class Asker:
         by = f" by {bind}" if bind else ""
         if self.by_address:
             bind = of_version(ip_address(target).version, sorted(self.addresses))[0]
-        probe = Probe(kind=kind, source=self.pod, target=target, port=port or 80, bind=bind, count=2, timeout=2.0)
+        probe = TrafficProbe(
+            kind=kind, source=self.pod, target=target, port=port or 80, bind=bind, count=2, timeout=2.0
+        )
         return Question(
             f"{topic}, IPv{ip_address(target).version}", self.place, f"{kind} {self.name}{by} → {where}", probe
         )
 
 
-def look(cluster: Cluster) -> World:
+def look(cluster: LabCluster) -> Environment:
     """The running cluster as the API server shows it."""
     running = facts.pods(cluster, "--field-selector=status.phase=Running")
-    return World(cluster.fabric.topology, tuple(running), facts.services(cluster))
+    return Environment(cluster.fabric.topology, tuple(running), facts.services(cluster))
 
 
-def check_addresses(cluster: Cluster, world: World) -> Iterator[Check]:
+def check_addresses(cluster: LabCluster, world: Environment) -> Iterator[Check]:
     """Every interface's addresses are registered on one card of its node, whose MAC it has."""
     macs = {pod: links for node in world.topology.nodes for pod, links in _macs(cluster, node).items()}
     for pod in world.pods:
@@ -83,14 +85,14 @@ def check_addresses(cluster: Cluster, world: World) -> Iterator[Check]:
             yield Check("MAC equals the card's", text, card is not None and mac == card.mac, mac)
 
 
-def check(cluster: Cluster, questions: Iterable[Question]) -> list[Check]:
+def check(cluster: LabCluster, questions: Iterable[Question]) -> list[Check]:
     """Ask, and see whether the cloud has dropped a frame meanwhile."""
     before = cluster.fabric.counters()
     outcome = ask(cluster, questions)
     return [*outcome, nothing_dropped(cluster, before)]
 
 
-def nothing_dropped(cluster: Cluster, before: dict[str, dict[str, int]]) -> Check:
+def nothing_dropped(cluster: LabCluster, before: dict[str, dict[str, int]]) -> Check:
     """The cloud has dropped no frame since."""
     dropped = [
         f"{card} {rule} {count - before[card][rule]}"
@@ -101,7 +103,7 @@ def nothing_dropped(cluster: Cluster, before: dict[str, dict[str, int]]) -> Chec
     return Check("no frame dropped by the cloud", "all cards", not dropped, ", ".join(dropped))
 
 
-def east_west(world: World) -> Iterator[Question]:
+def east_west(world: Environment) -> Iterator[Question]:
     """Pods, nodes and cluster IPs, each with each."""
     yield from pod_to_node(world)
     yield from node_to_pod(world)
@@ -111,7 +113,7 @@ def east_west(world: World) -> Iterator[Question]:
     yield from pod_to_node_port(world)
 
 
-def north_south(world: World) -> Iterator[Question]:
+def north_south(world: Environment) -> Iterator[Question]:
     """Out by the NAT gateway or, in IPv6, by routing; in by the node ports of both nodes."""
     yield from to_internet(world)
     yield from from_internet(world)
@@ -120,7 +122,7 @@ def north_south(world: World) -> Iterator[Question]:
 # --- east-west
 
 
-def pod_to_node(world: World) -> Iterator[Question]:
+def pod_to_node(world: Environment) -> Iterator[Question]:
     """Every pod reaches every address of every node, and a server on it, which sees the pod's own address."""
     for pod in world.pods:
         asker = pod_asker(pod)
@@ -132,7 +134,7 @@ def pod_to_node(world: World) -> Iterator[Question]:
                     yield _seen_as(asker.asks(topic, KINDS[protocol], target, port), pod.addresses)
 
 
-def node_to_pod(world: World) -> Iterator[Question]:
+def node_to_pod(world: Environment) -> Iterator[Question]:
     """Every node reaches every pod on every address, as a kubelet's probes do."""
     for node in world.topology.nodes:
         asker = _node(node)
@@ -143,7 +145,7 @@ def node_to_pod(world: World) -> Iterator[Question]:
                     yield from _to_pod(asker, topic, pod, target)
 
 
-def pod_to_pod(world: World) -> Iterator[Question]:
+def pod_to_pod(world: Environment) -> Iterator[Question]:
     """Every pod reaches every other pod on every address, which sees an address of the asking pod."""
     for source in world.pods:
         for target in (pod for pod in world.pods if pod != source):
@@ -155,7 +157,7 @@ def pod_to_pod(world: World) -> Iterator[Question]:
                         yield _seen_as(question, source.addresses)
 
 
-def by_card(world: World) -> Iterator[Question]:
+def by_card(world: Environment) -> Iterator[Question]:
     """A pod with two cards that asks by one of its addresses is seen by that address, in its own subnet and beyond."""
     for pod in (pod for pod in world.pods if len(pod.interfaces) > 1):
         for interface in pod.interfaces:
@@ -169,7 +171,7 @@ def by_card(world: World) -> Iterator[Question]:
                         yield _seen_as(question, frozenset({bind}))
 
 
-def to_cluster_ip(world: World) -> Iterator[Question]:
+def to_cluster_ip(world: Environment) -> Iterator[Question]:
     """Every pod and node reaches every endpoint of a Service, on its own node and on the other, by its cluster IP."""
     for service in (service for service in world.services.values() if not service.node_ports):
         for asker in _inside(world):
@@ -179,7 +181,7 @@ def to_cluster_ip(world: World) -> Iterator[Question]:
                     yield _by(asker.asks(topic, KINDS[protocol], address, port), world.endpoints(service))
 
 
-def pod_to_node_port(world: World) -> Iterator[Question]:
+def pod_to_node_port(world: Environment) -> Iterator[Question]:
     """Every pod reaches every endpoint by the node port of either node, and with policy Local those of that node."""
     for service in (service for service in world.services.values() if service.node_ports):
         for pod in world.pods:
@@ -192,7 +194,7 @@ def pod_to_node_port(world: World) -> Iterator[Question]:
 # --- north-south
 
 
-def to_internet(world: World) -> Iterator[Question]:
+def to_internet(world: Environment) -> Iterator[Question]:
     """Every pod and node is seen by the address of its vSwitch or its own elastic one; in IPv6 by its own."""
     for pod in world.pods:
         default = pod.interface(pod.default_interface)
@@ -205,7 +207,7 @@ def to_internet(world: World) -> Iterator[Question]:
         yield from _outwards(_node(node), "node → internet", world, node.cards[0], node.cards[0].own)
 
 
-def from_internet(world: World) -> Iterator[Question]:
+def from_internet(world: Environment) -> Iterator[Question]:
     """A client on the internet reaches the node ports of both nodes by either card; with Local the pod sees it."""
     asker = internet_client(world.topology)
     for service in (service for service in world.services.values() if service.node_ports):
@@ -215,18 +217,18 @@ def from_internet(world: World) -> Iterator[Question]:
                 yield from _to_node_port(world, asker, topic, node, service, public_addresses(card))
 
 
-def public_addresses(card: Card) -> tuple[str, ...]:
+def public_addresses(card: ENI) -> tuple[str, ...]:
     """Where the internet finds a server by a card: the elastic address, and the IPv6 address itself."""
     return (*filter(None, [card.elastic]), *of_version(6, card.own))
 
 
-def internet_client(topology: Topology) -> Asker:
+def internet_client(topology: Topology) -> TrafficSource:
     """The client on the internet."""
-    return Asker(internet.NAME, internet.NAME, None, frozenset(topology.internet.client), by_address=True)
+    return TrafficSource(internet.NAME, internet.NAME, None, frozenset(topology.internet.client), by_address=True)
 
 
 def _outwards(
-    asker: Asker, topic: str, world: World, card: Card | None, own: Iterable[str], bind: str | None = None
+    asker: TrafficSource, topic: str, world: Environment, card: ENI | None, own: Iterable[str], bind: str | None = None
 ) -> Iterator[Question]:
     own = tuple(own)
     for target in _common([bind] if bind else own, world.topology.internet.server):
@@ -239,7 +241,7 @@ def _outwards(
             yield _by(_seen_as(question, frozenset({seen_as})), frozenset({internet.NAME}))
 
 
-def _outside_address(card: Card | None, own: Iterable[str]) -> str:
+def _outside_address(card: ENI | None, own: Iterable[str]) -> str:
     """As what the IPv4 address among a card's is seen outside: the server's own as the elastic one, if there is one."""
     if card is None:
         return ""
@@ -249,14 +251,14 @@ def _outside_address(card: Card | None, own: Iterable[str]) -> str:
 # --- common parts
 
 
-def _to_pod(asker: Asker, topic: str, pod: PodFact, target: str) -> Iterator[Question]:
+def _to_pod(asker: TrafficSource, topic: str, pod: PodFact, target: str) -> Iterator[Question]:
     for port in sorted(pod.ports):
         protocol, _, number = port.partition("/")
         yield _by(asker.asks(topic, KINDS[protocol], target, int(number)), frozenset({pod.key}))
 
 
 def _to_node_port(
-    world: World, asker: Asker, topic: str, node: Node, service: ServiceFact, addresses: Iterable[str]
+    world: Environment, asker: TrafficSource, topic: str, node: LabNode, service: ServiceFact, addresses: Iterable[str]
 ) -> Iterator[Question]:
     """With policy Local the pods of that node answer, and they see who asks; itself a pod asks as its node."""
     endpoints = world.endpoints(service, node.name if service.local else None)
@@ -267,16 +269,16 @@ def _to_node_port(
             yield _seen_as(question, seen_as) if service.local else question
 
 
-def pod_asker(pod: PodFact) -> Asker:
+def pod_asker(pod: PodFact) -> TrafficSource:
     """A pod that asks by what its routes choose."""
-    return Asker(str(pod), pod.node, pod.key, pod.addresses)
+    return TrafficSource(str(pod), pod.node, pod.key, pod.addresses)
 
 
-def _node(node: Node) -> Asker:
-    return Asker(node.name, node.name, None, frozenset(own for card in node.cards for own in card.own))
+def _node(node: LabNode) -> TrafficSource:
+    return TrafficSource(node.name, node.name, None, frozenset(own for card in node.cards for own in card.own))
 
 
-def _inside(world: World) -> list[Asker]:
+def _inside(world: Environment) -> list[TrafficSource]:
     return [*map(pod_asker, world.pods), *map(_node, world.topology.nodes)]
 
 
@@ -302,13 +304,13 @@ def _policy(service: ServiceFact) -> str:
     return "Local, client's address kept" if service.local else "Cluster, every endpoint"
 
 
-def _relation(source: PodFact, target: PodFact, interface: Interface) -> str:
+def _relation(source: PodFact, target: PodFact, interface: PodInterface) -> str:
     place = "same node" if source.node == target.node else "other node"
     subnet = "same" if interface.card and interface.card.vswitch in _vswitches(source) else "other"
     return f"pod → pod, {place}, {subnet} subnet"
 
 
-def _macs(cluster: Cluster, node: Node) -> dict[str, dict[str, str]]:
+def _macs(cluster: LabCluster, node: LabNode) -> dict[str, dict[str, str]]:
     """MACs by pod and interface, asked of all pods of a node by one command."""
     client = cluster.machines.client(node.name)
     namespaces = {pod.pod: pod.netns for pod in client.state().pods if pod.netns}

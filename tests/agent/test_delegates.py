@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.delegates import Delegates
+from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.core.network.chains import Delegated, Invocation
 from spiderpool.errors import PluginFailure, UnknownPlugin
 
@@ -55,8 +55,8 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def delegates(folder: Folder) -> Delegates:
-    return Delegates((folder.path,), Path("/run/agent.sock"))
+def delegates(folder: Folder) -> DelegateExecutor:
+    return DelegateExecutor((folder.path,), Path("/run/agent.sock"))
 
 
 def network(*plugins: dict[str, Any]) -> Delegated:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.agent.discovery import Cache, Discovery, Sight, look
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, look
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.cloud.alibaba.metadata import Metadata
+from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance, text_of
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import KernelFailure
@@ -29,7 +29,7 @@ from tests.kernel.environment import World
 
 NODE = "with-cards"
 LINKS = (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1))
-SIGHT = Sight(LINKS, ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"))
+SIGHT = HostLinks(LINKS, ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"))
 
 PRIVATE = f"{CARDS}{MAC1}/private-ipv4s"
 SECOND = {True: '["192.168.0.155","192.168.0.156","192.168.0.157"]', False: '["192.168.0.155","192.168.0.156"]'}
@@ -41,7 +41,7 @@ SECOND = {True: '["192.168.0.155","192.168.0.156","192.168.0.157"]', False: '["1
 
 @pytest.mark.unit
 def test_a_description_is_kept_on_disk_for_us_alone(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "instance.json")
+    cache = InstanceCache(tmp_path / "instance.json")
     assert cache.load() is None
     cache.store(MASTER)
     assert cache.load() == MASTER
@@ -52,7 +52,7 @@ def test_a_description_is_kept_on_disk_for_us_alone(tmp_path: Path) -> None:
 @pytest.mark.unit
 def test_a_file_of_another_format_broken_or_contradictory_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "instance.json"
-    cache = Cache(path)
+    cache = InstanceCache(path)
     cache.store(MASTER)
     good = json.loads(path.read_text())
     for bad in ("", "{", json.dumps(good | {"version": 2}), path.read_text().replace("eni-m1", "eni-m0")):
@@ -62,7 +62,7 @@ def test_a_file_of_another_format_broken_or_contradictory_is_not_used(tmp_path: 
 
 @pytest.mark.unit
 def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path) -> None:
-    Cache(tmp_path / "missing" / "instance.json").store(MASTER)
+    InstanceCache(tmp_path / "missing" / "instance.json").store(MASTER)
 
 
 # --- in the kernel
@@ -91,10 +91,10 @@ class Station:
     def __init__(self, client: Client, far_end: FarEnd, cache: Path) -> None:
         self.client = client
         self.far_end = far_end
-        self.cache = Cache(cache)
-        self.sight: Sight | None = SIGHT
+        self.cache = InstanceCache(cache)
+        self.sight: HostLinks | None = SIGHT
 
-    async def look(self) -> Sight:
+    async def look(self) -> HostLinks:
         if self.sight is None:
             raise KernelFailure("the kernel does not answer")
         return self.sight
@@ -103,8 +103,8 @@ class Station:
     async def agent(self, interval: float = 0.1) -> AsyncIterator[None]:
         """An agent's discovery for the length of a context."""
         nodes = Informer(self.client, Node, fields=f"metadata.name={NODE}")
-        async with Metadata(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
-            work = Discovery(self.client, nodes, NODE, source, self.cache, interval, self.look)
+        async with MetadataClient(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
+            work = ENIDiscovery(self.client, nodes, NODE, source, self.cache, interval, self.look)
             tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
             try:
                 yield

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.agent.interfaces import add, check, ensure_parent, remove
-from spiderpool.core.network.plumbing.parents import Parent
+from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, KernelFailure
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import wide, world  # noqa: F401
@@ -90,7 +90,7 @@ async def test_vlan_child(wide: World) -> None:
 
 async def test_vlan_of_a_card_as_parent(wide: World) -> None:
     _need(wide, "vlan", "id", "100")
-    parent = Parent(("eth1",), vlan_id=100)
+    parent = ParentLink(("eth1",), vlan_id=100)
     for _ in range(2):
         assert await ensure_parent(parent, node=wide.node) == "eth1.100"
     assert "id 100" in wide.ip(wide.node, "-d", "link", "show", "eth1.100")
@@ -99,7 +99,7 @@ async def test_vlan_of_a_card_as_parent(wide: World) -> None:
     await add(attachment, node=wide.node)
     await check(attachment, node=wide.node)
     with pytest.raises(KernelFailure, match="card eth7 does not exist"):
-        await ensure_parent(Parent(("eth7",)), node=wide.node)
+        await ensure_parent(ParentLink(("eth7",)), node=wide.node)
 
 
 async def test_bond_as_parent(wide: World) -> None:
@@ -107,7 +107,7 @@ async def test_bond_as_parent(wide: World) -> None:
     for name in ("one", "two"):
         wide.ip(wide.node, "link", "add", f"card{name}", "type", "veth", "peer", f"far{name}")
     options = (("miimon", "100"), ("primary", "cardone"), ("arp_all_targets", "1"))
-    parent = Parent(("cardone", "cardtwo"), bond_mode=1, bond_options=options)
+    parent = ParentLink(("cardone", "cardtwo"), bond_mode=1, bond_options=options)
     for _ in range(2):
         assert await ensure_parent(parent, node=wide.node) == "sp_bond0"
     shown = wide.ip(wide.node, "-d", "link", "show", "sp_bond0")
@@ -116,7 +116,7 @@ async def test_bond_as_parent(wide: World) -> None:
     assert "master sp_bond0" in wide.ip(wide.node, "link", "show", "cardtwo")
     with pytest.raises(BadConfig, match="options of bond other: invalid literal"):
         await ensure_parent(
-            Parent(("farone", "fartwo"), bond_name="other", bond_options=(("miimon", "soon"),)), node=wide.node
+            ParentLink(("farone", "fartwo"), bond_name="other", bond_options=(("miimon", "soon"),)), node=wide.node
         )
 
 

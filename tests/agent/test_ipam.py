@@ -19,7 +19,7 @@ from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, record
-from spiderpool.core.ipam.selection import Ask, NamedPools
+from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 
@@ -150,8 +150,9 @@ def pool(name: str = "shared", ips: str = "10.0.0.1-10.0.0.6", **spec: object) -
     return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**fields))  # type: ignore[arg-type]
 
 
-def ask(pod: str, node: str = "n1", **fields: object) -> Ask:
-    return replace(Ask("default", pod, f"uid-of-{pod}", "eth0", node, "kube-system/ipvlan-eth0"), **fields)  # type: ignore[arg-type]
+def ask(pod: str, node: str = "n1", **fields: object) -> AllocationRequest:
+    request = AllocationRequest("default", pod, f"uid-of-{pod}", "eth0", node, "kube-system/ipvlan-eth0")
+    return replace(request, **fields)  # type: ignore[arg-type]
 
 
 class World:
@@ -187,7 +188,7 @@ class One:
         self.view = NodeView(self.store, "n1")
         self.allocator = self.world.allocator(self.view)
 
-    async def give(self, *asks: Ask) -> str:
+    async def give(self, *asks: AllocationRequest) -> str:
         """Allocate; the addresses of the first ask's interface, without prefix lengths."""
         await self.allocator.allocate(*asks)
         held = self.allocator.holds(asks[0].pod_uid, asks[0].interface)
@@ -234,7 +235,7 @@ class Histories(RuleBasedStateMachine):
         for node in self.NODES:
             self.restart(node)
 
-    def asks(self, pod: int) -> list[Ask]:
+    def asks(self, pod: int) -> list[AllocationRequest]:
         families = (4, 6) if pod % 4 >= 2 else (4,)
         interfaces = ("eth0", "net1") if pod % 3 == 2 else ("eth0",)
         owner = IPOwner("StatefulSet", "default", "web") if self.is_sticky(pod) else None
@@ -320,7 +321,9 @@ class Histories(RuleBasedStateMachine):
             self.check_grant(pod, asks, done, before)
         self.store.faults = []
 
-    def check_grant(self, pod: int, asks: list[Ask], done: Allocation, before: dict[str, SpiderIP]) -> None:
+    def check_grant(
+        self, pod: int, asks: list[AllocationRequest], done: Allocation, before: dict[str, SpiderIP]
+    ) -> None:
         allocator = self.nodes[self.node_of[pod]]
         given = {
             (one.interface, family(held)): held.spec.address
@@ -359,7 +362,7 @@ class Histories(RuleBasedStateMachine):
         """The owner no longer wants a pod that is there, or wants it again."""
         (self.world.gone.discard if wanted else self.world.gone.add)(f"web-{pod}")
 
-    def is_short_of_an_address(self, asks: Iterable[Ask], before: dict[str, SpiderIP]) -> bool:
+    def is_short_of_an_address(self, asks: Iterable[AllocationRequest], before: dict[str, SpiderIP]) -> bool:
         wanted = list(asks)
         for version in (4, 6):
             held = [each for each in before.values() if family(each) == version and not each.spec.releasedAt]
@@ -369,7 +372,7 @@ class Histories(RuleBasedStateMachine):
                 return True
         return False
 
-    def may_keep(self, one: Ask, held: SpiderIP) -> bool:
+    def may_keep(self, one: AllocationRequest, held: SpiderIP) -> bool:
         owned = one.owner is not None and (held.spec.owner, held.spec.pod) == (one.owner, one.pod)
         return owned or held.spec.podUID == one.pod_uid
 
@@ -580,7 +583,7 @@ async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is
 WEB = IPOwner("StatefulSet", "default", "web")
 
 
-def ordinal(uid: str, node: str = "n1", **fields: object) -> Ask:
+def ordinal(uid: str, node: str = "n1", **fields: object) -> AllocationRequest:
     return ask("web-0", node, pod_uid=uid, owner=WEB, **fields)
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_node
-from spiderpool.core.network.plumbing.nics import Card
+from spiderpool.core.network.plumbing.nics import NIC
 from spiderpool.core.network.plumbing.steps import DropCardMarks, LoadCardMarks
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
@@ -17,8 +17,7 @@ from tests.kernel.questions import CLIENT, ETH0, NET1, interface
 pytestmark = pytest.mark.lab
 
 CARDS = tuple(
-    Card(link, tuple(ip_address(net.router) for net in nets.values()))
-    for link, nets in (("eth0", ETH0), ("eth1", NET1))
+    NIC(link, tuple(ip_address(net.router) for net in nets.values())) for link, nets in (("eth0", ETH0), ("eth1", NET1))
 )
 IPTABLES = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 

@@ -10,18 +10,18 @@ import pytest
 from spiderpool.api.agent_v1 import (
     AddAnswer,
     AddCall,
+    AgentCoordinatorConfig,
+    AgentPolicyRoute,
+    AgentRoute,
     BatchDelCall,
     CoordinatorCall,
-    CoordinatorConfig,
     DelCall,
-    Endpoint,
     Incomplete,
-    InterfaceDetail,
     IPConfig,
     Malformed,
     Message,
-    PolicyRoute,
-    Route,
+    WorkloadEndpoint,
+    WorkloadInterface,
     failure,
     read,
 )
@@ -75,7 +75,8 @@ def test_a_body_that_cannot_be_read(body: bytes) -> None:
     [
         (
             AddAnswer(
-                [IPConfig("10.6.0.1/24", "eth0", 4, "blue", "10.6.0.254")], [Route("0.0.0.0/0", "10.6.0.254", "eth0")]
+                [IPConfig("10.6.0.1/24", "eth0", 4, "blue", "10.6.0.254")],
+                [AgentRoute("0.0.0.0/0", "10.6.0.254", "eth0")],
             ),
             {
                 "ips": [
@@ -85,7 +86,7 @@ def test_a_body_that_cannot_be_read(body: bytes) -> None:
             },
         ),
         (
-            Endpoint("shop", "web-1", "u-1", "n1", [InterfaceDetail("eth0", ipv6="fd00::1/64")]),
+            WorkloadEndpoint("shop", "web-1", "u-1", "n1", [WorkloadInterface("eth0", ipv6="fd00::1/64")]),
             {
                 "podNamespace": "shop",
                 "podName": "web-1",
@@ -95,7 +96,9 @@ def test_a_body_that_cannot_be_read(body: bytes) -> None:
             },
         ),
         (
-            CoordinatorConfig("auto", [], ["10.233.0.0/18"], True, [], [PolicyRoute("10.7.0.0/16", "10.6.0.253")]),
+            AgentCoordinatorConfig(
+                "auto", [], ["10.233.0.0/18"], True, [], [AgentPolicyRoute("10.7.0.0/16", "10.6.0.253")]
+            ),
             {
                 "mode": "auto",
                 "overlayPodCIDR": [],

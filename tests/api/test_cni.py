@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.api.cni import (
-    Call,
+    CNICall,
     CoordinatorConfig,
     DelegateConfig,
     InterfaceConfig,
@@ -56,7 +56,7 @@ GOOD = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/
 
 @given(WORD, st.dictionaries(WORD, WORD | st.just("a=b")), st.binary())
 def test_framing_and_parsing_are_inverse(plugin: str, environment: dict[str, str], stdin: bytes) -> None:
-    call = Call(plugin, environment, stdin)
+    call = CNICall(plugin, environment, stdin)
     assert parse_call(frame_call(call)) == call
 
 
@@ -74,14 +74,14 @@ def test_any_bytes_are_a_call_or_a_clear_error(body: bytes) -> None:
         assert error.message
 
 
-def call(**changes: str) -> Call:
-    return Call("spiderpool-attach", {key: value for key, value in (GOOD | changes).items() if value}, b"")
+def call(**changes: str) -> CNICall:
+    return CNICall("spiderpool-attach", {key: value for key, value in (GOOD | changes).items() if value}, b"")
 
 
 def test_what_the_environment_tells() -> None:
     told = call()
     assert (told.command, told.container_id, told.netns, told.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
-    assert Call("spiderpool", {}, b"").command == ""
+    assert CNICall("spiderpool", {}, b"").command == ""
 
 
 def test_a_good_environment_passes() -> None:

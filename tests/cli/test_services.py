@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cli.main import cli
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 
 pytestmark = pytest.mark.unit
 
@@ -34,7 +34,7 @@ def service(**spec: object) -> dict[str, object]:
 
 def node(name: str, *addresses: str) -> dict[str, object]:
     network = "vsw-1", "172.31.192.0/20", None, "172.31.207.253", None
-    card = Card(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
+    card = ENI(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
     told = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (card,)))
     return {
         "kind": Node.KIND.name,

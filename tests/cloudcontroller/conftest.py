@@ -16,9 +16,9 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
-from spiderpool.controller.eni_pools import Copies, Discovery, Rules
+from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.addresses import AddressSet, from_int, object_name
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -84,7 +84,7 @@ class World:
         server = self.far.account.world.instances.get(f"i-{name}")
         assert server is not None
         cards = tuple(
-            Card(
+            ENI(
                 card.identity,
                 card.mac,
                 card.primary,
@@ -191,8 +191,8 @@ async def world(control_plane: ControlPlane, far: Far) -> AsyncIterator[World]: 
     async with Client.load(control_plane.admin_kubeconfig) as client:
         world = World(client, far, Recorder(client, "spiderpool-cloud"))
         informers: list[Informer[Any]] = [world.nodes, world.pools, world.ips, world.networks]
-        rules = Rules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = Discovery(client, Copies(*informers), world.recorder, rules)
+        rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
+        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), world.recorder, rules)
         running = [*(informer.run() for informer in informers), world.recorder.run(), discovery.run()]
         tasks = [asyncio.create_task(each) for each in running]
         for informer in informers:

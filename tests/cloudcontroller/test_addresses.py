@@ -10,28 +10,28 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.limits import CEILINGS
-from spiderpool.cloudcontroller.addresses import Addresses, Sight
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
-from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, Policy
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloudcontroller.conftest import World
 
 pytestmark = pytest.mark.control_plane
 
-POLICY = Policy(low=3, high=6, batch=4, idle=100.0, fence=10.0)
+POLICY = PreallocationPolicy(low=3, high=6, batch=4, idle=100.0, fence=10.0)
 ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddresses"
 CARD = "eni-master-0"
 
 
-def make(world: World, policy: Policy = POLICY, families: tuple[int, ...] = (4,)) -> Addresses:
-    sight = Sight(world.nodes, world.pools, world.ips)
-    return Addresses(
+def make(world: World, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)) -> AddressReconciler:
+    sight = AddressListers(world.nodes, world.pools, world.ips)
+    return AddressReconciler(
         world.client, world.far.ecs(), sight, world.recorder, policy, 60.0, families=families, clock=world.clock
     )
 
 
-async def settle(world: World, addresses: Addresses, rounds: int = 6, seconds: float = 5.0) -> None:
+async def settle(world: World, addresses: AddressReconciler, rounds: int = 6, seconds: float = 5.0) -> None:
     """Several looks, as many seconds apart."""
     for _ in range(rounds):
         await addresses.step()
@@ -47,7 +47,7 @@ async def master(world: World) -> World:
     return world
 
 
-async def fill(world: World, addresses: Addresses) -> list[str]:
+async def fill(world: World, addresses: AddressReconciler) -> list[str]:
     """The card's first addresses, in a pool."""
     await settle(world, addresses)
     await world.report("master")
@@ -67,14 +67,14 @@ async def test_a_new_card_gets_addresses_and_pods_get_more(master: World) -> Non
 
 
 async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
-    addresses = make(master, Policy(low=30, high=40))
+    addresses = make(master, PreallocationPolicy(low=30, high=40))
     await settle(master, addresses)
     assert len(master.registered(CARD)) == 12
     assert set(master.far.outcomes(ASSIGN)) == {"OK"}
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
-    addresses = make(master, Policy(low=30, high=40), families=(6,))
+    addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
     card = master.far.account.world.cards.get(CARD)
     assert card is not None
@@ -108,7 +108,7 @@ async def test_a_description_that_lags_costs_no_second_assignment(master: World)
     assert len(master.far.outcomes(ASSIGN)) == 1
 
 
-async def surplus(world: World, addresses: Addresses) -> list[str]:
+async def surplus(world: World, addresses: AddressReconciler) -> list[str]:
     """More free addresses than wanted: pods came and went."""
     await fill(world, addresses)
     held: list[str] = []
@@ -277,11 +277,11 @@ async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> No
     for number in range(49):
         master.add_server(f"n{number}", cards=2, kind="ecs.small")
         await master.add_node(f"n{number}")
-    addresses = make(master, Policy())
+    addresses = make(master, PreallocationPolicy())
     await settle(master, addresses, 3, 1.0)
     calls = account.counted()
     assert all(call.outcome == "OK" for call in account.calls)
-    assert all(len(card.secondaries) >= Policy().low for card in account.world.cards)
+    assert all(len(card.secondaries) >= PreallocationPolicy().low for card in account.world.cards)
     assert calls[ASSIGN] == 99
     assert calls["ecs:DescribeNetworkInterfaces"] <= 5
     assert calls["ecs:DescribeInstanceTypes"] == 1

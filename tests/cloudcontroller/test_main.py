@@ -16,7 +16,7 @@ import pytest
 
 from spiderpool.cloudcontroller.main import caller
 from spiderpool.errors import BadConfig
-from spiderpool.settings import CloudSettings, Source, cloud_settings
+from spiderpool.settings import CloudSettings, SettingsSource, cloud_settings
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import World
 
@@ -133,7 +133,7 @@ class TestSettings:
             "alibaba": {"assign": True, "minFreeAddresses": 2, "maxFreeAddresses": 4},
         }
         environ = {"SPIDERPOOL_CLOUD_REGION": "cn-beijing", "SPIDERPOOL_CLOUD_CA": "/ca.pem"}
-        settings = cloud_settings(Source(environ, {"cloud": block}))
+        settings = cloud_settings(SettingsSource(environ, {"cloud": block}))
         assert (settings.region, settings.cluster_id, settings.authority) == ("cn-beijing", "prod", Path("/ca.pem"))
         assert not settings.internal_endpoints
         given = settings.preallocation
@@ -141,9 +141,9 @@ class TestSettings:
         assert caller(settings)
 
     def test_assigns_nothing_unless_told_to(self) -> None:
-        assert not cloud_settings(Source({}, {"cloud": {"provider": "alibaba"}})).preallocation.enabled
+        assert not cloud_settings(SettingsSource({}, {"cloud": {"provider": "alibaba"}})).preallocation.enabled
 
     @pytest.mark.parametrize("block", [{"minFreeAddresses": 0}, {"minFreeAddresses": 9, "maxFreeAddresses": 8}])
     def test_refuses_marks_that_cannot_be(self, block: dict[str, int]) -> None:
         with pytest.raises(BadConfig, match="minFreeAddresses"):
-            cloud_settings(Source({}, {"cloud": {"alibaba": block}}))
+            cloud_settings(SettingsSource({}, {"cloud": {"alibaba": block}}))

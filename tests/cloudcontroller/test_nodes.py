@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from spiderpool.api.core_v1 import Taint
-from spiderpool.cloudcontroller.nodes import Nodes
+from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloudcontroller.conftest import World
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.control_plane
 
 
 @pytest.fixture
-async def nodes(world: World) -> AsyncIterator[Nodes]:
-    nodes = Nodes(world.client, world.far.ecs(), world.nodes, world.recorder, 60.0, clock=world.clock)
+async def nodes(world: World) -> AsyncIterator[NodeReconciler]:
+    nodes = NodeReconciler(world.client, world.far.ecs(), world.nodes, world.recorder, 60.0, clock=world.clock)
     task = asyncio.create_task(nodes.run())
     yield nodes
     task.cancel()
@@ -27,7 +27,7 @@ async def nodes(world: World) -> AsyncIterator[Nodes]:
         await task
 
 
-async def test_a_new_node_is_identified(world: World, nodes: Nodes) -> None:
+async def test_a_new_node_is_identified(world: World, nodes: NodeReconciler) -> None:
     world.add_server("master")
     other = Taint("team", "a", "NoSchedule")
     await world.add_node("master", taints=[Taint(UNINITIALIZED, "true", "NoSchedule"), other])
@@ -50,7 +50,7 @@ async def test_a_new_node_is_identified(world: World, nodes: Nodes) -> None:
     assert "team" in {taint.key for taint in node.spec.taints or []}
 
 
-async def test_a_node_of_another_server_is_reported_and_left_alone(world: World, nodes: Nodes) -> None:
+async def test_a_node_of_another_server_is_reported_and_left_alone(world: World, nodes: NodeReconciler) -> None:
     world.add_server("master")
     await world.add_node("master", provider_id="cn-hangzhou.i-other")
 
@@ -70,13 +70,13 @@ async def add_pair(world: World) -> None:
         await world.add_node(name, ready=ready, provider_id=f"cn-hangzhou.i-{name}")
 
 
-async def look(world: World, nodes: Nodes, times: int = 1) -> None:
+async def look(world: World, nodes: NodeReconciler, times: int = 1) -> None:
     for _ in range(times):
         await nodes.look_for_losses()
         world.clock.now += 60.0
 
 
-async def test_a_node_goes_when_its_server_is_gone_twice(world: World, nodes: Nodes) -> None:
+async def test_a_node_goes_when_its_server_is_gone_twice(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
     await look(world, nodes, 2)
     assert world.is_there("silent")
@@ -88,21 +88,21 @@ async def test_a_node_goes_when_its_server_is_gone_twice(world: World, nodes: No
     assert world.is_there("well")
 
 
-async def test_a_stopped_server_exists(world: World, nodes: Nodes) -> None:
+async def test_a_stopped_server_exists(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
     await look(world, nodes, 4)
     assert world.is_there("silent")
 
 
 @pytest.mark.parametrize("fault", [Fault(kind="empty"), Fault(kind="drop"), Fault(kind="throttle", seconds=30)])
-async def test_no_bad_answer_deletes_a_node(world: World, nodes: Nodes, fault: Fault) -> None:
+async def test_no_bad_answer_deletes_a_node(world: World, nodes: NodeReconciler, fault: Fault) -> None:
     await add_pair(world)
     world.far.account.break_down(fault)
     await look(world, nodes, 4)
     assert world.is_there("silent")
 
 
-async def test_a_sole_node_is_never_deleted(world: World, nodes: Nodes) -> None:
+async def test_a_sole_node_is_never_deleted(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
     world.far.account.release("i-silent")
     await world.set_ready("well", "Unknown")
@@ -111,7 +111,7 @@ async def test_a_sole_node_is_never_deleted(world: World, nodes: Nodes) -> None:
     assert not world.far.outcomes("ecs:DescribeInstances")
 
 
-async def test_a_node_that_is_heard_of_again_stays(world: World, nodes: Nodes) -> None:
+async def test_a_node_that_is_heard_of_again_stays(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
     world.far.account.release("i-silent")
     await look(world, nodes)

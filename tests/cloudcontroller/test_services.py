@@ -14,18 +14,18 @@ import pytest
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
 from spiderpool.api.discovery_v1 import HOST_TOPOLOGY, SERVICE_LABEL, Endpoint, EndpointPort
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.cloud.alibaba.clb import ClassicBalancers
-from spiderpool.cloud.alibaba.nlb import NetworkBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodCards
-from spiderpool.cloudcontroller.services import Services, Sight, Timing, slice_kind
+from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
+from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
+from spiderpool.cloud.alibaba.pod_enis import PodENIs
+from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, slice_kind
 from spiderpool.core.cloud.alibaba.naming import FINALIZERS, IDENTITY_LABEL
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.cloud.loadbalancer.annotations import CLASS, PREFIX
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool_lab.alibaba.balancers import Clb
+from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.conftest import Far
@@ -35,7 +35,7 @@ from tests.cloudcontroller.test_main import Start, start  # noqa: F401 - a fixtu
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
 NAMESPACE = "default"
-ENI = {"service.beta.kubernetes.io/backend-type": "eni"}
+ENI_BACKENDS = {"service.beta.kubernetes.io/backend-type": "eni"}
 ZONES = {"zone-maps": "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"}
 REGION = "cn-hangzhou"
 
@@ -91,7 +91,7 @@ class Cluster:
         await self.eventually(published)
         return found[0]
 
-    def clb(self) -> Clb:
+    def clb(self) -> CLB:
         """The only classic balancer."""
         (found,) = self.far.account.world.clbs
         return found
@@ -149,17 +149,19 @@ async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> As
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
     async with Client.load(kubeconfig) as client:
-        sight = Sight(Informer(client, Service), Informer(client, await slice_kind(client)), Informer(client, Node))
+        sight = ServiceListers(
+            Informer(client, Service), Informer(client, await slice_kind(client)), Informer(client, Node)
+        )
         recorder, caller = Recorder(client, "spiderpool-cloud"), far.caller()
         vpc = far.account.vpc.identity
-        services = Services(
+        services = ServiceReconciler(
             client,
             sight,
-            {"clb": ClassicBalancers(caller, REGION), "nlb": NetworkBalancers(caller, REGION, pause=0.05)},
-            PodCards(caller, REGION, vpc),
+            {"clb": ClassicLoadBalancers(caller, REGION), "nlb": NetworkLoadBalancers(caller, REGION, pause=0.05)},
+            PodENIs(caller, REGION, vpc),
             recorder,
-            Configuration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
-            Timing(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0),
+            BalancerConfiguration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
+            ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0),
             clock=clock,
         )
         informers: list[Informer[Any]] = [sight.services, sight.slices, sight.nodes]
@@ -257,7 +259,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Clu
 
 async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
     await cluster.endpoints("web", ("172.31.192.10", "a"), ("172.31.192.99", "b"))
-    await cluster.create("web", annotations={"type": "nlb", **ZONES, **ENI})
+    await cluster.create("web", annotations={"type": "nlb", **ZONES, **ENI_BACKENDS})
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
     await cluster.told("SyncLoadBalancerFailed", "172.31.192.99")
@@ -271,13 +273,13 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
 
 
 async def test_cards_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
-    card = Card(
+    card = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None
     )
     text = text_of(Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (card,)))
     await cluster.client.patch(Node, "a", {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}})
     await cluster.endpoints("web", ("172.31.192.10", "a"))
-    await cluster.create("web", annotations=ENI)
+    await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100})
     assert "ecs:DescribeNetworkInterfaces" not in cluster.far.account.counted()
@@ -319,7 +321,7 @@ async def test_nothing_is_changed_while_nothing_has_changed(cluster: Cluster) ->
 
 
 async def test_a_lent_balancer(cluster: Cluster) -> None:
-    lent = Clb("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
+    lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
     cluster.far.account.world.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
     await cluster.create("web", annotations=given)
@@ -351,7 +353,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: Cluster) -> No
 
 
 async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Cluster) -> None:
-    theirs = Clb("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
+    theirs = CLB("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
     cluster.far.account.world.clbs.put(theirs)
     service = await cluster.create("web", annotations={"scheduler": "best"})
     body = {"metadata": {"labels": {IDENTITY_LABEL: "lb-theirs"}, "annotations": {f"{PREFIX}scheduler": None}}}

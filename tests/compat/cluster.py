@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from spiderpool.api.cni import Call
+from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
@@ -150,7 +150,7 @@ class Stage:
         identity = (pod.metadata.namespace or "", pod.name, pod.metadata.uid or "", interface)
         call = ipam_call(command, *identity)
         if network:
-            call = Call(call.plugin, call.environment, await self._plugin(network))
+            call = CNICall(call.plugin, call.environment, await self._plugin(network))
         return await self.agents[pod.spec.nodeName or ""].call(call)
 
     async def _plugin(self, network: str) -> bytes:

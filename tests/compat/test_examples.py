@@ -404,13 +404,13 @@ async def test_of_three_more_pods_on_one_card_two_get_an_address(stage: Stage) -
 @shows("alibaba-cloud/load-balancers.yaml")
 async def test_services_of_the_walkthrough_ask_for_balancers_of_layer_4_and_7(stage: Stage) -> None:
     made = {each.name: each for each in await stage.client.list(Service, "default")}
-    configuration = values.Configuration("test")
+    configuration = values.BalancerConfiguration("test")
     asked = {}
     for name in ("tcp-service", "http-service"):
         service = made[name]
         options = lb_annotations.read(service.metadata.annotations or {}, "clb")
         assert (model.kind_of(service), checking.faults(service, options, configuration)) == ("clb", ())
-        wanted = model.wanted(service, options, backends.World(), configuration)
+        wanted = model.wanted(service, options, backends.BackendSnapshot(), configuration)
         asked[name] = [(each.protocol, each.port) for each in wanted.listeners]
     assert asked == {"tcp-service": [("tcp", 999)], "http-service": [("http", 80)]}
 
@@ -419,7 +419,7 @@ async def test_services_of_the_walkthrough_ask_for_balancers_of_layer_4_and_7(st
 def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
     service = msgspec.convert(manifest("alibaba-cloud/load-balancer-ipv6.yaml", "Service"), Service)
     options = lb_annotations.read(service.metadata.annotations or {}, "nlb")
-    (fault,) = checking.faults(service, options, values.Configuration("test", "vpc-1"))
+    (fault,) = checking.faults(service, options, values.BalancerConfiguration("test", "vpc-1"))
     assert model.kind_of(service) == "nlb"
     assert "ServerGroupNotSupportIpv6" in fault
 

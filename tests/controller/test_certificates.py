@@ -11,15 +11,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from spiderpool.controller.certificates import Bundle, Lives, load_chain, parse, renewed
+from spiderpool.controller.certificates import CertificateBundle, CertificateLifetimes, load_chain, parse, renewed
 from spiderpool.controller.registration import says, webhooks
-from spiderpool.settings import Common, ControllerSettings, PodInject
+from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
 
 pytestmark = pytest.mark.unit
 
 HOSTS = ["spiderpool-controller.kube-system.svc", "127.0.0.1"]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-LIVES = Lives(authority=timedelta(days=90), leaf=timedelta(days=30))
+LIVES = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=30))
 MINUTE = timedelta(minutes=1)
 
 
@@ -28,17 +28,17 @@ def at(days: float) -> datetime:
 
 
 @pytest.fixture(scope="module")
-def first() -> Bundle:
+def first() -> CertificateBundle:
     return renewed(None, HOSTS, START, LIVES)
 
 
-def issuers(bundle: Bundle) -> list[int]:
+def issuers(bundle: CertificateBundle) -> list[int]:
     """Which of the authorities have signed the server certificate."""
     names = [authority.subject for authority in bundle.authorities]
     return [index for index, name in enumerate(names) if name == bundle.leaf.issuer]
 
 
-def trusts(client: Bundle, server: Bundle, now: datetime) -> bool:
+def trusts(client: CertificateBundle, server: CertificateBundle, now: datetime) -> bool:
     """Whether a client that knows the authorities of one bundle trusts a server that serves with another."""
     signers = [authority for authority in client.authorities if authority.subject == server.leaf.issuer]
     for signer in signers:
@@ -59,7 +59,7 @@ async def serial_of(context: ssl.SSLContext, trusted: bytes, host: str) -> int:
 
 
 class TestRenewal:
-    def test_a_new_one_is_for_all_names_and_is_kept(self, first: Bundle) -> None:
+    def test_a_new_one_is_for_all_names_and_is_kept(self, first: CertificateBundle) -> None:
         assert first.names == set(HOSTS)
         assert first.leaf.not_valid_after_utc == at(30)
         assert first.newest.not_valid_after_utc == at(90)
@@ -67,23 +67,23 @@ class TestRenewal:
         for days in (0.0, 1.0, 19.99):
             assert renewed(first, HOSTS, at(days), LIVES) is first
 
-    def test_a_leaf_is_replaced_after_two_thirds_of_its_life(self, first: Bundle) -> None:
+    def test_a_leaf_is_replaced_after_two_thirds_of_its_life(self, first: CertificateBundle) -> None:
         second = renewed(first, HOSTS, at(20), LIVES)
         assert second.leaf != first.leaf
         assert second.leaf_key != first.leaf_key
         assert second.authorities == first.authorities
         assert second.leaf.not_valid_after_utc == at(50)
 
-    def test_a_leaf_never_outlives_its_authority(self, first: Bundle) -> None:
-        lives = Lives(authority=timedelta(days=90), leaf=timedelta(days=300))
+    def test_a_leaf_never_outlives_its_authority(self, first: CertificateBundle) -> None:
+        lives = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=300))
         assert renewed(first, ["x"], at(1), lives).leaf.not_valid_after_utc == at(90)
 
-    def test_a_name_that_comes_in_is_added_to_those_of_other_replicas(self, first: Bundle) -> None:
+    def test_a_name_that_comes_in_is_added_to_those_of_other_replicas(self, first: CertificateBundle) -> None:
         wider = renewed(first, ["another"], at(1), LIVES)
         assert wider.names == {*HOSTS, "another"}
         assert renewed(wider, HOSTS, at(1), LIVES) is wider
 
-    def test_an_authority_is_replaced_in_three_steps(self, first: Bundle) -> None:
+    def test_an_authority_is_replaced_in_three_steps(self, first: CertificateBundle) -> None:
         current = renewed(first, HOSTS, at(58), LIVES)  # a leaf that is not due itself
         both = renewed(current, HOSTS, at(60), LIVES)
         assert (len(both.authorities), issuers(both)) == (2, [0])
@@ -101,7 +101,7 @@ class TestRenewal:
         assert renewed(alone, HOSTS, at(61), LIVES) is alone
 
     def test_every_step_is_trusted_with_the_authorities_of_the_step_before_and_after(self) -> None:
-        lives = Lives(timedelta(days=9), timedelta(days=6))
+        lives = CertificateLifetimes(timedelta(days=9), timedelta(days=6))
         now, current, steps = START, renewed(None, HOSTS, START, lives), 0
         while now < at(30):
             after = renewed(current, HOSTS, now, lives)
@@ -111,31 +111,33 @@ class TestRenewal:
             current, now = after, now + timedelta(minutes=10)
         assert steps >= 15
 
-    def test_what_has_expired_is_made_anew(self, first: Bundle) -> None:
+    def test_what_has_expired_is_made_anew(self, first: CertificateBundle) -> None:
         late = renewed(first, HOSTS, at(91), LIVES)
         assert late.authorities != first.authorities
         assert len(late.authorities) == 1
         assert issuers(late) == [0]
 
-    def test_it_is_valid_for_clocks_that_are_behind(self, first: Bundle) -> None:
+    def test_it_is_valid_for_clocks_that_are_behind(self, first: CertificateBundle) -> None:
         assert first.leaf.not_valid_before_utc == START - timedelta(hours=1)
         assert first.newest.not_valid_before_utc == START - timedelta(hours=1)
 
 
 class TestGarbage:
     @pytest.fixture
-    def other(self) -> Bundle:
+    def other(self) -> CertificateBundle:
         return renewed(None, HOSTS, START, LIVES)
 
     @pytest.mark.parametrize("field", ["ca.crt", "ca.key", "tls.crt", "tls.key"])
-    def test_what_is_missing_damaged_or_of_another_is_no_bundle(self, first: Bundle, other: Bundle, field: str) -> None:
+    def test_what_is_missing_damaged_or_of_another_is_no_bundle(
+        self, first: CertificateBundle, other: CertificateBundle, field: str
+    ) -> None:
         data = first.data()
         assert parse({key: value for key, value in data.items() if key != field}) is None
         for wrong in (b"", b"garbage", data[field][:-40], other.data()[field]):
             assert parse({**data, field: wrong}) is None
         assert parse(None) is None
 
-    def test_keys_of_other_kinds_are_no_bundle(self, first: Bundle) -> None:
+    def test_keys_of_other_kinds_are_no_bundle(self, first: CertificateBundle) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         assert parse({**first.data(), "tls.key": encrypted}) is None
@@ -176,7 +178,7 @@ class TestRegistration:
         ("settings", "mutated", "guarded"),
         [
             (ControllerSettings(), {"pool", "subnet", "reservedip", "multusconfig", "coordinator"}, set()),
-            (ControllerSettings(Common(enable_spider_subnet=False), protect_used=True), {"pool"}, {"pool"}),
+            (ControllerSettings(CommonSettings(enable_spider_subnet=False), protect_used=True), {"pool"}, {"pool"}),
             (ControllerSettings(protect_used=True), {"subnet"}, {"pool", "subnet"}),
         ],
     )

@@ -18,16 +18,16 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller.coordinator import (
+    CIDRSources,
+    CIDRsUnknown,
     CNIFile,
     CNIPlugin,
-    Coordinators,
-    Sources,
-    Unknown,
+    CoordinatorReconciler,
     detected_type,
     network_type,
 )
 from spiderpool.kube.client import Client
-from spiderpool.kube.config import Access, Credentials
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
@@ -73,7 +73,7 @@ class TestDirectory:
     def test_no_directory_tells_nothing_and_a_broken_file_is_named(self, tmp_path: Path) -> None:
         assert detected_type(tmp_path / "absent") is None
         (tmp_path / "10-broken.conflist").write_text("{")
-        with pytest.raises(Unknown, match=r"10-broken\.conflist"):
+        with pytest.raises(CIDRsUnknown, match=r"10-broken\.conflist"):
             detected_type(tmp_path)
 
     def test_the_name_goes_before_the_plugins(self) -> None:
@@ -100,15 +100,15 @@ async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(application) as server:
-        access = Access(f"http://{server.host}:{server.port}", ssl.create_default_context(), Credentials())
+        access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
         async with Client(access) as client:
             coordinators = Informer(client, SpiderCoordinator)
             spec = CoordinatorSpec(podCIDRType="cluster")
             metadata = ObjectMeta(name="default", resourceVersion="1")
             coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
-            sources = Sources("default", Path("/nowhere"), "kube-system/cilium-config")
+            sources = CIDRSources("default", Path("/nowhere"), "kube-system/cilium-config")
             recorder = Recorder(client, "test")
-            work = Coordinators(client, coordinators, Informer(client, ConfigMap), recorder, sources)
+            work = CoordinatorReconciler(client, coordinators, Informer(client, ConfigMap), recorder, sources)
             task = asyncio.create_task(work.run())
             try:
                 async with asyncio.timeout(5):

@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import Condition, ObjectMeta
-from spiderpool.controller.coordinator import Networks, cidrs, flag_networks, kubeadm_networks
+from spiderpool.controller.coordinator import ClusterCIDRs, cidrs, flag_networks, kubeadm_networks
 from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, status_of
 from spiderpool.controller.webhooks import Webhooks, json_patch
 from spiderpool.kube.client import Client
-from spiderpool.kube.config import Access, Credentials
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
 
 pytestmark = pytest.mark.unit
 
@@ -85,21 +85,21 @@ class TestClusterNetworks:
         [
             (
                 'networking:\n  podSubnet: "10.244.0.0/16, fd00:10::/56"\n  serviceSubnet: 10.96.0.0/12\n',
-                Networks(("10.244.0.0/16", "fd00:10::/56"), ("10.96.0.0/12",)),
+                ClusterCIDRs(("10.244.0.0/16", "fd00:10::/56"), ("10.96.0.0/12",)),
             ),
-            ("networking: {serviceSubnet: 10.96.0.0/12}", Networks((), ("10.96.0.0/12",))),
-            ("networking: [1]", Networks()),
-            ("a: b: c", Networks()),
-            ("", Networks()),
+            ("networking: {serviceSubnet: 10.96.0.0/12}", ClusterCIDRs((), ("10.96.0.0/12",))),
+            ("networking: [1]", ClusterCIDRs()),
+            ("a: b: c", ClusterCIDRs()),
+            ("", ClusterCIDRs()),
         ],
     )
-    def test_kubeadm(self, text: str, networks: Networks) -> None:
+    def test_kubeadm(self, text: str, networks: ClusterCIDRs) -> None:
         assert kubeadm_networks(text) == networks
 
     def test_flags(self) -> None:
         words = ["kube-controller-manager", "--cluster-cidr=10.1.0.0/16,x", "--service-cluster-ip-range", "10.2.0.0/16"]
-        assert flag_networks(words) == Networks(("10.1.0.0/16",), ("10.2.0.0/16",))
-        assert flag_networks(["--leader-elect"]) == Networks()
+        assert flag_networks(words) == ClusterCIDRs(("10.1.0.0/16",), ("10.2.0.0/16",))
+        assert flag_networks(["--leader-elect"]) == ClusterCIDRs()
 
     def test_only_cidrs(self) -> None:
         assert cidrs([None, "10.0.0.1", "10.0.0.0/8 fd00::/8", 7]) == ("10.0.0.0/8", "fd00::/8")
@@ -142,7 +142,9 @@ class TestPatch:
 
 @pytest.fixture
 async def http() -> AsyncIterator[TestClient[Any, Any]]:
-    nowhere = Access("http://127.0.0.1:9", ssl.create_default_context(), Credentials())  # the port of discard
+    nowhere = ClusterAccess(
+        "http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials()
+    )  # the port of discard
     async with Client(nowhere) as unreachable:
         application = Webhooks(unreachable, frozenset({4, 6})).application()
         async with TestClient(TestServer(application)) as client:

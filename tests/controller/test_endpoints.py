@@ -13,7 +13,7 @@ from spiderpool.api.endpoint import CurrentDetail, EndpointStatus, InterfaceDeta
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.controller.endpoints import Pace
+from spiderpool.controller.endpoints import RateLimiter
 from spiderpool.core.addresses import object_name
 from spiderpool.kube.client import Client, NotFound
 from tests.controller.conftest import eventually
@@ -157,7 +157,7 @@ class TestEndpoints:
 
 @pytest.mark.unit
 async def test_the_pace_is_even_however_many_come() -> None:
-    loop, pace, times = asyncio.get_running_loop(), Pace(100.0), list[float]()
+    loop, pace, times = asyncio.get_running_loop(), RateLimiter(100.0), list[float]()
 
     async def one() -> None:
         await pace.turn()

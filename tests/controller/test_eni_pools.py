@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.discovery import Cache, Discovery, Sight
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache
 from spiderpool.api.core_v1 import Event, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.cloud.alibaba.metadata import Metadata
+from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.core.cloud.eni_pools import DEVICE_LABEL, RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, new_network
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.kube.client import Client, Invalid, NotFound
 from spiderpool.kube.informer import Informer
@@ -102,7 +102,7 @@ async def gone(client: Client, kind: Any, *name: Any, **options: Any) -> None:
 
 def server(node: str, number: int, *, second: tuple[str, ...] = ()) -> Instance:
     """A server with two cards; ``number`` keeps it apart from others, ``second`` are secondaries of its second card."""
-    first = Card(
+    first = ENI(
         f"eni-{node}-0",
         f"00:16:3e:00:{number:02x}:01",
         True,
@@ -116,7 +116,7 @@ def server(node: str, number: int, *, second: tuple[str, ...] = ()) -> Instance:
         None,
         "eth0",
     )
-    other = Card(
+    other = ENI(
         f"eni-{node}-1",
         f"00:16:3e:00:{number:02x}:02",
         False,
@@ -354,16 +354,16 @@ async def agent_of(plane: ControlPlane, node: str, far_end: FarEnd, cache: Path)
     """The agent's discovery of a node, reading ten times a second."""
     kubeconfig = await asyncio.to_thread(plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
 
-    async def look() -> Sight:
-        return Sight(LINKS, ())
+    async def look() -> HostLinks:
+        return HostLinks(LINKS, ())
 
     async with (
         Client.load(kubeconfig) as client,
-        Metadata(far_end.endpoint) as source,
+        MetadataClient(far_end.endpoint) as source,
         asyncio.TaskGroup() as group,
     ):
         nodes = Informer(client, Node, fields=f"metadata.name={node}")
-        work = Discovery(client, nodes, node, source, Cache(cache), 0.1, look)
+        work = ENIDiscovery(client, nodes, node, source, InstanceCache(cache), 0.1, look)
         tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
         try:
             yield

@@ -20,10 +20,10 @@ from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod, PodIP, 
 from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
-from spiderpool.controller.gc import Collector, Copies, Timing
-from spiderpool.core.ipam.gc import Policy
+from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, encode
-from spiderpool.kube.config import Access, Credentials
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 
@@ -41,7 +41,7 @@ ALIVE = Pod(
 
 NODE = Node(metadata=ObjectMeta(name="n", resourceVersion="3"), status=NodeStatus([NodeCondition("Ready", "True")]))
 
-DEFAULT = Policy()
+DEFAULT = GCPolicy()
 HANG_UP = 999
 """A status that stands for no answer at all."""
 
@@ -92,21 +92,21 @@ async def collect(
     known: tuple[Pod | Node | SpiderIPPool, ...] = (NODE,),
     replies: dict[str, Reply] | None = None,
     seconds: float = 0.5,
-    policy: Policy = DEFAULT,
+    policy: GCPolicy = DEFAULT,
 ) -> list[Asked]:
     """Requests of a collector that knows some records and ``known``, until it has asked for the pod three times."""
     far_end = FarEnd({PODS: pod, NODES: found(NODE)} | (replies or {}), deleted)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", far_end.answer)
     async with TestServer(application) as server, connected(f"http://{server.host}:{server.port}") as client:
-        copies = Copies(*(Informer[Any](client, kind) for kind in (SpiderIP, Pod, Node, SpiderIPPool)))
+        copies = GCListers(*(Informer[Any](client, kind) for kind in (SpiderIP, Pod, Node, SpiderIPPool)))
         for each in ips:
             copies.ips.note(each)
         informers: dict[type, Informer[Any]] = {Pod: copies.pods, Node: copies.nodes, SpiderIPPool: copies.pools}
         for other in known:
             informers[type(other)].note(other)
-        timing = Timing(interval=0, full_interval=0.1, grace=0.01, node_grace=0.01)
-        collector = Collector(client, copies, Recorder(client, "test"), timing, policy)
+        timing = GCTimings(interval=0, full_interval=0.1, grace=0.01, node_grace=0.01)
+        collector = ClusterGC(client, copies, Recorder(client, "test"), timing, policy)
         task = asyncio.create_task(collector.run())
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -118,7 +118,7 @@ async def collect(
 
 
 def connected(url: str) -> Client:
-    return Client(Access(url, ssl.create_default_context(), Credentials()))
+    return Client(ClusterAccess(url, ssl.create_default_context(), ClientCredentials()))
 
 
 def failing(status: int) -> web.Response:
@@ -191,7 +191,7 @@ class TestNodes:
     @pytest.mark.parametrize("on_ready_node", [True, False])
     async def test_a_pod_that_should_have_ended(self, on_ready_node: bool) -> None:
         ending = replace(ALIVE, metadata=replace(ALIVE.metadata, deletionTimestamp="2026-01-01T00:00:00Z"))
-        policy = Policy(on_ready_node=on_ready_node)
+        policy = GCPolicy(on_ready_node=on_ready_node)
         requests = await collect(found(ending), known=(ending, NODE), policy=policy)
         assert ("DELETE" in {request.method for request in requests}) is on_ready_node
         undone = await collect(found(ALIVE), known=(ending, NODE), policy=policy)

@@ -19,7 +19,7 @@ from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.controller.applications import Applications, Sight
+from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.core.addresses import AddressSet, object_name
 from spiderpool.core.ipam.subnets import pool_addresses
 from spiderpool.kube.client import Client, NotFound
@@ -433,7 +433,7 @@ async def test_two_controllers_at_once_make_one_pool_for_each(
 async def working(client: Client) -> AsyncIterator[None]:
     """A second controller's work on applications."""
     workloads = {kind: Informer[Any](client, kind, optional=True) for kind in WORKLOADS}
-    sight = Sight(
+    sight = ApplicationListers(
         Informer(client, SpiderSubnet),
         Informer(client, SpiderIPPool),
         Informer(client, SpiderIP),
@@ -447,7 +447,7 @@ async def working(client: Client) -> AsyncIterator[None]:
         for informer in (*informers, *workloads.values()):
             await informer.synced(10)
         recorder = Recorder(client, "test")
-        work = Applications(client, sight, recorder, families=frozenset({4, 6}), redundant=1)
+        work = ApplicationPoolReconciler(client, sight, recorder, families=frozenset({4, 6}), redundant=1)
         tasks.append(group.create_task(work.run()))
         yield
         for task in tasks:

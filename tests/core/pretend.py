@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.core.network.plumbing.drift import Present
+from spiderpool.core.network.plumbing.drift import PresentState
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, host_interface
-from spiderpool.core.network.plumbing.refresh import Wiring
-from spiderpool.core.network.plumbing.removal import Remains
+from spiderpool.core.network.plumbing.refresh import PodLink
+from spiderpool.core.network.plumbing.removal import LeftoverState
 from spiderpool.core.network.plumbing.routing import NodePath
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
@@ -104,33 +104,33 @@ class Pretend:
             tuple(pod.neighbours.values()),
         )
 
-    def remains(self, container_id: str) -> Remains:
+    def remains(self, container_id: str) -> LeftoverState:
         """What is left of the pod."""
         end, node = self._host_end(container_id), self.sides["node"]
         if end is None:
-            return Remains(self.pod())
-        return Remains(
+            return LeftoverState(self.pod())
+        return LeftoverState(
             self.pod(),
             end.name,
             tuple(route for route in node.routes if route.link == end.name and route.table != MAIN_TABLE),
             tuple(one for one in node.neighbours.values() if one.link == end.name),
         )
 
-    def wiring(self, container_id: str) -> Wiring:
+    def wiring(self, container_id: str) -> PodLink:
         """How the pod is connected with its node."""
         end, links = self._host_end(container_id), self.sides["pod"].links
         link = links.get("veth0") or links.get("eth0")
         path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-        return Wiring(self.pod(), path, self._node_addresses())
+        return PodLink(self.pod(), path, self._node_addresses())
 
-    def present(self) -> Present:
+    def present(self) -> PresentState:
         """All that is there, for a comparison with a plan."""
         things: set[Step] = set()
         for where, side in self.sides.items():
             things |= {*side.addresses, *side.routes, *side.rules, *side.neighbours.values()}
             things |= {SetSysctl(where, path, value) for path, value in side.sysctls.items()}
         links = tuple((where, link) for where, side in self.sides.items() for link in side.links.values())
-        return Present(links, frozenset(things), tuple(self.sides["pod"].marks))
+        return PresentState(links, frozenset(things), tuple(self.sides["pod"].marks))
 
     def route_of(self, question: Question) -> Way | None:
         """The path of a packet."""

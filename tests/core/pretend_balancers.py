@@ -11,7 +11,7 @@ import msgspec
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import wanted
 from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -33,10 +33,18 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Group, Kind, Listener, Model, Seen, Settings
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    Kind,
+    Listener,
+    LoadBalancerModel,
+    ObservedLoadBalancer,
+    ServerGroup,
+    Settings,
+)
 
 UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
-CONFIGURATION = Configuration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")
+CONFIGURATION = BalancerConfiguration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")
 
 
 def service(*ports: dict[str, Any], **spec: Any) -> Service:
@@ -87,25 +95,27 @@ def difference(before: Settings, after: Settings) -> dict[str, str | None]:
     return {key: after.get(key) for key in [*before, *after] if before.get(key) != after.get(key)}
 
 
-def model_of(asked: Service, world: World, configuration: Configuration = CONFIGURATION) -> Model:
+def model_of(
+    asked: Service, world: BackendSnapshot, configuration: BalancerConfiguration = CONFIGURATION
+) -> LoadBalancerModel:
     """What should be, for a classic balancer or a network one."""
     kind: Kind = "nlb" if asked.spec.loadBalancerClass else "clb"
     return wanted(asked, read(asked.metadata.annotations or {}, kind), world, configuration)
 
 
-def carried_out(steps: Iterable[Step], seen: Seen | None) -> Seen | None:
+def carried_out(steps: Iterable[Step], seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
     """What is there when the steps have been carried out."""
     for step in steps:
         seen = _do(step, seen)
     return seen
 
 
-def _do(step: Step, seen: Seen | None) -> Seen | None:
+def _do(step: Step, seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
     if isinstance(step, CreateBalancer):
         assert seen is None
         model = step.model
         made = {**model.creation, **model.fixed, **model.settings}
-        return Seen("lb-1", model.name, "198.51.100.1", made, model.tags)
+        return ObservedLoadBalancer("lb-1", model.name, "198.51.100.1", made, model.tags)
     assert seen is not None
     match step:
         case SetBalancer(_, _, changes) | Unprotect(_, changes):
@@ -127,14 +137,14 @@ def _do(step: Step, seen: Seen | None) -> Seen | None:
 
 
 def _groups(
-    step: CreateGroup | SetGroup | DeleteGroup | AddServers | SetWeights | RemoveServers, seen: Seen
-) -> tuple[Group, ...]:
+    step: CreateGroup | SetGroup | DeleteGroup | AddServers | SetWeights | RemoveServers, seen: ObservedLoadBalancer
+) -> tuple[ServerGroup, ...]:
     """A group that a listener leads to cannot be deleted; no server can be added twice, or changed while absent."""
     groups = {group.name: group for group in seen.groups}
     match step:
         case CreateGroup(_, group):
             assert group.name not in groups
-            groups[group.name] = Group(group.name, group.settings, frozenset(), f"rsp-{len(groups)}")
+            groups[group.name] = ServerGroup(group.name, group.settings, frozenset(), f"rsp-{len(groups)}")
         case SetGroup(group, changes):
             settings = {**groups[group.name].settings, **{each.parameter: each.new for each in changes}}
             groups[group.name] = replace(groups[group.name], settings=settings)
@@ -156,7 +166,9 @@ def _groups(
     return tuple(groups.values())
 
 
-def _listeners(step: CreateListener | SetListener | StartListener | DeleteListener, seen: Seen) -> tuple[Listener, ...]:
+def _listeners(
+    step: CreateListener | SetListener | StartListener | DeleteListener, seen: ObservedLoadBalancer
+) -> tuple[Listener, ...]:
     """A listener needs its group, and a redirect the listener that it leads to."""
     listeners = {listener.key: listener for listener in seen.listeners}
     listener = step.listener

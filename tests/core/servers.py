@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from spiderpool.core.cloud.instances import Card, Instance
+from spiderpool.core.cloud.instances import ENI, Instance
 
-ETH0 = Card(
+ETH0 = ENI(
     identity="eni-m0",
     mac="00:16:3e:00:00:01",
     primary=True,
@@ -21,7 +21,7 @@ ETH0 = Card(
     gateway6=None,
     device="eth0",
 )
-ETH1 = Card(
+ETH1 = ENI(
     identity="eni-m1",
     mac="00:16:3e:00:00:02",
     primary=False,
@@ -38,11 +38,11 @@ ETH1 = Card(
 MASTER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-master", "ecs.g7.large", (ETH0, ETH1))
 
 
-def with_card(instance: Instance, card: Card) -> Instance:
+def with_card(instance: Instance, card: ENI) -> Instance:
     """The instance with another version of one of its cards."""
     return replace(instance, cards=tuple(card if each.identity == card.identity else each for each in instance.cards))
 
 
-def with_addresses(addresses: Iterable[str], instance: Instance = MASTER, card: Card = ETH1) -> Instance:
+def with_addresses(addresses: Iterable[str], instance: Instance = MASTER, card: ENI = ETH1) -> Instance:
     """The instance with other secondary IPv4 addresses on one card."""
     return with_card(instance, replace(card, addresses=tuple(addresses)))

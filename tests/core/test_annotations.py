@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from spiderpool.core.annotations import (
+    InterfacePools,
     IPNumber,
-    Wish,
     custom_routes,
     ip_number,
     is_pattern,
@@ -41,28 +41,31 @@ def one(key: str, text: str) -> dict[str, str]:
     ],
 )
 def test_ippool_names_pools_of_the_interface_at_hand(text: str, names: dict[int, tuple[str, ...]]) -> None:
-    assert pool_wish(one("ippool", text), "eth0") == Wish("eth0", names)
+    assert pool_wish(one("ippool", text), "eth0") == InterfacePools("eth0", names)
 
 
 def test_ippools_names_pools_of_several_interfaces() -> None:
     text = '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv6": ["b"], "cleanGateway": true}]'
-    assert pool_wishes(one("ippools", text)) == (Wish("eth0", {4: ("a",)}), Wish("net1", {6: ("b",)}, True))
+    assert pool_wishes(one("ippools", text)) == (
+        InterfacePools("eth0", {4: ("a",)}),
+        InterfacePools("net1", {6: ("b",)}, True),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "wishes"),
     [
-        ('{"ipv4": ["s1", "s2"]}', (Wish("eth0", {4: ("s1",)}),)),
-        ('{"interface": "net1", "ipv4": ["s1"], "ipv6": ["s6"]}', (Wish("net1", {4: ("s1",), 6: ("s6",)}),)),
+        ('{"ipv4": ["s1", "s2"]}', (InterfacePools("eth0", {4: ("s1",)}),)),
+        ('{"interface": "net1", "ipv4": ["s1"], "ipv6": ["s6"]}', (InterfacePools("net1", {4: ("s1",), 6: ("s6",)}),)),
     ],
 )
-def test_subnet_names_the_first_subnet_of_each_family(text: str, wishes: tuple[Wish, ...]) -> None:
+def test_subnet_names_the_first_subnet_of_each_family(text: str, wishes: tuple[InterfacePools, ...]) -> None:
     assert subnet_wishes(one("subnet", text)) == wishes
 
 
 def test_subnets_goes_before_subnet() -> None:
     both = one("subnet", '{"ipv4": ["a"]}') | one("subnets", '[{"interface": "net1", "ipv4": ["b"]}]')
-    assert subnet_wishes(both) == (Wish("net1", {4: ("b",)}),)
+    assert subnet_wishes(both) == (InterfacePools("net1", {4: ("b",)}),)
 
 
 def test_what_is_not_set_asks_for_nothing() -> None:
@@ -146,8 +149,8 @@ def test_patterns(name: str, pattern: bool) -> None:
     assert is_pattern(name) is pattern
 
 
-NAMED = (Wish("eth0", {4: ("a",)}), Wish("net1", {4: ("b",)}))
-UNNAMED = (Wish("", {4: ("a",)}), Wish("", {4: ("b",)}))
+NAMED = (InterfacePools("eth0", {4: ("a",)}), InterfacePools("net1", {4: ("b",)}))
+UNNAMED = (InterfacePools("", {4: ("a",)}), InterfacePools("", {4: ("b",)}))
 
 
 def test_a_wish_is_found_by_name_or_by_position() -> None:
@@ -162,6 +165,6 @@ def test_a_wish_is_found_by_name_or_by_position() -> None:
         (UNNAMED, "for 2 interfaces; net7 is one more"),
     ],
 )
-def test_an_interface_that_is_not_listed_is_refused(wishes: tuple[Wish, ...], message: str) -> None:
+def test_an_interface_that_is_not_listed_is_refused(wishes: tuple[InterfacePools, ...], message: str) -> None:
     with pytest.raises(BadConfig, match=message):
         wish_of(wishes, "k", "net7", 2)

@@ -74,9 +74,9 @@ async def test_what_is_made_is_read_back(world: World, address: str, gateway: st
 
 @pytest.mark.lab
 async def test_refusal_says_what_the_kernel_says(world: World) -> None:
-    def work(route: rt.Socket) -> rt.Refusal:
+    def work(route: rt.Socket) -> rt.NetlinkError:
         bad = AddRoute("node", ip_network("10.9.0.0/16"), "eth0", ip_address("198.51.100.1"))
-        with pytest.raises(rt.Refusal) as caught:
+        with pytest.raises(rt.NetlinkError) as caught:
             route.request(rt.NEWROUTE, say.route(bad, _index(route)), rt.CREATE)
         route.request(rt.GETLINK, say.by_name("eth0"))
         return caught.value

@@ -19,7 +19,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadConfig
 from spiderpool.kube import client as client_module
 from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
-from spiderpool.kube.config import Access, Credentials, load_access
+from spiderpool.kube.config import ClientCredentials, ClusterAccess, load_access
 from spiderpool.kube.informer import Informer
 from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import ControlPlane
@@ -123,7 +123,7 @@ async def watched(says: bytes, then: Callable[[], object]) -> float:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    access = Access(f"http://127.0.0.1:{port}", ssl.create_default_context(), Credentials())
+    access = ClusterAccess(f"http://127.0.0.1:{port}", ssl.create_default_context(), ClientCredentials())
     async with server, Client(access) as client:
         watch = asyncio.create_task(anext(client.watch(SpiderIP, "1")))
         await met.wait()

@@ -16,12 +16,12 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import load_access
-from spiderpool.kube.lease import Election, Sighting, Terms
+from spiderpool.kube.lease import Election, LeaseTimings, ObservedLease
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.relay import Relay
 
 NAMESPACE = "default"
-QUICK = Terms(duration=3, renew=2, retry=0.4)
+QUICK = LeaseTimings(duration=3, renew=2, retry=0.4)
 
 
 class TestTerms:
@@ -30,18 +30,18 @@ class TestTerms:
     @pytest.mark.parametrize("numbers", [(15, 15, 2), (15, 10, 10), (15, 10, 0), (10, 15, 2)])
     def test_a_leader_must_stop_before_another_may_start(self, numbers: tuple[float, float, float]) -> None:
         with pytest.raises(BadConfig, match="SPIDERPOOL_LEADER_"):
-            Terms(*numbers)
+            LeaseTimings(*numbers)
 
     @pytest.mark.parametrize("renewed", ["1970-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z", None])
     def test_only_what_is_seen_to_change_is_a_sign_of_life(self, renewed: str | None) -> None:
         def lease(version: str, holder: str | None = "other") -> Lease:
             return Lease(metadata=ObjectMeta(resourceVersion=version), spec=LeaseSpec(holder, 15, None, renewed))
 
-        seen = Sighting(lease("1"), 100.0)
-        assert seen.free_at(Terms()) == 115.0
-        assert seen.again(lease("1"), 110.0).free_at(Terms()) == 115.0
-        assert seen.again(lease("2"), 110.0).free_at(Terms()) == 125.0
-        assert seen.again(lease("3", None), 110.0).free_at(Terms()) == 110.0
+        seen = ObservedLease(lease("1"), 100.0)
+        assert seen.free_at(LeaseTimings()) == 115.0
+        assert seen.again(lease("1"), 110.0).free_at(LeaseTimings()) == 115.0
+        assert seen.again(lease("2"), 110.0).free_at(LeaseTimings()) == 125.0
+        assert seen.again(lease("3", None), 110.0).free_at(LeaseTimings()) == 110.0
 
 
 @dataclass

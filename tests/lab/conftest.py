@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from spiderpool_lab.cluster import Cluster
+from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.processes import Processes
@@ -21,7 +21,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show with a failure what the cluster's processes have said: their logs go with the cluster."""
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and isinstance(cluster, Cluster):
+    if report.failed and isinstance(cluster, LabCluster):
         report.sections += [
             (name, file.read_text(errors="replace")[-LAST_WORDS:]) for name, file in cluster.logs.items()
         ]

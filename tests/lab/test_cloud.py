@@ -19,12 +19,12 @@ from spiderpool.errors import BadConfig, IOFailure
 from spiderpool_lab import cloud, internet, namespaces
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.metadata import ADDRESS
-from spiderpool_lab.backend import Backend
-from spiderpool_lab.cloud import Cloud
+from spiderpool_lab.backend import NodeBackend
+from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.cloud_process import ROLE, make_account
 from spiderpool_lab.console import Console
 from spiderpool_lab.fabric import Fabric
-from spiderpool_lab.probes import Answer, Probe, run
+from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
@@ -38,7 +38,7 @@ NAME = "cloudy"
 @pytest.fixture(scope="module")
 def fabric() -> Iterator[Fabric]:
     """A network in which the master is a namespace with one configured card."""
-    fabric = Fabric(WALKTHROUGH, NAME, backend=Backend.NATIVE)
+    fabric = Fabric(WALKTHROUGH, NAME, backend=NodeBackend.NATIVE)
     fabric.up()
     try:
         lines = [
@@ -53,11 +53,11 @@ def fabric() -> Iterator[Fabric]:
 
 
 @pytest.fixture(scope="module")
-def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCloud]:
     """Its cloud, and the server on the internet."""
     directory = tmp_path_factory.mktemp("cloud")
     processes = Processes(directory / "processes")
-    running = Cloud(fabric, processes, directory / "cloud")
+    running = LabCloud(fabric, processes, directory / "cloud")
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         running.start(["nodes"])
@@ -78,12 +78,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
     """What the master is answered."""
-    probe = Probe(kind="http", target=target, path=path, bind=bind, timeout=0.5)
+    probe = TrafficProbe(kind="http", target=target, path=path, bind=bind, timeout=0.5)
     return asyncio.run(run(probe, namespaces.path(fabric.node_namespace(MASTER))))
 
 
 @pytest.mark.lab
-def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: Cloud) -> None:
+def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: LabCloud) -> None:
     page = "/latest/meta-data/"
     assert asked(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
     assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{CARD.mac}/network-interface-id").body == ENI
@@ -93,7 +93,7 @@ def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: Clou
 
 
 @pytest.mark.lab
-def test_keys_are_given_on_loopback_for_a_token_alone(running: Cloud) -> None:
+def test_keys_are_given_on_loopback_for_a_token_alone(running: LabCloud) -> None:
     with closing(HTTPConnection("127.0.0.1", running.config.role, timeout=5)) as connection:
         connection.request("GET", f"/latest/meta-data/ram/security-credentials/{ROLE}")
         answer = connection.getresponse()
@@ -101,7 +101,7 @@ def test_keys_are_given_on_loopback_for_a_token_alone(running: Cloud) -> None:
 
 
 @pytest.mark.lab
-def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric: Fabric, running: Cloud) -> None:
+def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric: Fabric, running: LabCloud) -> None:
     console = running.console
     answer = console.perform(
         "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=ENI, SecondaryPrivateIpAddressCount="1"
@@ -118,7 +118,7 @@ def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric:
 
 
 @pytest.mark.lab
-def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(running: Cloud) -> None:
+def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(running: LabCloud) -> None:
     console = running.console
     console.fill(CARD.vswitch.name)
     with pytest.raises(BadConfig, match="IpNotEnough"):
@@ -139,14 +139,14 @@ def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(runn
 
 
 @pytest.mark.lab
-def test_another_process_finds_the_cloud_by_its_files(fabric: Fabric, running: Cloud) -> None:
+def test_another_process_finds_the_cloud_by_its_files(fabric: Fabric, running: LabCloud) -> None:
     directory = Path(running.config.directory)
-    found = Cloud(fabric, Processes(directory.parent / "processes"), directory)
+    found = LabCloud(fabric, Processes(directory.parent / "processes"), directory)
     assert found.is_ready
     assert Path(found.access()["SPIDERPOOL_CLOUD_CA"]).read_text().startswith("-----BEGIN CERTIFICATE")
     assert directory.joinpath("ca.crt").stat().st_mode & 0o077 == 0
     with pytest.raises(IOFailure, match="no cloud was started here"):
-        _ = Cloud(fabric, Processes(directory / "none"), directory / "none").console
+        _ = LabCloud(fabric, Processes(directory / "none"), directory / "none").console
 
 
 @pytest.mark.unit

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from spiderpool_lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
-from spiderpool_lab.pods import Pod, container_ports, pending_status, running_status
+from spiderpool_lab.pods import KubeletPod, container_ports, pending_status, running_status
 
 pytestmark = pytest.mark.unit
 
@@ -124,10 +124,10 @@ def test_pod_addresses_are_those_of_its_own_eth0() -> None:
     assert pod_addresses({"ips": [{"address": "10.0.0.3/24"}]}) == ["10.0.0.3"]
 
 
-def pod(*ports: list[dict[str, Any]]) -> Pod:
+def pod(*ports: list[dict[str, Any]]) -> KubeletPod:
     """As decoded from the API server: one container for each list of ports."""
     containers = [{"name": f"c{index}", "image": "web:1", "ports": each} for index, each in enumerate(ports)]
-    return msgspec.json.decode(json.dumps({"spec": {"containers": containers}}), type=Pod)
+    return msgspec.json.decode(json.dumps({"spec": {"containers": containers}}), type=KubeletPod)
 
 
 def test_ports_of_all_containers_once_and_80_if_there_are_none() -> None:

@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 
 from spiderpool.cli.services import plans
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool_lab import cloud_checks, facts
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.checks import Check, ask
-from spiderpool_lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
-from spiderpool_lab.probes import Probe
+from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import pod_asker
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -43,13 +43,13 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[LabCluster]:
     """A cluster into which nobody has written anything; it reads its cards often."""
     with temporary("discovered", discovery=True, agent_env={"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}) as cluster:
         yield cluster
 
 
-def pool(cluster: Cluster, name: str = POOL) -> dict[str, Any]:
+def pool(cluster: LabCluster, name: str = POOL) -> dict[str, Any]:
     return next(each for each in cluster.objects("spiderippools") if each["metadata"]["name"] == name)
 
 
@@ -57,13 +57,13 @@ def failed(outcome: Iterable[Check]) -> list[Check]:
     return [check for check in outcome if not check.passed]
 
 
-def test_the_whole_walkthrough_passes(cluster: Cluster) -> None:
+def test_the_whole_walkthrough_passes(cluster: LabCluster) -> None:
     told = io.StringIO()
     assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
 
 
 def test_an_address_that_is_taken_off_its_card_leaves_the_pool_and_is_told_of_while_a_pod_has_it(
-    cluster: Cluster,
+    cluster: LabCluster,
 ) -> None:
     console = cluster.cloud.console
     addresses = sorted(console.registered()[cluster.fabric.topology.nodes[0].cards[0].mac])
@@ -87,12 +87,12 @@ def test_an_address_that_is_taken_off_its_card_leaves_the_pool_and_is_told_of_wh
     cluster.plane.kubectl("delete", "pod", "holder", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
 
 
-def told(cluster: Cluster, reason: str, word: str) -> list[str]:
+def told(cluster: LabCluster, reason: str, word: str) -> list[str]:
     events = cluster.objects("events", f"--field-selector=reason={reason}")
     return [each["message"] for each in events if word in each["message"]]
 
 
-def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(cluster: Cluster) -> None:
+def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(cluster: LabCluster) -> None:
     before = pool(cluster)["spec"]
     console = cluster.cloud.console
     for fault in (Fault(kind="drop", actions="metadata:*"), Fault(kind="empty", actions="metadata:*")):
@@ -103,17 +103,17 @@ def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(
         assert pool(cluster)["spec"] == before
 
 
-def has_read_in_vain(cluster: Cluster, times: int) -> bool:
+def has_read_in_vain(cluster: LabCluster, times: int) -> bool:
     return len(readings(cluster)) >= times
 
 
-def readings(cluster: Cluster) -> list[str]:
+def readings(cluster: LabCluster) -> list[str]:
     """Lines of the master's agent that tell of a reading that changed nothing."""
     log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
     return [line for line in log.splitlines() if "reading of the cards changes nothing" in line]
 
 
-def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: Cluster) -> None:
+def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: LabCluster) -> None:
     console = cluster.cloud.console
     cluster.plane.apply(EXAMPLE / "apps.yaml")
     cluster.wait_for("the pods are Running", lambda: len(running(cluster)) == 4, PATIENCE)
@@ -127,16 +127,16 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(console.state()["clbs"]) == len(cloud_checks.PORTS)
     text = cluster.plane.kubectl("get", "services,nodes,endpointslices", "--all-namespaces", "-o", "yaml")
-    planned = plans(text, Configuration(cluster=cluster.name))
+    planned = plans(text, BalancerConfiguration(cluster=cluster.name))
     assert all(balancer["name"] in planned for balancer in console.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
 
 
-def running(cluster: Cluster) -> list[facts.PodFact]:
+def running(cluster: LabCluster) -> list[facts.PodFact]:
     return facts.pods(cluster, "--field-selector=status.phase=Running")
 
 
-def test_keys_are_with_spiderpool_cloud_alone(cluster: Cluster) -> None:
+def test_keys_are_with_spiderpool_cloud_alone(cluster: LabCluster) -> None:
     """They are looked for while it uses them: in files, environments, command lines, the API server, the nodes."""
     keys = role_keys(cluster)
     assert {call["identity"] for call in cluster.cloud.console.calls()["last"]} >= {"spiderpool-cloud"}
@@ -156,7 +156,7 @@ def test_keys_are_with_spiderpool_cloud_alone(cluster: Cluster) -> None:
         assert not any(key.decode() in seen.stdout for key in keys)
 
 
-def role_keys(cluster: Cluster) -> list[bytes]:
+def role_keys(cluster: LabCluster) -> list[bytes]:
     """Access key, secret and token as spiderpool-cloud has them."""
     with closing(HTTPConnection("127.0.0.1", cluster.cloud.config.role, timeout=5)) as connection:
         connection.request("PUT", "/latest/api/token", headers={"X-aliyun-ecs-metadata-token-ttl-seconds": "60"})
@@ -184,7 +184,7 @@ def processes() -> Iterator[tuple[str, bytes]]:
                     continue
 
 
-def test_load_balancers_go_with_their_services(cluster: Cluster) -> None:
+def test_load_balancers_go_with_their_services(cluster: LabCluster) -> None:
     cluster.cloud.console.repair()
     cluster.plane.kubectl("delete", "--wait=false", "--filename", str(EXAMPLE / "load-balancers.yaml"))
     cluster.wait_for("they are gone", lambda: not cluster.cloud.console.state()["clbs"], PATIENCE)
@@ -193,10 +193,10 @@ def test_load_balancers_go_with_their_services(cluster: Cluster) -> None:
     )
 
 
-def test_a_server_that_is_lost_is_cut_off(cluster: Cluster) -> None:
+def test_a_server_that_is_lost_is_cut_off(cluster: LabCluster) -> None:
     """The last test: the server does not come back. Its Node stays as long as its kubelet is heard."""
     gateway = cluster.fabric.topology.nodes[1].cards[0].vswitch.gateway
-    assert cluster.probe("worker", [Probe(kind="ping", target=gateway)])[0].ok
+    assert cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok
     cluster.cloud.console.lose("i-worker")
-    assert not cluster.probe("worker", [Probe(kind="ping", target=gateway)])[0].ok
+    assert not cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok
     assert len(cluster.objects("nodes")) == 2

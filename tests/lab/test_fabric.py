@@ -18,11 +18,11 @@ import pytest
 
 from spiderpool.errors import BadConfig, KernelFailure
 from spiderpool_lab import backend, internet, namespaces
-from spiderpool_lab.backend import Backend
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import RULES, Fabric
-from spiderpool_lab.probes import Answer, Probe, run
+from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
-from spiderpool_lab.topology import WALKTHROUGH, Leg
+from spiderpool_lab.topology import WALKTHROUGH, AddressConfig
 
 pytestmark = pytest.mark.lab
 
@@ -45,7 +45,7 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(params=[Backend.UML, Backend.NATIVE], ids=lambda kind: kind.value)
+@pytest.fixture(params=[NodeBackend.UML, NodeBackend.NATIVE], ids=lambda kind: kind.value)
 def scratch(request: pytest.FixtureRequest) -> Iterator[Fabric]:
     fabric = Fabric(WALKTHROUGH, "scratch", backend=request.param)
     yield fabric
@@ -128,13 +128,13 @@ SERVER = WALKTHROUGH.internet.server
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Fabric]:
     """A fabric whose master is a namespace with one configured card, and the internet's server."""
-    fabric = Fabric(WALKTHROUGH, "scratch", backend=Backend.NATIVE)
+    fabric = Fabric(WALKTHROUGH, "scratch", backend=NodeBackend.NATIVE)
     processes = Processes(tmp_path)
     fabric.up()
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         namespaces.ip_batch(card_set_up(), netns=fabric.node_namespace(MASTER))
-        assert wait_until(lambda: asked(fabric.internet, Probe(kind="http", target=SERVER[0])).ok)
+        assert wait_until(lambda: asked(fabric.internet, TrafficProbe(kind="http", target=SERVER[0])).ok)
         yield fabric
     finally:
         processes.stop_all()
@@ -148,19 +148,19 @@ def card_set_up() -> Iterator[str]:
     yield from (f"route add default via {leg.gateway} dev {CARD.name}" for leg in CARD.legs)
 
 
-def other(leg: Leg) -> str:
+def other(leg: AddressConfig) -> str:
     """An address that is not registered."""
     return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[leg.version]
 
 
-def asked(netns: str, probe: Probe) -> Answer:
+def asked(netns: str, probe: TrafficProbe) -> Answer:
     return asyncio.run(run(probe, namespaces.path(netns)))
 
 
 def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: str) -> str | None:
     """How the internet's server sees a card's address; None if it does not answer."""
     port = {"http": 80, "udp": 53}[kind]
-    probe = Probe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
+    probe = TrafficProbe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
     answer = asked(fabric.node_namespace(MASTER), probe)
     return str(json.loads(answer.body)["client"]) if answer.ok else None
 
@@ -176,7 +176,7 @@ def test_the_internet_sees_elastic_and_nat_addresses_and_ipv6_as_it_is(server: F
 
 
 @pytest.mark.parametrize(("leg", "rule"), [(CARD.legs[0], "spoof_ip"), (CARD.legs[1], "spoof_ip6")])
-def test_addresses_are_registered_at_run_time(server: Fabric, leg: Leg, rule: str) -> None:
+def test_addresses_are_registered_at_run_time(server: Fabric, leg: AddressConfig, rule: str) -> None:
     address, target = other(leg), SERVER[leg.version == 6]
     assert seen_as(server, "http", target, leg.address) is not None  # the router's MAC is known from now on
     before = server.counters()["master/eth0"][rule]
@@ -212,7 +212,7 @@ def test_a_name_too_long_for_a_link_is_refused() -> None:
 
 def test_backend_can_be_chosen_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backend.OVERRIDE, "native")
-    assert backend.choose() is Backend.NATIVE
+    assert backend.choose() is NodeBackend.NATIVE
     monkeypatch.setenv(backend.OVERRIDE, "docker")
     with pytest.raises(BadConfig, match="native or uml"):
         backend.choose()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool_lab import namespaces
-from spiderpool_lab.forward import Address, listen, serve
+from spiderpool_lab.forward import ForwardAddress, listen, serve
 from spiderpool_lab.processes import Processes
 
 
@@ -24,24 +24,24 @@ async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.asynccontextmanager
-async def forwarded(to: Address) -> AsyncIterator[Address]:
-    server = await serve(listen(Address("127.0.0.1", 0)), to)
+async def forwarded(to: ForwardAddress) -> AsyncIterator[ForwardAddress]:
+    server = await serve(listen(ForwardAddress("127.0.0.1", 0)), to)
     try:
-        yield Address(*server.sockets[0].getsockname())
+        yield ForwardAddress(*server.sockets[0].getsockname())
     finally:
         server.close()
 
 
 @contextlib.asynccontextmanager
-async def shouting() -> AsyncIterator[Address]:
+async def shouting() -> AsyncIterator[ForwardAddress]:
     server = await asyncio.start_server(shout, "127.0.0.1", 0)
     try:
-        yield Address(*server.sockets[0].getsockname())
+        yield ForwardAddress(*server.sockets[0].getsockname())
     finally:
         server.close()
 
 
-async def ask(address: Address, question: bytes) -> bytes:
+async def ask(address: ForwardAddress, question: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*address)
     writer.write(question)
     writer.write_eof()
@@ -66,7 +66,7 @@ async def test_much_passes_in_both_directions_and_on_many_connections() -> None:
 @pytest.mark.unit
 async def test_a_far_end_that_refuses_ends_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = Address(*taken.getsockname())
+        nobody = ForwardAddress(*taken.getsockname())
     async with forwarded(nobody) as entrance:
         with contextlib.suppress(ConnectionResetError):
             assert await ask(entrance, b"hello") == b""
@@ -78,14 +78,14 @@ async def test_a_far_end_that_refuses_ends_the_connection() -> None:
     [("198.18.0.1:6443", ("198.18.0.1", 6443)), ("[::1]:80", ("::1", 80)), ("localhost:1", ("localhost", 1))],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
-    assert Address.parse(text) == address
+    assert ForwardAddress.parse(text) == address
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize("text", ["", "6443", ":6443", "host:", "host:http"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r"HOST:PORT|invalid literal"):
-        Address.parse(text)
+        ForwardAddress.parse(text)
 
 
 @pytest.fixture

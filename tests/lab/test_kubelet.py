@@ -13,20 +13,20 @@ import msgspec
 import pytest
 
 from spiderpool_lab import binaries, node
-from spiderpool_lab.backend import Backend, choose
+from spiderpool_lab.backend import NodeBackend, choose
 from spiderpool_lab.control_plane import NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import Services
+from spiderpool_lab.node import ClusterServices
 from spiderpool_lab.node_client import NodeClient
-from spiderpool_lab.probes import Probe
+from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(choose() is Backend.NATIVE, reason="the pods' links need a kernel with ipvlan"),
+    pytest.mark.skipif(choose() is NodeBackend.NATIVE, reason="the pods' links need a kernel with ipvlan"),
 ]
 
 ONE_NODE = msgspec.structs.replace(WALKTHROUGH, nodes=WALKTHROUGH.nodes[:1])
@@ -62,8 +62,8 @@ def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
         control_plane.kubectl("delete", "node/master", "pod/web", "--ignore-not-found", "--force", "--grace-period=0")
 
 
-def services(plane: ControlPlane) -> Services:
-    return Services(
+def services(plane: ControlPlane) -> ClusterServices:
+    return ClusterServices(
         kubelet_kubeconfig=str(plane.kubeconfig("system:node:master", ["system:nodes"], server=NODE_SERVER)),
         proxy_kubeconfig=str(plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)),
         kube_proxy=str(binaries.find("kube-proxy")),
@@ -138,10 +138,10 @@ def runs(master: NodeClient, plane: ControlPlane) -> None:
     assert (status["podIP"], status["hostIP"]) == (ADDRESS, WALKTHROUGH.nodes[0].cards[0].address)
     gateway = WALKTHROUGH.nodes[0].cards[0].vswitch.gateway
     probes = [
-        Probe(kind="http", source="default/web", target=ADDRESS, port=8080),
-        Probe(kind="udp", source="default/web", target=ADDRESS, port=5353),
-        Probe(kind="ping", source="default/web", target=gateway),
-        Probe(kind="tcp", source="default/web", target=ADDRESS, port=8081),
+        TrafficProbe(kind="http", source="default/web", target=ADDRESS, port=8080),
+        TrafficProbe(kind="udp", source="default/web", target=ADDRESS, port=5353),
+        TrafficProbe(kind="ping", source="default/web", target=gateway),
+        TrafficProbe(kind="tcp", source="default/web", target=ADDRESS, port=8081),
     ]
     http, udp, ping, closed = master.probe(probes)
     assert http.status == 200

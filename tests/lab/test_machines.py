@@ -17,9 +17,9 @@ from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import NODE_HOST
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import Services
+from spiderpool_lab.node import ClusterServices
 from spiderpool_lab.node_client import NodeClient, Outcome
-from spiderpool_lab.probes import Probe
+from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
@@ -76,19 +76,19 @@ def ping_from(client: NodeClient, netns: str, target: str) -> bool:
 
 def test_node_reaches_gateways_and_the_other_node_on_both_cards(master: NodeClient) -> None:
     targets = [card.vswitch.gateway for card in MASTER.cards] + [card.address for card in WORKER.cards]
-    answers = master.probe([Probe(kind="ping", target=target) for target in targets])
+    answers = master.probe([TrafficProbe(kind="ping", target=target) for target in targets])
     assert [answer.ok for answer in answers] == [True] * 4, answers
 
 
 def test_legitimate_traffic_is_not_counted(machines: Machines, fabric: Fabric) -> None:
     before = fabric.counters()
-    machines.client("worker").probe([Probe(kind="ping", target=card.address) for card in MASTER.cards])
+    machines.client("worker").probe([TrafficProbe(kind="ping", target=card.address) for card in MASTER.cards])
     assert fabric.counters() == before
 
 
 def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, fabric: Fabric) -> None:
     target = WORKER.cards[0].address
-    assert master.probe([Probe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
+    assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
     before = fabric.counters()["master/eth0"]
     shell(master, f"ip address add {UNREGISTERED}/32 dev eth0")
     try:
@@ -164,16 +164,16 @@ def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeCli
     worker = machines.fabric.topology.node("worker")
     shell(machines.client("worker"), "touch /run/tmp/memory")
     machines.cut_power(worker)
-    assert not master.probe([Probe(kind="ping", target=worker.cards[0].address, count=1)])[0].ok
+    assert not master.probe([TrafficProbe(kind="ping", target=worker.cards[0].address, count=1)])[0].ok
     machines.boot(worker)
     machines.wait(worker)
-    assert master.probe([Probe(kind="ping", target=worker.cards[0].address)])[0].ok
+    assert master.probe([TrafficProbe(kind="ping", target=worker.cards[0].address)])[0].ok
     assert machines.client("worker").exec(["test", "-e", "/run/tmp/memory"]).rc == 1
 
 
 def test_a_node_that_cannot_boot_says_where_to_look(tmp_path: Path) -> None:
     fabric = Fabric(WALKTHROUGH, "scratch")
-    services = Services(kubelet_kubeconfig="/nowhere", proxy_kubeconfig="/nowhere", kube_proxy="/nowhere")
+    services = ClusterServices(kubelet_kubeconfig="/nowhere", proxy_kubeconfig="/nowhere", kube_proxy="/nowhere")
     processes = Processes(tmp_path / "processes")
     machines = Machines(fabric, processes, tmp_path / "nodes", services={"master": services})
     fabric.up()

@@ -10,10 +10,10 @@ import pytest
 
 from spiderpool_lab import walkthrough
 from spiderpool_lab.checks import Expectation, Question, fault
-from spiderpool_lab.facts import Interface, PodFact, ServiceFact
+from spiderpool_lab.facts import PodFact, PodInterface, ServiceFact
 from spiderpool_lab.probes import Answer
 from spiderpool_lab.topology import WALKTHROUGH
-from spiderpool_lab.walkthrough import World
+from spiderpool_lab.walkthrough import Environment
 
 pytestmark = pytest.mark.unit
 
@@ -21,17 +21,17 @@ MASTER, WORKER = WALKTHROUGH.nodes
 PORTS = frozenset({"TCP/80", "UDP/53"})
 
 
-def interface(name: str, node: int, card: int, number: int) -> Interface:
+def interface(name: str, node: int, card: int, number: int) -> PodInterface:
     """The interface of that name on a registered address of each family."""
     found = WALKTHROUGH.nodes[node].cards[card]
-    return Interface(name, (found.secondaries[number], found.secondaries6[number]), found)
+    return PodInterface(name, (found.secondaries[number], found.secondaries6[number]), found)
 
 
 ONE = PodFact("default/one", "app", "master", (interface("eth0", 0, 0, 0),), PORTS, "eth0")
 TWO = PodFact("default/two", "app", "worker", (interface("eth0", 1, 0, 0), interface("net1", 1, 1, 0)), PORTS, "net1")
 CLUSTER_IP = ServiceFact("inside", "app", ("10.233.0.9", "fd00:10:233::9"), {"TCP": 80, "UDP": 53}, {}, False)
 LOCAL = ServiceFact("local", "app", ("10.233.0.8",), {"TCP": 80}, {"TCP": 30080}, True)
-WORLD = World(WALKTHROUGH, (ONE, TWO), {"inside": CLUSTER_IP, "local": LOCAL})
+WORLD = Environment(WALKTHROUGH, (ONE, TWO), {"inside": CLUSTER_IP, "local": LOCAL})
 
 
 def targets(questions: list[Question], kind: str) -> set[str]:

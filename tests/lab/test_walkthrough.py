@@ -16,7 +16,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
 from spiderpool_lab import facts, negative_checks
 from spiderpool_lab.checks import Check
-from spiderpool_lab.cluster import EXAMPLE, Cluster, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import WALKTHROUGH
@@ -52,7 +52,7 @@ ls /run/netns
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[LabCluster]:
     """A cluster with the walkthrough's networks and pools."""
     with temporary("walkthrough") as cluster:
         cluster.plane.apply(EXAMPLE / "networks.yaml", EXAMPLE / "pools.yaml")
@@ -60,7 +60,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(cluster: Cluster) -> Iterator[None]:
+def nothing_stays(cluster: LabCluster) -> Iterator[None]:
     """Pods that a test has made are deleted; of their network nothing may stay, in the cluster or on a node."""
     yield
     cluster.plane.kubectl("delete", "daemonsets,pods", "--all", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
@@ -73,28 +73,28 @@ def pod(name: str, node: str, network: str) -> str:
     return POD.format(name=name, node=node, network=network)
 
 
-def records(cluster: Cluster) -> dict[str, tuple[str, str]]:
+def records(cluster: LabCluster) -> dict[str, tuple[str, str]]:
     """Pod and pool by address, as the SpiderIPs tell."""
     specs = [ip["spec"] for ip in cluster.objects("spiderips")]
     return {spec["address"].partition("/")[0]: (spec["pod"], spec["pool"]) for spec in specs}
 
 
-def counts(cluster: Cluster) -> dict[str, tuple[int, int]]:
+def counts(cluster: LabCluster) -> dict[str, tuple[int, int]]:
     """Addresses in use and in all, by pool."""
     found = {pool["metadata"]["name"]: pool.get("status", {}) for pool in cluster.objects("spiderippools")}
     return {name: (status.get("allocatedIPCount"), status.get("totalIPCount")) for name, status in found.items()}
 
 
-def leftovers(cluster: Cluster) -> str:
+def leftovers(cluster: LabCluster) -> str:
     """Links, routes and namespaces of pods on all nodes."""
     return "".join(cluster.machines.client(node).exec(["sh", "-c", LEFTOVERS]).stdout for node in NODES)
 
 
-def running(cluster: Cluster) -> list[PodFact]:
+def running(cluster: LabCluster) -> list[PodFact]:
     return facts.pods(cluster, "--field-selector=status.phase=Running")
 
 
-def run_pods(cluster: Cluster, *manifests: str) -> list[PodFact]:
+def run_pods(cluster: LabCluster, *manifests: str) -> list[PodFact]:
     """Create pods and wait until as many more are Running."""
     wanted = len(running(cluster)) + len(manifests)
     cluster.plane.apply(*manifests)
@@ -102,7 +102,7 @@ def run_pods(cluster: Cluster, *manifests: str) -> list[PodFact]:
     return running(cluster)
 
 
-def test_the_walkthrough(cluster: Cluster) -> None:
+def test_the_walkthrough(cluster: LabCluster) -> None:
     """Its four pods and their addresses, from the manifests that it prints."""
     cluster.plane.apply(EXAMPLE / "apps.yaml")
     cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 4, PATIENCE)
@@ -120,14 +120,14 @@ def test_the_walkthrough(cluster: Cluster) -> None:
     assert held == {}
 
 
-def test_the_whole_walkthrough_passes_as_it_is_written(cluster: Cluster) -> None:
+def test_the_whole_walkthrough_passes_as_it_is_written(cluster: LabCluster) -> None:
     told = io.StringIO()
     with restored(cluster):
         assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
 
 
 @contextmanager
-def restored(cluster: Cluster) -> Iterator[None]:
+def restored(cluster: LabCluster) -> Iterator[None]:
     """Afterwards there are the pools again that there were, and what the cloud has registered since is taken off."""
     before = cluster.cloud.console.registered()
     try:
@@ -140,7 +140,7 @@ def restored(cluster: Cluster) -> Iterator[None]:
         cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), PATIENCE)
 
 
-def unassign(cluster: Cluster, card: dict[str, Any], known: frozenset[str]) -> None:
+def unassign(cluster: LabCluster, card: dict[str, Any], known: frozenset[str]) -> None:
     """Take off a card what is not known."""
     sent = {"NetworkInterfaceId": card["identity"]}
     for address in {*card["secondaries"]} - known:
@@ -153,7 +153,7 @@ def failed(outcome: Iterable[Check]) -> list[Check]:
     return [check for check in outcome if not check.passed]
 
 
-def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: Cluster) -> None:
+def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: LabCluster) -> None:
     first = run_pods(cluster, *(pod(f"full-{number}", "master", "ipvlan-eth0") for number in range(5)))
     cluster.plane.apply(pod("late", "master", "ipvlan-eth0"))
     cluster.wait_for("the refusal is told", lambda: told(cluster, "late"), PATIENCE)
@@ -166,13 +166,13 @@ def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(c
     assert records(cluster)[freed] == ("late", "master-172")
 
 
-def told(cluster: Cluster, pod: str) -> str:
+def told(cluster: LabCluster, pod: str) -> str:
     """The line of ``kubectl describe`` that says why the pod has no address."""
     lines = cluster.plane.kubectl("describe", "pod", pod).splitlines()
     return next((line for line in lines if "5 of 5 addresses in use" in line), "")
 
 
-def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(cluster: Cluster) -> None:
+def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(cluster: LabCluster) -> None:
     networks = ("ipvlan-eth0", "ipvlan-eth1")
     pods = [pod(f"{network}-{node}-{n}", node, network) for network in networks for node in NODES for n in range(2)]
     cluster.plane.apply(*pods)
@@ -185,14 +185,14 @@ def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(clus
     assert {address: name for address, (name, _) in records(cluster).items()} == wanted
 
 
-async def first_address(cluster: Cluster) -> None:
+async def first_address(cluster: LabCluster) -> None:
     """Return as soon as any pod holds an address."""
     async with Client.load(cluster.plane.admin_kubeconfig) as client, asyncio.timeout(PATIENCE):
         while not await client.list(SpiderIP):
             await asyncio.sleep(0.01)
 
 
-def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: Cluster) -> None:
+def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: LabCluster) -> None:
     run_pods(cluster, pod("vanishing", "master", "ipvlan-eth0"))
     with stopped_agent(cluster, "master"):
         cluster.plane.kubectl("delete", "pod", "vanishing", "--force", "--grace-period=0", "--wait=false")
@@ -200,7 +200,7 @@ def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: Clu
 
 
 @contextmanager
-def stopped_agent(cluster: Cluster, node: str) -> Iterator[None]:
+def stopped_agent(cluster: LabCluster, node: str) -> Iterator[None]:
     client = cluster.machines.client(node)
     client.signal("agent", signal.SIGSTOP)
     try:
@@ -209,6 +209,6 @@ def stopped_agent(cluster: Cluster, node: str) -> Iterator[None]:
         client.signal("agent", signal.SIGCONT)
 
 
-def test_macvlan_is_cut_off_by_the_cloud(cluster: Cluster) -> None:
+def test_macvlan_is_cut_off_by_the_cloud(cluster: LabCluster) -> None:
     """Its card carries no ipvlan children meanwhile; those that the other tests leave out work."""
     assert failed(negative_checks.macvlan(cluster)) == []

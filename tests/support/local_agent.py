@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spiderpool.api.cni import Call, frame_call
+from spiderpool.api.cni import CNICall, frame_call
 from spiderpool.errors import NotReady
 from spiderpool_lab.processes import Processes
 
@@ -92,7 +92,7 @@ class LocalAgent:
         document: dict[str, Any] = json.loads(_read(bytes(reply))[1] or b"{}")
         return document
 
-    async def call(self, call: Call) -> dict[str, Any]:
+    async def call(self, call: CNICall) -> dict[str, Any]:
         """Any CNI call."""
         _, answer = await exchange(self.socket, frame_call(call))
         document: dict[str, Any] = json.loads(answer) if answer.strip() else {}
@@ -106,7 +106,7 @@ class LocalAgent:
         return status == 200
 
 
-def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> Call:
+def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> CNICall:
     """The call that an interface plugin makes to its IPAM plugin for a pod."""
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID={uid}"
     environment = {
@@ -117,7 +117,7 @@ def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str =
         "CNI_ARGS": arguments,
         "CNI_PATH": "/opt/cni/bin",
     }
-    return Call("spiderpool", environment, CONFIG)
+    return CNICall("spiderpool", environment, CONFIG)
 
 
 async def exchange(path: Path, body: bytes, method: str = "POST", target: str = "/v1/cni") -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from spiderpool.agent.cluster import Cluster, is_meant
+from spiderpool.agent.cluster import ClusterCache, is_meant
 from spiderpool.agent.ipam import Allocation, Allocator
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.core_v1 import Pod
@@ -22,7 +22,7 @@ from spiderpool.core.ipam.candidates import (
 )
 from spiderpool.core.ipam.gc import is_alive
 from spiderpool.core.ipam.owners import Controller, sticky_owner
-from spiderpool.core.ipam.selection import Ask, concerns_application
+from spiderpool.core.ipam.selection import AllocationRequest, concerns_application
 from spiderpool.core.network.pod_networks import Interfaces, first_network, further_networks
 from spiderpool.errors import BadConfig, BadRequest, Drift, Refused
 from spiderpool.kube.events import Recorder
@@ -89,14 +89,14 @@ class _Case:
     """A want with all that decides about it but the pools."""
 
     want: Want
-    ask: Ask
+    ask: AllocationRequest
     about: Circumstances
 
 
 class Addresses:
     """Gives, finds and takes back the addresses of pods of this node."""
 
-    def __init__(self, cluster: Cluster, allocator: Allocator, recorder: Recorder, policy: Policy) -> None:
+    def __init__(self, cluster: ClusterCache, allocator: Allocator, recorder: Recorder, policy: Policy) -> None:
         self._cluster = cluster
         self._allocator = allocator
         self._recorder = recorder
@@ -207,7 +207,7 @@ class Addresses:
             for case, each in zip(cases, found, strict=True)
         }
 
-    def _check_all_are_served(self, ask: Ask, found: Demands) -> None:
+    def _check_all_are_served(self, ask: AllocationRequest, found: Demands) -> None:
         """An interface for which no family is left gets nothing, so the pod gets nothing."""
         for demand in found.each:
             if not demand.candidates and not self._allocator.holds(ask.pod_uid, demand.interface):
@@ -272,10 +272,10 @@ class Addresses:
         further = further_networks(annotations, pod.metadata.namespace or "")
         return Interfaces(first.network if first else None, further)
 
-    def _ask(self, pod: Pod, interface: str, interfaces: Interfaces) -> Ask:
+    def _ask(self, pod: Pod, interface: str, interfaces: Interfaces) -> AllocationRequest:
         namespace = self._cluster.namespaces.get(pod.metadata.namespace or "")
         node = self._cluster.nodes.get(self._cluster.node_name)
-        return Ask(
+        return AllocationRequest(
             namespace=pod.metadata.namespace or "",
             pod=pod.name,
             pod_uid=pod.metadata.uid or "",
@@ -294,9 +294,9 @@ def _under(controller: Controller | None, case: _Case) -> _Case:
     return replace(case, ask=replace(case.ask, controller=controller), about=replace(case.about, controller=controller))
 
 
-def _asks(cases: Sequence[_Case], found: Sequence[Demands]) -> list[Ask]:
+def _asks(cases: Sequence[_Case], found: Sequence[Demands]) -> list[AllocationRequest]:
     """One for each interface and family; an annotation may name interfaces beside the one that is asked for."""
-    asks: dict[tuple[str, int], Ask] = {}
+    asks: dict[tuple[str, int], AllocationRequest] = {}
     for case, each in zip(cases, found, strict=True):
         for demand in each.each:
             for one in asks_of(case.ask, demand, case.about.interfaces):

@@ -15,21 +15,21 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.addresses import Addresses, Want
-from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.agent_v1 import (
     AddAnswer,
     AddCall,
+    AgentCoordinatorConfig,
+    AgentPolicyRoute,
+    AgentRoute,
     BatchDelCall,
     CoordinatorCall,
-    CoordinatorConfig,
     DelCall,
-    Endpoint,
     Incomplete,
-    InterfaceDetail,
     IPConfig,
     Malformed,
-    PolicyRoute,
-    Route,
+    WorkloadEndpoint,
+    WorkloadInterface,
     failure,
     read,
 )
@@ -57,10 +57,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logger("api")
 
 
-class Api:
+class AgentAPI:
     """Serves the paths under ``/v1`` but for the CNI call itself."""
 
-    def __init__(self, cluster: Cluster, addresses: Addresses, detection: Detection, add_timeout: float) -> None:
+    def __init__(self, cluster: ClusterCache, addresses: Addresses, detection: Detection, add_timeout: float) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._detection = detection
@@ -101,7 +101,7 @@ class Api:
         interface = call.ifName or ""
         pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", call.podUID or "")
         granted = (await self._addresses.give(pod, Want(interface, config)))[interface]
-        routes = [Route(dst, gw, interface) for one in granted for dst, gw in one.all_routes]
+        routes = [AgentRoute(dst, gw, interface) for one in granted for dst, gw in one.all_routes]
         return _json(AddAnswer([self._ip(interface, one) for one in granted], routes or None))
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -130,7 +130,9 @@ class Api:
         held = self._addresses.held(namespace, name)
         if not held:
             return _json(f"pod {namespace}/{name} holds no address of this node", 404)
-        return _json(Endpoint(namespace, name, held[0].spec.podUID, held[0].spec.node, list(self._interfaces(held))))
+        return _json(
+            WorkloadEndpoint(namespace, name, held[0].spec.podUID, held[0].spec.node, list(self._interfaces(held)))
+        )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
         call = read(await request.read(), CoordinatorCall)
@@ -151,7 +153,7 @@ class Api:
             enableIPConflictDetection=self._detection.conflicts,
         )
 
-    def _interfaces(self, held: list[SpiderIP]) -> Iterable[InterfaceDetail]:
+    def _interfaces(self, held: list[SpiderIP]) -> Iterable[WorkloadInterface]:
         for interface in dict.fromkeys(each.spec.interface for each in held):
             granted = [self._addresses.grant(each) for each in held if each.spec.interface == interface]
             yield _interface(interface, granted)
@@ -195,9 +197,11 @@ def _args(call: DelCall | BatchDelCall) -> PodArgs:
     return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
 
 
-def _interface(interface: str, granted: Iterable[Grant]) -> InterfaceDetail:
+def _interface(interface: str, granted: Iterable[Grant]) -> WorkloadInterface:
     by_family = {one.version: one for one in granted}
-    detail = InterfaceDetail(interface, routes=[Route(dst, gw) for one in by_family.values() for dst, gw in one.routes])
+    detail = WorkloadInterface(
+        interface, routes=[AgentRoute(dst, gw) for one in by_family.values() for dst, gw in one.routes]
+    )
     if four := by_family.get(4):
         detail.ipv4, detail.ipv4Pool, detail.ipv4Gateway = four.address, four.pool, four.gateway or ""
     if six := by_family.get(6):
@@ -205,17 +209,17 @@ def _interface(interface: str, granted: Iterable[Grant]) -> InterfaceDetail:
     return detail
 
 
-def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> CoordinatorConfig:
+def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig:
     spec = cluster.spec or CoordinatorSpec()
     status = synced_status(cluster)
     mode = spec.mode or "auto"
-    return CoordinatorConfig(
+    return AgentCoordinatorConfig(
         mode="disable" if mode == "disabled" else mode,  # the executable knows this spelling alone
         overlayPodCIDR=status.overlayPodCIDR or [],
         serviceCIDR=status.serviceCIDR or [],
         tunePodRoutes=spec.tunePodRoutes is not False,
         hijackCIDR=spec.hijackCIDR or [],
-        policyRoutes=[PolicyRoute(route.dst, route.gw) for route in spec.policyRoutes or ()],
+        policyRoutes=[AgentPolicyRoute(route.dst, route.gw) for route in spec.policyRoutes or ()],
         podMACPrefix=spec.podMACPrefix or "",
         podDefaultRouteNIC=default_route_interface(pod.metadata.annotations or {}, cluster),
         hostRuleTable=spec.hostRuleTable or 0,

@@ -12,14 +12,14 @@ import msgspec
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Addresses, Want
-from spiderpool.agent.attachment_store import Interface, Sandbox, Sandboxes
-from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
+from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import refresh
-from spiderpool.agent.delegates import Delegates
+from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.network_status import Statuses
+from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.api.cni import (
-    Call,
+    CNICall,
     IPAMConfig,
     PodArgs,
     Result,
@@ -67,11 +67,11 @@ class Attacher:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ClusterCache,
         addresses: Addresses,
-        sandboxes: Sandboxes,
-        delegates: Delegates,
-        statuses: Statuses,
+        sandboxes: AttachmentStore,
+        delegates: DelegateExecutor,
+        statuses: NetworkStatusPublisher,
         detection: Detection,
     ) -> None:
         self._cluster = cluster
@@ -82,7 +82,7 @@ class Attacher:
         self._detection = detection
         self._containers = KeyedLock()
 
-    async def add(self, call: Call) -> Result:
+    async def add(self, call: CNICall) -> Result:
         """Give the pod all its interfaces or none; the first one's result. Asked again, repeats what was begun."""
         pod = await self._pod(call)
         wanted = self._wanted(pod, call.ifname)
@@ -97,7 +97,7 @@ class Attacher:
         self._statuses.publish(pod, tuple(attached))
         return results[0]
 
-    async def delete(self, call: Call) -> None:
+    async def delete(self, call: CNICall) -> None:
         """Take all interfaces away, and their addresses unless the pod lives on and will be attached again."""
         async with self._containers.held(call.container_id):
             sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
@@ -118,11 +118,11 @@ class Attacher:
                 failures.append(error)
         return failures
 
-    def sandboxes(self) -> Iterator[Sandbox]:
+    def sandboxes(self) -> Iterator[SandboxRecord]:
         """All that a file tells of."""
         return self._sandboxes.all()
 
-    async def _take_away(self, sandbox: Sandbox, netns: str, args: PodArgs | None) -> None:
+    async def _take_away(self, sandbox: SandboxRecord, netns: str, args: PodArgs | None) -> None:
         """All interfaces, the last one first; then the file. Raises the first failure, after all were tried."""
         failures: list[SpiderpoolError] = []
         releases = args is not None and not self._is_attached_anew(sandbox, args)
@@ -137,7 +137,7 @@ class Attacher:
             raise failures[0]
         self._sandboxes.forget(sandbox.container_id)
 
-    async def check(self, call: Call) -> None:
+    async def check(self, call: CNICall) -> None:
         """Raises Drift when record, interface, address or route is not as ADD left it."""
         pod = await self._pod(call)
         sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
@@ -154,7 +154,7 @@ class Attacher:
                 case _:
                     assert_never(each.chain)
 
-    async def add_address(self, call: Call, config: IPAMConfig, ips: tuple[str, ...] = ()) -> Result:
+    async def add_address(self, call: CNICall, config: IPAMConfig, ips: tuple[str, ...] = ()) -> Result:
         """The addresses alone: we are called as the ``ipam`` plugin of another interface plugin.
 
         ``ips`` are those that the pod asks for, if any.
@@ -166,11 +166,11 @@ class Attacher:
             routes=tuple(route for one in each for route in one.all_routes),
         )
 
-    async def check_address(self, call: Call, config: IPAMConfig) -> None:
+    async def check_address(self, call: CNICall, config: IPAMConfig) -> None:
         """Raises Drift when the pod's interface lacks an address."""
         self._addresses.check(await self._pod(call), call.ifname, config)
 
-    async def delete_address(self, call: Call) -> None:
+    async def delete_address(self, call: CNICall) -> None:
         """Give the addresses back, unless the pod lives on."""
         args = _pod_args(call.environment.get("CNI_ARGS", ""))
         if args is not None:
@@ -180,12 +180,12 @@ class Attacher:
         """Tell all pods of this node the addresses that their node has now; a pod where that fails is passed over."""
         await refresh(self._sandboxes.all(), self._containers)
 
-    def _is_attached_anew(self, sandbox: Sandbox, args: PodArgs) -> bool:
+    def _is_attached_anew(self, sandbox: SandboxRecord, args: PodArgs) -> bool:
         """Whether the pod has another sandbox, which uses the same addresses."""
         others = (each for each in self._sandboxes.all() if each.container_id != sandbox.container_id)
         return any(_pod_args(each.cni_args) == args for each in others)
 
-    async def _pod(self, call: Call) -> Pod:
+    async def _pod(self, call: CNICall) -> Pod:
         args = parse_args(call.environment.get("CNI_ARGS", ""))
         return await self._cluster.pod(args.namespace, args.name, args.uid)
 
@@ -203,7 +203,7 @@ class Attacher:
         )
 
     async def _make_all(
-        self, call: Call, pod: Pod, wanted: tuple[Planned, ...], granted: dict[str, tuple[Grant, ...]]
+        self, call: CNICall, pod: Pod, wanted: tuple[Planned, ...], granted: dict[str, tuple[Grant, ...]]
     ) -> list[Result]:
         results: list[Result] = []
         begun: list[Planned] = []
@@ -216,7 +216,7 @@ class Attacher:
             raise
         return results
 
-    async def _make(self, call: Call, pod: Pod, each: Planned, granted: tuple[Grant, ...]) -> Result:
+    async def _make(self, call: CNICall, pod: Pod, each: Planned, granted: tuple[Grant, ...]) -> Result:
         match each.chain:
             case Chain():
                 return await self._make_interface(call, pod, each, each.chain, granted)
@@ -226,7 +226,7 @@ class Attacher:
                 assert_never(each.chain)
 
     async def _make_interface(
-        self, call: Call, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]
+        self, call: CNICall, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]
     ) -> Result:
         attachment = self._attachment(call, pod, each, chain, granted)
         if chain.parent is not None:
@@ -239,7 +239,7 @@ class Attacher:
             interfaces=(ResultInterface(each.interface, attached.mac, attached.mtu, attached.sandbox),),
         )
 
-    async def _probe(self, call: Call, attachment: Attachment) -> None:
+    async def _probe(self, call: CNICall, attachment: Attachment) -> None:
         """Look for others who use the addresses, where the settings say so; such an address is not tried again soon."""
         if not (self._detection.conflicts or self._detection.gateway):
             return
@@ -249,14 +249,14 @@ class Attacher:
             await self._addresses.release_conflicting(parse_args(call.environment.get("CNI_ARGS", "")))
             raise
 
-    async def _execute(self, call: Call, each: Planned, network: Delegated) -> Result:
+    async def _execute(self, call: CNICall, each: Planned, network: Delegated) -> Result:
         output = await self._delegates.add(network, _invocation(call, each.request))
         output = await self._default_as_wished(call, each, output)
         sandbox = self._sandboxes.load(call.container_id) or _unknown(call)
         self._sandboxes.save(_with_result(sandbox, each.interface, output))
         return read_result(output)
 
-    async def _default_as_wished(self, call: Call, each: Planned, output: bytes) -> bytes:
+    async def _default_as_wished(self, call: CNICall, each: Planned, output: bytes) -> bytes:
         """Plugins do not know which of the pod's networks is to have its default route; the result as it is then."""
         if each.default_route in (None, each.request):
             asked = each.request.gateways or ()
@@ -265,7 +265,7 @@ class Attacher:
             return with_default_routes(output, left, asked)
         return with_default_routes(output, await interfaces.place_default(call.netns, each.interface, None), ())
 
-    async def _undo(self, begun: Sandbox, cause: BaseException) -> None:
+    async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Take away what was made, last first, and let the failure that led here be the one that is reported."""
         known = self._sandboxes.load(begun.container_id) or begun
         for each in reversed(known.interfaces[: len(begun.interfaces)]):
@@ -274,7 +274,7 @@ class Attacher:
             except SpiderpoolError as error:
                 cause.add_note(f"and {each.name} could not be removed: {error}")
 
-    async def _unmake(self, sandbox: Sandbox, netns: str, each: Interface) -> None:
+    async def _unmake(self, sandbox: SandboxRecord, netns: str, each: InterfaceRecord) -> None:
         if not each.plugins:
             await interfaces.remove(sandbox.container_id, netns, each.name)
             return
@@ -289,7 +289,9 @@ class Attacher:
         )
         await self._delegates.delete(network, about, each.result.encode())
 
-    def _attachment(self, call: Call, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]) -> Attachment:
+    def _attachment(
+        self, call: CNICall, pod: Pod, each: Planned, chain: Chain, granted: tuple[Grant, ...]
+    ) -> Attachment:
         check_own(each.request)
         wish = (
             each.default_route.interface if each.default_route else wished_default_route(pod.metadata.annotations or {})
@@ -332,17 +334,17 @@ def _routes(attachment: Attachment) -> tuple[tuple[str, str], ...]:
     return tuple((str(dst), str(gw)) for dst, gw in (*defaults, *attachment.routes))
 
 
-def _sandbox(call: Call, wanted: Iterable[Planned]) -> Sandbox:
+def _sandbox(call: CNICall, wanted: Iterable[Planned]) -> SandboxRecord:
     cni_args = call.environment.get("CNI_ARGS", "")
-    return Sandbox(call.container_id, call.netns, cni_args, tuple(map(_interface, wanted)))
+    return SandboxRecord(call.container_id, call.netns, cni_args, tuple(map(_interface, wanted)))
 
 
-def _interface(each: Planned) -> Interface:
+def _interface(each: Planned) -> InterfaceRecord:
     match each.chain:
         case Chain():
-            return Interface(each.interface, each.request.network, coordinated=each.chain.coordinator is not None)
+            return InterfaceRecord(each.interface, each.request.network, coordinated=each.chain.coordinator is not None)
         case Delegated(name, version, plugins, _):
-            return Interface(
+            return InterfaceRecord(
                 each.interface,
                 each.request.network,
                 chain=name,
@@ -355,9 +357,11 @@ def _interface(each: Planned) -> Interface:
             assert_never(each.chain)
 
 
-def _unknown(call: Call) -> Sandbox:
+def _unknown(call: CNICall) -> SandboxRecord:
     """A sandbox of which no file tells: one interface that the agent made."""
-    return Sandbox(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (Interface(call.ifname, ""),))
+    return SandboxRecord(
+        call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (InterfaceRecord(call.ifname, ""),)
+    )
 
 
 def _pod_args(text: str) -> PodArgs | None:
@@ -365,7 +369,7 @@ def _pod_args(text: str) -> PodArgs | None:
     return parse_args(text) if text else None
 
 
-def _with_result(sandbox: Sandbox, interface: str, output: bytes) -> Sandbox:
+def _with_result(sandbox: SandboxRecord, interface: str, output: bytes) -> SandboxRecord:
     told = (
         msgspec.structs.replace(each, result=output.decode()) if each.name == interface else each
         for each in sandbox.interfaces
@@ -373,7 +377,7 @@ def _with_result(sandbox: Sandbox, interface: str, output: bytes) -> Sandbox:
     return msgspec.structs.replace(sandbox, interfaces=tuple(told))
 
 
-def _invocation(call: Call, request: RequestedNetwork) -> Invocation:
+def _invocation(call: CNICall, request: RequestedNetwork) -> Invocation:
     cni_args = call.environment.get("CNI_ARGS", "")
     arguments = dict(request.cni_args)
     return Invocation(call.container_id, call.netns, request.interface, cni_args, request.asked(), arguments)

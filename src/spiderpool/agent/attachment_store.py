@@ -23,7 +23,7 @@ SUFFIX = ".json"
 log = logger("sandboxes")
 
 
-class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One interface of a sandbox."""
 
     name: str
@@ -43,22 +43,22 @@ class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the last of them printed."""
 
 
-class Sandbox(msgspec.Struct, frozen=True):
+class SandboxRecord(msgspec.Struct, frozen=True):
     """A pod's sandbox and its interfaces, the first one first."""
 
     container_id: str
     netns: str
     cni_args: str
-    interfaces: tuple[Interface, ...]
+    interfaces: tuple[InterfaceRecord, ...]
 
 
-class Sandboxes:
+class AttachmentStore:
     """The files of all sandboxes of this node."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def save(self, sandbox: Sandbox) -> None:
+    def save(self, sandbox: SandboxRecord) -> None:
         """Write or replace a sandbox's file. Raises IOFailure."""
         path = self._path(sandbox.container_id)
         draft = path.with_suffix(".new")
@@ -69,7 +69,7 @@ class Sandboxes:
         except OSError as error:
             raise IOFailure(f"{path} cannot be written: {error}; make room, or make its folder writable") from error
 
-    def load(self, container_id: str) -> Sandbox | None:
+    def load(self, container_id: str) -> SandboxRecord | None:
         """A sandbox; None where no file tells of it. Raises IOFailure."""
         return _read(self._path(container_id))
 
@@ -81,7 +81,7 @@ class Sandboxes:
         except OSError as error:
             raise IOFailure(f"{path} cannot be removed: {error}; make its folder writable") from error
 
-    def all(self) -> Iterator[Sandbox]:
+    def all(self) -> Iterator[SandboxRecord]:
         """All sandboxes that a file tells of. Raises IOFailure."""
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             sandbox = _read(path)
@@ -94,9 +94,9 @@ class Sandboxes:
         return self._directory / f"{name}{SUFFIX}"
 
 
-def _read(path: Path) -> Sandbox | None:
+def _read(path: Path) -> SandboxRecord | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Sandbox)
+        return msgspec.json.decode(path.read_bytes(), type=SandboxRecord)
     except FileNotFoundError:
         return None
     except OSError as error:

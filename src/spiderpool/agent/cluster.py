@@ -17,7 +17,7 @@ from spiderpool.core.labels import label_value
 from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.owners import Owners
+from spiderpool.kube.owners import OwnerReader
 from spiderpool.kube.records import NodeRecords
 from spiderpool.telemetry import logger
 
@@ -26,7 +26,7 @@ FAMILIES = (4, 6)
 log = logger("cluster")
 
 
-class Cluster:
+class ClusterCache:
     """Local copies of pods of this node, pools that it may use, reserved addresses, networks and settings."""
 
     def __init__(self, client: Client, node: str) -> None:
@@ -34,7 +34,7 @@ class Cluster:
         self.node_name = node
         label = label_value(node)
         self.records = NodeRecords(client, node)
-        self.owners = Owners(client)
+        self.owners = OwnerReader(client)
         self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
         self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")

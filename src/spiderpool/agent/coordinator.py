@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.attachment_store import Interface, Sandbox, Sandboxes
-from spiderpool.agent.cluster import Cluster
+from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
+from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.api.cni import Call, CoordinatorConfig, parse_args
+from spiderpool.api.cni import CNICall, CoordinatorConfig, parse_args
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, wished_default_route
 from spiderpool.core.network.plumbing.values import PRESENT, Attachment
@@ -25,16 +25,16 @@ from spiderpool.telemetry import logger
 log = logger("coordinator")
 
 
-class Coordinator:
+class CoordinatorPlugin:
     """ADD, DEL, CHECK and GC of the coordinator's part. ``attached`` are sandboxes that the agent attaches itself."""
 
-    def __init__(self, cluster: Cluster, chained: Sandboxes, attached: Sandboxes) -> None:
+    def __init__(self, cluster: ClusterCache, chained: AttachmentStore, attached: AttachmentStore) -> None:
         self._cluster = cluster
         self._chained = chained
         self._attached = attached
         self._containers = KeyedLock()
 
-    async def add(self, call: Call, config: CoordinatorConfig) -> None:
+    async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Give the pod's interface its path to the node. May be repeated; a failure takes back what was made."""
         attachment = await self._attachment(call, config)
         if attachment is None:
@@ -44,12 +44,12 @@ class Coordinator:
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
 
-    async def delete(self, call: Call) -> None:
+    async def delete(self, call: CNICall) -> None:
         """Take the path away, with the last interface the pod's veth pair; needs neither pod object nor namespace."""
         async with self._containers.held(call.container_id):
             await self._delete(call.container_id, call.netns, call.ifname)
 
-    async def check(self, call: Call, config: CoordinatorConfig) -> None:
+    async def check(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
         attachment = await self._attachment(call, config)
         if attachment is not None:
@@ -83,11 +83,11 @@ class Coordinator:
         known = self._chained.load(container_id)
         others = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
         if known and others:
-            self._chained.save(Sandbox(container_id, known.netns, known.cni_args, others))
+            self._chained.save(SandboxRecord(container_id, known.netns, known.cni_args, others))
         else:
             self._chained.forget(container_id)
 
-    async def _attachment(self, call: Call, config: CoordinatorConfig) -> Attachment | None:
+    async def _attachment(self, call: CNICall, config: CoordinatorConfig) -> Attachment | None:
         """What there is to coordinate; None where the coordinator is switched off."""
         args = parse_args(call.environment.get("CNI_ARGS", ""))
         pod = await self._cluster.pod(args.namespace, args.name, args.uid)
@@ -102,12 +102,12 @@ class Coordinator:
             return None
         return Attachment(call.container_id, call.netns, call.ifname, PRESENT, "", coordination=settings)
 
-    def _with(self, call: Call, config: CoordinatorConfig) -> Sandbox:
+    def _with(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
-        one = Interface(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
-        return Sandbox(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (*others, one))
+        one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
+        return SandboxRecord(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (*others, one))
 
 
 def _exists(path: Path) -> bool:
@@ -124,7 +124,7 @@ def previous_result(config: CoordinatorConfig) -> dict[str, object]:
     return config.prevResult
 
 
-async def refresh(sandboxes: Iterator[Sandbox], containers: KeyedLock) -> None:
+async def refresh(sandboxes: Iterator[SandboxRecord], containers: KeyedLock) -> None:
     """Tell pods the addresses that their node has now; one where that fails is passed over."""
     for sandbox in sandboxes:
         if not any(each.coordinated for each in sandbox.interfaces):

@@ -22,7 +22,7 @@ TIMEOUT = 30.0
 LONGEST_MESSAGE = 500
 
 
-class Delegates:
+class DelegateExecutor:
     """Executes plugins from a list of directories. Those that are ours find the agent again by ``socket``."""
 
     def __init__(self, path: tuple[Path, ...], socket: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.cloud.alibaba.metadata import ENDPOINT, Metadata
+from spiderpool.cloud.alibaba.metadata import ENDPOINT, MetadataClient
 from spiderpool.core.cloud.instances import (
     INSTANCE_ANNOTATION,
     Instance,
@@ -49,7 +49,7 @@ FORMAT = 1
 log = logger("discovery")
 
 
-class Source(Protocol):
+class MetadataSource(Protocol):
     """A cloud's metadata service."""
 
     async def read(self) -> Instance:
@@ -60,20 +60,20 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class HostLinks:
     """The node's links and own addresses."""
 
     links: tuple[Link, ...]
     addresses: tuple[str, ...]
 
 
-async def look(node: Path | None = None) -> Sight:
+async def look(node: Path | None = None) -> HostLinks:
     """What the kernel knows of a node (None: our own network namespace). Raises SpiderpoolError."""
 
-    def body() -> Sight:
+    def body() -> HostLinks:
         with contextlib.ExitStack() as finish, opened_kernel(None, node, finish) as kernel:
             links = all_links(kernel.node)
-            return Sight(links, tuple(str(one.address) for one in node_addresses(kernel.node)))
+            return HostLinks(links, tuple(str(one.address) for one in node_addresses(kernel.node)))
 
     return await run_inside(None, body)
 
@@ -83,7 +83,7 @@ class _Stored(msgspec.Struct):
     instance: Instance
 
 
-class Cache:
+class InstanceCache:
     """The last description on disk: one file, replaced as a whole, readable by us alone."""
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,7 @@ class Cache:
             log.warning("description not stored", file=str(self._path), error=str(error))
 
 
-class Discovery:
+class ENIDiscovery:
     """Reads again and again, and keeps the Node's annotation as the last two good readings tell."""
 
     def __init__(
@@ -123,10 +123,10 @@ class Discovery:
         client: Client,
         nodes: Informer[Node],
         node: str,
-        source: Source,
-        cache: Cache,
+        source: MetadataSource,
+        cache: InstanceCache,
         interval: float,
-        look: Callable[[], Awaitable[Sight]] = look,
+        look: Callable[[], Awaitable[HostLinks]] = look,
     ) -> None:
         self._client = client
         self._nodes = nodes
@@ -169,7 +169,7 @@ class Discovery:
         METADATA_READINGS.labels("good").inc()
         self._tell(placed(reading, sight.links, sight.addresses))
 
-    def _doubt(self, reading: Instance, sight: Sight) -> str | None:
+    def _doubt(self, reading: Instance, sight: HostLinks) -> str | None:
         if reason := doubt(reading, self._last):
             return reason
         return None if is_ours(reading, sight.links) else "no link of this machine has the MAC of the primary card"
@@ -181,7 +181,7 @@ class Discovery:
             self._cache.store(told)
             log.info("cards", node=self._node, instance=told.provider_id, cards=_summary(told))
 
-    def _remember(self, sight: Sight) -> None:
+    def _remember(self, sight: HostLinks) -> None:
         """What was published before, from disk or from the Node, if it speaks of this machine."""
         known = (self._cache.load(), self._published())
         self._told = self._last = next((each for each in known if each and is_ours(each, sight.links)), None)
@@ -233,6 +233,6 @@ def _summary(instance: Instance) -> dict[str, int]:
 async def discover(client: Client, nodes: Informer[Node], settings: AgentSettings) -> None:
     """Read and publish this node's cards until cancelled."""
     cloud = settings.common.cloud
-    cache = Cache(settings.socket.with_name(f"instance-{settings.node}.json"))
-    async with Metadata(cloud.metadata_endpoint or ENDPOINT) as source:
-        await Discovery(client, nodes, settings.node, source, cache, cloud.interval).run()
+    cache = InstanceCache(settings.socket.with_name(f"instance-{settings.node}.json"))
+    async with MetadataClient(cloud.metadata_endpoint or ENDPOINT) as source:
+        await ENIDiscovery(client, nodes, settings.node, source, cache, cloud.interval).run()

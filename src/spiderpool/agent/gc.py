@@ -11,8 +11,8 @@ from collections.abc import Collection
 from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Addresses
 from spiderpool.agent.attach import Attacher
-from spiderpool.agent.cluster import Cluster
-from spiderpool.agent.coordinator import Coordinator
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.cni import parse_args
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.node_gc import lives, living_addresses, orphans
@@ -26,10 +26,12 @@ Attachments = Collection[tuple[str, str]]
 log = logger("garbage")
 
 
-class Garbage:
+class NodeGC:
     """Collects what pods have left on this node."""
 
-    def __init__(self, cluster: Cluster, addresses: Addresses, attacher: Attacher, coordinator: Coordinator) -> None:
+    def __init__(
+        self, cluster: ClusterCache, addresses: Addresses, attacher: Attacher, coordinator: CoordinatorPlugin
+    ) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._attacher = attacher

@@ -20,8 +20,8 @@ from typing import TypeVar
 
 from spiderpool.core.network.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
 from spiderpool.core.network.plumbing.drift import drift
-from spiderpool.core.network.plumbing.nics import Card, NodeState, diagnose, plan_cards, undo_cards
-from spiderpool.core.network.plumbing.parents import Parent, plan_parent
+from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_cards, undo_cards
+from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import plan, wanted
 from spiderpool.core.network.plumbing.probing import Detection, judge, probes
 from spiderpool.core.network.plumbing.refresh import refresh as plan_refresh
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class AttachedInterface:
     """What the runtime is told of a finished interface; ``host_interface`` is the node's end of the pod's path."""
 
     mac: str
@@ -59,7 +59,7 @@ class Attached:
     host_interface: str | None
 
 
-async def add(attachment: Attachment, *, node: Path | None = None) -> Attached:
+async def add(attachment: Attachment, *, node: Path | None = None) -> AttachedInterface:
     """Give the pod the interface; after a failure nothing of it is left. May be repeated.
 
     To an interface that another plugin made it gives the coordination alone.
@@ -192,7 +192,7 @@ async def sweep(
     return await _operate(None, node, work)
 
 
-async def ensure_parent(parent: Parent, *, node: Path | None = None) -> str:
+async def ensure_parent(parent: ParentLink, *, node: Path | None = None) -> str:
     """Make the bond or VLAN on which pods' interfaces shall lie; returns its name. What is right is left alone.
 
     Raises:
@@ -207,7 +207,7 @@ async def ensure_parent(parent: Parent, *, node: Path | None = None) -> str:
     return await _operate(None, node, work)
 
 
-async def tune_node(cards: Sequence[Card], *, node: Path | None = None) -> tuple[Step, ...]:
+async def tune_node(cards: Sequence[NIC], *, node: Path | None = None) -> tuple[Step, ...]:
     """Make every card of the node answer for itself; returns what was done. Cards left out of a later call are undone.
 
     Raises:
@@ -263,7 +263,7 @@ def _thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -
     return asyncio.ensure_future(run_inside(None, body, finish.close))
 
 
-def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> Attached:
+def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> AttachedInterface:
     attachment, fault = _adopted(kernel, attachment)
     if fault:
         raise BadConfig(fault)
@@ -291,14 +291,14 @@ def _go_on(stop: threading.Event) -> None:
         raise InterruptedError("the caller gave up")
 
 
-def _attached(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -> Attached:
+def _attached(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -> AttachedInterface:
     pod = kernel.side("pod")
     pod.links.pop(attachment.ifname, None)
     link = find_link(pod, attachment.ifname)
     if link is None:
         raise KernelFailure(f"{attachment.ifname} disappeared from the pod right after it was made")
     host = next((step.link for step in steps if isinstance(step, AddRoute) and step.where == "node"), None)
-    return Attached(link.mac, link.mtu, attachment.netns, host)
+    return AttachedInterface(link.mac, link.mtu, attachment.netns, host)
 
 
 def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:

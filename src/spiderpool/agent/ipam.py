@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.pool_cache import Shelf, Shelves
+from spiderpool.agent.pool_cache import PoolCache, PoolCaches
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet, to_int
@@ -33,7 +33,7 @@ from spiderpool.core.ipam.allocation import (
     unreadable,
 )
 from spiderpool.core.ipam.owners import owner_label
-from spiderpool.core.ipam.selection import Ask, Verdict, select, suits
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict, select, suits
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
@@ -65,7 +65,7 @@ Identity = tuple[str, str]
 log = logger("ipam")
 
 
-class Records(Protocol):
+class RecordStore(Protocol):
     """What the allocator asks of the store of SpiderIPs."""
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
@@ -106,7 +106,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class PendingRelease:
     """A record to be released: perhaps not, if its owner wants it; perhaps later, if its pool has a cooldown."""
 
     record: SpiderIP
@@ -119,7 +119,7 @@ class Allocation:
     """What was done for one call."""
 
     trace: list[Verdict] = field(default_factory=list)
-    made: list[Doomed] = field(default_factory=list)
+    made: list[PendingRelease] = field(default_factory=list)
     """What this call took, as it is to be undone if the call fails."""
     early: list[SpiderIP] = field(default_factory=list)
     """Taken before their cooldown was over, since nothing else was free."""
@@ -136,7 +136,7 @@ class Allocator:
 
     def __init__(
         self,
-        records: Records,
+        records: RecordStore,
         pools: Callable[[], list[SpiderIPPool]],
         node: str,
         *,
@@ -150,16 +150,16 @@ class Allocator:
         self._keeps = keeps
         self._clock = clock
         self._locks = KeyedLock()
-        self._shelves = Shelves(node, reserved)
+        self._shelves = PoolCaches(node, reserved)
         self._doubts: dict[Identity, list[str]] = {}
-        self._doomed: dict[str, Doomed] = {}
+        self._doomed: dict[str, PendingRelease] = {}
         self._queue = WorkQueue(self._release_later, "release")
 
     async def run(self) -> None:
         """Carry out releases that had to be put off, until cancelled."""
         await self._queue.run(workers=4)
 
-    async def allocate(self, *asks: Ask) -> Allocation:
+    async def allocate(self, *asks: AllocationRequest) -> Allocation:
         """Addresses for all asks of one pod, or for none: what the pod holds already counts.
 
         Raises Refused with the verdict on every pool, or ApiUnavailable; then asking again is safe.
@@ -178,19 +178,19 @@ class Allocator:
             with suppress(SpiderpoolError):  # what stays in doubt is found by the collection of addresses
                 await self._settle_doubts((pod_uid, interface), RELEASE_TIMEOUT)
             for held in self._records.of(pod_uid, interface):
-                await self._give_back(Doomed(held))
+                await self._give_back(PendingRelease(held))
 
     async def release_conflicting(self, pod_uid: str) -> None:
         """Give back all that a pod holds because somebody outside the cluster uses it; shun it from now on."""
         async with self._locks.held(pod_uid):
             for held in self._records.of_pod(pod_uid):
                 self._shun(held)
-                await self._give_back(Doomed(held, ask_owner=False, cool=False))
+                await self._give_back(PendingRelease(held, ask_owner=False, cool=False))
 
     def release_soon(self, pod_uid: str) -> None:
         """Give back what all interfaces of a pod hold, without waiting for it."""
         for held in self._records.of_pod(pod_uid):
-            self._put_off(Doomed(held))
+            self._put_off(PendingRelease(held))
 
     def holds(self, pod_uid: str, interface: str) -> list[SpiderIP]:
         """The records that a pod's interface holds, as far as this node knows; IPv4 first."""
@@ -200,7 +200,7 @@ class Allocator:
         """Interfaces of a pod that hold addresses, in the order in which they got them."""
         return tuple(dict.fromkeys(held.spec.interface for held in self._records.of_pod(pod_uid)))
 
-    async def _all_or_none(self, asks: Iterable[Ask]) -> Allocation:
+    async def _all_or_none(self, asks: Iterable[AllocationRequest]) -> Allocation:
         work = Allocation()
         try:
             for ask in asks:
@@ -216,7 +216,7 @@ class Allocator:
             raise
         return work
 
-    async def _held(self, ask: Ask) -> bool:
+    async def _held(self, ask: AllocationRequest) -> bool:
         """Whether this identity holds an address already, also by a claim whose answer got lost."""
         identity = (ask.pod_uid, ask.interface)
         await self._settle_doubts(identity, CALL_TIMEOUT)
@@ -245,7 +245,7 @@ class Allocator:
         self._forget(held, found)
         return False
 
-    async def _inherit(self, ask: Ask, work: Allocation) -> bool:
+    async def _inherit(self, ask: AllocationRequest, work: Allocation) -> bool:
         """Whether the pod gets the address that its owner, or a pod of its name, had before."""
         if ask.owner is not None:
             return await self._inherit_from_owner(ask, work)
@@ -256,7 +256,7 @@ class Allocator:
                     return True
         return False
 
-    async def _inherit_from_owner(self, ask: Ask, work: Allocation) -> bool:
+    async def _inherit_from_owner(self, ask: AllocationRequest, work: Allocation) -> bool:
         assert ask.owner is not None
         for _ in range(CONFLICT_TRIES):
             if work.left is None:
@@ -267,7 +267,7 @@ class Allocator:
                 work.left = None
         raise ApiUnavailable(f"the record of {ask} changes under our hands; it will be tried again")
 
-    async def _first_that_suits(self, ask: Ask, left: list[SpiderIP]) -> bool:
+    async def _first_that_suits(self, ask: AllocationRequest, left: list[SpiderIP]) -> bool:
         """Take over the first record whose pool still suits the pod, and release those that suit it no more."""
         inherited = False
         for held in left:
@@ -283,7 +283,7 @@ class Allocator:
                 inherited = True
         return inherited
 
-    async def _claim(self, ask: Ask, work: Allocation) -> None:
+    async def _claim(self, ask: AllocationRequest, work: Allocation) -> None:
         selection = select(ask, self._pools())
         trace = list(selection.trace)
         for pool in selection.pools:
@@ -302,7 +302,9 @@ class Allocator:
                 raise refusal(ask, trace)
         work.trace += trace
 
-    async def _take_of(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> Verdict | None:
+    async def _take_of(
+        self, ask: AllocationRequest, pool: SpiderIPPool, shelf: PoolCache, work: Allocation
+    ) -> Verdict | None:
         """Take an address of a pool; the verdict on the pool where that fails."""
         if ask.address is None:
             taken = await self._take(ask, pool, shelf, work)
@@ -313,10 +315,10 @@ class Allocator:
         made = await self._try(ask, pool, shelf, address)
         if made is None:
             return occupied(pool.name, ask.address)
-        work.made.append(Doomed(made, ask_owner=False, cool=False))
+        work.made.append(PendingRelease(made, ask_owner=False, cool=False))
         return None
 
-    async def _take(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> bool:
+    async def _take(self, ask: AllocationRequest, pool: SpiderIPPool, shelf: PoolCache, work: Allocation) -> bool:
         """Take one address of a pool; False when a fresh read shows that all are in use."""
         tries = fresh = 0
         while True:
@@ -329,11 +331,11 @@ class Allocator:
                 continue
             made = await self._try(ask, pool, shelf, address)
             if made:
-                work.made.append(Doomed(made, ask_owner=False, cool=False))
+                work.made.append(PendingRelease(made, ask_owner=False, cool=False))
                 return True
             tries, fresh = tries + 1, 0
 
-    async def _try(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, address: int) -> SpiderIP | None:
+    async def _try(self, ask: AllocationRequest, pool: SpiderIPPool, shelf: PoolCache, address: int) -> SpiderIP | None:
         wanted = record(ask, pool, address)
         shelf.in_flight.add(address)
         try:
@@ -350,13 +352,15 @@ class Allocator:
         shelf.ghosts.discard(address)
         return made
 
-    async def _take_cooled(self, ask: Ask, pool: SpiderIPPool, shelf: Shelf, work: Allocation) -> bool:
+    async def _take_cooled(
+        self, ask: AllocationRequest, pool: SpiderIPPool, shelf: PoolCache, work: Allocation
+    ) -> bool:
         """Take over a record whose cooldown is over."""
         now = self._clock()
         over = [held for held in shelf.released if cooldown_is_over(held, pool, now)]
         return await self._take_any(ask, shelf, over, work) is not None
 
-    async def _take_early(self, ask: Ask, pools: Iterable[SpiderIPPool], work: Allocation) -> bool:
+    async def _take_early(self, ask: AllocationRequest, pools: Iterable[SpiderIPPool], work: Allocation) -> bool:
         """Take over a record before its cooldown is over, in each pool the one that has waited longest."""
         for pool in pools:
             shelf = self._shelves.known(pool.name)
@@ -366,7 +370,9 @@ class Allocator:
                 return True
         return False
 
-    async def _take_any(self, ask: Ask, shelf: Shelf, waiting: list[SpiderIP], work: Allocation) -> SpiderIP | None:
+    async def _take_any(
+        self, ask: AllocationRequest, shelf: PoolCache, waiting: list[SpiderIP], work: Allocation
+    ) -> SpiderIP | None:
         """Take over the first that nobody else takes meanwhile; returned as it was before."""
         for held in waiting:
             if held in shelf.released:
@@ -376,11 +382,11 @@ class Allocator:
                     return held
         return None
 
-    async def _take_over(self, ask: Ask, held: SpiderIP, work: Allocation) -> None:
+    async def _take_over(self, ask: AllocationRequest, held: SpiderIP, work: Allocation) -> None:
         """Take over a released record. Raises Conflict or NotFound."""
-        work.made.append(Doomed(await self._replace(ask, held), ask_owner=False))
+        work.made.append(PendingRelease(await self._replace(ask, held), ask_owner=False))
 
-    async def _replace(self, ask: Ask, held: SpiderIP) -> SpiderIP:
+    async def _replace(self, ask: AllocationRequest, held: SpiderIP) -> SpiderIP:
         """Make a record the asking pod's. Raises Conflict or NotFound."""
         try:
             return await self._records.replace(taken_over(held, ask), timeout=CALL_TIMEOUT)
@@ -388,11 +394,11 @@ class Allocator:
             self._doubt(ask, held.name)
             raise
 
-    def _doubt(self, ask: Ask, name: str) -> None:
+    def _doubt(self, ask: AllocationRequest, name: str) -> None:
         """Remember a claim whose outcome is unknown."""
         self._doubts.setdefault((ask.pod_uid, ask.interface), []).append(name)
 
-    async def _refresh(self, pool: SpiderIPPool, shelf: Shelf) -> None:
+    async def _refresh(self, pool: SpiderIPPool, shelf: PoolCache) -> None:
         """Read what anybody holds of a pool; all who wait at the same time share one read."""
         if shelf.refresh is None:
             shelf.refresh = asyncio.create_task(self._records.of_pool(pool.name, timeout=CALL_TIMEOUT))
@@ -400,7 +406,7 @@ class Allocator:
         mine = list(self._records.addresses(pool.name))
         shelf.read(await asyncio.shield(shelf.refresh), mine)
 
-    async def _give_back(self, doomed: Doomed) -> None:
+    async def _give_back(self, doomed: PendingRelease) -> None:
         self._doomed[doomed.record.name] = doomed
         try:
             await self._release(doomed)
@@ -409,11 +415,11 @@ class Allocator:
             log.warning("release put off", address=doomed.record.name, error=str(error))
             self._queue.add(doomed.record.name, after=1.0)
 
-    def _put_off(self, doomed: Doomed) -> None:
+    def _put_off(self, doomed: PendingRelease) -> None:
         self._doomed[doomed.record.name] = doomed
         self._queue.add(doomed.record.name)
 
-    async def _release(self, doomed: Doomed) -> None:
+    async def _release(self, doomed: PendingRelease) -> None:
         """Release a record, or keep it for its owner. A record that has another holder by now is not touched."""
         held = doomed.record
         if not (doomed.ask_owner and held.spec.owner and await self._keeps(held)):
@@ -474,11 +480,11 @@ def _holder(held: SpiderIP) -> tuple[str | None, Identity | None]:
     return held.metadata.uid, _identity(held)
 
 
-def _is_for(held: SpiderIP, ask: Ask) -> bool:
+def _is_for(held: SpiderIP, ask: AllocationRequest) -> bool:
     return held.spec.owner == ask.owner and (held.spec.interface, family(held)) == (ask.interface, ask.version)
 
 
-def _was_of(held: SpiderIP, ask: Ask) -> bool:
+def _was_of(held: SpiderIP, ask: AllocationRequest) -> bool:
     """Whether a released record was held by a pod of the same name, for the same interface and family."""
     spec = held.spec
     return (spec.namespace, spec.pod, spec.interface, family(held)) == (

@@ -9,19 +9,19 @@ from typing import Any
 
 from spiderpool import daemon
 from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
-from spiderpool.agent.api import Api
+from spiderpool.agent.api import AgentAPI
 from spiderpool.agent.attach import Attacher
-from spiderpool.agent.attachment_store import Sandboxes
-from spiderpool.agent.cluster import Cluster
-from spiderpool.agent.coordinator import Coordinator
-from spiderpool.agent.delegates import Delegates
+from spiderpool.agent.attachment_store import AttachmentStore
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.discovery import discover
-from spiderpool.agent.gc import Garbage
+from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
-from spiderpool.agent.network_status import Statuses
-from spiderpool.agent.node_network import Upkeep
-from spiderpool.agent.server import Server, probe_sites
+from spiderpool.agent.network_status import NetworkStatusPublisher
+from spiderpool.agent.node_network import NodeNetwork
+from spiderpool.agent.server import CNIServer, probe_sites
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
@@ -56,7 +56,7 @@ def main() -> None:
 async def run(settings: AgentSettings) -> None:
     """Serve the node until this task is cancelled."""
     async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
-        cluster = Cluster(client, settings.node)
+        cluster = ClusterCache(client, settings.node)
         allocator = Allocator(
             cluster.records,
             cluster.pools,
@@ -67,16 +67,16 @@ async def run(settings: AgentSettings) -> None:
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = Addresses(cluster, allocator, recorder, Policy.of(settings))
         detection = Detection(settings.detect_conflicts, settings.detect_gateway)
-        api = Api(cluster, addresses, detection, settings.add_timeout)
-        statuses = Statuses(client)
-        sandboxes = Sandboxes(settings.socket.parent / SANDBOXES)
-        delegates = Delegates((settings.cni_bin_dir,), settings.socket)
+        api = AgentAPI(cluster, addresses, detection, settings.add_timeout)
+        statuses = NetworkStatusPublisher(client)
+        sandboxes = AttachmentStore(settings.socket.parent / SANDBOXES)
+        delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
         attacher = Attacher(cluster, addresses, sandboxes, delegates, statuses, detection)
-        coordinator = Coordinator(cluster, Sandboxes(settings.socket.parent / CHAINED), sandboxes)
-        garbage = Garbage(cluster, addresses, attacher, coordinator)
+        coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), sandboxes)
+        garbage = NodeGC(cluster, addresses, attacher, coordinator)
         tuned = settings.socket.parent / TUNED
-        upkeep = Upkeep(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
-        server = Server(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
+        upkeep = NodeNetwork(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
+        server = CNIServer(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
         await _detect_marks()
         for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run()):
             group.create_task(work)

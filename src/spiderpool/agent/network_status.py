@@ -16,7 +16,7 @@ REMEMBERED = 10_000
 """Statuses that may wait for the API server; beyond it the oldest is given up."""
 
 
-class Statuses:
+class NetworkStatusPublisher:
     """Writes each pod's annotation k8s.v1.cni.cncf.io/network-status, as soon as the API server takes it."""
 
     def __init__(self, client: Client) -> None:

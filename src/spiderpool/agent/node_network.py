@@ -9,8 +9,8 @@ from pathlib import Path
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
-from spiderpool.agent.cluster import Cluster
-from spiderpool.agent.coordinator import Coordinator
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.core.network.plumbing.nics import cards_of
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
@@ -25,14 +25,14 @@ PAUSE, LONGEST_PAUSE = 5.0, 300.0
 log = logger("upkeep")
 
 
-class Upkeep:
+class NodeNetwork:
     """Follows the node's addresses and, where ``tune`` says so, the gateways of its cards."""
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ClusterCache,
         attacher: Attacher,
-        coordinator: Coordinator,
+        coordinator: CoordinatorPlugin,
         recorder: Recorder,
         *,
         tune: bool,

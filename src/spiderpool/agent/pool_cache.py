@@ -11,7 +11,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclusive, start_of, usable
 
 
-class Shelf:
+class PoolCache:
     """One pool as this node believes it to be."""
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
@@ -57,20 +57,20 @@ class Shelf:
         self.free -= AddressSet.of_addresses((address,), self.addresses.version)
 
 
-class Shelves:
+class PoolCaches:
     """One shelf for each pool that was asked for. ``reserved`` tells by family what no pod may get."""
 
     def __init__(self, node: str, reserved: Callable[[int], AddressSet]) -> None:
         self._node = node
         self._reserved = reserved
-        self._shelves: dict[str, tuple[SpiderIPPool, AddressSet, Shelf]] = {}
+        self._shelves: dict[str, tuple[SpiderIPPool, AddressSet, PoolCache]] = {}
 
-    def known(self, pool: str) -> Shelf | None:
+    def known(self, pool: str) -> PoolCache | None:
         """The shelf of a pool that was asked for before."""
         found = self._shelves.get(pool)
         return found[2] if found else None
 
-    def of(self, pool: SpiderIPPool) -> Shelf:
+    def of(self, pool: SpiderIPPool) -> PoolCache:
         """The shelf of a pool, made anew when the pool, its status' hint or the reserved addresses have changed.
 
         Raises ValueError when the pool's ranges cannot be read.
@@ -79,7 +79,7 @@ class Shelves:
         known = self._shelves.get(pool.name)
         if known and known[0] is pool and known[1] is reserved:
             return known[2]
-        shelf = Shelf(pool, self._node, reserved)
+        shelf = PoolCache(pool, self._node, reserved)
         if known:
             shelf.in_flight, shelf.shunned, shelf.start = known[2].in_flight, known[2].shunned, known[2].start
         self._shelves[pool.name] = (pool, reserved, shelf)

@@ -17,16 +17,16 @@ from aiohttp import web
 
 from spiderpool import daemon
 from spiderpool.agent import interfaces
-from spiderpool.agent.api import SYNC_PATIENCE, Api, framework_errors
+from spiderpool.agent.api import SYNC_PATIENCE, AgentAPI, framework_errors
 from spiderpool.agent.attach import Attacher
-from spiderpool.agent.cluster import Cluster
-from spiderpool.agent.coordinator import Coordinator, previous_result
-from spiderpool.agent.gc import Garbage
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.coordinator import CoordinatorPlugin, previous_result
+from spiderpool.agent.gc import NodeGC
 from spiderpool.api.cni import (
     COMMANDS,
     DEFAULT_VERSION,
     VERSIONS,
-    Call,
+    CNICall,
     CoordinatorConfig,
     DelegateConfig,
     IfacerConfig,
@@ -72,16 +72,16 @@ SERVED = (ATTACH, IPAM, COORDINATOR, IFACER)
 log = logger("server")
 
 
-class Server:
+class CNIServer:
     """Serves the CNI executables on a Unix socket."""
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ClusterCache,
         attacher: Attacher,
-        coordinator: Coordinator,
-        garbage: Garbage,
-        api: Api,
+        coordinator: CoordinatorPlugin,
+        garbage: NodeGC,
+        api: AgentAPI,
         add_timeout: float,
     ) -> None:
         self._cluster = cluster
@@ -123,7 +123,7 @@ class Server:
             log.exception("internal error")
             return _failure(SpiderpoolError(f"internal error of spiderpool-agent: {error!r}; see its log"), version)
 
-    async def _serve(self, call: Call) -> dict[str, Any] | None:
+    async def _serve(self, call: CNICall) -> dict[str, Any] | None:
         if call.plugin not in SERVED:
             raise UnknownPlugin(f"this agent serves no plugin named {call.plugin!r}, only {', '.join(SERVED)}")
         if call.command not in COMMANDS:
@@ -136,7 +136,7 @@ class Server:
         with structlog.contextvars.bound_contextvars(**_context(call)):
             return await self._within_limits(call)
 
-    async def _within_limits(self, call: Call) -> dict[str, Any] | None:
+    async def _within_limits(self, call: CNICall) -> dict[str, Any] | None:
         handlers = {
             ATTACH: self._attach,
             IPAM: self._address,
@@ -151,7 +151,7 @@ class Server:
         except TimeoutError as error:
             raise NotReady(f"{call.command} took longer than {self._add_timeout:.0f} s and was given up") from error
 
-    async def _attach(self, call: Call) -> dict[str, Any] | None:
+    async def _attach(self, call: CNICall) -> dict[str, Any] | None:
         """The whole network of a pod's first interface."""
         config = parse_plugin(call.stdin, PluginConfig)
         match _checked(call, config):
@@ -165,7 +165,7 @@ class Server:
                 await self._garbage.collect(valid_attachments(config))
         return None
 
-    async def _address(self, call: Call) -> dict[str, Any] | None:
+    async def _address(self, call: CNICall) -> dict[str, Any] | None:
         """The address alone, for an interface plugin that calls us as its IPAM plugin."""
         config = parse_plugin(call.stdin, DelegateConfig)
         match _checked(call, config):
@@ -180,7 +180,7 @@ class Server:
                 await self._garbage.collect_addresses()
         return None
 
-    async def _coordinate(self, call: Call) -> dict[str, Any] | None:
+    async def _coordinate(self, call: CNICall) -> dict[str, Any] | None:
         """The coordinator's part alone, for an interface that the plugin before has made."""
         config = parse_plugin(call.stdin, CoordinatorConfig)
         match _checked(call, config):
@@ -196,7 +196,7 @@ class Server:
                 await self._garbage.collect_coordinated(config.name, valid_attachments(config))
         return None
 
-    async def _make_parent(self, call: Call) -> dict[str, Any] | None:
+    async def _make_parent(self, call: CNICall) -> dict[str, Any] | None:
         """The bond or VLAN on which the next plugin's interface lies; it stays, so there is nothing to take away."""
         config = parse_plugin(call.stdin, IfacerConfig)
         if _checked(call, config) != "ADD":
@@ -204,7 +204,7 @@ class Server:
         await interfaces.ensure_parent(parent_of(config))
         return passed_on(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
 
-    def _check_status(self, call: Call) -> None:
+    def _check_status(self, call: CNICall) -> None:
         """Raises Unavailable while an ADD would fail, as far as is known without asking."""
         config = parse_plugin(call.stdin, DelegateConfig)
         check_command(call.command, config.cniVersion or DEFAULT_VERSION)
@@ -214,7 +214,7 @@ class Server:
             raise Unavailable("the API server does not answer spiderpool-agent, so no address can be given")
 
 
-def _checked(call: Call, config: PluginConfig | DelegateConfig) -> str:
+def _checked(call: CNICall, config: PluginConfig | DelegateConfig) -> str:
     """The command, after what the specification wants of it has been checked."""
     check_command(call.command, config.cniVersion or DEFAULT_VERSION)
     check_name(config.name)
@@ -231,7 +231,7 @@ def _check_namespace(netns: str) -> None:
             raise BadNamespace(f"CNI_NETNS={netns!r} is the node's own network namespace, not a pod's")
 
 
-def _done(call: Call, result: Result, version: str) -> dict[str, Any]:
+def _done(call: CNICall, result: Result, version: str) -> dict[str, Any]:
     log.info(call.command, address=[ip.address for ip in result.ips])
     return result_document(result, version or DEFAULT_VERSION)
 
@@ -266,7 +266,7 @@ def _asked_version(stdin: bytes, otherwise: str = DEFAULT_VERSION) -> str:
     return version if version in VERSIONS else otherwise
 
 
-def _context(call: Call) -> dict[str, str]:
+def _context(call: CNICall) -> dict[str, str]:
     """What every log line of a call carries."""
     return {
         "cni_args": call.environment.get("CNI_ARGS", ""),
@@ -288,7 +288,7 @@ def _failure(error: SpiderpoolError, version: str) -> web.Response:
 
 
 @asynccontextmanager
-async def probe_sites(settings: AgentSettings, api: Api) -> AsyncIterator[None]:
+async def probe_sites(settings: AgentSettings, api: AgentAPI) -> AsyncIterator[None]:
     """Serve /metrics and the kubelet's probes on TCP while the context lasts, where the settings want them."""
     metrics, probes = web.Application(), web.Application(middlewares=[framework_errors])
     metrics.router.add_get("/metrics", daemon.metrics)

@@ -93,7 +93,7 @@ class IPConfig(msgspec.Struct, omit_defaults=True):
     enableIPConflictDetection: bool = False
 
 
-class Route(msgspec.Struct):
+class AgentRoute(msgspec.Struct):
     """One route of an answer."""
 
     dst: str
@@ -105,10 +105,10 @@ class AddAnswer(msgspec.Struct):
     """``IpamAddResponse``."""
 
     ips: list[IPConfig]
-    routes: list[Route] | None = None
+    routes: list[AgentRoute] | None = None
 
 
-class InterfaceDetail(msgspec.Struct, omit_defaults=True):
+class WorkloadInterface(msgspec.Struct, omit_defaults=True):
     """One interface of a pod."""
 
     interface: str
@@ -118,27 +118,27 @@ class InterfaceDetail(msgspec.Struct, omit_defaults=True):
     ipv6: str = ""
     ipv6Pool: str = ""
     ipv6Gateway: str = ""
-    routes: list[Route] = []
+    routes: list[AgentRoute] = []
 
 
-class Endpoint(msgspec.Struct):
+class WorkloadEndpoint(msgspec.Struct):
     """``WorkloadEndpointStatus``."""
 
     podNamespace: str
     podName: str
     podUID: str
     node: str
-    interfaces: list[InterfaceDetail]
+    interfaces: list[WorkloadInterface]
 
 
-class PolicyRoute(msgspec.Struct):
+class AgentPolicyRoute(msgspec.Struct):
     """One of the coordinator's policy routes."""
 
     dst: str
     gw: str
 
 
-class CoordinatorConfig(msgspec.Struct, omit_defaults=True):
+class AgentCoordinatorConfig(msgspec.Struct, omit_defaults=True):
     """The settings of the coordinator for one pod."""
 
     mode: str
@@ -146,7 +146,7 @@ class CoordinatorConfig(msgspec.Struct, omit_defaults=True):
     serviceCIDR: list[str]
     tunePodRoutes: bool
     hijackCIDR: list[str]
-    policyRoutes: list[PolicyRoute]
+    policyRoutes: list[AgentPolicyRoute]
     podMACPrefix: str = ""
     podDefaultRouteNIC: str = ""
     hostRuleTable: int = 0

@@ -34,7 +34,7 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CNICall:
     """One execution of a CNI plugin: the name it was called by, its environment and its standard input."""
 
     plugin: str
@@ -236,7 +236,7 @@ class Result:
     dns: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_call(body: bytes) -> Call:
+def parse_call(body: bytes) -> CNICall:
     """Undo the framing: plugin name, ``KEY=VALUE`` entries, an empty entry, standard input; NUL between them."""
     head, separator, stdin = body.partition(b"\0\0")
     if not separator:
@@ -247,16 +247,16 @@ def parse_call(body: bytes) -> Call:
         plugin, *entries = head.decode().split("\0")
     except UnicodeDecodeError as error:
         raise Undecodable("the environment of the CNI call is not UTF-8") from error
-    return Call(plugin, dict(_entry(entry) for entry in entries), stdin)
+    return CNICall(plugin, dict(_entry(entry) for entry in entries), stdin)
 
 
-def frame_call(call: Call) -> bytes:
+def frame_call(call: CNICall) -> bytes:
     """The framing of a call, as the CNI executable makes it."""
     entries = (call.plugin, *(f"{key}={value}" for key, value in call.environment.items()))
     return "\0".join(entries).encode() + b"\0\0" + call.stdin
 
 
-def check_environment(call: Call) -> None:
+def check_environment(call: CNICall) -> None:
     """The rules of the specification for the variables of ADD, DEL and CHECK. Raises BadEnvironment."""
     required = ["CNI_CONTAINERID", "CNI_IFNAME"] + (["CNI_NETNS"] if call.command != "DEL" else [])
     missing = [name for name in required if not call.environment.get(name)]

@@ -15,9 +15,9 @@ from rich.syntax import Syntax
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import plans
 from spiderpool.cloud.alibaba.policy import ACTIONS, document
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.errors import SpiderpoolError
-from spiderpool.settings import Source, cloud_settings, load_source
+from spiderpool.settings import SettingsSource, cloud_settings, load_source
 
 FEATURES = tuple(ACTIONS)
 
@@ -50,8 +50,8 @@ def plan_services(manifests: TextIO, values: Path | None) -> None:
     kubectl get services,nodes,endpointslices -A -o yaml | spiderpoolctl service plan -
     """
     try:
-        settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(values)}) if values else Source({}, {}))
-        click.echo(plans(manifests.read(), Configuration.of(settings)))
+        settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(values)}) if values else SettingsSource({}, {}))
+        click.echo(plans(manifests.read(), BalancerConfiguration.of(settings)))
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
 

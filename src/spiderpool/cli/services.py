@@ -11,10 +11,10 @@ import yaml
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
-from spiderpool.core.cloud.loadbalancer.backends import World, told_cards
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, told_cards
 from spiderpool.core.cloud.loadbalancer.model import kind_of
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.errors import BadConfig
 
 NO_UID = "00000000-0000-0000-0000-000000000000"
@@ -23,7 +23,7 @@ NO_UID = "00000000-0000-0000-0000-000000000000"
 T = TypeVar("T", bound=Object)
 
 
-def plans(text: str, configuration: Configuration) -> str:
+def plans(text: str, configuration: BalancerConfiguration) -> str:
     """The plan of every Service of type LoadBalancer in YAML documents, as if it had no balancer yet.
 
     Nodes and EndpointSlices among the documents, lists too, give the servers. Raises BadConfig.
@@ -35,7 +35,7 @@ def plans(text: str, configuration: Configuration) -> str:
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
     cards = told_cards(nodes)
     return "\n\n".join(
-        f"{service.key}\n{dry_run(service, World(nodes, _of(service, slices), cards), configuration)}"
+        f"{service.key}\n{dry_run(service, BackendSnapshot(nodes, _of(service, slices), cards), configuration)}"
         for service in services
     )
 

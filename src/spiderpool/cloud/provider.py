@@ -42,7 +42,7 @@ class QuotaExceeded(CloudError):
     """A limit of the instance type, card, security group or account is reached: what was known is stale."""
 
 
-class SwitchFull(CloudError):
+class VSwitchFull(CloudError):
     """The vSwitch has no free address."""
 
 
@@ -54,11 +54,11 @@ class NotPermitted(CloudError):
         self.action = action
 
 
-class NotFound(CloudError):
+class CloudNotFound(CloudError):
     """What was named does not exist, or no longer."""
 
 
-class Conflict(CloudError):
+class CloudConflict(CloudError):
     """What was named is in a state that forbids this, or being changed: look again, then retry."""
 
     retriable = True
@@ -68,14 +68,14 @@ class Rejected(CloudError):
     """The cloud refused the call and would refuse it again."""
 
 
-class Unavailable(CloudError):
+class CloudUnavailable(CloudError):
     """No usable answer. Whether a change was made is unknown."""
 
     retriable = True
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class CloudServer:
     """An instance as the cloud knows it."""
 
     identity: str
@@ -85,7 +85,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class RegisteredCard:
+class RegisteredENI:
     """A network card and the addresses that the cloud lets it use."""
 
     identity: str
@@ -111,13 +111,13 @@ class Quota:
         return self.ipv6 if version == 6 else self.ipv4
 
 
-class Cloud(Protocol):
+class CloudProvider(Protocol):
     """Instances, their cards, and the addresses of these. Every call raises CloudError."""
 
-    async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, Server]:
+    async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         """Those of the named instances that exist. What is missing was missing in a complete answer."""
 
-    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredCard]:
+    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
         """Those of the named cards that exist. The answer may lag behind an assignment for seconds."""
 
     async def quota(self, region: str, instance_type: str) -> Quota:

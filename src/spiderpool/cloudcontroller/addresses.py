@@ -14,33 +14,33 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
 from spiderpool.cloud.provider import (
-    Cloud,
+    CloudConflict,
     CloudError,
-    Conflict,
-    NotFound,
+    CloudNotFound,
+    CloudProvider,
+    CloudUnavailable,
     NotPermitted,
     Quota,
     QuotaExceeded,
-    RegisteredCard,
+    RegisteredENI,
     Rejected,
-    SwitchFull,
     Throttled,
-    Unavailable,
+    VSwitchFull,
 )
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
-from spiderpool.core.cloud.instances import Card, Instance
+from spiderpool.core.cloud.instances import ENI, Instance
 from spiderpool.core.cloud.nodes import contradiction, instance_of, readiness
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
+    ENIState,
     Fence,
-    Policy,
-    Recent,
+    PreallocationPolicy,
+    RecentChanges,
     Step,
     Unassign,
     Unfence,
-    View,
     gives,
     own_of,
     plan,
@@ -73,7 +73,7 @@ log = logger("addresses")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class AddressListers:
     """The local copies that are read."""
 
     nodes: Informer[Node]
@@ -82,12 +82,12 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ENIFamily:
     """One family of one card of one node."""
 
     node: Node
     instance: Instance
-    card: Card
+    card: ENI
     version: int
 
     @property
@@ -97,25 +97,25 @@ class Place:
 
 
 @dataclass(slots=True)
-class Memory:
+class ENIFamilyState:
     """What is remembered of a place. Times are seconds of our clock."""
 
-    recent: Recent = field(default_factory=Recent)
+    recent: RecentChanges = field(default_factory=RecentChanges)
     idle: dict[str, float] = field(default_factory=dict)
     fenced: dict[str, float] = field(default_factory=dict)
     not_before: float = 0.0
 
 
-class Addresses:
+class AddressReconciler:
     """Keeps free addresses on every card."""
 
     def __init__(
         self,
         client: kube.Client,
-        cloud: Cloud,
-        sight: Sight,
+        cloud: CloudProvider,
+        sight: AddressListers,
         recorder: Recorder,
-        policy: Policy,
+        policy: PreallocationPolicy,
         period: float,
         *,
         families: Collection[int] = (4,),
@@ -132,12 +132,12 @@ class Addresses:
         self._primary_card = primary_card
         self._clock = clock
         self._held: set[str] = set()
-        self._cards: dict[str, RegisteredCard] = {}
+        self._cards: dict[str, RegisteredENI] = {}
         self._asked: set[str] = set()
         self._quotas: dict[tuple[str, str], Quota] = {}
         self._switches: dict[str, int] = {}
         self._full: dict[str, float] = {}
-        self._memory: dict[tuple[str, int], Memory] = {}
+        self._memory: dict[tuple[str, int], ENIFamilyState] = {}
         self._look_at = 0.0
         self._changed = asyncio.Event()
         sight.ips.subscribe(self._on_ip)
@@ -160,7 +160,7 @@ class Addresses:
         places = list(self._places())
         if self._clock() >= self._look_at or any(place.card.identity not in self._asked for place in places):
             await self._look(places)
-        by_node: dict[str, list[Place]] = {}
+        by_node: dict[str, list[ENIFamily]] = {}
         for place in places:
             by_node.setdefault(place.node.name, []).append(place)
         gate = asyncio.Semaphore(AT_ONCE)
@@ -186,7 +186,7 @@ class Addresses:
     def _on_change(self, *_: object) -> None:
         self._changed.set()
 
-    def _places(self) -> Iterator[Place]:
+    def _places(self) -> Iterator[ENIFamily]:
         """The cards of all nodes that are alive and say of themselves what their Node says, by family."""
         seen: set[str] = set()
         for node in sorted(self._sight.nodes.items(), key=lambda each: (readiness(each) != "True", each.name)):
@@ -199,11 +199,11 @@ class Addresses:
                 seen.add(card.identity)
                 for version in self._families:
                     if card.subnet_of(version):
-                        yield Place(node, instance, card, version)
+                        yield ENIFamily(node, instance, card, version)
 
     # Looking
 
-    async def _look(self, places: Collection[Place]) -> None:
+    async def _look(self, places: Collection[ENIFamily]) -> None:
         """Have the cloud describe the cards. What fails leaves what was known."""
         self._look_at = self._clock() + self._period
         self._asked = {place.card.identity for place in places}
@@ -217,7 +217,7 @@ class Addresses:
                 self._report_permission(here[0], error)
                 log.warning("cards not described", region=region, error=error.message)
 
-    async def _look_at_region(self, region: str, places: Collection[Place]) -> None:
+    async def _look_at_region(self, region: str, places: Collection[ENIFamily]) -> None:
         described = await self._cloud.cards(region, {place.card.identity for place in places})
         now = self._clock()
         for place in places:
@@ -232,10 +232,10 @@ class Addresses:
             self._switches[switch] = await self._cloud.free_addresses(region, switch)
             CLOUD_SWITCH_FREE.labels(switch).set(self._switches[switch])
 
-    def _remembered(self, place: Place) -> Memory:
-        return self._memory.setdefault(place.key, Memory())
+    def _remembered(self, place: ENIFamily) -> ENIFamilyState:
+        return self._memory.setdefault(place.key, ENIFamilyState())
 
-    def _view(self, place: Place) -> View | None:
+    def _view(self, place: ENIFamily) -> ENIState | None:
         """What is known of a place; None as long as that is not enough, or the card is not where the node says."""
         card = self._cards.get(place.card.identity)
         quota = self._quotas.get((place.instance.region, place.instance.instance_type))
@@ -250,7 +250,7 @@ class Addresses:
         memory.fenced = since(memory.fenced, [each for each in releasing if not self._is_given(each)], now)
         ours = frozenset(_ledger(place.node).get(card.identity, ())) & registered
         reported = frozenset(place.card.addresses_of(place.version))
-        view = View(
+        view = ENIState(
             card.identity,
             place.version,
             registered,
@@ -273,7 +273,7 @@ class Addresses:
             return 0
         return self._switches.get(switch) if version == 4 else None
 
-    def _card_pools(self, place: Place) -> Iterator[SpiderIPPool]:
+    def _card_pools(self, place: ENIFamily) -> Iterator[SpiderIPPool]:
         for pool in self._sight.pools.items():
             of_card = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == place.card.identity
             if of_card and version_of(pool) == place.version:
@@ -288,7 +288,7 @@ class Addresses:
 
     # Doing
 
-    async def _work(self, places: Iterable[Place], gate: asyncio.Semaphore) -> bool:
+    async def _work(self, places: Iterable[ENIFamily], gate: asyncio.Semaphore) -> bool:
         """Do what is to be done for one node, one step after the other: they write to the same objects."""
         done = False
         async with gate:
@@ -299,7 +299,7 @@ class Addresses:
                     done = await self._try(place, view, step) or done
         return done
 
-    async def _try(self, place: Place, view: View, step: Step) -> bool:
+    async def _try(self, place: ENIFamily, view: ENIState, step: Step) -> bool:
         """Do one step; whether it was done. What the cloud refuses makes the place pause."""
         try:
             await self._do(place, view, step)
@@ -310,7 +310,7 @@ class Addresses:
             return False  # somebody else was faster: the next look tells
         return True
 
-    async def _do(self, place: Place, view: View, step: Step) -> None:
+    async def _do(self, place: ENIFamily, view: ENIState, step: Step) -> None:
         match step:
             case Assign(count):
                 await self._assign(place, view, count)
@@ -323,7 +323,7 @@ class Addresses:
             case _:
                 assert_never(step)
 
-    async def _assign(self, place: Place, view: View, count: int) -> None:
+    async def _assign(self, place: ENIFamily, view: ENIState, count: int) -> None:
         card = self._cards[view.card]
         given = await self._cloud.assign(place.instance.region, card.identity, place.version, count)
         memory = self._remembered(place)
@@ -336,7 +336,7 @@ class Addresses:
         if again := view.releasing.intersection(given):
             await self._tell_pools(place, remove=again)
 
-    async def _unassign(self, place: Place, addresses: Iterable[str]) -> None:
+    async def _unassign(self, place: ENIFamily, addresses: Iterable[str]) -> None:
         """Take those from the card that, as the API server says now, no pool gives and nobody holds."""
         pools = await self._client.list(SpiderIPPool)
         primary = self._cards[place.card.identity].primary_address
@@ -358,7 +358,7 @@ class Addresses:
             return False
         return True
 
-    async def _tell_pools(self, place: Place, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    async def _tell_pools(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
         """Change what the pools of a card leave out."""
         for pool in list(self._card_pools(place)):
             told = releasing_of(pool)
@@ -371,7 +371,7 @@ class Addresses:
             }
             self._sight.pools.note(await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata}))
 
-    async def _write_ledger(self, place: Place, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    async def _write_ledger(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
         """Write on the Node which addresses of the card are ours."""
         node = self._sight.nodes.get(place.node.name) or place.node
         ledger, card = _ledger(node), place.card.identity
@@ -383,18 +383,18 @@ class Addresses:
 
     # What the cloud refuses
 
-    def _refused(self, place: Place, error: CloudError) -> None:
+    def _refused(self, place: ENIFamily, error: CloudError) -> None:
         """Wait before the next try, as long as the reason lasts, and tell who can do something about it."""
         now, memory = self._clock(), self._remembered(place)
         memory.not_before = now + _pause(error)
         log.warning("cloud refused", card=place.card.identity, node=place.node.name, error=error.message)
         match error:
-            case SwitchFull():
+            case VSwitchFull():
                 switch = self._cards[place.card.identity].switch
                 self._full[switch] = now + SWITCH_PAUSE
                 text = f"vSwitch {switch} of card {place.card.identity} has no free address; not asked again for "
                 self._recorder.event(place.node, "Warning", "VSwitchFull", f"{text}{SWITCH_PAUSE / 60:.0f} minutes")
-            case QuotaExceeded() | NotFound() | Conflict():
+            case QuotaExceeded() | CloudNotFound() | CloudConflict():
                 self._look_at = now
             case NotPermitted():
                 self._report_permission(place, error)
@@ -403,7 +403,7 @@ class Addresses:
             case _:
                 pass
 
-    def _report_permission(self, place: Place, error: CloudError) -> None:
+    def _report_permission(self, place: ENIFamily, error: CloudError) -> None:
         if isinstance(error, NotPermitted):
             self._recorder.event(place.node, "Warning", "CloudPermissionMissing", error.message)
 
@@ -414,13 +414,13 @@ def _pause(error: CloudError) -> float:
             return error.retry_after
         case NotPermitted():
             return PERMISSION_PAUSE
-        case Unavailable() | Conflict() | QuotaExceeded() | NotFound():
+        case CloudUnavailable() | CloudConflict() | QuotaExceeded() | CloudNotFound():
             return PAUSE
         case _:
             return SWITCH_PAUSE
 
 
-def _addresses(card: RegisteredCard, version: int) -> frozenset[str]:
+def _addresses(card: RegisteredENI, version: int) -> frozenset[str]:
     return card.ipv6_addresses if version == 6 else card.addresses
 
 

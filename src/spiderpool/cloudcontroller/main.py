@@ -11,24 +11,23 @@ from spiderpool import daemon
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cloud.alibaba.clb import ClassicBalancers
-from spiderpool.cloud.alibaba.client import Caller
-from spiderpool.cloud.alibaba.credentials import METADATA, Credentials, Places, sources
-from spiderpool.cloud.alibaba.ecs import Ecs
-from spiderpool.cloud.alibaba.endpoints import Access
-from spiderpool.cloud.alibaba.nlb import NetworkBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodCards
-from spiderpool.cloudcontroller.addresses import Addresses, Sight
-from spiderpool.cloudcontroller.nodes import Nodes
-from spiderpool.cloudcontroller.services import Services, Timing, region_of, slice_kind
-from spiderpool.cloudcontroller.services import Sight as ServiceSight
-from spiderpool.core.cloud.loadbalancer.values import Configuration
-from spiderpool.core.cloud.preallocation import Policy
+from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
+from spiderpool.cloud.alibaba.client import OpenAPIClient
+from spiderpool.cloud.alibaba.credentials import METADATA, CredentialLocations, Credentials, sources
+from spiderpool.cloud.alibaba.ecs import ECSCloud
+from spiderpool.cloud.alibaba.endpoints import APIAccess
+from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
+from spiderpool.cloud.alibaba.pod_enis import PodENIs
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
+from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of, slice_kind
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.lease import Election, Terms
+from spiderpool.kube.lease import Election, LeaseTimings
 from spiderpool.settings import CloudSettings, cloud_settings, load_source
 from spiderpool.telemetry import configure, logger
 
@@ -40,30 +39,30 @@ SYNC_TIMEOUT = 60.0
 log = logger("cloud")
 
 
-def caller(settings: CloudSettings) -> Caller:
+def caller(settings: CloudSettings) -> OpenAPIClient:
     """What makes the calls to the cloud of the settings. Raises BadConfig."""
     if settings.common.cloud.provider != "alibaba":
         raise BadConfig(
             "spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to alibaba"
         )
-    access = Access(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
+    access = APIAccess(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
     metadata = settings.common.cloud.metadata_endpoint or METADATA
-    places = Places(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
-    return Caller(Credentials(sources(settings.credentials, places, os.environ)), access)
+    places = CredentialLocations(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
+    return OpenAPIClient(Credentials(sources(settings.credentials, places, os.environ)), access)
 
 
 def _url(endpoint: str) -> str:
     return endpoint if "://" in endpoint else f"http://{endpoint}"
 
 
-class Leader:
+class CloudLeader:
     """What one replica does for all."""
 
-    def __init__(self, client: Client, settings: CloudSettings, caller: Caller) -> None:
+    def __init__(self, client: Client, settings: CloudSettings, caller: OpenAPIClient) -> None:
         self._client = client
         self._settings = settings
         self._caller = caller
-        self._cloud = Ecs(caller)
+        self._cloud = ECSCloud(caller)
         self._recorder = Recorder(client, COMPONENT)
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
@@ -92,17 +91,17 @@ class Leader:
         """Give Services their load balancers, in the region of the nodes."""
         given, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes)
-        sight = ServiceSight(
+        sight = ServiceListers(
             Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
         )
-        services = Services(
+        services = ServiceReconciler(
             self._client,
             sight,
-            {"clb": ClassicBalancers(self._caller, region), "nlb": NetworkBalancers(self._caller, region)},
-            PodCards(self._caller, region, given.vpc),
+            {"clb": ClassicLoadBalancers(self._caller, region), "nlb": NetworkLoadBalancers(self._caller, region)},
+            PodENIs(self._caller, region, given.vpc),
             self._recorder,
-            Configuration.of(settings),
-            Timing(period=given.period),
+            BalancerConfiguration.of(settings),
+            ServiceTimings(period=given.period),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(sight.services.run())
@@ -115,19 +114,19 @@ class Leader:
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._recorder.run(),
-            Nodes(self._client, self._cloud, self._nodes, self._recorder, self._settings.node_period).run(),
+            NodeReconciler(self._client, self._cloud, self._nodes, self._recorder, self._settings.node_period).run(),
             *([self._addresses().run()] if self._settings.preallocation.enabled else []),
             *([self._balance()] if self._settings.balancing.enabled else []),
         ]
 
-    def _addresses(self) -> Addresses:
+    def _addresses(self) -> AddressReconciler:
         given, common = self._settings.preallocation, self._settings.common
-        return Addresses(
+        return AddressReconciler(
             self._client,
             self._cloud,
-            Sight(self._nodes, self._pools, self._ips),
+            AddressListers(self._nodes, self._pools, self._ips),
             self._recorder,
-            Policy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
+            PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
             given.period,
             families=common.families,
             primary_card=common.cloud.primary_card,
@@ -141,16 +140,16 @@ class Replica:
         self._client = client
         self._settings = settings
         self._caller = caller(settings)
-        terms = Terms(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
+        terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
         self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
-        self._leader: Leader | None = None
+        self._leader: CloudLeader | None = None
 
     async def run(self) -> None:
         """Lead when it is our turn, until cancelled. Raises NotReady."""
         await self._election.run(self._lead)
 
     async def _lead(self) -> None:
-        self._leader = Leader(self._client, self._settings, self._caller)
+        self._leader = CloudLeader(self._client, self._settings, self._caller)
         try:
             await self._leader.run()
         finally:

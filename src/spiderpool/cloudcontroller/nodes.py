@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.cloud.provider import Cloud, CloudError
+from spiderpool.cloud.provider import CloudError, CloudProvider
 from spiderpool.core.cloud.nodes import (
-    Inquiry,
+    ServerQuery,
     contradiction,
     identity_patch,
     inquiries,
@@ -29,13 +29,13 @@ from spiderpool.telemetry import logger
 log = logger("nodes")
 
 
-class Nodes:
+class NodeReconciler:
     """Keeps Node objects as their servers are. ``period`` is in seconds."""
 
     def __init__(
         self,
         client: Client,
-        cloud: Cloud,
+        cloud: CloudProvider,
         nodes: Informer[Node],
         recorder: Recorder,
         period: float,
@@ -95,7 +95,7 @@ class Nodes:
             for uid in await self._gone(inquiry):
                 await self._delete(uid)
 
-    async def _gone(self, inquiry: Inquiry) -> list[str]:
+    async def _gone(self, inquiry: ServerQuery) -> list[str]:
         identities = {*inquiry.suspects.values(), *inquiry.witnesses}
         try:
             found = await self._cloud.instances(inquiry.region, identities)

@@ -12,11 +12,11 @@ from typing import Any
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice, EndpointSliceV1Beta1
-from spiderpool.cloud.loadbalancers import Balancers, CardFinder
+from spiderpool.cloud.loadbalancers import ENIFinder, LoadBalancerAPI
 from spiderpool.core.cloud.alibaba.naming import FINALIZERS, IDENTITY_LABEL, LENT_TAG, is_own
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
-from spiderpool.core.cloud.loadbalancer.backends import SCHEME, World, pod_addresses, told_cards
+from spiderpool.core.cloud.loadbalancer.backends import SCHEME, BackendSnapshot, pod_addresses, told_cards
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
 from spiderpool.core.cloud.loadbalancer.model import kind_of, owner_of, uses_pods, wanted
 from spiderpool.core.cloud.loadbalancer.planning import (
@@ -28,7 +28,12 @@ from spiderpool.core.cloud.loadbalancer.planning import (
     removal,
 )
 from spiderpool.core.cloud.loadbalancer.steps import Step
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Kind, Model, Seen
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    Kind,
+    LoadBalancerModel,
+    ObservedLoadBalancer,
+)
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.discovery import find_kind
@@ -45,7 +50,7 @@ log = logger("services")
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class ServiceTimings:
     """Seconds."""
 
     period: float = 300.0
@@ -60,7 +65,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ServiceListers:
     """What the API server tells of: kept up to date by its owner."""
 
     services: Informer[Service]
@@ -69,10 +74,10 @@ class Sight:
 
 
 @dataclass(slots=True)
-class Memory:
+class ServiceState:
     """What is remembered of a Service between two looks."""
 
-    done: tuple[Model, list[LoadBalancerIngress]] | None = None
+    done: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
     """What was carried out and published last; None: look again."""
     said: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Events of each reason that were recorded last."""
@@ -80,18 +85,18 @@ class Memory:
     """When its balancer was missed first."""
 
 
-class Services:
+class ServiceReconciler:
     """Keeps the balancer of every Service that asks for one of ours."""
 
     def __init__(
         self,
         client: Client,
-        sight: Sight,
-        clouds: Mapping[Kind, Balancers],
-        cards: CardFinder,
+        sight: ServiceListers,
+        clouds: Mapping[Kind, LoadBalancerAPI],
+        cards: ENIFinder,
         recorder: Recorder,
-        configuration: Configuration,
-        timing: Timing | None = None,
+        configuration: BalancerConfiguration,
+        timing: ServiceTimings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -101,9 +106,9 @@ class Services:
         self._cards = cards
         self._recorder = recorder
         self._configuration = configuration
-        self._timing = timing or Timing()
+        self._timing = timing or ServiceTimings()
         self._clock = clock
-        self._memories: dict[str, Memory] = defaultdict(Memory)
+        self._memories: dict[str, ServiceState] = defaultdict(ServiceState)
         self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)
         self._looked_up: dict[str, tuple[str, float]] = {}
         pauses = {"first_pause": self._timing.first_pause, "last_pause": self._timing.last_pause}
@@ -206,7 +211,7 @@ class Services:
         if seen is not None and (is_own(seen, model.owner) or LENT_TAG in seen.tags):
             await self._carry_out(service, options.kind, only_backends(plan(model, seen)), seen)
 
-    def _is_done(self, service: Service, model: Model) -> bool:
+    def _is_done(self, service: Service, model: LoadBalancerModel) -> bool:
         held = FINALIZERS[model.kind] in (service.metadata.finalizers or ())
         published = service.status.loadBalancer.ingress or []
         return held and self._memories[service.key].done == (model, published)
@@ -218,7 +223,7 @@ class Services:
             return service
         return await self._patch(service, {"finalizers": [*held, FINALIZERS[kind]]}, guarded=True)
 
-    async def _find(self, service: Service, model: Model) -> Seen | None:
+    async def _find(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
         """The balancer as it is; None: there never was one. Raises BadConfig, NotReady, CloudError."""
         recorded = (service.metadata.labels or {}).get(IDENTITY_LABEL, "")
         if model.reuse and recorded and recorded != model.reuse:
@@ -245,7 +250,7 @@ class Services:
             raise BadConfig(fault)
         return seen
 
-    def _check_missing(self, service: Service, model: Model, recorded: str) -> None:
+    def _check_missing(self, service: Service, model: LoadBalancerModel, recorded: str) -> None:
         """Raise NotReady when there should be a balancer: a lost answer must not give the Service a second one."""
         if model.reuse:
             raise NotReady(f"load balancer {model.reuse}, which annotation {PREFIX}id names, does not exist")
@@ -264,14 +269,16 @@ class Services:
             memory.missed_at = now
         return now - memory.missed_at >= self._timing.confirm
 
-    async def _apply(self, service: Service, model: Model, seen: Seen | None) -> Seen:
+    async def _apply(
+        self, service: Service, model: LoadBalancerModel, seen: ObservedLoadBalancer | None
+    ) -> ObservedLoadBalancer:
         if seen is None:
             seen = await self._create(service, model)
         self._say(service, "Warning", "CannotBeChanged", *immutable(model, seen))
         await self._carry_out(service, model.kind, plan(model, seen), seen)
         return seen
 
-    async def _create(self, service: Service, model: Model) -> Seen:
+    async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Make the balancer and note its identity at once: the rest is planned for what there is then."""
         cloud = self._clouds[model.kind]
         identity = await self._carry_out(service, model.kind, plan(model, None)[:1], None)
@@ -281,7 +288,9 @@ class Services:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
         return seen
 
-    async def _carry_out(self, service: Service, kind: Kind, steps: Sequence[Step], seen: Seen | None) -> str:
+    async def _carry_out(
+        self, service: Service, kind: Kind, steps: Sequence[Step], seen: ObservedLoadBalancer | None
+    ) -> str:
         if not steps:
             return seen.identity if seen else ""
         for step in steps:
@@ -290,7 +299,9 @@ class Services:
         log.info("steps carried out", service=service.key, balancer=identity, steps=len(steps))
         return identity
 
-    async def _publish(self, service: Service, model: Model, seen: Seen) -> list[LoadBalancerIngress]:
+    async def _publish(
+        self, service: Service, model: LoadBalancerModel, seen: ObservedLoadBalancer
+    ) -> list[LoadBalancerIngress]:
         """Say in the Service what its balancer is and where it is reached."""
         current = self._sight.services.get(service.key) or service
         if (current.metadata.labels or {}).get(IDENTITY_LABEL) != seen.identity:
@@ -311,7 +322,7 @@ class Services:
         made = await self._client.patch(Service, service.name, body, service.metadata.namespace, sub="status")
         self._sight.services.note(made)
 
-    def _report_unresolved(self, service: Service, model: Model) -> None:
+    def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
         """Ask again for cards that nobody knew: an address that was registered just now is found a little later."""
         if model.unresolved:
             self._memories[service.key].done = None
@@ -322,12 +333,12 @@ class Services:
 
     # Servers
 
-    async def _world(self, service: Service, options: Options) -> World:
+    async def _world(self, service: Service, options: Options) -> BackendSnapshot:
         slices = list(self._slices.get(service.key, {}).values())
         cards: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
             cards = await self._cards_of(pod_addresses(service.spec.ports or (), slices, options))
-        return World(self._sight.nodes.items(), slices, cards)
+        return BackendSnapshot(self._sight.nodes.items(), slices, cards)
 
     async def _cards_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Cards as the nodes tell them; for the rest the cloud is asked."""
@@ -368,7 +379,7 @@ class Services:
         if not self._is_missing_for_good(service.key):
             raise NotReady("the load balancer cannot be found; it is looked for once more before the Service goes")
 
-    async def _take_back(self, service: Service, kind: Kind, seen: Seen) -> None:
+    async def _take_back(self, service: Service, kind: Kind, seen: ObservedLoadBalancer) -> None:
         owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
         steps = removal(kind, owner, seen, preserve=preserve)
         await self._carry_out(service, kind, steps, seen)

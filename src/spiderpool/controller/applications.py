@@ -18,13 +18,13 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.controller.subnets import Cuts
+from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.subnets import (
-    Claim,
-    Place,
+    PoolClaim,
+    PoolSlot,
     application,
     application_of,
     claim,
@@ -61,7 +61,7 @@ log = logger("applications")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ApplicationListers:
     """The local copies that automatic pools are made from."""
 
     subnets: Informer[SpiderSubnet]
@@ -72,7 +72,7 @@ class Sight:
     workloads: Mapping[type[Workload], Informer[Any]]
 
 
-class Applications:
+class ApplicationPoolReconciler:
     """Makes, sizes and ends the pools of applications.
 
     Writers to one subnet go one at a time, and know what they wrote before its event arrives. Should a pool made
@@ -81,7 +81,7 @@ class Applications:
     """
 
     def __init__(
-        self, client: Client, sight: Sight, recorder: Recorder, *, families: frozenset[int], redundant: int
+        self, client: Client, sight: ApplicationListers, recorder: Recorder, *, families: frozenset[int], redundant: int
     ) -> None:
         self._client = client
         self._sight = sight
@@ -89,7 +89,7 @@ class Applications:
         self._families = families
         self._redundant = redundant
         self._queue = WorkQueue(self._reconcile, "applications")
-        self._cuts = Cuts(sight.pools)
+        self._cuts = PoolsBySubnet(sight.pools)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
         self._foreign: dict[str, dict[str, Pod]] = defaultdict(dict)
@@ -211,7 +211,7 @@ class Applications:
         pods = self._foreign.get(key, {}).values()
         return max(pods, key=lambda pod: (pod.metadata.creationTimestamp or "", pod.name), default=None)
 
-    def _claim(self, source: Workload | Pod | None) -> Claim | None:
+    def _claim(self, source: Workload | Pod | None) -> PoolClaim | None:
         match source:
             case Workload():
                 return claim(source, self._redundant)
@@ -220,12 +220,12 @@ class Applications:
             case None:
                 return None
 
-    def _places(self, claimed: Claim) -> list[Place]:
+    def _places(self, claimed: PoolClaim) -> list[PoolSlot]:
         for place in claimed.places:
             self._asking[place.subnet].add(key_of(claimed.application))
         return [place for place in claimed.places if place.version in self._families]
 
-    async def _serve(self, claimed: Claim, place: Place, source: Object | None) -> SpiderIPPool | None:
+    async def _serve(self, claimed: PoolClaim, place: PoolSlot, source: Object | None) -> SpiderIPPool | None:
         """The pool of a place, made or brought to its size; as it is when its subnet gives nothing now."""
         subnet = self._sight.subnets.get(place.subnet)
         if subnet is None or (reason := why_unusable(subnet, place)):
@@ -238,7 +238,7 @@ class Applications:
         self._judge(claimed, place, made, addresses, source)
         return made
 
-    def _addresses(self, claimed: Claim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
+    def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
         """The addresses that the pool shall have."""
         whole = subnet_addresses(subnet)
         version, peers = whole.version, self._cuts.of(subnet)
@@ -255,7 +255,12 @@ class Applications:
         return AddressSet.of_addresses((address_of(ip) for ip in held), version)
 
     async def _put(
-        self, claimed: Claim, place: Place, subnet: SpiderSubnet, stored: SpiderIPPool | None, addresses: AddressSet
+        self,
+        claimed: PoolClaim,
+        place: PoolSlot,
+        subnet: SpiderSubnet,
+        stored: SpiderIPPool | None,
+        addresses: AddressSet,
     ) -> SpiderIPPool:
         if stored is None:
             return await self._create(claimed, place, subnet, addresses)
@@ -267,7 +272,9 @@ class Applications:
         log.info("pool changed", pool=stored.name, application=str(claimed.application), ips=wanted.spec.ips)
         return changed
 
-    async def _create(self, claimed: Claim, place: Place, subnet: SpiderSubnet, addresses: AddressSet) -> SpiderIPPool:
+    async def _create(
+        self, claimed: PoolClaim, place: PoolSlot, subnet: SpiderSubnet, addresses: AddressSet
+    ) -> SpiderIPPool:
         """A new pool. Raises NotReady when its name is taken by one that we did not know, or that is being deleted."""
         names = pool_names(claimed.application, place)
         name = next((each for each in names if self._sight.pools.get(each) is None), None)
@@ -283,7 +290,7 @@ class Applications:
         return made
 
     def _judge(
-        self, claimed: Claim, place: Place, made: SpiderIPPool, addresses: AddressSet, source: Object | None
+        self, claimed: PoolClaim, place: PoolSlot, made: SpiderIPPool, addresses: AddressSet, source: Object | None
     ) -> None:
         """Remember what a pool waits for, when it has not the size that was asked for."""
         key, missing = key_of(claimed.application), claimed.size - addresses.size

@@ -59,7 +59,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class CertificateLifetimes:
     """How long certificates are valid. They are replaced after two thirds of that."""
 
     authority: timedelta = timedelta(days=3650)
@@ -72,7 +72,7 @@ class Lives:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class CertificateBundle:
     """The content of the Secret: authorities, the oldest first, and a server certificate. Keys are PEM."""
 
     authorities: tuple[x509.Certificate, ...]
@@ -108,7 +108,7 @@ class Bundle:
         return {AUTHORITY: self.trusted, AUTHORITY_KEY: self.authority_key, **leaf}
 
 
-def parse(data: dict[str, bytes] | None) -> Bundle | None:
+def parse(data: dict[str, bytes] | None) -> CertificateBundle | None:
     """The content of a Secret; None when it is not one that can be served with and renewed."""
     try:
         return _parse(data or {})
@@ -116,10 +116,10 @@ def parse(data: dict[str, bytes] | None) -> Bundle | None:
         return None
 
 
-def _parse(data: dict[str, bytes]) -> Bundle:
+def _parse(data: dict[str, bytes]) -> CertificateBundle:
     authorities = tuple(x509.load_pem_x509_certificates(data[AUTHORITY]))
     leaf = x509.load_pem_x509_certificate(data[LEAF])
-    bundle = Bundle(authorities, data[AUTHORITY_KEY], leaf, data[LEAF_KEY])
+    bundle = CertificateBundle(authorities, data[AUTHORITY_KEY], leaf, data[LEAF_KEY])
     _require_match(bundle.newest, bundle.authority_key)
     _require_match(leaf, bundle.leaf_key)
     leaf.verify_directly_issued_by(_issuer(bundle))
@@ -139,7 +139,7 @@ def _load(key: bytes) -> ec.EllipticCurvePrivateKey:
     return loaded
 
 
-def _issuer(bundle: Bundle) -> x509.Certificate:
+def _issuer(bundle: CertificateBundle) -> x509.Certificate:
     """The authority that signed the server certificate. Raises ValueError when it is not among them."""
     for authority in reversed(bundle.authorities):
         with suppress(ValueError, TypeError, InvalidSignature):
@@ -148,7 +148,9 @@ def _issuer(bundle: Bundle) -> x509.Certificate:
     raise ValueError("no authority has signed the server certificate")
 
 
-def renewed(bundle: Bundle | None, hosts: Iterable[str], now: datetime, lives: Lives) -> Bundle:
+def renewed(
+    bundle: CertificateBundle | None, hosts: Iterable[str], now: datetime, lives: CertificateLifetimes
+) -> CertificateBundle:
     """The bundle as it should be now: the same one when nothing is due. At most one step of a rotation is taken."""
     hosts = set(hosts)
     if bundle is None or _expired(bundle.newest, now):
@@ -164,7 +166,7 @@ def renewed(bundle: Bundle | None, hosts: Iterable[str], now: datetime, lives: L
     return bundle
 
 
-def _needs_leaf(bundle: Bundle, hosts: set[str], now: datetime, lives: Lives) -> bool:
+def _needs_leaf(bundle: CertificateBundle, hosts: set[str], now: datetime, lives: CertificateLifetimes) -> bool:
     """Whether to sign a new one: at once when the old one is useless, else once the newest authority is known."""
     if _expired(bundle.leaf, now) or _expired(_issuer(bundle), now) or not hosts <= bundle.names:
         return True
@@ -185,13 +187,13 @@ def _expired(certificate: x509.Certificate, now: datetime) -> bool:
     return now >= certificate.not_valid_after_utc
 
 
-def _fresh(hosts: set[str], now: datetime, lives: Lives) -> Bundle:
+def _fresh(hosts: set[str], now: datetime, lives: CertificateLifetimes) -> CertificateBundle:
     authority, authority_key = _authority(now, lives)
     leaf, leaf_key = _leaf(authority, authority_key, hosts, now, lives)
-    return Bundle((authority,), authority_key, leaf, leaf_key)
+    return CertificateBundle((authority,), authority_key, leaf, leaf_key)
 
 
-def _authority(now: datetime, lives: Lives) -> tuple[x509.Certificate, bytes]:
+def _authority(now: datetime, lives: CertificateLifetimes) -> tuple[x509.Certificate, bytes]:
     """An authority of its own name: by the name the API server finds the one that signed a certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
@@ -202,7 +204,7 @@ def _authority(now: datetime, lives: Lives) -> tuple[x509.Certificate, bytes]:
 
 
 def _leaf(
-    authority: x509.Certificate, authority_key: bytes, hosts: set[str], now: datetime, lives: Lives
+    authority: x509.Certificate, authority_key: bytes, hosts: set[str], now: datetime, lives: CertificateLifetimes
 ) -> tuple[x509.Certificate, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     end = min(now + lives.leaf, authority.not_valid_after_utc)
@@ -265,18 +267,23 @@ class Certificates:
     """Keeps the Secret as it should be, and serves new connections with what it holds."""
 
     def __init__(
-        self, client: Client, namespace: str, hosts: Iterable[str], lives: Lives | None = None, now: Now = utc_now
+        self,
+        client: Client,
+        namespace: str,
+        hosts: Iterable[str],
+        lives: CertificateLifetimes | None = None,
+        now: Now = utc_now,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._hosts = frozenset(hosts)
-        self._lives = lives or Lives()
+        self._lives = lives or CertificateLifetimes()
         self._now = now
         self._secrets = Informer(client, Secret, namespace, fields=f"metadata.name={STORE}")
         self._look = asyncio.Event()
         self._secrets.subscribe(lambda _, __: self._look.set())
         self._listeners: list[Callable[[], None]] = []
-        self._bundle: Bundle | None = None
+        self._bundle: CertificateBundle | None = None
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 
     @property
@@ -322,7 +329,7 @@ class Certificates:
         except (AlreadyExists, Conflict, NotFound):  # another replica was faster: its version comes by the watch
             return
 
-    async def _write(self, stored: Secret | None, wanted: Bundle) -> Secret:
+    async def _write(self, stored: Secret | None, wanted: CertificateBundle) -> Secret:
         if stored is None:
             metadata = ObjectMeta(name=STORE, namespace=self._namespace)
             return await self._client.create(Secret(metadata=metadata, data=wanted.data(), type="Opaque"))
@@ -333,7 +340,7 @@ class Certificates:
             self._secrets.forget(stored)
             return await self._write(None, wanted)
 
-    def _load(self, bundle: Bundle) -> None:
+    def _load(self, bundle: CertificateBundle) -> None:
         if bundle != self._bundle:
             load_chain(self.context, bundle.chain)
             self._bundle = bundle

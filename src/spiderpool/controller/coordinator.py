@@ -41,7 +41,7 @@ T = TypeVar("T", bound=Object)
 log = logger("coordinator")
 
 
-class Unknown(SpiderpoolError):
+class CIDRsUnknown(SpiderpoolError):
     """The cluster does not say what its networks are; the message says what to set instead."""
 
 
@@ -59,7 +59,7 @@ class CNIFile(msgspec.Struct):
     plugins: list[CNIPlugin] = []
 
 
-class Container(msgspec.Struct):
+class ManagerContainer(msgspec.Struct):
     """core/v1 Container, in part."""
 
     command: list[str] | None = None
@@ -69,7 +69,7 @@ class Container(msgspec.Struct):
 class ContainersSpec(msgspec.Struct):
     """core/v1 PodSpec, in part."""
 
-    containers: list[Container]
+    containers: list[ManagerContainer]
 
 
 class ControllerManager(Object, kw_only=True):
@@ -146,33 +146,33 @@ SERVICE_CIDRS = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class ClusterCIDRs:
     """CIDRs of a cluster, as one source tells them; empty where it does not."""
 
     pods: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
 
-    def or_else(self, other: Networks) -> Networks:
+    def or_else(self, other: ClusterCIDRs) -> ClusterCIDRs:
         """With the gaps filled from another source."""
-        return Networks(self.pods or other.pods, self.services or other.services)
+        return ClusterCIDRs(self.pods or other.pods, self.services or other.services)
 
 
-def kubeadm_networks(configuration: str) -> Networks:
+def kubeadm_networks(configuration: str) -> ClusterCIDRs:
     """From the ClusterConfiguration that kubeadm leaves behind."""
     try:
         document = yaml.safe_load(configuration)
     except yaml.YAMLError:
-        return Networks()
+        return ClusterCIDRs()
     networking = document.get("networking") if isinstance(document, dict) else None
     found = networking if isinstance(networking, dict) else {}
-    return Networks(cidrs([found.get("podSubnet")]), cidrs([found.get("serviceSubnet")]))
+    return ClusterCIDRs(cidrs([found.get("podSubnet")]), cidrs([found.get("serviceSubnet")]))
 
 
-def flag_networks(command: Iterable[str]) -> Networks:
+def flag_networks(command: Iterable[str]) -> ClusterCIDRs:
     """From the command line of kube-controller-manager: ``--flag=value``, or the value as the next word."""
     words = [part for word in command for part in word.split("=", 1)]
     flags = dict(pairwise(words))
-    return Networks(cidrs([flags.get("--cluster-cidr")]), cidrs([flags.get("--service-cluster-ip-range")]))
+    return ClusterCIDRs(cidrs([flags.get("--cluster-cidr")]), cidrs([flags.get("--service-cluster-ip-range")]))
 
 
 def cidrs(texts: Iterable[Any]) -> tuple[str, ...]:
@@ -221,7 +221,7 @@ def _read_cni(path: Path) -> CNIFile:
     try:
         return msgspec.json.decode(path.read_bytes(), type=CNIFile)
     except (OSError, msgspec.DecodeError) as error:
-        raise Unknown(f"CNI configuration {path} cannot be read ({error}); correct it, or {BY_HAND}") from error
+        raise CIDRsUnknown(f"CNI configuration {path} cannot be read ({error}); correct it, or {BY_HAND}") from error
 
 
 def network_type(file: CNIFile) -> str:
@@ -237,7 +237,7 @@ def default_settings(name: str) -> SpiderCoordinator:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class CIDRSources:
     """Where the cluster's networks are looked for, beside its objects."""
 
     default: str
@@ -248,7 +248,7 @@ class Sources:
     """``namespace/name`` of the ConfigMap of cilium."""
 
 
-class Coordinators:
+class CoordinatorReconciler:
     """Keeps the default SpiderCoordinator in being, and the status of every one right."""
 
     def __init__(
@@ -257,7 +257,7 @@ class Coordinators:
         coordinators: Informer[SpiderCoordinator],
         kubeadm: Informer[ConfigMap],
         recorder: Recorder,
-        sources: Sources,
+        sources: CIDRSources,
     ) -> None:
         self._client = client
         self._coordinators = coordinators
@@ -327,25 +327,25 @@ class Coordinators:
         """Lists are written even when empty: agents tell an empty list from one that is not known yet."""
         try:
             networks = await self._networks((coordinator.spec and coordinator.spec.podCIDRType) or "auto")
-        except Unknown as error:
+        except CIDRsUnknown as error:
             return CoordinatorStatus(NOT_READY, error.message, [], [])
         return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services))
 
-    async def _networks(self, kind: str) -> Networks:
+    async def _networks(self, kind: str) -> ClusterCIDRs:
         """Pod CIDRs of the overlay network, and Service CIDRs. Raises Unknown."""
-        cluster = Networks(services=await self._service_cidrs()).or_else(await self._cluster())
+        cluster = ClusterCIDRs(services=await self._service_cidrs()).or_else(await self._cluster())
         if kind == "auto":
             kind = detected_type(self._cni_dir) or kind
         if kind == "none":
-            return Networks((), cluster.services)
+            return ClusterCIDRs((), cluster.services)
         pods = await self._pod_cidrs(kind, cluster.pods)
         if not pods or not cluster.services:
             what = "Service" if pods else "pod"
-            raise Unknown(
+            raise CIDRsUnknown(
                 f"the {what} CIDRs are neither in ConfigMap {SYSTEM_NAMESPACE}/{KUBEADM_CONFIG} nor in the flags "
                 f"of a kube-controller-manager Pod; {BY_HAND}"
             )
-        return Networks(pods, cluster.services)
+        return ClusterCIDRs(pods, cluster.services)
 
     async def _pod_cidrs(self, kind: str, cluster: tuple[str, ...]) -> tuple[str, ...]:
         match kind:
@@ -358,7 +358,7 @@ class Coordinators:
             case _:
                 return cluster
 
-    async def _cluster(self) -> Networks:
+    async def _cluster(self) -> ClusterCIDRs:
         config = await self._config_map(SYSTEM_NAMESPACE, KUBEADM_CONFIG)
         networks = kubeadm_networks(config.get("ClusterConfiguration", ""))
         if networks.pods and networks.services:
@@ -411,7 +411,7 @@ class Coordinators:
 
 
 def _unknown(what: str) -> tuple[str, ...]:
-    raise Unknown(f"{what}; {BY_HAND}")
+    raise CIDRsUnknown(f"{what}; {BY_HAND}")
 
 
 def _by_age(objects: list[T]) -> list[T]:

@@ -14,7 +14,7 @@ from spiderpool.core.ipam.endpoints import endpoint, holds, is_current
 from spiderpool.core.ipam.gc import pod_key, pod_uids
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.owners import Owners
+from spiderpool.kube.owners import OwnerReader
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -24,7 +24,7 @@ READ_TIMEOUT = 10.0
 log = logger("endpoints")
 
 
-class Pace:
+class RateLimiter:
     """Lets through so many a second, evenly."""
 
     def __init__(self, per_second: float) -> None:
@@ -39,7 +39,7 @@ class Pace:
         await asyncio.sleep(mine - now)
 
 
-class Endpoints:
+class EndpointReconciler:
     """Writes a pod's endpoint ``debounce`` seconds after the first change of its records, ``rate`` a second at most.
 
     Nothing waits for it and nothing of ours reads it: an endpoint may be late, and any of them may be deleted.
@@ -60,9 +60,9 @@ class Endpoints:
         self._endpoints = endpoints
         self._pods = pods
         self._pools = pools
-        self._owners = Owners(client)
+        self._owners = OwnerReader(client)
         self._debounce = debounce
-        self._pace = Pace(rate)
+        self._pace = RateLimiter(rate)
         self._queue = WorkQueue(self._reconcile, "endpoints")
         self._records: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
         self._by_pool: dict[str, dict[str, str]] = defaultdict(dict)

@@ -15,8 +15,8 @@ from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.core.cloud.eni_pools import (
     UNREGISTERED_ANNOTATION,
-    Absence,
-    Claim,
+    ENIAbsence,
+    ENIClaim,
     absence,
     chosen,
     foreign_master,
@@ -50,7 +50,7 @@ log = logger("discovery")
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class ENIPoolListers:
     """What is watched."""
 
     nodes: Informer[Node]
@@ -60,7 +60,7 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ENIPoolRules:
     """What is made of a card."""
 
     families: frozenset[int]
@@ -72,10 +72,10 @@ class Rules:
     """Seconds that a Node object must have been gone before its pools go: it may come back under its name."""
 
 
-class Discovery:
+class ENIPoolReconciler:
     """Keeps one pool per card and family, and one network per name of a card."""
 
-    def __init__(self, client: Client, copies: Copies, recorder: Recorder, rules: Rules) -> None:
+    def __init__(self, client: Client, copies: ENIPoolListers, recorder: Recorder, rules: ENIPoolRules) -> None:
         self._client = client
         self._copies = copies
         self._recorder = recorder
@@ -178,35 +178,35 @@ class Discovery:
             elif claim is not None and (self._rules.primary_card or not claim.card.primary):
                 await self._make(claim, version)
 
-    def _claim(self, node: str, identity: str) -> Claim | None:
+    def _claim(self, node: str, identity: str) -> ENIClaim | None:
         server, seen = self._servers.get(node), self._copies.nodes.get(node)
         card = server.card(identity) if server else None
-        return Claim(node, server, card, seen is not None and is_ready(seen)) if server and card else None
+        return ENIClaim(node, server, card, seen is not None and is_ready(seen)) if server and card else None
 
     def _pool_of(self, card: str, version: int) -> SpiderIPPool | None:
         pools = (self._copies.pools.get(name) for name in sorted(self._pools.get(card, ())))
         return next((pool for pool in pools if pool is not None and version_of(pool) == version), None)
 
-    async def _attend(self, card: str, pool: SpiderIPPool, claim: Claim | None) -> None:
+    async def _attend(self, card: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
         """Keep a pool, or let it go when nothing is left of its card."""
         if pool.terminating:
             return
         why = None if claim else absence(pool, self._servers)
-        if why is not Absence.NODE:
+        if why is not ENIAbsence.NODE:
             self._gone_since.pop(pool.name, None)
         with suppress(NotFound):
             match why:
-                case Absence.UNKNOWN:
+                case ENIAbsence.UNKNOWN:
                     return
-                case Absence.NODE:
+                case ENIAbsence.NODE:
                     await self._retire_later(card, pool)
-                case Absence.CARD:
+                case ENIAbsence.CARD:
                     await self._keep(card, pool, None)
                     await self._retire(pool)
                 case None:
                     await self._keep(card, pool, claim)
 
-    async def _keep(self, card: str, pool: SpiderIPPool, claim: Claim | None) -> None:
+    async def _keep(self, card: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
         if claim and (block := claim.card.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
             message = (
                 f"card {card} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
@@ -233,7 +233,7 @@ class Discovery:
     def _others(self, name: str) -> Iterator[SpiderIPPool]:
         return (pool for pool in self._copies.pools.items() if pool.name != name)
 
-    async def _make(self, claim: Claim, version: int) -> None:
+    async def _make(self, claim: ENIClaim, version: int) -> None:
         key, node = f"card/{claim.card.identity}/{version}", self._copies.nodes.get(claim.node)
         if node is None or claim.card.device is None or not claim.card.addresses_of(version):
             return
@@ -283,7 +283,9 @@ class Discovery:
 
     # --- what is told
 
-    def _report(self, card: str, pool: SpiderIPPool, claim: Claim | None, unregistered: tuple[SpiderIP, ...]) -> None:
+    def _report(
+        self, card: str, pool: SpiderIPPool, claim: ENIClaim | None, unregistered: tuple[SpiderIP, ...]
+    ) -> None:
         """Tell of addresses that are unregistered since the last time, and of those that are registered again."""
         before = self._reported.pop(pool.name, {})
         now = {record.metadata.uid or record.name: record for record in unregistered}

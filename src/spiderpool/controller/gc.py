@@ -16,10 +16,10 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.core.ipam.allocation import released
 from spiderpool.core.ipam.gc import (
-    Cause,
-    Doubt,
-    Policy,
-    Scene,
+    GCPolicy,
+    ReleaseCandidate,
+    ReleaseCause,
+    Snapshot,
     due,
     is_alive,
     is_at_rest,
@@ -32,7 +32,7 @@ from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.owners import Owners
+from spiderpool.kube.owners import OwnerReader
 from spiderpool.telemetry import COLLECT_FAILURES, COLLECTED, logger
 
 SHORTEST = 0.05
@@ -45,7 +45,7 @@ log = logger("collector")
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class GCListers:
     """The local copies that raise doubts."""
 
     ips: Informer[SpiderIP]
@@ -55,7 +55,7 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class GCTimings:
     """Seconds: between two looks at suspects, between two at everything, and what must lie between two doubts."""
 
     interval: float = 5.0
@@ -63,37 +63,39 @@ class Timing:
     grace: float = 5.0
     node_grace: float = 60.0
 
-    def graces(self) -> dict[Cause, float]:
+    def graces(self) -> dict[ReleaseCause, float]:
         """The grace of each cause."""
-        return {cause: self.node_grace if cause is Cause.NODE else self.grace for cause in Cause}
+        return {cause: self.node_grace if cause is ReleaseCause.NODE else self.grace for cause in ReleaseCause}
 
 
 @dataclass(slots=True)
-class Suspicion:
+class GCState:
     """What we have seen so far: all of it can be lost, and is found again."""
 
-    doubts: dict[str, Doubt] = field(default_factory=dict)
+    doubts: dict[str, ReleaseCandidate] = field(default_factory=dict)
     pods: set[str] = field(default_factory=set)
     """Keys of pods to whose records something has happened."""
     kept: set[str] = field(default_factory=set)
     """UIDs of records whose owner wants them, as a fresh read said; asked again at the next look at everything."""
 
 
-class Collector:
+class ClusterGC:
     """Looks at the records of pods that something has happened to, and now and then at all records.
 
     The copies that the informers keep raise doubts; what releases an address is a fresh read of its pod, and
     a write that holds only for the very version of the record that was doubted. An API error releases nothing.
     """
 
-    def __init__(self, client: Client, copies: Copies, recorder: Recorder, timing: Timing, policy: Policy) -> None:
+    def __init__(
+        self, client: Client, copies: GCListers, recorder: Recorder, timing: GCTimings, policy: GCPolicy
+    ) -> None:
         self._client = client
         self._copies = copies
-        self._owners = Owners(client)
+        self._owners = OwnerReader(client)
         self._recorder = recorder
         self._timing = timing
         self._policy = policy
-        self._seen = Suspicion()
+        self._seen = GCState()
         self._records: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
         self._reporters: dict[str, set[str]] = defaultdict(set)
         copies.ips.subscribe(self._on_ip)
@@ -126,9 +128,9 @@ class Collector:
                 log.warning("address not released", address=doubt.ip.spec.address, error=str(error))
                 return
 
-    def _scene(self) -> Scene:
+    def _scene(self) -> Snapshot:
         copies = self._copies
-        return Scene(copies.pods, copies.nodes, copies.pools, self._reporters, time.time(), self._policy)
+        return Snapshot(copies.pods, copies.nodes, copies.pools, self._reporters, time.time(), self._policy)
 
     def _is_watched(self, key: str) -> bool:
         """Whether time alone may bring a doubt about a pod's records."""
@@ -173,7 +175,7 @@ class Collector:
 
     # --- What becomes of a doubt ----------------------------------------------------------------------------------
 
-    async def _settle(self, doubt: Doubt) -> None:
+    async def _settle(self, doubt: ReleaseCandidate) -> None:
         """Release the address, unless the pod as it is now holds it or its owner wants it."""
         ip, uid = doubt.ip, doubt.ip.metadata.uid or ""
         self._seen.doubts.pop(uid, None)
@@ -181,13 +183,13 @@ class Collector:
         confirmed = observe(*await self._read_again(doubt), {}, 0.0).get(uid)
         if confirmed is None:
             return
-        if confirmed.cause is not Cause.COOLED and await self._owners.keep(ip, timeout=READ_TIMEOUT):
+        if confirmed.cause is not ReleaseCause.COOLED and await self._owners.keep(ip, timeout=READ_TIMEOUT):
             self._seen.kept.add(uid)
             return
         with suppress(NotFound, Conflict):  # released, or changed, by somebody else: looked at again next time
             await self._release(ip, confirmed)
 
-    async def _read_again(self, doubt: Doubt) -> tuple[Iterable[SpiderIP], Scene]:
+    async def _read_again(self, doubt: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
         """The doubted record and its twin, then the pod and its node, as the API server holds them now."""
         ip, copies = doubt.ip, self._copies
         twin = await self._read(SpiderIP, doubt.twin.name) if doubt.twin else None
@@ -195,7 +197,7 @@ class Collector:
         node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
         pods = {pod.key: pod} if pod else {}
         nodes = {node.name: node} if node else {}
-        scene = Scene(pods, nodes, copies.pools, self._reporters, time.time(), self._policy)
+        scene = Snapshot(pods, nodes, copies.pools, self._reporters, time.time(), self._policy)
         return (ip, twin) if twin else (ip,), scene
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
@@ -204,9 +206,9 @@ class Collector:
         except NotFound:
             return None
 
-    async def _release(self, ip: SpiderIP, doubt: Doubt) -> None:
+    async def _release(self, ip: SpiderIP, doubt: ReleaseCandidate) -> None:
         pool = self._copies.pools.get(ip.spec.pool)
-        if doubt.cause is not Cause.COOLED and pool is not None and pool.spec.cooldownSeconds:
+        if doubt.cause is not ReleaseCause.COOLED and pool is not None and pool.spec.cooldownSeconds:
             self._copies.ips.note(await self._client.replace(released(ip, time.time())))
         else:
             meta = ip.metadata

@@ -21,24 +21,23 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.controller.applications import Applications, Sight
-from spiderpool.controller.certificates import STORE, Certificates, Lives
-from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, Coordinators, Sources
-from spiderpool.controller.endpoints import Endpoints
-from spiderpool.controller.eni_pools import Copies as Cards
-from spiderpool.controller.eni_pools import Discovery
-from spiderpool.controller.eni_pools import Rules as CardRules
-from spiderpool.controller.gc import Collector, Copies, Timing
-from spiderpool.controller.networks import Networks
-from spiderpool.controller.pools import Pools
+from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
+from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
+from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRSources, CoordinatorReconciler
+from spiderpool.controller.endpoints import EndpointReconciler
+from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler
+from spiderpool.controller.eni_pools import ENIPoolRules as CardRules
+from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.networks import NetworkReconciler
+from spiderpool.controller.pools import PoolReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
-from spiderpool.controller.subnets import Subnets
+from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
-from spiderpool.core.ipam.gc import Policy
+from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.lease import Election, Terms
+from spiderpool.kube.lease import Election, LeaseTimings
 from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
@@ -50,7 +49,7 @@ SYNC_TIMEOUT = 60.0
 log = logger("controller")
 
 
-class Leader:
+class ControllerLeader:
     """What one replica does for all: reconcile, collect, and keep the webhooks registered."""
 
     def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
@@ -107,40 +106,40 @@ class Leader:
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
         client, settings, recorder = self._client, self._settings, self._recorder
-        sources = Sources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)
+        sources = CIDRSources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)
         return [
             recorder.run(),
-            Pools(client, self._pools, self._ips, settings.status_debounce).run(),
-            Networks(client, self._configs, self._attachments, recorder).run(),
-            Coordinators(client, self._coordinators, self._kubeadm, recorder, sources).run(),
-            Endpoints(client, self._endpoints, self._ips, self._pods, self._pools).run(),
+            PoolReconciler(client, self._pools, self._ips, settings.status_debounce).run(),
+            NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
+            CoordinatorReconciler(client, self._coordinators, self._kubeadm, recorder, sources).run(),
+            EndpointReconciler(client, self._endpoints, self._ips, self._pods, self._pools).run(),
             *([self._collector().run()] if settings.gc_enabled else []),
             *([self._subnet_work().run()] if settings.common.enable_spider_subnet else []),
             *([self._applications().run()] if self._workloads else []),
             *([self._discovery().run()] if settings.common.cloud.provider else []),
         ]
 
-    def _collector(self) -> Collector:
+    def _collector(self) -> ClusterGC:
         given = self._settings
-        timing = Timing(given.gc_interval, given.gc_full_interval, given.gc_grace, given.gc_node_grace)
-        policy = Policy(given.gc_delay, given.gc_on_ready_node, given.gc_on_not_ready_node)
-        copies = Copies(self._ips, self._pods, self._nodes, self._pools)
-        return Collector(self._client, copies, self._recorder, timing, policy)
+        timing = GCTimings(given.gc_interval, given.gc_full_interval, given.gc_grace, given.gc_node_grace)
+        policy = GCPolicy(given.gc_delay, given.gc_on_ready_node, given.gc_on_not_ready_node)
+        copies = GCListers(self._ips, self._pods, self._nodes, self._pools)
+        return ClusterGC(self._client, copies, self._recorder, timing, policy)
 
-    def _discovery(self) -> Discovery:
+    def _discovery(self) -> ENIPoolReconciler:
         given = self._settings
         families, primary = given.common.families, given.common.cloud.primary_card
         rules = CardRules(families, given.common.namespace, primary, given.gc_node_grace)
-        copies = Cards(self._nodes, self._pools, self._ips, self._configs)
-        return Discovery(self._client, copies, self._recorder, rules)
+        copies = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
+        return ENIPoolReconciler(self._client, copies, self._recorder, rules)
 
-    def _subnet_work(self) -> Subnets:
-        return Subnets(self._client, self._subnets, self._pools, self._settings.status_debounce)
+    def _subnet_work(self) -> SubnetReconciler:
+        return SubnetReconciler(self._client, self._subnets, self._pools, self._settings.status_debounce)
 
-    def _applications(self) -> Applications:
-        sight = Sight(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
+    def _applications(self) -> ApplicationPoolReconciler:
+        sight = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
         families, redundant = self._settings.common.families, self._settings.redundant_ips
-        return Applications(self._client, sight, self._recorder, families=families, redundant=redundant)
+        return ApplicationPoolReconciler(self._client, sight, self._recorder, families=families, redundant=redundant)
 
 
 class Replica:
@@ -149,11 +148,13 @@ class Replica:
     def __init__(self, client: Client, settings: ControllerSettings) -> None:
         self._client = client
         self._settings = settings
-        lives = Lives(timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life))
+        lives = CertificateLifetimes(
+            timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life)
+        )
         self.certificates = Certificates(client, settings.common.namespace, hosts(settings), lives)
-        terms = Terms(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
+        terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
         self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
-        self._leader: Leader | None = None
+        self._leader: ControllerLeader | None = None
 
     async def run(self) -> None:
         """Keep the certificates, and lead when it is our turn, until cancelled. Raises NotReady."""
@@ -162,7 +163,7 @@ class Replica:
             group.create_task(self._election.run(self._lead))
 
     async def _lead(self) -> None:
-        self._leader = Leader(self._client, self._settings, self.certificates)
+        self._leader = ControllerLeader(self._client, self._settings, self.certificates)
         try:
             await self._leader.run()
         finally:

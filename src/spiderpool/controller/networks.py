@@ -23,7 +23,7 @@ from spiderpool.telemetry import logger
 log = logger("networks")
 
 
-class Networks:
+class NetworkReconciler:
     """Keeps the NetworkAttachmentDefinitions as the networks want them.
 
     They are applied server-side, so annotations of other tools stay. Deletion is Kubernetes' own, by

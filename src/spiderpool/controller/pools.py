@@ -81,7 +81,7 @@ def _view(holders: Iterable[SpiderIP]) -> str:
     return msgspec.json.encode(dict(sorted(entries.items()))).decode()
 
 
-class Pools:
+class PoolReconciler:
     """Keeps every pool's status right, at most one write per pool and ``debounce`` seconds."""
 
     def __init__(self, client: Client, pools: Informer[SpiderIPPool], ips: Informer[SpiderIP], debounce: float) -> None:

@@ -26,7 +26,7 @@ WORKERS = 2
 log = logger("subnets")
 
 
-class Cuts:
+class PoolsBySubnet:
     """The pools of each CIDR."""
 
     def __init__(self, pools: Informer[SpiderIPPool]) -> None:
@@ -44,7 +44,7 @@ class Cuts:
             self._by_cidr[new.spec.subnet][new.name] = new
 
 
-class Subnets:
+class SubnetReconciler:
     """Reconciles every SpiderSubnet, at most once in ``debounce`` seconds."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Subnets:
         self._client = client
         self._subnets = subnets
         self._pools = pools
-        self._cuts = Cuts(pools)
+        self._cuts = PoolsBySubnet(pools)
         self._debounce = debounce
         self._queue = WorkQueue(self._reconcile, "subnets")
         subnets.subscribe(self._on_subnet)

@@ -81,7 +81,7 @@ ALLOWED: Answer = {"allowed": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AdmissionChange:
     """A new object, or an object as it was and as it is to be."""
 
     new: Any
@@ -97,8 +97,8 @@ class Hook:
     """The rules of one kind."""
 
     kind: type[Object]
-    default: Callable[[Change], Awaitable[Any]]
-    validate: Callable[[Change], Awaitable[tuple[FieldError, ...]]]
+    default: Callable[[AdmissionChange], Awaitable[Any]]
+    validate: Callable[[AdmissionChange], Awaitable[tuple[FieldError, ...]]]
     kept_by: Callable[[Any], Awaitable[str | None]] | None = None
     """Why an object may not be deleted."""
 
@@ -154,7 +154,7 @@ class Webhooks:
 
     # --- the kinds of our own
 
-    async def _default_ippool(self, change: Change) -> SpiderIPPool:
+    async def _default_ippool(self, change: AdmissionChange) -> SpiderIPPool:
         pool = default_ippool(change.new)
         if not self._settings.common.enable_spider_subnet or pool.terminating:
             return pool
@@ -164,7 +164,7 @@ class Webhooks:
             change.warnings.append(f"the SpiderSubnets could not be read, the pool gets nothing from one yet: {error}")
             return pool
 
-    async def _validate_ippool(self, change: Change) -> tuple[FieldError, ...]:
+    async def _validate_ippool(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
         if old is not None and old.spec == new.spec:
             return ()
@@ -186,7 +186,7 @@ class Webhooks:
     async def _ippool_kept_by(self, pool: SpiderIPPool) -> str | None:
         return ippool_kept_by(pool, await self._holders(pool))
 
-    async def _validate_subnet(self, change: Change) -> tuple[FieldError, ...]:
+    async def _validate_subnet(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
         if old is not None and old.spec == new.spec:
             return ()
@@ -197,10 +197,10 @@ class Webhooks:
     async def _subnet_kept_by(self, subnet: SpiderSubnet) -> str | None:
         return subnet_kept_by(subnet, await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT))
 
-    async def _validate_reservedip(self, change: Change) -> tuple[FieldError, ...]:
+    async def _validate_reservedip(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         return validate_reservedip(change.new, change.old, self._families)
 
-    async def _validate_multusconfig(self, change: Change) -> tuple[FieldError, ...]:
+    async def _validate_multusconfig(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
         faults = validate_multusconfig(new, old)  # first, so that only a name that is one is asked for
         return faults or validate_multusconfig(new, old, await self._attachment(new))
@@ -243,14 +243,14 @@ class Webhooks:
 
         return validate
 
-    def _change(self, hook: Hook, request: AdmissionRequest) -> Change:
+    def _change(self, hook: Hook, request: AdmissionRequest) -> AdmissionChange:
         """The new object, and the old one if there is one that can be read. Raises ValidationError."""
         new = msgspec.json.decode(request.object, type=hook.kind)
         trusted = request.userInfo.username.startswith(self._our_accounts)
         try:
-            return Change(new, msgspec.json.decode(request.oldObject, type=hook.kind | None), trusted)
+            return AdmissionChange(new, msgspec.json.decode(request.oldObject, type=hook.kind | None), trusted)
         except msgspec.ValidationError:
-            return Change(new, None, trusted)
+            return AdmissionChange(new, None, trusted)
 
     # --- pods
 
@@ -283,18 +283,18 @@ class Webhooks:
         return await self._client.list(SpiderMultusConfig, labels=labels, timeout=POD_READ_TIMEOUT)
 
 
-def _of_new(default: Callable[[Any], Any]) -> Callable[[Change], Awaitable[Any]]:
-    async def of_new(change: Change) -> Any:
+def _of_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awaitable[Any]]:
+    async def of_new(change: AdmissionChange) -> Any:
         return default(change.new)
 
     return of_new
 
 
-async def _default_multusconfig(change: Change) -> SpiderMultusConfig:
+async def _default_multusconfig(change: AdmissionChange) -> SpiderMultusConfig:
     return default_multusconfig(change.new, change.old)
 
 
-async def _validate_coordinator(change: Change) -> tuple[FieldError, ...]:
+async def _validate_coordinator(change: AdmissionChange) -> tuple[FieldError, ...]:
     return validate_coordinator(change.new)
 
 

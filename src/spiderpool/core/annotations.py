@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InterfacePools:
     """Pools or subnets that an annotation names for one interface; an empty interface is the next one attached."""
 
     interface: str
@@ -64,25 +64,25 @@ class _Route(msgspec.Struct):
     gw: str
 
 
-def pool_wish(annotations: Annotations, interface: str) -> Wish | None:
+def pool_wish(annotations: Annotations, interface: str) -> InterfacePools | None:
     """``ipam.spidernet.io/ippool``: pools of the interface that is being attached. Raises BadConfig."""
     item = _read(annotations, POOL, _Names, '{"ipv4": ["pool"], "ipv6": ["pool"]}')
-    return Wish(interface, _named(POOL, item)) if item else None
+    return InterfacePools(interface, _named(POOL, item)) if item else None
 
 
-def pool_wishes(annotations: Annotations) -> tuple[Wish, ...] | None:
+def pool_wishes(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
     """``ipam.spidernet.io/ippools``: pools of several interfaces, all of them named or none. Raises BadConfig."""
     items = _read(annotations, POOLS, list[_Names], '[{"interface": "eth0", "ipv4": ["pool"]}]')
     if items is None:
         return None
     if not items:
         raise _wrong(POOLS, "lists no interface; add one, or remove the annotation")
-    wishes = tuple(Wish(each.interface or "", _named(POOLS, each), bool(each.cleangateway)) for each in items)
+    wishes = tuple(InterfacePools(each.interface or "", _named(POOLS, each), bool(each.cleangateway)) for each in items)
     _check_interfaces(POOLS, [wish.interface for wish in wishes])
     return wishes
 
 
-def subnet_wishes(annotations: Annotations) -> tuple[Wish, ...] | None:
+def subnet_wishes(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
     """``subnets``, else ``subnet``: SpiderSubnets from which the application gets pools. Raises BadConfig."""
     items = _read(annotations, SUBNETS_ANNOTATION, list[_Names], '[{"interface": "eth0", "ipv4": ["subnet"]}]')
     key = SUBNETS_ANNOTATION
@@ -137,7 +137,7 @@ def is_pattern(name: str) -> bool:
     return "*" in name or "?" in name or ("[" in name and "]" in name)
 
 
-def wish_of(wishes: Iterable[Wish], key: str, interface: str, position: int) -> Wish:
+def wish_of(wishes: Iterable[InterfacePools], key: str, interface: str, position: int) -> InterfacePools:
     """The wish for one interface: by its name, or by its position among the pod's where none is named."""
     listed = tuple(wishes)
     if not listed[0].interface:
@@ -151,13 +151,13 @@ def wish_of(wishes: Iterable[Wish], key: str, interface: str, position: int) -> 
     return found
 
 
-def _subnet_wish(key: str, item: _Names) -> Wish:
+def _subnet_wish(key: str, item: _Names) -> InterfacePools:
     """Only the first name of each list counts."""
     names = {version: each[:1] for version, each in _named(key, item).items()}
-    return Wish(item.interface or (FIRST_INTERFACE if key == SUBNET_ANNOTATION else ""), names)
+    return InterfacePools(item.interface or (FIRST_INTERFACE if key == SUBNET_ANNOTATION else ""), names)
 
 
-def _check_subnets(key: str, wishes: tuple[Wish, ...]) -> None:
+def _check_subnets(key: str, wishes: tuple[InterfacePools, ...]) -> None:
     _check_interfaces(key, [wish.interface for wish in wishes])
     if len(wishes) > 1 and not wishes[0].interface:
         raise _wrong(key, "lists several interfaces without names; name each")

@@ -52,7 +52,7 @@ def apply(kernel: Kernel, steps: Sequence[Step], check: Callable[[], None] = lam
         check()
         try:
             _execute(kernel, step)
-        except rt.Refusal as refusal:
+        except rt.NetlinkError as refusal:
             raise KernelFailure(_sentence(step, refusal, steps), f"step: {step}") from refusal
 
 
@@ -104,7 +104,7 @@ def _execute_netlink(kernel: Kernel, step: NetlinkStep) -> None:
 def _there(route: rt.Socket, kind: int, body: bytes) -> None:
     try:
         route.request(kind, body, rt.CREATE | rt.EXCLUSIVE)
-    except rt.Refusal as refusal:
+    except rt.NetlinkError as refusal:
         if refusal.code != errno.EEXIST:
             raise
 
@@ -112,7 +112,7 @@ def _there(route: rt.Socket, kind: int, body: bytes) -> None:
 def _gone(route: rt.Socket, kind: int, body: bytes) -> None:
     try:
         route.request(kind, body)
-    except rt.Refusal as refusal:
+    except rt.NetlinkError as refusal:
         if not rt.is_absent(refusal):
             raise
 
@@ -188,7 +188,7 @@ def _execute_inside(step: InsideStep, finish: contextlib.ExitStack) -> None:
             assert_never(step)
 
 
-def _sentence(step: Step, refusal: rt.Refusal, steps: Sequence[Step]) -> str:
+def _sentence(step: Step, refusal: rt.NetlinkError, steps: Sequence[Step]) -> str:
     child = next((one for one in steps if isinstance(one, CreateLink)), None)
     match step, refusal.code:
         case AddAddress(), errno.EADDRINUSE if child is not None:

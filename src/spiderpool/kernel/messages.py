@@ -353,7 +353,7 @@ def read_neighbours(where: Where, bodies: Iterable[bytes], names: Mapping[int, s
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class RouteLookup:
     """The answer to `route_to`: by which link, over which gateway, from which source."""
 
     index: int
@@ -361,12 +361,12 @@ class Way:
     source: Address | None
 
 
-def read_way(body: bytes) -> Way:
+def read_way(body: bytes) -> RouteLookup:
     """The way that a packet would go."""
     found = attributes(body, _ROUTE.size)
     gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
     index = as_number(found.get(_RTA_OIF, b""))
-    return Way(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
+    return RouteLookup(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
 
 
 def _network(family: int, packed: bytes | None, length: int) -> Network:

@@ -80,7 +80,7 @@ def find_link(side: Side, name: str) -> Link | None:
     if name not in side.links:
         try:
             side.links[name] = say.read_link(side.route.request(rt.GETLINK, say.by_name(name))[0])
-        except rt.Refusal as refusal:
+        except rt.NetlinkError as refusal:
             if rt.is_absent(refusal):
                 return None
             raise KernelFailure(f"{side.where}: look up {name}: {refusal.reason}") from refusal
@@ -98,7 +98,7 @@ def link_at(side: Side, index: int) -> Link | None:
     """A link by index; None if there is none."""
     try:
         return say.read_link(side.route.request(rt.GETLINK, say.link_header(index))[0])
-    except rt.Refusal:
+    except rt.NetlinkError:
         return None
 
 

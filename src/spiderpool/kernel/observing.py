@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from spiderpool.core.network.plumbing.drift import Present
+from spiderpool.core.network.plumbing.drift import PresentState
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_card
-from spiderpool.core.network.plumbing.nics import CardAddress, NodeState, Reply
-from spiderpool.core.network.plumbing.refresh import Wiring
-from spiderpool.core.network.plumbing.removal import Remains
+from spiderpool.core.network.plumbing.nics import NICAddress, NodeState, Reply
+from spiderpool.core.network.plumbing.refresh import PodLink
+from spiderpool.core.network.plumbing.removal import LeftoverState
 from spiderpool.core.network.plumbing.routing import NodePath
 from spiderpool.core.network.plumbing.steps import (
     AddNeighbour,
@@ -22,7 +22,7 @@ from spiderpool.core.network.plumbing.steps import (
     Step,
     Where,
 )
-from spiderpool.core.network.plumbing.sweeping import Paths
+from spiderpool.core.network.plumbing.sweeping import PodPaths
 from spiderpool.core.network.plumbing.values import (
     Address,
     Attachment,
@@ -80,19 +80,19 @@ def observe_pod(pod: Side) -> PodState:
     )
 
 
-def observe_remains(kernel: Kernel, container_id: str, ifname: str) -> Remains:
+def observe_remains(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
     """What `core.plumbing.removal` needs to know."""
     if kernel.pod is None:
-        return Remains(None, lent=tuple(link for link in all_links(kernel.node) if link.alias))
+        return LeftoverState(None, lent=tuple(link for link in all_links(kernel.node) if link.alias))
     pod = observe_pod(kernel.pod)
     others = [one for one in pod.addresses if one.link not in (VETH, ifname)]
     end = find_host_end(kernel.node, pod, container_id) if others else None
     if end is None:
-        return Remains(pod)
+        return LeftoverState(pod)
     names = {end.index: end.name}
     wanted = kernel.node.route.request(rt.GETNEIGH, say.neighbours_wanted(end.index), rt.DUMP)
     routes = routes_of(kernel.node, names, end.index)
-    return Remains(
+    return LeftoverState(
         pod,
         end.name,
         tuple(route for route in routes if route.table != MAIN_TABLE),
@@ -100,21 +100,21 @@ def observe_remains(kernel: Kernel, container_id: str, ifname: str) -> Remains:
     )
 
 
-def observe_wiring(kernel: Kernel, container_id: str, first_nic: str) -> Wiring:
+def observe_wiring(kernel: Kernel, container_id: str, first_nic: str) -> PodLink:
     """What `core.plumbing.refresh` needs to know."""
     pod = observe_pod(kernel.side("pod"))
     end = find_host_end(kernel.node, pod, container_id)
     link = pod.link(VETH) or pod.link(first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-    return Wiring(pod, path, node_addresses(kernel.node))
+    return PodLink(pod, path, node_addresses(kernel.node))
 
 
-def observe_paths(kernel: Kernel, tables: Collection[int]) -> Paths:
+def observe_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
     """What `core.plumbing.sweeping` needs to know: the node's ways to pods, as far as they are in ``tables``."""
     links = all_links(kernel.node)
     names = {link.index: link.name for link in links}
     wanted = kernel.node.route.request(rt.GETNEIGH, say.neighbours_wanted(), rt.DUMP)
-    return Paths(
+    return PodPaths(
         links,
         tuple(
             route
@@ -181,11 +181,11 @@ def _first_node_addresses(
     return (*chosen, *(way.source for way in asked if way and way.source))
 
 
-def way_to(side: Side, to: Address, source: Address | None = None, mark: int = 0) -> say.Way | None:
+def way_to(side: Side, to: Address, source: Address | None = None, mark: int = 0) -> say.RouteLookup | None:
     """Which way a packet would go; None: nowhere."""
     try:
         return say.read_way(side.route.request(rt.GETROUTE, say.route_to(to, source, mark))[0])
-    except rt.Refusal:
+    except rt.NetlinkError:
         return None
 
 
@@ -195,7 +195,7 @@ def observe_cards(kernel: Kernel) -> NodeState:
     kernel.enter("node")
     names = {link.index: link.name for link in all_links(node) if is_card(link.name)}
     found = node.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP)
-    addresses = tuple(CardAddress(one.link, one.address) for one in say.read_addresses("node", found, names))
+    addresses = tuple(NICAddress(one.link, one.address) for one in say.read_addresses("node", found, names))
     rules = tuple(say.read_rules("node", node.route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP)))
     cards = marks.cards_loaded()
     return NodeState(
@@ -216,7 +216,7 @@ def _reverse_path_filter(link: str) -> int:
 def _replies(
     node: Side,
     names: dict[int, str],
-    addresses: tuple[CardAddress, ...],
+    addresses: tuple[NICAddress, ...],
     rules: tuple[AddRule, ...],
     cards: tuple[str, ...],
 ) -> Iterator[Reply]:
@@ -228,7 +228,7 @@ def _replies(
         yield Reply(one.link, source, _card_towards(node, names, far, mark=mark), for_pods=True)
 
 
-def _marks_card(rule: AddRule, held: CardAddress, rules: tuple[AddRule, ...]) -> bool:
+def _marks_card(rule: AddRule, held: NICAddress, rules: tuple[AddRule, ...]) -> bool:
     """Whether a rule sends marked packets to the table of a card's address."""
     tables = {other.table for other in rules if other.source == ip_network(held.address.ip)}
     return bool(rule.mark) and rule.version == held.address.version and rule.table in tables
@@ -252,7 +252,7 @@ def _forwarding(kernel: Kernel, attachment: Attachment) -> tuple[tuple[int, ...]
     return off, tuple(link for link in scopes if sysctl.read(f"net/ipv6/conf/{link}/accept_ra") == "1")
 
 
-def present(kernel: Kernel, steps: Iterable[Step]) -> Present:
+def present(kernel: Kernel, steps: Iterable[Step]) -> PresentState:
     """What is there of the things that ``steps`` speak of."""
     steps = tuple(steps)
     pod = observe_pod(kernel.side("pod"))
@@ -268,7 +268,7 @@ def present(kernel: Kernel, steps: Iterable[Step]) -> Present:
     if any(isinstance(step, LoadMarks) for step in steps):
         kernel.enter("pod")
         loaded = marks.loaded()
-    return Present(tuple(links), frozenset(there), loaded)
+    return PresentState(tuple(links), frozenset(there), loaded)
 
 
 def _node_things(node: Side, links: Sequence[Link]) -> Iterator[Step]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
-from spiderpool.core.network.plumbing.probing import Probe
+from spiderpool.core.network.plumbing.probing import AddressProbe
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import arp, ndp
 
@@ -21,7 +21,7 @@ _LONGEST = 2048
 Address = IPv4Address | IPv6Address
 
 
-def ask(link: str, probes: Sequence[Probe], finish: ExitStack) -> dict[Address, frozenset[str]]:
+def ask(link: str, probes: Sequence[AddressProbe], finish: ExitStack) -> dict[Address, frozenset[str]]:
     """The MACs that answer for each target, asked from the namespace in which the calling thread is.
 
     Takes at most ``TRIES * PAUSE`` seconds; less when only gateways are asked for and all have answered. Closing the
@@ -45,7 +45,7 @@ def _opened(link: str, version: int, finish: ExitStack) -> socket.socket:
     return sock
 
 
-def _asked(sockets: dict[int, socket.socket], probes: Sequence[Probe]) -> dict[Address, frozenset[str]]:
+def _asked(sockets: dict[int, socket.socket], probes: Sequence[AddressProbe]) -> dict[Address, frozenset[str]]:
     answers: dict[Address, set[str]] = {probe.target: set() for probe in probes}
     for _ in range(TRIES):
         for probe in probes:
@@ -57,7 +57,7 @@ def _asked(sockets: dict[int, socket.socket], probes: Sequence[Probe]) -> dict[A
     return {target: frozenset(macs) for target, macs in answers.items()}
 
 
-def _frame(mac: bytes, probe: Probe) -> bytes:
+def _frame(mac: bytes, probe: AddressProbe) -> bytes:
     match probe.source, probe.target:
         case IPv4Address() as source, IPv4Address() as target:
             return arp.request(mac, source, target)
@@ -68,7 +68,7 @@ def _frame(mac: bytes, probe: Probe) -> bytes:
 
 
 def _listen(
-    sockets: list[socket.socket], answers: dict[Address, set[str]], end: float, probes: Iterable[Probe]
+    sockets: list[socket.socket], answers: dict[Address, set[str]], end: float, probes: Iterable[AddressProbe]
 ) -> None:
     while (left := end - time.monotonic()) > 0:
         for sock in select.select(sockets, [], [], left)[0]:

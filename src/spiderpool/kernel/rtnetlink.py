@@ -42,7 +42,7 @@ _NESTED = 0x8000
 _KIND = 0x3FFF
 
 
-class Refusal(Exception):
+class NetlinkError(Exception):
     """The kernel's answer to one request is an error: ``code`` is the errno, ``reason`` what it says of it."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -169,9 +169,9 @@ def _raise_unless_zero(flags: int, body: bytes) -> None:
         original = _HEADER.size if flags & _CAPPED else struct.unpack_from("=I", body, 4)[0]
         said = attributes(body, 4 + original + -original % 4).get(_TEXT)
         reason = f"{as_text(said)}: {reason}" if said else reason
-    raise Refusal(code, reason)
+    raise NetlinkError(code, reason)
 
 
-def is_absent(refusal: Refusal) -> bool:
+def is_absent(refusal: NetlinkError) -> bool:
     """Whether the kernel says that the thing is not there."""
     return refusal.code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)

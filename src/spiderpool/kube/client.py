@@ -20,7 +20,7 @@ from yarl import URL
 
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
-from spiderpool.kube.config import Access, load_access
+from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -127,7 +127,7 @@ class Client:
     ApiUnavailable on a create, whether the object exists is unknown.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: ClusterAccess) -> None:
         self._access = access
         self.reachable = True
         """Whether the API server gave a usable answer when it was last asked."""

@@ -22,7 +22,7 @@ TOKEN_SECONDS = 60.0
 """How long a token that was read from a file is used: kubelet replaces the file long before the token expires."""
 
 
-class Credentials:
+class ClientCredentials:
     """The Authorization header: none (a client certificate speaks for us), a fixed token, or one kept in a file."""
 
     def __init__(self, token: str | None = None, file: Path | None = None) -> None:
@@ -39,20 +39,20 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterAccess:
     """The API server, how to trust it, and our credentials."""
 
     server: str
     tls: ssl.SSLContext
-    credentials: Credentials
+    credentials: ClientCredentials
 
 
-def load_access(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) -> Access:
+def load_access(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) -> ClusterAccess:
     """From a kubeconfig file, or from the pod's service account. Raises BadConfig."""
     return _from_file(kubeconfig) if kubeconfig else _from_service_account(environ)
 
 
-def _from_service_account(environ: Mapping[str, str]) -> Access:
+def _from_service_account(environ: Mapping[str, str]) -> ClusterAccess:
     try:
         host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
     except KeyError as error:
@@ -61,10 +61,12 @@ def _from_service_account(environ: Mapping[str, str]) -> Access:
         ) from error
     authority = _read(SERVICE_ACCOUNT / "ca.crt", "certificate authority")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Access(server, _tls(authority, b"", b"", verify=True), Credentials(file=SERVICE_ACCOUNT / "token"))
+    return ClusterAccess(
+        server, _tls(authority, b"", b"", verify=True), ClientCredentials(file=SERVICE_ACCOUNT / "token")
+    )
 
 
-def _from_file(path: Path) -> Access:
+def _from_file(path: Path) -> ClusterAccess:
     try:
         document = yaml.safe_load(_read(path, "kubeconfig"))
         cluster, user = _current(document)
@@ -78,7 +80,7 @@ def _from_file(path: Path) -> Access:
         verify=not cluster.get("insecure-skip-tls-verify", False),
     )
     file = user.get("tokenFile")
-    return Access(server, tls, Credentials(user.get("token"), path.parent / file if file else None))
+    return ClusterAccess(server, tls, ClientCredentials(user.get("token"), path.parent / file if file else None))
 
 
 def _current(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

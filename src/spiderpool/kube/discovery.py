@@ -16,7 +16,7 @@ class Resource(msgspec.Struct):
     namespaced: bool
 
 
-class Resources(msgspec.Struct):
+class ServerResources(msgspec.Struct):
     """metav1.APIResourceList, in part."""
 
     resources: list[Resource]
@@ -27,7 +27,7 @@ async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
     group, _, version = api_version.rpartition("/")
     path = f"apis/{group}/{version}" if group else f"api/{version}"
     try:
-        served = msgspec.json.decode(await client.get_raw(path), type=Resources)
+        served = msgspec.json.decode(await client.get_raw(path), type=ServerResources)
     except NotFound:
         return None
     found = next((each for each in served.resources if each.kind == name and "/" not in each.name), None)

@@ -34,7 +34,7 @@ log = logger("lease")
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTimings:
     """Seconds of an election.
 
     A Lease that nobody renews for ``duration`` may be taken; its holder stops after ``renew``; everybody
@@ -54,18 +54,18 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ObservedLease:
     """A Lease as we saw it, and when by our own clock we first saw it so."""
 
     lease: Lease
     since: float
 
-    def again(self, lease: Lease, now: float) -> Sighting:
+    def again(self, lease: Lease, now: float) -> ObservedLease:
         """The sighting after another look: only a change of the object counts as a sign of life."""
         same = lease.metadata.resourceVersion == self.lease.metadata.resourceVersion
-        return self if same else Sighting(lease, now)
+        return self if same else ObservedLease(lease, now)
 
-    def free_at(self, terms: Terms) -> float:
+    def free_at(self, terms: LeaseTimings) -> float:
         """From when on the Lease may be taken; a released one at once."""
         spec = self.lease.spec
         return self.since + (spec.leaseDurationSeconds or terms.duration) if spec.holderIdentity else self.since
@@ -80,7 +80,7 @@ class Election:
         name: str,
         namespace: str,
         identity: str,
-        terms: Terms | None = None,
+        terms: LeaseTimings | None = None,
         *,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -88,9 +88,9 @@ class Election:
         self._name = name
         self._namespace = namespace
         self._identity = identity
-        self._terms = terms or Terms()
+        self._terms = terms or LeaseTimings()
         self._clock = clock
-        self._seen: Sighting | None = None
+        self._seen: ObservedLease | None = None
         self._valid_until = 0.0
 
     @property
@@ -140,7 +140,7 @@ class Election:
             return False
         if taken is None:
             return False
-        self._seen = Sighting(taken, begin)
+        self._seen = ObservedLease(taken, begin)
         self._valid_until = begin + self._terms.renew
         return True
 
@@ -152,7 +152,9 @@ class Election:
             except NotFound:
                 metadata = ObjectMeta(name=self._name, namespace=self._namespace)
                 return await self._client.create(Lease(metadata=metadata, spec=self._spec(None)))
-            self._seen = self._seen.again(current, self._clock()) if self._seen else Sighting(current, self._clock())
+            self._seen = (
+                self._seen.again(current, self._clock()) if self._seen else ObservedLease(current, self._clock())
+            )
             if current.spec.holderIdentity == self._identity or self._clock() >= self._seen.free_at(self._terms):
                 return await self._client.replace(replace(current, spec=self._spec(current.spec)))
         return None

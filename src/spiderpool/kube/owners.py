@@ -26,7 +26,7 @@ REMEMBERED = 1_000
 T = TypeVar("T", bound=Object)
 
 
-class Owners:
+class OwnerReader:
     """Answers who is at the top, and whether an owner still wants an address."""
 
     def __init__(self, client: Client) -> None:

@@ -25,7 +25,7 @@ CLOUDS = ("", "alibaba")
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
+class ProviderSettings:
     """Which cloud the servers run in, and what is made of what they say of their cards; off without a provider."""
 
     provider: str = ""
@@ -38,7 +38,7 @@ class Cloud:
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class CommonSettings:
     """What agent and controller share."""
 
     kubeconfig: Path | None = None
@@ -55,7 +55,7 @@ class Common:
     enable_spider_subnet: bool = True
     enable_auto_pools: bool = True
     """Whether applications may ask for a pool of their own, cut from a SpiderSubnet."""
-    cloud: Cloud = field(default_factory=Cloud)
+    cloud: ProviderSettings = field(default_factory=ProviderSettings)
 
     @property
     def families(self) -> frozenset[int]:
@@ -68,7 +68,7 @@ class Common:
 class AgentSettings:
     """Settings of one node's agent."""
 
-    common: Common = field(default_factory=Common)
+    common: CommonSettings = field(default_factory=CommonSettings)
     node: str = ""
     socket: Path = Path("/var/run/spidernet/spiderpool.sock")
     cni_bin_dir: Path = Path("/opt/cni/bin")
@@ -123,7 +123,7 @@ class PodInject:
 class ControllerSettings:
     """Settings of the controller."""
 
-    common: Common = field(default_factory=Common)
+    common: CommonSettings = field(default_factory=CommonSettings)
     webhook_host: str = "0.0.0.0"
     webhook_port: int = 5722
     webhook_url: str | None = None
@@ -172,7 +172,7 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Preallocation:
+class PreallocationSettings:
     """Addresses that every card has in advance, per family; off unless ``enabled``."""
 
     enabled: bool = False
@@ -189,7 +189,7 @@ class Preallocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Balancing:
+class LoadBalancerSettings:
     """Load balancers of Services."""
 
     enabled: bool = True
@@ -212,7 +212,7 @@ class Balancing:
 class CloudSettings:
     """Settings of spiderpool-cloud, the only one of our processes that has credentials of the cloud."""
 
-    common: Common = field(default_factory=Common)
+    common: CommonSettings = field(default_factory=CommonSettings)
     region: str = ""
     """Region of calls that name none; empty: that of the servers."""
     cluster_id: str = "clusterid"
@@ -231,8 +231,8 @@ class CloudSettings:
     sts_endpoint: str | None = None
     node_period: float = 60.0
     """Seconds between two questions about servers of which nothing is heard; two answers are needed."""
-    preallocation: Preallocation = field(default_factory=Preallocation)
-    balancing: Balancing = field(default_factory=Balancing)
+    preallocation: PreallocationSettings = field(default_factory=PreallocationSettings)
+    balancing: LoadBalancerSettings = field(default_factory=LoadBalancerSettings)
     health_port: int = 5730
     identity: str = ""
     leader_duration: float = 15.0
@@ -240,7 +240,7 @@ class CloudSettings:
     leader_retry_period: float = 2.0
 
 
-class Source:
+class SettingsSource:
     """The environment and the ConfigMap's file as one source of typed values."""
 
     def __init__(self, environ: Mapping[str, str], file: Mapping[str, Any]) -> None:
@@ -299,14 +299,14 @@ class Source:
             raise BadConfig(f"key {key} in conf.yml is {value!r}, not text; correct the ConfigMap")
         return value
 
-    def config_block(self, *keys: str) -> Source:
+    def config_block(self, *keys: str) -> SettingsSource:
         """A mapping inside the ConfigMap's file; empty where there is none. Raises BadConfig."""
         block: Any = self._file
         for depth, key in enumerate(keys):
             block = block.get(key) or {}
             if not isinstance(block, dict):
                 raise BadConfig(f"key {'.'.join(keys[: depth + 1])} in conf.yml is {block!r}, not a mapping of keys")
-        return Source(self._environ, block)
+        return SettingsSource(self._environ, block)
 
     def config_list(self, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
         """A list of the ConfigMap's file. Raises BadConfig."""
@@ -316,21 +316,21 @@ class Source:
         return default if value is None else tuple(value)
 
 
-def load_source(environ: Mapping[str, str] = os.environ) -> Source:
+def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
     """Read the file that SPIDERPOOL_CONFIG names (absent: defaults). Raises BadConfig."""
     path = Path(environ.get("SPIDERPOOL_CONFIG", DEFAULT_CONFIG))
     if not path.exists():
-        return Source(environ, {})
+        return SettingsSource(environ, {})
     try:
         document = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")
-    return Source(environ, document)
+    return SettingsSource(environ, document)
 
 
-def agent_settings(source: Source) -> AgentSettings:
+def agent_settings(source: SettingsSource) -> AgentSettings:
     """Settings of the agent. Raises BadConfig."""
     node = source.text("SPIDERPOOL_NODE_NAME", "")
     if not node:
@@ -359,7 +359,7 @@ def agent_settings(source: Source) -> AgentSettings:
     )
 
 
-def controller_settings(source: Source) -> ControllerSettings:
+def controller_settings(source: SettingsSource) -> ControllerSettings:
     """Settings of the controller. Raises BadConfig."""
     return ControllerSettings(
         common=_common(source),
@@ -399,7 +399,7 @@ def controller_settings(source: Source) -> ControllerSettings:
     )
 
 
-def cloud_settings(source: Source) -> CloudSettings:
+def cloud_settings(source: SettingsSource) -> CloudSettings:
     """Settings of spiderpool-cloud. Raises BadConfig."""
     defaults, block, authority = CloudSettings(), source.config_block("cloud"), source.optional("SPIDERPOOL_CLOUD_CA")
     return CloudSettings(
@@ -424,10 +424,10 @@ def cloud_settings(source: Source) -> CloudSettings:
     )
 
 
-def _balancing(source: Source, block: Source) -> Balancing:
+def _balancing(source: SettingsSource, block: SettingsSource) -> LoadBalancerSettings:
     if (backends := block.config_text("backendType", "ecs")) not in ("ecs", "eni"):
         raise BadConfig(f"cloud.loadBalancers.backendType in conf.yml is {backends!r}; write ecs (nodes) or eni (pods)")
-    return Balancing(
+    return LoadBalancerSettings(
         enabled=block.config_flag("enabled", True),
         vpc=block.config_text("vpcID", ""),
         vswitch=block.config_text("vswitchID", ""),
@@ -439,14 +439,14 @@ def _balancing(source: Source, block: Source) -> Balancing:
     )
 
 
-def _preallocation(source: Source, block: Source) -> Preallocation:
+def _preallocation(source: SettingsSource, block: SettingsSource) -> PreallocationSettings:
     low, high = block.config_count("minFreeAddresses", 5), block.config_count("maxFreeAddresses", 15)
     if not 0 < low <= high:
         raise BadConfig(
             f"cloud.alibaba in conf.yml has minFreeAddresses {low} and maxFreeAddresses {high}; "
             "write a minimum of at least 1 and a maximum that is not below it"
         )
-    return Preallocation(
+    return PreallocationSettings(
         enabled=block.config_flag("assign", False),
         low=low,
         high=high,
@@ -456,7 +456,7 @@ def _preallocation(source: Source, block: Source) -> Preallocation:
     )
 
 
-def _pod_inject(source: Source) -> PodInject:
+def _pod_inject(source: SettingsSource) -> PodInject:
     block, plugin = source.config_block("podResourceInject"), source.config_block("agent", "networkResourcePlugin")
     offers = [offer for offer in plugin.config_list("resourceAdvertisement", ()) if isinstance(offer, dict)]
     return PodInject(
@@ -467,9 +467,9 @@ def _pod_inject(source: Source) -> PodInject:
     )
 
 
-def _common(source: Source) -> Common:
+def _common(source: SettingsSource) -> CommonSettings:
     kubeconfig = source.optional("KUBECONFIG")
-    return Common(
+    return CommonSettings(
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         namespace=source.text("SPIDERPOOL_POD_NAMESPACE", "kube-system"),
         log_level=source.text("SPIDERPOOL_LOG_LEVEL", "info").lower(),
@@ -483,14 +483,14 @@ def _common(source: Source) -> Common:
     )
 
 
-def _cloud(source: Source, block: Source) -> Cloud:
+def _cloud(source: SettingsSource, block: SettingsSource) -> ProviderSettings:
     provider = source.text("CLOUD_PROVIDER", block.config_text("provider", "")).lower()
     if provider not in CLOUDS:
         raise BadConfig(f"the cloud provider is {provider!r}; write {' or '.join(map(repr, CLOUDS))}")
     interval = source.number("SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS", 25.0)
     if interval < 1:
         raise BadConfig(f"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS is {interval}; the service bears one reading a second")
-    return Cloud(
+    return ProviderSettings(
         provider=provider,
         metadata_endpoint=source.optional("METADATA_ENDPOINT"),
         interval=interval,

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field, replace
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba import addressing
 from spiderpool_lab.alibaba.faults import Fault, Faults
-from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.refusals import Refusal
 from spiderpool_lab.alibaba.resources import (
     INSTANCE_TYPES,
+    VPC,
     Instance,
     InstanceType,
     NetworkInterface,
     SecurityGroup,
-    Vpc,
-    VSwitch,
+    VSwitchResource,
 )
-from spiderpool_lab.alibaba.tables import Change, Listener, World
+from spiderpool_lab.alibaba.tables import AccountTables, Listener, TableChange
 
 Clock = Callable[[], float]
 
@@ -40,7 +40,7 @@ CREDENTIAL_LIFETIME = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecordedCall:
     """One call as it was answered. ``outcome`` is OK, the code of a refusal, or ``Dropped``."""
 
     action: str
@@ -73,7 +73,7 @@ class Account:
         self,
         *,
         region: str = "cn-hangzhou",
-        vpc: Vpc | None = None,
+        vpc: VPC | None = None,
         owner: str = "1234567890123456",
         public: str = "198.51.100.64/26",
         public_ipv6: str = "2001:db8:1b::/64",
@@ -81,7 +81,7 @@ class Account:
         clock: Clock = time.time,
     ) -> None:
         self.region = region
-        self.vpc = vpc or Vpc("vpc-bp100000000000001", "172.16.0.0/12")
+        self.vpc = vpc or VPC("vpc-bp100000000000001", "172.16.0.0/12")
         self.owner = owner
         self.public = public
         self.public_ipv6 = public_ipv6
@@ -89,12 +89,12 @@ class Account:
         self.clock = clock
         self.faults = Faults()
         self.health: dict[tuple[str, int], bool] = {}
-        self.remembered: dict[int, World] = {}
+        self.remembered: dict[int, AccountTables] = {}
         self.limits: dict[str, int] = {}
-        self.calls: list[Call] = []
-        self.identities: dict[str, Identity] = {}
+        self.calls: list[RecordedCall] = []
+        self.identities: dict[str, CallerIdentity] = {}
         self.roles: dict[str, tuple[str, ...]] = {}
-        self.world = World(self._tell)
+        self.world = AccountTables(self._tell)
         self._listeners: list[Listener] = []
         self._numbers = itertools.count(1)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -103,10 +103,12 @@ class Account:
 
     # What it holds, made by hand
 
-    def add_vswitch(self, block: str, *, zone: str = "", identity: str = "", ipv6_block: str | None = None) -> VSwitch:
+    def add_vswitch(
+        self, block: str, *, zone: str = "", identity: str = "", ipv6_block: str | None = None
+    ) -> VSwitchResource:
         """A vSwitch in the VPC."""
         return self.world.vswitches.put(
-            VSwitch(identity or self.new_id("vsw-"), zone or f"{self.region}-i", block, ipv6_block)
+            VSwitchResource(identity or self.new_id("vsw-"), zone or f"{self.region}-i", block, ipv6_block)
         )
 
     def add_security_group(self, *, identity: str = "", capacity: int = 2000) -> SecurityGroup:
@@ -168,9 +170,9 @@ class Account:
 
     def add_identity(
         self, name: str = "cloud", *, key: str = "", secret: str = "", allowed: Iterable[str] = ("*",)
-    ) -> Identity:
+    ) -> CallerIdentity:
         """A RAM user with an access key."""
-        identity = Identity(
+        identity = CallerIdentity(
             name, key or f"LTAI{secrets.token_hex(10)}", secret or secrets.token_hex(15), tuple(allowed)
         )
         self.identities[identity.key] = identity
@@ -180,9 +182,9 @@ class Account:
         """A RAM role, whose credentials the metadata service gives to instances that have it."""
         self.roles[name] = tuple(allowed)
 
-    def issue(self, role: str, lifetime: float = CREDENTIAL_LIFETIME) -> Identity:
+    def issue(self, role: str, lifetime: float = CREDENTIAL_LIFETIME) -> CallerIdentity:
         """Temporary credentials of a role, valid for ``lifetime`` seconds."""
-        identity = Identity(
+        identity = CallerIdentity(
             role,
             f"STS.{secrets.token_hex(10)}",
             secrets.token_hex(15),
@@ -223,7 +225,7 @@ class Account:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def as_of(self, world: World) -> Account:
+    def as_of(self, world: AccountTables) -> Account:
         """This account holding another world: what a stale or empty answer is read from."""
         other = copy.copy(self)
         other.world = world
@@ -264,7 +266,7 @@ class Account:
             (card for card in self.world.cards if address in card.addresses or address in card.ipv6_addresses), None
         )
 
-    def record(self, call: Call) -> None:
+    def record(self, call: RecordedCall) -> None:
         """Write a call down; of very many, the older half is forgotten."""
         self.calls.append(call)
         if len(self.calls) > _CALLS_KEPT:
@@ -288,7 +290,7 @@ class Account:
         blocks = (reservation.block for reservation in self.world.reservations if reservation.vswitch == vswitch)
         return {address for block in blocks for address in addressing.inside(block)}
 
-    def free_count(self, vswitch: VSwitch) -> int:
+    def free_count(self, vswitch: VSwitchResource) -> int:
         """How many addresses a vSwitch can still give."""
         if vswitch.full:
             return 0
@@ -313,7 +315,7 @@ class Account:
             raise Refusal("QuotaExceeded.Eip", "The quota of elastic IP addresses is exceeded.")
         return addresses[0]
 
-    def vswitch(self, identity: str) -> VSwitch:
+    def vswitch(self, identity: str) -> VSwitchResource:
         """A vSwitch that exists. Raises Refusal if it does not."""
         if (found := self.world.vswitches.get(identity)) is None:
             raise Refusal("InvalidVSwitchId.NotFound", f"The specified VSwitch {identity} does not exist.", 404)
@@ -327,7 +329,7 @@ class Account:
         """A MAC address that no other card has."""
         return "00:16:3e:" + (0x80_0000 + next(self._numbers)).to_bytes(3, "big").hex(":")
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: TableChange) -> None:
         for listener in list(self._listeners):
             listener(change)
 

@@ -22,14 +22,14 @@ from aiohttp import web
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import Lost, OpenAPI
 from spiderpool_lab.alibaba.refusals import Refusal
-from spiderpool_lab.alibaba.serving import Endpoint, serve
+from spiderpool_lab.alibaba.serving import ServedEndpoint, serve
 from spiderpool_lab.alibaba.tables import TABLES
 
 _LAST_CALLS = 100
-CONSOLE = Identity("console", "", "")
+CONSOLE = CallerIdentity("console", "", "")
 """Who calls from the console: somebody with all rights, and without a key."""
 
 
@@ -42,7 +42,7 @@ class Admin:
 
     def serve(
         self, host: str = "127.0.0.1", port: int = 0, *, netns: Path | None = None
-    ) -> AbstractAsyncContextManager[Endpoint]:
+    ) -> AbstractAsyncContextManager[ServedEndpoint]:
         """Serve for the length of a context, by plain HTTP."""
         app = web.Application()
         app.add_routes(

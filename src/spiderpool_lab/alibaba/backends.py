@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Backend
+from spiderpool_lab.alibaba.balancers import BalancerBackend
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, invalid, missing
 
 
-def read_backend(account: Account, sent: Parameters, kind: str) -> Backend:
+def read_backend(account: Account, sent: Parameters, kind: str) -> BalancerBackend:
     """A server as a call describes it; ``kind`` is its type in lower case: ecs, eni, eci or ip."""
     server = sent.needed("ServerId")
-    return Backend(
+    return BalancerBackend(
         server,
         kind,
         sent.number("Port", 0, 0, 65535),
@@ -52,27 +52,27 @@ def _literal(text: str) -> str:
         raise invalid("ServerIp", f"{text} is not an IP address") from None
 
 
-def without_doubles(backends: Sequence[Backend], refusal: Refusal) -> Sequence[Backend]:
+def without_doubles(backends: Sequence[BalancerBackend], refusal: Refusal) -> Sequence[BalancerBackend]:
     """Refuse a list that names the same server twice."""
     if len({backend.key for backend in backends}) < len(backends):
         raise refusal
     return backends
 
 
-def merged(present: Iterable[Backend], sent: Iterable[Backend]) -> tuple[Backend, ...]:
+def merged(present: Iterable[BalancerBackend], sent: Iterable[BalancerBackend]) -> tuple[BalancerBackend, ...]:
     """What is present with what was sent put in its place or added."""
     by_key = {backend.key: backend for backend in present}
     by_key.update((backend.key, backend) for backend in sent)
     return tuple(by_key.values())
 
 
-def without(present: Iterable[Backend], gone: Iterable[Backend]) -> tuple[Backend, ...]:
+def without(present: Iterable[BalancerBackend], gone: Iterable[BalancerBackend]) -> tuple[BalancerBackend, ...]:
     """What is present less what was sent; what is not there is not missed."""
     keys = {backend.key for backend in gone}
     return tuple(backend for backend in present if backend.key not in keys)
 
 
-def require_port(backend: Backend) -> Backend:
+def require_port(backend: BalancerBackend) -> BalancerBackend:
     """Refuse a server without a port."""
     if backend.port == 0:
         raise missing("Port")

@@ -18,7 +18,7 @@ NlbProtocol = Literal["TCP", "UDP", "TCPSSL"]
 
 
 @dataclass(frozen=True, slots=True)
-class ClbListener:
+class CLBListener:
     """A listener of a CLB, known by protocol and port. It is stopped until it is started."""
 
     protocol: ClbProtocol
@@ -34,7 +34,7 @@ class ClbListener:
 
 
 @dataclass(frozen=True, slots=True)
-class Clb:
+class CLB:
     """A classic load balancer. ``settings`` holds what it was created with, in the OpenAPI's names."""
 
     identity: str
@@ -42,7 +42,7 @@ class Clb:
     address: str
     settings: Settings
     vswitch: str = ""
-    listeners: tuple[ClbListener, ...] = ()
+    listeners: tuple[CLBListener, ...] = ()
     active: bool = True
     tags: Tags = field(default_factory=dict)
     created: float = 0.0
@@ -54,7 +54,7 @@ class Clb:
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class BalancerBackend:
     """A server of a group; its type is ecs, eni, eci or ip. ``address`` is where its traffic goes."""
 
     server: str
@@ -72,13 +72,13 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
-class ClbGroup:
+class CLBGroup:
     """A vServer group of one CLB."""
 
     identity: str
     name: str
     balancer: str
-    backends: tuple[Backend, ...] = ()
+    backends: tuple[BalancerBackend, ...] = ()
     tags: Tags = field(default_factory=dict)
     created: float = 0.0
 
@@ -96,7 +96,7 @@ class ZoneMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class Nlb:
+class NLB:
     """A network load balancer."""
 
     identity: str
@@ -116,7 +116,7 @@ class Nlb:
 
 
 @dataclass(frozen=True, slots=True)
-class NlbListener:
+class NLBListener:
     """A listener of an NLB."""
 
     identity: str
@@ -134,14 +134,14 @@ class NlbListener:
 
 
 @dataclass(frozen=True, slots=True)
-class NlbGroup:
+class NLBGroup:
     """A server group, which any number of NLB listeners may use. ``health`` is its HealthCheckConfig."""
 
     identity: str
     name: str
     settings: Settings
     health: Settings
-    backends: tuple[Backend, ...] = ()
+    backends: tuple[BalancerBackend, ...] = ()
     status: Literal["Creating", "Available", "Configuring", "Deleting"] = "Available"
     tags: Tags = field(default_factory=dict)
 
@@ -152,7 +152,7 @@ class NlbGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class AsyncJob:
     """A change that the NLB carries out after it has answered."""
 
     identity: str

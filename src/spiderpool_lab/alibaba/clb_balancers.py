@@ -8,18 +8,18 @@ from typing import Any
 
 from spiderpool_lab.alibaba import addressing, paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Clb
+from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, absent, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import ON_OFF, Between, Rule, read_settings
+from spiderpool_lab.alibaba.settings import ON_OFF, NumberRange, Rule, read_settings
 from spiderpool_lab.alibaba.tagging import check_tags
 
 RULES: dict[str, Rule] = {
     "AddressType": ("internet", "intranet"),
     "AddressIPVersion": ("ipv4", "ipv6"),
-    "Bandwidth": Between(1, 5120, also=(-1,)),
+    "Bandwidth": NumberRange(1, 5120, also=(-1,)),
     "DeleteProtection": ON_OFF,
     "InstanceChargeType": ("PayBySpec", "PayByCLCU"),
     "InternetChargeType": ("paybytraffic", "paybybandwidth"),
@@ -48,7 +48,7 @@ _KEPT = (
 )
 
 
-def balancer(account: Account, parameters: Parameters) -> Clb:
+def balancer(account: Account, parameters: Parameters) -> CLB:
     """The balancer that a call names. Raises Refusal if it does not exist."""
     identity = parameters.needed("LoadBalancerId")
     if (found := account.world.clbs.get(identity)) is None:
@@ -74,7 +74,7 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         raise missing("VSwitchId")
     check_tags(parameters.tags())
     identity = account.new_id("lb-")
-    made = Clb(
+    made = CLB(
         identity,
         parameters.text("LoadBalancerName", identity),
         _address(account, parameters.text("Address"), settings, vswitch),
@@ -109,7 +109,7 @@ def _address(account: Account, wanted: str, settings: Mapping[str, str], vswitch
     return wanted
 
 
-def _network_type(item: Clb) -> str:
+def _network_type(item: CLB) -> str:
     return "vpc" if item.vswitch else "classic"
 
 
@@ -160,7 +160,7 @@ _FILTERS = (
 )
 
 
-def _passes(account: Account, item: Clb, parameters: Parameters) -> bool:
+def _passes(account: Account, item: CLB, parameters: Parameters) -> bool:
     exact = {**item.settings, "Address": item.address, "VSwitchId": item.vswitch, "LoadBalancerStatus": _status(item)}
     exact["VpcId"] = account.vpc.identity if item.vswitch else ""
     exact["NetworkType"] = _network_type(item)
@@ -180,11 +180,11 @@ def sent_tags(parameters: Parameters) -> dict[str, str]:
     return {tag.needed("TagKey"): tag.text("TagValue") for tag in parameters.json_objects("Tags")}
 
 
-def _status(item: Clb) -> str:
+def _status(item: CLB) -> str:
     return "active" if item.active else "inactive"
 
 
-def describe(account: Account, item: Clb) -> dict[str, Any]:
+def describe(account: Account, item: CLB) -> dict[str, Any]:
     """A balancer as the OpenAPI writes it in a list."""
     settings = dict(item.settings)
     bandwidth = settings.pop("Bandwidth", "-1")

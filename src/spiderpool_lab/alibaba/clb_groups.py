@@ -7,7 +7,7 @@ from typing import Any
 
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.backends import merged, read_backend, require_port, without, without_doubles
-from spiderpool_lab.alibaba.balancers import Backend, ClbGroup
+from spiderpool_lab.alibaba.balancers import BalancerBackend, CLBGroup
 from spiderpool_lab.alibaba.clb_balancers import balancer
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
@@ -19,14 +19,14 @@ BACKENDS_PER_GROUP = 200
 _NEW_BACKENDS = "NewBackendServers"
 
 
-def group(account: Account, parameters: Parameters) -> ClbGroup:
+def group(account: Account, parameters: Parameters) -> CLBGroup:
     """The group that a call names. Raises Refusal if it does not exist."""
     if (found := account.world.clb_groups.get(parameters.needed("VServerGroupId"))) is None:
         raise Refusal("InvalidParameter", "The specified VServerGroupId does not exist.")
     return found
 
 
-def _backends(account: Account, parameters: Parameters, name: str = "BackendServers") -> list[Backend]:
+def _backends(account: Account, parameters: Parameters, name: str = "BackendServers") -> list[BalancerBackend]:
     sent = parameters.json_objects(name)
     if len(sent) > BACKENDS_PER_CALL:
         raise invalid(name, f"has more than {BACKENDS_PER_CALL} servers")
@@ -34,10 +34,10 @@ def _backends(account: Account, parameters: Parameters, name: str = "BackendServ
     return list(without_doubles(found, invalid(name, "names a server twice")))
 
 
-def _named(account: Account, parameters: Parameters, name: str) -> list[Backend]:
+def _named(account: Account, parameters: Parameters, name: str) -> list[BalancerBackend]:
     """Servers that a call names to take them away; they need not exist any more."""
     return [
-        Backend(
+        BalancerBackend(
             item.needed("ServerId"),
             item.text("Type", "ecs").lower(),
             item.number("Port", 0, 1, 65535),
@@ -52,7 +52,7 @@ def _address_of(account: Account, item: Parameters) -> str:
     return card.address if card else ""
 
 
-def _put(account: Account, found: ClbGroup, backends: tuple[Backend, ...]) -> Answer:
+def _put(account: Account, found: CLBGroup, backends: tuple[BalancerBackend, ...]) -> Answer:
     if len(backends) > BACKENDS_PER_GROUP:
         raise Refusal("QuotaExceeded.BackendServers", f"A VServerGroup has at most {BACKENDS_PER_GROUP} servers.")
     account.world.clb_groups.put(replace(found, backends=backends))
@@ -62,7 +62,7 @@ def _put(account: Account, found: ClbGroup, backends: tuple[Backend, ...]) -> An
     }
 
 
-def _describe(item: Backend) -> dict[str, Any]:
+def _describe(item: BalancerBackend) -> dict[str, Any]:
     return {
         "ServerId": item.server,
         "ServerIp": item.address if item.server_type != "ecs" else "",
@@ -82,7 +82,7 @@ def _describe(item: Backend) -> dict[str, Any]:
 def create_vserver_group(account: Account, parameters: Parameters) -> Answer:
     """A group of one balancer."""
     identity = account.new_id("rsp-")
-    made = ClbGroup(
+    made = CLBGroup(
         identity,
         parameters.text("VServerGroupName", identity),
         balancer(account, parameters).identity,

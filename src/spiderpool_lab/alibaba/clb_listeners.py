@@ -8,46 +8,46 @@ from typing import Any
 
 from spiderpool_lab.alibaba import paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Clb, ClbListener, ClbProtocol, Settings
+from spiderpool_lab.alibaba.balancers import CLB, CLBListener, ClbProtocol, Settings
 from spiderpool_lab.alibaba.clb_balancers import balancer
 from spiderpool_lab.alibaba.ecs_enis import describe_tags
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, ON_OFF, Between, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, ON_OFF, NumberRange, Rule, numbers, read_settings
 
 PROTOCOLS: tuple[ClbProtocol, ...] = ("tcp", "udp", "http", "https")
 
 RULES: dict[str, Rule] = {
     "AclStatus": ON_OFF,
     "AclType": ("white", "black"),
-    "BackendServerPort": Between(1, 65535),
-    "Bandwidth": Between(1, 5120, also=(-1,)),
+    "BackendServerPort": NumberRange(1, 65535),
+    "Bandwidth": NumberRange(1, 5120, also=(-1,)),
     "ConnectionDrain": ON_OFF,
-    "ConnectionDrainTimeout": Between(10, 900),
-    "CookieTimeout": Between(1, 86400),
+    "ConnectionDrainTimeout": NumberRange(10, 900),
+    "CookieTimeout": NumberRange(1, 86400),
     "EnableHttp2": ON_OFF,
-    "EstablishedTimeout": Between(10, 900),
-    "ForwardPort": Between(1, 65535),
+    "EstablishedTimeout": NumberRange(10, 900),
+    "ForwardPort": NumberRange(1, 65535),
     "Gzip": ON_OFF,
     "HealthCheck": ON_OFF,
-    "HealthCheckConnectPort": Between(1, 65535, also=(-520,)),
-    "HealthCheckConnectTimeout": Between(1, 300),
-    "HealthCheckInterval": Between(1, 50),
+    "HealthCheckConnectPort": NumberRange(1, 65535, also=(-520,)),
+    "HealthCheckConnectTimeout": NumberRange(1, 300),
+    "HealthCheckInterval": NumberRange(1, 50),
     "HealthCheckMethod": ("head", "get"),
     "HealthCheckSwitch": ON_OFF,
-    "HealthCheckTimeout": Between(1, 300),
+    "HealthCheckTimeout": NumberRange(1, 300),
     "HealthCheckType": ("tcp", "http"),
-    "HealthyThreshold": Between(2, 10),
-    "IdleTimeout": Between(1, 60),
+    "HealthyThreshold": NumberRange(2, 10),
+    "IdleTimeout": NumberRange(1, 60),
     "ListenerForward": ON_OFF,
-    "PersistenceTimeout": Between(0, 3600),
+    "PersistenceTimeout": NumberRange(0, 3600),
     "ProxyProtocolV2Enabled": FLAG,
-    "RequestTimeout": Between(1, 180),
+    "RequestTimeout": NumberRange(1, 180),
     "Scheduler": ("wrr", "rr", "wlc", "sch", "tch", "qch"),
     "StickySession": ON_OFF,
     "StickySessionType": ("insert", "server"),
-    "UnhealthyThreshold": Between(2, 10),
+    "UnhealthyThreshold": NumberRange(2, 10),
     "XForwardedFor": ON_OFF,
     "XForwardedFor_ClientSrcPort": ON_OFF,
     "XForwardedFor_SLBID": ON_OFF,
@@ -149,7 +149,7 @@ def _settings(parameters: Parameters, protocol: ClbProtocol) -> dict[str, str]:
     return read_settings(modern, NAMES[protocol].split(), RULES)
 
 
-def _check(account: Account, owner: Clb, protocol: ClbProtocol, settings: Settings) -> None:
+def _check(account: Account, owner: CLB, protocol: ClbProtocol, settings: Settings) -> None:
     """Refuse settings that do not go together."""
     forwards = settings.get("ListenerForward") == "on"
     if forwards and "ForwardPort" not in settings:
@@ -168,22 +168,22 @@ def _check(account: Account, owner: Clb, protocol: ClbProtocol, settings: Settin
         raise missing("BackendServerPort")
 
 
-def _store(account: Account, owner: Clb, listener: ClbListener) -> None:
+def _store(account: Account, owner: CLB, listener: CLBListener) -> None:
     others = tuple(item for item in owner.listeners if not _same(item, listener.protocol, listener.port))
     listeners = sorted((*others, listener), key=lambda item: (item.port, item.protocol))
     account.world.clbs.put(replace(owner, listeners=tuple(listeners)))
 
 
-def _same(listener: ClbListener, protocol: str, port: int) -> bool:
+def _same(listener: CLBListener, protocol: str, port: int) -> bool:
     return listener.port == port and listener.protocol == protocol
 
 
-def _collides(listener: ClbListener, protocol: str, port: int) -> bool:
+def _collides(listener: CLBListener, protocol: str, port: int) -> bool:
     """Whether two listeners want the same port: UDP has ports of its own, all others share those of TCP."""
     return listener.port == port and (listener.protocol == "udp") == (protocol == "udp")
 
 
-def _listener(owner: Clb, parameters: Parameters, protocol: str) -> ClbListener:
+def _listener(owner: CLB, parameters: Parameters, protocol: str) -> CLBListener:
     port = _port(parameters)
     for listener in owner.listeners:
         if listener.port == port and protocol in ("", listener.protocol):
@@ -213,7 +213,7 @@ def _register(protocol: ClbProtocol) -> None:
             raise Refusal("ListenerAlreadyExists", f"The specified listener {protocol}:{port} already exists.")
         settings = {**DEFAULTS[protocol], **_settings(parameters, protocol)}
         _check(account, owner, protocol, settings)
-        _store(account, owner, ClbListener(protocol, port, settings, tags=parameters.tags()))
+        _store(account, owner, CLBListener(protocol, port, settings, tags=parameters.tags()))
         return {}
 
     @action(
@@ -255,7 +255,7 @@ _HEAD = (
 )
 
 
-def _head(owner: Clb, item: ClbListener) -> dict[str, Any]:
+def _head(owner: CLB, item: CLBListener) -> dict[str, Any]:
     """What listeners of every protocol have."""
     head = numbers({name: item.settings[name] for name in _HEAD if name in item.settings}, RULES)
     return {
@@ -266,7 +266,7 @@ def _head(owner: Clb, item: ClbListener) -> dict[str, Any]:
     }
 
 
-def _body(item: ClbListener) -> dict[str, Any]:
+def _body(item: CLBListener) -> dict[str, Any]:
     """What listeners of its own protocol have; the switch of the health check is called HealthCheck here."""
     body: dict[str, Any] = numbers({name: text for name, text in item.settings.items() if name not in _HEAD}, RULES)
     if "HealthCheckSwitch" in body:
@@ -299,7 +299,7 @@ def describe_load_balancer_listeners(account: Account, parameters: Parameters) -
     return {"TotalCount": len(found), "NextToken": token, "MaxResults": len(page), "Listeners": list(page)}
 
 
-def _listed(owner: Clb, item: ClbListener) -> dict[str, Any]:
+def _listed(owner: CLB, item: CLBListener) -> dict[str, Any]:
     return {
         **_head(owner, item),
         "ListenerProtocol": item.protocol,
@@ -308,7 +308,7 @@ def _listed(owner: Clb, item: ClbListener) -> dict[str, Any]:
     }
 
 
-def _switch(name: str, work: Callable[[Clb, ClbListener], Clb]) -> None:
+def _switch(name: str, work: Callable[[CLB, CLBListener], CLB]) -> None:
     """An action on one listener that has no parameters but which it is."""
 
     @action("slb", name, needed="RegionId LoadBalancerId ListenerPort", known="ListenerProtocol")
@@ -319,7 +319,7 @@ def _switch(name: str, work: Callable[[Clb, ClbListener], Clb]) -> None:
         return {}
 
 
-def _running(owner: Clb, found: ClbListener, running: bool) -> Clb:
+def _running(owner: CLB, found: CLBListener, running: bool) -> CLB:
     changed = tuple(replace(item, running=running) if item == found else item for item in owner.listeners)
     return replace(owner, listeners=changed)
 
@@ -346,7 +346,7 @@ def describe_health_status(account: Account, parameters: Parameters) -> Answer:
     return {"BackendServers": {"BackendServer": found}}
 
 
-def _health(account: Account, item: ClbListener) -> list[Mapping[str, Any]]:
+def _health(account: Account, item: CLBListener) -> list[Mapping[str, Any]]:
     group = account.world.clb_groups.get(item.group)
     health = {True: "normal", False: "abnormal", None: "unavailable"}
     return [

@@ -20,9 +20,9 @@ from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba import rendering
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.forwarding import Check, Frontend, checks, frontends
+from spiderpool_lab.alibaba.forwarding import Frontend, HealthCheck, checks, frontends
 from spiderpool_lab.alibaba.probing import Prober
-from spiderpool_lab.alibaba.tables import Change
+from spiderpool_lab.alibaba.tables import TableChange
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.processes import Processes
 
@@ -50,7 +50,7 @@ class DataPlane:
         self._directory = directory
         self._processes = Processes(directory / "processes")
         self._changed = asyncio.Event()
-        self._healthy: dict[Check, bool] = {}
+        self._healthy: dict[HealthCheck, bool] = {}
         self._addresses: set[str] = set()
         self._applied: tuple[Frontend, ...] = ()
         self._proxy_text = ""
@@ -80,11 +80,11 @@ class DataPlane:
         """What is forwarded now: targets that are not well are left out."""
         return self._applied
 
-    def _notice(self, change: Change) -> None:
+    def _notice(self, change: TableChange) -> None:
         if change.table in _TABLES:
             self._changed.set()
 
-    def _report(self, check: Check, healthy: bool) -> None:
+    def _report(self, check: HealthCheck, healthy: bool) -> None:
         self._healthy[check] = healthy
         self.account.health[check.address, check.port] = healthy
         self._changed.set()

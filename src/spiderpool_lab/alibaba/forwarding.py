@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
-from spiderpool_lab.alibaba.balancers import Backend, Clb, ClbListener, Nlb, NlbGroup, NlbListener
-from spiderpool_lab.alibaba.tables import World
+from spiderpool_lab.alibaba.balancers import CLB, NLB, BalancerBackend, CLBListener, NLBGroup, NLBListener
+from spiderpool_lab.alibaba.tables import AccountTables
 
 Transport = Literal["tcp", "udp", "http", "https"]
 CheckKind = Literal["tcp", "udp", "http"]
@@ -18,7 +18,7 @@ _FORWARDING = ("Running", "Configuring", "Stopping", "Deleting")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """How a backend is asked whether it is well. Times in seconds; thresholds are answers in a row."""
 
     kind: CheckKind
@@ -41,7 +41,7 @@ class Target:
     address: str
     port: int
     weight: int
-    check: Check | None
+    check: HealthCheck | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +72,25 @@ class Frontend:
         return ip_address(self.address).version
 
 
-def frontends(world: World) -> list[Frontend]:
+def frontends(world: AccountTables) -> list[Frontend]:
     """Everything that forwards now, in an order that changes with what it says alone."""
     found = [*_of_clbs(world), *_of_nlbs(world)]
     return sorted(found, key=lambda frontend: (frontend.address, frontend.port, frontend.transport))
 
 
-def checks(found: Iterable[Frontend]) -> set[Check]:
+def checks(found: Iterable[Frontend]) -> set[HealthCheck]:
     """The checks that the targets of some frontends need."""
     return {target.check for frontend in found for target in frontend.targets if target.check}
 
 
-def _of_clbs(world: World) -> Iterator[Frontend]:
+def _of_clbs(world: AccountTables) -> Iterator[Frontend]:
     for clb in world.clbs:
         for listener in clb.listeners if clb.active else ():
             if listener.running:
                 yield _clb_frontend(world, clb, listener)
 
 
-def _clb_frontend(world: World, clb: Clb, listener: ClbListener) -> Frontend:
+def _clb_frontend(world: AccountTables, clb: CLB, listener: CLBListener) -> Frontend:
     settings = listener.settings
     group = world.clb_groups.get(listener.group)
     backends = group.backends if group else ()
@@ -108,17 +108,17 @@ def _clb_frontend(world: World, clb: Clb, listener: ClbListener) -> Frontend:
     )
 
 
-def _reachable(address: str, backends: Iterable[Backend]) -> Iterator[Backend]:
+def _reachable(address: str, backends: Iterable[BalancerBackend]) -> Iterator[BalancerBackend]:
     """The backends of the family of an address that take part: those with a weight."""
     version = ip_address(address).version
     return (item for item in backends if item.weight > 0 and ip_address(item.address).version == version)
 
 
-def _clb_target(listener: ClbListener, backend: Backend) -> Target:
+def _clb_target(listener: CLBListener, backend: BalancerBackend) -> Target:
     return Target(backend.address, backend.port, backend.weight, _clb_check(listener, backend))
 
 
-def _clb_check(listener: ClbListener, backend: Backend) -> Check | None:
+def _clb_check(listener: CLBListener, backend: BalancerBackend) -> HealthCheck | None:
     settings = listener.settings
     if "off" in (settings.get("HealthCheck"), settings.get("HealthCheckSwitch")):
         return None
@@ -127,7 +127,7 @@ def _clb_check(listener: ClbListener, backend: Backend) -> Check | None:
     if layer_7 or settings.get("HealthCheckType") == "http":
         kind = "http"
     port = int(settings.get("HealthCheckConnectPort", "-520"))
-    return Check(
+    return HealthCheck(
         kind,
         backend.address,
         backend.port if port == -520 else port,
@@ -142,19 +142,19 @@ def _clb_check(listener: ClbListener, backend: Backend) -> Check | None:
     )
 
 
-def _of_nlbs(world: World) -> Iterator[Frontend]:
+def _of_nlbs(world: AccountTables) -> Iterator[Frontend]:
     for listener in world.nlb_listeners:
         owner, group = world.nlbs.get(listener.balancer), world.nlb_groups.get(listener.group)
         if owner is not None and group is not None and listener.status in _FORWARDING and listener.protocol != "TCPSSL":
             yield from (_nlb_frontend(address, listener, group) for address in _addresses(owner))
 
 
-def _addresses(owner: Nlb) -> Iterator[str]:
+def _addresses(owner: NLB) -> Iterator[str]:
     for zone in owner.zones:
         yield from filter(None, (zone.public_address, zone.private_address, zone.ipv6_address))
 
 
-def _nlb_frontend(address: str, listener: NlbListener, group: NlbGroup) -> Frontend:
+def _nlb_frontend(address: str, listener: NLBListener, group: NLBGroup) -> Frontend:
     well = (item for item in _reachable(address, group.backends) if item.status not in ("Adding", "Removing"))
     return Frontend(
         address,
@@ -165,12 +165,12 @@ def _nlb_frontend(address: str, listener: NlbListener, group: NlbGroup) -> Front
     )
 
 
-def _nlb_check(group: NlbGroup, backend: Backend) -> Check | None:
+def _nlb_check(group: NLBGroup, backend: BalancerBackend) -> HealthCheck | None:
     health = group.health
     if health["HealthCheckEnabled"] == "false":
         return None
     kinds: dict[str, CheckKind] = {"TCP": "tcp", "HTTP": "http", "UDP": "udp"}
-    return Check(
+    return HealthCheck(
         kinds[health["HealthCheckType"]],
         backend.address,
         int(health["HealthCheckConnectPort"]) or backend.port,

@@ -10,7 +10,7 @@ from spiderpool_lab.alibaba.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CallerIdentity:
     """An access key. ``allowed`` are patterns as in a RAM policy: ``ecs:Describe*``, ``slb:*``, ``*``.
 
     A temporary key has a ``token`` and ends at ``expires`` (seconds since 1970).
@@ -28,7 +28,7 @@ class Identity:
         return any(fnmatchcase(action, pattern) for pattern in self.allowed)
 
 
-def recognise(identities: Mapping[str, Identity], key: str, token: str, now: float) -> Identity:
+def recognise(identities: Mapping[str, CallerIdentity], key: str, token: str, now: float) -> CallerIdentity:
     """The identity of an access key and security token that are valid at ``now``."""
     identity = identities.get(key)
     if identity is None:
@@ -42,7 +42,7 @@ def recognise(identities: Mapping[str, Identity], key: str, token: str, now: flo
     return identity
 
 
-def permit(identity: Identity, action: str) -> None:
+def permit(identity: CallerIdentity, action: str) -> None:
     """Refuse an action that the identity's policy does not allow."""
     if not identity.may(action):
         raise Refusal(

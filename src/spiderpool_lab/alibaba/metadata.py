@@ -17,13 +17,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from spiderpool_lab.alibaba.account import Account, Call
+from spiderpool_lab.alibaba.account import Account, RecordedCall
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.pages import page, pages
 from spiderpool_lab.alibaba.resources import Instance
-from spiderpool_lab.alibaba.serving import Endpoint, serve
-from spiderpool_lab.alibaba.tables import Change, World
+from spiderpool_lab.alibaba.serving import ServedEndpoint, serve
+from spiderpool_lab.alibaba.tables import AccountTables, TableChange
 
 ADDRESS = "100.100.100.200"
 """Where the real service is; a lab puts ours at the same address."""
@@ -49,7 +49,7 @@ class _Token:
     expires: float
 
 
-class Metadata:
+class MetadataServer:
     """Serves the instances of one account. While ``hardened``, a call without a token is refused.
 
     ``resolve`` finds the asking instance; without it the card that has the source address does.
@@ -60,13 +60,13 @@ class Metadata:
         self.hardened = hardened
         self._resolve = resolve or self._instance_with
         self._tokens: dict[str, _Token] = {}
-        self._credentials: dict[str, Identity] = {}
-        self._history: list[tuple[float, World]] = []
+        self._credentials: dict[str, CallerIdentity] = {}
+        self._history: list[tuple[float, AccountTables]] = []
 
     @asynccontextmanager
     async def serve(
         self, host: str = "127.0.0.1", port: int = 0, *, netns: Path | None = None
-    ) -> AsyncIterator[Endpoint]:
+    ) -> AsyncIterator[ServedEndpoint]:
         """Serve for the length of a context, by plain HTTP as the real one does."""
         app = web.Application()
         app.router.add_put(TOKEN_PATH, self._give_token)
@@ -97,10 +97,10 @@ class Metadata:
             self._check_token(request, instance)
             response = self._answer(instance, path, self._visible())
         status = str(response.status)
-        self.account.record(Call(f"metadata:{path}", instance.identity, status, self.account.clock()))
+        self.account.record(RecordedCall(f"metadata:{path}", instance.identity, status, self.account.clock()))
         return response
 
-    def _answer(self, instance: Instance, path: str, world: World) -> web.Response:
+    def _answer(self, instance: Instance, path: str, world: AccountTables) -> web.Response:
         text = self._credentials_page(instance, path) if path.startswith(CREDENTIALS) else None
         text = text or page(pages(self.account.as_of(world), instance), path)
         return web.Response(status=404, text="not found") if text is None else web.Response(text=text)
@@ -160,7 +160,7 @@ class Metadata:
                     return _faulty(fault, request)
         return None
 
-    def _remember(self, change: Change) -> None:
+    def _remember(self, change: TableChange) -> None:
         self._history.append((self.account.clock(), self.account.world.snapshot()))
         self._forget()
 
@@ -170,7 +170,7 @@ class Metadata:
         while len(self._history) > 1 and self._history[1][0] <= limit:
             self._history.pop(0)
 
-    def _visible(self) -> World:
+    def _visible(self) -> AccountTables:
         self._forget()
         return self._history[0][1]
 

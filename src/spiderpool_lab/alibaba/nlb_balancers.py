@@ -8,17 +8,17 @@ from typing import Any
 
 from spiderpool_lab.alibaba import addressing, nlb_jobs, paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Nlb, ZoneMapping
+from spiderpool_lab.alibaba.balancers import NLB, ZoneMapping
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, Between, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, numbers, read_settings
 
 RULES: dict[str, Rule] = {
     "AddressType": ("Internet", "Intranet"),
     "AddressIpVersion": ("ipv4", "DualStack"),
-    "Cps": Between(0, 1_000_000),
+    "Cps": NumberRange(0, 1_000_000),
     "CrossZoneEnabled": FLAG,
     "Ipv6AddressType": ("Internet", "Intranet"),
     "LoadBalancerType": ("network",),
@@ -47,7 +47,7 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         **_protection(parameters),
     }
     identity = account.new_id("nlb-")
-    made = Nlb(
+    made = NLB(
         identity,
         parameters.text("LoadBalancerName", identity),
         f"{identity}.{account.region}.nlb.aliyuncs.com",
@@ -128,13 +128,13 @@ def _settle(account: Account, identity: str) -> None:
         account.world.nlbs.put(replace(found, status="Active"))
 
 
-def change(account: Account, found: Nlb, work: Nlb) -> Answer:
+def change(account: Account, found: NLB, work: NLB) -> Answer:
     """Configure a balancer: ``work`` is what it becomes when the job is done."""
     account.world.nlbs.put(replace(found, status="Configuring"))
     return nlb_jobs.start(account, lambda: _apply(account, work))
 
 
-def _apply(account: Account, work: Nlb) -> None:
+def _apply(account: Account, work: NLB) -> None:
     if (present := account.world.nlbs.get(work.identity)) is not None:
         account.world.nlbs.put(replace(work, status="Active", tags=present.tags))
 
@@ -180,7 +180,7 @@ def list_load_balancers(account: Account, parameters: Parameters) -> Answer:
     return {"TotalCount": len(found), "MaxResults": len(items), "NextToken": token, "LoadBalancers": items}
 
 
-def _passes(account: Account, item: Nlb, parameters: Parameters) -> bool:
+def _passes(account: Account, item: NLB, parameters: Parameters) -> bool:
     exact = {**item.settings, "DNSName": item.domain, "LoadBalancerStatus": item.status}
     filters = (
         "AddressIpVersion",
@@ -205,7 +205,7 @@ def key_value_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def _describe(account: Account, item: Nlb) -> dict[str, Any]:
+def _describe(account: Account, item: NLB) -> dict[str, Any]:
     settings = {name: text for name, text in item.settings.items() if not name.startswith((_DELETION, _MODIFICATION))}
     described: dict[str, Any] = numbers(settings, RULES)
     return {

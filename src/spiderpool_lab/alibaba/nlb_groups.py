@@ -10,12 +10,12 @@ from typing import Any, Literal
 from spiderpool_lab.alibaba import nlb_jobs, paging
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.backends import merged, read_backend, without, without_doubles
-from spiderpool_lab.alibaba.balancers import Backend, NlbGroup
+from spiderpool_lab.alibaba.balancers import BalancerBackend, NLBGroup
 from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, Between, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, numbers, read_settings
 
 SERVERS_PER_CALL = 200
 KINDS = {"Instance": ("ecs", "eni", "eci"), "Ip": ("ip",)}
@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {
     "AddressIPVersion": ("ipv4", "DualStack"),
     "AnyPortEnabled": FLAG,
     "ConnectionDrainEnabled": FLAG,
-    "ConnectionDrainTimeout": Between(0, 900),
+    "ConnectionDrainTimeout": NumberRange(0, 900),
     "PreserveClientIpEnabled": FLAG,
     "Protocol": ("TCP", "UDP", "TCP_UDP"),
     "Scheduler": ("Wrr", "Wlc", "rr", "sch", "tch", "qch"),
@@ -42,14 +42,14 @@ DEFAULTS = {
     "ServerGroupType": "Instance",
 }
 HEALTH_RULES: dict[str, Rule] = {
-    "HealthCheckConnectPort": Between(0, 65535),
-    "HealthCheckConnectTimeout": Between(1, 300),
+    "HealthCheckConnectPort": NumberRange(0, 65535),
+    "HealthCheckConnectTimeout": NumberRange(1, 300),
     "HealthCheckEnabled": FLAG,
-    "HealthCheckInterval": Between(1, 50),
+    "HealthCheckInterval": NumberRange(1, 50),
     "HealthCheckType": ("TCP", "HTTP", "UDP"),
-    "HealthyThreshold": Between(2, 10),
+    "HealthyThreshold": NumberRange(2, 10),
     "HttpCheckMethod": ("GET", "HEAD"),
-    "UnhealthyThreshold": Between(2, 10),
+    "UnhealthyThreshold": NumberRange(2, 10),
 }
 HEALTH_DEFAULTS = {
     "HealthCheckConnectPort": "0",
@@ -77,7 +77,7 @@ def create_server_group(account: Account, parameters: Parameters) -> Answer:
     """An empty group that is Creating until it is Available."""
     if parameters.needed("VpcId") != account.vpc.identity:
         raise absent("ResourceNotFound.vpc", "resource vpc", parameters.needed("VpcId"))
-    made = NlbGroup(
+    made = NLBGroup(
         account.new_id("sgp-"),
         parameters.needed("ServerGroupName"),
         {**DEFAULTS, **_settings(parameters, (*RULES, "ResourceGroupId"))},
@@ -99,13 +99,15 @@ def _health(parameters: Parameters) -> dict[str, str]:
     return {**read_settings(sent, _HEALTH, HEALTH_RULES), **({_CODES: ",".join(codes)} if codes else {})}
 
 
-def _finish(account: Account, done: NlbGroup) -> None:
+def _finish(account: Account, done: NLBGroup) -> None:
     """A change of a group has been made, unless the group went meanwhile."""
     if (present := account.world.nlb_groups.get(done.identity)) is not None:
         account.world.nlb_groups.put(replace(done, status="Available", tags=present.tags))
 
 
-def _change(account: Account, found: NlbGroup, done: NlbGroup, *, now: tuple[Backend, ...] | None = None) -> Answer:
+def _change(
+    account: Account, found: NLBGroup, done: NLBGroup, *, now: tuple[BalancerBackend, ...] | None = None
+) -> Answer:
     """Configure a group: ``done`` is what it becomes, ``now`` the servers that it shows meanwhile."""
     account.world.nlb_groups.put(replace(found, status="Configuring", backends=found.backends if now is None else now))
     return {**nlb_jobs.start(account, lambda: _finish(account, done)), "ServerGroupId": found.identity}
@@ -164,7 +166,7 @@ def list_server_groups(account: Account, parameters: Parameters) -> Answer:
     return {"TotalCount": len(found), "MaxResults": len(items), "NextToken": token, "ServerGroups": items}
 
 
-def _describe(account: Account, item: NlbGroup) -> dict[str, Any]:
+def _describe(account: Account, item: NLBGroup) -> dict[str, Any]:
     health = _typed(item.health, HEALTH_RULES)
     if _CODES in health:
         health[_CODES] = health[_CODES].split(",")
@@ -189,7 +191,7 @@ def _typed(settings: Any, rules: dict[str, Rule]) -> dict[str, Any]:
     return typed
 
 
-def _servers(account: Account, found: NlbGroup, parameters: Parameters) -> list[Backend]:
+def _servers(account: Account, found: NLBGroup, parameters: Parameters) -> list[BalancerBackend]:
     sent = parameters.objects("Servers")
     if not 1 <= len(sent) <= SERVERS_PER_CALL:
         raise invalid("Servers", f"must be 1 to {SERVERS_PER_CALL} servers")
@@ -197,7 +199,7 @@ def _servers(account: Account, found: NlbGroup, parameters: Parameters) -> list[
     return list(without_doubles(servers, Refusal("DuplicatedParam.Server", "The param of Server is duplicated.")))
 
 
-def _server(account: Account, found: NlbGroup, sent: Parameters) -> Backend:
+def _server(account: Account, found: NLBGroup, sent: Parameters) -> BalancerBackend:
     kind = sent.needed("ServerType").lower()
     if kind not in KINDS[found.kind]:
         raise Refusal("Mismatch.ServerType", f"A {sent.text('ServerType')} does not fit a group of type {found.kind}.")
@@ -211,7 +213,7 @@ def _server(account: Account, found: NlbGroup, sent: Parameters) -> Backend:
 
 
 def _with_status(
-    servers: tuple[Backend, ...], keys: set[Any], status: Literal["Adding", "Removing", "Configuring"]
+    servers: tuple[BalancerBackend, ...], keys: set[Any], status: Literal["Adding", "Removing", "Configuring"]
 ) -> Any:
     return tuple(replace(item, status=status) if item.key in keys else item for item in servers)
 
@@ -247,7 +249,7 @@ def remove_servers(account: Account, parameters: Parameters) -> Answer:
     return _change(account, found, done, now=_with_status(found.backends, {item.key for item in gone}, "Removing"))
 
 
-def _present(found: NlbGroup, sent: Parameters) -> Backend:
+def _present(found: NLBGroup, sent: Parameters) -> BalancerBackend:
     """The server of a group that a call names to take it out; it need not exist in the account any more."""
     server, port, address = sent.needed("ServerId"), sent.number("Port", 0, 0, 65535), sent.text("ServerIp")
     for item in found.backends:
@@ -275,7 +277,7 @@ def list_server_group_servers(account: Account, parameters: Parameters) -> Answe
     return {"TotalCount": len(found), "MaxResults": len(page), "NextToken": token, "Servers": list(page)}
 
 
-def _describe_server(group: NlbGroup, item: Backend) -> dict[str, Any]:
+def _describe_server(group: NLBGroup, item: BalancerBackend) -> dict[str, Any]:
     return {
         "ServerGroupId": group.identity,
         "ServerId": item.server,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Job, Nlb, NlbGroup, NlbListener
+from spiderpool_lab.alibaba.balancers import NLB, AsyncJob, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, absent
 from spiderpool_lab.alibaba.registry import Answer, action
@@ -14,7 +14,7 @@ from spiderpool_lab.alibaba.registry import Answer, action
 
 def start(account: Account, work: Callable[[], None]) -> Answer:
     """Have ``work`` done after ``account.delays.job`` seconds; the answer names the job."""
-    job = account.world.jobs.put(Job(account.new_id("job-")))
+    job = account.world.jobs.put(AsyncJob(account.new_id("job-")))
 
     def finish() -> None:
         work()
@@ -33,7 +33,7 @@ def get_job_status(account: Account, parameters: Parameters) -> Answer:
     return {"Status": job.status}
 
 
-def balancer(account: Account, identity: str, *, settled: bool = False) -> Nlb:
+def balancer(account: Account, identity: str, *, settled: bool = False) -> NLB:
     """A balancer that exists and, if asked for, that nothing is being changed about."""
     found = account.world.nlbs.get(identity)
     if found is None:
@@ -43,7 +43,7 @@ def balancer(account: Account, identity: str, *, settled: bool = False) -> Nlb:
     return found
 
 
-def listener(account: Account, identity: str, *, settled: bool = False) -> NlbListener:
+def listener(account: Account, identity: str, *, settled: bool = False) -> NLBListener:
     """A listener that exists and, if asked for, that nothing is being changed about."""
     found = account.world.nlb_listeners.get(identity)
     if found is None:
@@ -53,7 +53,7 @@ def listener(account: Account, identity: str, *, settled: bool = False) -> NlbLi
     return found
 
 
-def group(account: Account, identity: str, *, settled: bool = False) -> NlbGroup:
+def group(account: Account, identity: str, *, settled: bool = False) -> NLBGroup:
     """A server group that exists and, if asked for, that nothing is being changed about."""
     found = account.world.nlb_groups.get(identity)
     if found is None:

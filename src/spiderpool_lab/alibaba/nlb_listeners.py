@@ -7,21 +7,21 @@ from typing import Any, cast
 
 from spiderpool_lab.alibaba import nlb_jobs, paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import NlbListener, NlbProtocol
+from spiderpool_lab.alibaba.balancers import NLBListener, NlbProtocol
 from spiderpool_lab.alibaba.ecs_enis import describe_tags
 from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, Between, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, numbers, read_settings
 
 PROTOCOLS = ("TCP", "UDP", "TCPSSL")
 RULES: dict[str, Rule] = {
     "AlpnEnabled": FLAG,
     "CaEnabled": FLAG,
-    "Cps": Between(0, 1_000_000),
-    "IdleTimeout": Between(1, 900),
-    "Mss": Between(0, 1500),
+    "Cps": NumberRange(0, 1_000_000),
+    "IdleTimeout": NumberRange(1, 900),
+    "Mss": NumberRange(0, 1500),
     "ProxyProtocolEnabled": FLAG,
     "SecSensorEnabled": FLAG,
 }
@@ -62,7 +62,7 @@ def create_listener(account: Account, parameters: Parameters) -> Answer:
     group = nlb_jobs.group(account, settings["ServerGroupId"])
     if (group.settings["Protocol"] == "UDP") != (protocol == "UDP"):
         raise Refusal("Mismatch.Protocol", f"The protocols of listener and server group {group.identity} differ.")
-    made = NlbListener(
+    made = NLBListener(
         f"{account.new_id('lsn-')}@{port}",
         owner.identity,
         cast(NlbProtocol, protocol),
@@ -83,7 +83,7 @@ def _check_free(account: Account, owner: str, protocol: str, port: int) -> None:
             raise Refusal("ResourceAlreadyExist.Listener", f"The specified resource listener {port} is already exist.")
 
 
-def _finish(account: Account, done: NlbListener) -> None:
+def _finish(account: Account, done: NLBListener) -> None:
     """A change of a listener has been made, unless the listener went meanwhile."""
     if (present := account.world.nlb_listeners.get(done.identity)) is not None:
         account.world.nlb_listeners.put(replace(done, tags=present.tags))
@@ -150,7 +150,7 @@ def list_listeners(account: Account, parameters: Parameters) -> Answer:
     return {"TotalCount": len(found), "MaxResults": len(items), "NextToken": token, "Listeners": items}
 
 
-def _describe(account: Account, item: NlbListener) -> dict[str, Any]:
+def _describe(account: Account, item: NLBListener) -> dict[str, Any]:
     described: dict[str, Any] = numbers(item.settings, RULES)
     described.update({name: described[name] == "true" for name in _FLAGS if name in described})
     described.update({name: described[name].split(",") for name in _LISTS if name in described})

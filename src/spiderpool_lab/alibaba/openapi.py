@@ -30,15 +30,15 @@ from spiderpool_lab.alibaba import (
     tagging,
     vpc,
 )
-from spiderpool_lab.alibaba.account import Account, Call
+from spiderpool_lab.alibaba.account import Account, RecordedCall
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.identities import Identity, permit
+from spiderpool_lab.alibaba.identities import CallerIdentity, permit
 from spiderpool_lab.alibaba.parameters import Parameters, decode
 from spiderpool_lab.alibaba.refusals import Refusal, throttled
 from spiderpool_lab.alibaba.registry import ACTIONS, VERSIONS, Action, Answer
 from spiderpool_lab.alibaba.requests import Gate, Request, Signed, read
-from spiderpool_lab.alibaba.serving import Endpoint, serve
-from spiderpool_lab.alibaba.tables import World
+from spiderpool_lab.alibaba.serving import ServedEndpoint, serve
+from spiderpool_lab.alibaba.tables import AccountTables
 from spiderpool_lab.certificates import Authority
 
 HANDLERS = (
@@ -95,13 +95,13 @@ class OpenAPI:
 
     def serve(
         self, host: str = "127.0.0.1", port: int = 0, *, tls: bool = True, netns: Path | None = None
-    ) -> AbstractAsyncContextManager[Endpoint]:
+    ) -> AbstractAsyncContextManager[ServedEndpoint]:
         """Serve for the length of a context, by HTTPS or, without ``tls``, by plain HTTP."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         return serve(app, host, port, netns=netns, authority=self.authority if tls else None)
 
-    async def perform(self, product: str, action: str, parameters: dict[str, str], who: Identity) -> Answer:
+    async def perform(self, product: str, action: str, parameters: dict[str, str], who: CallerIdentity) -> Answer:
         """Carry out an action for somebody who is logged in, as the console does: nothing is signed.
 
         Raises Refusal, and Lost when a fault has the answer lost.
@@ -149,9 +149,9 @@ class OpenAPI:
             outcome = "Dropped"
             raise
         finally:
-            self.account.record(Call(asked.action, asked.who, outcome, self.account.clock(), asked.parameters))
+            self.account.record(RecordedCall(asked.action, asked.who, outcome, self.account.clock(), asked.parameters))
 
-    async def _carry_out(self, found: Action, identity: Identity, flat: dict[str, str]) -> Answer:
+    async def _carry_out(self, found: Action, identity: CallerIdentity, flat: dict[str, str]) -> Answer:
         permit(identity, found.full_name)
         self._count(found.full_name)
         struck = self.account.faults.strike(found.full_name, reads=found.reads)
@@ -193,7 +193,7 @@ class OpenAPI:
         """The account as this call sees it."""
         for number, fault in struck:
             if fault.kind == "empty":
-                return self.account.as_of(World())
+                return self.account.as_of(AccountTables())
             if fault.kind == "stale":
                 return self.account.as_of(self.account.remembered[number])
         return self.account

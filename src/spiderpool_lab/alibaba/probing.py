@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from spiderpool_lab import namespaces
-from spiderpool_lab.alibaba.forwarding import Check
+from spiderpool_lab.alibaba.forwarding import HealthCheck
 
-Report = Callable[[Check, bool], None]
+Report = Callable[[HealthCheck, bool], None]
 
 
 class Prober:
@@ -25,9 +25,9 @@ class Prober:
         self._report = report
         self._source = source
         self._pace = pace
-        self._tasks: dict[Check, asyncio.Task[None]] = {}
+        self._tasks: dict[HealthCheck, asyncio.Task[None]] = {}
 
-    def follow(self, checks: Iterable[Check]) -> None:
+    def follow(self, checks: Iterable[HealthCheck]) -> None:
         """Carry out these checks from now on, and no others."""
         wanted = set(checks)
         for check in self._tasks.keys() - wanted:
@@ -41,7 +41,7 @@ class Prober:
         self.follow(())
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, check: Check) -> None:
+    async def _watch(self, check: HealthCheck) -> None:
         healthy: bool | None = None
         streak = 0
         while True:
@@ -52,7 +52,7 @@ class Prober:
                 self._report(check, healthy)
             await asyncio.sleep(check.interval * self._pace)
 
-    async def _ask(self, check: Check) -> bool:
+    async def _ask(self, check: HealthCheck) -> bool:
         try:
             async with asyncio.timeout(check.timeout * self._pace):
                 return await self._try(check)
@@ -61,7 +61,7 @@ class Prober:
         except (OSError, ValueError, asyncio.IncompleteReadError):
             return False
 
-    async def _try(self, check: Check) -> bool:
+    async def _try(self, check: HealthCheck) -> bool:
         kind = socket.SOCK_DGRAM if check.kind == "udp" else socket.SOCK_STREAM
         with self._socket(check, kind) as sock:
             loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ class Prober:
                     await loop.sock_sendall(sock, _request(check))
                     return _accepted(await loop.sock_recv(sock, 4096), check)
 
-    def _socket(self, check: Check, kind: int) -> socket.socket:
+    def _socket(self, check: HealthCheck, kind: int) -> socket.socket:
         version = ip_address(check.address).version
         sock = namespaces.open_socket(self._netns, socket.AF_INET if version == 4 else socket.AF_INET6, kind)
         sock.setblocking(False)
@@ -86,12 +86,12 @@ class Prober:
         return sock
 
 
-def _request(check: Check) -> bytes:
+def _request(check: HealthCheck) -> bytes:
     host = check.host or f"{check.address}:{check.port}"
     return f"{check.method} {check.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
 
 
-def _accepted(answer: bytes, check: Check) -> bool:
+def _accepted(answer: bytes, check: HealthCheck) -> bool:
     """Whether a status is one of those that count as well, written as ``http_2xx``."""
     if not answer.startswith(b"HTTP/"):
         return False

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from spiderpool_lab.alibaba import signature
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.identities import Identity, recognise
+from spiderpool_lab.alibaba.identities import CallerIdentity, recognise
 from spiderpool_lab.alibaba.refusals import Refusal, missing
 
 SKEW = 15 * 60.0
@@ -141,7 +141,7 @@ class Gate:
         self.account = account
         self._nonces: dict[str, float] = {}
 
-    def admit(self, signed: Signed) -> Identity:
+    def admit(self, signed: Signed) -> CallerIdentity:
         """The identity that made a call."""
         now = self.account.clock()
         self._check_date(signed.date, now)

@@ -26,7 +26,7 @@ class InstanceType:
 
 
 @dataclass(frozen=True, slots=True)
-class Vpc:
+class VPC:
     """The private network that everything is in."""
 
     identity: str
@@ -36,7 +36,7 @@ class Vpc:
 
 
 @dataclass(frozen=True, slots=True)
-class VSwitch:
+class VSwitchResource:
     """A subnet in one zone. A ``full`` one gives no address, whatever is free in it."""
 
     identity: str
@@ -112,7 +112,7 @@ class SecurityGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Eip:
+class EIP:
     """A public address, perhaps bound to an instance, a card's private address or a balancer."""
 
     identity: str

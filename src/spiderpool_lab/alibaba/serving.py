@@ -22,7 +22,7 @@ _PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServedEndpoint:
     """Where a service is. ``ca`` is the PEM certificate to trust if it speaks TLS."""
 
     host: str
@@ -54,7 +54,7 @@ async def serve(
     netns: Path | None = None,
     authority: Authority | None = None,
     names: tuple[str, ...] = (),
-) -> AsyncIterator[Endpoint]:
+) -> AsyncIterator[ServedEndpoint]:
     """Serve ``app``; port 0 takes any free one. With an ``authority``, by TLS for ``host`` and the other ``names``."""
     sock = _listen(host, port, netns)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_PATIENCE)
@@ -62,7 +62,7 @@ async def serve(
     try:
         context = None if authority is None else _context(authority.server([host, *names]))
         await web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG).start()
-        yield Endpoint(host, sock.getsockname()[1], None if authority is None else authority.pair.certificate)
+        yield ServedEndpoint(host, sock.getsockname()[1], None if authority is None else authority.pair.certificate)
     finally:
         await runner.cleanup()
         sock.close()

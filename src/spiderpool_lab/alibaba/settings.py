@@ -15,7 +15,7 @@ FLAG = ("true", "false")
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class NumberRange:
     """A number in a range, or one of some numbers with a meaning of their own."""
 
     low: int
@@ -29,7 +29,7 @@ class Between:
         return self.low <= int(text) <= self.high or int(text) in self.also
 
 
-Rule = Between | tuple[str, ...]
+Rule = NumberRange | tuple[str, ...]
 
 
 def read_settings(parameters: Parameters, names: Iterable[str], rules: Mapping[str, Rule]) -> dict[str, str]:
@@ -42,7 +42,7 @@ def read_settings(parameters: Parameters, names: Iterable[str], rules: Mapping[s
 
 def numbers(settings: Settings, rules: Mapping[str, Rule]) -> dict[str, str | int]:
     """Settings as an answer has them: numbers where the rule says so."""
-    return {name: int(text) if isinstance(rules.get(name), Between) else text for name, text in settings.items()}
+    return {name: int(text) if isinstance(rules.get(name), NumberRange) else text for name, text in settings.items()}
 
 
 def _text(parameters: Parameters, name: str, rules: Mapping[str, Rule]) -> str:
@@ -54,7 +54,7 @@ def _check(name: str, text: str, rule: Rule | None) -> None:
     match rule:
         case None:
             return
-        case Between():
+        case NumberRange():
             if not rule.allows(text):
                 raise invalid(name, f"must be a number from {rule.low} to {rule.high}")
         case _:

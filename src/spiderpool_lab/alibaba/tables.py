@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from spiderpool_lab.alibaba.balancers import Clb, ClbGroup, Job, Nlb, NlbGroup, NlbListener
+from spiderpool_lab.alibaba.balancers import CLB, NLB, AsyncJob, CLBGroup, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.resources import (
-    Eip,
+    EIP,
     Instance,
     InstanceType,
     NetworkInterface,
     Reservation,
     SecurityGroup,
-    VSwitch,
+    VSwitchResource,
 )
 
 
@@ -30,7 +30,7 @@ V = TypeVar("V", bound=Identified)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TableChange:
     """One value of a table came (``before`` is None), changed, or went (``after`` is None)."""
 
     table: str
@@ -39,7 +39,7 @@ class Change:
     after: Any
 
 
-Listener = Callable[[Change], None]
+Listener = Callable[[TableChange], None]
 
 
 class Table(Generic[V]):
@@ -68,14 +68,14 @@ class Table(Generic[V]):
         before = self._values.get(value.identity)
         self._values[value.identity] = value
         if before != value:
-            self._notify(Change(self.name, value.identity, before, value))
+            self._notify(TableChange(self.name, value.identity, before, value))
         return value
 
     def remove(self, identity: str) -> None:
         """Take a value out; nothing happens if it is gone."""
         before = self._values.pop(identity, None)
         if before is not None:
-            self._notify(Change(self.name, identity, before, None))
+            self._notify(TableChange(self.name, identity, before, None))
 
     def copy(self) -> Table[V]:
         """The same values in a table of their own that tells nobody."""
@@ -83,37 +83,37 @@ class Table(Generic[V]):
         table._values = dict(self._values)
         return table
 
-    def _notify(self, change: Change) -> None:
+    def _notify(self, change: TableChange) -> None:
         if self._tell is not None:
             self._tell(change)
 
 
 @dataclass(slots=True)
-class World:
+class AccountTables:
     """All tables of an account."""
 
     tell: Listener | None = None
     instance_types: Table[InstanceType] = field(init=False)
-    vswitches: Table[VSwitch] = field(init=False)
+    vswitches: Table[VSwitchResource] = field(init=False)
     instances: Table[Instance] = field(init=False)
     cards: Table[NetworkInterface] = field(init=False)
     security_groups: Table[SecurityGroup] = field(init=False)
-    eips: Table[Eip] = field(init=False)
+    eips: Table[EIP] = field(init=False)
     reservations: Table[Reservation] = field(init=False)
-    clbs: Table[Clb] = field(init=False)
-    clb_groups: Table[ClbGroup] = field(init=False)
-    nlbs: Table[Nlb] = field(init=False)
-    nlb_listeners: Table[NlbListener] = field(init=False)
-    nlb_groups: Table[NlbGroup] = field(init=False)
-    jobs: Table[Job] = field(init=False)
+    clbs: Table[CLB] = field(init=False)
+    clb_groups: Table[CLBGroup] = field(init=False)
+    nlbs: Table[NLB] = field(init=False)
+    nlb_listeners: Table[NLBListener] = field(init=False)
+    nlb_groups: Table[NLBGroup] = field(init=False)
+    jobs: Table[AsyncJob] = field(init=False)
 
     def __post_init__(self) -> None:
         for name in TABLES:
             setattr(self, name, Table(name, self.tell))
 
-    def snapshot(self) -> World:
+    def snapshot(self) -> AccountTables:
         """The state of this moment, which later changes leave alone."""
-        world = World()
+        world = AccountTables()
         for name in TABLES:
             setattr(world, name, getattr(self, name).copy())
         return world

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.resources import Eip, NetworkInterface
-from spiderpool_lab.alibaba.tables import Change
-from spiderpool_lab.topology import Card, Node, Topology
+from spiderpool_lab.alibaba.resources import EIP, NetworkInterface
+from spiderpool_lab.alibaba.tables import TableChange
+from spiderpool_lab.topology import ENI, LabNode, Topology
 
 INSTANCE_TYPE = "ecs.g7.xlarge"
 """Takes more addresses on a card than a lab begins with."""
-Registration = Callable[[Card, str], None]
+Registration = Callable[[ENI, str], None]
 """``Fabric.register`` or ``Fabric.unregister``: an address of a card may, or may no longer, send."""
 
 
@@ -43,15 +43,15 @@ def populate(account: Account, topology: Topology, *, role: str | None = None) -
     return instances
 
 
-def _bind_elastic_addresses(account: Account, node: Node, instance: str) -> None:
+def _bind_elastic_addresses(account: Account, node: LabNode, instance: str) -> None:
     """The public address of the first card is the instance's, that of another one the card's."""
     for card in node.cards:
         if card.elastic:
             owner = (instance, "EcsInstance") if card == node.cards[0] else (_identity(node, card), "NetworkInterface")
-            account.world.eips.put(Eip(f"eip-{node.name}-{card.name}", card.elastic, *owner, card.address))
+            account.world.eips.put(EIP(f"eip-{node.name}-{card.name}", card.elastic, *owner, card.address))
 
 
-def _identity(node: Node, card: Card) -> str:
+def _identity(node: LabNode, card: ENI) -> str:
     return f"eni-{node.name}-{card.name}"
 
 
@@ -61,7 +61,7 @@ def follow(
     """Tell the fabric which addresses cards win and lose; the answer ends that. Cards made later are not in it."""
     cards = {card.mac: card for node in topology.nodes for card in node.cards}
 
-    def notice(change: Change) -> None:
+    def notice(change: TableChange) -> None:
         if change.table != "cards":
             return
         before, after = _addresses(change.before), _addresses(change.after)

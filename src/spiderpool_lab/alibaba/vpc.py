@@ -13,7 +13,7 @@ from spiderpool_lab.alibaba.ecs_enis import tagged
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.resources import Eip, Reservation, VSwitch
+from spiderpool_lab.alibaba.resources import EIP, Reservation, VSwitchResource
 
 
 @action(
@@ -29,7 +29,7 @@ def describe_vswitches(account: Account, parameters: Parameters) -> Answer:
     return {**numbers, "VSwitches": {"VSwitch": [_vswitch(account, item) for item in page]}}
 
 
-def _passes(account: Account, item: VSwitch, wanted: set[str], parameters: Parameters) -> bool:
+def _passes(account: Account, item: VSwitchResource, wanted: set[str], parameters: Parameters) -> bool:
     exact = {"VpcId": account.vpc.identity, "ZoneId": item.zone, "VSwitchName": item.name}
     return (
         (not wanted or item.identity in wanted)
@@ -38,7 +38,7 @@ def _passes(account: Account, item: VSwitch, wanted: set[str], parameters: Param
     )
 
 
-def _vswitch(account: Account, item: VSwitch) -> dict[str, Any]:
+def _vswitch(account: Account, item: VSwitchResource) -> dict[str, Any]:
     return {
         "VSwitchId": item.identity,
         "VSwitchName": item.name,
@@ -152,7 +152,7 @@ def describe_eip_addresses(account: Account, parameters: Parameters) -> Answer:
     return {**numbers, "EipAddresses": {"EipAddress": [_eip(account, eip) for eip in page]}}
 
 
-def _eip_passes(eip: Eip, parameters: Parameters) -> bool:
+def _eip_passes(eip: EIP, parameters: Parameters) -> bool:
     exact = {
         "AllocationId": eip.identity,
         "AssociatedInstanceId": eip.instance,
@@ -162,7 +162,7 @@ def _eip_passes(eip: Eip, parameters: Parameters) -> bool:
     return all(parameters.text(name) in ("", value) for name, value in exact.items()) and tagged(eip.tags, parameters)
 
 
-def _eip(account: Account, eip: Eip) -> dict[str, Any]:
+def _eip(account: Account, eip: EIP) -> dict[str, Any]:
     return {
         "AllocationId": eip.identity,
         "IpAddress": eip.address,
@@ -183,7 +183,7 @@ def _eip(account: Account, eip: Eip) -> dict[str, Any]:
 )
 def allocate_eip_address(account: Account, parameters: Parameters) -> Answer:
     """A public address of our own."""
-    made = account.world.eips.put(Eip(account.new_id("eip-"), account.take_public(), tags=parameters.tags()))
+    made = account.world.eips.put(EIP(account.new_id("eip-"), account.take_public(), tags=parameters.tags()))
     return {"AllocationId": made.identity, "EipAddress": made.address}
 
 
@@ -235,7 +235,7 @@ def release_eip_address(account: Account, parameters: Parameters) -> Answer:
     return {}
 
 
-def _existing(account: Account, identity: str) -> Eip:
+def _existing(account: Account, identity: str) -> EIP:
     if (found := account.world.eips.get(identity)) is None:
         raise absent("InvalidAllocationId.NotFound", "elastic IP address", identity)
     return found

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.credentials import Credentials, MountedSecret
-from spiderpool.cloud.alibaba.ecs import Ecs
-from spiderpool.cloud.alibaba.endpoints import Access
+from spiderpool.cloud.alibaba.ecs import ECSCloud
+from spiderpool.cloud.alibaba.endpoints import APIAccess
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.openapi import OpenAPI
 
@@ -36,7 +36,7 @@ class Far:
     """The served account, and what we need to reach it."""
 
     account: Account
-    access: Access
+    access: APIAccess
     secret: Path
 
     def allow(self, *actions: str, key: str = "", secret: str = "") -> None:
@@ -45,13 +45,13 @@ class Far:
         (self.secret / "accessKeyID").write_text(identity.key)
         (self.secret / "accessKeySecret").write_text(identity.secret)
 
-    def caller(self) -> Caller:
+    def caller(self) -> OpenAPIClient:
         """A caller with the mounted keys."""
-        return Caller(Credentials([MountedSecret(self.secret)]), self.access, pause=0.01)
+        return OpenAPIClient(Credentials([MountedSecret(self.secret)]), self.access, pause=0.01)
 
-    def ecs(self) -> Ecs:
+    def ecs(self) -> ECSCloud:
         """The protocol of the cloud, by a caller of its own."""
-        return Ecs(self.caller())
+        return ECSCloud(self.caller())
 
     def outcomes(self, action: str) -> list[str]:
         """How the calls of an action ended."""
@@ -66,6 +66,6 @@ async def far(account: Account, tmp_path: Path) -> AsyncIterator[Far]:
         authority = tmp_path / "ca.pem"
         authority.write_bytes(endpoint.ca)
         (tmp_path / "secret").mkdir()
-        far = Far(account, Access(account.region, override=endpoint.url, authority=authority), tmp_path / "secret")
+        far = Far(account, APIAccess(account.region, override=endpoint.url, authority=authority), tmp_path / "secret")
         far.allow()
         yield far

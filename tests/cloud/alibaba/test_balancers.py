@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from spiderpool.cloud.alibaba.clb import ClassicBalancers
-from spiderpool.cloud.alibaba.nlb import NetworkBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodCards
+from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
+from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
+from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.loadbalancers import Balancers
-from spiderpool.cloud.provider import NotFound, NotPermitted
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.cloud.loadbalancers import LoadBalancerAPI
+from spiderpool.cloud.provider import CloudNotFound, NotPermitted
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan, removal
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Model, Seen
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, LoadBalancerModel, ObservedLoadBalancer
 from spiderpool_lab.alibaba.account import Delays
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.conftest import Far
@@ -26,7 +26,7 @@ HTTP = {"port": 80, "nodePort": 30698}
 SECURE = {"port": 443, "nodePort": 30443}
 DNS = {"port": 53, "nodePort": 30053, "protocol": "UDP"}
 ENI = {"service.beta.kubernetes.io/backend-type": "eni"}
-NODES = World([node("a"), node("b")])
+NODES = BackendSnapshot([node("a"), node("b")])
 
 
 @pytest.fixture
@@ -43,20 +43,20 @@ def far(far: Far) -> Far:
     return far
 
 
-def classic(far: Far) -> ClassicBalancers:
-    return ClassicBalancers(far.caller(), "cn-hangzhou")
+def classic(far: Far) -> ClassicLoadBalancers:
+    return ClassicLoadBalancers(far.caller(), "cn-hangzhou")
 
 
-def network(far: Far) -> NetworkBalancers:
-    return NetworkBalancers(far.caller(), "cn-hangzhou", pause=0.01)
+def network(far: Far) -> NetworkLoadBalancers:
+    return NetworkLoadBalancers(far.caller(), "cn-hangzhou", pause=0.01)
 
 
-def model(far: Far, *ports: dict[str, Any], world: World = NODES, **spec: Any) -> Model:
-    configuration = Configuration(cluster="c1", vpc=far.account.vpc.identity, vswitch="vsw-1")
+def model(far: Far, *ports: dict[str, Any], world: BackendSnapshot = NODES, **spec: Any) -> LoadBalancerModel:
+    configuration = BalancerConfiguration(cluster="c1", vpc=far.account.vpc.identity, vswitch="vsw-1")
     return model_of(service(*ports, **spec), world, configuration)
 
 
-async def reached(cloud: Balancers, wanted: Model) -> Seen:
+async def reached(cloud: LoadBalancerAPI, wanted: LoadBalancerModel) -> ObservedLoadBalancer:
     """What the cloud shows after a plan; nothing must be left to do."""
     seen = await cloud.find(wanted.owner, wanted.reuse)
     if seen is None:
@@ -95,11 +95,11 @@ CLASSIC_HISTORY: list[list[dict[str, Any]]] = [
     ],
     [{"ports": [HTTP], "annotations": {"address-type": "intranet", "acl-status": "on", "acl-id": "acl-1"}}],
     [
-        {"ports": [HTTP], "annotations": ENI, "world": World(slices=[endpoints(("172.31.192.10", "a"))])},
-        {"ports": [HTTP], "annotations": ENI, "world": World(slices=[endpoints(("172.31.192.20", "b"))])},
+        {"ports": [HTTP], "annotations": ENI, "world": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))])},
+        {"ports": [HTTP], "annotations": ENI, "world": BackendSnapshot(slices=[endpoints(("172.31.192.20", "b"))])},
         {"ports": [HTTP]},
     ],
-    [{"ports": [HTTP], "world": World([node(f"n{number}") for number in range(45)])}, {"ports": [HTTP]}],
+    [{"ports": [HTTP], "world": BackendSnapshot([node(f"n{number}") for number in range(45)])}, {"ports": [HTTP]}],
 ]
 ZONES = {"zone-maps": "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"}
 NETWORK_HISTORY: list[list[dict[str, Any]]] = [
@@ -115,11 +115,11 @@ NETWORK_HISTORY: list[list[dict[str, Any]]] = [
         {"ports": [HTTP]},
     ],
     [
-        {"ports": [HTTP], "annotations": ENI, "world": World(slices=[endpoints(("172.31.192.10", "a"))])},
+        {"ports": [HTTP], "annotations": ENI, "world": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))])},
         {
             "ports": [HTTP],
             "annotations": {**ENI, "server-group-type": "Ip"},
-            "world": World(slices=[endpoints(("172.31.192.10", "a"))]),
+            "world": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))]),
         },
     ],
 ]
@@ -127,10 +127,10 @@ NETWORK_HISTORY: list[list[dict[str, Any]]] = [
 
 async def with_cards(far: Far, state: dict[str, Any]) -> dict[str, Any]:
     """The cards of the pods, as the cloud tells them."""
-    world: World = state.get("world", NODES)
+    world: BackendSnapshot = state.get("world", NODES)
     addresses = {each.addresses[0] for one in world.slices for each in one.endpoints or ()}
-    cards = await PodCards(far.caller(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
-    return {**state, "world": World(world.nodes, world.slices, cards)}
+    cards = await PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
+    return {**state, "world": BackendSnapshot(world.nodes, world.slices, cards)}
 
 
 @pytest.mark.parametrize("history", CLASSIC_HISTORY)
@@ -170,7 +170,7 @@ def of_kind(kind: str) -> dict[str, Any]:
     return {} if kind == "clb" else {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": ZONES}
 
 
-def cloud_of(far: Far, kind: str) -> Balancers:
+def cloud_of(far: Far, kind: str) -> LoadBalancerAPI:
     return classic(far) if kind == "clb" else network(far)
 
 
@@ -231,17 +231,17 @@ async def test_every_action_that_is_called_is_in_the_policy(far: Far) -> None:
 @pytest.mark.parametrize("kind", ["clb", "nlb"])
 async def test_a_server_that_is_gone_keeps_no_other_out(far: Far, kind: str) -> None:
     spec = of_kind(kind)
-    wanted = model(far, HTTP, world=World([node("a"), node("gone"), node("b")]), **spec)
+    wanted = model(far, HTTP, world=BackendSnapshot([node("a"), node("gone"), node("b")]), **spec)
     cloud = cloud_of(far, kind)
     identity = await cloud.carry_out(plan(wanted, None)[:1], None)
     seen = await cloud.find(wanted.owner, identity)
-    with pytest.raises(NotFound, match="i-gone"):
+    with pytest.raises(CloudNotFound, match="i-gone"):
         await cloud.carry_out(plan(wanted, seen), seen)
     assert await reached(cloud, model(far, HTTP, **spec)) is not None
 
 
 async def test_the_card_of_an_address(far: Far) -> None:
-    cards = PodCards(far.caller(), "cn-hangzhou", far.account.vpc.identity)
+    cards = PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity)
     assert await cards.holders(["172.31.192.10", "172.31.192.21", "172.31.192.99"]) == {
         "172.31.192.10": "eni-a",
         "172.31.192.21": "eni-b",

@@ -8,17 +8,17 @@ import pytest
 from prometheus_client import REGISTRY
 
 from spiderpool.cloud.alibaba.error_codes import refusal
-from spiderpool.cloud.alibaba.limits import Budget, next_window
+from spiderpool.cloud.alibaba.limits import CallBudget, next_window
 from spiderpool.cloud.provider import (
+    CloudConflict,
     CloudError,
-    Conflict,
-    NotFound,
+    CloudNotFound,
+    CloudUnavailable,
     NotPermitted,
     QuotaExceeded,
     Rejected,
-    SwitchFull,
     Throttled,
-    Unavailable,
+    VSwitchFull,
 )
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.conftest import Far
@@ -43,27 +43,27 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("code", "status", "kind"),
         [
-            ("InvalidVSwitchId.IpNotEnough", 403, SwitchFull),
-            ("QuotaExceeded.PrivateIpAddress", 403, SwitchFull),
+            ("InvalidVSwitchId.IpNotEnough", 403, VSwitchFull),
+            ("QuotaExceeded.PrivateIpAddress", 403, VSwitchFull),
             ("InvalidOperation.Ipv4CountExceeded", 403, QuotaExceeded),
             ("InvalidOperation.Ipv6CountExceeded", 403, QuotaExceeded),
             ("EniPerInstanceLimitExceeded", 403, QuotaExceeded),
             ("SecurityGroupInstanceLimitExceed", 403, QuotaExceeded),
-            ("InvalidIp.IpUnassigned", 404, NotFound),
-            ("InvalidEniId.NotFound", 404, NotFound),
-            ("InvalidEcsId.NotFound", 404, NotFound),
-            ("InvalidOperation.InvalidEniState", 403, Conflict),
-            ("Operation.Conflict", 409, Conflict),
-            ("IdempotentFailed", 400, Conflict),
+            ("InvalidIp.IpUnassigned", 404, CloudNotFound),
+            ("InvalidEniId.NotFound", 404, CloudNotFound),
+            ("InvalidEcsId.NotFound", 404, CloudNotFound),
+            ("InvalidOperation.InvalidEniState", 403, CloudConflict),
+            ("Operation.Conflict", 409, CloudConflict),
+            ("IdempotentFailed", 400, CloudConflict),
             ("Throttling", 400, Throttled),
             ("Throttling.User", 400, Throttled),
             ("Throttling.Api", 400, Throttled),
             ("Forbidden.RAM", 403, NotPermitted),
             ("InvalidAccessKeyId.NotFound", 404, NotPermitted),
             ("SignatureDoesNotMatch", 400, NotPermitted),
-            ("InternalError", 500, Unavailable),
-            ("ServiceUnavailable", 503, Unavailable),
-            ("Whatever", 502, Unavailable),
+            ("InternalError", 500, CloudUnavailable),
+            ("ServiceUnavailable", 503, CloudUnavailable),
+            ("Whatever", 502, CloudUnavailable),
             ("MissingParameter.RegionId", 400, Rejected),
         ],
     )
@@ -79,7 +79,7 @@ class TestRefusals:
 
 class TestBudget:
     def test_allows_the_ceiling_in_any_minute(self) -> None:
-        budget = Budget(2)
+        budget = CallBudget(2)
         assert budget.wait(0.0) == 0.0
         budget.spend(0.0)
         budget.spend(10.0)
@@ -89,7 +89,7 @@ class TestBudget:
         assert budget.wait(61.0) == 9.0
 
     def test_is_closed_after_a_refusal(self) -> None:
-        budget = Budget(2)
+        budget = CallBudget(2)
         budget.close(20.0)
         assert budget.wait(5.0) == 15.0
         assert budget.wait(20.0) == 0.0
@@ -135,7 +135,7 @@ class TestCalls:
 
     async def test_gives_up_after_some_tries(self, far: Far, card: str) -> None:
         far.account.break_down(Fault(kind="drop"))
-        with pytest.raises(Unavailable, match="DescribeNetworkInterfaces got no answer from"):
+        with pytest.raises(CloudUnavailable, match="DescribeNetworkInterfaces got no answer from"):
             await far.ecs().cards("cn-hangzhou", [card])
         assert len(far.account.calls) == 4
 
@@ -148,7 +148,7 @@ class TestCalls:
     async def test_after_giving_up_the_same_wish_is_the_same_request(self, far: Far, card: str) -> None:
         number = far.account.break_down(Fault(kind="lose", actions=ASSIGN))
         ecs = far.ecs()
-        with pytest.raises(Unavailable):
+        with pytest.raises(CloudUnavailable):
             await ecs.assign("cn-hangzhou", card, 4, 2)
         far.account.faults.clear(number)
         given = await ecs.assign("cn-hangzhou", card, 4, 2)
@@ -158,7 +158,7 @@ class TestCalls:
     async def test_what_must_happen_once_is_not_repeated_without_a_token(self, far: Far, card: str) -> None:
         far.account.break_down(Fault(kind="drop"))
         sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": card, "SecondaryPrivateIpAddressCount": 1}
-        with pytest.raises(Unavailable):
+        with pytest.raises(CloudUnavailable):
             await far.caller().call("ecs", "2014-05-26", "AssignPrivateIpAddresses", sent)
         assert len(far.account.calls) == 1
 

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.credentials import (
     CloudConfig,
+    CredentialLocations,
     Credentials,
     InstanceRole,
     Keys,
     MountedSecret,
-    OidcRole,
-    Places,
+    OIDCRole,
     sources,
 )
-from spiderpool.cloud.alibaba.ecs import Ecs
-from spiderpool.cloud.provider import NotPermitted, Unavailable
+from spiderpool.cloud.alibaba.ecs import ECSCloud
+from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.metadata import Metadata
+from spiderpool_lab.alibaba.metadata import MetadataServer
 from tests.cloud.alibaba.conftest import Far
 
 pytestmark = pytest.mark.unit
@@ -51,8 +51,8 @@ def role(account: Account) -> str:
 
 
 async def test_the_role_of_the_instance_signs_calls(far: Far, role: str) -> None:
-    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
-        ecs = Ecs(Caller(Credentials([InstanceRole(metadata.url)]), far.access))
+    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), far.access))
         assert role in await ecs.instances("cn-hangzhou", [role])
     assert far.account.calls[-1].identity == "spiderpool"
 
@@ -60,7 +60,7 @@ async def test_the_role_of_the_instance_signs_calls(far: Far, role: str) -> None
 @pytest.mark.parametrize("hardened", [True, False])
 async def test_the_metadata_service_is_asked_once(account: Account, role: str, hardened: bool) -> None:
     source = InstanceRole(NOWHERE)
-    async with Metadata(account, resolve=lambda _: role, hardened=hardened).serve("127.0.0.1", 0) as metadata:
+    async with MetadataServer(account, resolve=lambda _: role, hardened=hardened).serve("127.0.0.1", 0) as metadata:
         source = InstanceRole(metadata.url)
         keys = await source.keys()
     assert keys is not None
@@ -72,16 +72,16 @@ async def test_the_metadata_service_is_asked_once(account: Account, role: str, h
 
 async def test_an_instance_without_a_role_has_no_keys(account: Account) -> None:
     plain = account.add_instance("plain").identity
-    async with Metadata(account, resolve=lambda _: plain).serve("127.0.0.1", 0) as metadata:
+    async with MetadataServer(account, resolve=lambda _: plain).serve("127.0.0.1", 0) as metadata:
         assert await InstanceRole(metadata.url).keys() is None
 
 
 async def test_keys_that_ran_out_are_fetched_anew(far: Far, role: str) -> None:
-    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
-        ecs = Ecs(Caller(Credentials([InstanceRole(metadata.url)]), far.access))
+    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), far.access))
         await ecs.instances("cn-hangzhou", [role])
     far.account.identities.clear()  # the cloud no longer knows these keys
-    async with Metadata(far.account, resolve=lambda _: role).serve("127.0.0.1", metadata.port):
+    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", metadata.port):
         await ecs.instances("cn-hangzhou", [role])
     assert "InvalidAccessKeyId.NotFound" in [call.outcome for call in far.account.calls]
     assert far.outcomes("ecs:DescribeInstances") == ["OK", "OK"]
@@ -108,7 +108,7 @@ async def test_half_a_secret_is_none(tmp_path: Path) -> None:
 
 async def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "accessKeyID").mkdir()
-    with pytest.raises(Unavailable, match="accessKeyID: Is a directory"):
+    with pytest.raises(CloudUnavailable, match="accessKeyID: Is a directory"):
         await Credentials([MountedSecret(tmp_path)]).get_credential_async()
 
 
@@ -146,31 +146,31 @@ async def test_an_oidc_token_that_cannot_be_exchanged_is_no_other_identity(tmp_p
         "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/x",
         "ALIBABA_CLOUD_OIDC_TOKEN_FILE": str(tmp_path / "token"),
     }
-    with pytest.raises(Unavailable, match="acs:ram::1:role/x") as refused:
-        await OidcRole(environ, "127.0.0.1:9").keys()
+    with pytest.raises(CloudUnavailable, match="acs:ram::1:role/x") as refused:
+        await OIDCRole(environ, "127.0.0.1:9").keys()
     assert "the-oidc-token" not in str(refused.value)
-    assert await OidcRole({}).keys() is None
+    assert await OIDCRole({}).keys() is None
 
 
 async def test_the_first_source_with_keys_serves(tmp_path: Path) -> None:
     write(tmp_path / "accessKeyID", "LTAI")
     write(tmp_path / "accessKeySecret", "hidden")
-    places = Places(NOWHERE, tmp_path, tmp_path / "none")
+    places = CredentialLocations(NOWHERE, tmp_path, tmp_path / "none")
     credentials = Credentials(sources("auto", places, {}))
     assert (await credentials.get_credential_async()).access_key_id == "LTAI"
     assert credentials.redacted("LTAI said hidden") == "*** said ***"
 
 
 async def test_no_source_has_keys(tmp_path: Path) -> None:
-    credentials = Credentials(sources("auto", Places(NOWHERE, tmp_path, tmp_path / "none"), {}))
+    credentials = Credentials(sources("auto", CredentialLocations(NOWHERE, tmp_path, tmp_path / "none"), {}))
     with pytest.raises(NotPermitted, match="instance role, role by OIDC token, mounted Secret, cloud-config"):
         await credentials.get_credential_async()
 
 
 def test_a_source_that_does_not_exist_is_named() -> None:
     with pytest.raises(BadConfig, match="SPIDERPOOL_CLOUD_CREDENTIALS"):
-        sources("keychain", Places(), {})
-    assert [each.name for each in sources("secret", Places(), {})] == ["mounted Secret"]
+        sources("keychain", CredentialLocations(), {})
+    assert [each.name for each in sources("secret", CredentialLocations(), {})] == ["mounted Secret"]
 
 
 def test_keys_end() -> None:
@@ -180,7 +180,7 @@ def test_keys_end() -> None:
 
 
 async def test_waiters_share_one_fetch(account: Account, role: str) -> None:
-    async with Metadata(account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+    async with MetadataServer(account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
         credentials = Credentials([InstanceRole(metadata.url)])
         found = await asyncio.gather(*(credentials.get_credential_async() for _ in range(5)))
     assert len(set(map(id, found))) == 1

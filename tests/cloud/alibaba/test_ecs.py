@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.cloud.provider import NotFound, Quota, QuotaExceeded, SwitchFull
+from spiderpool.cloud.provider import CloudNotFound, Quota, QuotaExceeded, VSwitchFull
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloud.alibaba.conftest import Far
@@ -46,7 +46,7 @@ async def test_all_pages_are_read(far: Far) -> None:
 
 async def test_the_quota_leaves_the_primary_address_out(far: Far, server: str) -> None:
     assert await far.ecs().quota(REGION, "ecs.small") == Quota(ipv4=3, ipv6=3)
-    with pytest.raises(NotFound):
+    with pytest.raises(CloudNotFound):
         await far.ecs().quota(REGION, "ecs.none")
 
 
@@ -70,7 +70,7 @@ async def test_limits_are_told_apart(far: Far, card: str) -> None:
     with pytest.raises(QuotaExceeded):
         await ecs.assign(REGION, card, 4, 4)
     far.account.fill("vsw-1")
-    with pytest.raises(SwitchFull):
+    with pytest.raises(VSwitchFull):
         await ecs.assign(REGION, card, 4, 1)
     assert await ecs.free_addresses(REGION, "vsw-1") == 0
 
@@ -79,7 +79,7 @@ async def test_a_card_that_is_gone_needs_no_unassigning(far: Far, card: str, ser
     far.account.release(server)
     ecs = far.ecs()
     await ecs.unassign(REGION, card, 4, ["172.31.200.1"])
-    with pytest.raises(NotFound):
+    with pytest.raises(CloudNotFound):
         await ecs.assign(REGION, card, 4, 1)
 
 

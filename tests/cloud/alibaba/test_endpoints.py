@@ -11,7 +11,7 @@ from alibabacloud_slb20140515.client import Client as SlbClient  # type: ignore[
 from alibabacloud_tea_openapi.utils_models import Config  # type: ignore[import-untyped]
 from alibabacloud_vpc20160428.client import Client as VpcClient  # type: ignore[import-untyped]
 
-from spiderpool.cloud.alibaba.endpoints import EXCEPTIONS, FINANCE_AND_GOVERNMENT, Access, Endpoint
+from spiderpool.cloud.alibaba.endpoints import EXCEPTIONS, FINANCE_AND_GOVERNMENT, APIAccess, ProductEndpoint
 from spiderpool.errors import BadConfig
 
 pytestmark = pytest.mark.unit
@@ -23,16 +23,19 @@ REGIONS = sorted({*EXCEPTIONS["slb"], *FINANCE_AND_GOVERNMENT, "eu-central-1", "
 @pytest.mark.parametrize(("name", "region"), list(product(CLIENTS, REGIONS)))
 def test_public_names_are_those_of_the_official_clients(name: str, region: str) -> None:
     official = CLIENTS[name](Config(region_id=region, access_key_id="a", access_key_secret="b"))
-    assert Access(region).endpoint(name, region) == Endpoint(official._endpoint)
+    assert APIAccess(region).endpoint(name, region) == ProductEndpoint(official._endpoint)
 
 
 def test_names_inside_the_vpc() -> None:
     assert (
-        Access("cn-hangzhou", internal=True).endpoint("ecs", "cn-hangzhou").host == "ecs-vpc.cn-hangzhou.aliyuncs.com"
+        APIAccess("cn-hangzhou", internal=True).endpoint("ecs", "cn-hangzhou").host
+        == "ecs-vpc.cn-hangzhou.aliyuncs.com"
     )
 
 
 def test_one_endpoint_for_all() -> None:
-    assert Access("r", override="http://127.0.0.1:80/").endpoint("slb", "r") == Endpoint("127.0.0.1:80", "HTTP")
+    assert APIAccess("r", override="http://127.0.0.1:80/").endpoint("slb", "r") == ProductEndpoint(
+        "127.0.0.1:80", "HTTP"
+    )
     with pytest.raises(BadConfig, match="SPIDERPOOL_CLOUD_ENDPOINT"):
-        Access("r", override="127.0.0.1:80").endpoint("slb", "r")
+        APIAccess("r", override="127.0.0.1:80").endpoint("slb", "r")

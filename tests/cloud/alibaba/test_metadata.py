@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.cloud.alibaba.metadata import BadAnswer, Metadata, NoAnswer
+from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer
 from spiderpool.core.cloud.instances import doubt
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.metadata import Metadata as SimulatedMetadata
+from spiderpool_lab.alibaba.metadata import MetadataServer
 from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
 from tests.core.servers import ETH0, ETH1, MASTER
 
@@ -33,19 +33,19 @@ async def far_end() -> AsyncIterator[FarEnd]:
 
 
 @pytest.fixture
-async def service(far_end: FarEnd) -> AsyncIterator[Metadata]:
-    async with Metadata(far_end.endpoint) as metadata:
+async def service(far_end: FarEnd) -> AsyncIterator[MetadataClient]:
+    async with MetadataClient(far_end.endpoint) as metadata:
         yield metadata
 
 
-async def test_a_server_is_read_with_a_token(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_server_is_read_with_a_token(far_end: FarEnd, service: MetadataClient) -> None:
     reading = await service.read()
     assert reading == EXPECTED
     assert doubt(reading) is None
     assert far_end.asked.count("token") == 1
 
 
-async def test_what_cannot_change_is_asked_once(far_end: FarEnd, service: Metadata) -> None:
+async def test_what_cannot_change_is_asked_once(far_end: FarEnd, service: MetadataClient) -> None:
     await service.read()
     far_end.since()
     assert await service.read() == EXPECTED
@@ -56,7 +56,7 @@ async def test_what_cannot_change_is_asked_once(far_end: FarEnd, service: Metada
 
 
 async def test_everything_is_asked_again_after_a_reading_that_was_not_believed(
-    far_end: FarEnd, service: Metadata
+    far_end: FarEnd, service: MetadataClient
 ) -> None:
     far_end.pages[f"{CARDS}{MAC1}/vswitch-cidr-block"] = "10.0.0.0/24"
     assert doubt(await service.read()) is not None
@@ -66,13 +66,13 @@ async def test_everything_is_asked_again_after_a_reading_that_was_not_believed(
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])
-async def test_a_service_without_tokens_is_asked_without(far_end: FarEnd, service: Metadata, status: int) -> None:
+async def test_a_service_without_tokens_is_asked_without(far_end: FarEnd, service: MetadataClient, status: int) -> None:
     far_end.tokens = status
     assert await service.read() == EXPECTED
     assert far_end.asked.count("token") == 1
 
 
-async def test_a_token_that_is_refused_is_replaced_once(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_token_that_is_refused_is_replaced_once(far_end: FarEnd, service: MetadataClient) -> None:
     await service.read()
     far_end.since()
     far_end.valid = 2
@@ -81,14 +81,16 @@ async def test_a_token_that_is_refused_is_replaced_once(far_end: FarEnd, service
     assert far_end.asked.count("token") == 1
 
 
-async def test_a_service_that_begins_to_want_tokens_gets_one(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_service_that_begins_to_want_tokens_gets_one(far_end: FarEnd, service: MetadataClient) -> None:
     far_end.tokens = 404
     await service.read()
     far_end.tokens, far_end.valid = 200, 1
     assert await service.read() == EXPECTED
 
 
-async def test_a_service_that_refuses_every_token_is_not_asked_forever(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_service_that_refuses_every_token_is_not_asked_forever(
+    far_end: FarEnd, service: MetadataClient
+) -> None:
     far_end.faults = [401] * 8
     with pytest.raises(NoAnswer, match="answers 401 to instance-id"):
         await service.read()
@@ -96,13 +98,15 @@ async def test_a_service_that_refuses_every_token_is_not_asked_forever(far_end: 
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, "drop", "flood", "silence"])
-async def test_a_busy_service_is_asked_again(far_end: FarEnd, service: Metadata, fault: int | str) -> None:
+async def test_a_busy_service_is_asked_again(far_end: FarEnd, service: MetadataClient, fault: int | str) -> None:
     far_end.faults = [None, fault]
     assert await service.read() == EXPECTED
     assert far_end.asked.count("mac") == 2
 
 
-async def test_a_service_that_stays_busy_is_left_alone_after_four_times(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_service_that_stays_busy_is_left_alone_after_four_times(
+    far_end: FarEnd, service: MetadataClient
+) -> None:
     far_end.faults = [429] * 100
     begin = time.monotonic()
     with pytest.raises(NoAnswer, match="does not answer instance-id: status 429"):
@@ -111,7 +115,7 @@ async def test_a_service_that_stays_busy_is_left_alone_after_four_times(far_end:
     assert time.monotonic() - begin > 0.8
 
 
-async def test_no_token_for_now_is_no_reason_to_do_without(far_end: FarEnd, service: Metadata) -> None:
+async def test_no_token_for_now_is_no_reason_to_do_without(far_end: FarEnd, service: MetadataClient) -> None:
     far_end.tokens = 503
     with pytest.raises(NoAnswer, match="status 503"):
         await service.read()
@@ -119,12 +123,12 @@ async def test_no_token_for_now_is_no_reason_to_do_without(far_end: FarEnd, serv
 
 
 async def test_nobody_there(far_end: FarEnd) -> None:
-    async with Metadata("http://127.0.0.1:1/") as nobody:
+    async with MetadataClient("http://127.0.0.1:1/") as nobody:
         with pytest.raises(NoAnswer, match="does not answer instance-id"):
             await nobody.read()
 
 
-async def test_a_service_that_redirects_is_not_followed(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_service_that_redirects_is_not_followed(far_end: FarEnd, service: MetadataClient) -> None:
     far_end.faults = [302]
     with pytest.raises(NoAnswer, match="answers 302"):
         await service.read()
@@ -150,7 +154,7 @@ async def test_a_service_that_redirects_is_not_followed(far_end: FarEnd, service
     ],
 )
 async def test_an_answer_that_is_empty_partial_or_garbled_is_none(
-    far_end: FarEnd, service: Metadata, path: str, text: str | None
+    far_end: FarEnd, service: MetadataClient, path: str, text: str | None
 ) -> None:
     del far_end.pages[path]
     if text is not None:
@@ -159,7 +163,7 @@ async def test_an_answer_that_is_empty_partial_or_garbled_is_none(
         await service.read()
 
 
-async def test_ipv6_that_comes_later_is_found(far_end: FarEnd, service: Metadata) -> None:
+async def test_ipv6_that_comes_later_is_found(far_end: FarEnd, service: MetadataClient) -> None:
     ipv6 = f"{CARDS}{MAC0}/ipv6s"
     text = far_end.pages.pop(ipv6)
     assert (await service.read()).cards[0].ipv6_addresses == ()
@@ -167,12 +171,12 @@ async def test_ipv6_that_comes_later_is_found(far_end: FarEnd, service: Metadata
     assert await service.read() == EXPECTED
 
 
-async def test_a_gateway_outside_its_block_is_not_told(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_gateway_outside_its_block_is_not_told(far_end: FarEnd, service: MetadataClient) -> None:
     far_end.pages[f"{CARDS}{MAC0}/ipv6-gateway"] = "fe80::1"
     assert (await service.read()).cards[0].gateway6 is None
 
 
-async def test_a_card_that_leaves_and_comes_back_is_read_afresh(far_end: FarEnd, service: Metadata) -> None:
+async def test_a_card_that_leaves_and_comes_back_is_read_afresh(far_end: FarEnd, service: MetadataClient) -> None:
     await service.read()
     both, far_end.pages[CARDS] = far_end.pages[CARDS], f"{MAC0}/"
     assert [card.mac for card in (await service.read()).cards] == [MAC0]
@@ -191,8 +195,8 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
         secondaries=["172.31.199.186", "172.31.199.185"],
         ipv6_addresses=["2408:4005:3a0:b00::101"],
     )
-    simulated = SimulatedMetadata(account, resolve=lambda _: server.identity, hardened=hardened)
-    async with simulated.serve() as endpoint, Metadata(endpoint.url) as metadata:
+    simulated = MetadataServer(account, resolve=lambda _: server.identity, hardened=hardened)
+    async with simulated.serve() as endpoint, MetadataClient(endpoint.url) as metadata:
         reading = await metadata.read()
     assert doubt(reading) is None
     assert reading.provider_id == f"cn-hangzhou.{server.identity}"

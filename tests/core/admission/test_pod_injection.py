@@ -13,8 +13,8 @@ from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.admission.multusconfig import NETWORK_INJECT, RDMA_INJECT
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
+    InjectionRequest,
     NewPod,
-    Wish,
     selector_of,
     wish,
     with_card_resources,
@@ -23,8 +23,8 @@ from spiderpool.core.admission.pod_injection import (
 
 pytestmark = pytest.mark.unit
 
-RDMA = Wish(RDMA_INJECT, "ai")
-PLAIN = Wish(NETWORK_INJECT, "ai")
+RDMA = InjectionRequest(RDMA_INJECT, "ai")
+PLAIN = InjectionRequest(NETWORK_INJECT, "ai")
 POOLS = {"ipv4": ["p"]}
 
 
@@ -61,16 +61,18 @@ class TestWish:
             ({"other": "x"}, None),
             ({NETWORK_INJECT: "ai"}, PLAIN),
             ({NETWORK_INJECT: "a", RDMA_INJECT: "ai"}, RDMA),
-            ({RDMA_INJECT: ""}, Wish(RDMA_INJECT, "")),
+            ({RDMA_INJECT: ""}, InjectionRequest(RDMA_INJECT, "")),
         ],
     )
-    def test_the_annotation_for_rdma_goes_first(self, annotations: dict[str, str], asked: Wish | None) -> None:
+    def test_the_annotation_for_rdma_goes_first(
+        self, annotations: dict[str, str], asked: InjectionRequest | None
+    ) -> None:
         assert wish(annotations) == asked
 
     def test_only_label_values_select(self) -> None:
         assert selector_of(RDMA) == f"{RDMA_INJECT}=ai"
         with pytest.raises(CannotInject, match="write a value that a label may have"):
-            selector_of(Wish(RDMA_INJECT, "a b"))
+            selector_of(InjectionRequest(RDMA_INJECT, "a b"))
 
 
 class TestNetworks:

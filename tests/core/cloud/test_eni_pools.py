@@ -21,8 +21,8 @@ from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
     RELEASING_ANNOTATION,
     UNREGISTERED_ANNOTATION,
-    Absence,
-    Claim,
+    ENIAbsence,
+    ENIClaim,
     absence,
     chosen,
     foreign_master,
@@ -37,7 +37,7 @@ from spiderpool.core.cloud.eni_pools import (
     upkeep,
     version_of,
 )
-from spiderpool.core.cloud.instances import Card
+from spiderpool.core.cloud.instances import ENI
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.errors import BadConfig
 from tests.core.servers import ETH0, ETH1, MASTER
@@ -47,15 +47,15 @@ pytestmark = pytest.mark.unit
 OURS = "kube-system"
 
 
-def claim(card: Card = ETH1, node: str = "master", *, ready: bool = True) -> Claim:
-    return Claim(node, replace(MASTER, cards=(card,)), card, ready)
+def claim(card: ENI = ETH1, node: str = "master", *, ready: bool = True) -> ENIClaim:
+    return ENIClaim(node, replace(MASTER, cards=(card,)), card, ready)
 
 
-def with_addresses(*addresses: str) -> Card:
+def with_addresses(*addresses: str) -> ENI:
     return replace(ETH1, addresses=addresses)
 
 
-def made(card: Card = ETH1, version: int = 4, name: str = "master-eth1-v4") -> SpiderIPPool:
+def made(card: ENI = ETH1, version: int = 4, name: str = "master-eth1-v4") -> SpiderIPPool:
     """The pool of a card as it is stored after admission."""
     pool = new_pool(name, claim(card), version, (), OURS)
     assert pool is not None
@@ -72,7 +72,7 @@ def holder(address: str, node: str = "master", *, released: bool = False) -> Spi
     return SpiderIP(metadata=ObjectMeta(name=address, uid=address), spec=spec)
 
 
-def kept(pool: SpiderIPPool, card: Card | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
+def kept(pool: SpiderIPPool, card: ENI | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
     """The pool after the patch, as merge-patch (RFC 7386) makes it."""
     wanted = upkeep(pool, claim(card) if card else None, held, others, OURS)
     patch = patch_of(pool, wanted) or {"metadata": {"annotations": {}}, "spec": {}}
@@ -116,7 +116,7 @@ def test_the_ipv6_pool_of_a_card() -> None:
     [(replace(ETH1, device=None), 4), (with_addresses(), 4), (ETH1, 6)],
     ids=["no link", "no address", "no IPv6"],
 )
-def test_a_card_that_has_nothing_to_give_gets_no_pool(card: Card, version: int) -> None:
+def test_a_card_that_has_nothing_to_give_gets_no_pool(card: ENI, version: int) -> None:
     assert new_pool("p", claim(card), version, (), OURS) is None
 
 
@@ -299,11 +299,11 @@ def test_of_two_nodes_with_one_card_the_ready_one_is_right_else_the_present_one(
 
 def test_why_a_card_is_nobodys() -> None:
     pool = made()
-    assert absence(pool, {}) is Absence.NODE
-    assert absence(pool, {"master": None}) is Absence.UNKNOWN
-    assert absence(pool, {"master": MASTER}) is Absence.CARD
+    assert absence(pool, {}) is ENIAbsence.NODE
+    assert absence(pool, {"master": None}) is ENIAbsence.UNKNOWN
+    assert absence(pool, {"master": MASTER}) is ENIAbsence.CARD
     pool.spec.nodeName = None
-    assert absence(pool, {"master": MASTER}) is Absence.UNKNOWN
+    assert absence(pool, {"master": MASTER}) is ENIAbsence.UNKNOWN
 
 
 def test_registered_addresses() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.core.cloud.instances import (
-    Card,
+    ENI,
     Instance,
     device,
     doubt,
@@ -225,4 +225,4 @@ def test_addresses_are_ordered_by_number() -> None:
 
 def test_cards_are_values() -> None:
     assert isinstance(hash(MASTER), int)
-    assert isinstance(ETH0, Card)
+    assert isinstance(ETH0, ENI)

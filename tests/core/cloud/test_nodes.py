@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.cloud.nodes import (
     UNINITIALIZED,
-    Inquiry,
+    ServerQuery,
     contradiction,
     identity_patch,
     inquiries,
@@ -25,7 +25,7 @@ from spiderpool.core.cloud.nodes import (
 
 pytestmark = pytest.mark.unit
 
-CARD = Card(
+CARD = ENI(
     "eni-1",
     "00:16:3e:00:00:01",
     True,
@@ -129,19 +129,19 @@ class TestLoss:
         assert inquiries([silent, member(2, "True")]) == []
 
     def test_gone_takes_two_answers_a_period_apart(self) -> None:
-        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2"}))
+        inquiry = ServerQuery("r", {"uid": "i-1"}, frozenset({"i-2"}))
         missing, gone = judge({}, inquiry, {"i-2"}, 100.0, 60.0)
         assert (missing, gone) == ({"uid": 100.0}, [])
         assert judge(missing, inquiry, {"i-2"}, 130.0, 60.0) == ({"uid": 100.0}, [])
         assert judge(missing, inquiry, {"i-2"}, 160.0, 60.0) == ({"uid": 100.0}, ["uid"])
 
     def test_being_seen_again_begins_anew(self) -> None:
-        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2"}))
+        inquiry = ServerQuery("r", {"uid": "i-1"}, frozenset({"i-2"}))
         assert judge({"uid": 1.0}, inquiry, {"i-1", "i-2"}, 100.0, 60.0) == ({}, [])
 
     @given(st.lists(st.sets(st.sampled_from(["i-1", "i-2", "i-3"])), max_size=8))
     def test_no_answer_without_all_witnesses_counts(self, answers: list[set[str]]) -> None:
-        inquiry = Inquiry("r", {"uid": "i-1"}, frozenset({"i-2", "i-3"}))
+        inquiry = ServerQuery("r", {"uid": "i-1"}, frozenset({"i-2", "i-3"}))
         missing: dict[str, float] = {}
         believed = 0
         for now, answer in enumerate(answers):

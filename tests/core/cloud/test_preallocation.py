@@ -13,12 +13,12 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import (
     Assign,
+    ENIState,
     Fence,
-    Policy,
-    Recent,
+    PreallocationPolicy,
+    RecentChanges,
     Unassign,
     Unfence,
-    View,
     gives,
     own_of,
     plan,
@@ -29,7 +29,7 @@ from spiderpool.core.cloud.preallocation import (
 
 pytestmark = pytest.mark.unit
 
-POLICY = Policy(low=3, high=7, batch=4, idle=100.0, fence=10.0)
+POLICY = PreallocationPolicy(low=3, high=7, batch=4, idle=100.0, fence=10.0)
 NOW = 1000.0
 
 
@@ -44,8 +44,8 @@ def view(
     *,
     limit: int = 30,
     switch_free: int | None = None,
-) -> View:
-    return View(
+) -> ENIState:
+    return ENIState(
         "eni-1",
         4,
         registered,
@@ -137,7 +137,7 @@ def test_never_harms(
 ) -> None:
     held &= registered
     fenced = {each: at for each, at in fenced.items() if each in releasing}
-    seen = View(
+    seen = ENIState(
         "eni-1",
         4,
         registered,
@@ -172,16 +172,16 @@ def test_never_harms(
 
 class TestMemory:
     def test_what_the_cloud_confirmed_counts_until_it_shows(self) -> None:
-        recent = Recent().with_added(["10.0.0.9"], NOW + 60)
+        recent = RecentChanges().with_added(["10.0.0.9"], NOW + 60)
         assert recent.applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
         assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
-        assert recent.seen(some(1, 9), NOW) == Recent()
-        assert recent.seen(some(1, 2), NOW + 61) == Recent()
+        assert recent.seen(some(1, 9), NOW) == RecentChanges()
+        assert recent.seen(some(1, 2), NOW + 61) == RecentChanges()
 
     def test_what_was_taken_away_is_gone_although_it_shows(self) -> None:
-        recent = Recent().with_removed(["10.0.0.2"], NOW + 60)
+        recent = RecentChanges().with_removed(["10.0.0.2"], NOW + 60)
         assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 1)
-        assert recent.seen(some(1, 1), NOW) == Recent()
+        assert recent.seen(some(1, 1), NOW) == RecentChanges()
         assert recent.with_added(["10.0.0.2"], NOW + 60).applied(some(1, 1)) == some(1, 2)
 
     def test_since_forgets_who_left(self) -> None:
@@ -212,6 +212,6 @@ def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:
     assert own_of(4, frozenset({"10.0.0.7"}), frozenset()) == frozenset()
     own = own_of(6, registered, frozenset({"fd00::7", "fd00::8"}))
     assert own == {"fd00::1"}
-    seen = View("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
+    seen = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
     assert seen.free == {"fd00::8"}
-    assert plan(seen, Policy(low=2, high=4), 0.0) == [Assign(2)]
+    assert plan(seen, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]

@@ -32,11 +32,11 @@ from spiderpool.core.ipam.allocation import (
     usable,
 )
 from spiderpool.core.ipam.owners import owner_label
-from spiderpool.core.ipam.selection import Ask, Verdict
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 
 pytestmark = pytest.mark.unit
 
-ASK = Ask("default", "web-0", "u1", "eth0", "worker", "kube-system/ipvlan-eth0")
+ASK = AllocationRequest("default", "web-0", "u1", "eth0", "worker", "kube-system/ipvlan-eth0")
 POOL = SpiderIPPool(
     metadata=ObjectMeta(name="worker-172"),
     spec=IPPoolSpec(

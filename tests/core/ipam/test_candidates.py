@@ -18,7 +18,7 @@ from spiderpool.core.ipam.candidates import (
     with_requested,
 )
 from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.selection import ApplicationPool, Ask, DefaultPools, NamedPools
+from spiderpool.core.ipam.selection import AllocationRequest, ApplicationPool, DefaultPools, NamedPools
 from spiderpool.core.network.pod_networks import Interfaces, RequestedNetwork
 from spiderpool.errors import BadConfig
 
@@ -175,7 +175,7 @@ def test_subnets_have_no_effect_where_they_are_switched_off() -> None:
 
 
 def test_an_ask_for_each_family_and_the_network_of_each_interface() -> None:
-    ask = Ask("default", "p", "u", "eth0", "n1", "kube-system/a")
+    ask = AllocationRequest("default", "p", "u", "eth0", "n1", "kube-system/a")
     demand = Demand("net1", "s", {6: NamedPools(("b",)), 4: NamedPools(("a",))})
     four, six = asks_of(ask, demand, TWO_CARDS)
     assert (four.version, four.interface, four.network) == (4, "net1", "default/b")
@@ -187,8 +187,8 @@ def test_routes_of_the_pod_go_with_every_source() -> None:
     assert found.routes == (("10.0.0.0/8", "10.0.0.1"),)
 
 
-def ask(interface: str, version: int) -> Ask:
-    return Ask("default", "web", "u", interface, "n1", None, version=version)
+def ask(interface: str, version: int) -> AllocationRequest:
+    return AllocationRequest("default", "web", "u", interface, "n1", None, version=version)
 
 
 def test_a_pod_may_want_an_address_of_each_family() -> None:

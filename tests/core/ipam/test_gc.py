@@ -16,10 +16,10 @@ from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.gc import (
     STATIC_POD_ANNOTATION,
-    Cause,
-    Doubt,
-    Policy,
-    Scene,
+    GCPolicy,
+    ReleaseCandidate,
+    ReleaseCause,
+    Snapshot,
     due,
     is_alive,
     is_at_rest,
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.unit
 
 DELETED, LATER = "2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
 DELETED_AT = datetime.fromisoformat(DELETED).timestamp()
-DEFAULT = Policy()
+DEFAULT = GCPolicy()
 
 
 def pod(
@@ -93,15 +93,15 @@ def scene(
     nodes: tuple[Node, ...] = (),
     pools: tuple[SpiderIPPool, ...] = (),
     now: float = 0.0,
-    policy: Policy = DEFAULT,
-) -> Scene:
+    policy: GCPolicy = DEFAULT,
+) -> Snapshot:
     """What is to be seen; the node that all pods run on is there unless others are named."""
     reporters: dict[str, set[str]] = defaultdict(set)
     for each in pods:
         for address in reported_addresses(each):
             reporters[address].add(each.key)
     there = nodes or (node(),)
-    return Scene(
+    return Snapshot(
         {each.key: each for each in pods},
         {each.name: each for each in there},
         {each.name: each for each in pools},
@@ -116,7 +116,7 @@ def node(name: str = "n", *, ready: bool = True) -> Node:
     return Node(metadata=ObjectMeta(name=name), status=NodeStatus([NodeCondition("X", "True"), condition]))
 
 
-def causes(ips: list[SpiderIP], seen: Scene) -> dict[str, Cause]:
+def causes(ips: list[SpiderIP], seen: Snapshot) -> dict[str, ReleaseCause]:
     """Which records are doubted, by name, and why."""
     return {doubt.ip.name: doubt.cause for doubt in observe(ips, seen, {}, 0).values()}
 
@@ -150,7 +150,7 @@ def test_a_live_pod_that_reports_the_address_keeps_it_whatever_the_record_says()
 class TestNodes:
     def test_a_pod_without_its_node_loses_its_address_also_one_that_reports_it(self) -> None:
         for each in (pod(), pod(ips=("10.6.0.1",)), pod(deletionTimestamp=DELETED)):
-            assert causes([record()], scene(each, nodes=(node("other"),))) == {"10.6.0.1": Cause.NODE}
+            assert causes([record()], scene(each, nodes=(node("other"),))) == {"10.6.0.1": ReleaseCause.NODE}
 
     def test_unless_another_one_reports_it(self) -> None:
         moved = pod("moved", "u-9", ips=("10.6.0.1",))
@@ -159,20 +159,20 @@ class TestNodes:
     @pytest.mark.parametrize(
         ("ready", "policy", "past", "doubted"),
         [
-            (True, Policy(), 1, True),
-            (True, Policy(), -1, False),
-            (True, Policy(delay=10), 9, False),
-            (True, Policy(delay=10), 11, True),
-            (True, Policy(on_ready_node=False), 99, False),
-            (False, Policy(on_ready_node=False), 99, True),
-            (False, Policy(on_not_ready_node=False), 99, False),
+            (True, GCPolicy(), 1, True),
+            (True, GCPolicy(), -1, False),
+            (True, GCPolicy(delay=10), 9, False),
+            (True, GCPolicy(delay=10), 11, True),
+            (True, GCPolicy(on_ready_node=False), 99, False),
+            (False, GCPolicy(on_ready_node=False), 99, True),
+            (False, GCPolicy(on_not_ready_node=False), 99, False),
         ],
     )
-    def test_pods_that_should_have_ended(self, ready: bool, policy: Policy, past: float, doubted: bool) -> None:
+    def test_pods_that_should_have_ended(self, ready: bool, policy: GCPolicy, past: float, doubted: bool) -> None:
         """The time of deletion already holds the grace period."""
         ending = pod(deletionTimestamp=DELETED, deletionGracePeriodSeconds=30, ips=("10.6.0.1",))
         seen = scene(ending, nodes=(node(ready=ready),), now=DELETED_AT + past, policy=policy)
-        assert causes([record()], seen) == ({"10.6.0.1": Cause.OVERDUE} if doubted else {})
+        assert causes([record()], seen) == ({"10.6.0.1": ReleaseCause.OVERDUE} if doubted else {})
 
     def test_a_sticky_address_waits_for_its_pod_to_go(self) -> None:
         sticky = record(owner=IPOwner("StatefulSet", "ns", "web"))
@@ -224,8 +224,8 @@ def test_a_released_address_waits_for_the_end_of_its_cooldown_and_nothing_else(s
     pools = (SpiderIPPool(metadata=ObjectMeta(name="p"), spec=IPPoolSpec("10.6.0.0/24", cooldownSeconds=seconds)),)
     cooling = record(releasedAt=DELETED)
     seen = scene(pod(ips=("10.6.0.1",)), pools=pools, now=DELETED_AT + 60)
-    assert causes([cooling], seen) == ({"10.6.0.1": Cause.COOLED} if over else {})
-    assert causes([cooling], scene(now=DELETED_AT + 60)) == {"10.6.0.1": Cause.COOLED}
+    assert causes([cooling], seen) == ({"10.6.0.1": ReleaseCause.COOLED} if over else {})
+    assert causes([cooling], scene(now=DELETED_AT + 60)) == {"10.6.0.1": ReleaseCause.COOLED}
 
 
 def test_two_observations_a_grace_period_apart() -> None:
@@ -239,7 +239,7 @@ def test_two_observations_a_grace_period_apart() -> None:
 
 def test_each_cause_has_its_own_grace_and_begins_anew() -> None:
     first = observe([record()], scene(pod(), nodes=(node("other"),)), {}, 0.0)
-    waits = graces(5.0) | {Cause.NODE: 60.0}
+    waits = graces(5.0) | {ReleaseCause.NODE: 60.0}
     assert due(first, 59.0, waits) == []
     assert len(due(first, 60.0, waits)) == 1
     other = observe([record()], scene(), first, 59.0)
@@ -262,13 +262,14 @@ def test_a_new_record_of_the_same_address_does_not_inherit_the_doubt() -> None:
 
 def test_the_oldest_doubt_is_due_first() -> None:
     doubts = {
-        uid: Doubt(record(own_uid=uid), Cause.POD, "", since) for uid, since in (("b", 2.0), ("a", 1.0), ("c", 9.0))
+        uid: ReleaseCandidate(record(own_uid=uid), ReleaseCause.POD, "", since)
+        for uid, since in (("b", 2.0), ("a", 1.0), ("c", 9.0))
     }
     assert [doubt.since for doubt in due(doubts, 10.0, graces(5.0))] == [1.0, 2.0]
 
 
-def graces(seconds: float) -> dict[Cause, float]:
-    return dict.fromkeys(Cause, seconds)
+def graces(seconds: float) -> dict[ReleaseCause, float]:
+    return dict.fromkeys(ReleaseCause, seconds)
 
 
 SIGHTS = st.lists(st.tuples(st.floats(0.1, 20), st.booleans()), min_size=1, max_size=12)
@@ -279,7 +280,7 @@ def test_nothing_is_due_unless_every_sight_of_a_grace_period_shares_the_doubt(
     sights: list[tuple[float, bool]], grace: float
 ) -> None:
     now, alive_at = 0.0, -1.0
-    doubts: dict[str, Doubt] = {}
+    doubts: dict[str, ReleaseCandidate] = {}
     first_doubt: float | None = None
     for step, alive in sights:
         now += step

@@ -10,11 +10,18 @@ import pytest
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.selection import ApplicationPool, Ask, NamedPools, concerns_application, select, suits
+from spiderpool.core.ipam.selection import (
+    AllocationRequest,
+    ApplicationPool,
+    NamedPools,
+    concerns_application,
+    select,
+    suits,
+)
 
 pytestmark = pytest.mark.unit
 
-ASK = Ask(
+ASK = AllocationRequest(
     namespace="default",
     pod="web-0",
     pod_uid="u1",
@@ -90,7 +97,7 @@ def test_the_most_specific_pool_comes_first_then_the_name_decides() -> None:
     assert [each.name for each in select(ASK, pools).pools] == ["m", "n", "a", "b"]
 
 
-def named(*names: str, version: int = 4) -> Ask:
+def named(*names: str, version: int = 4) -> AllocationRequest:
     return replace(ASK, version=version, candidates=NamedPools(names))
 
 

@@ -34,8 +34,8 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.annotations import IPNumber
 from spiderpool.core.ipam.owners import Controller, application_labels
 from spiderpool.core.ipam.subnets import (
-    Claim,
-    Place,
+    PoolClaim,
+    PoolSlot,
     adoption,
     application_of,
     claim,
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.unit
 NOW = "2026-01-01T00:00:00Z"
 UID = "d1c9a3f0-5f2b-4a5e-9a3e-0a1b2c3d4e5f"
 WEB = Controller("apps/v1", "Deployment", "shop", "web", UID)
-ETH0 = Place("eth0", 4, "blue")
+ETH0 = PoolSlot("eth0", 4, "blue")
 PLUS_ONE = IPNumber(1, True)
 ASKING = {"ipam.spidernet.io/subnet": '{"ipv4":["blue"]}'}
 
@@ -97,8 +97,8 @@ def workload(kind: type[Workload], annotations: dict[str, str] = ASKING, **spec:
     return kind(metadata=metadata, spec=inner, status=WorkloadStatus(4))
 
 
-def claimed(number: IPNumber = PLUS_ONE, *, reclaim: bool = True, pods: int = 2) -> Claim:
-    return Claim(WEB, (ETH0,), number, reclaim, pods)
+def claimed(number: IPNumber = PLUS_ONE, *, reclaim: bool = True, pods: int = 2) -> PoolClaim:
+    return PoolClaim(WEB, (ETH0,), number, reclaim, pods)
 
 
 class TestClaims:
@@ -132,7 +132,7 @@ class TestClaims:
         annotations = {"ipam.spidernet.io/subnets": json.dumps(items), "ipam.spidernet.io/ippool-reclaim": "F"}
         found = claim(workload(Deployment, annotations), 1)
         assert found is not None
-        assert found.places == (Place("eth0", 4, "a"), Place("eth0", 6, "b"), Place("net1", 4, "c"))
+        assert found.places == (PoolSlot("eth0", 4, "a"), PoolSlot("eth0", 6, "b"), PoolSlot("net1", 4, "c"))
         assert not found.reclaim
 
     def test_who_asks_for_nothing(self) -> None:
@@ -203,7 +203,7 @@ class TestNames:
         first, second = pool_names(WEB, ETH0)
         assert first == "auto4-web-eth0-0a1b2"
         assert re.fullmatch(r"auto4-web-eth0-0a1b2-[0-9a-f]{5}", second)
-        other = pool_names(WEB, Place("eth0", 4, "green"))
+        other = pool_names(WEB, PoolSlot("eth0", 4, "green"))
         assert other[0] == first
         assert other[1] != second
 
@@ -214,7 +214,7 @@ class TestNames:
     )
     def test_they_are_names_of_objects(self, name: str, interface: str, uid: object) -> None:
         of = _named(name, str(uid))
-        for each in pool_names(of, Place(interface, 6, "s")):
+        for each in pool_names(of, PoolSlot(interface, 6, "s")):
             assert len(each) <= 253
             assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", each)
 
@@ -269,7 +269,7 @@ class TestPool:
 
     def test_names_longer_than_labels(self) -> None:
         long = Controller("apps/v1", "Deployment", "shop", "w" * 200, UID)
-        made = wanted_pool(Claim(long, (ETH0,), IPNumber(1, True), True, 1), ETH0, subnet(), "x", addresses())
+        made = wanted_pool(PoolClaim(long, (ETH0,), IPNumber(1, True), True, 1), ETH0, subnet(), "x", addresses())
         assert all(len(value) <= 63 for value in (made.metadata.labels or {}).values())
         assert application_of(made) == long
         assert find_pool([made], long, ETH0) is made
@@ -285,10 +285,10 @@ class TestPool:
     )
     def test_which_pool_is_found(self, uid: str, reclaim: bool, terminating: bool, found: bool) -> None:
         earlier = Controller("apps/v1", "Deployment", "shop", "web", uid)
-        made = wanted_pool(Claim(earlier, (ETH0,), IPNumber(1, True), reclaim, 1), ETH0, subnet(), "x", addresses())
+        made = wanted_pool(PoolClaim(earlier, (ETH0,), IPNumber(1, True), reclaim, 1), ETH0, subnet(), "x", addresses())
         made.metadata.deletionTimestamp = "2026-01-01T00:00:00Z" if terminating else None
         assert (find_pool([made], WEB, ETH0) is made) is found
-        assert find_pool([made], WEB, Place("net1", 4, "blue")) is None
+        assert find_pool([made], WEB, PoolSlot("net1", 4, "blue")) is None
         assert key_of(earlier) == key_of(WEB)
         assert "owner-application-uid" not in " ".join(place_labels(WEB, ETH0))
 
@@ -380,10 +380,10 @@ def _numbers(held: AddressSet) -> list[int]:
         (ETH0, "10.6.0.1", None, None),
         (ETH0, "10.6.0.1", NOW, "is being deleted"),
         (ETH0, "10.6.0.300", None, "cannot be read: entry 0 ('10.6.0.300')"),
-        (Place("eth0", 6, "blue"), "10.6.0.1", None, "is IPv4, the annotation wants IPv6"),
+        (PoolSlot("eth0", 6, "blue"), "10.6.0.1", None, "is IPv4, the annotation wants IPv6"),
     ],
 )
-def test_why_a_subnet_cannot_give_addresses(place: Place, ips: str, deleted: str | None, reason: str | None) -> None:
+def test_why_a_subnet_cannot_give_addresses(place: PoolSlot, ips: str, deleted: str | None, reason: str | None) -> None:
     asked = subnet(ips)
     asked.metadata.deletionTimestamp = deleted
     assert (why_unusable(asked, place) or "").partition(": not an")[0] == (reason or "")
@@ -394,7 +394,9 @@ class TestStatus:
         of = subnet(excludeIPs=["10.6.0.100"])
         auto = wanted_pool(claimed(), ETH0, of, "auto4-web-eth0-0a1b2", addresses(0x0A060001, 0x0A060003))
         core = wanted_pool(
-            Claim(Controller("v1", "ReplicationController", "shop", "old", UID), (ETH0,), IPNumber(1, True), True, 1),
+            PoolClaim(
+                Controller("v1", "ReplicationController", "shop", "old", UID), (ETH0,), IPNumber(1, True), True, 1
+            ),
             ETH0,
             of,
             "auto-core",

@@ -11,7 +11,7 @@ import pytest
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.core.network.chains import Chain, Delegated, Invocation, configuration, read_network
-from spiderpool.core.network.plumbing.parents import Parent
+from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin, Unsupported
 
 pytestmark = pytest.mark.unit
@@ -69,15 +69,15 @@ def test_kinds_that_the_agent_makes(plugin: dict[str, Any], master: str) -> None
 @pytest.mark.parametrize(
     ("ifacer", "parent"),
     [
-        ({"interfaces": ["eth1"], "vlanID": 100}, Parent(("eth1",), 100)),
+        ({"interfaces": ["eth1"], "vlanID": 100}, ParentLink(("eth1",), 100)),
         (
             {"interfaces": ["eth1", "eth2"], "bond": {"name": "b0", "mode": 1, "options": "miimon=100"}},
-            Parent(("eth1", "eth2"), 0, "b0", 1, (("miimon", "100"),)),
+            ParentLink(("eth1", "eth2"), 0, "b0", 1, (("miimon", "100"),)),
         ),
-        ({"interfaces": ["eth1", "eth2"], "bond": {}}, Parent(("eth1", "eth2"))),
+        ({"interfaces": ["eth1", "eth2"], "bond": {}}, ParentLink(("eth1", "eth2"))),
     ],
 )
-def test_what_has_to_be_made_before(ifacer: dict[str, Any], parent: Parent) -> None:
+def test_what_has_to_be_made_before(ifacer: dict[str, Any], parent: ParentLink) -> None:
     assert chain({"type": "ifacer"} | ifacer, IPVLAN, COORDINATOR).parent == parent
 
 

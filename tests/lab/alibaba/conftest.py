@@ -12,9 +12,9 @@ import pytest
 from alibabacloud_tea_openapi.models import Config
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import OpenAPI
-from spiderpool_lab.alibaba.serving import Endpoint
+from spiderpool_lab.alibaba.serving import ServedEndpoint
 
 PACKAGES = {
     "ecs": "alibabacloud_ecs20140526",
@@ -37,7 +37,7 @@ class Clock:
 class Clients:
     """The vendor's clients, unchanged, with the credentials of one identity."""
 
-    def __init__(self, endpoint: Endpoint, identity: Identity, ca: str | None = None) -> None:
+    def __init__(self, endpoint: ServedEndpoint, identity: CallerIdentity, ca: str | None = None) -> None:
         self.endpoint, self.identity, self.ca = endpoint, identity, ca
 
     async def call(self, product: str, action: str, **parameters: Any) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def account() -> Account:
 
 
 @pytest.fixture
-async def endpoint(account: Account) -> AsyncIterator[Endpoint]:
+async def endpoint(account: Account) -> AsyncIterator[ServedEndpoint]:
     async with OpenAPI(account).serve(tls=False) as endpoint:
         yield endpoint
 
 
 @pytest.fixture
-def clients(account: Account, endpoint: Endpoint) -> Clients:
+def clients(account: Account, endpoint: ServedEndpoint) -> Clients:
     return Clients(endpoint, account.add_identity())

@@ -16,13 +16,13 @@ import pytest
 
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import Backend, Clb, ClbGroup, ClbListener, ClbProtocol
+from spiderpool_lab.alibaba.balancers import CLB, BalancerBackend, CLBGroup, CLBListener, ClbProtocol
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
 from spiderpool_lab.alibaba.forwarding import Frontend, Target
 from spiderpool_lab.alibaba.rendering import proxy, translation
 from spiderpool_lab.certificates import Authority
-from spiderpool_lab.probes import Answer, Probe, run
+from spiderpool_lab.probes import Answer, TrafficProbe, run
 
 pytestmark = pytest.mark.lab
 
@@ -124,11 +124,11 @@ async def plane(account: Account, servers: dict[str, Server], tmp_path: Path) ->
 
 def balance(account: Account, protocol: ClbProtocol, port: int, **settings: str) -> None:
     """A balancer with both servers behind one running listener."""
-    backends = tuple(Backend(name, "ecs", PORT, 100, f"172.31.{i}.10") for i, name in enumerate(SERVERS, 1))
-    account.world.clb_groups.put(ClbGroup("rsp-1", "g", "lb-1", backends))
+    backends = tuple(BalancerBackend(name, "ecs", PORT, 100, f"172.31.{i}.10") for i, name in enumerate(SERVERS, 1))
+    account.world.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", backends))
     wanted = {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}
-    listener = ClbListener(protocol, port, wanted, running=True)
-    account.world.clbs.put(Clb("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
+    listener = CLBListener(protocol, port, wanted, running=True)
+    account.world.clbs.put(CLB("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -141,7 +141,7 @@ def targets(plane: DataPlane) -> int:
     return sum(len(frontend.targets) for frontend in plane.applied)
 
 
-async def ask(probe: Probe, count: int) -> list[dict[str, str]]:
+async def ask(probe: TrafficProbe, count: int) -> list[dict[str, str]]:
     answers: list[Answer] = [await run(probe, namespaces.path(CLIENT)) for _ in range(count)]
     assert all(answer.ok and answer.status in (None, 200) for answer in answers), answers
     return [json.loads(answer.body) for answer in answers]
@@ -150,7 +150,7 @@ async def ask(probe: Probe, count: int) -> list[dict[str, str]]:
 async def test_tcp_keeps_the_clients_address_and_reaches_both(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999)
     await until(lambda: targets(plane) == 2)
-    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 30)
+    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 30)
     assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
     assert set(Counter(answer["server"] for answer in seen)) == set(SERVERS)
 
@@ -158,25 +158,25 @@ async def test_tcp_keeps_the_clients_address_and_reaches_both(account: Account, 
 async def test_a_sticky_client_stays_with_its_server(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999, PersistenceTimeout="60")
     await until(lambda: targets(plane) == 2)
-    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 10)
+    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
     assert len({answer["server"] for answer in seen}) == 1
 
 
 async def test_udp_keeps_the_clients_address(account: Account, plane: DataPlane) -> None:
     balance(account, "udp", 53)
     await until(lambda: targets(plane) == 2)
-    seen = await ask(Probe(kind="udp", target=PUBLIC, port=53), 10)
+    seen = await ask(TrafficProbe(kind="udp", target=PUBLIC, port=53), 10)
     assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
 
 
 async def test_http_names_the_client_in_a_header(account: Account, plane: DataPlane) -> None:
     balance(account, "http", 80, HealthCheck="on", StickySession="off")
     await until(lambda: targets(plane) == 2)
-    seen = await answers_of_both(Probe(kind="http", target=PUBLIC, port=80))
+    seen = await answers_of_both(TrafficProbe(kind="http", target=PUBLIC, port=80))
     assert {(answer["peer"], answer["for"]) for answer in seen} == {(SOURCE, CLIENT_ADDRESS)}
 
 
-async def answers_of_both(probe: Probe) -> list[dict[str, str]]:
+async def answers_of_both(probe: TrafficProbe) -> list[dict[str, str]]:
     """Ask until both servers have answered; until HAProxy knows them it answers 503 itself."""
     seen: list[dict[str, str]] = []
     async with asyncio.timeout(10):
@@ -194,7 +194,7 @@ async def test_a_server_that_is_down_gets_nothing(
     await servers[SERVERS[0]].stop()
     await until(lambda: targets(plane) == 1)
     assert account.health["172.31.1.10", PORT] is False
-    seen = await ask(Probe(kind="http", target=PUBLIC, port=999), 10)
+    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
     assert {answer["server"] for answer in seen} == {SERVERS[1]}
 
 
@@ -227,6 +227,6 @@ async def test_changes_are_followed_and_nothing_stays(account: Account, plane: D
     await until(lambda: targets(plane) == 1)
     account.world.clbs.remove("lb-1")
     await until(lambda: plane.applied == ())
-    answer = await run(Probe(kind="tcp", target=PUBLIC, port=999, timeout=0.5), namespaces.path(CLIENT))
+    answer = await run(TrafficProbe(kind="tcp", target=PUBLIC, port=999, timeout=0.5), namespaces.path(CLIENT))
     assert not answer.ok
     assert PUBLIC not in namespaces.run_tool(["ip", "-n", ROUTER, "address"])

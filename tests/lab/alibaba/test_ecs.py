@@ -11,7 +11,7 @@ import pytest
 from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 
 from spiderpool_lab.alibaba.account import Account, Delays
-from spiderpool_lab.alibaba.tables import Change
+from spiderpool_lab.alibaba.tables import TableChange
 from tests.lab.alibaba.conftest import Clients, Clock
 
 pytestmark = pytest.mark.unit
@@ -258,7 +258,7 @@ async def test_public_addresses(clients: Clients) -> None:
 
 
 async def test_changes_are_told_as_they_happen(account: Account, clients: Clients) -> None:
-    told: list[Change] = []
+    told: list[TableChange] = []
     unsubscribe = account.subscribe(told.append)
     ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185"]}
     await clients.call("ecs", "AssignPrivateIpAddresses", **ask)

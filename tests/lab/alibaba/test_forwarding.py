@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from spiderpool_lab.alibaba.balancers import (
-    Backend,
-    Clb,
-    ClbGroup,
-    ClbListener,
+    CLB,
+    NLB,
+    BalancerBackend,
+    CLBGroup,
+    CLBListener,
     ClbProtocol,
-    Nlb,
-    NlbGroup,
-    NlbListener,
+    NLBGroup,
+    NLBListener,
     ZoneMapping,
 )
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
@@ -22,22 +22,22 @@ from spiderpool_lab.alibaba.forwarding import Frontend, Target, frontends
 from spiderpool_lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
 from spiderpool_lab.alibaba.nlb_groups import HEALTH_DEFAULTS
 from spiderpool_lab.alibaba.rendering import proxy, translation
-from spiderpool_lab.alibaba.tables import World
+from spiderpool_lab.alibaba.tables import AccountTables
 
 pytestmark = pytest.mark.unit
 
 BACKENDS = (
-    Backend("i-1", "ecs", 30080, 100, "172.31.199.183"),
-    Backend("i-2", "ecs", 30080, 0, "172.31.199.184"),
-    Backend("eni-1", "eni", 80, 50, "2408::1"),
+    BalancerBackend("i-1", "ecs", 30080, 100, "172.31.199.183"),
+    BalancerBackend("i-2", "ecs", 30080, 0, "172.31.199.184"),
+    BalancerBackend("eni-1", "eni", 80, 50, "2408::1"),
 )
 
 
-def world(protocol: ClbProtocol, *, running: bool = True, active: bool = True, **settings: str) -> World:
-    world = World()
-    listener = ClbListener(protocol, 999, {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}, running)
-    world.clbs.put(Clb("lb-1", "a", "47.98.137.75", {}, listeners=(listener,), active=active))
-    world.clb_groups.put(ClbGroup("rsp-1", "g", "lb-1", BACKENDS))
+def world(protocol: ClbProtocol, *, running: bool = True, active: bool = True, **settings: str) -> AccountTables:
+    world = AccountTables()
+    listener = CLBListener(protocol, 999, {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}, running)
+    world.clbs.put(CLB("lb-1", "a", "47.98.137.75", {}, listeners=(listener,), active=active))
+    world.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", BACKENDS))
     return world
 
 
@@ -62,11 +62,11 @@ def test_checks_follow_the_settings() -> None:
 
 
 def test_an_nlb_forwards_on_the_addresses_of_its_zones() -> None:
-    world = World()
+    world = AccountTables()
     zone = ZoneMapping("z", "vsw", "172.31.192.9", "47.98.0.9", "2408::9")
-    world.nlbs.put(Nlb("nlb-1", "n", "d", (zone,), {}))
-    world.nlb_groups.put(NlbGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
-    world.nlb_listeners.put(NlbListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
+    world.nlbs.put(NLB("nlb-1", "n", "d", (zone,), {}))
+    world.nlb_groups.put(NLBGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
+    world.nlb_listeners.put(NLBListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
     found = {frontend.address: [target.address for target in frontend.targets] for frontend in frontends(world)}
     assert found == {
         "172.31.192.9": ["172.31.199.183"],

@@ -16,9 +16,9 @@ from alibabacloud_tea_openapi.exceptions import AlibabaCloudException, Throttlin
 from spiderpool_lab.alibaba import signature
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.identities import Identity
+from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import OpenAPI
-from spiderpool_lab.alibaba.serving import Endpoint
+from spiderpool_lab.alibaba.serving import ServedEndpoint
 from tests.lab.alibaba.conftest import Clients, Clock
 from tests.lab.alibaba.test_ecs import cards, refused
 
@@ -36,9 +36,9 @@ async def test_https_with_the_authority_that_is_handed_out(account: Account, tmp
 
 
 async def test_a_wrong_secret_is_refused(account: Account, clients: Clients) -> None:
-    clients.identity = Identity("x", clients.identity.key, "wrong")
+    clients.identity = CallerIdentity("x", clients.identity.key, "wrong")
     assert await refused(clients, "ecs", "DescribeInstances") == "SignatureDoesNotMatch"
-    clients.identity = Identity("x", "LTAInone", "wrong")
+    clients.identity = CallerIdentity("x", "LTAInone", "wrong")
     assert await refused(clients, "ecs", "DescribeInstances") == "InvalidAccessKeyId.NotFound"
 
 
@@ -46,11 +46,11 @@ async def test_temporary_credentials_need_their_token_and_end(account: Account, 
     clients.identity = account.issue("node", lifetime=3600)
     assert len(await cards(clients)) == 4
     whole = clients.identity
-    clients.identity = Identity("node", whole.key, whole.secret)
+    clients.identity = CallerIdentity("node", whole.key, whole.secret)
     assert await refused(clients, "ecs", "DescribeInstances") == "MissingSecurityToken"
-    clients.identity = Identity("node", whole.key, whole.secret, token="other")
+    clients.identity = CallerIdentity("node", whole.key, whole.secret, token="other")
     assert await refused(clients, "ecs", "DescribeInstances") == "InvalidSecurityToken.MismatchWithAccessKey"
-    account.identities[whole.key] = Identity("node", whole.key, whole.secret, token=whole.token, expires=1.0)
+    account.identities[whole.key] = CallerIdentity("node", whole.key, whole.secret, token=whole.token, expires=1.0)
     clients.identity = whole
     assert await refused(clients, "ecs", "DescribeInstances") == "InvalidSecurityToken.Expired"
 
@@ -61,7 +61,7 @@ async def test_an_action_outside_the_policy_is_forbidden(account: Account, clien
     assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ASSIGN) == "Forbidden.RAM"
 
 
-def rpc(identity: Identity, **more: str) -> dict[str, str]:
+def rpc(identity: CallerIdentity, **more: str) -> dict[str, str]:
     parameters = {
         "Action": "DescribeNetworkInterfaces",
         "Version": "2014-05-26",
@@ -82,13 +82,13 @@ def moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def get(endpoint: Endpoint, parameters: dict[str, str]) -> dict[str, Any]:
+async def get(endpoint: ServedEndpoint, parameters: dict[str, str]) -> dict[str, Any]:
     async with aiohttp.ClientSession() as session, session.get(f"{endpoint.url}/?{urlencode(parameters)}") as answer:
         body: dict[str, Any] = await answer.json()
         return body
 
 
-async def test_the_older_signature_is_understood(account: Account, endpoint: Endpoint) -> None:
+async def test_the_older_signature_is_understood(account: Account, endpoint: ServedEndpoint) -> None:
     identity = account.add_identity()
     answer = await get(endpoint, rpc(identity, InstanceId="i-master"))
     assert len(answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]) == 2
@@ -96,26 +96,26 @@ async def test_the_older_signature_is_understood(account: Account, endpoint: End
     assert answer["Code"] == "SignatureDoesNotMatch"
 
 
-async def test_a_refusal_has_the_shape_of_the_real_one(account: Account, endpoint: Endpoint) -> None:
+async def test_a_refusal_has_the_shape_of_the_real_one(account: Account, endpoint: ServedEndpoint) -> None:
     answer = await get(endpoint, {**rpc(account.add_identity()), "Timestamp": moment(0)})
     assert answer.keys() == {"RequestId", "HostId", "Code", "Message", "Recommend"}
     assert answer["Code"] == "InvalidTimeStamp.Expired"
 
 
-async def test_a_call_is_good_once(account: Account, endpoint: Endpoint) -> None:
+async def test_a_call_is_good_once(account: Account, endpoint: ServedEndpoint) -> None:
     parameters = rpc(account.add_identity())
     assert "Code" not in await get(endpoint, parameters)
     assert (await get(endpoint, parameters))["Code"] == "SignatureNonceUsed"
 
 
-async def test_unknown_actions_and_unsigned_calls(account: Account, endpoint: Endpoint) -> None:
+async def test_unknown_actions_and_unsigned_calls(account: Account, endpoint: ServedEndpoint) -> None:
     identity = account.add_identity()
     assert (await get(endpoint, rpc(identity, Action="DeleteEverything")))["Code"] == "InvalidAction.NotFound"
     assert (await get(endpoint, rpc(identity, Version="2000-01-01")))["Code"] == "InvalidAction.NotFound"
     assert (await get(endpoint, {"Action": "DescribeInstances"}))["Code"] == "MissingParameter"
 
 
-async def test_parameters_are_checked(account: Account, clients: Clients, endpoint: Endpoint) -> None:
+async def test_parameters_are_checked(account: Account, clients: Clients, endpoint: ServedEndpoint) -> None:
     assert await refused(clients, "ecs", "AssignPrivateIpAddresses") == "MissingParameter"
     assert await refused(clients, "ecs", "DescribeNetworkInterfaces", Type="Third") == "InvalidParameter"
     assert await refused(clients, "ecs", "DescribeInstances", RegionId="mars-1") == "InvalidRegionId.NotFound"

@@ -11,7 +11,7 @@ import pytest
 
 from spiderpool_lab.alibaba.account import Account, Delays
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, Metadata
+from spiderpool_lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, MetadataServer
 from tests.lab.alibaba.conftest import Clock
 
 pytestmark = pytest.mark.unit
@@ -22,7 +22,7 @@ MAC = "network/interfaces/macs/00:16:3e:01:01:83"
 class Asker:
     """An instance with a connection to its metadata service."""
 
-    def __init__(self, session: aiohttp.ClientSession, service: Metadata) -> None:
+    def __init__(self, session: aiohttp.ClientSession, service: MetadataServer) -> None:
         self.session, self.service = session, service
 
     async def get(self, path: str, token: str | None = None) -> tuple[int, str]:
@@ -38,7 +38,7 @@ class Asker:
 @pytest.fixture
 async def asker(account: Account) -> AsyncIterator[Asker]:
     account.clock = Clock()
-    service = Metadata(account, resolve=lambda _: "i-master")
+    service = MetadataServer(account, resolve=lambda _: "i-master")
     async with service.serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
         yield Asker(session, service)
 
@@ -128,7 +128,7 @@ async def test_the_source_address_tells_the_instance(account: Account) -> None:
     account.add_vswitch("127.0.0.0/24", identity="vsw-loopback")
     account.add_instance("local", identity="i-local")
     account.add_card("vsw-loopback", instance="i-local", address="127.0.0.1")
-    async with Metadata(account).serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
+    async with MetadataServer(account).serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert await answer.text() == "i-local"
         account.release("i-local")

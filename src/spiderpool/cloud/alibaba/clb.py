@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
-from spiderpool.cloud.provider import NotFound, Unavailable
+from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, SERVERS_PORT, UNSAID
 from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
 from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
@@ -32,7 +32,14 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Owner, Seen, Server, Settings
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerOwner,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+    Settings,
+)
 
 SLB, VERSION = "slb", "2014-05-15"
 BATCH = 20
@@ -65,14 +72,14 @@ SET_LISTENER: Mapping[str, str] = {
 }
 
 
-class ClassicBalancers:
+class ClassicLoadBalancers:
     """The protocol ``Balancers`` for classic load balancers of one region."""
 
-    def __init__(self, caller: Caller, region: str) -> None:
+    def __init__(self, caller: OpenAPIClient, region: str) -> None:
         self._caller = caller
         self._region = region
 
-    async def find(self, owner: Owner, identity: str = "") -> Seen | None:
+    async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
         """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
         if identity:
             found = await self._balancers({"LoadBalancerId": identity})
@@ -82,12 +89,12 @@ class ClassicBalancers:
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._whole(described, owner) if described else None
 
-    async def carry_out(self, steps: Sequence[Step], seen: Seen | None) -> str:
+    async def carry_out(self, steps: Sequence[Step], seen: ObservedLoadBalancer | None) -> str:
         """Carry out a plan for what was seen; the balancer's identity.
 
         Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
         """
-        work = _Work(self, seen)
+        work = _PlanExecution(self, seen)
         for step in steps:
             await work.do(step)
         if work.lost:
@@ -104,11 +111,11 @@ class ClassicBalancers:
         found = _list(answer, "LoadBalancers", "LoadBalancer")
         return [each for each in found if _fits(each, parameters)]
 
-    async def _whole(self, described: Json, owner: Owner) -> Seen:
+    async def _whole(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
         groups = await self._groups(identity, owner)
         names = {group.identity: group.name for group in groups}
-        return Seen(
+        return ObservedLoadBalancer(
             identity=identity,
             name=described.get("LoadBalancerName", ""),
             address=described.get("Address", ""),
@@ -124,35 +131,35 @@ class ClassicBalancers:
         for _ in range(MAX_PAGES):
             answer = await self.call("DescribeLoadBalancerListeners", sent)
             if not isinstance(answer.get("Listeners"), list):
-                raise Unavailable("the answer to DescribeLoadBalancerListeners lacks Listeners")
+                raise CloudUnavailable("the answer to DescribeLoadBalancerListeners lacks Listeners")
             found += answer["Listeners"]
             if not answer.get("NextToken"):
                 return found
             sent["NextToken"] = answer["NextToken"]
-        raise Unavailable(f"DescribeLoadBalancerListeners did not come to an end after {MAX_PAGES} pages")
+        raise CloudUnavailable(f"DescribeLoadBalancerListeners did not come to an end after {MAX_PAGES} pages")
 
-    async def _groups(self, identity: str, owner: Owner) -> list[Group]:
+    async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
         """All server groups, those of the Service with their servers."""
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
-        groups: list[Group] = []
+        groups: list[ServerGroup] = []
         for each in _list(answer, "VServerGroups", "VServerGroup"):
             name, group = each.get("VServerGroupName", ""), each["VServerGroupId"]
             servers = await self._servers(group) if is_part_of("clb", name, owner) else frozenset()
-            groups.append(Group(name, {}, servers, group))
+            groups.append(ServerGroup(name, {}, servers, group))
         return groups
 
-    async def _servers(self, group: str) -> frozenset[Server]:
+    async def _servers(self, group: str) -> frozenset[BackendServer]:
         answer = await self.call("DescribeVServerGroupAttribute", {"VServerGroupId": group})
         return frozenset(_server(each) for each in _list(answer, "BackendServers", "BackendServer"))
 
 
-class _Work:
+class _PlanExecution:
     """The steps of one plan, and the identities that come up on the way."""
 
-    def __init__(self, balancers: ClassicBalancers, seen: Seen | None) -> None:
+    def __init__(self, balancers: ClassicLoadBalancers, seen: ObservedLoadBalancer | None) -> None:
         self._call = balancers.call
         self.identity = seen.identity if seen else ""
-        self.lost: list[NotFound] = []
+        self.lost: list[CloudNotFound] = []
         self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
 
     async def do(self, step: Step) -> None:
@@ -169,7 +176,7 @@ class _Work:
             case Untag(keys):
                 await self._tag("UntagResources", {"TagKey": list(keys)})
             case DeleteBalancer(identity):
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._call("DeleteLoadBalancer", {"LoadBalancerId": identity})
             case CreateGroup() | DeleteGroup() | SetGroup():
                 await self._change_group(step)
@@ -219,17 +226,17 @@ class _Work:
                 sent = {"LoadBalancerId": self.identity, "VServerGroupName": group.name}
                 self._groups[group.name] = (await self._call("CreateVServerGroup", sent))["VServerGroupId"]
             case DeleteGroup(_, identity):
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._call("DeleteVServerGroup", {"VServerGroupId": identity})
             case SetGroup():
                 return  # a classic balancer's group has no settings
             case unknown:
                 assert_never(unknown)
 
-    async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
+    async def _send_servers(self, action: str, group: str, servers: Collection[BackendServer]) -> None:
         self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
 
-    async def _send(self, action: str, group: str, servers: list[Server]) -> None:
+    async def _send(self, action: str, group: str, servers: list[BackendServer]) -> None:
         body = json.dumps([_backend(server, group) for server in servers])
         await self._call(action, {"VServerGroupId": self._groups[group], "BackendServers": body})
 
@@ -244,7 +251,7 @@ class _Work:
             case StartListener():
                 await self._call("StartLoadBalancerListener", self._named(listener))
             case DeleteListener():
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._call("DeleteLoadBalancerListener", self._named(listener))
             case unknown:
                 assert_never(unknown)
@@ -334,14 +341,14 @@ def _acl(described: Json) -> str:
     return ",".join(listed) or text(described.get("AclId"))
 
 
-def _server(described: Json) -> Server:
+def _server(described: Json) -> BackendServer:
     kind = described.get("Type", "ecs")
     address = text(described.get("ServerIp")) if kind != "ecs" else ""
     weight, port = int(described.get("Weight", 100)), int(described["Port"])
-    return Server(described["ServerId"], "eni" if kind == "eni" else "ecs", port, weight, address)
+    return BackendServer(described["ServerId"], "eni" if kind == "eni" else "ecs", port, weight, address)
 
 
-def _backend(server: Server, group: str) -> Json:
+def _backend(server: BackendServer, group: str) -> Json:
     found = {
         "ServerId": server.identity,
         "Type": server.type,
@@ -357,5 +364,5 @@ def _list(answer: Json, outer: str, inner: str) -> list[Json]:
     try:
         found: Iterable[Json] = answer[outer][inner]
     except (KeyError, TypeError):
-        raise Unavailable(f"the answer lacks {outer}.{inner}") from None
+        raise CloudUnavailable(f"the answer lacks {outer}.{inner}") from None
     return list(found)

@@ -19,10 +19,10 @@ from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions  # type: ignore[import-untyped]
 
 from spiderpool.cloud.alibaba.credentials import Credentials
-from spiderpool.cloud.alibaba.endpoints import Access, Endpoint
+from spiderpool.cloud.alibaba.endpoints import APIAccess, ProductEndpoint
 from spiderpool.cloud.alibaba.error_codes import TOKEN_SPENT, keys_are_wrong, refusal
-from spiderpool.cloud.alibaba.limits import Budget, ceiling, next_window
-from spiderpool.cloud.provider import CloudError, Conflict, NotPermitted, Throttled, Unavailable
+from spiderpool.cloud.alibaba.limits import CallBudget, ceiling, next_window
+from spiderpool.cloud.provider import CloudConflict, CloudError, CloudUnavailable, NotPermitted, Throttled
 from spiderpool.telemetry import CLOUD_CALL_BUDGET, CLOUD_CALLS, logger
 
 Clock = Callable[[], float]
@@ -45,7 +45,7 @@ for _name in ("credentials", "darabonba-core", "alibabacloud-tea", "Tea"):
 log = logger("cloud")
 
 
-class Tokens:
+class ClientTokens:
     """Client tokens: one for each set of arguments, kept until there is a definite answer.
 
     A request whose answer was lost is so repeated under its token, and carried out once.
@@ -63,13 +63,13 @@ class Tokens:
         self._open.pop(key, None)
 
 
-class Caller:
+class OpenAPIClient:
     """Makes calls. One for the process: it counts them all."""
 
     def __init__(
         self,
         credentials: Credentials,
-        access: Access,
+        access: APIAccess,
         *,
         pause: float = FIRST_PAUSE,
         clock: Clock = time.monotonic,
@@ -78,9 +78,9 @@ class Caller:
         self._first_pause = pause
         self._access = access
         self._clock = clock
-        self._signers: dict[Endpoint, Signer] = {}
-        self._budgets: dict[tuple[str, str], Budget] = {}
-        self._tokens = Tokens()
+        self._signers: dict[ProductEndpoint, Signer] = {}
+        self._budgets: dict[tuple[str, str], CallBudget] = {}
+        self._tokens = ClientTokens()
 
     async def call(
         self,
@@ -107,7 +107,7 @@ class Caller:
                 await self._turn(action, place)
                 answer = await self._counted(product, version, action, place, sent)
             except CloudError as error:
-                if not isinstance(error, Unavailable | Throttled):
+                if not isinstance(error, CloudUnavailable | Throttled):
                     self._tokens.settle(key)
                 if attempt == TRIES or not self._again(error, attempt, safe=safe):
                     raise
@@ -122,17 +122,17 @@ class Caller:
         match error:
             case Throttled():
                 return error.retry_after <= PATIENCE
-            case Unavailable():
+            case CloudUnavailable():
                 return safe
             case NotPermitted():
                 return attempt == 1 and keys_are_wrong(error.cloud_code) and self._credentials.forget()
-            case Conflict():
+            case CloudConflict():
                 return attempt == 1 and error.cloud_code == TOKEN_SPENT
             case _:
                 return False
 
     async def _pause(self, error: CloudError, attempt: int) -> None:
-        if isinstance(error, Unavailable):
+        if isinstance(error, CloudUnavailable):
             log.warning("call will be repeated", error=error.message, attempt=attempt)
             await asyncio.sleep(self._first_pause * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2))
 
@@ -145,9 +145,9 @@ class Caller:
             await asyncio.sleep(wait)
         budget.spend(self._clock())
 
-    def _budget(self, action: str, region: str) -> Budget:
+    def _budget(self, action: str, region: str) -> CallBudget:
         if (action, region) not in self._budgets:
-            self._budgets[action, region] = Budget(ceiling(action))
+            self._budgets[action, region] = CallBudget(ceiling(action))
             CLOUD_CALL_BUDGET.labels(action).set(ceiling(action))
         return self._budgets[action, region]
 
@@ -183,13 +183,13 @@ class Caller:
             raise
         except Exception as error:  # the library wraps what happened on the wire in errors of many kinds
             lost = f"{action} got no answer from {endpoint.host}: {type(error).__name__}"
-            raise Unavailable(self._credentials.redacted(f"{lost} {error}")) from None
+            raise CloudUnavailable(self._credentials.redacted(f"{lost} {error}")) from None
         body = answer.get("body")
         if not isinstance(body, dict):
-            raise Unavailable(f"{action} got an answer from {endpoint.host} that is no JSON object")
+            raise CloudUnavailable(f"{action} got an answer from {endpoint.host} that is no JSON object")
         return body
 
-    def _signer(self, endpoint: Endpoint, region: str) -> Signer:
+    def _signer(self, endpoint: ProductEndpoint, region: str) -> Signer:
         if endpoint not in self._signers:
             self._signers[endpoint] = Signer(
                 Config(

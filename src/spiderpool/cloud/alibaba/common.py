@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from spiderpool.cloud.provider import NotFound
-from spiderpool.core.cloud.loadbalancer.values import Server, Settings
+from spiderpool.cloud.provider import CloudNotFound
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
 
@@ -14,18 +14,18 @@ Json = dict[str, Any]
 
 
 async def send_servers(
-    send: Callable[[list[Server]], Awaitable[None]], servers: Collection[Server], size: int
-) -> list[NotFound]:
+    send: Callable[[list[BackendServer]], Awaitable[None]], servers: Collection[BackendServer], size: int
+) -> list[CloudNotFound]:
     """Send servers in order, at most ``size`` at a time; what the cloud says of those that no longer exist.
 
     Such a server must not keep the others out: a batch that is refused for one is sent again, one by one.
     """
-    ordered, lost = list(servers), list[NotFound]()
+    ordered, lost = list(servers), list[CloudNotFound]()
     for start in range(0, len(ordered), size):
         part = ordered[start : start + size]
         try:
             await send(part)
-        except NotFound as error:
+        except CloudNotFound as error:
             lost += await send_servers(send, part, 1) if len(part) > 1 else [error]
     return lost
 

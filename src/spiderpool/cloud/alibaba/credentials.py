@@ -21,7 +21,7 @@ import aiohttp
 import yaml
 from alibabacloud_credentials.provider import OIDCRoleArnCredentialsProvider  # type: ignore[import-untyped]
 
-from spiderpool.cloud.provider import NotPermitted, Unavailable
+from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool.telemetry import logger
 
@@ -63,7 +63,7 @@ class Keys:
         return self.expires is None or now < self.expires - margin
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """Where keys come from."""
 
     name: str
@@ -122,7 +122,7 @@ class InstanceRole:
             return (await response.text()).strip() or None
 
 
-class OidcRole:
+class OIDCRole:
     """A RAM role for our service account: the pod's OIDC token is exchanged for keys."""
 
     name = "role by OIDC token"
@@ -147,7 +147,7 @@ class OidcRole:
         try:
             given = await self._provider.get_credentials_async()
         except Exception as error:  # the library's text may quote the answer
-            raise Unavailable(
+            raise CloudUnavailable(
                 f"keys of role {role} could not be had for its OIDC token: {type(error).__name__}"
             ) from None
         return Keys(given.get_access_key_id(), given.get_access_key_secret(), given.get_security_token())
@@ -236,9 +236,9 @@ class CloudConfig:
 class Credentials:
     """The keys to sign with now, from the first source that has some."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[CredentialSource]) -> None:
         self._sources = list(sources)
-        self._chosen: Source | None = None
+        self._chosen: CredentialSource | None = None
         self._known: set[str] = set()
         self._lock = asyncio.Lock()
 
@@ -251,7 +251,7 @@ class Credentials:
             try:
                 keys = await self._current()
             except OSError as error:
-                raise Unavailable(f"the credentials cannot be read: {error.filename}: {error.strerror}") from None
+                raise CloudUnavailable(f"the credentials cannot be read: {error.filename}: {error.strerror}") from None
         self._known |= {text for text in (keys.access_key_secret, keys.security_token, keys.access_key_id) if text}
         return keys
 
@@ -280,7 +280,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class CredentialLocations:
     """Where the sources look."""
 
     metadata: str = METADATA
@@ -289,11 +289,11 @@ class Places:
     sts_endpoint: str | None = None
 
 
-def sources(kind: str, places: Places, environ: Mapping[str, str]) -> list[Source]:
+def sources(kind: str, places: CredentialLocations, environ: Mapping[str, str]) -> list[CredentialSource]:
     """The sources of a setting: ``auto`` for all in order, or the name of one. Raises BadConfig."""
-    every: dict[str, Callable[[], Source]] = {
+    every: dict[str, Callable[[], CredentialSource]] = {
         "role": lambda: InstanceRole(places.metadata),
-        "oidc": lambda: OidcRole(environ, places.sts_endpoint),
+        "oidc": lambda: OIDCRole(environ, places.sts_endpoint),
         "secret": lambda: MountedSecret(places.secret),
         "cloud-config": lambda: CloudConfig(places.cloud_config),
     }

@@ -8,8 +8,8 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from spiderpool.cloud.alibaba.client import Caller
-from spiderpool.cloud.provider import NotFound, Quota, RegisteredCard, Server, Unavailable
+from spiderpool.cloud.alibaba.client import OpenAPIClient
+from spiderpool.cloud.provider import CloudNotFound, CloudServer, CloudUnavailable, Quota, RegisteredENI
 
 ECS, ECS_VERSION = "ecs", "2014-05-26"
 VPC, VPC_VERSION = "vpc", "2016-04-28"
@@ -22,13 +22,13 @@ UNASSIGN_LIMIT = {4: 32, 6: 10}
 Json = dict[str, Any]
 
 
-class Ecs:
+class ECSCloud:
     """The protocol ``Cloud`` of Alibaba Cloud."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: OpenAPIClient) -> None:
         self._caller = caller
 
-    async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, Server]:
+    async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         """Those of the named instances that exist; raises Unavailable for an answer that is not complete."""
         found: list[Json] = []
         for names in _parts(identities, PAGE):
@@ -36,7 +36,7 @@ class Ecs:
             found += await self._pages("DescribeInstances", sent, "Instances", "Instance")
         return {each["InstanceId"]: _server(each) for each in found}
 
-    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredCard]:
+    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
         """Those of the named cards that exist."""
         found: list[Json] = []
         for names in _parts(identities, PAGE):
@@ -52,7 +52,7 @@ class Ecs:
                 # the cloud counts the primary address of a card among its IPv4 addresses
                 secondary = max(int(each["EniPrivateIpAddressQuantity"]) - 1, 0)
                 return Quota(secondary, int(each.get("EniIpv6AddressQuantity", 0)))
-        raise NotFound(f"instance type {instance_type} is not known in region {region}")
+        raise CloudNotFound(f"instance type {instance_type} is not known in region {region}")
 
     async def free_addresses(self, region: str, switch: str) -> int:
         """Addresses of a vSwitch that nobody uses. Raises NotFound."""
@@ -61,7 +61,7 @@ class Ecs:
         for each in _list(answer, "VSwitches", "VSwitch"):
             if each.get("VSwitchId") == switch:
                 return int(each["AvailableIpAddressCount"])
-        raise NotFound(f"vSwitch {switch} is not known in region {region}")
+        raise CloudNotFound(f"vSwitch {switch} is not known in region {region}")
 
     async def assign(self, region: str, card: str, version: int, count: int) -> Sequence[str]:
         """Register ``count`` further addresses on a card, chosen by the cloud; which ones."""
@@ -80,9 +80,9 @@ class Ecs:
         for names in _parts(addresses, UNASSIGN_LIMIT[version]):
             try:
                 await self._unassign(region, card, version, names)
-            except NotFound:  # of one of them: the others were not taken
+            except CloudNotFound:  # of one of them: the others were not taken
                 for name in names if len(names) > 1 else ():
-                    with suppress(NotFound):
+                    with suppress(CloudNotFound):
                         await self._unassign(region, card, version, [name])
 
     async def _unassign(self, region: str, card: str, version: int, addresses: list[str]) -> None:
@@ -106,7 +106,7 @@ class Ecs:
             if not answer.get("NextToken"):
                 return found
             sent["NextToken"] = answer["NextToken"]
-        raise Unavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
+        raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
 
 
 def _parts(names: Collection[str], size: int) -> Iterator[list[str]]:
@@ -121,14 +121,14 @@ def _list(answer: Json, outer: str, inner: str) -> list[Json]:
     try:
         found = answer[outer][inner]
     except (KeyError, TypeError):
-        raise Unavailable(f"the answer lacks {outer}.{inner}") from None
+        raise CloudUnavailable(f"the answer lacks {outer}.{inner}") from None
     return list(found)
 
 
 def _texts(found: object, action: str) -> Sequence[str]:
     """The addresses that an answer names; none at all means that we do not know what was done."""
     if not isinstance(found, list) or not found:
-        raise Unavailable(f"the answer to {action} names no address")
+        raise CloudUnavailable(f"the answer to {action} names no address")
     return [_canonical(each) for each in found]
 
 
@@ -137,15 +137,15 @@ def _canonical(text: str) -> str:
     return str(ip_address(text))
 
 
-def _server(each: Json) -> Server:
-    return Server(each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), each.get("Status", ""))
+def _server(each: Json) -> CloudServer:
+    return CloudServer(each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), each.get("Status", ""))
 
 
-def _card(each: Json) -> RegisteredCard:
+def _card(each: Json) -> RegisteredENI:
     sets = (each.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
     secondary = {_canonical(one["PrivateIpAddress"]) for one in sets if not one.get("Primary")}
     primary = each.get("PrivateIpAddress", "")
-    return RegisteredCard(
+    return RegisteredENI(
         each["NetworkInterfaceId"],
         each.get("InstanceId", ""),
         each.get("VSwitchId", ""),

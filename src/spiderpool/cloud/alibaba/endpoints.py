@@ -43,7 +43,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ProductEndpoint:
     """Host (and port) of a product, and the protocol to speak."""
 
     host: str
@@ -51,7 +51,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class APIAccess:
     """How the OpenAPI is reached."""
 
     region: str
@@ -63,19 +63,19 @@ class Access:
     authority: Path | None = None
     """Certificate authority of the endpoints; None: the public ones."""
 
-    def endpoint(self, product: str, region: str) -> Endpoint:
+    def endpoint(self, product: str, region: str) -> ProductEndpoint:
         """Where a product of a region is. Raises BadConfig for a wrong override."""
         if self.override:
             return _parsed(self.override)
         if self.internal:
-            return Endpoint(f"{product}-vpc.{region}.{DOMAIN}")
-        return Endpoint(f"{EXCEPTIONS.get(product, {}).get(region, f'{product}.{region}')}.{DOMAIN}")
+            return ProductEndpoint(f"{product}-vpc.{region}.{DOMAIN}")
+        return ProductEndpoint(f"{EXCEPTIONS.get(product, {}).get(region, f'{product}.{region}')}.{DOMAIN}")
 
 
-def _parsed(url: str) -> Endpoint:
+def _parsed(url: str) -> ProductEndpoint:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/"):
         raise BadConfig(
             f"cloud endpoint {url!r} is not a URL such as https://host:port; correct SPIDERPOOL_CLOUD_ENDPOINT"
         )
-    return Endpoint(parts.netloc, parts.scheme.upper())
+    return ProductEndpoint(parts.netloc, parts.scheme.upper())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from spiderpool.cloud.provider import (
+    CloudConflict,
     CloudError,
-    Conflict,
-    NotFound,
+    CloudNotFound,
+    CloudUnavailable,
     NotPermitted,
     QuotaExceeded,
     Rejected,
-    SwitchFull,
     Throttled,
-    Unavailable,
+    VSwitchFull,
 )
 
 SWITCH_FULL = {"InvalidVSwitchId.IpNotEnough", "QuotaExceeded.PrivateIpAddress"}
@@ -54,13 +54,13 @@ def keys_are_wrong(code: str) -> bool:
 
 def _kind(code: str, status: int) -> type[CloudError]:
     if code in SWITCH_FULL:
-        return SwitchFull
+        return VSwitchFull
     if code in LIMITS or "QuotaExceeded" in code or "LimitExceed" in code:
         return QuotaExceeded
     if code in GONE or "NotFound" in code or "NotExist" in code:
-        return NotFound
+        return CloudNotFound
     if code in BUSY or any(word in code for word in BUSY_WORDS):
-        return Conflict
+        return CloudConflict
     if code.split(".")[0] in OUTAGES or status >= 500:
-        return Unavailable
+        return CloudUnavailable
     return Rejected

@@ -36,7 +36,7 @@ def next_window(wall: float) -> float:
 
 
 @dataclass(slots=True)
-class Budget:
+class CallBudget:
     """The calls of one action in one region. Times are seconds of any clock that does not go back."""
 
     ceiling: int

@@ -17,7 +17,7 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from spiderpool.core.cloud.instances import Card, Instance, ordered
+from spiderpool.core.cloud.instances import ENI, Instance, ordered
 from spiderpool.errors import SpiderpoolError
 
 PROVIDER = "alibaba"
@@ -70,7 +70,7 @@ class _Fixed:
     instance_type: str
 
 
-class Metadata:
+class MetadataClient:
     """Reads the server that it runs on; what cannot change is asked once."""
 
     def __init__(self, endpoint: str = ENDPOINT) -> None:
@@ -82,7 +82,7 @@ class Metadata:
         self._token: str | None = None
         """Empty: the service wants none. None: not asked yet, or refused."""
         self._fixed: _Fixed | None = None
-        self._cards: dict[str, Card] = {}
+        self._cards: dict[str, ENI] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,7 +116,7 @@ class Metadata:
         names = ("region-id", "zone-id", "instance/instance-type")
         return _Fixed(*[await self._need(name) for name in names])
 
-    async def _card(self, mac: str, *, primary: bool) -> Card:
+    async def _card(self, mac: str, *, primary: bool) -> ENI:
         """A card: its addresses are asked every time, the rest once."""
         if mac not in self._cards:
             self._cards[mac] = await self._read_card(mac)
@@ -131,9 +131,9 @@ class Metadata:
             card = self._cards[mac] = await self._with_block6(card, path)
         return replace(card, addresses=secondary, ipv6_addresses=ipv6)
 
-    async def _read_card(self, mac: str) -> Card:
+    async def _read_card(self, mac: str) -> ENI:
         path = f"network/interfaces/macs/{mac}/"
-        return Card(
+        return ENI(
             identity=await self._need(f"{path}network-interface-id"),
             mac=mac,
             primary=False,
@@ -147,7 +147,7 @@ class Metadata:
             gateway6=None,
         )
 
-    async def _with_block6(self, card: Card, path: str) -> Card:
+    async def _with_block6(self, card: ENI, path: str) -> ENI:
         block = block_of(await self._need(f"{path}vswitch-ipv6-cidr-block"))
         return replace(card, subnet6=block, gateway6=gateway6_of(await self._get(f"{path}ipv6-gateway"), block))
 

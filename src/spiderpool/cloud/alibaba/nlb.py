@@ -10,21 +10,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.client import Caller
+from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
-from spiderpool.cloud.provider import Conflict, NotFound, Unavailable
+from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
 from spiderpool.core.cloud.alibaba.nlb import ASPECTS, FIXED_OF_GROUP, LISTS, ZONES_TO_MAKE, zone_text, zones
 from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
-    Change,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    ParameterChange,
     RemoveServers,
     SetBalancer,
     SetGroup,
@@ -36,7 +36,15 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Owner, Seen, Server, ServerType, Settings
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerOwner,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+    ServerType,
+    Settings,
+)
 
 NLB, VERSION = "nlb", "2022-04-30"
 BATCH = 40
@@ -53,15 +61,15 @@ SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", 
 """As we write them; the cloud may answer in other letters."""
 
 
-class NetworkBalancers:
+class NetworkLoadBalancers:
     """The protocol ``Balancers`` for network load balancers of one region."""
 
-    def __init__(self, caller: Caller, region: str, *, pause: float = JOB_PAUSE) -> None:
+    def __init__(self, caller: OpenAPIClient, region: str, *, pause: float = JOB_PAUSE) -> None:
         self._caller = caller
         self._region = region
         self._pause = pause
 
-    async def find(self, owner: Owner, identity: str = "") -> Seen | None:
+    async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
         """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
         if identity:
             found = await self._balancers({"LoadBalancerIds": [identity]})
@@ -71,12 +79,12 @@ class NetworkBalancers:
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._whole(described, owner) if described else None
 
-    async def carry_out(self, steps: Sequence[Step], seen: Seen | None) -> str:
+    async def carry_out(self, steps: Sequence[Step], seen: ObservedLoadBalancer | None) -> str:
         """Carry out a plan for what was seen; the balancer's identity.
 
         Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
         """
-        work = _Work(self, seen)
+        work = _PlanExecution(self, seen)
         for step in steps:
             await work.do(step)
         if work.lost:
@@ -103,7 +111,7 @@ class NetworkBalancers:
         async def is_finished() -> bool:
             answer = await self._caller.call(NLB, VERSION, "GetJobStatus", {"JobId": job}, region=self._region)
             if answer.get("Status") == "Failed":
-                raise Conflict(f"{action} was accepted and then failed (job {job}); it is tried again")
+                raise CloudConflict(f"{action} was accepted and then failed (job {job}); it is tried again")
             return answer.get("Status") == "Succeeded"
 
         await self._until(is_finished, f"{action} has not ended (job {job})")
@@ -114,7 +122,7 @@ class NetworkBalancers:
                 while not await condition():
                     await asyncio.sleep(self._pause)
         except TimeoutError as error:
-            raise Unavailable(f"{lack} after {JOB_TIMEOUT:.0f} s; we look again later") from error
+            raise CloudUnavailable(f"{lack} after {JOB_TIMEOUT:.0f} s; we look again later") from error
 
     async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         sent = {"RegionId": self._region, **parameters}
@@ -133,21 +141,21 @@ class NetworkBalancers:
         for _ in range(MAX_PAGES):
             answer = await self._call(action, sent)
             if not isinstance(answer.get(name), list):
-                raise Unavailable(f"the answer to {action} lacks {name}")
+                raise CloudUnavailable(f"the answer to {action} lacks {name}")
             for each in answer[name]:
                 yield each
             if not answer.get("NextToken"):
                 return
             sent["NextToken"] = answer["NextToken"]
-        raise Unavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
+        raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
 
-    async def _whole(self, described: Json, owner: Owner) -> Seen:
+    async def _whole(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
         groups = await self._groups(owner)
         names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
         listeners = [_listener(each, names) async for each in self._pages("ListListeners", sent, "Listeners")]
-        return Seen(
+        return ObservedLoadBalancer(
             identity=identity,
             name=described.get("LoadBalancerName", ""),
             address=described.get("DNSName", ""),
@@ -157,29 +165,29 @@ class NetworkBalancers:
             groups=tuple(groups),
         )
 
-    async def _groups(self, owner: Owner) -> list[Group]:
+    async def _groups(self, owner: BalancerOwner) -> list[ServerGroup]:
         """The Service's server groups: those with its tags and a name that says the same."""
         sent = {"Tag": tag_list(own_tags(owner))}
         found = [each async for each in self._pages("ListServerGroups", sent, "ServerGroups")]
         return [
-            Group(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
+            ServerGroup(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
             for each in found
             if is_part_of("nlb", each.get("ServerGroupName", ""), owner) and (identity := each["ServerGroupId"])
         ]
 
-    async def _servers(self, group: str) -> frozenset[Server]:
+    async def _servers(self, group: str) -> frozenset[BackendServer]:
         pages = self._pages("ListServerGroupServers", {"ServerGroupId": group}, "Servers")
         return frozenset([_server(each) async for each in pages])
 
 
-class _Work:
+class _PlanExecution:
     """The steps of one plan, and the identities that come up on the way."""
 
-    def __init__(self, balancers: NetworkBalancers, seen: Seen | None) -> None:
+    def __init__(self, balancers: NetworkLoadBalancers, seen: ObservedLoadBalancer | None) -> None:
         self._balancers = balancers
         self._change = balancers.change
         self.identity = seen.identity if seen else ""
-        self.lost: list[NotFound] = []
+        self.lost: list[CloudNotFound] = []
         self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
 
     async def do(self, step: Step) -> None:
@@ -196,7 +204,7 @@ class _Work:
             case Untag(keys):
                 await self._tag("UntagResources", {"TagKey": list(keys)})
             case DeleteBalancer(identity):
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._change("DeleteLoadBalancer", {"LoadBalancerId": identity})
             case CreateGroup() | SetGroup() | DeleteGroup():
                 await self._change_group(step)
@@ -232,7 +240,7 @@ class _Work:
             case _:
                 await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **wanted})
 
-    async def _security_groups(self, changes: tuple[Change, ...]) -> None:
+    async def _security_groups(self, changes: tuple[ParameterChange, ...]) -> None:
         (change,) = changes
         old, new = ({each for each in side.split(",") if each} for side in (change.old, change.new))
         for action, groups in (
@@ -258,15 +266,15 @@ class _Work:
                 sent = {key: value for key, value in _listed(group.settings).items() if key not in FIXED_OF_GROUP}
                 await self._change("UpdateServerGroupAttribute", {"ServerGroupId": group.identity, **sent})
             case DeleteGroup(_, identity):
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._change("DeleteServerGroup", {"ServerGroupId": identity})
             case unknown:
                 assert_never(unknown)
 
-    async def _send_servers(self, action: str, group: str, servers: Collection[Server]) -> None:
+    async def _send_servers(self, action: str, group: str, servers: Collection[BackendServer]) -> None:
         self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
 
-    async def _send(self, action: str, group: str, servers: list[Server]) -> None:
+    async def _send(self, action: str, group: str, servers: list[BackendServer]) -> None:
         described = _backend if action != "RemoveServersFromServerGroup" else _named_server
         sent = {"ServerGroupId": self._groups[group], "Servers": [described(server, group) for server in servers]}
         await self._change(action, sent)
@@ -288,7 +296,7 @@ class _Work:
             case StartListener():
                 await self._change("StartListener", {"ListenerId": listener.identity})
             case DeleteListener():
-                with suppress(NotFound):
+                with suppress(CloudNotFound):
                     await self._change("DeleteListener", {"ListenerId": listener.identity})
             case unknown:
                 assert_never(unknown)
@@ -368,17 +376,19 @@ def _listed(settings: Settings) -> Json:
     return {key: value.split(",") if key in LISTS else value for key, value in settings.items()}
 
 
-def _server(described: Json) -> Server:
+def _server(described: Json) -> BackendServer:
     kinds: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
     kind = kinds.get(described.get("ServerType", "Ecs"), "ecs")
     address = text(described.get("ServerIp")) if kind != "ecs" else ""
-    return Server(described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", 100)), address)
+    return BackendServer(
+        described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", 100)), address
+    )
 
 
-def _named_server(server: Server, _: str) -> Json:
+def _named_server(server: BackendServer, _: str) -> Json:
     found = {"ServerId": server.identity, "ServerType": SERVER_TYPES[server.type], "Port": server.port}
     return found | ({"ServerIp": server.address} if server.address else {})
 
 
-def _backend(server: Server, group: str) -> Json:
+def _backend(server: BackendServer, group: str) -> Json:
     return _named_server(server, group) | {"Weight": server.weight, "Description": group}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from spiderpool.cloud.alibaba.client import Caller
-from spiderpool.cloud.provider import Unavailable
+from spiderpool.cloud.alibaba.client import OpenAPIClient
+from spiderpool.cloud.provider import CloudUnavailable
 
 PAGE = 100
 """Addresses that one call may name."""
 
 
-class PodCards:
+class PodENIs:
     """The protocol ``CardFinder`` for one VPC."""
 
-    def __init__(self, caller: Caller, region: str, vpc: str) -> None:
+    def __init__(self, caller: OpenAPIClient, region: str, vpc: str) -> None:
         self._caller = caller
         self._region = region
         self._vpc = vpc
@@ -42,7 +42,7 @@ class PodCards:
             try:
                 cards = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
             except (KeyError, TypeError):
-                raise Unavailable("the answer to DescribeNetworkInterfaces lacks its list") from None
+                raise CloudUnavailable("the answer to DescribeNetworkInterfaces lacks its list") from None
             for card in cards:
                 found |= dict.fromkeys(_addresses(card), card["NetworkInterfaceId"])
             if not answer.get("NextToken"):

@@ -43,23 +43,23 @@ Quantities = dict[str, Any]
 Annotations = Mapping[str, str]
 
 
-class Resources(msgspec.Struct, omit_defaults=True):
+class ContainerResources(msgspec.Struct, omit_defaults=True):
     """core/v1 ResourceRequirements, in part."""
 
     limits: Quantities | None = None
     requests: Quantities | None = None
 
 
-class Container(msgspec.Struct, omit_defaults=True):
+class PodContainer(msgspec.Struct, omit_defaults=True):
     """core/v1 Container, in part."""
 
-    resources: Resources | None = None
+    resources: ContainerResources | None = None
 
 
 class NewPodSpec(msgspec.Struct, omit_defaults=True):
     """core/v1 PodSpec, in part."""
 
-    containers: list[Container] = msgspec.field(default_factory=list)
+    containers: list[PodContainer] = msgspec.field(default_factory=list)
     hostNetwork: bool | None = None  # noqa: N815
 
 
@@ -76,7 +76,7 @@ class CannotInject(BadConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InjectionRequest:
     """The annotation by which a pod, or its namespace, asks for networks."""
 
     key: str
@@ -86,19 +86,23 @@ class Wish:
         return f"annotation {self.key}={self.value!r}"
 
 
-def wish(annotations: Annotations) -> Wish | None:
+def wish(annotations: Annotations) -> InjectionRequest | None:
     """What the annotations of a pod or namespace ask for. With an empty value they ask for nothing."""
-    return next((Wish(key, annotations[key]) for key in (RDMA_INJECT, NETWORK_INJECT) if key in annotations), None)
+    return next(
+        (InjectionRequest(key, annotations[key]) for key in (RDMA_INJECT, NETWORK_INJECT) if key in annotations), None
+    )
 
 
-def selector_of(asked: Wish) -> str:
+def selector_of(asked: InjectionRequest) -> str:
     """The label selector of the networks that are asked for. Raises CannotInject."""
     if not is_label_value(asked.value):
         raise CannotInject(f"{asked} cannot select networks: write a value that a label may have")
     return f"{asked.key}={asked.value}"
 
 
-def with_networks(pod: NewPod, namespace: str, asked: Wish, configs: Iterable[SpiderMultusConfig]) -> NewPod:
+def with_networks(
+    pod: NewPod, namespace: str, asked: InjectionRequest, configs: Iterable[SpiderMultusConfig]
+) -> NewPod:
     """The pod with these networks, after those that it names itself, and with the resources they need.
 
     Raises CannotInject when there is no network, or one that cannot be given in this way.
@@ -125,7 +129,7 @@ def with_card_resources(pod: NewPod, namespace: str, ours: str, configs: Iterabl
     return _with_requests(_with_limits(pod, names), names)
 
 
-def _require_injectable(config: SpiderMultusConfig, asked: Wish) -> None:
+def _require_injectable(config: SpiderMultusConfig, asked: InjectionRequest) -> None:
     faults = list(inject_faults(asked.key, config.spec or MultusConfigSpec()))
     if faults:
         raise CannotInject(f"{asked} matches SpiderMultusConfig {config.key}, which cannot be used: {faults[0]}")
@@ -199,8 +203,8 @@ def _decoded(text: str) -> list[dict[str, Any]]:
         raise CannotInject(f"annotation {NETWORKS_ANNOTATION} is no JSON list of networks: {error}") from error
 
 
-def _resources(pod: NewPod) -> list[Resources]:
-    return [container.resources or Resources() for container in pod.spec.containers]
+def _resources(pod: NewPod) -> list[ContainerResources]:
+    return [container.resources or ContainerResources() for container in pod.spec.containers]
 
 
 def _is_limited(pod: NewPod, name: str) -> bool:
@@ -224,7 +228,7 @@ def _with_quantities(pod: NewPod, field: str, names: list[str]) -> NewPod:
     if not names or not pod.spec.containers:
         return pod
     first, *others = pod.spec.containers
-    resources = first.resources or Resources()
+    resources = first.resources or ContainerResources()
     quantities = {**(getattr(resources, field) or {}), **dict.fromkeys(names, ONE)}
     container = replace(first, resources=replace(resources, **{field: quantities}))
     return replace(pod, spec=replace(pod.spec, containers=[container, *others]))

@@ -20,7 +20,7 @@ from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.core.addresses import AddressSet, from_int
-from spiderpool.core.cloud.instances import Card, Instance
+from spiderpool.core.cloud.instances import ENI, Instance
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.errors import BadConfig
 
@@ -36,17 +36,17 @@ RELEASING_ANNOTATION = "cloud.spidernet.io/releasing"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ENIClaim:
     """A Node whose server says that it has a card."""
 
     node: str
     instance: Instance
-    card: Card
+    card: ENI
     ready: bool
     """Whether the Node is ready: of two that claim one card, after it was moved, the living one is right."""
 
 
-class Absence(enum.Enum):
+class ENIAbsence(enum.Enum):
     """Why no Node claims the card of a pool."""
 
     UNKNOWN = enum.auto()
@@ -58,7 +58,7 @@ class Absence(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class PoolUpdate:
     """How the kept part of a pool is to be, and who holds an address that the cloud does not know on the card."""
 
     ips: list[str] | None
@@ -74,32 +74,36 @@ class Upkeep:
         return ",".join(sorted(named, key=lambda each: int(ip_address(each)))) or None
 
 
-def chosen(claims: Iterable[Claim], pool: SpiderIPPool | None) -> Claim | None:
+def chosen(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENIClaim | None:
     """The Node to which a card belongs: a ready one, else the one that its pool names already."""
     named = (pool.spec.nodeName if pool else None) or []
     order = sorted(claims, key=lambda claim: claim.node)
     return max(order, key=lambda claim: (claim.ready, claim.node in named), default=None)
 
 
-def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> Absence:
+def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbsence:
     """Why no Node claims the card of a pool; ``nodes`` are those that exist, with what their servers say."""
     names = pool.spec.nodeName or []
     if len(names) != 1:
-        return Absence.UNKNOWN
+        return ENIAbsence.UNKNOWN
     if names[0] not in nodes:
-        return Absence.NODE
-    return Absence.UNKNOWN if nodes[names[0]] is None else Absence.CARD
+        return ENIAbsence.NODE
+    return ENIAbsence.UNKNOWN if nodes[names[0]] is None else ENIAbsence.CARD
 
 
-def registered(card: Card | None, version: int) -> AddressSet:
+def registered(card: ENI | None, version: int) -> AddressSet:
     """The addresses of a family that the cloud knows on a card, for pods."""
     addresses = card.addresses_of(version) if card else ()
     return AddressSet.of_addresses((int(ip_address(each)) for each in addresses), version)
 
 
 def upkeep(
-    pool: SpiderIPPool, claim: Claim | None, holders: Iterable[SpiderIP], others: Iterable[SpiderIPPool], namespace: str
-) -> Upkeep:
+    pool: SpiderIPPool,
+    claim: ENIClaim | None,
+    holders: Iterable[SpiderIP],
+    others: Iterable[SpiderIPPool],
+    namespace: str,
+) -> PoolUpdate:
     """How a pool is to be kept; without a claim its card has vanished.
 
     Addresses that the cloud does not know are fenced: a held one stays in ``ips`` and is excluded, so that its holder
@@ -112,7 +116,7 @@ def upkeep(
     given = (known & mine) | _untaken(known - mine, pool.spec.subnet, others)
     fenced = AddressSet.of_addresses(map(address_of, held), version) - given
     excluded = fenced | (releasing(pool) & given)
-    return Upkeep(
+    return PoolUpdate(
         ips=(given | fenced).ranges() or None,
         exclude=excluded.ranges() or None,
         node=[claim.node] if claim else pool.spec.nodeName,
@@ -123,11 +127,11 @@ def upkeep(
     )
 
 
-def _is_registered(record: SpiderIP, known: AddressSet, claim: Claim | None) -> bool:
+def _is_registered(record: SpiderIP, known: AddressSet, claim: ENIClaim | None) -> bool:
     return claim is not None and address_of(record) in known and record.spec.node == claim.node
 
 
-def _network_of(claim: Claim | None, namespace: str) -> list[str] | None:
+def _network_of(claim: ENIClaim | None, namespace: str) -> list[str] | None:
     return [f"{namespace}/{network_name(claim.card.device)}"] if claim and claim.card.device else None
 
 
@@ -164,7 +168,7 @@ def releasing(pool: SpiderIPPool) -> AddressSet:
     return found
 
 
-def patch_of(pool: SpiderIPPool, wanted: Upkeep) -> dict[str, Any] | None:
+def patch_of(pool: SpiderIPPool, wanted: PoolUpdate) -> dict[str, Any] | None:
     """The merge patch that makes the very version of a pool as it is to be kept; None when it is so."""
     spec: dict[str, Any] = {
         "ips": wanted.ips,
@@ -184,7 +188,7 @@ def patch_of(pool: SpiderIPPool, wanted: Upkeep) -> dict[str, Any] | None:
 
 
 def new_pool(
-    name: str, claim: Claim, version: int, others: Iterable[SpiderIPPool], namespace: str
+    name: str, claim: ENIClaim, version: int, others: Iterable[SpiderIPPool], namespace: str
 ) -> SpiderIPPool | None:
     """The pool of a card and family; None while the card has no Linux name or no address to give."""
     card, subnet = claim.card, claim.card.subnet_of(version)
@@ -205,12 +209,12 @@ def new_pool(
     return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: card.identity}), spec=spec)
 
 
-def _gateway(card: Card, version: int, addresses: AddressSet) -> str | None:
+def _gateway(card: ENI, version: int, addresses: AddressSet) -> str | None:
     gateway = card.gateway_of(version)
     return gateway if gateway and int(ip_address(gateway)) not in addresses else None
 
 
-def pool_name(claim: Claim, version: int, pool: Callable[[str], SpiderIPPool | None]) -> str:
+def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool | None]) -> str:
     """``node-device-v4``, or with the card's identity where another card's pool has that name.
 
     Raises BadConfig when a pool of that name was written by somebody else.
@@ -259,7 +263,7 @@ def foreign_master(network: SpiderMultusConfig, device: str) -> str | None:
     return f"SpiderMultusConfig {network.key} is no ipvlan network of {device}; pods that name it miss the card's pools"
 
 
-def unregistered_text(record: SpiderIP, claim: Claim | None, card: str) -> str:
+def unregistered_text(record: SpiderIP, claim: ENIClaim | None, card: str) -> str:
     """What to tell about an address that a pod holds and the cloud does not know."""
     address = from_int(address_of(record), 6 if ":" in record.spec.address else 4)
     where = f"card {card} of node {record.spec.node}"

@@ -32,7 +32,7 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ENI:
     """One network card (ENI) of a server, with the addresses that pods may use on it."""
 
     identity: str
@@ -74,19 +74,19 @@ class Instance:
     zone: str
     identity: str
     instance_type: str
-    cards: tuple[Card, ...]
+    cards: tuple[ENI, ...]
 
     @property
     def provider_id(self) -> str:
         """``region.instance``, as ``spec.providerID`` of a Node has it."""
         return f"{self.region}.{self.identity}"
 
-    def card(self, identity: str) -> Card | None:
+    def card(self, identity: str) -> ENI | None:
         """A card by its identity."""
         return next((card for card in self.cards if card.identity == identity), None)
 
     @property
-    def primary(self) -> Card | None:
+    def primary(self) -> ENI | None:
         """The card with which the server was made."""
         return next((card for card in self.cards if card.primary), None)
 
@@ -143,11 +143,11 @@ def _twice(noun: str, values: Iterable[str]) -> Iterator[str]:
         seen.add(value)
 
 
-def _all_addresses(card: Card) -> tuple[str, ...]:
+def _all_addresses(card: ENI) -> tuple[str, ...]:
     return (card.primary_address, *card.addresses, *card.ipv6_addresses)
 
 
-def _card_doubts(cards: Iterable[Card]) -> Iterator[str]:
+def _card_doubts(cards: Iterable[ENI]) -> Iterator[str]:
     for card in cards:
         if not _WORD.fullmatch(card.identity):
             yield f"a card calls itself {card.identity!r}"
@@ -160,7 +160,7 @@ def _card_doubts(cards: Iterable[Card]) -> Iterator[str]:
             yield f"card {card.identity} has IPv6 addresses and no IPv6 block"
 
 
-def _block_doubts(card: Card, block: str, gateway: str | None, addresses: Iterable[str]) -> Iterator[str]:
+def _block_doubts(card: ENI, block: str, gateway: str | None, addresses: Iterable[str]) -> Iterator[str]:
     try:
         subnet = parse_subnet(block)
     except ValueError as error:
@@ -169,7 +169,7 @@ def _block_doubts(card: Card, block: str, gateway: str | None, addresses: Iterab
         yield from _address_doubts(card, subnet, gateway, tuple(addresses))
 
 
-def _address_doubts(card: Card, block: Network, gateway: str | None, addresses: tuple[str, ...]) -> Iterator[str]:
+def _address_doubts(card: ENI, block: Network, gateway: str | None, addresses: tuple[str, ...]) -> Iterator[str]:
     for address in (*addresses, *([gateway] if gateway else [])):
         if (parsed := _parse(address)) is None or parsed not in block:
             yield f"address {address!r} of card {card.identity} lies outside its block {block}"
@@ -197,12 +197,12 @@ def joined(last: Instance | None, now: Instance) -> Instance:
     return replace(now, cards=_in_order(cards))
 
 
-def _in_order(cards: Iterable[Card]) -> tuple[Card, ...]:
+def _in_order(cards: Iterable[ENI]) -> tuple[ENI, ...]:
     """The primary card first: the order in which a service lists them must not look like a change."""
     return tuple(sorted(cards, key=lambda card: (not card.primary, card.identity)))
 
 
-def _with_former(card: Card, former: Card | None, taken: frozenset[str]) -> Card:
+def _with_former(card: ENI, former: ENI | None, taken: frozenset[str]) -> ENI:
     if former is None:
         return card
     return replace(
@@ -214,7 +214,7 @@ def _with_former(card: Card, former: Card | None, taken: frozenset[str]) -> Card
     )
 
 
-def _join(card: Card, former: Card, version: int, taken: frozenset[str]) -> tuple[str, ...]:
+def _join(card: ENI, former: ENI, version: int, taken: frozenset[str]) -> tuple[str, ...]:
     block = card.subnet_of(version) or former.subnet_of(version)
     gone = set(former.addresses_of(version)) - taken
     return ordered((*card.addresses_of(version), *(each for each in gone if block and _is_in(each, block))))
@@ -224,7 +224,7 @@ def _is_in(address: str, block: str) -> bool:
     return ip_address(address) in ip_network(block)
 
 
-def _without(card: Card, taken: frozenset[str]) -> Card:
+def _without(card: ENI, taken: frozenset[str]) -> ENI:
     return replace(
         card,
         addresses=tuple(each for each in card.addresses if each not in taken),

@@ -82,7 +82,7 @@ def readiness(node: Node) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class ServerQuery:
     """What to ask the cloud about one region."""
 
     region: str
@@ -92,7 +92,7 @@ class Inquiry:
     """Instances that certainly exist, since their nodes are ready: an answer without them is not to be believed."""
 
 
-def inquiries(nodes: Iterable[Node], *, suspects: int = 90, witnesses: int = 10) -> list[Inquiry]:
+def inquiries(nodes: Iterable[Node], *, suspects: int = 90, witnesses: int = 10) -> list[ServerQuery]:
     """What to ask. Nothing where all nodes are heard of, or where none is: then nobody can bear witness."""
     silent: dict[str, dict[str, str]] = {}
     alive: dict[str, list[str]] = {}
@@ -107,7 +107,7 @@ def inquiries(nodes: Iterable[Node], *, suspects: int = 90, witnesses: int = 10)
             case _:
                 pass
     return [
-        Inquiry(region, part, frozenset(sorted(alive[region])[:witnesses]))
+        ServerQuery(region, part, frozenset(sorted(alive[region])[:witnesses]))
         for region, found in sorted(silent.items())
         if region in alive
         for part in _parts(found, suspects)
@@ -126,7 +126,7 @@ def _parts(found: dict[str, str], size: int) -> list[dict[str, str]]:
 
 
 def judge(
-    missing: Mapping[str, float], inquiry: Inquiry, found: Collection[str], now: float, apart: float
+    missing: Mapping[str, float], inquiry: ServerQuery, found: Collection[str], now: float, apart: float
 ) -> tuple[dict[str, float], list[str]]:
     """Nodes whose server is missing, with the time since when, and those that are thereby proven gone.
 

@@ -22,7 +22,7 @@ ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PreallocationPolicy:
     """Addresses per card and family."""
 
     low: int = 5
@@ -43,7 +43,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ENIState:
     """One family of one card, as far as it is known."""
 
     card: str
@@ -116,7 +116,7 @@ def own_of(version: int, registered: frozenset[str], known: frozenset[str]) -> f
 Step: TypeAlias = Assign | Fence | Unfence | Unassign
 
 
-def plan(view: View, policy: Policy, now: float) -> list[Step]:
+def plan(view: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
     """What to do next for one family of a card; nothing when it has what it needs.
 
     What pools leave out although it is not ours, somebody else wants left out: that stays as it is.
@@ -136,12 +136,12 @@ def plan(view: View, policy: Policy, now: float) -> list[Step]:
     return steps
 
 
-def _left(view: View) -> frozenset[str]:
+def _left(view: ENIState) -> frozenset[str]:
     """Fenced addresses that have left the card, and that its node no longer sees either."""
     return view.releasing - view.registered - view.reported
 
 
-def _count(view: View, policy: Policy, back: int) -> int:
+def _count(view: ENIState, policy: PreallocationPolicy, back: int) -> int:
     """How many addresses to ask for, when ``back`` fenced ones come back."""
     if len(view.free) + back >= policy.low:
         return 0
@@ -150,12 +150,12 @@ def _count(view: View, policy: Policy, back: int) -> int:
     return wanted if view.switch_free is None else min(wanted, view.switch_free)
 
 
-def _is_ripe(address: str, view: View, policy: Policy, now: float) -> bool:
+def _is_ripe(address: str, view: ENIState, policy: PreallocationPolicy, now: float) -> bool:
     since = view.fenced_since.get(address)
     return since is not None and now - since >= policy.fence
 
 
-def _surplus(view: View, policy: Policy, now: float) -> tuple[str, ...]:
+def _surplus(view: ENIState, policy: PreallocationPolicy, now: float) -> tuple[str, ...]:
     """Addresses to fence: the longest idle ones of those that are ours, down to the target."""
     if len(view.free) <= policy.high:
         return ()
@@ -180,15 +180,15 @@ def since(former: Mapping[str, float], members: Collection[str], now: float) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentChanges:
     """Changes that the cloud confirmed and may not show yet, with the time until when that is believed."""
 
     added: Mapping[str, float] = field(default_factory=dict)
     removed: Mapping[str, float] = field(default_factory=dict)
 
-    def seen(self, described: frozenset[str], now: float) -> Recent:
+    def seen(self, described: frozenset[str], now: float) -> RecentChanges:
         """What is still to be kept in mind after the cloud described the card."""
-        return Recent(
+        return RecentChanges(
             {each: until for each, until in self.added.items() if now < until and each not in described},
             {each: until for each, until in self.removed.items() if now < until and each in described},
         )
@@ -197,15 +197,15 @@ class Recent:
         """The addresses of the card: as described, with these changes."""
         return (described | self.added.keys()) - self.removed.keys()
 
-    def with_added(self, addresses: Iterable[str], until: float) -> Recent:
+    def with_added(self, addresses: Iterable[str], until: float) -> RecentChanges:
         """The cloud registered addresses."""
         new = dict.fromkeys(addresses, until)
-        return Recent({**self.added, **new}, {key: at for key, at in self.removed.items() if key not in new})
+        return RecentChanges({**self.added, **new}, {key: at for key, at in self.removed.items() if key not in new})
 
-    def with_removed(self, addresses: Iterable[str], until: float) -> Recent:
+    def with_removed(self, addresses: Iterable[str], until: float) -> RecentChanges:
         """The cloud took addresses away."""
         new = dict.fromkeys(addresses, until)
-        return Recent({key: at for key, at in self.added.items() if key not in new}, {**self.removed, **new})
+        return RecentChanges({key: at for key, at in self.added.items() if key not in new}, {**self.removed, **new})
 
 
 def releasing_of(pool: SpiderIPPool) -> frozenset[str]:

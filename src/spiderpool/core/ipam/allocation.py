@@ -19,7 +19,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, RangeError, from_int, object_name, to_int
 from spiderpool.core.annotations import Route
 from spiderpool.core.ipam.owners import owner_label
-from spiderpool.core.ipam.selection import Ask, Verdict
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 from spiderpool.core.labels import LABEL_LENGTH, label_value
 from spiderpool.errors import Refused
 
@@ -122,7 +122,7 @@ def held_by(records: Iterable[SpiderIP], pod_uid: str, interface: str) -> list[S
     return sorted(mine, key=lambda record: record.name)
 
 
-def record(ask: Ask, pool: SpiderIPPool, address: int) -> SpiderIP:
+def record(ask: AllocationRequest, pool: SpiderIPPool, address: int) -> SpiderIP:
     """The SpiderIP by which a pod's interface claims an address of a pool."""
     network = ip_network(pool.spec.subnet)
     text = from_int(address, network.version)
@@ -132,7 +132,7 @@ def record(ask: Ask, pool: SpiderIPPool, address: int) -> SpiderIP:
     )
 
 
-def taken_over(held: SpiderIP, ask: Ask) -> SpiderIP:
+def taken_over(held: SpiderIP, ask: AllocationRequest) -> SpiderIP:
     """The record as it is to be when the pod that asks takes it over; it replaces the very version that was seen."""
     metadata = replace(held.metadata, labels=(held.metadata.labels or {}) | _labels(ask, held.spec.pool))
     if ask.owner is None and metadata.labels:
@@ -206,7 +206,7 @@ def unreadable(pool: str, error: ValueError) -> Verdict:
     return Verdict(pool, False, "ranges", f"its addresses cannot be read: {error}")
 
 
-def refusal(ask: Ask, trace: Iterable[Verdict]) -> Refused:
+def refusal(ask: AllocationRequest, trace: Iterable[Verdict]) -> Refused:
     """The refusal that names every pool considered and why it gave no address."""
     last = {verdict.subject: verdict for verdict in trace}
     reasons = "; ".join(str(verdict) for verdict in last.values())
@@ -220,12 +220,12 @@ def main_reason(trace: Iterable[Verdict]) -> str:
     return "exhausted" if "exhausted" in rules else rules[0] if rules else "no default pool"
 
 
-def _labels(ask: Ask, pool: str) -> dict[str, str]:
+def _labels(ask: AllocationRequest, pool: str) -> dict[str, str]:
     labels = {IP_NODE_LABEL: label_value(ask.node), IP_POOL_LABEL: label_value(pool)}
     return labels | ({IP_OWNER_LABEL: owner_label(ask.owner, ask.pod)} if ask.owner else {})
 
 
-def _spec(ask: Ask, address: str, pool: str) -> IPSpec:
+def _spec(ask: AllocationRequest, address: str, pool: str) -> IPSpec:
     return IPSpec(
         address=address,
         pool=pool,

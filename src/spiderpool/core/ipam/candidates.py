@@ -28,8 +28,8 @@ from spiderpool.core.annotations import (
 from spiderpool.core.ipam.owners import Controller, application_labels
 from spiderpool.core.ipam.selection import (
     DEFAULT_SOURCE,
+    AllocationRequest,
     ApplicationPool,
-    Ask,
     Candidates,
     DefaultPools,
     NamedPools,
@@ -104,7 +104,7 @@ def demands(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Demands:
     return Demands(kept, routes, (*trace, chosen, *dropped))
 
 
-def asks_of(ask: Ask, demand: Demand, interfaces: Interfaces) -> tuple[Ask, ...]:
+def asks_of(ask: AllocationRequest, demand: Demand, interfaces: Interfaces) -> tuple[AllocationRequest, ...]:
     """One ask for each family of a demand; ``ask`` tells of the pod."""
     network = ask.network if demand.interface == ask.interface else interfaces.network(demand.interface)
     return tuple(
@@ -120,7 +120,7 @@ def asks_of(ask: Ask, demand: Demand, interfaces: Interfaces) -> tuple[Ask, ...]
     )
 
 
-def with_requested(asks: Iterable[Ask], wanted: Mapping[str, tuple[str, ...]]) -> list[Ask]:
+def with_requested(asks: Iterable[AllocationRequest], wanted: Mapping[str, tuple[str, ...]]) -> list[AllocationRequest]:
     """The asks with the addresses that a pod wants on its interfaces. Raises BadConfig for what cannot be had."""
     found = {(ask.interface, ask.version): ask for ask in asks}
     for interface, addresses in wanted.items():

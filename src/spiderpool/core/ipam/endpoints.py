@@ -18,14 +18,14 @@ from spiderpool.core.ipam.owners import Controller
 from spiderpool.errors import BadConfig
 
 
-class Pools(Protocol):
+class PoolLister(Protocol):
     """Pools by name."""
 
     def get(self, name: str, /) -> SpiderIPPool | None:
         """A pool, None when there is none of that name."""
 
 
-def endpoint(pod: Pod, records: Iterable[SpiderIP], pools: Pools, top: Controller | None) -> SpiderEndpoint | None:
+def endpoint(pod: Pod, records: Iterable[SpiderIP], pools: PoolLister, top: Controller | None) -> SpiderEndpoint | None:
     """What a pod holds, interface by interface, the first one first; None when it holds nothing.
 
     ``records`` are those of the pod, ``top`` the controller at the top of its owners.
@@ -55,7 +55,7 @@ def _reference(pod: Pod) -> OwnerReference:
     return OwnerReference(pod.KIND.api_version, pod.KIND.name, pod.name, pod.metadata.uid or "")
 
 
-def _detail(pod: Pod, interface: str, records: list[SpiderIP], pools: Pools) -> InterfaceDetail:
+def _detail(pod: Pod, interface: str, records: list[SpiderIP], pools: PoolLister) -> InterfaceDetail:
     detail: dict[str, Any] = {}
     routes: list[Route] = []
     for record in sorted(records, key=lambda record: record.name):

@@ -28,7 +28,7 @@ EVICTED = "Evicted"
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Cause(enum.Enum):
+class ReleaseCause(enum.Enum):
     """What a doubt rests on."""
 
     POD = enum.auto()
@@ -44,11 +44,11 @@ class Cause(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class ReleaseCandidate:
     """A record whose holder seems to be gone."""
 
     ip: SpiderIP
-    cause: Cause
+    cause: ReleaseCause
     reason: str
     since: float
     """Time of the first observation, in seconds of the observer's clock."""
@@ -57,7 +57,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class GCPolicy:
     """When a pod that is being deleted is overdue, and where that counts."""
 
     delay: float = 0.0
@@ -66,7 +66,7 @@ class Policy:
     on_not_ready_node: bool = True
 
 
-class Copy(Protocol[T_co]):
+class Lister(Protocol[T_co]):
     """Objects by key: ``namespace/name``, or name."""
 
     def get(self, key: str, /) -> T_co | None:
@@ -74,17 +74,17 @@ class Copy(Protocol[T_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Snapshot:
     """What was read after the records."""
 
-    pods: Copy[Pod]
-    nodes: Copy[Node]
-    pools: Copy[SpiderIPPool]
-    reporters: Copy[Collection[str]]
+    pods: Lister[Pod]
+    nodes: Lister[Node]
+    pools: Lister[SpiderIPPool]
+    reporters: Lister[Collection[str]]
     """Keys of the pods that report an address, see :func:`reported_addresses`."""
     now: float
     """Seconds since 1970."""
-    policy: Policy = Policy()
+    policy: GCPolicy = GCPolicy()
 
 
 def is_alive(pod: Pod) -> bool:
@@ -120,7 +120,9 @@ def reported_addresses(pod: Pod) -> frozenset[str]:
     return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
 
 
-def observe(ips: Iterable[SpiderIP], scene: Scene, earlier: Mapping[str, Doubt], now: float) -> dict[str, Doubt]:
+def observe(
+    ips: Iterable[SpiderIP], scene: Snapshot, earlier: Mapping[str, ReleaseCandidate], now: float
+) -> dict[str, ReleaseCandidate]:
     """Doubts by UID of the record. A doubt keeps its time as long as every observation shares its cause.
 
     ``ips`` must have been read before what the scene holds: a pod exists before its record, so a record whose
@@ -135,11 +137,13 @@ def observe(ips: Iterable[SpiderIP], scene: Scene, earlier: Mapping[str, Doubt],
         if judged is not None:
             known = earlier.get(uid)
             since = known.since if known and known.cause is judged[0] else now
-            doubts[uid] = Doubt(ip, *judged, since, twins.get(uid))
+            doubts[uid] = ReleaseCandidate(ip, *judged, since, twins.get(uid))
     return doubts
 
 
-def due(doubts: Mapping[str, Doubt], now: float, grace: Mapping[Cause, float]) -> list[Doubt]:
+def due(
+    doubts: Mapping[str, ReleaseCandidate], now: float, grace: Mapping[ReleaseCause, float]
+) -> list[ReleaseCandidate]:
     """Doubts of two observations at least their cause's ``grace`` in seconds apart, the oldest first."""
     ripe = (doubt for doubt in doubts.values() if doubt.since < now and now - doubt.since >= grace[doubt.cause])
     return sorted(ripe, key=lambda doubt: doubt.since)
@@ -153,21 +157,21 @@ def is_at_rest(ips: Collection[SpiderIP], pod: Pod | None) -> bool:
     return len(places) == len(ips) and all(_holds(pod, ip) for ip in ips)
 
 
-def _judge(ip: SpiderIP, twin: SpiderIP | None, scene: Scene) -> tuple[Cause, str] | None:
+def _judge(ip: SpiderIP, twin: SpiderIP | None, scene: Snapshot) -> tuple[ReleaseCause, str] | None:
     """Why a record has no holder; None when it has one."""
     if ip.spec.releasedAt is not None:
         over = cooldown_is_over(ip, scene.pools.get(ip.spec.pool), scene.now)
-        return (Cause.COOLED, f"the cooldown since {ip.spec.releasedAt} is over") if over else None
+        return (ReleaseCause.COOLED, f"the cooldown since {ip.spec.releasedAt} is over") if over else None
     if any(key != pod_key(ip) for key in scene.reporters.get(_address(ip)) or ()):
         return None
     pod = scene.pods.get(pod_key(ip))
     if (reason := _why_podless(ip, pod)) or pod is None:
-        return Cause.POD, reason or ""
+        return ReleaseCause.POD, reason or ""
     if pod.spec.nodeName and scene.nodes.get(pod.spec.nodeName) is None:
-        return Cause.NODE, f"node {pod.spec.nodeName} of pod {pod.key} does not exist"
+        return ReleaseCause.NODE, f"node {pod.spec.nodeName} of pod {pod.key} does not exist"
     if ip.spec.owner is None and (reason := _why_overdue(pod, scene)):
-        return Cause.OVERDUE, reason
-    return (Cause.TWIN, f"pod {pod.key} uses {_address(twin)} on {ip.spec.interface}") if twin else None
+        return ReleaseCause.OVERDUE, reason
+    return (ReleaseCause.TWIN, f"pod {pod.key} uses {_address(twin)} on {ip.spec.interface}") if twin else None
 
 
 def _why_podless(ip: SpiderIP, pod: Pod | None) -> str | None:
@@ -184,7 +188,7 @@ def _holds(pod: Pod, ip: SpiderIP) -> bool:
     return ip.spec.podUID in pod_uids(pod) or _address(ip) in reported_addresses(pod)
 
 
-def _why_overdue(pod: Pod, scene: Scene) -> str | None:
+def _why_overdue(pod: Pod, scene: Snapshot) -> str | None:
     """Why a pod that is being deleted has lost its claim; ``deletionTimestamp`` already holds its grace period."""
     node = scene.nodes.get(pod.spec.nodeName or "")
     if node is None or pod.metadata.deletionTimestamp is None:
@@ -197,7 +201,7 @@ def _why_overdue(pod: Pod, scene: Scene) -> str | None:
     return f"pod {pod.key} should have ended and its node is {state}" if overdue > 0 else None
 
 
-def _twins(ips: Iterable[SpiderIP], scene: Scene) -> dict[str, SpiderIP]:
+def _twins(ips: Iterable[SpiderIP], scene: Snapshot) -> dict[str, SpiderIP]:
     """Of each record that is one too many, by UID, the one that stays.
 
     That is the one that the pod reports, else the oldest. Before the pod reports any address nothing is
@@ -216,14 +220,14 @@ def _twins(ips: Iterable[SpiderIP], scene: Scene) -> dict[str, SpiderIP]:
     }
 
 
-def _stays(same: list[SpiderIP], scene: Scene) -> SpiderIP | None:
+def _stays(same: list[SpiderIP], scene: Snapshot) -> SpiderIP | None:
     pod = scene.pods.get(pod_key(same[0]))
     if pod is None or not reported_addresses(pod):
         return None
     return min(same, key=lambda ip: (not _is_reported(ip, scene), *_age(ip)))
 
 
-def _is_reported(ip: SpiderIP, scene: Scene) -> bool:
+def _is_reported(ip: SpiderIP, scene: Snapshot) -> bool:
     pod = scene.pods.get(pod_key(ip))
     return pod is not None and _address(ip) in reported_addresses(pod)
 

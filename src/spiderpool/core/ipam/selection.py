@@ -41,7 +41,7 @@ Candidates: TypeAlias = DefaultPools | NamedPools | ApplicationPool
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AllocationRequest:
     """One interface of one pod asks for an address of one family."""
 
     namespace: str
@@ -91,7 +91,7 @@ class Selection:
     trace: tuple[Verdict, ...]
 
 
-def select(ask: Ask, pools: Iterable[SpiderIPPool]) -> Selection:
+def select(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> Selection:
     """Candidates by source, then filtered, then sorted: the most specific first, else in the order they were named."""
     named, missing = _candidates(ask, pools)
     trace = [*missing, *(_judge(ask, pool) for pool in named)]
@@ -99,7 +99,7 @@ def select(ask: Ask, pools: Iterable[SpiderIPPool]) -> Selection:
     return Selection(tuple(sorted((pool for pool in named if pool.name in kept), key=_specificity)), tuple(trace))
 
 
-def suits(ask: Ask, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
+def suits(ask: AllocationRequest, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
     """Whether an address of a pool that an owner holds still suits its pod.
 
     A pool that is disabled or being deleted gives no new address, yet its holders keep theirs.
@@ -108,12 +108,12 @@ def suits(ask: Ask, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
     return found is not None and not any(reason for _, reason in _misfits(ask, found))
 
 
-def concerns_application(ask: Ask, pools: Iterable[SpiderIPPool]) -> bool:
+def concerns_application(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> bool:
     """Whether a candidate belongs to an application, so that the pod's top controller must be known."""
     return any(is_automatic(pool) for pool in _candidates(ask, pools)[0])
 
 
-def _candidates(ask: Ask, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPPool], list[Verdict]]:
+def _candidates(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPPool], list[Verdict]]:
     match ask.candidates:
         case DefaultPools():
             default = [pool for pool in pools if pool.spec.default and version_of(pool) == ask.version]
@@ -127,7 +127,7 @@ def _candidates(ask: Ask, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPP
 
 
 def _by_names(
-    ask: Ask, names: tuple[str, ...], by_name: Mapping[str, SpiderIPPool]
+    ask: AllocationRequest, names: tuple[str, ...], by_name: Mapping[str, SpiderIPPool]
 ) -> tuple[list[SpiderIPPool], list[Verdict]]:
     """Patterns are replaced, in place, by the pools that match them; a pool that is named twice counts once."""
     found: dict[str, SpiderIPPool] = {}
@@ -140,7 +140,7 @@ def _by_names(
     return list(found.values()), missing
 
 
-def _matching(ask: Ask, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
+def _matching(ask: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
     if not is_pattern(name):
         return [by_name[name]] if name in by_name else []
     pattern = name.replace("[^", "[!")  # both negate
@@ -148,7 +148,7 @@ def _matching(ask: Ask, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[
     return [by_name[each] for each in matching if version_of(by_name[each]) == ask.version]
 
 
-def _missing(ask: Ask, name: str) -> Verdict:
+def _missing(ask: AllocationRequest, name: str) -> Verdict:
     if is_pattern(name):
         reason = f"matches no IPv{ask.version} pool that node {ask.node} may use"
     else:
@@ -157,7 +157,7 @@ def _missing(ask: Ask, name: str) -> Verdict:
 
 
 def _by_labels(
-    ask: Ask, subnet: str, labels: Labels, pools: Iterable[SpiderIPPool]
+    ask: AllocationRequest, subnet: str, labels: Labels, pools: Iterable[SpiderIPPool]
 ) -> tuple[list[SpiderIPPool], list[Verdict]]:
     found = [pool for pool in pools if labels.items() <= (pool.metadata.labels or {}).items()]
     if found:
@@ -166,7 +166,7 @@ def _by_labels(
     return [], [Verdict(f"SpiderSubnet {subnet}", False, "exists", reason)]
 
 
-def _judge(ask: Ask, pool: SpiderIPPool) -> Verdict:
+def _judge(ask: AllocationRequest, pool: SpiderIPPool) -> Verdict:
     """The first rule that a pool breaks, or the verdict that keeps it."""
     for rule, reason in (*_retired(pool), *_misfits(ask, pool)):
         if reason:
@@ -180,7 +180,7 @@ def _retired(pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
     yield "disable", "is disabled" if pool.spec.disable else None
 
 
-def _misfits(ask: Ask, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
+def _misfits(ask: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
     """Rules by which pool and pod go together."""
     spec = pool.spec
     family = (
@@ -204,7 +204,7 @@ def _misfits(ask: Ask, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
         yield "network", _other_network(ask, spec.multusName)
 
 
-def _foreign_application(ask: Ask, pool: SpiderIPPool) -> str | None:
+def _foreign_application(ask: AllocationRequest, pool: SpiderIPPool) -> str | None:
     """A pool that was made for one application serves its pods alone, on every network."""
     wanted = (pool.spec.podAffinity or LabelSelector()).matchLabels or {}
     if ask.controller is not None and application_affinity(ask.controller).items() <= wanted.items():
@@ -212,7 +212,7 @@ def _foreign_application(ask: Ask, pool: SpiderIPPool) -> str | None:
     return f"was made for another application than {ask.controller or 'a bare pod'}"
 
 
-def _other_network(ask: Ask, names: list[str] | None) -> str | None:
+def _other_network(ask: AllocationRequest, names: list[str] | None) -> str | None:
     if names and ask.network is None:
         return f"is for network {', '.join(names)}, and no annotation or setting tells the network of {ask.interface}"
     allowed = [name if "/" in name else f"{ask.our_namespace}/{name}" for name in names or ()]

@@ -62,7 +62,7 @@ def key_of(application: Controller) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PoolSlot:
     """One interface wants addresses of one family from one subnet."""
 
     interface: str
@@ -71,11 +71,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PoolClaim:
     """All that an application asks of subnets, as its pod template says."""
 
     application: Controller
-    places: tuple[Place, ...]
+    places: tuple[PoolSlot, ...]
     number: IPNumber
     reclaim: bool
     pods: int
@@ -86,7 +86,7 @@ class Claim:
         return self.pods + self.number.count if self.number.flexible else self.number.count
 
 
-def claim(workload: Workload, redundant: int) -> Claim | None:
+def claim(workload: Workload, redundant: int) -> PoolClaim | None:
     """What a workload asks of subnets; None when it asks for nothing. Raises BadConfig.
 
     ``redundant`` is how many addresses more than pods a pool gets whose number nobody says.
@@ -97,10 +97,10 @@ def claim(workload: Workload, redundant: int) -> Claim | None:
     if not places or template.spec.hostNetwork or not is_top(workload):
         return None
     number = ip_number(annotations) or IPNumber(redundant, flexible=True)
-    return Claim(application(workload), places, number, reclaims(annotations), pod_count(workload))
+    return PoolClaim(application(workload), places, number, reclaims(annotations), pod_count(workload))
 
 
-def foreign_claim(pod: Pod) -> Claim | None:
+def foreign_claim(pod: Pod) -> PoolClaim | None:
     """What a pod asks in the name of a third party's controller, whose number of pods nobody tells.
 
     Raises BadConfig; the number is mandatory, and ``+N`` counts as ``N``.
@@ -112,12 +112,12 @@ def foreign_claim(pod: Pod) -> Claim | None:
     number = ip_number(annotations)
     if number is None:
         raise BadConfig(f"pods of {of} need annotation {IP_NUMBER_ANNOTATION}: how many there will be is not known")
-    return Claim(of, places, IPNumber(number.count, flexible=False), reclaims(annotations), 0)
+    return PoolClaim(of, places, IPNumber(number.count, flexible=False), reclaims(annotations), 0)
 
 
-def _places(annotations: Annotations) -> tuple[Place, ...]:
+def _places(annotations: Annotations) -> tuple[PoolSlot, ...]:
     return tuple(
-        Place(wish.interface or FIRST_INTERFACE, version, names[0])
+        PoolSlot(wish.interface or FIRST_INTERFACE, version, names[0])
         for wish in subnet_wishes(annotations) or ()
         for version, names in sorted(wish.names.items())
     )
@@ -181,13 +181,13 @@ def is_reclaimed(pool: SpiderIPPool) -> bool:
     return (pool.metadata.labels or {}).get(RECLAIM) == "true"
 
 
-def place_labels(of: Controller, place: Place) -> dict[str, str]:
+def place_labels(of: Controller, place: PoolSlot) -> dict[str, str]:
     """Labels by which the pool of a place is found, whichever object of that name the application is by now."""
     labels = application_labels(of, place.subnet, place.interface, place.version)
     return {key: value for key, value in labels.items() if key != APPLICATION_UID_LABEL}
 
 
-def find_pool(pools: Iterable[SpiderIPPool], of: Controller, place: Place) -> SpiderIPPool | None:
+def find_pool(pools: Iterable[SpiderIPPool], of: Controller, place: PoolSlot) -> SpiderIPPool | None:
     """The pool of a place: this application's, or one that an earlier application of that name left for reuse."""
     wanted = place_labels(of, place).items()
     found = [pool for pool in pools if wanted <= (pool.metadata.labels or {}).items() and _is_open_to(pool, of)]
@@ -202,7 +202,7 @@ def _is_open_to(pool: SpiderIPPool, of: Controller) -> bool:
     return not pool.terminating and (_is_own(pool, of) or not is_reclaimed(pool))
 
 
-def pool_names(of: Controller, place: Place) -> tuple[str, str]:
+def pool_names(of: Controller, place: PoolSlot) -> tuple[str, str]:
     """The name of the pool of a place, and another one for when the first is taken.
 
     ``auto4-<application>-<interface>-<five characters of the UID>``; the other is told apart by a digest
@@ -213,7 +213,7 @@ def pool_names(of: Controller, place: Place) -> tuple[str, str]:
     return _pool_name(of, place, suffix), _pool_name(of, place, f"{suffix}-{digest}")
 
 
-def _pool_name(of: Controller, place: Place, suffix: str) -> str:
+def _pool_name(of: Controller, place: PoolSlot, suffix: str) -> str:
     head = f"auto{place.version}-"
     tail = "-".join(("", *(part for part in (_fit(place.interface), suffix) if part)))
     return head + _fit(of.name[: NAME_LENGTH - len(head) - len(tail)]) + tail
@@ -225,7 +225,7 @@ def _fit(text: str) -> str:
 
 
 def wanted_pool(
-    claimed: Claim, place: Place, subnet: SpiderSubnet, pool: SpiderIPPool | str, addresses: AddressSet
+    claimed: PoolClaim, place: PoolSlot, subnet: SpiderSubnet, pool: SpiderIPPool | str, addresses: AddressSet
 ) -> SpiderIPPool:
     """The pool of a place as it shall be, given the one that there is or the name of a new one."""
     of = claimed.application
@@ -247,7 +247,7 @@ def number_text(number: IPNumber) -> str:
     return f"+{number.count}" if number.flexible else str(number.count)
 
 
-def _blank(name: str, place: Place, subnet: SpiderSubnet) -> SpiderIPPool:
+def _blank(name: str, place: PoolSlot, subnet: SpiderSubnet) -> SpiderIPPool:
     cidr = (subnet.metadata.labels or {}).get(SUBNET_CIDR_LABEL)
     return SpiderIPPool(
         metadata=ObjectMeta(
@@ -314,7 +314,7 @@ def _readable(text: str, version: int) -> AddressSet:
         return AddressSet(version)
 
 
-def why_unusable(subnet: SpiderSubnet, place: Place) -> str | None:
+def why_unusable(subnet: SpiderSubnet, place: PoolSlot) -> str | None:
     """Why a subnet cannot give a place its addresses, as the end of a sentence about it."""
     if subnet.terminating:
         return "is being deleted"

@@ -20,7 +20,7 @@ from spiderpool.api.cni import (
     plugin_type,
 )
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.core.network.plumbing.parents import BOND_NAME, Parent, bond_options
+from spiderpool.core.network.plumbing.parents import BOND_NAME, ParentLink, bond_options
 from spiderpool.errors import BadConfig, Refused
 
 INTERFACE_TYPES = ("ipvlan", "macvlan", "vlan", "host-device")
@@ -41,7 +41,7 @@ class Chain:
     ipam: IPAMConfig | None
     """None: the interface gets no address."""
     coordinator: CoordinatorConfig | None
-    parent: Parent | None
+    parent: ParentLink | None
     """What has to be made on the node before: a bond or a VLAN."""
 
     @property
@@ -128,10 +128,10 @@ def _chain(name: str, version: str, plugins: list[tuple[str, bytes]]) -> Chain:
     return Chain(name, version, kind, interface, ipam, coordinator, parent)
 
 
-def parent_of(config: IfacerConfig) -> Parent:
+def parent_of(config: IfacerConfig) -> ParentLink:
     """What a plugin ifacer is to make on the node. Raises BadConfig."""
     bond = config.bond
-    return Parent(
+    return ParentLink(
         cards=tuple(config.interfaces),
         vlan_id=config.vlanID,
         bond_name=(bond.name if bond else "") or BOND_NAME,

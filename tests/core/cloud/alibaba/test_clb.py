@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.core.cloud.alibaba.clb import UNSAID, creation, fixed, group, listener, redirect, settings
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, difference, options
 
 pytestmark = pytest.mark.unit
@@ -254,7 +254,7 @@ def test_what_a_balancer_is_made_with(
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:
-    assert creation(PLAIN, Configuration(resource_group="rg-c")) == {"ResourceGroupId": "rg-c"}
+    assert creation(PLAIN, BalancerConfiguration(resource_group="rg-c")) == {"ResourceGroupId": "rg-c"}
     assert "ResourceGroupId" not in fixed(PLAIN)
 
 

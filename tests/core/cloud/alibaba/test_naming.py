@@ -19,13 +19,13 @@ from spiderpool.core.cloud.alibaba.naming import (
     part_name,
 )
 from spiderpool.core.cloud.loadbalancer.annotations import BOTH
-from spiderpool.core.cloud.loadbalancer.values import Kind, Owner, Seen
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Kind, ObservedLoadBalancer
 from tests.core.pretend_balancers import UID
 
 pytestmark = pytest.mark.unit
 
-WEB = Owner("default", "web", UID, "c1")
-LONG = Owner("n" * 63, "s" * 63, UID, "c1")
+WEB = BalancerOwner("default", "web", UID, "c1")
+LONG = BalancerOwner("n" * 63, "s" * 63, UID, "c1")
 
 
 def test_a_balancer_is_called_after_its_service() -> None:
@@ -56,7 +56,7 @@ NAMED = {"kubernetes.do.not.delete": balancer_name(WEB)}
     ],
 )
 def test_whose_a_balancer_is(tags: dict[str, str], own: bool, made: bool) -> None:
-    seen = Seen("lb-1", balancer_name(WEB), "198.51.100.1", tags=tags)
+    seen = ObservedLoadBalancer("lb-1", balancer_name(WEB), "198.51.100.1", tags=tags)
     assert (is_own(seen, WEB), is_made_by_controller(seen)) == (own, made)
 
 
@@ -71,7 +71,7 @@ def test_whose_a_balancer_is(tags: dict[str, str], own: bool, made: bool) -> Non
     ],
 )
 def test_names_of_listeners_and_groups(
-    make: Callable[[Kind, int | str, str, Owner], str], kind: Kind, port: int | str, name: str
+    make: Callable[[Kind, int | str, str, BalancerOwner], str], kind: Kind, port: int | str, name: str
 ) -> None:
     assert make(kind, port, "tcp", WEB) == name
     assert is_part_of(kind, name, WEB)
@@ -106,11 +106,11 @@ def test_names_that_are_too_long_carry_a_digest(kind: Kind) -> None:
     name = group_name(kind, 80, "tcp", LONG)
     assert len(part_name(kind, 80, "tcp", LONG)) > 128 >= len(name)
     assert is_part_of(kind, name, LONG)
-    assert not is_part_of(kind, name, Owner("n" * 63, "t" * 63, UID, "c1"))
+    assert not is_part_of(kind, name, BalancerOwner("n" * 63, "t" * 63, UID, "c1"))
     assert group_name(kind, 80, "tcp", LONG) != group_name(kind, 81, "tcp", LONG)
 
 
 def test_a_cluster_may_be_called_with_separators() -> None:
-    odd = Owner("default", "web", UID, "c.1/x")
+    odd = BalancerOwner("default", "web", UID, "c.1/x")
     for kind in BOTH:
         assert is_part_of(kind, part_name(kind, 80, "tcp", odd), odd)

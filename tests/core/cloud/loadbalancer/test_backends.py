@@ -8,10 +8,10 @@ import pytest
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Card, Instance, text_of
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.cloud.loadbalancer.backends import (
-    Backends,
-    World,
+    BackendSnapshot,
+    PortBackends,
     eligible,
     instance_of,
     is_ready,
@@ -21,7 +21,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     refusal,
     told_cards,
 )
-from spiderpool.core.cloud.loadbalancer.values import Server
+from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from tests.core.pretend_balancers import endpoints, node, options, service
 
 pytestmark = pytest.mark.unit
@@ -109,10 +109,10 @@ def test_each_node_that_is_none_is_told_with_its_reason() -> None:
     )
 
 
-def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[Server]:
+def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[BackendServer]:
     asked = service(HTTP, **spec)
     port = (asked.spec.ports or [])[0]
-    found = node_backends(asked, port, World(ABC, slices), ABC, options("clb", annotations or {}))
+    found = node_backends(asked, port, BackendSnapshot(ABC, slices), ABC, options("clb", annotations or {}))
     assert found.unresolved == frozenset()
     return set(found.servers)
 
@@ -129,7 +129,7 @@ def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = N
 )
 def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str], weights: dict[str, int]) -> None:
     servers = of_nodes([THREE_PODS], annotations, externalTrafficPolicy=policy)
-    assert servers == {Server(name, "ecs", 30698, weight) for name, weight in weights.items()}
+    assert servers == {BackendServer(name, "ecs", 30698, weight) for name, weight in weights.items()}
 
 
 @pytest.mark.parametrize(
@@ -149,40 +149,42 @@ def test_with_local_traffic_a_node_without_a_pod_for_the_port_gets_none(slices: 
 
 def test_a_node_with_many_pods_is_as_heavy_as_the_cloud_allows() -> None:
     many = endpoints(*((f"10.0.1.{place}", "a") for place in range(120)))
-    assert of_nodes([many], externalTrafficPolicy="Local") == {Server("i-a", "ecs", 30698, 100)}
+    assert of_nodes([many], externalTrafficPolicy="Local") == {BackendServer("i-a", "ecs", 30698, 100)}
 
 
 def test_a_pod_that_two_slices_name_weighs_once() -> None:
     assert of_nodes([THREE_PODS, endpoints(("10.0.0.3", "b"))], externalTrafficPolicy="Local") == {
-        Server("i-a", "ecs", 30698, 2),
-        Server("i-b", "ecs", 30698, 1),
+        BackendServer("i-a", "ecs", 30698, 2),
+        BackendServer("i-b", "ecs", 30698, 1),
     }
 
 
 def test_a_port_without_node_port_has_no_nodes() -> None:
     asked = service({"port": 80, "nodePort": None})
     port = (asked.spec.ports or [])[0]
-    assert node_backends(asked, port, World(ABC), ABC, PLAIN) == Backends(frozenset())
+    assert node_backends(asked, port, BackendSnapshot(ABC), ABC, PLAIN) == PortBackends(frozenset())
 
 
-def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> Backends:
+def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:
     port = (service(HTTP).spec.ports or [])[0]
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
-    return pod_backends(port, World([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}), options(kind, given))
+    return pod_backends(
+        port, BackendSnapshot([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}), options(kind, given)
+    )
 
 
 def test_pods_by_the_card_of_their_address() -> None:
     found = of_pods([endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"), port=8080)])
     assert found.servers == {
-        Server("eni-1", "eni", 8080, 100, "10.0.0.1"),
-        Server("eni-1", "eni", 8080, 100, "10.0.0.2"),
+        BackendServer("eni-1", "eni", 8080, 100, "10.0.0.1"),
+        BackendServer("eni-1", "eni", 8080, 100, "10.0.0.2"),
     }
     assert found.unresolved == {("10.0.0.3", 8080)}
 
 
 def test_pods_by_address_need_no_card() -> None:
     found = of_pods([endpoints(("10.0.0.3", "b"))], "nlb", server_group_type="ip", default_weight="5")
-    assert found == Backends(frozenset({Server("10.0.0.3", "ip", 80, 5, "10.0.0.3")}))
+    assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "ip", 80, 5, "10.0.0.3")}))
 
 
 def test_pods_of_the_other_family_when_the_service_says_so() -> None:
@@ -198,7 +200,7 @@ def test_the_addresses_whose_cards_must_be_known() -> None:
 
 def test_cards_are_known_from_what_nodes_say() -> None:
     subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
-    card = Card("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
+    card = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
     text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (card,)))
     nodes = [node("a"), node("b"), node("c")]
     nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}

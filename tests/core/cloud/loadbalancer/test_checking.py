@@ -8,7 +8,7 @@ import pytest
 
 from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, read
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, service
 
 pytestmark = pytest.mark.unit
@@ -24,14 +24,14 @@ def found(
     annotations: dict[str, str],
     *ports: dict[str, Any],
     kind: Any = "clb",
-    configuration: Configuration = CONFIGURATION,
+    configuration: BalancerConfiguration = CONFIGURATION,
     **spec: Any,
 ) -> tuple[str, ...]:
     asked = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
     return faults(asked, read(asked.metadata.annotations or {}, kind), configuration)
 
 
-def network(annotations: dict[str, str], configuration: Configuration = CONFIGURATION) -> tuple[str, ...]:
+def network(annotations: dict[str, str], configuration: BalancerConfiguration = CONFIGURATION) -> tuple[str, ...]:
     return found(annotations, kind="nlb", configuration=configuration)
 
 
@@ -99,16 +99,16 @@ def test_a_hash_over_quic_is_for_services_of_udp_alone() -> None:
 @pytest.mark.parametrize(
     ("configuration", "annotations", "said"),
     [
-        (Configuration(), {"address-type": "intranet"}, "vswitch-id is missing: a private balancer needs one"),
-        (Configuration(), {"address-type": "intranet", "vswitch-id": "vsw-1"}, None),
-        (Configuration(), {"address-type": "intranet", "id": "lb-1"}, None),
-        (Configuration(public_allowed=False), {}, "public load balancers are switched off: set annotation "),
-        (Configuration(public_allowed=False), {"id": "lb-1"}, None),
-        (Configuration(public_allowed=False, vswitch="vsw-1"), {"address-type": "intranet"}, None),
+        (BalancerConfiguration(), {"address-type": "intranet"}, "vswitch-id is missing: a private balancer needs one"),
+        (BalancerConfiguration(), {"address-type": "intranet", "vswitch-id": "vsw-1"}, None),
+        (BalancerConfiguration(), {"address-type": "intranet", "id": "lb-1"}, None),
+        (BalancerConfiguration(public_allowed=False), {}, "public load balancers are switched off: set annotation "),
+        (BalancerConfiguration(public_allowed=False), {"id": "lb-1"}, None),
+        (BalancerConfiguration(public_allowed=False, vswitch="vsw-1"), {"address-type": "intranet"}, None),
     ],
 )
 def test_what_depends_on_the_installation(
-    configuration: Configuration, annotations: dict[str, str], said: str | None
+    configuration: BalancerConfiguration, annotations: dict[str, str], said: str | None
 ) -> None:
     messages = found(annotations, configuration=configuration)
     assert [said in each for each in messages if said] == ([True] if said else [])
@@ -140,9 +140,9 @@ def test_a_network_balancer(annotations: dict[str, str], said: str | None) -> No
 
 
 def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:
-    (fault,) = network({"zone-maps": TWO_ZONES}, Configuration())
+    (fault,) = network({"zone-maps": TWO_ZONES}, BalancerConfiguration())
     assert fault == "the VPC of the cluster is not known: set it in the cloud's configuration"
-    assert network({"id": "nlb-1"}, Configuration()) == ()
+    assert network({"id": "nlb-1"}, BalancerConfiguration()) == ()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:
 def test_ipv6_servers_are_refused_as_the_cloud_would(
     kind: str, families: list[str] | None, annotations: dict[str, str], enabled: bool, said: str | None
 ) -> None:
-    configuration = Configuration(vpc="vpc-1", ipv6_backends=enabled)
+    configuration = BalancerConfiguration(vpc="vpc-1", ipv6_backends=enabled)
     lent = annotations | {"id": "lb-1"}
     messages = found(lent, kind=kind, configuration=configuration, ipFamilies=families)
     if said is None:
@@ -177,7 +177,7 @@ def test_ipv6_servers_are_refused_as_the_cloud_would(
 
 
 def test_ipv6_servers_of_a_service_that_has_none() -> None:
-    configuration = Configuration(ipv6_backends=True)
+    configuration = BalancerConfiguration(ipv6_backends=True)
     (fault,) = found(IPV6 | {"ip-version": "ipv6"}, configuration=configuration, ipFamilies=["IPv4"])
     assert fault.endswith("backend-ip-version is ipv6, and this Service has ipFamilies ['IPv4']: add IPv6 to them")
 

@@ -8,7 +8,7 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.naming import balancer_name
 from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, CLASS
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import (
     group_of,
     kind_of,
@@ -18,7 +18,13 @@ from spiderpool.core.cloud.loadbalancer.model import (
     redirects,
     uses_pods,
 )
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Kind, Listener, Model, Server
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerConfiguration,
+    Kind,
+    Listener,
+    LoadBalancerModel,
+)
 from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, options, service
 
 pytestmark = pytest.mark.unit
@@ -54,20 +60,20 @@ def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> 
 def test_the_layer_4_service_of_the_walkthrough() -> None:
     asked = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
     pods = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
-    model = model_of(asked, World([node("a"), node("b"), node("c")], [pods]))
+    model = model_of(asked, BackendSnapshot([node("a"), node("b"), node("c")], [pods]))
     (listener,) = model.listeners
     assert (str(listener), listener.description) == ("tcp/999", "k8s/999/web/default/c1")
     assert listener.group == "k8s/32635/web/default/c1"
     assert (listener.settings["Bandwidth"], listener.settings["HealthCheckSwitch"]) == ("-1", "on")
     (group,) = model.groups
-    assert group.servers == {Server("i-a", "ecs", 32635, 2), Server("i-b", "ecs", 32635, 1)}
+    assert group.servers == {BackendServer("i-a", "ecs", 32635, 2), BackendServer("i-b", "ecs", 32635, 1)}
     assert model.tags == {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
     assert model.fixed == {"AddressType": "internet", "AddressIPVersion": "ipv4"}
     assert (model.name, model.settings["LoadBalancerName"]) == (balancer_name(model.owner),) * 2
 
 
 def test_the_layer_7_service_of_the_walkthrough() -> None:
-    model = model_of(service(HTTP, annotations={"protocol-port": "http:80"}), World([node("a")]))
+    model = model_of(service(HTTP, annotations={"protocol-port": "http:80"}), BackendSnapshot([node("a")]))
     (listener,) = model.listeners
     assert (str(listener), listener.group) == ("http/80", "k8s/30698/web/default/c1")
     assert listener.settings["StickySession"] == "off"
@@ -75,7 +81,7 @@ def test_the_layer_7_service_of_the_walkthrough() -> None:
 
 def test_a_network_balancer() -> None:
     annotations = {"zone-maps": TWO_ZONES, "protocol-port": "TCPSSL:443", "cert-id": "crt", "ip-version": "dualstack"}
-    model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), World([node("a")]))
+    model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), BackendSnapshot([node("a")]))
     assert [(str(each), each.description, each.group) for each in model.listeners] == [
         ("tcp/80", "k8s.80.tcp.web.default.c1", "k8s.30698.tcp.web.default.c1"),
         ("udp/53", "k8s.53.udp.web.default.c1", "k8s.30053.udp.web.default.c1"),
@@ -91,7 +97,7 @@ def test_a_network_balancer() -> None:
 
 
 def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
-    model = model_of(service(), World([node("a")]))
+    model = model_of(service(), BackendSnapshot([node("a")]))
     assert (model.listeners, model.groups) == ((), ())
 
 
@@ -123,7 +129,7 @@ def test_lists_of_ports() -> None:
 
 def test_a_redirect_is_a_listener_without_servers() -> None:
     given = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt"}
-    model = model_of(service(HTTP, SECURE, annotations=given), World([node("a")]))
+    model = model_of(service(HTTP, SECURE, annotations=given), BackendSnapshot([node("a")]))
     plain, secure = model.listeners
     redirected = {"ListenerForward": "on", "ForwardPort": "443"}
     assert plain == Listener(80, "http", "k8s/80/web/default/c1", "", redirected)
@@ -137,8 +143,8 @@ def test_a_redirect_is_a_listener_without_servers() -> None:
 )
 def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -> None:
     annotations = {BACKEND_TYPE: backend_type} if backend_type else {}
-    configuration = Configuration(cluster="c1", pod_backends=by_default)
-    model = model_of(service(HTTP, annotations=annotations), World([node("a")]), configuration)
+    configuration = BalancerConfiguration(cluster="c1", pod_backends=by_default)
+    model = model_of(service(HTTP, annotations=annotations), BackendSnapshot([node("a")]), configuration)
     assert [len(group.servers) for group in model.groups] == [0 if pods else 1]
     assert uses_pods(options("clb", {}), configuration) is by_default
 
@@ -148,12 +154,12 @@ CARDS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
 
 def test_pods_as_backends() -> None:
     slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.3", "b"), ("10.0.0.2", "b"))]
-    model = model_of(service(HTTP, annotations=PODS), World([node("a", providerID="")], slices, CARDS))
+    model = model_of(service(HTTP, annotations=PODS), BackendSnapshot([node("a", providerID="")], slices, CARDS))
     (group,) = model.groups
     assert group.name == "k8s/80/web/default/c1"
     assert group.servers == {
-        Server("eni-1", "eni", 80, 100, "10.0.0.1"),
-        Server("eni-2", "eni", 80, 100, "10.0.0.2"),
+        BackendServer("eni-1", "eni", 80, 100, "10.0.0.1"),
+        BackendServer("eni-2", "eni", 80, 100, "10.0.0.2"),
     }
     assert group.keep == {("10.0.0.3", 80)}
     assert model.unresolved == ("10.0.0.3",)
@@ -161,7 +167,7 @@ def test_pods_as_backends() -> None:
 
 
 def test_nodes_that_are_no_backends_are_told() -> None:
-    model = model_of(service(HTTP), World([node("a"), node("b", providerID="")]))
+    model = model_of(service(HTTP), BackendSnapshot([node("a"), node("b", providerID="")]))
     assert model.notes == ("node b is no backend: its providerID '' names no instance",)
 
 
@@ -183,13 +189,13 @@ def test_the_group_of_a_port(
     kind: Kind, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
 ) -> None:
     asked = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
-    (group,) = model_of(asked, World()).groups
+    (group,) = model_of(asked, BackendSnapshot()).groups
     assert group.name == name
 
 
 def test_two_ports_that_lead_to_one_share_its_group() -> None:
     asked = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
-    model = model_of(asked, World([], [endpoints(("10.0.0.1", "a"), port=8080)], CARDS))
+    model = model_of(asked, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=8080)], CARDS))
     assert [listener.group for listener in model.listeners] == ["k8s/8080/web/default/c1"] * 2
     assert [len(group.servers) for group in model.groups] == [1]
 
@@ -202,9 +208,9 @@ def test_whose_it_is() -> None:
     assert group_of(asked, port, options("clb", {}), CONFIGURATION) == "k8s/30698/web/default/c1"
 
 
-def asked(**annotations: str) -> Model:
+def asked(**annotations: str) -> LoadBalancerModel:
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
-    return model_of(service(HTTP, annotations=given), World([node("a")]))
+    return model_of(service(HTTP, annotations=given), BackendSnapshot([node("a")]))
 
 
 def test_a_new_balancer_has_tags_of_ours_and_of_its_user() -> None:

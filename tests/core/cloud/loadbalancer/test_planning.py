@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import (
     immutable,
     lending_fault,
@@ -28,19 +28,25 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Step,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Model, Seen, Server
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    Listener,
+    LoadBalancerModel,
+    ObservedLoadBalancer,
+    ServerGroup,
+)
 from tests.core.pretend_balancers import carried_out, endpoints, model_of, node, service
 
 pytestmark = pytest.mark.unit
 
 HTTP = {"port": 80, "nodePort": 30698}
 SECURE = {"port": 443, "nodePort": 30443}
-NODES = World([node("a"), node("b")])
+NODES = BackendSnapshot([node("a"), node("b")])
 DEFAULT_NAME = "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
 FOREIGN = Listener(8080, "tcp", "mine", "rsp-mine", {"Scheduler": "rr"})
 
 
-def reached(model: Model, seen: Seen | None) -> Seen:
+def reached(model: LoadBalancerModel, seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer:
     """What is there after a plan; a second plan must be empty."""
     after = carried_out(plan(model, seen), seen)
     assert after is not None
@@ -48,13 +54,13 @@ def reached(model: Model, seen: Seen | None) -> Seen:
     return after
 
 
-def network(annotations: dict[str, str]) -> Model:
+def network(annotations: dict[str, str]) -> LoadBalancerModel:
     """What a Service with a network balancer asks for."""
     given = {"zone-maps": "h:v,i:w"} | annotations
     return model_of(service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
 
 
-def changed(model: Model, seen: Seen) -> list[str]:
+def changed(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> list[str]:
     """The steps of a plan as text."""
     return [str(step) for step in plan(model, seen)]
 
@@ -66,8 +72,8 @@ def test_a_new_balancer_is_filled_before_its_listeners_lead_anywhere() -> None:
 
 
 def test_a_server_comes_before_another_goes() -> None:
-    seen = reached(model_of(service(HTTP), World([node("a")])), None)
-    steps = changed(model_of(service(HTTP), World([node("b")])), seen)
+    seen = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
+    steps = changed(model_of(service(HTTP), BackendSnapshot([node("b")])), seen)
     assert steps == [
         "add to k8s/30698/web/default/c1: i-b:30698 weight 100",
         "remove from k8s/30698/web/default/c1: i-a:30698 weight 100",
@@ -75,10 +81,10 @@ def test_a_server_comes_before_another_goes() -> None:
 
 
 def test_weights_follow_unless_they_are_to_be_left_alone() -> None:
-    def model(*names: str, **annotations: str) -> Model:
+    def model(*names: str, **annotations: str) -> LoadBalancerModel:
         asked = service(HTTP, externalTrafficPolicy="Local", annotations=annotations)
         pods = [(f"10.0.0.{place}", name) for place, name in enumerate(names)]
-        return model_of(asked, World([node("a")], [endpoints(*pods)]))
+        return model_of(asked, BackendSnapshot([node("a")], [endpoints(*pods)]))
 
     seen = reached(model("a"), None)
     assert changed(model("a", "a"), seen) == ["weights in k8s/30698/web/default/c1: i-a:30698 weight 2"]
@@ -88,9 +94,9 @@ def test_weights_follow_unless_they_are_to_be_left_alone() -> None:
 def test_a_pod_whose_card_is_not_known_stays_if_it_was_there() -> None:
     asked = service(HTTP, annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     slices = [endpoints(("10.0.0.1", "a"))]
-    seen = reached(model_of(asked, World([], slices, {"10.0.0.1": "eni-1"})), None)
-    assert plan(model_of(asked, World([], slices)), seen) == ()
-    assert len(plan(model_of(asked, World()), seen)) == 1
+    seen = reached(model_of(asked, BackendSnapshot([], slices, {"10.0.0.1": "eni-1"})), None)
+    assert plan(model_of(asked, BackendSnapshot([], slices)), seen) == ()
+    assert len(plan(model_of(asked, BackendSnapshot()), seen)) == 1
 
 
 GROUP = "k8s/30698/web/default/c1"
@@ -229,7 +235,7 @@ def test_what_somebody_changed_is_repaired() -> None:
         settings={**seen.settings, "DeleteProtection": "off"},
         tags={},
         listeners=(replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"}),),
-        groups=(replace(group, servers=frozenset({Server("i-x", "ecs", 1)})),),
+        groups=(replace(group, servers=frozenset({BackendServer("i-x", "ecs", 1)})),),
     )
     assert len(plan(model, harmed)) == 6
     assert reached(model, harmed) == seen
@@ -283,8 +289,8 @@ def test_a_port_that_goes_takes_its_listener_and_group_along() -> None:
 
 def test_what_is_not_ours_is_left_alone() -> None:
     model = model_of(service(HTTP), NODES)
-    mine = Group("mine", {}, frozenset({Server("i-x", "ecs", 1)}), "rsp-mine")
-    other = Group("k8s/1/other/default/c1", identity="rsp-other")
+    mine = ServerGroup("mine", {}, frozenset({BackendServer("i-x", "ecs", 1)}), "rsp-mine")
+    other = ServerGroup("k8s/1/other/default/c1", identity="rsp-other")
     seen = replace(reached(model, None), listeners=(FOREIGN,), groups=(mine, other))
     after = reached(model, seen)
     assert FOREIGN in after.listeners
@@ -293,14 +299,14 @@ def test_what_is_not_ours_is_left_alone() -> None:
 
 def test_a_group_of_ours_that_a_users_listener_leads_to_stays() -> None:
     model = model_of(service(HTTP), NODES)
-    stale = Group("k8s/1/web/default/c1", identity="rsp-old")
+    stale = ServerGroup("k8s/1/web/default/c1", identity="rsp-old")
     leading = replace(FOREIGN, group=stale.name)
     seen = reached(model, None)
     seen = replace(seen, listeners=(*seen.listeners, leading), groups=(*seen.groups, stale))
     assert plan(model, seen) == ()
 
 
-LENT = Seen("lb-u", "users", "198.51.100.9", {"AddressType": "internet"}, {"team": "x"}, (FOREIGN,), ())
+LENT = ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"}, {"team": "x"}, (FOREIGN,), ())
 
 
 def test_a_lent_balancer_keeps_its_settings_and_listeners() -> None:
@@ -367,7 +373,7 @@ def test_what_cannot_be_changed_is_said_and_not_tried() -> None:
     assert plan(model, replace(seen, settings={**seen.settings, **model.settings})) == ()
 
 
-def own(**annotations: str) -> tuple[Model, Seen]:
+def own(**annotations: str) -> tuple[LoadBalancerModel, ObservedLoadBalancer]:
     model = model_of(service(HTTP, annotations=annotations), NODES)
     return model, reached(model, None)
 
@@ -399,7 +405,7 @@ def test_a_lent_balancer_is_returned_without_our_parts() -> None:
     model = model_of(asked, NODES)
     seen = reached(model, LENT)
     assert carried_out(removal("clb", model.owner, seen, preserve=False), seen) == LENT
-    other = Group("k8s/1/other/default/c1", identity="rsp-o")
+    other = ServerGroup("k8s/1/other/default/c1", identity="rsp-o")
     shared = replace(seen, groups=(*seen.groups, other))
     steps = removal("clb", model.owner, shared, preserve=False)
     assert [type(step) for step in steps] == [DeleteListener, DeleteGroup]
@@ -415,7 +421,9 @@ def test_groups_of_a_network_balancer_go_after_it() -> None:
 
 def test_only_servers_are_kept_right_while_a_fault_waits_for_its_correction() -> None:
     seen = reached(model_of(service(HTTP), NODES), None)
-    model = model_of(service(HTTP, SECURE, annotations={"scheduler": "rr"}), World([node("a"), node("b"), node("c")]))
+    model = model_of(
+        service(HTTP, SECURE, annotations={"scheduler": "rr"}), BackendSnapshot([node("a"), node("b"), node("c")])
+    )
     steps = only_backends(plan(model, seen))
     assert [(type(step), str(step).count("weight")) for step in steps] == [(AddServers, 1)]
 
@@ -459,7 +467,7 @@ PODS = st.lists(st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
 
 
 @st.composite
-def models(draw: st.DrawFn, network: bool) -> Model:
+def models(draw: st.DrawFn, network: bool) -> LoadBalancerModel:
     spec: dict[str, Any] = {"annotations": draw(NETWORK if network else CLASSIC)}
     spec["externalTrafficPolicy"] = draw(st.sampled_from(["Local", "Cluster"]))
     if network:
@@ -471,12 +479,12 @@ def models(draw: st.DrawFn, network: bool) -> Model:
         spec["annotations"].pop("forward-port", None)
     nodes = [node(name, ready=draw(st.booleans())) for name in draw(st.sampled_from(["a", "ab"]))]
     cards = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
-    return model_of(service(*ports, **spec), World(nodes, [endpoints(*draw(PODS))], cards))
+    return model_of(service(*ports, **spec), BackendSnapshot(nodes, [endpoints(*draw(PODS))], cards))
 
 
 @given(history=st.booleans().flatmap(lambda network: st.lists(models(network), min_size=1, max_size=4)))
-def test_every_change_reaches_what_should_be_and_ends(history: list[Model]) -> None:
-    seen: Seen | None = None
+def test_every_change_reaches_what_should_be_and_ends(history: list[LoadBalancerModel]) -> None:
+    seen: ObservedLoadBalancer | None = None
     for model in history:
         seen = reached(model, seen)
         assert {listener.key for listener in seen.listeners} == {listener.key for listener in model.listeners}
@@ -491,7 +499,9 @@ def test_every_change_reaches_what_should_be_and_ends(history: list[Model]) -> N
 
 
 @given(models(network=False), models(network=False), st.data())
-def test_a_plan_that_was_cut_short_is_finished_by_the_next(first: Model, second: Model, data: st.DataObject) -> None:
+def test_a_plan_that_was_cut_short_is_finished_by_the_next(
+    first: LoadBalancerModel, second: LoadBalancerModel, data: st.DataObject
+) -> None:
     seen = reached(first, None)
     steps: tuple[Step, ...] = plan(second, seen)
     cut = data.draw(st.integers(0, len(steps)))
@@ -499,7 +509,7 @@ def test_a_plan_that_was_cut_short_is_finished_by_the_next(first: Model, second:
 
 
 @given(models(network=False), st.data())
-def test_a_creation_that_was_cut_short_is_finished_by_the_next(model: Model, data: st.DataObject) -> None:
+def test_a_creation_that_was_cut_short_is_finished_by_the_next(model: LoadBalancerModel, data: st.DataObject) -> None:
     steps = plan(model, None)
     cut = data.draw(st.integers(1, len(steps)))
     after = carried_out(steps[:cut], None)

@@ -7,23 +7,23 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
-from spiderpool.core.cloud.loadbalancer.values import Seen
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
 from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, service
 
 pytestmark = pytest.mark.unit
 
 HTTP = {"port": 80, "nodePort": 30698}
-NODES = World([node("a"), node("b", ready=False)])
+NODES = BackendSnapshot([node("a"), node("b", ready=False)])
 GROUP = "k8s/30698/web/default/c1"
 
 
-def made(*, lent: bool = False) -> Seen:
+def made(*, lent: bool = False) -> ObservedLoadBalancer:
     """The balancer of the Service, or one that a user lends it."""
     if lent:
-        return Seen("lb-u", "users", "198.51.100.9", {"AddressType": "internet"})
+        return ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"})
     asked = model_of(service(HTTP), NODES)
     found = carried_out(plan(asked, None), None)
     assert found is not None
@@ -44,12 +44,12 @@ def test_a_new_balancer() -> None:
 
 
 def test_a_balancer_that_is_as_it_should_be() -> None:
-    text = dry_run(service(HTTP), World([node("a")]), CONFIGURATION, made())
+    text = dry_run(service(HTTP), BackendSnapshot([node("a")]), CONFIGURATION, made())
     assert text == "nothing to do"
 
 
 def test_a_change() -> None:
-    text = dry_run(service(HTTP, annotations={"scheduler": "rr"}), World([node("a")]), CONFIGURATION, made())
+    text = dry_run(service(HTTP, annotations={"scheduler": "rr"}), BackendSnapshot([node("a")]), CONFIGURATION, made())
     assert text == "1. change listener tcp/80: Scheduler wrr → rr"
 
 
@@ -66,13 +66,13 @@ def test_faults_come_instead_of_steps() -> None:
 
 def test_pods_of_which_nobody_knows_the_card() -> None:
     asked = service(HTTP, annotations={BACKEND_TYPE: "eni"})
-    lines = dry_run(asked, World([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
+    lines = dry_run(asked, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
     assert lines[0] == "note: no network card is known to have the pod address 10.0.0.7"
 
 
 def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
     asked = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
-    lines = dry_run(asked, World([node("a")]), CONFIGURATION, made()).splitlines()
+    lines = dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
     assert lines == [
         "fault: ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6",
         "1. change listener tcp/80: Scheduler wrr → rr",
@@ -82,6 +82,8 @@ def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
 def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
     asked = service(HTTP, annotations={"id": "lb-u"})
     theirs = replace(made(lent=True), tags={"ack.aliyun.com": "c2"})
-    (line,) = dry_run(asked, World([node("a")]), CONFIGURATION, theirs).splitlines()
+    (line,) = dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
     assert line.startswith("fault: balancer lb-u was made for a Service and cannot be lent to another: ")
-    assert dry_run(asked, World([node("a")]), CONFIGURATION, made(lent=True)).startswith("1. tag the balancer: ")
+    assert dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
+        "1. tag the balancer: "
+    )

@@ -6,13 +6,13 @@ import pytest
 
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
-    Change,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    ParameterChange,
     RemoveServers,
     SetBalancer,
     SetGroup,
@@ -24,14 +24,20 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Model, Owner, Server
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerOwner,
+    Listener,
+    LoadBalancerModel,
+    ServerGroup,
+)
 from tests.core.pretend_balancers import UID
 
 pytestmark = pytest.mark.unit
 
-MODEL = Model(
+MODEL = LoadBalancerModel(
     kind="clb",
-    owner=Owner("default", "web", UID, "c1"),
+    owner=BalancerOwner("default", "web", UID, "c1"),
     reuse="",
     name="web",
     vpc="vpc-1",
@@ -43,10 +49,10 @@ MODEL = Model(
     groups=(),
 )
 NAME = "k8s/30698/web/default/c1"
-SERVERS = (Server("i-a", "ecs", 30698, 2), Server("i-b", "ecs", 30698, 1))
+SERVERS = (BackendServer("i-a", "ecs", 30698, 2), BackendServer("i-b", "ecs", 30698, 1))
 WEB = Listener(80, "http", "k8s/80/web/default/c1", NAME, {"Scheduler": "wrr", "Bandwidth": "-1"})
 REDIRECT = Listener(80, "http", "k8s/80/web/default/c1", "", {"ForwardPort": "443"})
-SLOWER = Change("HealthCheckInterval", "2", "9")
+SLOWER = ParameterChange("HealthCheckInterval", "2", "9")
 
 
 @pytest.mark.parametrize(
@@ -58,19 +64,19 @@ SLOWER = Change("HealthCheckInterval", "2", "9")
             "tags ack.aliyun.com=c1 team=x",
         ),
         (
-            SetBalancer(MODEL, "bandwidth", (Change("Bandwidth", "50", "60"),)),
+            SetBalancer(MODEL, "bandwidth", (ParameterChange("Bandwidth", "50", "60"),)),
             "change the balancer's bandwidth: Bandwidth 50 → 60",
         ),
         (
-            Unprotect("lb-1", (Change("DeleteProtection", "on", "off"),)),
+            Unprotect("lb-1", (ParameterChange("DeleteProtection", "on", "off"),)),
             "lift the protections of balancer lb-1: DeleteProtection on → off",
         ),
         (Tag((("ack.aliyun.com", "c1"), ("team", "x"))), "tag the balancer: ack.aliyun.com=c1 team=x"),
         (Untag(("ack.aliyun.com", "team")), "take tags from the balancer: ack.aliyun.com, team"),
         (DeleteBalancer("lb-1"), "delete balancer lb-1"),
-        (CreateGroup(MODEL, Group(NAME)), f"create server group {NAME}"),
-        (CreateGroup(MODEL, Group(NAME, {"Protocol": "TCP"})), f"create server group {NAME}: Protocol=TCP"),
-        (SetGroup(Group(NAME), (SLOWER,)), f"change server group {NAME}: HealthCheckInterval 2 → 9"),
+        (CreateGroup(MODEL, ServerGroup(NAME)), f"create server group {NAME}"),
+        (CreateGroup(MODEL, ServerGroup(NAME, {"Protocol": "TCP"})), f"create server group {NAME}: Protocol=TCP"),
+        (SetGroup(ServerGroup(NAME), (SLOWER,)), f"change server group {NAME}: HealthCheckInterval 2 → 9"),
         (DeleteGroup(NAME, "rsp-1"), f"delete server group {NAME}"),
         (AddServers(NAME, SERVERS), f"add to {NAME}: i-a:30698 weight 2, i-b:30698 weight 1"),
         (SetWeights(NAME, SERVERS[:1]), f"weights in {NAME}: i-a:30698 weight 2"),
@@ -78,7 +84,7 @@ SLOWER = Change("HealthCheckInterval", "2", "9")
         (CreateListener(WEB), f"create listener http/80 to {NAME}: Scheduler=wrr Bandwidth=-1"),
         (CreateListener(REDIRECT), "create listener http/80: ForwardPort=443"),
         (
-            SetListener(WEB, (SLOWER, Change("AclId", "", "acl-1"), Change("Cookie", "x", ""))),
+            SetListener(WEB, (SLOWER, ParameterChange("AclId", "", "acl-1"), ParameterChange("Cookie", "x", ""))),
             "change listener http/80: HealthCheckInterval 2 → 9, AclId (none) → acl-1, Cookie x → (none)",
         ),
         (StartListener(WEB), "start listener http/80"),

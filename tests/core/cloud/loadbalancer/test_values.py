@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Group, Listener, Seen, Server
-from spiderpool.settings import Balancing, CloudSettings
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerConfiguration,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+)
+from spiderpool.settings import CloudSettings, LoadBalancerSettings
 
 pytestmark = pytest.mark.unit
 
-NODE = Server("i-a", "ecs", 30698)
-POD = Server("eni-1", "eni", 80, 5, "10.0.0.1")
+NODE = BackendServer("i-a", "ecs", 30698)
+POD = BackendServer("eni-1", "eni", 80, 5, "10.0.0.1")
 
 
 def test_another_weight_is_the_same_server_and_another_port_is_not() -> None:
@@ -38,13 +44,15 @@ def test_listeners_share_a_port_only_with_another_transport(protocol: str, trans
 
 def test_parts_of_a_balancer_are_found_by_name_and_port() -> None:
     dns, web = Listener(53, "udp", ""), Listener(53, "http", "")
-    seen = Seen("lb-1", "web", "198.51.100.1", listeners=(dns, web), groups=(Group("one"), Group("two")))
+    seen = ObservedLoadBalancer(
+        "lb-1", "web", "198.51.100.1", listeners=(dns, web), groups=(ServerGroup("one"), ServerGroup("two"))
+    )
     assert (seen.listener(53, "udp"), seen.listener(53, "tcp"), seen.listener(80, "tcp")) == (dns, web, None)
-    assert (seen.group("two"), seen.group("three")) == (Group("two"), None)
+    assert (seen.group("two"), seen.group("three")) == (ServerGroup("two"), None)
 
 
 def test_what_an_installation_has_when_nothing_is_set() -> None:
-    plain = Configuration()
+    plain = BalancerConfiguration()
     assert (plain.cluster, plain.public_allowed, plain.pod_backends, plain.ipv6_backends) == (
         "clusterid",
         True,
@@ -54,6 +62,6 @@ def test_what_an_installation_has_when_nothing_is_set() -> None:
 
 
 def test_what_is_set_for_all_services() -> None:
-    given = Balancing(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
-    found = Configuration.of(CloudSettings(cluster_id="c1", balancing=given))
-    assert found == Configuration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)
+    given = LoadBalancerSettings(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
+    found = BalancerConfiguration.of(CloudSettings(cluster_id="c1", balancing=given))
+    assert found == BalancerConfiguration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)

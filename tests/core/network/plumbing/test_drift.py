@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.core.network.plumbing.drift import Present, drift
+from spiderpool.core.network.plumbing.drift import PresentState, drift
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
@@ -32,7 +32,7 @@ from tests.kernel.questions import HOST_END, UNDERLAY
 pytestmark = pytest.mark.unit
 
 
-def _as_present(steps: Iterable[Step]) -> Present:
+def _as_present(steps: Iterable[Step]) -> PresentState:
     """The state after all steps succeeded."""
     steps = tuple(steps)
     pair = next(step for step in steps if isinstance(step, CreateVeth))
@@ -41,7 +41,7 @@ def _as_present(steps: Iterable[Step]) -> Present:
         ("pod", Link(pair.peer, 3, "veth", mac=pair.peer_mac)),
         ("node", Link(pair.name, 9, "veth", mac=pair.mac)),
     ]
-    return Present(tuple(links), frozenset(steps), marks=(4,))
+    return PresentState(tuple(links), frozenset(steps), marks=(4,))
 
 
 def test_no_drift_right_after_the_plan() -> None:
@@ -97,25 +97,25 @@ def test_drift_of_addresses_on_the_link_layer() -> None:
 def test_drift_of_a_vlan() -> None:
     step = CreateLink("pod", "net1", "vlan", "", "eth0", 1500, vlan_id=100)
     right, wrong = (Link("net1", 2, "vlan", parent=CARD.index, vlan_id=vlan_id) for vlan_id in (100, 200))
-    assert drift([step], Present((("pod", right),)), CARD) == ()
-    assert drift([step], Present((("pod", wrong),)), CARD) == ("net1 has VLAN id 200, not 100",)
+    assert drift([step], PresentState((("pod", right),)), CARD) == ()
+    assert drift([step], PresentState((("pod", wrong),)), CARD) == ("net1 has VLAN id 200, not 100",)
 
 
 def test_drift_of_a_lent_device() -> None:
     step = MoveLink("pod", "vf3", "net1", "vf3")
-    assert drift([step], Present(), None) == ("net1 is missing in the pod",)
-    assert drift([step], Present((("pod", Link("net1", 2)),)), None) == ()
+    assert drift([step], PresentState(), None) == ("net1 is missing in the pod",)
+    assert drift([step], PresentState((("pod", Link("net1", 2)),)), None) == ()
 
 
 def test_what_a_plan_takes_away_or_does_in_passing_is_no_drift() -> None:
     passing: list[Step] = [DeleteLink("pod", "net1"), Announce("pod", "net1", ip_address(POD))]
-    assert drift(passing, Present(), None) == ()
+    assert drift(passing, PresentState(), None) == ()
 
 
 def test_mac_that_was_set_on_an_interface() -> None:
     wanted = (SetLink("pod", "eth0", mac="0a:00:00:00:00:01"),)
     right = Link("eth0", 2, "macvlan", mac="0a:00:00:00:00:01")
-    assert drift(wanted, Present((("pod", right),)), None) == ()
+    assert drift(wanted, PresentState((("pod", right),)), None) == ()
     other = replace(right, mac="0a:00:00:00:00:02")
     told = "MAC of eth0 is 0a:00:00:00:00:02, not 0a:00:00:00:00:01"
-    assert drift(wanted, Present((("pod", other),)), None) == (told,)
+    assert drift(wanted, PresentState((("pod", other),)), None) == (told,)

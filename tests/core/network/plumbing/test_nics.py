@@ -5,8 +5,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.network.plumbing.nics import (
-    Card,
-    CardAddress,
+    NIC,
+    NICAddress,
     NodeState,
     Reply,
     cards_of,
@@ -22,8 +22,8 @@ from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way, ask
 pytestmark = pytest.mark.unit
 
 CARDS = (
-    Card("eth0", (ip_address(ETH0[4].router), ip_address(ETH0[6].router))),
-    Card("eth1", (ip_address(NET1[4].router), ip_address(NET1[6].router))),
+    NIC("eth0", (ip_address(ETH0[4].router), ip_address(ETH0[6].router))),
+    NIC("eth1", (ip_address(NET1[4].router), ip_address(NET1[6].router))),
 )
 HELD = (("eth0", "172.31.199.183/20"), ("eth1", "192.168.0.154/24"))
 DEFAULT = AddRoute("node", ip_network("0.0.0.0/0"), "eth0", ip_address(ETH0[4].router))
@@ -31,7 +31,7 @@ DEFAULT = AddRoute("node", ip_network("0.0.0.0/0"), "eth0", ip_address(ETH0[4].r
 
 def state(world: Pretend) -> NodeState:
     node = world.sides["node"]
-    addresses = tuple(CardAddress(one.link, one.address) for one in node.addresses)
+    addresses = tuple(NICAddress(one.link, one.address) for one in node.addresses)
     return NodeState(addresses=addresses, routes=tuple(node.routes), rules=tuple(node.rules))
 
 
@@ -92,8 +92,8 @@ def test_foreign_rules_and_tables_are_left_alone() -> None:
 
 
 def test_strict_filter_is_loosened_on_second_cards() -> None:
-    seen = NodeState(addresses=(CardAddress("eth1", ip_interface("192.168.0.154/24")),), strict=("eth0", "eth1"))
-    steps = plan_cards((Card("eth1", (ip_address("192.168.0.253"),)),), seen)
+    seen = NodeState(addresses=(NICAddress("eth1", ip_interface("192.168.0.154/24")),), strict=("eth0", "eth1"))
+    steps = plan_cards((NIC("eth1", (ip_address("192.168.0.253"),)),), seen)
     assert [step for step in steps if isinstance(step, SetSysctl)] == [
         SetSysctl("node", "net/ipv4/conf/eth1/rp_filter", "2")
     ]
@@ -101,15 +101,15 @@ def test_strict_filter_is_loosened_on_second_cards() -> None:
 
 def test_refused() -> None:
     with pytest.raises(BadConfig, match=r"gateway 10\.0\.0\.1 lies in no subnet of eth0"):
-        plan_cards((Card("eth0", (ip_address("10.0.0.1"),)),), state(Pretend()))
+        plan_cards((NIC("eth0", (ip_address("10.0.0.1"),)),), state(Pretend()))
     with pytest.raises(BadConfig, match="16 cards are more than the 15"):
-        plan_cards(tuple(Card(f"eth{number}", ()) for number in range(16)), NodeState())
+        plan_cards(tuple(NIC(f"eth{number}", ()) for number in range(16)), NodeState())
 
 
 def test_diagnosis() -> None:
     held = (
-        CardAddress("eth0", ip_interface("172.31.199.183/20")),
-        CardAddress("eth1", ip_interface("192.168.0.154/24")),
+        NICAddress("eth0", ip_interface("172.31.199.183/20")),
+        NICAddress("eth1", ip_interface("192.168.0.154/24")),
     )
     source = ip_address("192.168.0.154")
     seen = NodeState(
@@ -143,4 +143,4 @@ def test_cards_get_the_gateways_of_their_subnets() -> None:
     elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}
     assert cards_of(seen, elsewhere) == ()
     here = {ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network: ip_address(ETH0[4].router)}
-    assert cards_of(seen, elsewhere | here) == (Card("eth0", (ip_address(ETH0[4].router),)),)
+    assert cards_of(seen, elsewhere | here) == (NIC("eth0", (ip_address(ETH0[4].router),)),)

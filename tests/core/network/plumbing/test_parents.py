@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.core.network.plumbing.parents import Parent, bond_options, plan_parent
+from spiderpool.core.network.plumbing.parents import ParentLink, bond_options, plan_parent
 from spiderpool.core.network.plumbing.steps import CreateBond, CreateLink, Enslave, SetLink
 from spiderpool.core.network.plumbing.values import Link, NodeAddress
 from spiderpool.errors import BadConfig, KernelFailure
@@ -16,11 +16,11 @@ BOND = Link("sp_bond0", 9, "bond")
 
 
 def test_one_card_needs_nothing() -> None:
-    assert plan_parent(Parent(("eth1",)), CARDS) == ()
+    assert plan_parent(ParentLink(("eth1",)), CARDS) == ()
 
 
 def test_vlan_of_a_card() -> None:
-    parent = Parent(("eth1",), vlan_id=100)
+    parent = ParentLink(("eth1",), vlan_id=100)
     assert parent.name == "eth1.100"
     assert plan_parent(parent, CARDS) == (
         SetLink("node", "eth1"),
@@ -31,16 +31,16 @@ def test_vlan_of_a_card() -> None:
 
 def test_vlan_that_exists_is_used() -> None:
     there = (*CARDS, Link("eth1.100", 7, "vlan", parent=2, vlan_id=100))
-    assert plan_parent(Parent(("eth1",), 100), there) == (SetLink("node", "eth1"), SetLink("node", "eth1.100"))
+    assert plan_parent(ParentLink(("eth1",), 100), there) == (SetLink("node", "eth1"), SetLink("node", "eth1.100"))
 
 
 def test_same_vlan_of_another_card_is_no_hindrance() -> None:
     there = (*CARDS, Link("eth2.100", 7, "vlan", parent=3, vlan_id=100))
-    assert len(plan_parent(Parent(("eth1",), 100), there)) == 3
+    assert len(plan_parent(ParentLink(("eth1",), 100), there)) == 3
 
 
 def test_bond_and_its_vlan() -> None:
-    parent = Parent(("eth1", "eth2"), 5, bond_mode=1, bond_options=(("miimon", "100"),))
+    parent = ParentLink(("eth1", "eth2"), 5, bond_mode=1, bond_options=(("miimon", "100"),))
     assert plan_parent(parent, CARDS) == (
         CreateBond("node", "sp_bond0", 1, (("miimon", "100"),)),
         Enslave("node", "eth1", "sp_bond0"),
@@ -54,23 +54,27 @@ def test_bond_and_its_vlan() -> None:
 
 def test_bond_that_exists_is_used() -> None:
     there = (Link("eth1", 2, master=9), Link("eth2", 3, master=9), BOND)
-    assert plan_parent(Parent(("eth1", "eth2")), there) == (SetLink("node", "sp_bond0"),)
+    assert plan_parent(ParentLink(("eth1", "eth2")), there) == (SetLink("node", "sp_bond0"),)
 
 
 @pytest.mark.parametrize(
     ("parent", "links", "words"),
     [
-        (Parent(()), CARDS, "names no interfaces"),
-        (Parent(("eth1",), 4095), CARDS, "vlanID 4095 is not between 0"),
-        (Parent(("eth7",)), CARDS, "card eth7 does not exist"),
-        (Parent(("eth1", "eth2"), bond_mode=7), CARDS, "bond mode 7 is not between 0 and 6"),
-        (Parent(("eth1", "eth2")), (*CARDS, Link("sp_bond0", 9, "bridge")), "exists and is a bridge"),
-        (Parent(("eth1", "eth2")), (Link("eth1", 2, master=4), CARDS[1], BOND), "belongs to another bond or bridge"),
-        (Parent(("eth1",), 5), (*CARDS, Link("eth1.5", 7, "vlan", parent=3, vlan_id=5)), "is not VLAN 5 of eth1"),
-        (Parent(("eth1",), 5), (*CARDS, Link("lan", 7, "vlan", parent=2, vlan_id=5)), "exists under the name lan"),
+        (ParentLink(()), CARDS, "names no interfaces"),
+        (ParentLink(("eth1",), 4095), CARDS, "vlanID 4095 is not between 0"),
+        (ParentLink(("eth7",)), CARDS, "card eth7 does not exist"),
+        (ParentLink(("eth1", "eth2"), bond_mode=7), CARDS, "bond mode 7 is not between 0 and 6"),
+        (ParentLink(("eth1", "eth2")), (*CARDS, Link("sp_bond0", 9, "bridge")), "exists and is a bridge"),
+        (
+            ParentLink(("eth1", "eth2")),
+            (Link("eth1", 2, master=4), CARDS[1], BOND),
+            "belongs to another bond or bridge",
+        ),
+        (ParentLink(("eth1",), 5), (*CARDS, Link("eth1.5", 7, "vlan", parent=3, vlan_id=5)), "is not VLAN 5 of eth1"),
+        (ParentLink(("eth1",), 5), (*CARDS, Link("lan", 7, "vlan", parent=2, vlan_id=5)), "exists under the name lan"),
     ],
 )
-def test_refused(parent: Parent, links: tuple[Link, ...], words: str) -> None:
+def test_refused(parent: ParentLink, links: tuple[Link, ...], words: str) -> None:
     with pytest.raises((BadConfig, KernelFailure), match=words):
         plan_parent(parent, links)
 
@@ -78,7 +82,7 @@ def test_refused(parent: Parent, links: tuple[Link, ...], words: str) -> None:
 def test_a_card_with_an_address_of_the_node_joins_no_bond() -> None:
     held = (NodeAddress("eth2", ip_address("192.168.0.154")),)
     with pytest.raises(BadConfig, match=r"eth2 carries 192\.168\.0\.154 of this node"):
-        plan_parent(Parent(("eth1", "eth2")), CARDS, held)
+        plan_parent(ParentLink(("eth1", "eth2")), CARDS, held)
 
 
 def test_bond_options() -> None:

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from spiderpool.core.network.plumbing.probing import Detection, Probe, judge, probes
+from spiderpool.core.network.plumbing.probing import AddressProbe, Detection, judge, probes
 from spiderpool.core.network.plumbing.values import Attachment, NodeAddress
 from spiderpool.errors import AddressInUse, GatewaySilent
 
@@ -31,8 +31,8 @@ NODE = (
 OURS = frozenset({"02:00:00:00:00:01"})
 
 
-def probe(target: str, source: str, *, expects_answer: bool = False) -> Probe:
-    return Probe(ip_address(target), ip_address(source), expects_answer)
+def probe(target: str, source: str, *, expects_answer: bool = False) -> AddressProbe:
+    return AddressProbe(ip_address(target), ip_address(source), expects_answer)
 
 
 def test_the_card_asks_in_the_name_of_its_own_address() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.core.network.plumbing.naming import loan, temporary_name
-from spiderpool.core.network.plumbing.removal import Remains, removal
+from spiderpool.core.network.plumbing.removal import LeftoverState, removal
 from spiderpool.core.network.plumbing.steps import DeleteLink, MoveLink
 from spiderpool.core.network.plumbing.values import Link, PodState
 from tests.core.pods import FIRST, NETNS, SECOND, asked, everything, taken_away, with_pod
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_removal_frees_the_address_first() -> None:
-    assert removal(CONTAINER, "eth0", Remains(PodState())) == (
+    assert removal(CONTAINER, "eth0", LeftoverState(PodState())) == (
         DeleteLink("pod", "eth0"),
         DeleteLink("pod", temporary_name(CONTAINER, "eth0")),
         DeleteLink("node", HOST_END),
@@ -37,7 +37,7 @@ def test_removal_frees_the_address_first() -> None:
 
 
 def test_removal_of_a_pod_that_is_gone() -> None:
-    assert removal(CONTAINER, "eth0", Remains(None)) == (DeleteLink("node", HOST_END),)
+    assert removal(CONTAINER, "eth0", LeftoverState(None)) == (DeleteLink("node", HOST_END),)
 
 
 def test_removal_of_a_later_one_leaves_the_first_as_it_was() -> None:
@@ -89,9 +89,11 @@ def test_default_route_taken_from_another_cni_and_given_back() -> None:
 def test_lent_device_that_outlived_its_pod() -> None:
     stray = Link("dev7", 7, alias=f"{loan(CONTAINER, 'net1')}vf3")
     other = Link("vf4", 8, alias="uplink")
-    assert removal(CONTAINER, "net1", Remains(None, lent=(stray, other)))[0] == MoveLink("node", "dev7", "vf3", "")
+    assert removal(CONTAINER, "net1", LeftoverState(None, lent=(stray, other)))[0] == MoveLink(
+        "node", "dev7", "vf3", ""
+    )
 
 
 def test_lent_device_goes_back_under_its_name() -> None:
     lent = Link("net1", 7, alias=f"{loan(CONTAINER, 'net1')}vf3")
-    assert removal(CONTAINER, "net1", Remains(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")
+    assert removal(CONTAINER, "net1", LeftoverState(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Settings
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Settings
 
 SERVERS_PORT = "-520"
 """A health check's port: the one that the server is sent traffic on."""
@@ -79,7 +79,7 @@ UNSAID: Mapping[str, Settings] = {
 """What holds of a listener when the cloud's description of it does not say."""
 
 
-def creation(options: Options, configuration: Configuration) -> Settings:
+def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
     """Parameters of the creation that are not compared later, as the Service does not ask for them."""
     private = options["address-type"] == "intranet"
     found = {"VpcId": configuration.vpc if private else "", "ResourceGroupId": configuration.resource_group}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from spiderpool.core.cloud.loadbalancer.values import Kind, Owner, Seen, Settings
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Kind, ObservedLoadBalancer, Settings
 
 NAME_TAG = "kubernetes.do.not.delete"
 CLUSTER_TAG = "ack.aliyun.com"
@@ -24,39 +24,39 @@ LONGEST_BALANCER = 32
 SEPARATORS: dict[Kind, str] = {"clb": "/", "nlb": "."}
 
 
-def balancer_name(owner: Owner) -> str:
+def balancer_name(owner: BalancerOwner) -> str:
     """Name of a balancer of our own, and value of its tag: ``a`` and the Service's UID."""
     return ("a" + owner.uid.replace("-", ""))[:LONGEST_BALANCER]
 
 
-def own_tags(owner: Owner) -> Settings:
+def own_tags(owner: BalancerOwner) -> Settings:
     """Tags that make a balancer ours."""
     return {NAME_TAG: balancer_name(owner), CLUSTER_TAG: owner.cluster}
 
 
-def is_own(seen: Seen, owner: Owner) -> bool:
+def is_own(seen: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
     """Whether both tags say that we made a balancer for this Service."""
     return own_tags(owner).items() <= seen.tags.items()
 
 
-def is_made_by_controller(seen: Seen) -> bool:
+def is_made_by_controller(seen: ObservedLoadBalancer) -> bool:
     """Whether a balancer was made for some Service, so that no other may borrow it."""
     return NAME_TAG in seen.tags or CLUSTER_TAG in seen.tags
 
 
-def part_name(kind: Kind, port: int | str, protocol: str, owner: Owner) -> str:
+def part_name(kind: Kind, port: int | str, protocol: str, owner: BalancerOwner) -> str:
     """Description of a listener, or name of a server group. Only a network balancer's says the protocol."""
     first = (str(port), protocol) if kind == "nlb" else (str(port),)
     return SEPARATORS[kind].join(("k8s", *first, owner.service, owner.namespace, owner.cluster))
 
 
-def group_name(kind: Kind, port: int | str, protocol: str, owner: Owner) -> str:
+def group_name(kind: Kind, port: int | str, protocol: str, owner: BalancerOwner) -> str:
     """Name of a server group; where names are too long for the cloud, with a digest of them."""
     name = part_name(kind, port, protocol, owner)
     return name if len(name) <= LONGEST_GROUP else part_name(kind, port, protocol, _digested(owner))
 
 
-def is_part_of(kind: Kind, name: str, owner: Owner) -> bool:
+def is_part_of(kind: Kind, name: str, owner: BalancerOwner) -> bool:
     """Whether a description or name says that the part belongs to this Service."""
     separator = SEPARATORS[kind]
     if not name.startswith(f"k8s{separator}"):
@@ -74,11 +74,11 @@ def is_part_of_any(kind: Kind, name: str, cluster: str) -> bool:
     return name.startswith(f"k8s{separator}") and name.endswith(separator + cluster)
 
 
-def _digested(owner: Owner) -> Owner:
+def _digested(owner: BalancerOwner) -> BalancerOwner:
     digest = hashlib.sha256(f"{owner.namespace}/{owner.service}".encode()).hexdigest()[:16]
-    return Owner("-", digest, owner.uid, owner.cluster)
+    return BalancerOwner("-", digest, owner.uid, owner.cluster)
 
 
-def _separators(kind: Kind, owner: Owner) -> int:
+def _separators(kind: Kind, owner: BalancerOwner) -> int:
     first = 2 if kind == "nlb" else 1
     return first + 3 + owner.cluster.count(SEPARATORS[kind]) + owner.service.count(SEPARATORS[kind])

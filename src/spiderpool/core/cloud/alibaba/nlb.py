@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Settings
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Settings
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "attributes": ("LoadBalancerName", "CrossZoneEnabled"),
@@ -47,7 +47,7 @@ def zone_text(pairs: Mapping[str, str]) -> str:
     return ",".join(f"{zone}:{vswitch}" for zone, vswitch in sorted(pairs.items()))
 
 
-def creation(options: Options, configuration: Configuration) -> Settings:
+def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
     """Parameters of the creation that are not compared later."""
     found = {
         "LoadBalancerType": "network",

@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, read_instance
 from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import Server
+from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from spiderpool.errors import Undecodable
 
 EXCLUDING_LABELS = (
@@ -25,7 +25,7 @@ HEAVIEST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class BackendSnapshot:
     """What there is to choose from: nodes, the endpoints of one Service, and the card of every known address."""
 
     nodes: Sequence[Node] = ()
@@ -34,10 +34,10 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Backends:
+class PortBackends:
     """The servers of one port, and the pods whose card nobody knows."""
 
-    servers: frozenset[Server]
+    servers: frozenset[BackendServer]
     unresolved: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -107,36 +107,36 @@ def eligible(nodes: Iterable[Node], options: Options) -> tuple[list[Node], tuple
 
 
 def node_backends(
-    service: Service, port: ServicePort, world: World, chosen: Iterable[Node], options: Options
-) -> Backends:
+    service: Service, port: ServicePort, world: BackendSnapshot, chosen: Iterable[Node], options: Options
+) -> PortBackends:
     """Nodes by NodePort. With externalTrafficPolicy Local those that have ready pods, as heavy as they have many."""
     if not port.nodePort:
-        return Backends(frozenset())
+        return PortBackends(frozenset())
     local = service.spec.externalTrafficPolicy == "Local"
     pods = _pods_by_node(port, world.slices, options["backend-ip-version"])
-    servers: set[Server] = set()
+    servers: set[BackendServer] = set()
     for node in chosen:
         weight = min(len(pods.get(node.name, ())), HEAVIEST) if local else int(options["default-weight"])
         instance = instance_of(node)
         if instance and (not local or node.name in pods):
-            servers.add(Server(instance, "ecs", port.nodePort, weight))
-    return Backends(frozenset(servers))
+            servers.add(BackendServer(instance, "ecs", port.nodePort, weight))
+    return PortBackends(frozenset(servers))
 
 
-def pod_backends(port: ServicePort, world: World, options: Options) -> Backends:
+def pod_backends(port: ServicePort, world: BackendSnapshot, options: Options) -> PortBackends:
     """Ready pods by their own port."""
     weight = int(options["default-weight"])
-    servers: set[Server] = set()
+    servers: set[BackendServer] = set()
     unresolved: set[tuple[str, int]] = set()
     by_address = options.kind == "nlb" and options["server-group-type"] == "Ip"
     for address, number, _ in _ready(port, world.slices, options["backend-ip-version"]):
         if by_address:
-            servers.add(Server(address, "ip", number, weight, address))
+            servers.add(BackendServer(address, "ip", number, weight, address))
         elif card := world.cards.get(address):
-            servers.add(Server(card, "eni", number, weight, address))
+            servers.add(BackendServer(card, "eni", number, weight, address))
         else:
             unresolved.add((address, number))
-    return Backends(frozenset(servers), frozenset(unresolved))
+    return PortBackends(frozenset(servers), frozenset(unresolved))
 
 
 def pod_addresses(ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: Options) -> frozenset[str]:

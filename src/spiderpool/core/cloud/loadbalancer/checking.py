@@ -8,22 +8,22 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import nlb
 from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options
 from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols, redirects
-from spiderpool.core.cloud.loadbalancer.values import Configuration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
 MOST_TAGS = 10
 
 
-def faults(service: Service, options: Options, configuration: Configuration) -> tuple[str, ...]:
+def faults(service: Service, options: Options, configuration: BalancerConfiguration) -> tuple[str, ...]:
     """What must be corrected in the Service before its balancer can be made or changed; empty: nothing."""
     return (*options.faults, *_family(service, options, configuration), *_together(service, options, configuration))
 
 
-def backends_clear(service: Service, options: Options, configuration: Configuration) -> bool:
+def backends_clear(service: Service, options: Options, configuration: BalancerConfiguration) -> bool:
     """Whether it is clear which servers there should be, whatever else must be corrected."""
     return options.backends_clear and not any(_family(service, options, configuration))
 
 
-def _family(service: Service, options: Options, configuration: Configuration) -> Iterator[str]:
+def _family(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
     """IPv6 servers are refused by the cloud unless balancer, account and Service agree; said before it is asked."""
     families = service.spec.ipFamilies or ["IPv4"]
     version = options["backend-ip-version"]
@@ -41,7 +41,7 @@ def _family(service: Service, options: Options, configuration: Configuration) ->
         yield f"{PREFIX}backend-ip-version is ipv6, and this Service has ipFamilies {families}: add IPv6 to them"
 
 
-def _together(service: Service, options: Options, configuration: Configuration) -> Iterator[str]:
+def _together(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
     """Values that are right each by itself, and cannot be right together."""
     yield from _ports(service, options)
     yield from _scheduler(service, options)
@@ -84,7 +84,7 @@ def _scheduler(service: Service, options: Options) -> Iterator[str]:
             yield f"{key}: {scheduler} is not for {protocol}, which the listener of port {port.port} is"
 
 
-def _classic(options: Options, configuration: Configuration) -> Iterator[str]:
+def _classic(options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
     if options.on("acl-status") and not options["acl-id"]:
         yield f"annotation {PREFIX}acl-id is missing: acl-status is on"
     if options.on("sticky-session") and options["sticky-session-type"] == "server" and not options["cookie"]:
@@ -94,7 +94,7 @@ def _classic(options: Options, configuration: Configuration) -> Iterator[str]:
         yield f"annotation {PREFIX}vswitch-id is missing: a private balancer needs one"
 
 
-def _network(options: Options, configuration: Configuration) -> Iterator[str]:
+def _network(options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
     if not options["id"] and not options["zone-maps"]:
         yield f"annotation {PREFIX}zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"
     elif options["zone-maps"] and len(nlb.zones(options["zone-maps"])) < 2:

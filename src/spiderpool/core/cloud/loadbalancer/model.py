@@ -8,9 +8,17 @@ from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba import clb
 from spiderpool.core.cloud.alibaba.naming import balancer_name, group_name, own_tags, part_name
 from spiderpool.core.cloud.loadbalancer.annotations import CLASS, PREFIX, Options
-from spiderpool.core.cloud.loadbalancer.backends import World, eligible, node_backends, pod_backends
-from spiderpool.core.cloud.loadbalancer.kinds import DIALECTS
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Group, Kind, Listener, Model, Owner, Settings
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, node_backends, pod_backends
+from spiderpool.core.cloud.loadbalancer.kinds import KINDS
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    BalancerOwner,
+    Kind,
+    Listener,
+    LoadBalancerModel,
+    ServerGroup,
+    Settings,
+)
 
 NLB_CLASS = "alibabacloud.com/nlb"
 
@@ -35,18 +43,20 @@ def _kind_without_class(annotations: Mapping[str, str]) -> Kind | None:
     return None if CLASS in annotations else "clb"
 
 
-def owner_of(service: Service, configuration: Configuration) -> Owner:
+def owner_of(service: Service, configuration: BalancerConfiguration) -> BalancerOwner:
     """Whose the parts of its balancer are."""
     metadata = service.metadata
-    return Owner(metadata.namespace or "default", metadata.name, metadata.uid or "", configuration.cluster)
+    return BalancerOwner(metadata.namespace or "default", metadata.name, metadata.uid or "", configuration.cluster)
 
 
-def wanted(service: Service, options: Options, world: World, configuration: Configuration) -> Model:
+def wanted(
+    service: Service, options: Options, world: BackendSnapshot, configuration: BalancerConfiguration
+) -> LoadBalancerModel:
     """The balancer that a Service without faults should have."""
-    owner, reuse, dialect = owner_of(service, configuration), options["id"], DIALECTS[options.kind]
+    owner, reuse, dialect = owner_of(service, configuration), options["id"], KINDS[options.kind]
     name = options["name"] or balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, world, configuration)
-    return Model(
+    return LoadBalancerModel(
         kind=options.kind,
         owner=owner,
         reuse=reuse,
@@ -83,12 +93,12 @@ def protocol_of(port: ServicePort, options: Options) -> str:
     return protocols(options).get(port.port, port.protocol.lower()) if port.protocol == "TCP" else "udp"
 
 
-def uses_pods(options: Options, configuration: Configuration) -> bool:
+def uses_pods(options: Options, configuration: BalancerConfiguration) -> bool:
     """Whether pods, not nodes, are the backends."""
     return configuration.pod_backends if options.pods is None else options.pods
 
 
-def group_of(service: Service, port: ServicePort, options: Options, configuration: Configuration) -> str:
+def group_of(service: Service, port: ServicePort, options: Options, configuration: BalancerConfiguration) -> str:
     """Name of the server group that a port is forwarded to."""
     if not uses_pods(options, configuration):
         number: int | str = port.nodePort or 0
@@ -108,9 +118,9 @@ def _variant(port: ServicePort, options: Options) -> str:
     return f"{protocol}{kind}{'-dualstack' if options['backend-ip-version'] == 'ipv6' else ''}"
 
 
-def _listeners(service: Service, options: Options, configuration: Configuration) -> Iterator[Listener]:
+def _listeners(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[Listener]:
     owner, targets = owner_of(service, configuration), redirects(options)
-    listener = DIALECTS[options.kind].listener
+    listener = KINDS[options.kind].listener
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
         description = part_name(options.kind, port.port, protocol, owner)
@@ -122,12 +132,12 @@ def _listeners(service: Service, options: Options, configuration: Configuration)
 
 
 def _groups(
-    service: Service, options: Options, world: World, configuration: Configuration
-) -> tuple[tuple[Group, ...], tuple[str, ...], tuple[str, ...]]:
+    service: Service, options: Options, world: BackendSnapshot, configuration: BalancerConfiguration
+) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
     """The server groups, addresses of pods without a known card, and what is to be said about nodes."""
     chosen, notes = eligible(world.nodes, options)
     pods = uses_pods(options, configuration)
-    groups: dict[str, Group] = {}
+    groups: dict[str, ServerGroup] = {}
     unresolved: set[str] = set()
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
@@ -135,12 +145,12 @@ def _groups(
             continue
         found = pod_backends(port, world, options) if pods else node_backends(service, port, world, chosen, options)
         name = group_of(service, port, options, configuration)
-        settings = DIALECTS[options.kind].group(protocol, options)
-        groups[name] = Group(name, settings, found.servers, keep=found.unresolved)
+        settings = KINDS[options.kind].group(protocol, options)
+        groups[name] = ServerGroup(name, settings, found.servers, keep=found.unresolved)
         unresolved |= {address for address, _ in found.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
 
 
-def _tags(options: Options, owner: Owner) -> Settings:
+def _tags(options: Options, owner: BalancerOwner) -> Settings:
     pairs = (part.partition("=") for part in options.list("additional-resource-tags"))
     return {**{key: value for key, _, value in pairs}, **own_tags(owner)}

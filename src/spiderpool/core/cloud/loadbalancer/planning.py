@@ -19,16 +19,16 @@ from spiderpool.core.cloud.alibaba.naming import (
     is_part_of_any,
     own_tags,
 )
-from spiderpool.core.cloud.loadbalancer.kinds import DIALECTS
+from spiderpool.core.cloud.loadbalancer.kinds import KINDS
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
-    Change,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    ParameterChange,
     RemoveServers,
     SetBalancer,
     SetGroup,
@@ -40,7 +40,16 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Group, Kind, Listener, Model, Owner, Seen, Server, Settings
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    BalancerOwner,
+    Kind,
+    Listener,
+    LoadBalancerModel,
+    ObservedLoadBalancer,
+    ServerGroup,
+    Settings,
+)
 
 HASHES = frozenset({"sch", "tch", "qch"})
 """Schedulers that a classic listener can neither take on nor give up."""
@@ -51,9 +60,9 @@ PROTECTIONS: dict[Kind, Settings] = {
 """How a balancer is without protections."""
 
 
-def plan(model: Model, seen: Seen | None) -> tuple[Step, ...]:
+def plan(model: LoadBalancerModel, seen: ObservedLoadBalancer | None) -> tuple[Step, ...]:
     """The steps that make the balancer as it should be; none when it is."""
-    there = seen or Seen("", model.name, "", model.settings, model.tags)
+    there = seen or ObservedLoadBalancer("", model.name, "", model.settings, model.tags)
     return (
         *([] if seen or model.reuse else [CreateBalancer(model)]),
         *_balancer(model, there),
@@ -73,9 +82,9 @@ def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
     )
 
 
-def immutable(model: Model, seen: Seen) -> tuple[str, ...]:
+def immutable(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> tuple[str, ...]:
     """What the Service asks for and the balancer that is there cannot become."""
-    names = DIALECTS[model.kind].annotation_of
+    names = KINDS[model.kind].annotation_of
     return tuple(
         f"{names[key]} of a balancer cannot be changed: it is {seen.settings[key]}, the Service asks for {value}"
         for key, value in model.fixed.items()
@@ -83,7 +92,7 @@ def immutable(model: Model, seen: Seen) -> tuple[str, ...]:
     )
 
 
-def lending_fault(model: Model, seen: Seen) -> str | None:
+def lending_fault(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> str | None:
     """Why a balancer cannot be used though the Service names it; None when it can."""
     if model.reuse and is_made_by_controller(seen):
         return (
@@ -96,7 +105,7 @@ def lending_fault(model: Model, seen: Seen) -> str | None:
     return None
 
 
-def ownership_fault(model: Model, seen: Seen) -> str | None:
+def ownership_fault(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> str | None:
     """Why a balancer that the Service's label names is not its own; None when it is.
 
     Whoever may write labels must not get at every balancer of the account.
@@ -109,7 +118,7 @@ def ownership_fault(model: Model, seen: Seen) -> str | None:
     )
 
 
-def removal(kind: Kind, owner: Owner, seen: Seen, *, preserve: bool) -> tuple[Step, ...]:
+def removal(kind: Kind, owner: BalancerOwner, seen: ObservedLoadBalancer, *, preserve: bool) -> tuple[Step, ...]:
     """The steps that take back what a Service was given. A balancer that is not ours by its tags is never deleted."""
     if not is_own(seen, owner):
         return (*_return_parts(kind, owner, seen), *_return_lent(kind, owner, seen))
@@ -120,15 +129,15 @@ def removal(kind: Kind, owner: Owner, seen: Seen, *, preserve: bool) -> tuple[St
     return (*steps, DeleteBalancer(seen.identity), *(_own_groups(kind, owner, seen) if kind == "nlb" else ()))
 
 
-def _is_anothers(model: Model, there: Listener | None) -> bool:
+def _is_anothers(model: LoadBalancerModel, there: Listener | None) -> bool:
     """Whether a listener was made for another Service of this cluster."""
     if there is None or not is_part_of_any(model.kind, there.description, model.owner.cluster):
         return False
     return not is_part_of(model.kind, there.description, model.owner)
 
 
-def _balancer(model: Model, seen: Seen) -> Iterator[Step]:
-    for aspect, parameters in DIALECTS[model.kind].aspects.items():
+def _balancer(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
+    for aspect, parameters in KINDS[model.kind].aspects.items():
         wanted = {key: model.settings[key] for key in parameters if key in model.settings}
         if changes := _changes(wanted, seen.settings):
             yield SetBalancer(model, aspect, changes)
@@ -137,7 +146,7 @@ def _balancer(model: Model, seen: Seen) -> Iterator[Step]:
         yield Tag(missing)
 
 
-def _fill_groups(model: Model, seen: Seen) -> Iterator[Step]:
+def _fill_groups(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
     """New groups, settings, and servers that come or change."""
     for group in model.groups:
         there = seen.group(group.name)
@@ -148,7 +157,7 @@ def _fill_groups(model: Model, seen: Seen) -> Iterator[Step]:
         yield from _servers(group, there, keeps_weights=model.keeps_weights)
 
 
-def _servers(group: Group, there: Group | None, *, keeps_weights: bool) -> Iterator[Step]:
+def _servers(group: ServerGroup, there: ServerGroup | None, *, keeps_weights: bool) -> Iterator[Step]:
     present = {server.key: server for server in there.servers} if there else {}
     new = [server for server in group.servers if server.key not in present]
     changed = [server for server in group.servers if server.key in present and server != present[server.key]]
@@ -158,7 +167,7 @@ def _servers(group: Group, there: Group | None, *, keeps_weights: bool) -> Itera
         yield SetWeights(group.name, _sorted(changed))
 
 
-def _empty_groups(model: Model, seen: Seen) -> Iterator[Step]:
+def _empty_groups(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
     """Servers that go."""
     for group in model.groups:
         there = seen.group(group.name)
@@ -172,7 +181,7 @@ def _empty_groups(model: Model, seen: Seen) -> Iterator[Step]:
             yield RemoveServers(group.name, _sorted(gone))
 
 
-def _listeners(model: Model, seen: Seen) -> Iterator[Step]:
+def _listeners(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
     if not model.manages_listeners:
         return
     for listener in sorted(model.listeners, key=lambda each: not each.group):  # a redirect needs its target first
@@ -210,7 +219,7 @@ def _redirect(listener: Listener) -> str:
     return listener.settings.get("ForwardPort", "") if listener.settings.get("ListenerForward") == "on" else ""
 
 
-def _stale_listeners(model: Model, seen: Seen) -> Iterator[Step]:
+def _stale_listeners(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
     """Listeners that say they are this Service's, on ports that it no longer has."""
     if model.manages_listeners:
         wanted = {listener.key for listener in model.listeners}
@@ -219,7 +228,7 @@ def _stale_listeners(model: Model, seen: Seen) -> Iterator[Step]:
                 yield DeleteListener(there)
 
 
-def _stale_groups(model: Model, seen: Seen) -> Iterator[Step]:
+def _stale_groups(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> Iterator[Step]:
     """Groups that are this Service's, that it no longer needs, and that no other listener leads to."""
     wanted = {group.name for group in model.groups}
     used = _groups_in_use(model, seen)
@@ -228,7 +237,7 @@ def _stale_groups(model: Model, seen: Seen) -> Iterator[Step]:
             yield DeleteGroup(group.name, group.identity)
 
 
-def _groups_in_use(model: Model, seen: Seen) -> set[str]:
+def _groups_in_use(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> set[str]:
     """Groups that listeners lead to which this plan leaves alone."""
     ours = {listener.key for listener in model.listeners}
     return {
@@ -239,14 +248,14 @@ def _groups_in_use(model: Model, seen: Seen) -> set[str]:
     }
 
 
-def _return_parts(kind: Kind, owner: Owner, seen: Seen) -> Iterator[Step]:
+def _return_parts(kind: Kind, owner: BalancerOwner, seen: ObservedLoadBalancer) -> Iterator[Step]:
     ours = [each for each in seen.listeners if is_part_of(kind, each.description, owner)]
     others = {each.group for each in seen.listeners if each not in ours}
     yield from map(DeleteListener, ours)
     yield from (step for step in _own_groups(kind, owner, seen) if step.name not in others)
 
 
-def _return_lent(kind: Kind, owner: Owner, seen: Seen) -> Iterator[Step]:
+def _return_lent(kind: Kind, owner: BalancerOwner, seen: ObservedLoadBalancer) -> Iterator[Step]:
     """The tag that says the balancer is lent, unless it still is to another Service."""
     names = [each.description for each in seen.listeners] + [each.name for each in seen.groups]
     others = (each for each in names if is_part_of_any(kind, each, owner.cluster) and not is_part_of(kind, each, owner))
@@ -254,17 +263,19 @@ def _return_lent(kind: Kind, owner: Owner, seen: Seen) -> Iterator[Step]:
         yield Untag((LENT_TAG,))
 
 
-def _own_groups(kind: Kind, owner: Owner, seen: Seen) -> Iterator[DeleteGroup]:
+def _own_groups(kind: Kind, owner: BalancerOwner, seen: ObservedLoadBalancer) -> Iterator[DeleteGroup]:
     for group in seen.groups:
         if is_part_of(kind, group.name, owner):
             yield DeleteGroup(group.name, group.identity)
 
 
-def _changes(wanted: Settings, present: Settings) -> tuple[Change, ...]:
+def _changes(wanted: Settings, present: Settings) -> tuple[ParameterChange, ...]:
     return tuple(
-        Change(key, present.get(key, ""), value) for key, value in wanted.items() if present.get(key, "") != value
+        ParameterChange(key, present.get(key, ""), value)
+        for key, value in wanted.items()
+        if present.get(key, "") != value
     )
 
 
-def _sorted(servers: Iterable[Server]) -> tuple[Server, ...]:
+def _sorted(servers: Iterable[BackendServer]) -> tuple[BackendServer, ...]:
     return tuple(sorted(servers, key=lambda server: server.key))

@@ -6,19 +6,26 @@ from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.annotations import read
-from spiderpool.core.cloud.loadbalancer.backends import World
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.checking import faults
 from spiderpool.core.cloud.loadbalancer.model import kind_of, wanted
 from spiderpool.core.cloud.loadbalancer.planning import immutable, lending_fault, plan
-from spiderpool.core.cloud.loadbalancer.values import Configuration, Seen
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
 
-def dry_run(service: Service, world: World, configuration: Configuration, seen: Seen | None = None) -> str:
+def dry_run(
+    service: Service,
+    world: BackendSnapshot,
+    configuration: BalancerConfiguration,
+    seen: ObservedLoadBalancer | None = None,
+) -> str:
     """What would be done for a Service whose balancer is as ``seen``, or is not there; and what stands in the way."""
     return "\n".join(_lines(service, world, configuration, seen))
 
 
-def _lines(service: Service, world: World, configuration: Configuration, seen: Seen | None) -> Iterator[str]:
+def _lines(
+    service: Service, world: BackendSnapshot, configuration: BalancerConfiguration, seen: ObservedLoadBalancer | None
+) -> Iterator[str]:
     kind = kind_of(service)
     if kind is None:
         yield f"Service {service.key} asks for no load balancer of ours"

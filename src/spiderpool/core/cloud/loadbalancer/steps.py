@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spiderpool.core.cloud.loadbalancer.values import Group, Listener, Model, Server, Settings
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, LoadBalancerModel, ServerGroup, Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ParameterChange:
     """One parameter, as it is and as it should be."""
 
     parameter: str
@@ -25,7 +25,7 @@ class Change:
 class CreateBalancer:
     """Make a balancer of our own, with its tags from the first moment."""
 
-    model: Model
+    model: LoadBalancerModel
 
     def __str__(self) -> str:
         model = self.model
@@ -37,9 +37,9 @@ class CreateBalancer:
 class SetBalancer:
     """Change one aspect of a balancer of our own."""
 
-    model: Model
+    model: LoadBalancerModel
     aspect: str
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
         return f"change the balancer's {self.aspect}: {_listed(self.changes)}"
@@ -50,7 +50,7 @@ class Unprotect:
     """Lift the protections, so that the balancer can be deleted, or is its user's again."""
 
     identity: str
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
         return f"lift the protections of balancer {self.identity}: {_listed(self.changes)}"
@@ -90,8 +90,8 @@ class DeleteBalancer:
 class CreateGroup:
     """Make a server group, still without servers."""
 
-    model: Model
-    group: Group
+    model: LoadBalancerModel
+    group: ServerGroup
 
     def __str__(self) -> str:
         settings = f": {_pairs(self.group.settings)}" if self.group.settings else ""
@@ -102,8 +102,8 @@ class CreateGroup:
 class SetGroup:
     """Change settings of a server group."""
 
-    group: Group
-    changes: tuple[Change, ...]
+    group: ServerGroup
+    changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
         return f"change server group {self.group.name}: {_listed(self.changes)}"
@@ -125,7 +125,7 @@ class AddServers:
     """Add servers to a group."""
 
     group: str
-    servers: tuple[Server, ...]
+    servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
         return f"add to {self.group}: {_listed(self.servers)}"
@@ -136,7 +136,7 @@ class SetWeights:
     """Change the weights of servers."""
 
     group: str
-    servers: tuple[Server, ...]
+    servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
         return f"weights in {self.group}: {_listed(self.servers)}"
@@ -147,7 +147,7 @@ class RemoveServers:
     """Remove servers from a group."""
 
     group: str
-    servers: tuple[Server, ...]
+    servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
         return f"remove from {self.group}: {_listed(self.servers)}"
@@ -169,7 +169,7 @@ class SetListener:
     """Change a listener. ``listener`` is as it should be, with the identity of the one that is there."""
 
     listener: Listener
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
         return f"change listener {self.listener}: {_listed(self.changes)}"

@@ -1,4 +1,4 @@
-"""What goes into a plan: what should be (a `Model`) and what is (`Seen`), in the cloud's own parameter names."""
+"""What goes into a plan: what should be (a `LoadBalancerModel`) and what is (`ObservedLoadBalancer`), in the cloud's own parameter names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ServerType: TypeAlias = Literal["ecs", "eni", "ip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class BalancerConfiguration:
     """What one installation sets for all its Services."""
 
     cluster: str = "clusterid"
@@ -34,7 +34,7 @@ class Configuration:
     """Whether the account's server groups take IPv6 servers."""
 
     @classmethod
-    def of(cls, settings: CloudSettings) -> Configuration:
+    def of(cls, settings: CloudSettings) -> BalancerConfiguration:
         """From the settings of spiderpool-cloud."""
         given = settings.balancing
         return cls(
@@ -49,7 +49,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class BalancerOwner:
     """Whose a listener or server group is: a Service, by UID for its balancer, by name for the parts of one."""
 
     namespace: str
@@ -59,7 +59,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class BackendServer:
     """A backend of a server group: a node, or a pod by the card that carries its address."""
 
     identity: str
@@ -80,12 +80,12 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ServerGroup:
     """A server group. Groups that are not ours have neither settings nor servers."""
 
     name: str
     settings: Settings = field(default_factory=dict)
-    servers: frozenset[Server] = frozenset()
+    servers: frozenset[BackendServer] = frozenset()
     identity: str = ""
     keep: frozenset[tuple[str, int]] = frozenset()
     """Addresses and ports of servers that stay if they are there, though nobody knows now what card they are on."""
@@ -118,11 +118,11 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class LoadBalancerModel:
     """The balancer that a Service should have."""
 
     kind: Kind
-    owner: Owner
+    owner: BalancerOwner
     reuse: str
     """Identity of the balancer that a user lends us; empty: one of our own."""
     name: str
@@ -134,7 +134,7 @@ class Model:
     settings: Settings
     tags: Settings
     listeners: tuple[Listener, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ServerGroup, ...]
     manages_listeners: bool = True
     """False: the listeners of a lent balancer are the user's business."""
     keeps_weights: bool = False
@@ -148,7 +148,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedLoadBalancer:
     """A balancer as the cloud describes it."""
 
     identity: str
@@ -157,9 +157,9 @@ class Seen:
     settings: Settings = field(default_factory=dict)
     tags: Settings = field(default_factory=dict)
     listeners: tuple[Listener, ...] = ()
-    groups: tuple[Group, ...] = ()
+    groups: tuple[ServerGroup, ...] = ()
 
-    def group(self, name: str) -> Group | None:
+    def group(self, name: str) -> ServerGroup | None:
         """A server group by its name."""
         return next((group for group in self.groups if group.name == name), None)
 

@@ -31,7 +31,7 @@ from spiderpool.core.network.plumbing.values import Link
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class PresentState:
     """What is there, for a comparison with a plan.
 
     ``links`` holds (where, link); ``steps`` every address, route, rule, neighbour and sysctl as the step
@@ -47,12 +47,12 @@ class Present:
         return next((link for side, link in self.links if side == where and link.name == name), None)
 
 
-def drift(steps: Iterable[Step], present: Present, master: Link | None) -> tuple[str, ...]:
+def drift(steps: Iterable[Step], present: PresentState, master: Link | None) -> tuple[str, ...]:
     """What a plan wants that is not so, one sentence fragment each; empty when all is well."""
     return tuple(fault for step in steps for fault in _faults(step, present, master))
 
 
-def _faults(step: Step, present: Present, master: Link | None) -> Iterator[str]:
+def _faults(step: Step, present: PresentState, master: Link | None) -> Iterator[str]:
     match step:
         case CreateLink():
             yield from _link_faults(step, present.link("pod", step.name), master)

@@ -37,7 +37,7 @@ CARD_MASK = 0xF0
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class NIC:
     """A card of the node and its gateways, one a family."""
 
     link: str
@@ -45,7 +45,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class CardAddress:
+class NICAddress:
     """An address of a card, with its subnet."""
 
     link: str
@@ -66,7 +66,7 @@ class Reply:
 class NodeState:
     """What a node's routing looks like. ``strict`` are cards whose effective rp_filter is 1."""
 
-    addresses: tuple[CardAddress, ...] = ()
+    addresses: tuple[NICAddress, ...] = ()
     routes: tuple[AddRoute, ...] = ()
     rules: tuple[AddRule, ...] = ()
     strict: tuple[str, ...] = ()
@@ -74,16 +74,16 @@ class NodeState:
     replies: tuple[Reply, ...] = ()
 
 
-def cards_of(seen: NodeState, gateways: Mapping[Network, Address]) -> tuple[Card, ...]:
+def cards_of(seen: NodeState, gateways: Mapping[Network, Address]) -> tuple[NIC, ...]:
     """The node's cards, with the gateways that are known of the subnets in which they have addresses."""
     cards = (
-        Card(link, tuple(gateway for subnet, gateway in gateways.items() if subnet in subnets))
+        NIC(link, tuple(gateway for subnet, gateway in gateways.items() if subnet in subnets))
         for link, subnets in _subnets(seen).items()
     )
     return tuple(card for card in cards if card.gateways)
 
 
-def plan_cards(cards: tuple[Card, ...], seen: NodeState) -> tuple[Step, ...]:
+def plan_cards(cards: tuple[NIC, ...], seen: NodeState) -> tuple[Step, ...]:
     """The steps that make every card answer for itself; what is right already is left alone.
 
     Raises:
@@ -119,7 +119,7 @@ def _subnets(seen: NodeState) -> dict[str, set[Network]]:
     return subnets
 
 
-def _card(number: int, card: Card, seen: NodeState, mark: int | None) -> Iterator[AddRoute | AddRule]:
+def _card(number: int, card: NIC, seen: NodeState, mark: int | None) -> Iterator[AddRoute | AddRule]:
     table = CARD_TABLES[number]
     held = [one.address for one in seen.addresses if one.link == card.link]
     for address in held:
@@ -140,7 +140,7 @@ def _mark(number: int) -> int:
     return (number + 1) << 4
 
 
-def _is_second(card: Card, seen: NodeState) -> bool:
+def _is_second(card: NIC, seen: NodeState) -> bool:
     return not any(is_default(route) and route.link == card.link for route in seen.routes)
 
 

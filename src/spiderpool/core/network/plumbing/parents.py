@@ -20,7 +20,7 @@ _SPELLINGS = {"up_delay": "updelay", "down_delay": "downdelay"}
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class ParentLink:
     """What shall lie under interfaces of pods: cards (two or more: a bond of them) and, unless 0, a VLAN id."""
 
     cards: tuple[str, ...]
@@ -56,7 +56,9 @@ def bond_options(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def plan_parent(parent: Parent, links: tuple[Link, ...], addresses: tuple[NodeAddress, ...] = ()) -> tuple[Step, ...]:
+def plan_parent(
+    parent: ParentLink, links: tuple[Link, ...], addresses: tuple[NodeAddress, ...] = ()
+) -> tuple[Step, ...]:
     """The steps that make the parent out of what the node has; what is right already is left alone.
 
     Raises:
@@ -75,7 +77,7 @@ def plan_parent(parent: Parent, links: tuple[Link, ...], addresses: tuple[NodeAd
     return (*bond, *(_vlan(parent, by_name) if parent.vlan_id else ()))
 
 
-def _bond(parent: Parent, by_name: dict[str, Link], addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
+def _bond(parent: ParentLink, by_name: dict[str, Link], addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
     if not 0 <= parent.bond_mode <= 6:
         raise BadConfig(f"bond mode {parent.bond_mode} is not between 0 and 6")
     there = by_name.get(parent.bond_name)
@@ -102,7 +104,7 @@ def _slave(card: Link, name: str, bond: Link | None, addresses: tuple[NodeAddres
     yield Enslave("node", card.name, name)
 
 
-def _vlan(parent: Parent, by_name: dict[str, Link]) -> Iterator[Step]:
+def _vlan(parent: ParentLink, by_name: dict[str, Link]) -> Iterator[Step]:
     base, there = by_name.get(parent.base), by_name.get(parent.name)
     yield SetLink("node", parent.base)
     if there is not None:
@@ -115,7 +117,7 @@ def _vlan(parent: Parent, by_name: dict[str, Link]) -> Iterator[Step]:
     yield SetLink("node", parent.name)
 
 
-def _refuse_twin(parent: Parent, base: Link | None, by_name: dict[str, Link]) -> None:
+def _refuse_twin(parent: ParentLink, base: Link | None, by_name: dict[str, Link]) -> None:
     for link in by_name.values():
         if base and (link.kind, link.parent, link.vlan_id) == ("vlan", base.index, parent.vlan_id):
             raise KernelFailure(

@@ -26,7 +26,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class AddressProbe:
     """One question: who has ``target``?"""
 
     target: Address
@@ -35,13 +35,15 @@ class Probe:
     """Whether silence is the fault (a gateway), or an answer is (a conflict)."""
 
 
-def probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddress]) -> tuple[Probe, ...]:
+def probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddress]) -> tuple[AddressProbe, ...]:
     """The questions to be asked by the attachment's card before it is made."""
     own = [one.address for one in node if one.link == attachment.master]
     return tuple(dict.fromkeys(_probes(attachment, detection, own)))
 
 
-def judge(asked: Iterable[Probe], answers: Mapping[Address, frozenset[str]], ours: frozenset[str], link: str) -> None:
+def judge(
+    asked: Iterable[AddressProbe], answers: Mapping[Address, frozenset[str]], ours: frozenset[str], link: str
+) -> None:
     """Refuse what the answers, MACs by address, forbid; ``ours`` are the MACs of the card and of the pod itself.
 
     Raises:
@@ -63,13 +65,13 @@ def judge(asked: Iterable[Probe], answers: Mapping[Address, frozenset[str]], our
             )
 
 
-def _probes(attachment: Attachment, detection: Detection, own: list[Address]) -> Iterator[Probe]:
+def _probes(attachment: Attachment, detection: Detection, own: list[Address]) -> Iterator[AddressProbe]:
     for address in attachment.addresses:
         source = next((one for one in own if one in address.network), None)
         if detection.conflicts:
-            yield Probe(address.ip, source or NOBODY[address.version], False)
+            yield AddressProbe(address.ip, source or NOBODY[address.version], False)
         if detection.gateway:
-            yield from (Probe(gateway, source or address.ip, True) for gateway in _gateways(attachment, address))
+            yield from (AddressProbe(gateway, source or address.ip, True) for gateway in _gateways(attachment, address))
 
 
 def _gateways(attachment: Attachment, address: Interface) -> Iterator[Address]:

@@ -13,7 +13,7 @@ from spiderpool.core.network.plumbing.values import Address, NodeAddress, PodSta
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class PodLink:
     """A pod's state, its path to the node (None: it has none), and the node's present addresses."""
 
     pod: PodState
@@ -21,7 +21,7 @@ class Wiring:
     node: tuple[NodeAddress, ...]
 
 
-def refresh(seen: Wiring) -> tuple[Step, ...]:
+def refresh(seen: PodLink) -> tuple[Step, ...]:
     """Add routes and neighbours to new addresses, lead off old gateways, then remove what led to old addresses.
 
     Empty when all is right. A family that lost its last address is left alone: it may be between two addresses.
@@ -31,7 +31,7 @@ def refresh(seen: Wiring) -> tuple[Step, ...]:
     return tuple(step for version in (4, 6) for step in _family(seen, seen.path, version))
 
 
-def _family(seen: Wiring, path: NodePath, version: int) -> Iterator[Step]:
+def _family(seen: PodLink, path: NodePath, version: int) -> Iterator[Step]:
     present = tuple(address for address in reachable(seen.node) if address.version == version)
     neighbours = [one for one in seen.pod.neighbours if (one.link, one.mac) == (path.link, path.host_mac)]
     known = {one.address for one in neighbours if one.address.version == version}

@@ -24,7 +24,7 @@ from spiderpool.core.network.plumbing.values import Link, PodState, is_default
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class LeftoverState:
     """What is left of a pod when an interface is to go.
 
     ``pod`` is None when its namespace is gone. ``routes`` and ``neighbours`` are the node's by the pod's path, whose
@@ -38,7 +38,7 @@ class Remains:
     lent: tuple[Link, ...] = ()
 
 
-def removal(container_id: str, ifname: str, left: Remains, *, keep_link: bool = False) -> tuple[Step, ...]:
+def removal(container_id: str, ifname: str, left: LeftoverState, *, keep_link: bool = False) -> tuple[Step, ...]:
     """The steps that take an interface away, also a half-made one; with the last one goes the veth pair.
 
     ``keep_link`` is for an interface that another plugin made and will take away.
@@ -88,7 +88,7 @@ def _default_restored(pod: PodState, ifname: str, others: tuple[str, ...]) -> It
         yield from (replace(route, table=MAIN_TABLE) for route in list(kept)[:1])
 
 
-def _unreachable(container_id: str, ifname: str, left: Remains, others: tuple[str, ...]) -> Iterator[Step]:
+def _unreachable(container_id: str, ifname: str, left: LeftoverState, others: tuple[str, ...]) -> Iterator[Step]:
     """Of the node's routes to the pod, those to addresses that no interface holds any more."""
     assert left.pod is not None  # others are from it
     gone = set(left.pod.held_by(ifname))

@@ -14,7 +14,7 @@ _HOST_END = re.compile(r"veth[0-9a-f]{11}")
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class PodPaths:
     """The node's links, its routes to single addresses in the tables for pods, and its permanent neighbours."""
 
     links: tuple[Link, ...] = ()
@@ -22,7 +22,7 @@ class Paths:
     neighbours: tuple[AddNeighbour, ...] = ()
 
 
-def sweep(seen: Paths, containers: Collection[str], addresses: Collection[Address]) -> tuple[Step, ...]:
+def sweep(seen: PodPaths, containers: Collection[str], addresses: Collection[Address]) -> tuple[Step, ...]:
     """The steps that remove host ends without a container, and routes to addresses that no pod has.
 
     A host end that leads to one of ``addresses``, those of pods that live, stays, whosever it is.
@@ -33,7 +33,7 @@ def sweep(seen: Paths, containers: Collection[str], addresses: Collection[Addres
     return (*(DeleteLink("node", name) for name in doomed), *_strays(seen, addresses))
 
 
-def _strays(seen: Paths, addresses: Collection[Address]) -> Iterator[Step]:
+def _strays(seen: PodPaths, addresses: Collection[Address]) -> Iterator[Step]:
     """By links of another CNI plugin: a pod whose further interface is gone, while its first one is there."""
     veths = {link.name for link in seen.links if link.kind == "veth" and not _is_host_end(link)}
     for route in seen.routes:
