@@ -317,7 +317,7 @@ async def _settled(target: Target, done: Fuzzed, before: tuple[int, int, int]) -
 
 @contextmanager
 def target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterator[Target]:
-    """An agent in a namespace that holds a card and nothing else of this machine."""
+    """An agent in a namespace that holds an ENI and nothing else of this machine."""
     made: list[Path] = []
 
     def namespace(name: str) -> Path:

@@ -68,7 +68,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
     assert agent_settings(load_source(NODE)).common.cloud == ProviderSettings()
     environment = with_file(tmp_path, "cloud: {provider: alibaba, primaryCard: false}\n")
-    assert controller_settings(load_source(environment)).common.cloud == ProviderSettings("alibaba", primary_card=False)
+    assert controller_settings(load_source(environment)).common.cloud == ProviderSettings("alibaba", primary_eni=False)
     variables = {
         "CLOUD_PROVIDER": "Alibaba",
         "METADATA_ENDPOINT": "127.0.0.1:8080",

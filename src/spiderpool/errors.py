@@ -146,7 +146,7 @@ class AddressInUse(SpiderpoolError):
 
 
 class GatewaySilent(SpiderpoolError):
-    """The gateway of an address does not answer on the card's network."""
+    """The gateway of an address does not answer on the NIC's network."""
 
     code = 104
     retriable = True

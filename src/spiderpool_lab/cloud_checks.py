@@ -132,22 +132,22 @@ def ipv6_refused(cluster: LabCluster) -> Iterator[Check]:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Addresses, IPv4 first, that the cloud has registered on a card beyond those of the topology."""
+    """Addresses, IPv4 first, that the cloud has registered on an ENI beyond those of the topology."""
 
-    card: str
+    eni: str
     addresses: tuple[str, str]
 
 
 def register(cluster: LabCluster) -> Growth:
-    """Register one more address of each family on the first card of the first node."""
-    console, mac = cluster.cloud.console, cluster.fabric.topology.nodes[0].cards[0].mac
-    card = next(each["identity"] for each in console.state()["cards"] if each["mac"] == mac)
-    sent = {"NetworkInterfaceId": card}
+    """Register one more address of each family on the first ENI of the first node."""
+    console, mac = cluster.cloud.console, cluster.fabric.topology.nodes[0].enis[0].mac
+    eni = next(each["identity"] for each in console.state()["enis"] if each["mac"] == mac)
+    sent = {"NetworkInterfaceId": eni}
     ipv4 = console.perform("ecs", "AssignPrivateIpAddresses", SecondaryPrivateIpAddressCount="1", **sent)
     ipv6 = console.perform("ecs", "AssignIpv6Addresses", Ipv6AddressCount="1", **sent)
     (first,) = ipv4["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
     (second,) = ipv6["Ipv6Sets"]["Ipv6Address"]
-    return Growth(card, (first, second))
+    return Growth(eni, (first, second))
 
 
 def refusal(cluster: LabCluster) -> str:
@@ -172,5 +172,5 @@ def grown(cluster: LabCluster, growth: Growth) -> Iterator[Check]:
 
 def _beyond(cluster: LabCluster, pod: PodFact) -> Iterator[Question]:
     topology = cluster.fabric.topology
-    for target in (*topology.nodes[-1].cards[0].own, *topology.internet.server):
-        yield pod_asker(pod).asks("pods on the grown card → other node, internet", "ping", target)
+    for target in (*topology.nodes[-1].enis[0].own, *topology.internet.server):
+        yield pod_asker(pod).asks("pods on the grown ENI → other node, internet", "ping", target)

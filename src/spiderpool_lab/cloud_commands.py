@@ -25,7 +25,7 @@ def cloud() -> None:
 @cloud.command()
 @NAME
 def state(name: str) -> None:
-    """Show servers, cards, addresses, load balancers, faults and the last calls."""
+    """Show servers, ENIs, addresses, load balancers, faults and the last calls."""
     click.echo("\n".join(described(running(name).cloud.console)))
 
 
@@ -80,7 +80,7 @@ def full(name: str, vswitch: str, undo: bool) -> None:
 @NAME
 @click.argument("server")
 def lose(name: str, server: str) -> None:
-    """Have a server (master, or i-master) vanish from the account, with its cards."""
+    """Have a server (master, or i-master) vanish from the account, with its ENIs."""
     console = running(name).cloud.console
     known = {each[key]: each["identity"] for each in console.state()["instances"] for key in ("name", "identity")}
     if server not in known:
@@ -91,11 +91,11 @@ def lose(name: str, server: str) -> None:
 def described(console: Console) -> Iterator[str]:
     """The state of the cloud, line by line."""
     state = console.state()
-    yield "servers, cards and the addresses that are registered on them"
+    yield "servers, ENIs and the addresses that are registered on them"
     for server in state["instances"]:
         yield f"{server['identity']:16} {server['status']:10} {server['instance_type']:14} {server['zone']}"
-        cards = (card for card in state["cards"] if card["instance"] == server["identity"])
-        yield from map(_card, cards)
+        enis = (eni for eni in state["enis"] if eni["instance"] == server["identity"])
+        yield from map(_eni, enis)
     yield "load balancers"
     yield from _balancers(state)
     yield "faults"
@@ -104,9 +104,9 @@ def described(console: Console) -> Iterator[str]:
     yield from (f"  {_call(each)}" for each in _calls(console)[-LAST:])
 
 
-def _card(card: Json) -> str:
-    addresses = " ".join([card["address"], *card["secondaries"], *card["ipv6_addresses"]])
-    return f"  {card['identity']:16} {card['mac']} {card['vswitch']:6} {addresses}"
+def _eni(eni: Json) -> str:
+    addresses = " ".join([eni["address"], *eni["secondaries"], *eni["ipv6_addresses"]])
+    return f"  {eni['identity']:16} {eni['mac']} {eni['vswitch']:6} {addresses}"
 
 
 def _balancers(state: dict[str, list[Json]]) -> Iterator[str]:

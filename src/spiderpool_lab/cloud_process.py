@@ -1,7 +1,7 @@
 """The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
 
 ``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves until
-SIGTERM or SIGINT. What the account registers on a card at run time may send through the fabric from then on, and what
+SIGTERM or SIGINT. What the account registers on an ENI at run time may send through the fabric from then on, and what
 it takes off may not.
 
 Servers ask the metadata service at its well-known address, which the cloud's router has. None of them has a role:
@@ -35,7 +35,7 @@ from spiderpool_lab.topology import Topology
 
 ROLE = "spiderpool-cloud"
 OPERATIONS = "i-operations"
-"""The server that spiderpool-cloud runs on. It has no card in the VPC of the nodes."""
+"""The server that spiderpool-cloud runs on. It has no ENI in the VPC of the nodes."""
 
 
 def make_account(topology: Topology, features: Iterable[str]) -> Account:

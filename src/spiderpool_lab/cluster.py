@@ -38,11 +38,11 @@ EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
 SETTINGS = EXAMPLE / "settings.yaml"
 """The ConfigMap whose settings agents, controller and spiderpool-cloud have."""
 CLOUD_PERIOD = "5"
-"""Seconds between two looks of spiderpool-cloud at servers and cards."""
+"""Seconds between two looks of spiderpool-cloud at servers and ENIs."""
 POLL = 0.3
 """Seconds between two looks at what is waited for: a look by kubectl costs what is waited for a part of the machine."""
 DISCOVERY_INTERVAL = "10"
-"""Seconds between two readings of a server's cards."""
+"""Seconds between two readings of a server's ENIs."""
 
 Say = Callable[[str], None]
 
@@ -60,8 +60,8 @@ def _quiet(_: str) -> None:
 class LabCluster:
     """One lab. With ``detached`` it outlives the process that starts it; :meth:`down` takes it away entirely.
 
-    With ``discovery`` pools and networks are made from what the servers' cards have, and nodes wait for the cloud; else
-    somebody writes them, and the servers' identities. ``spare`` free addresses are kept on every card; 0: none are.
+    With ``discovery`` pools and networks are made from what the servers' ENIs have, and nodes wait for the cloud; else
+    somebody writes them, and the servers' identities. ``spare`` free addresses are kept on every ENI; 0: none are.
     An object made for the name of a running lab can use it and take it down.
     """
 

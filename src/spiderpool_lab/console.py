@@ -39,11 +39,9 @@ class Console:
         return state
 
     def registered(self) -> dict[str, frozenset[str]]:
-        """The addresses of both families that the cloud knows on each card, by the card's MAC."""
-        cards = self.state()["cards"]
-        return {
-            card["mac"]: frozenset([card["address"], *card["secondaries"], *card["ipv6_addresses"]]) for card in cards
-        }
+        """The addresses of both families that the cloud knows on each ENI, by the ENI's MAC."""
+        enis = self.state()["enis"]
+        return {eni["mac"]: frozenset([eni["address"], *eni["secondaries"], *eni["ipv6_addresses"]]) for eni in enis}
 
     def calls(self) -> Json:
         """``counts`` by action, and the ``last`` calls with who made them and their outcome."""
@@ -73,7 +71,7 @@ class Console:
         self._ask("PUT" if full else "DELETE", f"/vswitches/{quote(vswitch)}/full")
 
     def lose(self, instance: str) -> None:
-        """Have an instance vanish with its cards. Raises BadConfig if there is none of that identity."""
+        """Have an instance vanish with its ENIs. Raises BadConfig if there is none of that identity."""
         self._ask("DELETE", f"/instances/{quote(instance)}")
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
@@ -91,5 +89,5 @@ class Console:
         return json.loads(text)
 
 
-def _addresses(card: Json) -> list[str]:
-    return [card["address"], *card["secondaries"], *card["ipv6_addresses"]]
+def _addresses(eni: Json) -> list[str]:
+    return [eni["address"], *eni["secondaries"], *eni["ipv6_addresses"]]

@@ -22,10 +22,10 @@ NETWORKS = ("networks", "pools", "pools-ipv6")
 APPLICATIONS = ("apps", "two-cards", "host", "services")
 BALANCERS = ("load-balancers", "load-balancer-ipv6")
 GROWTH = "growth"
-PODS_A_NODE, PODS_A_CARD = 4, 3
+PODS_A_NODE, PODS_A_ENI = 4, 3
 GROWING_PODS = 3
 WRITTEN_POOLS = ("master-172", "master-172-v6")
-"""Those of the card that grows, where pools are written."""
+"""Those of the ENI that grows, where pools are written."""
 FOLLOWED = 60.0
 """Seconds within which a pool follows the cloud."""
 
@@ -64,8 +64,8 @@ class Demo:
     def _make_networks(self) -> None:
         """Discovered, or written by hand together with what tells the cloud's controller which server a Node is."""
         if self._cluster.discovery:
-            self.say("no network and no pool is written: they are made from what the servers' cards have")
-            self._cluster.wait_for("every card has its pools", self._pools_are_made, FOLLOWED)
+            self.say("no network and no pool is written: they are made from what the servers' ENIs have")
+            self._cluster.wait_for("every ENI has its pools", self._pools_are_made, FOLLOWED)
         else:
             self._apply(*NETWORKS)
             self._write_identities()
@@ -74,7 +74,7 @@ class Demo:
         self._console.print()
 
     def _pools_are_made(self) -> bool:
-        legs = sum(len(card.legs) for node in self._cluster.fabric.topology.nodes for card in node.cards)
+        legs = sum(len(eni.legs) for node in self._cluster.fabric.topology.nodes for eni in node.enis)
         return len(self._counts()) == legs and set(self._counts()) == {0}
 
     def _write_identities(self) -> None:
@@ -99,7 +99,7 @@ class Demo:
         wanted = PODS_A_NODE * len(self._cluster.fabric.topology.nodes)
         running = "--field-selector=status.phase=Running"
         self._cluster.wait_for("all pods are Running", lambda: len(facts.pods(self._cluster, running)) == wanted, 90)
-        self._cluster.wait_for("the pools count every address", lambda: set(self._counts()) == {PODS_A_CARD}, 10)
+        self._cluster.wait_for("the pools count every address", lambda: set(self._counts()) == {PODS_A_ENI}, 10)
 
     def _show_state(self) -> None:
         for command in ("get po -owide", "get svc", "get spiderippool", "get spiderips"):
@@ -158,7 +158,7 @@ class Demo:
         self._cluster.wait_for("a pod finds no address", lambda: cloud_checks.refusal(self._cluster), 60)
         self._print(f"\n{cloud_checks.refusal(self._cluster)}\n")
         growth = cloud_checks.register(self._cluster)
-        self.say(f"registered in the cloud, on {growth.card}: {' and '.join(growth.addresses)}")
+        self.say(f"registered in the cloud, on {growth.eni}: {' and '.join(growth.addresses)}")
         if not self._cluster.discovery:
             for pool, address in zip(WRITTEN_POOLS, growth.addresses, strict=True):
                 patch = json.dumps([{"op": "add", "path": "/spec/ips/-", "value": address}])

@@ -4,7 +4,7 @@ Everything is in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``s
 and ``spl-<name>-mgmt`` for the lab's own network, and in one more per node where nodes are namespaces. The namespace
 that the caller is in keeps its links, addresses, routes and sysctls.
 
-To the internet the cloud translates IPv4: each vSwitch has an address for what leaves it, a card may have an elastic
+To the internet the cloud translates IPv4: each vSwitch has an address for what leaves it, an ENI may have an elastic
 address of its own. IPv6 is routed.
 """
 
@@ -74,28 +74,28 @@ class Fabric:
                 namespaces.run_tool(["ip", "netns", "delete", name])
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Dropped frames by ``<node>/<card>`` and rule (see :data:`RULES`) since the network was made."""
+        """Dropped frames by ``<node>/<ENI>`` and rule (see :data:`RULES`) since the network was made."""
         found = self._counted("bridge", "vpc")
         return {
-            f"{node.name}/{card.name}": {rule: found[_counter(node, card, rule)] for rule in RULES}
+            f"{node.name}/{eni.name}": {rule: found[_counter(node, eni, rule)] for rule in RULES}
             for node in self.topology.nodes
-            for card in node.cards
+            for eni in node.enis
         }
 
     def strays(self) -> int:
         """Answers to the internet that the router has dropped because the request did not come through it."""
         return self._counted("inet", "router")[STRAY]
 
-    def register(self, card: ENI, address: str) -> None:
-        """Let a card send from one more address, IPv4 or IPv6; nothing happens if it may already."""
-        self._change("add", card, address)
+    def register(self, eni: ENI, address: str) -> None:
+        """Let an ENI send from one more address, IPv4 or IPv6; nothing happens if it may already."""
+        self._change("add", eni, address)
 
-    def unregister(self, card: ENI, address: str) -> None:
-        """Drop from now on what a card sends from an address. Raises KernelFailure if it was not registered."""
-        self._change("delete", card, address)
+    def unregister(self, eni: ENI, address: str) -> None:
+        """Drop from now on what an ENI sends from an address. Raises KernelFailure if it was not registered."""
+        self._change("delete", eni, address)
 
-    def _change(self, verb: str, card: ENI, address: str) -> None:
-        port = self.topology.owner(card).port(card.name)
+    def _change(self, verb: str, eni: ENI, address: str) -> None:
+        port = self.topology.owner(eni).port(eni.name)
         element = f"{verb} element bridge vpc {port}-ipv{ip_address(address).version} {{ {address} }}"
         namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), element)
 
@@ -134,9 +134,9 @@ class Fabric:
             yield from self._ports(node)
 
     def _ports(self, node: LabNode) -> Iterator[str]:
-        for card in node.cards:
-            yield from self._port(node, card.name, card.vswitch.name, card.mac)
-            yield f"link set {node.port(card.name)} type bridge_slave learning off flood off"
+        for eni in node.enis:
+            yield from self._port(node, eni.name, eni.vswitch.name, eni.mac)
+            yield f"link set {node.port(eni.name)} type bridge_slave learning off flood off"
         yield from self._port(node, MANAGEMENT, MANAGEMENT, node.management_mac)
 
     def _port(self, node: LabNode, link: str, bridge: str, mac: str) -> Iterator[str]:
@@ -148,10 +148,10 @@ class Fabric:
         yield f"link set {port} master {bridge} up addrgenmode none"
 
     def _forwarding(self) -> Iterator[str]:
-        """One fixed entry per card: frames to any other MAC go nowhere, whatever cards send."""
+        """One fixed entry per ENI: frames to any other MAC go nowhere, whatever ENIs send."""
         for node in self.topology.nodes:
-            for card in node.cards:
-                yield f"fdb add {card.mac} dev {node.port(card.name)} master static"
+            for eni in node.enis:
+                yield f"fdb add {eni.mac} dev {node.port(eni.name)} master static"
 
     def _uplink(self) -> Iterator[str]:
         """The cloud's end; what is sent to an elastic address that leads nowhere does not come back out."""
@@ -182,9 +182,9 @@ def _end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str
 
 
 def _translation(topology: Topology) -> Iterator[str]:
-    """Elastic addresses of cards, in both directions, and after them the NAT gateway of each vSwitch."""
-    cards = [card for node in topology.nodes for card in node.cards]
-    elastic = {card.elastic: card.address for card in cards if card.elastic}
+    """Elastic addresses of ENIs, in both directions, and after them the NAT gateway of each vSwitch."""
+    enis = [eni for node in topology.nodes for eni in node.enis]
+    elastic = {eni.elastic: eni.address for eni in enis if eni.elastic}
     subnets = {vswitch.subnet: vswitch.nat for vswitch in topology.vswitches if vswitch.nat}
     yield "table ip nat {"
     yield from _address_map("inwards", elastic)
@@ -218,11 +218,11 @@ def _statefulness() -> Iterator[str]:
 
 
 def _anti_spoof(topology: Topology) -> Iterator[str]:
-    cards = [(node, card) for node in topology.nodes for card in node.cards]
+    enis = [(node, eni) for node in topology.nodes for eni in node.enis]
     yield "table bridge vpc {"
-    for node, card in cards:
-        yield from _port_chain(node, card)
-    ports = ", ".join(f'"{node.port(card.name)}" : jump {node.port(card.name)}' for node, card in cards)
+    for node, eni in enis:
+        yield from _port_chain(node, eni)
+    ports = ", ".join(f'"{node.port(eni.name)}" : jump {node.port(eni.name)}' for node, eni in enis)
     yield "chain prerouting {"
     yield "type filter hook prerouting priority -300; policy accept;"
     yield f"iifname vmap {{ {ports} }}"
@@ -230,34 +230,34 @@ def _anti_spoof(topology: Topology) -> Iterator[str]:
     yield "}"
 
 
-def _port_chain(node: LabNode, card: ENI) -> Iterator[str]:
-    port = node.port(card.name)
+def _port_chain(node: LabNode, eni: ENI) -> Iterator[str]:
+    port = node.port(eni.name)
     for rule in RULES:
-        yield f"counter {_counter(node, card, rule)} {{ }}"
-    ipv4, ipv6 = _by_family(card)
+        yield f"counter {_counter(node, eni, rule)} {{ }}"
+    ipv4, ipv6 = _by_family(eni)
     yield f"set {port}-ipv4 {{ type ipv4_addr; elements = {{ {', '.join(ipv4)} }}; }}"
     yield f"set {port}-ipv6 {{ type ipv6_addr; flags interval; elements = {{ {', '.join(ipv6)} }}; }}"
     yield f"chain {port} {{"
     for match, rule in (
-        (f"ether saddr != {card.mac}", "spoof_mac"),
-        (f"arp saddr ether != {card.mac}", "spoof_arp"),
+        (f"ether saddr != {eni.mac}", "spoof_mac"),
+        (f"arp saddr ether != {eni.mac}", "spoof_arp"),
         (f"arp saddr ip != @{port}-ipv4", "spoof_arp"),
         (f"ip saddr != @{port}-ipv4", "spoof_ip"),
         (f"ip6 saddr != @{port}-ipv6", "spoof_ip6"),
     ):
-        yield f"{match} counter name {_counter(node, card, rule)} drop"
+        yield f"{match} counter name {_counter(node, eni, rule)} drop"
     yield "}"
 
 
-def _by_family(card: ENI) -> tuple[list[str], list[str]]:
+def _by_family(eni: ENI) -> tuple[list[str], list[str]]:
     """Registered addresses; for IPv6 also what neighbour discovery sends from (RFC 4861): ``::`` and link-local."""
-    addresses = [ip_address(text) for text in card.registered]
+    addresses = [ip_address(text) for text in eni.registered]
     ipv4 = [str(address) for address in addresses if address.version == 4]
     return ipv4, ["::", "fe80::/10", *(str(address) for address in addresses if address.version == 6)]
 
 
-def _counter(node: LabNode, card: ENI, rule: str) -> str:
-    return f"{node.port(card.name)}-{rule}"
+def _counter(node: LabNode, eni: ENI, rule: str) -> str:
+    return f"{node.port(eni.name)}-{rule}"
 
 
 def _in(netns: str, *argv: str) -> list[str]:
@@ -273,7 +273,7 @@ def _write_sysctls(values: dict[str, str]) -> None:
 
 
 def _check_names(node: LabNode) -> None:
-    for link in (*(card.name for card in node.cards), MANAGEMENT):
+    for link in (*(eni.name for eni in node.enis), MANAGEMENT):
         if len(node.port(link)) > _LINK_NAME_MAX:
             raise BadConfig(
                 f"node {node.name}: {node.port(link)!r} is longer than a link name may be; shorten the node's name"

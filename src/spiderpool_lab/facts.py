@@ -11,16 +11,16 @@ from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.topology import ENI
 
 Registered = Mapping[str, frozenset[str]]
-"""What the cloud knows on each card, by MAC."""
+"""What the cloud knows on each ENI, by MAC."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodInterface:
-    """An interface of a pod: its addresses, IPv4 first, and the card on which all of them are registered."""
+    """An interface of a pod: its addresses, IPv4 first, and the ENI on which all of them are registered."""
 
     name: str
     addresses: tuple[str, ...]
-    card: ENI | None
+    eni: ENI | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +93,24 @@ def _held(cluster: LabCluster) -> dict[str, dict[str, list[str]]]:
 
 def _pod(cluster: LabCluster, pod: dict[str, Any], held: dict[str, list[str]], registered: Registered) -> PodFact:
     metadata, spec = pod["metadata"], pod["spec"]
-    cards = cluster.fabric.topology.node(spec["nodeName"]).cards
+    enis = cluster.fabric.topology.node(spec["nodeName"]).enis
     ports = [port for container in spec["containers"] for port in container.get("ports", [])]
     wanted = metadata.get("annotations", {}).get("ipam.spidernet.io/default-route-nic")
     return PodFact(
         key=f"{metadata['namespace']}/{metadata['name']}",
         app=metadata.get("labels", {}).get("app", ""),
         node=spec["nodeName"],
-        interfaces=tuple(_interface(name, held[name], cards, registered) for name in sorted(held)),
+        interfaces=tuple(_interface(name, held[name], enis, registered) for name in sorted(held)),
         ports=frozenset(f"{port['protocol']}/{port['containerPort']}" for port in ports) or frozenset({"TCP/80"}),
         default_interface=wanted or min(held),
     )
 
 
-def _interface(name: str, addresses: list[str], cards: Iterable[ENI], registered: Registered) -> PodInterface:
+def _interface(name: str, addresses: list[str], enis: Iterable[ENI], registered: Registered) -> PodInterface:
     """The cloud is asked what it knows; the server's own addresses are no pod's."""
-    usable = ((card, registered.get(card.mac, frozenset()) - {*card.own}) for card in cards)
-    card = next((card for card, known in usable if known.issuperset(addresses)), None)
-    return PodInterface(name, (*of_version(4, addresses), *of_version(6, addresses)), card)
+    usable = ((eni, registered.get(eni.mac, frozenset()) - {*eni.own}) for eni in enis)
+    eni = next((eni for eni, known in usable if known.issuperset(addresses)), None)
+    return PodInterface(name, (*of_version(4, addresses), *of_version(6, addresses)), eni)
 
 
 def _service(service: dict[str, Any]) -> ServiceFact:

@@ -122,12 +122,12 @@ class Machines:
         root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.memory}"]
         identity = [f"umid={node.name}", f"uml_dir={file.parent}/uml"]
         kernel = [*_NOT_FIRST, str(binaries.find("linux.uml"))]
-        command = [*kernel, *root, *console, *identity, *self._uml_cards(node)]
+        command = [*kernel, *root, *console, *identity, *self._uml_enis(node)]
         return [*command, f"init={init}", "--", *arguments]
 
-    def _uml_cards(self, node: LabNode) -> list[str]:
-        """With gro a guest has room for what hosts send in one piece, to be cut by a card; without, it loses that."""
-        ports = [f"ifname={node.port(card.name)},mac={card.mac}" for card in node.cards]
+    def _uml_enis(self, node: LabNode) -> list[str]:
+        """With gro a guest has room for what hosts send in one piece, to be cut by an ENI; without, it loses that."""
+        ports = [f"ifname={node.port(eni.name)},mac={eni.mac}" for eni in node.enis]
         ports.append(f"ifname={node.port(MANAGEMENT)},mac={node.management_mac}")
         return [f"vec{index}:transport=tap,depth=64,gro=1,{port}" for index, port in enumerate(ports)]
 

@@ -29,9 +29,9 @@ POOLS = click.option(
     type=click.Choice(["discovered", "manual"]),
     default="discovered",
     show_default=True,
-    help="Whether pools and networks are made from what the cards have, or written by hand.",
+    help="Whether pools and networks are made from what the ENIs have, or written by hand.",
 )
-SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every card in advance.")
+SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
 
 class _Lab(click.Group):
@@ -104,9 +104,9 @@ def status(name: str) -> None:
         console.print(f"{process:32} {'pid ' + str(pid) if (pid := cluster.processes.pid(process)) else 'ended'}")
     for command in ("get nodes -owide", "get pods -A -owide", "get spiderippools", "get spiderips"):
         console.print(f"\n~# kubectl {command}\n{cluster.plane.kubectl(*command.split()).rstrip()}")
-    console.print("\nframes that the cloud dropped, by card and rule")
-    for card, rules in cluster.fabric.counters().items():
-        console.print(f"{card:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+    console.print("\nframes that the cloud dropped, by ENI and rule")
+    for eni, rules in cluster.fabric.counters().items():
+        console.print(f"{eni:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
     console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
     for line in described(cluster.cloud.console):
         console.print(line, markup=False)

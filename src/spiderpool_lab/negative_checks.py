@@ -36,38 +36,38 @@ if [ -s /run/tmp/marks.nft ]; then nft -f /run/tmp/marks.nft; fi
 def macvlan(cluster: LabCluster) -> Iterator[Check]:
     """A pod with a MAC of its own does not get out of its node, though the cloud knows its address.
 
-    To be played while there are no ipvlan pods: a card cannot carry both.
+    To be played while there are no ipvlan pods: an ENI cannot carry both.
     """
     master, worker = cluster.fabric.topology.nodes
-    card = master.cards[1]
-    beyond = (card.vswitch.gateway, worker.cards[1].address, cluster.fabric.topology.internet.server[0])
-    with _running(cluster, "macvlan") as pod, _registered(cluster, card, pod):
+    eni = master.enis[1]
+    beyond = (eni.vswitch.gateway, worker.enis[1].address, cluster.fabric.topology.internet.server[0])
+    with _running(cluster, "macvlan") as pod, _registered(cluster, eni, pod):
         before = cluster.fabric.counters()
-        yield from ask(cluster, [*_pings(pod, "→ own node", card.own), *_in_vain(_pings(pod, "↛ beyond it", beyond))])
-        yield _dropped(cluster, before, card, "macvlan", "spoof_mac")
+        yield from ask(cluster, [*_pings(pod, "→ own node", eni.own), *_in_vain(_pings(pod, "↛ beyond it", beyond))])
+        yield _dropped(cluster, before, eni, "macvlan", "spoof_mac")
 
 
 def unregistered(cluster: LabCluster, world: Environment) -> Iterator[Check]:
     """A pod with addresses that the cloud does not know reaches its own node alone, until they are registered."""
     master, worker = cluster.fabric.topology.nodes
-    card = master.cards[0]
-    beside = next(pod for pod in world.pods if pod.node == master.name and pod.interfaces[0].card == card)
-    near = (*card.own, *beside.interfaces[0].addresses)
+    eni = master.enis[0]
+    beside = next(pod for pod in world.pods if pod.node == master.name and pod.interfaces[0].eni == eni)
+    near = (*eni.own, *beside.interfaces[0].addresses)
     beyond = (
-        *worker.cards[0].own,
-        *(leg.gateway for leg in card.legs),
+        *worker.enis[0].own,
+        *(leg.gateway for leg in eni.legs),
         *cluster.fabric.topology.internet.server,
     )
     with _running(cluster, "unregistered") as pod:
         before = cluster.fabric.counters()
         inside, outside = _pings(pod, "→ own node, pod beside", near), _pings(pod, "↛ beyond its node", beyond)
         yield from ask(cluster, [*inside, *_in_vain(outside)])
-        yield _dropped(cluster, before, card, "unregistered", "spoof_arp", "spoof_ip6")
-        with _registered(cluster, card, pod):
+        yield _dropped(cluster, before, eni, "unregistered", "spoof_arp", "spoof_ip6")
+        with _registered(cluster, eni, pod):
             yield from ask(cluster, _pings(pod, "→ beyond its node, once registered", beyond))
         before = cluster.fabric.counters()
         yield from ask(cluster, _in_vain(_pings(pod, "↛ beyond its node, no more registered", beyond)))
-        yield _dropped(cluster, before, card, "no more registered", "spoof_ip", "spoof_ip6")
+        yield _dropped(cluster, before, eni, "no more registered", "spoof_ip", "spoof_ip6")
 
 
 def marks(cluster: LabCluster, world: Environment) -> Iterator[Check]:
@@ -78,7 +78,7 @@ def marks(cluster: LabCluster, world: Environment) -> Iterator[Check]:
     client, port = internet_client(cluster.fabric.topology), service.node_ports["TCP"]
 
     def knocks(topic: str) -> list[Question]:
-        return [client.asks(topic, "http", target, port) for target in public_addresses(node.cards[0])]
+        return [client.asks(topic, "http", target, port) for target in public_addresses(node.enis[0])]
 
     before = cluster.fabric.strays()
     with _without_marks(cluster, pod):
@@ -106,9 +106,9 @@ def _in_vain(questions: Iterable[Question]) -> list[Question]:
     ]
 
 
-def _dropped(cluster: LabCluster, before: dict[str, dict[str, int]], card: ENI, topic: str, *rules: str) -> Check:
-    """Each of these rules has dropped frames of the card since, and no other rule or card has dropped any."""
-    name = f"{cluster.fabric.topology.owner(card).name}/{card.name}"
+def _dropped(cluster: LabCluster, before: dict[str, dict[str, int]], eni: ENI, topic: str, *rules: str) -> Check:
+    """Each of these rules has dropped frames of the ENI since, and no other rule or ENI has dropped any."""
+    name = f"{cluster.fabric.topology.owner(eni).name}/{eni.name}"
     more = {
         (port, rule): count - before[port][rule]
         for port, counts in cluster.fabric.counters().items()
@@ -138,15 +138,15 @@ def _found(cluster: LabCluster, name: str) -> list[PodFact]:
 
 
 @contextmanager
-def _registered(cluster: LabCluster, card: ENI, pod: PodFact) -> Iterator[None]:
-    """The cloud knows the pod's addresses as the card's."""
+def _registered(cluster: LabCluster, eni: ENI, pod: PodFact) -> Iterator[None]:
+    """The cloud knows the pod's addresses as the ENI's."""
     for address in pod.addresses:
-        cluster.fabric.register(card, address)
+        cluster.fabric.register(eni, address)
     try:
         yield
     finally:
         for address in pod.addresses:
-            cluster.fabric.unregister(card, address)
+            cluster.fabric.unregister(eni, address)
 
 
 @contextmanager

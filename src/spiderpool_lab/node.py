@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 }
 _FIRST_TABLE = 2000
 _SOURCE_RULE_PREFERENCE = 20000
-"""What images of clouds set up for several cards; the agent has numbers of its own, which precede these."""
+"""What images of clouds set up for several ENIs; the agent has numbers of its own, which precede these."""
 _NODE_SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -160,8 +160,8 @@ def _join_fabric(config: NodeConfig) -> None:
 
 
 def _named_links(node: LabNode) -> Iterator[str]:
-    """The kernel numbers its cards as its command line does: the node's own in order, then management."""
-    for index, name in enumerate([*(card.name for card in node.cards), "mgmt"]):
+    """The kernel numbers its ENIs as its command line does: the node's own in order, then management."""
+    for index, name in enumerate([*(eni.name for eni in node.enis), "mgmt"]):
         yield f"link set vec{index} name {name}"
 
 
@@ -170,26 +170,26 @@ def _addresses_and_routes(config: NodeConfig) -> Iterator[str]:
     yield "link set lo up"
     yield f"address add {node.management}/{config.topology.management_prefix_length} dev mgmt"
     yield "link set mgmt up"
-    for table, card in enumerate(node.cards, start=_FIRST_TABLE):
-        for leg in card.legs:
+    for table, eni in enumerate(node.enis, start=_FIRST_TABLE):
+        for leg in eni.legs:
             at_once = " nodad" if leg.version == 6 else ""  # else no route may name it as source yet
-            yield f"address add {leg.interface} dev {card.name}{at_once}"
-        yield f"link set {card.name} up"
-        for leg in card.legs:
-            yield from _card_routes(card.name, leg, table)
-    for leg in node.cards[0].legs:
-        yield f"route add default via {leg.gateway} dev {node.cards[0].name}"
+            yield f"address add {leg.interface} dev {eni.name}{at_once}"
+        yield f"link set {eni.name} up"
+        for leg in eni.legs:
+            yield from _eni_routes(eni.name, leg, table)
+    for leg in node.enis[0].legs:
+        yield f"route add default via {leg.gateway} dev {node.enis[0].name}"
 
 
-def _card_routes(card: str, leg: AddressConfig, table: int) -> Iterator[str]:
-    yield f"route add {leg.subnet} dev {card} src {leg.address} table {table}"
-    yield f"route add default via {leg.gateway} dev {card} table {table}"
+def _eni_routes(eni: str, leg: AddressConfig, table: int) -> Iterator[str]:
+    yield f"route add {leg.subnet} dev {eni} src {leg.address} table {table}"
+    yield f"route add default via {leg.gateway} dev {eni} table {table}"
 
 
 def _source_rules(node: LabNode, version: int) -> Iterator[str]:
-    """Answers leave by the card whose address they bear; by another the cloud would drop them."""
-    for table, card in enumerate(node.cards, start=_FIRST_TABLE):
-        for leg in card.legs:
+    """Answers leave by the ENI whose address they bear; by another the cloud would drop them."""
+    for table, eni in enumerate(node.enis, start=_FIRST_TABLE):
+        for leg in eni.legs:
             if leg.version == version:
                 yield f"rule add from {leg.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
 

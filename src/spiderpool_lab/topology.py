@@ -1,4 +1,4 @@
-"""The shape of a lab as plain data: vSwitches, nodes, the cards of each node and their addresses."""
+"""The shape of a lab as plain data: vSwitches, nodes, the ENIs of each node and their addresses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VSwitch(msgspec.Struct, frozen=True):
 
 
 class AddressConfig(msgspec.Struct, frozen=True):
-    """Where a card stands in one family: an address of the server, its subnet and the cloud's router there."""
+    """Where an ENI stands in one family: an address of the server, its subnet and the cloud's router there."""
 
     address: str
     subnet: str
@@ -52,7 +52,7 @@ class AddressConfig(msgspec.Struct, frozen=True):
 
 
 class ENI(msgspec.Struct, frozen=True):
-    """A network card as the cloud has registered it: frames with another MAC or IP are dropped.
+    """An ENI as the cloud has registered it: frames with another MAC or IP are dropped.
 
     ``elastic`` is an address of the internet that the cloud translates to and from ``address``.
     """
@@ -68,7 +68,7 @@ class ENI(msgspec.Struct, frozen=True):
 
     @property
     def legs(self) -> tuple[AddressConfig, ...]:
-        """One for each family that the card has, IPv4 first."""
+        """One for each family that the ENI has, IPv4 first."""
         vswitch = self.vswitch
         leg = AddressConfig(self.address, vswitch.subnet, vswitch.gateway)
         if not (self.address6 and vswitch.subnet6 and vswitch.gateway6):
@@ -82,7 +82,7 @@ class ENI(msgspec.Struct, frozen=True):
 
     @property
     def registered(self) -> tuple[str, ...]:
-        """Every address that may send through this card."""
+        """Every address that may send through this ENI."""
         return (*self.own, *self.secondaries, *self.secondaries6)
 
 
@@ -90,16 +90,16 @@ class LabNode(msgspec.Struct, frozen=True):
     """A server. ``management`` is its address in the lab's own network, unknown to the cloud."""
 
     name: str
-    cards: tuple[ENI, ...]
+    enis: tuple[ENI, ...]
     management: str
 
     @property
     def management_mac(self) -> str:
-        """MAC of the management card, the same at every boot: a locally administered prefix and the address."""
+        """MAC of the management ENI, the same at every boot: a locally administered prefix and the address."""
         return "02:00:" + IPv4Address(self.management).packed.hex(":")
 
     def port(self, link: str) -> str:
-        """Name of the link at the cloud's end of a card (or of ``mgmt``)."""
+        """Name of the link at the cloud's end of an ENI (or of ``mgmt``)."""
         return f"{self.name}-{link}"
 
 
@@ -135,9 +135,9 @@ class Topology(msgspec.Struct, frozen=True):
         """The node of that name; KeyError if there is none."""
         return {node.name: node for node in self.nodes}[name]
 
-    def owner(self, card: ENI) -> LabNode:
-        """The node of a card; KeyError if there is none."""
-        return {each.mac: node for node in self.nodes for each in node.cards}[card.mac]
+    def owner(self, eni: ENI) -> LabNode:
+        """The node of an ENI; KeyError if there is none."""
+        return {each.mac: node for node in self.nodes for each in node.enis}[eni.mac]
 
 
 def _vswitch(name: str, subnet: str, subnet6: str, nat: str) -> VSwitch:
@@ -149,7 +149,7 @@ _VSW0 = _vswitch("vsw0", "172.31.192.0/20", "2001:db8:0:100::/64", "198.51.100.1
 _VSW1 = _vswitch("vsw1", "192.168.0.0/24", "2001:db8:0:101::/64", "198.51.100.11")
 
 
-def _card(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> ENI:
+def _eni(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> ENI:
     """Both families count alike: the last part of an IPv6 address reads as that of the IPv4 address."""
     network6 = (vswitch.subnet6 or "").removesuffix("/64")
     return ENI(
@@ -170,16 +170,16 @@ WALKTHROUGH = Topology(
         LabNode(
             "master",
             (
-                _card("eth0", "00:16:3e:01:01:83", _VSW0, "172.31.199", 183, range(185, 190)),
-                _card("eth1", "00:16:3e:01:02:54", _VSW1, "192.168.0", 154, range(156, 161)),
+                _eni("eth0", "00:16:3e:01:01:83", _VSW0, "172.31.199", 183, range(185, 190)),
+                _eni("eth1", "00:16:3e:01:02:54", _VSW1, "192.168.0", 154, range(156, 161)),
             ),
             "198.18.0.11",
         ),
         LabNode(
             "worker",
             (
-                _card("eth0", "00:16:3e:02:01:84", _VSW0, "172.31.199", 184, range(190, 195)),
-                _card("eth1", "00:16:3e:02:02:55", _VSW1, "192.168.0", 155, range(161, 166)),
+                _eni("eth0", "00:16:3e:02:01:84", _VSW0, "172.31.199", 184, range(190, 195)),
+                _eni("eth1", "00:16:3e:02:02:55", _VSW1, "192.168.0", 155, range(161, 166)),
             ),
             "198.18.0.12",
         ),
@@ -187,4 +187,4 @@ WALKTHROUGH = Topology(
     management="198.18.0.0/24",
     host="198.18.0.1",
 )
-"""Two servers with two cards each, five secondary addresses of each family per card: the cluster of the tutorial."""
+"""Two servers with two ENIs each, five secondary addresses of each family per ENI: the cluster of the tutorial."""

@@ -74,15 +74,15 @@ def look(cluster: LabCluster) -> Environment:
 
 
 def check_addresses(cluster: LabCluster, world: Environment) -> Iterator[Check]:
-    """Every interface's addresses are registered on one card of its node, whose MAC it has."""
+    """Every interface's addresses are registered on one ENI of its node, whose MAC it has."""
     macs = {pod: links for node in world.topology.nodes for pod, links in _macs(cluster, node).items()}
     for pod in world.pods:
         for interface in pod.interfaces:
             text = f"{pod} {interface.name} {' '.join(interface.addresses)}"
-            card = interface.card
-            yield Check("addresses are registered on one card", text, card is not None, card.name if card else "none")
+            eni = interface.eni
+            yield Check("addresses are registered on one ENI", text, eni is not None, eni.name if eni else "none")
             mac = macs.get(pod.key, {}).get(interface.name, "none")
-            yield Check("MAC equals the card's", text, card is not None and mac == card.mac, mac)
+            yield Check("MAC equals the ENI's", text, eni is not None and mac == eni.mac, mac)
 
 
 def check(cluster: LabCluster, questions: Iterable[Question]) -> list[Check]:
@@ -95,12 +95,12 @@ def check(cluster: LabCluster, questions: Iterable[Question]) -> list[Check]:
 def nothing_dropped(cluster: LabCluster, before: dict[str, dict[str, int]]) -> Check:
     """The cloud has dropped no frame since."""
     dropped = [
-        f"{card} {rule} {count - before[card][rule]}"
-        for card, rules in cluster.fabric.counters().items()
+        f"{eni} {rule} {count - before[eni][rule]}"
+        for eni, rules in cluster.fabric.counters().items()
         for rule, count in rules.items()
-        if count != before[card][rule]
+        if count != before[eni][rule]
     ]
-    return Check("no frame dropped by the cloud", "all cards", not dropped, ", ".join(dropped))
+    return Check("no frame dropped by the cloud", "all ENIs", not dropped, ", ".join(dropped))
 
 
 def east_west(world: Environment) -> Iterator[Question]:
@@ -108,7 +108,7 @@ def east_west(world: Environment) -> Iterator[Question]:
     yield from pod_to_node(world)
     yield from node_to_pod(world)
     yield from pod_to_pod(world)
-    yield from by_card(world)
+    yield from by_eni(world)
     yield from to_cluster_ip(world)
     yield from pod_to_node_port(world)
 
@@ -128,7 +128,7 @@ def pod_to_node(world: Environment) -> Iterator[Question]:
         asker = pod_asker(pod)
         for node in world.topology.nodes:
             topic = f"pod → {'own' if node.name == pod.node else 'other'} node"
-            for target in _common(pod.addresses, (address for card in node.cards for address in card.own)):
+            for target in _common(pod.addresses, (address for eni in node.enis for address in eni.own)):
                 yield asker.asks(topic, "ping", target)
                 for protocol, port in HOST_PORTS.items():
                     yield _seen_as(asker.asks(topic, KINDS[protocol], target, port), pod.addresses)
@@ -157,16 +157,14 @@ def pod_to_pod(world: Environment) -> Iterator[Question]:
                         yield _seen_as(question, source.addresses)
 
 
-def by_card(world: Environment) -> Iterator[Question]:
-    """A pod with two cards that asks by one of its addresses is seen by that address, in its own subnet and beyond."""
+def by_eni(world: Environment) -> Iterator[Question]:
+    """A pod with two ENIs that asks by one of its addresses is seen by that address, in its own subnet and beyond."""
     for pod in (pod for pod in world.pods if len(pod.interfaces) > 1):
         for interface in pod.interfaces:
             for node in (node for node in world.topology.nodes if node.name != pod.node):
                 for bind in interface.addresses:
-                    for target in of_version(
-                        ip_address(bind).version, (own for card in node.cards for own in card.own)
-                    ):
-                        topic = "pod with two cards, by either"
+                    for target in of_version(ip_address(bind).version, (own for eni in node.enis for own in eni.own)):
+                        topic = "pod with two ENIs, by either"
                         question = pod_asker(pod).asks(topic, "http", target, HOST_PORTS["TCP"], bind)
                         yield _seen_as(question, frozenset({bind}))
 
@@ -187,8 +185,8 @@ def pod_to_node_port(world: Environment) -> Iterator[Question]:
         for pod in world.pods:
             for node in world.topology.nodes:
                 topic = f"pod → node port of {'own' if node.name == pod.node else 'other'} node, {_policy(service)}"
-                for card in node.cards:
-                    yield from _to_node_port(world, pod_asker(pod), topic, node, service, card.own)
+                for eni in node.enis:
+                    yield from _to_node_port(world, pod_asker(pod), topic, node, service, eni.own)
 
 
 # --- north-south
@@ -198,28 +196,28 @@ def to_internet(world: Environment) -> Iterator[Question]:
     """Every pod and node is seen by the address of its vSwitch or its own elastic one; in IPv6 by its own."""
     for pod in world.pods:
         default = pod.interface(pod.default_interface)
-        yield from _outwards(pod_asker(pod), "pod → internet", world, default.card, default.addresses)
+        yield from _outwards(pod_asker(pod), "pod → internet", world, default.eni, default.addresses)
         for interface in pod.interfaces if len(pod.interfaces) > 1 else ():
             for bind in interface.addresses:
-                topic = "pod with two cards → internet, by either"
-                yield from _outwards(pod_asker(pod), topic, world, interface.card, interface.addresses, bind)
+                topic = "pod with two ENIs → internet, by either"
+                yield from _outwards(pod_asker(pod), topic, world, interface.eni, interface.addresses, bind)
     for node in world.topology.nodes:
-        yield from _outwards(_node(node), "node → internet", world, node.cards[0], node.cards[0].own)
+        yield from _outwards(_node(node), "node → internet", world, node.enis[0], node.enis[0].own)
 
 
 def from_internet(world: Environment) -> Iterator[Question]:
-    """A client on the internet reaches the node ports of both nodes by either card; with Local the pod sees it."""
+    """A client on the internet reaches the node ports of both nodes by either ENI; with Local the pod sees it."""
     asker = internet_client(world.topology)
     for service in (service for service in world.services.values() if service.node_ports):
         for node in world.topology.nodes:
-            for card in node.cards:
-                topic = f"internet → node port by {card.name}, {_policy(service)}"
-                yield from _to_node_port(world, asker, topic, node, service, public_addresses(card))
+            for eni in node.enis:
+                topic = f"internet → node port by {eni.name}, {_policy(service)}"
+                yield from _to_node_port(world, asker, topic, node, service, public_addresses(eni))
 
 
-def public_addresses(card: ENI) -> tuple[str, ...]:
-    """Where the internet finds a server by a card: the elastic address, and the IPv6 address itself."""
-    return (*filter(None, [card.elastic]), *of_version(6, card.own))
+def public_addresses(eni: ENI) -> tuple[str, ...]:
+    """Where the internet finds a server by an ENI: the elastic address, and the IPv6 address itself."""
+    return (*filter(None, [eni.elastic]), *of_version(6, eni.own))
 
 
 def internet_client(topology: Topology) -> TrafficSource:
@@ -228,12 +226,12 @@ def internet_client(topology: Topology) -> TrafficSource:
 
 
 def _outwards(
-    asker: TrafficSource, topic: str, world: Environment, card: ENI | None, own: Iterable[str], bind: str | None = None
+    asker: TrafficSource, topic: str, world: Environment, eni: ENI | None, own: Iterable[str], bind: str | None = None
 ) -> Iterator[Question]:
     own = tuple(own)
     for target in _common([bind] if bind else own, world.topology.internet.server):
         version = ip_address(target).version
-        seen_as = _outside_address(card, own) if version == 4 else of_version(6, own)[0]
+        seen_as = _outside_address(eni, own) if version == 4 else of_version(6, own)[0]
         if not bind:
             yield asker.asks(topic, "ping", target)
         for kind, port in (("http", 80), ("udp", 53)):
@@ -241,11 +239,11 @@ def _outwards(
             yield _by(_seen_as(question, frozenset({seen_as})), frozenset({internet.NAME}))
 
 
-def _outside_address(card: ENI | None, own: Iterable[str]) -> str:
-    """As what the IPv4 address among a card's is seen outside: the server's own as the elastic one, if there is one."""
-    if card is None:
+def _outside_address(eni: ENI | None, own: Iterable[str]) -> str:
+    """As what the IPv4 address among an ENI's is seen outside: the server's own as the elastic one, if there is one."""
+    if eni is None:
         return ""
-    return (card.elastic if card.address in own else card.vswitch.nat) or ""
+    return (eni.elastic if eni.address in own else eni.vswitch.nat) or ""
 
 
 # --- common parts
@@ -275,7 +273,7 @@ def pod_asker(pod: PodFact) -> TrafficSource:
 
 
 def _node(node: LabNode) -> TrafficSource:
-    return TrafficSource(node.name, node.name, None, frozenset(own for card in node.cards for own in card.own))
+    return TrafficSource(node.name, node.name, None, frozenset(own for eni in node.enis for own in eni.own))
 
 
 def _inside(world: Environment) -> list[TrafficSource]:
@@ -297,7 +295,7 @@ def _common(own: Iterable[str], targets: Iterable[str]) -> Iterator[str]:
 
 
 def _vswitches(pod: PodFact) -> list[VSwitch]:
-    return [interface.card.vswitch for interface in pod.interfaces if interface.card]
+    return [interface.eni.vswitch for interface in pod.interfaces if interface.eni]
 
 
 def _policy(service: ServiceFact) -> str:
@@ -306,7 +304,7 @@ def _policy(service: ServiceFact) -> str:
 
 def _relation(source: PodFact, target: PodFact, interface: PodInterface) -> str:
     place = "same node" if source.node == target.node else "other node"
-    subnet = "same" if interface.card and interface.card.vswitch in _vswitches(source) else "other"
+    subnet = "same" if interface.eni and interface.eni.vswitch in _vswitches(source) else "other"
     return f"pod → pod, {place}, {subnet} subnet"
 
 

@@ -1,4 +1,4 @@
-"""A node in namespaces of this machine on which pods are attached: cards, a real agent, the reference plugins."""
+"""A node in namespaces of this machine on which pods are attached: NICs, a real agent, the reference plugins."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
 
 @contextmanager
 def attaching_node(plane: ControlPlane, directory: Path) -> Iterator[AttachingNode]:
-    """A node with cards eth0 and eth1, a pool of one address for each family of both, and the network
+    """A node with NICs eth0 and eth1, a pool of one address for each family of both, and the network
     ``first`` that the agent makes itself.
     """
     world = World()
@@ -230,11 +230,11 @@ def attaching_node(plane: ControlPlane, directory: Path) -> Iterator[AttachingNo
         world.build()
         world.widen()
         node = AttachingNode(plane, world, directory)
-        for card, nets in (("eth0", ETH0), ("eth1", NET1)):
+        for nic, nets in (("eth0", ETH0), ("eth1", NET1)):
             for version, net in nets.items():
-                subnet = {("eth0", 4): "172.31.192.0/20", ("eth1", 4): "192.168.0.0/24"}.get((card, version))
+                subnet = {("eth0", 4): "172.31.192.0/20", ("eth1", 4): "192.168.0.0/24"}.get((nic, version))
                 subnet = subnet or net.router.replace("::253", "::/64")
-                node.pool(f"{card}-v{version}", subnet, net.pod, net.router)
+                node.pool(f"{nic}-v{version}", subnet, net.pod, net.router)
         plane.apply(json.dumps(_object("v1", "Node", NODE)))  # pods of a Node that does not exist are removed
         node.network("first", macvlan("eth0", "eth0-v4", "eth0-v6"), COORDINATOR)
         node.agent.start()

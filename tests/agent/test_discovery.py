@@ -1,4 +1,4 @@
-"""A node's cards on its Node object: what is published, what changes nothing, and what outlives a restart."""
+"""A node's ENIs on its Node object: what is published, what changes nothing, and what outlives a restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import METADATA_READINGS
 from spiderpool_lab.control_plane import ControlPlane
-from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
+from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import MASTER
 from tests.kernel.environment import World
 
@@ -31,9 +31,9 @@ NODE = "with-cards"
 LINKS = (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1))
 SIGHT = HostLinks(LINKS, ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"))
 
-PRIVATE = f"{CARDS}{MAC1}/private-ipv4s"
+PRIVATE = f"{ENIS}{MAC1}/private-ipv4s"
 SECOND = {True: '["192.168.0.155","192.168.0.156","192.168.0.157"]', False: '["192.168.0.155","192.168.0.156"]'}
-"""The second card with a further address, and without."""
+"""The second ENI with a further address, and without."""
 
 
 # --- on disk
@@ -117,12 +117,12 @@ class Station:
         text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
         return read_instance(text) if text and text != "nonsense" else None
 
-    async def addresses(self, card: int = 1) -> tuple[str, ...] | None:
+    async def addresses(self, eni: int = 1) -> tuple[str, ...] | None:
         told = await self.told()
-        return told.cards[card].addresses if told else None
+        return told.enis[eni].addresses if told else None
 
     async def shows(self, *addresses: str) -> None:
-        """Wait until the second card is published with these addresses."""
+        """Wait until the second ENI is published with these addresses."""
 
         async def so() -> bool:
             return await self.addresses() == addresses
@@ -161,13 +161,13 @@ async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
 
 
 @pytest.mark.control_plane
-async def test_the_cards_are_published_by_their_linux_names_and_only_when_they_change(station: Station) -> None:
+async def test_the_enis_are_published_by_their_linux_names_and_only_when_they_change(station: Station) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
         told = await station.told()
         assert told is not None
-        assert [card.device for card in told.cards] == ["ens5", "ens6"]
-        assert told.cards[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
+        assert [eni.device for eni in told.enis] == ["ens5", "ens6"]
+        assert told.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
         assert told.provider_id == "cn-hangzhou.i-master"
         version = (await station.client.get(Node, NODE)).metadata.resourceVersion
         await station.rounds()
@@ -192,12 +192,12 @@ def lies_about_itself(far_end: FarEnd) -> None:
     far_end.pages["instance-id"] = "i-other"
 
 
-def loses_the_primary_card(far_end: FarEnd) -> None:
-    far_end.pages[CARDS] = f"{MAC1}/"
+def loses_the_primary_eni(far_end: FarEnd) -> None:
+    far_end.pages[ENIS] = f"{MAC1}/"
 
 
 def lists_nothing(far_end: FarEnd) -> None:
-    far_end.pages[CARDS] = ""
+    far_end.pages[ENIS] = ""
 
 
 def answers_in_part(far_end: FarEnd) -> None:
@@ -211,7 +211,7 @@ def leaves_the_block(far_end: FarEnd) -> None:
 @pytest.mark.control_plane
 @pytest.mark.parametrize(
     "fault",
-    [refuses, lies_about_itself, loses_the_primary_card, lists_nothing, answers_in_part, leaves_the_block],
+    [refuses, lies_about_itself, loses_the_primary_eni, lists_nothing, answers_in_part, leaves_the_block],
 )
 async def test_a_failed_or_false_answer_changes_nothing_and_is_counted(
     station: Station, fault: Callable[[FarEnd], None]

@@ -20,7 +20,7 @@ from spiderpool.core.network.plumbing.values import Attachment, Coordination
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
 from spiderpool.kernel.namespaces import opened, socket_in_netns
-from tests.kernel.environment import CARD_MAC, NODE, ROUTER, World, seen_by, serve
+from tests.kernel.environment import NIC_MAC, NODE, ROUTER, World, seen_by, serve
 from tests.kernel.fixtures import kind, world  # noqa: F401
 
 pytestmark = pytest.mark.lab
@@ -64,7 +64,7 @@ async def test_pod_reaches_its_node_its_neighbours_and_the_router(world: World, 
     made = await add(attachment(one, kind), node=world.node)
     await add(attachment(two, kind, container="another-container", address=SIBLING), node=world.node)
     assert (made.sandbox, made.mtu, made.host_interface) == (one, 1500, "veth4f1c2d3e5a6")
-    assert (made.mac == CARD_MAC) == (kind == "ipvlan")
+    assert (made.mac == NIC_MAC) == (kind == "ipvlan")
     servers = [await serve(side, 8080) for side in (one, two, world.node, world.router)]
     assert await seen_by(one, NODE, 8080) == POD
     assert await seen_by(world.node, POD, 8080) == NODE
@@ -75,7 +75,7 @@ async def test_pod_reaches_its_node_its_neighbours_and_the_router(world: World, 
         server.close()
 
 
-async def test_rules_that_choose_a_card_by_source_do_not_catch_answers_to_the_pod(world: World, kind: str) -> None:
+async def test_rules_that_choose_a_nic_by_source_do_not_catch_answers_to_the_pod(world: World, kind: str) -> None:
     world.ip(world.node, "route", "add", "default", "via", ROUTER, "table", "1000")
     world.ip(world.node, "route", "add", "172.31.192.0/20", "dev", "eth0", "table", "1000")
     world.ip(world.node, "rule", "add", "from", NODE, "lookup", "1000", "priority", "3000")
@@ -171,7 +171,7 @@ async def test_address_that_another_sandbox_holds(world: World, kind: str) -> No
     assert snapshot(world, second) == before
 
 
-async def test_card_with_children_of_another_kind(world: World, kind: str) -> None:
+async def test_nic_with_children_of_another_kind(world: World, kind: str) -> None:
     other = "macvlan" if kind == "ipvlan" else "ipvlan"
     try:
         world.ip(world.node, "link", "add", "other", "link", "eth0", "type", other)
@@ -191,8 +191,8 @@ async def test_kind_that_the_kernel_lacks(world: World) -> None:
         pytest.skip("this kernel has ipvlan")
 
 
-async def test_missing_card(world: World, kind: str) -> None:
-    with pytest.raises(KernelFailure, match="card eth7 does not exist on this node; its cards are eth0:"):
+async def test_missing_nic(world: World, kind: str) -> None:
+    with pytest.raises(KernelFailure, match="NIC eth7 does not exist on this node; its NICs are eth0:"):
         await add(replace(attachment(world.pod(), kind), master="eth7"), node=world.node)
 
 

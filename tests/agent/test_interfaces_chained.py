@@ -73,8 +73,8 @@ async def test_one_interface(wide: World, kind: str) -> None:
 async def test_two_interfaces(wide: World, kind: str, default: str) -> None:
     pod = wide.pod()
     container = Container(pod, "p", "u", CONTAINER)
-    for name, card, nets in (("eth0", "eth0", ETH0), ("net1", "eth1", NET1)):
-        runtime(wide).add(network(kind, card, nets), container, name)
+    for name, nic, nets in (("eth0", "eth0", ETH0), ("net1", "eth1", NET1)):
+        runtime(wide).add(network(kind, nic, nets), container, name)
         await add(part(pod, name, default), node=wide.node)
     for _ in range(2):
         for version in (4, 6):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 
 
 async def test_device_is_lent_and_given_back(wide: World) -> None:
-    """A veth stands for the virtual function of a card: eth1 is in use by the node, so this is a third card."""
+    """A veth stands for the virtual function of a NIC: eth1 is in use by the node, so this is a third NIC."""
     pod = wide.pod()
     wide.ip(wide.node, "link", "add", "vf3", "mtu", "1400", "type", "veth", "peer", "far3", "netns", wide.router.name)
     lent = replace(second(pod, "host-device", versions=(4,), mode="disabled"), master="vf3")
@@ -88,7 +88,7 @@ async def test_vlan_child(wide: World) -> None:
     right(wide.route_of(pod, [one for one in two_interfaces(4) if one.source == ETH0[4].pod and one.mark]))
 
 
-async def test_vlan_of_a_card_as_parent(wide: World) -> None:
+async def test_vlan_of_a_nic_as_parent(wide: World) -> None:
     _need(wide, "vlan", "id", "100")
     parent = ParentLink(("eth1",), vlan_id=100)
     for _ in range(2):
@@ -98,14 +98,14 @@ async def test_vlan_of_a_card_as_parent(wide: World) -> None:
     attachment = replace(interface(pod, "ipvlan", versions=(4,)), master="eth1.100")
     await add(attachment, node=wide.node)
     await check(attachment, node=wide.node)
-    with pytest.raises(KernelFailure, match="card eth7 does not exist"):
+    with pytest.raises(KernelFailure, match="NIC eth7 does not exist"):
         await ensure_parent(ParentLink(("eth7",)), node=wide.node)
 
 
 async def test_bond_as_parent(wide: World) -> None:
     _need(wide, "bond")
     for name in ("one", "two"):
-        wide.ip(wide.node, "link", "add", f"card{name}", "type", "veth", "peer", f"far{name}")
+        wide.ip(wide.node, "link", "add", f"NIC{name}", "type", "veth", "peer", f"far{name}")
     options = (("miimon", "100"), ("primary", "cardone"), ("arp_all_targets", "1"))
     parent = ParentLink(("cardone", "cardtwo"), bond_mode=1, bond_options=options)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What an agent keeps right while pods live: their node's addresses, and how the node's cards answer."""
+"""What an agent keeps right while pods live: their node's addresses, and how the node's NICs answer."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def rules(node: AttachingNode) -> str:
     return node.world.ip(node.world.node, "-4", "rule")
 
 
-def test_tuning_of_the_nodes_cards_on_and_off(node: AttachingNode) -> None:
+def test_tuning_of_the_nodes_nics_on_and_off(node: AttachingNode) -> None:
     assert "1100:" not in rules(node)
     node.pool("nonsense", "nonsense", "nobody", "nowhere")
     try:
         node.start_again(SPIDERPOOL_TUNE_NODE="true")
         wanted = [f"from {net[4].node} lookup" for net in (ETH0, NET1)]
-        wait_for(lambda: all(rule in rules(node) for rule in wanted), "rules for both cards")
+        wait_for(lambda: all(rule in rules(node) for rule in wanted), "rules for both NICs")
         assert "1100:" in rules(node)
     finally:
         node.plane.kubectl("delete", "spiderippool", "nonsense")

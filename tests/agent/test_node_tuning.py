@@ -1,4 +1,4 @@
-"""A node with two cards on a network that drops a packet whose source is not the card's."""
+"""A node with two NICs on a network that drops a packet whose source is not the NIC's."""
 
 # ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
@@ -9,14 +9,14 @@ import pytest
 
 from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_node
 from spiderpool.core.network.plumbing.nics import NIC
-from spiderpool.core.network.plumbing.steps import DropCardMarks, LoadCardMarks
+from spiderpool.core.network.plumbing.steps import DropNICMarks, LoadNICMarks
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
 
 pytestmark = pytest.mark.lab
 
-CARDS = tuple(
+NICS = tuple(
     NIC(link, tuple(ip_address(net.router) for net in nets.values())) for link, nets in (("eth0", ETH0), ("eth1", NET1))
 )
 IPTABLES = {4: "iptables-legacy", 6: "ip6tables-legacy"}
@@ -30,7 +30,7 @@ def _views(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-async def test_what_arrives_by_a_card_is_answered_by_it(wide: World, kind: str, version: int) -> None:
+async def test_what_arrives_by_a_nic_is_answered_by_it(wide: World, kind: str, version: int) -> None:
     pod = wide.pod()
     await add(interface(pod, kind), node=wide.node)
     port = ("-p", "tcp", "--dport", "32635", "-j", "DNAT", "--to-destination")
@@ -44,22 +44,22 @@ async def test_what_arrives_by_a_card_is_answered_by_it(wide: World, kind: str, 
     client, second = CLIENT[version], NET1[version].node
     before = _views(wide)
 
-    assert any("On card eth1, answers from " in sentence for sentence in await diagnose_node(node=wide.node))
+    assert any("On NIC eth1, answers from " in sentence for sentence in await diagnose_node(node=wide.node))
     assert any("answers of pods to connections" in sentence for sentence in await diagnose_node(node=wide.node))
     for asked in (8080, 32635):
         with pytest.raises(TimeoutError):
             await seen_by(wide.router, second, asked, source=client, timeout=1)
 
-    assert isinstance((await tune_node(CARDS, node=wide.node))[-1], LoadCardMarks)
+    assert isinstance((await tune_node(NICS, node=wide.node))[-1], LoadNICMarks)
     assert [sentence for sentence in await diagnose_node(node=wide.node) if "eth1" in sentence] == []
     for asked in (8080, 32635):
         assert await seen_by(wide.router, second, asked, source=client) == client
         assert await seen_by(wide.router, ETH0[version].node, asked, source=client) == client
     assert await seen_by(pod, second, 8080) == ETH0[version].pod
-    assert len(await tune_node(CARDS, node=wide.node)) == 1
+    assert len(await tune_node(NICS, node=wide.node)) == 1
 
-    assert isinstance((await untune_node(node=wide.node))[-1], DropCardMarks)
+    assert isinstance((await untune_node(node=wide.node))[-1], DropNICMarks)
     assert _views(wide) == before
-    assert [type(step) for step in await untune_node(node=wide.node)] == [DropCardMarks]
+    assert [type(step) for step in await untune_node(node=wide.node)] == [DropNICMarks]
     for server in servers:
         server.close()

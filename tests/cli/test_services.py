@@ -34,8 +34,8 @@ def service(**spec: object) -> dict[str, object]:
 
 def node(name: str, *addresses: str) -> dict[str, object]:
     network = "vsw-1", "172.31.192.0/20", None, "172.31.207.253", None
-    card = ENI(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
-    told = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (card,)))
+    eni = ENI(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
+    told = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (eni,)))
     return {
         "kind": Node.KIND.name,
         "metadata": {"name": name, "annotations": {INSTANCE_ANNOTATION: told}},
@@ -72,7 +72,7 @@ def test_servers_are_the_nodes_of_the_cluster() -> None:
     assert "i-a:30080 weight 100, i-b:30080 weight 100" in done.output
 
 
-def test_servers_are_pods_by_their_cards() -> None:
+def test_servers_are_pods_by_their_enis() -> None:
     asked = service(annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     pods = slice_of("web", ("172.31.199.185", "a")), slice_of("other", ("172.31.199.186", "a"))
     done = run(listed(asked, node("a", "172.31.199.185"), *pods))

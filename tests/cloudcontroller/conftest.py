@@ -72,35 +72,35 @@ class World:
         """Whether a server has a Node object."""
         return self.nodes.get(self.node_name(name)) is not None
 
-    def add_server(self, name: str, cards: int = 1, kind: str = "ecs.g7.large") -> str:
-        """A server with cards; its identity."""
+    def add_server(self, name: str, enis: int = 1, kind: str = "ecs.g7.large") -> str:
+        """A server with ENIs; its identity."""
         server = self.far.account.add_instance(name, kind=kind, identity=f"i-{name}").identity
-        for number in range(cards):
-            self.far.account.add_card("vsw-1", instance=server, identity=f"eni-{name}-{number}")
+        for number in range(enis):
+            self.far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
         return server
 
     def instance(self, name: str) -> Instance:
         """What the server's metadata says now."""
         server = self.far.account.world.instances.get(f"i-{name}")
         assert server is not None
-        cards = tuple(
+        enis = tuple(
             ENI(
-                card.identity,
-                card.mac,
-                card.primary,
-                card.address,
-                card.secondaries,
-                card.ipv6_addresses,
-                card.vswitch,
+                eni.identity,
+                eni.mac,
+                eni.primary,
+                eni.address,
+                eni.secondaries,
+                eni.ipv6_addresses,
+                eni.vswitch,
                 BLOCK,
                 BLOCK6,
                 None,
                 None,
                 f"eth{number}",
             )
-            for number, card in enumerate(self.far.account.cards_of(server.identity))
+            for number, eni in enumerate(self.far.account.enis_of(server.identity))
         )
-        return Instance("alibaba", REGION, server.zone, server.identity, server.instance_type, cards)
+        return Instance("alibaba", REGION, server.zone, server.identity, server.instance_type, enis)
 
     async def add_node(
         self, name: str, *, ready: str = "True", provider_id: str | None = None, taints: list[Taint] | None = None
@@ -127,16 +127,16 @@ class World:
         instance = self.instance(name)
         body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(instance)}}}
         await self.client.patch(Node, self.node_name(name), body)
-        wanted = {each for card in instance.cards for each in card.addresses}
-        cards = {card.identity for card in instance.cards}
-        await self.until(lambda: wanted == self._in_pools(cards))
+        wanted = {each for eni in instance.enis for each in eni.addresses}
+        enis = {eni.identity for eni in instance.enis}
+        await self.until(lambda: wanted == self._in_pools(enis))
 
-    def _in_pools(self, cards: set[str]) -> set[str]:
+    def _in_pools(self, enis: set[str]) -> set[str]:
         return {
             each
-            for card in cards
+            for eni in enis
             for pool in self.pools.items()
-            if (pool.metadata.labels or {}).get("cloud.spidernet.io/card") == card and ":" not in pool.spec.subnet
+            if (pool.metadata.labels or {}).get("cloud.spidernet.io/card") == eni and ":" not in pool.spec.subnet
             for each in _texts(pool.spec.ips or [])
         }
 
@@ -152,9 +152,9 @@ class World:
         await self.client.delete(SpiderIP, object_name(address))
         await self.until(lambda: self.ips.get(object_name(address)) is None)
 
-    def registered(self, card: str) -> set[str]:
-        """Secondary IPv4 addresses that the cloud has on a card."""
-        found = self.far.account.world.cards.get(card)
+    def registered(self, eni: str) -> set[str]:
+        """Secondary IPv4 addresses that the cloud has on an ENI."""
+        found = self.far.account.world.enis.get(eni)
         assert found is not None
         return set(found.secondaries)
 

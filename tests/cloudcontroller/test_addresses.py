@@ -21,7 +21,7 @@ pytestmark = pytest.mark.control_plane
 
 POLICY = PreallocationPolicy(low=3, high=6, batch=4, idle=100.0, fence=10.0)
 ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddresses"
-CARD = "eni-master-0"
+ENI = "eni-master-0"
 
 
 def make(world: World, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)) -> AddressReconciler:
@@ -40,7 +40,7 @@ async def settle(world: World, addresses: AddressReconciler, rounds: int = 6, se
 
 @pytest.fixture
 async def master(world: World) -> World:
-    """One node with one card, whose type takes 12 secondary addresses."""
+    """One node with one ENI, whose type takes 12 secondary addresses."""
     world.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
     world.add_server("master", kind="ecs.small")
     await world.add_node("master")
@@ -48,20 +48,20 @@ async def master(world: World) -> World:
 
 
 async def fill(world: World, addresses: AddressReconciler) -> list[str]:
-    """The card's first addresses, in a pool."""
+    """The ENI's first addresses, in a pool."""
     await settle(world, addresses)
     await world.report("master")
-    return sorted(world.registered(CARD))
+    return sorted(world.registered(ENI))
 
 
-async def test_a_new_card_gets_addresses_and_pods_get_more(master: World) -> None:
+async def test_a_new_eni_gets_addresses_and_pods_get_more(master: World) -> None:
     addresses = make(master)
     first = await fill(master, addresses)
     assert len(first) == 4
     for address in first[:2]:
         await master.hold(address)
     await settle(master, addresses)
-    assert len(master.registered(CARD)) == 6  # 2 held, the target of 4 free
+    assert len(master.registered(ENI)) == 6  # 2 held, the target of 4 free
     node = await master.node("master")
     assert (node.metadata.annotations or {})[ASSIGNED_ANNOTATION].count("172.31.") == 6
 
@@ -69,23 +69,23 @@ async def test_a_new_card_gets_addresses_and_pods_get_more(master: World) -> Non
 async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40))
     await settle(master, addresses)
-    assert len(master.registered(CARD)) == 12
+    assert len(master.registered(ENI)) == 12
     assert set(master.far.outcomes(ASSIGN)) == {"OK"}
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
-    card = master.far.account.world.cards.get(CARD)
-    assert card is not None
-    assert (len(card.ipv6_addresses), len(card.secondaries)) == (10, 0)
+    eni = master.far.account.world.enis.get(ENI)
+    assert eni is not None
+    assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
 
 async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) -> None:
     addresses = make(master)
     await addresses.step()
     master.far.account.fill("vsw-1")
-    for address in sorted(master.registered(CARD)):
+    for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 5)
     assert master.far.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
@@ -97,14 +97,14 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) 
     master.far.account.fill("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
-    assert len(master.registered(CARD)) == 8
+    assert len(master.registered(ENI)) == 8
 
 
 async def test_a_description_that_lags_costs_no_second_assignment(master: World) -> None:
     addresses = make(master)
     master.far.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
-    assert len(master.registered(CARD)) == 4
+    assert len(master.registered(ENI)) == 4
     assert len(master.far.outcomes(ASSIGN)) == 1
 
 
@@ -113,14 +113,14 @@ async def surplus(world: World, addresses: AddressReconciler) -> list[str]:
     await fill(world, addresses)
     held: list[str] = []
     for _ in range(2):
-        for address in sorted(world.registered(CARD) - set(held))[:3]:
+        for address in sorted(world.registered(ENI) - set(held))[:3]:
             await world.hold(address)
             held.append(address)
         await settle(world, addresses, 2)
         await world.report("master")
     for address in held:
         await world.let_go(address)
-    return sorted(world.registered(CARD))
+    return sorted(world.registered(ENI))
 
 
 async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
@@ -136,7 +136,7 @@ async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
     await master.until(lambda: not any(master.gives(each) for each in fenced))
     assert not master.far.outcomes(UNASSIGN)
     await settle(master, addresses, 2, POLICY.fence)
-    assert master.registered(CARD) == set(before) - fenced
+    assert master.registered(ENI) == set(before) - fenced
     await settle(master, addresses, 2)
     assert fenced_of(master) == fenced  # the node still reports them
     await master.report("master")
@@ -159,8 +159,8 @@ async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
     await master.hold(fenced[0])  # an agent that had not seen the fence yet
     await master.until(lambda: not any(master.gives(each) for each in fenced))
     await settle(master, addresses, 4, POLICY.fence)
-    assert fenced[0] in master.registered(CARD)
-    assert master.registered(CARD).isdisjoint(fenced[1:])
+    assert fenced[0] in master.registered(ENI)
+    assert master.registered(ENI).isdisjoint(fenced[1:])
     assert fenced[0] not in fenced_of(master)
 
 
@@ -177,17 +177,17 @@ async def test_a_fresh_read_has_the_last_word(master: World) -> None:
     addresses._held.clear()  # as if the watch were late
     master.clock.now += POLICY.fence
     await addresses.step()
-    assert fenced[0] in master.registered(CARD)
+    assert fenced[0] in master.registered(ENI)
 
 
 async def test_addresses_registered_by_hand_stay(master: World) -> None:
-    card = master.far.account.world.cards.get(CARD)
-    assert card is not None
-    await master.far.ecs().assign("cn-hangzhou", CARD, 4, 12)
+    eni = master.far.account.world.enis.get(ENI)
+    assert eni is not None
+    await master.far.ecs().assign("cn-hangzhou", ENI, 4, 12)
     await master.report("master")
     addresses = make(master)
     await settle(master, addresses, 8, POLICY.idle)
-    assert len(master.registered(CARD)) == 12
+    assert len(master.registered(ENI)) == 12
     assert not master.far.outcomes(UNASSIGN)
 
 
@@ -228,7 +228,7 @@ async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: 
     ids=lambda faults: "+".join(fault.kind for fault in faults),
 )
 async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, faults: list[Fault]) -> None:
-    master.add_server("worker", cards=2, kind="ecs.small")
+    master.add_server("worker", enis=2, kind="ecs.small")
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
@@ -249,13 +249,13 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, 
         assert held <= every(master)
     master.far.account.faults.clear()
     await settle(master, addresses, 4, 70.0)
-    for card in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
-        registered = master.registered(card)
+    for eni in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
+        registered = master.registered(eni)
         assert len(registered - held) >= POLICY.low or len(registered) == 12
 
 
 def every(world: World) -> set[str]:
-    return {each for card in world.far.account.world.cards for each in card.secondaries}
+    return {each for eni in world.far.account.world.enis for each in eni.secondaries}
 
 
 async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
@@ -264,10 +264,10 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
     addresses = make(master)
     await settle(master, addresses, 2)
     master.far.account.release("i-worker")
-    for address in sorted(master.registered(CARD)):
+    for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 4, 70.0)
-    assert len(master.registered(CARD)) == 8
+    assert len(master.registered(ENI)) == 8
 
 
 @pytest.mark.timeout(300)
@@ -275,13 +275,13 @@ async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> No
     account = master.far.account
     account.limits.update({f"ecs:{action}": limit for action, limit in CEILINGS.items()})
     for number in range(49):
-        master.add_server(f"n{number}", cards=2, kind="ecs.small")
+        master.add_server(f"n{number}", enis=2, kind="ecs.small")
         await master.add_node(f"n{number}")
     addresses = make(master, PreallocationPolicy())
     await settle(master, addresses, 3, 1.0)
     calls = account.counted()
     assert all(call.outcome == "OK" for call in account.calls)
-    assert all(len(card.secondaries) >= PreallocationPolicy().low for card in account.world.cards)
+    assert all(len(eni.secondaries) >= PreallocationPolicy().low for eni in account.world.enis)
     assert calls[ASSIGN] == 99
     assert calls["ecs:DescribeNetworkInterfaces"] <= 5
     assert calls["ecs:DescribeInstanceTypes"] == 1

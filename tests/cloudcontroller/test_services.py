@@ -188,7 +188,7 @@ async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[Cluste
         for number, name in enumerate(("a", "b"), 1):
             server = far.account.add_instance(name, identity=f"i-{name}").identity
             pods = [f"172.31.192.{number}{place}" for place in range(3)]
-            far.account.add_card("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+            far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
             await client.create(Node(metadata=ObjectMeta(name=name), spec=NodeSpec(providerID=f"{REGION}.i-{name}")))
             await client.patch(
                 Node, name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, sub="status"
@@ -263,20 +263,20 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
     await cluster.told("SyncLoadBalancerFailed", "172.31.192.99")
-    card = cluster.far.account.world.cards.get("eni-b")
-    assert card is not None
-    cluster.far.account.world.cards.put(replace(card, secondaries=(*card.secondaries, "172.31.192.99")))
+    eni = cluster.far.account.world.enis.get("eni-b")
+    assert eni is not None
+    cluster.far.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100, "172.31.192.99": 100})
     await cluster.delete("web")
     assert not list(cluster.far.account.world.nlbs)
     assert not list(cluster.far.account.world.nlb_groups)
 
 
-async def test_cards_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
-    card = ENI(
+async def test_enis_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
+    eni = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None
     )
-    text = text_of(Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (card,)))
+    text = text_of(Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (eni,)))
     await cluster.client.patch(Node, "a", {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}})
     await cluster.endpoints("web", ("172.31.192.10", "a"))
     await cluster.create("web", annotations=ENI_BACKENDS)

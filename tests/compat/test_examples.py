@@ -340,18 +340,18 @@ async def _coordinator_settings(stage: Stage, pod: Pod) -> dict[str, Any]:
     return settings
 
 
-BOTH_CARDS = {"eth0": "172", "net1": "192"}
+BOTH_ENIS = {"eth0": "172", "net1": "192"}
 GATEWAYS = {
     "172": ["172.31.207.253", "2001:db8:0:100:ffff:ffff:ffff:fffd"],
     "192": ["192.168.0.253", "2001:db8:0:101:ffff:ffff:ffff:fffd"],
 }
-"""Of the cards of the walkthrough."""
+"""Of the ENIs of the walkthrough."""
 
 
 @shows("alibaba-cloud/apps.yaml", "alibaba-cloud/networks.yaml", "alibaba-cloud/pools.yaml")
 @shows("alibaba-cloud/pools-ipv6.yaml", "alibaba-cloud/two-cards.yaml")
 @pytest.mark.parametrize(
-    ("app", "cards"),
+    ("app", "enis"),
     [
         ("1", {"eth0": "172"}),
         ("2", {"eth0": "192"}),
@@ -359,19 +359,19 @@ GATEWAYS = {
         ("4", {"eth0": "172", "net1": "192"}),
     ],
 )
-async def test_pods_of_the_walkthrough_get_addresses_of_the_cards_of_their_node(
-    stage: Stage, app: str, cards: dict[str, str]
+async def test_pods_of_the_walkthrough_get_addresses_of_the_enis_of_their_node(
+    stage: Stage, app: str, enis: dict[str, str]
 ) -> None:
     pods = await stage.pods(count=2, labels=f"app=test-app-{app}")
     assert {pod.spec.nodeName for pod in pods} == set(NODES)
     for pod in pods:
-        for interface, card in cards.items():
+        for interface, eni in enis.items():
             answer = await stage.served(pod, interface)
-            assert [route["gw"] for route in answer["routes"]] == GATEWAYS[card]
+            assert [route["gw"] for route in answer["routes"]] == GATEWAYS[eni]
         held = {(each.spec.interface, each.spec.pool) for each in await stage.held(pod)}
         assert held == {
-            (interface, f"{pod.spec.nodeName}-{card}{family}")
-            for interface, card in cards.items()
+            (interface, f"{pod.spec.nodeName}-{eni}{family}")
+            for interface, eni in enis.items()
             for family in ("", "-v6")
         }
 
@@ -390,7 +390,7 @@ async def test_servers_on_nodes_and_services_are_accepted(stage: Stage) -> None:
 
 
 @shows("alibaba-cloud/growth.yaml")
-async def test_of_three_more_pods_on_one_card_two_get_an_address(stage: Stage) -> None:
+async def test_of_three_more_pods_on_one_eni_two_get_an_address(stage: Stage) -> None:
     for app in ("1", "3", "4"):
         for pod in await stage.pods(count=2, labels=f"app=test-app-{app}"):
             addresses(await stage.served(pod))

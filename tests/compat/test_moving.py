@@ -40,13 +40,13 @@ Held = dict[str, list[str]]
 def pools(place: int, suffix: str, **spec: Any) -> list[dict[str, Any]]:
     """A pool for each interface and family; ``place`` keeps those of several nodes apart."""
     made = []
-    for card, (_, four, six) in INTERFACES.items():
+    for eni, (_, four, six) in INTERFACES.items():
         for version, subnet, ips in (
             (4, f"{four}.0.0/16", f"{four}.{place}.1-{four}.{place}.200"),
             (6, f"{six}::/64", f"{six}::{place}:1-{six}::{place}:200"),
         ):
             fields = {"subnet": subnet, "ips": [ips], **spec}
-            metadata = {"name": f"{card}-{suffix}-v{version}"}
+            metadata = {"name": f"{eni}-{suffix}-v{version}"}
             kind = {"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool"}
             made.append({**kind, "metadata": metadata, "spec": fields})
     return made

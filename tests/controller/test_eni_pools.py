@@ -1,15 +1,15 @@
-"""From what servers say of their cards to pools that pods get addresses from, under our own roles and webhooks."""
+"""From what servers say of their ENIs to pools that pods get addresses from, under our own roles and webhooks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache
 from spiderpool.api.core_v1 import Event, Node, Pod
@@ -26,7 +26,7 @@ from spiderpool.kube.client import Client, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
-from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
+from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.conftest import CHART
 from tests.controller.conftest import Running, eventually, start_controller, wait
 from tests.support.local_agent import LocalAgent
@@ -81,7 +81,7 @@ async def clear(client: Client) -> None:
         await gone(client, SpiderMultusConfig, network.name, network.metadata.namespace)
 
     async def no_pools() -> bool:
-        """Those of cards are made again until the controller knows that the Nodes are gone."""
+        """Those of ENIs are made again until the controller knows that the Nodes are gone."""
         pools = await client.list(SpiderIPPool)
         for pool in pools:
             await gone(client, SpiderIPPool, pool.name)
@@ -101,7 +101,7 @@ async def gone(client: Client, kind: Any, *name: Any, **options: Any) -> None:
 
 
 def server(node: str, number: int, *, second: tuple[str, ...] = ()) -> Instance:
-    """A server with two cards; ``number`` keeps it apart from others, ``second`` are secondaries of its second card."""
+    """A server with two ENIs; ``number`` keeps it apart from others, ``second`` are secondaries of its second ENI."""
     first = ENI(
         f"eni-{node}-0",
         f"00:16:3e:00:{number:02x}:01",
@@ -204,7 +204,7 @@ def recorded(client: Client, kind: str, name: str, reason: str) -> Callable[[], 
 # --- tests
 
 
-async def test_cards_become_pools_and_networks(admin: Client) -> None:
+async def test_enis_become_pools_and_networks(admin: Client) -> None:
     await says(admin, "m1", server("m1", 1, second=("192.168.1.11", "192.168.1.12", "192.168.1.20")))
     first, second = await until(admin, "m1-eth0-v4", bool), await until(admin, "m1-eth1-v4", bool)
     assert first.metadata.labels is not None
@@ -240,7 +240,7 @@ async def test_what_others_wrote_is_left_alone(admin: Client) -> None:
     assert (await admin.get(SpiderMultusConfig, "ipvlan-eth1", "kube-system")).metadata.labels == {"by": "hand"}
 
 
-async def test_a_hand_written_pool_keeps_its_addresses_and_the_card_gives_the_others(admin: Client) -> None:
+async def test_a_hand_written_pool_keeps_its_addresses_and_the_eni_gives_the_others(admin: Client) -> None:
     spec = IPPoolSpec(subnet="192.168.0.0/16", ips=["192.168.3.11"])
     await admin.create(SpiderIPPool(metadata=ObjectMeta(name="by-hand"), spec=spec))
     await says(admin, "m3", server("m3", 3, second=("192.168.3.11", "192.168.3.12")))
@@ -292,11 +292,11 @@ async def test_what_is_about_to_be_given_back_is_excluded(admin: Client) -> None
     await until(admin, "m8-eth1-v4", has("192.168.8.11-192.168.8.12", exclude=("192.168.8.12",)))
 
 
-async def test_a_card_that_vanishes_takes_its_pool_when_nothing_is_held(admin: Client) -> None:
+async def test_a_eni_that_vanishes_takes_its_pool_when_nothing_is_held(admin: Client) -> None:
     whole = server("m9", 9, second=("192.168.9.11", "192.168.9.12"))
     await says(admin, "m9", whole)
     record = await hold(admin, "192.168.9.11", await until(admin, "m9-eth1-v4", bool), "m9")
-    await says(admin, "m9", replace(whole, cards=whole.cards[:1]))
+    await says(admin, "m9", replace(whole, enis=whole.enis[:1]))
     await until(admin, "m9-eth1-v4", has("192.168.9.11", exclude=("192.168.9.11",)))
     await admin.delete(SpiderIP, record.name)
     await vanished(admin, "m9-eth1-v4")
@@ -326,13 +326,13 @@ async def test_a_node_that_is_made_again_finds_its_pools_and_one_that_stays_away
         await vanished(admin, name)
 
 
-async def test_a_card_that_moves_to_another_server_takes_its_pool_along(admin: Client) -> None:
+async def test_a_eni_that_moves_to_another_server_takes_its_pool_along(admin: Client) -> None:
     here, there = server("m11", 11, second=("192.168.11.11",)), server("m12", 12)
     await says(admin, "m11", here)
     await says(admin, "m12", there)
     before = await until(admin, "m11-eth1-v4", bool)
-    await says(admin, "m11", replace(here, cards=here.cards[:1]))
-    await says(admin, "m12", replace(there, cards=(there.cards[0], here.cards[1])))
+    await says(admin, "m11", replace(here, enis=here.enis[:1]))
+    await says(admin, "m12", replace(there, enis=(there.enis[0], here.enis[1])))
 
     async def moved() -> bool:
         pools = await admin.list(SpiderIPPool, labels=f"{POOL_CARD_LABEL}=eni-m11-1")
@@ -346,7 +346,7 @@ async def test_a_card_that_moves_to_another_server_takes_its_pool_along(admin: C
 
 
 LINKS = (Link("eth0", 2, mac=MAC0), Link("eth1", 3, mac=MAC1))
-PRIVATE = f"{CARDS}{MAC1}/private-ipv4s"
+PRIVATE = f"{ENIS}{MAC1}/private-ipv4s"
 
 
 @asynccontextmanager
@@ -389,7 +389,7 @@ async def test_from_the_metadata_service_to_the_pod_and_back(
             assert [each["address"] for each in answer["ips"]] == ["172.31.199.185/20"]
             assert answer["ips"][0]["gateway"] == "172.31.207.253"
 
-            private = f"{CARDS}{MAC0}/private-ipv4s"
+            private = f"{ENIS}{MAC0}/private-ipv4s"
             far_end.pages[private] = '["172.31.199.183", "172.31.199.190"]'
             await until(admin, "m20-eth0-v4", has("172.31.199.185", "172.31.199.190", exclude=("172.31.199.185",)))
             await eventually(recorded(admin, "Pod", "web", "AddressNotRegistered"), PATIENCE)

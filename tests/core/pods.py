@@ -13,7 +13,7 @@ from spiderpool.core.network.plumbing.values import Attachment, Coordination, Li
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CONTAINER, Question, ask, interface, second
 
-NODE, SECOND_CARD = "172.31.199.183", "192.168.0.154"
+NODE, SECOND_NIC = "172.31.199.183", "192.168.0.154"
 NETNS = "/run/netns/p"
 POD, GATEWAY = "172.31.199.187", "172.31.207.253"
 
@@ -33,11 +33,11 @@ POD_ETH0 = Attachment(
     gateways=(ip_address(GATEWAY),),
     coordination=SETTINGS,
 )
-CARD = Link("eth0", 2, mac="00:16:3e:00:01:02", mtu=1500)
+NIC = Link("eth0", 2, mac="00:16:3e:00:01:02", mtu=1500)
 IDLE_NODE = Observation(
-    master=CARD,
+    master=NIC,
     addresses=(
-        NodeAddress("eth1", ip_address(SECOND_CARD)),
+        NodeAddress("eth1", ip_address(SECOND_NIC)),
         NodeAddress("eth0", ip_address(NODE)),
         NodeAddress("docker0", ip_address("172.17.0.1")),
         NodeAddress("eth0", ip_address("fe80::1")),

@@ -45,20 +45,20 @@ class Side:
 
 
 class Pretend:
-    """A node with cards eth0 and eth1 (addresses of both families) and one pod."""
+    """A node with ENIs eth0 and eth1 (addresses of both families) and one pod."""
 
     def __init__(self) -> None:
         self.sides: dict[Where, Side] = {"node": Side(), "pod": Side()}
         self.sides["pod"].links["lo"] = Link("lo", 1)
         self._indexes = 10
-        for index, (card, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
-            self.sides["node"].links[card] = Link(card, index, mac=f"00:16:3e:00:01:0{index}")
+        for index, (eni, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
+            self.sides["node"].links[eni] = Link(eni, index, mac=f"00:16:3e:00:01:0{index}")
             for net in nets.values():
-                self.node_address(card, f"{net.node}/{net.length}")
+                self.node_address(eni, f"{net.node}/{net.length}")
 
-    def node_address(self, card: str, address: str) -> None:
+    def node_address(self, eni: str, address: str) -> None:
         """The node gains an address."""
-        self._execute(AddAddress("node", card, ip_interface(address)))
+        self._execute(AddAddress("node", eni, ip_interface(address)))
 
     def lose_node_address(self, address: str) -> None:
         """The node loses an address."""

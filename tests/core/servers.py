@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from spiderpool.core.cloud.instances import ENI, Instance
 
@@ -38,11 +39,11 @@ ETH1 = ENI(
 MASTER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-master", "ecs.g7.large", (ETH0, ETH1))
 
 
-def with_card(instance: Instance, card: ENI) -> Instance:
-    """The instance with another version of one of its cards."""
-    return replace(instance, cards=tuple(card if each.identity == card.identity else each for each in instance.cards))
+def with_eni(instance: Instance, eni: ENI) -> Instance:
+    """The instance with another version of one of its ENIs."""
+    return replace(instance, enis=tuple(eni if each.identity == eni.identity else each for each in instance.enis))
 
 
-def with_addresses(addresses: Iterable[str], instance: Instance = MASTER, card: ENI = ETH1) -> Instance:
-    """The instance with other secondary IPv4 addresses on one card."""
-    return with_card(instance, replace(card, addresses=tuple(addresses)))
+def with_addresses(addresses: Iterable[str], instance: Instance = MASTER, eni: ENI = ETH1) -> Instance:
+    """The instance with other secondary IPv4 addresses on one ENI."""
+    return with_eni(instance, replace(eni, addresses=tuple(addresses)))

@@ -1,4 +1,4 @@
-"""A node with one card, a router at the far end of its wire, and pods: network namespaces of this machine."""
+"""A node with one NIC, a router at the far end of its wire, and pods: network namespaces of this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from spiderpool.kernel.namespaces import opened, socket_in_netns
 from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way
 
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
-CARD_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
+NIC_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
 
 _numbers = itertools.count()
 _TIMEOUT = 5.0
 
 
 class World:
-    """Namespaces ``node`` (card eth0 172.31.199.183/20) and ``router`` (172.31.207.253/20), and pods on demand."""
+    """Namespaces ``node`` (NIC eth0 172.31.199.183/20) and ``router`` (172.31.207.253/20), and pods on demand."""
 
     def __init__(self) -> None:
         self._prefix = f"spt{os.getpid()}x{next(_numbers)}"
@@ -32,20 +32,20 @@ class World:
 
     def build(self) -> None:
         """Create the wire and the addresses; few processes, which are dear in User Mode Linux."""
-        far = f"link add eth0 address {CARD_MAC} type veth peer port netns {self.router.name}"
+        far = f"link add eth0 address {NIC_MAC} type veth peer port netns {self.router.name}"
         self.batch(self.node, far, *_up("eth0", NODE), f"route add default via {ROUTER}")
         self.batch(self.router, *_up("port", ROUTER))
 
     def widen(self) -> None:
-        """Add a second card eth1, IPv6 on both, default routes, and a client beyond the router."""
+        """Add a second NIC eth1, IPv6 on both, default routes, and a client beyond the router."""
         far = f"link add eth1 address {SECOND_MAC} type veth peer port1 netns {self.router.name}"
         node = [far, "link set eth1 up"]
         router = ["link set port1 up", *(f"address add {client} dev lo" for client in CLIENT.values())]
-        for card, port, nets in (("eth0", "port", ETH0), ("eth1", "port1", NET1)):
+        for nic, port, nets in (("eth0", "port", ETH0), ("eth1", "port1", NET1)):
             for version, net in nets.items():
-                if (card, version) != ("eth0", 4):
+                if (nic, version) != ("eth0", 4):
                     nodad = " nodad" if version == 6 else ""
-                    node.append(f"address add {net.node}/{net.length} dev {card}{nodad}")
+                    node.append(f"address add {net.node}/{net.length} dev {nic}{nodad}")
                     router.append(f"address add {net.router}/{net.length} dev {port}{nodad}")
         node.append(f"route add ::/0 via {ETH0[6].router}")
         self.batch(self.node, *node)

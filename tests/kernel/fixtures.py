@@ -22,7 +22,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def wide(world: World) -> World:
-    """A world with two cards, two families and a client beyond the router."""
+    """A world with two NICs, two families and a client beyond the router."""
     world.widen()
     return world
 

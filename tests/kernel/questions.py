@@ -70,7 +70,7 @@ def interface(
 
 
 def second(netns: str, kind: str, *, versions: tuple[int, ...] = (4, 6), **settings: object) -> Attachment:
-    """The pod's net1, on the node's second card."""
+    """The pod's net1, on the node's second NIC."""
     chosen = replace(UNDERLAY, **settings)  # type: ignore[arg-type]
     return interface(netns, kind, ifname="net1", master="eth1", nets=NET1, versions=versions, coordination=chosen)
 

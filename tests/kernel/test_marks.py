@@ -56,7 +56,7 @@ async def test_both_families(world: World, backend: marks.Backend) -> None:
 
 
 @pytest.mark.lab
-async def test_marks_by_card_replace_each_other_and_go(world: World, backend: marks.Backend) -> None:
+async def test_marks_by_nic_replace_each_other_and_go(world: World, backend: marks.Backend) -> None:
     show = ("nft", "list", "ruleset") if backend == "nft" else ("iptables-legacy", "-t", "mangle", "-S")
     empty = world.inside(world.node, *show)
 
@@ -65,36 +65,36 @@ async def test_marks_by_card_replace_each_other_and_go(world: World, backend: ma
             return await run_inside(descriptor, work)
 
     try:
-        await inside(lambda: marks.load_cards([("eth1", 0x20), ("eth2", 0x30)], 0xF0, (4, 6)))
+        await inside(lambda: marks.load_nics([("eth1", 0x20), ("eth2", 0x30)], 0xF0, (4, 6)))
     except KernelFailure as error:
         pytest.skip(f"this kernel cannot: {error.details}")
-    assert await inside(marks.cards_loaded) == ("eth1", "eth2")
+    assert await inside(marks.nics_loaded) == ("eth1", "eth2")
     for _ in range(2):
-        await inside(lambda: marks.load_cards([("eth1", 0x20)], 0xF0, (4, 6)))
-    assert await inside(marks.cards_loaded) == ("eth1",)
+        await inside(lambda: marks.load_nics([("eth1", 0x20)], 0xF0, (4, 6)))
+    assert await inside(marks.nics_loaded) == ("eth1",)
     for _ in range(2):
-        await inside(marks.drop_cards)
-    assert await inside(marks.cards_loaded) == ()
+        await inside(marks.drop_nics)
+    assert await inside(marks.nics_loaded) == ()
     assert world.inside(world.node, *show) == empty
 
 
 @pytest.mark.lab
-async def test_cards_stay_marked_while_their_marks_are_replaced(world: World, backend: marks.Backend) -> None:
+async def test_nics_stay_marked_while_their_marks_are_replaced(world: World, backend: marks.Backend) -> None:
     with opened(world.node) as descriptor:
-        cards = [("eth1", 0x20)]
+        nics = [("eth1", 0x20)]
         try:
-            await run_inside(descriptor, lambda: marks.load_cards(cards, 0xF0, (4,)))
+            await run_inside(descriptor, lambda: marks.load_nics(nics, 0xF0, (4,)))
         except KernelFailure as error:
             pytest.skip(f"this kernel cannot: {error.details}")
 
         def replace() -> None:
             for _ in range(10):
-                marks.load_cards(cards, 0xF0, (4,))
+                marks.load_nics(nics, 0xF0, (4,))
 
         replacing = asyncio.ensure_future(run_inside(descriptor, replace))
         seen = set()
         while not replacing.done():
-            seen.add(await run_inside(descriptor, marks.cards_loaded))
+            seen.add(await run_inside(descriptor, marks.nics_loaded))
         await replacing
     assert seen == {("eth1",)}
 
@@ -152,6 +152,6 @@ def test_both_renderings_speak_of_the_same_link_and_mark() -> None:
     for script in (marks.nft_script("veth0", 0x1), marks.iptables_script("veth0", 0x1)):
         assert "veth0" in script
         assert "0x1" in script
-    cards = [("eth1", 0x20), ("eth2", 0x30)]
-    for script in (marks.nft_card_script(cards, 0xF0), marks.iptables_card_script(cards, 0xF0)):
+    nics = [("eth1", 0x20), ("eth2", 0x30)]
+    for script in (marks.nft_nic_script(nics, 0xF0), marks.iptables_nic_script(nics, 0xF0)):
         assert all(word in script for word in ("eth1", "0x20", "eth2", "0x30"))

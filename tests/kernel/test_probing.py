@@ -1,4 +1,4 @@
-"""A card asks its network who has an address, before a pod uses it."""
+"""A NIC asks its network who has an address, before a pod uses it."""
 
 # ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def test_a_silent_gateway_is_noticed_in_bounded_time(wide: World, version:
             await probe(wanted, Detection(gateway=True), node=wide.node)
 
 
-async def test_the_card_speaks_in_its_own_name_only(wide: World) -> None:
-    """A cloud drops what comes from an address that the card does not have."""
+async def test_the_nic_speaks_in_its_own_name_only(wide: World) -> None:
+    """A cloud drops what comes from an address that the NIC does not have."""
     net = ETH0[4]
     wanted = interface(wide.pod(), "macvlan", versions=(4,))
     with opened(wide.router) as router:

@@ -29,22 +29,22 @@ from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
 MASTER = WALKTHROUGH.node("master")
-CARD = MASTER.cards[0]
+ETH0 = MASTER.enis[0]
 SERVER = WALKTHROUGH.internet.server[0]
-ENI = "eni-master-eth0"
+IDENTITY = "eni-master-eth0"
 NAME = "cloudy"
 
 
 @pytest.fixture(scope="module")
 def fabric() -> Iterator[Fabric]:
-    """A network in which the master is a namespace with one configured card."""
+    """A network in which the master is a namespace with one configured ETH0."""
     fabric = Fabric(WALKTHROUGH, NAME, backend=NodeBackend.NATIVE)
     fabric.up()
     try:
         lines = [
-            *(f"address add {leg.interface} dev {CARD.name}" for leg in CARD.legs[:1]),
-            f"link set {CARD.name} up",
-            f"route add default via {CARD.vswitch.gateway} dev {CARD.name}",
+            *(f"address add {leg.interface} dev {ETH0.name}" for leg in ETH0.legs[:1]),
+            f"link set {ETH0.name} up",
+            f"route add default via {ETH0.vswitch.gateway} dev {ETH0.name}",
         ]
         namespaces.ip_batch(lines, netns=fabric.node_namespace(MASTER))
         yield fabric
@@ -86,9 +86,9 @@ def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None)
 def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: LabCloud) -> None:
     page = "/latest/meta-data/"
     assert asked(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{CARD.mac}/network-interface-id").body == ENI
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{CARD.mac}/gateway").body == CARD.vswitch.gateway
-    assert asked(fabric, ADDRESS, f"{page}eipv4").body == CARD.elastic
+    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/network-interface-id").body == IDENTITY
+    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/gateway").body == ETH0.vswitch.gateway
+    assert asked(fabric, ADDRESS, f"{page}eipv4").body == ETH0.elastic
     assert asked(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
 
 
@@ -104,14 +104,14 @@ def test_keys_are_given_on_loopback_for_a_token_alone(running: LabCloud) -> None
 def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric: Fabric, running: LabCloud) -> None:
     console = running.console
     answer = console.perform(
-        "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=ENI, SecondaryPrivateIpAddressCount="1"
+        "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, SecondaryPrivateIpAddressCount="1"
     )
     (address,) = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
-    assert address in console.registered()[CARD.mac]
-    namespaces.ip_batch([f"address add {address}/20 dev {CARD.name}"], netns=fabric.node_namespace(MASTER))
+    assert address in console.registered()[ETH0.mac]
+    namespaces.ip_batch([f"address add {address}/20 dev {ETH0.name}"], netns=fabric.node_namespace(MASTER))
     seen = asked(fabric, SERVER, bind=address)
-    assert json.loads(seen.body)["client"] == CARD.vswitch.nat
-    console.perform("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=ENI, **{"PrivateIpAddress.1": address})
+    assert json.loads(seen.body)["client"] == ETH0.vswitch.nat
+    console.perform("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, **{"PrivateIpAddress.1": address})
     before = fabric.counters()["master/eth0"]["spoof_ip"]
     assert not asked(fabric, SERVER, bind=address).ok
     assert fabric.counters()["master/eth0"]["spoof_ip"] > before
@@ -120,10 +120,12 @@ def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric:
 @pytest.mark.lab
 def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(running: LabCloud) -> None:
     console = running.console
-    console.fill(CARD.vswitch.name)
+    console.fill(ETH0.vswitch.name)
     with pytest.raises(BadConfig, match="IpNotEnough"):
-        console.perform("ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=ENI, SecondaryPrivateIpAddressCount="1")
-    console.fill(CARD.vswitch.name, full=False)
+        console.perform(
+            "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, SecondaryPrivateIpAddressCount="1"
+        )
+    console.fill(ETH0.vswitch.name, full=False)
     with pytest.raises(BadConfig, match=r"InvalidAction\.NotFound"):
         console.perform("ecs", "DoNothing")
     number = console.break_down(Fault(kind="drop", actions="ecs:*"))
@@ -170,6 +172,6 @@ def test_public_addresses_of_balancers_lead_to_the_cloud_and_are_nobodys() -> No
     ipv4, ipv6 = WALKTHROUGH.internet.elastic
     assert IPv4Network(cloud.PUBLIC).subnet_of(IPv4Network(ipv4))
     assert IPv6Network(cloud.PUBLIC_IPV6).subnet_of(IPv6Network(ipv6))
-    elastic = [card.elastic for node in WALKTHROUGH.nodes for card in node.cards]
+    elastic = [eni.elastic for node in WALKTHROUGH.nodes for eni in node.enis]
     taken = [*elastic, *(vswitch.nat for vswitch in WALKTHROUGH.vswitches)]
     assert not [address for address in taken if address and IPv4Address(address) in IPv4Network(cloud.PUBLIC)]

@@ -133,7 +133,7 @@ def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: C
 
 
 def keeps_addresses_in_advance(command: Command) -> None:
-    """Of five free addresses on each card spiderpool-cloud makes nine, and the pools follow."""
+    """Of five free addresses on each ENI spiderpool-cloud makes nine, and the pools follow."""
     counts = "jsonpath={range .items[?(@.spec.ipVersion==4)]}{.status.totalIPCount} {end}"
     deadline = time.monotonic() + 60
     while command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() != ["9"] * 4:

@@ -44,7 +44,7 @@ spec:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
-    """A cluster into which nobody has written anything; it reads its cards often."""
+    """A cluster into which nobody has written anything; it reads its ENIs often."""
     with temporary("discovered", discovery=True, agent_env={"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}) as cluster:
         yield cluster
 
@@ -62,17 +62,17 @@ def test_the_whole_walkthrough_passes(cluster: LabCluster) -> None:
     assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
 
 
-def test_an_address_that_is_taken_off_its_card_leaves_the_pool_and_is_told_of_while_a_pod_has_it(
+def test_an_address_that_is_taken_off_its_eni_leaves_the_pool_and_is_told_of_while_a_pod_has_it(
     cluster: LabCluster,
 ) -> None:
     console = cluster.cloud.console
-    addresses = sorted(console.registered()[cluster.fabric.topology.nodes[0].cards[0].mac])
+    addresses = sorted(console.registered()[cluster.fabric.topology.nodes[0].enis[0].mac])
     cluster.plane.apply(POD.format(name="holder"))
     cluster.wait_for(
         "the pod is Running", lambda: facts.pods(cluster, "--field-selector=status.phase=Running"), PATIENCE
     )
     (holder,) = facts.pods(cluster)
-    address, neighbour = holder.address, cluster.fabric.topology.nodes[1].cards[0].address
+    address, neighbour = holder.address, cluster.fabric.topology.nodes[1].enis[0].address
     reach = pod_asker(holder).asks("reach", "ping", neighbour)
     sent = {"NetworkInterfaceId": "eni-master-eth0", "PrivateIpAddress.1": address}
     assert not failed(ask(cluster, [reach]))
@@ -83,7 +83,7 @@ def test_an_address_that_is_taken_off_its_card_leaves_the_pool_and_is_told_of_wh
     console.perform("ecs", "AssignPrivateIpAddresses", **sent)
     assert not failed(ask(cluster, [reach]))
     cluster.wait_for("it is told of again", lambda: told(cluster, "AddressRegistered", address), PATIENCE)
-    assert sorted(console.registered()[cluster.fabric.topology.nodes[0].cards[0].mac]) == addresses
+    assert sorted(console.registered()[cluster.fabric.topology.nodes[0].enis[0].mac]) == addresses
     cluster.plane.kubectl("delete", "pod", "holder", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
 
 
@@ -110,7 +110,7 @@ def has_read_in_vain(cluster: LabCluster, times: int) -> bool:
 def readings(cluster: LabCluster) -> list[str]:
     """Lines of the master's agent that tell of a reading that changed nothing."""
     log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
-    return [line for line in log.splitlines() if "reading of the cards changes nothing" in line]
+    return [line for line in log.splitlines() if "reading of the ENIs changes nothing" in line]
 
 
 def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: LabCluster) -> None:
@@ -195,7 +195,7 @@ def test_load_balancers_go_with_their_services(cluster: LabCluster) -> None:
 
 def test_a_server_that_is_lost_is_cut_off(cluster: LabCluster) -> None:
     """The last test: the server does not come back. Its Node stays as long as its kubelet is heard."""
-    gateway = cluster.fabric.topology.nodes[1].cards[0].vswitch.gateway
+    gateway = cluster.fabric.topology.nodes[1].enis[0].vswitch.gateway
     assert cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok
     cluster.cloud.console.lose("i-worker")
     assert not cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok

@@ -80,8 +80,8 @@ def test_comes_and_goes_without_a_trace(scratch: Fabric) -> None:
 
 def test_counts_nothing_at_first(scratch: Fabric) -> None:
     scratch.up()
-    cards = {f"{node.name}/{card.name}" for node in WALKTHROUGH.nodes for card in node.cards}
-    assert scratch.counters() == {card: dict.fromkeys(RULES, 0) for card in cards}
+    enis = {f"{node.name}/{eni.name}" for node in WALKTHROUGH.nodes for eni in node.enis}
+    assert scratch.counters() == {eni: dict.fromkeys(RULES, 0) for eni in enis}
 
 
 def test_down_without_up_does_nothing(scratch: Fabric) -> None:
@@ -121,19 +121,19 @@ def nodes_run() -> bool:
 
 
 MASTER = WALKTHROUGH.node("master")
-CARD = MASTER.cards[0]
+ENI = MASTER.enis[0]
 SERVER = WALKTHROUGH.internet.server
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Fabric]:
-    """A fabric whose master is a namespace with one configured card, and the internet's server."""
+    """A fabric whose master is a namespace with one configured ENI, and the internet's server."""
     fabric = Fabric(WALKTHROUGH, "scratch", backend=NodeBackend.NATIVE)
     processes = Processes(tmp_path)
     fabric.up()
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
-        namespaces.ip_batch(card_set_up(), netns=fabric.node_namespace(MASTER))
+        namespaces.ip_batch(eni_set_up(), netns=fabric.node_namespace(MASTER))
         assert wait_until(lambda: asked(fabric.internet, TrafficProbe(kind="http", target=SERVER[0])).ok)
         yield fabric
     finally:
@@ -141,11 +141,11 @@ def server(tmp_path: Path) -> Iterator[Fabric]:
         fabric.down()
 
 
-def card_set_up() -> Iterator[str]:
-    for address in (*CARD.legs, *(msgspec.structs.replace(leg, address=other(leg)) for leg in CARD.legs)):
-        yield f"address add {address.interface} dev {CARD.name}{' nodad' if address.version == 6 else ''}"
-    yield f"link set {CARD.name} up"
-    yield from (f"route add default via {leg.gateway} dev {CARD.name}" for leg in CARD.legs)
+def eni_set_up() -> Iterator[str]:
+    for address in (*ENI.legs, *(msgspec.structs.replace(leg, address=other(leg)) for leg in ENI.legs)):
+        yield f"address add {address.interface} dev {ENI.name}{' nodad' if address.version == 6 else ''}"
+    yield f"link set {ENI.name} up"
+    yield from (f"route add default via {leg.gateway} dev {ENI.name}" for leg in ENI.legs)
 
 
 def other(leg: AddressConfig) -> str:
@@ -158,7 +158,7 @@ def asked(netns: str, probe: TrafficProbe) -> Answer:
 
 
 def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: str) -> str | None:
-    """How the internet's server sees a card's address; None if it does not answer."""
+    """How the internet's server sees an ENI's address; None if it does not answer."""
     port = {"http": 80, "udp": 53}[kind]
     probe = TrafficProbe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
     answer = asked(fabric.node_namespace(MASTER), probe)
@@ -166,29 +166,29 @@ def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: s
 
 
 def test_the_internet_sees_elastic_and_nat_addresses_and_ipv6_as_it_is(server: Fabric) -> None:
-    secondary = CARD.secondaries[0]
+    secondary = ENI.secondaries[0]
     namespaces.ip_batch([f"address add {secondary}/20 dev eth0"], netns=server.node_namespace(MASTER))
-    assert seen_as(server, "http", SERVER[0], CARD.address) == CARD.elastic
-    assert seen_as(server, "udp", SERVER[0], secondary) == CARD.vswitch.nat
-    assert CARD.address6 is not None
+    assert seen_as(server, "http", SERVER[0], ENI.address) == ENI.elastic
+    assert seen_as(server, "udp", SERVER[0], secondary) == ENI.vswitch.nat
+    assert ENI.address6 is not None
     for kind in ("http", "udp"):
-        assert seen_as(server, kind, SERVER[1], CARD.address6) == CARD.address6
+        assert seen_as(server, kind, SERVER[1], ENI.address6) == ENI.address6
 
 
-@pytest.mark.parametrize(("leg", "rule"), [(CARD.legs[0], "spoof_ip"), (CARD.legs[1], "spoof_ip6")])
+@pytest.mark.parametrize(("leg", "rule"), [(ENI.legs[0], "spoof_ip"), (ENI.legs[1], "spoof_ip6")])
 def test_addresses_are_registered_at_run_time(server: Fabric, leg: AddressConfig, rule: str) -> None:
     address, target = other(leg), SERVER[leg.version == 6]
     assert seen_as(server, "http", target, leg.address) is not None  # the router's MAC is known from now on
     before = server.counters()["master/eth0"][rule]
     assert seen_as(server, "http", target, address) is None
     assert server.counters()["master/eth0"][rule] > before
-    server.register(CARD, address)
-    server.register(CARD, address)
-    assert seen_as(server, "http", target, address) == (CARD.vswitch.nat if leg.version == 4 else address)
-    server.unregister(CARD, address)
+    server.register(ENI, address)
+    server.register(ENI, address)
+    assert seen_as(server, "http", target, address) == (ENI.vswitch.nat if leg.version == 4 else address)
+    server.unregister(ENI, address)
     assert seen_as(server, "http", target, address) is None
     with pytest.raises(KernelFailure, match="delete element bridge vpc master-eth0"):
-        server.unregister(CARD, address)
+        server.unregister(ENI, address)
 
 
 def test_an_answer_without_its_request_goes_astray_and_is_counted(server: Fabric) -> None:

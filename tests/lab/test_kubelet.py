@@ -135,8 +135,8 @@ def runs(master: NodeClient, plane: ControlPlane) -> None:
     run(master, "rm /run/tmp/refuse /run/tmp/calls")
     plane.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
     status = get(plane, "pod/web")["status"]
-    assert (status["podIP"], status["hostIP"]) == (ADDRESS, WALKTHROUGH.nodes[0].cards[0].address)
-    gateway = WALKTHROUGH.nodes[0].cards[0].vswitch.gateway
+    assert (status["podIP"], status["hostIP"]) == (ADDRESS, WALKTHROUGH.nodes[0].enis[0].address)
+    gateway = WALKTHROUGH.nodes[0].enis[0].vswitch.gateway
     probes = [
         TrafficProbe(kind="http", source="default/web", target=ADDRESS, port=8080),
         TrafficProbe(kind="udp", source="default/web", target=ADDRESS, port=5353),

@@ -26,8 +26,8 @@ from spiderpool_lab.topology import WALKTHROUGH
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 MASTER, WORKER = WALKTHROUGH.nodes
-GATEWAY = MASTER.cards[0].vswitch.gateway
-SECONDARY = MASTER.cards[0].secondaries[0]
+GATEWAY = MASTER.enis[0].vswitch.gateway
+SECONDARY = MASTER.enis[0].secondaries[0]
 UNREGISTERED = "172.31.199.200"
 
 PING = """
@@ -57,7 +57,7 @@ def shell(client: NodeClient, *lines: str) -> Outcome:
 
 @pytest.fixture
 def child(master: NodeClient, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace in the master whose eth0 is a child of the card, of the kind asked for, on a registered address."""
+    """A namespace in the master whose eth0 is a child of the ENI, of the kind asked for, on a registered address."""
     shell(
         master,
         "ip netns add child",
@@ -74,20 +74,20 @@ def ping_from(client: NodeClient, netns: str, target: str) -> bool:
     return client.exec(["ip", "netns", "exec", netns, sys.executable, "-c", PING, target]).rc == 0
 
 
-def test_node_reaches_gateways_and_the_other_node_on_both_cards(master: NodeClient) -> None:
-    targets = [card.vswitch.gateway for card in MASTER.cards] + [card.address for card in WORKER.cards]
+def test_node_reaches_gateways_and_the_other_node_on_both_enis(master: NodeClient) -> None:
+    targets = [eni.vswitch.gateway for eni in MASTER.enis] + [eni.address for eni in WORKER.enis]
     answers = master.probe([TrafficProbe(kind="ping", target=target) for target in targets])
     assert [answer.ok for answer in answers] == [True] * 4, answers
 
 
 def test_legitimate_traffic_is_not_counted(machines: Machines, fabric: Fabric) -> None:
     before = fabric.counters()
-    machines.client("worker").probe([TrafficProbe(kind="ping", target=card.address) for card in MASTER.cards])
+    machines.client("worker").probe([TrafficProbe(kind="ping", target=eni.address) for eni in MASTER.enis])
     assert fabric.counters() == before
 
 
 def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, fabric: Fabric) -> None:
-    target = WORKER.cards[0].address
+    target = WORKER.enis[0].address
     assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
     before = fabric.counters()["master/eth0"]
     shell(master, f"ip address add {UNREGISTERED}/32 dev eth0")
@@ -128,7 +128,7 @@ def test_macvlan_child_is_cut_off_by_its_own_mac(child: str, master: NodeClient,
 def test_ipvlan_child_with_a_registered_address_passes(child: str, master: NodeClient, fabric: Fabric) -> None:
     before = fabric.counters()
     assert ping_from(master, child, GATEWAY)
-    assert ping_from(master, child, WORKER.cards[0].address)
+    assert ping_from(master, child, WORKER.enis[0].address)
     assert fabric.counters() == before
 
 
@@ -164,10 +164,10 @@ def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeCli
     worker = machines.fabric.topology.node("worker")
     shell(machines.client("worker"), "touch /run/tmp/memory")
     machines.cut_power(worker)
-    assert not master.probe([TrafficProbe(kind="ping", target=worker.cards[0].address, count=1)])[0].ok
+    assert not master.probe([TrafficProbe(kind="ping", target=worker.enis[0].address, count=1)])[0].ok
     machines.boot(worker)
     machines.wait(worker)
-    assert master.probe([TrafficProbe(kind="ping", target=worker.cards[0].address)])[0].ok
+    assert master.probe([TrafficProbe(kind="ping", target=worker.enis[0].address)])[0].ok
     assert machines.client("worker").exec(["test", "-e", "/run/tmp/memory"]).rc == 1
 
 

@@ -21,9 +21,9 @@ MASTER, WORKER = WALKTHROUGH.nodes
 PORTS = frozenset({"TCP/80", "UDP/53"})
 
 
-def interface(name: str, node: int, card: int, number: int) -> PodInterface:
+def interface(name: str, node: int, eni: int, number: int) -> PodInterface:
     """The interface of that name on a registered address of each family."""
-    found = WALKTHROUGH.nodes[node].cards[card]
+    found = WALKTHROUGH.nodes[node].enis[eni]
     return PodInterface(name, (found.secondaries[number], found.secondaries6[number]), found)
 
 
@@ -58,7 +58,7 @@ def test_pods_ask_every_interface_of_others_by_every_protocol() -> None:
 def test_a_cluster_ip_is_answered_by_all_endpoints_and_node_port_local_by_those_of_the_node() -> None:
     inside = list(walkthrough.to_cluster_ip(WORLD))
     assert {question.expected.by for question in inside} == {frozenset({ONE.key, TWO.key})}
-    local = [question for question in walkthrough.from_internet(WORLD) if question.probe.target in MASTER.cards[0].own]
+    local = [question for question in walkthrough.from_internet(WORLD) if question.probe.target in MASTER.enis[0].own]
     assert {question.expected.by for question in local} == {frozenset({ONE.key})}
     assert {question.expected.seen_as for question in local} == {frozenset(WALKTHROUGH.internet.client)}
 
@@ -66,9 +66,9 @@ def test_a_cluster_ip_is_answered_by_all_endpoints_and_node_port_local_by_those_
 @pytest.mark.parametrize(
     ("pod", "version", "seen_as"),
     [
-        (ONE, 4, MASTER.cards[0].vswitch.nat),
+        (ONE, 4, MASTER.enis[0].vswitch.nat),
         (ONE, 6, ONE.interfaces[0].addresses[1]),
-        (TWO, 4, WORKER.cards[1].vswitch.nat),
+        (TWO, 4, WORKER.enis[1].vswitch.nat),
         (TWO, 6, TWO.interfaces[1].addresses[1]),
     ],
 )

@@ -33,7 +33,7 @@ POOLS = {
     ("worker", "eth0"): "worker-172",
     ("worker", "eth1"): "worker-192",
 }
-APPLICATION_CARD = {"test-app-1": "eth0", "test-app-2": "eth1"}
+APPLICATION_ENI = {"test-app-1": "eth0", "test-app-2": "eth1"}
 POD = """
 apiVersion: v1
 kind: Pod
@@ -113,10 +113,10 @@ def test_the_walkthrough(cluster: LabCluster) -> None:
     assert all(word in traces for word in ("veth", "172.31.199.", "cni-"))  # or it sees nothing
     held, pods = records(cluster), running(cluster)
     for each in pods:
-        card = each.interfaces[0].card
-        assert card is not None, each
-        assert card.name == APPLICATION_CARD[each.app], each
-        assert held.pop(each.address) == (each.key.partition("/")[2], POOLS[each.node, card.name])
+        eni = each.interfaces[0].eni
+        assert eni is not None, each
+        assert eni.name == APPLICATION_ENI[each.app], each
+        assert held.pop(each.address) == (each.key.partition("/")[2], POOLS[each.node, eni.name])
     assert held == {}
 
 
@@ -135,17 +135,17 @@ def restored(cluster: LabCluster) -> Iterator[None]:
     finally:
         cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "pools-ipv6.yaml"), "--wait=false")
         cluster.plane.apply(EXAMPLE / "pools.yaml")
-        for card in cluster.cloud.console.state()["cards"]:
-            unassign(cluster, card, before[card["mac"]])
+        for eni in cluster.cloud.console.state()["enis"]:
+            unassign(cluster, eni, before[eni["mac"]])
         cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), PATIENCE)
 
 
-def unassign(cluster: LabCluster, card: dict[str, Any], known: frozenset[str]) -> None:
-    """Take off a card what is not known."""
-    sent = {"NetworkInterfaceId": card["identity"]}
-    for address in {*card["secondaries"]} - known:
+def unassign(cluster: LabCluster, eni: dict[str, Any], known: frozenset[str]) -> None:
+    """Take off an ENI what is not known."""
+    sent = {"NetworkInterfaceId": eni["identity"]}
+    for address in {*eni["secondaries"]} - known:
         cluster.cloud.console.perform("ecs", "UnassignPrivateIpAddresses", **sent, **{"PrivateIpAddress.1": address})
-    for address in {*card["ipv6_addresses"]} - known:
+    for address in {*eni["ipv6_addresses"]} - known:
         cluster.cloud.console.perform("ecs", "UnassignIpv6Addresses", **sent, **{"Ipv6Address.1": address})
 
 
@@ -210,5 +210,5 @@ def stopped_agent(cluster: LabCluster, node: str) -> Iterator[None]:
 
 
 def test_macvlan_is_cut_off_by_the_cloud(cluster: LabCluster) -> None:
-    """Its card carries no ipvlan children meanwhile; those that the other tests leave out work."""
+    """Its ENI carries no ipvlan children meanwhile; those that the other tests leave out work."""
     assert failed(negative_checks.macvlan(cluster)) == []

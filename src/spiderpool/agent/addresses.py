@@ -174,7 +174,7 @@ class Addresses:
 
     async def _give(self, pod: Pod, wants: tuple[Want, ...]) -> dict[str, tuple[Grant, ...]]:
         if any(want.config.match_master_subnet for want in wants):
-            raise BadConfig("match_master_subnet is for SR-IOV cards, which this agent does not attach; remove it")
+            raise BadConfig("match_master_subnet is for SR-IOV ENIs, which this agent does not attach; remove it")
         cases = self._cases(pod, wants)
         if any(wants_application_pool(case.about.pod, subnets=case.about.subnets) for case in cases):
             controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)

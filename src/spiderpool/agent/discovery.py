@@ -1,4 +1,4 @@
-"""What this server says of its cards, read from the cloud's metadata service and published on the Node.
+"""What this server says of its ENIs, read from the cloud's metadata service and published on the Node.
 
 Only a good reading changes what is published. What was published is kept on disk too, for a start at which the
 service does not answer.
@@ -53,7 +53,7 @@ class MetadataSource(Protocol):
     """A cloud's metadata service."""
 
     async def read(self) -> Instance:
-        """The server and its cards, without their Linux names. Raises SpiderpoolError."""
+        """The server and its ENIs, without their Linux names. Raises SpiderpoolError."""
 
     def forget(self) -> None:
         """Ask everything again next time."""
@@ -172,7 +172,7 @@ class ENIDiscovery:
     def _doubt(self, reading: Instance, sight: HostLinks) -> str | None:
         if reason := doubt(reading, self._last):
             return reason
-        return None if is_ours(reading, sight.links) else "no link of this machine has the MAC of the primary card"
+        return None if is_ours(reading, sight.links) else "no link of this machine has the MAC of the primary ENI"
 
     def _tell(self, reading: Instance) -> None:
         told, self._last = joined(self._last, reading), reading
@@ -227,11 +227,11 @@ class ENIDiscovery:
 
 
 def _summary(instance: Instance) -> dict[str, int]:
-    return {f"{card.identity} {card.device}": len(card.addresses) + len(card.ipv6_addresses) for card in instance.cards}
+    return {f"{eni.identity} {eni.device}": len(eni.addresses) + len(eni.ipv6_addresses) for eni in instance.enis}
 
 
 async def discover(client: Client, nodes: Informer[Node], settings: AgentSettings) -> None:
-    """Read and publish this node's cards until cancelled."""
+    """Read and publish this node's ENIs until cancelled."""
     cloud = settings.common.cloud
     cache = InstanceCache(settings.socket.with_name(f"instance-{settings.node}.json"))
     async with MetadataClient(cloud.metadata_endpoint or ENDPOINT) as source:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from spiderpool.core.network.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
 from spiderpool.core.network.plumbing.drift import drift
-from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_cards, undo_cards
+from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_nics, undo_nics
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import plan, wanted
 from spiderpool.core.network.plumbing.probing import Detection, judge, probes
@@ -37,7 +37,7 @@ from spiderpool.kernel.netlink import Kernel, all_links, find_link, opened_kerne
 from spiderpool.kernel.observing import (
     node_addresses,
     observe,
-    observe_cards,
+    observe_nics,
     observe_paths,
     observe_pod,
     observe_remains,
@@ -81,17 +81,17 @@ async def probe(attachment: Attachment, detection: Detection, *, node: Path | No
 
     Raises:
         AddressInUse, GatewaySilent: they are not; names who answered.
-        KernelFailure: the card is missing or down.
+        KernelFailure: the NIC is missing or down.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
         asked = probes(attachment, detection, node_addresses(kernel.node))
-        card = find_link(kernel.node, attachment.master)
+        nic = find_link(kernel.node, attachment.master)
         there = find_link(kernel.side("pod"), attachment.ifname)  # of an earlier attempt; macvlan answers its master
-        if asked and card is not None:
+        if asked and nic is not None:
             kernel.enter("node")
-            ours = frozenset(link.mac for link in (card, there) if link)
-            judge(asked, ask(card.name, asked, kernel.finish), ours, card.name)
+            ours = frozenset(link.mac for link in (nic, there) if link)
+            judge(asked, ask(nic.name, asked, kernel.finish), ours, nic.name)
 
     await _operate(attachment.netns, node, work)
 
@@ -197,7 +197,7 @@ async def ensure_parent(parent: ParentLink, *, node: Path | None = None) -> str:
 
     Raises:
         BadConfig: it cannot be right, or would cost the node an address.
-        KernelFailure: a card is missing, a name is taken by something else, or the kernel refused a step.
+        KernelFailure: a NIC is missing, a name is taken by something else, or the kernel refused a step.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> str:
@@ -207,31 +207,29 @@ async def ensure_parent(parent: ParentLink, *, node: Path | None = None) -> str:
     return await _operate(None, node, work)
 
 
-async def tune_node(cards: Sequence[NIC], *, node: Path | None = None) -> tuple[Step, ...]:
-    """Make every card of the node answer for itself; returns what was done. Cards left out of a later call are undone.
+async def tune_node(nics: Sequence[NIC], *, node: Path | None = None) -> tuple[Step, ...]:
+    """Make every NIC of the node answer for itself; returns what was done. NICs left out of a later call are undone.
 
     Raises:
-        BadConfig: too many cards, or a gateway that no address of its card reaches.
+        BadConfig: too many NICs, or a gateway that no address of its NIC reaches.
         KernelFailure: the kernel refused a step.
     """
-    return await _operate(
-        None, node, lambda kernel, _: _applied(kernel, plan_cards(tuple(cards), observe_cards(kernel)))
-    )
+    return await _operate(None, node, lambda kernel, _: _applied(kernel, plan_nics(tuple(nics), observe_nics(kernel))))
 
 
 async def node_state(*, node: Path | None = None) -> NodeState:
-    """What the node's cards and its routing by them look like."""
-    return await _operate(None, node, lambda kernel, _: observe_cards(kernel))
+    """What the node's NICs and its routing by them look like."""
+    return await _operate(None, node, lambda kernel, _: observe_nics(kernel))
 
 
 async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:
     """Undo `tune_node`; returns what was done."""
-    return await _operate(None, node, lambda kernel, _: _applied(kernel, undo_cards(observe_cards(kernel))))
+    return await _operate(None, node, lambda kernel, _: _applied(kernel, undo_nics(observe_nics(kernel))))
 
 
 async def diagnose_node(*, node: Path | None = None) -> tuple[str, ...]:
-    """What is missing on the node for its pods and cards to be reached and to answer, in sentences."""
-    return await _operate(None, node, lambda kernel, _: diagnose(observe_cards(kernel)))
+    """What is missing on the node for its pods and NICs to be reached and to answer, in sentences."""
+    return await _operate(None, node, lambda kernel, _: diagnose(observe_nics(kernel)))
 
 
 async def _operate(

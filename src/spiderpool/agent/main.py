@@ -37,7 +37,7 @@ SANDBOXES, CHAINED = "sandboxes", "chained"
 """Directories of the files that tell of pods' sandboxes, beside the socket: those that we attach, and others'."""
 
 TUNED = "node-tuned"
-"""File there that says that the node's cards were tuned."""
+"""File there that says that the node's NICs were tuned."""
 
 log = logger("agent")
 

@@ -1,4 +1,4 @@
-"""What is kept right on the node while pods live: what they know of its addresses, and how its cards answer."""
+"""What is kept right on the node while pods live: what they know of its addresses, and how its NICs answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
-from spiderpool.core.network.plumbing.nics import cards_of
+from spiderpool.core.network.plumbing.nics import nics_of
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.events import address_changes
@@ -20,13 +20,13 @@ from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
 PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds before what failed is taken up again; the tuning of cards waits twice as long after each failure."""
+"""Seconds before what failed is taken up again; the tuning of NICs waits twice as long after each failure."""
 
 log = logger("upkeep")
 
 
 class NodeNetwork:
-    """Follows the node's addresses and, where ``tune`` says so, the gateways of its cards."""
+    """Follows the node's addresses and, where ``tune`` says so, the gateways of its NICs."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class NodeNetwork:
         self._told: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Work until cancelled. The pools must be known by then: without them the cards would lose their gateways."""
+        """Work until cancelled. The pools must be known by then: without them the NICs would lose their gateways."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
             group.create_task(self._follow_pools())
-            group.create_task(self._keep_cards())
+            group.create_task(self._keep_nics())
 
     async def _follow_addresses(self) -> None:
         """At the start, since addresses may have changed while no agent was there, and whenever they change."""
@@ -68,14 +68,14 @@ class NodeNetwork:
             await asyncio.sleep(PAUSE)
 
     async def _follow_pools(self) -> None:
-        """Pools tell the gateways of the cards' subnets; most of their changes tell of other things."""
+        """Pools tell the gateways of the NICs' subnets; most of their changes tell of other things."""
         while self._tune:
             change, known = self._cluster.pool_change(), self._gateways()
             await change.wait()
             if self._gateways() != known:
                 self._changed.set()
 
-    async def _keep_cards(self) -> None:
+    async def _keep_nics(self) -> None:
         """At the start, whenever something has changed, and again after a failure."""
         pause = PAUSE
         while True:
@@ -96,7 +96,7 @@ class NodeNetwork:
         if self._tune:
             self._mark.parent.mkdir(parents=True, exist_ok=True)
             self._mark.touch(mode=0o600)
-            await interfaces.tune_node(cards_of(await interfaces.node_state(), self._gateways()))
+            await interfaces.tune_node(nics_of(await interfaces.node_state(), self._gateways()))
         elif self._mark.exists():
             steps = await interfaces.untune_node()
             self._mark.unlink(missing_ok=True)

@@ -142,7 +142,7 @@ class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
 
 
 class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The bond of a network's cards."""
+    """The bond of a network's NICs."""
 
     name: str = ""
     mode: int = 0
@@ -150,7 +150,7 @@ class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class IfacerConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """What has to be made on the node before the interface: a bond of cards, a VLAN."""
+    """What has to be made on the node before the interface: a bond of NICs, a VLAN."""
 
     interfaces: list[str]
     vlanID: int = 0

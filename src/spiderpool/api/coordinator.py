@@ -1,4 +1,4 @@
-"""SpiderCoordinator: how pods reach Services, their own node and the right card."""
+"""SpiderCoordinator: how pods reach Services, their own node and the right NIC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SpiderIPPool: the addresses that a node, card or tenant may use (fact: spiderpool.spidernet.io/v2beta1)."""
+"""SpiderIPPool: the addresses that a node, ENI or tenant may use (fact: spiderpool.spidernet.io/v2beta1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
 """On a pool that names exactly one node: that node, so that other nodes' agents need not watch it."""
 POOL_CARD_LABEL = "cloud.spidernet.io/card"
-"""On a pool that the controller keeps as the cloud registers addresses on a card: the identity of that card."""
+"""On a pool that the controller keeps as the cloud registers addresses on an ENI: the identity of that ENI."""
 
 ATOMIC = {"x-kubernetes-map-type": "atomic"}
 
@@ -79,7 +79,7 @@ class IPPoolStatus(msgspec.Struct, omit_defaults=True):
 
 
 class SpiderIPPool(Object, kw_only=True):
-    """The addresses that a node, card or tenant may use."""
+    """The addresses that a node, ENI or tenant may use."""
 
     KIND: ClassVar[Kind] = spiderpool_kind(
         "SpiderIPPool",

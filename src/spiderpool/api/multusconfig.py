@@ -39,9 +39,9 @@ class Bond(msgspec.Struct, omit_defaults=True):
 
 
 class MacvlanConfig(msgspec.Struct, omit_defaults=True):
-    """macvlan children of a card."""
+    """macvlan children of a NIC."""
 
-    master: Annotated[list[str], field_doc("Card, or the cards of a bond.")]
+    master: Annotated[list[str], field_doc("NIC, or the NICs of a bond.")]
     mtu: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("MTU; 0 for that of the master.", default=0)] = None
     vlanID: VlanID = None
     bond: Annotated[Bond | None, field_doc("Bond of the masters.")] = None
@@ -50,11 +50,11 @@ class MacvlanConfig(msgspec.Struct, omit_defaults=True):
 
 
 class IpvlanConfig(MacvlanConfig, omit_defaults=True):
-    """ipvlan children of a card: they carry its MAC address."""
+    """ipvlan children of a NIC: they carry its MAC address."""
 
 
 class VlanConfig(MacvlanConfig, omit_defaults=True):
-    """VLAN sub-interfaces of a card."""
+    """VLAN sub-interfaces of a NIC."""
 
     vlanMode: Annotated[str | None, field_doc("manual or auto.", enum=["manual", "auto"], default="manual")] = None
 
@@ -87,7 +87,7 @@ class IbsriovConfig(msgspec.Struct, omit_defaults=True):
 class IpoibConfig(msgspec.Struct, omit_defaults=True):
     """IP over InfiniBand children."""
 
-    master: Annotated[str, field_doc("InfiniBand card.")]
+    master: Annotated[str, field_doc("InfiniBand NIC.")]
     ippools: Annotated[NetworkPools | None, field_doc("Default pools.")] = None
 
 

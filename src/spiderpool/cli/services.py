@@ -11,7 +11,7 @@ import yaml
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, told_cards
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, told_enis
 from spiderpool.core.cloud.loadbalancer.model import kind_of
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
@@ -33,9 +33,9 @@ def plans(text: str, configuration: BalancerConfiguration) -> str:
     if not services:
         raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
-    cards = told_cards(nodes)
+    enis = told_enis(nodes)
     return "\n\n".join(
-        f"{service.key}\n{dry_run(service, BackendSnapshot(nodes, _of(service, slices), cards), configuration)}"
+        f"{service.key}\n{dry_run(service, BackendSnapshot(nodes, _of(service, slices), enis), configuration)}"
         for service in services
     )
 

@@ -23,7 +23,7 @@ class LoadBalancerAPI(Protocol):
 
 
 class ENIFinder(Protocol):
-    """On which card an address of a pod is registered."""
+    """On which ENI an address of a pod is registered."""
 
     async def holders(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """The card of every address that one in use has; the others are missing. Raises CloudError."""
+        """The ENI of every address that one in use has; the others are missing. Raises CloudError."""

@@ -2,7 +2,7 @@
 
 CloudError           the cloud did not do what was asked
 ├── Throttled        too many calls; not before ``retry_after`` seconds
-├── QuotaExceeded    a limit of the instance, card or account
+├── QuotaExceeded    a limit of the instance, ENI or account
 ├── SwitchFull       the vSwitch has no free address
 ├── NotPermitted     our identity may not do this; names the action
 ├── NotFound         what was named does not exist
@@ -39,7 +39,7 @@ class Throttled(CloudError):
 
 
 class QuotaExceeded(CloudError):
-    """A limit of the instance type, card, security group or account is reached: what was known is stale."""
+    """A limit of the instance type, ENI, security group or account is reached: what was known is stale."""
 
 
 class VSwitchFull(CloudError):
@@ -86,7 +86,7 @@ class CloudServer:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredENI:
-    """A network card and the addresses that the cloud lets it use."""
+    """An ENI and the addresses that the cloud lets it use."""
 
     identity: str
     instance: str
@@ -100,7 +100,7 @@ class RegisteredENI:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Limits of one card of an instance type."""
+    """Limits of one ENI of an instance type."""
 
     ipv4: int
     """Secondary IPv4 addresses, that is without the primary one."""
@@ -112,25 +112,25 @@ class Quota:
 
 
 class CloudProvider(Protocol):
-    """Instances, their cards, and the addresses of these. Every call raises CloudError."""
+    """Instances, their ENIs, and the addresses of these. Every call raises CloudError."""
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         """Those of the named instances that exist. What is missing was missing in a complete answer."""
 
-    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
-        """Those of the named cards that exist. The answer may lag behind an assignment for seconds."""
+    async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
+        """Those of the named ENIs that exist. The answer may lag behind an assignment for seconds."""
 
     async def quota(self, region: str, instance_type: str) -> Quota:
-        """Limits of the cards of an instance type. Raises NotFound."""
+        """Limits of the ENIs of an instance type. Raises NotFound."""
 
     async def free_addresses(self, region: str, switch: str) -> int:
         """Addresses of a vSwitch that nobody uses. Raises NotFound."""
 
-    async def assign(self, region: str, card: str, version: int, count: int) -> Sequence[str]:
-        """Register ``count`` further addresses on a card, chosen by the cloud; which ones.
+    async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
+        """Register ``count`` further addresses on an ENI, chosen by the cloud; which ones.
 
         Said again before a definite answer came, it is carried out once.
         """
 
-    async def unassign(self, region: str, card: str, version: int, addresses: Collection[str]) -> None:
-        """Take secondary addresses from a card. Ones that are gone already are success."""
+    async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
+        """Take secondary addresses from an ENI. Ones that are gone already are success."""

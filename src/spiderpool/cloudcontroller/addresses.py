@@ -1,4 +1,4 @@
-"""Addresses of cards in advance: looks at the cards, asks ``core.preallocation`` what to do, and does it."""
+"""Addresses of ENIs in advance: looks at the ENIs, asks ``core.preallocation`` what to do, and does it."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ class AddressListers:
 
 @dataclass(frozen=True, slots=True)
 class ENIFamily:
-    """One family of one card of one node."""
+    """One family of one ENI of one node."""
 
     node: Node
     instance: Instance
-    card: ENI
+    eni: ENI
     version: int
 
     @property
     def key(self) -> tuple[str, int]:
         """What its memory is kept under."""
-        return self.card.identity, self.version
+        return self.eni.identity, self.version
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class ENIFamilyState:
 
 
 class AddressReconciler:
-    """Keeps free addresses on every card."""
+    """Keeps free addresses on every ENI."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class AddressReconciler:
         period: float,
         *,
         families: Collection[int] = (4,),
-        primary_card: bool = True,
+        primary_eni: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -129,10 +129,10 @@ class AddressReconciler:
         self._policy = policy
         self._period = period
         self._families = sorted(families)
-        self._primary_card = primary_card
+        self._primary_eni = primary_eni
         self._clock = clock
         self._held: set[str] = set()
-        self._cards: dict[str, RegisteredENI] = {}
+        self._enis: dict[str, RegisteredENI] = {}
         self._asked: set[str] = set()
         self._quotas: dict[tuple[str, str], Quota] = {}
         self._switches: dict[str, int] = {}
@@ -158,7 +158,7 @@ class AddressReconciler:
     async def step(self) -> bool:
         """Look if it is time, and do what is to be done now; whether anything was."""
         places = list(self._places())
-        if self._clock() >= self._look_at or any(place.card.identity not in self._asked for place in places):
+        if self._clock() >= self._look_at or any(place.eni.identity not in self._asked for place in places):
             await self._look(places)
         by_node: dict[str, list[ENIFamily]] = {}
         for place in places:
@@ -187,26 +187,26 @@ class AddressReconciler:
         self._changed.set()
 
     def _places(self) -> Iterator[ENIFamily]:
-        """The cards of all nodes that are alive and say of themselves what their Node says, by family."""
+        """The ENIs of all nodes that are alive and say of themselves what their Node says, by family."""
         seen: set[str] = set()
         for node in sorted(self._sight.nodes.items(), key=lambda each: (readiness(each) != "True", each.name)):
             instance = instance_of(node)
             if instance is None or readiness(node) == "Unknown" or contradiction(node, instance):
                 continue
-            for card in instance.cards:
-                if card.identity in seen or (card.primary and not self._primary_card):
+            for eni in instance.enis:
+                if eni.identity in seen or (eni.primary and not self._primary_eni):
                     continue
-                seen.add(card.identity)
+                seen.add(eni.identity)
                 for version in self._families:
-                    if card.subnet_of(version):
-                        yield ENIFamily(node, instance, card, version)
+                    if eni.subnet_of(version):
+                        yield ENIFamily(node, instance, eni, version)
 
     # Looking
 
     async def _look(self, places: Collection[ENIFamily]) -> None:
-        """Have the cloud describe the cards. What fails leaves what was known."""
+        """Have the cloud describe the ENIs. What fails leaves what was known."""
         self._look_at = self._clock() + self._period
-        self._asked = {place.card.identity for place in places}
+        self._asked = {place.eni.identity for place in places}
         for region in sorted({place.instance.region for place in places}):
             here = [place for place in places if place.instance.region == region]
             try:
@@ -218,17 +218,17 @@ class AddressReconciler:
                 log.warning("cards not described", region=region, error=error.message)
 
     async def _look_at_region(self, region: str, places: Collection[ENIFamily]) -> None:
-        described = await self._cloud.cards(region, {place.card.identity for place in places})
+        described = await self._cloud.enis(region, {place.eni.identity for place in places})
         now = self._clock()
         for place in places:
-            if (card := described.get(place.card.identity)) is not None:
-                self._cards[card.identity] = card
+            if (eni := described.get(place.eni.identity)) is not None:
+                self._enis[eni.identity] = eni
                 memory = self._remembered(place)
-                memory.recent = memory.recent.seen(_addresses(card, place.version), now)
+                memory.recent = memory.recent.seen(_addresses(eni, place.version), now)
         for kind in sorted({place.instance.instance_type for place in places}):
             if (region, kind) not in self._quotas:
                 self._quotas[region, kind] = await self._cloud.quota(region, kind)
-        for switch in sorted({card.switch for card in described.values()}):
+        for switch in sorted({eni.switch for eni in described.values()}):
             self._switches[switch] = await self._cloud.free_addresses(region, switch)
             CLOUD_SWITCH_FREE.labels(switch).set(self._switches[switch])
 
@@ -236,22 +236,22 @@ class AddressReconciler:
         return self._memory.setdefault(place.key, ENIFamilyState())
 
     def _view(self, place: ENIFamily) -> ENIState | None:
-        """What is known of a place; None as long as that is not enough, or the card is not where the node says."""
-        card = self._cards.get(place.card.identity)
+        """What is known of a place; None as long as that is not enough, or the ENI is not where the node says."""
+        eni = self._enis.get(place.eni.identity)
         quota = self._quotas.get((place.instance.region, place.instance.instance_type))
-        if card is None or quota is None or card.instance != place.instance.identity or card.status != "InUse":
+        if eni is None or quota is None or eni.instance != place.instance.identity or eni.status != "InUse":
             return None
         memory, now = self._remembered(place), self._clock()
-        registered = memory.recent.applied(_addresses(card, place.version)) - {card.primary_address}
-        pools = list(self._card_pools(place))
+        registered = memory.recent.applied(_addresses(eni, place.version)) - {eni.primary_address}
+        pools = list(self._eni_pools(place))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = registered & self._held
         memory.idle = since(memory.idle, registered - held, now)
         memory.fenced = since(memory.fenced, [each for each in releasing if not self._is_given(each)], now)
-        ours = frozenset(_ledger(place.node).get(card.identity, ())) & registered
-        reported = frozenset(place.card.addresses_of(place.version))
+        ours = frozenset(_ledger(place.node).get(eni.identity, ())) & registered
+        reported = frozenset(place.eni.addresses_of(place.version))
         view = ENIState(
-            card.identity,
+            eni.identity,
             place.version,
             registered,
             quota.of(place.version),
@@ -262,7 +262,7 @@ class AddressReconciler:
             releasing=releasing,
             fenced_since=memory.fenced,
             idle_since=memory.idle,
-            switch_free=self._free_in(card.switch, place.version, now),
+            switch_free=self._free_in(eni.switch, place.version, now),
         )
         surplus = view.free & ours if len(view.free) > self._policy.high else frozenset()
         return replace(view, fenceable=frozenset(each for each in surplus if self._is_fenceable(each, pools)))
@@ -273,10 +273,10 @@ class AddressReconciler:
             return 0
         return self._switches.get(switch) if version == 4 else None
 
-    def _card_pools(self, place: ENIFamily) -> Iterator[SpiderIPPool]:
+    def _eni_pools(self, place: ENIFamily) -> Iterator[SpiderIPPool]:
         for pool in self._sight.pools.items():
-            of_card = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == place.card.identity
-            if of_card and version_of(pool) == place.version:
+            of_eni = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == place.eni.identity
+            if of_eni and version_of(pool) == place.version:
                 yield pool
 
     def _is_given(self, address: str) -> bool:
@@ -324,31 +324,31 @@ class AddressReconciler:
                 assert_never(step)
 
     async def _assign(self, place: ENIFamily, view: ENIState, count: int) -> None:
-        card = self._cards[view.card]
-        given = await self._cloud.assign(place.instance.region, card.identity, place.version, count)
+        eni = self._enis[view.eni]
+        given = await self._cloud.assign(place.instance.region, eni.identity, place.version, count)
         memory = self._remembered(place)
         memory.recent = memory.recent.with_added(given, self._clock() + LAG)
-        if place.version == 4 and card.switch in self._switches:
-            self._switches[card.switch] -= len(given)
+        if place.version == 4 and eni.switch in self._switches:
+            self._switches[eni.switch] -= len(given)
         CLOUD_ADDRESSES.labels("assigned").inc(len(given))
-        log.info("addresses registered", card=card.identity, node=place.node.name, addresses=list(given))
+        log.info("addresses registered", card=eni.identity, node=place.node.name, addresses=list(given))
         await self._write_ledger(place, add=given)
         if again := view.releasing.intersection(given):
             await self._tell_pools(place, remove=again)
 
     async def _unassign(self, place: ENIFamily, addresses: Iterable[str]) -> None:
-        """Take those from the card that, as the API server says now, no pool gives and nobody holds."""
+        """Take those from the ENI that, as the API server says now, no pool gives and nobody holds."""
         pools = await self._client.list(SpiderIPPool)
-        primary = self._cards[place.card.identity].primary_address
+        primary = self._enis[place.eni.identity].primary_address
         quiet = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
         unused = [each for each in quiet if not await self._is_held(each)]
         if not unused:
             return
-        await self._cloud.unassign(place.instance.region, place.card.identity, place.version, unused)
+        await self._cloud.unassign(place.instance.region, place.eni.identity, place.version, unused)
         memory = self._remembered(place)
         memory.recent = memory.recent.with_removed(unused, self._clock() + LAG)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
-        log.info("addresses given back", card=place.card.identity, node=place.node.name, addresses=unused)
+        log.info("addresses given back", card=place.eni.identity, node=place.node.name, addresses=unused)
         await self._write_ledger(place, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
@@ -359,8 +359,8 @@ class AddressReconciler:
         return True
 
     async def _tell_pools(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Change what the pools of a card leave out."""
-        for pool in list(self._card_pools(place)):
+        """Change what the pools of an ENI leave out."""
+        for pool in list(self._eni_pools(place)):
             told = releasing_of(pool)
             wanted = (told | frozenset(each for each in add if gives(pool, each))) - frozenset(remove)
             if wanted == told:
@@ -372,11 +372,11 @@ class AddressReconciler:
             self._sight.pools.note(await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata}))
 
     async def _write_ledger(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Write on the Node which addresses of the card are ours."""
+        """Write on the Node which addresses of the ENI are ours."""
         node = self._sight.nodes.get(place.node.name) or place.node
-        ledger, card = _ledger(node), place.card.identity
-        kept = (set(ledger.get(card, ())) | set(add)) - set(remove)
-        ledger = {**ledger, card: sorted(kept)}
+        ledger, eni = _ledger(node), place.eni.identity
+        kept = (set(ledger.get(eni, ())) | set(add)) - set(remove)
+        ledger = {**ledger, eni: sorted(kept)}
         text = msgspec.json.encode({key: ledger[key] for key in sorted(ledger) if ledger[key]}).decode()
         body = {"metadata": {"annotations": {ASSIGNED_ANNOTATION: text}}}
         self._sight.nodes.note(await self._client.patch(Node, node.name, body))
@@ -387,12 +387,12 @@ class AddressReconciler:
         """Wait before the next try, as long as the reason lasts, and tell who can do something about it."""
         now, memory = self._clock(), self._remembered(place)
         memory.not_before = now + _pause(error)
-        log.warning("cloud refused", card=place.card.identity, node=place.node.name, error=error.message)
+        log.warning("cloud refused", card=place.eni.identity, node=place.node.name, error=error.message)
         match error:
             case VSwitchFull():
-                switch = self._cards[place.card.identity].switch
+                switch = self._enis[place.eni.identity].switch
                 self._full[switch] = now + SWITCH_PAUSE
-                text = f"vSwitch {switch} of card {place.card.identity} has no free address; not asked again for "
+                text = f"vSwitch {switch} of ENI {place.eni.identity} has no free address; not asked again for "
                 self._recorder.event(place.node, "Warning", "VSwitchFull", f"{text}{SWITCH_PAUSE / 60:.0f} minutes")
             case QuotaExceeded() | CloudNotFound() | CloudConflict():
                 self._look_at = now
@@ -420,12 +420,12 @@ def _pause(error: CloudError) -> float:
             return SWITCH_PAUSE
 
 
-def _addresses(card: RegisteredENI, version: int) -> frozenset[str]:
-    return card.ipv6_addresses if version == 6 else card.addresses
+def _addresses(eni: RegisteredENI, version: int) -> frozenset[str]:
+    return eni.ipv6_addresses if version == 6 else eni.addresses
 
 
 def _ledger(node: Node) -> dict[str, list[str]]:
-    """The addresses that we registered, by card; nothing where the annotation cannot be read: then none goes back."""
+    """The addresses that we registered, by ENI; nothing where the annotation cannot be read: then none goes back."""
     text = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION, "{}")
     try:
         return msgspec.json.decode(text, type=dict[str, list[str]])

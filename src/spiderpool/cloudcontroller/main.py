@@ -129,7 +129,7 @@ class CloudLeader:
             PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
             given.period,
             families=common.families,
-            primary_card=common.cloud.primary_card,
+            primary_eni=common.cloud.primary_eni,
         )
 
 

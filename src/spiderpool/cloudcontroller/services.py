@@ -16,7 +16,7 @@ from spiderpool.cloud.loadbalancers import ENIFinder, LoadBalancerAPI
 from spiderpool.core.cloud.alibaba.naming import FINALIZERS, IDENTITY_LABEL, LENT_TAG, is_own
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
-from spiderpool.core.cloud.loadbalancer.backends import SCHEME, BackendSnapshot, pod_addresses, told_cards
+from spiderpool.core.cloud.loadbalancer.backends import SCHEME, BackendSnapshot, pod_addresses, told_enis
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
 from spiderpool.core.cloud.loadbalancer.model import kind_of, owner_of, uses_pods, wanted
 from spiderpool.core.cloud.loadbalancer.planning import (
@@ -93,7 +93,7 @@ class ServiceReconciler:
         client: Client,
         sight: ServiceListers,
         clouds: Mapping[Kind, LoadBalancerAPI],
-        cards: ENIFinder,
+        enis: ENIFinder,
         recorder: Recorder,
         configuration: BalancerConfiguration,
         timing: ServiceTimings | None = None,
@@ -103,7 +103,7 @@ class ServiceReconciler:
         self._client = client
         self._sight = sight
         self._clouds = clouds
-        self._cards = cards
+        self._enis = enis
         self._recorder = recorder
         self._configuration = configuration
         self._timing = timing or ServiceTimings()
@@ -323,11 +323,11 @@ class ServiceReconciler:
         self._sight.services.note(made)
 
     def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
-        """Ask again for cards that nobody knew: an address that was registered just now is found a little later."""
+        """Ask again for ENIs that nobody knew: an address that was registered just now is found a little later."""
         if model.unresolved:
             self._memories[service.key].done = None
             raise NotReady(
-                f"no network card is known to have the pod addresses {', '.join(model.unresolved)}; "
+                f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
                 "the pods get no traffic from the balancer until one is"
             )
 
@@ -335,18 +335,18 @@ class ServiceReconciler:
 
     async def _world(self, service: Service, options: Options) -> BackendSnapshot:
         slices = list(self._slices.get(service.key, {}).values())
-        cards: Mapping[str, str] = {}
+        enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
-            cards = await self._cards_of(pod_addresses(service.spec.ports or (), slices, options))
-        return BackendSnapshot(self._sight.nodes.items(), slices, cards)
+            enis = await self._enis_of(pod_addresses(service.spec.ports or (), slices, options))
+        return BackendSnapshot(self._sight.nodes.items(), slices, enis)
 
-    async def _cards_of(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """Cards as the nodes tell them; for the rest the cloud is asked."""
-        told = told_cards(self._sight.nodes.items())
+    async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
+        """ENIs as the nodes tell them; for the rest the cloud is asked."""
+        told = told_enis(self._sight.nodes.items())
         now = self._clock()
-        kept = {address: card for address, (card, until) in self._looked_up.items() if until > now}
+        kept = {address: eni for address, (eni, until) in self._looked_up.items() if until > now}
         unknown = [address for address in addresses if address not in told and address not in kept]
-        asked = await self._cards.holders(unknown) if unknown else {}
+        asked = await self._enis.holders(unknown) if unknown else {}
         until = now + self._timing.period
         self._looked_up = {key: self._looked_up[key] for key in kept} | {key: (asked[key], until) for key in asked}
         return {**kept, **asked, **told}

@@ -1,4 +1,4 @@
-"""From what the servers say of their cards: pools that hold what the cloud knows, and the networks of the cards."""
+"""From what the servers say of their ENIs: pools that hold what the cloud knows, and the networks of the ENIs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import UNREGISTERED, logger
 
 RESYNC = 60.0
-"""Seconds between two looks at all cards."""
+"""Seconds between two looks at all ENIs."""
 WORKERS = 2
 
 UNREGISTERED_REASON = "AddressNotRegistered"
@@ -61,19 +61,19 @@ class ENIPoolListers:
 
 @dataclass(frozen=True, slots=True)
 class ENIPoolRules:
-    """What is made of a card."""
+    """What is made of an ENI."""
 
     families: frozenset[int]
     namespace: str
     """Of the networks."""
-    primary_card: bool
-    """Whether the primary card gets pools."""
+    primary_eni: bool
+    """Whether the primary ENI gets pools."""
     node_grace: float
     """Seconds that a Node object must have been gone before its pools go: it may come back under its name."""
 
 
 class ENIPoolReconciler:
-    """Keeps one pool per card and family, and one network per name of a card."""
+    """Keeps one pool per ENI and family, and one network per name of an ENI."""
 
     def __init__(self, client: Client, copies: ENIPoolListers, recorder: Recorder, rules: ENIPoolRules) -> None:
         self._client = client
@@ -84,9 +84,9 @@ class ENIPoolReconciler:
         self._servers: dict[str, Instance | None] = {}
         """What the server of each Node says; None: nothing that can be read."""
         self._claims: dict[str, set[str]] = defaultdict(set)
-        """Nodes by the cards that their servers have."""
+        """Nodes by the ENIs that their servers have."""
         self._pools: dict[str, set[str]] = defaultdict(set)
-        """Names of pools by card."""
+        """Names of pools by ENI."""
         self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
         self._reported: dict[str, dict[str, SpiderIP]] = {}
         """Per pool: records by UID that were reported as unregistered."""
@@ -118,10 +118,10 @@ class ENIPoolReconciler:
         if new is not None:
             self._servers[name] = after
         for server, change in ((before, set.discard), (after, set.add)):
-            for card in server.cards if server else ():
-                change(self._claims[card.identity], name)
-                self._touch(card.identity)
-        self._touch(*(card for card, names in self._pools.items() if any(self._is_of(each, name) for each in names)))
+            for eni in server.enis if server else ():
+                change(self._claims[eni.identity], name)
+                self._touch(eni.identity)
+        self._touch(*(eni for eni, names in self._pools.items() if any(self._is_of(each, name) for each in names)))
 
     def _read(self, node: Node) -> Instance | None:
         text = _told(node)
@@ -138,11 +138,11 @@ class ENIPoolReconciler:
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         for pool, change in ((old, set.discard), (new, set.add)):
-            card = _card_of(pool) if pool is not None else None
-            if pool is not None and card is not None:
-                change(self._pools[card], pool.name)
+            eni = _eni_of(pool) if pool is not None else None
+            if pool is not None and eni is not None:
+                change(self._pools[eni], pool.name)
                 if old is None or new is None or _kept(old) != _kept(new):
-                    self._touch(card)
+                    self._touch(eni)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for ip in (old, new):
@@ -156,39 +156,39 @@ class ENIPoolReconciler:
     def _touch_fenced(self, name: str) -> None:
         """An address that comes or goes matters where some are fenced, or where a pool waits for its end."""
         pool = self._copies.pools.get(name)
-        card = _card_of(pool) if pool is not None else None
-        if pool is not None and card is not None:
+        eni = _eni_of(pool) if pool is not None else None
+        if pool is not None and eni is not None:
             told = UNREGISTERED_ANNOTATION in (pool.metadata.annotations or {})
-            if told or pool.spec.excludeIPs or not self._claims.get(card):
-                self._touch(card)
+            if told or pool.spec.excludeIPs or not self._claims.get(eni):
+                self._touch(eni)
 
-    def _touch(self, *cards: str) -> None:
-        for card in cards:
-            self._queue.add(card)
+    def _touch(self, *enis: str) -> None:
+        for eni in enis:
+            self._queue.add(eni)
 
     # --- what is done
 
-    async def _reconcile(self, card: str) -> None:
-        claims = [claim for name in self._claims.get(card, ()) if (claim := self._claim(name, card))]
+    async def _reconcile(self, eni: str) -> None:
+        claims = [claim for name in self._claims.get(eni, ()) if (claim := self._claim(name, eni))]
         for version in sorted(self._rules.families):
-            pool = self._pool_of(card, version)
+            pool = self._pool_of(eni, version)
             claim = chosen(claims, pool)
             if pool is not None:
-                await self._attend(card, pool, claim)
-            elif claim is not None and (self._rules.primary_card or not claim.card.primary):
+                await self._attend(eni, pool, claim)
+            elif claim is not None and (self._rules.primary_eni or not claim.eni.primary):
                 await self._make(claim, version)
 
     def _claim(self, node: str, identity: str) -> ENIClaim | None:
         server, seen = self._servers.get(node), self._copies.nodes.get(node)
-        card = server.card(identity) if server else None
-        return ENIClaim(node, server, card, seen is not None and is_ready(seen)) if server and card else None
+        eni = server.eni(identity) if server else None
+        return ENIClaim(node, server, eni, seen is not None and is_ready(seen)) if server and eni else None
 
-    def _pool_of(self, card: str, version: int) -> SpiderIPPool | None:
-        pools = (self._copies.pools.get(name) for name in sorted(self._pools.get(card, ())))
+    def _pool_of(self, eni: str, version: int) -> SpiderIPPool | None:
+        pools = (self._copies.pools.get(name) for name in sorted(self._pools.get(eni, ())))
         return next((pool for pool in pools if pool is not None and version_of(pool) == version), None)
 
-    async def _attend(self, card: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
-        """Keep a pool, or let it go when nothing is left of its card."""
+    async def _attend(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
+        """Keep a pool, or let it go when nothing is left of its ENI."""
         if pool.terminating:
             return
         why = None if claim else absence(pool, self._servers)
@@ -199,29 +199,27 @@ class ENIPoolReconciler:
                 case ENIAbsence.UNKNOWN:
                     return
                 case ENIAbsence.NODE:
-                    await self._retire_later(card, pool)
-                case ENIAbsence.CARD:
-                    await self._keep(card, pool, None)
+                    await self._retire_later(eni, pool)
+                case ENIAbsence.ENI:
+                    await self._keep(eni, pool, None)
                     await self._retire(pool)
                 case None:
-                    await self._keep(card, pool, claim)
+                    await self._keep(eni, pool, claim)
 
-    async def _keep(self, card: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
-        if claim and (block := claim.card.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
-            message = (
-                f"card {card} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
-            )
+    async def _keep(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
+        if claim and (block := claim.eni.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
+            message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
             self._complain(f"pool/{pool.name}", pool, "OtherSubnet", message)
             return
         holders = self._holders.get(pool.name, {}).values()
         wanted = upkeep(pool, claim, holders, self._others(pool.name), self._rules.namespace)
         if body := patch_of(pool, wanted):
             self._copies.pools.note(await self._change(pool, body))
-            log.info("pool kept", pool=pool.name, card=card, ips=wanted.ips, exclude=wanted.exclude)
+            log.info("pool kept", pool=pool.name, card=eni, ips=wanted.ips, exclude=wanted.exclude)
         self._complaints.pop(f"pool/{pool.name}", None)
-        self._report(card, pool, claim, wanted.unregistered)
-        if claim and claim.card.device:
-            await self._make_network(claim.card.device)
+        self._report(eni, pool, claim, wanted.unregistered)
+        if claim and claim.eni.device:
+            await self._make_network(claim.eni.device)
 
     async def _change(self, pool: SpiderIPPool, body: dict[str, object]) -> SpiderIPPool:
         try:
@@ -234,24 +232,24 @@ class ENIPoolReconciler:
         return (pool for pool in self._copies.pools.items() if pool.name != name)
 
     async def _make(self, claim: ENIClaim, version: int) -> None:
-        key, node = f"card/{claim.card.identity}/{version}", self._copies.nodes.get(claim.node)
-        if node is None or claim.card.device is None or not claim.card.addresses_of(version):
+        key, node = f"ENI/{claim.eni.identity}/{version}", self._copies.nodes.get(claim.node)
+        if node is None or claim.eni.device is None or not claim.eni.addresses_of(version):
             return
         try:
             name = pool_name(claim, version, self._copies.pools.get)
             pool = new_pool(name, claim, version, self._others(name), self._rules.namespace)
             if pool is not None and self._copies.pools.get(name) is None:
-                await self._make_network(claim.card.device)
+                await self._make_network(claim.eni.device)
                 self._copies.pools.note(await self._client.create(pool))
-                log.info("pool made", pool=name, card=claim.card.identity, ips=pool.spec.ips)
+                log.info("pool made", pool=name, card=claim.eni.identity, ips=pool.spec.ips)
             self._complaints.pop(key, None)
-        except AlreadyExists:  # our copy is late, and will touch the card when it is not
+        except AlreadyExists:  # our copy is late, and will touch the ENI when it is not
             return
         except (BadConfig, Invalid) as error:
             self._complain(key, node, "NoPoolForCard", error.message)
 
     async def _make_network(self, device: str) -> None:
-        """The network of the cards of a name, unless there is one; nobody's network is ever changed."""
+        """The network of the ENIs of a name, unless there is one; nobody's network is ever changed."""
         name, namespace = network_name(device), self._rules.namespace
         present = self._copies.networks.get(f"{namespace}/{name}")
         if present is None:
@@ -261,11 +259,11 @@ class ENIPoolReconciler:
         elif fault := foreign_master(present, device):
             self._complain(f"network/{device}", present, "OtherCard", fault)
 
-    async def _retire_later(self, card: str, pool: SpiderIPPool) -> None:
+    async def _retire_later(self, eni: str, pool: SpiderIPPool) -> None:
         now = asyncio.get_running_loop().time()
         rest = self._gone_since.setdefault(pool.name, now) + self._rules.node_grace - now
         if rest > 0:
-            self._queue.add(card, rest)
+            self._queue.add(eni, rest)
         elif await self._retire(pool):
             self._gone_since.pop(pool.name, None)
 
@@ -277,23 +275,21 @@ class ENIPoolReconciler:
         if any(record.spec.pool == pool.name for record in listed):
             return False
         await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
-        self._report(_card_of(pool) or "", pool, None, ())
+        self._report(_eni_of(pool) or "", pool, None, ())
         log.info("pool of a vanished card deleted", pool=pool.name)
         return True
 
     # --- what is told
 
-    def _report(
-        self, card: str, pool: SpiderIPPool, claim: ENIClaim | None, unregistered: tuple[SpiderIP, ...]
-    ) -> None:
+    def _report(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None, unregistered: tuple[SpiderIP, ...]) -> None:
         """Tell of addresses that are unregistered since the last time, and of those that are registered again."""
         before = self._reported.pop(pool.name, {})
         now = {record.metadata.uid or record.name: record for record in unregistered}
         for uid in now.keys() - before.keys():
-            self._tell(pool, now[uid], "Warning", UNREGISTERED_REASON, unregistered_text(now[uid], claim, card))
+            self._tell(pool, now[uid], "Warning", UNREGISTERED_REASON, unregistered_text(now[uid], claim, eni))
         held = {record.metadata.uid for record in self._holders.get(pool.name, {}).values()}
         for uid in (before.keys() - now.keys()) & held:
-            message = f"{before[uid].spec.address.partition('/')[0]} is registered on card {card} again"
+            message = f"{before[uid].spec.address.partition('/')[0]} is registered on ENI {eni} again"
             self._tell(pool, before[uid], "Normal", REGISTERED_REASON, message)
         if now:
             self._reported[pool.name] = now
@@ -318,7 +314,7 @@ def _told(node: Node) -> str | None:
     return (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
 
 
-def _card_of(pool: SpiderIPPool) -> str | None:
+def _eni_of(pool: SpiderIPPool) -> str | None:
     return (pool.metadata.labels or {}).get(POOL_CARD_LABEL)
 
 

@@ -26,7 +26,7 @@ from spiderpool.controller.certificates import STORE, CertificateLifetimes, Cert
 from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRSources, CoordinatorReconciler
 from spiderpool.controller.endpoints import EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler
-from spiderpool.controller.eni_pools import ENIPoolRules as CardRules
+from spiderpool.controller.eni_pools import ENIPoolRules as ENIRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolReconciler
@@ -128,8 +128,8 @@ class ControllerLeader:
 
     def _discovery(self) -> ENIPoolReconciler:
         given = self._settings
-        families, primary = given.common.families, given.common.cloud.primary_card
-        rules = CardRules(families, given.common.namespace, primary, given.gc_node_grace)
+        families, primary = given.common.families, given.common.cloud.primary_eni
+        rules = ENIRules(families, given.common.namespace, primary, given.gc_node_grace)
         copies = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
         return ENIPoolReconciler(self._client, copies, self._recorder, rules)
 

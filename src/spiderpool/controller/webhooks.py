@@ -28,8 +28,8 @@ from spiderpool.core.admission.pod_injection import (
     NewPod,
     selector_of,
     wish,
-    with_card_resources,
     with_networks,
+    with_nic_resources,
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
@@ -271,8 +271,8 @@ class Webhooks:
         asked = wish(pod.metadata.annotations or {}) or wish(await self._annotations(namespace))
         if asked and asked.value:
             pod = with_networks(pod, namespace, asked, await self._configs(selector_of(asked)))
-        if self._settings.pod_inject.cards:
-            pod = with_card_resources(pod, namespace, self._settings.common.namespace, await self._configs())
+        if self._settings.pod_inject.enis:
+            pod = with_nic_resources(pod, namespace, self._settings.common.namespace, await self._configs())
         return pod
 
     async def _annotations(self, namespace: str) -> dict[str, str]:

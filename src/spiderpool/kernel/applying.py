@@ -21,11 +21,11 @@ from spiderpool.core.network.plumbing.steps import (
     CreateLink,
     CreateVeth,
     DeleteLink,
-    DropCardMarks,
+    DropNICMarks,
     Enslave,
     InsideStep,
-    LoadCardMarks,
     LoadMarks,
+    LoadNICMarks,
     MoveLink,
     NetlinkStep,
     Remove,
@@ -178,10 +178,10 @@ def _execute_inside(step: InsideStep, finish: contextlib.ExitStack) -> None:
             sysctl.write(step.path, step.value, required=step.required)
         case LoadMarks():
             marks.load(step.link, step.mark, step.versions, afresh=step.afresh)
-        case LoadCardMarks():
-            marks.load_cards(step.cards, step.mask, step.versions)
-        case DropCardMarks():
-            marks.drop_cards()
+        case LoadNICMarks():
+            marks.load_nics(step.nics, step.mask, step.versions)
+        case DropNICMarks():
+            marks.drop_nics()
         case Announce():
             frames.announce(step.link, step.address, finish)
         case _:
@@ -199,7 +199,7 @@ def _sentence(step: Step, refusal: rt.NetlinkError, steps: Sequence[Step]) -> st
         case CreateLink(), errno.EBUSY:
             return (
                 f"{step.master} cannot have a {step.kind} child: it has children of another kind (macvlan and ipvlan"
-                f" exclude each other on one card) or belongs to a bridge or bond"
+                f" exclude each other on one NIC) or belongs to a bridge or bond"
             )
         case CreateLink() | CreateBond(), errno.EOPNOTSUPP:
             kind = step.kind if isinstance(step, CreateLink) else "bond"

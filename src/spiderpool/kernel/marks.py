@@ -1,9 +1,9 @@
 """Connection marks: an answer leaves by the link by which the request came.
 
 In a pod: when a Service keeps the client's address, the node hands the packet to the pod over the veth pair. By its
-routes the pod would answer straight through its card, past the node that translated the address, and the client would
+routes the pod would answer straight through its NIC, past the node that translated the address, and the client would
 not recognise the answer. So connections that begin on the veth are marked, and a policy rule sends marked packets back.
-On a node with several cards the same is done for each card.
+On a node with several NICs the same is done for each NIC.
 
 One rule set in two renderings: nftables, whose inet family covers IPv4 and IPv6, and iptables (legacy) for kernels
 without that family. The rules touch no mark but ours, so an application's or a sidecar's own marks survive.
@@ -25,8 +25,8 @@ from spiderpool.kernel.namespaces import enter_new, run_inside
 Backend: TypeAlias = Literal["nft", "iptables"]
 
 TABLE = "spiderpool"
-CARD_TABLE = "spiderpool_cards"
-CARD_CHAINS = {"PREROUTING": "SPIDERPOOL-IN", "OUTPUT": "SPIDERPOOL-OUT"}
+NIC_TABLE = "spiderpool_cards"
+NIC_CHAINS = {"PREROUTING": "SPIDERPOOL-IN", "OUTPUT": "SPIDERPOOL-OUT"}
 TIMEOUT = 10.0
 """Seconds for one call of nft or iptables."""
 
@@ -111,8 +111,8 @@ COMMIT
 """
 
 
-def load_cards(cards: Sequence[tuple[str, int]], mask: int, versions: tuple[int, ...]) -> None:
-    """Mark connections that begin on a card, and what pods answer to them; replaces what was loaded before.
+def load_nics(nics: Sequence[tuple[str, int]], mask: int, versions: tuple[int, ...]) -> None:
+    """Mark connections that begin on a NIC, and what pods answer to them; replaces what was loaded before.
 
     In one step a family: a connection that begins meanwhile finds the old rules or the new ones.
 
@@ -121,62 +121,62 @@ def load_cards(cards: Sequence[tuple[str, int]], mask: int, versions: tuple[int,
     """
     refusals = []
     if "nft" in _backends:
-        refusals.append(f"nft: {_load_nft(nft_card_script(cards, mask))}")
+        refusals.append(f"nft: {_load_nft(nft_nic_script(nics, mask))}")
         if refusals == ["nft: "]:
             return
-    refusals += [f"iptables: {output}" for output in (_load_cards_of(cards, mask, one) for one in versions) if output]
+    refusals += [f"iptables: {output}" for output in (_load_nics_of(nics, mask, one) for one in versions) if output]
     if any(refusal.startswith("iptables: ") for refusal in refusals):
-        raise KernelFailure("connections could not be marked by card", "\n".join(refusals))
+        raise KernelFailure("connections could not be marked by NIC", "\n".join(refusals))
 
 
-def _load_cards_of(cards: Sequence[tuple[str, int]], mask: int, version: int) -> str:
+def _load_nics_of(nics: Sequence[tuple[str, int]], mask: int, version: int) -> str:
     """By iptables, for one family; what it refused."""
     _, rules = _run([f"{_PROGRAMS[version]}-legacy-save", "-t", "mangle"], "")
-    hooks = [hook for hook, chain in CARD_CHAINS.items() if f"-A {hook} -j {chain}" not in rules]
-    return _load_iptables(iptables_card_script(cards, mask, hooks), (version,), afresh=False)
+    hooks = [hook for hook, chain in NIC_CHAINS.items() if f"-A {hook} -j {chain}" not in rules]
+    return _load_iptables(iptables_nic_script(nics, mask, hooks), (version,), afresh=False)
 
 
-def drop_cards() -> None:
-    """Remove the rules of `load_cards`; none is success."""
-    _run(["nft", "delete", "table", "inet", CARD_TABLE], "")
+def drop_nics() -> None:
+    """Remove the rules of `load_nics`; none is success."""
+    _run(["nft", "delete", "table", "inet", NIC_TABLE], "")
     for name in _PROGRAMS.values():
         code, rules = _run([f"{name}-legacy-save", "-t", "mangle"], "")
-        if code == 0 and CARD_CHAINS["PREROUTING"] in rules:
-            _run([f"{name}-legacy-restore", "--wait=5", "--noflush"], _IPTABLES_WITHOUT_CARDS)
+        if code == 0 and NIC_CHAINS["PREROUTING"] in rules:
+            _run([f"{name}-legacy-restore", "--wait=5", "--noflush"], _IPTABLES_WITHOUT_NICS)
 
 
-_IPTABLES_WITHOUT_CARDS = "\n".join(
+_IPTABLES_WITHOUT_NICS = "\n".join(
     [
         "*mangle",
-        *(f"-D {hook} -j {chain}" for hook, chain in CARD_CHAINS.items()),
-        *(line for chain in CARD_CHAINS.values() for line in (f"-F {chain}", f"-X {chain}")),
+        *(f"-D {hook} -j {chain}" for hook, chain in NIC_CHAINS.items()),
+        *(line for chain in NIC_CHAINS.values() for line in (f"-F {chain}", f"-X {chain}")),
         "COMMIT\n",
     ]
 )
 
 
-def cards_loaded() -> tuple[str, ...]:
-    """The cards for which `load_cards` is in force."""
-    commands = (["nft", "list", "table", "inet", CARD_TABLE], ["iptables-legacy-save", "-t", "mangle"])
+def nics_loaded() -> tuple[str, ...]:
+    """The NICs for which `load_nics` is in force."""
+    commands = (["nft", "list", "table", "inet", NIC_TABLE], ["iptables-legacy-save", "-t", "mangle"])
     answers = [output for code, output in (_run(command, "") for command in commands) if code == 0]
-    found = re.findall(rf'iifname "(\S+)"|-A {CARD_CHAINS["PREROUTING"]} -i (\S+)', "\n".join(answers))
+    found = re.findall(rf'iifname "(\S+)"|-A {NIC_CHAINS["PREROUTING"]} -i (\S+)', "\n".join(answers))
     return tuple(dict.fromkeys(by_nft or by_iptables for by_nft, by_iptables in found))
 
 
-def nft_card_script(cards: Sequence[tuple[str, int]], mask: int) -> str:
+def nft_nic_script(nics: Sequence[tuple[str, int]], mask: int) -> str:
     """The rules for ``nft -f -``; the table is made so that its deletion cannot fail, and then made anew."""
     rest = f"{~mask & 0xFFFFFFFF:#x}"
     begun = "\n".join(
-        f'    iifname "{link}" ct state new ct mark set ct mark & {rest} | {mark:#x}' for link, mark in cards
+        f'    iifname "{link}" ct state new ct mark set ct mark & {rest} | {mark:#x}' for link, mark in nics
     )
     known = "\n".join(
         f"    ct direction reply ct mark & {mask:#x} == {mark:#x} meta mark set meta mark & {rest} | {mark:#x}"
-        for _, mark in cards
+        for _, mark in nics
     )
     return f"""\
-table inet {CARD_TABLE}
-delete table inet {CARD_TABLE}
-table inet {CARD_TABLE} {{
+table inet {NIC_TABLE}
+delete table inet {NIC_TABLE}
+table inet {NIC_TABLE} {{
   chain prerouting {{
     type filter hook prerouting priority mangle;
 {begun}
@@ -190,19 +190,19 @@ table inet {CARD_TABLE} {{
 """
 
 
-def iptables_card_script(cards: Sequence[tuple[str, int]], mask: int, hooks: Iterable[str] = CARD_CHAINS) -> str:
+def iptables_nic_script(nics: Sequence[tuple[str, int]], mask: int, hooks: Iterable[str] = NIC_CHAINS) -> str:
     """The same rules for iptables-restore and ip6tables-restore, in chains of their own, which this makes or replaces.
 
     ``hooks`` are those that do not lead to our chains yet.
     """
-    incoming, outgoing = CARD_CHAINS["PREROUTING"], CARD_CHAINS["OUTPUT"]
+    incoming, outgoing = NIC_CHAINS["PREROUTING"], NIC_CHAINS["OUTPUT"]
     lines = ["*mangle", f":{incoming} - [0:0]", f":{outgoing} - [0:0]"]
-    for link, mark in cards:
+    for link, mark in nics:
         value = f"{mark:#x}/{mask:#x}"
         lines.append(f"-A {incoming} -i {link} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {value}")
         answer = f"-m conntrack --ctdir REPLY -m connmark --mark {value} -j MARK --set-xmark {value}"
         lines += [f"-A {chain} {answer}" for chain in (incoming, outgoing)]
-    lines += [f"-A {hook} -j {CARD_CHAINS[hook]}" for hook in hooks]
+    lines += [f"-A {hook} -j {NIC_CHAINS[hook]}" for hook in hooks]
     return "\n".join([*lines, "COMMIT\n"])
 
 

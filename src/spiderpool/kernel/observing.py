@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from spiderpool.core.network.plumbing.drift import PresentState
-from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_card
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_nic
 from spiderpool.core.network.plumbing.nics import NICAddress, NodeState, Reply
 from spiderpool.core.network.plumbing.refresh import PodLink
 from spiderpool.core.network.plumbing.removal import LeftoverState
@@ -189,22 +189,22 @@ def way_to(side: Side, to: Address, source: Address | None = None, mark: int = 0
         return None
 
 
-def observe_cards(kernel: Kernel) -> NodeState:
-    """What `core.plumbing.cards` needs to know of the node."""
+def observe_nics(kernel: Kernel) -> NodeState:
+    """What `core.network.plumbing.nics` needs to know of the node."""
     node = kernel.node
     kernel.enter("node")
-    names = {link.index: link.name for link in all_links(node) if is_card(link.name)}
+    names = {link.index: link.name for link in all_links(node) if is_nic(link.name)}
     found = node.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP)
     addresses = tuple(NICAddress(one.link, one.address) for one in say.read_addresses("node", found, names))
     rules = tuple(say.read_rules("node", node.route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP)))
-    cards = marks.cards_loaded()
+    nics = marks.nics_loaded()
     return NodeState(
         addresses=addresses,
         routes=routes_of(node, names),
         rules=rules,
         strict=tuple(name for name in names.values() if _reverse_path_filter(name) == 1),
         forwarding=tuple(version for version, path in FORWARDING.items() if sysctl.read(path) == "1"),
-        replies=tuple(_replies(node, names, addresses, rules, cards)),
+        replies=tuple(_replies(node, names, addresses, rules, nics)),
     )
 
 
@@ -218,23 +218,23 @@ def _replies(
     names: dict[int, str],
     addresses: tuple[NICAddress, ...],
     rules: tuple[AddRule, ...],
-    cards: tuple[str, ...],
+    nics: tuple[str, ...],
 ) -> Iterator[Reply]:
-    """By which card the node answers a far client that asked each address, itself and for a pod."""
+    """By which NIC the node answers a far client that asked each address, itself and for a pod."""
     for one in addresses:
         far, source = FAR[one.address.version], one.address.ip
-        yield Reply(one.link, source, _card_towards(node, names, far, source))
-        mark = next((rule.mark or 0 for rule in rules if _marks_card(rule, one, rules)), 0) if one.link in cards else 0
-        yield Reply(one.link, source, _card_towards(node, names, far, mark=mark), for_pods=True)
+        yield Reply(one.link, source, _nic_towards(node, names, far, source))
+        mark = next((rule.mark or 0 for rule in rules if _marks_nic(rule, one, rules)), 0) if one.link in nics else 0
+        yield Reply(one.link, source, _nic_towards(node, names, far, mark=mark), for_pods=True)
 
 
-def _marks_card(rule: AddRule, held: NICAddress, rules: tuple[AddRule, ...]) -> bool:
-    """Whether a rule sends marked packets to the table of a card's address."""
+def _marks_nic(rule: AddRule, held: NICAddress, rules: tuple[AddRule, ...]) -> bool:
+    """Whether a rule sends marked packets to the table of a NIC's address."""
     tables = {other.table for other in rules if other.source == ip_network(held.address.ip)}
     return bool(rule.mark) and rule.version == held.address.version and rule.table in tables
 
 
-def _card_towards(
+def _nic_towards(
     node: Side, names: dict[int, str], to: Address, source: Address | None = None, mark: int = 0
 ) -> str | None:
     way = way_to(node, to, source, mark)

@@ -1,4 +1,4 @@
-"""Ask a card's network who has an address, by ARP (RFC 826, RFC 5227) and Neighbour Discovery (RFC 4861)."""
+"""Ask a NIC's network who has an address, by ARP (RFC 826, RFC 5227) and Neighbour Discovery (RFC 4861)."""
 
 from __future__ import annotations
 

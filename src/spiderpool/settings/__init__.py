@@ -26,15 +26,15 @@ CLOUDS = ("", "alibaba")
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """Which cloud the servers run in, and what is made of what they say of their cards; off without a provider."""
+    """Which cloud the servers run in, and what is made of what they say of their ENIs; off without a provider."""
 
     provider: str = ""
     metadata_endpoint: str | None = None
     """URL or host of the metadata service; None: the provider's own."""
     interval: float = 25.0
-    """Seconds between two readings of a server's cards, with jitter."""
-    primary_card: bool = True
-    """Whether pods use a server's primary card too."""
+    """Seconds between two readings of a server's ENIs, with jitter."""
+    primary_eni: bool = True
+    """Whether pods use a server's primary ENI too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class AgentSettings:
     """Whether pods may only use networks of their own Namespace and of the global ones."""
     global_namespaces: tuple[str, ...] = ("default",)
     tune_node: bool = False
-    """Whether to make every card of the node answer for itself: rules, tables and connection marks on the node."""
+    """Whether to make every ENI of the node answer for itself: rules, tables and connection marks on the node."""
     add_timeout: float = 60.0
     """Seconds that one ADD may take; below the runtime's own limit."""
     metrics_port: int | None = None
@@ -111,8 +111,8 @@ class PodInject:
     """Namespaces whose pods are left alone."""
     included: tuple[str, ...] = ()
     """If any: only these namespaces, without the excluded ones."""
-    cards: bool = False
-    """Whether pods also ask for the node's cards as resources: a device plugin offers them."""
+    enis: bool = False
+    """Whether pods also ask for the node's ENIs as resources: a device plugin offers them."""
 
     def covers(self, namespace: str) -> bool:
         """Whether pods of a namespace are looked at."""
@@ -173,7 +173,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True, slots=True)
 class PreallocationSettings:
-    """Addresses that every card has in advance, per family; off unless ``enabled``."""
+    """Addresses that every ENI has in advance, per family; off unless ``enabled``."""
 
     enabled: bool = False
     low: int = 5
@@ -183,9 +183,9 @@ class PreallocationSettings:
     idle: float = 600.0
     """Seconds that an address must have been free before it goes back."""
     fence: float = 60.0
-    """Seconds between leaving an address out of its pool and taking it from the card."""
+    """Seconds between leaving an address out of its pool and taking it from the ENI."""
     period: float = 60.0
-    """Seconds between two looks at the cards in the cloud."""
+    """Seconds between two looks at the ENIs in the cloud."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +463,7 @@ def _pod_inject(source: SettingsSource) -> PodInject:
         enabled=block.config_flag("enabled", False),
         excluded=tuple(map(str, block.config_list("namespacesExclude", SYSTEM_NAMESPACES))),
         included=tuple(map(str, block.config_list("namespacesInclude", ()))),
-        cards=plugin.config_flag("enabled", False) and any("masterNIC" in offer for offer in offers),
+        enis=plugin.config_flag("enabled", False) and any("masterNIC" in offer for offer in offers),
     )
 
 
@@ -494,5 +494,5 @@ def _cloud(source: SettingsSource, block: SettingsSource) -> ProviderSettings:
         provider=provider,
         metadata_endpoint=source.optional("METADATA_ENDPOINT"),
         interval=interval,
-        primary_card=block.config_flag("primaryCard", True),
+        primary_eni=block.config_flag("primaryCard", True),
     )

@@ -54,10 +54,10 @@ class RecordedCall:
 class Delays:
     """Seconds that the cloud takes.
 
-    ``card``: to attach or detach a card. ``job``: to finish a job of the NLB. ``metadata``: to show a change there.
+    ``ENI``: to attach or detach an ENI. ``job``: to finish a job of the NLB. ``metadata``: to show a change there.
     """
 
-    card: float = 0.0
+    eni: float = 0.0
     job: float = 0.0
     metadata: float = 0.0
 
@@ -128,7 +128,7 @@ class Account:
         identity: str = "",
         role: str | None = None,
     ) -> Instance:
-        """A server without cards."""
+        """A server without ENIs."""
         made = Instance(
             identity or self.new_id("i-"),
             name,
@@ -139,7 +139,7 @@ class Account:
         )
         return self.world.instances.put(made)
 
-    def add_card(
+    def add_eni(
         self,
         vswitch: str,
         *,
@@ -151,9 +151,9 @@ class Account:
         security_groups: Iterable[str] = (),
         identity: str = "",
     ) -> NetworkInterface:
-        """A card, in use if it has an instance; the first of an instance is its primary."""
-        first = instance is not None and not self.cards_of(instance)
-        card = NetworkInterface(
+        """An ENI, in use if it has an instance; the first of an instance is its primary."""
+        first = instance is not None and not self.enis_of(instance)
+        eni = NetworkInterface(
             identity or self.new_id("eni-"),
             mac or self.new_mac(),
             vswitch,
@@ -166,7 +166,7 @@ class Account:
             security_groups=tuple(security_groups),
             created=self.clock(),
         )
-        return self.world.cards.put(card)
+        return self.world.enis.put(eni)
 
     def add_identity(
         self, name: str = "cloud", *, key: str = "", secret: str = "", allowed: Iterable[str] = ("*",)
@@ -198,12 +198,12 @@ class Account:
     # What happens to it
 
     def release(self, instance: str) -> None:
-        """Delete an instance; the cards that go with it go too, others become available."""
-        for card in self.cards_of(instance):
-            if card.primary or card.delete_on_release:
-                self.world.cards.remove(card.identity)
+        """Delete an instance; the ENIs that go with it go too, others become available."""
+        for eni in self.enis_of(instance):
+            if eni.primary or eni.delete_on_release:
+                self.world.enis.remove(eni.identity)
             else:
-                self.world.cards.put(replace(card, instance=None, primary=False, status="Available"))
+                self.world.enis.put(replace(eni, instance=None, primary=False, status="Available"))
         self.world.instances.remove(instance)
 
     def fill(self, vswitch: str, full: bool = True) -> None:
@@ -247,10 +247,10 @@ class Account:
 
     # What it can be asked
 
-    def cards_of(self, instance: str) -> list[NetworkInterface]:
-        """The cards of an instance, the primary first."""
-        cards = (card for card in self.world.cards if card.instance == instance)
-        return sorted(cards, key=lambda card: not card.primary)
+    def enis_of(self, instance: str) -> list[NetworkInterface]:
+        """The ENIs of an instance, the primary first."""
+        enis = (eni for eni in self.world.enis if eni.instance == instance)
+        return sorted(enis, key=lambda eni: not eni.primary)
 
     def type_of(self, instance: str) -> InstanceType:
         """The instance type of an instance that exists."""
@@ -260,11 +260,9 @@ class Account:
             raise BadConfig(f"instance {instance} or its type does not exist")
         return kind
 
-    def card_with(self, address: str) -> NetworkInterface | None:
-        """The card on which an address, of either family, is registered."""
-        return next(
-            (card for card in self.world.cards if address in card.addresses or address in card.ipv6_addresses), None
-        )
+    def eni_with(self, address: str) -> NetworkInterface | None:
+        """The ENI on which an address, of either family, is registered."""
+        return next((eni for eni in self.world.enis if address in eni.addresses or address in eni.ipv6_addresses), None)
 
     def record(self, call: RecordedCall) -> None:
         """Write a call down; of very many, the older half is forgotten."""
@@ -278,9 +276,9 @@ class Account:
 
     def used_in(self, vswitch: str) -> set[str]:
         """Every IPv4 address of a vSwitch that something has."""
-        cards = [card for card in self.world.cards if card.vswitch == vswitch]
-        used = {address for card in cards for address in card.addresses}
-        used.update(address for card in cards for prefix in card.prefixes for address in addressing.inside(prefix))
+        enis = [eni for eni in self.world.enis if eni.vswitch == vswitch]
+        used = {address for eni in enis for address in eni.addresses}
+        used.update(address for eni in enis for prefix in eni.prefixes for address in addressing.inside(prefix))
         used.update(clb.address for clb in self.world.clbs if clb.vswitch == vswitch)
         used.update(zone.private_address for nlb in self.world.nlbs for zone in nlb.zones if zone.vswitch == vswitch)
         return used
@@ -326,7 +324,7 @@ class Account:
         return f"{prefix}bp1{next(self._numbers):015x}"
 
     def new_mac(self) -> str:
-        """A MAC address that no other card has."""
+        """A MAC address that no other ENI has."""
         return "00:16:3e:" + (0x80_0000 + next(self._numbers)).to_bytes(3, "big").hex(":")
 
     def _tell(self, change: TableChange) -> None:

@@ -15,7 +15,7 @@ _IPV6_FIRST = 0x100
 """Where automatic IPv6 addresses begin in a block, clear of what people write by hand."""
 
 PREFIX_LENGTH = 28
-"""Length in bits of the blocks that a card can have."""
+"""Length in bits of the blocks that an ENI can have."""
 
 
 def capacity(block: str) -> int:

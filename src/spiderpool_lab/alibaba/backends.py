@@ -25,20 +25,20 @@ def read_backend(account: Account, sent: Parameters, kind: str) -> BalancerBacke
 
 
 def _address(account: Account, server: str, wanted: str, kind: str) -> str:
-    """Where traffic for a server goes: the address wanted, or the primary one of the instance or card."""
+    """Where traffic for a server goes: the address wanted, or the primary one of the instance or ENI."""
     match kind:
         case "ecs":
-            cards = account.cards_of(server)
-            if not cards:
+            enis = account.enis_of(server)
+            if not enis:
                 raise Refusal("InvalidServerId.NotExist", f"The specified server {server} does not exist.")
-            return wanted or cards[0].address
+            return wanted or enis[0].address
         case "eni":
-            card = account.world.cards.get(server)
-            if card is None:
+            eni = account.world.enis.get(server)
+            if eni is None:
                 raise Refusal("InvalidServerId.NotExist", f"The specified server {server} does not exist.")
-            if wanted and wanted not in (*card.addresses, *card.ipv6_addresses):
+            if wanted and wanted not in (*eni.addresses, *eni.ipv6_addresses):
                 raise Refusal("InvalidServerIp", f"The address {wanted} is not one of {server}.")
-            return wanted or card.address
+            return wanted or eni.address
         case "ip":
             return _literal(wanted or server)
         case _:

@@ -48,8 +48,8 @@ def _named(account: Account, parameters: Parameters, name: str) -> list[Balancer
 
 
 def _address_of(account: Account, item: Parameters) -> str:
-    card = account.world.cards.get(item.needed("ServerId"))
-    return card.address if card else ""
+    eni = account.world.enis.get(item.needed("ServerId"))
+    return eni.address if eni else ""
 
 
 def _put(account: Account, found: CLBGroup, backends: tuple[BalancerBackend, ...]) -> Answer:

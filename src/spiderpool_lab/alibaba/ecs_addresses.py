@@ -20,8 +20,8 @@ IPV6_MAX = 10
 PREFIXES_MAX = 10
 
 
-def choose_ipv4(account: Account, card: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
-    """The addresses that a call asks for, by name or by count, if the card has ``room`` for them."""
+def choose_ipv4(account: Account, eni: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
+    """The addresses that a call asks for, by name or by count, if the ENI has ``room`` for them."""
     named = parameters.texts("PrivateIpAddress")
     count = parameters.number("SecondaryPrivateIpAddressCount", 0, 1, COUNT_MAX)
     if named and count:
@@ -33,14 +33,14 @@ def choose_ipv4(account: Account, card: NetworkInterface, parameters: Parameters
     if (len(named) or count) > room:
         raise _too_many("Ipv4")
     if named:
-        _check_named(account, card, named)
+        _check_named(account, eni, named)
         return named
-    return account.take_addresses(card.vswitch, count, beside=[card.address])
+    return account.take_addresses(eni.vswitch, count, beside=[eni.address])
 
 
-def _check_named(account: Account, card: NetworkInterface, named: Sequence[str]) -> None:
-    found = account.vswitch(card.vswitch)
-    used = account.used_in(found.identity) | account.reserved_in(found.identity) | {card.address}
+def _check_named(account: Account, eni: NetworkInterface, named: Sequence[str]) -> None:
+    found = account.vswitch(eni.vswitch)
+    used = account.used_in(found.identity) | account.reserved_in(found.identity) | {eni.address}
     if found.full:
         raise no_addresses(found.identity)
     for address in named:
@@ -60,20 +60,20 @@ def _is_ipv4(text: str) -> bool:
     return True
 
 
-def choose_ipv6(account: Account, card: NetworkInterface, parameters: Parameters, room: int = IPV6_MAX) -> list[str]:
-    """The IPv6 addresses that a call asks for, if the card has ``room`` for them and its vSwitch has IPv6."""
+def choose_ipv6(account: Account, eni: NetworkInterface, parameters: Parameters, room: int = IPV6_MAX) -> list[str]:
+    """The IPv6 addresses that a call asks for, if the ENI has ``room`` for them and its vSwitch has IPv6."""
     named = parameters.texts("Ipv6Address")
     count = parameters.number("Ipv6AddressCount", 0, 1, IPV6_MAX)
     if not named and not count:
         return []
-    block = account.vswitch(card.vswitch).ipv6_block
+    block = account.vswitch(eni.vswitch).ipv6_block
     if block is None:
-        raise Refusal("InvalidVSwitchId.Ipv6NotEnabled", f"The VSwitch {card.vswitch} has no IPv6.", 403)
+        raise Refusal("InvalidVSwitchId.Ipv6NotEnabled", f"The VSwitch {eni.vswitch} has no IPv6.", 403)
     if len(named) > IPV6_MAX:
         raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
     if (len(named) or count) > room:
         raise _too_many("Ipv6")
-    used = {address for item in account.world.cards for address in item.ipv6_addresses}
+    used = {address for item in account.world.enis for address in item.ipv6_addresses}
     return _named_ipv6(block, named, used) if named else addressing.free_ipv6(block, used, count)
 
 
@@ -102,10 +102,10 @@ def _too_many(family: str) -> Refusal:
     )
 
 
-def _card(account: Account, parameters: Parameters) -> NetworkInterface:
-    """The card of a call, in a state in which its addresses may change."""
+def _eni(account: Account, parameters: Parameters) -> NetworkInterface:
+    """The ENI of a call, in a state in which its addresses may change."""
     identity = parameters.needed("NetworkInterfaceId")
-    if (found := account.world.cards.get(identity)) is None:
+    if (found := account.world.enis.get(identity)) is None:
         raise absent("InvalidEniId.NotFound", "network interface", identity)
     if found.status not in ("Available", "InUse"):
         raise Refusal(
@@ -114,15 +114,15 @@ def _card(account: Account, parameters: Parameters) -> NetworkInterface:
     return found
 
 
-def _room(account: Account, card: NetworkInterface) -> int:
-    """How many IPv4 addresses or prefixes a card can still have; an unattached one has a limit of its own."""
-    most = COUNT_MAX if card.instance is None else account.type_of(card.instance).addresses - 1
-    return most - len(card.secondaries) - len(card.prefixes)
+def _room(account: Account, eni: NetworkInterface) -> int:
+    """How many IPv4 addresses or prefixes an ENI can still have; an unattached one has a limit of its own."""
+    most = COUNT_MAX if eni.instance is None else account.type_of(eni.instance).addresses - 1
+    return most - len(eni.secondaries) - len(eni.prefixes)
 
 
-def _room_ipv6(account: Account, card: NetworkInterface) -> int:
-    most = IPV6_MAX if card.instance is None else account.type_of(card.instance).ipv6_addresses
-    return most - len(card.ipv6_addresses)
+def _room_ipv6(account: Account, eni: NetworkInterface) -> int:
+    most = IPV6_MAX if eni.instance is None else account.type_of(eni.instance).ipv6_addresses
+    return most - len(eni.ipv6_addresses)
 
 
 @action(
@@ -132,35 +132,33 @@ def _room_ipv6(account: Account, card: NetworkInterface) -> int:
     known="ClientToken Ipv4Prefix Ipv4PrefixCount PrivateIpAddress SecondaryPrivateIpAddressCount",
 )
 def assign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Register more addresses, or prefixes, on a card."""
-    card = _card(account, parameters)
-    room = _room(account, card)
-    singles = choose_ipv4(account, card, parameters, room)
-    prefixes = _choose_prefixes(account, card, parameters, room)
+    """Register more addresses, or prefixes, on an ENI."""
+    eni = _eni(account, parameters)
+    room = _room(account, eni)
+    singles = choose_ipv4(account, eni, parameters, room)
+    prefixes = _choose_prefixes(account, eni, parameters, room)
     if bool(singles) == bool(prefixes):
         raise Refusal(
             "MissingParameter", "Exactly one of addresses, their count, prefixes, or their count must be sent."
         )
-    account.world.cards.put(
-        replace(card, secondaries=(*card.secondaries, *singles), prefixes=(*card.prefixes, *prefixes))
-    )
+    account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, *singles), prefixes=(*eni.prefixes, *prefixes)))
     return {
         "AssignedPrivateIpAddressesSet": {
-            "NetworkInterfaceId": card.identity,
+            "NetworkInterfaceId": eni.identity,
             "PrivateIpSet": {"PrivateIpAddress": singles},
             "Ipv4PrefixSet": {"Ipv4Prefixes": prefixes},
         }
     }
 
 
-def _choose_prefixes(account: Account, card: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
+def _choose_prefixes(account: Account, eni: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
     named = parameters.texts("Ipv4Prefix")
     count = parameters.number("Ipv4PrefixCount", 0, 1, PREFIXES_MAX)
     if len(named) > PREFIXES_MAX:
         raise invalid("Ipv4Prefix", f"has more than {PREFIXES_MAX} values")
     if (len(named) or count) > room:
         raise _too_many("Ipv4")
-    vswitch = account.vswitch(card.vswitch)
+    vswitch = account.vswitch(eni.vswitch)
     used = account.used_in(vswitch.identity)
     free = [] if vswitch.full else addressing.free_prefixes(vswitch.block, used, count)
     if named:
@@ -177,18 +175,18 @@ def _choose_prefixes(account: Account, card: NetworkInterface, parameters: Param
     known="Ipv4Prefix PrivateIpAddress",
 )
 def unassign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Take addresses or prefixes off a card. The primary address is not one of those that can go."""
-    card = _card(account, parameters)
+    """Take addresses or prefixes off an ENI. The primary address is not one of those that can go."""
+    eni = _eni(account, parameters)
     singles, prefixes = parameters.texts("PrivateIpAddress"), parameters.texts("Ipv4Prefix")
     if not singles and not prefixes:
         raise Refusal("MissingParameter", 'The input parameter "PrivateIpAddress" that is mandatory is not supplied.')
     if len(singles) > NAMED_MAX:
         raise invalid("PrivateIpAddress", f"has more than {NAMED_MAX} values")
-    account.world.cards.put(
+    account.world.enis.put(
         replace(
-            card,
-            secondaries=_remaining(card.secondaries, singles),
-            prefixes=_remaining(card.prefixes, prefixes),
+            eni,
+            secondaries=_remaining(eni.secondaries, singles),
+            prefixes=_remaining(eni.prefixes, prefixes),
         )
     )
     return {}
@@ -201,14 +199,14 @@ def unassign_private_ip_addresses(account: Account, parameters: Parameters) -> A
     known="ClientToken Ipv6Address Ipv6AddressCount",
 )
 def assign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Register IPv6 addresses on a card."""
-    card = _card(account, parameters)
-    chosen = choose_ipv6(account, card, parameters, _room_ipv6(account, card))
+    """Register IPv6 addresses on an ENI."""
+    eni = _eni(account, parameters)
+    chosen = choose_ipv6(account, eni, parameters, _room_ipv6(account, eni))
     if not chosen:
         raise Refusal("MissingParameter", "Ipv6Address or Ipv6AddressCount must be sent.")
-    account.world.cards.put(replace(card, ipv6_addresses=(*card.ipv6_addresses, *chosen)))
+    account.world.enis.put(replace(eni, ipv6_addresses=(*eni.ipv6_addresses, *chosen)))
     return {
-        "NetworkInterfaceId": card.identity,
+        "NetworkInterfaceId": eni.identity,
         "Ipv6Sets": {"Ipv6Address": chosen},
         "Ipv6PrefixSets": {"Ipv6Prefix": []},
     }
@@ -216,12 +214,12 @@ def assign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
 
 @action("ecs", "UnassignIpv6Addresses", needed="RegionId NetworkInterfaceId Ipv6Address")
 def unassign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Take IPv6 addresses off a card."""
-    card = _card(account, parameters)
+    """Take IPv6 addresses off an ENI."""
+    eni = _eni(account, parameters)
     named = [str(_ipv6(text)) for text in parameters.texts("Ipv6Address")]
     if len(named) > IPV6_MAX:
         raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
-    account.world.cards.put(replace(card, ipv6_addresses=_remaining(card.ipv6_addresses, named)))
+    account.world.enis.put(replace(eni, ipv6_addresses=_remaining(eni.ipv6_addresses, named)))
     return {}
 
 

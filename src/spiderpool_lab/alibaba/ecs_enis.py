@@ -15,20 +15,20 @@ from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.resources import NetworkInterface, Tags
 
-CARD_STATUSES = ("Available", "Attaching", "InUse", "Detaching", "Deleting")
+ENI_STATUSES = ("Available", "Attaching", "InUse", "Detaching", "Deleting")
 _UNATTACHED_ADDRESSES = 49
 _SECURITY_GROUPS_MAX = 16
 
 
-def card(account: Account, identity: str) -> NetworkInterface:
-    """A card that exists. Raises Refusal if it does not."""
-    if (found := account.world.cards.get(identity)) is None:
+def eni(account: Account, identity: str) -> NetworkInterface:
+    """An ENI that exists. Raises Refusal if it does not."""
+    if (found := account.world.enis.get(identity)) is None:
         raise absent("InvalidEniId.NotFound", "network interface", identity)
     return found
 
 
 def require_status(found: NetworkInterface, *allowed: str) -> None:
-    """Refuse what cannot be done to a card in its present state."""
+    """Refuse what cannot be done to an ENI in its present state."""
     if found.status not in allowed:
         raise Refusal(
             "InvalidOperation.InvalidEniState",
@@ -45,13 +45,13 @@ def require_status(found: NetworkInterface, *allowed: str) -> None:
     "PrimaryIpAddress PrivateIpAddress ResourceGroupId SecurityGroupId ServiceManaged Status Tag Type VSwitchId VpcId",
 )
 def describe_network_interfaces(account: Account, parameters: Parameters) -> Answer:
-    """The cards that pass every filter."""
+    """The ENIs that pass every filter."""
     for name in ("NetworkInterfaceId", "PrivateIpAddress", "Ipv6Address"):
         if len(parameters.texts(name)) > 100:
             raise invalid(name, "has more than 100 values")
     parameters.one_of("Type", ("Primary", "Secondary"))
-    parameters.one_of("Status", CARD_STATUSES)
-    found = [item for item in account.world.cards if _passes(account, item, parameters)]
+    parameters.one_of("Status", ENI_STATUSES)
+    found = [item for item in account.world.enis if _passes(account, item, parameters)]
     if "PageNumber" in parameters or "PageSize" in parameters:
         page, numbers = paging.by_number(found, parameters, most=500)
         return {**numbers, "NextToken": "", "NetworkInterfaceSets": _sets(account, page)}
@@ -89,12 +89,12 @@ def tagged(tags: Tags, parameters: Parameters) -> bool:
     return all(key in tags and value in ("", tags[key]) for key, value in wanted.items())
 
 
-def _sets(account: Account, cards: Any) -> dict[str, Any]:
-    return {"NetworkInterfaceSet": [describe(account, item) for item in cards]}
+def _sets(account: Account, enis: Any) -> dict[str, Any]:
+    return {"NetworkInterfaceSet": [describe(account, item) for item in enis]}
 
 
 def describe(account: Account, item: NetworkInterface) -> dict[str, Any]:
-    """A card as the OpenAPI writes it."""
+    """An ENI as the OpenAPI writes it."""
     vswitch = account.world.vswitches.get(item.vswitch)
     return {
         "NetworkInterfaceId": item.identity,
@@ -121,7 +121,7 @@ def describe(account: Account, item: NetworkInterface) -> dict[str, Any]:
 
 
 def describe_addresses(item: NetworkInterface) -> dict[str, Any]:
-    """The four lists of addresses that a card has."""
+    """The four lists of addresses that an ENI has."""
     private = [{"PrivateIpAddress": address, "Primary": address == item.address} for address in item.addresses]
     return {
         "PrivateIpSets": {"PrivateIpSet": private},
@@ -150,7 +150,7 @@ def timestamp(seconds: float) -> str:
     "SourceDestCheck Tag",
 )
 def create_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """A new card, not yet attached to anything."""
+    """A new ENI, not yet attached to anything."""
     vswitch = account.vswitch(parameters.needed("VSwitchId"))
     primary = _primary_address(account, vswitch.identity, parameters)
     made = NetworkInterface(
@@ -171,7 +171,7 @@ def create_network_interface(account: Account, parameters: Parameters) -> Answer
         secondaries=tuple(choose_ipv4(account, made, parameters, _UNATTACHED_ADDRESSES)),
         ipv6_addresses=tuple(choose_ipv6(account, made, parameters)),
     )
-    account.world.cards.put(made)
+    account.world.enis.put(made)
     return describe(account, made)
 
 
@@ -194,13 +194,13 @@ def _security_groups(account: Account, parameters: Parameters) -> tuple[str, ...
 
 
 def check_security_groups(account: Account, groups: list[str]) -> tuple[str, ...]:
-    """Refuse security groups that do not exist, or that have no room for one more card."""
+    """Refuse security groups that do not exist, or that have no room for one more ENI."""
     if len(groups) > _SECURITY_GROUPS_MAX:
         raise Refusal("SecurityGroupLimitExceed", "A network interface has at most 16 security groups.", 403)
     for identity in groups:
         if (group := account.world.security_groups.get(identity)) is None:
             raise absent("InvalidSecurityGroupId.NotFound", "security group", identity)
-        members = sum(identity in item.security_groups for item in account.world.cards)
+        members = sum(identity in item.security_groups for item in account.world.enis)
         if members >= group.capacity:
             raise Refusal("SecurityGroupInstanceLimitExceed", f"The security group {identity} is full.", 403)
     return tuple(groups)
@@ -213,18 +213,18 @@ def check_security_groups(account: Account, groups: list[str]) -> tuple[str, ...
     known="NetworkCardIndex TrunkNetworkInstanceId WaitForNetworkConfigurationReady",
 )
 def attach_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Begin to attach a card to an instance of its zone."""
-    found = card(account, parameters.needed("NetworkInterfaceId"))
+    """Begin to attach an ENI to an instance of its zone."""
+    found = eni(account, parameters.needed("NetworkInterfaceId"))
     require_status(found, "Available")
     instance = account.world.instances.get(parameters.needed("InstanceId"))
     if instance is None:
         raise absent("InvalidEcsId.NotFound", "instance", parameters.needed("InstanceId"))
     if account.vswitch(found.vswitch).zone != instance.zone:
         raise Refusal("InvalidInstanceId.ZoneMismatch", "The instance and the network interface differ in zone.", 403)
-    if len(account.cards_of(instance.identity)) >= account.type_of(instance.identity).cards:
-        raise Refusal("EniPerInstanceLimitExceeded", f"The instance {instance.identity} takes no more cards.", 403)
-    account.world.cards.put(replace(found, instance=instance.identity, status="Attaching"))
-    account.later(account.delays.card, lambda: _finish(account, found.identity, "Attaching"))
+    if len(account.enis_of(instance.identity)) >= account.type_of(instance.identity).enis:
+        raise Refusal("EniPerInstanceLimitExceeded", f"The instance {instance.identity} takes no more ENIs.", 403)
+    account.world.enis.put(replace(found, instance=instance.identity, status="Attaching"))
+    account.later(account.delays.eni, lambda: _finish(account, found.identity, "Attaching"))
     return {}
 
 
@@ -235,35 +235,35 @@ def attach_network_interface(account: Account, parameters: Parameters) -> Answer
     known="TrunkNetworkInstanceId",
 )
 def detach_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Begin to detach a secondary card from its instance."""
-    found = card(account, parameters.needed("NetworkInterfaceId"))
+    """Begin to detach a secondary ENI from its instance."""
+    found = eni(account, parameters.needed("NetworkInterfaceId"))
     require_status(found, "InUse")
     if found.instance != parameters.needed("InstanceId"):
         raise absent("InvalidEcsId.NotFound", "attachment to instance", parameters.needed("InstanceId"))
     if found.primary:
         raise Refusal("InvalidOperation.DetachPrimaryEniNotAllowed", "A primary network interface stays attached.", 403)
-    account.world.cards.put(replace(found, status="Detaching"))
-    account.later(account.delays.card, lambda: _finish(account, found.identity, "Detaching"))
+    account.world.enis.put(replace(found, status="Detaching"))
+    account.later(account.delays.eni, lambda: _finish(account, found.identity, "Detaching"))
     return {}
 
 
 def _finish(account: Account, identity: str, status: str) -> None:
-    """End an attachment or detachment, unless the card went or changed meanwhile."""
-    found = account.world.cards.get(identity)
+    """End an attachment or detachment, unless the ENI went or changed meanwhile."""
+    found = account.world.enis.get(identity)
     if found is None or found.status != status:
         return
     done = (
         replace(found, status="InUse") if status == "Attaching" else replace(found, instance=None, status="Available")
     )
-    account.world.cards.put(done)
+    account.world.enis.put(done)
 
 
 @action("ecs", "DeleteNetworkInterface", needed="RegionId NetworkInterfaceId")
 def delete_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Delete a card that nothing uses."""
-    found = card(account, parameters.needed("NetworkInterfaceId"))
+    """Delete an ENI that nothing uses."""
+    found = eni(account, parameters.needed("NetworkInterfaceId"))
     require_status(found, "Available")
-    account.world.cards.remove(found.identity)
+    account.world.enis.remove(found.identity)
     return {}
 
 
@@ -275,9 +275,9 @@ def delete_network_interface(account: Account, parameters: Parameters) -> Answer
 )
 def modify_network_interface_attribute(account: Account, parameters: Parameters) -> Answer:
     """Change what is sent and leave the rest."""
-    found = card(account, parameters.needed("NetworkInterfaceId"))
+    found = eni(account, parameters.needed("NetworkInterfaceId"))
     groups = parameters.texts("SecurityGroupId")
-    account.world.cards.put(
+    account.world.enis.put(
         replace(
             found,
             name=parameters.text("NetworkInterfaceName", found.name),

@@ -37,7 +37,7 @@ def describe_instances(account: Account, parameters: Parameters) -> Answer:
 
 
 def _passes(account: Account, item: Instance, wanted: list[str], parameters: Parameters) -> bool:
-    cards = account.cards_of(item.identity)
+    enis = account.enis_of(item.identity)
     exact = {
         "InstanceName": item.name,
         "InstanceType": item.instance_type,
@@ -51,9 +51,9 @@ def _passes(account: Account, item: Instance, wanted: list[str], parameters: Par
     return (
         (not wanted or item.identity in wanted)
         and all(parameters.text(name) in ("", value) for name, value in exact.items())
-        and (not vswitch or any(card.vswitch == vswitch for card in cards))
-        and (not group or any(group in card.security_groups for card in cards))
-        and (not addresses or any(not addresses.isdisjoint(card.addresses) for card in cards))
+        and (not vswitch or any(eni.vswitch == vswitch for eni in enis))
+        and (not group or any(group in eni.security_groups for eni in enis))
+        and (not addresses or any(not addresses.isdisjoint(eni.addresses) for eni in enis))
         and tagged(item.tags, parameters)
     )
 
@@ -63,8 +63,8 @@ def _instances(account: Account, found: Any) -> dict[str, Any]:
 
 
 def _instance(account: Account, item: Instance) -> dict[str, Any]:
-    cards = account.cards_of(item.identity)
-    first = cards[0] if cards else None
+    enis = account.enis_of(item.identity)
+    first = enis[0] if enis else None
     kind = account.world.instance_types.get(item.instance_type)
     return {
         "InstanceId": item.identity,
@@ -91,7 +91,7 @@ def _instance(account: Account, item: Instance) -> dict[str, Any]:
             "PrivateIpAddress": {"IpAddress": [first.address] if first else []},
             "NatIpAddress": "",
         },
-        "NetworkInterfaces": {"NetworkInterface": [_card(card) for card in cards]},
+        "NetworkInterfaces": {"NetworkInterface": [_eni(eni) for eni in enis]},
         "Tags": {"Tag": describe_tags(item.tags)},
     }
 
@@ -103,13 +103,13 @@ def _eip(account: Account, item: Instance) -> dict[str, Any]:
     )
 
 
-def _card(card: NetworkInterface) -> dict[str, Any]:
+def _eni(eni: NetworkInterface) -> dict[str, Any]:
     return {
-        "NetworkInterfaceId": card.identity,
-        "MacAddress": card.mac,
-        "PrimaryIpAddress": card.address,
-        "Type": "Primary" if card.primary else "Secondary",
-        **describe_addresses(card),
+        "NetworkInterfaceId": eni.identity,
+        "MacAddress": eni.mac,
+        "PrimaryIpAddress": eni.address,
+        "Type": "Primary" if eni.primary else "Secondary",
+        **describe_addresses(eni),
     }
 
 
@@ -136,8 +136,8 @@ def _type(kind: InstanceType) -> dict[str, Any]:
         "CpuCoreCount": kind.cpus,
         "CpuArchitecture": "X86",
         "MemorySize": kind.memory,
-        "EniQuantity": kind.cards,
-        "EniTotalQuantity": kind.cards,
+        "EniQuantity": kind.enis,
+        "EniTotalQuantity": kind.enis,
         "EniPrivateIpAddressQuantity": kind.addresses,
         "EniIpv6AddressQuantity": kind.ipv6_addresses,
         "EniTrunkSupported": False,
@@ -173,7 +173,7 @@ def describe_security_groups(account: Account, parameters: Parameters) -> Answer
 
 
 def _group(account: Account, group: SecurityGroup) -> dict[str, Any]:
-    members = sum(group.identity in card.security_groups for card in account.world.cards)
+    members = sum(group.identity in eni.security_groups for eni in account.world.enis)
     return {
         "SecurityGroupId": group.identity,
         "SecurityGroupName": group.name,

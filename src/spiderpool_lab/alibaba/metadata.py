@@ -52,7 +52,7 @@ class _Token:
 class MetadataServer:
     """Serves the instances of one account. While ``hardened``, a call without a token is refused.
 
-    ``resolve`` finds the asking instance; without it the card that has the source address does.
+    ``resolve`` finds the asking instance; without it the ENI that has the source address does.
     """
 
     def __init__(self, account: Account, *, resolve: Resolver | None = None, hardened: bool = False) -> None:
@@ -113,8 +113,8 @@ class MetadataServer:
         return instance
 
     def _instance_with(self, address: str) -> str | None:
-        card = self.account.card_with(address)
-        return card.instance if card else None
+        eni = self.account.eni_with(address)
+        return eni.instance if eni else None
 
     def _check_token(self, request: web.Request, instance: Instance) -> None:
         sent = request.headers.get(TOKEN_HEADER)

@@ -117,7 +117,7 @@ def _ipv6(account: Account, block: str | None, before: list[ZoneMapping]) -> str
         raise Refusal(
             "OperationDenied.VSwitchNotSupportIpv6", "The operation is not allowed because of VSwitchNotSupportIpv6."
         )
-    used = {address for card in account.world.cards for address in card.ipv6_addresses}
+    used = {address for eni in account.world.enis for address in eni.ipv6_addresses}
     used.update(zone.ipv6_address for nlb in account.world.nlbs for zone in nlb.zones)
     return addressing.free_ipv6(block, used | {zone.ipv6_address for zone in before}, 1)[0]
 

@@ -15,7 +15,7 @@ _NAME_SERVERS = "100.100.2.136\n100.100.2.138"
 
 def pages(account: Account, instance: Instance) -> dict[str, str]:
     """Every page below ``/latest/meta-data/`` but the credentials, by path."""
-    cards = [card for card in account.cards_of(instance.identity) if card.status == "InUse"]
+    enis = [eni for eni in account.enis_of(instance.identity) if eni.status == "InUse"]
     own = {
         "region-id": account.region,
         "zone-id": instance.zone,
@@ -29,10 +29,10 @@ def pages(account: Account, instance: Instance) -> dict[str, str]:
     }
     if eip := next((eip for eip in account.world.eips if eip.instance == instance.identity), None):
         own["eipv4"] = eip.address
-    for card in cards:
-        own.update({f"{_MACS}/{card.mac}/{name}": text for name, text in _card(account, card).items()})
-        if card.primary:
-            own.update(_primary(account, card))
+    for eni in enis:
+        own.update({f"{_MACS}/{eni.mac}/{name}": text for name, text in _eni(account, eni).items()})
+        if eni.primary:
+            own.update(_primary(account, eni))
     return own
 
 
@@ -47,23 +47,23 @@ def page(contents: Mapping[str, str], path: str) -> str | None:
     return "\n".join(entries) if entries else None
 
 
-def _primary(account: Account, card: NetworkInterface) -> dict[str, str]:
+def _primary(account: Account, eni: NetworkInterface) -> dict[str, str]:
     return {
-        "mac": card.mac,
-        "private-ipv4": card.address,
+        "mac": eni.mac,
+        "private-ipv4": eni.address,
         "vpc-id": account.vpc.identity,
         "vpc-cidr-block": account.vpc.block,
-        "vswitch-id": card.vswitch,
-        "vswitch-cidr-block": account.vswitch(card.vswitch).block,
+        "vswitch-id": eni.vswitch,
+        "vswitch-cidr-block": account.vswitch(eni.vswitch).block,
     }
 
 
-def _card(account: Account, card: NetworkInterface) -> dict[str, str]:
-    vswitch = account.vswitch(card.vswitch)
+def _eni(account: Account, eni: NetworkInterface) -> dict[str, str]:
+    vswitch = account.vswitch(eni.vswitch)
     found = {
-        "network-interface-id": card.identity,
-        "primary-ip-address": card.address,
-        "private-ipv4s": json.dumps(card.addresses, separators=(",", ":")),
+        "network-interface-id": eni.identity,
+        "primary-ip-address": eni.address,
+        "private-ipv4s": json.dumps(eni.addresses, separators=(",", ":")),
         "netmask": str(IPv4Network(vswitch.block).netmask),
         "gateway": vswitch.gateway,
         "vswitch-id": vswitch.identity,
@@ -71,14 +71,14 @@ def _card(account: Account, card: NetworkInterface) -> dict[str, str]:
         "vpc-id": account.vpc.identity,
         "vpc-cidr-block": account.vpc.block,
     }
-    if card.prefixes:
-        found["ipv4-prefixes"] = json.dumps(card.prefixes, separators=(",", ":"))
+    if eni.prefixes:
+        found["ipv4-prefixes"] = json.dumps(eni.prefixes, separators=(",", ":"))
     if vswitch.ipv6_block:
         found["vswitch-ipv6-cidr-block"] = vswitch.ipv6_block
         found["ipv6-gateway"] = vswitch.ipv6_gateway or ""
         found["vpc-ipv6-cidr-blocks"] = (
             f"[{account.vpc.ipv6_block or ip_network(vswitch.ipv6_block).supernet(new_prefix=56)}]"
         )
-    if card.ipv6_addresses:
-        found["ipv6s"] = f"[{', '.join(card.ipv6_addresses)}]"
+    if eni.ipv6_addresses:
+        found["ipv6s"] = f"[{', '.join(eni.ipv6_addresses)}]"
     return found

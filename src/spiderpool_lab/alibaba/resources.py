@@ -1,4 +1,4 @@
-"""What an account holds in a VPC, as values: instances, network cards, vSwitches, security groups, public addresses."""
+"""What an account holds in a VPC, as values: instances, ENIs, vSwitches, security groups, public addresses."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 
 Tags = Mapping[str, str]
 
-CardStatus = Literal["Available", "Attaching", "InUse", "Detaching", "Deleting"]
+ENIStatus = Literal["Available", "Attaching", "InUse", "Detaching", "Deleting"]
 InstanceStatus = Literal["Running", "Stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """An instance type and its quotas. ``addresses`` is IPv4 per card, the primary address included."""
+    """An instance type and its quotas. ``addresses`` is IPv4 per ENI, the primary address included."""
 
     identity: str
-    cards: int
+    enis: int
     addresses: int
     ipv6_addresses: int
     cpus: int = 2
@@ -86,7 +86,7 @@ class NetworkInterface:
     prefixes: tuple[str, ...] = ()
     instance: str | None = None
     primary: bool = False
-    status: CardStatus = "Available"
+    status: ENIStatus = "Available"
     security_groups: tuple[str, ...] = ()
     source_check: bool = True
     delete_on_release: bool = True
@@ -113,7 +113,7 @@ class SecurityGroup:
 
 @dataclass(frozen=True, slots=True)
 class EIP:
-    """A public address, perhaps bound to an instance, a card's private address or a balancer."""
+    """A public address, perhaps bound to an instance, an ENI's private address or a balancer."""
 
     identity: str
     address: str
@@ -125,7 +125,7 @@ class EIP:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A block of a vSwitch that is kept for the prefixes of network cards."""
+    """A block of a vSwitch that is kept for the prefixes of ENIs."""
 
     identity: str
     vswitch: str
@@ -135,8 +135,8 @@ class Reservation:
 
 
 INSTANCE_TYPES = (
-    InstanceType("ecs.g6.large", cards=2, addresses=6, ipv6_addresses=1),
-    InstanceType("ecs.g7.large", cards=3, addresses=6, ipv6_addresses=6),
-    InstanceType("ecs.g7.xlarge", cards=4, addresses=15, ipv6_addresses=15, cpus=4, memory=16.0),
-    InstanceType("ecs.g7.8xlarge", cards=8, addresses=30, ipv6_addresses=30, cpus=32, memory=128.0),
+    InstanceType("ecs.g6.large", enis=2, addresses=6, ipv6_addresses=1),
+    InstanceType("ecs.g7.large", enis=3, addresses=6, ipv6_addresses=6),
+    InstanceType("ecs.g7.xlarge", enis=4, addresses=15, ipv6_addresses=15, cpus=4, memory=16.0),
+    InstanceType("ecs.g7.8xlarge", enis=8, addresses=30, ipv6_addresses=30, cpus=32, memory=128.0),
 )

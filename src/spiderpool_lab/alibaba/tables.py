@@ -96,7 +96,7 @@ class AccountTables:
     instance_types: Table[InstanceType] = field(init=False)
     vswitches: Table[VSwitchResource] = field(init=False)
     instances: Table[Instance] = field(init=False)
-    cards: Table[NetworkInterface] = field(init=False)
+    enis: Table[NetworkInterface] = field(init=False)
     security_groups: Table[SecurityGroup] = field(init=False)
     eips: Table[EIP] = field(init=False)
     reservations: Table[Reservation] = field(init=False)
@@ -123,7 +123,7 @@ TABLES = (
     "instance_types",
     "vswitches",
     "instances",
-    "cards",
+    "enis",
     "security_groups",
     "eips",
     "reservations",

@@ -17,7 +17,7 @@ TAGS_MAX = 20
 RESOURCES_MAX = 50
 
 _TABLES: dict[Product, dict[str, str]] = {
-    "ecs": {"eni": "cards", "instance": "instances", "securitygroup": "security_groups"},
+    "ecs": {"eni": "enis", "instance": "instances", "securitygroup": "security_groups"},
     "slb": {"instance": "clbs", "vservergroup": "clb_groups"},
     "nlb": {"loadbalancer": "nlbs", "listener": "nlb_listeners", "servergroup": "nlb_groups"},
 }

@@ -114,7 +114,7 @@ def describe_route_table_list(account: Account, parameters: Parameters) -> Answe
     "VSwitchCidrReservationMask VSwitchCidrReservationName VSwitchCidrReservationType Tag",
 )
 def create_vswitch_cidr_reservation(account: Account, parameters: Parameters) -> Answer:
-    """Keep a block of a vSwitch for the prefixes of cards."""
+    """Keep a block of a vSwitch for the prefixes of ENIs."""
     vswitch = account.vswitch(parameters.needed("VSwitchId"))
     block = _block(parameters.needed("VSwitchCidrReservationCidr"))
     if not block.subnet_of(IPv4Network(vswitch.block)):
@@ -194,7 +194,7 @@ def allocate_eip_address(account: Account, parameters: Parameters) -> Answer:
     known="ClientToken InstanceType Mode PrivateIpAddress",
 )
 def associate_eip_address(account: Account, parameters: Parameters) -> Answer:
-    """Bind a public address to an instance, a card's address or a balancer."""
+    """Bind a public address to an instance, an ENI's address or a balancer."""
     eip = _existing(account, parameters.needed("AllocationId"))
     if eip.instance:
         raise Refusal("IncorrectEipStatus", f"The address {eip.address} is bound already.")

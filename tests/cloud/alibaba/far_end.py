@@ -10,29 +10,29 @@ from aiohttp import web
 
 TOKEN = "X-aliyun-ecs-metadata-token"
 TTL = "X-aliyun-ecs-metadata-token-ttl-seconds"
-CARDS = "network/interfaces/macs/"
+ENIS = "network/interfaces/macs/"
 MAC0, MAC1 = "00:16:3e:00:00:01", "00:16:3e:00:00:02"
 
 
 def pages() -> dict[str, str]:
-    """The walkthrough's first server: two cards, the first with IPv6."""
+    """The walkthrough's first server: two ENIs, the first with IPv6."""
     return {
         "region-id": "cn-hangzhou",
         "zone-id": "cn-hangzhou-i",
         "instance-id": "i-master",
         "instance/instance-type": "ecs.g7.large",
         "mac": MAC0,
-        CARDS: f"{MAC0}/\n{MAC1}/",
-        **card(MAC0, "eni-m0", "vsw-a", "172.31.192.0/20", "172.31.207.253", "172.31.199.183", "172.31.199.185"),
-        **card(MAC1, "eni-m1", "vsw-b", "192.168.0.0/24", "192.168.0.253", "192.168.0.155", "192.168.0.156"),
-        f"{CARDS}{MAC0}/ipv6s": "[2408:4005:3A0:b00::102, 2408:4005:3a0:b00::101]",
-        f"{CARDS}{MAC0}/vswitch-ipv6-cidr-block": "2408:4005:3a0:b00::/64",
-        f"{CARDS}{MAC0}/ipv6-gateway": "2408:4005:3a0:b00:ffff:ffff:ffff:fffd",
+        ENIS: f"{MAC0}/\n{MAC1}/",
+        **eni(MAC0, "eni-m0", "vsw-a", "172.31.192.0/20", "172.31.207.253", "172.31.199.183", "172.31.199.185"),
+        **eni(MAC1, "eni-m1", "vsw-b", "192.168.0.0/24", "192.168.0.253", "192.168.0.155", "192.168.0.156"),
+        f"{ENIS}{MAC0}/ipv6s": "[2408:4005:3A0:b00::102, 2408:4005:3a0:b00::101]",
+        f"{ENIS}{MAC0}/vswitch-ipv6-cidr-block": "2408:4005:3a0:b00::/64",
+        f"{ENIS}{MAC0}/ipv6-gateway": "2408:4005:3a0:b00:ffff:ffff:ffff:fffd",
     }
 
 
-def card(mac: str, identity: str, switch: str, block: str, gateway: str, *addresses: str) -> dict[str, str]:
-    """The pages of one card; the first address is its own."""
+def eni(mac: str, identity: str, switch: str, block: str, gateway: str, *addresses: str) -> dict[str, str]:
+    """The pages of one ENI; the first address is its own."""
     fields = {
         "network-interface-id": identity,
         "primary-ip-address": addresses[0],
@@ -41,7 +41,7 @@ def card(mac: str, identity: str, switch: str, block: str, gateway: str, *addres
         "vswitch-id": switch,
         "vswitch-cidr-block": block,
     }
-    return {f"{CARDS}{mac}/{name}": text for name, text in fields.items()}
+    return {f"{ENIS}{mac}/{name}": text for name, text in fields.items()}
 
 
 class FarEnd:

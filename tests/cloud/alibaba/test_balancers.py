@@ -37,9 +37,9 @@ def far(far: Far) -> Far:
         server = far.account.add_instance(name, identity=f"i-{name}").identity
         last = {"a": 10, "b": 20}[name]
         pods = [f"172.31.192.{last + place}" for place in range(2)]
-        far.account.add_card("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+        far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
     for number in range(45):
-        far.account.add_card("vsw-2", instance=far.account.add_instance("n", identity=f"i-n{number}").identity)
+        far.account.add_eni("vsw-2", instance=far.account.add_instance("n", identity=f"i-n{number}").identity)
     return far
 
 
@@ -125,18 +125,18 @@ NETWORK_HISTORY: list[list[dict[str, Any]]] = [
 ]
 
 
-async def with_cards(far: Far, state: dict[str, Any]) -> dict[str, Any]:
-    """The cards of the pods, as the cloud tells them."""
+async def with_enis(far: Far, state: dict[str, Any]) -> dict[str, Any]:
+    """The ENIs of the pods, as the cloud tells them."""
     world: BackendSnapshot = state.get("world", NODES)
     addresses = {each.addresses[0] for one in world.slices for each in one.endpoints or ()}
-    cards = await PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
-    return {**state, "world": BackendSnapshot(world.nodes, world.slices, cards)}
+    enis = await PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
+    return {**state, "world": BackendSnapshot(world.nodes, world.slices, enis)}
 
 
 @pytest.mark.parametrize("history", CLASSIC_HISTORY)
 async def test_a_classic_balancer_becomes_what_it_should_be(far: Far, history: list[dict[str, Any]]) -> None:
     for given in history:
-        state = await with_cards(far, given)
+        state = await with_enis(far, given)
         wanted = model(far, *state.pop("ports"), **state)
         seen = await reached(classic(far), wanted)
         assert {group.name: group.servers for group in seen.groups} == {
@@ -153,7 +153,7 @@ async def test_a_network_balancer_becomes_what_it_should_be(
 ) -> None:
     far.account.delays = Delays(job=delay)
     for given in history:
-        state = await with_cards(far, given)
+        state = await with_enis(far, given)
         annotations = ZONES | state.pop("annotations", {})
         spec = {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": annotations, **state}
         wanted = model(far, *spec.pop("ports"), **spec)
@@ -240,10 +240,10 @@ async def test_a_server_that_is_gone_keeps_no_other_out(far: Far, kind: str) -> 
     assert await reached(cloud, model(far, HTTP, **spec)) is not None
 
 
-async def test_the_card_of_an_address(far: Far) -> None:
-    cards = PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity)
-    assert await cards.holders(["172.31.192.10", "172.31.192.21", "172.31.192.99"]) == {
+async def test_the_eni_of_an_address(far: Far) -> None:
+    enis = PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity)
+    assert await enis.holders(["172.31.192.10", "172.31.192.21", "172.31.192.99"]) == {
         "172.31.192.10": "eni-a",
         "172.31.192.21": "eni-b",
     }
-    assert await cards.holders([]) == {}
+    assert await enis.holders([]) == {}

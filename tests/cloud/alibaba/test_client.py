@@ -34,9 +34,9 @@ def counted(action: str, outcome: str) -> float:
 
 
 @pytest.fixture
-def card(far: Far) -> str:
+def eni(far: Far) -> str:
     server = far.account.add_instance("master", kind="ecs.g7.large")
-    return far.account.add_card("vsw-1", instance=server.identity).identity
+    return far.account.add_eni("vsw-1", instance=server.identity).identity
 
 
 class TestRefusals:
@@ -100,75 +100,75 @@ class TestBudget:
 
 
 class TestCalls:
-    async def test_counts_calls_and_declares_its_budget(self, far: Far, card: str) -> None:
+    async def test_counts_calls_and_declares_its_budget(self, far: Far, eni: str) -> None:
         before = counted("DescribeNetworkInterfaces", "OK")
-        await far.ecs().cards("cn-hangzhou", [card])
+        await far.ecs().enis("cn-hangzhou", [eni])
         assert counted("DescribeNetworkInterfaces", "OK") == before + 1
         budget = REGISTRY.get_sample_value("spiderpool_cloud_call_budget", {"action": "DescribeNetworkInterfaces"})
         assert budget == 800
 
-    async def test_waits_out_a_short_throttling(self, far: Far, card: str) -> None:
+    async def test_waits_out_a_short_throttling(self, far: Far, eni: str) -> None:
         far.account.break_down(Fault(kind="throttle", every=2, seconds=0.2))
         ecs = far.ecs()
         for _ in range(3):
-            await ecs.cards("cn-hangzhou", [card])
+            await ecs.enis("cn-hangzhou", [eni])
         assert far.outcomes("ecs:DescribeNetworkInterfaces").count("OK") == 3
         assert far.outcomes("ecs:DescribeNetworkInterfaces").count("Throttling.User") == 2
 
-    async def test_a_long_throttling_is_the_callers_to_plan_and_costs_no_calls(self, far: Far, card: str) -> None:
+    async def test_a_long_throttling_is_the_callers_to_plan_and_costs_no_calls(self, far: Far, eni: str) -> None:
         far.account.break_down(Fault(kind="throttle", times=1, seconds=30))
         ecs = far.ecs()
         with pytest.raises(Throttled) as first:
-            await ecs.cards("cn-hangzhou", [card])
+            await ecs.enis("cn-hangzhou", [eni])
         assert first.value.retry_after == 30
         with pytest.raises(Throttled) as second:
-            await ecs.cards("cn-hangzhou", [card])
+            await ecs.enis("cn-hangzhou", [eni])
         assert 28 < second.value.retry_after <= 30
         assert far.outcomes("ecs:DescribeNetworkInterfaces") == ["Throttling.User"]
         await ecs.quota("cn-hangzhou", "ecs.g7.large")  # other actions go on
 
     @pytest.mark.parametrize("fault", [Fault(kind="drop", times=2), Fault(kind="refuse", times=2)])
-    async def test_repeats_what_got_no_answer(self, far: Far, card: str, fault: Fault) -> None:
+    async def test_repeats_what_got_no_answer(self, far: Far, eni: str, fault: Fault) -> None:
         far.account.break_down(fault)
-        assert card in await far.ecs().cards("cn-hangzhou", [card])
+        assert eni in await far.ecs().enis("cn-hangzhou", [eni])
         assert len(far.outcomes("ecs:DescribeNetworkInterfaces")) == 3
 
-    async def test_gives_up_after_some_tries(self, far: Far, card: str) -> None:
+    async def test_gives_up_after_some_tries(self, far: Far, eni: str) -> None:
         far.account.break_down(Fault(kind="drop"))
         with pytest.raises(CloudUnavailable, match="DescribeNetworkInterfaces got no answer from"):
-            await far.ecs().cards("cn-hangzhou", [card])
+            await far.ecs().enis("cn-hangzhou", [eni])
         assert len(far.account.calls) == 4
 
-    async def test_a_lost_answer_assigns_once(self, far: Far, card: str) -> None:
+    async def test_a_lost_answer_assigns_once(self, far: Far, eni: str) -> None:
         far.account.break_down(Fault(kind="lose", actions=ASSIGN, times=2))
-        given = await far.ecs().assign("cn-hangzhou", card, 4, 2)
+        given = await far.ecs().assign("cn-hangzhou", eni, 4, 2)
         assert len(far.outcomes(ASSIGN)) == 3
-        assert far.account.world.cards.get(card).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert far.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
 
-    async def test_after_giving_up_the_same_wish_is_the_same_request(self, far: Far, card: str) -> None:
+    async def test_after_giving_up_the_same_wish_is_the_same_request(self, far: Far, eni: str) -> None:
         number = far.account.break_down(Fault(kind="lose", actions=ASSIGN))
         ecs = far.ecs()
         with pytest.raises(CloudUnavailable):
-            await ecs.assign("cn-hangzhou", card, 4, 2)
+            await ecs.assign("cn-hangzhou", eni, 4, 2)
         far.account.faults.clear(number)
-        given = await ecs.assign("cn-hangzhou", card, 4, 2)
-        assert far.account.world.cards.get(card).secondaries == tuple(given)  # type: ignore[union-attr]
-        assert set(await ecs.assign("cn-hangzhou", card, 4, 2)).isdisjoint(given)
+        given = await ecs.assign("cn-hangzhou", eni, 4, 2)
+        assert far.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert set(await ecs.assign("cn-hangzhou", eni, 4, 2)).isdisjoint(given)
 
-    async def test_what_must_happen_once_is_not_repeated_without_a_token(self, far: Far, card: str) -> None:
+    async def test_what_must_happen_once_is_not_repeated_without_a_token(self, far: Far, eni: str) -> None:
         far.account.break_down(Fault(kind="drop"))
-        sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": card, "SecondaryPrivateIpAddressCount": 1}
+        sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": eni, "SecondaryPrivateIpAddressCount": 1}
         with pytest.raises(CloudUnavailable):
             await far.caller().call("ecs", "2014-05-26", "AssignPrivateIpAddresses", sent)
         assert len(far.account.calls) == 1
 
-    async def test_names_the_action_that_the_policy_lacks(self, far: Far, card: str) -> None:
+    async def test_names_the_action_that_the_policy_lacks(self, far: Far, eni: str) -> None:
         far.allow("ecs:Describe*")
         with pytest.raises(NotPermitted) as refused:
-            await far.ecs().assign("cn-hangzhou", card, 4, 1)
+            await far.ecs().assign("cn-hangzhou", eni, 4, 1)
         assert refused.value.action == "AssignPrivateIpAddresses"
 
-    async def test_calls_of_one_action_stay_below_the_ceiling(self, far: Far, card: str) -> None:
+    async def test_calls_of_one_action_stay_below_the_ceiling(self, far: Far, eni: str) -> None:
         caller = far.caller()
         budget = caller._budget("DescribeNetworkInterfaces", "cn-hangzhou")
         budget.ceiling = 2
@@ -199,13 +199,13 @@ class TestSecrecy:
         ],
     )
     async def test_no_key_in_a_log_or_error(
-        self, far: Far, card: str, fault: Fault, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+        self, far: Far, eni: str, fault: Fault, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(0)
         far.allow("*", key=KEY_ID, secret=SECRET)
         far.account.break_down(fault)
         with pytest.raises(CloudError) as refused:
-            await far.ecs().assign("cn-hangzhou", card, 4, 1)
+            await far.ecs().assign("cn-hangzhou", eni, 4, 1)
         chain: BaseException | None = refused.value
         said = "".join(capfd.readouterr()) + caplog.text
         while chain is not None:

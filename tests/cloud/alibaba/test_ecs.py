@@ -20,8 +20,8 @@ def server(far: Far) -> str:
 
 
 @pytest.fixture
-def card(far: Far, server: str) -> str:
-    return far.account.add_card("vsw-1", instance=server, address="172.31.199.183").identity
+def eni(far: Far, server: str) -> str:
+    return far.account.add_eni("vsw-1", instance=server, address="172.31.199.183").identity
 
 
 async def test_describes_those_instances_that_exist(far: Far, server: str) -> None:
@@ -37,11 +37,11 @@ async def test_many_are_described_in_parts(far: Far) -> None:
 
 
 async def test_all_pages_are_read(far: Far) -> None:
-    cards = [
-        far.account.add_card("vsw-1", instance=far.account.add_instance(f"n{number}").identity).identity
+    enis = [
+        far.account.add_eni("vsw-1", instance=far.account.add_instance(f"n{number}").identity).identity
         for number in range(101)
     ]
-    assert set(await far.ecs().cards(REGION, cards)) == set(cards)
+    assert set(await far.ecs().enis(REGION, enis)) == set(enis)
 
 
 async def test_the_quota_leaves_the_primary_address_out(far: Far, server: str) -> None:
@@ -50,37 +50,37 @@ async def test_the_quota_leaves_the_primary_address_out(far: Far, server: str) -
         await far.ecs().quota(REGION, "ecs.none")
 
 
-async def test_addresses_come_and_go(far: Far, card: str) -> None:
+async def test_addresses_come_and_go(far: Far, eni: str) -> None:
     ecs = far.ecs()
-    given = await ecs.assign(REGION, card, 4, 2)
-    six = await ecs.assign(REGION, card, 6, 2)
-    described = (await ecs.cards(REGION, [card]))[card]
+    given = await ecs.assign(REGION, eni, 4, 2)
+    six = await ecs.assign(REGION, eni, 6, 2)
+    described = (await ecs.enis(REGION, [eni]))[eni]
     assert described.primary_address == "172.31.199.183"
     assert described.addresses == frozenset(given)
     assert described.ipv6_addresses == frozenset(six)
-    await ecs.unassign(REGION, card, 4, [given[0], "172.31.200.1"])  # the second one is none of the card's
-    await ecs.unassign(REGION, card, 6, six)
-    described = (await ecs.cards(REGION, [card]))[card]
+    await ecs.unassign(REGION, eni, 4, [given[0], "172.31.200.1"])  # the second one is none of the ENI's
+    await ecs.unassign(REGION, eni, 6, six)
+    described = (await ecs.enis(REGION, [eni]))[eni]
     assert described.addresses == frozenset(given[1:])
     assert not described.ipv6_addresses
 
 
-async def test_limits_are_told_apart(far: Far, card: str) -> None:
+async def test_limits_are_told_apart(far: Far, eni: str) -> None:
     ecs = far.ecs()
     with pytest.raises(QuotaExceeded):
-        await ecs.assign(REGION, card, 4, 4)
+        await ecs.assign(REGION, eni, 4, 4)
     far.account.fill("vsw-1")
     with pytest.raises(VSwitchFull):
-        await ecs.assign(REGION, card, 4, 1)
+        await ecs.assign(REGION, eni, 4, 1)
     assert await ecs.free_addresses(REGION, "vsw-1") == 0
 
 
-async def test_a_card_that_is_gone_needs_no_unassigning(far: Far, card: str, server: str) -> None:
+async def test_a_eni_that_is_gone_needs_no_unassigning(far: Far, eni: str, server: str) -> None:
     far.account.release(server)
     ecs = far.ecs()
-    await ecs.unassign(REGION, card, 4, ["172.31.200.1"])
+    await ecs.unassign(REGION, eni, 4, ["172.31.200.1"])
     with pytest.raises(CloudNotFound):
-        await ecs.assign(REGION, card, 4, 1)
+        await ecs.assign(REGION, eni, 4, 1)
 
 
 async def test_an_empty_answer_names_nobody(far: Far, server: str) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer
 from spiderpool.core.cloud.instances import doubt
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.metadata import MetadataServer
-from tests.cloud.alibaba.far_end import CARDS, MAC0, MAC1, FarEnd
+from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import ETH0, ETH1, MASTER
 
 pytestmark = pytest.mark.unit
 
 EXPECTED = replace(
     MASTER,
-    cards=(
+    enis=(
         replace(ETH0, addresses=("172.31.199.185",), gateway6=ETH0.gateway_of(6), device=None),
         replace(ETH1, addresses=("192.168.0.156",), device=None),
     ),
@@ -49,18 +49,18 @@ async def test_what_cannot_change_is_asked_once(far_end: FarEnd, service: Metada
     await service.read()
     far_end.since()
     assert await service.read() == EXPECTED
-    asked = ["instance-id", "mac", CARDS]
+    asked = ["instance-id", "mac", ENIS]
     for mac in (MAC0, MAC1):
-        asked += [f"{CARDS}{mac}/private-ipv4s", f"{CARDS}{mac}/ipv6s"]
+        asked += [f"{ENIS}{mac}/private-ipv4s", f"{ENIS}{mac}/ipv6s"]
     assert far_end.since() == asked
 
 
 async def test_everything_is_asked_again_after_a_reading_that_was_not_believed(
     far_end: FarEnd, service: MetadataClient
 ) -> None:
-    far_end.pages[f"{CARDS}{MAC1}/vswitch-cidr-block"] = "10.0.0.0/24"
+    far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "10.0.0.0/24"
     assert doubt(await service.read()) is not None
-    far_end.pages[f"{CARDS}{MAC1}/vswitch-cidr-block"] = "192.168.0.0/24"
+    far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "192.168.0.0/24"
     service.forget()
     assert await service.read() == EXPECTED
 
@@ -139,18 +139,18 @@ async def test_a_service_that_redirects_is_not_followed(far_end: FarEnd, service
     [
         ("instance-id", ""),
         ("region-id", None),
-        (CARDS, ""),
-        (CARDS, "../../user-data/"),
-        (f"{CARDS}{MAC1}/network-interface-id", None),
-        (f"{CARDS}{MAC1}/private-ipv4s", ""),
-        (f"{CARDS}{MAC1}/private-ipv4s", "[]"),
-        (f"{CARDS}{MAC1}/private-ipv4s", '["192.168.0.156"]'),
-        (f"{CARDS}{MAC1}/private-ipv4s", '["192.168.0.155", "192.168.0"]'),
-        (f"{CARDS}{MAC1}/private-ipv4s", "<html>"),
-        (f"{CARDS}{MAC1}/vswitch-cidr-block", "192.168.0.0"[:-3]),
-        (f"{CARDS}{MAC0}/ipv6s", "[none]"),
-        (f"{CARDS}{MAC0}/vswitch-ipv6-cidr-block", None),
-        (f"{CARDS}{MAC0}/ipv6-gateway", "none"),
+        (ENIS, ""),
+        (ENIS, "../../user-data/"),
+        (f"{ENIS}{MAC1}/network-interface-id", None),
+        (f"{ENIS}{MAC1}/private-ipv4s", ""),
+        (f"{ENIS}{MAC1}/private-ipv4s", "[]"),
+        (f"{ENIS}{MAC1}/private-ipv4s", '["192.168.0.156"]'),
+        (f"{ENIS}{MAC1}/private-ipv4s", '["192.168.0.155", "192.168.0"]'),
+        (f"{ENIS}{MAC1}/private-ipv4s", "<html>"),
+        (f"{ENIS}{MAC1}/vswitch-cidr-block", "192.168.0.0"[:-3]),
+        (f"{ENIS}{MAC0}/ipv6s", "[none]"),
+        (f"{ENIS}{MAC0}/vswitch-ipv6-cidr-block", None),
+        (f"{ENIS}{MAC0}/ipv6-gateway", "none"),
     ],
 )
 async def test_an_answer_that_is_empty_partial_or_garbled_is_none(
@@ -164,24 +164,24 @@ async def test_an_answer_that_is_empty_partial_or_garbled_is_none(
 
 
 async def test_ipv6_that_comes_later_is_found(far_end: FarEnd, service: MetadataClient) -> None:
-    ipv6 = f"{CARDS}{MAC0}/ipv6s"
+    ipv6 = f"{ENIS}{MAC0}/ipv6s"
     text = far_end.pages.pop(ipv6)
-    assert (await service.read()).cards[0].ipv6_addresses == ()
+    assert (await service.read()).enis[0].ipv6_addresses == ()
     far_end.pages[ipv6] = text
     assert await service.read() == EXPECTED
 
 
 async def test_a_gateway_outside_its_block_is_not_told(far_end: FarEnd, service: MetadataClient) -> None:
-    far_end.pages[f"{CARDS}{MAC0}/ipv6-gateway"] = "fe80::1"
-    assert (await service.read()).cards[0].gateway6 is None
+    far_end.pages[f"{ENIS}{MAC0}/ipv6-gateway"] = "fe80::1"
+    assert (await service.read()).enis[0].gateway6 is None
 
 
-async def test_a_card_that_leaves_and_comes_back_is_read_afresh(far_end: FarEnd, service: MetadataClient) -> None:
+async def test_a_eni_that_leaves_and_comes_back_is_read_afresh(far_end: FarEnd, service: MetadataClient) -> None:
     await service.read()
-    both, far_end.pages[CARDS] = far_end.pages[CARDS], f"{MAC0}/"
-    assert [card.mac for card in (await service.read()).cards] == [MAC0]
-    far_end.pages[CARDS], far_end.pages[f"{CARDS}{MAC1}/network-interface-id"] = both, "eni-new"
-    assert (await service.read()).cards[1].identity == "eni-new"
+    both, far_end.pages[ENIS] = far_end.pages[ENIS], f"{MAC0}/"
+    assert [eni.mac for eni in (await service.read()).enis] == [MAC0]
+    far_end.pages[ENIS], far_end.pages[f"{ENIS}{MAC1}/network-interface-id"] = both, "eni-new"
+    assert (await service.read()).enis[1].identity == "eni-new"
 
 
 @pytest.mark.parametrize("hardened", [False, True])
@@ -189,7 +189,7 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
     account = Account()
     switch = account.add_vswitch("172.31.192.0/20", ipv6_block="2408:4005:3a0:b00::/64")
     server = account.add_instance("master")
-    card = account.add_card(
+    eni = account.add_eni(
         switch.identity,
         instance=server.identity,
         secondaries=["172.31.199.186", "172.31.199.185"],
@@ -200,7 +200,7 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
         reading = await metadata.read()
     assert doubt(reading) is None
     assert reading.provider_id == f"cn-hangzhou.{server.identity}"
-    (read,) = reading.cards
-    assert (read.identity, read.mac, read.primary_address) == (card.identity, card.mac, card.address)
+    (read,) = reading.enis
+    assert (read.identity, read.mac, read.primary_address) == (eni.identity, eni.mac, eni.address)
     assert (read.addresses, read.ipv6_addresses) == (("172.31.199.185", "172.31.199.186"), ("2408:4005:3a0:b00::101",))
     assert (read.subnet, read.gateway, read.primary) == ("172.31.192.0/20", "172.31.207.253", True)

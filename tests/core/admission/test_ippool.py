@@ -201,7 +201,7 @@ class TestPoolFaults:
         assert validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.10"]}), old, [], users) == ()
 
     @pytest.mark.parametrize(("trusted", "faults"), [(True, []), (False, [("FORBIDDEN", "spec.excludeIPs")])])
-    def test_the_pool_of_a_card_may_exclude_addresses_in_use_when_we_say_so(
+    def test_the_pool_of_a_nic_may_exclude_addresses_in_use_when_we_say_so(
         self, trusted: bool, faults: list[tuple[str, str]]
     ) -> None:
         labels = {POOL_CARD_LABEL: "eni-1"}

@@ -220,7 +220,7 @@ class TestNetworkFaults:
         ],
     )
     @pytest.mark.parametrize("key", [RDMA_INJECT, NETWORK_INJECT])
-    def test_a_resource_is_that_of_a_card(self, key: str, spec: dict[str, Any] | None, faulty: list[str]) -> None:
+    def test_a_resource_is_that_of_a_nic(self, key: str, spec: dict[str, Any] | None, faulty: list[str]) -> None:
         assert paths(validate_multusconfig(network(spec, **{key: "x"}))) == faulty
 
     def test_pods_must_be_able_to_ask_for_it(self) -> None:

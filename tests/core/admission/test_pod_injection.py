@@ -17,8 +17,8 @@ from spiderpool.core.admission.pod_injection import (
     NewPod,
     selector_of,
     wish,
-    with_card_resources,
     with_networks,
+    with_nic_resources,
 )
 
 pytestmark = pytest.mark.unit
@@ -35,7 +35,7 @@ def config(name: str, cni_type: str, block: dict[str, Any] | None, **annotations
     return msgspec.convert({"metadata": metadata, "spec": spec}, SpiderMultusConfig)
 
 
-def card(name: str, master: str | list[str], resource: str | None = None, **more: Any) -> SpiderMultusConfig:
+def nic(name: str, master: str | list[str], resource: str | None = None, **more: Any) -> SpiderMultusConfig:
     masters = [master] if isinstance(master, str) else master
     return config(name, "macvlan", {"master": masters, "rdmaResourceName": resource, "ippools": POOLS, **more})
 
@@ -76,11 +76,11 @@ class TestWish:
 
 
 class TestNetworks:
-    def test_they_come_in_the_order_of_the_cards(self) -> None:
+    def test_they_come_in_the_order_of_the_nics(self) -> None:
         configs = [
-            card("z", "eth1", "r"),
-            card("a", "eth2", "r"),
-            card("bonded", ["eth8", "eth9"], "r", bond={"name": "bond0", "mode": 1}),
+            nic("z", "eth1", "r"),
+            nic("a", "eth2", "r"),
+            nic("bonded", ["eth8", "eth9"], "r", bond={"name": "bond0", "mode": 1}),
             config("vf", "sriov", {"resourceName": "a-resource", "ippools": POOLS}),
             config("ib", "ib-sriov", {"resourceName": "r2", "ippools": POOLS}),
         ]
@@ -88,12 +88,12 @@ class TestNetworks:
         assert networks(made) == "net/ib,net/vf,net/bonded,net/z,net/a"
         assert containers(made) == [{"resources": {"limits": {"r2": "1", "a-resource": "1", "r": "1"}}}]
 
-    def test_networks_without_a_card_come_first(self) -> None:
-        configs = [card("a", "eth1", "r"), config("z", "ipoib", {"master": "ib0", "ippools": POOLS})]
+    def test_networks_without_a_nic_come_first(self) -> None:
+        configs = [nic("a", "eth1", "r"), config("z", "ipoib", {"master": "ib0", "ippools": POOLS})]
         assert networks(with_networks(pod(), "default", RDMA, configs)) == "net/z,net/a"
 
     def test_one_whose_attachment_has_another_name_is_named_by_it(self) -> None:
-        named = card("a", "eth1", "r")
+        named = nic("a", "eth1", "r")
         named.metadata.annotations = {NAD_NAME_ANNOTATION: "other"}
         assert networks(with_networks(pod(), "default", RDMA, [named])) == "net/other"
 
@@ -111,30 +111,30 @@ class TestNetworks:
         ],
     )
     def test_networks_that_the_pod_names_itself_stay_first(self, before: str, after: Any) -> None:
-        text = networks(with_networks(pod(**{NETWORKS_ANNOTATION: before}), "default", RDMA, [card("a", "eth1", "r")]))
+        text = networks(with_networks(pod(**{NETWORKS_ANNOTATION: before}), "default", RDMA, [nic("a", "eth1", "r")]))
         assert (json.loads(text) if text.startswith("[") else text) == after
 
     def test_asking_twice_changes_nothing(self) -> None:
-        once = with_networks(pod(), "default", RDMA, [card("a", "eth1", "r")])
-        assert with_networks(once, "default", RDMA, [card("a", "eth1", "r")]) == once
+        once = with_networks(pod(), "default", RDMA, [nic("a", "eth1", "r")])
+        assert with_networks(once, "default", RDMA, [nic("a", "eth1", "r")]) == once
 
     def test_a_resource_that_a_container_has_already_is_not_added(self) -> None:
         users = ({"resources": {"limits": {"cpu": "1"}}}, {"resources": {"limits": {"r": "2"}}})
-        configs = [card("a", "eth1", "r"), card("b", "eth2", "r2"), card("c", "eth3", "r2")]
+        configs = [nic("a", "eth1", "r"), nic("b", "eth2", "r2"), nic("c", "eth3", "r2")]
         made = with_networks(pod(*users), "default", RDMA, configs)
         assert containers(made) == [{"resources": {"limits": {"cpu": "1", "r2": "1"}}}, users[1]]
 
     def test_ipoib_has_no_resource_and_no_resource_is_needed_without_rdma(self) -> None:
         ipoib = config("ib", "ipoib", {"master": "ib0", "ippools": POOLS})
         assert containers(with_networks(pod(), "default", RDMA, [ipoib])) == [{}]
-        assert containers(with_networks(pod(), "default", PLAIN, [card("a", "eth1")])) == [{}]
+        assert containers(with_networks(pod(), "default", PLAIN, [nic("a", "eth1")])) == [{}]
 
     @pytest.mark.parametrize(
         ("configs", "reason"),
         [
             ([], "matches no SpiderMultusConfig"),
-            ([card("a", "eth1")], "net/a, which cannot be used: spec.macvlan"),
-            ([card("a", "eth1", "r", ippools={})], "needs at least one pool"),
+            ([nic("a", "eth1")], "net/a, which cannot be used: spec.macvlan"),
+            ([nic("a", "eth1", "r", ippools={})], "needs at least one pool"),
             ([config("a", "ovs", {"bridge": "br"})], "spec.cniType"),
             ([config("a", "custom", None)], "spec.cniType"),
         ],
@@ -146,36 +146,36 @@ class TestNetworks:
         assert RDMA_INJECT in refused.value.message
 
     def test_a_terminating_network_is_not_given(self) -> None:
-        leaving = card("a", "eth1", "r")
+        leaving = nic("a", "eth1", "r")
         leaving.metadata.deletionTimestamp = "2026-01-01T00:00:00Z"
         with pytest.raises(CannotInject):
             with_networks(pod(), "default", RDMA, [leaving])
 
     def test_an_annotation_that_cannot_be_read_is_told(self) -> None:
         with pytest.raises(CannotInject, match="no JSON list"):
-            with_networks(pod(**{NETWORKS_ANNOTATION: "[1"}), "default", RDMA, [card("a", "eth1", "r")])
+            with_networks(pod(**{NETWORKS_ANNOTATION: "[1"}), "default", RDMA, [nic("a", "eth1", "r")])
 
 
-class TestCards:
-    CONFIGS = (card("first", "eth1"), config("ib", "ipoib", {"master": "ib0"}), card("bonded", ["eth2", "eth3"]))
+class TestNICs:
+    CONFIGS = (nic("first", "eth1"), config("ib", "ipoib", {"master": "ib0"}), nic("bonded", ["eth2", "eth3"]))
 
-    def test_each_card_under_a_named_network_is_asked_for_once(self) -> None:
+    def test_each_nic_under_a_named_network_is_asked_for_once(self) -> None:
         asking = pod(
             **{DEFAULT_NETWORK_ANNOTATION: "first", NETWORKS_ANNOTATION: "net/ib, net/bonded@net2, net/missing, first"}
         )
-        made = with_card_resources(asking, "default", "net", self.CONFIGS)
+        made = with_nic_resources(asking, "default", "net", self.CONFIGS)
         wanted = {f"spidernet.io/{name}-nic": "1" for name in ("eth1", "ib0", "eth2", "eth3")}
         assert containers(made) == [{"resources": {"limits": wanted, "requests": wanted}}]
 
-    def test_a_card_that_is_asked_for_already_is_left_alone(self) -> None:
+    def test_a_nic_that_is_asked_for_already_is_left_alone(self) -> None:
         user = {"resources": {"requests": {"spidernet.io/eth1-nic": "1"}}}
         asking = pod({}, user, **{NETWORKS_ANNOTATION: "net/first"})
-        assert with_card_resources(asking, "default", "net", self.CONFIGS) == asking
+        assert with_nic_resources(asking, "default", "net", self.CONFIGS) == asking
 
-    def test_a_network_without_a_card_asks_for_none(self) -> None:
+    def test_a_network_without_a_nic_asks_for_none(self) -> None:
         asking = pod(**{NETWORKS_ANNOTATION: "net/bridge"})
         bridge = config("bridge", "ovs", {"bridge": "br"})
-        assert with_card_resources(asking, "default", "net", [bridge]) == asking
+        assert with_nic_resources(asking, "default", "net", [bridge]) == asking
 
     def test_other_pods_are_left_alone(self) -> None:
-        assert with_card_resources(pod(), "default", "net", self.CONFIGS) == pod()
+        assert with_nic_resources(pod(), "default", "net", self.CONFIGS) == pod()

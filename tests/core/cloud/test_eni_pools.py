@@ -1,14 +1,14 @@
-"""The pools of cards: what they hold, whom they are fenced from, and what is left alone."""
+"""The pools of ENIs: what they hold, whom they are fenced from, and what is left alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
@@ -47,17 +47,17 @@ pytestmark = pytest.mark.unit
 OURS = "kube-system"
 
 
-def claim(card: ENI = ETH1, node: str = "master", *, ready: bool = True) -> ENIClaim:
-    return ENIClaim(node, replace(MASTER, cards=(card,)), card, ready)
+def claim(eni: ENI = ETH1, node: str = "master", *, ready: bool = True) -> ENIClaim:
+    return ENIClaim(node, replace(MASTER, enis=(eni,)), eni, ready)
 
 
 def with_addresses(*addresses: str) -> ENI:
     return replace(ETH1, addresses=addresses)
 
 
-def made(card: ENI = ETH1, version: int = 4, name: str = "master-eth1-v4") -> SpiderIPPool:
-    """The pool of a card as it is stored after admission."""
-    pool = new_pool(name, claim(card), version, (), OURS)
+def made(eni: ENI = ETH1, version: int = 4, name: str = "master-eth1-v4") -> SpiderIPPool:
+    """The pool of an ENI as it is stored after admission."""
+    pool = new_pool(name, claim(eni), version, (), OURS)
     assert pool is not None
     return default_ippool(pool)
 
@@ -72,9 +72,9 @@ def holder(address: str, node: str = "master", *, released: bool = False) -> Spi
     return SpiderIP(metadata=ObjectMeta(name=address, uid=address), spec=spec)
 
 
-def kept(pool: SpiderIPPool, card: ENI | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
+def kept(pool: SpiderIPPool, eni: ENI | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
     """The pool after the patch, as merge-patch (RFC 7386) makes it."""
-    wanted = upkeep(pool, claim(card) if card else None, held, others, OURS)
+    wanted = upkeep(pool, claim(eni) if eni else None, held, others, OURS)
     patch = patch_of(pool, wanted) or {"metadata": {"annotations": {}}, "spec": {}}
     document = msgspec.to_builtins(pool)
     document["spec"] = {k: v for k, v in (document["spec"] | patch["spec"]).items() if v is not None}
@@ -104,7 +104,7 @@ def test_the_pool_of_the_walkthrough() -> None:
     assert validate_ippool(pool, None, ()) == ()
 
 
-def test_the_ipv6_pool_of_a_card() -> None:
+def test_the_ipv6_pool_of_an_eni() -> None:
     pool = made(ETH0, 6)
     assert pool.spec.ips == ["2408:4005:3a0:b00::101-2408:4005:3a0:b00::102"]
     assert pool.spec.gateway == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
@@ -112,12 +112,12 @@ def test_the_ipv6_pool_of_a_card() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "version"),
+    ("eni", "version"),
     [(replace(ETH1, device=None), 4), (with_addresses(), 4), (ETH1, 6)],
     ids=["no link", "no address", "no IPv6"],
 )
-def test_a_card_that_has_nothing_to_give_gets_no_pool(card: ENI, version: int) -> None:
-    assert new_pool("p", claim(card), version, (), OURS) is None
+def test_a_eni_that_has_nothing_to_give_gets_no_pool(eni: ENI, version: int) -> None:
+    assert new_pool("p", claim(eni), version, (), OURS) is None
 
 
 def test_a_new_pool_leaves_to_others_what_they_have() -> None:
@@ -129,8 +129,8 @@ def test_a_new_pool_leaves_to_others_what_they_have() -> None:
 
 
 def test_a_gateway_that_is_a_pods_address_is_left_out() -> None:
-    card = replace(with_addresses("192.168.0.253"), gateway=None)
-    pool = new_pool("p", claim(card), 4, (), OURS)
+    eni = replace(with_addresses("192.168.0.253"), gateway=None)
+    pool = new_pool("p", claim(eni), 4, (), OURS)
     assert pool is not None
     assert pool.spec.gateway is None
 
@@ -139,7 +139,7 @@ def test_a_pool_that_is_as_it_should_be_is_not_written() -> None:
     assert patch_of(made(), upkeep(made(), claim(), [holder("192.168.0.156")], (), OURS)) is None
 
 
-def test_a_pool_grows_and_shrinks_with_its_card() -> None:
+def test_a_pool_grows_and_shrinks_with_its_eni() -> None:
     assert kept(made(), with_addresses("192.168.0.156", "192.168.0.160")).spec.ips == ["192.168.0.156", "192.168.0.160"]
     assert kept(made(), with_addresses()).spec.ips is None
 
@@ -174,20 +174,20 @@ def test_an_address_that_cools_down_is_not_in_use() -> None:
     assert (after.spec.ips, unregistered(after)) == (["192.168.0.157"], None)
 
 
-def test_a_card_that_vanished_fences_all() -> None:
+def test_a_eni_that_vanished_fences_all() -> None:
     after = kept(made(), None, holder("192.168.0.156"))
     assert (after.spec.ips, after.spec.excludeIPs) == (["192.168.0.156"], ["192.168.0.156"])
     assert (after.spec.nodeName, after.spec.multusName) == (["master"], ["kube-system/ipvlan-eth1"])
 
 
-def test_a_card_that_moved_takes_its_pool_along_and_tells_of_pods_left_behind() -> None:
+def test_a_eni_that_moved_takes_its_pool_along_and_tells_of_pods_left_behind() -> None:
     wanted = upkeep(
         made(), claim(node="worker"), [holder("192.168.0.156"), holder("192.168.0.157", "worker")], (), OURS
     )
     assert (wanted.node, wanted.exclude, wanted.annotation) == (["worker"], None, "192.168.0.156")
 
 
-def test_a_card_without_a_link_keeps_its_pool() -> None:
+def test_a_eni_without_a_link_keeps_its_pool() -> None:
     assert kept(made(), replace(ETH1, device=None)).spec == made().spec
 
 
@@ -220,7 +220,7 @@ def test_a_kept_pool_that_was_written_past_admission_is_repaired() -> None:
     assert kept(pool, ETH1).spec.ips == made().spec.ips
 
 
-def test_what_a_user_adds_to_the_pool_of_a_card_stays() -> None:
+def test_what_a_user_adds_to_the_pool_of_an_eni_stays() -> None:
     pool = made()
     pool.spec.namespaceName, pool.spec.default, pool.spec.disable, pool.spec.gateway = ["web"], False, True, None
     after = kept(pool, with_addresses("192.168.0.156"))
@@ -260,7 +260,7 @@ SETS = st.sets(st.sampled_from(ADDRESSES))
 def test_after_any_history_a_pool_gives_what_is_registered_and_keeps_what_is_held(
     history: list[tuple[set[str] | None, set[str]]], foreign: set[str]
 ) -> None:
-    """Cards grow, shrink, vanish (None), pods come and go: admission takes every step, and the pool is right after."""
+    """ENIs grow, shrink, vanish (None), pods come and go: admission takes every step, and the pool is right after."""
     pool, others = made(), [hand_written(*sorted(foreign))] if foreign else []
     pool.spec.ips = None
     pool = kept(pool, ETH1, others=others)
@@ -269,13 +269,13 @@ def test_after_any_history_a_pool_gives_what_is_registered_and_keeps_what_is_hel
         # only what the pool gives can be taken, and what is held may stay held
         before = {each.name for each in held}
         held = [holder(each) for each in sorted(pods) if each in before or int_of(each) in usable(pool)]
-        card = None if registered_now is None else with_addresses(*sorted(registered_now))
-        after = default_ippool(kept(pool, card, *held, others=others))
+        eni = None if registered_now is None else with_addresses(*sorted(registered_now))
+        after = default_ippool(kept(pool, eni, *held, others=others))
         assert validate_ippool(after, pool, others, held, trusted=True) == ()
         given_now = (registered_now or set()) - foreign
         assert usable(after) == AddressSet.of_addresses(map(int_of, given_now), 4)
         assert {each.name for each in held} <= texts(AddressSet.parse(after.spec.ips or (), 4))
-        assert patch_of(after, upkeep(after, claim(card) if card else None, held, others, OURS)) is None
+        assert patch_of(after, upkeep(after, claim(eni) if eni else None, held, others, OURS)) is None
         pool = after
 
 
@@ -287,7 +287,7 @@ def texts(addresses: AddressSet) -> set[str]:
     return {each for each in ADDRESSES if int_of(each) in addresses}
 
 
-def test_of_two_nodes_with_one_card_the_ready_one_is_right_else_the_present_one() -> None:
+def test_of_two_nodes_with_one_eni_the_ready_one_is_right_else_the_present_one() -> None:
     here, there = claim(), claim(node="worker")
     assert chosen([], made()) is None
     assert chosen([there, here], made()) == here
@@ -297,11 +297,11 @@ def test_of_two_nodes_with_one_card_the_ready_one_is_right_else_the_present_one(
     assert chosen([dead, claim(node="worker", ready=False)], made()) == dead
 
 
-def test_why_a_card_is_nobodys() -> None:
+def test_why_an_eni_is_nobodys() -> None:
     pool = made()
     assert absence(pool, {}) is ENIAbsence.NODE
     assert absence(pool, {"master": None}) is ENIAbsence.UNKNOWN
-    assert absence(pool, {"master": MASTER}) is ENIAbsence.CARD
+    assert absence(pool, {"master": MASTER}) is ENIAbsence.ENI
     pool.spec.nodeName = None
     assert absence(pool, {"master": MASTER}) is ENIAbsence.UNKNOWN
 
@@ -321,7 +321,7 @@ def test_names_of_pools() -> None:
 
 
 def test_a_hand_written_pool_of_that_name_is_left_alone() -> None:
-    with pytest.raises(BadConfig, match="pool master-eth1-v4 was not made from a card and stays as it is"):
+    with pytest.raises(BadConfig, match="pool master-eth1-v4 was not made from an ENI and stays as it is"):
         pool_name(claim(), 4, lambda name: hand_written("192.168.0.1", name=name))
 
 
@@ -338,7 +338,7 @@ def test_the_network_of_the_walkthrough() -> None:
     assert network_name("Eth_0") == "ipvlan-eth-0"
 
 
-def test_a_network_of_that_name_is_used_if_it_serves_the_card() -> None:
+def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
     network = new_network("eth0", OURS)
     assert foreign_master(network, "eth0") is None
     assert "is no ipvlan network of eth1" in (foreign_master(network, "eth1") or "")
@@ -351,8 +351,8 @@ def test_a_network_of_that_name_is_used_if_it_serves_the_card() -> None:
 def test_what_is_told_of_an_unregistered_address() -> None:
     text = unregistered_text(holder("192.168.0.156"), None, "eni-m1")
     assert text == (
-        "192.168.0.156 (eth0 of pod default/pod-192.168.0.156) is not registered on card eni-m1 of node master; "
+        "192.168.0.156 (eth0 of pod default/pod-192.168.0.156) is not registered on ENI eni-m1 of node master; "
         "the cloud drops its packets. Register the address there, or delete the pod"
     )
     moved = unregistered_text(holder("192.168.0.156"), claim(node="worker"), "eni-m1")
-    assert "that card now belongs to node worker" in moved
+    assert "that ENI now belongs to node worker" in moved

@@ -1,12 +1,11 @@
-"""What a server says of its cards: which descriptions are believed, and when something counts as vanished."""
+"""What a server says of its ENIs: which descriptions are believed, and when something counts as vanished."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spiderpool.core.cloud.instances import (
     ENI,
@@ -22,7 +21,7 @@ from spiderpool.core.cloud.instances import (
 )
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
-from tests.core.servers import ETH0, ETH1, MASTER, with_addresses, with_card
+from tests.core.servers import ETH0, ETH1, MASTER, with_addresses, with_eni
 
 pytestmark = pytest.mark.unit
 
@@ -30,15 +29,15 @@ GATEWAY = "192.168.0.253"
 
 
 def changed(**fields: object) -> Instance:
-    return with_card(MASTER, replace(ETH1, **fields))  # type: ignore[arg-type]
+    return with_eni(MASTER, replace(ETH1, **fields))
 
 
 def test_a_description_survives_the_annotation() -> None:
     assert read_instance(text_of(MASTER)) == MASTER
     assert MASTER.provider_id == "cn-hangzhou.i-master"
     assert MASTER.primary == ETH0
-    assert MASTER.card("eni-m1") == ETH1
-    assert MASTER.card("eni-x") is None
+    assert MASTER.eni("eni-m1") == ETH1
+    assert MASTER.eni("eni-x") is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", text_of(MASTER).replace("eni-m1", "eni-m0")])
@@ -47,7 +46,7 @@ def test_an_annotation_that_cannot_be_right_is_refused(text: str) -> None:
         read_instance(text)
 
 
-def test_families_of_a_card() -> None:
+def test_families_of_an_eni() -> None:
     assert ETH0.addresses_of(4) == ETH0.addresses
     assert ETH0.addresses_of(6) == ETH0.ipv6_addresses
     assert (ETH0.subnet_of(4), ETH0.subnet_of(6)) == ("172.31.192.0/20", "2408:4005:3a0:b00::/64")
@@ -74,26 +73,26 @@ def test_a_sound_description_is_believed() -> None:
         (replace(MASTER, identity="<html>"), "identity is '<html>'"),
         (replace(MASTER, region="cn.hangzhou"), "region is 'cn.hangzhou'"),
         (replace(MASTER, identity="i-other"), "this machine is cn-hangzhou.i-master"),
-        (replace(MASTER, cards=()), "0 of 0 cards are the primary one"),
-        (replace(MASTER, cards=(ETH1,)), "0 of 1 cards are the primary one"),
-        (replace(MASTER, cards=(ETH0, replace(ETH1, primary=True))), "2 of 2 cards"),
-        (replace(MASTER, cards=(replace(ETH0, identity="eni-x"), ETH1)), "the primary card is eni-x, it was eni-m0"),
-        (replace(MASTER, cards=(ETH0, replace(ETH1, identity="eni m1"))), "a card calls itself 'eni m1'"),
-        (replace(MASTER, cards=(ETH0, replace(ETH1, identity="eni-m0"))), "card eni-m0 is listed twice"),
-        (changed(mac=""), "card eni-m1 has MAC address ''"),
+        (replace(MASTER, enis=()), "0 of 0 ENIs are the primary one"),
+        (replace(MASTER, enis=(ETH1,)), "0 of 1 ENIs are the primary one"),
+        (replace(MASTER, enis=(ETH0, replace(ETH1, primary=True))), "2 of 2 ENIs"),
+        (replace(MASTER, enis=(replace(ETH0, identity="eni-x"), ETH1)), "the primary ENI is eni-x, it was eni-m0"),
+        (replace(MASTER, enis=(ETH0, replace(ETH1, identity="eni m1"))), "an ENI calls itself 'eni m1'"),
+        (replace(MASTER, enis=(ETH0, replace(ETH1, identity="eni-m0"))), "ENI eni-m0 is listed twice"),
+        (changed(mac=""), "ENI eni-m1 has MAC address ''"),
         (changed(mac=ETH0.mac), "MAC address 00:16:3e:00:00:01 is listed twice"),
         (changed(addresses=("192.168.0.156", "192.168.0.156")), "address 192.168.0.156 is listed twice"),
         (changed(addresses=("192.168.0.155",)), "address 192.168.0.155 is listed twice"),
         (changed(addresses=("172.31.199.185",)), "address 172.31.199.185 is listed twice"),
-        (changed(addresses=("192.168.1.1",)), "address '192.168.1.1' of card eni-m1 lies outside its block"),
-        (changed(addresses=("fd00::1",)), "address 'fd00::1' of card eni-m1 lies outside its block"),
+        (changed(addresses=("192.168.1.1",)), "address '192.168.1.1' of ENI eni-m1 lies outside its block"),
+        (changed(addresses=("fd00::1",)), "address 'fd00::1' of ENI eni-m1 lies outside its block"),
         (changed(addresses=("192.168.0.999",)), "address '192.168.0.999'"),
-        (changed(addresses=(GATEWAY,)), "card eni-m1 has the address 192.168.0.253 of its gateway"),
-        (changed(gateway="10.0.0.1"), "address '10.0.0.1' of card eni-m1 lies outside its block"),
-        (changed(subnet="192.168.0.1/24"), "the block '192.168.0.1/24' of card eni-m1 is not in canonical form"),
-        (changed(ipv6_addresses=("fd00::1",)), "card eni-m1 has IPv6 addresses and no IPv6 block"),
-        (changed(subnet6="fd01::/64", ipv6_addresses=("fd00::1",)), "'fd00::1' of card eni-m1 lies outside its block"),
-        (changed(subnet6="fd00::/64", ipv6_addresses=("FD00::1",)), "address 'FD00::1' of card eni-m1"),
+        (changed(addresses=(GATEWAY,)), "ENI eni-m1 has the address 192.168.0.253 of its gateway"),
+        (changed(gateway="10.0.0.1"), "address '10.0.0.1' of ENI eni-m1 lies outside its block"),
+        (changed(subnet="192.168.0.1/24"), "the block '192.168.0.1/24' of ENI eni-m1 is not in canonical form"),
+        (changed(ipv6_addresses=("fd00::1",)), "ENI eni-m1 has IPv6 addresses and no IPv6 block"),
+        (changed(subnet6="fd01::/64", ipv6_addresses=("fd00::1",)), "'fd00::1' of ENI eni-m1 lies outside its block"),
+        (changed(subnet6="fd00::/64", ipv6_addresses=("FD00::1",)), "address 'FD00::1' of ENI eni-m1"),
     ],
 )
 def test_a_description_that_contradicts_itself_is_not_believed(reading: Instance, reason: str) -> None:
@@ -101,7 +100,7 @@ def test_a_description_that_contradicts_itself_is_not_believed(reading: Instance
 
 
 def test_growth_counts_at_once() -> None:
-    assert joined(MASTER, with_addresses([*ETH1.addresses, "192.168.0.9"])).card("eni-m1") == replace(
+    assert joined(MASTER, with_addresses([*ETH1.addresses, "192.168.0.9"])).eni("eni-m1") == replace(
         ETH1, addresses=("192.168.0.9", "192.168.0.156", "192.168.0.157")
     )
 
@@ -112,8 +111,8 @@ def test_an_address_is_there_until_two_readings_in_a_row_lack_it() -> None:
     assert joined(less, less) == less
 
 
-def test_a_card_is_there_until_two_readings_in_a_row_lack_it() -> None:
-    less = replace(MASTER, cards=(ETH0,))
+def test_a_eni_is_there_until_two_readings_in_a_row_lack_it() -> None:
+    less = replace(MASTER, enis=(ETH0,))
     assert joined(MASTER, less) == MASTER
     assert joined(less, less) == less
 
@@ -123,40 +122,40 @@ def test_an_address_that_moved_is_where_the_later_reading_has_it() -> None:
     third = replace(ETH1, identity="eni-m2", mac="00:16:3e:00:00:03", primary_address="192.168.0.9", addresses=())
     moved = replace(
         with_addresses(["192.168.0.157"]),
-        cards=(
+        enis=(
             ETH0,
             with_157 := replace(ETH1, addresses=("192.168.0.157",)),
             replace(third, addresses=("192.168.0.156",)),
         ),
     )
     told = joined(before, moved)
-    assert told.card("eni-m1") == with_157
-    assert told.card("eni-m2") == replace(third, addresses=("192.168.0.156",))
+    assert told.eni("eni-m1") == with_157
+    assert told.eni("eni-m2") == replace(third, addresses=("192.168.0.156",))
     assert doubt(told) is None
 
 
-def test_a_card_that_was_replaced_behind_its_mac_is_not_there_twice() -> None:
+def test_a_eni_that_was_replaced_behind_its_mac_is_not_there_twice() -> None:
     other = replace(ETH1, identity="eni-new", addresses=())
-    assert joined(MASTER, replace(MASTER, cards=(ETH0, other))).cards == (ETH0, other)
+    assert joined(MASTER, replace(MASTER, enis=(ETH0, other))).enis == (ETH0, other)
 
 
 def test_ipv6_that_vanishes_as_a_whole_takes_two_readings_too() -> None:
-    less = with_card(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None))
+    less = with_eni(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None))
     assert joined(MASTER, less) == MASTER
-    assert joined(less, less).card("eni-m0") == replace(ETH0, ipv6_addresses=(), subnet6=None)
+    assert joined(less, less).eni("eni-m0") == replace(ETH0, ipv6_addresses=(), subnet6=None)
 
 
-def test_the_order_of_cards_is_no_change() -> None:
-    assert joined(None, replace(MASTER, cards=(ETH1, ETH0))) == MASTER
-    assert joined(MASTER, replace(MASTER, cards=(ETH1, ETH0))) == MASTER
+def test_the_order_of_enis_is_no_change() -> None:
+    assert joined(None, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
+    assert joined(MASTER, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
 
 
 POSSIBLE = [f"192.168.0.{last}" for last in range(160, 166)]
 
 LIES = st.sampled_from(
     [
-        replace(MASTER, cards=()),
-        replace(MASTER, cards=(ETH1,)),
+        replace(MASTER, enis=()),
+        replace(MASTER, enis=(ETH1,)),
         replace(MASTER, identity="i-other"),
         changed(mac=""),
         changed(addresses=("10.0.0.1",)),
@@ -177,11 +176,11 @@ def test_whatever_the_service_answers_nothing_vanishes_that_one_of_the_last_two_
         reading = with_addresses(ordered(answer)) if isinstance(answer, set) else answer
         if reading is not None and doubt(reading, last) is None:
             told, last = joined(last, reading), reading
-            good = [good[1], set(reading.cards[1].addresses)]
-        card = told.card("eni-m1")
-        assert card is not None
-        assert set(card.addresses) == good[0] | good[1]
-        assert told.card("eni-m0") == ETH0
+            good = [good[1], set(reading.enis[1].addresses)]
+        eni = told.eni("eni-m1")
+        assert eni is not None
+        assert set(eni.addresses) == good[0] | good[1]
+        assert told.eni("eni-m0") == ETH0
         assert doubt(told, MASTER) is None
 
 
@@ -201,28 +200,28 @@ def link(name: str, index: int, mac: str = ETH1.mac, kind: str = "") -> Link:
         ([link("ens5", 2, ETH0.mac)], None),
     ],
 )
-def test_a_card_is_found_by_its_mac_address(links: list[Link], found: str | None) -> None:
+def test_a_eni_is_found_by_its_mac_address(links: list[Link], found: str | None) -> None:
     assert device(ETH1.mac, links) == found
 
 
 def test_names_come_from_the_links_and_the_nodes_own_addresses_are_no_pods() -> None:
     links = [link("ens5", 2, ETH0.mac), link("ens6", 3)]
     told = placed(MASTER, links, ["172.31.199.183", "192.168.0.157", "2408:4005:3a0:b00::101"])
-    assert [card.device for card in told.cards] == ["ens5", "ens6"]
-    assert told.cards[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
-    assert told.cards[1].addresses == ("192.168.0.156",)
+    assert [eni.device for eni in told.enis] == ["ens5", "ens6"]
+    assert told.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
+    assert told.enis[1].addresses == ("192.168.0.156",)
 
 
 def test_a_description_of_another_machine_is_not_ours() -> None:
     assert is_ours(MASTER, [link("eth0", 2, ETH0.mac)])
     assert not is_ours(MASTER, [link("eth0", 2)])
-    assert not is_ours(replace(MASTER, cards=()), [link("eth0", 2, ETH0.mac)])
+    assert not is_ours(replace(MASTER, enis=()), [link("eth0", 2, ETH0.mac)])
 
 
 def test_addresses_are_ordered_by_number() -> None:
     assert ordered(["10.0.0.10", "10.0.0.9"]) == ("10.0.0.9", "10.0.0.10")
 
 
-def test_cards_are_values() -> None:
+def test_enis_are_values() -> None:
     assert isinstance(hash(MASTER), int)
     assert isinstance(ETH0, ENI)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
@@ -25,7 +24,7 @@ from spiderpool.core.cloud.nodes import (
 
 pytestmark = pytest.mark.unit
 
-CARD = ENI(
+ETH0 = ENI(
     "eni-1",
     "00:16:3e:00:00:01",
     True,
@@ -38,7 +37,7 @@ CARD = ENI(
     None,
     None,
 )
-SERVER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-1", "ecs.g7.large", (CARD,))
+SERVER = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-1", "ecs.g7.large", (ETH0,))
 FRESH = Taint(UNINITIALIZED, "true", "NoSchedule")
 OTHER = Taint("team", "a", "NoExecute", "2026-01-01T00:00:00Z")
 

@@ -1,4 +1,4 @@
-"""How many addresses a card gets in advance, and which go back."""
+"""How many addresses an ENI gets in advance, and which go back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestAsking:
     @pytest.mark.parametrize(
         ("registered", "held", "limit", "switch_free", "count"),
         [
-            (0, 0, 30, None, 4),  # a new card: a whole batch
+            (0, 0, 30, None, 4),  # a new ENI: a whole batch
             (3, 0, 30, None, 0),  # enough
             (3, 1, 30, None, 3),  # below the low mark: up to the target of 5
             (5, 5, 30, None, 4),

@@ -24,8 +24,8 @@ from spiderpool.errors import BadConfig
 
 pytestmark = pytest.mark.unit
 
-ONE_CARD = Interfaces("kube-system/a", ())
-TWO_CARDS = Interfaces("kube-system/a", (RequestedNetwork("default/b", "net1"),))
+ONE_ENI = Interfaces("kube-system/a", ())
+TWO_ENIS = Interfaces("kube-system/a", (RequestedNetwork("default/b", "net1"),))
 DEFAULT = [
     SpiderIPPool(metadata=ObjectMeta(name="four"), spec=IPPoolSpec(subnet="10.0.0.0/24", default=True)),
     SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec(subnet="fd00::/64", default=True)),
@@ -50,7 +50,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def about(interface: str = "eth0", **circumstances: Any) -> Circumstances:
-    given: dict[str, Any] = {"interface": interface, "interfaces": ONE_CARD} | circumstances
+    given: dict[str, Any] = {"interface": interface, "interfaces": ONE_ENI} | circumstances
     return Circumstances(**given)
 
 
@@ -116,12 +116,12 @@ UNNAMED = pod(ippools='[{"ipv4": ["a"]}, {"ipv4": ["b"]}]')
 @pytest.mark.parametrize(
     ("interface", "interfaces", "attached", "names"),
     [
-        ("eth0", ONE_CARD, (), ("a",)),
-        ("eth0", TWO_CARDS, ("net1",), ("a",)),
-        ("net1", TWO_CARDS, (), ("b",)),
-        ("net7", ONE_CARD, ("eth0",), ("b",)),
-        ("net7", ONE_CARD, ("eth0", "net7"), ("b",)),
-        ("net7", ONE_CARD, (), ("a",)),
+        ("eth0", ONE_ENI, (), ("a",)),
+        ("eth0", TWO_ENIS, ("net1",), ("a",)),
+        ("net1", TWO_ENIS, (), ("b",)),
+        ("net7", ONE_ENI, ("eth0",), ("b",)),
+        ("net7", ONE_ENI, ("eth0", "net7"), ("b",)),
+        ("net7", ONE_ENI, (), ("a",)),
     ],
 )
 def test_unnamed_interfaces_are_served_one_by_one_in_order(
@@ -160,7 +160,7 @@ def test_an_applications_pool_is_described_by_labels_and_may_still_be_made() -> 
 
 
 def test_subnet_is_for_its_own_interface_and_others_are_served_by_the_next_source() -> None:
-    given = about("net1", interfaces=TWO_CARDS, pod=pod(subnet='{"ipv4": ["s"]}'), controller=WEB)
+    given = about("net1", interfaces=TWO_ENIS, pod=pod(subnet='{"ipv4": ["s"]}'), controller=WEB)
     found = demands(given, DEFAULT)
     assert found.each[0].source == "the cluster's default pools"
     assert str(found.trace[0]) == "annotation ipam.spidernet.io/subnet: is for eth0, not net1"
@@ -177,7 +177,7 @@ def test_subnets_have_no_effect_where_they_are_switched_off() -> None:
 def test_an_ask_for_each_family_and_the_network_of_each_interface() -> None:
     ask = AllocationRequest("default", "p", "u", "eth0", "n1", "kube-system/a")
     demand = Demand("net1", "s", {6: NamedPools(("b",)), 4: NamedPools(("a",))})
-    four, six = asks_of(ask, demand, TWO_CARDS)
+    four, six = asks_of(ask, demand, TWO_ENIS)
     assert (four.version, four.interface, four.network) == (4, "net1", "default/b")
     assert six == replace(four, version=6, candidates=NamedPools(("b",)))
 

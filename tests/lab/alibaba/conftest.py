@@ -75,14 +75,14 @@ def method_of(product: str, action: str) -> str:
 
 @pytest.fixture
 def account() -> Account:
-    """Two nodes with two cards each, as in the walkthrough."""
+    """Two nodes with two ENIs each, as in the walkthrough."""
     account = Account()
     group = account.add_security_group(identity="sg-1").identity
     account.add_vswitch("172.31.192.0/20", identity="vsw-0", ipv6_block="2408:4005:3c0:1::/64")
     account.add_vswitch("192.168.0.0/24", identity="vsw-1")
     for number, name in enumerate(("master", "worker")):
         account.add_instance(name, identity=f"i-{name}", role="node")
-        account.add_card(
+        account.add_eni(
             "vsw-0",
             identity=f"eni-{name}-0",
             instance=f"i-{name}",
@@ -90,7 +90,7 @@ def account() -> Account:
             address=f"172.31.199.{183 + number}",
             security_groups=[group],
         )
-        account.add_card(
+        account.add_eni(
             "vsw-1",
             identity=f"eni-{name}-1",
             instance=f"i-{name}",

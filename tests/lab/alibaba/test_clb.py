@@ -162,8 +162,8 @@ async def test_backends_of_a_group(account: Account, clients: Clients) -> None:
     assert await weights() == {}
 
 
-async def test_a_pod_address_is_a_backend_by_its_card(account: Account, clients: Clients) -> None:
-    account.world.cards.put(account.add_card("vsw-0", identity="eni-pods", secondaries=["172.31.199.187"]))
+async def test_a_pod_address_is_a_backend_by_its_eni(account: Account, clients: Clients) -> None:
+    account.world.enis.put(account.add_eni("vsw-0", identity="eni-pods", secondaries=["172.31.199.187"]))
     pod = {"ServerId": "eni-pods", "Type": "eni", "ServerIp": "172.31.199.187", "Port": 80}
     ask = {"LoadBalancerId": await create(clients), "BackendServers": servers(pod)}
     made = await clients.call("slb", "CreateVServerGroup", **ask)

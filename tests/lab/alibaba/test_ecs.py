@@ -24,18 +24,18 @@ async def refused(clients: Clients, product: str, action: str, **parameters: Any
     return code
 
 
-def private(card: dict[str, Any]) -> list[str]:
-    return [item["PrivateIpAddress"] for item in card["PrivateIpSets"]["PrivateIpSet"]]
+def private(eni: dict[str, Any]) -> list[str]:
+    return [item["PrivateIpAddress"] for item in eni["PrivateIpSets"]["PrivateIpSet"]]
 
 
-async def cards(clients: Clients, **filters: Any) -> list[dict[str, Any]]:
+async def enis(clients: Clients, **filters: Any) -> list[dict[str, Any]]:
     answer = await clients.call("ecs", "DescribeNetworkInterfaces", **filters)
     found: list[dict[str, Any]] = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
     return found
 
 
-async def test_cards_are_described_with_their_addresses(clients: Clients) -> None:
-    first, second = await cards(clients, InstanceId="i-master")
+async def test_enis_are_described_with_their_addresses(clients: Clients) -> None:
+    first, second = await enis(clients, InstanceId="i-master")
     assert (first["NetworkInterfaceId"], first["Type"], first["Status"]) == ("eni-master-0", "Primary", "InUse")
     assert (second["NetworkInterfaceId"], second["Type"]) == ("eni-master-1", "Secondary")
     assert first["PrivateIpSets"]["PrivateIpSet"] == [{"PrivateIpAddress": "172.31.199.183", "Primary": True}]
@@ -54,13 +54,13 @@ async def test_cards_are_described_with_their_addresses(clients: Clients) -> Non
         ({"InstanceId": "i-none"}, []),
     ],
 )
-async def test_cards_are_filtered(clients: Clients, filters: dict[str, Any], found: list[str]) -> None:
-    assert [card["NetworkInterfaceId"] for card in await cards(clients, **filters)] == found
+async def test_enis_are_filtered(clients: Clients, filters: dict[str, Any], found: list[str]) -> None:
+    assert [eni["NetworkInterfaceId"] for eni in await enis(clients, **filters)] == found
 
 
 async def test_long_lists_come_in_pages_of_at_least_ten(account: Account, clients: Clients) -> None:
     for _ in range(20):
-        account.add_card("vsw-0")
+        account.add_eni("vsw-0")
     first = await clients.call("ecs", "DescribeNetworkInterfaces", MaxResults=2)
     assert len(first["NetworkInterfaceSets"]["NetworkInterfaceSet"]) == 10
     second = await clients.call("ecs", "DescribeNetworkInterfaces", MaxResults=500, NextToken=first["NextToken"])
@@ -73,7 +73,7 @@ async def test_addresses_are_assigned_by_count_within_the_quota(clients: Clients
     answer = await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
     given = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
     assert given == [f"172.31.192.{number}" for number in range(1, 6)]
-    assert private((await cards(clients, InstanceId="i-master"))[0]) == ["172.31.199.183", *given]
+    assert private((await enis(clients, InstanceId="i-master"))[0]) == ["172.31.199.183", *given]
     ask["SecondaryPrivateIpAddressCount"] = 1
     assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ask) == "InvalidOperation.Ipv4CountExceeded"
 
@@ -96,7 +96,7 @@ async def test_addresses_are_given_back_once_and_the_primary_never(account: Acco
     ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185", "172.31.199.186"]}
     await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
     await clients.call("ecs", "UnassignPrivateIpAddresses", **ask)
-    assert account.card_with("172.31.199.185") is None
+    assert account.eni_with("172.31.199.185") is None
     assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
     ask["PrivateIpAddress"] = ["172.31.199.183"]
     assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
@@ -119,7 +119,7 @@ async def test_ipv6_addresses_have_a_quota_of_their_own(account: Account, client
     other = {"NetworkInterfaceId": "eni-master-1", "Ipv6AddressCount": 1}
     assert await refused(clients, "ecs", "AssignIpv6Addresses", **other) == "InvalidVSwitchId.Ipv6NotEnabled"
     await clients.call("ecs", "UnassignIpv6Addresses", NetworkInterfaceId="eni-master-0", Ipv6Address=given[:2])
-    assert account.card_with(given[0]) is None
+    assert account.eni_with(given[0]) is None
 
 
 async def test_a_full_vswitch_gives_nothing(account: Account, clients: Clients) -> None:
@@ -148,21 +148,21 @@ async def test_free_addresses_are_counted_down_to_none(account: Account, clients
     assert await refused(clients, "ecs", "CreateNetworkInterface", **ask) == "InvalidVSwitchId.IpNotEnough"
 
 
-async def test_a_card_is_created_attached_detached_and_deleted(account: Account, clients: Clients) -> None:
+async def test_a_eni_is_created_attached_detached_and_deleted(account: Account, clients: Clients) -> None:
     clock = Clock()
     account.clock = clock
     account.identities.clear()
     clients.identity = account.add_identity()
     clock.now = time.time()
-    account.delays = Delays(card=10)
+    account.delays = Delays(eni=10)
     tags = [{"Key": "owner", "Value": "us"}]
     made = await clients.call("ecs", "CreateNetworkInterface", VSwitchId="vsw-1", SecurityGroupId="sg-1", Tag=tags)
     assert made["Tags"]["Tag"] == [{"TagKey": "owner", "TagValue": "us"}]
-    card = made["NetworkInterfaceId"]
-    pair = {"NetworkInterfaceId": card, "InstanceId": "i-master"}
+    eni = made["NetworkInterfaceId"]
+    pair = {"NetworkInterfaceId": eni, "InstanceId": "i-master"}
 
     async def status() -> str:
-        text: str = (await cards(clients, NetworkInterfaceId=[card]))[0]["Status"]
+        text: str = (await enis(clients, NetworkInterfaceId=[eni]))[0]["Status"]
         return text
 
     await clients.call("ecs", "AttachNetworkInterface", **pair)
@@ -170,17 +170,17 @@ async def test_a_card_is_created_attached_detached_and_deleted(account: Account,
     assert await refused(clients, "ecs", "DetachNetworkInterface", **pair) == "InvalidOperation.InvalidEniState"
     clock.now += 11
     assert await status() == "InUse"
-    assert await refused(clients, "ecs", "DeleteNetworkInterface", NetworkInterfaceId=card) == (
+    assert await refused(clients, "ecs", "DeleteNetworkInterface", NetworkInterfaceId=eni) == (
         "InvalidOperation.InvalidEniState"
     )
     await clients.call("ecs", "DetachNetworkInterface", **pair)
     clock.now += 11
-    await clients.call("ecs", "DeleteNetworkInterface", NetworkInterfaceId=card)
-    assert await refused(clients, "ecs", "DeleteNetworkInterface", NetworkInterfaceId=card) == "InvalidEniId.NotFound"
+    await clients.call("ecs", "DeleteNetworkInterface", NetworkInterfaceId=eni)
+    assert await refused(clients, "ecs", "DeleteNetworkInterface", NetworkInterfaceId=eni) == "InvalidEniId.NotFound"
 
 
-async def test_an_instance_takes_as_many_cards_as_its_type_says(account: Account, clients: Clients) -> None:
-    spare = [account.add_card("vsw-1").identity for _ in range(2)]
+async def test_an_instance_takes_as_many_enis_as_its_type_says(account: Account, clients: Clients) -> None:
+    spare = [account.add_eni("vsw-1").identity for _ in range(2)]
     await clients.call("ecs", "AttachNetworkInterface", NetworkInterfaceId=spare[0], InstanceId="i-master")
     ask = {"NetworkInterfaceId": spare[1], "InstanceId": "i-master"}
     assert await refused(clients, "ecs", "AttachNetworkInterface", **ask) == "EniPerInstanceLimitExceeded"
@@ -191,8 +191,8 @@ async def test_an_instance_takes_as_many_cards_as_its_type_says(account: Account
 async def test_the_source_check_is_switched_off(account: Account, clients: Clients) -> None:
     ask = {"NetworkInterfaceId": "eni-master-0", "SourceDestCheck": False, "Description": "routes"}
     await clients.call("ecs", "ModifyNetworkInterfaceAttribute", **ask)
-    card = (await cards(clients, InstanceId="i-master"))[0]
-    assert (card["SourceDestCheck"], card["Description"]) == (False, "routes")
+    eni = (await enis(clients, InstanceId="i-master"))[0]
+    assert (eni["SourceDestCheck"], eni["Description"]) == (False, "routes")
 
 
 async def test_instances_are_described_and_a_lost_one_is_left_out(account: Account, clients: Clients) -> None:
@@ -204,7 +204,7 @@ async def test_instances_are_described_and_a_lost_one_is_left_out(account: Accou
     account.release("i-worker")
     answer = await clients.call("ecs", "DescribeInstances", InstanceIds=ids)
     assert [item["InstanceId"] for item in answer["Instances"]["Instance"]] == ["i-master"]
-    assert await cards(clients, InstanceId="i-worker") == []
+    assert await enis(clients, InstanceId="i-worker") == []
 
 
 async def test_quotas_come_with_the_instance_types(clients: Clients) -> None:
@@ -224,8 +224,8 @@ async def test_tags(clients: Clients) -> None:
     await clients.call("ecs", "UntagResources", **what, TagKey=["a"])
     answer = await clients.call("ecs", "ListTagResources", **what)
     assert [(row["TagKey"], row["TagValue"]) for row in answer["TagResources"]["TagResource"]] == [("b", "2")]
-    found = await cards(clients, Tag=[{"Key": "b", "Value": "2"}])
-    assert [card["NetworkInterfaceId"] for card in found] == ["eni-master-0"]
+    found = await enis(clients, Tag=[{"Key": "b", "Value": "2"}])
+    assert [eni["NetworkInterfaceId"] for eni in found] == ["eni-master-0"]
 
 
 async def test_vpc_and_route_table(clients: Clients) -> None:
@@ -264,5 +264,5 @@ async def test_changes_are_told_as_they_happen(account: Account, clients: Client
     await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
     unsubscribe()
     await clients.call("ecs", "UnassignPrivateIpAddresses", **ask)
-    assert [(change.table, change.identity) for change in told] == [("cards", "eni-master-0")]
+    assert [(change.table, change.identity) for change in told] == [("enis", "eni-master-0")]
     assert (told[0].before.secondaries, told[0].after.secondaries) == ((), ("172.31.199.185",))

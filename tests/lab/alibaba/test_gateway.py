@@ -20,7 +20,7 @@ from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import OpenAPI
 from spiderpool_lab.alibaba.serving import ServedEndpoint
 from tests.lab.alibaba.conftest import Clients, Clock
-from tests.lab.alibaba.test_ecs import cards, refused
+from tests.lab.alibaba.test_ecs import enis, refused
 
 pytestmark = pytest.mark.unit
 
@@ -32,7 +32,7 @@ async def test_https_with_the_authority_that_is_handed_out(account: Account, tmp
         assert endpoint.ca is not None
         ca = tmp_path / "ca.pem"
         ca.write_bytes(endpoint.ca)
-        assert len(await cards(Clients(endpoint, account.add_identity(), str(ca)))) == 4
+        assert len(await enis(Clients(endpoint, account.add_identity(), str(ca)))) == 4
 
 
 async def test_a_wrong_secret_is_refused(account: Account, clients: Clients) -> None:
@@ -44,7 +44,7 @@ async def test_a_wrong_secret_is_refused(account: Account, clients: Clients) -> 
 
 async def test_temporary_credentials_need_their_token_and_end(account: Account, clients: Clients) -> None:
     clients.identity = account.issue("node", lifetime=3600)
-    assert len(await cards(clients)) == 4
+    assert len(await enis(clients)) == 4
     whole = clients.identity
     clients.identity = CallerIdentity("node", whole.key, whole.secret)
     assert await refused(clients, "ecs", "DescribeInstances") == "MissingSecurityToken"
@@ -57,7 +57,7 @@ async def test_temporary_credentials_need_their_token_and_end(account: Account, 
 
 async def test_an_action_outside_the_policy_is_forbidden(account: Account, clients: Clients) -> None:
     clients.identity = account.add_identity("reader", allowed=["ecs:Describe*"])
-    assert len(await cards(clients)) == 4
+    assert len(await enis(clients)) == 4
     assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ASSIGN) == "Forbidden.RAM"
 
 
@@ -132,11 +132,11 @@ async def test_a_client_token_makes_a_call_happen_once(account: Account, clients
 
 async def test_every_second_call_is_throttled(account: Account, clients: Clients) -> None:
     account.break_down(Fault(kind="throttle", actions="ecs:Describe*", every=2, seconds=1.5))
-    await cards(clients)
+    await enis(clients)
     with pytest.raises(ThrottlingException) as caught:
-        await cards(clients)
+        await enis(clients)
     assert (caught.value.code, caught.value.retry_after) == ("Throttling.User", 1500)
-    await cards(clients)
+    await enis(clients)
 
 
 async def test_a_limit_counts_in_minutes(account: Account, clients: Clients) -> None:
@@ -157,9 +157,9 @@ async def test_a_dropped_call_does_nothing_and_a_lost_one_was_carried_out(accoun
         account.faults.add(Fault(kind=kind, times=1))  # type: ignore[arg-type]
         with pytest.raises(Exception, match=r"disconnected|reset|closed"):
             await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN, ClientToken="t")
-        card = account.world.cards.get("eni-master-0")
-        assert card is not None
-        assert len(card.secondaries) == assigned
+        eni = account.world.enis.get("eni-master-0")
+        assert eni is not None
+        assert len(eni.secondaries) == assigned
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN, ClientToken="t")
     assert account.counted()["ecs:AssignPrivateIpAddresses"] == 3
     assert [call.outcome for call in account.calls] == ["Dropped", "Dropped", "OK"]
@@ -168,31 +168,31 @@ async def test_a_dropped_call_does_nothing_and_a_lost_one_was_carried_out(accoun
 async def test_stale_and_empty_answers(account: Account, clients: Clients) -> None:
     stale = account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN)
-    assert len((await cards(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 1
+    assert len((await enis(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 1
     account.faults.clear(stale)
-    assert len((await cards(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 2
+    assert len((await enis(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 2
     account.break_down(Fault(kind="empty"))
-    assert await cards(clients) == []
+    assert await enis(clients) == []
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN)
 
 
 async def test_a_refusal_of_any_kind(account: Account, clients: Clients) -> None:
     account.break_down(Fault(kind="refuse", code="ServiceUnavailable", status=503, times=1))
     with pytest.raises(AlibabaCloudException) as caught:
-        await cards(clients)
+        await enis(clients)
     assert (caught.value.code, caught.value.status_code) == ("ServiceUnavailable", 503)
-    await cards(clients)
+    await enis(clients)
 
 
 async def test_a_late_answer(account: Account, clients: Clients) -> None:
     account.break_down(Fault(kind="delay", seconds=0.2, times=1))
     before = time.monotonic()
-    await cards(clients)
+    await enis(clients)
     assert time.monotonic() - before >= 0.2
 
 
 async def test_every_call_is_written_down(account: Account, clients: Clients) -> None:
-    await cards(clients, InstanceId="i-master")
+    await enis(clients, InstanceId="i-master")
     await refused(clients, "ecs", "DeleteNetworkInterface", NetworkInterfaceId="eni-none")
     written = [(call.action, call.identity, call.outcome) for call in account.calls]
     assert written == [

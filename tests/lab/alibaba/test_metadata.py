@@ -82,7 +82,7 @@ async def test_pages(asker: Asker, path: str, text: str) -> None:
 
 async def test_ipv6_addresses_are_written_without_quotes_or_not_at_all(account: Account, asker: Asker) -> None:
     assert (await asker.get(f"{MAC}/ipv6s"))[0] == 404
-    account.add_card("vsw-0", instance="i-master", mac="00:16:3e:01:03:00", ipv6_addresses=["2408::1", "2408::2"])
+    account.add_eni("vsw-0", instance="i-master", mac="00:16:3e:01:03:00", ipv6_addresses=["2408::1", "2408::2"])
     path = "network/interfaces/macs/00:16:3e:01:03:00/ipv6s"
     assert await asker.get(path) == (200, "[2408::1, 2408::2]")
 
@@ -116,9 +116,9 @@ async def test_tokens(asker: Asker) -> None:
 
 async def test_a_new_address_shows_late(account: Account, asker: Asker) -> None:
     account.delays = Delays(metadata=5)
-    card = account.world.cards.get("eni-master-0")
-    assert card is not None
-    account.world.cards.put(replace(card, secondaries=("172.31.199.185",)))
+    eni = account.world.enis.get("eni-master-0")
+    assert eni is not None
+    account.world.enis.put(replace(eni, secondaries=("172.31.199.185",)))
     assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183"]')
     account.clock.now += 5  # type: ignore[attr-defined]
     assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183","172.31.199.185"]')
@@ -127,7 +127,7 @@ async def test_a_new_address_shows_late(account: Account, asker: Asker) -> None:
 async def test_the_source_address_tells_the_instance(account: Account) -> None:
     account.add_vswitch("127.0.0.0/24", identity="vsw-loopback")
     account.add_instance("local", identity="i-local")
-    account.add_card("vsw-loopback", instance="i-local", address="127.0.0.1")
+    account.add_eni("vsw-loopback", instance="i-local", address="127.0.0.1")
     async with MetadataServer(account).serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert await answer.text() == "i-local"

@@ -13,13 +13,13 @@ from spiderpool_lab.topology import WALKTHROUGH
 pytestmark = pytest.mark.unit
 
 
-def test_the_cloud_knows_every_card_of_the_lab() -> None:
+def test_the_cloud_knows_every_eni_of_the_lab() -> None:
     account = Account()
     instances = populate(account, WALKTHROUGH)
     for node in WALKTHROUGH.nodes:
-        found = account.cards_of(instances[node.name])
-        assert [(card.mac, card.addresses) for card in found] == [
-            (card.mac, (card.address, *card.secondaries)) for card in node.cards
+        found = account.enis_of(instances[node.name])
+        assert [(eni.mac, eni.addresses) for eni in found] == [
+            (eni.mac, (eni.address, *eni.secondaries)) for eni in node.enis
         ]
         assert found[0].primary
         assert len(found[0].addresses) <= account.type_of(instances[node.name]).addresses
@@ -32,13 +32,13 @@ def test_addresses_that_come_and_go_are_told_to_the_fabric() -> None:
     end = follow(
         account,
         WALKTHROUGH,
-        lambda card, address: told.append(("register", card.mac, address)),
-        lambda card, address: told.append(("unregister", card.mac, address)),
+        lambda eni, address: told.append(("register", eni.mac, address)),
+        lambda eni, address: told.append(("unregister", eni.mac, address)),
     )
-    card = account.cards_of(instances["master"])[0]
-    card = account.world.cards.put(replace(card, secondaries=(*card.secondaries, "172.31.200.1")))
-    account.world.cards.put(replace(card, secondaries=card.secondaries[:-1], source_check=False))
+    eni = account.enis_of(instances["master"])[0]
+    eni = account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.200.1")))
+    account.world.enis.put(replace(eni, secondaries=eni.secondaries[:-1], source_check=False))
     end()
-    account.world.cards.remove(card.identity)
-    expected = [("register", card.mac, "172.31.200.1"), ("unregister", card.mac, "172.31.200.1")]
+    account.world.enis.remove(eni.identity)
+    expected = [("register", eni.mac, "172.31.200.1"), ("unregister", eni.mac, "172.31.200.1")]
     assert told == expected

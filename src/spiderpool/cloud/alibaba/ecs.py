@@ -1,4 +1,4 @@
-"""Instances, cards and their addresses by ECS 2014-05-26, and vSwitches by VPC 2016-04-28."""
+"""Instances, ENIs and their addresses by ECS 2014-05-26, and vSwitches by VPC 2016-04-28."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = 100
 """Identities that one call may name, and objects that one answer may hold."""
 MAX_PAGES = 50
 UNASSIGN_LIMIT = {4: 32, 6: 10}
-"""Addresses that one call may take from a card."""
+"""Addresses that one call may take from an ENI."""
 
 Json = dict[str, Any]
 
@@ -36,20 +36,20 @@ class ECSCloud:
             found += await self._pages("DescribeInstances", sent, "Instances", "Instance")
         return {each["InstanceId"]: _server(each) for each in found}
 
-    async def cards(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
-        """Those of the named cards that exist."""
+    async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
+        """Those of the named ENIs that exist."""
         found: list[Json] = []
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "NetworkInterfaceId": names}
             found += await self._pages("DescribeNetworkInterfaces", sent, "NetworkInterfaceSets", "NetworkInterfaceSet")
-        return {each["NetworkInterfaceId"]: _card(each) for each in found}
+        return {each["NetworkInterfaceId"]: _eni(each) for each in found}
 
     async def quota(self, region: str, instance_type: str) -> Quota:
-        """Limits of the cards of an instance type. Raises NotFound."""
+        """Limits of the ENIs of an instance type. Raises NotFound."""
         answer = await self._ecs("DescribeInstanceTypes", {"InstanceTypes": [instance_type]}, region=region)
         for each in _list(answer, "InstanceTypes", "InstanceType"):
             if each.get("InstanceTypeId") == instance_type:
-                # the cloud counts the primary address of a card among its IPv4 addresses
+                # the cloud counts the primary address of an ENI among its IPv4 addresses
                 secondary = max(int(each["EniPrivateIpAddressQuantity"]) - 1, 0)
                 return Quota(secondary, int(each.get("EniIpv6AddressQuantity", 0)))
         raise CloudNotFound(f"instance type {instance_type} is not known in region {region}")
@@ -63,9 +63,9 @@ class ECSCloud:
                 return int(each["AvailableIpAddressCount"])
         raise CloudNotFound(f"vSwitch {switch} is not known in region {region}")
 
-    async def assign(self, region: str, card: str, version: int, count: int) -> Sequence[str]:
-        """Register ``count`` further addresses on a card, chosen by the cloud; which ones."""
-        sent: Json = {"RegionId": region, "NetworkInterfaceId": card}
+    async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
+        """Register ``count`` further addresses on an ENI, chosen by the cloud; which ones."""
+        sent: Json = {"RegionId": region, "NetworkInterfaceId": eni}
         if version == 4:
             sent["SecondaryPrivateIpAddressCount"] = count
             answer = await self._ecs("AssignPrivateIpAddresses", sent, token=True)
@@ -75,23 +75,23 @@ class ECSCloud:
         answer = await self._ecs("AssignIpv6Addresses", sent, token=True)
         return _texts((answer.get("Ipv6Sets") or {}).get("Ipv6Address"), "AssignIpv6Addresses")
 
-    async def unassign(self, region: str, card: str, version: int, addresses: Collection[str]) -> None:
-        """Take secondary addresses from a card. Ones that are gone already are success."""
+    async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
+        """Take secondary addresses from an ENI. Ones that are gone already are success."""
         for names in _parts(addresses, UNASSIGN_LIMIT[version]):
             try:
-                await self._unassign(region, card, version, names)
+                await self._unassign(region, eni, version, names)
             except CloudNotFound:  # of one of them: the others were not taken
                 for name in names if len(names) > 1 else ():
                     with suppress(CloudNotFound):
-                        await self._unassign(region, card, version, [name])
+                        await self._unassign(region, eni, version, [name])
 
-    async def _unassign(self, region: str, card: str, version: int, addresses: list[str]) -> None:
+    async def _unassign(self, region: str, eni: str, version: int, addresses: list[str]) -> None:
         action, parameter = (
             ("UnassignPrivateIpAddresses", "PrivateIpAddress")
             if version == 4
             else ("UnassignIpv6Addresses", "Ipv6Address")
         )
-        await self._ecs(action, {"RegionId": region, "NetworkInterfaceId": card, parameter: addresses})
+        await self._ecs(action, {"RegionId": region, "NetworkInterfaceId": eni, parameter: addresses})
 
     async def _ecs(self, action: str, parameters: Json, *, region: str | None = None, token: bool = False) -> Json:
         return await self._caller.call(ECS, ECS_VERSION, action, parameters, region=region, token=token)
@@ -141,7 +141,7 @@ def _server(each: Json) -> CloudServer:
     return CloudServer(each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), each.get("Status", ""))
 
 
-def _card(each: Json) -> RegisteredENI:
+def _eni(each: Json) -> RegisteredENI:
     sets = (each.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
     secondary = {_canonical(one["PrivateIpAddress"]) for one in sets if not one.get("Primary")}
     primary = each.get("PrivateIpAddress", "")

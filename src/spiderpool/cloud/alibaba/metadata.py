@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
 
 import aiohttp
 import msgspec
+from msgspec.structs import replace
 
 from spiderpool.core.cloud.instances import ENI, Instance, ordered
 from spiderpool.errors import SpiderpoolError
@@ -32,7 +33,7 @@ FIRST_PAUSE = 0.25
 READING_TIMEOUT = 20.0
 """Seconds for all requests of one reading."""
 MAX_ANSWER = 1 << 16
-"""Bytes; a card has at most some hundred addresses."""
+"""Bytes; an ENI has at most some hundred addresses."""
 
 LIFETIME_SECONDS = "21600"
 AUTHORIZATION = "X-aliyun-ecs-metadata-token"
@@ -82,7 +83,7 @@ class MetadataClient:
         self._token: str | None = None
         """Empty: the service wants none. None: not asked yet, or refused."""
         self._fixed: _Fixed | None = None
-        self._cards: dict[str, ENI] = {}
+        self._enis: dict[str, ENI] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,10 +94,10 @@ class MetadataClient:
     def forget(self) -> None:
         """Ask everything again next time: what was read cannot be believed."""
         self._fixed = None
-        self._cards = {}
+        self._enis = {}
 
     async def read(self) -> Instance:
-        """The server and its cards, without their Linux names. Raises NoAnswer or BadAnswer."""
+        """The server and its ENIs, without their Linux names. Raises NoAnswer or BadAnswer."""
         try:
             async with asyncio.timeout(READING_TIMEOUT):
                 return await self._read()
@@ -107,31 +108,31 @@ class MetadataClient:
         identity = await self._need("instance-id")
         primary = await self._need("mac")
         macs = macs_of(await self._need("network/interfaces/macs/"))
-        self._cards = {mac: card for mac, card in self._cards.items() if mac in macs}
-        cards = tuple([await self._card(mac, primary=mac == primary.lower()) for mac in macs])
+        self._enis = {mac: eni for mac, eni in self._enis.items() if mac in macs}
+        enis = tuple([await self._eni(mac, primary=mac == primary.lower()) for mac in macs])
         fixed = self._fixed = self._fixed or await self._read_fixed()
-        return Instance(PROVIDER, fixed.region, fixed.zone, identity, fixed.instance_type, cards)
+        return Instance(PROVIDER, fixed.region, fixed.zone, identity, fixed.instance_type, enis)
 
     async def _read_fixed(self) -> _Fixed:
         names = ("region-id", "zone-id", "instance/instance-type")
         return _Fixed(*[await self._need(name) for name in names])
 
-    async def _card(self, mac: str, *, primary: bool) -> ENI:
-        """A card: its addresses are asked every time, the rest once."""
-        if mac not in self._cards:
-            self._cards[mac] = await self._read_card(mac)
-        card = replace(self._cards[mac], primary=primary)
+    async def _eni(self, mac: str, *, primary: bool) -> ENI:
+        """An ENI: its addresses are asked every time, the rest once."""
+        if mac not in self._enis:
+            self._enis[mac] = await self._read_eni(mac)
+        eni = replace(self._enis[mac], primary=primary)
         path = f"network/interfaces/macs/{mac}/"
         addresses = addresses_of(await self._need(f"{path}private-ipv4s"))
-        if card.primary_address not in addresses:
-            raise BadAnswer(f"{path}private-ipv4s lacks the card's own address {card.primary_address}: only a part")
-        secondary = ordered(set(addresses) - {card.primary_address})
+        if eni.primary_address not in addresses:
+            raise BadAnswer(f"{path}private-ipv4s lacks the ENI's own address {eni.primary_address}: only a part")
+        secondary = ordered(set(addresses) - {eni.primary_address})
         ipv6 = ipv6_addresses_of(await self._get(f"{path}ipv6s") or "")
-        if ipv6 and card.subnet6 is None:
-            card = self._cards[mac] = await self._with_block6(card, path)
-        return replace(card, addresses=secondary, ipv6_addresses=ipv6)
+        if ipv6 and eni.subnet6 is None:
+            eni = self._enis[mac] = await self._with_block6(eni, path)
+        return replace(eni, addresses=secondary, ipv6_addresses=ipv6)
 
-    async def _read_card(self, mac: str) -> ENI:
+    async def _read_eni(self, mac: str) -> ENI:
         path = f"network/interfaces/macs/{mac}/"
         return ENI(
             identity=await self._need(f"{path}network-interface-id"),
@@ -147,9 +148,9 @@ class MetadataClient:
             gateway6=None,
         )
 
-    async def _with_block6(self, card: ENI, path: str) -> ENI:
+    async def _with_block6(self, eni: ENI, path: str) -> ENI:
         block = block_of(await self._need(f"{path}vswitch-ipv6-cidr-block"))
-        return replace(card, subnet6=block, gateway6=gateway6_of(await self._get(f"{path}ipv6-gateway"), block))
+        return replace(eni, subnet6=block, gateway6=gateway6_of(await self._get(f"{path}ipv6-gateway"), block))
 
     async def _need(self, path: str) -> str:
         text = await self._get(path)

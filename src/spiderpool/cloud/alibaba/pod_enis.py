@@ -1,4 +1,4 @@
-"""On which card an address of a pod is registered, by ECS 2014-05-26."""
+"""On which ENI an address of a pod is registered, by ECS 2014-05-26."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PodENIs:
         self._vpc = vpc
 
     async def holders(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """The card of every address that one in use has. An address that was registered just now may be missing."""
+        """The ENI of every address that one in use has. An address that was registered just now may be missing."""
         found: dict[str, str] = {}
         if not self._vpc:  # another VPC of the account may have the same addresses
             return found
@@ -40,17 +40,17 @@ class PodENIs:
                 "ecs", "2014-05-26", "DescribeNetworkInterfaces", {**sent, "MaxResults": PAGE}
             )
             try:
-                cards = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
+                enis = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
             except (KeyError, TypeError):
                 raise CloudUnavailable("the answer to DescribeNetworkInterfaces lacks its list") from None
-            for card in cards:
-                found |= dict.fromkeys(_addresses(card), card["NetworkInterfaceId"])
+            for eni in enis:
+                found |= dict.fromkeys(_addresses(eni), eni["NetworkInterfaceId"])
             if not answer.get("NextToken"):
                 return {address: found[address] for address in addresses if address in found}
             sent["NextToken"] = answer["NextToken"]
 
 
-def _addresses(card: Mapping[str, Any]) -> list[str]:
-    four = (card.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
-    six = (card.get("Ipv6Sets") or {}).get("Ipv6Set") or []
+def _addresses(eni: Mapping[str, Any]) -> list[str]:
+    four = (eni.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
+    six = (eni.get("Ipv6Sets") or {}).get("Ipv6Set") or []
     return [each["PrivateIpAddress"] for each in four] + [each["Ipv6Address"] for each in six]

@@ -152,7 +152,7 @@ def _neighbours(subnet: Network, others: Iterable[SpiderIPPool]) -> Iterator[tup
 def _removed_in_use(
     removed: AddressSet, spec: IPPoolSpec, subnet: Network, holders: Iterable[SpiderIP], *, fences: bool
 ) -> Faults:
-    """Addresses in use stay in a pool. ``fences``: in a card's pool the controller may exclude them.
+    """Addresses in use stay in a pool. ``fences``: in a NIC's pool the controller may exclude them.
 
     Their holders keep them, as the SpiderIPs stay; but nobody is to get next what the cloud no longer knows.
     """

@@ -57,8 +57,8 @@ def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | N
     return replace(config, metadata=_with_inject_labels(config.metadata, old), spec=spec)
 
 
-CardBlock = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig
-Block = CardBlock | OvsConfig
+NICBlock = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig
+Block = NICBlock | OvsConfig
 
 
 def interface_block(spec: MultusConfigSpec) -> Block | None:
@@ -75,7 +75,7 @@ def _with_block_defaults(spec: MultusConfigSpec) -> MultusConfigSpec:
 def _default_block(block: Block) -> Block:
     match block:
         case MacvlanConfig():
-            return _default_card(block)
+            return _default_nic(block)
         case SriovConfig():
             return _default_sriov(block)
         case IbsriovConfig():
@@ -88,7 +88,7 @@ def _default_block(block: Block) -> Block:
             assert_never(block)
 
 
-def _default_card(block: MacvlanConfig) -> MacvlanConfig:
+def _default_nic(block: MacvlanConfig) -> MacvlanConfig:
     manual = not isinstance(block, VlanConfig) or (block.vlanMode or "manual") == "manual"
     block = replace(
         block,
@@ -209,13 +209,13 @@ def _block_faults(spec: MultusConfigSpec) -> Faults:
         case None:
             yield FieldError(Fault.REQUIRED, path, None, f"cniType {spec.cniType} needs this block")
         case MacvlanConfig():
-            yield from _card_faults(block, path)
+            yield from _nic_faults(block, path)
         case SriovConfig():
             yield from _sriov_faults(block, path)
         case IbsriovConfig():
             yield from _required(block.resourceName, f"{path}.resourceName", "name the device plugin resource")
         case IpoibConfig():
-            yield from _required(block.master, f"{path}.master", "name the InfiniBand card")
+            yield from _required(block.master, f"{path}.master", "name the InfiniBand NIC")
         case OvsConfig():
             yield from _ovs_faults(block, path)
         case _:
@@ -227,7 +227,7 @@ def _required(value: str | None, path: str, remedy: str) -> Faults:
         yield FieldError(Fault.REQUIRED, path, value, remedy)
 
 
-def _card_faults(block: MacvlanConfig, path: str) -> Faults:
+def _nic_faults(block: MacvlanConfig, path: str) -> Faults:
     yield from _master_faults(block.master, block.bond, path)
     if block.ippools and block.ippools.matchMasterSubnet:
         where = f"{path}.ippools.matchMasterSubnet"
@@ -238,7 +238,7 @@ def _card_faults(block: MacvlanConfig, path: str) -> Faults:
 
 def _master_faults(masters: list[str], bond: Bond | None, path: str) -> Faults:
     if not masters:
-        yield FieldError(Fault.REQUIRED, f"{path}.master", masters, "name the card, such as eth0")
+        yield FieldError(Fault.REQUIRED, f"{path}.master", masters, "name the NIC, such as eth0")
     for index, master in enumerate(masters):
         if not _INTERFACE.fullmatch(master):
             remedy = "not an interface name; Linux allows 1 to 15 characters without '/', ':' and white space"
@@ -302,7 +302,7 @@ def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
     """Why pods that ask for a resource by the annotation ``key`` cannot be given this network."""
     block = interface_block(spec)
     if spec.cniType in ("custom", None) or isinstance(block, OvsConfig):
-        remedy = f"the annotation {key} works with a card, not with this cniType; remove the annotation"
+        remedy = f"the annotation {key} works with a NIC, not with this cniType; remove the annotation"
         yield FieldError(Fault.FORBIDDEN, "spec.cniType", spec.cniType, remedy)
     elif block is not None:
         path, resource = f"spec.{BLOCKS[spec.cniType]}", injected_resource(block)
@@ -313,8 +313,8 @@ def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
             yield FieldError(Fault.REQUIRED, f"{path}.ippools", None, f"the annotation {key} needs at least one pool")
 
 
-def injected_resource(block: CardBlock) -> str | None:
-    """The device plugin resource of an interface; the card where there is none but the card itself."""
+def injected_resource(block: NICBlock) -> str | None:
+    """The device plugin resource of an interface; the NIC where there is none but the NIC itself."""
     match block:
         case MacvlanConfig():
             return block.rdmaResourceName

@@ -35,8 +35,8 @@ from spiderpool.core.admission.multusconfig import (
 )
 from spiderpool.errors import BadConfig
 
-CARD_RESOURCE = "spidernet.io/{}-nic"
-"""Resource that stands for a card of the node, by the card's name."""
+NIC_RESOURCE = "spidernet.io/{}-nic"
+"""Resource that stands for a NIC of the node, by the NIC's name."""
 ONE = "1"
 
 Quantities = dict[str, Any]
@@ -117,15 +117,15 @@ def with_networks(
     return _with_limits(named, [name for name in resources if not _is_limited(pod, name)])
 
 
-def with_card_resources(pod: NewPod, namespace: str, ours: str, configs: Iterable[SpiderMultusConfig]) -> NewPod:
-    """The pod with one resource for each card under the networks that it names.
+def with_nic_resources(pod: NewPod, namespace: str, ours: str, configs: Iterable[SpiderMultusConfig]) -> NewPod:
+    """The pod with one resource for each NIC under the networks that it names.
 
     ``ours`` is the namespace of a default network that is named without one.
     """
     wanted = set(_named_networks(pod.metadata.annotations or {}, namespace, ours))
     blocks = [interface_block(each.spec) for each in configs if each.spec and _attachment_key(each) in wanted]
-    cards = dict.fromkeys(card for block in blocks for card in _cards(block))
-    names = [name for name in map(CARD_RESOURCE.format, cards) if not _is_mentioned(pod, name)]
+    nics = dict.fromkeys(nic for block in blocks for nic in _nics(block))
+    names = [name for name in map(NIC_RESOURCE.format, nics) if not _is_mentioned(pod, name)]
     return _with_requests(_with_limits(pod, names), names)
 
 
@@ -136,7 +136,7 @@ def _require_injectable(config: SpiderMultusConfig, asked: InjectionRequest) -> 
 
 
 def _order(config: SpiderMultusConfig) -> tuple[str, str]:
-    """By card, so that a pod's interfaces come in the order of the node's."""
+    """By NIC, so that a pod's interfaces come in the order of the node's."""
     match interface_block(config.spec or MultusConfigSpec()):
         case MacvlanConfig(master=masters, bond=bond):
             first = bond.name if bond and len(masters) > 1 else next(iter(masters), "")
@@ -156,7 +156,7 @@ def _resource(spec: MultusConfigSpec | None) -> str | None:
     return injected_resource(block) if isinstance(block, MacvlanConfig | SriovConfig | IbsriovConfig) else None
 
 
-def _cards(block: object) -> list[str]:
+def _nics(block: object) -> list[str]:
     match block:
         case MacvlanConfig(master=masters):
             return masters

@@ -1,6 +1,6 @@
-"""The pools and networks of discovered cards: one pool per card and family, one network per name of a card.
+"""The pools and networks of discovered ENIs: one pool per ENI and family, one network per name of an ENI.
 
-A pool belongs to its card, by label, not to its Node object: a Node that is deleted and made again must find its pools,
+A pool belongs to its ENI, by label, not to its Node object: a Node that is deleted and made again must find its pools,
 with the addresses that its pods hold. What carries no label of ours was written by somebody else and stays as it is.
 """
 
@@ -25,9 +25,9 @@ from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.errors import BadConfig
 
 DEVICE_LABEL = "cloud.spidernet.io/device"
-"""On a network that was made for the cards of a name: that name."""
+"""On a network that was made for the ENIs of a name: that name."""
 UNREGISTERED_ANNOTATION = "cloud.spidernet.io/unregistered"
-"""On a pool: addresses that pods hold although the cloud does not know them on the card, separated by commas.
+"""On a pool: addresses that pods hold although the cloud does not know them on the ENI, separated by commas.
 
 An annotation, since the conditions of a pool's status are computed from its SpiderIPs alone.
 """
@@ -37,29 +37,29 @@ RELEASING_ANNOTATION = "cloud.spidernet.io/releasing"
 
 @dataclass(frozen=True, slots=True)
 class ENIClaim:
-    """A Node whose server says that it has a card."""
+    """A Node whose server says that it has an ENI."""
 
     node: str
     instance: Instance
-    card: ENI
+    eni: ENI
     ready: bool
-    """Whether the Node is ready: of two that claim one card, after it was moved, the living one is right."""
+    """Whether the Node is ready: of two that claim one ENI, after it was moved, the living one is right."""
 
 
 class ENIAbsence(enum.Enum):
-    """Why no Node claims the card of a pool."""
+    """Why no Node claims the ENI of a pool."""
 
     UNKNOWN = enum.auto()
     """The Node is there and says nothing that can be read."""
-    CARD = enum.auto()
-    """The Node's server says that it has no such card."""
+    ENI = enum.auto()
+    """The Node's server says that it has no such ENI."""
     NODE = enum.auto()
     """The Node object is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolUpdate:
-    """How the kept part of a pool is to be, and who holds an address that the cloud does not know on the card."""
+    """How the kept part of a pool is to be, and who holds an address that the cloud does not know on the ENI."""
 
     ips: list[str] | None
     exclude: list[str] | None
@@ -75,25 +75,25 @@ class PoolUpdate:
 
 
 def chosen(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENIClaim | None:
-    """The Node to which a card belongs: a ready one, else the one that its pool names already."""
+    """The Node to which an ENI belongs: a ready one, else the one that its pool names already."""
     named = (pool.spec.nodeName if pool else None) or []
     order = sorted(claims, key=lambda claim: claim.node)
     return max(order, key=lambda claim: (claim.ready, claim.node in named), default=None)
 
 
 def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbsence:
-    """Why no Node claims the card of a pool; ``nodes`` are those that exist, with what their servers say."""
+    """Why no Node claims the ENI of a pool; ``nodes`` are those that exist, with what their servers say."""
     names = pool.spec.nodeName or []
     if len(names) != 1:
         return ENIAbsence.UNKNOWN
     if names[0] not in nodes:
         return ENIAbsence.NODE
-    return ENIAbsence.UNKNOWN if nodes[names[0]] is None else ENIAbsence.CARD
+    return ENIAbsence.UNKNOWN if nodes[names[0]] is None else ENIAbsence.ENI
 
 
-def registered(card: ENI | None, version: int) -> AddressSet:
-    """The addresses of a family that the cloud knows on a card, for pods."""
-    addresses = card.addresses_of(version) if card else ()
+def registered(eni: ENI | None, version: int) -> AddressSet:
+    """The addresses of a family that the cloud knows on an ENI, for pods."""
+    addresses = eni.addresses_of(version) if eni else ()
     return AddressSet.of_addresses((int(ip_address(each)) for each in addresses), version)
 
 
@@ -104,14 +104,14 @@ def upkeep(
     others: Iterable[SpiderIPPool],
     namespace: str,
 ) -> PoolUpdate:
-    """How a pool is to be kept; without a claim its card has vanished.
+    """How a pool is to be kept; without a claim its ENI has vanished.
 
     Addresses that the cloud does not know are fenced: a held one stays in ``ips`` and is excluded, so that its holder
     keeps it and nobody else gets it; the others leave. ``others`` are the cluster's other pools: what one of them has
     is not given by two.
     """
     version = version_of(pool)
-    known, mine = registered(claim.card if claim else None, version), _usable(pool, version)
+    known, mine = registered(claim.eni if claim else None, version), _usable(pool, version)
     held = [holder for holder in holders if holder.spec.releasedAt is None]
     given = (known & mine) | _untaken(known - mine, pool.spec.subnet, others)
     fenced = AddressSet.of_addresses(map(address_of, held), version) - given
@@ -132,7 +132,7 @@ def _is_registered(record: SpiderIP, known: AddressSet, claim: ENIClaim | None) 
 
 
 def _network_of(claim: ENIClaim | None, namespace: str) -> list[str] | None:
-    return [f"{namespace}/{network_name(claim.card.device)}"] if claim and claim.card.device else None
+    return [f"{namespace}/{network_name(claim.eni.device)}"] if claim and claim.eni.device else None
 
 
 def version_of(pool: SpiderIPPool) -> int:
@@ -190,59 +190,59 @@ def patch_of(pool: SpiderIPPool, wanted: PoolUpdate) -> dict[str, Any] | None:
 def new_pool(
     name: str, claim: ENIClaim, version: int, others: Iterable[SpiderIPPool], namespace: str
 ) -> SpiderIPPool | None:
-    """The pool of a card and family; None while the card has no Linux name or no address to give."""
-    card, subnet = claim.card, claim.card.subnet_of(version)
-    if subnet is None or card.device is None:
+    """The pool of an ENI and family; None while the ENI has no Linux name or no address to give."""
+    eni, subnet = claim.eni, claim.eni.subnet_of(version)
+    if subnet is None or eni.device is None:
         return None
-    addresses = _untaken(registered(card, version), subnet, others)
+    addresses = _untaken(registered(eni, version), subnet, others)
     if not addresses:
         return None
     spec = IPPoolSpec(
         subnet=subnet,
         ipVersion=version,
         ips=addresses.ranges(),
-        gateway=_gateway(card, version, addresses),
+        gateway=_gateway(eni, version, addresses),
         nodeName=[claim.node],
         multusName=_network_of(claim, namespace),
         default=True,
     )
-    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: card.identity}), spec=spec)
+    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: eni.identity}), spec=spec)
 
 
-def _gateway(card: ENI, version: int, addresses: AddressSet) -> str | None:
-    gateway = card.gateway_of(version)
+def _gateway(eni: ENI, version: int, addresses: AddressSet) -> str | None:
+    gateway = eni.gateway_of(version)
     return gateway if gateway and int(ip_address(gateway)) not in addresses else None
 
 
 def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool | None]) -> str:
-    """``node-device-v4``, or with the card's identity where another card's pool has that name.
+    """``node-device-v4``, or with the ENI's identity where another ENI's pool has that name.
 
     Raises BadConfig when a pool of that name was written by somebody else.
     """
-    name = _name_of(f"{claim.node}-{claim.card.device}-v{version}")
+    name = _name_of(f"{claim.node}-{claim.eni.device}-v{version}")
     present = pool(name)
     if present is None:
         return name
     if POOL_CARD_LABEL in (present.metadata.labels or {}):
-        return _name_of(f"{claim.node}-{claim.card.identity}-v{version}")
+        return _name_of(f"{claim.node}-{claim.eni.identity}-v{version}")
     raise BadConfig(
-        f"pool {name} was not made from a card and stays as it is; card {claim.card.identity} gets no pool: "
-        f"delete the pool, or give it the label {POOL_CARD_LABEL}={claim.card.identity}"
+        f"pool {name} was not made from an ENI and stays as it is; ENI {claim.eni.identity} gets no pool: "
+        f"delete the pool, or give it the label {POOL_CARD_LABEL}={claim.eni.identity}"
     )
 
 
 def network_name(device: str) -> str:
-    """Name of the network of the cards of a Linux name."""
+    """Name of the network of the ENIs of a Linux name."""
     return _name_of(f"ipvlan-{device}")
 
 
 def _name_of(text: str) -> str:
-    """Text as the name of an object: Linux allows more in a card's name."""
+    """Text as the name of an object: Linux allows more in an ENI's name."""
     return re.sub(r"[^a-z0-9.-]", "-", text.lower()).strip("-.")
 
 
 def new_network(device: str, namespace: str) -> SpiderMultusConfig:
-    """The network of the cards of a Linux name: IPvlan children, as clouds drop frames with MAC addresses of others."""
+    """The network of the ENIs of a Linux name: IPvlan children, as clouds drop frames with MAC addresses of others."""
     coordinator = CoordinatorSpec(mode="underlay", tunePodRoutes=True, podCIDRType="cluster")
     return SpiderMultusConfig(
         metadata=ObjectMeta(name=network_name(device), namespace=namespace, labels={DEVICE_LABEL: _name_of(device)}),
@@ -256,19 +256,19 @@ def new_network(device: str, namespace: str) -> SpiderMultusConfig:
 
 
 def foreign_master(network: SpiderMultusConfig, device: str) -> str | None:
-    """What is wrong with a network that already has the name of a card's; None when it serves that card."""
+    """What is wrong with a network that already has the name of an ENI's; None when it serves that ENI."""
     block = network.spec.ipvlan if network.spec else None
     if block is not None and block.master == [device]:
         return None
-    return f"SpiderMultusConfig {network.key} is no ipvlan network of {device}; pods that name it miss the card's pools"
+    return f"SpiderMultusConfig {network.key} is no ipvlan network of {device}; pods that name it miss the ENI's pools"
 
 
-def unregistered_text(record: SpiderIP, claim: ENIClaim | None, card: str) -> str:
+def unregistered_text(record: SpiderIP, claim: ENIClaim | None, eni: str) -> str:
     """What to tell about an address that a pod holds and the cloud does not know."""
     address = from_int(address_of(record), 6 if ":" in record.spec.address else 4)
-    where = f"card {card} of node {record.spec.node}"
+    where = f"ENI {eni} of node {record.spec.node}"
     moved = claim is not None and claim.node != record.spec.node
-    known = f"{where}: that card now belongs to node {claim.node}" if moved and claim else where
+    known = f"{where}: that ENI now belongs to node {claim.node}" if moved and claim else where
     return (
         f"{address} ({record.spec.interface} of pod {record.spec.namespace}/{record.spec.pod}) is not registered on "
         f"{known}; the cloud drops its packets. Register the address there, or delete the pod"

@@ -1,7 +1,7 @@
-"""How many addresses a card should have in advance: when the cloud is asked for more, and how some go back.
+"""How many addresses an ENI should have in advance: when the cloud is asked for more, and how some go back.
 
 An address goes back in three steps: it is fenced, that is, every pool leaves it out; it stays fenced for a while,
-since agents learn of it by watch; then it is taken from the card if nobody holds it. Only addresses that we
+since agents learn of it by watch; then it is taken from the ENI if nobody holds it. Only addresses that we
 registered ourselves, and that nobody has held for long, go back.
 """
 
@@ -18,12 +18,12 @@ from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
 from spiderpool.core.ipam.allocation import usable
 
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
-"""On a Node: the addresses that we registered, by card, as JSON. An address cannot carry a tag of the cloud."""
+"""On a Node: the addresses that we registered, by ENI, as JSON. An address cannot carry a tag of the cloud."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreallocationPolicy:
-    """Addresses per card and family."""
+    """Addresses per ENI and family."""
 
     low: int = 5
     """Below so many free addresses the cloud is asked for more."""
@@ -34,7 +34,7 @@ class PreallocationPolicy:
     idle: float = 600.0
     """Seconds that an address must have been free before it goes back."""
     fence: float = 60.0
-    """Seconds between the moment when every pool leaves an address out and the one when it leaves the card."""
+    """Seconds between the moment when every pool leaves an address out and the one when it leaves the ENI."""
 
     @property
     def target(self) -> int:
@@ -44,12 +44,12 @@ class PreallocationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ENIState:
-    """One family of one card, as far as it is known."""
+    """One family of one ENI, as far as it is known."""
 
-    card: str
+    eni: str
     version: int
     registered: frozenset[str]
-    """Addresses that the cloud lets the card use, without the primary one."""
+    """Addresses that the cloud lets the ENI use, without the primary one."""
     limit: int
     """How many of these there may be."""
     held: frozenset[str] = frozenset()
@@ -57,7 +57,7 @@ class ENIState:
     ours: frozenset[str] = frozenset()
     """Those that we registered."""
     reported: frozenset[str] = frozenset()
-    """Those that the node's agent sees on the card."""
+    """Those that the node's agent sees on the ENI."""
     own: frozenset[str] = frozenset()
     """Those of the server itself: see `own_of`."""
     releasing: frozenset[str] = frozenset()
@@ -67,7 +67,7 @@ class ENIState:
     idle_since: Mapping[str, float] = field(default_factory=dict)
     """Since when nobody has held an address."""
     fenceable: frozenset[str] = frozenset()
-    """Those in no pool but ones that are made from cards: only these leave an address out when told to."""
+    """Those in no pool but ones that are made from ENIs: only these leave an address out when told to."""
     switch_free: int | None = None
     """Free addresses of the vSwitch; None: not known."""
 
@@ -100,13 +100,13 @@ class Unfence:
 
 @dataclass(frozen=True, slots=True)
 class Unassign:
-    """Take addresses from the card, if a fresh read finds them in no pool and held by nobody."""
+    """Take addresses from the ENI, if a fresh read finds them in no pool and held by nobody."""
 
     addresses: tuple[str, ...]
 
 
 def own_of(version: int, registered: frozenset[str], known: frozenset[str]) -> frozenset[str]:
-    """Addresses of the server itself among those of its card; ``known`` are those that we or its agent know better.
+    """Addresses of the server itself among those of its ENI; ``known`` are those that we or its agent know better.
 
     Of IPv6 addresses the cloud calls none primary; the agent leaves out what the server itself holds.
     """
@@ -117,7 +117,7 @@ Step: TypeAlias = Assign | Fence | Unfence | Unassign
 
 
 def plan(view: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
-    """What to do next for one family of a card; nothing when it has what it needs.
+    """What to do next for one family of an ENI; nothing when it has what it needs.
 
     What pools leave out although it is not ours, somebody else wants left out: that stays as it is.
     """
@@ -137,7 +137,7 @@ def plan(view: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
 
 
 def _left(view: ENIState) -> frozenset[str]:
-    """Fenced addresses that have left the card, and that its node no longer sees either."""
+    """Fenced addresses that have left the ENI, and that its node no longer sees either."""
     return view.releasing - view.registered - view.reported
 
 
@@ -187,14 +187,14 @@ class RecentChanges:
     removed: Mapping[str, float] = field(default_factory=dict)
 
     def seen(self, described: frozenset[str], now: float) -> RecentChanges:
-        """What is still to be kept in mind after the cloud described the card."""
+        """What is still to be kept in mind after the cloud described the ENI."""
         return RecentChanges(
             {each: until for each, until in self.added.items() if now < until and each not in described},
             {each: until for each, until in self.removed.items() if now < until and each in described},
         )
 
     def applied(self, described: frozenset[str]) -> frozenset[str]:
-        """The addresses of the card: as described, with these changes."""
+        """The addresses of the ENI: as described, with these changes."""
         return (described | self.added.keys()) - self.removed.keys()
 
     def with_added(self, addresses: Iterable[str], until: float) -> RecentChanges:

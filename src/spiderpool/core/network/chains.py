@@ -46,7 +46,7 @@ class Chain:
 
     @property
     def master(self) -> str:
-        """The card on which the interface lies, or that it is."""
+        """The NIC on which the interface lies, or that it is."""
         return self.interface.device if self.kind == "host-device" else self.interface.master
 
 
@@ -132,7 +132,7 @@ def parent_of(config: IfacerConfig) -> ParentLink:
     """What a plugin ifacer is to make on the node. Raises BadConfig."""
     bond = config.bond
     return ParentLink(
-        cards=tuple(config.interfaces),
+        nics=tuple(config.interfaces),
         vlan_id=config.vlanID,
         bond_name=(bond.name if bond else "") or BOND_NAME,
         bond_mode=bond.mode if bond else 0,

@@ -144,7 +144,7 @@ def _link(block: MacvlanConfig) -> str:
     if len(block.master) == 1:
         return block.master[0]
     if not block.master or block.bond is None:
-        raise BadConfig("the network names no single master and no bond; name one card, or several with a bond")
+        raise BadConfig("the network names no single master and no bond; name one NIC, or several with a bond")
     return block.bond.name
 
 

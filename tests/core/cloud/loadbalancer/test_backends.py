@@ -19,7 +19,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     pod_addresses,
     pod_backends,
     refusal,
-    told_cards,
+    told_enis,
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from tests.core.pretend_balancers import endpoints, node, options, service
@@ -173,7 +173,7 @@ def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) 
     )
 
 
-def test_pods_by_the_card_of_their_address() -> None:
+def test_pods_by_the_eni_of_their_address() -> None:
     found = of_pods([endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"), port=8080)])
     assert found.servers == {
         BackendServer("eni-1", "eni", 8080, 100, "10.0.0.1"),
@@ -182,7 +182,7 @@ def test_pods_by_the_card_of_their_address() -> None:
     assert found.unresolved == {("10.0.0.3", 8080)}
 
 
-def test_pods_by_address_need_no_card() -> None:
+def test_pods_by_address_need_no_eni() -> None:
     found = of_pods([endpoints(("10.0.0.3", "b"))], "nlb", server_group_type="ip", default_weight="5")
     assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "ip", 80, 5, "10.0.0.3")}))
 
@@ -192,17 +192,17 @@ def test_pods_of_the_other_family_when_the_service_says_so() -> None:
     assert of_pods(slices, backend_ip_version="ipv6").unresolved == {("fd00::1", 80)}
 
 
-def test_the_addresses_whose_cards_must_be_known() -> None:
+def test_the_addresses_whose_enis_must_be_known() -> None:
     ports = service(HTTP, {"port": 443, "name": "tls"}).spec.ports or ()
     slices = [THREE_PODS, endpoints(("10.0.0.4", "a"), name="tls"), endpoints(("10.0.0.5", "a"), ready=False)]
     assert pod_addresses(ports, slices, PLAIN) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
 
 
-def test_cards_are_known_from_what_nodes_say() -> None:
+def test_enis_are_known_from_what_nodes_say() -> None:
     subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
-    card = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
-    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (card,)))
+    eni = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
+    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (eni,)))
     nodes = [node("a"), node("b"), node("c")]
     nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}
     nodes[1].metadata.annotations = {INSTANCE_ANNOTATION: "nonsense"}
-    assert told_cards(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
+    assert told_enis(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")

@@ -149,12 +149,12 @@ def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -
     assert uses_pods(options("clb", {}), configuration) is by_default
 
 
-CARDS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
+ENIS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
 
 
 def test_pods_as_backends() -> None:
     slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.3", "b"), ("10.0.0.2", "b"))]
-    model = model_of(service(HTTP, annotations=PODS), BackendSnapshot([node("a", providerID="")], slices, CARDS))
+    model = model_of(service(HTTP, annotations=PODS), BackendSnapshot([node("a", providerID="")], slices, ENIS))
     (group,) = model.groups
     assert group.name == "k8s/80/web/default/c1"
     assert group.servers == {
@@ -195,7 +195,7 @@ def test_the_group_of_a_port(
 
 def test_two_ports_that_lead_to_one_share_its_group() -> None:
     asked = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
-    model = model_of(asked, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=8080)], CARDS))
+    model = model_of(asked, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=8080)], ENIS))
     assert [listener.group for listener in model.listeners] == ["k8s/8080/web/default/c1"] * 2
     assert [len(group.servers) for group in model.groups] == [1]
 

@@ -91,7 +91,7 @@ def test_weights_follow_unless_they_are_to_be_left_alone() -> None:
     assert changed(model("a", "a", **{"ignore-weight-update": "on"}), seen) == []
 
 
-def test_a_pod_whose_card_is_not_known_stays_if_it_was_there() -> None:
+def test_a_pod_whose_eni_is_not_known_stays_if_it_was_there() -> None:
     asked = service(HTTP, annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     slices = [endpoints(("10.0.0.1", "a"))]
     seen = reached(model_of(asked, BackendSnapshot([], slices, {"10.0.0.1": "eni-1"})), None)
@@ -478,8 +478,8 @@ def models(draw: st.DrawFn, network: bool) -> LoadBalancerModel:
     if len([port for port in ports if port["port"] in (80, 443)]) < 2:
         spec["annotations"].pop("forward-port", None)
     nodes = [node(name, ready=draw(st.booleans())) for name in draw(st.sampled_from(["a", "ab"]))]
-    cards = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
-    return model_of(service(*ports, **spec), BackendSnapshot(nodes, [endpoints(*draw(PODS))], cards))
+    enis = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
+    return model_of(service(*ports, **spec), BackendSnapshot(nodes, [endpoints(*draw(PODS))], enis))
 
 
 @given(history=st.booleans().flatmap(lambda network: st.lists(models(network), min_size=1, max_size=4)))

@@ -64,10 +64,10 @@ def test_faults_come_instead_of_steps() -> None:
     assert [line.split(":")[0] for line in lines] == ["fault", "fault"]
 
 
-def test_pods_of_which_nobody_knows_the_card() -> None:
+def test_pods_of_which_nobody_knows_the_eni() -> None:
     asked = service(HTTP, annotations={BACKEND_TYPE: "eni"})
     lines = dry_run(asked, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
-    assert lines[0] == "note: no network card is known to have the pod address 10.0.0.7"
+    assert lines[0] == "note: no ENI is known to have the pod address 10.0.0.7"
 
 
 def test_what_cannot_be_changed_is_told_beside_what_can() -> None:

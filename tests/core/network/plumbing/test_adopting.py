@@ -111,7 +111,7 @@ def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:
         world = Pretend()
         part = by_plugin(world, replace(prefixed), kind)
         if kind == "ipvlan":
-            with pytest.raises(BadConfig, match="ipvlan children carry their card's"):
+            with pytest.raises(BadConfig, match="ipvlan children carry their NIC's"):
                 coordinate(world, part)
             continue
         coordinate(world, part)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.unit
         ({"coordination": Coordination(mode="overlay")}, "overlay is for interfaces beside another CNI plugin's"),
         ({"coordination": Coordination(mode="auto", veth_mtu=67)}, "vethMTU 67 is not between 68"),
         ({"coordination": Coordination(mode="auto", pod_mac_prefix="0a:1b")}, "leave podMACPrefix .* or use macvlan"),
-        ({"mac": "0a:1b:2c:3d:4e:5f"}, "ipvlan children carry their card's"),
+        ({"mac": "0a:1b:2c:3d:4e:5f"}, "ipvlan children carry their NIC's"),
         ({"kind": "macvlan", "mac": "01:1b:2c:3d:4e:5f"}, "'01:1b:2c:3d:4e:5f' is not a unicast MAC"),
         (
             {"kind": "macvlan", "coordination": Coordination("auto", pod_mac_prefix="0b:1b")},
@@ -47,10 +47,10 @@ def test_refused(change: dict[str, object], words: str) -> None:
         plan(replace(POD_ETH0, **change), IDLE_NODE)  # type: ignore[arg-type]
 
 
-def test_missing_card_names_those_that_exist() -> None:
+def test_missing_nic_names_those_that_exist() -> None:
     seen = replace(IDLE_NODE, master=None, links=("lo", "eth0", "eth1", "veth123", "docker0"))
     with pytest.raises(KernelFailure) as caught:
         plan(replace(POD_ETH0, master="eth7"), seen)
     assert caught.value.message == (
-        "card eth7 does not exist on this node; its cards are eth0, eth1: correct spec.ipvlan.master of the network"
+        "NIC eth7 does not exist on this node; its NICs are eth0, eth1: correct spec.ipvlan.master of the network"
     )

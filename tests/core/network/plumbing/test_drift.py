@@ -26,7 +26,7 @@ from spiderpool.core.network.plumbing.steps import (
     Where,
 )
 from spiderpool.core.network.plumbing.values import Link
-from tests.core.pods import CARD, FIRST, IDLE_NODE, POD, POD_ETH0, SECOND, THIRD, faults, with_pod
+from tests.core.pods import FIRST, IDLE_NODE, NIC, POD, POD_ETH0, SECOND, THIRD, faults, with_pod
 from tests.kernel.questions import HOST_END, UNDERLAY
 
 pytestmark = pytest.mark.unit
@@ -37,7 +37,7 @@ def _as_present(steps: Iterable[Step]) -> PresentState:
     steps = tuple(steps)
     pair = next(step for step in steps if isinstance(step, CreateVeth))
     links: list[tuple[Where, Link]] = [
-        ("pod", Link("eth0", 2, "ipvlan", "l2", CARD.mac, 1500, parent=CARD.index)),
+        ("pod", Link("eth0", 2, "ipvlan", "l2", NIC.mac, 1500, parent=NIC.index)),
         ("pod", Link(pair.peer, 3, "veth", mac=pair.peer_mac)),
         ("node", Link(pair.name, 9, "veth", mac=pair.mac)),
     ]
@@ -46,7 +46,7 @@ def _as_present(steps: Iterable[Step]) -> PresentState:
 
 def test_no_drift_right_after_the_plan() -> None:
     steps = plan(POD_ETH0, IDLE_NODE)
-    assert drift(steps, _as_present(steps), CARD) == ()
+    assert drift(steps, _as_present(steps), NIC) == ()
 
 
 def test_drift_names_what_is_missing() -> None:
@@ -55,17 +55,17 @@ def test_drift_names_what_is_missing() -> None:
     lasting = [step for step in steps if isinstance(step, AddAddress | AddRoute | AddRule | AddNeighbour | SetSysctl)]
     lasting = [step for step in lasting if not isinstance(step, SetSysctl) or step.required]
     for step in lasting:
-        assert drift(steps, replace(there, steps=there.steps - {step}), CARD) == (f"missing or changed: {step}",)
-    assert drift(steps, replace(there, marks=()), CARD) == ("missing: pod: mark 0x1 on connections from veth0",)
-    assert drift(steps, replace(there, links=there.links[:2]), CARD) == (f"{HOST_END} is missing",)
-    assert drift(steps, replace(there, links=there.links[1:]), CARD) == ("eth0 is missing in the pod",)
+        assert drift(steps, replace(there, steps=there.steps - {step}), NIC) == (f"missing or changed: {step}",)
+    assert drift(steps, replace(there, marks=()), NIC) == ("missing: pod: mark 0x1 on connections from veth0",)
+    assert drift(steps, replace(there, links=there.links[:2]), NIC) == (f"{HOST_END} is missing",)
+    assert drift(steps, replace(there, links=there.links[1:]), NIC) == ("eth0 is missing in the pod",)
 
 
 def test_drift_names_what_changed_on_the_link() -> None:
     steps = plan(POD_ETH0, IDLE_NODE)
     there = _as_present(steps)
-    other: tuple[Where, Link] = ("pod", Link("eth0", 2, "ipvlan", "l3", CARD.mac, 1400, up=False, parent=5))
-    assert drift(steps, replace(there, links=(other, *there.links[1:])), CARD) == (
+    other: tuple[Where, Link] = ("pod", Link("eth0", 2, "ipvlan", "l3", NIC.mac, 1400, up=False, parent=5))
+    assert drift(steps, replace(there, links=(other, *there.links[1:])), NIC) == (
         "eth0 is ipvlan l3, not ipvlan l2",
         "eth0 does not lie on eth0",
         "mtu of eth0 is 1400, not 1500",
@@ -85,10 +85,10 @@ def test_drift_of_addresses_on_the_link_layer() -> None:
     asked = replace(POD_ETH0, kind="macvlan", mac="0a:00:00:00:00:01")
     steps = plan(asked, IDLE_NODE)
     there = _as_present(steps)
-    macvlan: tuple[Where, Link] = ("pod", Link("eth0", 2, "macvlan", "bridge", "0a:00:00:00:00:02", parent=CARD.index))
+    macvlan: tuple[Where, Link] = ("pod", Link("eth0", 2, "macvlan", "bridge", "0a:00:00:00:00:02", parent=NIC.index))
     pod_end, node_end = (link for _, link in there.links[1:])
     changed = replace(there, links=(macvlan, ("pod", replace(pod_end, mac="0a:00:00:00:00:03")), ("node", node_end)))
-    assert drift(steps, changed, CARD) == (
+    assert drift(steps, changed, NIC) == (
         "MAC of eth0 is 0a:00:00:00:00:02, not 0a:00:00:00:00:01",
         f"MAC of veth0 is 0a:00:00:00:00:03, not {pod_end.mac}",
     )
@@ -96,9 +96,9 @@ def test_drift_of_addresses_on_the_link_layer() -> None:
 
 def test_drift_of_a_vlan() -> None:
     step = CreateLink("pod", "net1", "vlan", "", "eth0", 1500, vlan_id=100)
-    right, wrong = (Link("net1", 2, "vlan", parent=CARD.index, vlan_id=vlan_id) for vlan_id in (100, 200))
-    assert drift([step], PresentState((("pod", right),)), CARD) == ()
-    assert drift([step], PresentState((("pod", wrong),)), CARD) == ("net1 has VLAN id 200, not 100",)
+    right, wrong = (Link("net1", 2, "vlan", parent=NIC.index, vlan_id=vlan_id) for vlan_id in (100, 200))
+    assert drift([step], PresentState((("pod", right),)), NIC) == ()
+    assert drift([step], PresentState((("pod", wrong),)), NIC) == ("net1 has VLAN id 200, not 100",)
 
 
 def test_drift_of_a_lent_device() -> None:

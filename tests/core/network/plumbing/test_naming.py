@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spiderpool.core.network.plumbing.naming import (
     host_interface,
-    is_card,
+    is_nic,
     loan,
     pod_mac,
     temporary_name,
@@ -66,15 +66,15 @@ def test_mac_in_the_kernels_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("link", "card"),
+    ("link", "nic"),
     [("eth0", True), ("ens5", True), ("bond0", True), ("local0", True)]
     + [
         (name, False)
         for name in ("lo", "docker0", "veth12", "cali3f", "cni0", "kube-ipvs0", "flannel.1", "cilium_host")
     ],
 )
-def test_which_links_lead_outside(link: str, card: bool) -> None:
-    assert is_card(link) is card
+def test_which_links_lead_outside(link: str, nic: bool) -> None:
+    assert is_nic(link) is nic
 
 
 def test_loan_is_told_from_every_other() -> None:

@@ -9,19 +9,19 @@ from spiderpool.core.network.plumbing.nics import (
     NICAddress,
     NodeState,
     Reply,
-    cards_of,
     diagnose,
-    plan_cards,
-    undo_cards,
+    nics_of,
+    plan_nics,
+    undo_nics,
 )
-from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, DropCardMarks, LoadCardMarks, Remove, SetSysctl
+from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, DropNICMarks, LoadNICMarks, Remove, SetSysctl
 from spiderpool.errors import BadConfig
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way, ask
 
 pytestmark = pytest.mark.unit
 
-CARDS = (
+NICS = (
     NIC("eth0", (ip_address(ETH0[4].router), ip_address(ETH0[6].router))),
     NIC("eth1", (ip_address(NET1[4].router), ip_address(NET1[6].router))),
 )
@@ -38,12 +38,12 @@ def state(world: Pretend) -> NodeState:
 def tuned() -> Pretend:
     world = Pretend()
     world.apply([DEFAULT])
-    world.apply(plan_cards(CARDS, state(world)))
+    world.apply(plan_nics(NICS, state(world)))
     return world
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_every_card_answers_for_itself(version: int) -> None:
+def test_every_nic_answers_for_itself(version: int) -> None:
     by_eth0, by_eth1 = Way("eth0", ETH0[version].router), Way("eth1", NET1[version].router)
     ask(
         tuned().route_of,
@@ -58,27 +58,27 @@ def test_every_card_answers_for_itself(version: int) -> None:
     )
 
 
-def test_all_cards_are_marked_but_an_only_one() -> None:
-    """A client in the subnet of the second card that asks by the first is answered by the first."""
+def test_all_nics_are_marked_but_an_only_one() -> None:
+    """A client in the subnet of the second NIC that asks by the first is answered by the first."""
     world = Pretend()
     world.apply([DEFAULT, AddRoute("node", ip_network("::/0"), "eth0", ip_address(ETH0[6].router))])
-    assert plan_cards(CARDS, state(world))[-1] == LoadCardMarks("node", (("eth0", 0x10), ("eth1", 0x20)), 0xF0, (4, 6))
-    assert plan_cards(CARDS[:1], state(world))[-1] == DropCardMarks("node")
+    assert plan_nics(NICS, state(world))[-1] == LoadNICMarks("node", (("eth0", 0x10), ("eth1", 0x20)), 0xF0, (4, 6))
+    assert plan_nics(NICS[:1], state(world))[-1] == DropNICMarks("node")
 
 
 def test_what_is_right_is_left_alone() -> None:
-    assert [type(step) for step in plan_cards(CARDS, state(tuned()))] == [LoadCardMarks]
+    assert [type(step) for step in plan_nics(NICS, state(tuned()))] == [LoadNICMarks]
 
 
-def test_card_that_is_left_out_is_undone() -> None:
+def test_nic_that_is_left_out_is_undone() -> None:
     world = tuned()
-    world.apply(plan_cards(CARDS[:1], state(world)))
+    world.apply(plan_nics(NICS[:1], state(world)))
     ask(world.route_of, [Question("node", CLIENT[4], Way("eth0", ETH0[4].router), source=NET1[4].node)])
 
 
 def test_undo_leaves_nothing() -> None:
     world = tuned()
-    world.apply(undo_cards(state(world)))
+    world.apply(undo_nics(state(world)))
     before = Pretend()
     before.apply([DEFAULT])
     assert world.sides["node"] == before.sides["node"]
@@ -88,12 +88,12 @@ def test_foreign_rules_and_tables_are_left_alone() -> None:
     world = tuned()
     theirs = AddRule("node", 4, 2000, 1000, source=ip_network("10.0.0.1/32"))
     world.apply([theirs])
-    assert Remove(theirs) not in undo_cards(state(world))
+    assert Remove(theirs) not in undo_nics(state(world))
 
 
-def test_strict_filter_is_loosened_on_second_cards() -> None:
+def test_strict_filter_is_loosened_on_second_nics() -> None:
     seen = NodeState(addresses=(NICAddress("eth1", ip_interface("192.168.0.154/24")),), strict=("eth0", "eth1"))
-    steps = plan_cards((NIC("eth1", (ip_address("192.168.0.253"),)),), seen)
+    steps = plan_nics((NIC("eth1", (ip_address("192.168.0.253"),)),), seen)
     assert [step for step in steps if isinstance(step, SetSysctl)] == [
         SetSysctl("node", "net/ipv4/conf/eth1/rp_filter", "2")
     ]
@@ -101,9 +101,9 @@ def test_strict_filter_is_loosened_on_second_cards() -> None:
 
 def test_refused() -> None:
     with pytest.raises(BadConfig, match=r"gateway 10\.0\.0\.1 lies in no subnet of eth0"):
-        plan_cards((NIC("eth0", (ip_address("10.0.0.1"),)),), state(Pretend()))
-    with pytest.raises(BadConfig, match="16 cards are more than the 15"):
-        plan_cards(tuple(NIC(f"eth{number}", ()) for number in range(16)), NodeState())
+        plan_nics((NIC("eth0", (ip_address("10.0.0.1"),)),), state(Pretend()))
+    with pytest.raises(BadConfig, match="16 NICs are more than the 15"):
+        plan_nics(tuple(NIC(f"eth{number}", ()) for number in range(16)), NodeState())
 
 
 def test_diagnosis() -> None:
@@ -127,20 +127,20 @@ def test_diagnosis() -> None:
     assert diagnose(seen) == (
         "The node does not forward IPv4, so Services do not work from pods: set net.ipv4.ip_forward to 1.",
         "Rule 500 from 172.31.199.183/32 comes before the rule of the pods' table (priority 1000), so answers of the"
-        " node to its pods leave by a card: give it a priority above that.",
-        "On card eth1, answers from 192.168.0.154 leave by eth0, where the network may drop them: switch on node tuning"
-        " for this card, or add its rules by hand.",
-        "On card eth1, answers of pods to connections that arrived by it have no route, where the network may drop"
-        " them: switch on node tuning for this card, or add its rules by hand.",
-        "Card eth1 filters strictly by reverse path, which drops connections to NodePorts that arrive by it: set"
+        " node to its pods leave by a NIC: give it a priority above that.",
+        "On NIC eth1, answers from 192.168.0.154 leave by eth0, where the network may drop them: switch on node tuning"
+        " for this NIC, or add its rules by hand.",
+        "On NIC eth1, answers of pods to connections that arrived by it have no route, where the network may drop"
+        " them: switch on node tuning for this NIC, or add its rules by hand.",
+        "NIC eth1 filters strictly by reverse path, which drops connections to NodePorts that arrive by it: set"
         " net.ipv4.conf.eth1.rp_filter to 2.",
     )
     assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
 
 
-def test_cards_get_the_gateways_of_their_subnets() -> None:
+def test_nics_get_the_gateways_of_their_subnets() -> None:
     seen = state(Pretend())
     elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}
-    assert cards_of(seen, elsewhere) == ()
+    assert nics_of(seen, elsewhere) == ()
     here = {ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network: ip_address(ETH0[4].router)}
-    assert cards_of(seen, elsewhere | here) == (NIC("eth0", (ip_address(ETH0[4].router),)),)
+    assert nics_of(seen, elsewhere | here) == (NIC("eth0", (ip_address(ETH0[4].router),)),)

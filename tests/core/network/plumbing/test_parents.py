@@ -11,18 +11,18 @@ from spiderpool.errors import BadConfig, KernelFailure
 
 pytestmark = pytest.mark.unit
 
-CARDS = (Link("eth1", 2, mtu=9000), Link("eth2", 3))
+NICS = (Link("eth1", 2, mtu=9000), Link("eth2", 3))
 BOND = Link("sp_bond0", 9, "bond")
 
 
-def test_one_card_needs_nothing() -> None:
-    assert plan_parent(ParentLink(("eth1",)), CARDS) == ()
+def test_one_nic_needs_nothing() -> None:
+    assert plan_parent(ParentLink(("eth1",)), NICS) == ()
 
 
-def test_vlan_of_a_card() -> None:
+def test_vlan_of_a_nic() -> None:
     parent = ParentLink(("eth1",), vlan_id=100)
     assert parent.name == "eth1.100"
-    assert plan_parent(parent, CARDS) == (
+    assert plan_parent(parent, NICS) == (
         SetLink("node", "eth1"),
         CreateLink("node", "eth1.100", "vlan", "", "eth1", 9000, vlan_id=100),
         SetLink("node", "eth1.100"),
@@ -30,18 +30,18 @@ def test_vlan_of_a_card() -> None:
 
 
 def test_vlan_that_exists_is_used() -> None:
-    there = (*CARDS, Link("eth1.100", 7, "vlan", parent=2, vlan_id=100))
+    there = (*NICS, Link("eth1.100", 7, "vlan", parent=2, vlan_id=100))
     assert plan_parent(ParentLink(("eth1",), 100), there) == (SetLink("node", "eth1"), SetLink("node", "eth1.100"))
 
 
-def test_same_vlan_of_another_card_is_no_hindrance() -> None:
-    there = (*CARDS, Link("eth2.100", 7, "vlan", parent=3, vlan_id=100))
+def test_same_vlan_of_another_nic_is_no_hindrance() -> None:
+    there = (*NICS, Link("eth2.100", 7, "vlan", parent=3, vlan_id=100))
     assert len(plan_parent(ParentLink(("eth1",), 100), there)) == 3
 
 
 def test_bond_and_its_vlan() -> None:
     parent = ParentLink(("eth1", "eth2"), 5, bond_mode=1, bond_options=(("miimon", "100"),))
-    assert plan_parent(parent, CARDS) == (
+    assert plan_parent(parent, NICS) == (
         CreateBond("node", "sp_bond0", 1, (("miimon", "100"),)),
         Enslave("node", "eth1", "sp_bond0"),
         Enslave("node", "eth2", "sp_bond0"),
@@ -60,18 +60,18 @@ def test_bond_that_exists_is_used() -> None:
 @pytest.mark.parametrize(
     ("parent", "links", "words"),
     [
-        (ParentLink(()), CARDS, "names no interfaces"),
-        (ParentLink(("eth1",), 4095), CARDS, "vlanID 4095 is not between 0"),
-        (ParentLink(("eth7",)), CARDS, "card eth7 does not exist"),
-        (ParentLink(("eth1", "eth2"), bond_mode=7), CARDS, "bond mode 7 is not between 0 and 6"),
-        (ParentLink(("eth1", "eth2")), (*CARDS, Link("sp_bond0", 9, "bridge")), "exists and is a bridge"),
+        (ParentLink(()), NICS, "names no interfaces"),
+        (ParentLink(("eth1",), 4095), NICS, "vlanID 4095 is not between 0"),
+        (ParentLink(("eth7",)), NICS, "NIC eth7 does not exist"),
+        (ParentLink(("eth1", "eth2"), bond_mode=7), NICS, "bond mode 7 is not between 0 and 6"),
+        (ParentLink(("eth1", "eth2")), (*NICS, Link("sp_bond0", 9, "bridge")), "exists and is a bridge"),
         (
             ParentLink(("eth1", "eth2")),
-            (Link("eth1", 2, master=4), CARDS[1], BOND),
+            (Link("eth1", 2, master=4), NICS[1], BOND),
             "belongs to another bond or bridge",
         ),
-        (ParentLink(("eth1",), 5), (*CARDS, Link("eth1.5", 7, "vlan", parent=3, vlan_id=5)), "is not VLAN 5 of eth1"),
-        (ParentLink(("eth1",), 5), (*CARDS, Link("lan", 7, "vlan", parent=2, vlan_id=5)), "exists under the name lan"),
+        (ParentLink(("eth1",), 5), (*NICS, Link("eth1.5", 7, "vlan", parent=3, vlan_id=5)), "is not VLAN 5 of eth1"),
+        (ParentLink(("eth1",), 5), (*NICS, Link("lan", 7, "vlan", parent=2, vlan_id=5)), "exists under the name lan"),
     ],
 )
 def test_refused(parent: ParentLink, links: tuple[Link, ...], words: str) -> None:
@@ -79,10 +79,10 @@ def test_refused(parent: ParentLink, links: tuple[Link, ...], words: str) -> Non
         plan_parent(parent, links)
 
 
-def test_a_card_with_an_address_of_the_node_joins_no_bond() -> None:
+def test_a_nic_with_an_address_of_the_node_joins_no_bond() -> None:
     held = (NodeAddress("eth2", ip_address("192.168.0.154")),)
     with pytest.raises(BadConfig, match=r"eth2 carries 192\.168\.0\.154 of this node"):
-        plan_parent(ParentLink(("eth1", "eth2")), CARDS, held)
+        plan_parent(ParentLink(("eth1", "eth2")), NICS, held)
 
 
 def test_bond_options() -> None:

@@ -23,13 +23,13 @@ from spiderpool.core.network.plumbing.steps import (
 )
 from spiderpool.core.network.plumbing.values import Coordination
 from tests.core.pods import (
-    CARD,
     GATEWAY,
     IDLE_NODE,
+    NIC,
     NODE,
     POD,
     POD_ETH0,
-    SECOND_CARD,
+    SECOND_NIC,
     SETTINGS,
     with_pod,
 )
@@ -65,12 +65,12 @@ def test_packet_of_the_pod(destination: str, expected: Way) -> None:
     assert path(with_pod(POD_ETH0), destination, source=POD) == expected
 
 
-def test_packet_of_the_node_to_the_pod_ignores_rules_that_choose_a_card_by_source() -> None:
+def test_packet_of_the_node_to_the_pod_ignores_rules_that_choose_a_nic_by_source() -> None:
     world = with_pod(POD_ETH0)
-    for number, source in enumerate((NODE, SECOND_CARD)):
+    for number, source in enumerate((NODE, SECOND_NIC)):
         theirs = AddRule("node", 4, 3000, 1000 + number, source=ip_network(source))
         world.apply([theirs, AddRoute("node", ip_network("0.0.0.0/0"), "eth0", ip_address(GATEWAY), table=1000)])
-    to_pod = (Question("node", POD, Way(HOST_END), source=source) for source in (NODE, SECOND_CARD, ""))
+    to_pod = (Question("node", POD, Way(HOST_END), source=source) for source in (NODE, SECOND_NIC, ""))
     ask(world.route_of, [*to_pod, Question("node", CLIENT[4], Way("eth0", GATEWAY), source=NODE)])
 
 
@@ -79,12 +79,12 @@ def test_nobody_on_the_veth_pair_needs_arp() -> None:
     pair = next(step for step in steps if isinstance(step, CreateVeth))
     assert {(step.where, str(step.address), step.mac) for step in steps if isinstance(step, AddNeighbour)} == {
         ("pod", NODE, pair.mac),
-        ("pod", SECOND_CARD, pair.mac),
+        ("pod", SECOND_NIC, pair.mac),
         ("node", POD, pair.peer_mac),
     }
 
 
-def test_veth0_is_used_with_the_address_of_the_card() -> None:
+def test_veth0_is_used_with_the_address_of_the_nic() -> None:
     with_address = replace(SETTINGS, veth_link_address=IPv4Address("169.254.100.1"))
     steps = plan(replace(POD_ETH0, coordination=with_address), IDLE_NODE)
     assert AddAddress("pod", "veth0", IPv4Interface("169.254.100.1/32")) in steps
@@ -185,7 +185,7 @@ def test_macvlan_gets_the_mac_that_is_asked_for() -> None:
 
 def test_vlan_child() -> None:
     made_link = with_pod(replace(POD_ETH0, kind="vlan", vlan_id=100)).sides["pod"].links["eth0"]
-    assert (made_link.kind, made_link.vlan_id, made_link.parent) == ("vlan", 100, CARD.index)
+    assert (made_link.kind, made_link.vlan_id, made_link.parent) == ("vlan", 100, NIC.index)
 
 
 def test_networks_in_the_plan_are_exact() -> None:

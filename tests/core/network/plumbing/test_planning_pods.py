@@ -119,7 +119,7 @@ def test_default_route_of_a_later_one() -> None:
     asked(with_pod(FIRST, chosen), (*two_interfaces(4, default="net1"), *two_interfaces(6, default="net1")))
 
 
-def test_lent_card_gets_the_mtu_and_the_mac_that_are_asked_for() -> None:
+def test_lent_nic_gets_the_mtu_and_the_mac_that_are_asked_for() -> None:
     lent = replace(SECOND, kind="host-device", master="vf3", mtu=1400, mac="0a:00:00:00:00:01")
     world = with_pod(FIRST)
     world.sides["node"].links["vf3"] = Link("vf3", 7, mac="00:16:3e:00:02:03", mtu=1500)

@@ -35,7 +35,7 @@ def probe(target: str, source: str, *, expects_answer: bool = False) -> AddressP
     return AddressProbe(ip_address(target), ip_address(source), expects_answer)
 
 
-def test_the_card_asks_in_the_name_of_its_own_address() -> None:
+def test_the_nic_asks_in_the_name_of_its_own_address() -> None:
     assert probes(POD, BOTH, NODE) == (
         probe("10.0.0.7", "10.0.0.1"),
         probe("10.0.0.253", "10.0.0.1", expects_answer=True),
@@ -44,7 +44,7 @@ def test_the_card_asks_in_the_name_of_its_own_address() -> None:
     )
 
 
-def test_a_card_without_an_address_asks_as_nobody_or_as_the_pod() -> None:
+def test_a_nic_without_an_address_asks_as_nobody_or_as_the_pod() -> None:
     assert probes(POD, BOTH, ()) == (
         probe("10.0.0.7", "0.0.0.0"),
         probe("10.0.0.253", "10.0.0.7", expects_answer=True),

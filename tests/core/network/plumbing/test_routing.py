@@ -17,7 +17,7 @@ from tests.core.pods import (
     NODE,
     POD_ETH0,
     SECOND,
-    SECOND_CARD,
+    SECOND_NIC,
     THIRD,
     asked,
     taken_away,
@@ -44,10 +44,10 @@ def test_node_without_address() -> None:
 
 
 def test_first_node_address_is_the_one_that_the_node_speaks_from() -> None:
-    assert [str(one) for one in node_addresses(IDLE_NODE, 4)] == [NODE, SECOND_CARD]
-    assert [str(one) for one in node_addresses(replace(IDLE_NODE, sources=()), 4)] == [SECOND_CARD, NODE]
+    assert [str(one) for one in node_addresses(IDLE_NODE, 4)] == [NODE, SECOND_NIC]
+    assert [str(one) for one in node_addresses(replace(IDLE_NODE, sources=()), 4)] == [SECOND_NIC, NODE]
     stranger = replace(IDLE_NODE, sources=(ip_address("172.17.0.1"),))
-    assert [str(one) for one in node_addresses(stranger, 4)] == [SECOND_CARD, NODE]
+    assert [str(one) for one in node_addresses(stranger, 4)] == [SECOND_NIC, NODE]
 
 
 @pytest.mark.parametrize("version", [4, 6])

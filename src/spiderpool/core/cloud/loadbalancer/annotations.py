@@ -228,7 +228,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("security-group-ids", NLB, IDENTITIES, "", "security groups; without it they are left alone"),
     Annotation("bandwidth-package-id", NLB, IDENTITY, "", "shared bandwidth of a new balancer"),
     Annotation("cross-zone-enabled", NLB, TRUE_FALSE, "true", "forward to servers of other zones"),
-    Annotation("server-group-type", NLB, OneOf(("Instance", "Ip")), "Instance", "pods as cards or as addresses"),
+    Annotation("server-group-type", NLB, OneOf(("Instance", "Ip")), "Instance", "pods as ENIs or as addresses"),
     Annotation("preserve-client-ip", NLB, ON_OFF, "", "servers see the client; default on, with TCPSSL off"),
     Annotation("cps", NLB, Number(0, 1000000), "0", "new connections per second; 0: no limit"),
     Annotation("cacert", NLB, ON_OFF, "off", "ask clients for a certificate (TCPSSL)"),

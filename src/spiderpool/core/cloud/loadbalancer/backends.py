@@ -1,4 +1,4 @@
-"""Which servers a port of a Service is forwarded to: nodes by their NodePort, or pods by the card of their address."""
+"""Which servers a port of a Service is forwarded to: nodes by their NodePort, or pods by the ENI of their address."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ HEAVIEST = 100
 
 @dataclass(frozen=True, slots=True)
 class BackendSnapshot:
-    """What there is to choose from: nodes, the endpoints of one Service, and the card of every known address."""
+    """What there is to choose from: nodes, the endpoints of one Service, and the ENI of every known address."""
 
     nodes: Sequence[Node] = ()
     slices: Sequence[EndpointSlice] = ()
-    cards: Mapping[str, str] = field(default_factory=dict)
+    enis: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PortBackends:
-    """The servers of one port, and the pods whose card nobody knows."""
+    """The servers of one port, and the pods whose ENI nobody knows."""
 
     servers: frozenset[BackendServer]
     unresolved: frozenset[tuple[str, int]] = frozenset()
@@ -48,17 +48,17 @@ def instance_of(node: Node) -> str | None:
     return instance if region and instance and "." not in instance and not provider.startswith(HYBRID) else None
 
 
-def told_cards(nodes: Iterable[Node]) -> dict[str, str]:
-    """The card of every address that nodes say they have; what one says that cannot be read is passed over."""
+def told_enis(nodes: Iterable[Node]) -> dict[str, str]:
+    """The ENI of every address that nodes say they have; what one says that cannot be read is passed over."""
     found: dict[str, str] = {}
     for node in nodes:
         text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
         try:
-            cards = read_instance(text).cards if text else ()
+            enis = read_instance(text).enis if text else ()
         except Undecodable:
             continue
-        for card in cards:
-            found |= dict.fromkeys((*card.addresses, *card.ipv6_addresses), card.identity)
+        for eni in enis:
+            found |= dict.fromkeys((*eni.addresses, *eni.ipv6_addresses), eni.identity)
     return found
 
 
@@ -132,15 +132,15 @@ def pod_backends(port: ServicePort, world: BackendSnapshot, options: Options) ->
     for address, number, _ in _ready(port, world.slices, options["backend-ip-version"]):
         if by_address:
             servers.add(BackendServer(address, "ip", number, weight, address))
-        elif card := world.cards.get(address):
-            servers.add(BackendServer(card, "eni", number, weight, address))
+        elif eni := world.enis.get(address):
+            servers.add(BackendServer(eni, "eni", number, weight, address))
         else:
             unresolved.add((address, number))
     return PortBackends(frozenset(servers), frozenset(unresolved))
 
 
 def pod_addresses(ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: Options) -> frozenset[str]:
-    """The addresses whose cards must be known for `pod_backends`."""
+    """The addresses whose ENIs must be known for `pod_backends`."""
     version = options["backend-ip-version"]
     return frozenset(address for port in ports for address, _, _ in _ready(port, slices, version))
 

@@ -134,7 +134,7 @@ def _listeners(service: Service, options: Options, configuration: BalancerConfig
 def _groups(
     service: Service, options: Options, world: BackendSnapshot, configuration: BalancerConfiguration
 ) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
-    """The server groups, addresses of pods without a known card, and what is to be said about nodes."""
+    """The server groups, addresses of pods without a known ENI, and what is to be said about nodes."""
     chosen, notes = eligible(world.nodes, options)
     pods = uses_pods(options, configuration)
     groups: dict[str, ServerGroup] = {}

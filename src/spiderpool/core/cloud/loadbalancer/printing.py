@@ -37,7 +37,7 @@ def _lines(
     model = wanted(service, options, world, configuration)
     lent = lending_fault(model, seen) if seen else None
     yield from (f"note: {each}" for each in (*options.remarks, *model.notes))
-    yield from (f"note: no network card is known to have the pod address {each}" for each in model.unresolved)
+    yield from (f"note: no ENI is known to have the pod address {each}" for each in model.unresolved)
     yield from (f"fault: {each}" for each in ((lent,) if lent else immutable(model, seen) if seen else ()))
     if not lent:
         yield from [f"{number}. {step}" for number, step in enumerate(plan(model, seen), 1)] or ["nothing to do"]

@@ -60,7 +60,7 @@ class BalancerOwner:
 
 @dataclass(frozen=True, slots=True)
 class BackendServer:
-    """A backend of a server group: a node, or a pod by the card that carries its address."""
+    """A backend of a server group: a node, or a pod by the ENI that carries its address."""
 
     identity: str
     type: ServerType
@@ -88,7 +88,7 @@ class ServerGroup:
     servers: frozenset[BackendServer] = frozenset()
     identity: str = ""
     keep: frozenset[tuple[str, int]] = frozenset()
-    """Addresses and ports of servers that stay if they are there, though nobody knows now what card they are on."""
+    """Addresses and ports of servers that stay if they are there, though nobody knows now what ENI they are on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class LoadBalancerModel:
     hostname: str = ""
     """Published instead of the address."""
     unresolved: tuple[str, ...] = ()
-    """Addresses of pods of which nobody knows what card they are on: to be looked up again."""
+    """Addresses of pods of which nobody knows what ENI they are on: to be looked up again."""
     notes: tuple[str, ...] = ()
     """Nodes that are no backends, and why."""
 

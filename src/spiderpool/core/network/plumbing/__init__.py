@@ -17,5 +17,5 @@ The steps name links, never interface indexes, so that a plan can be printed, co
 Here: `values` (what goes in), `steps` (what comes out), `naming`, `checks` (refusals), `planning` (ADD), `leftovers`
 (of an ADD that was cut short), `removal` (DEL), `drift` (CHECK), `sweeping` (GC), `refresh` (the node's addresses
 changed), `routing` (which table, which default route), `adopting` (an interface that another plugin made), `parents`
-(bonds and VLANs on the node), `cards` (a node with several cards).
+(bonds and VLANs on the node), `NICs` (a node with several NICs).
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spiderpool.core.network.plumbing.leftovers import on_loan
-from spiderpool.core.network.plumbing.naming import is_card
+from spiderpool.core.network.plumbing.naming import is_nic
 from spiderpool.core.network.plumbing.values import DISABLED, MODES, PRESENT, Attachment, Observation
 from spiderpool.errors import BadConfig, KernelFailure
 
@@ -12,15 +12,15 @@ SMALLEST_MTU = {4: 68, 6: 1280}
 
 
 def check(attachment: Attachment, seen: Observation) -> None:
-    """Refuse what cannot work on this node, with BadConfig, or KernelFailure where the card is missing."""
+    """Refuse what cannot work on this node, with BadConfig, or KernelFailure where the NIC is missing."""
     _known(attachment)
     _own_mac(attachment, seen)
     _gateways(attachment)
     _fitting_mtu(attachment)
     if seen.master is None and attachment.kind != PRESENT and not on_loan(attachment, seen.pod):
-        cards = ", ".join(name for name in seen.links if is_card(name)) or "none"
+        nics = ", ".join(name for name in seen.links if is_nic(name)) or "none"
         raise KernelFailure(
-            f"card {attachment.master} does not exist on this node; its cards are {cards}:"
+            f"NIC {attachment.master} does not exist on this node; its NICs are {nics}:"
             f" correct spec.{attachment.kind}.master of the network"
         )
     if seen.master is not None and attachment.mtu > seen.master.mtu:
@@ -49,7 +49,7 @@ def _own_mac(attachment: Attachment, seen: Observation) -> None:
     coordination = attachment.coordination
     if kind == "ipvlan" and (attachment.mac or (coordination and coordination.pod_mac_prefix)):
         raise BadConfig(
-            f"{attachment.ifname} cannot have a MAC of its own, since ipvlan children carry their card's:"
+            f"{attachment.ifname} cannot have a MAC of its own, since ipvlan children carry their NIC's:"
             f" leave podMACPrefix and the requested MAC empty, or use macvlan"
         )
 

@@ -16,10 +16,10 @@ from spiderpool.core.network.plumbing.steps import (
     CreateLink,
     CreateVeth,
     DeleteLink,
-    DropCardMarks,
+    DropNICMarks,
     Enslave,
-    LoadCardMarks,
     LoadMarks,
+    LoadNICMarks,
     MoveLink,
     Remove,
     SetLink,
@@ -77,7 +77,7 @@ def _faults(step: Step, present: PresentState, master: Link | None) -> Iterator[
         case LoadMarks():
             if not set(step.versions) <= set(present.marks):
                 yield f"missing: {step}"
-        case DeleteLink() | Remove() | Announce() | CreateBond() | Enslave() | LoadCardMarks() | DropCardMarks():
+        case DeleteLink() | Remove() | Announce() | CreateBond() | Enslave() | LoadNICMarks() | DropNICMarks():
             pass
         case _:
             assert_never(step)

@@ -26,23 +26,23 @@ INTERFACE_TABLES = range(101, 200)
 RULE_PRIORITY = 1000
 """Priority of our rules on both sides, but for those that choose by source.
 
-On the node it must come before the rules that choose a card by source address (``from <card's address>``), because
-an answer to a pod carries such a source: then it would leave by the card. It must come after ``local`` (0).
+On the node it must come before the rules that choose a NIC by source address (``from <NIC's address>``), because
+an answer to a pod carries such a source: then it would leave by the NIC. It must come after ``local`` (0).
 """
 
 SOURCE_PRIORITY = 1001
 """Priority of a pod's rules that choose an interface by source: an answer to marked traffic goes by its mark first."""
 
-_NOT_CARDS = re.compile(
+_NOT_NICS = re.compile(
     r"docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|flannel|kube-ipvs|cni|vx-submariner|cilium",
 )
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}")
 
 
-def is_card(link: str) -> bool:
+def is_nic(link: str) -> bool:
     """Whether a link of the node, by its name, leads to the network outside rather than to pods."""
-    return not _NOT_CARDS.match(link)
+    return not _NOT_NICS.match(link)
 
 
 def host_interface(container_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Links of the node on which interfaces of pods lie: a VLAN of a card, a bond of cards, a VLAN of a bond."""
+"""Links of the node on which interfaces of pods lie: a VLAN of a NIC, a bond of NICs, a VLAN of a bond."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SPELLINGS = {"up_delay": "updelay", "down_delay": "downdelay"}
 
 @dataclass(frozen=True, slots=True)
 class ParentLink:
-    """What shall lie under interfaces of pods: cards (two or more: a bond of them) and, unless 0, a VLAN id."""
+    """What shall lie under interfaces of pods: NICs (two or more: a bond of them) and, unless 0, a VLAN id."""
 
-    cards: tuple[str, ...]
+    nics: tuple[str, ...]
     vlan_id: int = 0
     bond_name: str = BOND_NAME
     bond_mode: int = 0
@@ -31,8 +31,8 @@ class ParentLink:
 
     @property
     def base(self) -> str:
-        """The card or the bond."""
-        return self.cards[0] if len(self.cards) == 1 else self.bond_name
+        """The NIC or the bond."""
+        return self.nics[0] if len(self.nics) == 1 else self.bond_name
 
     @property
     def name(self) -> str:
@@ -63,17 +63,17 @@ def plan_parent(
 
     Raises:
         BadConfig: the parent cannot be right, or would cost the node an address.
-        KernelFailure: a card is missing, or a name is taken by something else.
+        KernelFailure: a NIC is missing, or a name is taken by something else.
     """
-    if not parent.cards:
-        raise BadConfig("an interface plugin ifacer names no interfaces; name one card, or two for a bond")
+    if not parent.nics:
+        raise BadConfig("an interface plugin ifacer names no interfaces; name one NIC, or two for a bond")
     if not 0 <= parent.vlan_id <= 4094:
         raise BadConfig(f"vlanID {parent.vlan_id} is not between 0 (no VLAN) and 4094")
     by_name = {link.name: link for link in links}
-    for card in parent.cards:
-        if card not in by_name:
-            raise KernelFailure(f"card {card} does not exist on this node; correct the network's master")
-    bond = _bond(parent, by_name, addresses) if len(parent.cards) > 1 else ()
+    for nic in parent.nics:
+        if nic not in by_name:
+            raise KernelFailure(f"NIC {nic} does not exist on this node; correct the network's master")
+    bond = _bond(parent, by_name, addresses) if len(parent.nics) > 1 else ()
     return (*bond, *(_vlan(parent, by_name) if parent.vlan_id else ()))
 
 
@@ -85,23 +85,23 @@ def _bond(parent: ParentLink, by_name: dict[str, Link], addresses: tuple[NodeAdd
         raise KernelFailure(f"{parent.bond_name} exists and is a {there.kind or 'device'}; give the bond another name")
     if there is None:
         yield CreateBond("node", parent.bond_name, parent.bond_mode, parent.bond_options)
-    for card in parent.cards:
-        yield from _slave(by_name[card], parent.bond_name, there, addresses)
+    for nic in parent.nics:
+        yield from _slave(by_name[nic], parent.bond_name, there, addresses)
     yield SetLink("node", parent.bond_name)
 
 
-def _slave(card: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
-    if card.master:
-        if bond is None or card.master != bond.index:
-            raise KernelFailure(f"{card.name} belongs to another bond or bridge; take it out before it joins {name}")
+def _slave(nic: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
+    if nic.master:
+        if bond is None or nic.master != bond.index:
+            raise KernelFailure(f"{nic.name} belongs to another bond or bridge; take it out before it joins {name}")
         return
     for held in addresses:
-        if held.link == card.name:
+        if held.link == nic.name:
             raise BadConfig(
-                f"{card.name} carries {held.address} of this node, which would lose it if the card joined {name}:"
+                f"{nic.name} carries {held.address} of this node, which would lose it if the NIC joined {name}:"
                 f" remove the address, or make the bond by hand"
             )
-    yield Enslave("node", card.name, name)
+    yield Enslave("node", nic.name, name)
 
 
 def _vlan(parent: ParentLink, by_name: dict[str, Link]) -> Iterator[Step]:
@@ -112,7 +112,7 @@ def _vlan(parent: ParentLink, by_name: dict[str, Link]) -> Iterator[Step]:
             raise KernelFailure(f"{parent.name} exists and is not VLAN {parent.vlan_id} of {parent.base}: remove it")
     else:
         _refuse_twin(parent, base, by_name)
-        mtu = base.mtu if base else min(by_name[card].mtu for card in parent.cards)
+        mtu = base.mtu if base else min(by_name[nic].mtu for nic in parent.nics)
         yield CreateLink("node", parent.name, "vlan", "", parent.base, mtu, vlan_id=parent.vlan_id)
     yield SetLink("node", parent.name)
 

@@ -69,7 +69,7 @@ def plan(attachment: Attachment, seen: Observation) -> tuple[Step, ...]:
 
     Raises:
         BadConfig: the attachment cannot work on this node, or does not fit the pod's other interfaces.
-        KernelFailure: the card does not exist, or the name in the pod is taken by a link that is not ours.
+        KernelFailure: the NIC does not exist, or the name in the pod is taken by a link that is not ours.
         NotReady: the node has no address yet through which its pods could reach it.
     """
     steps = wanted(attachment, seen)

@@ -1,7 +1,7 @@
 """Before an address is used: does somebody else answer for it, and does its gateway answer?
 
-The questions are asked from the card and in the name of an address that the node itself has there: a cloud drops
-frames with any other source. Only a card without one asks as nobody (RFC 5227, RFC 4862) for a conflict, and in the
+The questions are asked from the NIC and in the name of an address that the node itself has there: a cloud drops
+frames with any other source. Only a NIC without one asks as nobody (RFC 5227, RFC 4862) for a conflict, and in the
 name of the pod's address for a gateway.
 """
 
@@ -36,7 +36,7 @@ class AddressProbe:
 
 
 def probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddress]) -> tuple[AddressProbe, ...]:
-    """The questions to be asked by the attachment's card before it is made."""
+    """The questions to be asked by the attachment's NIC before it is made."""
     own = [one.address for one in node if one.link == attachment.master]
     return tuple(dict.fromkeys(_probes(attachment, detection, own)))
 
@@ -44,7 +44,7 @@ def probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddr
 def judge(
     asked: Iterable[AddressProbe], answers: Mapping[Address, frozenset[str]], ours: frozenset[str], link: str
 ) -> None:
-    """Refuse what the answers, MACs by address, forbid; ``ours`` are the MACs of the card and of the pod itself.
+    """Refuse what the answers, MACs by address, forbid; ``ours`` are the MACs of the NIC and of the pod itself.
 
     Raises:
         AddressInUse: names the address and the MAC that answered.

@@ -16,7 +16,7 @@ from spiderpool.core.network.plumbing.naming import (
     SOURCE_PRIORITY,
     VETH,
     host_interface,
-    is_card,
+    is_nic,
     veth_mac,
 )
 from spiderpool.core.network.plumbing.steps import AddNeighbour, AddRoute, AddRule, Step
@@ -112,7 +112,7 @@ def node_addresses(seen: Observation, version: int) -> tuple[Address, ...]:
 
 def reachable(addresses: Iterable[NodeAddress]) -> tuple[Address, ...]:
     """The addresses by which a pod may mean its node."""
-    return tuple(one.address for one in addresses if is_card(one.link) and is_global(one.address))
+    return tuple(one.address for one in addresses if is_nic(one.link) and is_global(one.address))
 
 
 def to_node(

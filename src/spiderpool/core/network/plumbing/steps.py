@@ -236,30 +236,30 @@ class LoadMarks:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadCardMarks:
-    """Mark connections that begin on a card, and what pods answer to them: ``cards`` holds (link, mark).
+class LoadNICMarks:
+    """Mark connections that begin on a NIC, and what pods answer to them: ``NICs`` holds (link, mark).
 
     Only the bits of ``mask`` are written. What an earlier call loaded is replaced.
     """
 
     where: Where
-    cards: tuple[tuple[str, int], ...]
+    nics: tuple[tuple[str, int], ...]
     mask: int
     versions: tuple[int, ...] = (4,)
 
     def __str__(self) -> str:
-        marks = ", ".join(f"{link} {mark:#x}" for link, mark in self.cards)
-        return f"{self.where}: mark connections by card: {marks} (mask {self.mask:#x})"
+        marks = ", ".join(f"{link} {mark:#x}" for link, mark in self.nics)
+        return f"{self.where}: mark connections by NIC: {marks} (mask {self.mask:#x})"
 
 
 @dataclass(frozen=True, slots=True)
-class DropCardMarks:
+class DropNICMarks:
     """Undo `LoadCardMarks`; nothing happens if it was never done."""
 
     where: Where
 
     def __str__(self) -> str:
-        return f"{self.where}: no marks by card"
+        return f"{self.where}: no marks by NIC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,5 +291,5 @@ NetlinkStep: TypeAlias = (
     | AddNeighbour
     | Remove
 )
-InsideStep: TypeAlias = SetSysctl | LoadMarks | LoadCardMarks | DropCardMarks | Announce
+InsideStep: TypeAlias = SetSysctl | LoadMarks | LoadNICMarks | DropNICMarks | Announce
 Step: TypeAlias = NetlinkStep | InsideStep

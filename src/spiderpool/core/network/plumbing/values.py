@@ -31,7 +31,7 @@ MODES = {
     "host-device": ("",),
     PRESENT: ("",),
 }
-"""Kinds of interface and their modes; the first is the default. ``host-device`` lends the pod a card or VF."""
+"""Kinds of interface and their modes; the first is the default. ``host-device`` lends the pod a NIC or VF."""
 
 DISABLED = ("disabled", "disable")
 
@@ -66,7 +66,7 @@ class Coordination:
 class Attachment:
     """One interface that a pod shall have.
 
-    ``netns`` is the path of its namespace, ``master`` the card on the node (for ``host-device``: the card itself).
+    ``netns`` is the path of its namespace, ``master`` the NIC on the node (for ``host-device``: the NIC itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
     ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
     Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
