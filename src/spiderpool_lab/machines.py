@@ -15,7 +15,7 @@ import msgspec
 
 import spiderpool
 from spiderpool.errors import BadConfig, IOFailure, NotReady
-from spiderpool_lab import binaries
+from spiderpool_lab import binaries, uml
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import MANAGEMENT, Fabric
 from spiderpool_lab.node import ClusterServices, NodeConfig
@@ -121,7 +121,7 @@ class Machines:
         console = ["con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"]
         root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.memory}"]
         identity = [f"umid={node.name}", f"uml_dir={file.parent}/uml"]
-        kernel = [*_NOT_FIRST, str(binaries.find("linux.uml"))]
+        kernel = [*_NOT_FIRST, *uml.kernel_command()]
         command = [*kernel, *root, *console, *identity, *self._uml_enis(node)]
         return [*command, f"init={init}", "--", *arguments]
 

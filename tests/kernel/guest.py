@@ -1,7 +1,7 @@
 """First program of a User Mode Linux guest: prepare it, run pytest, say how it went, switch off.
 
 The guest sees the host's files read-only. ``sys.argv`` is the folder it may write, the folder of its modules, the
-folder that holds the tests, this guest's part of them (see ``turns.py``), and the test files; the
+folder that holds the tests, this guest's part of them (see ``shard.py``), and the test files; the
 kernel appends a ``console=`` of its own.
 """
 

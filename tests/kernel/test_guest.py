@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import IOFailure
-from spiderpool_lab import binaries
+from spiderpool_lab import binaries, uml
 from tests.kernel.environment import has_kind
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -33,7 +33,7 @@ def test_ipvlan_in_user_mode_linux(tmp_path: Path) -> None:
     if has_kind("ipvlan"):
         pytest.skip("this kernel has ipvlan: the tests ran here")
     try:
-        kernel, modules = binaries.find("linux.uml"), binaries.uml_modules()
+        kernel, modules = uml.kernel_command(), binaries.uml_modules()
     except IOFailure as error:
         pytest.skip(error.message)
     guests = [Guest(tmp_path / str(number), f"{number}/{GUESTS}", cpu) for number, cpu in enumerate(_cpus())]
@@ -66,11 +66,11 @@ class Guest:
         self._cpu = cpu
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, kernel: Path, modules: Path) -> None:
+    def start(self, kernel: list[str], modules: Path) -> None:
         self._share.mkdir(parents=True)
         command = [
             *("taskset", "-c", str(self._cpu)),
-            *(str(kernel), "mem=1G", "root=/dev/root", "rootfstype=hostfs", "ro"),
+            *(*kernel, "mem=1G", "root=/dev/root", "rootfstype=hostfs", "ro"),
             *("con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"),
             *(f"umid=guest{self._cpu}", f"uml_dir={self._directory}/uml", f"PYTHONPATH={PROJECT}/src"),
             *(f"init={sys.executable}", "--", str(Path(__file__).with_name("guest.py"))),
