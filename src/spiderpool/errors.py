@@ -24,6 +24,8 @@ Codes below 100 are those of the CNI specification 1.1.0, section "Error"; from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SpiderpoolError(Exception):
     """An error with a sentence for the operator.
@@ -150,3 +152,14 @@ class GatewaySilent(SpiderpoolError):
 
     code = 104
     retriable = True
+
+
+def raise_all(failures: Sequence[SpiderpoolError]) -> None:
+    """Raise the first failure with the messages of all others in its details; nothing if there is none.
+
+    For work that goes on after a failure: the CNI answer holds one error, and none may be lost.
+    """
+    if failures:
+        first, *others = failures
+        first.details = "; ".join(filter(None, (first.details, *(other.message for other in others))))
+        raise first

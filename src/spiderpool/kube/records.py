@@ -7,7 +7,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, SpiderIP
-from spiderpool.core.ipam.allocation import address_of, label_value
+from spiderpool.core.ipam.allocation import address_of
+from spiderpool.core.labels import label_value
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 

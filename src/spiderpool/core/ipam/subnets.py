@@ -37,7 +37,7 @@ from spiderpool.api.subnet import (
 from spiderpool.core.addresses import AddressSet, Interval, RangeError, parse_subnet
 from spiderpool.core.annotations import FIRST_INTERFACE, IPNumber, ip_number, reclaims, subnet_wishes
 from spiderpool.core.ipam import owners
-from spiderpool.core.ipam.allocation import label_value, usable
+from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.owners import (
     APPLICATION_KEYS,
     Controller,
@@ -45,6 +45,7 @@ from spiderpool.core.ipam.owners import (
     application_labels,
     is_automatic,
 )
+from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
 
 NAME_LENGTH = 253
