@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,11 +39,17 @@ ATTACHED, CHAINED = "sandboxes", "chained"
 TUNED = "node-tuned"
 """File beside the socket that exists while the node's NICs are tuned."""
 
+PROGRAM = daemon.Program(
+    "spiderpool-agent",
+    "Attaches the pods of one node to underlay networks and gives them their addresses, on behalf of the CNI plugins.",
+)
+
 log = logger("agent")
 
 
-def main() -> None:
-    """Run until SIGTERM or SIGINT; exit status 1 when the settings are wrong or the cluster cannot be seen."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: the agent until SIGTERM or SIGINT. Exits 1 on errors of ours, 2 on unknown arguments."""
+    daemon.parse_arguments(PROGRAM, arguments)
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = agent_settings(load_source())
