@@ -18,12 +18,12 @@ from spiderpool.core.annotations import (
     Annotations,
     Names,
     Route,
+    all_interface_pools,
+    all_interface_subnets,
     custom_routes,
-    namespace_names,
-    pool_wish,
-    pool_wishes,
-    subnet_wishes,
-    wish_of,
+    entry_for,
+    interface_pools,
+    namespace_pools,
 )
 from spiderpool.core.ipam.owners import Controller, application_labels
 from spiderpool.core.ipam.selection import (
@@ -140,7 +140,7 @@ def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterator[tu
     yield _subnet_source(about)
     yield _pools_source(about)
     yield _pool_source(about)
-    yield _names_source(about, namespace_names(about.namespace), "the default pools of the Namespace's annotations")
+    yield _names_source(about, namespace_pools(about.namespace), "the default pools of the Namespace's annotations")
     yield _names_source(about, about.configured, "the network's configuration")
     yield (Demand(about.interface, DEFAULT_SOURCE, _default_candidates(pools), about.clean_gateway),)
 
@@ -148,7 +148,7 @@ def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterator[tu
 def _subnet_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
     plural = SUBNETS_ANNOTATION in about.pod
     key = SUBNETS_ANNOTATION if plural else SUBNET_ANNOTATION
-    wishes = subnet_wishes(about.pod) if about.subnets else None
+    wishes = all_interface_subnets(about.pod) if about.subnets else None
     if wishes is None:
         off = key in about.pod
         return _passed(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
@@ -160,7 +160,7 @@ def _subnet_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
         return _passed(key, f"is for {wishes[0].interface}, not {about.interface}")
     if about.controller is None:
         raise BadConfig(f"annotation {key} is for pods of a workload; a bare pod gets its address by ippool")
-    wish = wish_of(wishes, key, about.interface, _position(about))
+    wish = entry_for(wishes, key, about.interface, _position(about))
     candidates = {version: _application_pool(about, version, names[0]) for version, names in wish.names.items()}
     return (Demand(about.interface, _annotation(key), candidates, about.clean_gateway),)
 
@@ -172,17 +172,17 @@ def _application_pool(about: Circumstances, version: int, subnet: str) -> Applic
 
 def _pools_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
     """All listed interfaces at once where they have names, the next one where they have none."""
-    wishes = pool_wishes(about.pod)
+    wishes = all_interface_pools(about.pod)
     if wishes is None:
         return _passed(POOLS, "is not set")
-    mine = wish_of(wishes, POOLS, about.interface, _position(about))
+    mine = entry_for(wishes, POOLS, about.interface, _position(about))
     source = _annotation(POOLS)
     chosen = wishes if mine.interface else (replace(mine, interface=about.interface),)
     return tuple(Demand(wish.interface, source, _named(wish.names), wish.clean_gateway) for wish in chosen)
 
 
 def _pool_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
-    wish = pool_wish(about.pod, about.interface)
+    wish = interface_pools(about.pod, about.interface)
     if wish is None:
         return _passed(POOL, "is not set")
     return _names_source(about, wish.names, _annotation(POOL))
