@@ -262,7 +262,7 @@ def _deciding_source(
 
 def _sources(about: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
     """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
-    namespace = pod_annotations.namespace_names(about.pod.namespace_annotations)
+    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
     yield _subnet_annotation(about)
     yield _pools_annotation(about)
     yield _pool_annotation(about)
@@ -275,7 +275,7 @@ def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Ver
     pod = about.pod.annotations
     plural = SUBNETS_ANNOTATION in pod
     key = SUBNETS_ANNOTATION if plural else SUBNET_ANNOTATION
-    listed = pod_annotations.subnet_wishes(pod) if about.policy.subnets else None
+    listed = pod_annotations.all_interface_subnets(pod) if about.policy.subnets else None
     if listed is None:
         off = key in pod
         return _skipped(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
@@ -288,7 +288,7 @@ def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Ver
     controller = about.pod.controller
     if controller is None:
         raise BadConfig(f"annotation {key} is for pods of a workload; a bare pod gets its address by ippool")
-    names = pod_annotations.wish_of(listed, key, about.interface, about.position).names
+    names = pod_annotations.entry_for(listed, key, about.interface, about.position).names
     candidates = {
         version: ApplicationPool(subnet, application_labels(controller, subnet, about.interface, version))
         for version, (subnet, *_) in names.items()
@@ -298,17 +298,17 @@ def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Ver
 
 def _pools_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
     """With interface names in it, the annotation decides for all of them at once; without, for the next interface."""
-    listed = pod_annotations.pool_wishes(about.pod.annotations)
+    listed = pod_annotations.all_interface_pools(about.pod.annotations)
     if listed is None:
         return _skipped(POOLS, "is not set")
-    own = pod_annotations.wish_of(listed, POOLS, about.interface, about.position)
+    own = pod_annotations.entry_for(listed, POOLS, about.interface, about.position)
     chosen = listed if own.interface else (replace(own, interface=about.interface),)
     source = _annotation(POOLS)
     return tuple(PoolSource(each.interface, source, _by_name(each.names), each.clean_gateway) for each in chosen)
 
 
 def _pool_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
-    named = pod_annotations.pool_wish(about.pod.annotations, about.interface)
+    named = pod_annotations.interface_pools(about.pod.annotations, about.interface)
     return _named(about, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
 
 
