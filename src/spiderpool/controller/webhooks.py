@@ -22,7 +22,7 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
 from spiderpool.core.admission.faults import FieldError
 from spiderpool.core.admission.ippool import default_ippool, ippool_kept_by, validate_ippool
-from spiderpool.core.admission.multusconfig import attachment_name, default_multusconfig, validate_multusconfig
+from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
     NewPod,
@@ -33,7 +33,8 @@ from spiderpool.core.admission.pod_injection import (
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
-from spiderpool.core.ipam.allocation import label_value
+from spiderpool.core.labels import label_value
+from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings

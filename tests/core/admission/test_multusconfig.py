@@ -13,7 +13,6 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.multusconfig import (
     NETWORK_INJECT,
     RDMA_INJECT,
-    attachment_name,
     default_multusconfig,
     validate_multusconfig,
 )
@@ -180,10 +179,6 @@ class TestNetworkFaults:
         assert paths(validate_multusconfig(network(IPVLAN, **{CR_NAME: ""}))) == [path]
         assert validate_multusconfig(named, named) == ()
         assert validate_multusconfig(plain, named) == ()
-
-    def test_the_attachment_has_the_networks_name_unless_it_says_otherwise(self) -> None:
-        assert attachment_name(network(IPVLAN)) == "net"
-        assert attachment_name(network(IPVLAN, **{CR_NAME: "other"})) == "other"
 
     @pytest.mark.parametrize(("owner", "accepted"), [("thief", False), ("net", True), (None, True)])
     def test_the_attachment_of_another_network_is_not_taken(self, owner: str | None, accepted: bool) -> None:

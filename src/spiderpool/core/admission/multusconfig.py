@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from spiderpool.api.coordinator import CoordinatorSpec
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import (
-    CNI_TYPES,
     CNI_VERSION_ANNOTATION,
     NAD_NAME_ANNOTATION,
     Bond,
@@ -29,14 +28,12 @@ from spiderpool.api.multusconfig import (
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.coordinator import coordinator_faults, with_prefixes
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_label_value, is_object_name
+from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, NICBlock, interface_block
 
 CNI_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
 
 RDMA_INJECT = "cni.spidernet.io/rdma-resource-inject"
 NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
-
-BLOCKS = {cni_type: cni_type.replace("-", "") for cni_type in CNI_TYPES if cni_type != "custom"}
-"""Field of ``spec`` that describes the interface of each cniType."""
 
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 
@@ -57,19 +54,9 @@ def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | N
     return replace(config, metadata=_with_inject_labels(config.metadata, old), spec=spec)
 
 
-NICBlock = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig
-Block = NICBlock | OvsConfig
-
-
-def interface_block(spec: MultusConfigSpec) -> Block | None:
-    """The block that ``cniType`` names, if it is there."""
-    field = BLOCKS.get(spec.cniType or "")
-    return getattr(spec, field) if field else None
-
-
 def _with_block_defaults(spec: MultusConfigSpec) -> MultusConfigSpec:
     block = interface_block(spec)
-    return spec if block is None else replace(spec, **{BLOCKS[spec.cniType or ""]: _default_block(block)})
+    return spec if block is None else replace(spec, **{BLOCK_FIELDS[spec.cniType or ""]: _default_block(block)})
 
 
 def _default_block(block: Block) -> Block:
@@ -167,11 +154,6 @@ def validate_multusconfig(
     )
 
 
-def attachment_name(config: SpiderMultusConfig) -> str:
-    """Name of the NetworkAttachmentDefinition of a network."""
-    return (config.metadata.annotations or {}).get(NAD_NAME_ANNOTATION, config.name)
-
-
 def other_owner(config: SpiderMultusConfig, existing: NetworkAttachmentDefinition) -> OwnerReference | None:
     """The other SpiderMultusConfig that an existing NetworkAttachmentDefinition belongs to, if one does."""
     owners = existing.metadata.ownerReferences or ()
@@ -201,7 +183,7 @@ def _cni_version_faults(annotations: Mapping[str, str]) -> Faults:
 
 
 def _block_faults(spec: MultusConfigSpec) -> Faults:
-    field = BLOCKS.get(spec.cniType or "")
+    field = BLOCK_FIELDS.get(spec.cniType or "")
     if field is None:
         return
     path, block = f"spec.{field}", interface_block(spec)
@@ -282,8 +264,8 @@ def _ovs_faults(block: OvsConfig, path: str) -> Faults:
 
 
 def _foreign_block_faults(spec: MultusConfigSpec) -> Faults:
-    own = BLOCKS.get(spec.cniType or "", "customCNI")
-    for field in (*BLOCKS.values(), "customCNI"):
+    own = BLOCK_FIELDS.get(spec.cniType or "", "customCNI")
+    for field in (*BLOCK_FIELDS.values(), "customCNI"):
         if field != own and getattr(spec, field) not in (None, ""):
             remedy = f"does not go with cniType {spec.cniType or 'custom'}; remove it or correct spec.cniType"
             yield FieldError(Fault.FORBIDDEN, f"spec.{field}", None, remedy)
@@ -305,7 +287,7 @@ def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
         remedy = f"the annotation {key} works with a NIC, not with this cniType; remove the annotation"
         yield FieldError(Fault.FORBIDDEN, "spec.cniType", spec.cniType, remedy)
     elif block is not None:
-        path, resource = f"spec.{BLOCKS[spec.cniType]}", injected_resource(block)
+        path, resource = f"spec.{BLOCK_FIELDS[spec.cniType]}", injected_resource(block)
         pools = block.ippools or NetworkPools()
         if key == RDMA_INJECT and not resource:
             yield FieldError(Fault.REQUIRED, path, None, f"the annotation {key} needs the name of a resource here")

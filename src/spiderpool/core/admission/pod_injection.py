@@ -28,11 +28,10 @@ from spiderpool.core.admission.faults import is_label_value
 from spiderpool.core.admission.multusconfig import (
     NETWORK_INJECT,
     RDMA_INJECT,
-    attachment_name,
     inject_faults,
     injected_resource,
-    interface_block,
 )
+from spiderpool.core.network.multusconfig import attachment_name, interface_block
 from spiderpool.errors import BadConfig
 
 NIC_RESOURCE = "spidernet.io/{}-nic"

@@ -28,7 +28,7 @@ from spiderpool.api.multusconfig import (
     VlanConfig,
 )
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.core.admission.multusconfig import BLOCKS, Block, attachment_name, interface_block
+from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, attachment_name, interface_block
 from spiderpool.errors import BadConfig
 
 RESOURCE_ANNOTATION = "k8s.v1.cni.cncf.io/resourceName"
@@ -81,7 +81,7 @@ def _config_text(config: SpiderMultusConfig, spec: MultusConfigSpec) -> str:
 def _plugins(spec: MultusConfigSpec) -> list[Plugin]:
     block = interface_block(spec)
     if block is None:
-        field = BLOCKS.get(spec.cniType or "", spec.cniType)
+        field = BLOCK_FIELDS.get(spec.cniType or "", spec.cniType)
         raise BadConfig(f"spec.{field} is missing, which cniType {spec.cniType} needs; add it")
     return [
         *_before(block),
