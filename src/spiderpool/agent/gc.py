@@ -15,7 +15,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.cni import parse_args
 from spiderpool.api.ip import SpiderIP
-from spiderpool.core.ipam.node_gc import lives, living_addresses, orphans
+from spiderpool.core.ipam.node_gc import addresses_in_use, is_holder, orphans
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -56,7 +56,7 @@ class NodeGC:
     async def _sweep(self, containers: set[str]) -> list[SpiderpoolError]:
         kept = {*containers, *self._coordinator.containers()}
         kept |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
-        living = set(living_addresses(self._records(), self._cluster.pods.items(), self._attached()))
+        living = set(addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
         try:
             steps = await interfaces.sweep(kept, living, [rule_table(self._cluster.coordinator())])
         except SpiderpoolError as error:
@@ -72,7 +72,7 @@ class NodeGC:
                 pod = await self._cluster.holder(held)
             except ApiUnavailable as error:
                 return [error]
-            if not lives(held, pod):
+            if not is_holder(pod, held):
                 log.info("collected", address=held.spec.address, pod=held.spec.pod, uid=held.spec.podUID)
                 await self._addresses.collect(held)
         return []
