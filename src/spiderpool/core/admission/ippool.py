@@ -25,9 +25,11 @@ from spiderpool.core.admission.ranges import (
     subnet_or_none,
     with_finalizer,
 )
-from spiderpool.core.ipam.allocation import address_of, label_value, usable
+from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.ipam.owners import APPLICATION_KEYS, is_automatic
-from spiderpool.core.ipam.subnets import adoption, is_cut_from, pool_addresses, stored_addresses
+from spiderpool.core.ipam.subnet_addresses import pool_addresses, subnet_addresses
+from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from
+from spiderpool.core.labels import label_value
 
 
 def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> SpiderIPPool:
@@ -42,7 +44,7 @@ def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> 
     labels = _pool_labels(pool.metadata.labels or {}, spec, subnet)
     pool = replace(pool, metadata=with_finalizer(pool.metadata, labels), spec=spec)
     parent = next((each for each in subnets if is_cut_from(pool, each) and not each.terminating), None)
-    return (parent and adoption(pool, parent)) or pool
+    return (parent and adopted_pool(pool, parent)) or pool
 
 
 def _pool_labels(labels: Mapping[str, str], spec: IPPoolSpec, subnet: Network | None) -> dict[str, str]:
@@ -193,7 +195,7 @@ def _ownership_faults(
     if subnet is None:
         remedy = "no SpiderSubnet of that name exists; create it or remove the owner"
         yield FieldError(Fault.INVALID, "metadata.ownerReferences", owner.name, remedy)
-    elif outside := (after - before - stored_addresses(subnet, after.version)).ranges():
+    elif outside := (after - before - subnet_addresses(subnet, after.version)).ranges():
         remedy = f"SpiderSubnet {subnet.name} does not have {shown(outside)}; add them to it first"
         yield FieldError(Fault.FORBIDDEN, "spec.ips", None, remedy)
     if is_automatic(pool) and after != before and not trusted:

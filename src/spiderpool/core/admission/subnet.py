@@ -20,7 +20,7 @@ from spiderpool.core.admission.ranges import (
     subnet_or_none,
     with_finalizer,
 )
-from spiderpool.core.ipam.subnets import pool_addresses, stored_addresses, subnet_addresses
+from spiderpool.core.ipam.subnet_addresses import parse_subnet_addresses, pool_addresses, subnet_addresses
 
 
 def default_subnet(subnet: SpiderSubnet) -> SpiderSubnet:
@@ -89,11 +89,11 @@ def _subnet_faults(
     yield from unreadable
     yield from _overlaps(network, others, pools) if old is None else ()
     if not unreadable:
-        after = subnet_addresses(new)
+        after = parse_subnet_addresses(new)
         if old is None:
             yield from _pools_outside(spec, after, network, pools)
         else:
-            yield from _removed_in_use(stored_addresses(old, network.version) - after, network, pools)
+            yield from _removed_in_use(subnet_addresses(old, network.version) - after, network, pools)
         yield from gateway_faults(spec.gateway, network, after)
     yield from route_faults(spec.routes or (), network)
 
