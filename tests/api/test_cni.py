@@ -23,13 +23,13 @@ from spiderpool.api.cni import (
     check_environment,
     check_name,
     check_version,
+    convert_result,
     error_document,
     frame_call,
     parse_args,
     parse_call,
     parse_network,
     parse_plugin,
-    passed_on,
     plugin_type,
     read_result,
     requested_ips,
@@ -79,8 +79,8 @@ def call(**changes: str) -> CNICall:
 
 
 def test_what_the_environment_tells() -> None:
-    told = call()
-    assert (told.command, told.container_id, told.netns, told.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
+    made = call()
+    assert (made.command, made.container_id, made.netns, made.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
     assert CNICall("spiderpool", {}, b"").command == ""
 
 
@@ -281,32 +281,33 @@ def test_what_a_collection_is_to_leave_alone() -> None:
         valid("{}")
 
 
-def test_a_result_is_passed_on_unchanged_but_for_its_version() -> None:
+def test_a_result_is_converted_only_to_another_version() -> None:
     strange = {"ips": [{"version": "4", "address": "10.0.0.1/24", "interface": 0}], "custom": [1]}
-    assert passed_on(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
-    told = passed_on(strange | {"cniVersion": "0.4.0"}, "1.0.0")
-    assert told["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
+    assert convert_result(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
+    converted = convert_result(strange | {"cniVersion": "0.4.0"}, "1.0.0")
+    assert converted["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
     with pytest.raises(BadConfig):
-        passed_on({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
+        convert_result({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
 
 
-def test_addresses_that_a_pod_asks_for_by_capability() -> None:
-    def asked(ips: Any) -> tuple[str, ...]:
+def test_addresses_that_a_pod_requests_by_capability() -> None:
+    def requested(ips: Any) -> tuple[str, ...]:
         return requested_ips(DelegateConfig(runtimeConfig={"ips": ips}))
 
     assert requested_ips(DelegateConfig()) == ()
-    assert asked(["10.0.0.7/24", "2001:DB8::7"]) == ("10.0.0.7", "2001:db8::7")
+    assert requested(["10.0.0.7/24", "2001:DB8::7"]) == ("10.0.0.7", "2001:db8::7")
     for wrong in ("10.0.0.7", [7], ["nonsense"], {"a": 1}):
         with pytest.raises(BadConfig, match=r"runtimeConfig\.ips"):
-            asked(wrong)
+            requested(wrong)
 
 
 def test_default_routes_of_a_result() -> None:
-    def routes(left: set[int], *gateways: str) -> list[tuple[str, str]]:
+    def routes(families: set[int], *gateways: str) -> list[tuple[str, str]]:
         both = [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}, {"dst": "::/0", "gw": "fd00::1"}, {"dst": "10.9.0.0/16"}]
-        told = msgspec.json.decode(with_default_routes(msgspec.json.encode({"routes": both, "x": 1}), left, gateways))
-        assert told["x"] == 1
-        return [(each["dst"], each.get("gw", "")) for each in told["routes"]]
+        document = msgspec.json.encode({"routes": both, "x": 1})
+        result = msgspec.json.decode(with_default_routes(document, families, gateways))
+        assert result["x"] == 1
+        return [(route["dst"], route.get("gw", "")) for route in result["routes"]]
 
     other = ("10.9.0.0/16", "")
     assert routes({4, 6}) == [("0.0.0.0/0", "10.0.0.1"), ("::/0", "fd00::1"), other]

@@ -1,4 +1,4 @@
-"""Networks in a few words: one block for each kind of interface."""
+"""SpiderMultusConfig: one block for each kind of interface."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class ApplicationPoolReconciler:
         if old is not None and new is not None and _essence(old) == _essence(new):
             return
         for workload in (old, new):
-            if workload is not None and is_asking(workload.pods.template.metadata.annotations):
+            if workload is not None and is_asking(workload.workload_spec.template.metadata.annotations):
                 self._queue.add(key_of(application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:

@@ -91,7 +91,7 @@ def claim(workload: Workload, redundant: int) -> PoolClaim | None:
 
     ``redundant`` is how many addresses more than pods a pool gets whose number nobody says.
     """
-    template = workload.pods.template
+    template = workload.workload_spec.template
     annotations = template.metadata.annotations or {}
     places = _places(annotations)
     if not places or template.spec.hostNetwork or not is_top(workload):
@@ -157,7 +157,7 @@ def pod_count(workload: Workload) -> int:
         case DaemonSet():
             return workload.status.desiredNumberScheduled or 0
         case Job() | CronJob():
-            return workload.pods.completions or workload.pods.parallelism or 1
+            return workload.workload_spec.completions or workload.workload_spec.parallelism or 1
         case _:
             return workload.spec.replicas or 0
 
