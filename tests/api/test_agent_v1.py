@@ -1,4 +1,4 @@
-"""Bodies of calls to the agent, and the answers, as the executables speak them."""
+"""Bodies of requests to the agent and of its responses."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def test_a_body_that_cannot_be_read(body: bytes) -> None:
         ),
     ],
 )
-def test_what_is_zero_is_left_out_unless_it_is_required(answer: msgspec.Struct, document: Document) -> None:
+def test_zero_values_are_omitted_unless_required(answer: msgspec.Struct, document: Document) -> None:
     assert json.loads(msgspec.json.encode(answer)) == document
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 400), (404, 404), (422, 602)])
-def test_an_error_that_has_nothing_to_do_with_addresses(status: int, code: int) -> None:
+def test_the_body_of_an_error_without_a_cni_code(status: int, code: int) -> None:
     assert error_body(status, "no") == {"code": code, "message": "no"}

@@ -21,7 +21,7 @@ def test_the_pod_template(kind: type[Workload]) -> None:
     assert template.spec.hostNetwork is True
 
 
-def test_what_tells_how_many_pods_there_will_be() -> None:
+def test_fields_that_determine_the_number_of_pods() -> None:
     stateful = read({"spec": {"replicas": 3, "ordinals": {"start": 5}}, "metadata": {"name": "db"}}, StatefulSet)
     assert stateful.spec.ordinals is not None
     assert (stateful.spec.replicas, stateful.spec.ordinals.start) == (3, 5)
