@@ -390,7 +390,7 @@ class Histories(RuleBasedStateMachine):
         return [each.name for each in mine if not each.spec.releasedAt and each.name not in before]
 
     def name(self, address: str) -> str:
-        return next(each.name for each in self.store.objects.values() if each.spec.address == address)
+        return str(next(each.name for each in self.store.objects.values() if each.spec.address == address))
 
     @invariant()
     def every_grant_has_its_record(self) -> None:
