@@ -37,11 +37,11 @@ async def test_faults_are_set_listed_and_cleared(account: Account, admin: aiohtt
 
 async def test_vswitches_and_instances(account: Account, admin: aiohttp.ClientSession) -> None:
     await ask(admin, "PUT", "/vswitches/vsw-0/full")
-    assert account.free_count(account.vswitch("vsw-0")) == 0
+    assert account.free_address_count(account.vswitch("vsw-0")) == 0
     await ask(admin, "DELETE", "/vswitches/vsw-0/full")
-    assert account.free_count(account.vswitch("vsw-0")) > 0
+    assert account.free_address_count(account.vswitch("vsw-0")) > 0
     await ask(admin, "DELETE", "/instances/i-worker")
-    assert "i-worker" not in account.world.instances
+    assert "i-worker" not in account.tables.instances
     assert (await ask(admin, "DELETE", "/instances/i-worker"))[0] == 404
     assert (await ask(admin, "PUT", "/vswitches/none/full"))[0] == 404
 

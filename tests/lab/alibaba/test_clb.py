@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from tests.lab.alibaba.conftest import Clients
 from tests.lab.alibaba.test_ecs import refused
 
@@ -43,7 +43,7 @@ async def test_an_intranet_balancer_has_an_address_of_its_vswitch(account: Accou
     ask = {"AddressType": "intranet", "VSwitchId": "vsw-1", "InstanceChargeType": "PayBySpec"}
     made = await clients.call("slb", "CreateLoadBalancer", **ask, LoadBalancerSpec="slb.s1.small")
     assert (made["Address"], made["NetworkType"]) == ("192.168.0.1", "vpc")
-    assert "192.168.0.1" in account.used_in("vsw-1")
+    assert "192.168.0.1" in account.used_addresses("vsw-1")
 
 
 async def test_protection_against_deletion(clients: Clients) -> None:
@@ -157,13 +157,15 @@ async def test_backends_of_a_group(account: Account, clients: Clients) -> None:
     await clients.call("slb", "ModifyVServerGroupBackendServers", **group, **swap)
     assert await weights() == {("i-master", 30080): 7, ("i-master", 30081): 100}
     await clients.call("slb", "RemoveVServerGroupBackendServers", **group, BackendServers=servers({"Port": 30081}))
-    account.release("i-master")
+    account.delete_instance("i-master")
     await clients.call("slb", "RemoveVServerGroupBackendServers", **group, BackendServers=servers({}))
     assert await weights() == {}
 
 
 async def test_a_pod_address_is_a_backend_by_its_eni(account: Account, clients: Clients) -> None:
-    account.world.enis.put(account.add_eni("vsw-0", identity="eni-pods", secondaries=["172.31.199.187"]))
+    account.tables.enis.put(
+        account.add_eni("vsw-0", identity="eni-pods", addresses=ENIAddresses(secondaries=("172.31.199.187",)))
+    )
     pod = {"ServerId": "eni-pods", "Type": "eni", "ServerIp": "172.31.199.187", "Port": 80}
     ask = {"LoadBalancerId": await create(clients), "BackendServers": servers(pod)}
     made = await clients.call("slb", "CreateVServerGroup", **ask)

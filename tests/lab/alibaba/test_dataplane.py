@@ -20,7 +20,7 @@ from spiderpool_lab.alibaba.balancers import CLB, BalancerBackend, CLBGroup, CLB
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
 from spiderpool_lab.alibaba.forwarding import Frontend, Target
-from spiderpool_lab.alibaba.rendering import proxy, translation
+from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 
@@ -118,17 +118,17 @@ async def servers(network: None) -> AsyncIterator[dict[str, Server]]:
 
 @pytest.fixture
 async def plane(account: Account, servers: dict[str, Server], tmp_path: Path) -> AsyncIterator[DataPlane]:
-    async with DataPlane(account, ROUTER, tmp_path / "balancers", pace=0.05).running() as plane:
+    async with DataPlane(account, ROUTER, tmp_path / "balancers", time_scale=0.05).running() as plane:
         yield plane
 
 
 def balance(account: Account, protocol: ClbProtocol, port: int, **settings: str) -> None:
     """A balancer with both servers behind one running listener."""
     backends = tuple(BalancerBackend(name, "ecs", PORT, 100, f"172.31.{i}.10") for i, name in enumerate(SERVERS, 1))
-    account.world.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", backends))
+    account.tables.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", backends))
     wanted = {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}
     listener = CLBListener(protocol, port, wanted, running=True)
-    account.world.clbs.put(CLB("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
+    account.tables.clbs.put(CLB("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -212,20 +212,20 @@ def test_the_tools_accept_what_is_rendered(network: None, tmp_path: Path) -> Non
         Frontend(PUBLIC, 443, "https", v4, cookie="SERVERID", proto_header=True),
         Frontend("2408::9", 80, "http", v6, sticky=True),
     ]
-    namespaces.run_tool(["ip", "netns", "exec", ROUTER, "nft", "-c", "-f", "-"], translation(found))
+    namespaces.run_tool(["ip", "netns", "exec", ROUTER, "nft", "-c", "-f", "-"], nft_ruleset(found))
     file = tmp_path / "haproxy.cfg"
-    file.write_text(proxy(found, SOURCE, {PUBLIC: certificate}))
+    file.write_text(haproxy_config(found, SOURCE, {PUBLIC: certificate}))
     namespaces.run_tool(["haproxy", "-c", "-f", str(file)])
 
 
 async def test_changes_are_followed_and_nothing_stays(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999)
     await until(lambda: targets(plane) == 2)
-    group = account.world.clb_groups.get("rsp-1")
+    group = account.tables.clb_groups.get("rsp-1")
     assert group is not None
-    account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
+    account.tables.clb_groups.put(replace(group, backends=group.backends[:1]))
     await until(lambda: targets(plane) == 1)
-    account.world.clbs.remove("lb-1")
+    account.tables.clbs.remove("lb-1")
     await until(lambda: plane.applied == ())
     answer = await run(TrafficProbe(kind="tcp", target=PUBLIC, port=999, timeout=0.5), namespaces.path(CLIENT))
     assert not answer.ok

@@ -96,7 +96,7 @@ async def test_addresses_are_given_back_once_and_the_primary_never(account: Acco
     ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185", "172.31.199.186"]}
     await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
     await clients.call("ecs", "UnassignPrivateIpAddresses", **ask)
-    assert account.eni_with("172.31.199.185") is None
+    assert account.eni_with_address("172.31.199.185") is None
     assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
     ask["PrivateIpAddress"] = ["172.31.199.183"]
     assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
@@ -119,16 +119,16 @@ async def test_ipv6_addresses_have_a_quota_of_their_own(account: Account, client
     other = {"NetworkInterfaceId": "eni-master-1", "Ipv6AddressCount": 1}
     assert await refused(clients, "ecs", "AssignIpv6Addresses", **other) == "InvalidVSwitchId.Ipv6NotEnabled"
     await clients.call("ecs", "UnassignIpv6Addresses", NetworkInterfaceId="eni-master-0", Ipv6Address=given[:2])
-    assert account.eni_with(given[0]) is None
+    assert account.eni_with_address(given[0]) is None
 
 
 async def test_a_full_vswitch_gives_nothing(account: Account, clients: Clients) -> None:
-    account.fill("vsw-0")
+    account.set_full("vsw-0")
     ask = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 1}
     assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ask) == "InvalidVSwitchId.IpNotEnough"
     answer = await clients.call("vpc", "DescribeVSwitches", VSwitchId="vsw-0")
     assert answer["VSwitches"]["VSwitch"][0]["AvailableIpAddressCount"] == 0
-    account.fill("vsw-0", full=False)
+    account.set_full("vsw-0", full=False)
     await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
 
 
@@ -201,7 +201,7 @@ async def test_instances_are_described_and_a_lost_one_is_left_out(account: Accou
     found = {item["InstanceId"]: item for item in answer["Instances"]["Instance"]}
     assert found["i-master"]["VpcAttributes"]["PrivateIpAddress"]["IpAddress"] == ["172.31.199.183"]
     assert (found["i-master"]["Status"], found["i-master"]["ZoneId"]) == ("Running", "cn-hangzhou-i")
-    account.release("i-worker")
+    account.delete_instance("i-worker")
     answer = await clients.call("ecs", "DescribeInstances", InstanceIds=ids)
     assert [item["InstanceId"] for item in answer["Instances"]["Instance"]] == ["i-master"]
     assert await enis(clients, InstanceId="i-worker") == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from spiderpool_lab.alibaba.account import Account, Delays
+from spiderpool_lab.alibaba.account import Account, Delays, ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, MetadataServer
 from tests.lab.alibaba.conftest import Clock
@@ -82,7 +82,9 @@ async def test_pages(asker: Asker, path: str, text: str) -> None:
 
 async def test_ipv6_addresses_are_written_without_quotes_or_not_at_all(account: Account, asker: Asker) -> None:
     assert (await asker.get(f"{MAC}/ipv6s"))[0] == 404
-    account.add_eni("vsw-0", instance="i-master", mac="00:16:3e:01:03:00", ipv6_addresses=["2408::1", "2408::2"])
+    account.add_eni(
+        "vsw-0", instance="i-master", mac="00:16:3e:01:03:00", addresses=ENIAddresses(ipv6=("2408::1", "2408::2"))
+    )
     path = "network/interfaces/macs/00:16:3e:01:03:00/ipv6s"
     assert await asker.get(path) == (200, "[2408::1, 2408::2]")
 
@@ -116,9 +118,9 @@ async def test_tokens(asker: Asker) -> None:
 
 async def test_a_new_address_shows_late(account: Account, asker: Asker) -> None:
     account.delays = Delays(metadata=5)
-    eni = account.world.enis.get("eni-master-0")
+    eni = account.tables.enis.get("eni-master-0")
     assert eni is not None
-    account.world.enis.put(replace(eni, secondaries=("172.31.199.185",)))
+    account.tables.enis.put(replace(eni, secondaries=("172.31.199.185",)))
     assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183"]')
     account.clock.now += 5  # type: ignore[attr-defined]
     assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183","172.31.199.185"]')
@@ -127,22 +129,22 @@ async def test_a_new_address_shows_late(account: Account, asker: Asker) -> None:
 async def test_the_source_address_tells_the_instance(account: Account) -> None:
     account.add_vswitch("127.0.0.0/24", identity="vsw-loopback")
     account.add_instance("local", identity="i-local")
-    account.add_eni("vsw-loopback", instance="i-local", address="127.0.0.1")
+    account.add_eni("vsw-loopback", instance="i-local", addresses=ENIAddresses("127.0.0.1"))
     async with MetadataServer(account).serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert await answer.text() == "i-local"
-        account.release("i-local")
+        account.delete_instance("i-local")
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert answer.status == 404
 
 
 async def test_faults_strike_here_too(account: Account, asker: Asker) -> None:
-    account.break_down(Fault(kind="throttle", actions="metadata:*", every=2))
+    account.set_fault(Fault(kind="throttle", actions="metadata:*", every=2))
     assert [(await asker.get("region-id"))[0] for _ in range(3)] == [200, 429, 200]
     account.faults.clear()
-    account.break_down(Fault(kind="empty", actions="metadata:network/*"))
+    account.set_fault(Fault(kind="empty", actions="metadata:network/*"))
     assert await asker.get("network/interfaces/macs/") == (200, "")
     account.faults.clear()
-    account.break_down(Fault(kind="drop", actions="metadata:*"))
+    account.set_fault(Fault(kind="drop", actions="metadata:*"))
     with pytest.raises(aiohttp.ClientError):
         await asker.get("region-id")
