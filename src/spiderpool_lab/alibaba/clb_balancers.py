@@ -136,8 +136,8 @@ def delete_load_balancer(account: Account, parameters: Parameters) -> Answer:
     "DescribeLoadBalancers",
     required="RegionId",
     optional="Address AddressIPVersion AddressType InternetChargeType LoadBalancerId LoadBalancerName "
-    "LoadBalancerStatus MasterZoneId NetworkType PageNumber PageSize PayType ResourceGroupId ServerId ServerIntranetAddress SlaveZoneId "
-    "Tag Tags VSwitchId VpcId",
+    "LoadBalancerStatus MasterZoneId NetworkType PageNumber PageSize PayType ResourceGroupId ServerId "
+    "ServerIntranetAddress SlaveZoneId Tag Tags VSwitchId VpcId",
 )
 def describe_load_balancers(account: Account, parameters: Parameters) -> Answer:
     """SLB 2014-05-15 DescribeLoadBalancers: lists the CLBs that pass all filters."""
