@@ -12,7 +12,7 @@ import pytest
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.controller.conftest import WEBHOOKS, Running, refuses, start_controller, wait
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent
 
 CONFIG = "enableIPv6: true\npodResourceInject: {enabled: true}\n"
 BOTH = "enableIPv6: true"
@@ -54,7 +54,7 @@ def agents(
     """The agents of nodes."""
     processes = Processes(directory / "processes")
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    started = {name: LocalAgent(kubeconfig, processes, directory, name, settings=settings) for name in names}
+    started = {name: LocalAgent(kubeconfig, processes, directory, name, AgentOptions(settings)) for name in names}
     try:
         for agent in started.values():
             agent.start()
