@@ -74,7 +74,9 @@ class DataPlane:
         finally:
             unsubscribe()
             reconciler.cancel()
-            await asyncio.gather(reconciler, return_exceptions=True)
+            (error,) = await asyncio.gather(reconciler, return_exceptions=True)
+            if isinstance(error, Exception):
+                log.error("forwarding of load balancers failed", error=repr(error))
             await self._prober.stop()
             await self._clear()
 

@@ -9,14 +9,14 @@ What is simplified, compared with the real API:
 - A page token is a position in the list, so a list that changes between two pages may skip or repeat an item.
 - Client tokens never expire, and limits count calls per full minute of the clock.
 - ``DryRun`` is refused with DryRunOperation before the handler looks at the parameters.
-- Security groups have members and a capacity, but no rules. Prices, orders, resource groups and RAM policies with
-  conditions do not exist; the parameters that belong to them are accepted and ignored.
+- Security groups have members and a capacity, but no rules. RAM policies are patterns of actions, without resources
+  or conditions. Prices, orders and resource groups do not exist; their parameters are accepted, some are stored.
 - ENIs, instances, vSwitches and security groups exist only as far as Spiderpool and its users need them: there are no
   actions that create instances, vSwitches or security groups. Use :class:`~spiderpool_lab.alibaba.account.Account`.
 - Load balancers exist as far as Services of Kubernetes need them: no access control lists, certificates, rules,
   master-slave groups, ALB or GWLB. Settings without a meaning for forwarding are stored and returned.
-- An action that is not registered is refused with InvalidAction.NotFound; an unknown parameter is refused, where the
-  real API ignores it, so that a misspelt name does not pass a test.
+- An action that is not registered is refused with InvalidAction.NotFound. A parameter that is not registered is
+  refused with InvalidParameter, so that a misspelt name does not pass a test unnoticed.
 """
 
 from __future__ import annotations

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
+from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba.forwarding import HealthCheck
 
 HealthListener = Callable[[HealthCheck, bool], None]
 """Gets a check and whether its backend is healthy."""
+
+log = logger("balancers")
 
 _HTTP_ANSWER_MAX = 4096
 """Bytes to read of an HTTP answer; the status line is enough."""
@@ -45,7 +48,9 @@ class Prober:
         """End all checks."""
         tasks = list(self._tasks.values())
         self.set_checks(())
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("health check failed", error=repr(error))
 
     async def _repeat(self, check: HealthCheck) -> None:
         healthy: bool | None = None
@@ -99,7 +104,5 @@ def _request(check: HealthCheck) -> bytes:
 
 def _is_accepted(answer: bytes, check: HealthCheck) -> bool:
     """Whether the status code counts as healthy; the check lists codes as ``http_2xx``."""
-    if not answer.startswith(b"HTTP/"):
-        return False
-    status = answer.split(maxsplit=2)[1].decode()
-    return f"http_{status[0]}xx" in check.codes
+    version, _, rest = answer.partition(b" ")
+    return version.startswith(b"HTTP/") and f"http_{rest[:1].decode()}xx" in check.codes

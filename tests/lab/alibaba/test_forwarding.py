@@ -1,4 +1,4 @@
-"""What balancers forward, and the configuration that says so."""
+"""Frontends from the account's tables, and their nftables and HAProxy configuration."""
 
 from __future__ import annotations
 

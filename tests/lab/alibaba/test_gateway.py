@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-untyped"
-"""What every call passes before its action: signature, policy, limits, parameters, client token, faults."""
+"""The checks before an action is executed: signature, policy, limits, parameters, client token, faults."""
 
 from __future__ import annotations
 
