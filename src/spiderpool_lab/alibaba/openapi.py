@@ -170,41 +170,42 @@ class OpenAPI:
                 RecordedCall(pending.action, pending.caller, outcome, self.account.clock(), pending.parameters)
             )
 
-    async def _run(self, found: Action, identity: CallerIdentity, flat: dict[str, str]) -> Answer:
-        authorize(identity, found.full_name)
-        self._count(found.full_name)
-        faults = self.account.faults.triggered(found.full_name, is_read=found.is_read)
+    async def _run(self, action: Action, identity: CallerIdentity, flat: dict[str, str]) -> Answer:
+        """Check policy and limit, apply faults, execute. ``flat`` are the parameters as sent."""
+        authorize(identity, action.full_name)
+        self._count(action.full_name)
+        faults = self.account.faults.triggered(action.full_name, is_read=action.is_read)
         for _, fault in faults:
             await _apply_before(fault)
         self.account.run_due()
-        answer = self._execute(found, flat, self._faulty_account(faults))
+        answer = self._execute(action, flat, self._faulty_account(faults))
         if any(fault.kind == "lose" for _, fault in faults):
             raise AnswerLost
         return answer
 
-    def _execute(self, found: Action, flat: dict[str, str], account: Account) -> Answer:
+    def _execute(self, action: Action, flat: dict[str, str], account: Account) -> Answer:
         parameters = Parameters(decode(flat))
-        parameters.check(found.allowed, found.required)
+        parameters.check(action.allowed, action.required)
         region = parameters.text("RegionId", account.region)
         if region != account.region:
             raise Refusal("InvalidRegionId.NotFound", f"The specified RegionId {region} does not exist.", 404)
         if parameters.flag("DryRun"):
             raise Refusal("DryRunOperation", "Request validation has been passed with DryRun flag set.")
-        token = "" if found.is_read else parameters.text("ClientToken")
+        token = "" if action.is_read else parameters.text("ClientToken")
         if not token:
-            return found.handler(account, parameters)
-        return self._execute_once(found, token, flat, lambda: found.handler(account, parameters))
+            return action.handler(account, parameters)
+        return self._execute_once(action, token, flat, lambda: action.handler(account, parameters))
 
-    def _execute_once(self, found: Action, token: str, flat: dict[str, str], work: Callable[[], Answer]) -> Answer:
+    def _execute_once(self, action: Action, token: str, flat: dict[str, str], work: Callable[[], Answer]) -> Answer:
         """Execute the first call with a client token; answer repetitions with the first answer."""
         if len(token) > _CLIENT_TOKEN_MAX or not token.isascii():
             raise Refusal(
                 "InvalidClientToken.Malformed", f"A ClientToken has at most {_CLIENT_TOKEN_MAX} ASCII characters."
             )
-        earlier = self._idempotent.get((found.full_name, token))
+        earlier = self._idempotent.get((action.full_name, token))
         if earlier is None:
             answer = work()
-            self._idempotent[found.full_name, token] = _IdempotentAnswer(flat, answer)
+            self._idempotent[action.full_name, token] = _IdempotentAnswer(flat, answer)
             return answer
         if earlier.parameters != flat:
             raise Refusal("IdempotentFailed", "The request uses the same client token as a previous, different one.")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,12 +176,13 @@ async def answers_of_both(probe: TrafficProbe) -> list[dict[str, str]]:
     """Send requests until both servers have answered; HAProxy answers 503 until it knows healthy servers."""
     answers: list[dict[str, str]] = []
 
-    async def both_have_answered() -> bool:
+    async def have_both_answered() -> bool:
         answer = await run(probe, namespaces.path(CLIENT))
         answers.extend([json.loads(answer.body)] if answer.status == 200 else [])
         return {answer["server"] for answer in answers} == set(SERVERS)
 
-    await eventually(both_have_answered)
+    condition: Callable[[], bool | Awaitable[bool]] = have_both_answered
+    await eventually(condition, "both servers have answered")
     return answers
 
 
