@@ -218,7 +218,7 @@ class Account:
     # Events
 
     def delete_instance(self, instance: str) -> None:
-        """Delete an instance. Its ENIs with ``delete_on_release`` are deleted too, others become Available."""
+        """Delete an instance with its primary ENI and its ENIs with ``delete_on_release``; others become Available."""
         for eni in self.enis_of(instance):
             if eni.primary or eni.delete_on_release:
                 self.tables.enis.remove(eni.identity)

@@ -197,14 +197,12 @@ def _port(parameters: Parameters) -> int:
     return parameters.number("ListenerPort", 0, 1, 65535)
 
 
-def _register(protocol: ClbProtocol) -> None:
-    """Register the three actions of SLB 2014-05-15 that exist once for each protocol."""
-    title = protocol.upper()
-    group_switches = "MasterSlaveServerGroup VServerGroup" if protocol in ("tcp", "udp") else "VServerGroup"
+def _register_create(protocol: ClbProtocol) -> None:
+    """Register CreateLoadBalancer(TCP|UDP|HTTP|HTTPS)Listener of SLB 2014-05-15."""
 
     @action(
         "slb",
-        f"CreateLoadBalancer{title}Listener",
+        f"CreateLoadBalancer{protocol.upper()}Listener",
         required="RegionId LoadBalancerId ListenerPort",
         optional=f"{_parameter_names(protocol, create=True)} Tag",
     )
@@ -218,9 +216,14 @@ def _register(protocol: ClbProtocol) -> None:
         _store(account, owner, CLBListener(protocol, port, settings, tags=parameters.tags()))
         return {}
 
+
+def _register_set(protocol: ClbProtocol) -> None:
+    """Register SetLoadBalancer(TCP|UDP|HTTP|HTTPS)ListenerAttribute of SLB 2014-05-15."""
+    group_switches = "MasterSlaveServerGroup VServerGroup" if protocol in ("tcp", "udp") else "VServerGroup"
+
     @action(
         "slb",
-        f"SetLoadBalancer{title}ListenerAttribute",
+        f"SetLoadBalancer{protocol.upper()}ListenerAttribute",
         required="RegionId LoadBalancerId ListenerPort",
         optional=f"{_parameter_names(protocol, create=False)} DryRun {group_switches}",
     )
@@ -234,7 +237,15 @@ def _register(protocol: ClbProtocol) -> None:
         _store(account, owner, replace(found, settings=settings))
         return {}
 
-    @action("slb", f"DescribeLoadBalancer{title}ListenerAttribute", required="LoadBalancerId ListenerPort")
+
+def _register_describe(protocol: ClbProtocol) -> None:
+    """Register DescribeLoadBalancer(TCP|UDP|HTTP|HTTPS)ListenerAttribute of SLB 2014-05-15."""
+
+    @action(
+        "slb",
+        f"DescribeLoadBalancer{protocol.upper()}ListenerAttribute",
+        required="LoadBalancerId ListenerPort",
+    )
     def describe(account: Account, parameters: Parameters) -> Answer:
         owner = balancer(account, parameters)
         found = _listener(owner, parameters, protocol)
@@ -242,7 +253,9 @@ def _register(protocol: ClbProtocol) -> None:
 
 
 for _protocol in PROTOCOLS:
-    _register(_protocol)
+    _register_create(_protocol)
+    _register_set(_protocol)
+    _register_describe(_protocol)
 
 
 _HEAD = (

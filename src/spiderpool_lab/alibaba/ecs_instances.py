@@ -86,14 +86,18 @@ def _instance(account: Account, item: Instance) -> dict[str, Any]:
         "PublicIpAddress": {"IpAddress": []},
         "EipAddress": _eip(account, item),
         "SecurityGroupIds": {"SecurityGroupId": list(first.security_groups) if first else []},
-        "VpcAttributes": {
-            "VpcId": account.vpc.identity,
-            "VSwitchId": first.vswitch if first else "",
-            "PrivateIpAddress": {"IpAddress": [first.address] if first else []},
-            "NatIpAddress": "",
-        },
+        "VpcAttributes": _vpc_attributes(account, first),
         "NetworkInterfaces": {"NetworkInterface": [_eni(eni) for eni in enis]},
         "Tags": {"Tag": describe_tags(item.tags)},
+    }
+
+
+def _vpc_attributes(account: Account, primary: NetworkInterface | None) -> dict[str, Any]:
+    return {
+        "VpcId": account.vpc.identity,
+        "VSwitchId": primary.vswitch if primary else "",
+        "PrivateIpAddress": {"IpAddress": [primary.address] if primary else []},
+        "NatIpAddress": "",
     }
 
 
