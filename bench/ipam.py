@@ -260,7 +260,7 @@ def shim_claim() -> Claim:
         "exec of the CNI executable, median",
         f"{ours * 1e3:.2f} ms",
         f"{true * 1e3:.2f} ms (/bin/true)",
-        f"+{extra:.2f} ms",
+        f"{extra:+.2f} ms",
         "<= true + 1 ms",
         extra <= 1.0,
     )
