@@ -1,8 +1,8 @@
 """The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
 
-``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves until
-SIGTERM or SIGINT. What the account registers on an ENI at run time may send through the fabric from then on, and what
-it takes off may not.
+``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves
+until SIGTERM or SIGINT. What the account registers on an ENI at run time may send through the fabric from then on, and
+what it takes off may not.
 
 Servers ask the metadata service at its well-known address, which the cloud's router has. None of them has a role:
 keys are given by a second metadata service alone, on the loopback of the machine, for spiderpool-cloud.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -22,14 +23,14 @@ import msgspec
 
 from spiderpool.cloud.alibaba import policy
 from spiderpool_lab import namespaces
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, AccountSettings
 from spiderpool_lab.alibaba.admin import Admin
 from spiderpool_lab.alibaba.dataplane import DataPlane
 from spiderpool_lab.alibaba.metadata import ADDRESS, MetadataServer
 from spiderpool_lab.alibaba.openapi import OpenAPI
-from spiderpool_lab.alibaba.topologies import follow, populate
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LAB_VPC, PUBLIC, PUBLIC_IPV6, CloudProcessConfig
+from spiderpool_lab.cloud_account import follow, populate
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.topology import Topology
 
@@ -40,7 +41,7 @@ OPERATIONS = "i-operations"
 
 def make_account(topology: Topology, features: Iterable[str]) -> Account:
     """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
-    account = Account(vpc=LAB_VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
+    account = Account(AccountSettings(vpc=LAB_VPC, public_block=PUBLIC, public_ipv6_block=PUBLIC_IPV6))
     account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
     account.add_instance("operations", identity=OPERATIONS, role=ROLE)
     populate(account, topology)
@@ -54,14 +55,15 @@ async def serve(config: CloudProcessConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     account = make_account(config.topology, config.features)
     fabric = Fabric(config.topology, config.name, backend=NodeBackend(config.backend))
-    openapi, router = OpenAPI(account), namespaces.path(fabric.vpc)
+    openapi = OpenAPI(account)
+    in_router = functools.partial(namespaces.open_socket, namespaces.path(fabric.vpc))
     config.authority.write_bytes(openapi.authority.pair.certificate)
     namespaces.ip_batch([f"address replace {ADDRESS}/32 dev lo"], netns=fabric.vpc)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(follow(account, config.topology, fabric.register, fabric.unregister))
         for service in (
             DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
-            MetadataServer(account).serve(ADDRESS, 80, netns=router),
+            MetadataServer(account).serve(ADDRESS, 80, open_socket=in_router),
             MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
             openapi.serve(port=config.openapi),
             Admin(account, openapi).serve(port=config.admin),

@@ -155,7 +155,7 @@ def test_another_process_finds_the_cloud_by_its_files(fabric: Fabric, running: L
 def test_the_role_may_do_what_its_features_need_and_no_more() -> None:
     account = make_account(WALKTHROUGH, ["nodes"])
     assert set(account.roles[ROLE]) == set(policy.ACTIONS["nodes"])
-    holders = [server.name for server in account.world.instances if server.role]
+    holders = [server.name for server in account.tables.instances if server.role]
     assert holders == ["operations"]
 
 
