@@ -21,7 +21,8 @@ PATIENCE = 60
 GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube"), ("compat",)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
-They share an API server; labs of one name would take each other down.
+A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
+because they share objects in it.
 """
 
 

@@ -57,7 +57,7 @@ class LabCloud:
     def start(self, features: Iterable[str]) -> None:
         """Start the process, without waiting; the role of spiderpool-cloud may do what its ``features`` need."""
         self._directory.mkdir(parents=True)
-        openapi, admin, role = free_ports(3)
+        openapi, admin, role = free_ports(3, self._processes.directory)
         config = CloudProcessConfig(
             topology=self._fabric.topology,
             name=self._fabric.name,

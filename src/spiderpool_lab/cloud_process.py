@@ -1,11 +1,11 @@
 """The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
 
-``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves until
-SIGTERM or SIGINT. What the account registers on an ENI at run time may send through the fabric from then on, and what
-it takes off may not.
+``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves
+until SIGTERM or SIGINT. From an address that the account assigns to an ENI at run time the fabric carries traffic from
+then on; from an address that it unassigns, no longer.
 
-Servers ask the metadata service at its well-known address, which the cloud's router has. None of them has a role:
-keys are given by a second metadata service alone, on the loopback of the machine, for spiderpool-cloud.
+Servers reach the metadata service at its well-known address, on the cloud's router. No server has a role: only a second
+metadata service, on the loopback of the machine, gives out keys, for spiderpool-cloud.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes
+from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes, reservations
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
@@ -82,7 +82,7 @@ class LabCluster:
         self.say = say
         self.processes = Processes(self.directory / "processes", detached=detached)
         self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
-        self.fabric = Fabric(topology, name)
+        self.fabric = Fabric(topology, name, directory=self.directory)
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
         self._health: dict[str, int] = {}
@@ -93,8 +93,12 @@ class LabCluster:
         return bool(self.processes.names())
 
     def up(self, *, agent_env: dict[str, str] | None = None) -> None:
-        """Bring everything up and wait until both nodes are Ready. What a killed run left is removed first."""
-        self.down()
+        """Bring everything up and wait until all nodes are Ready. What a killed run left is removed first.
+
+        Raises BadConfig with the remedy if a lab of this name is up: it stays as it is.
+        """
+        self.reserve()
+        self._clear()
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._start(agent_env or {})
@@ -119,8 +123,22 @@ class LabCluster:
             shutil.copyfile(file, kept / f"{name}.log")
         self.say(f"logs are kept in {kept}")
 
+    def reserve(self) -> None:
+        """Reserve the lab's name on this machine. Raises BadConfig with the remedy if a lab of that name is up."""
+        self.fabric.reserve()
+
     def down(self) -> None:
-        """Take everything down; nothing happens if nothing is up."""
+        """Take everything down; nothing happens if nothing is up.
+
+        Raises BadConfig if the lab of this name that is up has another state folder: it stays as it is.
+        """
+        self.fabric.check_ours()
+        self._clear()
+        reservations.release_ports(self.processes.directory)
+        self.fabric.down()
+
+    def _clear(self) -> None:
+        """End every process of the lab and remove its namespaces and files."""
         self.machines.stop()
         self.processes.stop(FORWARDER)
         self.processes.stop(CONTROLLER)
@@ -129,7 +147,7 @@ class LabCluster:
         self.cloud.stop()
         self.plane.stop()
         self.processes.stop_all()
-        self.fabric.down()
+        self.fabric.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
@@ -154,7 +172,7 @@ class LabCluster:
 
     def start_controller(self) -> None:
         """Start our controller on loopback, under its own service account, without waiting."""
-        (webhook,) = free_ports(1)
+        (webhook,) = free_ports(1, self.processes.directory)
         environment = {
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
@@ -177,7 +195,7 @@ class LabCluster:
 
     def _start_daemon(self, name: str, module: str, more: dict[str, str]) -> None:
         """One of our daemons on the host, with the rights of its service account."""
-        (health,) = free_ports(1)
+        (health,) = free_ports(1, self.processes.directory)
         environment = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, name)),
             "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
-from spiderpool_lab.ports import free_ports
+from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 
@@ -106,10 +106,15 @@ class ControlPlane:
             self.processes.stop(program)
 
     def restart_api_server(self, timeout: float = 60.0) -> None:
-        """Kill the API server, as an outage does, and start it again on the same store."""
+        """Kill the API server, as an outage does, and start it again on the same store and port.
+
+        Raises ApiUnavailable after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
         self.processes.kill(API_SERVER, signal.SIGKILL)
         self.processes.stop(API_SERVER)
-        self._start_api_server(time.monotonic() + timeout)
+        self._wait_for_port(API_SERVER, deadline)
+        self._start_api_server(deadline)
 
     # --- access
 
@@ -178,7 +183,8 @@ class ControlPlane:
     def _write_files(self) -> None:
         self._pki.mkdir(parents=True, exist_ok=True)
         names = (*PROGRAMS, "etcd-peer")
-        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, free_ports(len(names)), strict=True))))
+        ports = free_ports(len(names), self.processes.directory)
+        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, ports, strict=True))))
         authority = Authority.create("kubernetes-ca")
         self._write_pair("ca", authority.pair)
         self._write_pair("server", authority.server(SERVER_NAMES))
@@ -364,6 +370,14 @@ class ControlPlane:
             return _answers(connection, path)
 
         self._wait(f"{program} is not healthy; its log is {log}", healthy, deadline)
+
+    def _wait_for_port(self, program: str, deadline: float) -> None:
+        """Wait until a killed program's port can be bound again: kubeconfigs name it, so it cannot be another one.
+
+        The kernel closes a listening socket only when the last thread of a killed process has ended.
+        """
+        port = self._port(program)
+        self._wait(f"port {port} of {program} is still in use", lambda: is_free(port), deadline)
 
     def _wait(self, complaint: str, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():

@@ -18,6 +18,7 @@ from pathlib import Path
 from spiderpool.errors import BadConfig
 from spiderpool_lab import namespaces
 from spiderpool_lab.backend import NodeBackend, choose
+from spiderpool_lab.reservations import LabName
 from spiderpool_lab.topology import ENI, LabNode, Topology
 
 RULES = ("spoof_mac", "spoof_arp", "spoof_ip", "spoof_ip6")
@@ -40,9 +41,14 @@ _ROUTER_SYSCTLS = {
 
 
 class Fabric:
-    """The cloud network of one lab. ``name`` keeps the labs of a machine apart."""
+    """The cloud network of one lab. ``name`` keeps the labs of a machine apart, and is reserved while one is up.
 
-    def __init__(self, topology: Topology, name: str, *, backend: NodeBackend | None = None) -> None:
+    ``directory`` is the lab's state folder, with its records of processes in ``processes``; None if there is none.
+    """
+
+    def __init__(
+        self, topology: Topology, name: str, *, backend: NodeBackend | None = None, directory: Path | None = None
+    ) -> None:
         self.topology = topology
         self.name = name
         self.backend = backend or choose()
@@ -51,14 +57,28 @@ class Fabric:
         self.management = f"spl-{name}-mgmt"
         for node in topology.nodes:
             _check_names(node)
+        processes = directory / "processes" if directory else None
+        self._reserved_name = LabName(name, self._namespaces(), processes=processes, directory=directory)
 
     def node_namespace(self, node: LabNode) -> str:
         """The namespace that is the node, where nodes are namespaces."""
         return f"spl-{self.name}-{node.name}"
 
+    def reserve(self) -> None:
+        """Reserve the lab's name on this machine. Raises BadConfig with the remedy if a lab of that name is up."""
+        self._reserved_name.reserve()
+
+    def check_ours(self) -> None:
+        """Raise BadConfig with the remedy if the lab of this name that is up has another state folder."""
+        self._reserved_name.check_ours()
+
     def up(self) -> None:
-        """Make the network; what a killed run of the same name left is removed first."""
-        self.down()
+        """Make the network; what a killed run of the same name left is removed first.
+
+        Raises BadConfig with the remedy if a lab of that name is up.
+        """
+        self.reserve()
+        self.clear()
         try:
             self._make()
         except BaseException:
@@ -66,12 +86,18 @@ class Fabric:
             raise
 
     def down(self) -> None:
+        """Remove the network and give the name back; nothing happens if they are gone.
+
+        Raises BadConfig if the lab of this name that is up has another state folder.
+        """
+        self.check_ours()
+        self.clear()
+        self._reserved_name.release()
+
+    def clear(self) -> None:
         """End every process in the lab's namespaces and remove them; nothing happens if they are gone."""
         for name in self._namespaces():
-            netns = namespaces.path(name)
-            namespaces.end_processes(netns)
-            if netns.exists():
-                namespaces.run_tool(["ip", "netns", "delete", name])
+            namespaces.remove(name)
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Dropped frames by ``<node>/<ENI>`` and rule (see :data:`RULES`) since the network was made."""

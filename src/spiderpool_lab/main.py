@@ -143,7 +143,11 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
 
 @contextmanager
 def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
-    """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
+    """Take the cluster down when the work ends, also by Ctrl-C or SIGTERM, unless it is complete and to be kept.
+
+    A lab of the same name that is up already is refused first, and stays as it is.
+    """
+    cluster.reserve()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:

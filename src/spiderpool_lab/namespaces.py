@@ -108,6 +108,14 @@ def end_processes(netns: Path, *, timeout: float = 5.0) -> None:
         time.sleep(0.01)
 
 
+def remove(name: str) -> None:
+    """Kill whatever runs in a named namespace and remove it; nothing happens if it is gone."""
+    netns = path(name)
+    end_processes(netns)
+    if netns.exists():
+        run_tool(["ip", "netns", "delete", name])
+
+
 def _in_thread(work: Callable[[], T]) -> T:
     future: Future[T] = Future()
     threading.Thread(target=_settle, args=(future, work), daemon=True).start()

@@ -19,6 +19,8 @@ WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 The "parent" is the thread that forked: start such a command from a thread that lasts, the main one.
 """
 
+_THREADS = 17  # num_threads, field 20 of proc(5) stat, counted from the third
+
 
 def start_ticks(pid: int) -> int | None:
     """Start time of a process in clock ticks since boot (proc(5), stat field 22); None if it is gone.
@@ -36,13 +38,16 @@ def _session_lives(leader: int) -> bool:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of proc(5) stat from the third on; None if the process is gone or a zombie."""
+    """Fields of proc(5) stat from the third on; None if the process is gone or a zombie.
+
+    While other threads of a killed process still end, its first thread is a zombie already, but its sockets are open.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields
+    return None if fields[0] == "Z" and int(fields[_THREADS]) <= 1 else fields
 
 
 class Processes:

@@ -11,6 +11,7 @@ from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
 
 LAST_WORDS = 3000
 """Characters of each log that are shown with a failure."""
@@ -31,7 +32,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="module")
 def fabric() -> Iterator[Fabric]:
     """The network of the tutorial, on the backend that this machine has."""
-    fabric = Fabric(WALKTHROUGH, "test")
+    fabric = Fabric(WALKTHROUGH, lab_name("machines"))
     fabric.up()
     yield fabric
     fabric.down()

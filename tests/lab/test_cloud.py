@@ -27,12 +27,13 @@ from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
 
 MASTER = WALKTHROUGH.node("master")
 ETH0 = MASTER.enis[0]
 SERVER = WALKTHROUGH.internet.server[0]
 IDENTITY = "eni-master-eth0"
-NAME = "cloudy"
+NAME = lab_name("cloud")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 
 from spiderpool_lab.namespaces import DIRECTORY
 from spiderpool_lab.processes import Processes, start_ticks
+from tests.lab.names import lab_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -70,7 +71,7 @@ class Command:
 @pytest.fixture
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]:
     """For a lab of the name in the test's parameter; a test that fails leaves no lab either."""
-    command = Command(request.param, tmp_path / "state")
+    command = Command(lab_name(request.param), tmp_path / "state")
     yield command
     if command.traces():
         command.run("down")
@@ -118,7 +119,7 @@ def _still_there(seen: Iterable[Identity], patience: float) -> list[bytes]:
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
     up = command.run("up", "--spare", "6")
     assert up.returncode == 0, up.stderr
-    assert "spiderpool-lab down --name kept" in up.stdout
+    assert f"spiderpool-lab down --name {command.name}" in up.stdout
     status = command.run("status").stdout
     assert all(word in status for word in ("kube-apiserver", "spiderpool-controller", "node-worker", " Ready "))
     assert "172.31.199.183/20" in command.run("exec", "master", "ip", "address").stdout
@@ -126,10 +127,21 @@ def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: C
     assert command.run("exec", "master", "sh", "-c", "exit 3").returncode == 3
     keeps_addresses_in_advance(command)
     breaks_its_cloud(command)
+    stays_when_its_name_is_asked_for_again(command)
     assert "'elsewhere'" in command.run("exec", "elsewhere", "true").stderr
     assert command.run("down").returncode == 0
     assert command.traces() == []
-    assert "no lab named 'kept' is up" in command.run("status").stderr
+    assert f"no lab named {command.name!r} is up" in command.run("status").stderr
+
+
+def stays_when_its_name_is_asked_for_again(command: Command) -> None:
+    """``up`` and ``demo`` of the name are refused with the remedy, also with another state folder."""
+    elsewhere = Command(command.name, command.state.with_name("elsewhere"))
+    for refused in (command.run("up"), command.run("demo"), elsewhere.run("up")):
+        assert refused.returncode == 1
+        assert f"take it down by: spiderpool-lab down --name {command.name}" in refused.stderr
+    assert "is another one" in elsewhere.run("down").stderr
+    assert command.run("exec", "master", "true").returncode == 0
 
 
 def keeps_addresses_in_advance(command: Command) -> None:

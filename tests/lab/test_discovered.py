@@ -24,6 +24,7 @@ from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import pod_asker
+from tests.lab.names import lab_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -45,7 +46,8 @@ spec:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
     """A cluster into which nobody has written anything; it reads its ENIs often."""
-    with temporary("discovered", discovery=True, agent_env={"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}) as cluster:
+    often = {"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}
+    with temporary(lab_name("discovered"), discovery=True, agent_env=often) as cluster:
         yield cluster
 
 

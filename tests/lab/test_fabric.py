@@ -23,21 +23,23 @@ from spiderpool_lab.fabric import RULES, Fabric
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH, AddressConfig
+from tests.lab.names import lab_name
 
 pytestmark = pytest.mark.lab
 
-OURS = ("spl-scratch-vpc", "spl-scratch-inet", "spl-scratch-mgmt", "spl-scratch-master", "spl-scratch-worker")
+NAME = lab_name("scratch")
+OURS = tuple(f"spl-{NAME}-{part}" for part in ("vpc", "inet", "mgmt", "master", "worker"))
 
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from spiderpool_lab.backend import Backend
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
-fabric = Fabric(WALKTHROUGH, "scratch", backend=Backend(sys.argv[2]))
+fabric = Fabric(WALKTHROUGH, sys.argv[3], backend=NodeBackend(sys.argv[2]))
 fabric.up()
 Machines(fabric, Processes(Path(sys.argv[1])), Path(sys.argv[1])).start()
 print("up", flush=True)
@@ -47,7 +49,7 @@ time.sleep(60)
 
 @pytest.fixture(params=[NodeBackend.UML, NodeBackend.NATIVE], ids=lambda kind: kind.value)
 def scratch(request: pytest.FixtureRequest) -> Iterator[Fabric]:
-    fabric = Fabric(WALKTHROUGH, "scratch", backend=request.param)
+    fabric = Fabric(WALKTHROUGH, NAME, backend=request.param)
     yield fabric
     fabric.down()
 
@@ -103,7 +105,7 @@ def test_up_removes_what_an_earlier_run_left(scratch: Fabric) -> None:
 
 
 def test_nodes_end_with_a_killed_run(scratch: Fabric, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", START_AND_WAIT, str(tmp_path), scratch.backend.value]
+    command = [sys.executable, "-c", START_AND_WAIT, str(tmp_path), scratch.backend.value, NAME]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         try:
@@ -128,7 +130,7 @@ SERVER = WALKTHROUGH.internet.server
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Fabric]:
     """A fabric whose master is a namespace with one configured ENI, and the internet's server."""
-    fabric = Fabric(WALKTHROUGH, "scratch", backend=NodeBackend.NATIVE)
+    fabric = Fabric(WALKTHROUGH, NAME, backend=NodeBackend.NATIVE)
     processes = Processes(tmp_path)
     fabric.up()
     try:
@@ -207,7 +209,7 @@ def test_a_name_too_long_for_a_link_is_refused() -> None:
     node = msgspec.structs.replace(WALKTHROUGH.nodes[0], name="a-very-long-name")
     topology = msgspec.structs.replace(WALKTHROUGH, nodes=(node,))
     with pytest.raises(BadConfig, match="shorten the node's name"):
-        Fabric(topology, "scratch")
+        Fabric(topology, NAME)
 
 
 def test_backend_can_be_chosen_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

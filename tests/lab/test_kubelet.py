@@ -22,6 +22,7 @@ from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
 
 pytestmark = [
     pytest.mark.lab,
@@ -48,7 +49,7 @@ spec:
 def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
     """A booted node that is part of the cluster and has no network configuration list yet."""
     directory = tmp_path_factory.mktemp("kubelet")
-    fabric, processes = Fabric(ONE_NODE, "kubelet"), Processes(directory / "processes")
+    fabric, processes = Fabric(ONE_NODE, lab_name("kubelet")), Processes(directory / "processes")
     machines = Machines(fabric, processes, directory / "nodes", services={"master": services(control_plane)})
     fabric.up()
     try:

@@ -22,6 +22,7 @@ from spiderpool_lab.node_client import NodeClient, Outcome
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -32,8 +33,8 @@ UNREGISTERED = "172.31.199.200"
 
 PING = """
 import asyncio, sys
-from spiderpool_lab.probes import Probe, run
-answer = asyncio.run(run(Probe(kind="ping", target=sys.argv[1]), None))
+from spiderpool_lab.probes import TrafficProbe, run
+answer = asyncio.run(run(TrafficProbe(kind="ping", target=sys.argv[1]), None))
 sys.exit(0 if answer.ok else 1)
 """
 SEND = """
@@ -172,7 +173,7 @@ def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeCli
 
 
 def test_a_node_that_cannot_boot_says_where_to_look(tmp_path: Path) -> None:
-    fabric = Fabric(WALKTHROUGH, "scratch")
+    fabric = Fabric(WALKTHROUGH, lab_name("scratch"))
     services = ClusterServices(kubelet_kubeconfig="/nowhere", proxy_kubeconfig="/nowhere", kube_proxy="/nowhere")
     processes = Processes(tmp_path / "processes")
     machines = Machines(fabric, processes, tmp_path / "nodes", services={"master": services})

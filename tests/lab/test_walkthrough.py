@@ -20,6 +20,7 @@ from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -54,7 +55,7 @@ ls /run/netns
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
     """A cluster with the walkthrough's networks and pools."""
-    with temporary("walkthrough") as cluster:
+    with temporary(lab_name("walkthrough")) as cluster:
         cluster.plane.apply(EXAMPLE / "networks.yaml", EXAMPLE / "pools.yaml")
         yield cluster
 
