@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -28,6 +27,7 @@ from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 MASTER = WALKTHROUGH.node("master")
 ETH0 = MASTER.enis[0]
@@ -62,23 +62,16 @@ def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         running.start(["nodes"])
-        until(lambda: running.is_ready)
-        until(lambda: asked(fabric, SERVER).ok)
+        wait_until(lambda: running.is_ready, "the cloud serves", timeout=20)
+        wait_until(lambda: get(fabric, SERVER).ok, "the internet's server answers", timeout=20)
         yield running
     finally:
         running.stop()
         processes.stop_all()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
-    """What the master is answered."""
+def get(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
+    """The answer to an HTTP request of the master."""
     probe = TrafficProbe(kind="http", target=target, path=path, bind=bind, timeout=0.5)
     return asyncio.run(run(probe, namespaces.path(fabric.node_namespace(MASTER))))
 
@@ -86,11 +79,11 @@ def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None)
 @pytest.mark.lab
 def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: LabCloud) -> None:
     page = "/latest/meta-data/"
-    assert asked(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/network-interface-id").body == IDENTITY
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/gateway").body == ETH0.vswitch.gateway
-    assert asked(fabric, ADDRESS, f"{page}eipv4").body == ETH0.elastic
-    assert asked(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
+    assert get(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
+    assert get(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/network-interface-id").body == IDENTITY
+    assert get(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/gateway").body == ETH0.vswitch.gateway
+    assert get(fabric, ADDRESS, f"{page}eipv4").body == ETH0.elastic
+    assert get(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
 
 
 @pytest.mark.lab
@@ -110,11 +103,11 @@ def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric:
     (address,) = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
     assert address in console.registered()[ETH0.mac]
     namespaces.ip_batch([f"address add {address}/20 dev {ETH0.name}"], netns=fabric.node_namespace(MASTER))
-    seen = asked(fabric, SERVER, bind=address)
+    seen = get(fabric, SERVER, bind=address)
     assert json.loads(seen.body)["client"] == ETH0.vswitch.nat
     console.perform("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, **{"PrivateIpAddress.1": address})
     before = fabric.counters()["master/eth0"]["spoof_ip"]
-    assert not asked(fabric, SERVER, bind=address).ok
+    assert not get(fabric, SERVER, bind=address).ok
     assert fabric.counters()["master/eth0"]["spoof_ip"] > before
 
 

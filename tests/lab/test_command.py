@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from spiderpool_lab.namespaces import DIRECTORY
 from spiderpool_lab.processes import Processes, start_ticks
 from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -47,10 +47,7 @@ class Command:
     def wait_for_process(self, name: str, timeout: float = 30.0) -> None:
         """Wait until a process of the lab has been started."""
         processes = Processes(self.state / "spiderpool" / "lab" / self.name / "processes")
-        deadline = time.monotonic() + timeout
-        while processes.pid(name) is None:
-            assert time.monotonic() < deadline, f"{name} was not started within {timeout} s"
-            time.sleep(0.01)
+        wait_until(lambda: processes.pid(name) is not None, f"{name} is started", timeout=timeout, interval=0.01)
 
     def traces(self) -> list[str]:
         """Processes, namespaces, mounts and files of the lab."""
@@ -101,18 +98,13 @@ def test_an_interrupted_demo_leaves_nothing(command: Command, number: int, words
             demo.kill()
     assert (demo.returncode, "interrupted" in errors) == (130, True), errors
     assert len(seen) > 2
-    assert _still_there(seen, 5.0) == []
+    wait_until(lambda: _still_there(seen) == [], "every process that the demo started has ended", timeout=5)
     assert command.traces() == []
 
 
-def _still_there(seen: Iterable[Identity], patience: float) -> list[bytes]:
-    """Command lines of processes that live on; the kernel may take a moment for those that end with their parent."""
-    deadline = time.monotonic() + patience
-    while left := [pid for pid, begin in seen if start_ticks(pid) == begin]:
-        if time.monotonic() > deadline:
-            return [_read(f"/proc/{pid}/cmdline") for pid in left]
-        time.sleep(0.05)
-    return []
+def _still_there(processes: Iterable[Identity]) -> list[int]:
+    """Pids of processes that still run; the kernel may take a moment for those that end with their parent."""
+    return [pid for pid, start in processes if start_ticks(pid) == start]
 
 
 @pytest.mark.parametrize("command", ["kept"], indirect=True)
@@ -147,10 +139,12 @@ def stays_when_its_name_is_asked_for_again(command: Command) -> None:
 def keeps_addresses_in_advance(command: Command) -> None:
     """Of five free addresses on each ENI spiderpool-cloud makes nine, and the pools follow."""
     counts = "jsonpath={range .items[?(@.spec.ipVersion==4)]}{.status.totalIPCount} {end}"
-    deadline = time.monotonic() + 60
-    while command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() != ["9"] * 4:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_until(
+        lambda: command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() == ["9"] * 4,
+        "every pool has 9 addresses",
+        timeout=60,
+        interval=0.5,
+    )
 
 
 def breaks_its_cloud(command: Command) -> None:

@@ -8,8 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH, AddressConfig
 from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -63,13 +63,6 @@ def links_here() -> list[str]:
     return [link["ifname"] for link in json.loads(output)]
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 def test_comes_and_goes_without_a_trace(scratch: Fabric) -> None:
     before = links_here()
     scratch.up()
@@ -95,7 +88,7 @@ def test_up_removes_what_an_earlier_run_left(scratch: Fabric) -> None:
     scratch.up()
     left = subprocess.Popen(["ip", "netns", "exec", scratch.vpc, "sleep", "60"])
     try:
-        assert wait_until(lambda: left.pid in namespaces.processes_in(namespaces.path(scratch.vpc)))
+        wait_until(lambda: left.pid in namespaces.processes_in(namespaces.path(scratch.vpc)), "it is in the namespace")
         scratch.up()
         assert left.wait(timeout=5) == -signal.SIGKILL
     finally:
@@ -113,7 +106,7 @@ def test_nodes_end_with_a_killed_run(scratch: Fabric, tmp_path: Path) -> None:
             assert nodes_run()
         finally:
             run.kill()
-    assert wait_until(lambda: not nodes_run())
+    wait_until(lambda: not nodes_run(), "the nodes have ended")
     scratch.down()
     assert ours() == []
 
@@ -136,7 +129,8 @@ def server(tmp_path: Path) -> Iterator[Fabric]:
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         namespaces.ip_batch(eni_set_up(), netns=fabric.node_namespace(MASTER))
-        assert wait_until(lambda: asked(fabric.internet, TrafficProbe(kind="http", target=SERVER[0])).ok)
+        probe = TrafficProbe(kind="http", target=SERVER[0])
+        wait_until(lambda: send(fabric.internet, probe).ok, "the internet's server answers")
         yield fabric
     finally:
         processes.stop_all()
@@ -155,7 +149,7 @@ def other(leg: AddressConfig) -> str:
     return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[leg.version]
 
 
-def asked(netns: str, probe: TrafficProbe) -> Answer:
+def send(netns: str, probe: TrafficProbe) -> Answer:
     return asyncio.run(run(probe, namespaces.path(netns)))
 
 
@@ -163,7 +157,7 @@ def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: s
     """How the internet's server sees an ENI's address; None if it does not answer."""
     port = {"http": 80, "udp": 53}[kind]
     probe = TrafficProbe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
-    answer = asked(fabric.node_namespace(MASTER), probe)
+    answer = send(fabric.node_namespace(MASTER), probe)
     return str(json.loads(answer.body)["client"]) if answer.ok else None
 
 
@@ -199,7 +193,7 @@ def test_an_answer_without_its_request_goes_astray_and_is_counted(server: Fabric
     before = server.strays()
     netns = server.node_namespace(MASTER)
     subprocess.run(["ip", "netns", "exec", netns, sys.executable, "-c", script], check=True, timeout=10)
-    assert wait_until(lambda: server.strays() == before + 1)
+    wait_until(lambda: server.strays() == before + 1, "the router has counted it")
 
 
 SYN_ACK = struct.pack("!HHIIBBHHH", 80, 40000, 1, 1, 5 << 4, 0x12, 1024, 0, 0)

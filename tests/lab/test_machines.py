@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +22,7 @@ from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -148,17 +148,15 @@ def test_a_killed_daemon_is_started_again(master: NodeClient) -> None:
     first = master.state().children["kubelet"]
     with suppress(IOFailure):  # the daemon that dies is the one that would answer
         master.signal("kubelet")
-    assert kubelet_once_it_answers(master) != first
+    assert wait_until(lambda: kubelet_pid(master), "the endpoint is back", timeout=30) != first
 
 
-def kubelet_once_it_answers(client: NodeClient) -> int:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            return client.state(timeout=1.0).children["kubelet"]
-        except IOFailure:
-            time.sleep(0.05)
-    raise AssertionError("the endpoint did not come back")
+def kubelet_pid(client: NodeClient) -> int | None:
+    """The pid of the node's kubelet; None while it does not answer."""
+    try:
+        return client.state(timeout=1.0).children["kubelet"]
+    except IOFailure:
+        return None
 
 
 def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeClient) -> None:

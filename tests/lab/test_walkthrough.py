@@ -21,6 +21,7 @@ from spiderpool_lab.demo import Demo
 from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -188,9 +189,11 @@ def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(clus
 
 async def first_address(cluster: LabCluster) -> None:
     """Return as soon as any pod holds an address."""
-    async with Client.load(cluster.plane.admin_kubeconfig) as client, asyncio.timeout(PATIENCE):
-        while not await client.list(SpiderIP):
-            await asyncio.sleep(0.01)
+    async with Client.load(cluster.plane.admin_kubeconfig) as client:
+        records: list[SpiderIP] = await eventually(
+            lambda: client.list(SpiderIP), "a pod holds an address", timeout=PATIENCE, interval=0.01
+        )
+        assert records
 
 
 def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: LabCluster) -> None:
