@@ -35,11 +35,11 @@ from spiderpool_lab.topology import Topology
 
 ROLE = "spiderpool-cloud"
 OPERATIONS = "i-operations"
-"""The server that spiderpool-cloud runs on. It has no ENI in the VPC of the nodes."""
+"""Identity of the server that spiderpool-cloud runs on; it has no ENI in the nodes' VPC."""
 
 
 def make_account(topology: Topology, features: Iterable[str]) -> Account:
-    """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
+    """The account of a topology, with a role for spiderpool-cloud that allows what these features need and no more."""
     account = Account(vpc=LAB_VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
     account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
     account.add_instance("operations", identity=OPERATIONS, role=ROLE)
@@ -48,7 +48,7 @@ def make_account(topology: Topology, features: Iterable[str]) -> Account:
 
 
 async def serve(config: CloudProcessConfig) -> None:
-    """Be the cloud until told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -62,16 +62,16 @@ async def serve(config: CloudProcessConfig) -> None:
         for service in (
             DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
             MetadataServer(account).serve(ADDRESS, 80, netns=router),
-            MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
-            openapi.serve(port=config.openapi),
-            Admin(account, openapi).serve(port=config.admin),
+            MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role_port),
+            openapi.serve(port=config.openapi_port),
+            Admin(account, openapi).serve(port=config.admin_port),
         ):
             await stack.enter_async_context(service)
         await ended.wait()
 
 
 def main() -> None:
-    """Entry point. Files are readable by us alone."""
+    """Entry point. The files that it writes are readable by its user alone."""
     os.umask(0o077)
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CloudProcessConfig)
     asyncio.run(serve(config))

@@ -193,7 +193,7 @@ async def _run_kubelet(config: NodeConfig, services: ClusterServices, pods: dict
     taints = [WAITS_FOR_CLOUD] if services.external_cloud else []
     async with Client.load(Path(services.kubelet_kubeconfig)) as client:
         recorder = Recorder(client, "kubelet", config.name)
-        host = PodHost(config.name, config.node.enis[0].own, client, recorder, runtime)
+        host = PodHost(config.name, config.node.enis[0].own_addresses, client, recorder, runtime)
         await Kubelet(host, pods, taints).run()
 
 

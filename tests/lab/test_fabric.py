@@ -138,15 +138,18 @@ def server(tmp_path: Path) -> Iterator[Fabric]:
 
 
 def eni_set_up() -> Iterator[str]:
-    for address in (*ENI.legs, *(msgspec.structs.replace(leg, address=other(leg)) for leg in ENI.legs)):
+    for address in (
+        *ENI.address_configs,
+        *(msgspec.structs.replace(config, address=other(config)) for config in ENI.address_configs),
+    ):
         yield f"address add {address.interface} dev {ENI.name}{' nodad' if address.version == 6 else ''}"
     yield f"link set {ENI.name} up"
-    yield from (f"route add default via {leg.gateway} dev {ENI.name}" for leg in ENI.legs)
+    yield from (f"route add default via {config.gateway} dev {ENI.name}" for config in ENI.address_configs)
 
 
-def other(leg: AddressConfig) -> str:
+def other(config: AddressConfig) -> str:
     """An address that is not registered."""
-    return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[leg.version]
+    return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[config.version]
 
 
 def send(netns: str, probe: TrafficProbe) -> Answer:
@@ -171,16 +174,18 @@ def test_the_internet_sees_elastic_and_nat_addresses_and_ipv6_as_it_is(server: F
         assert seen_as(server, kind, SERVER[1], ENI.address6) == ENI.address6
 
 
-@pytest.mark.parametrize(("leg", "rule"), [(ENI.legs[0], "spoof_ip"), (ENI.legs[1], "spoof_ip6")])
-def test_addresses_are_registered_at_run_time(server: Fabric, leg: AddressConfig, rule: str) -> None:
-    address, target = other(leg), SERVER[leg.version == 6]
-    assert seen_as(server, "http", target, leg.address) is not None  # the router's MAC is known from now on
+@pytest.mark.parametrize(
+    ("config", "rule"), [(ENI.address_configs[0], "spoof_ip"), (ENI.address_configs[1], "spoof_ip6")]
+)
+def test_addresses_are_registered_at_run_time(server: Fabric, config: AddressConfig, rule: str) -> None:
+    address, target = other(config), SERVER[config.version == 6]
+    assert seen_as(server, "http", target, config.address) is not None  # the router's MAC is known from now on
     before = server.counters()["master/eth0"][rule]
     assert seen_as(server, "http", target, address) is None
     assert server.counters()["master/eth0"][rule] > before
     server.register(ENI, address)
     server.register(ENI, address)
-    assert seen_as(server, "http", target, address) == (ENI.vswitch.nat if leg.version == 4 else address)
+    assert seen_as(server, "http", target, address) == (ENI.vswitch.nat if config.version == 4 else address)
     server.unregister(ENI, address)
     assert seen_as(server, "http", target, address) is None
     with pytest.raises(KernelFailure, match="delete element bridge vpc master-eth0"):

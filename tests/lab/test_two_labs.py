@@ -11,7 +11,7 @@ import pytest
 
 from spiderpool.errors import BadConfig
 from spiderpool_lab import facts
-from spiderpool_lab.cluster import LabCluster, state_directory
+from spiderpool_lab.cluster import LabCluster, LabOptions, state_directory
 from spiderpool_lab.namespaces import DIRECTORY
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import WALKTHROUGH
@@ -42,7 +42,7 @@ spec:
 def labs() -> Iterator[tuple[LabCluster, LabCluster]]:
     """Two labs with all their parts, each with its own control plane, network, cloud and node."""
     with ExitStack() as stack:
-        pair = [LabCluster(lab_name(name), topology=ONE_NODE, discovery=True) for name in ("one", "two")]
+        pair = [LabCluster(lab_name(name), LabOptions(topology=ONE_NODE, discovery=True)) for name in ("one", "two")]
         for cluster in pair:
             stack.callback(cluster.down)
             cluster.up()
@@ -52,12 +52,8 @@ def labs() -> Iterator[tuple[LabCluster, LabCluster]]:
 def run_pod(cluster: LabCluster) -> str:
     """Run the pod and return its address."""
     cluster.plane.apply(POD)
-    cluster.wait_for("the pod is Running", lambda: running(cluster), PATIENCE)
-    return running(cluster)[0].address
-
-
-def running(cluster: LabCluster) -> list[facts.PodFact]:
-    return facts.pods(cluster, "--field-selector=status.phase=Running")
+    cluster.wait_for("the pod is Running", lambda: facts.running_pods(cluster), PATIENCE)
+    return facts.running_pods(cluster)[0].address
 
 
 def reaches_gateway(cluster: LabCluster) -> bool:
@@ -78,7 +74,7 @@ def test_two_labs_do_not_touch_each_other(labs: tuple[LabCluster, LabCluster]) -
     assert one.plane.server != two.plane.server
     assert set(pids(one).values()).isdisjoint(pids(two).values())
     with pytest.raises(BadConfig, match=f"spiderpool-lab down --name {one.name}"):
-        LabCluster(one.name, topology=ONE_NODE).up()
+        LabCluster(one.name).up()
     before = pids(two)
     one.down()
     assert traces(one.name) == []

@@ -15,7 +15,7 @@ from rich.console import Console
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
 from spiderpool_lab import facts, negative_checks
-from spiderpool_lab.checks import Check
+from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.facts import PodFact
@@ -93,7 +93,7 @@ def leftovers(cluster: LabCluster) -> str:
 
 
 def running(cluster: LabCluster) -> list[PodFact]:
-    return facts.pods(cluster, "--field-selector=status.phase=Running")
+    return facts.running_pods(cluster)
 
 
 def run_pods(cluster: LabCluster, *manifests: str) -> list[PodFact]:
@@ -123,21 +123,21 @@ def test_the_walkthrough(cluster: LabCluster) -> None:
 
 
 def test_the_whole_walkthrough_passes_as_it_is_written(cluster: LabCluster) -> None:
-    told = io.StringIO()
+    output = io.StringIO()
     with restored(cluster):
-        assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
+        assert Demo(cluster, Console(file=output, width=130, emoji=False)).run(), output.getvalue()
 
 
 @contextmanager
 def restored(cluster: LabCluster) -> Iterator[None]:
     """Afterwards there are the pools again that there were, and what the cloud has registered since is taken off."""
-    before = cluster.cloud.console.registered()
+    before = cluster.cloud.admin.registered_addresses()
     try:
         yield
     finally:
         cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "pools-ipv6.yaml"), "--wait=false")
         cluster.plane.apply(EXAMPLE / "pools.yaml")
-        for eni in cluster.cloud.console.state()["enis"]:
+        for eni in cluster.cloud.admin.state()["enis"]:
             unassign(cluster, eni, before[eni["mac"]])
         cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), PATIENCE)
 
@@ -146,13 +146,13 @@ def unassign(cluster: LabCluster, eni: dict[str, Any], known: frozenset[str]) ->
     """Take off an ENI what is not known."""
     sent = {"NetworkInterfaceId": eni["identity"]}
     for address in {*eni["secondaries"]} - known:
-        cluster.cloud.console.perform("ecs", "UnassignPrivateIpAddresses", **sent, **{"PrivateIpAddress.1": address})
+        cluster.cloud.admin.call("ecs", "UnassignPrivateIpAddresses", **sent, **{"PrivateIpAddress.1": address})
     for address in {*eni["ipv6_addresses"]} - known:
-        cluster.cloud.console.perform("ecs", "UnassignIpv6Addresses", **sent, **{"Ipv6Address.1": address})
+        cluster.cloud.admin.call("ecs", "UnassignIpv6Addresses", **sent, **{"Ipv6Address.1": address})
 
 
-def failed(outcome: Iterable[Check]) -> list[Check]:
-    return [check for check in outcome if not check.passed]
+def failed(outcome: Iterable[CheckResult]) -> list[CheckResult]:
+    return [result for result in outcome if not result.passed]
 
 
 def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: LabCluster) -> None:
