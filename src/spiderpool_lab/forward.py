@@ -65,9 +65,7 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             far_reader, far_writer = await asyncio.open_connection(*to, limit=CHUNK)
-    except (
-        OSError
-    ):  # the target refuses or, as a TimeoutError, does not answer: the client sees the end of its connection
+    except OSError:  # refused or, as a TimeoutError, unanswered: the caller closes the client's connection
         return
     try:
         async with asyncio.TaskGroup() as pumps:

@@ -92,11 +92,11 @@ def run_tool(argv: list[str], text: str = "") -> str:
 def processes_in(netns: Path) -> list[int]:
     """Pids of the processes whose main thread is in a network namespace."""
     try:
-        wanted = netns.stat()
+        inode = netns.stat()
     except FileNotFoundError:
         return []
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in pids if _is_in(pid, wanted)]
+    return [pid for pid in pids if _is_in(pid, inode)]
 
 
 def end_processes(netns: Path, *, timeout: float = 5.0) -> None:
@@ -147,12 +147,12 @@ def _loopback_up() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
 
 
-def _is_in(pid: int, wanted: os.stat_result) -> bool:
+def _is_in(pid: int, inode: os.stat_result) -> bool:
     try:
         found = Path(f"/proc/{pid}/ns/net").stat()
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+    return (found.st_dev, found.st_ino) == (inode.st_dev, inode.st_ino)
 
 
 def _kill(pid: int) -> None:

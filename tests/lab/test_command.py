@@ -1,4 +1,4 @@
-"""The command as a user meets it: interrupted, it leaves nothing; told to stay, the cluster serves other processes."""
+"""The command as a user runs it: interrupted, it leaves nothing; a cluster that stays up serves other processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Identity = tuple[int, int]
 
 
 class Command:
-    """Runs ``spiderpool-lab`` for one lab whose state is in a directory of its own, and finds what it leaves."""
+    """Runs ``spiderpool-lab`` for one lab with a state folder of its own, and finds what it leaves."""
 
     def __init__(self, name: str, state: Path) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class Command:
         wait_until(lambda: processes.pid(name) is not None, f"{name} is started", timeout=timeout, interval=0.01)
 
     def traces(self) -> list[str]:
-        """Processes, namespaces, mounts and files of the lab."""
+        """Processes, namespaces, mounts and files of the lab that are left."""
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         ours = (str(self.state), f"spl-{self.name}-")
         return [
@@ -67,7 +67,7 @@ class Command:
 
 @pytest.fixture
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]:
-    """For a lab of the name in the test's parameter; a test that fails leaves no lab either."""
+    """The command for a lab named by the test's parameter, taken down also when the test fails."""
     command = Command(lab_name(request.param), tmp_path / "state")
     yield command
     if command.traces():
@@ -91,14 +91,14 @@ def test_an_interrupted_demo_leaves_nothing(command: Command, number: int, words
         try:
             _read_until(demo, words)
             command.wait_for_process(process)
-            seen = _descendants(demo.pid)
+            started = _descendants(demo.pid)
             os.killpg(demo.pid, number)
             _, errors = demo.communicate(timeout=60)
         finally:
             demo.kill()
     assert (demo.returncode, "interrupted" in errors) == (130, True), errors
-    assert len(seen) > 2
-    wait_until(lambda: _still_there(seen) == [], "every process that the demo started has ended", timeout=5)
+    assert len(started) > 2
+    wait_until(lambda: _still_there(started) == [], "every process that the demo started has ended", timeout=5)
     assert command.traces() == []
 
 
@@ -137,7 +137,7 @@ def stays_when_its_name_is_asked_for_again(command: Command) -> None:
 
 
 def keeps_addresses_in_advance(command: Command) -> None:
-    """Of five free addresses on each ENI spiderpool-cloud makes nine, and the pools follow."""
+    """spiderpool-cloud keeps spare addresses on every ENI: 5 of the topology become 9, and the pools follow."""
     counts = "jsonpath={range .items[?(@.spec.ipVersion==4)]}{.status.totalIPCount} {end}"
     wait_until(
         lambda: command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() == ["9"] * 4,
@@ -148,21 +148,21 @@ def keeps_addresses_in_advance(command: Command) -> None:
 
 
 def breaks_its_cloud(command: Command) -> None:
-    """It is named by the cloud's own words, and shown by the status."""
+    """Faults show as the cloud's own error codes, and in the status."""
     assert "fault 1 is set" in command.run("cloud", "fault", "throttle", "--actions", "ecs:Assign*").stdout
     assert "1: throttle ecs:Assign*, every 1" in command.run("status").stdout
-    wanted = (
+    assign = (
         "ecs",
         "AssignPrivateIpAddresses",
         "NetworkInterfaceId=eni-master-eth0",
         "SecondaryPrivateIpAddressCount=1",
     )
-    assert "Throttling.User" in command.run("cloud", "call", *wanted).stderr
+    assert "Throttling.User" in command.run("cloud", "call", *assign).stderr
     command.run("cloud", "repair")
     command.run("cloud", "full", "vsw0")
-    assert "IpNotEnough" in command.run("cloud", "call", *wanted).stderr
+    assert "IpNotEnough" in command.run("cloud", "call", *assign).stderr
     command.run("cloud", "full", "vsw0", "--undo")
-    assert "172.31.192." in command.run("cloud", "call", *wanted).stdout
+    assert "172.31.192." in command.run("cloud", "call", *assign).stdout
     assert "write NAME=VALUE" in command.run("cloud", "call", "ecs", "DescribeInstances", "everything").stderr
     assert "i-worker" in command.run("cloud", "lose", "nobody").stderr
     assert command.run("cloud", "lose", "worker").returncode == 0
@@ -174,16 +174,16 @@ def breaks_its_cloud(command: Command) -> None:
 
 def _read_until(process: subprocess.Popen[str], words: str) -> None:
     assert process.stdout is not None
-    seen = []
+    printed = []
     for line in process.stdout:
-        seen.append(line)
+        printed.append(line)
         if words in line:
             return
-    raise AssertionError(f"it never printed {words!r}, but {''.join(seen)}")
+    raise AssertionError(f"it never printed {words!r}, but {''.join(printed)}")
 
 
 def _descendants(root: int) -> list[Identity]:
-    """A process and what it has started, in other sessions as well."""
+    """A process and its descendants, in other sessions as well."""
     parents = {pid: _parent(pid) for pid in _pids()}
     found = [root]
     for pid in found:

@@ -1,4 +1,4 @@
-"""The cloud network comes and goes without a trace, and nodes end with whoever started them."""
+"""The cloud's network is removed without a trace, and nodes end with the process that started them."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_addresses_are_registered_at_run_time(server: Fabric, config: AddressCon
 
 
 def test_an_answer_without_its_request_goes_astray_and_is_counted(server: Fabric) -> None:
-    """A segment that opens no connection: what a pod sends that answers past its node."""
+    """Sends a SYN-ACK, as a pod does whose answer takes another way than the request."""
     script = f"from socket import *; s = socket(AF_INET, SOCK_RAW, 6); s.sendto({SYN_ACK!r}, ({SERVER[0]!r}, 0))"
     before = server.strays()
     netns = server.node_namespace(MASTER)

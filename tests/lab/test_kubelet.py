@@ -1,4 +1,4 @@
-"""The kubelet stand-in against a real control plane, with a CNI plugin that knows one address."""
+"""The kubelet stand-in with a real control plane and a CNI plugin that always gives the same address."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run(client: NodeClient, command: str) -> str:
 
 
 def test_life_of_a_pod(master: NodeClient, control_plane: ControlPlane) -> None:
-    """One story, since each step needs the one before it."""
+    """The steps in one test, because each needs the one before it."""
     waits_for_the_network(master, control_plane)
     reports_a_refusal(master, control_plane)
     runs(master, control_plane)

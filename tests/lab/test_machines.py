@@ -1,4 +1,4 @@
-"""What packets do between booted nodes, and what the cloud refuses to carry."""
+"""Traffic between booted nodes, and what the cloud's network drops."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shell(client: NodeClient, *lines: str) -> Outcome:
 
 @pytest.fixture
 def child(master: NodeClient, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace in the master whose eth0 is a child of the ENI, of the kind asked for, on a registered address."""
+    """A namespace in the master whose eth0 is a child of the ENI (the parameter's kind) with a registered address."""
     shell(
         master,
         "ip netns add child",
@@ -89,7 +89,7 @@ def test_legitimate_traffic_is_not_counted(machines: Machines, fabric: Fabric) -
 
 def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, fabric: Fabric) -> None:
     target = WORKER.enis[0].address
-    assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
+    assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # resolves the neighbour's MAC
     before = fabric.counters()["master/eth0"]
     shell(master, f"ip address add {UNREGISTERED}/32 dev eth0")
     try:
@@ -107,7 +107,7 @@ def sends(listening: socket.socket, size: int) -> None:
 
 
 def test_a_node_receives_much_at_once(master: NodeClient, fabric: Fabric) -> None:
-    """As a list or a watch from the API server is: were a part lost each time, this would take minutes."""
+    """As a list from the API server: it would take minutes if large segments were lost."""
     with (
         namespaces.call_in(namespaces.path(fabric.management), lambda: socket.create_server(("", 0))) as listening,
         ThreadPoolExecutor() as thread,
