@@ -1,10 +1,10 @@
-"""spiderpool-cloud: several equal processes of which one, the leader, works with the cloud, until told to stop."""
+"""spiderpool-cloud: builds a replica from its settings. Only the leader calls the cloud."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from spiderpool import daemon
@@ -27,28 +27,29 @@ from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.lease import Election, LeaseTimings
 from spiderpool.settings import CloudSettings, cloud_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
-SYNC_TIMEOUT = 60.0
-"""Seconds until the first lists must have arrived; then we end, and are started again."""
+PROGRAM = daemon.Program(
+    COMPONENT,
+    "Keeps Nodes, addresses of ENIs and load balancers of Services in step with the cloud, in one leading replica.",
+)
 
 log = logger("cloud")
 
 
 def caller(settings: CloudSettings) -> OpenAPIClient:
-    """What makes the calls to the cloud of the settings. Raises BadConfig."""
+    """The client of the cloud's API that the settings describe. Raises BadConfig."""
     if settings.common.cloud.provider != "alibaba":
         raise BadConfig(
             "spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to alibaba"
         )
     access = APIAccess(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
     metadata = settings.common.cloud.metadata_endpoint or METADATA
-    places = CredentialLocations(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
-    return OpenAPIClient(Credentials(sources(settings.credentials, places, os.environ)), access)
+    locations = CredentialLocations(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
+    return OpenAPIClient(Credentials(sources(settings.credentials, locations, os.environ)), access)
 
 
 def _url(endpoint: str) -> str:
@@ -56,7 +57,7 @@ def _url(endpoint: str) -> str:
 
 
 class CloudLeader:
-    """What one replica does for all."""
+    """The work of the leading replica: nodes, addresses in advance, and load balancers."""
 
     def __init__(self, client: Client, settings: CloudSettings, caller: OpenAPIClient) -> None:
         self._client = client
@@ -67,47 +68,40 @@ class CloudLeader:
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self.working = False
+        self.ready = False
         """Whether all first lists have arrived."""
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
-        informers = self._informers()
         async with asyncio.TaskGroup() as group:
-            for informer in informers:
-                group.create_task(informer.run())
-            for informer in informers:
-                await informer.synced(SYNC_TIMEOUT)
+            await daemon.start_informers(group, self._informers())
             for task in self._reconcilers():
                 group.create_task(task)
-            self.working = True
+            self.ready = True
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:
-        of_addresses: list[Informer[Any]] = [self._pools, self._ips]
-        return [self._nodes, *(of_addresses if self._settings.preallocation.enabled else [])]
+        preallocation: list[Informer[Any]] = [self._pools, self._ips]
+        return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
 
     async def _balance(self) -> None:
-        """Give Services their load balancers, in the region of the nodes."""
-        given, settings = self._settings.balancing, self._settings
+        """Reconcile load balancers, as soon as the region of the nodes is known."""
+        balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes)
-        sight = ServiceListers(
+        listers = ServiceListers(
             Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
         )
         services = ServiceReconciler(
             self._client,
-            sight,
+            listers,
             {"clb": ClassicLoadBalancers(self._caller, region), "nlb": NetworkLoadBalancers(self._caller, region)},
-            PodENIs(self._caller, region, given.vpc),
+            PodENIs(self._caller, region, balancing.vpc),
             self._recorder,
             BalancerConfiguration.of(settings),
-            ServiceTimings(period=given.period),
+            ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(sight.services.run())
-            group.create_task(sight.slices.run())
-            await sight.services.synced(SYNC_TIMEOUT)
-            await sight.slices.synced(SYNC_TIMEOUT)
+            await daemon.start_informers(group, (listers.services, listers.slices))
             group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
@@ -120,64 +114,33 @@ class CloudLeader:
         ]
 
     def _addresses(self) -> AddressReconciler:
-        given, common = self._settings.preallocation, self._settings.common
+        preallocation, common = self._settings.preallocation, self._settings.common
         return AddressReconciler(
             self._client,
             self._cloud,
             AddressListers(self._nodes, self._pools, self._ips),
             self._recorder,
-            PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
-            given.period,
+            PreallocationPolicy(
+                low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence
+            ),
+            preallocation.period,
             families=common.families,
             primary_eni=common.cloud.primary_eni,
         )
 
 
-class Replica:
-    """One of several equal processes, of which one leads."""
-
-    def __init__(self, client: Client, settings: CloudSettings) -> None:
-        self._client = client
-        self._settings = settings
-        self._caller = caller(settings)
-        terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
-        self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
-        self._leader: CloudLeader | None = None
-
-    async def run(self) -> None:
-        """Lead when it is our turn, until cancelled. Raises NotReady."""
-        await self._election.run(self._lead)
-
-    async def _lead(self) -> None:
-        self._leader = CloudLeader(self._client, self._settings, self._caller)
-        try:
-            await self._leader.run()
-        finally:
-            self._leader = None
-
-    @property
-    def lack(self) -> str | None:
-        """Why this replica is not ready; None when it is."""
-        if self._leader is not None:
-            return None if self._leader.working else "leading, caches are not synced"
-        return None if self._election.leader else "no leader is known"
-
-    @property
-    def leading(self) -> bool:
-        """Whether this replica leads."""
-        return self._leader is not None
-
-
 async def serve(settings: CloudSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
-        replica = Replica(client, settings)
+        api = caller(settings)
+        replica = daemon.Replica(daemon.election(client, LEASE, settings), lambda: CloudLeader(client, settings, api))
         async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
             await replica.run()
 
 
-def main() -> None:
-    """Entry point: settings, then a replica until SIGTERM. Exits 1 with log lines on errors of ours."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a replica until SIGTERM. Exits 1 with log lines on errors of ours, 2 on unknown arguments."""
+    daemon.parse_arguments(PROGRAM, arguments)
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = cloud_settings(load_source())

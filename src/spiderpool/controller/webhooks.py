@@ -33,7 +33,7 @@ from spiderpool.core.admission.pod_injection import (
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
-from spiderpool.core.ipam.allocation import label_value
+from spiderpool.core.labels import label_value
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings

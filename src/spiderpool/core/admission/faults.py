@@ -12,7 +12,7 @@ import msgspec
 
 from spiderpool.api.meta import LabelSelector, SelectorRequirement
 from spiderpool.core.addresses import to_int
-from spiderpool.core.ipam.allocation import LABEL_LENGTH
+from spiderpool.core.labels import LABEL_LENGTH
 
 SHOWN = 5
 """Names that one message tells; the rest is counted."""

@@ -25,9 +25,10 @@ from spiderpool.core.admission.ranges import (
     subnet_or_none,
     with_finalizer,
 )
-from spiderpool.core.ipam.allocation import address_of, label_value, usable
+from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.ipam.owners import APPLICATION_KEYS, is_automatic
 from spiderpool.core.ipam.subnets import adoption, is_cut_from, pool_addresses, stored_addresses
+from spiderpool.core.labels import label_value
 
 
 def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> SpiderIPPool:

@@ -82,7 +82,7 @@ def _custom_routes(pod: Pod) -> tuple[asked.Route, ...]:
 def _is_clean(pod: Pod, interface: str) -> bool:
     """Whether the pod itself asks for no default route on an interface."""
     try:
-        wishes = asked.pool_wishes(pod.metadata.annotations or {}) or ()
+        wishes = asked.all_interface_pools(pod.metadata.annotations or {}) or ()
     except BadConfig:
         return False
     return any(wish.interface == interface and wish.clean_gateway for wish in wishes)

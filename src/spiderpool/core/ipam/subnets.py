@@ -35,9 +35,9 @@ from spiderpool.api.subnet import (
     SubnetStatus,
 )
 from spiderpool.core.addresses import AddressSet, Interval, RangeError, parse_subnet
-from spiderpool.core.annotations import FIRST_INTERFACE, IPNumber, ip_number, reclaims, subnet_wishes
+from spiderpool.core.annotations import FIRST_INTERFACE, IPNumber, all_interface_subnets, ip_number, reclaims_pool
 from spiderpool.core.ipam import owners
-from spiderpool.core.ipam.allocation import label_value, usable
+from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.owners import (
     APPLICATION_KEYS,
     Controller,
@@ -45,6 +45,7 @@ from spiderpool.core.ipam.owners import (
     application_labels,
     is_automatic,
 )
+from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
 
 NAME_LENGTH = 253
@@ -97,7 +98,7 @@ def claim(workload: Workload, redundant: int) -> PoolClaim | None:
     if not places or template.spec.hostNetwork or not is_top(workload):
         return None
     number = ip_number(annotations) or IPNumber(redundant, flexible=True)
-    return PoolClaim(application(workload), places, number, reclaims(annotations), pod_count(workload))
+    return PoolClaim(application(workload), places, number, reclaims_pool(annotations), pod_count(workload))
 
 
 def foreign_claim(pod: Pod) -> PoolClaim | None:
@@ -112,13 +113,13 @@ def foreign_claim(pod: Pod) -> PoolClaim | None:
     number = ip_number(annotations)
     if number is None:
         raise BadConfig(f"pods of {of} need annotation {IP_NUMBER_ANNOTATION}: how many there will be is not known")
-    return PoolClaim(of, places, IPNumber(number.count, flexible=False), reclaims(annotations), 0)
+    return PoolClaim(of, places, IPNumber(number.count, flexible=False), reclaims_pool(annotations), 0)
 
 
 def _places(annotations: Annotations) -> tuple[PoolSlot, ...]:
     return tuple(
         PoolSlot(wish.interface or FIRST_INTERFACE, version, names[0])
-        for wish in subnet_wishes(annotations) or ()
+        for wish in all_interface_subnets(annotations) or ()
         for version, names in sorted(wish.names.items())
     )
 
