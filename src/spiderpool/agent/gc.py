@@ -56,7 +56,7 @@ class NodeGC:
         """Remove veth pairs and routes of pods that are gone; the failures."""
         kept = {*containers, *self._coordinator.containers()}
         kept |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
-        living = set(node_gc.living_addresses(self._records(), self._cluster.pods.items(), self._attached()))
+        living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
         try:
             steps = await interfaces.sweep(kept, living, [rule_table(self._cluster.coordinator())])
         except SpiderpoolError as error:
@@ -72,7 +72,7 @@ class NodeGC:
                 pod = await self._cluster.holder(record)
             except ApiUnavailable as error:
                 return [error]
-            if not node_gc.lives(record, pod):
+            if not node_gc.is_holder(pod, record):
                 log.info("collected", address=record.spec.address, pod=record.spec.pod, uid=record.spec.podUID)
                 await self._addresses.release_orphan(record)
         return []
