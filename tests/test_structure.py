@@ -32,7 +32,7 @@ NOT_OURS = {"dist"}
 MIRRORED = ("core", "kube")
 """Folders of which every file has a test file of its own."""
 
-WITHOUT_TESTS = {
+WITHOUT_TESTS: set[str] = {
     "kube/config.py",
     "kube/discovery.py",
     "kube/events.py",
@@ -70,16 +70,11 @@ PRIVATE_WORDS_LEFT: dict[str, str] = {
     "spiderpool/controller/eni_pools.py": "tell told upkeep",
     "spiderpool/controller/gc.py": "doubt doubts scene twin",
     "spiderpool/controller/main.py": "sight",
-    "spiderpool/controller/webhooks.py": "wish",
-    "spiderpool/core/admission/pod_injection.py": "wish",
     "spiderpool/core/cloud/eni_pools.py": "told upkeep",
     "spiderpool/core/cloud/instances.py": "doubt doubts told",
     "spiderpool/core/cloud/loadbalancer/backends.py": "told world",
     "spiderpool/core/cloud/loadbalancer/model.py": "world",
     "spiderpool/core/cloud/loadbalancer/printing.py": "world",
-    "spiderpool/core/ipam/endpoints.py": "wish wishes",
-    "spiderpool/core/ipam/gc.py": "doubt doubts scene twin twins",
-    "spiderpool/core/ipam/subnets.py": "wish",
     "spiderpool/core/network/plumbing/adopting.py": "wish",
     "spiderpool/core/network/plumbing/parents.py": "twin",
     "spiderpool/core/network/plumbing/sweeping.py": "doomed",
