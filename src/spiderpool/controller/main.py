@@ -148,10 +148,10 @@ class Replica:
     def __init__(self, client: Client, settings: ControllerSettings) -> None:
         self._client = client
         self._settings = settings
-        lives = CertificateLifetimes(
+        lifetimes = CertificateLifetimes(
             timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life)
         )
-        self.certificates = Certificates(client, settings.common.namespace, hosts(settings), lives)
+        self.certificates = Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
         terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
         self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
         self._leader: ControllerLeader | None = None
