@@ -23,8 +23,8 @@ from tests.kernel.questions import (
     NET1,
     UNDERLAY,
     Net,
+    assert_answers,
     one_interface,
-    right,
     two_interfaces,
 )
 
@@ -55,7 +55,7 @@ async def test_one_interface(wide: World, kind: str) -> None:
     attached = await add(part(pod, "eth0"), node=wide.node)
     assert attached.host_interface == HOST_END
     for version in (4, 6):
-        right(wide.route_of(pod, one_interface(version)))
+        assert_answers(wide.route_of(pod, one_interface(version)))
     await check(part(pod, "eth0"), node=wide.node)
     servers = [await serve(side, 8080, version) for side in (pod, wide.node, wide.router) for version in (4, 6)]
     for version in (4, 6):
@@ -78,7 +78,7 @@ async def test_two_interfaces(wide: World, kind: str, default: str) -> None:
         await add(part(pod, name, default), node=wide.node)
     for _ in range(2):
         for version in (4, 6):
-            right(wide.route_of(pod, two_interfaces(version, default)))
+            assert_answers(wide.route_of(pod, two_interfaces(version, default)))
         for name in ("eth0", "net1"):
             await check(part(pod, name, default), node=wide.node)
         await add(part(pod, "net1", default), node=wide.node)

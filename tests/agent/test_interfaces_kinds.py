@@ -12,7 +12,17 @@ from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, KernelFailure
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.fixtures import wide, world  # noqa: F401
-from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, UNDERLAY, interface, right, second, two_interfaces
+from tests.kernel.questions import (
+    CLIENT,
+    CONTAINER,
+    ETH0,
+    NET1,
+    UNDERLAY,
+    assert_answers,
+    interface,
+    second,
+    two_interfaces,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -48,7 +58,7 @@ async def test_lent_device_beside_another_interface(wide: World) -> None:
     await add(interface(pod, kind), node=wide.node)
     await add(second(pod, "host-device"), node=wide.node)
     for version in (4, 6):
-        right(wide.route_of(pod, two_interfaces(version)))
+        assert_answers(wide.route_of(pod, two_interfaces(version)))
     server = await serve(pod, 8080)
     assert await seen_by(wide.router, NET1[4].pod, 8080, source=CLIENT[4]) == CLIENT[4]
     server.close()
@@ -85,7 +95,7 @@ async def test_vlan_child(wide: World) -> None:
     assert await seen_by(wide.router, NET1[4].pod, 8080, source=NET1[4].router) == NET1[4].router
     server.close()
     await remove(CONTAINER, pod, "net1", node=wide.node)
-    right(wide.route_of(pod, [one for one in two_interfaces(4) if one.source == ETH0[4].pod and one.mark]))
+    assert_answers(wide.route_of(pod, [one for one in two_interfaces(4) if one.source == ETH0[4].pod and one.mark]))
 
 
 async def test_vlan_of_a_nic_as_parent(wide: World) -> None:

@@ -23,21 +23,21 @@ def backend(request: pytest.FixtureRequest) -> Iterator[marks.Backend]:
     marks._backends[:] = before
 
 
-async def _load(pod: str, *, afresh: bool, versions: tuple[int, ...] = (4,)) -> None:
+async def _load(pod: str, *, flush: bool, versions: tuple[int, ...] = (4,)) -> None:
     with opened(pod) as descriptor:
-        await run_inside(descriptor, lambda: marks.load("veth0", 0x1, versions, afresh=afresh))
+        await run_inside(descriptor, lambda: marks.load("veth0", 0x1, versions, flush=flush))
 
 
 @pytest.mark.lab
 async def test_loading_again_does_not_stack(world: World, backend: marks.Backend) -> None:
     pod = world.pod()
     try:
-        await _load(pod, afresh=False)
+        await _load(pod, flush=False)
     except KernelFailure as error:
         pytest.skip(f"this kernel cannot: {error.details}")
     show = ("nft", "list", "ruleset") if backend == "nft" else ("iptables-legacy", "-t", "mangle", "-S")
     once = world.inside(pod, *show)
-    await _load(pod, afresh=True)
+    await _load(pod, flush=True)
     assert world.inside(pod, *show) == once
     assert once.count("veth0") == 1
     with opened(pod) as descriptor:
@@ -48,7 +48,7 @@ async def test_loading_again_does_not_stack(world: World, backend: marks.Backend
 async def test_both_families(world: World, backend: marks.Backend) -> None:
     pod = world.pod()
     try:
-        await _load(pod, afresh=False, versions=(4, 6))
+        await _load(pod, flush=False, versions=(4, 6))
     except KernelFailure as error:
         pytest.skip(f"this kernel cannot: {error.details}")
     with opened(pod) as descriptor:
@@ -114,7 +114,7 @@ async def test_foreign_rules_survive_the_first_load(world: World, backend: marks
     pod = world.pod()
     world.inside(pod, "iptables-legacy", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "0x539")
     try:
-        await _load(pod, afresh=False)
+        await _load(pod, flush=False)
     except KernelFailure as error:
         pytest.skip(f"this kernel cannot: {error.details}")
     assert "0x539" in world.inside(pod, "iptables-legacy", "-t", "mangle", "-S")
@@ -131,7 +131,7 @@ async def test_what_the_kernel_takes_is_remembered(world: World) -> None:
     before = list(marks._backends)
     marks._backends[:] = ["nft", "iptables"]
     try:
-        await _load(world.pod(), afresh=False)
+        await _load(world.pod(), flush=False)
         assert len(marks._backends) == 1
     finally:
         marks._backends[:] = before
@@ -142,7 +142,7 @@ def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(marks, "_backends", ["nft", "iptables"])
     with pytest.raises(KernelFailure) as caught:
-        marks.load("veth0", 0x1, afresh=False)
+        marks.load("veth0", 0x1, flush=False)
     assert "nft: [Errno 2] No such file or directory" in caught.value.details
     assert "iptables: [Errno 2] No such file or directory" in caught.value.details
 

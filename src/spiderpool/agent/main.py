@@ -20,7 +20,7 @@ from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import Allocator
 from spiderpool.agent.network_status import NetworkStatusPublisher
-from spiderpool.agent.node_network import NodeNetwork
+from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.server import CNIServer, probe_sites
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import KernelFailure
@@ -75,7 +75,7 @@ async def run(settings: AgentSettings) -> None:
         coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), sandboxes)
         garbage = NodeGC(cluster, addresses, attacher, coordinator)
         tuned = settings.socket.parent / TUNED
-        upkeep = NodeNetwork(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
+        upkeep = NodeNetwork(cluster, attacher, coordinator, recorder, Tuning(settings.tune_node, tuned))
         server = CNIServer(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
         await _detect_marks()
         for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run()):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiderpool.core.network.plumbing.naming import MARK, loan, temporary_name
+from spiderpool.core.network.plumbing.naming import MARK, loan_alias, temporary_name
 from spiderpool.core.network.plumbing.planning import plan
-from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRule, DeleteLink, LoadMarks, MoveLink, SetLink
 from spiderpool.core.network.plumbing.values import Attachment, Link, PodState
 from spiderpool.errors import KernelFailure
@@ -43,7 +43,7 @@ def test_leftovers_go_first() -> None:
     assert [step for step in steps[3:] if not isinstance(step, LoadMarks)] == [
         step for step in fresh if not isinstance(step, LoadMarks)
     ]
-    assert LoadMarks("pod", "veth0", MARK, afresh=True) in steps
+    assert LoadMarks("pod", "veth0", MARK, flush=True) in steps
 
 
 def test_link_of_somebody_else_is_left_alone() -> None:
@@ -76,7 +76,7 @@ def test_whatever_was_cut_short_is_completed(attempts: list[tuple[str, int, bool
     world = with_pod(every["eth0"])
     for name, length, away in attempts:
         if away:
-            world.apply(removal(CONTAINER, name, world.remains(CONTAINER))[:length])
+            world.apply(plan_removal(CONTAINER, name, world.leftovers(CONTAINER))[:length])
         elif name == "eth0" or {"eth0", "veth0"} <= set(world.sides["pod"].links):
             world.apply(plan(every[name], world.observe(every[name]))[:length])
     with_pod(*every.values(), world=world)
@@ -99,7 +99,7 @@ def test_device_of_the_node_is_lent_and_given_back() -> None:
     world.sides["node"].links["vf3"] = Link("vf3", 7, mac="00:16:3e:00:02:03")
     lent = replace(SECOND, kind="host-device", master="vf3", mtu=1400)
     with_pod(FIRST, lent, world=world)
-    assert world.sides["pod"].links["net1"].alias == f"{loan(CONTAINER, 'net1')}vf3"
+    assert world.sides["pod"].links["net1"].alias == f"{loan_alias(CONTAINER, 'net1')}vf3"
     assert "vf3" not in world.sides["node"].links
     asked(world, two_interfaces(4))
     again = plan(lent, world.observe(lent))
@@ -111,7 +111,7 @@ def test_device_of_the_node_is_lent_and_given_back() -> None:
 
 
 def test_device_that_was_lent_for_a_network_that_lends_none_any_more_goes_back_first() -> None:
-    lent = Link("eth0", 2, alias=f"{loan(CONTAINER, 'eth0')}vf3")
+    lent = Link("eth0", 2, alias=f"{loan_alias(CONTAINER, 'eth0')}vf3")
     assert plan(POD_ETH0, replace(IDLE_NODE, pod=PodState((lent,))))[0] == MoveLink("node", "eth0", "vf3", "")
 
 

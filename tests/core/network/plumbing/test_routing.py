@@ -29,8 +29,8 @@ from tests.kernel.questions import (
     ETH0,
     NET1,
     UNDERLAY,
+    NextHop,
     Question,
-    Way,
     second,
     two_interfaces,
 )
@@ -70,10 +70,10 @@ def test_default_route_of_one_that_comes_last() -> None:
     asked(
         world,
         [
-            Question("pod", CLIENT[4], Way("net2", NET1[4].router)),
-            Question("pod", CLIENT[4], Way("eth0", ETH0[4].router), source=ETH0[4].pod),
-            Question("pod", CLIENT[4], Way("net1", NET1[4].router), source=NET1[4].pod),
-            Question("pod", ETH0[4].node, Way("veth0")),
+            Question("pod", CLIENT[4], NextHop("net2", NET1[4].router)),
+            Question("pod", CLIENT[4], NextHop("eth0", ETH0[4].router), source=ETH0[4].pod),
+            Question("pod", CLIENT[4], NextHop("net1", NET1[4].router), source=NET1[4].pod),
+            Question("pod", ETH0[4].node, NextHop("veth0")),
         ],
     )
 
@@ -85,13 +85,13 @@ def test_default_route_nic_of_the_first() -> None:
 
 def test_first_without_gateway_leaves_the_default_route_to_the_next() -> None:
     world = with_pod(replace(FIRST, gateways=()), SECOND)
-    asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
+    asked(world, [Question("pod", CLIENT[4], NextHop("net1", NET1[4].router))])
 
 
 def test_first_that_is_made_again_takes_its_default_route_back() -> None:
     world = taken_away(with_pod(FIRST, SECOND), "eth0")
     with_pod(SECOND, world=world)
-    asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
+    asked(world, [Question("pod", CLIENT[4], NextHop("net1", NET1[4].router))])
     asked(with_pod(FIRST, world=world), two_interfaces(4))
 
 
@@ -127,4 +127,4 @@ def test_routes_of_the_network_are_of_its_families() -> None:
     far = (ip_network("198.51.100.0/24"), ip_network("2001:db8:ff::/48"))
     hops = (ip_address(NET1[4].other), ip_address(NET1[6].other))
     world = with_pod(FIRST, replace(SECOND, routes=tuple(zip(far, hops, strict=True))))
-    asked(world, [Question("pod", str(net[9]), Way("net1", str(hop))) for net, hop in zip(far, hops, strict=True)])
+    asked(world, [Question("pod", str(net[9]), NextHop("net1", str(hop))) for net, hop in zip(far, hops, strict=True)])
