@@ -1,6 +1,5 @@
 """Real interfaces in real namespaces; the pretend parts are the far ends: a router, and DNAT in place of kube-proxy."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import asyncio
@@ -21,7 +20,7 @@ from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from tests.kernel.environment import NIC_MAC, NODE, ROUTER, World, seen_by, serve
-from tests.kernel.fixtures import kind, world  # noqa: F401
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -221,8 +220,7 @@ async def test_cancelled_addition_is_undone(world: World, kind: str) -> None:
     pod = world.pod()
     before = snapshot(world, pod)
     task = asyncio.create_task(add(attachment(pod, kind), node=world.node))
-    while "veth0" not in world.ip(pod, "-br", "link") and not task.done():
-        await asyncio.sleep(0)
+    await eventually(lambda: "veth0" in world.ip(pod, "-br", "link") or task.done(), "veth0", interval=0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -318,9 +316,7 @@ async def test_descriptors_stay_constant(world: World, kind: str) -> None:
 
 
 async def _threads_gone() -> None:
-    async with asyncio.timeout(5):
-        while any(thread.name == "netns" for thread in threading.enumerate()):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: all(thread.name != "netns" for thread in threading.enumerate()), "threads have ended")
 
 
 async def _cycle(world: World, pod: str, kind: str) -> None:

@@ -1,6 +1,5 @@
 """The coordinator's part for interfaces that the reference plugins make: on every kind that the kernel has."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import json
@@ -15,7 +14,6 @@ from spiderpool.errors import AddressInUse, BadConfig, Drift
 from spiderpool_lab.binaries import cni_plugins
 from tests.agent.runtime import Container, Json, Runtime
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CONTAINER,
     ETH0,

@@ -1,6 +1,5 @@
 """Kinds of interface beside ipvlan and macvlan, each where the kernel has it."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,11 +10,11 @@ from spiderpool.agent.interfaces import add, check, ensure_parent, remove
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, KernelFailure
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import wide, world  # noqa: F401
 from tests.kernel.questions import (
     CLIENT,
     CONTAINER,
     ETH0,
+    HOST_END,
     NET1,
     UNDERLAY,
     assert_answers,
@@ -69,6 +68,20 @@ async def test_lent_device_beside_another_interface(wide: World) -> None:
 async def test_device_with_an_address_of_the_node_is_not_lent(wide: World) -> None:
     with pytest.raises(BadConfig, match=r"eth1 carries .* of this node, which would lose it"):
         await add(second(wide.pod(), "host-device"), node=wide.node)
+
+
+async def test_removal_goes_on_when_a_device_cannot_be_given_back(wide: World) -> None:
+    """The name that the device had on the node is taken meanwhile."""
+    pod = wide.pod()
+    wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "far3", "netns", wide.router.name)
+    await add(replace(interface(pod, "host-device", versions=(4,)), master="vf3"), node=wide.node)
+    wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "other")
+    with pytest.raises(KernelFailure, match="take eth0 from the pod as vf3"):
+        await remove(CONTAINER, pod, "eth0", node=wide.node)
+    assert HOST_END not in wide.ip(wide.node, "-br", "link")
+    wide.ip(wide.node, "link", "delete", "vf3")
+    await remove(CONTAINER, pod, "eth0", node=wide.node)
+    assert "vf3" in wide.ip(wide.node, "-br", "link")
 
 
 async def test_dummy_device(wide: World) -> None:

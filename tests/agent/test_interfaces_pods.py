@@ -1,6 +1,5 @@
 """Pods with several interfaces and both families: what the kernel says, and what really passes."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import asyncio
@@ -20,7 +19,6 @@ from spiderpool.errors import BadConfig, KernelFailure
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from spiderpool.kernel.ndp import ETH_P_IPV6, unsolicited_advertisement
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CLIENT,
     CONTAINER,

@@ -1,4 +1,4 @@
-"""A pretend node and pod: they do what steps say, and know policy rules and longest prefix match, nothing else."""
+"""A pretend kernel with one node and one pod: carries out steps, and routes by rules and longest prefix match."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class NetnsState:
 
 
 class Pretend:
-    """A node with ENIs eth0 and eth1 (addresses of both families) and one pod."""
+    """A node with NICs eth0 and eth1 (addresses of both families) and one pod."""
 
     def __init__(self) -> None:
         self.sides: dict[Side, NetnsState] = {"node": NetnsState(), "pod": NetnsState()}
         self.sides["pod"].links["lo"] = Link("lo", 1)
         self._indexes = 10
-        for index, (eni, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
-            self.sides["node"].links[eni] = Link(eni, index, mac=f"00:16:3e:00:01:0{index}")
+        for index, (nic, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
+            self.sides["node"].links[nic] = Link(nic, index, mac=f"00:16:3e:00:01:0{index}")
             for net in nets.values():
-                self.node_address(eni, f"{net.node}/{net.length}")
+                self.node_address(nic, f"{net.node}/{net.length}")
 
-    def node_address(self, eni: str, address: str) -> None:
+    def node_address(self, nic: str, address: str) -> None:
         """The node gains an address."""
-        self._execute(AddAddress("node", eni, ip_interface(address)))
+        self._execute(AddAddress("node", nic, ip_interface(address)))
 
     def lose_node_address(self, address: str) -> None:
         """The node loses an address."""
@@ -170,7 +170,24 @@ class Pretend:
         links[link.name] = replace(link, index=self._indexes, up=False)
 
     def _execute(self, step: Step) -> None:
-        side = self.sides[step.side]
+        state = self.sides[step.side]
+        match step:
+            case CreateLink() | CreateVeth() | MoveLink() | DeleteLink() | SetLink():
+                self._execute_on_link(state, step)
+            case Remove():
+                self._remove(state, step.what)
+            case SetSysctl():
+                state.sysctls[step.path] = step.value
+            case LoadMarks():
+                state.marks |= set(step.versions)
+            case AddAddress() | AddRoute() | AddRule() | AddNeighbour():
+                self._add(state, step)
+            case _:
+                pass
+
+    def _execute_on_link(
+        self, state: NetnsState, step: CreateLink | CreateVeth | MoveLink | DeleteLink | SetLink
+    ) -> None:
         match step:
             case CreateLink():
                 master = self.sides["node"].links[step.master]
@@ -188,32 +205,32 @@ class Pretend:
             case DeleteLink():
                 self._delete(step)
             case SetLink():
-                link = side.links[step.name]
-                side.links[step.name] = replace(link, up=True, mac=step.mac or link.mac, mtu=step.mtu or link.mtu)
+                link = state.links[step.name]
+                state.links[step.name] = replace(link, up=True, mac=step.mac or link.mac, mtu=step.mtu or link.mtu)
+
+    def _add(self, state: NetnsState, step: AddAddress | AddRoute | AddRule | AddNeighbour) -> None:
+        match step:
             case AddAddress():
-                side.addresses.append(step)
+                state.addresses.append(step)
                 network = step.address.network
                 source = step.address.ip if step.address.version == 4 else None
-                side.routes.append(AddRoute(step.side, network, step.link, source=source))
+                state.routes.append(AddRoute(step.side, network, step.link, source=source))
             case AddRoute():
-                self._route(side, step)
+                self._route(state, step)
             case AddRule():
-                side.rules += [] if step in side.rules else [step]
+                state.rules += [] if step in state.rules else [step]
             case AddNeighbour():
-                assert step.link in side.links
-                side.neighbours[step.link, step.address] = step
-            case Remove(what=AddNeighbour() as what):
-                side.neighbours.pop((what.link, what.address), None)
-            case Remove(what=AddRule() as what):
-                side.rules = [rule for rule in side.rules if rule != what]
-            case Remove(what=AddRoute() as what):
-                side.routes = [route for route in side.routes if route != what]
-            case SetSysctl():
-                side.sysctls[step.path] = step.value
-            case LoadMarks():
-                side.marks |= set(step.versions)
-            case _:
-                pass
+                assert step.link in state.links
+                state.neighbours[step.link, step.address] = step
+
+    def _remove(self, state: NetnsState, what: AddRoute | AddRule | AddNeighbour) -> None:
+        match what:
+            case AddNeighbour():
+                state.neighbours.pop((what.link, what.address), None)
+            case AddRule():
+                state.rules = [rule for rule in state.rules if rule != what]
+            case AddRoute():
+                state.routes = [route for route in state.routes if route != what]
 
     def _route(self, side: NetnsState, step: AddRoute) -> None:
         assert step.link in side.links, f"{step}: no such link"

@@ -140,6 +140,26 @@ def has_kind(kind: str) -> bool:
         world.destroy()
 
 
+_MARK_RULE = ("-t", "mangle", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "CONNMARK", "--save-mark")
+_BACKEND_PROBES = {
+    "nft": (("nft", "add", "table", "inet", "probe"),),
+    "iptables": (("iptables-legacy", *_MARK_RULE), ("ip6tables-legacy", *_MARK_RULE)),
+}
+
+
+def has_backend(backend: str) -> bool:
+    """Whether this kernel has nftables' inet family, or iptables' mangle tables with connection marks."""
+    world = World()
+    try:
+        for command in _BACKEND_PROBES[backend]:
+            world.inside(world.node, *command)
+    except AssertionError:
+        return False
+    finally:
+        world.destroy()
+    return True
+
+
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANY = {4: "0.0.0.0", 6: "::"}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import get_args
 
 import pytest
 
+from spiderpool.core.network.plumbing import drift
 from spiderpool.core.network.plumbing.drift import PresentState, find_drift
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.steps import (
@@ -119,3 +121,7 @@ def test_mac_that_was_set_on_an_interface() -> None:
     other = replace(right, mac="0a:00:00:00:00:02")
     told = "MAC of eth0 is 0a:00:00:00:00:02, not 0a:00:00:00:00:01"
     assert find_drift(wanted, PresentState((("pod", other),))) == (told,)
+
+
+def test_every_type_of_step_is_checked() -> None:
+    assert set(drift._CHECKS) == set(get_args(Step))
