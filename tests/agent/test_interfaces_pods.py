@@ -52,9 +52,8 @@ def bracketed(address: str) -> str:
 async def test_one_interface(wide: World, kind: str, version: int) -> None:
     pod, sibling = wide.pod("one"), wide.pod("two")
     net = ETH0[version]
-    other = interface(
-        sibling, kind, versions=(version,), nets={version: replace(net, pod=net.other)}, container="b" * 12
-    )
+    other = interface(sibling, kind, versions=(version,), nets={version: replace(net, pod=net.other)})
+    other = replace(other, container_id="b" * 12)
     await made(wide, pod, interface(pod, kind, versions=(version,)), other)
     assert_answers(wide.route_of(pod, one_interface(version)))
     wide.inside(pod, "ping", "-c", "1", "-W", "2", net.node)

@@ -49,20 +49,17 @@ def interface(
     netns: str,
     kind: str,
     *,
-    ifname: str = "eth0",
-    master: str = "eth0",
     nets: dict[int, Net] = ETH0,
     versions: tuple[int, ...] = (4, 6),
     coordination: Coordination | None = UNDERLAY,
-    container: str = CONTAINER,
 ) -> Attachment:
-    """An interface of the pod with an address and a gateway of each family."""
+    """The pod's eth0, on the node's eth0, with an address and a gateway of each family."""
     return Attachment(
-        container_id=container,
+        container_id=CONTAINER,
         netns=netns,
-        ifname=ifname,
+        ifname="eth0",
         kind=kind,
-        master=master,
+        master="eth0",
         addresses=tuple(ip_interface(f"{nets[version].pod}/{nets[version].length}") for version in versions),
         gateways=tuple(ip_address(nets[version].router) for version in versions),
         coordination=coordination,
@@ -72,7 +69,8 @@ def interface(
 def second(netns: str, kind: str, *, versions: tuple[int, ...] = (4, 6), **settings: object) -> Attachment:
     """The pod's net1, on the node's second NIC."""
     chosen = replace(UNDERLAY, **settings)  # type: ignore[arg-type]
-    return interface(netns, kind, ifname="net1", master="eth1", nets=NET1, versions=versions, coordination=chosen)
+    attachment = interface(netns, kind, nets=NET1, versions=versions, coordination=chosen)
+    return replace(attachment, ifname="net1", master="eth1")
 
 
 @dataclass(frozen=True)
