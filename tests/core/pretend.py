@@ -74,12 +74,12 @@ class Pretend:
         self._execute(AddRoute("pod", ip_network("0.0.0.0/0"), "eth0", ip_address(gateway)))
 
     def apply(self, steps: Iterable[Step]) -> None:
-        """Carry out steps; what a kernel refuses is an error."""
+        """Carry out steps. Raises AssertionError for what a kernel would refuse."""
         for step in steps:
             self._execute(step)
 
     def observe(self, attachment: Attachment) -> Observation:
-        """What the real observation would say."""
+        """As `kernel.observing.observe`."""
         node = self.sides["node"]
         end = self._host_end(attachment.container_id)
         sources = {ETH0[address.version].node: None for address in attachment.addresses}
@@ -94,7 +94,7 @@ class Pretend:
         )
 
     def pod(self) -> PodState:
-        """What the pod holds."""
+        """As `kernel.observing.observe_pod`."""
         pod = self.sides["pod"]
         return PodState(
             tuple(pod.links.values()),
@@ -105,7 +105,7 @@ class Pretend:
         )
 
     def leftovers(self, container_id: str) -> LeftoverState:
-        """What is left of the pod."""
+        """As `kernel.observing.observe_leftovers`."""
         end, node = self._host_end(container_id), self.sides["node"]
         if end is None:
             return LeftoverState(self.pod())
@@ -117,14 +117,14 @@ class Pretend:
         )
 
     def pod_link(self, container_id: str) -> PodLink:
-        """How the pod is connected with its node."""
+        """As `kernel.observing.observe_pod_link`."""
         end, links = self._host_end(container_id), self.sides["pod"].links
         link = links.get("veth0") or links.get("eth0")
         path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
         return PodLink(self.pod(), path, self._node_addresses())
 
     def present(self) -> PresentState:
-        """All that is there, for a comparison with a plan."""
+        """As `kernel.observing.observe_present`, for every object."""
         things: set[Step] = set()
         for name, state in self.sides.items():
             things |= {*state.addresses, *state.routes, *state.rules, *state.neighbours.values()}
@@ -133,7 +133,7 @@ class Pretend:
         return PresentState(links, frozenset(things), tuple(self.sides["pod"].marks))
 
     def route_of(self, question: Question) -> NextHop | None:
-        """The path of a packet."""
+        """The next hop of a packet."""
         side, destination = self.sides[question.side], ip_address(question.destination)
         source = ip_address(question.source) if question.source else None
         for rule in sorted(self._rules(side, destination.version), key=lambda one: one.priority):

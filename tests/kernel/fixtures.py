@@ -13,6 +13,7 @@ from tests.kernel.environment import World, has_backend, has_kind
 
 @pytest.fixture
 def world() -> Iterator[World]:
+    """A node with one NIC and a router; removed after the test."""
     world = World()
     try:
         world.build()
@@ -35,6 +36,7 @@ def _has_kind(kind: str) -> bool:
 
 @pytest.fixture(params=["ipvlan", "macvlan"])
 def kind(request: pytest.FixtureRequest) -> str:
+    """Each of ipvlan and macvlan that this kernel has."""
     kind: str = request.param
     if not _has_kind(kind):
         pytest.skip(f"this kernel has no {kind}")

@@ -18,7 +18,7 @@ from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, CreateLink, DeleteLink, Remove, SetLink
 from spiderpool.core.network.plumbing.values import PRESENT, Attachment, Link, PodState, everything
 from spiderpool.errors import BadConfig
-from tests.core.pods import FIRST, NETNS, SECOND, asked, faults
+from tests.core.pods import FIRST, NETNS, SECOND, assert_paths, faults
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CONTAINER, HOST_END, UNDERLAY, one_interface, second, two_interfaces
 
@@ -49,7 +49,7 @@ def test_one_interface() -> None:
     assert SetLink("pod", "eth0") in steps
     whole = coordinate(world, part)
     for version in (4, 6):
-        asked(world, one_interface(version))
+        assert_paths(world, one_interface(version))
     assert faults(world, complete_attachment(part, world.pod())) == ()
     assert [str(one) for one in whole.addresses] == [str(one) for one in FIRST.addresses]
 
@@ -63,7 +63,7 @@ def test_two_interfaces(default: str) -> None:
     for _ in range(2):  # a repeated ADD changes nothing
         coordinate(world, later)
         for version in (4, 6):
-            asked(world, two_interfaces(version, default))
+            assert_paths(world, two_interfaces(version, default))
     held = [route.link for route in world.pod().routes if route.table == 254 and route.destination.prefixlen == 0]
     assert held == [default, default]
     assert faults(world, complete_attachment(later, world.pod())) == ()

@@ -20,10 +20,10 @@ from tests.core.pods import (
     POD_ETH0,
     SECOND,
     THIRD,
-    asked,
-    everything,
+    after_removal,
+    assert_paths,
     faults,
-    taken_away,
+    full_state,
     with_pod,
 )
 from tests.core.pretend import Pretend
@@ -54,12 +54,12 @@ def test_link_of_somebody_else_is_left_alone() -> None:
 @pytest.mark.parametrize("again", [(FIRST,), (SECOND,), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND)])
 def test_repetition_changes_nothing(again: tuple[Attachment, ...]) -> None:
     world = with_pod(FIRST, SECOND)
-    before = everything(world)
+    before = full_state(world)
     with_pod(*again, world=world)
     if again[0] is FIRST:
         with_pod(SECOND, world=world)
-    assert everything(world) == before
-    asked(world, (*two_interfaces(4), *two_interfaces(6)))
+    assert full_state(world) == before
+    assert_paths(world, (*two_interfaces(4), *two_interfaces(6)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -82,8 +82,8 @@ def test_whatever_was_cut_short_is_completed(attempts: list[tuple[str, int, bool
     with_pod(*every.values(), world=world)
     assert [faults(world, one) for one in every.values()] == [(), (), ()]
     assert len(world.sides["pod"].rules) == len(set(world.sides["pod"].rules)) == 8
-    taken_away(world, *every)
-    assert everything(world)[0] == everything(Pretend())[0]
+    after_removal(world, *every)
+    assert full_state(world)[0] == full_state(Pretend())[0]
 
 
 @given(length=st.integers(0, 80))
@@ -91,7 +91,7 @@ def test_a_first_addition_that_was_cut_short_leaves_no_trace(length: int) -> Non
     world = Pretend()
     world.apply(plan(FIRST, world.observe(FIRST))[:length])
     with_pod(FIRST, SECOND, world=world)
-    assert everything(world) == everything(with_pod(FIRST, SECOND))
+    assert full_state(world) == full_state(with_pod(FIRST, SECOND))
 
 
 def test_device_of_the_node_is_lent_and_given_back() -> None:
@@ -101,13 +101,13 @@ def test_device_of_the_node_is_lent_and_given_back() -> None:
     with_pod(FIRST, lent, world=world)
     assert world.sides["pod"].links["net1"].alias == f"{loan_alias(CONTAINER, 'net1')}vf3"
     assert "vf3" not in world.sides["node"].links
-    asked(world, two_interfaces(4))
+    assert_paths(world, two_interfaces(4))
     again = plan(lent, world.observe(lent))
     assert not any(isinstance(step, MoveLink) for step in again)
     assert SetLink("pod", "net1", mtu=1400) in again
-    taken_away(world, "net1")
+    after_removal(world, "net1")
     assert world.sides["node"].links["vf3"].alias == ""
-    asked(world, one_interface(4))
+    assert_paths(world, one_interface(4))
 
 
 def test_device_that_was_lent_for_a_network_that_lends_none_any_more_goes_back_first() -> None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.core.network.plumbing.refresh import plan_refresh
-from tests.core.pods import FIRST, SECOND, asked, everything, with_pod
+from tests.core.pods import FIRST, SECOND, assert_paths, full_state, with_pod
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
 
 pytestmark = pytest.mark.unit
@@ -21,13 +21,15 @@ def test_node_that_gains_and_loses_addresses() -> None:
     world.node_address("eth0", "2001:db8:1::77/128")
     world.apply(plan_refresh(world.pod_link(CONTAINER)))
     new = ("192.168.0.77", "2001:db8:1::77")
-    asked(world, [Question("pod", one, NextHop("veth0"), source=pod) for one in new for pod in ("", *_pods(one))])
+    assert_paths(
+        world, [Question("pod", one, NextHop("veth0"), source=pod) for one in new for pod in ("", *_pods(one))]
+    )
     assert plan_refresh(world.pod_link(CONTAINER)) == ()
-    asked(world, (*two_interfaces(4), *two_interfaces(6)))
+    assert_paths(world, (*two_interfaces(4), *two_interfaces(6)))
     for one in new:
         world.lose_node_address(one)
     world.apply(plan_refresh(world.pod_link(CONTAINER)))
-    assert everything(world)[1] == everything(with_pod(FIRST, SECOND))[1]
+    assert full_state(world)[1] == full_state(with_pod(FIRST, SECOND))[1]
 
 
 def _pods(address: str) -> tuple[str, str]:
@@ -40,7 +42,7 @@ def test_gateway_that_the_node_no_longer_has() -> None:
     world.lose_node_address(ETH0[4].node)
     world.apply(plan_refresh(world.pod_link(CONTAINER)))
     by_other = NextHop("veth0", NET1[4].node)
-    asked(
+    assert_paths(
         world,
         [
             Question("pod", SERVICE[4], by_other),
