@@ -127,8 +127,8 @@ COMMIT
 def load_nics(nics: Sequence[tuple[str, int]], mask: int, versions: tuple[int, ...]) -> None:
     """Mark connections that begin on a NIC, and a pod's answers to them. ``nics`` holds (link, mark).
 
-    Replaces what was loaded before, in one transaction a family: a connection that begins meanwhile finds the old
-    rules or the new ones.
+    Replaces what was loaded before, in one transaction for each family: a connection that begins meanwhile finds the
+    old rules or the new ones.
 
     Raises:
         KernelFailure: neither nftables nor iptables took the rules; says what both answered.

@@ -157,9 +157,9 @@ def _name(netns: Netns, index: int, names: dict[int, str]) -> str:
 
 def find_host_end(node: Netns, pod: PodState, container_id: str) -> Link | None:
     """The node's end of a pod's path: of our veth pair, or the peer of a veth that another CNI plugin made."""
-    ours = find_link(node, host_interface(container_id))
-    if ours is not None or pod.link(VETH) is not None:
-        return ours
+    host_end = find_link(node, host_interface(container_id))
+    if host_end is not None or pod.link(VETH) is not None:
+        return host_end
     veth = next((link for link in pod.links if link.kind == "veth" and link.parent), None)
     peer = link_at(node, veth.parent) if veth else None
     return peer if peer and veth and (peer.kind, peer.parent) == ("veth", veth.index) else None

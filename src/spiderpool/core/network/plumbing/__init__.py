@@ -22,12 +22,12 @@ the pair. One pair serves all interfaces of a pod.
 - For a node with several NICs see `nics`: tables 1000 to 1015, rules 1100 and 3000, marks 0x10 to 0xf0.
 
 **Interrupted calls.** A failed or cancelled ADD removes what it made. If the agent is killed, the pod keeps part of an
-interface: a link (perhaps under its temporary name), addresses, rules, routes, or a veth pair. A repeated ADD removes
-those of its own interface and builds it afresh (`leftovers.plan_cleanup`); it keeps the veth pair and the tables of
-other interfaces. In table 100 the rule is added first and the default route last, so a rule without route means that
-marks may be loaded only in part: they are loaded anew. A device of the node carries its old name in its alias, so that
-DEL can give it back. DEL removes whatever exists and succeeds if nothing does; GC (`sweeping`) removes what pods left
-for which no DEL came.
+interface: a link (perhaps under its temporary name), addresses, rules, routes, or a veth pair. The next ADD of the
+interface removes these and builds them afresh (`leftovers.plan_cleanup`); it keeps the tables of other interfaces, and
+the veth pair if they use it. The rule of table 100 is added before the mark rules are loaded: if it exists, they may be
+loaded in part and are loaded afresh. The default route of table 100 comes last: if it exists, the path is complete.
+A device of the node that is in a pod has its former name in its alias, so that DEL can give it back. DEL removes what
+exists, also after failures, and succeeds if nothing exists. GC (`sweeping`) removes what is left of pods without DEL.
 
 Steps name links, not interface indexes, so that a plan can be printed, compared and explained.
 

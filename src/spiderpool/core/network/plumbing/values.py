@@ -69,7 +69,7 @@ class Attachment:
 
     ``netns`` is the path of its namespace, ``master`` the NIC on the node (for ``host-device``: the NIC itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
-    ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
+    ``gateways`` become the default routes, one for each family; ``routes`` are (destination, gateway).
     Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
     is what the pod's interface has.
     """
