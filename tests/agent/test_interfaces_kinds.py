@@ -128,15 +128,15 @@ async def test_vlan_of_a_nic_as_parent(wide: World) -> None:
 async def test_bond_as_parent(wide: World) -> None:
     _need(wide, "bond")
     for name in ("one", "two"):
-        wide.ip(wide.node, "link", "add", f"NIC{name}", "type", "veth", "peer", f"far{name}")
-    options = (("miimon", "100"), ("primary", "cardone"), ("arp_all_targets", "1"))
-    parent = ParentLink(("cardone", "cardtwo"), bond_mode=1, bond_options=options)
+        wide.ip(wide.node, "link", "add", f"nic{name}", "type", "veth", "peer", f"far{name}")
+    options = (("miimon", "100"), ("primary", "nicone"), ("arp_all_targets", "1"))
+    parent = ParentLink(("nicone", "nictwo"), bond_mode=1, bond_options=options)
     for _ in range(2):
         assert await ensure_parent(parent, node=wide.node) == "sp_bond0"
     shown = wide.ip(wide.node, "-d", "link", "show", "sp_bond0")
     assert "mode active-backup miimon 100" in shown
-    assert "primary cardone" in shown
-    assert "master sp_bond0" in wide.ip(wide.node, "link", "show", "cardtwo")
+    assert "primary nicone" in shown
+    assert "master sp_bond0" in wide.ip(wide.node, "link", "show", "nictwo")
     with pytest.raises(BadConfig, match="options of bond other: invalid literal"):
         await ensure_parent(
             ParentLink(("farone", "fartwo"), bond_name="other", bond_options=(("miimon", "soon"),)), node=wide.node
