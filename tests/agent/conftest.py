@@ -11,7 +11,10 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.kernel.fixtures import kind, wide, world
 from tests.support.local_agent import LocalAgent
+
+__all__ = ["kind", "wide", "world"]
 
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1

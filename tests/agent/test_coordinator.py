@@ -37,12 +37,15 @@ def nothing_is_left(node: AttachingNode) -> Iterator[None]:
 
 def asked(node: AttachingNode, pod: str, host_end: str, questions: tuple[Question, ...]) -> None:
     """The kernel sends packets where they must go; the questions speak of another container's host end."""
-    renamed = tuple(
-        replace(each, path=replace(each.path, link=host_end)) if each.path and each.path.link == HOST_END else each
-        for each in questions
-    )
+    renamed = []
+    for question in questions:
+        expected = question.expected
+        if expected is not None and expected.link == HOST_END:
+            renamed.append(replace(question, expected=replace(expected, link=host_end)))
+        else:
+            renamed.append(question)
     answers = node.world.route_of(pod, renamed)
-    assert [(question, answer) for question, answer in answers.items() if answer != question.path] == []
+    assert [(question, answer) for question, answer in answers.items() if answer != question.expected] == []
 
 
 async def test_one_interface(node: AttachingNode) -> None:

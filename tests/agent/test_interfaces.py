@@ -1,6 +1,5 @@
 """Real interfaces in real namespaces; the pretend parts are the far ends: a router, and DNAT in place of kube-proxy."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import asyncio
@@ -14,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.agent import interfaces
 from spiderpool.agent.interfaces import add, check, remove
 from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
 from spiderpool.core.network.plumbing.values import Attachment, Coordination
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
 from spiderpool.kernel.namespaces import opened, socket_in_netns
+from spiderpool.kernel.netlink import Kernel
 from tests.kernel.environment import NIC_MAC, NODE, ROUTER, World, seen_by, serve
-from tests.kernel.fixtures import kind, world  # noqa: F401
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -221,8 +222,7 @@ async def test_cancelled_addition_is_undone(world: World, kind: str) -> None:
     pod = world.pod()
     before = snapshot(world, pod)
     task = asyncio.create_task(add(attachment(pod, kind), node=world.node))
-    while "veth0" not in world.ip(pod, "-br", "link") and not task.done():
-        await asyncio.sleep(0)
+    await eventually(lambda: "veth0" in world.ip(pod, "-br", "link") or task.done(), "veth0", interval=0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -230,6 +230,24 @@ async def test_cancelled_addition_is_undone(world: World, kind: str) -> None:
     assert {view: after[view] for view in after if "rules" not in view} == {
         view: before[view] for view in before if "rules" not in view
     }
+
+
+async def test_failure_that_a_cancellation_hides_is_logged(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = threading.Event()
+
+    def work(_kernel: Kernel, stop: threading.Event) -> None:
+        begun.set()
+        stop.wait(5)
+
+    def undo(_kernel: Kernel) -> None:
+        raise KernelFailure("the kernel refused to delete eth0")
+
+    task = asyncio.create_task(interfaces._operate(None, world.node, work, undo))
+    await eventually(begun.is_set, "work has begun")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "the kernel refused to delete eth0" in capsys.readouterr().out
 
 
 async def test_repetition_stacks_nothing(world: World, kind: str) -> None:
@@ -318,9 +336,7 @@ async def test_descriptors_stay_constant(world: World, kind: str) -> None:
 
 
 async def _threads_gone() -> None:
-    async with asyncio.timeout(5):
-        while any(thread.name == "netns" for thread in threading.enumerate()):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: all(thread.name != "netns" for thread in threading.enumerate()), "threads have ended")
 
 
 async def _cycle(world: World, pod: str, kind: str) -> None:

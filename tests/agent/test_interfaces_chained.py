@@ -1,6 +1,5 @@
 """The coordinator's part for interfaces that the reference plugins make: on every kind that the kernel has."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import json
@@ -15,7 +14,6 @@ from spiderpool.errors import AddressInUse, BadConfig, Drift
 from spiderpool_lab.binaries import cni_plugins
 from tests.agent.runtime import Container, Json, Runtime
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CONTAINER,
     ETH0,
@@ -23,8 +21,8 @@ from tests.kernel.questions import (
     NET1,
     UNDERLAY,
     Net,
+    assert_answers,
     one_interface,
-    right,
     two_interfaces,
 )
 
@@ -55,7 +53,7 @@ async def test_one_interface(wide: World, kind: str) -> None:
     attached = await add(part(pod, "eth0"), node=wide.node)
     assert attached.host_interface == HOST_END
     for version in (4, 6):
-        right(wide.route_of(pod, one_interface(version)))
+        assert_answers(wide.route_of(pod, one_interface(version)))
     await check(part(pod, "eth0"), node=wide.node)
     servers = [await serve(side, 8080, version) for side in (pod, wide.node, wide.router) for version in (4, 6)]
     for version in (4, 6):
@@ -78,7 +76,7 @@ async def test_two_interfaces(wide: World, kind: str, default: str) -> None:
         await add(part(pod, name, default), node=wide.node)
     for _ in range(2):
         for version in (4, 6):
-            right(wide.route_of(pod, two_interfaces(version, default)))
+            assert_answers(wide.route_of(pod, two_interfaces(version, default)))
         for name in ("eth0", "net1"):
             await check(part(pod, name, default), node=wide.node)
         await add(part(pod, "net1", default), node=wide.node)

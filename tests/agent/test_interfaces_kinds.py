@@ -1,6 +1,5 @@
 """Kinds of interface beside ipvlan and macvlan, each where the kernel has it."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,8 +10,18 @@ from spiderpool.agent.interfaces import add, check, ensure_parent, remove
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, KernelFailure
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import wide, world  # noqa: F401
-from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, UNDERLAY, interface, right, second, two_interfaces
+from tests.kernel.questions import (
+    CLIENT,
+    CONTAINER,
+    ETH0,
+    HOST_END,
+    NET1,
+    UNDERLAY,
+    assert_answers,
+    interface,
+    second,
+    two_interfaces,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -48,7 +57,7 @@ async def test_lent_device_beside_another_interface(wide: World) -> None:
     await add(interface(pod, kind), node=wide.node)
     await add(second(pod, "host-device"), node=wide.node)
     for version in (4, 6):
-        right(wide.route_of(pod, two_interfaces(version)))
+        assert_answers(wide.route_of(pod, two_interfaces(version)))
     server = await serve(pod, 8080)
     assert await seen_by(wide.router, NET1[4].pod, 8080, source=CLIENT[4]) == CLIENT[4]
     server.close()
@@ -59,6 +68,20 @@ async def test_lent_device_beside_another_interface(wide: World) -> None:
 async def test_device_with_an_address_of_the_node_is_not_lent(wide: World) -> None:
     with pytest.raises(BadConfig, match=r"eth1 carries .* of this node, which would lose it"):
         await add(second(wide.pod(), "host-device"), node=wide.node)
+
+
+async def test_removal_goes_on_when_a_device_cannot_be_given_back(wide: World) -> None:
+    """The name that the device had on the node is taken meanwhile."""
+    pod = wide.pod()
+    wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "far3", "netns", wide.router.name)
+    await add(replace(interface(pod, "host-device", versions=(4,)), master="vf3"), node=wide.node)
+    wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "other")
+    with pytest.raises(KernelFailure, match="take eth0 from the pod as vf3"):
+        await remove(CONTAINER, pod, "eth0", node=wide.node)
+    assert HOST_END not in wide.ip(wide.node, "-br", "link")
+    wide.ip(wide.node, "link", "delete", "vf3")
+    await remove(CONTAINER, pod, "eth0", node=wide.node)
+    assert "vf3" in wide.ip(wide.node, "-br", "link")
 
 
 async def test_dummy_device(wide: World) -> None:
@@ -85,7 +108,7 @@ async def test_vlan_child(wide: World) -> None:
     assert await seen_by(wide.router, NET1[4].pod, 8080, source=NET1[4].router) == NET1[4].router
     server.close()
     await remove(CONTAINER, pod, "net1", node=wide.node)
-    right(wide.route_of(pod, [one for one in two_interfaces(4) if one.source == ETH0[4].pod and one.mark]))
+    assert_answers(wide.route_of(pod, [one for one in two_interfaces(4) if one.source == ETH0[4].pod and one.mark]))
 
 
 async def test_vlan_of_a_nic_as_parent(wide: World) -> None:
@@ -105,15 +128,15 @@ async def test_vlan_of_a_nic_as_parent(wide: World) -> None:
 async def test_bond_as_parent(wide: World) -> None:
     _need(wide, "bond")
     for name in ("one", "two"):
-        wide.ip(wide.node, "link", "add", f"NIC{name}", "type", "veth", "peer", f"far{name}")
-    options = (("miimon", "100"), ("primary", "cardone"), ("arp_all_targets", "1"))
-    parent = ParentLink(("cardone", "cardtwo"), bond_mode=1, bond_options=options)
+        wide.ip(wide.node, "link", "add", f"nic{name}", "type", "veth", "peer", f"far{name}")
+    options = (("miimon", "100"), ("primary", "nicone"), ("arp_all_targets", "1"))
+    parent = ParentLink(("nicone", "nictwo"), bond_mode=1, bond_options=options)
     for _ in range(2):
         assert await ensure_parent(parent, node=wide.node) == "sp_bond0"
     shown = wide.ip(wide.node, "-d", "link", "show", "sp_bond0")
     assert "mode active-backup miimon 100" in shown
-    assert "primary cardone" in shown
-    assert "master sp_bond0" in wide.ip(wide.node, "link", "show", "cardtwo")
+    assert "primary nicone" in shown
+    assert "master sp_bond0" in wide.ip(wide.node, "link", "show", "nictwo")
     with pytest.raises(BadConfig, match="options of bond other: invalid literal"):
         await ensure_parent(
             ParentLink(("farone", "fartwo"), bond_name="other", bond_options=(("miimon", "soon"),)), node=wide.node

@@ -1,6 +1,5 @@
 """Pods with several interfaces and both families: what the kernel says, and what really passes."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import asyncio
@@ -20,7 +19,6 @@ from spiderpool.errors import BadConfig, KernelFailure
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from spiderpool.kernel.ndp import ETH_P_IPV6, unsolicited_advertisement
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import (
     CLIENT,
     CONTAINER,
@@ -29,9 +27,9 @@ from tests.kernel.questions import (
     NET1,
     SERVICE,
     UNDERLAY,
+    assert_answers,
     interface,
     one_interface,
-    right,
     second,
     two_interfaces,
 )
@@ -54,11 +52,10 @@ def bracketed(address: str) -> str:
 async def test_one_interface(wide: World, kind: str, version: int) -> None:
     pod, sibling = wide.pod("one"), wide.pod("two")
     net = ETH0[version]
-    other = interface(
-        sibling, kind, versions=(version,), nets={version: replace(net, pod=net.other)}, container="b" * 12
-    )
+    other = interface(sibling, kind, versions=(version,), nets={version: replace(net, pod=net.other)})
+    other = replace(other, container_id="b" * 12)
     await made(wide, pod, interface(pod, kind, versions=(version,)), other)
-    right(wide.route_of(pod, one_interface(version)))
+    assert_answers(wide.route_of(pod, one_interface(version)))
     wide.inside(pod, "ping", "-c", "1", "-W", "2", net.node)
     servers = [await serve(side, 8080, version) for side in (pod, sibling, wide.node, wide.router)]
     assert await seen_by(pod, net.node, 8080) == net.pod
@@ -103,7 +100,7 @@ async def test_two_interfaces(wide: World, kind: str, default: str) -> None:
     attachments = [replace(one, coordination=chosen) for one in (interface(pod, kind), second(pod, kind))]
     await made(wide, pod, *attachments)
     for version in (4, 6):
-        right(wide.route_of(pod, two_interfaces(version, default)))
+        assert_answers(wide.route_of(pod, two_interfaces(version, default)))
     for one in attachments:
         await check(one, node=wide.node)
     before = views(wide, pod)
@@ -152,7 +149,7 @@ async def test_removal_of_one_leaves_the_other(wide: World, kind: str) -> None:
         for _ in range(2):
             await remove(CONTAINER, pod, "net1", node=wide.node)
         for version in (4, 6):
-            right(wide.route_of(pod, one_interface(version)))
+            assert_answers(wide.route_of(pod, one_interface(version)))
         assert NET1[4].pod not in wide.ip(wide.node, "route", "show", "table", "500")
         assert NET1[4].pod not in wide.ip(wide.node, "neighbour", "show", "nud", "permanent")
         await check(interface(pod, kind), node=wide.node)
@@ -320,7 +317,7 @@ async def test_killed_agents_leave_nothing_that_the_next_call_does_not_clear(wid
     for attachment in attachments:
         await check(attachment, node=wide.node)
     for version in (4, 6):
-        right(wide.route_of(pod, two_interfaces(version)))
+        assert_answers(wide.route_of(pod, two_interfaces(version)))
     for name in ("net1", "eth0"):
         await remove(CONTAINER, pod, name, node=wide.node)
     after = views(wide, pod)
@@ -343,7 +340,7 @@ async def test_second_addition_that_was_killed_is_completed(wide: World, kind: s
     )
     await add(second(pod, kind), node=wide.node)
     for version in (4, 6):
-        right(wide.route_of(pod, two_interfaces(version)))
+        assert_answers(wide.route_of(pod, two_interfaces(version)))
     assert "102" not in wide.ip(pod, "rule")
     assert "table 102" not in wide.ip(pod, "route", "show", "table", "all")
 

@@ -1,6 +1,5 @@
 """A node with two NICs on a network that drops a packet whose source is not the NIC's."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 from ipaddress import ip_address
@@ -11,7 +10,6 @@ from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_no
 from spiderpool.core.network.plumbing.nics import NIC
 from spiderpool.core.network.plumbing.steps import DropNICMarks, LoadNICMarks
 from tests.kernel.environment import World, seen_by, serve
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
 
 pytestmark = pytest.mark.lab

@@ -1,4 +1,4 @@
-"""The pods of the plumbing's tests: on a node whose state is given, and on a pretend node with a pretend kernel."""
+"""Pods for the tests of core.network.plumbing: on a node with a given state, and on a pretend kernel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.core.network.plumbing.drift import drift
-from spiderpool.core.network.plumbing.planning import plan, wanted
-from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.drift import find_drift
+from spiderpool.core.network.plumbing.planning import full_plan, plan
+from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.values import Attachment, Coordination, Link, NodeAddress, Observation
 from tests.core.pretend import Pretend
-from tests.kernel.questions import CONTAINER, Question, ask, interface, second
+from tests.kernel.questions import CONTAINER, Question, assert_next_hops, interface, second
 
 NODE, SECOND_NIC = "172.31.199.183", "192.168.0.154"
 NETNS = "/run/netns/p"
@@ -55,28 +55,28 @@ THIRD = replace(
 
 
 def with_pod(*attachments: Attachment, world: Pretend | None = None) -> Pretend:
-    """A node and a pod after some additions."""
+    """A node and a pod after ADDs of these interfaces."""
     world = world or Pretend()
     for attachment in attachments:
         world.apply(plan(attachment, world.observe(attachment)))
     return world
 
 
-def taken_away(world: Pretend, *names: str) -> Pretend:
-    """The node and the pod after some removals."""
+def after_removal(world: Pretend, *names: str) -> Pretend:
+    """The node and the pod after DELs of these interfaces."""
     for name in names:
-        world.apply(removal(CONTAINER, name, world.remains(CONTAINER)))
+        world.apply(plan_removal(CONTAINER, name, world.leftovers(CONTAINER)))
     return world
 
 
 def faults(world: Pretend, attachment: Attachment) -> tuple[str, ...]:
-    """What CHECK says of an interface."""
+    """The result of CHECK for an interface."""
     seen = world.observe(attachment)
-    return drift(wanted(attachment, seen), world.present(), seen.master)
+    return find_drift(full_plan(attachment, seen), replace(world.present(), master=seen.master))
 
 
-def everything(world: Pretend) -> tuple[object, ...]:
-    """All that is there, without link indexes and the node's rule for all pods."""
+def full_state(world: Pretend) -> tuple[object, ...]:
+    """The state of node and pod, without link indexes and the node's rule that serves all pods."""
     sides = world.sides.values()
     return tuple(
         (
@@ -90,6 +90,6 @@ def everything(world: Pretend) -> tuple[object, ...]:
     )
 
 
-def asked(world: Pretend, questions: Iterable[Question]) -> None:
-    """Packets take the paths that they must take."""
-    ask(world.route_of, questions)
+def assert_paths(world: Pretend, questions: Iterable[Question]) -> None:
+    """Every packet takes its expected next hop."""
+    assert_next_hops(world.route_of, questions)

@@ -1,4 +1,4 @@
-"""A pretend node and pod: they do what steps say, and know policy rules and longest prefix match, nothing else."""
+"""A pretend kernel with one node and one pod: carries out steps, and routes by rules and longest prefix match."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from spiderpool.core.network.plumbing.steps import (
     Remove,
     SetLink,
     SetSysctl,
+    Side,
     Step,
-    Where,
 )
 from spiderpool.core.network.plumbing.values import Address, Attachment, Link, NodeAddress, Observation, PodState
-from tests.kernel.questions import ETH0, NET1, Question, Way
+from tests.kernel.questions import ETH0, NET1, NextHop, Question
 
 
 @dataclass
-class Side:
-    """What one namespace holds."""
+class NetnsState:
+    """The state of one namespace."""
 
     links: dict[str, Link] = field(default_factory=dict)
     addresses: list[AddAddress] = field(default_factory=list)
@@ -45,20 +45,20 @@ class Side:
 
 
 class Pretend:
-    """A node with ENIs eth0 and eth1 (addresses of both families) and one pod."""
+    """A node with NICs eth0 and eth1 (addresses of both families) and one pod."""
 
     def __init__(self) -> None:
-        self.sides: dict[Where, Side] = {"node": Side(), "pod": Side()}
+        self.sides: dict[Side, NetnsState] = {"node": NetnsState(), "pod": NetnsState()}
         self.sides["pod"].links["lo"] = Link("lo", 1)
         self._indexes = 10
-        for index, (eni, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
-            self.sides["node"].links[eni] = Link(eni, index, mac=f"00:16:3e:00:01:0{index}")
+        for index, (nic, nets) in enumerate((("eth0", ETH0), ("eth1", NET1)), 2):
+            self.sides["node"].links[nic] = Link(nic, index, mac=f"00:16:3e:00:01:0{index}")
             for net in nets.values():
-                self.node_address(eni, f"{net.node}/{net.length}")
+                self.node_address(nic, f"{net.node}/{net.length}")
 
-    def node_address(self, eni: str, address: str) -> None:
+    def node_address(self, nic: str, address: str) -> None:
         """The node gains an address."""
-        self._execute(AddAddress("node", eni, ip_interface(address)))
+        self._execute(AddAddress("node", nic, ip_interface(address)))
 
     def lose_node_address(self, address: str) -> None:
         """The node loses an address."""
@@ -74,12 +74,12 @@ class Pretend:
         self._execute(AddRoute("pod", ip_network("0.0.0.0/0"), "eth0", ip_address(gateway)))
 
     def apply(self, steps: Iterable[Step]) -> None:
-        """Carry out steps; what a kernel refuses is an error."""
+        """Carry out steps. Raises AssertionError for what a kernel would refuse."""
         for step in steps:
             self._execute(step)
 
     def observe(self, attachment: Attachment) -> Observation:
-        """What the real observation would say."""
+        """As `kernel.observing.observe`."""
         node = self.sides["node"]
         end = self._host_end(attachment.container_id)
         sources = {ETH0[address.version].node: None for address in attachment.addresses}
@@ -94,7 +94,7 @@ class Pretend:
         )
 
     def pod(self) -> PodState:
-        """What the pod holds."""
+        """As `kernel.observing.observe_pod`."""
         pod = self.sides["pod"]
         return PodState(
             tuple(pod.links.values()),
@@ -104,8 +104,8 @@ class Pretend:
             tuple(pod.neighbours.values()),
         )
 
-    def remains(self, container_id: str) -> LeftoverState:
-        """What is left of the pod."""
+    def leftovers(self, container_id: str) -> LeftoverState:
+        """As `kernel.observing.observe_leftovers`."""
         end, node = self._host_end(container_id), self.sides["node"]
         if end is None:
             return LeftoverState(self.pod())
@@ -116,25 +116,25 @@ class Pretend:
             tuple(one for one in node.neighbours.values() if one.link == end.name),
         )
 
-    def wiring(self, container_id: str) -> PodLink:
-        """How the pod is connected with its node."""
+    def pod_link(self, container_id: str) -> PodLink:
+        """As `kernel.observing.observe_pod_link`."""
         end, links = self._host_end(container_id), self.sides["pod"].links
         link = links.get("veth0") or links.get("eth0")
         path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
         return PodLink(self.pod(), path, self._node_addresses())
 
     def present(self) -> PresentState:
-        """All that is there, for a comparison with a plan."""
+        """As `kernel.observing.observe_present`, for every object."""
         things: set[Step] = set()
-        for where, side in self.sides.items():
-            things |= {*side.addresses, *side.routes, *side.rules, *side.neighbours.values()}
-            things |= {SetSysctl(where, path, value) for path, value in side.sysctls.items()}
-        links = tuple((where, link) for where, side in self.sides.items() for link in side.links.values())
+        for name, state in self.sides.items():
+            things |= {*state.addresses, *state.routes, *state.rules, *state.neighbours.values()}
+            things |= {SetSysctl(name, path, value) for path, value in state.sysctls.items()}
+        links = tuple((name, link) for name, state in self.sides.items() for link in state.links.values())
         return PresentState(links, frozenset(things), tuple(self.sides["pod"].marks))
 
-    def route_of(self, question: Question) -> Way | None:
-        """The path of a packet."""
-        side, destination = self.sides[question.where], ip_address(question.destination)
+    def route_of(self, question: Question) -> NextHop | None:
+        """The next hop of a packet."""
+        side, destination = self.sides[question.side], ip_address(question.destination)
         source = ip_address(question.source) if question.source else None
         for rule in sorted(self._rules(side, destination.version), key=lambda one: one.priority):
             if rule.mark is not None and question.mark & rule.mask != rule.mark:
@@ -144,10 +144,10 @@ class Pretend:
             found = [one for one in side.routes if one.table == rule.table and destination in one.destination]
             if found:
                 best = max(found, key=lambda one: one.destination.prefixlen)
-                return Way(best.link, str(best.gateway) if best.gateway else None)
+                return NextHop(best.link, str(best.gateway) if best.gateway else None)
         return None
 
-    def _rules(self, side: Side, version: int) -> list[AddRule]:
+    def _rules(self, side: NetnsState, version: int) -> list[AddRule]:
         main = AddRule("pod", version, 32766, MAIN_TABLE)
         return [*(rule for rule in side.rules if rule.version == version), main]
 
@@ -163,59 +163,76 @@ class Pretend:
     def _node_addresses(self) -> tuple[NodeAddress, ...]:
         return tuple(NodeAddress(one.link, one.address.ip) for one in self.sides["node"].addresses)
 
-    def _new_link(self, where: Where, link: Link) -> None:
-        links = self.sides[where].links
+    def _new_link(self, side: Side, link: Link) -> None:
+        links = self.sides[side].links
         assert link.name not in links, f"{link.name} exists"
         self._indexes += 1
         links[link.name] = replace(link, index=self._indexes, up=False)
 
     def _execute(self, step: Step) -> None:
-        side = self.sides[step.where]
+        state = self.sides[step.side]
+        match step:
+            case CreateLink() | CreateVeth() | MoveLink() | DeleteLink() | SetLink():
+                self._execute_on_link(state, step)
+            case Remove():
+                self._remove(state, step.what)
+            case SetSysctl():
+                state.sysctls[step.path] = step.value
+            case LoadMarks():
+                state.marks |= set(step.versions)
+            case AddAddress() | AddRoute() | AddRule() | AddNeighbour():
+                self._add(state, step)
+            case _:
+                pass
+
+    def _execute_on_link(
+        self, state: NetnsState, step: CreateLink | CreateVeth | MoveLink | DeleteLink | SetLink
+    ) -> None:
         match step:
             case CreateLink():
                 master = self.sides["node"].links[step.master]
                 assert step.temporary or step.name not in self.sides["node"].links
                 made = Link(step.name, 0, step.kind, step.mode, step.mac or master.mac, step.mtu, parent=master.index)
-                self._new_link(step.where, replace(made, vlan_id=step.vlan_id))
+                self._new_link(step.side, replace(made, vlan_id=step.vlan_id))
             case CreateVeth():
                 self._new_link("node", Link(step.name, 0, "veth", mac=step.mac, mtu=step.mtu))
                 self._new_link("pod", Link(step.peer, 0, "veth", mac=step.peer_mac, mtu=step.mtu))
             case MoveLink():
-                origin = self.sides["pod" if step.where == "node" else "node"]
+                origin = self.sides["pod" if step.side == "node" else "node"]
                 link = replace(origin.links[step.name], name=step.new_name, alias=step.alias)
                 self._vanish(step.name, origin)
-                self._new_link(step.where, link)
+                self._new_link(step.side, link)
             case DeleteLink():
                 self._delete(step)
             case SetLink():
-                link = side.links[step.name]
-                side.links[step.name] = replace(link, up=True, mac=step.mac or link.mac, mtu=step.mtu or link.mtu)
+                link = state.links[step.name]
+                state.links[step.name] = replace(link, up=True, mac=step.mac or link.mac, mtu=step.mtu or link.mtu)
+
+    def _add(self, state: NetnsState, step: AddAddress | AddRoute | AddRule | AddNeighbour) -> None:
+        match step:
             case AddAddress():
-                side.addresses.append(step)
+                state.addresses.append(step)
                 network = step.address.network
                 source = step.address.ip if step.address.version == 4 else None
-                side.routes.append(AddRoute(step.where, network, step.link, source=source))
+                state.routes.append(AddRoute(step.side, network, step.link, source=source))
             case AddRoute():
-                self._route(side, step)
+                self._route(state, step)
             case AddRule():
-                side.rules += [] if step in side.rules else [step]
+                state.rules += [] if step in state.rules else [step]
             case AddNeighbour():
-                assert step.link in side.links
-                side.neighbours[step.link, step.address] = step
-            case Remove(what=AddNeighbour() as what):
-                side.neighbours.pop((what.link, what.address), None)
-            case Remove(what=AddRule() as what):
-                side.rules = [rule for rule in side.rules if rule != what]
-            case Remove(what=AddRoute() as what):
-                side.routes = [route for route in side.routes if route != what]
-            case SetSysctl():
-                side.sysctls[step.path] = step.value
-            case LoadMarks():
-                side.marks |= set(step.versions)
-            case _:
-                pass
+                assert step.link in state.links
+                state.neighbours[step.link, step.address] = step
 
-    def _route(self, side: Side, step: AddRoute) -> None:
+    def _remove(self, state: NetnsState, what: AddRoute | AddRule | AddNeighbour) -> None:
+        match what:
+            case AddNeighbour():
+                state.neighbours.pop((what.link, what.address), None)
+            case AddRule():
+                state.rules = [rule for rule in state.rules if rule != what]
+            case AddRoute():
+                state.routes = [route for route in state.routes if route != what]
+
+    def _route(self, side: NetnsState, step: AddRoute) -> None:
         assert step.link in side.links, f"{step}: no such link"
         if step.gateway is not None:
             near = (route for route in side.routes if route.link == step.link and route.gateway is None)
@@ -230,7 +247,7 @@ class Pretend:
             side.routes[side.routes.index(same)] = step
 
     def _delete(self, step: DeleteLink) -> None:
-        side = self.sides[step.where]
+        side = self.sides[step.side]
         if step.name not in side.links:
             return
         if side.links[step.name].kind == "veth":
@@ -240,7 +257,7 @@ class Pretend:
         else:
             self._vanish(step.name, side)
 
-    def _vanish(self, name: str, side: Side) -> None:
+    def _vanish(self, name: str, side: NetnsState) -> None:
         del side.links[name]
         gone = {one.address.ip for one in side.addresses if one.link == name}
         side.addresses = [one for one in side.addresses if one.link != name]

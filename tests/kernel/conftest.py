@@ -1,3 +1,5 @@
-from tests.kernel.fixtures import kind, wide, world
+"""Fixtures for tests against real network namespaces; tests/agent uses the same."""
 
-__all__ = ["kind", "wide", "world"]
+from tests.kernel.fixtures import backend, kind, wide, world
+
+__all__ = ["backend", "kind", "wide", "world"]

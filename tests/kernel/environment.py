@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from spiderpool.kernel.namespaces import opened, socket_in_netns
-from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way
+from tests.kernel.questions import CLIENT, ETH0, NET1, NextHop, Question
 
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
 NIC_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
@@ -53,15 +53,15 @@ class World:
         forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.inside(self.router, "sysctl", "-qw", *forwarding)
 
-    def route_of(self, pod: str, questions: Sequence[Question]) -> dict[Question, Way | None]:
+    def route_of(self, pod: str, questions: Sequence[Question]) -> dict[Question, NextHop | None]:
         """What the kernel says which way packets go."""
-        answers: dict[Question, Way | None] = {}
+        answers: dict[Question, NextHop | None] = {}
         for where in ("pod", "node"):
-            asked = [question for question in questions if question.where == where]
+            asked = [question for question in questions if question.side == where]
             answers |= dict(zip(asked, self._routes(self.node if where == "node" else pod, asked), strict=True))
         return answers
 
-    def _routes(self, namespace: str | Path, questions: Sequence[Question]) -> list[Way | None]:
+    def _routes(self, namespace: str | Path, questions: Sequence[Question]) -> list[NextHop | None]:
         lines = (
             f"route get {one.destination}"
             + (f" from {one.source}" if one.source else "")
@@ -69,11 +69,11 @@ class World:
             for one in questions
         )
         printed = run("ip", "-n", Path(namespace).name, "-json", "-batch", "-", text="\n".join(lines))
-        found: list[Way | None] = []
+        found: list[NextHop | None] = []
         decoder = json.JSONDecoder()
         while printed := printed.lstrip():
             answer, end = decoder.raw_decode(printed)
-            found.append(Way(answer[0]["dev"], answer[0].get("gateway")))
+            found.append(NextHop(answer[0]["dev"], answer[0].get("gateway")))
             printed = printed[end:]
         return found
 
@@ -138,6 +138,26 @@ def has_kind(kind: str) -> bool:
         return world.has(kind)
     finally:
         world.destroy()
+
+
+_MARK_RULE = ("-t", "mangle", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "CONNMARK", "--save-mark")
+_BACKEND_PROBES = {
+    "nft": (("nft", "add", "table", "inet", "probe"),),
+    "iptables": (("iptables-legacy", *_MARK_RULE), ("ip6tables-legacy", *_MARK_RULE)),
+}
+
+
+def has_backend(backend: str) -> bool:
+    """Whether this kernel has nftables' inet family, or iptables' mangle tables with connection marks."""
+    world = World()
+    try:
+        for command in _BACKEND_PROBES[backend]:
+            world.inside(world.node, *command)
+    except AssertionError:
+        return False
+    finally:
+        world.destroy()
+    return True
 
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}

@@ -1,4 +1,4 @@
-"""Fixtures that need root: a world of namespaces, and each kind of link that this kernel has."""
+"""Fixtures that need root: a world of namespaces, and each kind of link and packet filter that this kernel has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from functools import cache
 
 import pytest
 
-from tests.kernel.environment import World, has_kind
+from spiderpool.kernel import marks
+from tests.kernel.environment import World, has_backend, has_kind
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
+    """A node with one NIC and a router; removed after the test."""
     world = World()
     try:
         world.build()
@@ -34,7 +36,23 @@ def _has_kind(kind: str) -> bool:
 
 @pytest.fixture(params=["ipvlan", "macvlan"])
 def kind(request: pytest.FixtureRequest) -> str:
+    """Each of ipvlan and macvlan that this kernel has."""
     kind: str = request.param
     if not _has_kind(kind):
         pytest.skip(f"this kernel has no {kind}")
     return kind
+
+
+@cache
+def _has_backend(backend: marks.Backend) -> bool:
+    return has_backend(backend)
+
+
+@pytest.fixture(params=["nft", "iptables"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> marks.Backend:
+    """Each packet filter that this kernel has, as the only one that `marks` uses."""
+    backend: marks.Backend = request.param
+    if not _has_backend(backend):
+        pytest.skip(f"this kernel has no {backend}")
+    monkeypatch.setattr(marks, "_backends", [backend])
+    return backend

@@ -1,4 +1,4 @@
-"""What a packet does in a pod and on its node: the same questions for the pretend kernel and for the real one."""
+"""Where packets of a pod and its node must go: the same questions for the pretend kernel and for the real one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from spiderpool.core.network.plumbing.naming import MARK
-from spiderpool.core.network.plumbing.steps import Where
+from spiderpool.core.network.plumbing.steps import Side
 from spiderpool.core.network.plumbing.values import Attachment, Coordination
 
 CONTAINER = "4f1c2d3e5a6b7c8d"
@@ -49,20 +49,17 @@ def interface(
     netns: str,
     kind: str,
     *,
-    ifname: str = "eth0",
-    master: str = "eth0",
     nets: dict[int, Net] = ETH0,
     versions: tuple[int, ...] = (4, 6),
     coordination: Coordination | None = UNDERLAY,
-    container: str = CONTAINER,
 ) -> Attachment:
-    """An interface of the pod with an address and a gateway of each family."""
+    """The pod's eth0, on the node's eth0, with an address and a gateway of each family."""
     return Attachment(
-        container_id=container,
+        container_id=CONTAINER,
         netns=netns,
-        ifname=ifname,
+        ifname="eth0",
         kind=kind,
-        master=master,
+        master="eth0",
         addresses=tuple(ip_interface(f"{nets[version].pod}/{nets[version].length}") for version in versions),
         gateways=tuple(ip_address(nets[version].router) for version in versions),
         coordination=coordination,
@@ -72,12 +69,13 @@ def interface(
 def second(netns: str, kind: str, *, versions: tuple[int, ...] = (4, 6), **settings: object) -> Attachment:
     """The pod's net1, on the node's second NIC."""
     chosen = replace(UNDERLAY, **settings)  # type: ignore[arg-type]
-    return interface(netns, kind, ifname="net1", master="eth1", nets=NET1, versions=versions, coordination=chosen)
+    attachment = interface(netns, kind, nets=NET1, versions=versions, coordination=chosen)
+    return replace(attachment, ifname="net1", master="eth1")
 
 
 @dataclass(frozen=True)
-class Way:
-    """Where a packet goes: out of a link, to a gateway or straight."""
+class NextHop:
+    """Through which link and to which gateway (None: on the link) a packet leaves."""
 
     link: str
     gateway: str | None = None
@@ -85,64 +83,68 @@ class Way:
 
 @dataclass(frozen=True)
 class Question:
-    """A packet and the path that it must take."""
+    """A packet on one side, and the next hop that it must take."""
 
-    where: Where
+    side: Side
     destination: str
-    path: Way | None
+    expected: NextHop | None
     source: str = ""
     mark: int = 0
 
 
-def ask(route_of: Callable[[Question], Way | None], questions: Iterable[Question]) -> None:
-    """All questions are answered as they should be."""
-    right({question: route_of(question) for question in questions})
+def assert_next_hops(route_of: Callable[[Question], NextHop | None], questions: Iterable[Question]) -> None:
+    """Every packet takes its expected next hop."""
+    assert_answers({question: route_of(question) for question in questions})
 
 
-def right(answers: Mapping[Question, Way | None]) -> None:
-    """All answers are as they should be."""
-    assert [(question, answer) for question, answer in answers.items() if answer != question.path] == []
+def assert_answers(answers: Mapping[Question, NextHop | None]) -> None:
+    """Every answer is the expected one."""
+    assert [(question, answer) for question, answer in answers.items() if answer != question.expected] == []
 
 
 def one_interface(version: int) -> tuple[Question, ...]:
-    """Of a pod that has eth0."""
+    """Packets of a pod that has eth0."""
     net, foreign = ETH0[version], CLIENT[version]
     return (
-        Question("pod", net.node, Way("veth0")),
-        Question("pod", NET1[version].node, Way("veth0")),
-        Question("pod", net.other, Way("eth0")),
-        Question("pod", net.router, Way("eth0")),
-        Question("pod", foreign, Way("eth0", net.router)),
-        Question("pod", SERVICE[version], Way("veth0", net.node)),
-        Question("pod", HIJACKED[version], Way("veth0", net.node)),
-        Question("pod", foreign, Way("veth0", net.node), source=net.pod, mark=MARK),
-        Question("pod", net.other, Way("veth0", net.node), source=net.pod, mark=MARK),
-        Question("node", net.pod, Way(HOST_END)),
-        Question("node", net.pod, Way(HOST_END), source=net.node),
-        Question("node", net.pod, Way(HOST_END), source=NET1[version].node),
+        Question("pod", net.node, NextHop("veth0")),
+        Question("pod", NET1[version].node, NextHop("veth0")),
+        Question("pod", net.other, NextHop("eth0")),
+        Question("pod", net.router, NextHop("eth0")),
+        Question("pod", foreign, NextHop("eth0", net.router)),
+        Question("pod", SERVICE[version], NextHop("veth0", net.node)),
+        Question("pod", HIJACKED[version], NextHop("veth0", net.node)),
+        Question("pod", foreign, NextHop("veth0", net.node), source=net.pod, mark=MARK),
+        Question("pod", net.other, NextHop("veth0", net.node), source=net.pod, mark=MARK),
+        Question("node", net.pod, NextHop(HOST_END)),
+        Question("node", net.pod, NextHop(HOST_END), source=net.node),
+        Question("node", net.pod, NextHop(HOST_END), source=NET1[version].node),
     )
 
 
 def two_interfaces(version: int, default: str = "eth0", link: str = "veth0") -> tuple[Question, ...]:
-    """Of a pod that has eth0 and net1, whose path to its node is ``link``."""
+    """Packets of a pod that has eth0 and net1, whose path to its node is ``link``."""
     eth0, net1, foreign = ETH0[version], NET1[version], CLIENT[version]
-    by_default = Way("eth0", eth0.router) if default == "eth0" else Way("net1", net1.router)
+    by_default = NextHop("eth0", eth0.router) if default == "eth0" else NextHop("net1", net1.router)
     marked = (
-        Question("pod", foreign, Way(link, eth0.node), source=net1.pod, mark=MARK),
-        Question("pod", foreign, Way(link, eth0.node), source=eth0.pod, mark=MARK),
+        Question("pod", foreign, NextHop(link, eth0.node), source=net1.pod, mark=MARK),
+        Question("pod", foreign, NextHop(link, eth0.node), source=eth0.pod, mark=MARK),
     )
     return (
         Question("pod", foreign, by_default),
-        Question("pod", foreign, Way("eth0", eth0.router), source=eth0.pod),
-        Question("pod", foreign, Way("net1", net1.router), source=net1.pod),
-        Question("pod", net1.other, Way("net1")),
-        Question("pod", net1.other, Way("net1"), source=net1.pod),
-        Question("pod", net1.other, Way("eth0", eth0.router), source=eth0.pod),
-        Question("pod", eth0.other, Way("eth0")),
-        Question("pod", eth0.other, Way("net1", net1.router), source=net1.pod),
-        *(Question("pod", node, Way(link), source=pod) for node in (eth0.node, net1.node) for pod in ("", net1.pod)),
-        *(Question("pod", SERVICE[version], Way(link, eth0.node), source=pod) for pod in ("", eth0.pod, net1.pod)),
+        Question("pod", foreign, NextHop("eth0", eth0.router), source=eth0.pod),
+        Question("pod", foreign, NextHop("net1", net1.router), source=net1.pod),
+        Question("pod", net1.other, NextHop("net1")),
+        Question("pod", net1.other, NextHop("net1"), source=net1.pod),
+        Question("pod", net1.other, NextHop("eth0", eth0.router), source=eth0.pod),
+        Question("pod", eth0.other, NextHop("eth0")),
+        Question("pod", eth0.other, NextHop("net1", net1.router), source=net1.pod),
+        *(
+            Question("pod", node, NextHop(link), source=pod)
+            for node in (eth0.node, net1.node)
+            for pod in ("", net1.pod)
+        ),
+        *(Question("pod", SERVICE[version], NextHop(link, eth0.node), source=pod) for pod in ("", eth0.pod, net1.pod)),
         *(marked if link == "veth0" else ()),
-        *(Question("node", pod, Way(HOST_END)) for pod in (eth0.pod, net1.pod) if link == "veth0"),
-        *(Question("node", net1.pod, Way(HOST_END), source=node) for node in (eth0.node, net1.node)),
+        *(Question("node", pod, NextHop(HOST_END)) for pod in (eth0.pod, net1.pod) if link == "veth0"),
+        *(Question("node", net1.pod, NextHop(HOST_END), source=node) for node in (eth0.node, net1.node)),
     )

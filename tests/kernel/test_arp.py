@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel.arp import ETH_P_ARP, answer, gratuitous_request, request
+from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request, parse_reply, request
 from spiderpool.kernel.frames import announce
 from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
 from tests.kernel.environment import World
@@ -39,12 +39,12 @@ def test_a_probe_names_no_sender() -> None:
 @pytest.mark.unit
 def test_only_replies_are_answers() -> None:
     asked = request(bytes.fromhex("00163e000102"), IPv4Address("10.0.0.1"), IPv4Address("10.0.0.7"))
-    assert answer(asked) is None
+    assert parse_reply(asked) is None
     reply = asked[:21] + b"\x02" + bytes.fromhex("eeffffffffff") + IPv4Address("10.0.0.7").packed + asked[32:]
-    assert answer(reply) == (IPv4Address("10.0.0.7"), bytes.fromhex("eeffffffffff"))
-    assert answer(reply + bytes(18)) == answer(reply)  # Ethernet pads short frames
-    assert answer(reply[:41]) is None
-    assert answer(reply[:12] + b"\x08\x00" + reply[14:]) is None
+    assert parse_reply(reply) == (IPv4Address("10.0.0.7"), bytes.fromhex("eeffffffffff"))
+    assert parse_reply(reply + bytes(18)) == parse_reply(reply)  # Ethernet pads short frames
+    assert parse_reply(reply[:41]) is None
+    assert parse_reply(reply[:12] + b"\x08\x00" + reply[14:]) is None
 
 
 @pytest.mark.lab

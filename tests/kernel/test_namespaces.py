@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from spiderpool.errors import BadNamespace
-from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
+from spiderpool.errors import BadNamespace, KernelFailure
+from spiderpool.kernel.namespaces import enter, opened, run_inside, socket_in_netns
 from tests.kernel.environment import World
+from tests.support.eventually import eventually
 
 
 def _here() -> int:
@@ -73,10 +75,7 @@ async def test_socket_of_a_caller_that_gave_up_is_closed(world: World) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     go.set()
-    deadline = time.monotonic() + 5
-    while (not made or made[0].fileno() != -1) and time.monotonic() < deadline:
-        await asyncio.sleep(0.001)
-    assert made[0].fileno() == -1
+    await eventually(lambda: made and made[0].fileno() == -1, "socket is closed")
 
 
 @pytest.mark.unit
@@ -97,3 +96,22 @@ def test_file_that_is_no_namespace(tmp_path: Path) -> None:
 def test_namespace_of_another_type() -> None:
     with pytest.raises(BadNamespace, match="is not a network namespace"), opened("/proc/self/ns/mnt"):
         pass
+
+
+@pytest.mark.unit
+def test_namespace_that_cannot_be_opened_now_is_not_called_missing() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        with pytest.raises(KernelFailure, match="Too many open files"), opened("/proc/self/ns/net"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.unit
+def test_namespace_that_the_kernel_does_not_let_us_enter() -> None:
+    with pytest.raises(KernelFailure, match="cannot enter the network namespace: Bad file descriptor"):
+        enter(-1)

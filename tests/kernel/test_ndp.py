@@ -4,7 +4,7 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from spiderpool.kernel.ndp import answer, solicitation, unsolicited_advertisement
+from spiderpool.kernel.ndp import parse_advertisement, solicitation, unsolicited_advertisement
 
 pytestmark = pytest.mark.unit
 
@@ -42,9 +42,9 @@ def test_a_solicitation_goes_to_those_who_may_have_the_address() -> None:
 def test_only_advertisements_are_answers() -> None:
     mac, address = bytes.fromhex("00163e000102"), IPv6Address("2001:db8::7")
     frame = unsolicited_advertisement(mac, address)
-    assert answer(frame) == (address, mac)
-    assert answer(frame[:78]) == (address, mac)  # without the option, by the sender of the frame
-    assert answer(solicitation(mac, address, address)) is None
-    assert answer(frame[:60]) is None
-    assert answer(frame[:20] + b"\x06" + frame[21:]) is None
-    assert answer(frame[:12] + b"\x08\x00" + frame[14:]) is None
+    assert parse_advertisement(frame) == (address, mac)
+    assert parse_advertisement(frame[:78]) == (address, mac)  # without the option, by the sender of the frame
+    assert parse_advertisement(solicitation(mac, address, address)) is None
+    assert parse_advertisement(frame[:60]) is None
+    assert parse_advertisement(frame[:20] + b"\x06" + frame[21:]) is None
+    assert parse_advertisement(frame[:12] + b"\x08\x00" + frame[14:]) is None

@@ -1,6 +1,5 @@
 """A NIC asks its network who has an address, before a pod uses it."""
 
-# ruff: noqa: F811 (fixtures are imported and then named as parameters)
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +14,6 @@ from spiderpool.errors import AddressInUse, GatewaySilent
 from spiderpool.kernel.arp import ETH_P_ARP
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from tests.kernel.environment import World
-from tests.kernel.fixtures import kind, wide, world  # noqa: F401
 from tests.kernel.questions import ETH0, interface
 
 pytestmark = pytest.mark.lab

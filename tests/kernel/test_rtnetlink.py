@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from spiderpool.core.network.plumbing.steps import AddAddress, AddNeighbour, AddRoute, AddRule
-from spiderpool.kernel import messages as say
+from spiderpool.kernel import messages
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.namespaces import opened, run_inside
 from tests.kernel.environment import World
@@ -31,7 +31,7 @@ async def _in_node(world: World, work: Callable[[rt.Socket], T]) -> T:
 
 
 def _index(route: rt.Socket) -> int:
-    return say.read_link(route.request(rt.GETLINK, say.by_name("eth0"))[0]).index
+    return messages.read_link(route.request(rt.GETLINK, messages.link_by_name("eth0"))[0]).index
 
 
 @pytest.mark.lab
@@ -55,18 +55,19 @@ async def test_what_is_made_is_read_back(world: World, address: str, gateway: st
         index = _index(route)
         names = {index: "eth0"}
         for _ in range(2):
-            route.request(rt.NEWADDR, say.address(made, index), rt.CREATE | rt.REPLACE)
+            route.request(rt.NEWADDR, messages.address(made, index), rt.CREATE | rt.REPLACE)
             for one in (near, route_made):
-                route.request(rt.NEWROUTE, say.route(one, index), rt.CREATE | rt.REPLACE)
-            route.request(rt.NEWNEIGH, say.neighbour(neighbour, index), rt.CREATE | rt.REPLACE)
+                route.request(rt.NEWROUTE, messages.route(one, index), rt.CREATE | rt.REPLACE)
+            route.request(rt.NEWNEIGH, messages.neighbour(neighbour, index), rt.CREATE | rt.REPLACE)
         for rule in rules:
-            route.request(rt.NEWRULE, say.rule(rule), rt.CREATE | rt.EXCLUSIVE)
-        wanted = say.routes_wanted(packed.version, index)
+            route.request(rt.NEWRULE, messages.rule(rule), rt.CREATE | rt.EXCLUSIVE)
+        wanted = messages.route_dump(packed.version, index)
+        neighbours = route.request(rt.GETNEIGH, messages.neighbour_dump(index), rt.DUMP)
         return {
-            *say.read_addresses("node", route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP), names),
-            *say.read_routes("node", route.request(rt.GETROUTE, wanted, rt.DUMP), names),
-            *say.read_rules("node", route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP)),
-            *say.read_neighbours("node", route.request(rt.GETNEIGH, say.neighbours_wanted(index), rt.DUMP), names),
+            *messages.read_addresses("node", route.request(rt.GETADDR, messages.address_dump(), rt.DUMP), names),
+            *messages.read_routes("node", route.request(rt.GETROUTE, wanted, rt.DUMP), names),
+            *messages.read_rules("node", route.request(rt.GETRULE, messages.rule_dump(), rt.DUMP)),
+            *messages.read_neighbours("node", neighbours, names),
         }
 
     assert {made, route_made, near, *rules, neighbour} <= await _in_node(world, work)
@@ -77,8 +78,8 @@ async def test_refusal_says_what_the_kernel_says(world: World) -> None:
     def work(route: rt.Socket) -> rt.NetlinkError:
         bad = AddRoute("node", ip_network("10.9.0.0/16"), "eth0", ip_address("198.51.100.1"))
         with pytest.raises(rt.NetlinkError) as caught:
-            route.request(rt.NEWROUTE, say.route(bad, _index(route)), rt.CREATE)
-        route.request(rt.GETLINK, say.by_name("eth0"))
+            route.request(rt.NEWROUTE, messages.route(bad, _index(route)), rt.CREATE)
+        route.request(rt.GETLINK, messages.link_by_name("eth0"))
         return caught.value
 
     refusal = await _in_node(world, work)
@@ -93,7 +94,7 @@ async def test_default_route_over_two_gateways_is_two_routes(world: World) -> No
 
     def work(route: rt.Socket) -> list[str]:
         names = {_index(route): "eth0"}
-        found = say.read_routes("node", route.request(rt.GETROUTE, say.routes_wanted(4), rt.DUMP), names)
+        found = messages.read_routes("node", route.request(rt.GETROUTE, messages.route_dump(4), rt.DUMP), names)
         return [str(one.gateway) for one in found if one.destination.prefixlen == 0]
 
     assert await _in_node(world, work) == ["172.31.207.253", "172.31.207.252"]
@@ -105,7 +106,9 @@ async def test_a_thousand_routes_come_in_several_datagrams(world: World) -> None
 
     def work(route: rt.Socket) -> int:
         names = {_index(route): "eth0"}
-        return len(list(say.read_routes("node", route.request(rt.GETROUTE, say.routes_wanted(4), rt.DUMP), names)))
+        return len(
+            list(messages.read_routes("node", route.request(rt.GETROUTE, messages.route_dump(4), rt.DUMP), names))
+        )
 
     assert await _in_node(world, work) == 1002
 

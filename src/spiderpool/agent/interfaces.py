@@ -1,11 +1,11 @@
-"""A pod's interfaces: make, take away, check, refresh one. observe → plan → apply, and undone when it fails.
+"""Create, remove, check and refresh a pod's interfaces, and tune the node's NICs: observe → plan → apply.
 
 ``node`` is the path of the node's network namespace; None means the agent's own, as on a real node.
-The caller sees to it that no two calls for one container run at once. A pod's first interface comes first; the others
-may come, go and come again in any order.
+The caller must not run two calls for one container at once. It adds a pod's first interface first; it may remove and
+add the others in any order.
 
-Every call is one thread that waits for the kernel. A call that is cancelled ends in order before the cancellation goes
-on: an addition takes back what it made.
+Every call runs on one thread that blocks in the kernel. A cancelled call waits for its thread, and a cancelled `add`
+removes what it made.
 """
 
 from __future__ import annotations
@@ -18,40 +18,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from spiderpool.core.network.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
-from spiderpool.core.network.plumbing.drift import drift
+from spiderpool.core.network.plumbing import probing
+from spiderpool.core.network.plumbing.drift import find_drift
+from spiderpool.core.network.plumbing.existing import (
+    complete_attachment,
+    missing_part,
+    place_default_route,
+    place_default_route_if_free,
+)
 from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_nics, undo_nics
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
-from spiderpool.core.network.plumbing.planning import plan, wanted
-from spiderpool.core.network.plumbing.probing import Detection, judge, probes
-from spiderpool.core.network.plumbing.refresh import refresh as plan_refresh
-from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.planning import full_plan, plan
+from spiderpool.core.network.plumbing.refresh import plan_refresh
+from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
-from spiderpool.core.network.plumbing.sweeping import sweep as plan_sweep
+from spiderpool.core.network.plumbing.sweeping import plan_sweep
 from spiderpool.core.network.plumbing.values import PRESENT, Address, Attachment, is_default
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
-from spiderpool.kernel.applying import apply
-from spiderpool.kernel.dad import settle
+from spiderpool.kernel import observing
+from spiderpool.kernel.applying import apply, apply_all
+from spiderpool.kernel.dad import wait_for_dad
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import Kernel, all_links, find_link, opened_kernel
-from spiderpool.kernel.observing import (
-    node_addresses,
-    observe,
-    observe_nics,
-    observe_paths,
-    observe_pod,
-    observe_remains,
-    observe_wiring,
-    present,
-)
-from spiderpool.kernel.probing import ask
+from spiderpool.kernel.probing import send_probes
+from spiderpool.telemetry import logger
 
 T = TypeVar("T")
+
+log = logger("interfaces")
+
+
+class _AddAbandonedError(Exception):
+    """The caller of `add` was cancelled, so the thread stops between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttachedInterface:
-    """What the runtime is told of a finished interface; ``host_interface`` is the node's end of the pod's path."""
+    """What the CNI result contains of an interface; ``host_interface`` is the node's end of the pod's path."""
 
     mac: str
     mtu: int
@@ -60,38 +63,42 @@ class AttachedInterface:
 
 
 async def add(attachment: Attachment, *, node: Path | None = None) -> AttachedInterface:
-    """Give the pod the interface; after a failure nothing of it is left. May be repeated.
+    """Give the pod the interface. Removes what it made after a failure or a cancellation. May be repeated.
 
-    To an interface that another plugin made it gives the coordination alone.
+    An interface of kind ``PRESENT``, which another plugin made, gets only the pod's path to its node.
 
     Raises:
-        BadNamespace: the pod's namespace is missing or none.
+        BadNamespace: the pod's namespace is missing or is no network namespace.
         BadConfig, NotReady: the attachment cannot work on this node, or not yet.
         KernelFailure: the kernel refused a step.
     """
 
     def undo(kernel: Kernel) -> None:
-        _take_back(kernel, attachment)
+        _remove_attachment(kernel, attachment)
 
     return await _operate(attachment.netns, node, lambda kernel, stop: _add(kernel, attachment, stop), undo)
 
 
-async def probe(attachment: Attachment, detection: Detection, *, node: Path | None = None) -> None:
-    """Look whether the attachment's addresses are free and their gateways there, before it is made.
+async def probe(attachment: Attachment, detection: probing.Detection, *, node: Path | None = None) -> None:
+    """Check, before the interface is created, that its addresses are free and its gateways answer.
 
     Raises:
-        AddressInUse, GatewaySilent: they are not; names who answered.
+        AddressInUse: another machine answers for an address; names its MAC.
+        GatewaySilent: a gateway does not answer.
         KernelFailure: the NIC is missing or down.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
-        asked = probes(attachment, detection, node_addresses(kernel.node))
+        probes = probing.plan_probes(attachment, detection, observing.node_addresses(kernel.node))
         nic = find_link(kernel.node, attachment.master)
-        there = find_link(kernel.side("pod"), attachment.ifname)  # of an earlier attempt; macvlan answers its master
-        if asked and nic is not None:
-            kernel.enter("node")
-            ours = frozenset(link.mac for link in (nic, there) if link)
-            judge(asked, ask(nic.name, asked, kernel.finish), ours, nic.name)
+        if not probes or nic is None:
+            return
+        # An interface that an earlier ADD left in the pod: a macvlan child answers its master.
+        leftover = find_link(kernel.netns("pod"), attachment.ifname)
+        own_macs = frozenset(link.mac for link in (nic, leftover) if link)
+        kernel.enter("node")
+        answers = send_probes(nic.name, probes, kernel.finish)
+        probing.check_answers(probes, answers, own_macs, nic.name)
 
     await _operate(attachment.netns, node, work)
 
@@ -99,13 +106,13 @@ async def probe(attachment: Attachment, detection: Detection, *, node: Path | No
 async def remove(
     container_id: str, netns: str, ifname: str, *, keep_link: bool = False, node: Path | None = None
 ) -> None:
-    """Take the interface away, and with the last one the pod's path to its node; what is gone already is success.
+    """Remove the interface, and with the last one the pod's path to its node. Success if nothing of it exists.
 
-    ``netns`` may be empty, missing, or a mere file that was left where a namespace had been. ``keep_link`` leaves the
-    interface itself to the plugin that made it.
+    ``netns`` may be empty, missing, or a plain file in place of a deleted namespace: then removes what is left on the
+    node. ``keep_link`` leaves the link itself to the plugin that made it.
 
     Raises:
-        KernelFailure: the kernel refused a deletion.
+        KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
@@ -113,19 +120,19 @@ async def remove(
 
     try:
         await _operate(netns or None, node, work)
-    except BadNamespace:
+    except BadNamespace:  # the pod is gone
         await _operate(None, node, work)
 
 
 async def check(attachment: Attachment, *, node: Path | None = None) -> None:
-    """Compare the pod's interface with what `add` would make.
+    """Compare the pod's interface with the result of `add`.
 
     Raises:
-        Drift: names all that is missing or changed.
-        BadNamespace: the pod's namespace is missing or none.
+        Drift: names everything that is missing or changed.
+        BadNamespace: the pod's namespace is missing or is no network namespace.
         BadConfig, NotReady, KernelFailure: as for `add`.
     """
-    faults = await _operate(attachment.netns, node, lambda kernel, _: _faults(kernel, attachment))
+    faults = await _operate(attachment.netns, node, lambda kernel, _: _find_faults(kernel, attachment))
     if faults:
         raise Drift(f"interface {attachment.ifname}: {'; '.join(faults)}")
 
@@ -133,17 +140,17 @@ async def check(attachment: Attachment, *, node: Path | None = None) -> None:
 async def refresh(
     container_id: str, netns: str, *, first_nic: str = "eth0", node: Path | None = None
 ) -> tuple[Step, ...]:
-    """Bring what the pod knows of its node's addresses up to date; returns what was done, nothing if all was right.
+    """Update the pod's routes and neighbours of its node; returns the steps taken, none if nothing had changed.
 
-    To be called for each pod when an address of the node came or went.
+    Call it for each pod when an address of the node was added or removed.
 
     Raises:
-        BadNamespace: the pod's namespace is missing or none.
+        BadNamespace: the pod's namespace is missing or is no network namespace.
         KernelFailure: the kernel refused a step.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        return _applied(kernel, plan_refresh(observe_wiring(kernel, container_id, first_nic)))
+        return _apply(kernel, plan_refresh(observing.observe_pod_link(kernel, container_id, first_nic)))
 
     return await _operate(netns, node, work)
 
@@ -151,20 +158,21 @@ async def refresh(
 async def place_default(
     netns: str, ifname: str, gateways: tuple[Address, ...] | None, *, if_free: bool = False, node: Path | None = None
 ) -> frozenset[int]:
-    """Let an interface that a plugin made have the default route only as the pod wishes; for which families it has it.
+    """Give an interface of another plugin the default route as the pod's annotation says.
 
-    ``gateways`` None: not by this interface. Empty: as the plugin left it, with ``if_free`` only where no other
-    interface has it. Else by these.
+    ``gateways`` None: no default route through this interface. Empty: as the plugin left it; with ``if_free`` only if
+    no other interface has one. Else through these gateways. Returns the families whose default route it has then.
 
     Raises:
-        BadNamespace: the pod's namespace is missing or none.
+        BadNamespace: the pod's namespace is missing or is no network namespace.
         KernelFailure: the kernel refused a step.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> frozenset[int]:
-        pod = observe_pod(kernel.side("pod"))
-        apply(kernel, default_if_free(pod, ifname) if if_free else default_by_wish(pod, ifname, gateways))
-        routes = observe_pod(kernel.side("pod")).routes
+        pod = observing.observe_pod(kernel.netns("pod"))
+        steps = place_default_route_if_free(pod, ifname) if if_free else place_default_route(pod, ifname, gateways)
+        apply(kernel, steps)
+        routes = observing.observe_pod(kernel.netns("pod")).routes
         return frozenset(route.destination.version for route in routes if is_default(route) and route.link == ifname)
 
     return await _operate(netns, node, work)
@@ -177,59 +185,75 @@ async def sweep(
     *,
     node: Path | None = None,
 ) -> tuple[Step, ...]:
-    """Remove what is left on the node of pods that are gone; returns what was done.
+    """Remove what deleted pods left on the node; returns the steps taken.
 
-    What belongs to one of ``containers`` or leads to one of ``addresses`` stays. ``tables`` are those that may lead to
-    pods.
+    ``containers`` and ``addresses`` are those of existing pods; their links and routes stay. ``tables`` are the routing
+    tables with routes to pods.
 
     Raises:
-        KernelFailure: the kernel refused a step.
+        KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        return _applied(kernel, plan_sweep(observe_paths(kernel, tables), containers, addresses))
+        steps = plan_sweep(observing.observe_pod_paths(kernel, tables), containers, addresses)
+        apply_all(kernel, steps)
+        return steps
 
     return await _operate(None, node, work)
 
 
 async def ensure_parent(parent: ParentLink, *, node: Path | None = None) -> str:
-    """Make the bond or VLAN on which pods' interfaces shall lie; returns its name. What is right is left alone.
+    """Create what the node lacks of the bond or VLAN that is the parent of pods' interfaces; returns its name.
 
     Raises:
-        BadConfig: it cannot be right, or would cost the node an address.
+        BadConfig: the request is wrong, or would take an address from the node.
         KernelFailure: a NIC is missing, a name is taken by something else, or the kernel refused a step.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> str:
-        _applied(kernel, plan_parent(parent, all_links(kernel.node), node_addresses(kernel.node)))
+        _apply(kernel, plan_parent(parent, all_links(kernel.node), observing.node_addresses(kernel.node)))
         return parent.name
 
     return await _operate(None, node, work)
 
 
 async def tune_node(nics: Sequence[NIC], *, node: Path | None = None) -> tuple[Step, ...]:
-    """Make every NIC of the node answer for itself; returns what was done. NICs left out of a later call are undone.
+    """Make every NIC of the node answer for itself; returns the steps taken. Undoes NICs that are not in ``nics``.
 
     Raises:
         BadConfig: too many NICs, or a gateway that no address of its NIC reaches.
         KernelFailure: the kernel refused a step.
     """
-    return await _operate(None, node, lambda kernel, _: _applied(kernel, plan_nics(tuple(nics), observe_nics(kernel))))
+
+    def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
+        return _apply(kernel, plan_nics(tuple(nics), observing.observe_nics(kernel)))
+
+    return await _operate(None, node, work)
 
 
 async def node_state(*, node: Path | None = None) -> NodeState:
-    """What the node's NICs and its routing by them look like."""
-    return await _operate(None, node, lambda kernel, _: observe_nics(kernel))
+    """The state of the node's NICs and of its routing. Raises KernelFailure when it cannot be read."""
+    return await _operate(None, node, lambda kernel, _: observing.observe_nics(kernel))
 
 
 async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:
-    """Undo `tune_node`; returns what was done."""
-    return await _operate(None, node, lambda kernel, _: _applied(kernel, undo_nics(observe_nics(kernel))))
+    """Undo `tune_node`; returns the steps taken.
+
+    Raises:
+        KernelFailure: deletions that the kernel refused; all others have been carried out.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
+        steps = undo_nics(observing.observe_nics(kernel))
+        apply_all(kernel, steps)
+        return steps
+
+    return await _operate(None, node, work)
 
 
 async def diagnose_node(*, node: Path | None = None) -> tuple[str, ...]:
-    """What is missing on the node for its pods and NICs to be reached and to answer, in sentences."""
-    return await _operate(None, node, lambda kernel, _: diagnose(observe_nics(kernel)))
+    """A sentence for each setting of the node that keeps its pods or NICs from being reached or from answering."""
+    return await _operate(None, node, lambda kernel, _: diagnose(observing.observe_nics(kernel)))
 
 
 async def _operate(
@@ -238,20 +262,36 @@ async def _operate(
     work: Callable[[Kernel, threading.Event], T],
     undo: Callable[[Kernel], None] | None = None,
 ) -> T:
-    """Run ``work`` on a thread of its own. When cancelled, ask it to stop and wait; if it was done already, undo it."""
+    """Run ``work`` on a thread of its own.
+
+    When cancelled, sets the event that ``work`` should obey and waits for the thread. If ``work`` has succeeded by
+    then, runs ``undo``. Logs failures that the cancellation hides from the caller.
+    """
     stop = threading.Event()
-    task = _thread(netns, node, lambda kernel: work(kernel, stop))
+    task = _start_thread(netns, node, lambda kernel: work(kernel, stop))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([task])
+        _log_hidden_failure(task)
         if undo is not None and not task.exception():
-            await asyncio.wait([_thread(netns, node, undo)])
+            undone = _start_thread(netns, node, undo)
+            await asyncio.wait([undone])
+            _log_hidden_failure(undone)
         raise
 
 
-def _thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -> asyncio.Future[T]:
+def _log_hidden_failure(task: asyncio.Future[T]) -> None:
+    error = task.exception()
+    if error is None:
+        return
+    notes: list[str] = getattr(error, "__notes__", [])
+    if notes or not isinstance(error, _AddAbandonedError):
+        log.warning("cancelled operation has failed", error="; ".join([str(error), *notes]))
+
+
+def _start_thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -> asyncio.Future[T]:
     finish = contextlib.ExitStack()
 
     def body() -> T:
@@ -262,69 +302,73 @@ def _thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -
 
 
 def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> AttachedInterface:
-    attachment, fault = _adopted(kernel, attachment)
+    attachment, fault = _complete(kernel, attachment)
     if fault:
         raise BadConfig(fault)
     if attachment.kind == PRESENT:
-        settle(kernel.side("pod"), attachment.ifname, lambda: _go_on(stop))
-    steps = plan(attachment, observe(kernel, attachment))
+        wait_for_dad(kernel.netns("pod"), attachment.ifname, lambda: _raise_if_abandoned(stop))
+    steps = plan(attachment, observing.observe(kernel, attachment))
     try:
-        apply(kernel, steps, lambda: _go_on(stop))
+        apply(kernel, steps, lambda: _raise_if_abandoned(stop))
         return _attached(kernel, attachment, steps)
     except BaseException as error:
         _undo(kernel, attachment, error)
         raise
 
 
-def _adopted(kernel: Kernel, attachment: Attachment) -> tuple[Attachment, str]:
-    """The attachment with what its interface has already, and what that interface lacks."""
+def _complete(kernel: Kernel, attachment: Attachment) -> tuple[Attachment, str]:
+    """The attachment, completed if another plugin made its interface, and a sentence about what it lacks."""
     if attachment.kind != PRESENT:
         return attachment, ""
-    pod = observe_pod(kernel.side("pod"))
-    return adopted(attachment, pod), lacking(attachment, pod)
+    pod = observing.observe_pod(kernel.netns("pod"))
+    return complete_attachment(attachment, pod), missing_part(attachment, pod)
 
 
-def _go_on(stop: threading.Event) -> None:
+def _raise_if_abandoned(stop: threading.Event) -> None:
     if stop.is_set():
-        raise InterruptedError("the caller gave up")
+        raise _AddAbandonedError("the caller gave up")
 
 
 def _attached(kernel: Kernel, attachment: Attachment, steps: tuple[Step, ...]) -> AttachedInterface:
-    pod = kernel.side("pod")
-    pod.links.pop(attachment.ifname, None)
+    pod = kernel.netns("pod")
+    pod.links.pop(attachment.ifname, None)  # the steps have changed its MAC and MTU
     link = find_link(pod, attachment.ifname)
     if link is None:
         raise KernelFailure(f"{attachment.ifname} disappeared from the pod right after it was made")
-    host = next((step.link for step in steps if isinstance(step, AddRoute) and step.where == "node"), None)
+    host = next((step.link for step in steps if isinstance(step, AddRoute) and step.side == "node"), None)
     return AttachedInterface(link.mac, link.mtu, attachment.netns, host)
 
 
 def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
-    """Remove what was made, and let the failure that led here be the one that is reported."""
+    """Remove what a failed `add` made. The caller gets the first failure; one of the removal becomes a note of it."""
     try:
-        _take_back(kernel, attachment)
+        _remove_attachment(kernel, attachment)
     except KernelFailure as error:
-        cause.add_note(f"and what was made could not be removed: {error}")
+        note = f"and what was made could not be removed: {error}"
+        cause.add_note(note)
+        if isinstance(cause, KernelFailure):
+            cause.details = "\n".join(filter(None, (cause.details, note)))
 
 
-def _take_back(kernel: Kernel, attachment: Attachment) -> None:
+def _remove_attachment(kernel: Kernel, attachment: Attachment) -> None:
     _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == PRESENT)
 
 
 def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:
-    left = observe_remains(kernel, container_id, ifname)
-    apply(kernel, removal(container_id, ifname, left, keep_link=keep_link))
+    leftover = observing.observe_leftovers(kernel, container_id, ifname)
+    apply_all(kernel, plan_removal(container_id, ifname, leftover, keep_link=keep_link))
 
 
-def _faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:
-    attachment, fault = _adopted(kernel, attachment)
+def _find_faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:
+    attachment, fault = _complete(kernel, attachment)
     if fault:
         return (fault,)
-    seen = observe(kernel, attachment)
-    steps = wanted(attachment, seen)
-    return drift(steps, present(kernel, steps), seen.master)
+    observed = observing.observe(kernel, attachment)
+    steps = full_plan(attachment, observed)
+    return find_drift(steps, observing.observe_present(kernel, steps, observed.master))
 
 
-def _applied(kernel: Kernel, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def _apply(kernel: Kernel, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Carry out steps and return them."""
     apply(kernel, steps)
     return steps

@@ -21,7 +21,7 @@ from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.network_status import NetworkStatusPublisher
-from spiderpool.agent.node_network import NodeNetwork
+from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
@@ -81,7 +81,7 @@ async def run(settings: AgentSettings) -> None:
         gc = NodeGC(cluster, addresses, attacher, coordinator)
         plugins = Plugins(attacher, IPAMPlugin(cluster, addresses), coordinator, gc)
         tuned = settings.socket.parent / TUNED
-        node = NodeNetwork(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
+        node = NodeNetwork(cluster, attacher, coordinator, recorder, Tuning(settings.tune_node, tuned))
         server = CNIServer(cluster, plugins, api, settings.add_timeout)
         await _detect_marks()
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):

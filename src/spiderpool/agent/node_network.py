@@ -1,9 +1,13 @@
-"""What is kept right on the node while pods live: what they know of its addresses, and how its NICs answer."""
+"""Tasks that keep the node's network right while pods run.
+
+They update the pods' routes when the node's addresses change, tune the node's NICs, and report faults as Events.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
-from spiderpool.core.network.plumbing.nics import nics_of
+from spiderpool.core.network.plumbing.nics import nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.events import address_changes
@@ -20,13 +24,24 @@ from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
 PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds before what failed is taken up again; the tuning of NICs waits twice as long after each failure."""
+"""Seconds before a retry; the tuning of NICs doubles its pause after each failure, up to the longest."""
 
 log = logger("upkeep")
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Whether to tune the node's NICs, and the file that records that we did.
+
+    Rules and tables with our numbers may belong to somebody else, so we undo them only if the file exists.
+    """
+
+    enabled: bool
+    marker: Path
+
+
 class NodeNetwork:
-    """Follows the node's addresses and, where ``tune`` says so, the gateways of its NICs."""
+    """Follows the node's addresses and, if tuning is enabled, the gateways of its NICs."""
 
     def __init__(
         self,
@@ -34,29 +49,25 @@ class NodeNetwork:
         attacher: Attacher,
         coordinator: CoordinatorPlugin,
         recorder: Recorder,
-        *,
-        tune: bool,
-        mark: Path,
+        tuning: Tuning,
     ) -> None:
         self._cluster = cluster
         self._attacher = attacher
         self._coordinator = coordinator
         self._recorder = recorder
-        self._tune = tune
-        self._mark = mark
-        """File that says that we tuned the node: rules and tables of the same numbers may be somebody else's."""
-        self._changed = asyncio.Event()
-        self._told: tuple[str, ...] = ()
+        self._tuning = tuning
+        self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
+        self._reported: tuple[str, ...] = ()  # the faults of the last diagnosis: each is reported once
 
     async def run(self) -> None:
-        """Work until cancelled. The pools must be known by then: without them the NICs would lose their gateways."""
+        """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
             group.create_task(self._follow_pools())
-            group.create_task(self._keep_nics())
+            group.create_task(self._tune_nics())
 
     async def _follow_addresses(self) -> None:
-        """At the start, since addresses may have changed while no agent was there, and whenever they change."""
+        """Refresh all pods after every change, and at the start: addresses may have changed while no agent ran."""
         while True:
             try:
                 async for _ in address_changes(at_once=True):
@@ -68,20 +79,20 @@ class NodeNetwork:
             await asyncio.sleep(PAUSE)
 
     async def _follow_pools(self) -> None:
-        """Pools tell the gateways of the NICs' subnets; most of their changes tell of other things."""
-        while self._tune:
+        """Check the NICs when a gateway has changed; most changes of pools concern other fields."""
+        while self._tuning.enabled:
             change, known = self._cluster.pool_change(), self._gateways()
             await change.wait()
             if self._gateways() != known:
                 self._changed.set()
 
-    async def _keep_nics(self) -> None:
-        """At the start, whenever something has changed, and again after a failure."""
+    async def _tune_nics(self) -> None:
+        """Tune and diagnose at the start, after every change, and again after a failure; repeating is safe."""
         pause = PAUSE
         while True:
             self._changed.clear()
             try:
-                await self._tuned()
+                await self._apply_tuning()
                 await self._diagnose()
                 await self._changed.wait()
                 pause = PAUSE
@@ -91,31 +102,35 @@ class NodeNetwork:
                     await asyncio.wait_for(self._changed.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _tuned(self) -> None:
-        """What the setting wants: switched off, nothing of it is left."""
-        if self._tune:
-            self._mark.parent.mkdir(parents=True, exist_ok=True)
-            self._mark.touch(mode=0o600)
-            await interfaces.tune_node(nics_of(await interfaces.node_state(), self._gateways()))
-        elif self._mark.exists():
+    async def _apply_tuning(self) -> None:
+        """Tune the NICs if enabled; otherwise undo an earlier tuning."""
+        marker = self._tuning.marker
+        if self._tuning.enabled:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch(mode=0o600)
+            await interfaces.tune_node(nics_with_gateways(await interfaces.node_state(), self._gateways()))
+        elif marker.exists():
             steps = await interfaces.untune_node()
-            self._mark.unlink(missing_ok=True)
+            marker.unlink(missing_ok=True)
             log.info("tuning of the node's cards undone", steps=len(steps))
 
     def _gateways(self) -> dict[Network, Address]:
-        found: dict[Network, Address] = {}
+        """Subnet → gateway, by the pools."""
+        gateways: dict[Network, Address] = {}
         for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name):
             if pool.spec.gateway:
-                with suppress(ValueError):  # nobody has checked it who would have refused it
-                    found[ip_network(pool.spec.subnet, strict=False)] = ip_address(pool.spec.gateway)
-        return found
+                try:
+                    gateways[ip_network(pool.spec.subnet, strict=False)] = ip_address(pool.spec.gateway)
+                except ValueError as error:  # written past the admission webhook, so it may be malformed
+                    log.debug("gateway of malformed pool ignored", pool=pool.name, error=str(error))
+        return gateways
 
     async def _diagnose(self) -> None:
         faults = await interfaces.diagnose_node()
         node = self._cluster.nodes.get(self._cluster.node_name)
         for fault in faults:
-            if fault not in self._told:
+            if fault not in self._reported:
                 log.warning("fault of the node's network", fault=fault)
                 if node is not None:
                     self._recorder.event(node, "Warning", EVENT_FAULT, fault)
-        self._told = faults
+        self._reported = faults

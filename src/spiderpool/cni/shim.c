@@ -1,9 +1,10 @@
 /*
- * The CNI executable. It knows nothing: it sends its own name, the CNI_* variables and its standard
- * input to the agent's socket, prints the answer, and exits with 0 or 1 as the agent says.
+ * The CNI executable, installed under each plugin name. It forwards a call to the agent: sends its own name, the
+ * CNI_* variables and its standard input to the agent's socket, prints the body of the answer, and exits with 0 if
+ * the HTTP status is 200, else with 1. It makes no decisions.
  *
- * Framing (docs/reference/cni-protocol.md): one HTTP/1.0 POST whose body is the name, KEY=VALUE
- * entries, an empty entry, standard input, with NUL between them. Installed under each plugin name.
+ * Framing (docs/reference/cni-protocol.md): one HTTP/1.0 POST. Its body is the name, KEY=VALUE entries, an empty
+ * entry, and standard input, with NUL between them.
  *
  * SPIDERPOOL_SOCKET names another socket, for tests and labs.
  */
@@ -20,7 +21,7 @@
 #ifndef SOCKET_PATH
 #define SOCKET_PATH "/var/run/spidernet/spiderpool.sock"
 #endif
-#define ANSWER_SECONDS 110 /* the agent answers within 60 s; container runtimes wait longer */
+#define ANSWER_SECONDS 110 /* the agent answers within 60 s; container runtimes wait longer than this */
 
 extern char **environ;
 
@@ -29,7 +30,7 @@ struct buffer {
     size_t used, size;
 };
 
-/* CNI code 11, "try again later", is what runtimes expect while a network provider is not there. */
+/* Prints a CNI error. Code 11, "try again later", tells runtimes that the network provider is not ready. */
 static int fail(const char *what, int code) {
     printf("{\"cniVersion\":\"1.0.0\",\"code\":%d,\"msg\":\"spiderpool-agent %s: %s\"}\n", code, what,
            strerror(errno));
@@ -106,7 +107,7 @@ int main(int argc, char **argv) {
     char head[128];
     int length = snprintf(head, sizeof head, "POST /v1/cni HTTP/1.0\r\nContent-Length: %zu\r\n\r\n", body.used);
     send_all(fd, head, (size_t)length);
-    send_all(fd, body.data, body.used); /* a refused request has an answer all the same: read it */
+    send_all(fd, body.data, body.used); /* after a failed send the agent's refusal can still be read */
     if ((read_all(&answer, fd) && !answer.used) || append(&answer, "", 1))
         return fail("did not answer", 11);
     char *text = answer.used > 12 ? strstr(answer.data, "\r\n\r\n") : NULL;

@@ -1,15 +1,15 @@
-"""Carry out the steps of core.plumbing.
+"""Carry out the steps of core.network.plumbing in the node's and the pod's network namespace.
 
-Steps that need no netlink (sysctls, marks, announcements) run inside the namespace on the same thread.
+Each type of step has one function, found in ``_EXECUTORS``. Steps without netlink (sysctls, marks, announcements) act
+in the namespace of the calling thread, which enters it first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
@@ -23,174 +23,232 @@ from spiderpool.core.network.plumbing.steps import (
     DeleteLink,
     DropNICMarks,
     Enslave,
-    InsideStep,
     LoadMarks,
     LoadNICMarks,
     MoveLink,
-    NetlinkStep,
     Remove,
     SetLink,
     SetSysctl,
     Step,
 )
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel import frames, marks, sysctl
-from spiderpool.kernel import messages as say
+from spiderpool.kernel import frames, marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
-from spiderpool.kernel.netlink import Kernel, Side, all_links, find_link, index_of
+from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, index_of
+
+_MODULES = {"vlan": "8021q", "bond": "bonding"}  # kind of link → its kernel module, where the names differ
 
 
 def apply(kernel: Kernel, steps: Sequence[Step], check: Callable[[], None] = lambda: None) -> None:
-    """Carry out steps in order, with ``check`` before each, which may raise.
+    """Carry out steps in order and stop at the first failure. Calls ``check``, which may raise, before each step.
 
-    A route, rule or neighbour that is right already, or a link that is gone, is success.
+    Adding a rule that exists and removing an object that does not exist succeed.
 
     Raises:
         KernelFailure: names the step and the kernel's answer.
     """
     for step in steps:
         check()
+        _execute(kernel, step, steps)
+
+
+def apply_all(kernel: Kernel, steps: Sequence[Step]) -> None:
+    """Carry out every step, also after a failure: for removals, which should leave as little behind as possible.
+
+    Raises:
+        KernelFailure: names every step that failed and the kernel's answers.
+    """
+    failures: list[KernelFailure] = []
+    for step in steps:
         try:
-            _execute(kernel, step)
-        except rt.NetlinkError as refusal:
-            raise KernelFailure(_sentence(step, refusal, steps), f"step: {step}") from refusal
+            _execute(kernel, step, steps)
+        except KernelFailure as failure:
+            failures.append(failure)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        message = "; ".join(failure.message for failure in failures)
+        details = "\n".join(failure.details for failure in failures if failure.details)
+        raise KernelFailure(message, details) from ExceptionGroup("steps that failed", failures)
 
 
-def _execute(kernel: Kernel, step: Step) -> None:
-    if isinstance(step, InsideStep):
-        kernel.enter(step.where)
-        _execute_inside(step, kernel.finish)
+def _execute(kernel: Kernel, step: Step, steps: Sequence[Step]) -> None:
+    try:
+        _EXECUTORS[type(step)](kernel, step)
+    except rt.NetlinkError as error:
+        raise KernelFailure(_explain(step, error, steps), f"step: {step}") from error
+
+
+def _create_link(kernel: Kernel, step: CreateLink) -> None:
+    netns, master = kernel.netns(step.side), index_of(kernel.node, step.master)
+    descriptor = netns.descriptor if step.side == "pod" else None
+    name = step.temporary or step.name
+    body = messages.create_child(step, name, master, descriptor)
+    kernel.node.socket.request(rt.NEWLINK, body, rt.CREATE | rt.EXCLUSIVE)
+    if step.temporary:
+        netns.socket.request(rt.NEWLINK, messages.rename_link(index_of(netns, name), step.name))
+        netns.links[step.name] = replace(netns.links.pop(name), name=step.name)
+
+
+def _create_veth(kernel: Kernel, step: CreateVeth) -> None:
+    body = messages.create_veth(step, kernel.netns("pod").descriptor)
+    kernel.node.socket.request(rt.NEWLINK, body, rt.CREATE | rt.EXCLUSIVE)
+
+
+def _create_bond(kernel: Kernel, step: CreateBond) -> None:
+    netns = kernel.netns(step.side)
+    indexes = {link.name: link.index for link in all_links(netns)}
+    netns.socket.request(rt.NEWLINK, messages.create_bond(step, indexes), rt.CREATE | rt.EXCLUSIVE)
+
+
+def _enslave(kernel: Kernel, step: Enslave) -> None:
+    netns = kernel.netns(step.side)
+    index = index_of(netns, step.name)
+    netns.socket.request(rt.NEWLINK, messages.link_down(index))
+    netns.socket.request(rt.NEWLINK, messages.add_to_bond(index, index_of(netns, step.bond)))
+    netns.socket.request(rt.NEWLINK, messages.link_up(index))
+
+
+def _move_link(kernel: Kernel, step: MoveLink) -> None:
+    """Move and rename a link. Sets the alias first, so that DEL recognises a device that an interrupted ADD moved."""
+    target = kernel.netns(step.side)
+    # Without the pod's namespace the kernel has put the device back on the node, under some free name.
+    origin = kernel.node if kernel.pod is None or step.side == "pod" else kernel.pod
+    index = index_of(origin, step.name)
+    if step.alias:
+        origin.socket.request(rt.NEWLINK, messages.set_alias(index, step.alias))
+    if origin is target:
+        body = messages.rename_link(index, step.new_name)
     else:
-        _execute_netlink(kernel, step)
+        body = messages.move_link(index, step.new_name, target.descriptor)
+    origin.socket.request(rt.NEWLINK, body)
+    _clear_link_caches(kernel)
+    if not step.alias:
+        target.socket.request(rt.NEWLINK, messages.set_alias(index_of(target, step.new_name), ""))
 
 
-def _execute_netlink(kernel: Kernel, step: NetlinkStep) -> None:
-    side = kernel.side(step.where)
-    route = side.route
-    match step:
-        case CreateLink():
-            _create_link(kernel, step)
-        case CreateVeth():
-            kernel.node.route.request(
-                rt.NEWLINK, say.veth(step, kernel.side("pod").namespace), rt.CREATE | rt.EXCLUSIVE
-            )
-        case CreateBond():
-            indexes = {link.name: link.index for link in all_links(side)}
-            route.request(rt.NEWLINK, say.bond(step, indexes), rt.CREATE | rt.EXCLUSIVE)
-        case Enslave():
-            _enslave(side, step)
-        case MoveLink():
-            _move_link(kernel, step)
-        case DeleteLink():
-            _forget_links(kernel)
-            _gone(route, rt.DELLINK, say.by_name(step.name))
-        case SetLink():
-            body = say.up(index_of(side, step.name), queue=step.tx_queue_len, mtu=step.mtu, mac=step.mac)
-            route.request(rt.NEWLINK, body)
-        case AddAddress():
-            route.request(rt.NEWADDR, say.address(step, index_of(side, step.link)), rt.CREATE | rt.REPLACE)
-        case AddRoute():
-            route.request(rt.NEWROUTE, say.route(step, index_of(side, step.link)), rt.CREATE | rt.REPLACE)
-        case AddRule():
-            _there(route, rt.NEWRULE, say.rule(step))
-        case AddNeighbour():
-            route.request(rt.NEWNEIGH, say.neighbour(step, index_of(side, step.link)), rt.CREATE | rt.REPLACE)
-        case Remove():
-            _remove(side, step.what)
-        case _:
-            assert_never(step)
+def _delete_link(kernel: Kernel, step: DeleteLink) -> None:
+    _clear_link_caches(kernel)
+    _delete(kernel.netns(step.side), rt.DELLINK, messages.link_by_name(step.name))
 
 
-def _there(route: rt.Socket, kind: int, body: bytes) -> None:
+def _set_link(kernel: Kernel, step: SetLink) -> None:
+    netns = kernel.netns(step.side)
+    index = index_of(netns, step.name)
+    body = messages.link_up(index, queue=step.tx_queue_len, mtu=step.mtu, mac=step.mac)
+    netns.socket.request(rt.NEWLINK, body)
+
+
+def _add_address(kernel: Kernel, step: AddAddress) -> None:
+    netns = kernel.netns(step.side)
+    body = messages.address(step, index_of(netns, step.link))
+    netns.socket.request(rt.NEWADDR, body, rt.CREATE | rt.REPLACE)
+
+
+def _add_route(kernel: Kernel, step: AddRoute) -> None:
+    netns = kernel.netns(step.side)
+    body = messages.route(step, index_of(netns, step.link))
+    netns.socket.request(rt.NEWROUTE, body, rt.CREATE | rt.REPLACE)
+
+
+def _add_rule(kernel: Kernel, step: AddRule) -> None:
     try:
-        route.request(kind, body, rt.CREATE | rt.EXCLUSIVE)
-    except rt.NetlinkError as refusal:
-        if refusal.code != errno.EEXIST:
+        kernel.netns(step.side).socket.request(rt.NEWRULE, messages.rule(step), rt.CREATE | rt.EXCLUSIVE)
+    except rt.NetlinkError as error:
+        if error.code != errno.EEXIST:
             raise
 
 
-def _gone(route: rt.Socket, kind: int, body: bytes) -> None:
-    try:
-        route.request(kind, body)
-    except rt.NetlinkError as refusal:
-        if not rt.is_absent(refusal):
-            raise
+def _add_neighbour(kernel: Kernel, step: AddNeighbour) -> None:
+    netns = kernel.netns(step.side)
+    body = messages.neighbour(step, index_of(netns, step.link))
+    netns.socket.request(rt.NEWNEIGH, body, rt.CREATE | rt.REPLACE)
 
 
-def _remove(side: Side, what: AddRoute | AddRule | AddNeighbour) -> None:
+def _remove(kernel: Kernel, step: Remove) -> None:
+    netns, what = kernel.netns(step.side), step.what
+    if isinstance(what, AddRule):
+        _delete(netns, rt.DELRULE, messages.rule(what))
+        return
+    link = find_link(netns, what.link)
+    if link is None:
+        return  # the kernel has removed the link's routes and neighbours with it
     match what:
-        case AddRule():
-            _gone(side.route, rt.DELRULE, say.rule(what))
         case AddRoute():
-            link = find_link(side, what.link)
-            if link is not None:
-                _gone(side.route, rt.DELROUTE, say.old_route(what, link.index))
+            _delete(netns, rt.DELROUTE, messages.delete_route(what, link.index))
         case AddNeighbour():
-            link = find_link(side, what.link)
-            if link is not None:
-                _gone(side.route, rt.DELNEIGH, say.neighbour(what, link.index))
+            _delete(netns, rt.DELNEIGH, messages.neighbour(what, link.index))
         case _:
             assert_never(what)
 
 
-def _create_link(kernel: Kernel, step: CreateLink) -> None:
-    side, master = kernel.side(step.where), index_of(kernel.node, step.master)
-    namespace = side.namespace if step.where == "pod" else None
-    name = step.temporary or step.name
-    kernel.node.route.request(rt.NEWLINK, say.child(step, name, master, namespace), rt.CREATE | rt.EXCLUSIVE)
-    if step.temporary:
-        side.route.request(rt.NEWLINK, say.renamed(index_of(side, name), step.name))
-        side.links[step.name] = replace(side.links.pop(name), name=step.name)
+def _delete(netns: Netns, kind: int, body: bytes) -> None:
+    """Delete an object; success if it does not exist."""
+    try:
+        netns.socket.request(kind, body)
+    except rt.NetlinkError as error:
+        if not error.is_absent:
+            raise
 
 
-def _enslave(side: Side, step: Enslave) -> None:
-    index = index_of(side, step.name)
-    side.route.request(rt.NEWLINK, say.down(index))
-    side.route.request(rt.NEWLINK, say.enslaved(index, index_of(side, step.bond)))
-    side.route.request(rt.NEWLINK, say.up(index))
-
-
-def _move_link(kernel: Kernel, step: MoveLink) -> None:
-    """Set the alias first: a device that is lost half way can then be told from others."""
-    target = kernel.side(step.where)
-    # With its namespace gone, the kernel has given the device back, if under another name.
-    origin = kernel.node if kernel.pod is None or step.where == "pod" else kernel.pod
-    index = index_of(origin, step.name)
-    if step.alias:
-        origin.route.request(rt.NEWLINK, say.aliased(index, step.alias))
-    body = say.renamed(index, step.new_name) if origin is target else say.moved(index, step.new_name, target.namespace)
-    origin.route.request(rt.NEWLINK, body)
-    _forget_links(kernel)
-    if not step.alias:
-        target.route.request(rt.NEWLINK, say.aliased(index_of(target, step.new_name), ""))
-
-
-def _forget_links(kernel: Kernel) -> None:
-    """A veth takes its peer along, which may be on the other side."""
+def _clear_link_caches(kernel: Kernel) -> None:
+    """A veth takes its peer along, which may be in the other namespace."""
     kernel.node.links.clear()
     if kernel.pod is not None:
         kernel.pod.links.clear()
 
 
-def _execute_inside(step: InsideStep, finish: contextlib.ExitStack) -> None:
-    match step:
-        case SetSysctl():
-            sysctl.write(step.path, step.value, required=step.required)
-        case LoadMarks():
-            marks.load(step.link, step.mark, step.versions, afresh=step.afresh)
-        case LoadNICMarks():
-            marks.load_nics(step.nics, step.mask, step.versions)
-        case DropNICMarks():
-            marks.drop_nics()
-        case Announce():
-            frames.announce(step.link, step.address, finish)
-        case _:
-            assert_never(step)
+def _set_sysctl(kernel: Kernel, step: SetSysctl) -> None:
+    kernel.enter(step.side)
+    sysctl.write(step.path, step.value, required=step.required)
 
 
-def _sentence(step: Step, refusal: rt.NetlinkError, steps: Sequence[Step]) -> str:
-    child = next((one for one in steps if isinstance(one, CreateLink)), None)
-    match step, refusal.code:
+def _load_marks(kernel: Kernel, step: LoadMarks) -> None:
+    kernel.enter(step.side)
+    marks.load(step.link, step.mark, step.versions, flush=step.flush)
+
+
+def _load_nic_marks(kernel: Kernel, step: LoadNICMarks) -> None:
+    kernel.enter(step.side)
+    marks.load_nics(step.nics, step.mask, step.versions)
+
+
+def _drop_nic_marks(kernel: Kernel, step: DropNICMarks) -> None:
+    kernel.enter(step.side)
+    marks.drop_nics()
+
+
+def _announce(kernel: Kernel, step: Announce) -> None:
+    kernel.enter(step.side)
+    frames.announce(step.link, step.address, kernel.finish)
+
+
+_EXECUTORS: Mapping[type[Step], Callable[[Kernel, Any], None]] = {
+    CreateLink: _create_link,
+    CreateVeth: _create_veth,
+    CreateBond: _create_bond,
+    Enslave: _enslave,
+    MoveLink: _move_link,
+    DeleteLink: _delete_link,
+    SetLink: _set_link,
+    AddAddress: _add_address,
+    AddRoute: _add_route,
+    AddRule: _add_rule,
+    AddNeighbour: _add_neighbour,
+    Remove: _remove,
+    SetSysctl: _set_sysctl,
+    LoadMarks: _load_marks,
+    LoadNICMarks: _load_nic_marks,
+    DropNICMarks: _drop_nic_marks,
+    Announce: _announce,
+}
+"""Type of step → the function that carries it out; a test checks that none is missing."""
+
+
+def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
+    """A sentence for the operator: the likely cause where the errno has one, else the step and the kernel's answer."""
+    child = next((other for other in steps if isinstance(other, CreateLink)), None)
+    match step, error.code:
         case AddAddress(), errno.EADDRINUSE if child is not None:
             return (
                 f"{step.address.ip} is already assigned to an {child.kind} device on {child.master}:"
@@ -203,6 +261,5 @@ def _sentence(step: Step, refusal: rt.NetlinkError, steps: Sequence[Step]) -> st
             )
         case CreateLink() | CreateBond(), errno.EOPNOTSUPP:
             kind = step.kind if isinstance(step, CreateLink) else "bond"
-            module = {"vlan": "8021q", "bond": "bonding"}.get(kind, kind)
-            return f"this kernel has no {kind}: load the module {module} on the node"
-    return f"{step}: {refusal.reason}"
+            return f"this kernel has no {kind}: load the module {_MODULES.get(kind, kind)} on the node"
+    return f"{step}: {error.reason}"

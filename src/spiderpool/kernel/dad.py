@@ -1,4 +1,4 @@
-"""Wait for duplicate address detection (RFC 4862, section 5.4): before it has ended no route may name the address."""
+"""Duplicate address detection (RFC 4862 section 5.4): until it has ended, no route may use the address as source."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from collections.abc import Callable
 
 from spiderpool.core.network.plumbing.values import Address
 from spiderpool.errors import AddressInUse, NotReady
-from spiderpool.kernel import messages as say
+from spiderpool.kernel import messages
 from spiderpool.kernel import rtnetlink as rt
-from spiderpool.kernel.netlink import Side, index_of
+from spiderpool.kernel.netlink import Netns, index_of
 
-PATIENCE = 5.0
-"""Seconds; the kernel takes one or two."""
-PAUSE = 0.02
+TIMEOUT = 5.0
+"""Seconds; detection takes the kernel one or two."""
+INTERVAL = 0.02
+"""Seconds between two looks."""
 
 
-def settle(side: Side, link: str, check: Callable[[], None]) -> None:
-    """Return once the IPv6 addresses of a link can be used, with ``check`` between two looks, which may raise.
+def wait_for_dad(netns: Netns, link: str, check: Callable[[], None]) -> None:
+    """Return once the IPv6 addresses of a link can be used. Calls ``check``, which may raise, before each wait.
 
     Raises:
-        AddressInUse: somebody else on the link's network has one.
-        NotReady: it takes too long.
+        AddressInUse: another machine on the link's network has one of the addresses.
+        NotReady: detection takes longer than ``TIMEOUT``.
     """
-    deadline = time.monotonic() + PATIENCE
-    while unsettled := _unsettled(side, link):
-        for address, failed in unsettled:
-            if failed:
+    deadline = time.monotonic() + TIMEOUT
+    while pending := _in_dad(netns, link):
+        for address, is_duplicate in pending:
+            if is_duplicate:
                 raise AddressInUse(f"{address} of {link} is used by somebody else on its network, who answered for it")
         if time.monotonic() > deadline:
-            raise NotReady(f"{unsettled[0][0]} of {link} is still being probed for duplicates after {PATIENCE:.0f} s")
+            raise NotReady(f"{pending[0][0]} of {link} is still being probed for duplicates after {TIMEOUT:.0f} s")
         check()
-        time.sleep(PAUSE)
+        time.sleep(INTERVAL)
 
 
-def _unsettled(side: Side, link: str) -> list[tuple[Address, bool]]:
-    bodies = side.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP)
-    return list(say.unsettled_addresses(bodies, index_of(side, link)))
+def _in_dad(netns: Netns, link: str) -> list[tuple[Address, bool]]:
+    """Addresses that cannot be used, and whether each is a duplicate."""
+    bodies = netns.dump(rt.GETADDR, messages.address_dump())
+    return list(messages.addresses_in_dad(bodies, index_of(netns, link)))

@@ -1,4 +1,4 @@
-"""Send one raw Ethernet frame from the network namespace in which the calling thread is."""
+"""Send a raw Ethernet frame from the network namespace in which the calling thread is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from spiderpool.kernel.ndp import ETH_P_IPV6, unsolicited_advertisement
 
 
 def announce(link: str, address: IPv4Address | IPv6Address, finish: ExitStack) -> None:
-    """Tell all that ``address`` is at the MAC of ``link``, so that neighbours forget an earlier holder.
+    """Announce that the MAC of ``link`` has ``address``, so that neighbours update their caches.
 
-    Closing a packet socket waits for an RCU grace period, some 10 ms; that is left to ``finish``.
+    ``finish`` closes the socket later, since closing a packet socket waits for an RCU grace period, some 10 ms.
 
     Raises:
         KernelFailure: the link is missing or down.

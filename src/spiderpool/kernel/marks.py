@@ -6,9 +6,9 @@ not recognise the answer. So connections that begin on the veth are marked, and 
 On a node with several NICs the same is done for each NIC.
 
 One rule set in two renderings: nftables, whose inet family covers IPv4 and IPv6, and iptables (legacy) for kernels
-without that family. The rules touch no mark but ours, so an application's or a sidecar's own marks survive.
+without that family. The rules change no bits of a mark but ours, so the marks of applications and sidecars survive.
 
-Everything here but `detect` runs in the network namespace of the calling thread, inside `namespaces.run_inside`.
+Everything here but `detect` acts in the network namespace of the calling thread, inside `namespaces.run_inside`.
 """
 
 from __future__ import annotations
@@ -26,40 +26,50 @@ Backend: TypeAlias = Literal["nft", "iptables"]
 
 TABLE = "spiderpool"
 NIC_TABLE = "spiderpool_cards"
-NIC_CHAINS = {"PREROUTING": "SPIDERPOOL-IN", "OUTPUT": "SPIDERPOOL-OUT"}
+NIC_CHAINS = {"PREROUTING": "SPIDERPOOL-IN", "OUTPUT": "SPIDERPOOL-OUT"}  # hook → our chain
 TIMEOUT = 10.0
 """Seconds for one call of nft or iptables."""
 
 _LOCK = "/proc/self/ns/net"
-"""What iptables locks: the namespace itself. By default all namespaces of a node share one lock with kube-proxy."""
+"""The file that iptables locks: the namespace itself. By default all namespaces of a node share kube-proxy's lock."""
 
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _RESTORED = "CONNMARK --restore-mark"
 
-_backends: list[Backend] = ["nft", "iptables"]
-"""Backends to try, in order; once one has taken the rules, only that one."""
+_MISSING_PROGRAM = 127  # the shell's exit status for it
+_TIMED_OUT = 124  # the exit status of timeout(1)
+
+_NFT_ABSENT = (
+    "No such file or directory",  # the table does not exist
+    "Operation not supported",  # the kernel has no inet family
+    "Protocol not supported",  # the kernel has no nfnetlink
+    "cache initialization failed: Invalid argument",  # the kernel has no nf_tables
+)
+_IPTABLES_ABSENT = ("do you need to insmod?",)  # the kernel has no ip_tables, or no mangle table
+
+_backends: list[Backend] = ["nft", "iptables"]  # in order of preference; only the working one once it is known
 
 
 async def detect() -> Backend:
-    """Find out, in a namespace made for it, which backend this kernel has, and use that from now on.
+    """Find out, in a new namespace, which backend this kernel has, and use only that one from now on.
 
     Raises:
-        KernelFailure: neither; says what both answered.
+        KernelFailure: neither works; says what both answered.
     """
     return await run_inside(None, _detect)
 
 
 def _detect() -> Backend:
     enter_new()
-    load("veth0", 0x1, (4,), afresh=False)
+    load("veth0", 0x1, (4,), flush=False)
     return _backends[0]
 
 
-def load(link: str, mark: int, versions: tuple[int, ...] = (4,), *, afresh: bool) -> None:
+def load(link: str, mark: int, versions: tuple[int, ...] = (4,), *, flush: bool) -> None:
     """Load the rules for connections that begin on ``link``.
 
-    ``afresh`` replaces rules of an earlier attempt; with nftables the table is complete or absent, so there is
-    nothing to replace.
+    ``flush`` empties iptables' mangle table first, for rules of an interrupted attempt. nftables needs no flush: its
+    table is complete or absent.
 
     Raises:
         KernelFailure: neither nftables nor iptables took the rules; says what both answered.
@@ -67,7 +77,7 @@ def load(link: str, mark: int, versions: tuple[int, ...] = (4,), *, afresh: bool
     script = iptables_script(link, mark)
     refusals = []
     for backend in tuple(_backends):
-        refusal = _load_nft(nft_script(link, mark)) if backend == "nft" else _load_iptables(script, versions, afresh)
+        refusal = _load_nft(nft_script(link, mark)) if backend == "nft" else _load_iptables(script, versions, flush)
         if not refusal:
             _backends[:] = [backend]
             return
@@ -76,15 +86,18 @@ def load(link: str, mark: int, versions: tuple[int, ...] = (4,), *, afresh: bool
 
 
 def loaded() -> tuple[int, ...]:
-    """The families whose rules are present."""
-    if "nft" in _backends and _run(["nft", "list", "table", "inet", TABLE], "")[0] == 0:
+    """The families whose rules are present.
+
+    Raises:
+        KernelFailure: a program failed for another reason than the absence of rules.
+    """
+    if "nft" in _backends and _nft_table(TABLE):
         return (4, 6)
-    answers = {version: _run([f"{name}-legacy-save", "-t", "mangle"], "") for version, name in _PROGRAMS.items()}
-    return tuple(version for version, (code, rules) in answers.items() if code == 0 and _RESTORED in rules)
+    return tuple(version for version in _PROGRAMS if _RESTORED in _mangle_table(version))
 
 
 def nft_script(link: str, mark: int) -> str:
-    """The rules for ``nft -f -``. ``create`` fails if the table exists, which makes loading all or nothing."""
+    """The rules for ``nft -f -``. ``create`` fails if the table exists, so a table is never half loaded."""
     return f"""\
 create table inet {TABLE}
 table inet {TABLE} {{
@@ -102,47 +115,71 @@ table inet {TABLE} {{
 
 def iptables_script(link: str, mark: int) -> str:
     """The same rules for iptables-restore and ip6tables-restore."""
-    whole = f"{mark:#x}/0xffffffff"
+    value = f"{mark:#x}/0xffffffff"
     return f"""\
 *mangle
--A PREROUTING -i {link} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {whole}
--A OUTPUT -m connmark --mark {whole} -j CONNMARK --restore-mark
+-A PREROUTING -i {link} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {value}
+-A OUTPUT -m connmark --mark {value} -j CONNMARK --restore-mark
 COMMIT
 """
 
 
 def load_nics(nics: Sequence[tuple[str, int]], mask: int, versions: tuple[int, ...]) -> None:
-    """Mark connections that begin on a NIC, and what pods answer to them; replaces what was loaded before.
+    """Mark connections that begin on a NIC, and a pod's answers to them. ``nics`` holds (link, mark).
 
-    In one step a family: a connection that begins meanwhile finds the old rules or the new ones.
+    Replaces what was loaded before, in one transaction for each family: a connection that begins meanwhile finds the
+    old rules or the new ones.
 
     Raises:
-        KernelFailure: neither nftables nor iptables took the rules.
+        KernelFailure: neither nftables nor iptables took the rules; says what both answered.
     """
     refusals = []
     if "nft" in _backends:
-        refusals.append(f"nft: {_load_nft(nft_nic_script(nics, mask))}")
-        if refusals == ["nft: "]:
+        refusal = _load_nft(nft_nic_script(nics, mask))
+        if not refusal:
             return
-    refusals += [f"iptables: {output}" for output in (_load_nics_of(nics, mask, one) for one in versions) if output]
-    if any(refusal.startswith("iptables: ") for refusal in refusals):
-        raise KernelFailure("connections could not be marked by NIC", "\n".join(refusals))
+        refusals.append(f"nft: {refusal}")
+    failed = [output for output in (_load_nics_by_iptables(nics, mask, version) for version in versions) if output]
+    if failed:
+        raise KernelFailure(
+            "connections could not be marked by NIC", "\n".join([*refusals, *(f"iptables: {one}" for one in failed)])
+        )
 
 
-def _load_nics_of(nics: Sequence[tuple[str, int]], mask: int, version: int) -> str:
-    """By iptables, for one family; what it refused."""
-    _, rules = _run([f"{_PROGRAMS[version]}-legacy-save", "-t", "mangle"], "")
+def _load_nics_by_iptables(nics: Sequence[tuple[str, int]], mask: int, version: int) -> str:
+    """Load the rules of one family; returns iptables' error output, empty on success."""
+    rules = _mangle_table(version)
     hooks = [hook for hook, chain in NIC_CHAINS.items() if f"-A {hook} -j {chain}" not in rules]
-    return _load_iptables(iptables_nic_script(nics, mask, hooks), (version,), afresh=False)
+    return _load_iptables(iptables_nic_script(nics, mask, hooks), (version,), flush=False)
 
 
 def drop_nics() -> None:
-    """Remove the rules of `load_nics`; none is success."""
-    _run(["nft", "delete", "table", "inet", NIC_TABLE], "")
-    for name in _PROGRAMS.values():
-        code, rules = _run([f"{name}-legacy-save", "-t", "mangle"], "")
-        if code == 0 and NIC_CHAINS["PREROUTING"] in rules:
-            _run([f"{name}-legacy-restore", "--wait=5", "--noflush"], _IPTABLES_WITHOUT_NICS)
+    """Remove the rules of `load_nics`; success if there are none. After a failure, still removes the other families'.
+
+    Raises:
+        KernelFailure: a program failed for another reason than absence; says what all of them answered.
+    """
+    failures: list[KernelFailure] = []
+    for drop in (_drop_nft_nics, lambda: _drop_iptables_nics(4), lambda: _drop_iptables_nics(6)):
+        try:
+            drop()
+        except KernelFailure as failure:
+            failures.append(failure)
+    if failures:
+        details = "\n".join(f"{failure.message}: {failure.details}" for failure in failures)
+        raise KernelFailure("marks by NIC could not be removed", details) from failures[0]
+
+
+def _drop_nft_nics() -> None:
+    _query(["nft", "delete", "table", "inet", NIC_TABLE], _NFT_ABSENT)
+
+
+def _drop_iptables_nics(version: int) -> None:
+    if NIC_CHAINS["PREROUTING"] not in _mangle_table(version):
+        return
+    refusal = _load_iptables(_IPTABLES_WITHOUT_NICS, (version,), flush=False)
+    if refusal:
+        raise KernelFailure(f"{_PROGRAMS[version]} has failed", refusal)
 
 
 _IPTABLES_WITHOUT_NICS = "\n".join(
@@ -156,20 +193,19 @@ _IPTABLES_WITHOUT_NICS = "\n".join(
 
 
 def nics_loaded() -> tuple[str, ...]:
-    """The NICs for which `load_nics` is in force."""
-    commands = (["nft", "list", "table", "inet", NIC_TABLE], ["iptables-legacy-save", "-t", "mangle"])
-    answers = [output for code, output in (_run(command, "") for command in commands) if code == 0]
-    found = re.findall(rf'iifname "(\S+)"|-A {NIC_CHAINS["PREROUTING"]} -i (\S+)', "\n".join(answers))
+    """The NICs whose connections are marked. Raises KernelFailure as `loaded`."""
+    rules = f"{_nft_table(NIC_TABLE)}\n{_mangle_table(4)}"
+    found = re.findall(rf'iifname "(\S+)"|-A {NIC_CHAINS["PREROUTING"]} -i (\S+)', rules)
     return tuple(dict.fromkeys(by_nft or by_iptables for by_nft, by_iptables in found))
 
 
 def nft_nic_script(nics: Sequence[tuple[str, int]], mask: int) -> str:
-    """The rules for ``nft -f -``; the table is made so that its deletion cannot fail, and then made anew."""
+    """The rules for ``nft -f -``. Creates the table so that deleting it cannot fail, then creates it anew."""
     rest = f"{~mask & 0xFFFFFFFF:#x}"
-    begun = "\n".join(
+    new = "\n".join(
         f'    iifname "{link}" ct state new ct mark set ct mark & {rest} | {mark:#x}' for link, mark in nics
     )
-    known = "\n".join(
+    replies = "\n".join(
         f"    ct direction reply ct mark & {mask:#x} == {mark:#x} meta mark set meta mark & {rest} | {mark:#x}"
         for _, mark in nics
     )
@@ -179,21 +215,21 @@ delete table inet {NIC_TABLE}
 table inet {NIC_TABLE} {{
   chain prerouting {{
     type filter hook prerouting priority mangle;
-{begun}
-{known}
+{new}
+{replies}
   }}
   chain output {{
     type route hook output priority mangle;
-{known}
+{replies}
   }}
 }}
 """
 
 
 def iptables_nic_script(nics: Sequence[tuple[str, int]], mask: int, hooks: Iterable[str] = NIC_CHAINS) -> str:
-    """The same rules for iptables-restore and ip6tables-restore, in chains of their own, which this makes or replaces.
+    """The same rules for iptables-restore and ip6tables-restore, in chains of our own, created or replaced.
 
-    ``hooks`` are those that do not lead to our chains yet.
+    ``hooks`` are those that do not jump to our chains yet.
     """
     incoming, outgoing = NIC_CHAINS["PREROUTING"], NIC_CHAINS["OUTPUT"]
     lines = ["*mangle", f":{incoming} - [0:0]", f":{outgoing} - [0:0]"]
@@ -207,23 +243,48 @@ def iptables_nic_script(nics: Sequence[tuple[str, int]], mask: int, hooks: Itera
 
 
 def _load_nft(script: str) -> str:
+    """Load a script; returns nft's error output, empty on success. A table that exists is complete: success."""
     code, output = _run(["nft", "-f", "-"], script)
     return "" if code == 0 or "File exists" in output else output
 
 
-def _load_iptables(script: str, versions: tuple[int, ...], afresh: bool) -> str:
-    """One program a family."""
-    keep = () if afresh else ("--noflush",)
+def _load_iptables(script: str, versions: tuple[int, ...], flush: bool) -> str:
+    """Load a script for each family; returns the programs' error output, empty on success."""
+    keep = () if flush else ("--noflush",)
     refusals = []
     for version in versions:
         code, output = _run([f"{_PROGRAMS[version]}-legacy-restore", "--wait=5", *keep], script)
-        refusals += [output] if code else []
+        refusals += [output or f"exit status {code}"] if code else []
     return "\n".join(refusals)
 
 
+def _nft_table(name: str) -> str:
+    """The rules of one of our nftables tables; empty if it does not exist."""
+    return _query(["nft", "list", "table", "inet", name], _NFT_ABSENT)
+
+
+def _mangle_table(version: int) -> str:
+    """The rules of iptables' mangle table; empty if the kernel has none."""
+    return _query([f"{_PROGRAMS[version]}-legacy-save", "-t", "mangle"], _IPTABLES_ABSENT)
+
+
+def _query(command: Sequence[str], absent: tuple[str, ...]) -> str:
+    """A program's output; empty if the program is missing or its error contains one of ``absent``.
+
+    Raises:
+        KernelFailure: the program failed otherwise.
+    """
+    code, output = _run(command, "")
+    if code == 0:
+        return output
+    if code == _MISSING_PROGRAM or any(words in output for words in absent):
+        return ""
+    raise KernelFailure(f"{command[0]} has failed", output or f"exit status {code}")
+
+
 def _run(command: Sequence[str], text: str) -> tuple[int, str]:
-    """Exit status and all output; a missing program or one that hangs counts as a failure with a reason."""
-    environment = {**os.environ, "XTABLES_LOCKFILE": _LOCK}
+    """Exit status and all output. A missing program and one that hangs have an exit status and a reason, too."""
+    environment = {**os.environ, "XTABLES_LOCKFILE": _LOCK, "LC_ALL": "C"}
     try:
         done = subprocess.run(
             command,
@@ -234,8 +295,10 @@ def _run(command: Sequence[str], text: str) -> tuple[int, str]:
             timeout=TIMEOUT,
             env=environment,
         )
+    except FileNotFoundError as error:
+        return _MISSING_PROGRAM, str(error)
     except OSError as error:
-        return 127, str(error)
+        raise KernelFailure(f"{command[0]} could not be started", str(error)) from error
     except subprocess.TimeoutExpired:
-        return 124, f"no answer within {TIMEOUT:g} seconds"
+        return _TIMED_OUT, f"no answer within {TIMEOUT:g} seconds"
     return done.returncode, done.stdout.strip()

@@ -1,4 +1,8 @@
-"""Steps and values of core.plumbing as rtnetlink message bodies, and back."""
+"""Steps and values of core.network.plumbing as bodies of rtnetlink messages, and back.
+
+Encodes and decodes only: `netlink` sends the bodies, `rtnetlink` adds headers and flags.
+Constants carry the names of the kernel's headers (linux/rtnetlink.h and those named beside them).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from spiderpool.core.network.plumbing.steps import (
     CreateBond,
     CreateLink,
     CreateVeth,
-    Where,
+    Side,
 )
 from spiderpool.core.network.plumbing.values import MODES, Address, Link, Network
 from spiderpool.errors import BadConfig
@@ -27,31 +31,21 @@ UNSPEC = socket.AF_UNSPEC
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 VERSIONS = {family: version for version, family in FAMILIES.items()}
 
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=8BI")
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
-_RULE = struct.Struct("=8BI")
-_NEXT_HOP = struct.Struct("=HBBi")
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_ROUTE = struct.Struct("=8BI")  # struct rtmsg
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
+_RULE = struct.Struct("=8BI")  # struct fib_rule_hdr
+_NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
+# linux/if_link.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 18, 20, 28
-_INFO_KIND, _INFO_DATA = 1, 2
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_DAD_FAILED, _TENTATIVE = 0x08, 0x40
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
-_RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK = 9, 15, 16
-_NDA_DST, _NDA_LLADDR = 1, 2
-_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 2, 6, 10, 15, 16
-
-_UP = 0x1
-_NODAD = 0x02
-_PERMANENT = 0x80
-_STATIC = 4
-_UNIVERSE, _LINK_SCOPE, _ANY_SCOPE = 0, 253, 255
-_UNICAST = 1
-_TO_TABLE = 1
-_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_IPVLAN_MODE, _IFLA_MACVLAN_MODE, _IFLA_VLAN_ID = 1, 1, 1
+_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # enum macvlan_mode
+_IFLA_BOND_MODE, _IFLA_BOND_ARP_IP_TARGET, _IFLA_BOND_AD_ACTOR_SYSTEM = 1, 8, 26
+# Option → its attribute IFLA_BOND_* and the size of its value in bytes (bond_policy in drivers/net/bonding).
 _BOND_OPTIONS = {
     **{"active_slave": (2, 4), "miimon": (3, 4), "updelay": (4, 4), "downdelay": (5, 4), "use_carrier": (6, 1)},
     **{"arp_interval": (7, 4), "arp_validate": (9, 4), "arp_all_targets": (10, 4), "primary": (11, 4)},
@@ -60,97 +54,119 @@ _BOND_OPTIONS = {
     **{"packets_per_slave": (20, 4), "lacp_rate": (21, 1), "ad_select": (22, 1), "ad_actor_sys_prio": (24, 2)},
     **{"ad_user_port_key": (25, 2), "tlb_dynamic_lb": (27, 1), "peer_notif_delay": (28, 4)},
 }
-_BOND_MODE, _BOND_ARP_TARGETS, _BOND_ACTOR_SYSTEM = 1, 8, 26
+_VETH_INFO_PEER = 1  # linux/veth.h
+_IFF_UP = 0x1  # linux/if.h
+
+# linux/if_addr.h
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+
+# linux/rtnetlink.h
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
+_RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK = 9, 15, 16
+_RTPROT_UNSPEC, _RTPROT_STATIC = 0, 4
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255  # NOWHERE in a deletion matches every scope
+_RTN_UNICAST = 1
+_RT_TABLE_UNSPEC = 0
+_FIRST_LARGE_TABLE = 256  # the header's field has one byte; RTA_TABLE and FRA_TABLE hold any number
+
+# linux/neighbour.h
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
+_NUD_PERMANENT = 0x80
+
+# linux/fib_rules.h
+_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 2, 6, 10, 15, 16
+_FR_ACT_TO_TBL = 1
 
 
 def link_header(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
-    """The body of a request about a link."""
+    """The body of a request about a link, by index, or about every link if 0."""
     return _LINK.pack(UNSPEC, 0, index, flags, change)
 
 
-def by_name(name: str) -> bytes:
-    """The body of a request about the link of a name."""
+def link_by_name(name: str) -> bytes:
+    """The body of a request about a link, by name."""
     return link_header() + text(_IFLA_IFNAME, name)
 
 
-def up(index: int, *, queue: int = 0, mtu: int = 0, mac: str = "") -> bytes:
-    """Bring a link up, and set what is not zero or empty."""
-    body = link_header(index, _UP, _UP)
+def link_up(index: int, *, queue: int = 0, mtu: int = 0, mac: str = "") -> bytes:
+    """Bring a link up; set the queue length, MTU and MAC that are not 0 or empty."""
+    body = link_header(index, _IFF_UP, _IFF_UP)
     body += number(_IFLA_TXQLEN, queue) if queue else b""
     body += number(_IFLA_MTU, mtu) if mtu else b""
     return body + (_mac(mac) if mac else b"")
 
 
-def down(index: int) -> bytes:
+def link_down(index: int) -> bytes:
     """Take a link down."""
-    return link_header(index, 0, _UP)
+    return link_header(index, 0, _IFF_UP)
 
 
-def renamed(index: int, name: str) -> bytes:
+def rename_link(index: int, name: str) -> bytes:
     """Rename a link."""
     return link_header(index) + text(_IFLA_IFNAME, name)
 
 
-def aliased(index: int, alias: str) -> bytes:
+def set_alias(index: int, alias: str) -> bytes:
     """Set a link's alias; an empty one removes it."""
     return link_header(index) + attribute(_IFLA_IFALIAS, alias.encode())
 
 
-def enslaved(index: int, bond: int) -> bytes:
-    """Make a link part of a bond."""
+def add_to_bond(index: int, bond: int) -> bytes:
+    """Add a link to a bond, given by its index."""
     return link_header(index) + number(_IFLA_MASTER, bond)
 
 
-def moved(index: int, name: str, namespace: int) -> bytes:
-    """Move a link into a namespace under a name of there."""
+def move_link(index: int, name: str, namespace: int) -> bytes:
+    """Move a link into the namespace of a descriptor and rename it."""
     return link_header(index) + number(_IFLA_NET_NS_FD, namespace) + text(_IFLA_IFNAME, name)
 
 
-def child(step: CreateLink, name: str, master: int, namespace: int | None) -> bytes:
-    """Create a child of a link, in another namespace if one is given."""
+def create_child(step: CreateLink, name: str, master: int, namespace: int | None) -> bytes:
+    """Create an ipvlan, macvlan or VLAN on a link, in the namespace of a descriptor unless None."""
     body = link_header() + text(_IFLA_IFNAME, name) + number(_IFLA_LINK, master) + number(_IFLA_MTU, step.mtu)
     body += number(_IFLA_NET_NS_FD, namespace) if namespace is not None else b""
     body += _mac(step.mac) if step.mac else b""
-    return body + nested(_IFLA_LINKINFO, text(_INFO_KIND, step.kind), nested(_INFO_DATA, _kind_data(step)))
+    return body + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, step.kind), nested(_IFLA_INFO_DATA, _kind_data(step)))
 
 
 def _kind_data(step: CreateLink) -> bytes:
     match step.kind:
         case "ipvlan":
-            return number(1, MODES["ipvlan"].index(step.mode), 2)
+            return number(_IFLA_IPVLAN_MODE, MODES["ipvlan"].index(step.mode), 2)
         case "macvlan":
-            return number(1, _MACVLAN_MODES[step.mode])
+            return number(_IFLA_MACVLAN_MODE, _MACVLAN_MODES[step.mode])
         case _:
-            return number(1, step.vlan_id, 2)
+            return number(_IFLA_VLAN_ID, step.vlan_id, 2)
 
 
-def veth(step: CreateVeth, namespace: int) -> bytes:
-    """Create a veth pair with the peer in another namespace."""
+def create_veth(step: CreateVeth, namespace: int) -> bytes:
+    """Create a veth pair with the peer in the namespace of a descriptor."""
     peer = link_header() + text(_IFLA_IFNAME, step.peer) + _mac(step.peer_mac) + number(_IFLA_MTU, step.mtu)
     peer += number(_IFLA_NET_NS_FD, namespace)
-    data = nested(_INFO_DATA, nested(1, peer))
+    data = nested(_IFLA_INFO_DATA, nested(_VETH_INFO_PEER, peer))
     body = link_header() + text(_IFLA_IFNAME, step.name) + _mac(step.mac) + number(_IFLA_MTU, step.mtu)
-    return body + nested(_IFLA_LINKINFO, text(_INFO_KIND, "veth"), data)
+    return body + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), data)
 
 
-def bond(step: CreateBond, indexes: Mapping[str, int]) -> bytes:
-    """Create a bond; options that name a link need its index. Raises BadConfig for a value that is none."""
+def create_bond(step: CreateBond, indexes: Mapping[str, int]) -> bytes:
+    """Create a bond. ``indexes`` (name → index) is for options that name a link. Raises BadConfig for a bad value."""
     try:
         options = [_bond_option(key, value, indexes) for key, value in step.options]
     except (ValueError, OverflowError) as error:
         raise BadConfig(f"options of bond {step.name}: {error}") from error
-    data = nested(_INFO_DATA, number(_BOND_MODE, step.mode, 1), *options)
-    return link_header() + text(_IFLA_IFNAME, step.name) + nested(_IFLA_LINKINFO, text(_INFO_KIND, "bond"), data)
+    data = nested(_IFLA_INFO_DATA, number(_IFLA_BOND_MODE, step.mode, 1), *options)
+    return link_header() + text(_IFLA_IFNAME, step.name) + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bond"), data)
 
 
 def _bond_option(key: str, value: str, indexes: Mapping[str, int]) -> bytes:
     if key == "arp_ip_target":
         targets = value.strip("[]").replace('"', "").split(",")
         return nested(
-            _BOND_ARP_TARGETS, *(attribute(i, ip_address(one.strip()).packed) for i, one in enumerate(targets))
+            _IFLA_BOND_ARP_IP_TARGET, *(attribute(i, ip_address(one.strip()).packed) for i, one in enumerate(targets))
         )
     if key == "ad_actor_system":
-        return attribute(_BOND_ACTOR_SYSTEM, bytes.fromhex(value.replace(":", "")))
+        return attribute(_IFLA_BOND_AD_ACTOR_SYSTEM, bytes.fromhex(value.replace(":", "")))
     kind, size = _BOND_OPTIONS[key]
     return number(kind, indexes[value] if key in ("active_slave", "primary") and value in indexes else int(value), size)
 
@@ -160,24 +176,24 @@ def address(step: AddAddress, index: int) -> bytes:
     packed = step.address.ip.packed
     body = _ADDRESS.pack(FAMILIES[step.address.version], step.address.network.prefixlen, 0, 0, index)
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-    return body + (number(_IFA_FLAGS, _NODAD) if step.address.version == 6 else b"")
+    return body + (number(_IFA_FLAGS, _IFA_F_NODAD) if step.address.version == 6 else b"")
 
 
 def route(step: AddRoute, index: int) -> bytes:
     """Add or replace a route."""
-    scope = _LINK_SCOPE if step.destination.version == 4 and step.gateway is None else _UNIVERSE
-    return _route(step, index, _STATIC, scope)
+    scope = _RT_SCOPE_LINK if step.destination.version == 4 and step.gateway is None else _RT_SCOPE_UNIVERSE
+    return _route(step, index, _RTPROT_STATIC, scope)
 
 
-def old_route(step: AddRoute, index: int) -> bytes:
-    """Delete a route, whoever made it."""
-    return _route(step, index, 0, _ANY_SCOPE)
+def delete_route(step: AddRoute, index: int) -> bytes:
+    """Delete a route of any protocol and scope."""
+    return _route(step, index, _RTPROT_UNSPEC, _RT_SCOPE_NOWHERE)
 
 
 def _route(step: AddRoute, index: int, protocol: int, scope: int) -> bytes:
-    destination, table = step.destination, step.table if step.table < 256 else 0
+    destination, table = step.destination, _small_table(step.table)
     family = FAMILIES[destination.version]
-    body = _ROUTE.pack(family, destination.prefixlen, 0, 0, table, protocol, scope, _UNICAST, 0)
+    body = _ROUTE.pack(family, destination.prefixlen, 0, 0, table, protocol, scope, _RTN_UNICAST, 0)
     if destination.prefixlen:
         body += attribute(_RTA_DST, destination.network_address.packed)
     body += number(_RTA_OIF, index) + number(_RTA_TABLE, step.table)
@@ -185,11 +201,16 @@ def _route(step: AddRoute, index: int, protocol: int, scope: int) -> bytes:
     return body + (attribute(_RTA_PREFSRC, step.source.packed) if step.source else b"")
 
 
+def _small_table(table: int) -> int:
+    """The table's number for a header of one byte; the attribute overrides it."""
+    return table if table < _FIRST_LARGE_TABLE else _RT_TABLE_UNSPEC
+
+
 def rule(step: AddRule) -> bytes:
     """Add or delete a rule."""
-    table = step.table if step.table < 256 else 0
+    table = _small_table(step.table)
     length = step.source.prefixlen if step.source else 0
-    body = _RULE.pack(FAMILIES[step.version], 0, length, 0, table, 0, 0, _TO_TABLE, 0)
+    body = _RULE.pack(FAMILIES[step.version], 0, length, 0, table, 0, 0, _FR_ACT_TO_TBL, 0)
     body += number(_FRA_PRIORITY, step.priority) + number(_FRA_TABLE, step.table)
     body += attribute(_FRA_SRC, step.source.network_address.packed) if step.source else b""
     if step.mark is not None:
@@ -199,39 +220,34 @@ def rule(step: AddRule) -> bytes:
 
 def neighbour(step: AddNeighbour, index: int) -> bytes:
     """Add, replace or delete a permanent neighbour."""
-    body = _NEIGHBOUR.pack(FAMILIES[step.address.version], index, _PERMANENT, 0, 0)
+    body = _NEIGHBOUR.pack(FAMILIES[step.address.version], index, _NUD_PERMANENT, 0, 0)
     return body + attribute(_NDA_DST, step.address.packed) + attribute(_NDA_LLADDR, _packed_mac(step.mac))
 
 
-def links_wanted() -> bytes:
-    """Dump links."""
-    return link_header()
-
-
-def addresses_wanted() -> bytes:
+def address_dump() -> bytes:
     """Dump addresses of both families."""
     return _ADDRESS.pack(UNSPEC, 0, 0, 0, 0)
 
 
-def routes_wanted(version: int, index: int = 0, table: int = 0) -> bytes:
-    """Dump routes of a family, of one link or table if given."""
-    body = _ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, 0, 0, _UNICAST, 0)
+def route_dump(version: int, index: int = 0, table: int = 0) -> bytes:
+    """Dump routes of a family; of one link or table if not 0."""
+    body = _ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
     body += number(_RTA_OIF, index) if index else b""
     return body + (number(_RTA_TABLE, table) if table else b"")
 
 
-def rules_wanted() -> bytes:
+def rule_dump() -> bytes:
     """Dump rules of both families."""
     return _RULE.pack(UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def neighbours_wanted(index: int = 0) -> bytes:
-    """Dump neighbours of both families, of one link if given."""
-    return _NEIGHBOUR.pack(UNSPEC, 0, 0, 0, 0) + (number(8, index) if index else b"")
+def neighbour_dump(index: int = 0) -> bytes:
+    """Dump neighbours of both families; of one link if not 0."""
+    return _NEIGHBOUR.pack(UNSPEC, 0, 0, 0, 0) + (number(_NDA_IFINDEX, index) if index else b"")
 
 
-def route_to(destination: Address, source: Address | None = None, mark: int = 0) -> bytes:
-    """Ask which way a packet would go."""
+def route_lookup(destination: Address, source: Address | None = None, mark: int = 0) -> bytes:
+    """Ask for the route that a packet would take."""
     bits = destination.max_prefixlen
     body = _ROUTE.pack(FAMILIES[destination.version], bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
     body += attribute(_RTA_DST, destination.packed)
@@ -240,11 +256,11 @@ def route_to(destination: Address, source: Address | None = None, mark: int = 0)
 
 
 def read_link(body: bytes) -> Link:
-    """A link."""
+    """Decode a link."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = attributes(body, _LINK.size)
     info = attributes(found.get(_IFLA_LINKINFO, b""))
-    kind, data = as_text(info.get(_INFO_KIND, b"")), attributes(info.get(_INFO_DATA, b""))
+    kind, data = as_text(info.get(_IFLA_INFO_KIND, b"")), attributes(info.get(_IFLA_INFO_DATA, b""))
     return Link(
         name=as_text(found[_IFLA_IFNAME]),
         index=index,
@@ -252,28 +268,30 @@ def read_link(body: bytes) -> Link:
         mode=_mode(kind, data),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=as_number(found[_IFLA_MTU]),
-        up=bool(flags & _UP),
+        up=bool(flags & _IFF_UP),
         tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
         parent=as_number(found.get(_IFLA_LINK, b"")),
         master=as_number(found.get(_IFLA_MASTER, b"")),
-        vlan_id=as_number(data.get(1, b"")) if kind == "vlan" else 0,
+        vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
         alias=as_text(found.get(_IFLA_IFALIAS, b"")),
     )
 
 
 def _mode(kind: str, data: dict[int, bytes]) -> str:
     if kind == "ipvlan":
-        return MODES["ipvlan"][as_number(data[1])]
+        return MODES["ipvlan"][as_number(data[_IFLA_IPVLAN_MODE])]
     if kind == "macvlan":
-        return next((mode for mode, value in _MACVLAN_MODES.items() if value == as_number(data[1])), "")
+        return next(
+            (mode for mode, value in _MACVLAN_MODES.items() if value == as_number(data[_IFLA_MACVLAN_MODE])), ""
+        )
     return ""
 
 
-def read_addresses(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddAddress]:
-    """The addresses of known links, without link-local ones."""
+def read_addresses(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddAddress]:
+    """The addresses, without link-local ones, of the links in ``names`` (index → name)."""
     for index, packed, length in raw_addresses(bodies):
         if index in names and not packed.is_link_local:
-            yield AddAddress(where, names[index], ip_interface(f"{packed}/{length}"))
+            yield AddAddress(side, names[index], ip_interface(f"{packed}/{length}"))
 
 
 def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]:
@@ -286,28 +304,31 @@ def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]
             yield index, _unpacked(packed), length
 
 
-def unsettled_addresses(bodies: Iterable[bytes], index: int) -> Iterator[tuple[Address, bool]]:
-    """IPv6 addresses of a link that cannot be used yet, and whether that is because somebody else has them."""
+def addresses_in_dad(bodies: Iterable[bytes], index: int) -> Iterator[tuple[Address, bool]]:
+    """IPv6 addresses of a link whose duplicate address detection is running, or (True) has found a duplicate."""
     for body in bodies:
         family, _, flags, _, link = _ADDRESS.unpack_from(body)
         packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
-        if (family, link) == (FAMILIES[6], index) and packed and flags & (_TENTATIVE | _DAD_FAILED):
-            yield _unpacked(packed), bool(flags & _DAD_FAILED)
+        if (family, link) == (FAMILIES[6], index) and packed and flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
+            yield _unpacked(packed), bool(flags & _IFA_F_DADFAILED)
 
 
-def read_routes(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:
-    """Unicast routes by known links, one for each next hop, without those of link-local destinations."""
+def read_routes(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:
+    """Unicast routes through the links in ``names`` (index → name), one for each next hop.
+
+    Leaves out IPv6 routes to link-local and multicast destinations, which the kernel makes itself.
+    """
     for body in bodies:
         family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
         found = attributes(body, _ROUTE.size)
         destination = _network(family, found.get(_RTA_DST), length)
-        if kind != _UNICAST or (family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)):
+        if kind != _RTN_UNICAST or (family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)):
             continue
         table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
         source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
         for index, gateway in _hops(found):
             if index in names:
-                yield AddRoute(where, destination, names[index], gateway, source, table)
+                yield AddRoute(side, destination, names[index], gateway, source, table)
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
@@ -323,17 +344,17 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
         offset += length + -length % 4
 
 
-def read_rules(where: Where, bodies: Iterable[bytes]) -> Iterator[AddRule]:
-    """The rules that send to a table."""
+def read_rules(side: Side, bodies: Iterable[bytes]) -> Iterator[AddRule]:
+    """Rules with the action "look up a table"."""
     for body in bodies:
         family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
-        if family not in VERSIONS or action != _TO_TABLE:
+        if family not in VERSIONS or action != _FR_ACT_TO_TBL:
             continue
         found = attributes(body, _RULE.size)
         table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
         mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
         yield AddRule(
-            where,
+            side,
             VERSIONS[family],
             as_number(found.get(_FRA_PRIORITY, b"")),
             table,
@@ -343,26 +364,26 @@ def read_rules(where: Where, bodies: Iterable[bytes]) -> Iterator[AddRule]:
         )
 
 
-def read_neighbours(where: Where, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddNeighbour]:
-    """The permanent neighbours of known links."""
+def read_neighbours(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddNeighbour]:
+    """The permanent neighbours on the links in ``names`` (index → name)."""
     for body in bodies:
         family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
         found = attributes(body, _NEIGHBOUR.size)
-        if family in VERSIONS and state & _PERMANENT and index in names and _NDA_LLADDR in found:
-            yield AddNeighbour(where, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
+        if family in VERSIONS and state & _NUD_PERMANENT and index in names and _NDA_LLADDR in found:
+            yield AddNeighbour(side, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
 
 
 @dataclass(frozen=True, slots=True)
 class RouteLookup:
-    """The answer to `route_to`: by which link, over which gateway, from which source."""
+    """The route that a packet would take: index of its link, gateway (None: on the link), preferred source address."""
 
     index: int
     gateway: Address | None
     source: Address | None
 
 
-def read_way(body: bytes) -> RouteLookup:
-    """The way that a packet would go."""
+def read_route_lookup(body: bytes) -> RouteLookup:
+    """Decode the answer to `route_lookup`."""
     found = attributes(body, _ROUTE.size)
     gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
     index = as_number(found.get(_RTA_OIF, b""))

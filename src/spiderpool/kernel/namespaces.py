@@ -1,8 +1,8 @@
 """Network namespaces: open one, and run a function inside it.
 
-setns(2) moves one thread. Work in another namespace therefore runs on a thread that is born for it and dies with
-it: nobody can ever meet a thread that was left in the wrong place. A socket belongs for good to the namespace
-in which it was created, so the event loop can use it afterwards.
+setns(2) moves one thread. Work in another namespace therefore runs on a thread of its own that ends with the work, so
+that no thread stays behind in the wrong namespace. A socket belongs for good to the namespace in which it was created,
+so the event loop can use it afterwards.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -18,12 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from spiderpool.errors import BadNamespace
+from spiderpool.errors import BadNamespace, KernelFailure
 
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000
-NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+NS_GET_NSTYPE = 0xB703  # linux/nsfs.h, ioctl_ns(2)
+
+_NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,12 +43,14 @@ def opened(path: str | Path) -> Iterator[int]:
     """A file descriptor of the network namespace at ``path``.
 
     Raises:
-        BadNamespace: the path is missing or no network namespace.
+        BadNamespace: the path is missing or is no network namespace. DEL takes this to mean that the pod is gone.
+        KernelFailure: the path could not be opened for another reason, such as too many open files.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise BadNamespace(f"network namespace {str(path)!r}: {error.strerror}") from error
+        kind = BadNamespace if error.errno in _NO_SUCH_PATH else KernelFailure
+        raise kind(f"network namespace {str(path)!r}: {error.strerror}") from error
     try:
         _require_netns(descriptor, path)
         yield descriptor
@@ -56,12 +61,12 @@ def opened(path: str | Path) -> Iterator[int]:
 async def run_inside(namespace: int | None, work: Callable[[], T], afterwards: Callable[[], None] | None = None) -> T:
     """Run blocking ``work`` in a namespace (a descriptor; None is our own) and return its result.
 
-    ``work`` must end by itself: a caller that is cancelled does not wait for it, and a socket that it then returns
-    is closed. ``afterwards`` runs on the same thread when the caller has gone on, whether or not ``work`` failed.
+    ``work`` must end by itself: a cancelled caller does not wait for it. If ``work`` then returns a socket, closes it.
+    ``afterwards`` runs on the same thread once the caller has its result, also when ``work`` failed.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    # The caller may close its descriptor when it is cancelled, before the thread has begun.
+    # A copy, since a cancelled caller may close its descriptor before the thread has begun.
     copy = None if namespace is None else os.dup(namespace)
 
     def body() -> None:
@@ -69,9 +74,9 @@ async def run_inside(namespace: int | None, work: Callable[[], T], afterwards: C
             _enter_and_close(copy)
             result = work()
         except BaseException as error:
-            _tell(loop, _fail, future, error)
+            _call_soon(loop, _fail, future, error)
         else:
-            _tell(loop, _resolve, future, result)
+            _call_soon(loop, _resolve, future, result)
         finally:
             if afterwards is not None:
                 afterwards()
@@ -93,7 +98,9 @@ async def socket_in_netns(namespace: int | None, family: int, kind: int, protoco
 def _require_netns(descriptor: int, path: str | Path) -> None:
     try:
         is_netns = fcntl.ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL):  # what files of other kinds answer
+            raise KernelFailure(f"type of network namespace {str(path)!r}: {error.strerror}") from error
         is_netns = False
     if not is_netns:
         raise BadNamespace(f"{str(path)!r} is not a network namespace")
@@ -103,20 +110,20 @@ def enter(namespace: int) -> None:
     """Bring the calling thread into a network namespace; only for threads that end with their work.
 
     Raises:
-        BadNamespace: the kernel refuses.
+        KernelFailure: the kernel refuses.
     """
     if _libc.setns(namespace, CLONE_NEWNET) != 0:
-        raise BadNamespace(f"cannot enter the network namespace: {os.strerror(ctypes.get_errno())}")
+        raise KernelFailure(f"cannot enter the network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 def enter_new() -> None:
     """Bring the calling thread into a new, empty network namespace, which vanishes with the thread.
 
     Raises:
-        BadNamespace: the kernel refuses.
+        KernelFailure: the kernel refuses.
     """
     if _libc.unshare(CLONE_NEWNET) != 0:
-        raise BadNamespace(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+        raise KernelFailure(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 def _enter_and_close(namespace: int | None) -> None:
@@ -127,8 +134,8 @@ def _enter_and_close(namespace: int | None) -> None:
             os.close(namespace)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits for the result any more
         loop.call_soon_threadsafe(callback, *arguments)
 
 

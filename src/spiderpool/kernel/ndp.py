@@ -5,18 +5,18 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 
-ETH_P_IPV6 = 0x86DD
+ETH_P_IPV6 = 0x86DD  # linux/if_ether.h
 _ALL_NODES = IPv6Address("ff02::1")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
-_ICMPV6, _HOP_LIMIT = 58, 255
-_SOLICITATION, _ADVERTISEMENT, _OVERRIDE = 135, 136, 0x20000000
-_SOURCE_LINK_LAYER, _TARGET_LINK_LAYER = 1, 2
-_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0")
+_ICMPV6, _HOP_LIMIT = 58, 255  # RFC 4443; RFC 4861 section 7.1: receivers drop a lower hop limit
+_SOLICITATION, _ADVERTISEMENT, _OVERRIDE = 135, 136, 0x20000000  # RFC 4861 sections 4.3, 4.4
+_SOURCE_LINK_LAYER, _TARGET_LINK_LAYER = 1, 2  # options: RFC 4861 section 4.6.1
+_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0")  # RFC 4291 section 2.7.1; the target's last 24 bits follow
 _ETHERNET_LENGTH, _IPV6_LENGTH, _MESSAGE_LENGTH = 14, 40, 24
 
 
 def unsolicited_advertisement(mac: bytes, address: IPv6Address) -> bytes:
-    """An Ethernet frame to all nodes that says ``address`` is at ``mac`` from now on (RFC 4861 section 7.2.6)."""
+    """An Ethernet frame that announces to all nodes that ``mac`` has ``address`` (RFC 4861 section 7.2.6)."""
     option = struct.pack("!BB", _TARGET_LINK_LAYER, 1) + mac
     message = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _OVERRIDE) + address.packed + option
     return _frame(mac, _ALL_NODES_MAC, address, _ALL_NODES, message)
@@ -30,16 +30,16 @@ def solicitation(mac: bytes, source: IPv6Address, target: IPv6Address) -> bytes:
     return _frame(mac, b"\x33\x33" + group.packed[-4:], source, group, message)
 
 
-def answer(frame: bytes) -> tuple[IPv6Address, bytes] | None:
-    """The address that a frame advertises and the MAC that it gives; None when it is no advertisement."""
+def parse_advertisement(frame: bytes) -> tuple[IPv6Address, bytes] | None:
+    """The target and its MAC in a neighbour advertisement; None for every other frame."""
     message = frame[_ETHERNET_LENGTH + _IPV6_LENGTH :]
     if frame[12:14] != struct.pack("!H", ETH_P_IPV6) or frame[20:21] != bytes((_ICMPV6,)):
         return None
     if len(message) < _MESSAGE_LENGTH or message[0] != _ADVERTISEMENT:
         return None
     option = message[_MESSAGE_LENGTH:]
-    told = len(option) >= 8 and option[:2] == struct.pack("!BB", _TARGET_LINK_LAYER, 1)
-    return IPv6Address(message[8:24]), option[2:8] if told else frame[6:12]
+    has_mac = len(option) >= 8 and option[:2] == struct.pack("!BB", _TARGET_LINK_LAYER, 1)
+    return IPv6Address(message[8:24]), option[2:8] if has_mac else frame[6:12]
 
 
 def _frame(mac: bytes, to_mac: bytes, source: IPv6Address, target: IPv6Address, message: bytes) -> bytes:

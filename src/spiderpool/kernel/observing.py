@@ -1,4 +1,4 @@
-"""Look at a node and a pod: what the decisions of core.plumbing depend on."""
+"""Read the state of a node and a pod on which the decisions of core.network.plumbing depend. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from spiderpool.core.network.plumbing.steps import (
     CreateVeth,
     LoadMarks,
     SetSysctl,
+    Side,
     Step,
-    Where,
 )
 from spiderpool.core.network.plumbing.sweeping import PodPaths
 from spiderpool.core.network.plumbing.values import (
@@ -32,22 +32,21 @@ from spiderpool.core.network.plumbing.values import (
     PodState,
     is_global,
 )
-from spiderpool.kernel import marks, sysctl
-from spiderpool.kernel import messages as say
+from spiderpool.kernel import marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
-from spiderpool.kernel.netlink import Kernel, Side, all_links, find_link, link_at
+from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_at, lookup_route
 
-FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
-FAR: dict[int, Address] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8:ffff:ffff::1")}
-"""Addresses for documentation (RFC 5737, RFC 3849), which stand for any far client."""
+_FAR_CLIENT: dict[int, Address] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8:ffff:ffff::1")}
+"""IP version → an address reserved for documentation (RFC 5737, RFC 3849), in place of any client outside."""
 
 
 def observe(kernel: Kernel, attachment: Attachment) -> Observation:
-    """What `core.plumbing.plan` needs to know before it gives the pod this interface."""
+    """The input of `planning.plan` for this interface."""
     node = kernel.node
     master = find_link(node, attachment.master)
-    pod = observe_pod(kernel.side("pod"))
+    pod = observe_pod(kernel.netns("pod"))
     host_end = find_host_end(node, pod, attachment.container_id)
     not_forwarding, advertised = _forwarding(kernel, attachment)
     addresses = node_addresses(node)
@@ -56,7 +55,7 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
         links=() if master else tuple(link.name for link in all_links(node)),
         taken=find_link(node, attachment.ifname) is not None,
         addresses=addresses,
-        sources=_first_node_addresses(node, pod, attachment, addresses),
+        sources=_node_sources(node, pod, attachment, addresses),
         not_forwarding=not_forwarding,
         advertised=advertised,
         host_end=host_end,
@@ -64,56 +63,56 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
     )
 
 
-def observe_pod(pod: Side) -> PodState:
-    """What a pod's namespace holds; a new one that has only ``lo`` is asked for its rules alone."""
+def observe_pod(pod: Netns) -> PodState:
+    """The state of a pod's namespace. A new pod has only ``lo``: for it, reads the rules alone, which is faster."""
     links = all_links(pod)
-    rules = tuple(say.read_rules("pod", pod.route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP)))
+    rules = tuple(messages.read_rules("pod", pod.dump(rt.GETRULE, messages.rule_dump())))
     if all(link.name == "lo" for link in links):
         return PodState(links, rules=rules)
     names = {link.index: link.name for link in links if link.name != "lo"}
     return PodState(
         links,
-        tuple(say.read_addresses("pod", pod.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP), names)),
+        tuple(messages.read_addresses("pod", pod.dump(rt.GETADDR, messages.address_dump()), names)),
         routes_of(pod, names),
         rules,
-        tuple(say.read_neighbours("pod", pod.route.request(rt.GETNEIGH, say.neighbours_wanted(), rt.DUMP), names)),
+        tuple(messages.read_neighbours("pod", pod.dump(rt.GETNEIGH, messages.neighbour_dump()), names)),
     )
 
 
-def observe_remains(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
-    """What `core.plumbing.removal` needs to know."""
+def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
+    """The input of `removal.plan_removal`."""
     if kernel.pod is None:
         return LeftoverState(None, lent=tuple(link for link in all_links(kernel.node) if link.alias))
     pod = observe_pod(kernel.pod)
-    others = [one for one in pod.addresses if one.link not in (VETH, ifname)]
-    end = find_host_end(kernel.node, pod, container_id) if others else None
+    has_others = any(held.link not in (VETH, ifname) for held in pod.addresses)
+    end = find_host_end(kernel.node, pod, container_id) if has_others else None
     if end is None:
         return LeftoverState(pod)
     names = {end.index: end.name}
-    wanted = kernel.node.route.request(rt.GETNEIGH, say.neighbours_wanted(end.index), rt.DUMP)
+    neighbours = kernel.node.dump(rt.GETNEIGH, messages.neighbour_dump(end.index))
     routes = routes_of(kernel.node, names, end.index)
     return LeftoverState(
         pod,
         end.name,
         tuple(route for route in routes if route.table != MAIN_TABLE),
-        tuple(say.read_neighbours("node", wanted, names)),
+        tuple(messages.read_neighbours("node", neighbours, names)),
     )
 
 
-def observe_wiring(kernel: Kernel, container_id: str, first_nic: str) -> PodLink:
-    """What `core.plumbing.refresh` needs to know."""
-    pod = observe_pod(kernel.side("pod"))
+def observe_pod_link(kernel: Kernel, container_id: str, first_nic: str) -> PodLink:
+    """The input of `refresh.plan_refresh`."""
+    pod = observe_pod(kernel.netns("pod"))
     end = find_host_end(kernel.node, pod, container_id)
     link = pod.link(VETH) or pod.link(first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
     return PodLink(pod, path, node_addresses(kernel.node))
 
 
-def observe_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
-    """What `core.plumbing.sweeping` needs to know: the node's ways to pods, as far as they are in ``tables``."""
+def observe_pod_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
+    """The input of `sweeping.plan_sweep`: the node's routes to pods in ``tables``."""
     links = all_links(kernel.node)
     names = {link.index: link.name for link in links}
-    wanted = kernel.node.route.request(rt.GETNEIGH, say.neighbours_wanted(), rt.DUMP)
+    neighbours = kernel.node.dump(rt.GETNEIGH, messages.neighbour_dump())
     return PodPaths(
         links,
         tuple(
@@ -121,111 +120,105 @@ def observe_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
             for route in routes_of(kernel.node, names)
             if route.table in tables and route.gateway is None and route.destination.num_addresses == 1
         ),
-        tuple(say.read_neighbours("node", wanted, names)),
+        tuple(messages.read_neighbours("node", neighbours, names)),
     )
 
 
-def routes_of(side: Side, names: dict[int, str], index: int = 0) -> tuple[AddRoute, ...]:
-    """Unicast routes of both families by known links, asking for those of one link if given."""
+def routes_of(netns: Netns, names: dict[int, str], index: int = 0) -> tuple[AddRoute, ...]:
+    """Unicast routes of both families through the links in ``names`` (index → name), or only through link ``index``."""
     return tuple(
         route
-        for version in say.FAMILIES
-        for route in say.read_routes(
-            side.where, side.route.request(rt.GETROUTE, say.routes_wanted(version, index), rt.DUMP), names
+        for version in messages.FAMILIES
+        for route in messages.read_routes(
+            netns.side, netns.dump(rt.GETROUTE, messages.route_dump(version, index)), names
         )
     )
 
 
-def node_addresses(node: Side) -> tuple[NodeAddress, ...]:
-    """The node's addresses that other machines can use, and the links that hold them."""
+def node_addresses(node: Netns) -> tuple[NodeAddress, ...]:
+    """The node's global addresses and the links that hold them."""
     names = {link.index: link.name for link in node.links.values()}
     found = []
-    for index, address, _ in say.raw_addresses(node.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP)):
+    for index, address, _ in messages.raw_addresses(node.dump(rt.GETADDR, messages.address_dump())):
         name = _name(node, index, names) if is_global(address) else ""
         found += [NodeAddress(name, address)] if name else []
     return tuple(found)
 
 
-def _name(side: Side, index: int, names: dict[int, str]) -> str:
-    """The name of a link by index, remembered in ``names``; empty if it is gone by now."""
+def _name(netns: Netns, index: int, names: dict[int, str]) -> str:
+    """The name of a link by index, cached in ``names``; empty if the link is gone by now."""
     if index not in names:
-        link = link_at(side, index)
+        link = link_at(netns, index)
         if link is None:
             return ""
         names[index] = link.name
     return names[index]
 
 
-def find_host_end(node: Side, pod: PodState, container_id: str) -> Link | None:
-    """The node's end of a pod's path: of the veth pair, or the peer of an interface that another CNI plugin made."""
-    ours = find_link(node, host_interface(container_id))
-    if ours is not None or pod.link(VETH) is not None:
-        return ours
+def find_host_end(node: Netns, pod: PodState, container_id: str) -> Link | None:
+    """The node's end of a pod's path: of our veth pair, or the peer of a veth that another CNI plugin made."""
+    host_end = find_link(node, host_interface(container_id))
+    if host_end is not None or pod.link(VETH) is not None:
+        return host_end
     veth = next((link for link in pod.links if link.kind == "veth" and link.parent), None)
     peer = link_at(node, veth.parent) if veth else None
     return peer if peer and veth and (peer.kind, peer.parent) == ("veth", veth.index) else None
 
 
-def _first_node_addresses(
-    node: Side, pod: PodState, attachment: Attachment, addresses: tuple[NodeAddress, ...]
+def _node_sources(
+    node: Netns, pod: PodState, attachment: Attachment, addresses: tuple[NodeAddress, ...]
 ) -> tuple[Address, ...]:
-    """The node's address towards each address of the pod.
+    """The source addresses that the node uses towards the addresses of the pod.
 
-    A pod that has its path already tells by its gateways what was chosen; the node's own table does not, since its
-    route to the pod then leads over the veth, which has no address.
+    In a pod that has its path to the node, the gateways show which addresses an earlier plan chose. The node's routes
+    no longer do: they then lead over the host end of the veth pair, which has no address.
     """
-    held = {one.address for one in addresses}
-    chosen = tuple(dict.fromkeys(one.gateway for one in pod.routes if one.gateway and one.gateway in held))
+    node_ips = {held.address for held in addresses}
+    chosen = tuple(dict.fromkeys(route.gateway for route in pod.routes if route.gateway and route.gateway in node_ips))
     known = {gateway.version for gateway in chosen}
-    asked = (way_to(node, one.ip) for one in attachment.addresses if one.version not in known)
-    return (*chosen, *(way.source for way in asked if way and way.source))
-
-
-def way_to(side: Side, to: Address, source: Address | None = None, mark: int = 0) -> say.RouteLookup | None:
-    """Which way a packet would go; None: nowhere."""
-    try:
-        return say.read_way(side.route.request(rt.GETROUTE, say.route_to(to, source, mark))[0])
-    except rt.NetlinkError:
-        return None
+    lookups = (lookup_route(node, address.ip) for address in attachment.addresses if address.version not in known)
+    return (*chosen, *(lookup.source for lookup in lookups if lookup and lookup.source))
 
 
 def observe_nics(kernel: Kernel) -> NodeState:
-    """What `core.network.plumbing.nics` needs to know of the node."""
+    """The input of `nics.plan_nics` and `nics.diagnose`."""
     node = kernel.node
     kernel.enter("node")
     names = {link.index: link.name for link in all_links(node) if is_nic(link.name)}
-    found = node.route.request(rt.GETADDR, say.addresses_wanted(), rt.DUMP)
-    addresses = tuple(NICAddress(one.link, one.address) for one in say.read_addresses("node", found, names))
-    rules = tuple(say.read_rules("node", node.route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP)))
-    nics = marks.nics_loaded()
+    dumped = messages.read_addresses("node", node.dump(rt.GETADDR, messages.address_dump()), names)
+    addresses = tuple(NICAddress(held.link, held.address) for held in dumped)
+    rules = tuple(messages.read_rules("node", node.dump(rt.GETRULE, messages.rule_dump())))
     return NodeState(
         addresses=addresses,
         routes=routes_of(node, names),
         rules=rules,
         strict=tuple(name for name in names.values() if _reverse_path_filter(name) == 1),
-        forwarding=tuple(version for version, path in FORWARDING.items() if sysctl.read(path) == "1"),
-        replies=tuple(_replies(node, names, addresses, rules, nics)),
+        forwarding=tuple(version for version, path in _FORWARDING.items() if sysctl.read(path) == "1"),
+        replies=tuple(_replies(node, names, addresses, rules)),
     )
 
 
 def _reverse_path_filter(link: str) -> int:
+    """The effective rp_filter: the kernel uses the greater of ``all`` and the link's own value."""
     values = (sysctl.read(f"net/ipv4/conf/{scope}/rp_filter") for scope in ("all", link))
     return max(int(value or 0) for value in values)
 
 
 def _replies(
-    node: Side,
+    node: Netns,
     names: dict[int, str],
     addresses: tuple[NICAddress, ...],
     rules: tuple[AddRule, ...],
-    nics: tuple[str, ...],
 ) -> Iterator[Reply]:
-    """By which NIC the node answers a far client that asked each address, itself and for a pod."""
-    for one in addresses:
-        far, source = FAR[one.address.version], one.address.ip
-        yield Reply(one.link, source, _nic_towards(node, names, far, source))
-        mark = next((rule.mark or 0 for rule in rules if _marks_nic(rule, one, rules)), 0) if one.link in nics else 0
-        yield Reply(one.link, source, _nic_towards(node, names, far, mark=mark), for_pods=True)
+    """For each address, the NIC by which answers to a client outside leave: the node's own, and those of a pod."""
+    marked = marks.nics_loaded()
+    for held in addresses:
+        client, source = _FAR_CLIENT[held.address.version], held.address.ip
+        yield Reply(held.link, source, _nic_towards(node, names, client, source))
+        mark = next((rule.mark or 0 for rule in rules if _marks_nic(rule, held, rules)), 0)
+        if held.link not in marked:
+            mark = 0
+        yield Reply(held.link, source, _nic_towards(node, names, client, mark=mark), for_pods=True)
 
 
 def _marks_nic(rule: AddRule, held: NICAddress, rules: tuple[AddRule, ...]) -> bool:
@@ -235,53 +228,57 @@ def _marks_nic(rule: AddRule, held: NICAddress, rules: tuple[AddRule, ...]) -> b
 
 
 def _nic_towards(
-    node: Side, names: dict[int, str], to: Address, source: Address | None = None, mark: int = 0
+    node: Netns, names: dict[int, str], destination: Address, source: Address | None = None, mark: int = 0
 ) -> str | None:
-    way = way_to(node, to, source, mark)
-    return names.get(way.index) if way else None
+    lookup = lookup_route(node, destination, source, mark)
+    return names.get(lookup.index) if lookup else None
 
 
 def _forwarding(kernel: Kernel, attachment: Attachment) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Families of the attachment that the node does not forward, and links that would stop to follow advertisements."""
+    """The attachment's families that the node does not forward, and the links that follow router advertisements.
+
+    Once the node forwards IPv6, a link with accept_ra 1 ignores router advertisements.
+    """
     kernel.enter("node")
     versions = attachment.versions()
-    off = tuple(version for version, path in FORWARDING.items() if version in versions and sysctl.read(path) == "0")
+    off = tuple(version for version, path in _FORWARDING.items() if version in versions and sysctl.read(path) == "0")
     if 6 not in off:
         return off, ()
     scopes = sysctl.scopes("net/ipv6/conf")
     return off, tuple(link for link in scopes if sysctl.read(f"net/ipv6/conf/{link}/accept_ra") == "1")
 
 
-def present(kernel: Kernel, steps: Iterable[Step]) -> PresentState:
-    """What is there of the things that ``steps`` speak of."""
+def observe_present(kernel: Kernel, steps: Iterable[Step], master: Link | None) -> PresentState:
+    """The present state of the objects that ``steps`` would create on a NIC: the input of `drift.find_drift`."""
     steps = tuple(steps)
-    pod = observe_pod(kernel.side("pod"))
+    pod = observe_pod(kernel.netns("pod"))
     names = {step.name for step in steps if isinstance(step, CreateVeth)}
-    names |= {step.link for step in steps if isinstance(step, AddRoute | AddNeighbour) and step.where == "node"}
+    names |= {step.link for step in steps if isinstance(step, AddRoute | AddNeighbour) and step.side == "node"}
     found = [find_link(kernel.node, name) for name in names]
-    node = _node_things(kernel.node, [link for link in found if link])
-    links: list[tuple[Where, Link]] = [("pod", link) for link in pod.links]
+    node = _node_objects(kernel.node, [link for link in found if link])
+    links: list[tuple[Side, Link]] = [("pod", link) for link in pod.links]
     links += [("node", link) for link in found if link]
     sysctls = _sysctls(kernel, steps)
-    there: set[Step] = {*pod.addresses, *pod.routes, *pod.rules, *pod.neighbours, *node, *sysctls}
+    objects: set[Step] = {*pod.addresses, *pod.routes, *pod.rules, *pod.neighbours, *node, *sysctls}
     loaded: tuple[int, ...] = ()
     if any(isinstance(step, LoadMarks) for step in steps):
         kernel.enter("pod")
         loaded = marks.loaded()
-    return PresentState(tuple(links), frozenset(there), loaded)
+    return PresentState(tuple(links), frozenset(objects), loaded, master)
 
 
-def _node_things(node: Side, links: Sequence[Link]) -> Iterator[Step]:
-    yield from say.read_rules("node", node.route.request(rt.GETRULE, say.rules_wanted(), rt.DUMP))
+def _node_objects(node: Netns, links: Sequence[Link]) -> Iterator[Step]:
+    yield from messages.read_rules("node", node.dump(rt.GETRULE, messages.rule_dump()))
     for link in links:
         names = {link.index: link.name}
         yield from routes_of(node, names, link.index)
-        wanted = node.route.request(rt.GETNEIGH, say.neighbours_wanted(link.index), rt.DUMP)
-        yield from say.read_neighbours("node", wanted, names)
+        neighbours = node.dump(rt.GETNEIGH, messages.neighbour_dump(link.index))
+        yield from messages.read_neighbours("node", neighbours, names)
 
 
 def _sysctls(kernel: Kernel, steps: Iterable[Step]) -> Iterator[SetSysctl]:
+    """The sysctls that ``steps`` would write, with their present values."""
     for step in steps:
         if isinstance(step, SetSysctl):
-            kernel.enter(step.where)
+            kernel.enter(step.side)
             yield replace(step, value=sysctl.read(step.path))

@@ -1,4 +1,4 @@
-"""Ask a NIC's network who has an address, by ARP (RFC 826, RFC 5227) and Neighbour Discovery (RFC 4861)."""
+"""Ask on a NIC's network which MAC has an address, by ARP (RFC 826, RFC 5227) and Neighbour Discovery (RFC 4861)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from spiderpool.errors import KernelFailure
 from spiderpool.kernel import arp, ndp
 
 TRIES = 3
-PAUSE = 0.1
+TRY_SECONDS = 0.1
 """Seconds that each try waits for answers."""
-_LONGEST = 2048
+_BUFFER = 2048  # bytes; answers to both protocols are shorter than an Ethernet frame of 1514
 
 Address = IPv4Address | IPv6Address
 
 
-def ask(link: str, probes: Sequence[AddressProbe], finish: ExitStack) -> dict[Address, frozenset[str]]:
-    """The MACs that answer for each target, asked from the namespace in which the calling thread is.
+def send_probes(link: str, probes: Sequence[AddressProbe], finish: ExitStack) -> dict[Address, frozenset[str]]:
+    """The MACs that answer for each target, asked from the network namespace in which the calling thread is.
 
-    Takes at most ``TRIES * PAUSE`` seconds; less when only gateways are asked for and all have answered. Closing the
-    sockets is left to ``finish``.
+    Takes at most ``TRIES * TRY_SECONDS``; less if only gateways are asked for and all have answered. ``finish`` closes
+    the sockets later, since closing a packet socket waits for an RCU grace period, some 10 ms.
 
     Raises:
         KernelFailure: the link is missing or down.
@@ -33,7 +33,7 @@ def ask(link: str, probes: Sequence[AddressProbe], finish: ExitStack) -> dict[Ad
     try:
         versions: set[int] = {probe.target.version for probe in probes}
         sockets = {version: _opened(link, version, finish) for version in versions}
-        return _asked(sockets, probes)
+        return _collect(sockets, probes)
     except OSError as error:
         raise KernelFailure(f"ask the network of {link}: {error.strerror}") from error
 
@@ -45,14 +45,14 @@ def _opened(link: str, version: int, finish: ExitStack) -> socket.socket:
     return sock
 
 
-def _asked(sockets: dict[int, socket.socket], probes: Sequence[AddressProbe]) -> dict[Address, frozenset[str]]:
+def _collect(sockets: dict[int, socket.socket], probes: Sequence[AddressProbe]) -> dict[Address, frozenset[str]]:
     answers: dict[Address, set[str]] = {probe.target: set() for probe in probes}
     for _ in range(TRIES):
         for probe in probes:
             sock = sockets[probe.target.version]
             sock.send(_frame(sock.getsockname()[4], probe))
-        _listen(list(sockets.values()), answers, time.monotonic() + PAUSE, probes)
-        if all(probe.expects_answer and answers[probe.target] for probe in probes):
+        _listen(list(sockets.values()), answers, time.monotonic() + TRY_SECONDS, probes)
+        if _is_complete(probes, answers):
             break
     return {target: frozenset(macs) for target, macs in answers.items()}
 
@@ -70,11 +70,16 @@ def _frame(mac: bytes, probe: AddressProbe) -> bytes:
 def _listen(
     sockets: list[socket.socket], answers: dict[Address, set[str]], end: float, probes: Iterable[AddressProbe]
 ) -> None:
-    while (left := end - time.monotonic()) > 0:
-        for sock in select.select(sockets, [], [], left)[0]:
-            frame = sock.recv(_LONGEST)
-            found = arp.answer(frame) or ndp.answer(frame)
-            if found and found[0] in answers:
-                answers[found[0]].add(found[1].hex(":"))
-        if all(probe.expects_answer and answers[probe.target] for probe in probes):
+    while (remaining := end - time.monotonic()) > 0:
+        for sock in select.select(sockets, [], [], remaining)[0]:
+            frame = sock.recv(_BUFFER)
+            answer = arp.parse_reply(frame) or ndp.parse_advertisement(frame)
+            if answer and answer[0] in answers:
+                answers[answer[0]].add(answer[1].hex(":"))
+        if _is_complete(probes, answers):
             return
+
+
+def _is_complete(probes: Iterable[AddressProbe], answers: dict[Address, set[str]]) -> bool:
+    """Whether waiting longer adds nothing: only answers were expected, and all have come."""
+    return all(probe.expects_answer and answers[probe.target] for probe in probes)

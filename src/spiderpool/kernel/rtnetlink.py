@@ -1,12 +1,11 @@
 """The rtnetlink protocol: messages, attributes, and a blocking socket (rtnetlink(7), linux/rtnetlink.h).
 
 The kernel answers a request before send(2) returns, so a blocking socket never waits for more than the kernel's own
-work. It is used on a thread that may wait; see `netlink`. Only what we send and read is here.
+work. Use it only on a thread that may wait; see `netlink`. This module holds only the part of the protocol that we use.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -16,39 +15,66 @@ from collections.abc import Iterator
 
 from spiderpool.errors import KernelFailure
 
+# Message types RTM_*: linux/rtnetlink.h.
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
+# Request flags NLM_F_*: linux/netlink.h.
 CREATE, EXCLUSIVE, REPLACE, DUMP = 0x400, 0x200, 0x100, 0x300
+_REQUEST, _ACK = 0x1, 0x4
+# Flags of answers: NLM_F_DUMP_INTR, NLM_F_CAPPED, NLM_F_ACK_TLVS.
+_DUMP_INTERRUPTED, _CAPPED, _HAS_ATTRIBUTES = 0x10, 0x100, 0x200
+
+# Types of control messages: NLMSG_ERROR, NLMSG_DONE (linux/netlink.h).
+_ERROR, _DONE = 2, 3
+_ERROR_TEXT = 1  # NLMSGERR_ATTR_MSG
+
+# Socket options of level SOL_NETLINK: NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK (linux/netlink.h).
+SOL_NETLINK, _EXT_ACK, _STRICT_CHECK = 270, 11, 12
 
 TIMEOUT = 10.0
 """Seconds for the answer to one request."""
 
 _DUMPS = (GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE)
-_REQUEST, _ACK = 0x1, 0x4
-_ERROR, _DONE = 2, 3
-_INTERRUPTED = 0x10
-_DUMP_ATTEMPTS = 4
-_CAPPED, _HAS_TEXT = 0x100, 0x200
-_TEXT = 1
-_SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
-_BUFFER = 1 << 16
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_NESTED = 0x8000
-_KIND = 0x3FFF
+_DUMP_ATTEMPTS = 10
+_BUFFER = 1 << 16  # bytes; the kernel's datagrams have at most 32 KiB
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
+_NESTED, _TYPE_MASK = 0x8000, 0x3FFF  # NLA_F_NESTED, NLA_TYPE_MASK
+
+_ABSENT = {
+    GETLINK: (errno.ENODEV,),
+    DELLINK: (errno.ENODEV,),
+    DELROUTE: (errno.ESRCH, errno.ENODEV),
+    DELRULE: (errno.ENOENT,),
+    DELNEIGH: (errno.ENOENT, errno.ENODEV),
+    GETROUTE: (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES),
+}
+"""Request type → the errnos by which the kernel says that the object does not exist; every other errno is a failure.
+
+A route lookup (GETROUTE without DUMP) fails with ENETUNREACH when no route matches; the other three are the errors of
+routes of type unreachable, blackhole and prohibit (``fib_props`` in net/ipv4/fib_semantics.c). EINVAL also means that
+this host does not hold the source address.
+"""
 
 
 class NetlinkError(Exception):
-    """The kernel's answer to one request is an error: ``code`` is the errno, ``reason`` what it says of it."""
+    """The kernel refused one request.
 
-    def __init__(self, code: int, reason: str) -> None:
+    Attributes:
+        code: the errno.
+        reason: the errno in words, with the kernel's own explanation if it gave one.
+        is_absent: whether the errno means that the object of the request does not exist.
+    """
+
+    def __init__(self, request: int, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.is_absent = code in _ABSENT.get(request, ())
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -57,7 +83,7 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute that holds others."""
+    """An attribute that contains other attributes."""
     return attribute(kind | _NESTED, b"".join(attributes))
 
 
@@ -67,12 +93,12 @@ def text(kind: int, value: str) -> bytes:
 
 
 def number(kind: int, value: int, size: int = 4) -> bytes:
-    """An unsigned number of ``size`` bytes in the machine's order."""
+    """An attribute with an unsigned number of ``size`` bytes in the machine's byte order."""
     return attribute(kind, value.to_bytes(size, sys.byteorder))
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """The attributes from an offset on; of a repeated one the last."""
+    """The attributes from an offset on, by type; the last one wins if a type is repeated."""
     return dict(each_attribute(data, offset))
 
 
@@ -82,7 +108,7 @@ def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
         if length < 4:
             return
-        yield kind & _KIND, data[offset + 4 : offset + length]
+        yield kind & _TYPE_MASK, data[offset + 4 : offset + length]
         offset += length + -length % 4
 
 
@@ -97,15 +123,15 @@ def as_text(value: bytes) -> str:
 
 
 class Socket:
-    """A route socket of the network namespace in which the calling thread is; it stays there."""
+    """A route socket. It belongs for good to the network namespace of the thread that creates it."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, connection: socket.socket | None = None) -> None:
+        """Open a route socket, or use ``connection`` in its place. Raises KernelFailure when none can be opened."""
+        try:
+            self._socket = connection or _open()
+        except OSError as error:
+            raise KernelFailure(f"open a netlink socket: {error.strerror}") from error
         self._sequence = 0
-        for option in (_EXT_ACK, _STRICT):
-            with contextlib.suppress(OSError):  # a kernel before 4.20 says less and dumps more
-                self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(TIMEOUT), 0))
 
     def close(self) -> None:
         """Close it."""
@@ -114,11 +140,11 @@ class Socket:
     def request(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """Send one request; returns the bodies of the messages that answer it.
 
-        A dump that others' changes interrupted is asked for again, a few times.
+        A dump during which the kernel's objects changed may lack some of them, so it is repeated; reading is harmless.
 
         Raises:
-            Refusal: the kernel says no.
-            KernelFailure: no answer in time.
+            NetlinkError: the kernel refuses the request.
+            KernelFailure: no answer in time, or no dump without interruption.
         """
         flags |= _REQUEST | (0 if flags & DUMP == DUMP and kind in _DUMPS else _ACK)
         try:
@@ -126,31 +152,31 @@ class Socket:
                 self._sequence += 1
                 header = _HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0)
                 self._socket.send(header + body)
-                bodies, whole = self._answer()
-                if whole:
-                    break
+                bodies, complete = self._answer(kind)
+                if complete:
+                    return bodies
         except BlockingIOError as error:
             raise KernelFailure(f"no answer from netlink within {TIMEOUT:g} seconds") from error
         except OSError as error:
             raise KernelFailure(f"netlink: {error.strerror}") from error
-        return bodies
+        raise KernelFailure(f"netlink: {_DUMP_ATTEMPTS} dumps in a row were interrupted by changes")
 
-    def _answer(self) -> tuple[list[bytes], bool]:
-        """The messages of an answer, and whether they are of one moment."""
+    def _answer(self, request: int) -> tuple[list[bytes], bool]:
+        """The messages of an answer, and whether they are a consistent snapshot."""
         bodies: list[bytes] = []
-        whole = True
+        complete = True
         while True:
             for kind, flags, body in self._messages():
-                whole = whole and not flags & _INTERRUPTED
+                complete = complete and not flags & _DUMP_INTERRUPTED
                 if kind == _ERROR:
-                    _raise_unless_zero(flags, body)
-                    return bodies, whole
+                    _raise_unless_zero(request, flags, body)
+                    return bodies, complete
                 if kind == _DONE:
-                    return bodies, whole
+                    return bodies, complete
                 bodies.append(body)
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """One datagram's messages. Answers to a request that was given up bear its number and are passed over."""
+        """One datagram's messages, without late answers to an earlier request that timed out."""
         data = self._socket.recv(_BUFFER)
         offset = 0
         while offset + _HEADER.size <= len(data):
@@ -160,18 +186,31 @@ class Socket:
             offset += length + -length % 4
 
 
-def _raise_unless_zero(flags: int, body: bytes) -> None:
+def _open() -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    for option in (_EXT_ACK, _STRICT_CHECK):
+        enable_if_known(opened, option)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(TIMEOUT), 0))
+    return opened
+
+
+def enable_if_known(opened: socket.socket, option: int) -> None:
+    """Switch a netlink option on; a kernel older than 4.20 lacks some: it explains less and ignores dump filters."""
+    try:
+        opened.setsockopt(SOL_NETLINK, option, 1)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+
+
+def _raise_unless_zero(request: int, flags: int, body: bytes) -> None:
+    """Raise NetlinkError for a ``struct nlmsgerr`` whose error is not 0; 0 is an acknowledgement."""
     code = -struct.unpack_from("=i", body)[0]
     if code == 0:
         return
     reason = f"{os.strerror(code)} (errno {code})"
-    if flags & _HAS_TEXT:
+    if flags & _HAS_ATTRIBUTES:
         original = _HEADER.size if flags & _CAPPED else struct.unpack_from("=I", body, 4)[0]
-        said = attributes(body, 4 + original + -original % 4).get(_TEXT)
-        reason = f"{as_text(said)}: {reason}" if said else reason
-    raise NetlinkError(code, reason)
-
-
-def is_absent(refusal: NetlinkError) -> bool:
-    """Whether the kernel says that the thing is not there."""
-    return refusal.code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
+        explanation = attributes(body, 4 + original + -original % 4).get(_ERROR_TEXT)
+        reason = f"{as_text(explanation)}: {reason}" if explanation else reason
+    raise NetlinkError(request, code, reason)

@@ -1,6 +1,6 @@
 """Sysctls of the network namespace in which the calling thread is.
 
-/proc/sys/net shows the namespace of whoever opens it, so these run inside `namespaces.run_inside`.
+/proc/sys/net shows the namespace of the process that opens it, so these functions run inside `namespaces.run_inside`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,34 @@ _ROOT = Path("/proc/sys")
 
 
 def read(path: str) -> str:
-    """The value of a sysctl, by its path below /proc/sys; empty if this kernel lacks it."""
+    """The value of a sysctl, by its path below /proc/sys; empty if it does not exist. Raises KernelFailure else."""
     try:
         return (_ROOT / path).read_text().strip()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise KernelFailure(f"read sysctl {path}: {error.strerror}") from error
 
 
 def scopes(path: str) -> tuple[str, ...]:
-    """The names below a path, as of ``net/ipv6/conf``: all, default and the links; none if this kernel lacks it."""
+    """The names below a path, as of ``net/ipv6/conf``: all, default and the links; none if it does not exist.
+
+    Raises:
+        KernelFailure: the path exists and cannot be read.
+    """
     try:
         return tuple(sorted(entry.name for entry in (_ROOT / path).iterdir()))
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        raise KernelFailure(f"list sysctls {path}: {error.strerror}") from error
 
 
 def write(path: str, value: str, *, required: bool = True) -> None:
     """Set a sysctl, by its path below /proc/sys.
 
     Raises:
-        KernelFailure: this kernel lacks it (if ``required``), /proc/sys is read-only, or the value is refused.
+        KernelFailure: it does not exist (if ``required``), /proc/sys is read-only, or the kernel refuses the value.
     """
     try:
         (_ROOT / path).write_text(value)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiderpool.core.network.plumbing.naming import MARK, loan, temporary_name
+from spiderpool.core.network.plumbing.naming import MARK, loan_alias, temporary_name
 from spiderpool.core.network.plumbing.planning import plan
-from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRule, DeleteLink, LoadMarks, MoveLink, SetLink
 from spiderpool.core.network.plumbing.values import Attachment, Link, PodState
 from spiderpool.errors import KernelFailure
@@ -20,10 +20,10 @@ from tests.core.pods import (
     POD_ETH0,
     SECOND,
     THIRD,
-    asked,
-    everything,
+    after_removal,
+    assert_paths,
     faults,
-    taken_away,
+    full_state,
     with_pod,
 )
 from tests.core.pretend import Pretend
@@ -43,7 +43,7 @@ def test_leftovers_go_first() -> None:
     assert [step for step in steps[3:] if not isinstance(step, LoadMarks)] == [
         step for step in fresh if not isinstance(step, LoadMarks)
     ]
-    assert LoadMarks("pod", "veth0", MARK, afresh=True) in steps
+    assert LoadMarks("pod", "veth0", MARK, flush=True) in steps
 
 
 def test_link_of_somebody_else_is_left_alone() -> None:
@@ -54,12 +54,12 @@ def test_link_of_somebody_else_is_left_alone() -> None:
 @pytest.mark.parametrize("again", [(FIRST,), (SECOND,), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND)])
 def test_repetition_changes_nothing(again: tuple[Attachment, ...]) -> None:
     world = with_pod(FIRST, SECOND)
-    before = everything(world)
+    before = full_state(world)
     with_pod(*again, world=world)
     if again[0] is FIRST:
         with_pod(SECOND, world=world)
-    assert everything(world) == before
-    asked(world, (*two_interfaces(4), *two_interfaces(6)))
+    assert full_state(world) == before
+    assert_paths(world, (*two_interfaces(4), *two_interfaces(6)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -76,14 +76,14 @@ def test_whatever_was_cut_short_is_completed(attempts: list[tuple[str, int, bool
     world = with_pod(every["eth0"])
     for name, length, away in attempts:
         if away:
-            world.apply(removal(CONTAINER, name, world.remains(CONTAINER))[:length])
+            world.apply(plan_removal(CONTAINER, name, world.leftovers(CONTAINER))[:length])
         elif name == "eth0" or {"eth0", "veth0"} <= set(world.sides["pod"].links):
             world.apply(plan(every[name], world.observe(every[name]))[:length])
     with_pod(*every.values(), world=world)
     assert [faults(world, one) for one in every.values()] == [(), (), ()]
     assert len(world.sides["pod"].rules) == len(set(world.sides["pod"].rules)) == 8
-    taken_away(world, *every)
-    assert everything(world)[0] == everything(Pretend())[0]
+    after_removal(world, *every)
+    assert full_state(world)[0] == full_state(Pretend())[0]
 
 
 @given(length=st.integers(0, 80))
@@ -91,7 +91,7 @@ def test_a_first_addition_that_was_cut_short_leaves_no_trace(length: int) -> Non
     world = Pretend()
     world.apply(plan(FIRST, world.observe(FIRST))[:length])
     with_pod(FIRST, SECOND, world=world)
-    assert everything(world) == everything(with_pod(FIRST, SECOND))
+    assert full_state(world) == full_state(with_pod(FIRST, SECOND))
 
 
 def test_device_of_the_node_is_lent_and_given_back() -> None:
@@ -99,19 +99,19 @@ def test_device_of_the_node_is_lent_and_given_back() -> None:
     world.sides["node"].links["vf3"] = Link("vf3", 7, mac="00:16:3e:00:02:03")
     lent = replace(SECOND, kind="host-device", master="vf3", mtu=1400)
     with_pod(FIRST, lent, world=world)
-    assert world.sides["pod"].links["net1"].alias == f"{loan(CONTAINER, 'net1')}vf3"
+    assert world.sides["pod"].links["net1"].alias == f"{loan_alias(CONTAINER, 'net1')}vf3"
     assert "vf3" not in world.sides["node"].links
-    asked(world, two_interfaces(4))
+    assert_paths(world, two_interfaces(4))
     again = plan(lent, world.observe(lent))
     assert not any(isinstance(step, MoveLink) for step in again)
     assert SetLink("pod", "net1", mtu=1400) in again
-    taken_away(world, "net1")
+    after_removal(world, "net1")
     assert world.sides["node"].links["vf3"].alias == ""
-    asked(world, one_interface(4))
+    assert_paths(world, one_interface(4))
 
 
 def test_device_that_was_lent_for_a_network_that_lends_none_any_more_goes_back_first() -> None:
-    lent = Link("eth0", 2, alias=f"{loan(CONTAINER, 'eth0')}vf3")
+    lent = Link("eth0", 2, alias=f"{loan_alias(CONTAINER, 'eth0')}vf3")
     assert plan(POD_ETH0, replace(IDLE_NODE, pod=PodState((lent,))))[0] == MoveLink("node", "eth0", "vf3", "")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spiderpool.core.network.plumbing.naming import (
     host_interface,
     is_nic,
-    loan,
+    loan_alias,
     pod_mac,
     temporary_name,
     unicast_mac,
@@ -78,5 +78,5 @@ def test_which_links_lead_outside(link: str, nic: bool) -> None:
 
 
 def test_loan_is_told_from_every_other() -> None:
-    assert loan(CONTAINER, "net1").split() == [temporary_name(CONTAINER, "net1")]
-    assert len({loan(CONTAINER, "net1"), loan(CONTAINER, "net2"), loan("other", "net1")}) == 3
+    assert loan_alias(CONTAINER, "net1").split() == [temporary_name(CONTAINER, "net1")]
+    assert len({loan_alias(CONTAINER, "net1"), loan_alias(CONTAINER, "net2"), loan_alias("other", "net1")}) == 3

@@ -10,14 +10,14 @@ from spiderpool.core.network.plumbing.nics import (
     NodeState,
     Reply,
     diagnose,
-    nics_of,
+    nics_with_gateways,
     plan_nics,
     undo_nics,
 )
 from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, DropNICMarks, LoadNICMarks, Remove, SetSysctl
 from spiderpool.errors import BadConfig
 from tests.core.pretend import Pretend
-from tests.kernel.questions import CLIENT, ETH0, NET1, Question, Way, ask
+from tests.kernel.questions import CLIENT, ETH0, NET1, NextHop, Question, assert_next_hops
 
 pytestmark = pytest.mark.unit
 
@@ -44,14 +44,14 @@ def tuned() -> Pretend:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_every_nic_answers_for_itself(version: int) -> None:
-    by_eth0, by_eth1 = Way("eth0", ETH0[version].router), Way("eth1", NET1[version].router)
-    ask(
+    by_eth0, by_eth1 = NextHop("eth0", ETH0[version].router), NextHop("eth1", NET1[version].router)
+    assert_next_hops(
         tuned().route_of,
         [
             Question("node", CLIENT[version], by_eth0, source=ETH0[version].node),
             Question("node", CLIENT[version], by_eth1, source=NET1[version].node),
             Question("node", ETH0[version].other, by_eth1, source=NET1[version].node),
-            Question("node", NET1[version].other, Way("eth1"), source=NET1[version].node),
+            Question("node", NET1[version].other, NextHop("eth1"), source=NET1[version].node),
             Question("node", CLIENT[version], by_eth1, mark=0x20),
             Question("node", CLIENT[version], by_eth1, mark=0x4020),
         ],
@@ -73,7 +73,9 @@ def test_what_is_right_is_left_alone() -> None:
 def test_nic_that_is_left_out_is_undone() -> None:
     world = tuned()
     world.apply(plan_nics(NICS[:1], state(world)))
-    ask(world.route_of, [Question("node", CLIENT[4], Way("eth0", ETH0[4].router), source=NET1[4].node)])
+    assert_next_hops(
+        world.route_of, [Question("node", CLIENT[4], NextHop("eth0", ETH0[4].router), source=NET1[4].node)]
+    )
 
 
 def test_undo_leaves_nothing() -> None:
@@ -141,6 +143,6 @@ def test_diagnosis() -> None:
 def test_nics_get_the_gateways_of_their_subnets() -> None:
     seen = state(Pretend())
     elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}
-    assert nics_of(seen, elsewhere) == ()
+    assert nics_with_gateways(seen, elsewhere) == ()
     here = {ip_interface(f"{ETH0[4].node}/{ETH0[4].length}").network: ip_address(ETH0[4].router)}
-    assert nics_of(seen, elsewhere | here) == (NIC("eth0", (ip_address(ETH0[4].router),)),)
+    assert nics_with_gateways(seen, elsewhere | here) == (NIC("eth0", (ip_address(ETH0[4].router),)),)

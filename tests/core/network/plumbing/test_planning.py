@@ -34,12 +34,21 @@ from tests.core.pods import (
     with_pod,
 )
 from tests.core.pretend import Pretend
-from tests.kernel.questions import CLIENT, CONTAINER, HOST_END, Question, Way, ask, interface, one_interface
+from tests.kernel.questions import (
+    CLIENT,
+    CONTAINER,
+    HOST_END,
+    NextHop,
+    Question,
+    assert_next_hops,
+    interface,
+    one_interface,
+)
 
 pytestmark = pytest.mark.unit
 
 
-def path(world: Pretend, destination: str, **of: object) -> Way | None:
+def path(world: Pretend, destination: str, **of: object) -> NextHop | None:
     return world.route_of(Question("pod", destination, None, **of))  # type: ignore[arg-type]
 
 
@@ -48,20 +57,20 @@ def path(world: Pretend, destination: str, **of: object) -> Way | None:
 def test_packets_of_pod_and_node(kind: str, versions: tuple[int, ...]) -> None:
     world = with_pod(interface("/run/netns/p", kind, versions=versions))
     for version in versions:
-        ask(world.route_of, one_interface(version))
+        assert_next_hops(world.route_of, one_interface(version))
     assert world.sides["pod"].marks == set(versions)
 
 
 @pytest.mark.parametrize(
     ("destination", "expected"),
     [
-        ("172.31.199.193", Way("eth0")),
-        ("192.168.0.161", Way("eth0", GATEWAY)),
-        ("172.17.0.1", Way("eth0", GATEWAY)),
-        ("10.233.64.9", Way("veth0", NODE)),
+        ("172.31.199.193", NextHop("eth0")),
+        ("192.168.0.161", NextHop("eth0", GATEWAY)),
+        ("172.17.0.1", NextHop("eth0", GATEWAY)),
+        ("10.233.64.9", NextHop("veth0", NODE)),
     ],
 )
-def test_packet_of_the_pod(destination: str, expected: Way) -> None:
+def test_packet_of_the_pod(destination: str, expected: NextHop) -> None:
     assert path(with_pod(POD_ETH0), destination, source=POD) == expected
 
 
@@ -70,14 +79,14 @@ def test_packet_of_the_node_to_the_pod_ignores_rules_that_choose_a_nic_by_source
     for number, source in enumerate((NODE, SECOND_NIC)):
         theirs = AddRule("node", 4, 3000, 1000 + number, source=ip_network(source))
         world.apply([theirs, AddRoute("node", ip_network("0.0.0.0/0"), "eth0", ip_address(GATEWAY), table=1000)])
-    to_pod = (Question("node", POD, Way(HOST_END), source=source) for source in (NODE, SECOND_NIC, ""))
-    ask(world.route_of, [*to_pod, Question("node", CLIENT[4], Way("eth0", GATEWAY), source=NODE)])
+    to_pod = (Question("node", POD, NextHop(HOST_END), source=source) for source in (NODE, SECOND_NIC, ""))
+    assert_next_hops(world.route_of, [*to_pod, Question("node", CLIENT[4], NextHop("eth0", GATEWAY), source=NODE)])
 
 
 def test_nobody_on_the_veth_pair_needs_arp() -> None:
     steps = plan(POD_ETH0, IDLE_NODE)
     pair = next(step for step in steps if isinstance(step, CreateVeth))
-    assert {(step.where, str(step.address), step.mac) for step in steps if isinstance(step, AddNeighbour)} == {
+    assert {(step.side, str(step.address), step.mac) for step in steps if isinstance(step, AddNeighbour)} == {
         ("pod", NODE, pair.mac),
         ("pod", SECOND_NIC, pair.mac),
         ("node", POD, pair.peer_mac),
@@ -88,7 +97,7 @@ def test_veth0_is_used_with_the_address_of_the_nic() -> None:
     with_address = replace(SETTINGS, veth_link_address=IPv4Address("169.254.100.1"))
     steps = plan(replace(POD_ETH0, coordination=with_address), IDLE_NODE)
     assert AddAddress("pod", "veth0", IPv4Interface("169.254.100.1/32")) in steps
-    by_veth = [step for step in steps if isinstance(step, AddRoute) and step.where == "pod" and step.link == "veth0"]
+    by_veth = [step for step in steps if isinstance(step, AddRoute) and step.side == "pod" and step.link == "veth0"]
     assert {str(step.source) for step in by_veth if step.table == MAIN_TABLE} == {POD}
 
 
@@ -128,9 +137,9 @@ def test_a_route_of_the_network_goes_before_the_coordinators_and_the_subnet_befo
     own = (ip_network("10.233.0.0/18"), ip_address("172.31.192.9"))
     subnet = replace(SETTINGS, hijack_cidrs=(ip_network("172.31.192.0/20"), ip_network("0.0.0.0/0")))
     world = with_pod(replace(POD_ETH0, routes=(own,), coordination=subnet))
-    assert path(world, "10.233.0.1") == Way("eth0", "172.31.192.9")
-    assert path(world, "172.31.193.1") == Way("eth0")
-    assert path(world, "203.0.113.10") == Way("eth0", GATEWAY)
+    assert path(world, "10.233.0.1") == NextHop("eth0", "172.31.192.9")
+    assert path(world, "172.31.193.1") == NextHop("eth0")
+    assert path(world, "203.0.113.10") == NextHop("eth0", GATEWAY)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +173,7 @@ def test_ipv6_is_ready_at_once() -> None:
 def test_a_node_that_begins_to_forward_ipv6_goes_on_to_follow_router_advertisements() -> None:
     pod = interface("/run/netns/p", "ipvlan")
     seen = replace(Pretend().observe(pod), not_forwarding=(6,), advertised=("eth0",))
-    written = [step for step in plan(pod, seen) if isinstance(step, SetSysctl) and step.where == "node"]
+    written = [step for step in plan(pod, seen) if isinstance(step, SetSysctl) and step.side == "node"]
     assert written[-2:] == [
         SetSysctl("node", "net/ipv6/conf/eth0/accept_ra", "2"),
         SetSysctl("node", "net/ipv6/conf/all/forwarding", "1"),

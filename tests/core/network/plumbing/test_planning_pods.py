@@ -14,9 +14,9 @@ from tests.core.pods import (
     FIRST,
     NETNS,
     SECOND,
-    asked,
+    after_removal,
+    assert_paths,
     faults,
-    taken_away,
     with_pod,
 )
 from tests.core.pretend import Pretend
@@ -27,8 +27,8 @@ from tests.kernel.questions import (
     NET1,
     SERVICE,
     UNDERLAY,
+    NextHop,
     Question,
-    Way,
     interface,
     one_interface,
     second,
@@ -41,42 +41,42 @@ pytestmark = pytest.mark.unit
 def test_without_tuning_nothing_moves() -> None:
     world = with_pod(FIRST, second(NETNS, "ipvlan", tune_pod_routes=False, default_route_nic="net1"))
     assert [rule for rule in world.sides["pod"].rules if rule.source] == []
-    asked(world, [Question("pod", CLIENT[4], Way("eth0", ETH0[4].router), source=NET1[4].pod)])
+    assert_paths(world, [Question("pod", CLIENT[4], NextHop("eth0", ETH0[4].router), source=NET1[4].pod)])
 
 
 def test_policy_routes_are_in_the_table_of_the_interface() -> None:
     far = "198.51.100.9"
     routes = ((ip_network("198.51.100.0/24"), ip_address(NET1[4].other)),)
     world = with_pod(FIRST, second(NETNS, "ipvlan", policy_routes=routes))
-    asked(
+    assert_paths(
         world,
         [
-            Question("pod", far, Way("net1", NET1[4].other), source=NET1[4].pod),
-            Question("pod", far, Way("eth0", ETH0[4].router)),
+            Question("pod", far, NextHop("net1", NET1[4].other), source=NET1[4].pod),
+            Question("pod", far, NextHop("eth0", ETH0[4].router)),
         ],
     )
     first = replace(FIRST, coordination=replace(UNDERLAY, policy_routes=((routes[0][0], ip_address(ETH0[4].other)),)))
-    asked(with_pod(first), [Question("pod", far, Way("eth0", ETH0[4].other))])
+    assert_paths(with_pod(first), [Question("pod", far, NextHop("eth0", ETH0[4].other))])
 
 
 def test_static_routes_are_in_main_and_in_the_table() -> None:
     far = "198.51.100.9"
     world = with_pod(FIRST, replace(SECOND, routes=((ip_network(f"{far}/32"), ip_address(NET1[4].other)),)))
-    by_net1 = Way("net1", NET1[4].other)
-    asked(world, [Question("pod", far, by_net1), Question("pod", far, by_net1, source=NET1[4].pod)])
+    by_net1 = NextHop("net1", NET1[4].other)
+    assert_paths(world, [Question("pod", far, by_net1), Question("pod", far, by_net1, source=NET1[4].pod)])
 
 
 def test_a_family_that_only_the_later_one_has() -> None:
     world = with_pod(interface(NETNS, "ipvlan", versions=(4,)), SECOND)
     assert world.sides["pod"].marks == {4, 6}
-    asked(
+    assert_paths(
         world,
         [
-            Question("pod", CLIENT[6], Way("net1", NET1[6].router)),
-            Question("pod", ETH0[6].node, Way("veth0")),
-            Question("pod", SERVICE[6], Way("veth0", ETH0[6].node)),
-            Question("pod", CLIENT[6], Way("veth0", ETH0[6].node), source=NET1[6].pod, mark=1),
-            Question("node", NET1[6].pod, Way(HOST_END)),
+            Question("pod", CLIENT[6], NextHop("net1", NET1[6].router)),
+            Question("pod", ETH0[6].node, NextHop("veth0")),
+            Question("pod", SERVICE[6], NextHop("veth0", ETH0[6].node)),
+            Question("pod", CLIENT[6], NextHop("veth0", ETH0[6].node), source=NET1[6].pod, mark=1),
+            Question("node", NET1[6].pod, NextHop(HOST_END)),
         ],
     )
     again = plan(SECOND, world.observe(SECOND))
@@ -88,35 +88,35 @@ def test_beside_the_interface_of_another_cni(mode: str) -> None:
     world = Pretend()
     world.other_cni()
     with_pod(second(NETNS, "macvlan", versions=(4,), mode=mode), world=world)
-    gateway = Way("eth0", "10.244.0.1")
-    asked(
+    gateway = NextHop("eth0", "10.244.0.1")
+    assert_paths(
         world,
         [
             Question("pod", CLIENT[4], gateway),
             Question("pod", CLIENT[4], gateway, source="10.244.0.9"),
-            Question("pod", CLIENT[4], Way("net1", NET1[4].router), source=NET1[4].pod),
-            Question("pod", ETH0[4].node, Way("eth0")),
-            Question("pod", NET1[4].node, Way("eth0"), source=NET1[4].pod),
-            Question("pod", SERVICE[4], Way("eth0", ETH0[4].node), source=NET1[4].pod),
-            Question("node", NET1[4].pod, Way("calif00")),
+            Question("pod", CLIENT[4], NextHop("net1", NET1[4].router), source=NET1[4].pod),
+            Question("pod", ETH0[4].node, NextHop("eth0")),
+            Question("pod", NET1[4].node, NextHop("eth0"), source=NET1[4].pod),
+            Question("pod", SERVICE[4], NextHop("eth0", ETH0[4].node), source=NET1[4].pod),
+            Question("node", NET1[4].pod, NextHop("calif00")),
         ],
     )
     assert "veth0" not in world.sides["pod"].links
     assert faults(world, second(NETNS, "macvlan", versions=(4,), mode=mode)) == ()
-    taken_away(world, "net1")
-    asked(world, [Question("pod", CLIENT[4], gateway), Question("node", NET1[4].pod, Way("eth1"))])
+    after_removal(world, "net1")
+    assert_paths(world, [Question("pod", CLIENT[4], gateway), Question("node", NET1[4].pod, NextHop("eth1"))])
     assert "calif00" in world.sides["node"].links
 
 
 def test_disabled_beside_others() -> None:
     world = with_pod(FIRST, replace(SECOND, coordination=None))
-    asked(world, (*one_interface(4)[2:], Question("pod", NET1[4].other, Way("net1"))))
-    asked(taken_away(world, "net1"), one_interface(4))
+    assert_paths(world, (*one_interface(4)[2:], Question("pod", NET1[4].other, NextHop("net1"))))
+    assert_paths(after_removal(world, "net1"), one_interface(4))
 
 
 def test_default_route_of_a_later_one() -> None:
     chosen = second(NETNS, "ipvlan", default_route_nic="net1")
-    asked(with_pod(FIRST, chosen), (*two_interfaces(4, default="net1"), *two_interfaces(6, default="net1")))
+    assert_paths(with_pod(FIRST, chosen), (*two_interfaces(4, default="net1"), *two_interfaces(6, default="net1")))
 
 
 def test_lent_nic_gets_the_mtu_and_the_mac_that_are_asked_for() -> None:
@@ -126,12 +126,12 @@ def test_lent_nic_gets_the_mtu_and_the_mac_that_are_asked_for() -> None:
     with_pod(lent, world=world)
     net1 = world.sides["pod"].links["net1"]
     assert (net1.mtu, net1.mac, net1.up) == (1400, "0a:00:00:00:00:01", True)
-    asked(world, two_interfaces(4))
+    assert_paths(world, two_interfaces(4))
 
 
 def test_first_that_is_made_again_beside_a_later_one() -> None:
-    world = taken_away(with_pod(FIRST, SECOND), "eth0")
-    asked(with_pod(FIRST, world=world), (*two_interfaces(4), *two_interfaces(6)))
+    world = after_removal(with_pod(FIRST, SECOND), "eth0")
+    assert_paths(with_pod(FIRST, world=world), (*two_interfaces(4), *two_interfaces(6)))
 
 
 def test_routes_of_another_cni_to_services_stay_as_they_are() -> None:
@@ -140,11 +140,11 @@ def test_routes_of_another_cni_to_services_stay_as_they_are() -> None:
     theirs = AddRoute("pod", UNDERLAY.service_cidrs[0], "eth0", ip_address("10.244.0.1"))
     world.apply([theirs])
     with_pod(second(NETNS, "macvlan", versions=(4,)), world=world)
-    asked(
+    assert_paths(
         world,
         [
-            Question("pod", SERVICE[4], Way("eth0", "10.244.0.1")),
-            Question("pod", SERVICE[4], Way("eth0", ETH0[4].node), source=NET1[4].pod),
+            Question("pod", SERVICE[4], NextHop("eth0", "10.244.0.1")),
+            Question("pod", SERVICE[4], NextHop("eth0", ETH0[4].node), source=NET1[4].pod),
         ],
     )
 
@@ -163,14 +163,14 @@ def test_interface_of_another_plugin_brings_its_default_route(default: str) -> N
     part = replace(SECOND, kind=PRESENT, master="", coordination=chosen)
     world.apply(plan(part, world.observe(part)))
     for version in (4, 6):
-        asked(world, two_interfaces(version, default or "eth0"))
+        assert_paths(world, two_interfaces(version, default or "eth0"))
     assert faults(world, part) == ()
 
 
 def test_default_route_that_another_holds_moves_the_first_into_a_table_of_its_own() -> None:
     """Made again beside an interface that took its default route while it was away."""
-    world = taken_away(with_pod(FIRST, second(NETNS, "ipvlan", default_route_nic="net1")), "eth0")
+    world = after_removal(with_pod(FIRST, second(NETNS, "ipvlan", default_route_nic="net1")), "eth0")
     world.sides["pod"].rules = [rule for rule in world.sides["pod"].rules if rule.source is None]
     first = replace(FIRST, coordination=replace(UNDERLAY, default_route_nic="net1"))
     with_pod(first, world=world)
-    asked(world, [Question("pod", CLIENT[4], Way("eth0", ETH0[4].router), source=ETH0[4].pod)])
+    assert_paths(world, [Question("pod", CLIENT[4], NextHop("eth0", ETH0[4].router), source=ETH0[4].pod)])

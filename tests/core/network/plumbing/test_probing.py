@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from spiderpool.core.network.plumbing.probing import AddressProbe, Detection, judge, probes
+from spiderpool.core.network.plumbing.probing import AddressProbe, Detection, check_answers, plan_probes
 from spiderpool.core.network.plumbing.values import Attachment, NodeAddress
 from spiderpool.errors import AddressInUse, GatewaySilent
 
@@ -36,7 +36,7 @@ def probe(target: str, source: str, *, expects_answer: bool = False) -> AddressP
 
 
 def test_the_nic_asks_in_the_name_of_its_own_address() -> None:
-    assert probes(POD, BOTH, NODE) == (
+    assert plan_probes(POD, BOTH, NODE) == (
         probe("10.0.0.7", "10.0.0.1"),
         probe("10.0.0.253", "10.0.0.1", expects_answer=True),
         probe("fd00::7", "fd00::1"),
@@ -45,7 +45,7 @@ def test_the_nic_asks_in_the_name_of_its_own_address() -> None:
 
 
 def test_a_nic_without_an_address_asks_as_nobody_or_as_the_pod() -> None:
-    assert probes(POD, BOTH, ()) == (
+    assert plan_probes(POD, BOTH, ()) == (
         probe("10.0.0.7", "0.0.0.0"),
         probe("10.0.0.253", "10.0.0.7", expects_answer=True),
         probe("fd00::7", "::"),
@@ -54,22 +54,22 @@ def test_a_nic_without_an_address_asks_as_nobody_or_as_the_pod() -> None:
 
 
 def test_only_what_is_switched_on_is_asked() -> None:
-    assert probes(POD, Detection(), NODE) == ()
-    assert [one.expects_answer for one in probes(POD, Detection(conflicts=True), NODE)] == [False, False]
-    assert [one.expects_answer for one in probes(POD, Detection(gateway=True), NODE)] == [True, True]
+    assert plan_probes(POD, Detection(), NODE) == ()
+    assert [one.expects_answer for one in plan_probes(POD, Detection(conflicts=True), NODE)] == [False, False]
+    assert [one.expects_answer for one in plan_probes(POD, Detection(gateway=True), NODE)] == [True, True]
 
 
 def test_who_answers_for_an_address_is_named() -> None:
     asked = (probe("10.0.0.7", "10.0.0.1"),)
-    judge(asked, {}, OURS, "eth1")
-    judge(asked, {ip_address("10.0.0.7"): OURS}, OURS, "eth1")
+    check_answers(asked, {}, OURS, "eth1")
+    check_answers(asked, {ip_address("10.0.0.7"): OURS}, OURS, "eth1")
     with pytest.raises(AddressInUse, match=r"10\.0\.0\.7 is in use on the network of eth1 by ee:ff:ff:ff:ff:ff"):
-        judge(asked, {ip_address("10.0.0.7"): OURS | {"ee:ff:ff:ff:ff:ff"}}, OURS, "eth1")
+        check_answers(asked, {ip_address("10.0.0.7"): OURS | {"ee:ff:ff:ff:ff:ff"}}, OURS, "eth1")
 
 
 def test_a_silent_gateway_is_named() -> None:
     asked = (probe("10.0.0.253", "10.0.0.1", expects_answer=True),)
-    judge(asked, {ip_address("10.0.0.253"): frozenset({"ee:ff:ff:ff:ff:ff"})}, OURS, "eth1")
+    check_answers(asked, {ip_address("10.0.0.253"): frozenset({"ee:ff:ff:ff:ff:ff"})}, OURS, "eth1")
     for answers in ({}, {ip_address("10.0.0.253"): OURS}):
         with pytest.raises(GatewaySilent, match=r"gateway 10\.0\.0\.253 does not answer on eth1"):
-            judge(asked, answers, OURS, "eth1")
+            check_answers(asked, answers, OURS, "eth1")

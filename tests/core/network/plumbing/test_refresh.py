@@ -7,27 +7,29 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.core.network.plumbing.refresh import refresh
-from tests.core.pods import FIRST, SECOND, asked, everything, with_pod
-from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, Question, Way, two_interfaces
+from spiderpool.core.network.plumbing.refresh import plan_refresh
+from tests.core.pods import FIRST, SECOND, assert_paths, full_state, with_pod
+from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
 
 pytestmark = pytest.mark.unit
 
 
 def test_node_that_gains_and_loses_addresses() -> None:
     world = with_pod(FIRST, SECOND)
-    assert refresh(world.wiring(CONTAINER)) == ()
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
     world.node_address("eth1", "192.168.0.77/32")
     world.node_address("eth0", "2001:db8:1::77/128")
-    world.apply(refresh(world.wiring(CONTAINER)))
+    world.apply(plan_refresh(world.pod_link(CONTAINER)))
     new = ("192.168.0.77", "2001:db8:1::77")
-    asked(world, [Question("pod", one, Way("veth0"), source=pod) for one in new for pod in ("", *_pods(one))])
-    assert refresh(world.wiring(CONTAINER)) == ()
-    asked(world, (*two_interfaces(4), *two_interfaces(6)))
+    assert_paths(
+        world, [Question("pod", one, NextHop("veth0"), source=pod) for one in new for pod in ("", *_pods(one))]
+    )
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
+    assert_paths(world, (*two_interfaces(4), *two_interfaces(6)))
     for one in new:
         world.lose_node_address(one)
-    world.apply(refresh(world.wiring(CONTAINER)))
-    assert everything(world)[1] == everything(with_pod(FIRST, SECOND))[1]
+    world.apply(plan_refresh(world.pod_link(CONTAINER)))
+    assert full_state(world)[1] == full_state(with_pod(FIRST, SECOND))[1]
 
 
 def _pods(address: str) -> tuple[str, str]:
@@ -38,26 +40,26 @@ def _pods(address: str) -> tuple[str, str]:
 def test_gateway_that_the_node_no_longer_has() -> None:
     world = with_pod(FIRST, SECOND)
     world.lose_node_address(ETH0[4].node)
-    world.apply(refresh(world.wiring(CONTAINER)))
-    by_other = Way("veth0", NET1[4].node)
-    asked(
+    world.apply(plan_refresh(world.pod_link(CONTAINER)))
+    by_other = NextHop("veth0", NET1[4].node)
+    assert_paths(
         world,
         [
             Question("pod", SERVICE[4], by_other),
             Question("pod", SERVICE[4], by_other, source=NET1[4].pod),
             Question("pod", CLIENT[4], by_other, source=ETH0[4].pod, mark=1),
-            Question("pod", ETH0[4].node, Way("eth0")),
+            Question("pod", ETH0[4].node, NextHop("eth0")),
         ],
     )
-    assert refresh(world.wiring(CONTAINER)) == ()
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
 
 
 def test_family_whose_last_address_the_node_lost_is_left_alone() -> None:
     world = with_pod(FIRST)
     for nets in (ETH0, NET1):
         world.lose_node_address(nets[6].node)
-    assert refresh(world.wiring(CONTAINER)) == ()
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
 
 
 def test_nothing_to_refresh_without_a_path() -> None:
-    assert refresh(with_pod(replace(FIRST, coordination=None)).wiring(CONTAINER)) == ()
+    assert plan_refresh(with_pod(replace(FIRST, coordination=None)).pod_link(CONTAINER)) == ()

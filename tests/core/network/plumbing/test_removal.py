@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.core.network.plumbing.naming import loan, temporary_name
-from spiderpool.core.network.plumbing.removal import LeftoverState, removal
+from spiderpool.core.network.plumbing.naming import loan_alias, temporary_name
+from spiderpool.core.network.plumbing.removal import LeftoverState, plan_removal
 from spiderpool.core.network.plumbing.steps import DeleteLink, MoveLink
 from spiderpool.core.network.plumbing.values import Link, PodState
-from tests.core.pods import FIRST, NETNS, SECOND, asked, everything, taken_away, with_pod
+from tests.core.pods import FIRST, NETNS, SECOND, after_removal, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import (
     CLIENT,
@@ -19,8 +19,8 @@ from tests.kernel.questions import (
     HOST_END,
     NET1,
     SERVICE,
+    NextHop,
     Question,
-    Way,
     one_interface,
     second,
 )
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_removal_frees_the_address_first() -> None:
-    assert removal(CONTAINER, "eth0", LeftoverState(PodState())) == (
+    assert plan_removal(CONTAINER, "eth0", LeftoverState(PodState())) == (
         DeleteLink("pod", "eth0"),
         DeleteLink("pod", temporary_name(CONTAINER, "eth0")),
         DeleteLink("node", HOST_END),
@@ -37,36 +37,36 @@ def test_removal_frees_the_address_first() -> None:
 
 
 def test_removal_of_a_pod_that_is_gone() -> None:
-    assert removal(CONTAINER, "eth0", LeftoverState(None)) == (DeleteLink("node", HOST_END),)
+    assert plan_removal(CONTAINER, "eth0", LeftoverState(None)) == (DeleteLink("node", HOST_END),)
 
 
 def test_removal_of_a_later_one_leaves_the_first_as_it_was() -> None:
     for default in ("", "net1"):
-        world = taken_away(with_pod(FIRST, second(NETNS, "ipvlan", default_route_nic=default)), "net1")
-        asked(world, (*one_interface(4), *one_interface(6)))
-        assert world.route_of(Question("node", NET1[4].pod, None)) == Way("eth1")
+        world = after_removal(with_pod(FIRST, second(NETNS, "ipvlan", default_route_nic=default)), "net1")
+        assert_paths(world, (*one_interface(4), *one_interface(6)))
+        assert world.route_of(Question("node", NET1[4].pod, None)) == NextHop("eth1")
         assert HOST_END in world.sides["node"].links
         assert {str(address) for _, address in world.sides["node"].neighbours} == {ETH0[4].pod, ETH0[6].pod}
 
 
 def test_removal_of_the_first_leaves_the_later_one() -> None:
-    world = taken_away(with_pod(FIRST, SECOND), "eth0")
+    world = after_removal(with_pod(FIRST, SECOND), "eth0")
     questions = [
-        Question("pod", CLIENT[4], Way("net1", NET1[4].router), source=NET1[4].pod),
-        Question("pod", NET1[4].node, Way("veth0"), source=NET1[4].pod),
-        Question("pod", SERVICE[4], Way("veth0", ETH0[4].node), source=NET1[4].pod),
-        Question("pod", CLIENT[4], Way("veth0", ETH0[4].node), source=NET1[4].pod, mark=1),
-        Question("node", NET1[4].pod, Way(HOST_END)),
-        Question("node", ETH0[4].pod, Way("eth0")),
+        Question("pod", CLIENT[4], NextHop("net1", NET1[4].router), source=NET1[4].pod),
+        Question("pod", NET1[4].node, NextHop("veth0"), source=NET1[4].pod),
+        Question("pod", SERVICE[4], NextHop("veth0", ETH0[4].node), source=NET1[4].pod),
+        Question("pod", CLIENT[4], NextHop("veth0", ETH0[4].node), source=NET1[4].pod, mark=1),
+        Question("node", NET1[4].pod, NextHop(HOST_END)),
+        Question("node", ETH0[4].pod, NextHop("eth0")),
     ]
-    asked(world, questions)
+    assert_paths(world, questions)
 
 
 def test_removal_of_all_leaves_nothing_on_the_node() -> None:
-    clean = everything(with_pod(replace(FIRST, coordination=None)))[0]
+    clean = full_state(with_pod(replace(FIRST, coordination=None)))[0]
     for order in (("eth0", "net1"), ("net1", "eth0"), ("net1", "net1", "eth0", "eth0")):
-        world = taken_away(with_pod(FIRST, SECOND), *order)
-        assert everything(world)[0] == clean
+        world = after_removal(with_pod(FIRST, SECOND), *order)
+        assert full_state(world)[0] == clean
         assert list(world.sides["pod"].links) == ["lo"]
         assert [rule for rule in world.sides["pod"].rules if rule.source] == []
 
@@ -75,25 +75,25 @@ def test_default_route_taken_from_another_cni_and_given_back() -> None:
     world = Pretend()
     world.other_cni()
     with_pod(second(NETNS, "macvlan", versions=(4,), default_route_nic="net1"), world=world)
-    by_eth0 = Way("eth0", "10.244.0.1")
-    asked(
+    by_eth0 = NextHop("eth0", "10.244.0.1")
+    assert_paths(
         world,
         [
-            Question("pod", CLIENT[4], Way("net1", NET1[4].router)),
+            Question("pod", CLIENT[4], NextHop("net1", NET1[4].router)),
             Question("pod", CLIENT[4], by_eth0, source="10.244.0.9"),
         ],
     )
-    asked(taken_away(world, "net1"), [Question("pod", CLIENT[4], by_eth0)])
+    assert_paths(after_removal(world, "net1"), [Question("pod", CLIENT[4], by_eth0)])
 
 
 def test_lent_device_that_outlived_its_pod() -> None:
-    stray = Link("dev7", 7, alias=f"{loan(CONTAINER, 'net1')}vf3")
+    stray = Link("dev7", 7, alias=f"{loan_alias(CONTAINER, 'net1')}vf3")
     other = Link("vf4", 8, alias="uplink")
-    assert removal(CONTAINER, "net1", LeftoverState(None, lent=(stray, other)))[0] == MoveLink(
+    assert plan_removal(CONTAINER, "net1", LeftoverState(None, lent=(stray, other)))[0] == MoveLink(
         "node", "dev7", "vf3", ""
     )
 
 
 def test_lent_device_goes_back_under_its_name() -> None:
-    lent = Link("net1", 7, alias=f"{loan(CONTAINER, 'net1')}vf3")
-    assert removal(CONTAINER, "net1", LeftoverState(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")
+    lent = Link("net1", 7, alias=f"{loan_alias(CONTAINER, 'net1')}vf3")
+    assert plan_removal(CONTAINER, "net1", LeftoverState(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")

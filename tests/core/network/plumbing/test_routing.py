@@ -19,8 +19,8 @@ from tests.core.pods import (
     SECOND,
     SECOND_NIC,
     THIRD,
-    asked,
-    taken_away,
+    after_removal,
+    assert_paths,
     with_pod,
 )
 from tests.core.pretend import Pretend
@@ -29,8 +29,8 @@ from tests.kernel.questions import (
     ETH0,
     NET1,
     UNDERLAY,
+    NextHop,
     Question,
-    Way,
     second,
     two_interfaces,
 )
@@ -52,47 +52,49 @@ def test_first_node_address_is_the_one_that_the_node_speaks_from() -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_default_route_stays_on_the_first(version: int) -> None:
-    asked(with_pod(FIRST, SECOND), two_interfaces(version))
+    assert_paths(with_pod(FIRST, SECOND), two_interfaces(version))
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_default_route_of_a_later_one(version: int) -> None:
     chosen = second(NETNS, "ipvlan", default_route_nic="net1")
-    asked(with_pod(FIRST, chosen), two_interfaces(version, default="net1"))
+    assert_paths(with_pod(FIRST, chosen), two_interfaces(version, default="net1"))
 
 
 def test_default_route_of_one_that_comes_last() -> None:
     settings = replace(UNDERLAY, default_route_nic="net2")
     attachments = [replace(one, coordination=settings) for one in (FIRST, SECOND, THIRD)]
     world = with_pod(*attachments[:2])
-    asked(world, two_interfaces(4))
+    assert_paths(world, two_interfaces(4))
     with_pod(attachments[2], world=world)
-    asked(
+    assert_paths(
         world,
         [
-            Question("pod", CLIENT[4], Way("net2", NET1[4].router)),
-            Question("pod", CLIENT[4], Way("eth0", ETH0[4].router), source=ETH0[4].pod),
-            Question("pod", CLIENT[4], Way("net1", NET1[4].router), source=NET1[4].pod),
-            Question("pod", ETH0[4].node, Way("veth0")),
+            Question("pod", CLIENT[4], NextHop("net2", NET1[4].router)),
+            Question("pod", CLIENT[4], NextHop("eth0", ETH0[4].router), source=ETH0[4].pod),
+            Question("pod", CLIENT[4], NextHop("net1", NET1[4].router), source=NET1[4].pod),
+            Question("pod", ETH0[4].node, NextHop("veth0")),
         ],
     )
 
 
 def test_default_route_nic_of_the_first() -> None:
     settings = replace(UNDERLAY, default_route_nic="eth0")
-    asked(with_pod(replace(FIRST, coordination=settings), replace(SECOND, coordination=settings)), two_interfaces(4))
+    assert_paths(
+        with_pod(replace(FIRST, coordination=settings), replace(SECOND, coordination=settings)), two_interfaces(4)
+    )
 
 
 def test_first_without_gateway_leaves_the_default_route_to_the_next() -> None:
     world = with_pod(replace(FIRST, gateways=()), SECOND)
-    asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
+    assert_paths(world, [Question("pod", CLIENT[4], NextHop("net1", NET1[4].router))])
 
 
 def test_first_that_is_made_again_takes_its_default_route_back() -> None:
-    world = taken_away(with_pod(FIRST, SECOND), "eth0")
+    world = after_removal(with_pod(FIRST, SECOND), "eth0")
     with_pod(SECOND, world=world)
-    asked(world, [Question("pod", CLIENT[4], Way("net1", NET1[4].router))])
-    asked(with_pod(FIRST, world=world), two_interfaces(4))
+    assert_paths(world, [Question("pod", CLIENT[4], NextHop("net1", NET1[4].router))])
+    assert_paths(with_pod(FIRST, world=world), two_interfaces(4))
 
 
 def test_tables_count_from_101_and_are_kept() -> None:
@@ -105,7 +107,7 @@ def test_tables_count_from_101_and_are_kept() -> None:
     world = with_pod(FIRST, SECOND, THIRD)
     assert tables(world) == {"net1": 101, "net2": 102}
     assert tables(with_pod(THIRD, SECOND, FIRST, world=world)) == {"net1": 101, "net2": 102}
-    assert tables(taken_away(world, "net1")) == {"net1": 0, "net2": 102}
+    assert tables(after_removal(world, "net1")) == {"net1": 0, "net2": 102}
     assert tables(with_pod(SECOND, world=world)) == {"net1": 101, "net2": 102}
 
 
@@ -127,4 +129,6 @@ def test_routes_of_the_network_are_of_its_families() -> None:
     far = (ip_network("198.51.100.0/24"), ip_network("2001:db8:ff::/48"))
     hops = (ip_address(NET1[4].other), ip_address(NET1[6].other))
     world = with_pod(FIRST, replace(SECOND, routes=tuple(zip(far, hops, strict=True))))
-    asked(world, [Question("pod", str(net[9]), Way("net1", str(hop))) for net, hop in zip(far, hops, strict=True)])
+    assert_paths(
+        world, [Question("pod", str(net[9]), NextHop("net1", str(hop))) for net, hop in zip(far, hops, strict=True)]
+    )

@@ -81,7 +81,7 @@ def test_a_step_in_print(step: Step, line: str) -> None:
 
 
 def test_what_is_taken_back_is_where_it_was_made() -> None:
-    assert [Remove(one).where for one in (ROUTE, AddRoute("node", FAR, "eth0"))] == ["pod", "node"]
+    assert [Remove(one).side for one in (ROUTE, AddRoute("node", FAR, "eth0"))] == ["pod", "node"]
 
 
 def test_a_plan_in_print_says_each_thing_once() -> None:

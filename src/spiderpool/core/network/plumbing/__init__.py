@@ -1,21 +1,42 @@
-"""Which kernel steps give a pod an interface: values in, a printable list of steps out.
+"""The kernel steps that give a pod an interface: values in, a printable list of steps out. No IO.
 
-A pod on an ipvlan or macvlan child cannot reach its own node, because the kernel keeps a parent and its children
-apart. The coordinator's second path, a veth pair, carries what must pass the node: the node's own addresses,
-Services (the node's kube-proxy translates them), and the replies to connections that arrived by that path.
+**Why two paths.** A pod on an ipvlan or macvlan child cannot reach its own node, because the kernel isolates a parent
+from its children. So the coordinator adds a veth pair for everything that must pass through the node: the node's own
+addresses, Services (the node's kube-proxy translates their addresses), and answers to connections that came in through
+the pair. One pair serves all interfaces of a pod.
 
-    pod    1000  fwmark 0x1           table 100  everything by veth0
-           1001  from net1's address  table 101  node and Services by veth0; the rest by net1
-           1001  from eth0's address  table 99   node and Services by veth0; the rest by eth0 (in pods with net1)
-                                      main       node and Services by veth0; the rest by the default-route interface
-    node   1000  all                  table 500  pod addresses: by the host end of the veth pair
+**Rules and tables.** The number in front is the priority of the rule:
 
-One pair serves all interfaces of a pod. In a pod with several interfaces each has a table of its own, complete from
-the beginning, so which interface owns the default route is one route in ``main`` and no route ever has to be moved.
+    pod    1000  fwmark 0x1           table 100  default route through veth0
+           1001  from net1's address  table 101  node and Services through veth0; the rest through net1
+           1001  from eth0's address  table 99   node and Services through veth0; the rest through eth0
+           32766 all                  main       node and Services through veth0; the rest through the default interface
+    node   1000  all                  table 500  pod addresses through the host ends of the veth pairs
 
-The steps name links, never interface indexes, so that a plan can be printed, compared and explained.
-Here: `values` (what goes in), `steps` (what comes out), `naming`, `checks` (refusals), `planning` (ADD), `leftovers`
-(of an ADD that was cut short), `removal` (DEL), `drift` (CHECK), `sweeping` (GC), `refresh` (the node's addresses
-changed), `routing` (which table, which default route), `adopting` (an interface that another plugin made), `parents`
-(bonds and VLANs on the node), `NICs` (a node with several NICs).
+- Mark 0x1 is set on connections that begin on veth0 (`kernel.marks`), so that answers leave through it as well.
+  Otherwise they would leave through the NIC, past the node that translated the addresses.
+- A pod with several interfaces has a table for each (99 for eth0, 101 to 199 for the others), each complete from the
+  beginning. So the choice of the default interface is one route in ``main``, and no other route moves.
+- Table 500 (``hostRuleTable``) has a rule before those that choose a NIC by source address; see `naming.RULE_PRIORITY`.
+- Where another CNI plugin made eth0, its veth is the path to the node: no veth0, no mark, and table 100 is eth0's.
+- For a node with several NICs see `nics`: tables 1000 to 1015, rules 1100 and 3000, marks 0x10 to 0xf0.
+
+**Interrupted calls.** A failed or cancelled ADD removes what it made. If the agent is killed, the pod keeps part of an
+interface: a link (perhaps under its temporary name), addresses, rules, routes, or a veth pair. The next ADD of the
+interface removes these and builds them afresh (`leftovers.plan_cleanup`); it keeps the tables of other interfaces, and
+the veth pair if they use it. The rule of table 100 is added before the mark rules are loaded: if it exists, they may be
+loaded in part and are loaded afresh. The default route of table 100 comes last: if it exists, the path is complete.
+A device of the node that is in a pod has its former name in its alias, so that DEL can give it back. DEL removes what
+exists, also after failures, and succeeds if nothing exists. GC (`sweeping`) removes what is left of pods without DEL.
+
+Steps name links, not interface indexes, so that a plan can be printed, compared and explained.
+
+    values      input: attachment, settings, observed state    steps      output: the steps
+    naming      names, tables, priorities, marks               checks     reject what cannot work
+    planning    ADD                                            removal    DEL
+    leftovers   remains of an interrupted ADD                  drift      CHECK
+    routing     tables, default route, path to the node        sweeping   GC
+    existing    interfaces of other plugins of the chain       refresh    the node's addresses changed
+    parents     bonds and VLANs on the node                    nics       a node with several NICs
+    probing     address conflicts and silent gateways
 """

@@ -1,36 +1,42 @@
-"""What an attachment may not ask for: refusals that say which field is wrong and what to do."""
+"""Reject attachments that cannot work on this node; each error says which field is wrong and what to do."""
 
 from __future__ import annotations
 
-from spiderpool.core.network.plumbing.leftovers import on_loan
+from spiderpool.core.network.plumbing.leftovers import is_lent
 from spiderpool.core.network.plumbing.naming import is_nic
 from spiderpool.core.network.plumbing.values import DISABLED, MODES, PRESENT, Attachment, Observation
 from spiderpool.errors import BadConfig, KernelFailure
 
-SMALLEST_MTU = {4: 68, 6: 1280}
-"""RFC 791 and RFC 8200; below its minimum the kernel switches a family off."""
+MINIMUM_MTU = {4: 68, 6: 1280}
+"""IP version → minimum MTU (RFC 791, RFC 8200). On a link with a lower MTU the kernel disables the family."""
 
 
-def check(attachment: Attachment, seen: Observation) -> None:
-    """Refuse what cannot work on this node, with BadConfig, or KernelFailure where the NIC is missing."""
-    _known(attachment)
-    _own_mac(attachment, seen)
-    _gateways(attachment)
-    _fitting_mtu(attachment)
-    if seen.master is None and attachment.kind != PRESENT and not on_loan(attachment, seen.pod):
-        nics = ", ".join(name for name in seen.links if is_nic(name)) or "none"
+def check(attachment: Attachment, observed: Observation) -> None:
+    """Check the attachment against the node.
+
+    Raises:
+        BadConfig: a field is wrong.
+        KernelFailure: the NIC does not exist.
+    """
+    _check_kind(attachment)
+    _check_mac(attachment, observed)
+    _check_gateways(attachment)
+    _check_mtu(attachment)
+    if observed.master is None and attachment.kind != PRESENT and not is_lent(attachment, observed.pod):
+        nics = ", ".join(name for name in observed.links if is_nic(name)) or "none"
         raise KernelFailure(
             f"NIC {attachment.master} does not exist on this node; its NICs are {nics}:"
             f" correct spec.{attachment.kind}.master of the network"
         )
-    if seen.master is not None and attachment.mtu > seen.master.mtu:
+    if observed.master is not None and attachment.mtu > observed.master.mtu:
         raise BadConfig(
-            f"mtu {attachment.mtu} is more than the {seen.master.mtu} of {attachment.master}: lower it, or leave it out"
+            f"mtu {attachment.mtu} is more than the {observed.master.mtu} of {attachment.master}:"
+            f" lower it, or leave it out"
         )
-    _free(attachment, seen)
+    _check_node_addresses(attachment, observed)
 
 
-def _known(attachment: Attachment) -> None:
+def _check_kind(attachment: Attachment) -> None:
     modes = MODES.get(attachment.kind)
     if modes is None:
         raise BadConfig(f"kind {attachment.kind!r} is none of {', '.join(MODES)}")
@@ -43,9 +49,9 @@ def _known(attachment: Attachment) -> None:
         raise BadConfig(f"coordinator mode {coordination.mode!r} is none of auto, underlay, overlay, disabled")
 
 
-def _own_mac(attachment: Attachment, seen: Observation) -> None:
-    there = seen.pod.link(attachment.ifname) if attachment.kind == PRESENT else None
-    kind = there.kind if there else attachment.kind
+def _check_mac(attachment: Attachment, observed: Observation) -> None:
+    existing = observed.pod.link(attachment.ifname) if attachment.kind == PRESENT else None
+    kind = existing.kind if existing else attachment.kind
     coordination = attachment.coordination
     if kind == "ipvlan" and (attachment.mac or (coordination and coordination.pod_mac_prefix)):
         raise BadConfig(
@@ -54,29 +60,31 @@ def _own_mac(attachment: Attachment, seen: Observation) -> None:
         )
 
 
-def _gateways(attachment: Attachment) -> None:
+def _check_gateways(attachment: Attachment) -> None:
     for gateway in attachment.gateways:
         if gateway.version not in attachment.versions():
             raise BadConfig(f"gateway {gateway} of {attachment.ifname} is of a family of which it has no address")
 
 
-def _fitting_mtu(attachment: Attachment) -> None:
+def _check_mtu(attachment: Attachment) -> None:
     version = 6 if 6 in attachment.versions() else 4
-    least = SMALLEST_MTU[version]
-    if attachment.mtu < 0 or 0 < attachment.mtu < least:
+    minimum = MINIMUM_MTU[version]
+    if attachment.mtu < 0 or 0 < attachment.mtu < minimum:
         raise BadConfig(
-            f"mtu {attachment.mtu} is below the {least} that IPv{version} needs; 0 means that of {attachment.master}"
+            f"mtu {attachment.mtu} is below the {minimum} that IPv{version} needs; 0 means that of {attachment.master}"
         )
     coordination = attachment.coordination
-    if coordination and not least <= coordination.veth_mtu <= 65535:
-        raise BadConfig(f"vethMTU {coordination.veth_mtu} is not between {least}, which IPv{version} needs, and 65535")
+    if coordination and not minimum <= coordination.veth_mtu <= 65535:
+        raise BadConfig(
+            f"vethMTU {coordination.veth_mtu} is not between {minimum}, which IPv{version} needs, and 65535"
+        )
 
 
-def _free(attachment: Attachment, seen: Observation) -> None:
-    """Refuse addresses that the node holds itself: it would answer instead of the pod."""
-    ours = {address.ip for address in attachment.addresses}
-    for held in seen.addresses:
-        if held.address in ours:
+def _check_node_addresses(attachment: Attachment, observed: Observation) -> None:
+    """Reject addresses that the node holds, since it would answer instead of the pod, and devices that hold one."""
+    requested = {address.ip for address in attachment.addresses}
+    for held in observed.addresses:
+        if held.address in requested:
             raise BadConfig(
                 f"{held.address} is configured on {held.link} of this node, so it cannot serve a pod:"
                 f" remove it there, or exclude it from the pool"

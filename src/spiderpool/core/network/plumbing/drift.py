@@ -1,10 +1,10 @@
-"""CHECK: what a plan wants that is not so."""
+"""CHECK: how the present state of a pod differs from its plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any
 
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
@@ -24,83 +24,114 @@ from spiderpool.core.network.plumbing.steps import (
     Remove,
     SetLink,
     SetSysctl,
+    Side,
     Step,
-    Where,
 )
 from spiderpool.core.network.plumbing.values import Link
 
 
 @dataclass(frozen=True, slots=True)
 class PresentState:
-    """What is there, for a comparison with a plan.
+    """The present state of node and pod, for a comparison with a plan.
 
-    ``links`` holds (where, link); ``steps`` every address, route, rule, neighbour and sysctl as the step
-    that would make it; ``marks`` the families whose mark rules are loaded.
+    ``links`` holds (side, link). ``steps`` holds each address, route, rule, neighbour and sysctl as the step that would
+    create it. ``marks`` holds the families whose mark rules are loaded. ``master`` is the NIC of the interface.
     """
 
-    links: tuple[tuple[Where, Link], ...] = ()
+    links: tuple[tuple[Side, Link], ...] = ()
     steps: frozenset[Step] = frozenset()
     marks: tuple[int, ...] = ()
+    master: Link | None = None
 
-    def link(self, where: Where, name: str) -> Link | None:
-        """The link of that name on that side."""
-        return next((link for side, link in self.links if side == where and link.name == name), None)
-
-
-def drift(steps: Iterable[Step], present: PresentState, master: Link | None) -> tuple[str, ...]:
-    """What a plan wants that is not so, one sentence fragment each; empty when all is well."""
-    return tuple(fault for step in steps for fault in _faults(step, present, master))
+    def link(self, side: Side, name: str) -> Link | None:
+        """A link by name."""
+        return next((link for of, link in self.links if of == side and link.name == name), None)
 
 
-def _faults(step: Step, present: PresentState, master: Link | None) -> Iterator[str]:
-    match step:
-        case CreateLink():
-            yield from _link_faults(step, present.link("pod", step.name), master)
-        case MoveLink():
-            if present.link("pod", step.new_name) is None:
-                yield f"{step.new_name} is missing in the pod"
-        case CreateVeth():
-            yield from _veth_faults(step.name, step.mac, present.link("node", step.name))
-            yield from _veth_faults(step.peer, step.peer_mac, present.link("pod", step.peer))
-        case SetLink():
-            link = present.link(step.where, step.name)
-            if link is not None and not link.up:
-                yield f"{step.name} ({step.where}) is down"
-            if link is not None and step.mac and link.mac != step.mac:
-                yield f"MAC of {step.name} is {link.mac}, not {step.mac}"
-        case AddAddress() | AddRoute() | AddRule() | AddNeighbour():
-            if step not in present.steps:
-                yield f"missing or changed: {step}"
-        case SetSysctl():
-            if step.required and step not in present.steps:
-                yield f"missing or changed: {step}"
-        case LoadMarks():
-            if not set(step.versions) <= set(present.marks):
-                yield f"missing: {step}"
-        case DeleteLink() | Remove() | Announce() | CreateBond() | Enslave() | LoadNICMarks() | DropNICMarks():
-            pass
-        case _:
-            assert_never(step)
+def find_drift(steps: Iterable[Step], present: PresentState) -> tuple[str, ...]:
+    """A sentence fragment for each result of a step that is missing or different; empty when all is well."""
+    return tuple(fault for step in steps for fault in _CHECKS[type(step)](step, present))
 
 
-def _link_faults(wanted: CreateLink, link: Link | None, master: Link | None) -> Iterator[str]:
+def _check_child(step: CreateLink, present: PresentState) -> Iterator[str]:
+    link = present.link("pod", step.name)
     if link is None:
-        yield f"{wanted.name} is missing in the pod"
+        yield f"{step.name} is missing in the pod"
         return
-    if (link.kind, link.mode) != (wanted.kind, wanted.mode):
-        yield f"{wanted.name} is {link.kind} {link.mode}, not {wanted.kind} {wanted.mode}"
-    if master is not None and link.parent != master.index:
-        yield f"{wanted.name} does not lie on {wanted.master}"
-    if link.mtu != wanted.mtu:
-        yield f"mtu of {wanted.name} is {link.mtu}, not {wanted.mtu}"
-    if wanted.mac and link.mac != wanted.mac:
-        yield f"MAC of {wanted.name} is {link.mac}, not {wanted.mac}"
-    if wanted.kind == "vlan" and link.vlan_id != wanted.vlan_id:
-        yield f"{wanted.name} has VLAN id {link.vlan_id}, not {wanted.vlan_id}"
+    if (link.kind, link.mode) != (step.kind, step.mode):
+        yield f"{step.name} is {link.kind} {link.mode}, not {step.kind} {step.mode}"
+    if present.master is not None and link.parent != present.master.index:
+        yield f"{step.name} does not lie on {step.master}"
+    if link.mtu != step.mtu:
+        yield f"mtu of {step.name} is {link.mtu}, not {step.mtu}"
+    if step.mac and link.mac != step.mac:
+        yield f"MAC of {step.name} is {link.mac}, not {step.mac}"
+    if step.kind == "vlan" and link.vlan_id != step.vlan_id:
+        yield f"{step.name} has VLAN id {link.vlan_id}, not {step.vlan_id}"
 
 
-def _veth_faults(name: str, mac: str, link: Link | None) -> Iterator[str]:
+def _check_moved(step: MoveLink, present: PresentState) -> Iterator[str]:
+    if present.link("pod", step.new_name) is None:
+        yield f"{step.new_name} is missing in the pod"
+
+
+def _check_veth(step: CreateVeth, present: PresentState) -> Iterator[str]:
+    yield from _check_veth_end(step.name, step.mac, present.link("node", step.name))
+    yield from _check_veth_end(step.peer, step.peer_mac, present.link("pod", step.peer))
+
+
+def _check_veth_end(name: str, mac: str, link: Link | None) -> Iterator[str]:
     if link is None:
         yield f"{name} is missing"
     elif link.mac != mac:
         yield f"MAC of {name} is {link.mac}, not {mac}"
+
+
+def _check_settings(step: SetLink, present: PresentState) -> Iterator[str]:
+    link = present.link(step.side, step.name)
+    if link is not None and not link.up:
+        yield f"{step.name} ({step.side}) is down"
+    if link is not None and step.mac and link.mac != step.mac:
+        yield f"MAC of {step.name} is {link.mac}, not {step.mac}"
+
+
+def _check_present(step: Step, present: PresentState) -> Iterator[str]:
+    if step not in present.steps:
+        yield f"missing or changed: {step}"
+
+
+def _check_sysctl(step: SetSysctl, present: PresentState) -> Iterator[str]:
+    if step.required:
+        yield from _check_present(step, present)
+
+
+def _check_marks(step: LoadMarks, present: PresentState) -> Iterator[str]:
+    if not set(step.versions) <= set(present.marks):
+        yield f"missing: {step}"
+
+
+def _nothing_to_check(_step: Step, _present: PresentState) -> Iterator[str]:
+    return iter(())
+
+
+_CHECKS: Mapping[type[Step], Callable[[Any, PresentState], Iterator[str]]] = {
+    CreateLink: _check_child,
+    MoveLink: _check_moved,
+    CreateVeth: _check_veth,
+    SetLink: _check_settings,
+    AddAddress: _check_present,
+    AddRoute: _check_present,
+    AddRule: _check_present,
+    AddNeighbour: _check_present,
+    SetSysctl: _check_sysctl,
+    LoadMarks: _check_marks,
+    # Steps that remove something, that leave nothing to compare, or that no pod's plan contains.
+    DeleteLink: _nothing_to_check,
+    Remove: _nothing_to_check,
+    Announce: _nothing_to_check,
+    CreateBond: _nothing_to_check,
+    Enslave: _nothing_to_check,
+    LoadNICMarks: _nothing_to_check,
+    DropNICMarks: _nothing_to_check,
+}
+"""Type of step → the function that looks for its result; a test checks that none is missing."""

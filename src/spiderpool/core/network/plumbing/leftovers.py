@@ -1,4 +1,7 @@
-"""What an earlier attempt left in a pod: what has to go before a new one, and what stays."""
+"""What an interrupted ADD left in a pod: what the next ADD removes first, and what it keeps.
+
+A repeated ADD rebuilds its own interface. It keeps what the pod's other interfaces use: the veth pair and their tables.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from spiderpool.core.network.plumbing.naming import (
     INTERFACE_TABLES,
     VETH,
     host_interface,
-    loan,
+    loan_alias,
     temporary_name,
     veth_mac,
 )
-from spiderpool.core.network.plumbing.routing import orphans, role_of, tables_of
+from spiderpool.core.network.plumbing.routing import orphan_rules, role_of, tables_of
 from spiderpool.core.network.plumbing.steps import CreateVeth, DeleteLink, MoveLink, Remove, Step
 from spiderpool.core.network.plumbing.values import (
     MODES,
@@ -27,23 +30,27 @@ from spiderpool.core.network.plumbing.values import (
 from spiderpool.errors import KernelFailure
 
 
-def clear(attachment: Attachment, seen: Observation) -> Iterator[Step]:
-    """Remove what an earlier attempt left of this interface. Raises KernelFailure when its name is somebody else's."""
+def plan_cleanup(attachment: Attachment, observed: Observation) -> Iterator[Step]:
+    """The steps that remove what an interrupted ADD of this interface left.
+
+    Raises:
+        KernelFailure: the pod has a link of this name that is not ours.
+    """
     temporary = temporary_name(attachment.container_id, attachment.ifname)
-    for link in seen.pod.links:
+    for link in observed.pod.links:
         if link.name in (attachment.ifname, temporary) and attachment.kind != PRESENT:
-            yield from _clear_link(attachment, link)
-    yield from forget(seen.pod, attachment.ifname)
-    if _replaces_pair(attachment, seen):
+            yield from _remove_link(attachment, link)
+    yield from empty_tables(observed.pod, attachment.ifname)
+    if _replaces_veth_pair(attachment, observed):
         host = host_interface(attachment.container_id)
-        yield DeleteLink("node", host) if seen.host_end else DeleteLink("pod", VETH)
+        yield DeleteLink("node", host) if observed.host_end else DeleteLink("pod", VETH)
 
 
-def _clear_link(attachment: Attachment, link: Link) -> Iterator[Step]:
-    mark = loan(attachment.container_id, attachment.ifname)
-    if link.alias.startswith(mark):
+def _remove_link(attachment: Attachment, link: Link) -> Iterator[Step]:
+    alias = loan_alias(attachment.container_id, attachment.ifname)
+    if link.alias.startswith(alias):
         if attachment.kind != "host-device":
-            yield MoveLink("node", link.name, link.alias.removeprefix(mark), alias="")
+            yield MoveLink("node", link.name, link.alias.removeprefix(alias), alias="")
     elif link.kind in MODES:
         yield DeleteLink("pod", link.name)
     else:
@@ -53,9 +60,12 @@ def _clear_link(attachment: Attachment, link: Link) -> Iterator[Step]:
         )
 
 
-def forget(pod: PodState, ifname: str) -> Iterator[Step]:
-    """Empty the tables of an interface: routes through the interface go with it, but those by veth0 would stay."""
-    rules = orphans(pod, ifname)
+def empty_tables(pod: PodState, ifname: str) -> Iterator[Step]:
+    """The steps that remove an interface's source rules, and its tables' routes through other links, such as veth0.
+
+    The kernel removes the routes through the interface together with it.
+    """
+    rules = orphan_rules(pod, ifname)
     yield from (Remove(rule) for rule in rules)
     tables = {*tables_of(pod, ifname), *(rule.table for rule in rules)}
     for route in pod.routes:
@@ -63,48 +73,48 @@ def forget(pod: PodState, ifname: str) -> Iterator[Step]:
             yield Remove(route)
 
 
-def held(attachment: Attachment, seen: Observation) -> tuple[Step, ...]:
-    """What the pod has already and keeps: a lent device, and the veth pair when other interfaces use it."""
+def already_in_pod(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
+    """Steps of the plan whose result the pod has and keeps: a lent device, and a veth pair that is not replaced."""
     steps: tuple[Step, ...] = ()
-    if on_loan(attachment, seen.pod):
-        steps += (lending(attachment),)
-    if attachment.coordination and seen.host_end and not _replaces_pair(attachment, seen):
+    if is_lent(attachment, observed.pod):
+        steps += (lend_device(attachment),)
+    if attachment.coordination and observed.host_end and not _replaces_veth_pair(attachment, observed):
         steps += (veth_pair(attachment.container_id, attachment.coordination),)
     return steps
 
 
-def _replaces_pair(attachment: Attachment, seen: Observation) -> bool:
-    """Whether a veth pair is there that an earlier attempt left, and that no other interface needs as it is."""
-    veth, role = seen.pod.link(VETH), role_of(attachment, seen)
-    if role in ("later", "overlay") or (veth is None and seen.host_end is None):
+def _replaces_veth_pair(attachment: Attachment, observed: Observation) -> bool:
+    """Whether to delete a leftover veth pair: no other interface uses it, or it is damaged and this ADD repairs it."""
+    veth, role = observed.pod.link(VETH), role_of(attachment, observed)
+    if role in ("later", "overlay") or (veth is None and observed.host_end is None):
         return False
-    if not other_interfaces(seen.pod, attachment.container_id, attachment.ifname):
+    if not other_interfaces(observed.pod, attachment.container_id, attachment.ifname):
         return True
-    intact = veth and seen.host_end and veth.mac == veth_mac(attachment.container_id, "pod")
+    intact = veth and observed.host_end and veth.mac == veth_mac(attachment.container_id, "pod")
     return role == "first" and not intact
 
 
 def other_interfaces(pod: PodState, container_id: str, ifname: str) -> tuple[str, ...]:
-    """The pod's interfaces with an address, besides one."""
-    not_these = ("lo", VETH, ifname, temporary_name(container_id, ifname))
-    return tuple(dict.fromkeys(one.link for one in pod.addresses if one.link not in not_these))
+    """The pod's interfaces with an address, other than ``ifname``."""
+    excluded = ("lo", VETH, ifname, temporary_name(container_id, ifname))
+    return tuple(dict.fromkeys(held.link for held in pod.addresses if held.link not in excluded))
 
 
-def on_loan(attachment: Attachment, pod: PodState) -> bool:
-    """Whether the pod holds the node's device already that it asks for."""
+def is_lent(attachment: Attachment, pod: PodState) -> bool:
+    """Whether the pod already has the device of the node that the attachment requests."""
     link = pod.link(attachment.ifname)
-    mark = loan(attachment.container_id, attachment.ifname)
-    return attachment.kind == "host-device" and link is not None and link.alias.startswith(mark)
+    alias = loan_alias(attachment.container_id, attachment.ifname)
+    return attachment.kind == "host-device" and link is not None and link.alias.startswith(alias)
 
 
-def lending(attachment: Attachment) -> MoveLink:
-    """Lend the pod a device of the node."""
-    alias = loan(attachment.container_id, attachment.ifname) + attachment.master
+def lend_device(attachment: Attachment) -> MoveLink:
+    """The step that moves a device of the node into the pod."""
+    alias = loan_alias(attachment.container_id, attachment.ifname) + attachment.master
     return MoveLink("pod", attachment.master, attachment.ifname, alias)
 
 
 def veth_pair(container: str, coordination: Coordination) -> CreateVeth:
-    """The pair that all interfaces of a pod share."""
+    """The step that creates the veth pair, which all interfaces of a pod share."""
     return CreateVeth(
         "node",
         host_interface(container),

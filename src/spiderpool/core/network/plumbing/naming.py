@@ -1,4 +1,4 @@
-"""Names, numbers and MACs that follow from a container and an interface alone."""
+"""Names, table numbers, priorities, marks and MACs: constants, or derived from a container and an interface alone."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ipaddress import IPv4Address, IPv6Address
 from spiderpool.errors import BadConfig
 
 VETH = "veth0"
-"""The pod's end of the veth pair."""
+"""The name of the pod's end of the veth pair."""
 
 MARK = 0x1
-"""Mark of packets and connections that came in by veth0; the answers leave by it."""
+"""Mark of packets and connections that came in through veth0; the answers leave through it."""
 
 MAIN_TABLE = 254
 FIRST_TABLE = 99
 """Table of a pod's first interface, once the pod has another."""
 MARK_TABLE = 100
-"""Table of marked packets. A pod whose eth0 another CNI plugin made has no marks; there it is eth0's own table."""
+"""Table of marked packets. In a pod whose eth0 another CNI plugin made there are no marks: there it is eth0's table."""
 INTERFACE_TABLES = range(101, 200)
-"""Tables of further interfaces: each keeps the lowest number that was free when it came."""
+"""Tables of further interfaces: each gets the lowest free number and keeps it."""
 
 RULE_PRIORITY = 1000
-"""Priority of our rules on both sides, but for those that choose by source.
+"""Priority of our rules on both sides, except source rules.
 
-On the node it must come before the rules that choose a NIC by source address (``from <NIC's address>``), because
-an answer to a pod carries such a source: then it would leave by the NIC. It must come after ``local`` (0).
+On the node it must precede the rules that choose a NIC by source address (``from <NIC's address>``): an answer to a pod
+has such a source address and would leave through the NIC. It must follow the rule of table ``local`` (0).
 """
 
 SOURCE_PRIORITY = 1001
-"""Priority of a pod's rules that choose an interface by source: an answer to marked traffic goes by its mark first."""
+"""Priority of a pod's source rules. They follow the mark rule, since an answer to marked traffic goes by its mark."""
 
 _NOT_NICS = re.compile(
     r"docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|flannel|kube-ipvs|cni|vx-submariner|cilium",
@@ -41,29 +41,29 @@ _MAC_PREFIX = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}")
 
 
 def is_nic(link: str) -> bool:
-    """Whether a link of the node, by its name, leads to the network outside rather than to pods."""
+    """Whether a link of the node, by its name, leads to the network outside the node and not to pods."""
     return not _NOT_NICS.match(link)
 
 
 def host_interface(container_id: str) -> str:
-    """The node's end of a pod's veth pair: at most 15 characters, the kernel's limit."""
+    """The name of the node's end of a pod's veth pair: 15 characters, the kernel's limit."""
     return f"veth{container_id[:11]}"
 
 
 def temporary_name(container_id: str, ifname: str) -> str:
-    """A name for a link under construction that no other link has."""
+    """A unique name for a link that is being created."""
     return f"sp{_digest(container_id, ifname).hex()[:12]}"
 
 
-def loan(container_id: str, ifname: str) -> str:
-    """What begins the alias of a device that is lent to a pod; the device's own name follows."""
+def loan_alias(container_id: str, ifname: str) -> str:
+    """The beginning of the alias of a device that a pod has borrowed; the device's name on the node follows."""
     return f"{temporary_name(container_id, ifname)} "
 
 
 def veth_mac(container_id: str, end: str) -> str:
-    """A locally administered unicast MAC that depends on the container and the end of the pair only."""
+    """A locally administered unicast MAC, derived from the container and the end of the veth pair."""
     octets = bytearray(_digest(container_id, end)[:6])
-    octets[0] = octets[0] & 0xFC | 0x02
+    octets[0] = octets[0] & 0xFC | 0x02  # clear the multicast bit, set the locally administered bit
     return octets.hex(":")
 
 
@@ -83,7 +83,7 @@ def pod_mac(prefix: str, addresses: Iterable[IPv4Address | IPv6Address]) -> str:
 
 
 def unicast_mac(text: str) -> str:
-    """A MAC in the kernel's spelling. Raises BadConfig when it is none or multicast."""
+    """A MAC in the kernel's spelling. Raises BadConfig when it is malformed or multicast."""
     mac = text.lower().replace("-", ":")
     if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1:
         raise BadConfig(f"MAC {text!r} is not a unicast MAC, as in 0a:1b:2c:3d:4e:5f")

@@ -1,13 +1,14 @@
-"""A node with several NICs: what arrives by a NIC is answered by that NIC.
+"""A node with several NICs: a connection that arrives through a NIC is answered through the same NIC.
 
-A cloud drops a packet whose source address is not the NIC's, and a client does not recognise an answer that comes
-from elsewhere. By its main table the node answers by the NIC of the default route, whichever NIC was asked. So:
+A cloud drops a packet whose source address is not the NIC's. By its main table the node answers through the NIC of the
+default route, whichever NIC the request came through. So the node gets:
 
-    1100  fwmark of NIC   table of NIC   answers of pods to connections that came in by that NIC (NodePorts)
-    3000  from NIC's IP   table of NIC   what the node itself sends from that NIC's address
+    1100  fwmark of NIC   table of NIC   answers of pods to connections that came in through that NIC (NodePorts)
+    3000  from NIC's IP   table of NIC   packets that the node itself sends from that NIC's address
 
-Also the NIC of the default route has a mark: a client in the subnet of another NIC would be answered by that one.
-Both come after the pods' table, which knows where pods are. A node's only NIC needs no mark.
+The NIC of the default route has a mark, too: otherwise a client in the subnet of a second NIC that asks through the
+first would be answered through the second. Both rules follow that of the pods' table (priority 1000), which has the
+routes to pods. A node with one NIC needs no mark.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ NIC_MARK_PRIORITY = 1100
 NIC_SOURCE_PRIORITY = 3000
 NIC_TABLES = range(1000, 1016)
 NIC_MASK = 0xF0
-"""Bits of the mark that number the NIC: kube-proxy uses 0x4000 and 0x8000, overlay networks the upper half."""
+"""Bits of the mark with the NIC's number. kube-proxy uses 0x4000 and 0x8000, overlay networks the upper half."""
 
 
 @dataclass(frozen=True, slots=True)
 class NIC:
-    """A NIC of the node and its gateways, one a family."""
+    """A NIC of the node and its gateways, at most one for each family."""
 
     link: str
     gateways: tuple[Address, ...]
@@ -54,7 +55,7 @@ class NICAddress:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """By which NIC the answer to a far client would leave that asked ``source``: the node's own, or a pod's."""
+    """The NIC by which an answer from ``source`` to a client outside leaves: the node's own, or a pod's."""
 
     arrived_by: str
     source: Address
@@ -64,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What a node's routing looks like. ``strict`` are NICs whose effective rp_filter is 1."""
+    """The state of a node's routing. ``strict`` are NICs whose effective rp_filter is 1."""
 
     addresses: tuple[NICAddress, ...] = ()
     routes: tuple[AddRoute, ...] = ()
@@ -74,60 +75,63 @@ class NodeState:
     replies: tuple[Reply, ...] = ()
 
 
-def nics_of(seen: NodeState, gateways: Mapping[Network, Address]) -> tuple[NIC, ...]:
-    """The node's NICs, with the gateways that are known of the subnets in which they have addresses."""
+def nics_with_gateways(observed: NodeState, gateways: Mapping[Network, Address]) -> tuple[NIC, ...]:
+    """The node's NICs with the gateways of their subnets. ``gateways`` maps subnets to gateways."""
     nics = (
         NIC(link, tuple(gateway for subnet, gateway in gateways.items() if subnet in subnets))
-        for link, subnets in _subnets(seen).items()
+        for link, subnets in _subnets(observed).items()
     )
     return tuple(nic for nic in nics if nic.gateways)
 
 
-def plan_nics(nics: tuple[NIC, ...], seen: NodeState) -> tuple[Step, ...]:
-    """The steps that make every NIC answer for itself; what is right already is left alone.
+def plan_nics(nics: tuple[NIC, ...], observed: NodeState) -> tuple[Step, ...]:
+    """The steps that make every NIC answer for itself: removes what is stale, adds what is missing, loads the marks.
 
     Raises:
         BadConfig: more than 15 NICs, or a gateway that no address of its NIC reaches.
     """
     if len(nics) > len(NIC_TABLES) - 1:
         raise BadConfig(f"{len(nics)} NICs are more than the {len(NIC_TABLES) - 1} that marks can tell apart")
-    marks = {nic.link: _mark(number) for number, nic in enumerate(nics) if len(nics) > 1 or _is_second(nic, seen)}
-    things = tuple(
-        dict.fromkeys(
-            thing for number, nic in enumerate(nics) for thing in _nic(number, nic, seen, marks.get(nic.link))
-        )
+    marks = {nic.link: _mark(number) for number, nic in enumerate(nics) if len(nics) > 1 or _is_second(nic, observed)}
+    steps = (step for number, nic in enumerate(nics) for step in _nic_steps(number, nic, observed, marks.get(nic.link)))
+    needed = tuple(dict.fromkeys(steps))
+    present = {*observed.routes, *observed.rules}
+    stale = (Remove(step) for step in _own_objects(observed) if step not in needed)
+    missing = (step for step in needed if step not in present)
+    return (*stale, *missing, *_loosen_filters(marks, observed), *_mark_steps(marks))
+
+
+def undo_nics(observed: NodeState) -> tuple[Step, ...]:
+    """The steps that remove everything of `plan_nics` except rp_filter, whose former value is not recorded."""
+    return (*(Remove(step) for step in _own_objects(observed)), DropNICMarks("node"))
+
+
+def diagnose(observed: NodeState) -> tuple[str, ...]:
+    """A sentence for each setting that keeps pods or NICs from being reached or from answering."""
+    return (
+        *_forwarding_faults(observed),
+        *_order_faults(observed),
+        *_reply_faults(observed.replies),
+        *_filter_faults(observed),
     )
-    there = {*seen.routes, *seen.rules}
-    stale = (Remove(thing) for thing in _ours(seen) if thing not in things)
-    return (*stale, *(thing for thing in things if thing not in there), *_filters(marks, seen), *_marks(marks))
 
 
-def undo_nics(seen: NodeState) -> tuple[Step, ...]:
-    """The steps that take all of `plan_nics` away, but for rp_filter, whose former value nobody knows."""
-    return (*(Remove(thing) for thing in _ours(seen)), DropNICMarks("node"))
-
-
-def diagnose(seen: NodeState) -> tuple[str, ...]:
-    """What is missing for pods and NICs to be reached and to answer, in sentences; empty when all is well."""
-    return (*_forwarding_faults(seen), *_order_faults(seen), *_reply_faults(seen.replies), *_filter_faults(seen))
-
-
-def _subnets(seen: NodeState) -> dict[str, set[Network]]:
+def _subnets(observed: NodeState) -> dict[str, set[Network]]:
     subnets: dict[str, set[Network]] = {}
-    for held in seen.addresses:
+    for held in observed.addresses:
         subnets.setdefault(held.link, set()).add(held.address.network)
     return subnets
 
 
-def _nic(number: int, nic: NIC, seen: NodeState, mark: int | None) -> Iterator[AddRoute | AddRule]:
+def _nic_steps(number: int, nic: NIC, observed: NodeState, mark: int | None) -> Iterator[AddRoute | AddRule]:
     table = NIC_TABLES[number]
-    held = [one.address for one in seen.addresses if one.link == nic.link]
-    for address in held:
+    addresses = [held.address for held in observed.addresses if held.link == nic.link]
+    for address in addresses:
         yield AddRoute("node", address.network, nic.link, table=table)
         source = ip_network(address.ip)
         yield AddRule("node", address.version, NIC_SOURCE_PRIORITY, table, source=source)
     for gateway in nic.gateways:
-        if not any(gateway in address.network for address in held) and not gateway.is_link_local:
+        if not any(gateway in address.network for address in addresses) and not gateway.is_link_local:
             raise BadConfig(
                 f"gateway {gateway} lies in no subnet of {nic.link}: correct it, or give the NIC an address"
             )
@@ -140,38 +144,39 @@ def _mark(number: int) -> int:
     return (number + 1) << 4
 
 
-def _is_second(nic: NIC, seen: NodeState) -> bool:
-    return not any(is_default(route) and route.link == nic.link for route in seen.routes)
+def _is_second(nic: NIC, observed: NodeState) -> bool:
+    return not any(is_default(route) and route.link == nic.link for route in observed.routes)
 
 
-def _ours(seen: NodeState) -> tuple[AddRule | AddRoute, ...]:
+def _own_objects(observed: NodeState) -> tuple[AddRule | AddRoute, ...]:
+    """Our rules and routes, recognised by their tables and priorities."""
     rules = (
         rule
-        for rule in seen.rules
+        for rule in observed.rules
         if rule.table in NIC_TABLES and rule.priority in (NIC_MARK_PRIORITY, NIC_SOURCE_PRIORITY)
     )
-    return (*rules, *(route for route in seen.routes if route.table in NIC_TABLES))
+    return (*rules, *(route for route in observed.routes if route.table in NIC_TABLES))
 
 
-def _filters(marked: Iterable[str], seen: NodeState) -> Iterator[Step]:
-    """A strict filter looks up the way back without the mark, and drops what DNAT has sent on to a pod."""
+def _loosen_filters(marked: Iterable[str], observed: NodeState) -> Iterator[Step]:
+    """Set rp_filter to loose: a strict one ignores the mark in its lookup and drops packets that DNAT sends to pods."""
     for link in marked:
-        if link in seen.strict:
+        if link in observed.strict:
             yield SetSysctl("node", f"net/ipv4/conf/{link}/rp_filter", "2")
 
 
-def _marks(marks: dict[str, int]) -> tuple[Step, ...]:
+def _mark_steps(marks: dict[str, int]) -> tuple[Step, ...]:
     return (LoadNICMarks("node", tuple(marks.items()), NIC_MASK, (4, 6)),) if marks else (DropNICMarks("node"),)
 
 
-def _forwarding_faults(seen: NodeState) -> Iterator[str]:
-    for version in sorted({one.address.version for one in seen.addresses} - set(seen.forwarding)):
+def _forwarding_faults(observed: NodeState) -> Iterator[str]:
+    for version in sorted({held.address.version for held in observed.addresses} - set(observed.forwarding)):
         key = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
         yield f"The node does not forward IPv{version}, so Services do not work from pods: set {key} to 1."
 
 
-def _order_faults(seen: NodeState) -> Iterator[str]:
-    for rule in seen.rules:
+def _order_faults(observed: NodeState) -> Iterator[str]:
+    for rule in observed.rules:
         if rule.source is not None and 0 < rule.priority <= RULE_PRIORITY:
             yield (
                 f"Rule {rule.priority} from {rule.source} comes before the rule of the pods' table (priority"
@@ -183,17 +188,17 @@ def _reply_faults(replies: Iterable[Reply]) -> Iterator[str]:
     for reply in replies:
         if reply.leaves_by == reply.arrived_by:
             continue
-        where = f"leave by {reply.leaves_by}" if reply.leaves_by else "have no route"
+        path = f"leave by {reply.leaves_by}" if reply.leaves_by else "have no route"
         what = "answers of pods to connections that arrived by it" if reply.for_pods else f"answers from {reply.source}"
         yield (
-            f"On NIC {reply.arrived_by}, {what} {where}, where the network may drop them:"
+            f"On NIC {reply.arrived_by}, {what} {path}, where the network may drop them:"
             f" switch on node tuning for this NIC, or add its rules by hand."
         )
 
 
-def _filter_faults(seen: NodeState) -> Iterator[str]:
-    second = {one.link for one in seen.addresses} - {route.link for route in seen.routes if is_default(route)}
-    for link in sorted(second & set(seen.strict)):
+def _filter_faults(observed: NodeState) -> Iterator[str]:
+    second = {held.link for held in observed.addresses} - {route.link for route in observed.routes if is_default(route)}
+    for link in sorted(second & set(observed.strict)):
         yield (
             f"NIC {link} filters strictly by reverse path, which drops connections to NodePorts that arrive by it:"
             f" set net.ipv4.conf.{link}.rp_filter to 2."

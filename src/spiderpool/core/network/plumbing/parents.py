@@ -1,4 +1,4 @@
-"""Links of the node on which interfaces of pods lie: a VLAN of a NIC, a bond of NICs, a VLAN of a bond."""
+"""Parent links of pods' interfaces that we create on the node: a VLAN of a NIC, a bond of NICs, a VLAN of a bond."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BOND_OPTIONS = (
     *("lp_interval", "miimon", "min_links", "num_peer_notif", "packets_per_slave", "peer_notif_delay", "primary"),
     *("primary_reselect", "resend_igmp", "tlb_dynamic_lb", "updelay", "use_carrier", "xmit_hash_policy"),
 )
-_SPELLINGS = {"up_delay": "updelay", "down_delay": "downdelay"}
+_ALIASES = {"up_delay": "updelay", "down_delay": "downdelay"}
 
 
 @dataclass(frozen=True, slots=True)
 class ParentLink:
-    """What shall lie under interfaces of pods: NICs (two or more: a bond of them) and, unless 0, a VLAN id."""
+    """The requested parent: one NIC, or a bond of several, and on it a VLAN unless ``vlan_id`` is 0."""
 
     nics: tuple[str, ...]
     vlan_id: int = 0
@@ -36,33 +36,33 @@ class ParentLink:
 
     @property
     def name(self) -> str:
-        """The link that becomes the master of pods' interfaces."""
+        """The link on which pods' interfaces are created."""
         return f"{self.base}.{self.vlan_id}" if self.vlan_id else self.base
 
 
 def bond_options(text: str) -> tuple[tuple[str, str], ...]:
-    """Options as in ``miimon=100;xmit_hash_policy=1``.
+    """Parse options such as ``miimon=100;xmit_hash_policy=1``.
 
     Raises:
-        BadConfig: names the entry that is no ``key=value`` or no option of a bond.
+        BadConfig: names the entry that is not ``key=value`` or not an option of a bond.
     """
-    pairs = []
+    options = []
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         key, separator, value = entry.partition("=")
-        key = _SPELLINGS.get(key.strip(), key.strip())
+        key = _ALIASES.get(key.strip(), key.strip())
         if not separator or key not in BOND_OPTIONS:
             raise BadConfig(f"bond options hold {entry!r}; write key=value with one of {', '.join(BOND_OPTIONS)}")
-        pairs.append((key, value.strip()))
-    return tuple(pairs)
+        options.append((key, value.strip()))
+    return tuple(options)
 
 
 def plan_parent(
     parent: ParentLink, links: tuple[Link, ...], addresses: tuple[NodeAddress, ...] = ()
 ) -> tuple[Step, ...]:
-    """The steps that make the parent out of what the node has; what is right already is left alone.
+    """The steps that create what the node lacks of the parent; empty if it is complete.
 
     Raises:
-        BadConfig: the parent cannot be right, or would cost the node an address.
+        BadConfig: the request is wrong, or would take an address from the node.
         KernelFailure: a NIC is missing, or a name is taken by something else.
     """
     if not parent.nics:
@@ -80,17 +80,19 @@ def plan_parent(
 def _bond(parent: ParentLink, by_name: dict[str, Link], addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
     if not 0 <= parent.bond_mode <= 6:
         raise BadConfig(f"bond mode {parent.bond_mode} is not between 0 and 6")
-    there = by_name.get(parent.bond_name)
-    if there is not None and there.kind != "bond":
-        raise KernelFailure(f"{parent.bond_name} exists and is a {there.kind or 'device'}; give the bond another name")
-    if there is None:
+    existing = by_name.get(parent.bond_name)
+    if existing is not None and existing.kind != "bond":
+        raise KernelFailure(
+            f"{parent.bond_name} exists and is a {existing.kind or 'device'}; give the bond another name"
+        )
+    if existing is None:
         yield CreateBond("node", parent.bond_name, parent.bond_mode, parent.bond_options)
     for nic in parent.nics:
-        yield from _slave(by_name[nic], parent.bond_name, there, addresses)
+        yield from _add_to_bond(by_name[nic], parent.bond_name, existing, addresses)
     yield SetLink("node", parent.bond_name)
 
 
-def _slave(nic: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
+def _add_to_bond(nic: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress, ...]) -> Iterator[Step]:
     if nic.master:
         if bond is None or nic.master != bond.index:
             raise KernelFailure(f"{nic.name} belongs to another bond or bridge; take it out before it joins {name}")
@@ -105,19 +107,19 @@ def _slave(nic: Link, name: str, bond: Link | None, addresses: tuple[NodeAddress
 
 
 def _vlan(parent: ParentLink, by_name: dict[str, Link]) -> Iterator[Step]:
-    base, there = by_name.get(parent.base), by_name.get(parent.name)
+    base, existing = by_name.get(parent.base), by_name.get(parent.name)
     yield SetLink("node", parent.base)
-    if there is not None:
-        if there.kind != "vlan" or there.vlan_id != parent.vlan_id or (base and there.parent != base.index):
+    if existing is not None:
+        if existing.kind != "vlan" or existing.vlan_id != parent.vlan_id or (base and existing.parent != base.index):
             raise KernelFailure(f"{parent.name} exists and is not VLAN {parent.vlan_id} of {parent.base}: remove it")
     else:
-        _refuse_twin(parent, base, by_name)
+        _refuse_duplicate_vlan(parent, base, by_name)
         mtu = base.mtu if base else min(by_name[nic].mtu for nic in parent.nics)
         yield CreateLink("node", parent.name, "vlan", "", parent.base, mtu, vlan_id=parent.vlan_id)
     yield SetLink("node", parent.name)
 
 
-def _refuse_twin(parent: ParentLink, base: Link | None, by_name: dict[str, Link]) -> None:
+def _refuse_duplicate_vlan(parent: ParentLink, base: Link | None, by_name: dict[str, Link]) -> None:
     for link in by_name.values():
         if base and (link.kind, link.parent, link.vlan_id) == ("vlan", base.index, parent.vlan_id):
             raise KernelFailure(

@@ -1,13 +1,13 @@
-"""ADD: the steps that give a pod one interface."""
+"""ADD: the steps that give a pod one interface. The package's docstring explains the tables, rules and marks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, ip_network
 
-from spiderpool.core.network.plumbing.adopting import as_in_main, without_default
 from spiderpool.core.network.plumbing.checks import check
-from spiderpool.core.network.plumbing.leftovers import clear, held, lending, veth_pair
+from spiderpool.core.network.plumbing.existing import copy_main_routes, remove_default_routes
+from spiderpool.core.network.plumbing.leftovers import already_in_pod, lend_device, plan_cleanup, veth_pair
 from spiderpool.core.network.plumbing.naming import (
     MAIN_TABLE,
     MARK,
@@ -22,22 +22,22 @@ from spiderpool.core.network.plumbing.naming import (
 from spiderpool.core.network.plumbing.routing import (
     NodePath,
     Role,
-    from_address,
-    from_node,
-    holder_of_default,
-    keep_apart,
+    copy_to_own_table,
+    default_route_holder,
+    families_with_path,
     node_path,
-    orphans,
-    own_routes,
+    orphan_rules,
     own_table,
+    own_table_routes,
     required_node_addresses,
     role_of,
-    routes_by,
-    served,
+    routes_from_node,
+    routes_through,
+    routes_to_node,
+    source_rule,
     source_rules,
     tables_of,
-    takes_default,
-    to_node,
+    takes_default_route,
 )
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
@@ -64,36 +64,36 @@ from spiderpool.core.network.plumbing.values import (
 )
 
 
-def plan(attachment: Attachment, seen: Observation) -> tuple[Step, ...]:
-    """The steps that give the pod its interface, in order; leftovers of an ADD that was cut short are removed first.
+def plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
+    """The steps that give the pod its interface, in order; the first ones remove what an interrupted ADD left.
 
     Raises:
         BadConfig: the attachment cannot work on this node, or does not fit the pod's other interfaces.
         KernelFailure: the NIC does not exist, or the name in the pod is taken by a link that is not ours.
         NotReady: the node has no address yet through which its pods could reach it.
     """
-    steps = wanted(attachment, seen)
-    kept = held(attachment, seen)
-    return (*clear(attachment, seen), *(step for step in steps if step not in kept))
+    steps = full_plan(attachment, observed)
+    present = already_in_pod(attachment, observed)
+    return (*plan_cleanup(attachment, observed), *(step for step in steps if step not in present))
 
 
-def wanted(attachment: Attachment, seen: Observation) -> tuple[Step, ...]:
-    """As `plan`, for a pod that holds nothing of this interface yet: what `drift` compares with."""
-    check(attachment, seen)
-    role = role_of(attachment, seen)
-    steps: list[Step] = [*_interface(attachment, seen)]
+def full_plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
+    """As `plan`, for a pod that has nothing of this interface yet: CHECK compares the pod with it."""
+    check(attachment, observed)
+    role = role_of(attachment, observed)
+    steps: list[Step] = [*_interface(attachment, observed)]
     coordination = attachment.coordination
     if role == "alone" or coordination is None:
-        steps += _plain_routes(attachment, seen)
+        steps += _plain_routes(attachment, observed)
     elif role == "first":
-        steps += _first(attachment, coordination, seen)
+        steps += _first_interface(attachment, coordination, observed)
     else:
-        steps += _further(attachment, coordination, seen, role)
+        steps += _further_interface(attachment, coordination, observed, role)
     steps += _announcements(attachment)
-    return tuple(_first_wins(steps, (address.network for address in attachment.addresses)))
+    return tuple(_without_conflicts(steps, (address.network for address in attachment.addresses)))
 
 
-def _interface(attachment: Attachment, seen: Observation) -> Iterator[Step]:
+def _interface(attachment: Attachment, observed: Observation) -> Iterator[Step]:
     name, coordination = attachment.ifname, attachment.coordination
     if 6 in attachment.versions():
         yield from _prepare_ipv6()
@@ -103,32 +103,32 @@ def _interface(attachment: Attachment, seen: Observation) -> Iterator[Step]:
         yield SetLink("pod", name, queue, mac=mac)
         return
     if attachment.kind == "host-device":
-        yield lending(attachment)
+        yield lend_device(attachment)
         yield SetLink("pod", name, queue, attachment.mtu, mac)
     else:
-        yield _child(attachment, seen, mac)
+        yield _child(attachment, observed, mac)
         yield SetLink("pod", name, queue)
     for address in attachment.addresses:
         yield AddAddress("pod", name, address)
 
 
 def _prepare_ipv6() -> Iterator[Step]:
-    """No duplicate address detection: an address would be unusable for the second that it takes."""
+    """Switch IPv6 on, without duplicate address detection: an address is unusable for the second that it takes."""
     yield SetSysctl("pod", "net/ipv6/conf/all/disable_ipv6", "0")
     for scope in ("all", "default"):
         yield SetSysctl("pod", f"net/ipv6/conf/{scope}/accept_dad", "0")
 
 
-def _child(attachment: Attachment, seen: Observation, mac: str) -> CreateLink:
-    assert seen.master is not None  # or check would have refused
+def _child(attachment: Attachment, observed: Observation, mac: str) -> CreateLink:
+    assert observed.master is not None  # check raises without a master
     return CreateLink(
         "pod",
         attachment.ifname,
         attachment.kind,
         attachment.mode or MODES[attachment.kind][0],
         attachment.master,
-        attachment.mtu or seen.master.mtu,
-        temporary_name(attachment.container_id, attachment.ifname) if seen.taken else "",
+        attachment.mtu or observed.master.mtu,
+        temporary_name(attachment.container_id, attachment.ifname) if observed.taken else "",
         mac,
         attachment.vlan_id,
     )
@@ -143,91 +143,94 @@ def _mac(attachment: Attachment) -> str:
     return ""
 
 
-def _plain_routes(attachment: Attachment, seen: Observation) -> Iterator[Step]:
-    yield from _in_main(attachment, attachment.routes)
-    yield from (route for route, holder in _defaults(attachment, seen) if holder is None)
+def _plain_routes(attachment: Attachment, observed: Observation) -> Iterator[Step]:
+    yield from _main_routes(attachment, attachment.routes)
+    yield from (route for route, holder in _defaults(attachment, observed) if holder is None)
 
 
-def _in_main(attachment: Attachment, routes: tuple[tuple[Network, Address], ...]) -> Iterator[Step]:
+def _main_routes(attachment: Attachment, routes: tuple[tuple[Network, Address], ...]) -> Iterator[Step]:
     for version in (4, 6):
-        yield from routes_by(attachment.ifname, routes, version)
+        yield from routes_through(attachment.ifname, routes, version)
 
 
-def _defaults(attachment: Attachment, seen: Observation) -> Iterator[tuple[AddRoute, str | None]]:
-    """The default routes that the interface could have in ``main``, and which link has that one now."""
+def _defaults(attachment: Attachment, observed: Observation) -> Iterator[tuple[AddRoute, str | None]]:
+    """The default routes that the interface could have in ``main``, and the other link that has each of them now."""
     for gateway in attachment.gateways:
         route = AddRoute("pod", everything(gateway.version), attachment.ifname, gateway)
-        yield route, holder_of_default(seen.pod, gateway.version, attachment.ifname)
+        yield route, default_route_holder(observed.pod, gateway.version, attachment.ifname)
 
 
-def _first(attachment: Attachment, coordination: Coordination, seen: Observation) -> Iterator[Step]:
-    """The interface that makes the veth pair; its routes are in ``main`` unless another owns the default route."""
-    path = node_path("first", attachment, coordination, seen)
+def _first_interface(attachment: Attachment, coordination: Coordination, observed: Observation) -> Iterator[Step]:
+    """A pod's first interface: creates the veth pair. Its routes are in ``main``, if needed also in its own table."""
+    path = node_path("first", attachment, coordination, observed)
     versions = attachment.versions()
-    yield from _in_main(attachment, (*attachment.routes, *coordination.policy_routes))
-    yield from _place_defaults(attachment, coordination, seen, path)
+    yield from _main_routes(attachment, (*attachment.routes, *coordination.policy_routes))
+    yield from _place_defaults(attachment, coordination, observed, path)
     yield from _veth(attachment, coordination)
-    yield from _node_path_steps(attachment, coordination, seen, path, versions)
+    yield from _node_path_steps(attachment, coordination, observed, path, versions)
     if coordination.tune_pod_routes:
-        yield from _own_table(attachment, coordination, seen, path, _kept_apart(attachment, seen.pod))
-    yield from _forwarding(seen, versions)
+        yield from _own_table(
+            attachment, coordination, observed, path, _families_with_own_table(attachment, observed.pod)
+        )
+    yield from _forwarding(observed, versions)
     yield from _reverse_path_filter(coordination, attachment.ifname, VETH)
-    yield from _marks(attachment, seen, versions)
+    yield from _marks(attachment, observed, versions)
 
 
-def _kept_apart(attachment: Attachment, pod: PodState) -> tuple[int, ...]:
-    """Families for which this interface needs a table of its own: another has one, or holds the default route."""
-    theirs = {rule.version for rule in source_rules(pod) if rule not in orphans(pod, attachment.ifname)}
-    holders = {version: holder_of_default(pod, version, attachment.ifname) for version in attachment.versions()}
-    theirs |= {version for version, holder in holders.items() if not takes_default(attachment, holder)}
-    return tuple(version for version in attachment.versions() if version in theirs)
+def _families_with_own_table(attachment: Attachment, pod: PodState) -> tuple[int, ...]:
+    """Families for which the first interface needs a table: another interface has one, or has the default route."""
+    needed = {rule.version for rule in source_rules(pod) if rule not in orphan_rules(pod, attachment.ifname)}
+    holders = {version: default_route_holder(pod, version, attachment.ifname) for version in attachment.versions()}
+    needed |= {version for version, holder in holders.items() if not takes_default_route(attachment, holder)}
+    return tuple(version for version in attachment.versions() if version in needed)
 
 
-def _further(attachment: Attachment, coordination: Coordination, seen: Observation, role: Role) -> Iterator[Step]:
-    """An interface beside others: complete in a table of its own, and in ``main`` as far as it is to be there."""
-    path = node_path(role, attachment, coordination, seen)
+def _further_interface(
+    attachment: Attachment, coordination: Coordination, observed: Observation, role: Role
+) -> Iterator[Step]:
+    """An interface beside others: all its routes in a table of its own, and its network's routes also in ``main``."""
+    path = node_path(role, attachment, coordination, observed)
     versions = attachment.versions()
-    new = tuple(version for version in versions if version not in served(seen.pod, path))
-    yield from _in_main(attachment, attachment.routes)
-    yield from _own_table(attachment, coordination, seen, path, versions)
+    new = tuple(version for version in versions if version not in families_with_path(observed.pod, path))
+    yield from _main_routes(attachment, attachment.routes)
+    yield from _own_table(attachment, coordination, observed, path, versions)
     if coordination.tune_pod_routes:
         for version in versions:
-            yield from _first_kept(coordination, path, required_node_addresses(seen, version), version, seen.pod)
-    yield from _place_defaults(attachment, coordination, seen, path)
-    yield from _missing_in_main(_node_path_steps(attachment, coordination, seen, path, new), role, seen.pod)
+            yield from _table_of_first(coordination, path, observed, version)
+    yield from _place_defaults(attachment, coordination, observed, path)
+    yield from _missing_in_main(_node_path_steps(attachment, coordination, observed, path, new), role, observed.pod)
     for version in versions:
-        yield from from_node(path, attachment.of(version), coordination.host_rule_table)
-    yield from _forwarding(seen, versions)
+        yield from routes_from_node(path, attachment.of(version), coordination.host_rule_table)
+    yield from _forwarding(observed, versions)
     yield from _reverse_path_filter(coordination, attachment.ifname, path.link)
     if role == "later" and new:
-        yield from _marks(attachment, seen, new)
+        yield from _marks(attachment, observed, new)
 
 
 def _own_table(
-    attachment: Attachment, coordination: Coordination, seen: Observation, path: NodePath, versions: tuple[int, ...]
+    attachment: Attachment, coordination: Coordination, observed: Observation, path: NodePath, versions: tuple[int, ...]
 ) -> Iterator[Step]:
-    table = own_table(seen.pod, attachment.ifname, coordination.first_nic, path.link)
+    table = own_table(observed.pod, attachment.ifname, coordination.first_nic, path.link)
     for version in versions:
         addresses = attachment.of(version)
         if attachment.kind == PRESENT:
-            yield from as_in_main(attachment.ifname, version, table, seen.pod)
-        yield from own_routes(attachment, version, table)
-        yield from to_node(path, required_node_addresses(seen, version), coordination, addresses[0], table)
+            yield from copy_main_routes(attachment.ifname, version, table, observed.pod)
+        yield from own_table_routes(attachment, version, table)
+        yield from routes_to_node(path, required_node_addresses(observed, version), coordination, addresses[0], table)
         if coordination.tune_pod_routes:
-            yield from (from_address(address, table) for address in addresses)
+            yield from (source_rule(address, table) for address in addresses)
 
 
-def _first_kept(
-    coordination: Coordination, path: NodePath, node: tuple[Address, ...], version: int, pod: PodState
-) -> Iterator[Step]:
-    """Keep the first interface's own traffic on it, also towards the subnet of the new one.
+def _table_of_first(coordination: Coordination, path: NodePath, observed: Observation, version: int) -> Iterator[Step]:
+    """Give the first interface a table, so that its traffic to the new interface's subnet still leaves through it.
 
-    Where another CNI plugin made it, without the routes that are ours: they may come and go.
+    If another CNI plugin made the first interface, without our routes through it, which later ADDs may change.
     """
+    pod, node = observed.pod, required_node_addresses(observed, version)
     ours = {*coordination.overlay_cidrs, *coordination.service_cidrs, *coordination.hijack_cidrs}
     ours |= {ip_network(address) for address in node}
     table = own_table(pod, coordination.first_nic, coordination.first_nic, path.link)
-    for step in keep_apart(coordination.first_nic, version, path, table, pod):
+    for step in copy_to_own_table(coordination.first_nic, version, path, table, pod):
         if not (path.link != VETH and isinstance(step, AddRoute) and step.destination in ours):
             yield step
 
@@ -235,45 +238,45 @@ def _first_kept(
 def _node_path_steps(
     attachment: Attachment,
     coordination: Coordination,
-    seen: Observation,
+    observed: Observation,
     path: NodePath,
     versions: tuple[int, ...],
 ) -> Iterator[Step]:
     for version in versions:
         addresses = attachment.of(version)
-        node = required_node_addresses(seen, version)
-        yield from to_node(path, node, coordination, addresses[0])
-        yield from from_node(path, addresses, coordination.host_rule_table)
+        node = required_node_addresses(observed, version)
+        yield from routes_to_node(path, node, coordination, addresses[0])
+        yield from routes_from_node(path, addresses, coordination.host_rule_table)
 
 
 def _missing_in_main(steps: Iterable[Step], role: Role, pod: PodState) -> Iterator[Step]:
-    """Routes of another CNI plugin to the same destinations stay as they are."""
-    theirs = {route.destination for route in pod.routes if route.table == MAIN_TABLE}
+    """Leave out routes to destinations for which another CNI plugin has a route in ``main``: its route stays."""
+    present = {route.destination for route in pod.routes if route.table == MAIN_TABLE}
     for step in steps:
-        if role == "overlay" and isinstance(step, AddRoute) and step.where == "pod" and step.destination in theirs:
+        if role == "overlay" and isinstance(step, AddRoute) and step.side == "pod" and step.destination in present:
             continue
         yield step
 
 
 def _place_defaults(
-    attachment: Attachment, coordination: Coordination, seen: Observation, path: NodePath
+    attachment: Attachment, coordination: Coordination, observed: Observation, path: NodePath
 ) -> Iterator[Step]:
-    """Let the interface have the default route if it is to; whoever had it goes on in a table of its own.
+    """Give the interface the default route in ``main`` if it takes it; its former holder gets a table of its own.
 
-    Another plugin's interface brings its default route along: then one of the two has to leave ``main``.
+    An interface that another plugin made already has a default route in ``main``: then one of the two is removed.
     """
-    brought = attachment.kind == PRESENT and coordination.tune_pod_routes
-    for route, holder in _defaults(attachment, seen):
+    has_default = attachment.kind == PRESENT and coordination.tune_pod_routes
+    for route, holder in _defaults(attachment, observed):
         version = route.destination.version
-        if not takes_default(attachment, holder):
-            yield from without_default(seen.pod, attachment.ifname, version) if brought else ()
+        if not takes_default_route(attachment, holder):
+            yield from remove_default_routes(observed.pod, attachment.ifname, version) if has_default else ()
             continue
-        if holder is not None and not tables_of(seen.pod, holder):
-            mine = own_table(seen.pod, attachment.ifname, coordination.first_nic, path.link)
-            table = own_table(seen.pod, holder, coordination.first_nic, path.link, besides=(mine,))
-            yield from keep_apart(holder, version, path, table, seen.pod)
-        if holder is not None and brought:
-            yield from without_default(seen.pod, holder, version)
+        if holder is not None and not tables_of(observed.pod, holder):
+            own = own_table(observed.pod, attachment.ifname, coordination.first_nic, path.link)
+            table = own_table(observed.pod, holder, coordination.first_nic, path.link, besides=(own,))
+            yield from copy_to_own_table(holder, version, path, table, observed.pod)
+        if holder is not None and has_default:
+            yield from remove_default_routes(observed.pod, holder, version)
         yield route
 
 
@@ -287,12 +290,12 @@ def _veth(attachment: Attachment, coordination: Coordination) -> Iterator[Step]:
         yield AddAddress("pod", VETH, IPv4Interface(coordination.veth_link_address))
 
 
-def _forwarding(seen: Observation, versions: tuple[int, ...]) -> Iterator[Step]:
-    """A node that begins to forward IPv6 stops to follow router advertisements, unless told to go on (accept_ra 2)."""
-    if 4 in versions and 4 in seen.not_forwarding:
+def _forwarding(observed: Observation, versions: tuple[int, ...]) -> Iterator[Step]:
+    """Switch forwarding on. A node that forwards IPv6 ignores router advertisements unless accept_ra is 2."""
+    if 4 in versions and 4 in observed.not_forwarding:
         yield SetSysctl("node", "net/ipv4/ip_forward", "1")
-    if 6 in versions and 6 in seen.not_forwarding:
-        for link in seen.advertised:
+    if 6 in versions and 6 in observed.not_forwarding:
+        for link in observed.advertised:
             yield SetSysctl("node", f"net/ipv6/conf/{link}/accept_ra", "2")
         yield SetSysctl("node", "net/ipv6/conf/all/forwarding", "1")
 
@@ -304,14 +307,14 @@ def _reverse_path_filter(coordination: Coordination, *links: str) -> Iterator[St
             yield SetSysctl("pod", f"net/ipv4/conf/{link}/rp_filter", str(coordination.pod_rp_filter))
 
 
-def _marks(attachment: Attachment, seen: Observation, versions: tuple[int, ...]) -> Iterator[Step]:
-    """The rule first and the route last: a rule tells that marks may be loaded, a route that all is done."""
+def _marks(attachment: Attachment, observed: Observation, versions: tuple[int, ...]) -> Iterator[Step]:
+    """The rule first and the route last: a rule shows that an ADD began to load marks, a route that it finished."""
     for version in versions:
         yield AddRule("pod", version, RULE_PRIORITY, MARK_TABLE, MARK)
-    marked = any(rule.mark == MARK and rule.version in versions for rule in seen.pod.rules)
-    yield LoadMarks("pod", VETH, MARK, versions, afresh=marked)
+    marked = any(rule.mark == MARK and rule.version in versions for rule in observed.pod.rules)
+    yield LoadMarks("pod", VETH, MARK, versions, flush=marked)
     for version in versions:
-        gateway = required_node_addresses(seen, version)[0]
+        gateway = required_node_addresses(observed, version)[0]
         yield AddRoute("pod", everything(version), VETH, gateway, table=MARK_TABLE)
 
 
@@ -323,17 +326,17 @@ def _announcements(attachment: Attachment) -> Iterator[Step]:
         yield Announce("pod", attachment.ifname, address.ip)
 
 
-def _first_wins(steps: Iterable[Step], connected: Iterable[Network]) -> Iterator[Step]:
-    """Drop repetitions, and routes to a destination that has one: subnets first, then networks', then coordinators'."""
-    taken: set[tuple[str, int, Network]] = {("pod", MAIN_TABLE, network) for network in connected}
-    done: set[Step] = set()
+def _without_conflicts(steps: Iterable[Step], connected: Iterable[Network]) -> Iterator[Step]:
+    """Drop repeated steps, and routes to a destination that has one: earlier steps and ``connected`` subnets win."""
+    routed: set[tuple[str, int, Network]] = {("pod", MAIN_TABLE, network) for network in connected}
+    seen: set[Step] = set()
     for step in steps:
-        if step in done:
+        if step in seen:
             continue
-        done.add(step)
+        seen.add(step)
         if isinstance(step, AddRoute):
-            key = (step.where, step.table, step.destination)
-            if key in taken:
+            key = (step.side, step.table, step.destination)
+            if key in routed:
                 continue
-            taken.add(key)
+            routed.add(key)
         yield step

@@ -1,8 +1,8 @@
-"""Before an address is used: does somebody else answer for it, and does its gateway answer?
+"""Before an address is used: does another machine answer for it, and does its gateway answer?
 
-The questions are asked from the NIC and in the name of an address that the node itself has there: a cloud drops
-frames with any other source. Only a NIC without one asks as nobody (RFC 5227, RFC 4862) for a conflict, and in the
-name of the pod's address for a gateway.
+Probes are sent through the NIC with a source address that the node has on it: a cloud drops frames with any other. For
+a NIC without address, conflict probes have the unspecified source (RFC 5227, RFC 4862) and gateway probes the
+pod's address.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ipaddress import ip_address
 from spiderpool.core.network.plumbing.values import Address, Attachment, Interface, NodeAddress
 from spiderpool.errors import AddressInUse, GatewaySilent
 
-NOBODY: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
+UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What is to be looked for."""
+    """Which of the two detections are switched on."""
 
     conflicts: bool = False
     gateway: bool = False
@@ -27,31 +27,31 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class AddressProbe:
-    """One question: who has ``target``?"""
+    """One probe: which MAC has ``target``?"""
 
     target: Address
     source: Address
     expects_answer: bool
-    """Whether silence is the fault (a gateway), or an answer is (a conflict)."""
+    """True for a gateway: silence is the fault. False for a conflict: an answer is."""
 
 
-def probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddress]) -> tuple[AddressProbe, ...]:
-    """The questions to be asked by the attachment's NIC before it is made."""
-    own = [one.address for one in node if one.link == attachment.master]
+def plan_probes(attachment: Attachment, detection: Detection, node: Iterable[NodeAddress]) -> tuple[AddressProbe, ...]:
+    """The probes to send through the attachment's NIC before the interface is created."""
+    own = [held.address for held in node if held.link == attachment.master]
     return tuple(dict.fromkeys(_probes(attachment, detection, own)))
 
 
-def judge(
-    asked: Iterable[AddressProbe], answers: Mapping[Address, frozenset[str]], ours: frozenset[str], link: str
+def check_answers(
+    probes: Iterable[AddressProbe], answers: Mapping[Address, frozenset[str]], own_macs: frozenset[str], link: str
 ) -> None:
-    """Refuse what the answers, MACs by address, forbid; ``ours`` are the MACs of the NIC and of the pod itself.
+    """Reject conflicts and silent gateways. ``answers`` maps addresses to MACs; those of NIC and pod do not count.
 
     Raises:
         AddressInUse: names the address and the MAC that answered.
         GatewaySilent: names the gateway.
     """
-    for probe in asked:
-        others = answers.get(probe.target, frozenset()) - ours
+    for probe in probes:
+        others = answers.get(probe.target, frozenset()) - own_macs
         if probe.expects_answer and not others:
             raise GatewaySilent(
                 f"gateway {probe.target} does not answer on {link}: correct spec.gateway of the pool, or the network,"
@@ -67,9 +67,9 @@ def judge(
 
 def _probes(attachment: Attachment, detection: Detection, own: list[Address]) -> Iterator[AddressProbe]:
     for address in attachment.addresses:
-        source = next((one for one in own if one in address.network), None)
+        source = next((candidate for candidate in own if candidate in address.network), None)
         if detection.conflicts:
-            yield AddressProbe(address.ip, source or NOBODY[address.version], False)
+            yield AddressProbe(address.ip, source or UNSPECIFIED[address.version], False)
         if detection.gateway:
             yield from (AddressProbe(gateway, source or address.ip, True) for gateway in _gateways(attachment, address))
 

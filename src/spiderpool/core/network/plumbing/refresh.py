@@ -1,4 +1,4 @@
-"""The node's addresses changed: the steps that bring what a pod knows of its node up to date."""
+"""The node's addresses changed: the steps that update a pod's routes and neighbours of its node."""
 
 from __future__ import annotations
 
@@ -21,41 +21,47 @@ class PodLink:
     node: tuple[NodeAddress, ...]
 
 
-def refresh(seen: PodLink) -> tuple[Step, ...]:
-    """Add routes and neighbours to new addresses, lead off old gateways, then remove what led to old addresses.
+def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
+    """Add routes and neighbours for new addresses, replace old gateways, then remove those of old addresses.
 
-    Empty when all is right. A family that lost its last address is left alone: it may be between two addresses.
+    Empty when nothing has changed. A family without any address is left alone: it may be between two addresses.
     """
-    if seen.path is None:
+    if observed.path is None:
         return ()
-    return tuple(step for version in (4, 6) for step in _family(seen, seen.path, version))
+    return tuple(step for version in (4, 6) for step in _family(observed, observed.path, version))
 
 
-def _family(seen: PodLink, path: NodePath, version: int) -> Iterator[Step]:
-    present = tuple(address for address in reachable(seen.node) if address.version == version)
-    neighbours = [one for one in seen.pod.neighbours if (one.link, one.mac) == (path.link, path.host_mac)]
-    known = {one.address for one in neighbours if one.address.version == version}
+def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
+    present = tuple(address for address in reachable(observed.node) if address.version == version)
+    neighbours = [held for held in observed.pod.neighbours if (held.link, held.mac) == (path.link, path.host_mac)]
+    known = {neighbour.address for neighbour in neighbours if neighbour.address.version == version}
     if not present or not known:
         return
-    routes = [route for route in seen.pod.routes if route.link == path.link and route.destination.version == version]
-    yield from _added(path, present, known, routes)
-    yield from _gateways(present, routes)
+    routes = [
+        route for route in observed.pod.routes if route.link == path.link and route.destination.version == version
+    ]
+    yield from _additions(path, present, known, routes)
+    yield from _gateway_replacements(present, routes)
     stale = known - set(present)
-    yield from (Remove(route) for route in routes if route.destination in {ip_network(one) for one in stale})
-    yield from (Remove(one) for one in neighbours if one.address in stale)
+    yield from (Remove(route) for route in routes if route.destination in {ip_network(address) for address in stale})
+    yield from (Remove(neighbour) for neighbour in neighbours if neighbour.address in stale)
 
 
-def _added(path: NodePath, present: tuple[Address, ...], known: set[Address], routes: list[AddRoute]) -> Iterator[Step]:
-    yield from (AddNeighbour("pod", path.link, one, path.host_mac) for one in present if one not in known)
-    there = {(route.table, route.destination) for route in routes}
+def _additions(
+    path: NodePath, present: tuple[Address, ...], known: set[Address], routes: list[AddRoute]
+) -> Iterator[Step]:
+    for address in present:
+        if address not in known:
+            yield AddNeighbour("pod", path.link, address, path.host_mac)
+    existing = {(route.table, route.destination) for route in routes}
     for table, source in _tables(routes, known).items():
         for address in present:
-            if (table, ip_network(address)) not in there:
+            if (table, ip_network(address)) not in existing:
                 yield AddRoute("pod", ip_network(address), path.link, source=source, table=table)
 
 
 def _tables(routes: list[AddRoute], known: set[Address]) -> dict[int, Address | None]:
-    """The tables that say where the node is, and the source address that each names for it."""
+    """Table with routes to the node's addresses → the source address of those routes."""
     return {
         route.table: route.source
         for route in routes
@@ -63,7 +69,7 @@ def _tables(routes: list[AddRoute], known: set[Address]) -> dict[int, Address | 
     }
 
 
-def _gateways(present: tuple[Address, ...], routes: list[AddRoute]) -> Iterator[Step]:
+def _gateway_replacements(present: tuple[Address, ...], routes: list[AddRoute]) -> Iterator[Step]:
     for route in routes:
         if route.gateway is not None and route.gateway not in present and not route.gateway.is_link_local:
             yield replace(route, gateway=present[0])

@@ -1,15 +1,15 @@
-"""DEL: the steps that take one interface away, from a container's identity and whatever is left of the pod."""
+"""DEL: the steps that remove one interface, given the container's ID and whatever is left of the pod."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from spiderpool.core.network.plumbing.leftovers import forget, other_interfaces
+from spiderpool.core.network.plumbing.leftovers import empty_tables, other_interfaces
 from spiderpool.core.network.plumbing.naming import (
     MAIN_TABLE,
     host_interface,
-    loan,
+    loan_alias,
     temporary_name,
 )
 from spiderpool.core.network.plumbing.steps import (
@@ -25,10 +25,10 @@ from spiderpool.core.network.plumbing.values import Link, PodState, is_default
 
 @dataclass(frozen=True, slots=True)
 class LeftoverState:
-    """What is left of a pod when an interface is to go.
+    """What is left of a pod when an interface is to be removed.
 
-    ``pod`` is None when its namespace is gone. ``routes`` and ``neighbours`` are the node's by the pod's path, whose
-    end on the node is ``host_end``. ``lent`` are devices of the node that bear the mark of a loan.
+    ``pod`` is None when its namespace is gone. ``routes`` and ``neighbours`` are the node's through ``host_end``, the
+    node's end of the pod's path. ``lent`` are devices of the node with an alias, which may be that of a loan.
     """
 
     pod: PodState | None
@@ -38,65 +38,72 @@ class LeftoverState:
     lent: tuple[Link, ...] = ()
 
 
-def removal(container_id: str, ifname: str, left: LeftoverState, *, keep_link: bool = False) -> tuple[Step, ...]:
-    """The steps that take an interface away, also a half-made one; with the last one goes the veth pair.
+def plan_removal(
+    container_id: str, ifname: str, leftover: LeftoverState, *, keep_link: bool = False
+) -> tuple[Step, ...]:
+    """The steps that remove an interface, complete or not, and with the last interface the veth pair.
 
-    ``keep_link`` is for an interface that another plugin made and will take away.
-    The pod's link comes first and by name: the deletion of a namespace is put off while a socket in it is open, and
-    until then an ipvlan address stays taken.
+    ``keep_link`` is for an interface that another plugin of the chain made and removes itself. The pod's link is
+    deleted explicitly and first: the kernel deletes a namespace only after the last socket in it is closed, and until
+    then no other pod can have an ipvlan address of it.
     """
-    if left.pod is None:
-        return (*_returned(container_id, ifname, left.lent), DeleteLink("node", host_interface(container_id)))
-    steps: list[Step] = [*(() if keep_link else _links(container_id, ifname, left.pod)), *forget(left.pod, ifname)]
-    others = other_interfaces(left.pod, container_id, ifname)
+    if leftover.pod is None:
+        return (*_return_devices(container_id, ifname, leftover.lent), DeleteLink("node", host_interface(container_id)))
+    steps: list[Step] = [
+        *(() if keep_link else _remove_links(container_id, ifname, leftover.pod)),
+        *empty_tables(leftover.pod, ifname),
+    ]
+    others = other_interfaces(leftover.pod, container_id, ifname)
     if others:
-        steps += _default_restored(left.pod, ifname, others)
-        steps += _unreachable(container_id, ifname, left, others)
+        steps += _restore_default(leftover.pod, ifname, others)
+        steps += _remove_stale_paths(container_id, ifname, leftover, others)
     else:
         steps.append(DeleteLink("node", host_interface(container_id)))
     return tuple(steps)
 
 
-def _links(container_id: str, ifname: str, pod: PodState) -> Iterator[Step]:
+def _remove_links(container_id: str, ifname: str, pod: PodState) -> Iterator[Step]:
     link = pod.link(ifname)
-    mark = loan(container_id, ifname)
-    if link is not None and link.alias.startswith(mark):
-        yield MoveLink("node", ifname, link.alias.removeprefix(mark), alias="")
+    alias = loan_alias(container_id, ifname)
+    if link is not None and link.alias.startswith(alias):
+        yield MoveLink("node", ifname, link.alias.removeprefix(alias), alias="")
     else:
         yield DeleteLink("pod", ifname)
     yield DeleteLink("pod", temporary_name(container_id, ifname))
 
 
-def _returned(container_id: str, ifname: str, lent: tuple[Link, ...]) -> Iterator[Step]:
-    """The kernel gives a device of a dying namespace back to the node, under whatever name is free."""
-    mark = loan(container_id, ifname)
+def _return_devices(container_id: str, ifname: str, lent: tuple[Link, ...]) -> Iterator[Step]:
+    """Rename devices that the kernel moved back to the node, under some free name, when it deleted the namespace."""
+    alias = loan_alias(container_id, ifname)
     for link in lent:
-        if link.alias.startswith(mark):
-            yield MoveLink("node", link.name, link.alias.removeprefix(mark), alias="")
+        if link.alias.startswith(alias):
+            yield MoveLink("node", link.name, link.alias.removeprefix(alias), alias="")
 
 
-def _default_restored(pod: PodState, ifname: str, others: tuple[str, ...]) -> Iterator[Step]:
-    """The default route goes back to the interface that had it before, whose own table still says where it led."""
+def _restore_default(pod: PodState, ifname: str, others: tuple[str, ...]) -> Iterator[Step]:
+    """Give the default route in ``main`` back to the interface that had it before: its own table still has it."""
     for lost in pod.routes:
         if not is_default(lost) or lost.link != ifname:
             continue
-        kept = (
+        candidates = (
             route
             for route in sorted(pod.routes, key=lambda route: route.table)
             if route.destination == lost.destination and route.link in others and route.table != MAIN_TABLE
         )
-        yield from (replace(route, table=MAIN_TABLE) for route in list(kept)[:1])
+        yield from (replace(route, table=MAIN_TABLE) for route in list(candidates)[:1])
 
 
-def _unreachable(container_id: str, ifname: str, left: LeftoverState, others: tuple[str, ...]) -> Iterator[Step]:
-    """Of the node's routes to the pod, those to addresses that no interface holds any more."""
-    assert left.pod is not None  # others are from it
-    gone = set(left.pod.held_by(ifname))
-    kept = {address for name in others for address in left.pod.held_by(name)} - gone
-    ours = left.host_end == host_interface(container_id)
-    for route in left.routes:
-        if route.destination.network_address in gone or (ours and route.destination.network_address not in kept):
+def _remove_stale_paths(
+    container_id: str, ifname: str, leftover: LeftoverState, others: tuple[str, ...]
+) -> Iterator[Step]:
+    """Remove the node's routes and neighbours to addresses of the pod that no remaining interface has."""
+    assert leftover.pod is not None  # it has the other interfaces
+    gone = set(leftover.pod.held_by(ifname))
+    remaining = {address for name in others for address in leftover.pod.held_by(name)} - gone
+    ours = leftover.host_end == host_interface(container_id)
+    for route in leftover.routes:
+        if route.destination.network_address in gone or (ours and route.destination.network_address not in remaining):
             yield Remove(route)
-    for neighbour in left.neighbours:
-        if neighbour.address in gone or (ours and neighbour.address not in kept):
+    for neighbour in leftover.neighbours:
+        if neighbour.address in gone or (ours and neighbour.address not in remaining):
             yield Remove(neighbour)

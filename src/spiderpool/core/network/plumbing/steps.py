@@ -1,4 +1,4 @@
-"""What comes out of a plan: steps that one executor carries out in order."""
+"""The output of every plan: steps that ``kernel.applying`` carries out in order. Each prints as one line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Literal, TypeAlias
 
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE
 
-Where: TypeAlias = Literal["node", "pod"]
+Side: TypeAlias = Literal["node", "pod"]
+"""The network namespace in which a step acts."""
 
 WHOLE_MARK = 0xFFFFFFFF
+"""The mask of a rule that compares all bits of the mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateLink:
-    """Create a child of the node's ``master`` directly where it belongs; moving a link later costs milliseconds.
+    """Create an ipvlan, macvlan or VLAN on the node's ``master``, in its final namespace: moving it later is slow.
 
-    The kernel refuses a name that is taken on the *node*, and ``eth0`` mostly is: then it is born under a
-    ``temporary`` name and renamed in the pod, which costs another grace period.
+    The kernel refuses a name that is taken on the *node*, as ``eth0`` mostly is. Then the link is created under a
+    ``temporary`` name and renamed in the pod, which costs another RCU grace period.
     """
 
-    where: Where
+    side: Side
     name: str
     kind: str
     mode: str
@@ -35,17 +37,17 @@ class CreateLink:
         mode = f" mode {self.mode}" if self.mode else ""
         vlan = f" id {self.vlan_id}" if self.kind == "vlan" else ""
         mac = f" mac {self.mac}" if self.mac else ""
-        return f"{self.where}: create {self.kind} {self.name} on {self.master}{mode}{vlan} mtu {self.mtu}{mac}"
+        return f"{self.side}: create {self.kind} {self.name} on {self.master}{mode}{vlan} mtu {self.mtu}{mac}"
 
 
 @dataclass(frozen=True, slots=True)
 class CreateVeth:
-    """Create a veth pair with both ends in place: ``name`` on the node, ``peer`` in the pod.
+    """Create a veth pair with both ends in their final namespaces: ``name`` on the node, ``peer`` in the pod.
 
-    The MACs are given, so that udev on the node leaves them alone.
+    Names the MACs, so that udev on the node does not replace them.
     """
 
-    where: Where
+    side: Side
     name: str
     mac: str
     peer: str
@@ -53,65 +55,65 @@ class CreateVeth:
     mtu: int
 
     def __str__(self) -> str:
-        return f"{self.where}: create veth {self.name} {self.mac}, peer {self.peer} {self.peer_mac} mtu {self.mtu}"
+        return f"{self.side}: create veth {self.name} {self.mac}, peer {self.peer} {self.peer_mac} mtu {self.mtu}"
 
 
 @dataclass(frozen=True, slots=True)
 class CreateBond:
     """Create a bond with a numeric mode and (option, value) pairs."""
 
-    where: Where
+    side: Side
     name: str
     mode: int
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         options = "".join(f" {key} {value}" for key, value in self.options)
-        return f"{self.where}: create bond {self.name} mode {self.mode}{options}"
+        return f"{self.side}: create bond {self.name} mode {self.mode}{options}"
 
 
 @dataclass(frozen=True, slots=True)
 class Enslave:
-    """Make a link, taken down for it, part of a bond, and bring it up."""
+    """Take a link down, add it to a bond and bring it up."""
 
-    where: Where
+    side: Side
     name: str
     bond: str
 
     def __str__(self) -> str:
-        return f"{self.where}: enslave {self.name} to {self.bond}"
+        return f"{self.side}: enslave {self.name} to {self.bond}"
 
 
 @dataclass(frozen=True, slots=True)
 class MoveLink:
-    """Bring a link from the other side under a new name. ``alias`` remembers where it belongs, or is emptied."""
+    """Move a link from the other side to this one and rename it. ``alias`` records its origin; empty removes it."""
 
-    where: Where
+    side: Side
     name: str
     new_name: str
     alias: str
 
     def __str__(self) -> str:
-        origin = "pod" if self.where == "node" else "node"
-        return f"{self.where}: take {self.name} from the {origin} as {self.new_name}"
+        origin = "pod" if self.side == "node" else "node"
+        return f"{self.side}: take {self.name} from the {origin} as {self.new_name}"
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteLink:
-    """Delete a link; its addresses, routes, neighbours and peer go with it. Nothing happens if it is gone."""
+    """Delete a link with its addresses, routes, neighbours and veth peer; success if it does not exist."""
 
-    where: Where
+    side: Side
     name: str
 
     def __str__(self) -> str:
-        return f"{self.where}: delete {self.name}"
+        return f"{self.side}: delete {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class SetLink:
-    """Bring a link up. ``tx_queue_len`` 0 and ``mtu`` 0 and an empty ``mac`` leave those alone."""
+    """Bring a link up. A ``tx_queue_len`` or ``mtu`` of 0 and an empty ``mac`` leave the link's own."""
 
-    where: Where
+    side: Side
     name: str
     tx_queue_len: int = 0
     mtu: int = 0
@@ -121,26 +123,26 @@ class SetLink:
         queue = f" txqueuelen {self.tx_queue_len}" if self.tx_queue_len else ""
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         mac = f" mac {self.mac}" if self.mac else ""
-        return f"{self.where}: set {self.name} up{queue}{mtu}{mac}"
+        return f"{self.side}: set {self.name} up{queue}{mtu}{mac}"
 
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
-    """Give a link an address; an IPv6 address without duplicate address detection."""
+    """Add an address to a link, without duplicate address detection for IPv6."""
 
-    where: Where
+    side: Side
     link: str
     address: IPv4Interface | IPv6Interface
 
     def __str__(self) -> str:
-        return f"{self.where}: address {self.address} on {self.link}"
+        return f"{self.side}: address {self.address} on {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """A route; it replaces one to the same destination in the same table. Without ``gateway`` its scope is link."""
+    """Add a route, or replace the one to the same destination in the same table. No ``gateway``: scope link."""
 
-    where: Where
+    side: Side
     destination: IPv4Network | IPv6Network
     link: str
     gateway: IPv4Address | IPv6Address | None = None
@@ -151,14 +153,14 @@ class AddRoute:
         via = f" via {self.gateway}" if self.gateway else ""
         source = f" src {self.source}" if self.source else ""
         table = "" if self.table == MAIN_TABLE else f" table {self.table}"
-        return f"{self.where}: route {self.destination}{via} dev {self.link}{source}{table}"
+        return f"{self.side}: route {self.destination}{via} dev {self.link}{source}{table}"
 
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """A policy rule of one family (4 or 6); the same rule is never added twice."""
+    """Add a policy rule of one family (4 or 6), unless it exists."""
 
-    where: Where
+    side: Side
     version: int
     priority: int
     table: int
@@ -170,114 +172,114 @@ class AddRule:
         source = f" from {self.source}" if self.source else ""
         mask = "" if self.mask == WHOLE_MARK else f"/{self.mask:#x}"
         mark = f" fwmark {self.mark:#x}{mask}" if self.mark else ""
-        return f"{self.where}: ipv{self.version} rule {self.priority}{source}{mark} lookup {self.table}"
+        return f"{self.side}: ipv{self.version} rule {self.priority}{source}{mark} lookup {self.table}"
 
 
 @dataclass(frozen=True, slots=True)
 class AddNeighbour:
-    """A permanent neighbour: veth0 has no address, so ARP on it fails as soon as arp_ignore is not 0."""
+    """Add a permanent neighbour: veth0 has no address, so ARP on it fails unless arp_ignore is 0."""
 
-    where: Where
+    side: Side
     link: str
     address: IPv4Address | IPv6Address
     mac: str
 
     def __str__(self) -> str:
-        return f"{self.where}: neighbour {self.address} lladdr {self.mac} dev {self.link}"
+        return f"{self.side}: neighbour {self.address} lladdr {self.mac} dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Take back what a step made; nothing happens if it is gone."""
+    """Remove the object that a step added; success if it does not exist."""
 
     what: AddRoute | AddRule | AddNeighbour
 
     @property
-    def where(self) -> Where:
-        """Where it was made."""
-        return self.what.where
+    def side(self) -> Side:
+        """The namespace that holds the object."""
+        return self.what.side
 
     def __str__(self) -> str:
-        where, _, what = str(self.what).partition(": ")
-        return f"{where}: remove {what}"
+        side, _, what = str(self.what).partition(": ")
+        return f"{side}: remove {what}"
 
 
 @dataclass(frozen=True, slots=True)
 class SetSysctl:
-    """Write a sysctl, named by its path below /proc/sys since link names may hold dots.
+    """Write a sysctl, named by its path below /proc/sys since link names may contain dots.
 
-    Unless ``required``, a kernel that lacks it is as good.
+    Unless ``required``, a sysctl that does not exist is success.
     """
 
-    where: Where
+    side: Side
     path: str
     value: str
     required: bool = True
 
     def __str__(self) -> str:
-        return f"{self.where}: sysctl {self.path} = {self.value}"
+        return f"{self.side}: sysctl {self.path} = {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadMarks:
-    """Mark connections of some families that begin on ``link``, and their answers.
+    """Mark connections of some families that begin on ``link``, and the answers to them.
 
-    ``afresh`` says that rules of an earlier attempt may be there already.
+    ``flush`` removes rules of an interrupted ADD first.
     """
 
-    where: Where
+    side: Side
     link: str
     mark: int
     versions: tuple[int, ...] = (4,)
-    afresh: bool = False
+    flush: bool = False
 
     def __str__(self) -> str:
-        return f"{self.where}: mark {self.mark:#x} on connections from {self.link}"
+        return f"{self.side}: mark {self.mark:#x} on connections from {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadNICMarks:
-    """Mark connections that begin on a NIC, and what pods answer to them: ``NICs`` holds (link, mark).
+    """Mark connections that begin on a NIC, and the answers of pods to them. ``nics`` holds (link, mark).
 
-    Only the bits of ``mask`` are written. What an earlier call loaded is replaced.
+    Writes only the bits of ``mask``. Replaces the rules of an earlier LoadNICMarks.
     """
 
-    where: Where
+    side: Side
     nics: tuple[tuple[str, int], ...]
     mask: int
     versions: tuple[int, ...] = (4,)
 
     def __str__(self) -> str:
         marks = ", ".join(f"{link} {mark:#x}" for link, mark in self.nics)
-        return f"{self.where}: mark connections by NIC: {marks} (mask {self.mask:#x})"
+        return f"{self.side}: mark connections by NIC: {marks} (mask {self.mask:#x})"
 
 
 @dataclass(frozen=True, slots=True)
 class DropNICMarks:
-    """Undo `LoadCardMarks`; nothing happens if it was never done."""
+    """Remove the rules of `LoadNICMarks`; success if there are none."""
 
-    where: Where
+    side: Side
 
     def __str__(self) -> str:
-        return f"{self.where}: no marks by NIC"
+        return f"{self.side}: no marks by NIC"
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the link who has the address: a gratuitous ARP request (RFC 5227) or an unsolicited neighbour advertisement.
+    """Announce which MAC has an address, so that neighbours update their caches.
 
-    The latter is RFC 4861 section 7.2.6.
+    Sends a gratuitous ARP request (RFC 5227) or an unsolicited neighbour advertisement (RFC 4861 section 7.2.6).
     """
 
-    where: Where
+    side: Side
     link: str
     address: IPv4Address | IPv6Address
 
     def __str__(self) -> str:
-        return f"{self.where}: announce {self.address} from {self.link}"
+        return f"{self.side}: announce {self.address} from {self.link}"
 
 
-NetlinkStep: TypeAlias = (
+Step: TypeAlias = (
     CreateLink
     | CreateVeth
     | CreateBond
@@ -290,6 +292,9 @@ NetlinkStep: TypeAlias = (
     | AddRule
     | AddNeighbour
     | Remove
+    | SetSysctl
+    | LoadMarks
+    | LoadNICMarks
+    | DropNICMarks
+    | Announce
 )
-InsideStep: TypeAlias = SetSysctl | LoadMarks | LoadNICMarks | DropNICMarks | Announce
-Step: TypeAlias = NetlinkStep | InsideStep

@@ -1,4 +1,4 @@
-"""What goes into a plan: the attachment that is asked for, and what node and pod look like."""
+"""The input of a plan: the requested attachment, and the observed state of node and pod."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Interface: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
 
 PRESENT = "present"
-"""Kind of an interface that another plugin has made: it stays as it is, and only its coordination is ours."""
+"""Kind of an interface that another plugin of the chain made: it stays as it is, and we only coordinate it."""
 
 MODES = {
     "ipvlan": ("l2", "l3", "l3s"),
@@ -31,9 +31,10 @@ MODES = {
     "host-device": ("",),
     PRESENT: ("",),
 }
-"""Kinds of interface and their modes; the first is the default. ``host-device`` lends the pod a NIC or VF."""
+"""Kind of interface → its modes, the first is the default. ``host-device`` moves a NIC or VF into the pod."""
 
 DISABLED = ("disabled", "disable")
+"""The spellings of the coordinator mode that leaves a pod without path to its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ class Coordination:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One interface that a pod shall have.
+    """One interface requested for a pod.
 
     ``netns`` is the path of its namespace, ``master`` the NIC on the node (for ``host-device``: the NIC itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
-    ``gateways`` become the default routes, one a family; ``routes`` are (destination, gateway).
+    ``gateways`` become the default routes, one for each family; ``routes`` are (destination, gateway).
     Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
     is what the pod's interface has.
     """
@@ -92,7 +93,7 @@ class Attachment:
         return tuple(address.ip for address in self.addresses if address.version == version)
 
     def versions(self) -> tuple[int, ...]:
-        """The families of the addresses."""
+        """The families of the addresses, in ascending order."""
         return tuple(sorted({address.version for address in self.addresses}))
 
 
@@ -127,7 +128,7 @@ class NodeAddress:
 
 @dataclass(frozen=True, slots=True)
 class PodState:
-    """What a pod's namespace holds: unicast addresses, routes, rules and permanent neighbours, without link-local ones.
+    """The state of a pod's namespace: unicast addresses, routes, rules and permanent neighbours; none link-local.
 
     A route with several next hops is several routes.
     """
@@ -144,18 +145,18 @@ class PodState:
 
     def held_by(self, link: str) -> tuple[Address, ...]:
         """The addresses of a link."""
-        return tuple(one.address.ip for one in self.addresses if one.link == link)
+        return tuple(held.address.ip for held in self.addresses if held.link == link)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a plan depends on.
+    """The state of node and pod on which a plan depends.
 
-    ``links`` names the node's links and is filled in only when the master is missing, for the message. ``taken`` says
-    that the node has a link of the interface's name. ``sources`` are the addresses from which the node would speak to
-    the pod's. ``host_end`` is the node's end of the pod's path: of the veth pair, or of an eth0 that is a veth.
-    ``not_forwarding`` are the families that the node does not forward; ``advertised`` are its links that follow router
-    advertisements only as long as it does not.
+    ``links`` names the node's links, only when the master is missing, for the message. ``taken`` means that the node
+    has a link of the interface's name. ``sources`` are the source addresses that the node uses towards the pod's.
+    ``host_end`` is the node's end of the pod's path: of the veth pair, or of an eth0 that is a veth.
+    ``not_forwarding`` are the families that the node does not forward. ``advertised`` are links with accept_ra 1, which
+    follow router advertisements only while the node does not forward.
     """
 
     master: Link | None

@@ -7,13 +7,18 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from spiderpool.core.network.plumbing.adopting import adopted, default_by_wish, default_if_free, lacking
+from spiderpool.core.network.plumbing.existing import (
+    complete_attachment,
+    missing_part,
+    place_default_route,
+    place_default_route_if_free,
+)
 from spiderpool.core.network.plumbing.planning import plan
-from spiderpool.core.network.plumbing.removal import removal
+from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, CreateLink, DeleteLink, Remove, SetLink
 from spiderpool.core.network.plumbing.values import PRESENT, Attachment, Link, PodState, everything
 from spiderpool.errors import BadConfig
-from tests.core.pods import FIRST, NETNS, SECOND, asked, faults
+from tests.core.pods import FIRST, NETNS, SECOND, assert_paths, faults
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CONTAINER, HOST_END, UNDERLAY, one_interface, second, two_interfaces
 
@@ -31,7 +36,7 @@ def by_plugin(world: Pretend, made: Attachment, kind: str = "macvlan") -> Attach
 
 
 def coordinate(world: Pretend, part: Attachment) -> Attachment:
-    whole = adopted(part, world.pod())
+    whole = complete_attachment(part, world.pod())
     world.apply(plan(whole, world.observe(whole)))
     return whole
 
@@ -39,13 +44,13 @@ def coordinate(world: Pretend, part: Attachment) -> Attachment:
 def test_one_interface() -> None:
     world = Pretend()
     part = by_plugin(world, FIRST)
-    steps = plan(adopted(part, world.pod()), world.observe(adopted(part, world.pod())))
+    steps = plan(complete_attachment(part, world.pod()), world.observe(complete_attachment(part, world.pod())))
     assert not [step for step in steps if isinstance(step, CreateLink | AddAddress)]
     assert SetLink("pod", "eth0") in steps
     whole = coordinate(world, part)
     for version in (4, 6):
-        asked(world, one_interface(version))
-    assert faults(world, adopted(part, world.pod())) == ()
+        assert_paths(world, one_interface(version))
+    assert faults(world, complete_attachment(part, world.pod())) == ()
     assert [str(one) for one in whole.addresses] == [str(one) for one in FIRST.addresses]
 
 
@@ -58,11 +63,11 @@ def test_two_interfaces(default: str) -> None:
     for _ in range(2):  # a repeated ADD changes nothing
         coordinate(world, later)
         for version in (4, 6):
-            asked(world, two_interfaces(version, default))
+            assert_paths(world, two_interfaces(version, default))
     held = [route.link for route in world.pod().routes if route.table == 254 and route.destination.prefixlen == 0]
     assert held == [default, default]
-    assert faults(world, adopted(later, world.pod())) == ()
-    assert faults(world, adopted(first, world.pod())) == ()
+    assert faults(world, complete_attachment(later, world.pod())) == ()
+    assert faults(world, complete_attachment(first, world.pod())) == ()
 
 
 def test_routes_are_left_alone_where_they_are_not_to_be_tuned() -> None:
@@ -91,18 +96,20 @@ def test_a_route_without_gateway_comes_before_the_default_by_it() -> None:
 def test_the_removal_keeps_the_interface() -> None:
     world = Pretend()
     coordinate(world, by_plugin(world, FIRST))
-    world.apply(removal(CONTAINER, "eth0", world.remains(CONTAINER), keep_link=True))
+    world.apply(plan_removal(CONTAINER, "eth0", world.leftovers(CONTAINER), keep_link=True))
     assert list(world.sides["pod"].links) == ["lo", "eth0"]
     assert (HOST_END in world.sides["node"].links, [rule for rule in world.pod().rules if rule.source]) == (False, [])
-    assert removal(CONTAINER, "eth0", world.remains(CONTAINER), keep_link=True) == (DeleteLink("node", HOST_END),)
+    assert plan_removal(CONTAINER, "eth0", world.leftovers(CONTAINER), keep_link=True) == (
+        DeleteLink("node", HOST_END),
+    )
 
 
 def test_what_must_be_there() -> None:
     part = Attachment(CONTAINER, NETNS, "eth0", PRESENT, "")
-    assert "eth0 is missing in the pod" in lacking(part, PodState())
-    assert "eth0 of the pod has no address" in lacking(part, PodState((Link("eth0", 2),)))
+    assert "eth0 is missing in the pod" in missing_part(part, PodState())
+    assert "eth0 of the pod has no address" in missing_part(part, PodState((Link("eth0", 2),)))
     held = PodState((Link("eth0", 2),), (AddAddress("pod", "eth0", ip_interface("10.0.0.1/24")),))
-    assert lacking(part, held) == ""
+    assert missing_part(part, held) == ""
 
 
 def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:
@@ -117,7 +124,9 @@ def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:
         coordinate(world, part)
         assert world.pod().link("eth0") == replace(world.pod().links[1], mac="0a:1b:ac:1f:c7:bb")
         world.sides["pod"].links["eth0"] = replace(world.pod().links[1], mac="0a:00:00:00:00:01")
-        assert faults(world, adopted(part, world.pod())) == ("MAC of eth0 is 0a:00:00:00:00:01, not 0a:1b:ac:1f:c7:bb",)
+        assert faults(world, complete_attachment(part, world.pod())) == (
+            "MAC of eth0 is 0a:00:00:00:00:01, not 0a:1b:ac:1f:c7:bb",
+        )
 
 
 def default(link: str, gateway: str) -> AddRoute:
@@ -127,9 +136,9 @@ def default(link: str, gateway: str) -> AddRoute:
 def test_the_default_route_of_a_plugin_by_wish() -> None:
     mine, theirs, six = default("net1", "10.0.0.1"), default("eth0", "10.1.0.1"), default("net1", "fd00::1")
     pod = PodState(routes=(mine, theirs, six))
-    assert default_by_wish(pod, "net1", None) == (Remove(mine), Remove(six))
-    assert default_by_wish(pod, "net1", ()) == ()
+    assert place_default_route(pod, "net1", None) == (Remove(mine), Remove(six))
+    assert place_default_route(pod, "net1", ()) == ()
     other = ip_address("10.0.0.2")
-    assert default_by_wish(pod, "net1", (other,)) == (Remove(mine), default("net1", "10.0.0.2"))
-    assert default_if_free(pod, "net1") == (Remove(mine),)
-    assert default_if_free(PodState(routes=(mine, six)), "net1") == ()
+    assert place_default_route(pod, "net1", (other,)) == (Remove(mine), default("net1", "10.0.0.2"))
+    assert place_default_route_if_free(pod, "net1") == (Remove(mine),)
+    assert place_default_route_if_free(PodState(routes=(mine, six)), "net1") == ()

@@ -1,0 +1,49 @@
+"""Duplicate address detection on a real link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from spiderpool.errors import AddressInUse
+from spiderpool.kernel.dad import wait_for_dad
+from spiderpool.kernel.namespaces import run_inside
+from spiderpool.kernel.netlink import opened_kernel
+from tests.kernel.environment import World
+
+pytestmark = pytest.mark.lab
+
+ADDRESS = "2001:db8:7::7"
+
+
+async def _wait(world: World, check: Callable[[], None] = lambda: None) -> None:
+    def body() -> None:
+        with opened_kernel(None, world.node, ExitStack()) as kernel:
+            wait_for_dad(kernel.node, "eth0", check)
+
+    await run_inside(None, body)
+
+
+async def test_an_address_is_usable_afterwards(world: World) -> None:
+    world.ip(world.node, "address", "add", f"{ADDRESS}/64", "dev", "eth0")
+    assert "tentative" in world.ip(world.node, "address", "show", "dev", "eth0")
+    await _wait(world)
+    assert "tentative" not in world.ip(world.node, "address", "show", "dev", "eth0")
+
+
+async def test_a_duplicate_is_reported(world: World) -> None:
+    world.ip(world.router, "address", "add", f"{ADDRESS}/64", "dev", "port", "nodad")
+    world.ip(world.node, "address", "add", f"{ADDRESS}/64", "dev", "eth0")
+    with pytest.raises(AddressInUse, match=f"{ADDRESS} of eth0 is used by somebody else"):
+        await _wait(world)
+
+
+async def test_the_check_may_end_the_wait(world: World) -> None:
+    def give_up() -> None:
+        raise InterruptedError
+
+    world.ip(world.node, "address", "add", f"{ADDRESS}/64", "dev", "eth0")
+    with pytest.raises(InterruptedError):
+        await _wait(world, give_up)
