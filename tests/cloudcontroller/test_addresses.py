@@ -10,12 +10,13 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.limits import CEILINGS
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloudcontroller.conftest import World
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.control_plane
 
@@ -25,9 +26,9 @@ ENI = "eni-master-0"
 
 
 def make(world: World, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)) -> AddressReconciler:
-    sight = AddressListers(world.nodes, world.pools, world.ips)
+    listers = AddressListers(world.nodes, world.pools, world.ips)
     return AddressReconciler(
-        world.client, world.far.ecs(), sight, world.recorder, policy, 60.0, families=families, clock=world.clock
+        world.cluster, world.far.ecs(), listers, AddressRules(policy, 60.0, families), clock=world.clock
     )
 
 
@@ -93,7 +94,7 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) 
     async def told() -> bool:
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
-    await master.eventually(told)
+    await eventually(told)
     master.far.account.fill("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
@@ -133,7 +134,7 @@ async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
     await addresses.step()
     fenced = fenced_of(master)
     assert len(fenced) == POLICY.batch
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
     assert not master.far.outcomes(UNASSIGN)
     await settle(master, addresses, 2, POLICY.fence)
     assert master.registered(ENI) == set(before) - fenced
@@ -157,7 +158,7 @@ async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
     await addresses.step()
     fenced = sorted(fenced_of(master))
     await master.hold(fenced[0])  # an agent that had not seen the fence yet
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
     await settle(master, addresses, 4, POLICY.fence)
     assert fenced[0] in master.registered(ENI)
     assert master.registered(ENI).isdisjoint(fenced[1:])
@@ -171,7 +172,7 @@ async def test_a_fresh_read_has_the_last_word(master: World) -> None:
     master.clock.now += POLICY.idle
     await addresses.step()
     fenced = sorted(fenced_of(master))
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
     await addresses.step()
     await master.hold(fenced[0])
     addresses._held.clear()  # as if the watch were late
@@ -196,7 +197,7 @@ async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: World
     before = await surplus(master, addresses)
     spec = IPPoolSpec(subnet="172.31.192.0/20", ipVersion=4, ips=[before[-1]])
     await master.client.create(SpiderIPPool(metadata=ObjectMeta(name="by-hand"), spec=spec))
-    await master.until(lambda: master.pools.get("by-hand") is not None)
+    await eventually(lambda: master.pools.get("by-hand") is not None)
     await settle(master, addresses, 2)
     master.clock.now += POLICY.idle
     await addresses.step()
@@ -212,7 +213,7 @@ async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: 
     async def told() -> bool:
         return any("AssignPrivateIpAddresses" in text for text in await master.events("CloudPermissionMissing"))
 
-    await master.eventually(told)
+    await eventually(told)
 
 
 @pytest.mark.parametrize(

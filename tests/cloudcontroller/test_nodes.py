@@ -13,13 +13,14 @@ from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloudcontroller.conftest import World
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.control_plane
 
 
 @pytest.fixture
 async def nodes(world: World) -> AsyncIterator[NodeReconciler]:
-    nodes = NodeReconciler(world.client, world.far.ecs(), world.nodes, world.recorder, 60.0, clock=world.clock)
+    nodes = NodeReconciler(world.cluster, world.far.ecs(), world.nodes, 60.0, clock=world.clock)
     task = asyncio.create_task(nodes.run())
     yield nodes
     task.cancel()
@@ -37,7 +38,7 @@ async def test_a_new_node_is_identified(world: World, nodes: NodeReconciler) -> 
         taints = {taint.key for taint in node.spec.taints or []}
         return node.spec.providerID == "cn-hangzhou.i-master" and UNINITIALIZED not in taints
 
-    await world.eventually(identified)  # the cluster's own controllers write to the same list of taints
+    await eventually(identified)  # the cluster's own controllers write to the same list of taints
     node = await world.node("master")
     assert (node.metadata.labels or {}).items() >= {
         "topology.kubernetes.io/region": "cn-hangzhou",
@@ -57,7 +58,7 @@ async def test_a_node_of_another_server_is_reported_and_left_alone(world: World,
     async def reported() -> bool:
         return bool(await world.events("ProviderIDMismatch"))
 
-    await world.eventually(reported)
+    await eventually(reported)
     node = await world.node("master")
     assert node.spec.providerID == "cn-hangzhou.i-other"
     assert "topology.kubernetes.io/zone" not in (node.metadata.labels or {})
@@ -72,7 +73,7 @@ async def add_pair(world: World) -> None:
 
 async def look(world: World, nodes: NodeReconciler, times: int = 1) -> None:
     for _ in range(times):
-        await nodes.look_for_losses()
+        await nodes.search_lost_servers()
         world.clock.now += 60.0
 
 
@@ -84,7 +85,7 @@ async def test_a_node_goes_when_its_server_is_gone_twice(world: World, nodes: No
     await look(world, nodes)
     assert world.is_there("silent")
     await look(world, nodes)
-    await world.until(lambda: not world.is_there("silent"))
+    await eventually(lambda: not world.is_there("silent"))
     assert world.is_there("well")
 
 

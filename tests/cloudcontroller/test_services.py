@@ -17,10 +17,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
+from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
+from spiderpool.cloudcontroller.cluster import Cluster as Writers
 from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, slice_kind
-from spiderpool.core.cloud.alibaba.naming import FINALIZERS, IDENTITY_LABEL
+from spiderpool.core.cloud.alibaba import kinds
+from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
-from spiderpool.core.cloud.loadbalancer.annotations import CLASS, PREFIX
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
@@ -28,9 +32,9 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
-from tests.cloud.alibaba.conftest import Far
-from tests.cloudcontroller.conftest import BLOCK, Clock, World
-from tests.cloudcontroller.test_main import Start, start  # noqa: F401 - a fixture
+from tests.cloud.alibaba.simulation import Far
+from tests.cloudcontroller.conftest import BLOCK, Clock, Start, World
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
@@ -137,11 +141,13 @@ class Cluster:
         await self.eventually(holds)
 
     async def eventually(self, condition: Callable[[], Awaitable[bool]], timeout: float = 60.0) -> None:
-        """Wait until a condition holds; meanwhile our reconciler's clock goes on."""
-        async with asyncio.timeout(timeout):
-            while not await condition():
-                self.clock.now += 1.0
-                await asyncio.sleep(0.1)
+        """Waits until a condition holds; the reconciler's clock advances by one second for each attempt."""
+
+        async def holds() -> bool:
+            self.clock.now += 1.0
+            return await condition()
+
+        await eventually(holds, timeout=timeout, interval=0.1)
 
 
 @asynccontextmanager
@@ -149,22 +155,23 @@ async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> As
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
     async with Client.load(kubeconfig) as client:
-        sight = ServiceListers(
+        listers = ServiceListers(
             Informer(client, Service), Informer(client, await slice_kind(client)), Informer(client, Node)
         )
-        recorder, caller = Recorder(client, "spiderpool-cloud"), far.caller()
+        recorder, api = Recorder(client, "spiderpool-cloud"), far.client()
         vpc = far.account.vpc.identity
+        apis: dict[BalancerKind, LoadBalancerAPI] = {
+            kinds.CLB: ClassicLoadBalancers(api, REGION),
+            kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
+        }
         services = ServiceReconciler(
-            client,
-            sight,
-            {"clb": ClassicLoadBalancers(caller, REGION), "nlb": NetworkLoadBalancers(caller, REGION, pause=0.05)},
-            PodENIs(caller, REGION, vpc),
-            recorder,
+            Writers(client, recorder),
+            listers,
+            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc)),
             BalancerConfiguration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
-            ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0),
-            clock=clock,
+            ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
         )
-        informers: list[Informer[Any]] = [sight.services, sight.slices, sight.nodes]
+        informers: list[Informer[Any]] = [listers.services, listers.slices, listers.nodes]
         tasks = [asyncio.create_task(each.run()) for each in informers]
         for informer in informers:
             await informer.synced(10)
@@ -224,7 +231,7 @@ async def test_the_life_of_a_service(cluster: Cluster) -> None:
     made = cluster.clb()
     assert address == made.address
     service = await cluster.get("web")
-    assert FINALIZERS["clb"] in (service.metadata.finalizers or ())
+    assert kinds.CLB.naming.finalizer in (service.metadata.finalizers or ())
     assert (service.metadata.labels or {})[IDENTITY_LABEL] == made.identity
     assert made.settings["DeleteProtection"] == "on"
     (listener,) = made.listeners
@@ -432,7 +439,7 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.until(lambda: [each.status for each in cluster.far.account.world.nlbs] == ["Active"])
     await cluster.until(lambda: not list(cluster.far.account.world.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
-    assert (await cluster.get("web")).metadata.finalizers == [FINALIZERS["nlb"]]
+    assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
 
 
 async def test_another_class_is_left_alone(cluster: Cluster) -> None:
@@ -442,7 +449,7 @@ async def test_another_class_is_left_alone(cluster: Cluster) -> None:
     assert not (await cluster.get("other")).metadata.finalizers
 
 
-async def test_the_process_balances(world: World, start: Start) -> None:  # noqa: F811
+async def test_the_process_balances(world: World, start: Start) -> None:
     world.add_server("a")
     await world.add_node("a")
     cluster = Cluster(world.client, world.far, world.clock)

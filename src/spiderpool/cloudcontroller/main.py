@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from typing import Any
 
@@ -11,19 +10,14 @@ from spiderpool import daemon
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
-from spiderpool.cloud.alibaba.client import OpenAPIClient
-from spiderpool.cloud.alibaba.credentials import METADATA, CredentialLocations, Credentials, sources
-from spiderpool.cloud.alibaba.ecs import ECSCloud
-from spiderpool.cloud.alibaba.endpoints import APIAccess
-from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodENIs
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
+from spiderpool.cloud import registry
+from spiderpool.cloud.loadbalancers import configuration_of
+from spiderpool.cloud.registry import CloudConnection
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of, slice_kind
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
-from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -39,31 +33,15 @@ SYNC_TIMEOUT = 60.0
 log = logger("cloud")
 
 
-def caller(settings: CloudSettings) -> OpenAPIClient:
-    """What makes the calls to the cloud of the settings. Raises BadConfig."""
-    if settings.common.cloud.provider != "alibaba":
-        raise BadConfig(
-            "spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to alibaba"
-        )
-    access = APIAccess(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
-    metadata = settings.common.cloud.metadata_endpoint or METADATA
-    places = CredentialLocations(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
-    return OpenAPIClient(Credentials(sources(settings.credentials, places, os.environ)), access)
-
-
-def _url(endpoint: str) -> str:
-    return endpoint if "://" in endpoint else f"http://{endpoint}"
-
-
 class CloudLeader:
     """What one replica does for all."""
 
-    def __init__(self, client: Client, settings: CloudSettings, caller: OpenAPIClient) -> None:
+    def __init__(self, client: Client, settings: CloudSettings, cloud: CloudConnection) -> None:
         self._client = client
         self._settings = settings
-        self._caller = caller
-        self._cloud = ECSCloud(caller)
+        self._cloud = cloud
         self._recorder = Recorder(client, COMPONENT)
+        self._cluster = Cluster(client, self._recorder)
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
@@ -89,48 +67,40 @@ class CloudLeader:
 
     async def _balance(self) -> None:
         """Give Services their load balancers, in the region of the nodes."""
-        given, settings = self._settings.balancing, self._settings
-        region = settings.region or await region_of(self._nodes)
-        sight = ServiceListers(
+        balancing, settings = self._settings.balancing, self._settings
+        region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
+        listers = ServiceListers(
             Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
         )
         services = ServiceReconciler(
-            self._client,
-            sight,
-            {"clb": ClassicLoadBalancers(self._caller, region), "nlb": NetworkLoadBalancers(self._caller, region)},
-            PodENIs(self._caller, region, given.vpc),
-            self._recorder,
-            BalancerConfiguration.of(settings),
-            ServiceTimings(period=given.period),
+            self._cluster,
+            listers,
+            self._cloud.balancers(region, balancing.vpc),
+            configuration_of(settings),
+            ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(sight.services.run())
-            group.create_task(sight.slices.run())
-            await sight.services.synced(SYNC_TIMEOUT)
-            await sight.slices.synced(SYNC_TIMEOUT)
+            group.create_task(listers.services.run())
+            group.create_task(listers.slices.run())
+            await listers.services.synced(SYNC_TIMEOUT)
+            await listers.slices.synced(SYNC_TIMEOUT)
             group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._recorder.run(),
-            NodeReconciler(self._client, self._cloud, self._nodes, self._recorder, self._settings.node_period).run(),
+            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),
             *([self._addresses().run()] if self._settings.preallocation.enabled else []),
             *([self._balance()] if self._settings.balancing.enabled else []),
         ]
 
     def _addresses(self) -> AddressReconciler:
         given, common = self._settings.preallocation, self._settings.common
-        return AddressReconciler(
-            self._client,
-            self._cloud,
-            AddressListers(self._nodes, self._pools, self._ips),
-            self._recorder,
-            PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence),
-            given.period,
-            families=common.families,
-            primary_eni=common.cloud.primary_eni,
-        )
+        policy = PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence)
+        rules = AddressRules(policy, given.period, common.families, common.cloud.primary_eni)
+        listers = AddressListers(self._nodes, self._pools, self._ips)
+        return AddressReconciler(self._cluster, self._cloud.servers, listers, rules)
 
 
 class Replica:
@@ -139,7 +109,7 @@ class Replica:
     def __init__(self, client: Client, settings: CloudSettings) -> None:
         self._client = client
         self._settings = settings
-        self._caller = caller(settings)
+        self._cloud = registry.provider(settings.common.cloud.provider).connect(settings)
         terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
         self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
         self._leader: CloudLeader | None = None
@@ -149,7 +119,7 @@ class Replica:
         await self._election.run(self._lead)
 
     async def _lead(self) -> None:
-        self._leader = CloudLeader(self._client, self._settings, self._caller)
+        self._leader = CloudLeader(self._client, self._settings, self._cloud)
         try:
             await self._leader.run()
         finally:

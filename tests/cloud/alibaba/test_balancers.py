@@ -12,12 +12,14 @@ from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.alibaba.policy import ACTIONS
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI
 from spiderpool.cloud.provider import CloudNotFound, NotPermitted
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.planning import plan, removal
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, LoadBalancerModel, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool_lab.alibaba.account import Delays
 from spiderpool_lab.alibaba.faults import Fault
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import Far
 from tests.core.pretend_balancers import endpoints, model_of, node, service
 
 pytestmark = pytest.mark.unit
@@ -44,11 +46,11 @@ def far(far: Far) -> Far:
 
 
 def classic(far: Far) -> ClassicLoadBalancers:
-    return ClassicLoadBalancers(far.caller(), "cn-hangzhou")
+    return ClassicLoadBalancers(far.client(), "cn-hangzhou")
 
 
 def network(far: Far) -> NetworkLoadBalancers:
-    return NetworkLoadBalancers(far.caller(), "cn-hangzhou", pause=0.01)
+    return NetworkLoadBalancers(far.client(), "cn-hangzhou", pause=0.01)
 
 
 def model(far: Far, *ports: dict[str, Any], world: BackendSnapshot = NODES, **spec: Any) -> LoadBalancerModel:
@@ -129,7 +131,7 @@ async def with_enis(far: Far, state: dict[str, Any]) -> dict[str, Any]:
     """The ENIs of the pods, as the cloud tells them."""
     world: BackendSnapshot = state.get("world", NODES)
     addresses = {each.addresses[0] for one in world.slices for each in one.endpoints or ()}
-    enis = await PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
+    enis = await PodENIs(far.client(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
     return {**state, "world": BackendSnapshot(world.nodes, world.slices, enis)}
 
 
@@ -143,7 +145,7 @@ async def test_a_classic_balancer_becomes_what_it_should_be(far: Far, history: l
             group.name: group.servers for group in wanted.groups
         }
     assert len(list(far.account.world.clbs)) == 1
-    await classic(far).carry_out(removal("clb", wanted.owner, seen, preserve=False), seen)
+    await classic(far).carry_out(plan_removal(CLB, wanted.owner, seen, preserve=False), seen)
     assert not list(far.account.world.clbs)
 
 
@@ -161,7 +163,7 @@ async def test_a_network_balancer_becomes_what_it_should_be(
         assert {group.name: group.servers for group in seen.groups} == {
             group.name: group.servers for group in wanted.groups
         }
-    await network(far).carry_out(removal("nlb", wanted.owner, seen, preserve=False), seen)
+    await network(far).carry_out(plan_removal(NLB, wanted.owner, seen, preserve=False), seen)
     assert not list(far.account.world.nlbs)
     assert not list(far.account.world.nlb_groups)
 
@@ -193,12 +195,12 @@ async def test_a_creation_whose_answer_is_lost_is_made_once(far: Far, kind: str)
 
 async def test_a_lent_balancer_is_left_as_it_was(far: Far) -> None:
     lent = await reached(classic(far), model(far, HTTP))
-    await classic(far).carry_out(removal("clb", model(far).owner, lent, preserve=True), lent)
+    await classic(far).carry_out(plan_removal(CLB, model(far).owner, lent, preserve=True), lent)
     before = far.account.world.clbs.get(lent.identity)
     wanted = model(far, SECURE, annotations={"id": lent.identity})
     seen = await reached(classic(far), wanted)
     assert [str(listener) for listener in seen.listeners] == ["tcp/80"]
-    await classic(far).carry_out(removal("clb", wanted.owner, seen, preserve=False), seen)
+    await classic(far).carry_out(plan_removal(CLB, wanted.owner, seen, preserve=False), seen)
     after = far.account.world.clbs.get(lent.identity)
     assert before is not None
     assert after is not None
@@ -241,7 +243,7 @@ async def test_a_server_that_is_gone_keeps_no_other_out(far: Far, kind: str) -> 
 
 
 async def test_the_eni_of_an_address(far: Far) -> None:
-    enis = PodENIs(far.caller(), "cn-hangzhou", far.account.vpc.identity)
+    enis = PodENIs(far.client(), "cn-hangzhou", far.account.vpc.identity)
     assert await enis.holders(["172.31.192.10", "172.31.192.21", "172.31.192.99"]) == {
         "172.31.192.10": "eni-a",
         "172.31.192.21": "eni-b",

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
+from spiderpool.cloud.alibaba.ecs import ECS
 from spiderpool.cloud.alibaba.error_codes import refusal
 from spiderpool.cloud.alibaba.limits import CallBudget, next_window
 from spiderpool.cloud.provider import (
@@ -21,7 +22,7 @@ from spiderpool.cloud.provider import (
     VSwitchFull,
 )
 from spiderpool_lab.alibaba.faults import Fault
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import Far
 
 pytestmark = pytest.mark.unit
 
@@ -159,7 +160,7 @@ class TestCalls:
         far.account.break_down(Fault(kind="drop"))
         sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": eni, "SecondaryPrivateIpAddressCount": 1}
         with pytest.raises(CloudUnavailable):
-            await far.caller().call("ecs", "2014-05-26", "AssignPrivateIpAddresses", sent)
+            await far.client().call(ECS, "AssignPrivateIpAddresses", sent)
         assert len(far.account.calls) == 1
 
     async def test_names_the_action_that_the_policy_lacks(self, far: Far, eni: str) -> None:
@@ -169,11 +170,11 @@ class TestCalls:
         assert refused.value.action == "AssignPrivateIpAddresses"
 
     async def test_calls_of_one_action_stay_below_the_ceiling(self, far: Far, eni: str) -> None:
-        caller = far.caller()
+        caller = far.client()
         budget = caller._budget("DescribeNetworkInterfaces", "cn-hangzhou")
         budget.ceiling = 2
         sent = {"RegionId": "cn-hangzhou"}
-        calls = [caller.call("ecs", "2014-05-26", "DescribeNetworkInterfaces", sent) for _ in range(5)]
+        calls = [caller.call(ECS, "DescribeNetworkInterfaces", sent) for _ in range(5)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in answers].count(Throttled) == 3
         assert len(far.account.calls) == 2

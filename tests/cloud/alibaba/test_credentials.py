@@ -26,7 +26,7 @@ from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.metadata import MetadataServer
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import Far
 
 pytestmark = pytest.mark.unit
 

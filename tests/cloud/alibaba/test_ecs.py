@@ -7,7 +7,7 @@ import pytest
 from spiderpool.cloud.provider import CloudNotFound, Quota, QuotaExceeded, VSwitchFull
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import Far
 
 pytestmark = pytest.mark.unit
 REGION = "cn-hangzhou"

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer
-from spiderpool.core.cloud.instances import doubt
+from spiderpool.core.cloud.instances import defect
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.metadata import MetadataServer
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
@@ -41,7 +41,7 @@ async def service(far_end: FarEnd) -> AsyncIterator[MetadataClient]:
 async def test_a_server_is_read_with_a_token(far_end: FarEnd, service: MetadataClient) -> None:
     reading = await service.read()
     assert reading == EXPECTED
-    assert doubt(reading) is None
+    assert defect(reading) is None
     assert far_end.asked.count("token") == 1
 
 
@@ -59,7 +59,7 @@ async def test_everything_is_asked_again_after_a_reading_that_was_not_believed(
     far_end: FarEnd, service: MetadataClient
 ) -> None:
     far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "10.0.0.0/24"
-    assert doubt(await service.read()) is not None
+    assert defect(await service.read()) is not None
     far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "192.168.0.0/24"
     service.forget()
     assert await service.read() == EXPECTED
@@ -198,7 +198,7 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
     simulated = MetadataServer(account, resolve=lambda _: server.identity, hardened=hardened)
     async with simulated.serve() as endpoint, MetadataClient(endpoint.url) as metadata:
         reading = await metadata.read()
-    assert doubt(reading) is None
+    assert defect(reading) is None
     assert reading.provider_id == f"cn-hangzhou.{server.identity}"
     (read,) = reading.enis
     assert (read.identity, read.mac, read.primary_address) == (eni.identity, eni.mac, eni.address)

@@ -43,7 +43,7 @@ def view(
     releasing: frozenset[str] = frozenset(),
     *,
     limit: int = 30,
-    switch_free: int | None = None,
+    vswitch_free: int | None = None,
 ) -> ENIState:
     return ENIState(
         "eni-1",
@@ -55,13 +55,13 @@ def view(
         ours=registered,
         reported=registered,
         fenceable=registered,
-        switch_free=switch_free,
+        vswitch_free=vswitch_free,
     )
 
 
 class TestAsking:
     @pytest.mark.parametrize(
-        ("registered", "held", "limit", "switch_free", "count"),
+        ("registered", "held", "limit", "vswitch_free", "count"),
         [
             (0, 0, 30, None, 4),  # a new ENI: a whole batch
             (3, 0, 30, None, 0),  # enough
@@ -75,9 +75,9 @@ class TestAsking:
         ],
     )
     def test_asks_for_what_fits(
-        self, registered: int, held: int, limit: int, switch_free: int | None, count: int
+        self, registered: int, held: int, limit: int, vswitch_free: int | None, count: int
     ) -> None:
-        seen = view(some(1, registered), some(1, held), limit=limit, switch_free=switch_free)
+        seen = view(some(1, registered), some(1, held), limit=limit, vswitch_free=vswitch_free)
         assert plan(seen, POLICY, NOW) == ([Assign(count)] if count else [])
 
     def test_takes_fenced_ones_back_first(self) -> None:
@@ -133,7 +133,7 @@ def test_never_harms(
     fenced: dict[str, float],
     idle: dict[str, float],
     limit: int,
-    switch_free: int | None,
+    vswitch_free: int | None,
 ) -> None:
     held &= registered
     fenced = {each: at for each, at in fenced.items() if each in releasing}
@@ -149,14 +149,14 @@ def test_never_harms(
         fenced_since=fenced,
         idle_since=idle,
         fenceable=registered,
-        switch_free=switch_free,
+        vswitch_free=vswitch_free,
     )
     back: set[str] = set()
     for step in plan(seen, POLICY, NOW):
         match step:
             case Assign(count):
                 assert 0 < count <= min(POLICY.batch, limit - len(registered))
-                assert switch_free is None or count <= switch_free
+                assert vswitch_free is None or count <= vswitch_free
                 assert len(seen.free) < POLICY.low
             case Unassign(addresses):
                 assert set(addresses) <= (releasing & registered & ours) - held - back
@@ -174,14 +174,14 @@ class TestMemory:
     def test_what_the_cloud_confirmed_counts_until_it_shows(self) -> None:
         recent = RecentChanges().with_added(["10.0.0.9"], NOW + 60)
         assert recent.applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
-        assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
-        assert recent.seen(some(1, 9), NOW) == RecentChanges()
-        assert recent.seen(some(1, 2), NOW + 61) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW).applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
+        assert recent.pending(some(1, 9), NOW) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW + 61) == RecentChanges()
 
     def test_what_was_taken_away_is_gone_although_it_shows(self) -> None:
         recent = RecentChanges().with_removed(["10.0.0.2"], NOW + 60)
-        assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 1)
-        assert recent.seen(some(1, 1), NOW) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW).applied(some(1, 2)) == some(1, 1)
+        assert recent.pending(some(1, 1), NOW) == RecentChanges()
         assert recent.with_added(["10.0.0.2"], NOW + 60).applied(some(1, 1)) == some(1, 2)
 
     def test_since_forgets_who_left(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.clb import UNSAID, creation, fixed, group, listener, redirect, settings
+from spiderpool.core.cloud.alibaba.clb import DEFAULTS, creation, fixed, group, listener, redirect, settings
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, difference, options
 
@@ -277,4 +277,4 @@ def test_what_the_cloud_does_not_say_is_a_default_that_we_can_send(protocol: str
         "acl-id": "acl-1",
     }
     sent = {*listener(protocol, options("clb", full)), "ListenerForward"}
-    assert UNSAID[protocol].keys() <= sent
+    assert DEFAULTS[protocol].keys() <= sent

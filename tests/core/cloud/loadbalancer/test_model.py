@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
 from spiderpool.core.cloud.alibaba.naming import balancer_name
-from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, CLASS
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import (
+    LoadBalancerModel,
     group_of,
-    kind_of,
     owner_of,
     protocol_of,
     protocols,
@@ -21,9 +21,7 @@ from spiderpool.core.cloud.loadbalancer.model import (
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerConfiguration,
-    Kind,
     Listener,
-    LoadBalancerModel,
 )
 from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, options, service
 
@@ -37,26 +35,6 @@ NETWORK: dict[str, Any] = {"loadBalancerClass": "alibabacloud.com/nlb"}
 PODS = {BACKEND_TYPE: "eni"}
 
 
-@pytest.mark.parametrize(
-    ("spec", "kind"),
-    [
-        ({}, "clb"),
-        ({"loadBalancerClass": ""}, "clb"),
-        ({"type": "ClusterIP"}, None),
-        ({"type": "NodePort", "loadBalancerClass": "alibabacloud.com/nlb"}, None),
-        (NETWORK, "nlb"),
-        ({"loadBalancerClass": "example.com/other"}, None),
-        ({"annotations": {CLASS: "mine"}}, None),
-        ({"annotations": {CLASS: "mine"}, **NETWORK}, "nlb"),
-        ({"annotations": {"type": "NLB"}}, "nlb"),
-        ({"annotations": {"type": "clb"}}, "clb"),
-        ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
-    ],
-)
-def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
-    assert kind_of(service(HTTP, **spec)) == kind
-
-
 def test_the_layer_4_service_of_the_walkthrough() -> None:
     asked = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
     pods = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
@@ -66,7 +44,7 @@ def test_the_layer_4_service_of_the_walkthrough() -> None:
     assert listener.group == "k8s/32635/web/default/c1"
     assert (listener.settings["Bandwidth"], listener.settings["HealthCheckSwitch"]) == ("-1", "on")
     (group,) = model.groups
-    assert group.servers == {BackendServer("i-a", "ecs", 32635, 2), BackendServer("i-b", "ecs", 32635, 1)}
+    assert group.servers == {BackendServer("i-a", "instance", 32635, 2), BackendServer("i-b", "instance", 32635, 1)}
     assert model.tags == {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
     assert model.fixed == {"AddressType": "internet", "AddressIPVersion": "ipv4"}
     assert (model.name, model.settings["LoadBalancerName"]) == (balancer_name(model.owner),) * 2
@@ -114,7 +92,7 @@ def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
     ],
 )
 def test_the_protocol_of_a_listener(
-    kind: Kind, port: dict[str, Any], annotations: dict[str, str], protocol: str
+    kind: str, port: dict[str, Any], annotations: dict[str, str], protocol: str
 ) -> None:
     asked = (service(port).spec.ports or [])[0]
     assert protocol_of(asked, options(kind, annotations)) == protocol
@@ -139,7 +117,7 @@ def test_a_redirect_is_a_listener_without_servers() -> None:
 
 @pytest.mark.parametrize(
     ("backend_type", "by_default", "pods"),
-    [(None, False, False), (None, True, True), ("eni", False, True), ("ecs", True, False)],
+    [(None, False, False), (None, True, True), ("eni", False, True), ("instance", True, False)],
 )
 def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -> None:
     annotations = {BACKEND_TYPE: backend_type} if backend_type else {}
@@ -186,7 +164,7 @@ def test_nodes_that_are_no_backends_are_told() -> None:
     ],
 )
 def test_the_group_of_a_port(
-    kind: Kind, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
+    kind: str, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
 ) -> None:
     asked = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
     (group,) = model_of(asked, BackendSnapshot()).groups

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import (
-    immutable,
-    lending_fault,
     only_backends,
     ownership_fault,
     plan,
-    removal,
+    plan_removal,
+    reuse_fault,
+    unchangeable,
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -31,7 +33,6 @@ from spiderpool.core.cloud.loadbalancer.steps import (
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     Listener,
-    LoadBalancerModel,
     ObservedLoadBalancer,
     ServerGroup,
 )
@@ -235,7 +236,7 @@ def test_what_somebody_changed_is_repaired() -> None:
         settings={**seen.settings, "DeleteProtection": "off"},
         tags={},
         listeners=(replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"}),),
-        groups=(replace(group, servers=frozenset({BackendServer("i-x", "ecs", 1)})),),
+        groups=(replace(group, servers=frozenset({BackendServer("i-x", "instance", 1)})),),
     )
     assert len(plan(model, harmed)) == 6
     assert reached(model, harmed) == seen
@@ -289,7 +290,7 @@ def test_a_port_that_goes_takes_its_listener_and_group_along() -> None:
 
 def test_what_is_not_ours_is_left_alone() -> None:
     model = model_of(service(HTTP), NODES)
-    mine = ServerGroup("mine", {}, frozenset({BackendServer("i-x", "ecs", 1)}), "rsp-mine")
+    mine = ServerGroup("mine", {}, frozenset({BackendServer("i-x", "instance", 1)}), "rsp-mine")
     other = ServerGroup("k8s/1/other/default/c1", identity="rsp-other")
     seen = replace(reached(model, None), listeners=(FOREIGN,), groups=(mine, other))
     after = reached(model, seen)
@@ -327,15 +328,15 @@ def test_a_lent_balancer_gets_listeners_when_its_user_says_so() -> None:
 
 def test_a_balancer_made_for_a_service_is_not_lent() -> None:
     model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
-    assert lending_fault(model, LENT) is None
-    assert "cannot be lent" in (lending_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
+    assert reuse_fault(model, LENT) is None
+    assert "cannot be lent" in (reuse_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
 
 
 def test_two_services_do_not_fight_for_a_port_of_a_lent_balancer() -> None:
     model = model_of(service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"}), NODES)
     theirs = Listener(80, "tcp", "k8s/80/other/default/c1")
-    assert "another Service" in (lending_fault(model, replace(LENT, listeners=(theirs,))) or "")
-    assert lending_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
+    assert "another Service" in (reuse_fault(model, replace(LENT, listeners=(theirs,))) or "")
+    assert reuse_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
 
 
 def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
@@ -361,13 +362,13 @@ def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
 def test_what_a_balancer_cannot_become(annotations: dict[str, str], fault: str | None) -> None:
     seen = reached(model_of(service(HTTP, annotations={"resource-group-id": "rg-1"}), NODES), None)
     model = model_of(service(HTTP, annotations=annotations), NODES)
-    assert immutable(model, seen) == ((fault,) if fault else ())
+    assert unchangeable(model, seen) == ((fault,) if fault else ())
 
 
 def test_what_cannot_be_changed_is_said_and_not_tried() -> None:
     seen = reached(model_of(service(HTTP), NODES), None)
     model = model_of(service(HTTP, annotations={"address-type": "intranet", "master-zoneid": "h"}), NODES)
-    assert immutable(model, seen) == (
+    assert unchangeable(model, seen) == (
         "address-type of a balancer cannot be changed: it is internet, the Service asks for intranet",
     )
     assert plan(model, replace(seen, settings={**seen.settings, **model.settings})) == ()
@@ -380,13 +381,13 @@ def own(**annotations: str) -> tuple[LoadBalancerModel, ObservedLoadBalancer]:
 
 def test_deletion_lifts_the_protections_first() -> None:
     model, seen = own()
-    steps = removal("clb", model.owner, seen, preserve=False)
+    steps = plan_removal(CLB, model.owner, seen, preserve=False)
     assert carried_out(steps, seen) is None
 
 
 def test_a_preserved_balancer_stays_without_our_marks() -> None:
     model, seen = own()
-    after = carried_out(removal("clb", model.owner, seen, preserve=True), seen)
+    after = carried_out(plan_removal(CLB, model.owner, seen, preserve=True), seen)
     assert after is not None
     assert (after.listeners, after.tags) == (seen.listeners, {})
     assert after.settings["DeleteProtection"] == "off"
@@ -396,7 +397,7 @@ def test_a_preserved_balancer_stays_without_our_marks() -> None:
 def test_a_balancer_that_lacks_one_of_our_tags_is_never_deleted(lost: str) -> None:
     model, seen = own()
     seen = replace(seen, tags={key: value for key, value in seen.tags.items() if key != lost})
-    steps = removal("clb", model.owner, seen, preserve=False)
+    steps = plan_removal(CLB, model.owner, seen, preserve=False)
     assert not any(isinstance(step, DeleteBalancer) for step in steps)
 
 
@@ -404,10 +405,10 @@ def test_a_lent_balancer_is_returned_without_our_parts() -> None:
     asked = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
     model = model_of(asked, NODES)
     seen = reached(model, LENT)
-    assert carried_out(removal("clb", model.owner, seen, preserve=False), seen) == LENT
+    assert carried_out(plan_removal(CLB, model.owner, seen, preserve=False), seen) == LENT
     other = ServerGroup("k8s/1/other/default/c1", identity="rsp-o")
     shared = replace(seen, groups=(*seen.groups, other))
-    steps = removal("clb", model.owner, shared, preserve=False)
+    steps = plan_removal(CLB, model.owner, shared, preserve=False)
     assert [type(step) for step in steps] == [DeleteListener, DeleteGroup]
     assert not any(isinstance(step, Untag) for step in steps)
 
@@ -415,7 +416,7 @@ def test_a_lent_balancer_is_returned_without_our_parts() -> None:
 def test_groups_of_a_network_balancer_go_after_it() -> None:
     model = network({})
     seen = reached(model, None)
-    kinds = [type(step).__name__ for step in removal("nlb", model.owner, seen, preserve=False)]
+    kinds = [type(step).__name__ for step in plan_removal(NLB, model.owner, seen, preserve=False)]
     assert kinds == ["Unprotect", "DeleteBalancer", "DeleteGroup"]
 
 

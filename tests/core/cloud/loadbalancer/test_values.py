@@ -13,11 +13,10 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
     ServerGroup,
 )
-from spiderpool.settings import CloudSettings, LoadBalancerSettings
 
 pytestmark = pytest.mark.unit
 
-NODE = BackendServer("i-a", "ecs", 30698)
+NODE = BackendServer("i-a", "instance", 30698)
 POD = BackendServer("eni-1", "eni", 80, 5, "10.0.0.1")
 
 
@@ -59,9 +58,3 @@ def test_what_an_installation_has_when_nothing_is_set() -> None:
         False,
         False,
     )
-
-
-def test_what_is_set_for_all_services() -> None:
-    given = LoadBalancerSettings(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
-    found = BalancerConfiguration.of(CloudSettings(cluster_id="c1", balancing=given))
-    assert found == BalancerConfiguration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.core.cloud.loadbalancer.annotations import (
-    ABOUT_BACKENDS,
+from spiderpool.core.cloud.alibaba.annotations import (
     ANNOTATIONS,
+    BACKEND_SUFFIXES,
     BACKEND_TYPE,
     BOTH,
     BY_KIND,
     LEGACY_PREFIX,
     PREFIX,
     UNSUPPORTED,
-    Options,
-    read,
+    table_of,
 )
-from spiderpool.core.cloud.loadbalancer.values import Kind
+from spiderpool.core.cloud.loadbalancer.kinds import Options, read_options
+from tests.core.pretend_balancers import KINDS
 
 pytestmark = pytest.mark.unit
 
@@ -123,21 +123,25 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
 ]
 
 
-def kinds(text: str) -> list[Kind]:
-    return [{"C": "clb", "N": "nlb"}[each] for each in text.split()]  # type: ignore[misc]
+def kinds(text: str) -> list[str]:
+    return [{"C": "clb", "N": "nlb"}[each] for each in text.split()]
 
 
-def options(kind: Kind, suffix: str, text: str) -> Options:
+def read(annotations: dict[str, str], kind: str) -> Options:
+    return read_options(annotations, KINDS[kind])
+
+
+def options(kind: str, suffix: str, text: str) -> Options:
     return read({PREFIX + suffix: text}, kind)
 
 
-def accepted(kind: Kind, suffix: str, text: str) -> str:
+def accepted(kind: str, suffix: str, text: str) -> str:
     found = options(kind, suffix, text)
     assert found.faults == ()
     return found[suffix]
 
 
-def refused(kind: Kind, suffix: str, text: str) -> str:
+def refused(kind: str, suffix: str, text: str) -> str:
     (fault,) = options(kind, suffix, text).faults
     assert suffix not in options(kind, suffix, text).given
     assert fault.startswith(f"annotation {PREFIX}{suffix} must be ")
@@ -202,7 +206,7 @@ def test_switches(suffix: str, text: str, on: bool) -> None:
 
 def test_every_default_is_valid() -> None:
     for each in ANNOTATIONS:
-        assert not each.default or each.check.read(each.default) == each.default, each.suffix
+        assert not each.default or each.type.read(each.default) == each.default, each.suffix
 
 
 def test_the_older_prefix_holds_where_the_newer_is_absent() -> None:
@@ -222,7 +226,7 @@ def test_the_older_prefix_holds_where_the_newer_is_absent() -> None:
         *[("clb", each, "it is not supported") for each in sorted(UNSUPPORTED)],
     ],
 )
-def test_annotations_without_effect_are_said(kind: Kind, suffix: str, said: str) -> None:
+def test_annotations_without_effect_are_said(kind: str, suffix: str, said: str) -> None:
     found = options(kind, suffix, "x")
     assert found.remarks == (f"annotation {PREFIX}{suffix} has no effect: {said}",)
     assert (found.given, found.faults) == ({}, ())
@@ -241,19 +245,27 @@ def test_a_backend_type_that_there_is_not() -> None:
 
 def test_a_fault_about_something_else_leaves_it_clear_which_servers_there_are() -> None:
     assert options("clb", "bandwidth", "many").backends_clear
-    for suffix in sorted(ABOUT_BACKENDS & BY_KIND["clb"].keys() - {"id"}):
+    for suffix in sorted(BACKEND_SUFFIXES & BY_KIND["clb"].keys() - {"id"}):
         assert not options("clb", suffix, "?").backends_clear, suffix
 
 
 def test_annotations_of_others_are_nothing_to_us() -> None:
-    assert read({"example.com/bandwidth": "many", "bandwidth": "many"}, "clb") == Options("clb", {}, None)
+    assert read({"example.com/bandwidth": "many", "bandwidth": "many"}, "clb") == Options(KINDS["clb"], {}, None)
 
 
 def test_the_reference_names_every_annotation() -> None:
     text = (Path(__file__).parents[4] / "docs/reference/load-balancer-annotations.md").read_text()
     names = {("clb",): "C", ("nlb",): "N", BOTH: "C N"}
     for each in ANNOTATIONS:
-        row = f"| `{each.suffix}` | {names[each.kinds]} | {each.meaning} | {each.check} | {each.default or '–'} |"
+        row = f"| `{each.suffix}` | {names[each.kinds]} | {each.meaning} | {each.type} | {each.default or '–'} |"
         assert row in text, row
     listed = ", ".join(f"`{each}`" for each in sorted(UNSUPPORTED))
     assert f"Not supported: {listed} and those that begin with `ppv2-`." in text
+
+
+def test_the_table_of_a_kind() -> None:
+    table = table_of("nlb")
+    assert (table.title, table.prefix, table.backend_type.name) == ("network", PREFIX, BACKEND_TYPE)
+    assert table.known == BY_KIND["nlb"]
+    assert table.other_kinds["bandwidth"] == "classic"
+    assert not table.other_kinds.keys() & table.known.keys()
