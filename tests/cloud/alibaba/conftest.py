@@ -29,3 +29,17 @@ async def far(account: Account, tmp_path: Path) -> AsyncIterator[Far]:
     """The served account."""
     async with simulation.served(account, tmp_path) as far:
         yield far
+
+
+@pytest.fixture
+def balanced(far: Far) -> Far:
+    """The account with two servers that have pods' addresses, 45 other servers, and a second zone."""
+    far.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
+    for name in "ab":
+        server = far.account.add_instance(name, identity=f"i-{name}").identity
+        last = {"a": 10, "b": 20}[name]
+        pods = [f"172.31.192.{last + place}" for place in range(2)]
+        far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+    for number in range(45):
+        far.account.add_eni("vsw-2", instance=far.account.add_instance("n", identity=f"i-n{number}").identity)
+    return far

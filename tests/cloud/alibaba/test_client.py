@@ -8,18 +8,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from spiderpool.cloud.alibaba.ecs import ECS
-from spiderpool.cloud.alibaba.error_codes import refusal
-from spiderpool.cloud.alibaba.limits import CallBudget, next_window
 from spiderpool.cloud.provider import (
-    CloudConflict,
     CloudError,
-    CloudNotFound,
     CloudUnavailable,
     NotPermitted,
-    QuotaExceeded,
-    Rejected,
     Throttled,
-    VSwitchFull,
 )
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.simulation import Far
@@ -38,66 +31,6 @@ def counted(action: str, outcome: str) -> float:
 def eni(far: Far) -> str:
     server = far.account.add_instance("master", kind="ecs.g7.large")
     return far.account.add_eni("vsw-1", instance=server.identity).identity
-
-
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("code", "status", "kind"),
-        [
-            ("InvalidVSwitchId.IpNotEnough", 403, VSwitchFull),
-            ("QuotaExceeded.PrivateIpAddress", 403, VSwitchFull),
-            ("InvalidOperation.Ipv4CountExceeded", 403, QuotaExceeded),
-            ("InvalidOperation.Ipv6CountExceeded", 403, QuotaExceeded),
-            ("EniPerInstanceLimitExceeded", 403, QuotaExceeded),
-            ("SecurityGroupInstanceLimitExceed", 403, QuotaExceeded),
-            ("InvalidIp.IpUnassigned", 404, CloudNotFound),
-            ("InvalidEniId.NotFound", 404, CloudNotFound),
-            ("InvalidEcsId.NotFound", 404, CloudNotFound),
-            ("InvalidOperation.InvalidEniState", 403, CloudConflict),
-            ("Operation.Conflict", 409, CloudConflict),
-            ("IdempotentFailed", 400, CloudConflict),
-            ("Throttling", 400, Throttled),
-            ("Throttling.User", 400, Throttled),
-            ("Throttling.Api", 400, Throttled),
-            ("Forbidden.RAM", 403, NotPermitted),
-            ("InvalidAccessKeyId.NotFound", 404, NotPermitted),
-            ("SignatureDoesNotMatch", 400, NotPermitted),
-            ("InternalError", 500, CloudUnavailable),
-            ("ServiceUnavailable", 503, CloudUnavailable),
-            ("Whatever", 502, CloudUnavailable),
-            ("MissingParameter.RegionId", 400, Rejected),
-        ],
-    )
-    def test_every_code_has_its_error(self, code: str, status: int, kind: type[CloudError]) -> None:
-        assert type(refusal("DoIt", code, "why", status, 7.0)) is kind
-
-    def test_a_missing_permission_names_the_action(self) -> None:
-        error = refusal("AssignPrivateIpAddresses", "Forbidden.RAM", "no", 403, 0.0)
-        assert isinstance(error, NotPermitted)
-        assert error.action == "AssignPrivateIpAddresses"
-        assert "policy print" in error.message
-
-
-class TestBudget:
-    def test_allows_the_ceiling_in_any_minute(self) -> None:
-        budget = CallBudget(2)
-        assert budget.wait(0.0) == 0.0
-        budget.spend(0.0)
-        budget.spend(10.0)
-        assert budget.wait(10.0) == 50.0
-        assert budget.wait(60.0) == 0.0
-        budget.spend(60.0)
-        assert budget.wait(61.0) == 9.0
-
-    def test_is_closed_after_a_refusal(self) -> None:
-        budget = CallBudget(2)
-        budget.close(20.0)
-        assert budget.wait(5.0) == 15.0
-        assert budget.wait(20.0) == 0.0
-
-    def test_a_window_begins_with_the_minute(self) -> None:
-        assert next_window(120.0) == 60.0
-        assert next_window(179.0) == 1.0
 
 
 class TestCalls:
