@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from spiderpool.cloud import registry
-from spiderpool.errors import BadConfig
-from spiderpool.settings import CloudSettings, SettingsSource, cloud_settings
 from tests.cloudcontroller.conftest import Start, World
 from tests.support.eventually import eventually
 
@@ -41,33 +37,3 @@ async def test_one_of_two_replicas_works_and_the_other_takes_over(world: World, 
     secret = (world.far.secret / "accessKeySecret").read_text()
     assert secret not in one.log.read_text() + two.log.read_text()
     assert "Traceback" not in one.log.read_text() + two.log.read_text()
-
-
-@pytest.mark.unit
-class TestSettings:
-    def test_names_what_it_lacks(self) -> None:
-        with pytest.raises(BadConfig, match=r"cloud\.provider"):
-            registry.provider(CloudSettings().common.cloud.provider)
-
-    def test_reads_conf_yml_and_the_environment(self) -> None:
-        block = {
-            "provider": "alibaba",
-            "clusterID": "prod",
-            "internalEndpoints": False,
-            "alibaba": {"assign": True, "minFreeAddresses": 2, "maxFreeAddresses": 4},
-        }
-        environ = {"SPIDERPOOL_CLOUD_REGION": "cn-beijing", "SPIDERPOOL_CLOUD_CA": "/ca.pem"}
-        settings = cloud_settings(SettingsSource(environ, {"cloud": block}))
-        assert (settings.region, settings.cluster_id, settings.authority) == ("cn-beijing", "prod", Path("/ca.pem"))
-        assert not settings.internal_endpoints
-        given = settings.preallocation
-        assert (given.enabled, given.low, given.high) == (True, 2, 4)
-        assert registry.provider("alibaba").connect(settings).servers
-
-    def test_assigns_nothing_unless_told_to(self) -> None:
-        assert not cloud_settings(SettingsSource({}, {"cloud": {"provider": "alibaba"}})).preallocation.enabled
-
-    @pytest.mark.parametrize("block", [{"minFreeAddresses": 0}, {"minFreeAddresses": 9, "maxFreeAddresses": 8}])
-    def test_refuses_marks_that_cannot_be(self, block: dict[str, int]) -> None:
-        with pytest.raises(BadConfig, match="minFreeAddresses"):
-            cloud_settings(SettingsSource({}, {"cloud": {"alibaba": block}}))
