@@ -250,36 +250,40 @@ class AddressReconciler:
         quota = self._quotas.get((family.instance.region, family.instance.instance_type))
         if eni is None or quota is None or eni.instance != family.instance.identity or eni.status != "InUse":
             return None
-        state, now = self._state(family), self._clock()
-        registered = state.recent.applied(_addresses(eni, family.version)) - {eni.primary_address}
+        version, remembered = family.version, self._state(family)
+        registered = remembered.recent.applied(_addresses(eni, version)) - {eni.primary_address}
         pools = list(self._eni_pools(family))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = registered & self._held
-        state.idle_since = preallocation.since(state.idle_since, registered - held, now)
-        fenced = [each for each in releasing if not self._is_given(each)]
-        state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
+        self._note_times(remembered, registered - held, releasing)
         assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
-        reported = frozenset(family.eni.addresses_of(family.version))
-        known = reported | assigned | state.recent.added.keys()
-        found = ENIState(
+        reported = frozenset(family.eni.addresses_of(version))
+        state = ENIState(
             eni.identity,
-            family.version,
+            version,
             registered,
-            quota.of(family.version),
+            quota.of(version),
             held=held,
-            ours=assigned,
+            assigned=assigned,
             reported=reported,
-            own=preallocation.own_of(family.version, registered, known),
+            own=preallocation.own_of(version, registered, reported | assigned | remembered.recent.added.keys()),
             releasing=releasing,
-            fenced_since=state.fenced_since,
-            idle_since=state.idle_since,
-            vswitch_free=self._free_in(eni.vswitch, family.version, now),
+            fenced_since=remembered.fenced_since,
+            idle_since=remembered.idle_since,
+            vswitch_free=self._free_in(eni.vswitch, version),
         )
-        return replace(found, fenceable=self._fenceable(found, pools))
+        return replace(state, fenceable=self._fenceable(state, pools))
 
-    def _free_in(self, vswitch: str, version: int, now: float) -> int | None:
+    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
+        """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
+        now = self._clock()
+        state.idle_since = preallocation.since(state.idle_since, idle, now)
+        fenced = [address for address in releasing if not self._is_given(address)]
+        state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
+
+    def _free_in(self, vswitch: str, version: int) -> int | None:
         """Returns the free addresses of a vSwitch; None for IPv6, whose blocks do not run out."""
-        if self._full_until.get(vswitch, 0.0) > now:
+        if self._full_until.get(vswitch, 0.0) > self._clock():
             return 0
         return self._free.get(vswitch) if version == 4 else None
 
@@ -299,7 +303,7 @@ class AddressReconciler:
         names = {pool.name for pool in pools}
         return frozenset(
             address
-            for address in state.free & state.ours
+            for address in state.free & state.assigned
             if (givers := {pool.name for pool in self._listers.pools.items() if gives(pool, address)})
             and givers <= names
         )

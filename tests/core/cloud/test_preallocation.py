@@ -52,7 +52,7 @@ def view(
         limit,
         held=held,
         releasing=releasing,
-        ours=registered,
+        assigned=registered,
         reported=registered,
         fenceable=registered,
         vswitch_free=vswitch_free,
@@ -99,7 +99,7 @@ class TestGivingBack:
         fit = replace(view(some(1, 8)), idle_since=idle)
         assert plan(replace(fit, idle_since=dict.fromkeys(some(1, 8), NOW - 99)), POLICY, NOW) == []
         assert plan(replace(fit, idle_since={}), POLICY, NOW) == []
-        assert plan(replace(fit, ours=frozenset()), POLICY, NOW) == []
+        assert plan(replace(fit, assigned=frozenset()), POLICY, NOW) == []
         assert plan(replace(fit, fenceable=frozenset()), POLICY, NOW) == []
 
     def test_unassigns_when_the_fence_has_stood_for_long_enough(self) -> None:
@@ -123,51 +123,44 @@ SUBSETS = st.sets(st.sampled_from(NAMES)).map(frozenset)
 TIMES = st.dictionaries(st.sampled_from(NAMES), st.floats(0, NOW))
 
 
-@given(SUBSETS, SUBSETS, SUBSETS, SUBSETS, SUBSETS, TIMES, TIMES, st.integers(0, 25), st.none() | st.integers(0, 9))
-def test_never_harms(
-    registered: frozenset[str],
-    held: frozenset[str],
-    releasing: frozenset[str],
-    ours: frozenset[str],
-    reported: frozenset[str],
-    fenced: dict[str, float],
-    idle: dict[str, float],
-    limit: int,
-    vswitch_free: int | None,
-) -> None:
-    held &= registered
-    fenced = {each: at for each, at in fenced.items() if each in releasing}
-    seen = ENIState(
+@st.composite
+def states(draw: st.DrawFn) -> ENIState:
+    registered, releasing = draw(SUBSETS), draw(SUBSETS)
+    return ENIState(
         "eni-1",
         4,
         registered,
-        limit,
-        held=held,
-        ours=ours,
-        reported=reported,
+        draw(st.integers(0, 25)),
+        held=draw(SUBSETS) & registered,
+        assigned=draw(SUBSETS),
+        reported=draw(SUBSETS),
         releasing=releasing,
-        fenced_since=fenced,
-        idle_since=idle,
+        fenced_since={each: at for each, at in draw(TIMES).items() if each in releasing},
+        idle_since=draw(TIMES),
         fenceable=registered,
-        vswitch_free=vswitch_free,
+        vswitch_free=draw(st.none() | st.integers(0, 9)),
     )
+
+
+@given(states())
+def test_never_harms(state: ENIState) -> None:
     back: set[str] = set()
-    for step in plan(seen, POLICY, NOW):
+    for step in plan(state, POLICY, NOW):
         match step:
             case Assign(count):
-                assert 0 < count <= min(POLICY.batch, limit - len(registered))
-                assert vswitch_free is None or count <= vswitch_free
-                assert len(seen.free) < POLICY.low
+                assert 0 < count <= min(POLICY.batch, state.limit - len(state.registered))
+                assert state.vswitch_free is None or count <= state.vswitch_free
+                assert len(state.free) < POLICY.low
             case Unassign(addresses):
-                assert set(addresses) <= (releasing & registered & ours) - held - back
-                assert all(NOW - fenced[each] >= POLICY.fence for each in addresses)
+                assert set(addresses) <= (state.releasing & state.registered & state.assigned) - state.held - back
+                assert all(NOW - state.fenced_since[each] >= POLICY.fence for each in addresses)
             case Fence(addresses):
-                assert set(addresses) <= seen.free & ours
-                assert len(seen.free) - len(addresses) >= POLICY.low
+                assert set(addresses) <= state.free & state.assigned
+                assert len(state.free) - len(addresses) >= POLICY.low
             case Unfence(addresses):
                 back |= set(addresses)
-                assert back <= releasing
-                assert all(each in registered or each not in reported for each in addresses)
+                assert back <= state.releasing
+                assert all(each in state.registered or each not in state.reported for each in addresses)
 
 
 class TestMemory:

@@ -226,11 +226,11 @@ class _PlanExecution:
         self.identity = answer["LoadBalancerId"]
 
     async def _set(self, step: SetBalancer) -> None:
-        wanted = step.model.settings
+        settings = step.model.settings
         names = [*ASPECTS[step.aspect]]
         if step.aspect == "payment":
             names += ["LoadBalancerSpec", "InternetChargeType", "Bandwidth"]
-        await self._set_aspect(step.aspect, {name: wanted[name] for name in names if name in wanted})
+        await self._set_aspect(step.aspect, {name: settings[name] for name in names if name in settings})
 
     async def _set_aspect(self, aspect: str, parameters: Settings) -> None:
         sent = {"LoadBalancerId": self.identity, **parameters}
@@ -320,9 +320,9 @@ def tags_of(described: Json) -> Settings:
 
 def _fits(described: Json, request: Json) -> bool:
     """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
-    wanted = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
     same = all(described.get(key) == request[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in request)
-    return same and wanted.items() <= tags_of(described).items()
+    return same and tags.items() <= tags_of(described).items()
 
 
 def _settings(described: Json) -> Settings:

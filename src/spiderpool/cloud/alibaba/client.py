@@ -109,31 +109,38 @@ class OpenAPIClient:
         carried the call out.
         """
         place = region or parameters.get("RegionId") or self._access.region
-        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}"
-        safe = token or not action.startswith(NOT_IDEMPOTENT)
+        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}" if token else ""
         for attempt in range(1, TRIES + 1):
-            sent = {**parameters, "ClientToken": self._tokens.of(key)} if token else dict(parameters)
             try:
-                await self._wait_for_budget(action, place)
-                answer = await self._counted(product, action, place, sent)
+                return await self._try(product, action, place, parameters, key)
             except CloudError as error:
-                if not isinstance(error, CloudUnavailable | Throttled):
-                    self._tokens.close(key)
-                if attempt == TRIES or not self._may_repeat(error, attempt, safe=safe):
+                if attempt == TRIES or not self._may_repeat(action, error, attempt, token=token):
                     raise
                 await self._pause(error, attempt)
-            else:
-                self._tokens.close(key)
-                return answer
         raise AssertionError("the last try returns or raises")
 
-    def _may_repeat(self, error: CloudError, attempt: int, *, safe: bool) -> bool:
-        """Whether to repeat a failed call now; ``safe``: the cloud would not carry it out twice."""
+    async def _try(
+        self, product: Product, action: str, region: str, parameters: Mapping[str, Any], key: str
+    ) -> dict[str, Any]:
+        """Sends a call once; ``key`` identifies a request that gets a client token, and is empty for others."""
+        sent = {**parameters, "ClientToken": self._tokens.of(key)} if key else dict(parameters)
+        try:
+            await self._wait_for_budget(action, region)
+            answer = await self._counted(product, action, region, sent)
+        except CloudError as error:
+            if not isinstance(error, CloudUnavailable | Throttled):
+                self._tokens.close(key)
+            raise
+        self._tokens.close(key)
+        return answer
+
+    def _may_repeat(self, action: str, error: CloudError, attempt: int, *, token: bool) -> bool:
+        """Whether to repeat a failed call now. After a lost answer only if the cloud cannot carry it out twice."""
         match error:
             case Throttled():
                 return error.retry_after <= MAX_WAIT
             case CloudUnavailable():
-                return safe
+                return token or not action.startswith(NOT_IDEMPOTENT)
             case NotPermitted():
                 return attempt == 1 and keys_are_wrong(error.cloud_code) and self._credentials.forget()
             case CloudConflict():

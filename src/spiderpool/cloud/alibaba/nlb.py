@@ -260,16 +260,16 @@ class _PlanExecution:
         await self._balancers.active(self.identity)
 
     async def _set(self, step: SetBalancer) -> None:
-        wanted = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
+        settings = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
         match step.aspect:
             case "security groups":
                 await self._security_groups(step.changes)
             case "protection":
-                if wanted["ModificationProtectionStatus"] == "ConsoleProtection":
-                    wanted["ModificationProtectionReason"] = PROTECTION_REASON
-                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **wanted})
+                if settings["ModificationProtectionStatus"] == "ConsoleProtection":
+                    settings["ModificationProtectionReason"] = PROTECTION_REASON
+                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **settings})
             case _:
-                await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **wanted})
+                await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **settings})
 
     async def _security_groups(self, changes: tuple[ParameterChange, ...]) -> None:
         (change,) = changes
@@ -354,10 +354,10 @@ def _tags_of(described: Json) -> Settings:
 
 def _fits(described: Json, request: Json) -> bool:
     """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
-    wanted = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
     named = described["LoadBalancerId"] in request.get("LoadBalancerIds", [described["LoadBalancerId"]])
     called = described.get("LoadBalancerName") in request.get("LoadBalancerNames", [described.get("LoadBalancerName")])
-    return named and called and wanted.items() <= _tags_of(described).items()
+    return named and called and tags.items() <= _tags_of(described).items()
 
 
 def _settings(described: Json) -> Settings:

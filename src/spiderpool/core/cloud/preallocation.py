@@ -54,7 +54,7 @@ class ENIState:
     """How many of them there may be."""
     held: frozenset[str] = frozenset()
     """Addresses that have a SpiderIP."""
-    ours: frozenset[str] = frozenset()
+    assigned: frozenset[str] = frozenset()
     """Addresses that we registered."""
     reported: frozenset[str] = frozenset()
     """Addresses that the node's agent reports on the ENI."""
@@ -122,10 +122,10 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     Addresses that pools exclude although we did not register them were excluded by somebody else, and stay so.
     """
     missing = policy.low - len(state.free)
-    fenced = state.releasing & state.ours & (state.registered - state.held)
+    fenced = state.releasing & state.assigned & (state.registered - state.held)
     back = _newest(fenced, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
-    if lifted := {*back, *(state.releasing & state.ours & state.held), *_gone(state)}:
+    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
         steps.append(Unfence(_ordered(lifted)))
     if (count := _count(state, policy, len(back))) > 0:
         steps.append(Assign(count))
@@ -159,7 +159,7 @@ def _surplus(state: ENIState, policy: PreallocationPolicy, now: float) -> tuple[
     """Returns the addresses to fence: those of ours that were idle for longest, down to the target."""
     if len(state.free) <= policy.high:
         return ()
-    candidates = state.free & state.ours & state.fenceable
+    candidates = state.free & state.assigned & state.fenceable
     idle = [each for each in candidates if now - state.idle_since.get(each, now) >= policy.idle]
     oldest = sorted(idle, key=lambda each: (state.idle_since[each], int(ip_address(each))))
     return _ordered(oldest[: min(len(state.free) - policy.target, policy.batch)])
