@@ -97,7 +97,7 @@ class Station:
         self.cache = InstanceCache(cache)
         self.links: HostLinks | None = LINKS
 
-    async def look(self) -> HostLinks:
+    async def read_links(self) -> HostLinks:
         if self.links is None:
             raise KernelFailure("the kernel does not answer")
         return self.links
@@ -107,7 +107,7 @@ class Station:
         """An agent's discovery for the length of a context."""
         nodes = Informer(self.client, Node, fields=f"metadata.name={NODE}")
         async with MetadataClient(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
-            work = ENIDiscovery(OwnNode(self.client, nodes, NODE), source, self.cache, interval, self.look)
+            work = ENIDiscovery(OwnNode(self.client, nodes, NODE), source, self.cache, interval, self.read_links)
             tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
             try:
                 yield
@@ -115,14 +115,14 @@ class Station:
                 for task in tasks:
                     task.cancel()
 
-    async def told(self) -> Instance | None:
+    async def published(self) -> Instance | None:
         node = await self.client.get(Node, NODE)
         text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
         return read_instance(text) if text and text != "nonsense" else None
 
     async def addresses(self, eni: int = 1) -> tuple[str, ...] | None:
-        told = await self.told()
-        return told.enis[eni].addresses if told else None
+        published = await self.published()
+        return published.enis[eni].addresses if published else None
 
     async def shows(self, *addresses: str) -> None:
         """Wait until the second ENI is published with these addresses."""
@@ -163,11 +163,11 @@ async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
 async def test_the_enis_are_published_by_their_linux_names_and_only_when_they_change(station: Station) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-        told = await station.told()
-        assert told is not None
-        assert [eni.device for eni in told.enis] == ["ens5", "ens6"]
-        assert told.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
-        assert told.provider_id == "cn-hangzhou.i-master"
+        published = await station.published()
+        assert published is not None
+        assert [eni.device for eni in published.enis] == ["ens5", "ens6"]
+        assert published.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
+        assert published.provider_id == "cn-hangzhou.i-master"
         version = (await station.client.get(Node, NODE)).metadata.resourceVersion
         await station.rounds()
         assert (await station.client.get(Node, NODE)).metadata.resourceVersion == version
@@ -217,11 +217,11 @@ async def test_a_failed_or_false_answer_changes_nothing_and_is_counted(
 ) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-        before, pages = await station.told(), dict(station.far_end.pages)
+        before, pages = await station.published(), dict(station.far_end.pages)
         bad = readings("unanswered", "doubtful")
         fault(station.far_end)
         await station.rounds()
-        assert await station.told() == before
+        assert await station.published() == before
         assert readings("unanswered", "doubtful") >= bad + 2
         station.far_end.pages, station.far_end.faults = pages | {PRIVATE: SECOND[True]}, []
         await station.shows("192.168.0.156", "192.168.0.157")
@@ -241,7 +241,7 @@ async def test_an_answer_about_another_machine_is_not_published(station: Station
     station.links = replace(LINKS, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
     async with station.agent():
         await station.rounds()
-        assert await station.told() is None
+        assert await station.published() is None
 
 
 @pytest.mark.control_plane
@@ -269,7 +269,7 @@ async def test_a_file_of_another_machine_is_not_published(station: Station) -> N
     refuses(station.far_end)
     async with station.agent():
         await station.rounds()
-        assert await station.told() is None
+        assert await station.published() is None
 
 
 @pytest.mark.control_plane

@@ -18,7 +18,7 @@ from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
-from spiderpool.cloudcontroller.cluster import Cluster as Writers
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, slice_kind
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
@@ -45,7 +45,7 @@ REGION = "cn-hangzhou"
 
 
 @dataclass
-class Cluster:
+class ServiceCluster:
     """A cluster of two nodes in an account, with our reconciler."""
 
     client: Client
@@ -165,7 +165,7 @@ async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> As
             kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
         }
         services = ServiceReconciler(
-            Writers(client, recorder),
+            Cluster(client, recorder),
             listers,
             LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc)),
             BalancerConfiguration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
@@ -187,7 +187,7 @@ async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> As
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[Cluster]:
+async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[ServiceCluster]:
     """Two nodes, no Service; emptied again at the end."""
     far.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
     clock = Clock()
@@ -202,7 +202,7 @@ async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[Cluste
             )
         try:
             async with reconciling(far, control_plane, clock):
-                yield Cluster(client, far, clock)
+                yield ServiceCluster(client, far, clock)
         finally:
             await empty(client)
 
@@ -224,7 +224,7 @@ async def empty(client: Client) -> None:
         await client.delete(Node, node.name)
 
 
-async def test_the_life_of_a_service(cluster: Cluster) -> None:
+async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
     await cluster.endpoints("web", ("172.31.192.10", "a"), ("172.31.192.11", "a"), ("172.31.192.20", "b"))
     await cluster.create("web", externalTrafficPolicy="Local")
     address = await cluster.address("web")
@@ -251,7 +251,7 @@ async def test_the_life_of_a_service(cluster: Cluster) -> None:
     await cluster.told("DeletedLoadBalancer")
 
 
-async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Cluster) -> None:
+async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     await cluster.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
@@ -264,7 +264,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Clu
     await cluster.eventually(released)
 
 
-async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
+async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) -> None:
     await cluster.endpoints("web", ("172.31.192.10", "a"), ("172.31.192.99", "b"))
     await cluster.create("web", annotations={"type": "nlb", **ZONES, **ENI_BACKENDS})
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
@@ -279,7 +279,7 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
     assert not list(cluster.far.account.world.nlb_groups)
 
 
-async def test_enis_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
+async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> None:
     eni = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None
     )
@@ -292,7 +292,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
     assert "ecs:DescribeNetworkInterfaces" not in cluster.far.account.counted()
 
 
-async def test_drift_is_repaired(cluster: Cluster) -> None:
+async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
@@ -311,7 +311,7 @@ async def test_drift_is_repaired(cluster: Cluster) -> None:
     await cluster.until(repaired)
 
 
-async def test_nothing_is_changed_while_nothing_has_changed(cluster: Cluster) -> None:
+async def test_nothing_is_changed_while_nothing_has_changed(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     await cluster.told("EnsuredLoadBalancer")
@@ -327,7 +327,7 @@ async def test_nothing_is_changed_while_nothing_has_changed(cluster: Cluster) ->
     assert all(call.action.startswith(reads) for call in cluster.far.account.calls)
 
 
-async def test_a_lent_balancer(cluster: Cluster) -> None:
+async def test_a_lent_balancer(cluster: ServiceCluster) -> None:
     lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
     cluster.far.account.world.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
@@ -349,7 +349,7 @@ DEFAULTS = {
 }
 
 
-async def test_a_balancer_of_another_service_is_not_lent(cluster: Cluster) -> None:
+async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
@@ -359,7 +359,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: Cluster) -> No
     assert cluster.clb() == made
 
 
-async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Cluster) -> None:
+async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: ServiceCluster) -> None:
     theirs = CLB("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
     cluster.far.account.world.clbs.put(theirs)
     service = await cluster.create("web", annotations={"scheduler": "best"})
@@ -370,7 +370,7 @@ async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Clust
     assert cluster.clb() == theirs
 
 
-async def test_a_preserved_balancer(cluster: Cluster) -> None:
+async def test_a_preserved_balancer(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"preserve-lb-on-delete": "on"})
     await cluster.address("web")
     await cluster.delete("web")
@@ -378,7 +378,7 @@ async def test_a_preserved_balancer(cluster: Cluster) -> None:
     assert [each.port for each in cluster.clb().listeners] == [80]
 
 
-async def test_a_throttled_cloud_gets_there_in_the_end(cluster: Cluster) -> None:
+async def test_a_throttled_cloud_gets_there_in_the_end(cluster: ServiceCluster) -> None:
     cluster.far.account.break_down(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
     cluster.far.account.break_down(Fault(kind="lose", actions="slb:Create*", every=2))
     await cluster.create("web")
@@ -389,7 +389,7 @@ async def test_a_throttled_cloud_gets_there_in_the_end(cluster: Cluster) -> None
     assert not list(cluster.far.account.world.clbs)
 
 
-async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: Cluster) -> None:
+async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
@@ -399,7 +399,7 @@ async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: Cl
     await cluster.delete("web")
 
 
-async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_first(cluster: Cluster) -> None:
+async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_first(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
@@ -411,14 +411,14 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
     assert not list(cluster.far.account.world.clbs)
 
 
-async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Cluster) -> None:
+async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: ServiceCluster) -> None:
     given = {"backend-ip-version": "ipv6", "ip-version": "ipv6"}
     await cluster.create("web", annotations=given)
     await cluster.told("InvalidService", "ServerGroupNotSupportIpv6")
     assert not [call for call in cluster.far.account.calls if call.action.startswith("slb:")]
 
 
-async def test_annotations_are_checked(cluster: Cluster) -> None:
+async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
     await cluster.told("InvalidService", "scheduler must be one of")
     await cluster.told("AnnotationIgnored", "did you mean bandwidth?")
@@ -432,7 +432,7 @@ async def test_annotations_are_checked(cluster: Cluster) -> None:
     await cluster.until(lambda: cluster.weights() == {"i-a": 100})
 
 
-async def test_a_service_that_takes_another_kind_returns_the_former_balancer(cluster: Cluster) -> None:
+async def test_a_service_that_takes_another_kind_returns_the_former_balancer(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
@@ -442,7 +442,7 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
 
 
-async def test_another_class_is_left_alone(cluster: Cluster) -> None:
+async def test_another_class_is_left_alone(cluster: ServiceCluster) -> None:
     await cluster.create("other", annotations={CLASS: "mine"})
     await cluster.create("web")
     await cluster.address("web")
@@ -452,7 +452,7 @@ async def test_another_class_is_left_alone(cluster: Cluster) -> None:
 async def test_the_process_balances(world: World, start: Start) -> None:
     world.add_server("a")
     await world.add_node("a")
-    cluster = Cluster(world.client, world.far, world.clock)
+    cluster = ServiceCluster(world.client, world.far, world.clock)
     running = start(world)
     try:
         await cluster.create("web")

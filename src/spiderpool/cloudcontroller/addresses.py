@@ -171,8 +171,9 @@ class AddressReconciler:
         for family in families:
             by_node.setdefault(family.node.name, []).append(family)
         limit = asyncio.Semaphore(CONCURRENCY)
-        done = await asyncio.gather(*(self._reconcile_node(found, limit) for found in by_node.values()))
-        return any(done)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._reconcile_node(found, limit)) for found in by_node.values()]
+        return any(task.result() for task in tasks)
 
     async def _wait(self) -> None:
         try:
@@ -317,8 +318,11 @@ class AddressReconciler:
             for family in families:
                 if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
                     continue
-                for step in preallocation.plan(state, self._policy, self._clock()):
-                    done = await self._try(family, state, step) or done
+                try:
+                    for step in preallocation.plan(state, self._policy, self._clock()):
+                        done = await self._try(family, state, step) or done
+                except SpiderpoolError as error:  # of the API server; the other ENIs go on
+                    log.warning("addresses will be looked at again", card=family.eni.identity, error=str(error))
         return done
 
     async def _try(self, family: ENIFamily, state: ENIState, step: Step) -> bool:

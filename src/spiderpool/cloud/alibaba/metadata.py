@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -30,7 +31,9 @@ REQUEST_TIMEOUT = 2.0
 ATTEMPTS = 4
 """Times that a request is sent while the service is busy or silent; it only reads, so repeating is safe."""
 FIRST_PAUSE = 0.25
-"""Seconds before the second attempt; doubled for each further one, with jitter."""
+"""Seconds before the second attempt; doubled for each further one."""
+JITTER = (0.5, 1.5)
+"""Factors of a pause: the agents of a cluster should not repeat their requests at the same time."""
 READING_TIMEOUT = 20.0
 """Seconds for all requests of one reading."""
 MAX_ANSWER = 1 << 16
@@ -162,9 +165,8 @@ class MetadataClient:
     async def _get(self, path: str) -> str | None:
         """Returns the text at a path; None where there is none."""
         reason = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        for pause in pauses():
+            await asyncio.sleep(pause)
             try:
                 return self._text(path, *await self._authorized(path))
             except _Busy as busy:
@@ -221,6 +223,13 @@ async def _bounded(stream: aiohttp.StreamReader) -> bytes:
         if len(content) > MAX_ANSWER:
             raise _Busy(f"more than {MAX_ANSWER} bytes")
     return content
+
+
+def pauses() -> Iterator[float]:
+    """Yields the seconds to wait before each attempt of a request: none, then longer and longer, with jitter."""
+    yield 0.0
+    for attempt in range(ATTEMPTS - 1):
+        yield FIRST_PAUSE * 2.0**attempt * random.uniform(*JITTER)
 
 
 def url_of(endpoint: str | None) -> str:
