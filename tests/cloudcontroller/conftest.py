@@ -45,7 +45,7 @@ TAGS = itertools.count()
 
 @dataclass
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that only tests advance."""
 
     now: float = 10_000.0
 
@@ -55,7 +55,7 @@ class Clock:
 
 
 @dataclass
-class World:
+class CloudCluster:
     """A cluster in an account."""
 
     client: Client
@@ -138,9 +138,9 @@ class World:
         instance = self.instance(name)
         body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(instance)}}}
         await self.client.patch(Node, self.node_name(name), body)
-        wanted = {each for eni in instance.enis for each in eni.addresses}
+        desired = {each for eni in instance.enis for each in eni.addresses}
         enis = {eni.identity for eni in instance.enis}
-        await eventually(lambda: wanted == self._in_pools(enis))
+        await eventually(lambda: desired == self._in_pools(enis))
 
     def _in_pools(self, enis: set[str]) -> set[str]:
         return {
@@ -204,19 +204,24 @@ async def far(account: Account, tmp_path: Path) -> AsyncIterator[Far]:
 
 
 @pytest.fixture
-async def world(control_plane: ControlPlane, far: Far) -> AsyncIterator[World]:
+async def cloud_cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[CloudCluster]:
     """The cluster, empty; emptied again at the end."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
-        world = World(client, far, Recorder(client, "spiderpool-cloud"))
-        informers: list[Informer[Any]] = [world.nodes, world.pools, world.ips, world.networks]
+        cloud_cluster = CloudCluster(client, far, Recorder(client, "spiderpool-cloud"))
+        informers: list[Informer[Any]] = [
+            cloud_cluster.nodes,
+            cloud_cluster.pools,
+            cloud_cluster.ips,
+            cloud_cluster.networks,
+        ]
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), world.recorder, rules)
-        running = [*(informer.run() for informer in informers), world.recorder.run(), discovery.run()]
+        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), cloud_cluster.recorder, rules)
+        running = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
         tasks = [asyncio.create_task(each) for each in running]
         for informer in informers:
             await informer.synced(10)
         try:
-            yield world
+            yield cloud_cluster
         finally:
             for task in tasks:
                 task.cancel()
@@ -262,7 +267,7 @@ class Running:
         return await self.get("/v1/runtime/readiness") == "ok"
 
 
-Start = Callable[[World], Running]
+Start = Callable[[CloudCluster], Running]
 
 
 @pytest.fixture
@@ -271,7 +276,7 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     running: list[Running] = []
     (tmp_path / "conf.yml").write_text(CONFIG)
 
-    def begin(world: World) -> Running:
+    def begin(cloud_cluster: CloudCluster) -> Running:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -280,9 +285,9 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")),
             "SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"),
-            "SPIDERPOOL_CLOUD_ENDPOINT": str(world.far.access.override),
-            "SPIDERPOOL_CLOUD_CA": str(world.far.access.authority),
-            "SPIDERPOOL_CLOUD_SECRET_DIR": str(world.far.secret),
+            "SPIDERPOOL_CLOUD_ENDPOINT": str(cloud_cluster.far.access.override),
+            "SPIDERPOOL_CLOUD_CA": str(cloud_cluster.far.access.authority),
+            "SPIDERPOOL_CLOUD_SECRET_DIR": str(cloud_cluster.far.secret),
             "SPIDERPOOL_CLOUD_CREDENTIALS": "secret",
             "SPIDERPOOL_HEALTH_PORT": str(port),
             "SPIDERPOOL_LEADER_DURATION": "3",

@@ -15,7 +15,7 @@ from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
-from tests.cloudcontroller.conftest import World
+from tests.cloudcontroller.conftest import CloudCluster
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.control_plane
@@ -25,37 +25,45 @@ ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddress
 ENI = "eni-master-0"
 
 
-def make(world: World, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)) -> AddressReconciler:
-    listers = AddressListers(world.nodes, world.pools, world.ips)
+def make(
+    cloud_cluster: CloudCluster, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)
+) -> AddressReconciler:
+    listers = AddressListers(cloud_cluster.nodes, cloud_cluster.pools, cloud_cluster.ips)
     return AddressReconciler(
-        world.cluster, world.far.ecs(), listers, AddressRules(policy, 60.0, families), clock=world.clock
+        cloud_cluster.cluster,
+        cloud_cluster.far.ecs(),
+        listers,
+        AddressRules(policy, 60.0, families),
+        clock=cloud_cluster.clock,
     )
 
 
-async def settle(world: World, addresses: AddressReconciler, rounds: int = 6, seconds: float = 5.0) -> None:
+async def settle(
+    cloud_cluster: CloudCluster, addresses: AddressReconciler, rounds: int = 6, seconds: float = 5.0
+) -> None:
     """Several looks, as many seconds apart."""
     for _ in range(rounds):
         await addresses.step()
-        world.clock.now += seconds
+        cloud_cluster.clock.now += seconds
 
 
 @pytest.fixture
-async def master(world: World) -> World:
+async def master(cloud_cluster: CloudCluster) -> CloudCluster:
     """One node with one ENI, whose type takes 12 secondary addresses."""
-    world.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
-    world.add_server("master", kind="ecs.small")
-    await world.add_node("master")
-    return world
+    cloud_cluster.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
+    cloud_cluster.add_server("master", kind="ecs.small")
+    await cloud_cluster.add_node("master")
+    return cloud_cluster
 
 
-async def fill(world: World, addresses: AddressReconciler) -> list[str]:
+async def fill(cloud_cluster: CloudCluster, addresses: AddressReconciler) -> list[str]:
     """The ENI's first addresses, in a pool."""
-    await settle(world, addresses)
-    await world.report("master")
-    return sorted(world.registered(ENI))
+    await settle(cloud_cluster, addresses)
+    await cloud_cluster.report("master")
+    return sorted(cloud_cluster.registered(ENI))
 
 
-async def test_a_new_eni_gets_addresses_and_pods_get_more(master: World) -> None:
+async def test_a_new_eni_gets_addresses_and_pods_get_more(master: CloudCluster) -> None:
     addresses = make(master)
     first = await fill(master, addresses)
     assert len(first) == 4
@@ -67,14 +75,14 @@ async def test_a_new_eni_gets_addresses_and_pods_get_more(master: World) -> None
     assert (node.metadata.annotations or {})[ASSIGNED_ANNOTATION].count("172.31.") == 6
 
 
-async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
+async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40))
     await settle(master, addresses)
     assert len(master.registered(ENI)) == 12
     assert set(master.far.outcomes(ASSIGN)) == {"OK"}
 
 
-async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
+async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
     eni = master.far.account.world.enis.get(ENI)
@@ -82,7 +90,7 @@ async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
     assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
 
-async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) -> None:
+async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCluster) -> None:
     addresses = make(master)
     await addresses.step()
     master.far.account.fill("vsw-1")
@@ -91,17 +99,17 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) 
     await settle(master, addresses, 5)
     assert master.far.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
 
-    async def told() -> bool:
+    async def recorded() -> bool:
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
-    await eventually(told)
+    await eventually(recorded)
     master.far.account.fill("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
     assert len(master.registered(ENI)) == 8
 
 
-async def test_a_description_that_lags_costs_no_second_assignment(master: World) -> None:
+async def test_a_description_that_lags_costs_no_second_assignment(master: CloudCluster) -> None:
     addresses = make(master)
     master.far.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
@@ -109,22 +117,22 @@ async def test_a_description_that_lags_costs_no_second_assignment(master: World)
     assert len(master.far.outcomes(ASSIGN)) == 1
 
 
-async def surplus(world: World, addresses: AddressReconciler) -> list[str]:
-    """More free addresses than wanted: pods came and went."""
-    await fill(world, addresses)
+async def surplus(cloud_cluster: CloudCluster, addresses: AddressReconciler) -> list[str]:
+    """More free addresses than needed, after pods came and went."""
+    await fill(cloud_cluster, addresses)
     held: list[str] = []
     for _ in range(2):
-        for address in sorted(world.registered(ENI) - set(held))[:3]:
-            await world.hold(address)
+        for address in sorted(cloud_cluster.registered(ENI) - set(held))[:3]:
+            await cloud_cluster.hold(address)
             held.append(address)
-        await settle(world, addresses, 2)
-        await world.report("master")
+        await settle(cloud_cluster, addresses, 2)
+        await cloud_cluster.report("master")
     for address in held:
-        await world.let_go(address)
-    return sorted(world.registered(ENI))
+        await cloud_cluster.let_go(address)
+    return sorted(cloud_cluster.registered(ENI))
 
 
-async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
+async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> None:
     addresses = make(master)
     before = await surplus(master, addresses)
     assert len(before) > POLICY.high
@@ -145,12 +153,12 @@ async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
     assert fenced_of(master) == set()
 
 
-def fenced_of(world: World) -> set[str]:
-    texts = [(pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "") for pool in world.pools.items()]
+def fenced_of(cloud_cluster: CloudCluster) -> set[str]:
+    texts = [(pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "") for pool in cloud_cluster.pools.items()]
     return {each for text in texts for each in text.split(",") if each}
 
 
-async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
+async def test_an_address_that_was_taken_in_time_stays(master: CloudCluster) -> None:
     addresses = make(master)
     await surplus(master, addresses)
     await addresses.step()
@@ -165,7 +173,7 @@ async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
     assert fenced[0] not in fenced_of(master)
 
 
-async def test_a_fresh_read_has_the_last_word(master: World) -> None:
+async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
     addresses = make(master)
     await surplus(master, addresses)
     await addresses.step()
@@ -181,7 +189,7 @@ async def test_a_fresh_read_has_the_last_word(master: World) -> None:
     assert fenced[0] in master.registered(ENI)
 
 
-async def test_addresses_registered_by_hand_stay(master: World) -> None:
+async def test_addresses_registered_by_hand_stay(master: CloudCluster) -> None:
     eni = master.far.account.world.enis.get(ENI)
     assert eni is not None
     await master.far.ecs().assign("cn-hangzhou", ENI, 4, 12)
@@ -192,7 +200,7 @@ async def test_addresses_registered_by_hand_stay(master: World) -> None:
     assert not master.far.outcomes(UNASSIGN)
 
 
-async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: World) -> None:
+async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: CloudCluster) -> None:
     addresses = make(master)
     before = await surplus(master, addresses)
     spec = IPPoolSpec(subnet="172.31.192.0/20", ipVersion=4, ips=[before[-1]])
@@ -204,16 +212,16 @@ async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: World
     assert before[-1] not in fenced_of(master)
 
 
-async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: World) -> None:
+async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: CloudCluster) -> None:
     master.far.allow("ecs:Describe*", "vpc:Describe*")
     addresses = make(master)
     await settle(master, addresses, 6)
     assert master.far.outcomes(ASSIGN) == ["Forbidden.RAM"]
 
-    async def told() -> bool:
+    async def recorded() -> bool:
         return any("AssignPrivateIpAddresses" in text for text in await master.events("CloudPermissionMissing"))
 
-    await eventually(told)
+    await eventually(recorded)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +236,7 @@ async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: 
     ],
     ids=lambda faults: "+".join(fault.kind for fault in faults),
 )
-async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, faults: list[Fault]) -> None:
+async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCluster, faults: list[Fault]) -> None:
     master.add_server("worker", enis=2, kind="ecs.small")
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
@@ -255,11 +263,11 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, 
         assert len(registered - held) >= POLICY.low or len(registered) == 12
 
 
-def every(world: World) -> set[str]:
-    return {each for eni in world.far.account.world.enis for each in eni.secondaries}
+def every(cloud_cluster: CloudCluster) -> set[str]:
+    return {each for eni in cloud_cluster.far.account.world.enis for each in eni.secondaries}
 
 
-async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
+async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> None:
     master.add_server("worker", kind="ecs.small")
     await master.add_node("worker")
     addresses = make(master)
@@ -272,7 +280,7 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> None:
+async def test_fifty_nodes_start_inside_the_declared_budget(master: CloudCluster) -> None:
     account = master.far.account
     account.limits.update({f"ecs:{action}": limit for action, limit in CEILINGS.items()})
     for number in range(49):

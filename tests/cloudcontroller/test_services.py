@@ -33,7 +33,7 @@ from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.simulation import Far
-from tests.cloudcontroller.conftest import BLOCK, Clock, Start, World
+from tests.cloudcontroller.conftest import BLOCK, Clock, CloudCluster, Start
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
@@ -123,8 +123,8 @@ class ServiceCluster:
         await self.client.delete(Service, name, NAMESPACE)
         await self.eventually(lambda: self.gone(name))
 
-    async def told(self, reason: str, part: str = "") -> None:
-        """Wait for an Event."""
+    async def wait_for_event(self, reason: str, part: str = "") -> None:
+        """Waits for an Event."""
 
         async def recorded() -> bool:
             events = await self.client.list(Event, NAMESPACE)
@@ -237,7 +237,7 @@ async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
     (listener,) = made.listeners
     assert (listener.protocol, listener.port, listener.running) == ("tcp", 80, True)
     assert cluster.weights() == {"i-a": 2, "i-b": 1}
-    await cluster.told("EnsuredLoadBalancer", made.identity)
+    await cluster.wait_for_event("EnsuredLoadBalancer", made.identity)
 
     await cluster.endpoints("web", ("172.31.192.10", "a"))
     await cluster.until(lambda: cluster.weights() == {"i-a": 1})
@@ -248,7 +248,7 @@ async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
 
     await cluster.delete("web")
     assert not list(cluster.far.account.world.clbs)
-    await cluster.told("DeletedLoadBalancer")
+    await cluster.wait_for_event("DeletedLoadBalancer")
 
 
 async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: ServiceCluster) -> None:
@@ -269,7 +269,7 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     await cluster.create("web", annotations={"type": "nlb", **ZONES, **ENI_BACKENDS})
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
-    await cluster.told("SyncLoadBalancerFailed", "172.31.192.99")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "172.31.192.99")
     eni = cluster.far.account.world.enis.get("eni-b")
     assert eni is not None
     cluster.far.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
@@ -314,7 +314,7 @@ async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
 async def test_nothing_is_changed_while_nothing_has_changed(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
-    await cluster.told("EnsuredLoadBalancer")
+    await cluster.wait_for_event("EnsuredLoadBalancer")
     reads = ("slb:Describe", "nlb:List", "nlb:Get")
 
     def looks() -> int:
@@ -354,7 +354,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster
     await cluster.address("web")
     made = cluster.clb()
     await cluster.create("thief", annotations={"id": made.identity})
-    await cluster.told("SyncLoadBalancerFailed", "cannot be lent")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "cannot be lent")
     await cluster.delete("thief")
     assert cluster.clb() == made
 
@@ -365,7 +365,7 @@ async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Servi
     service = await cluster.create("web", annotations={"scheduler": "best"})
     body = {"metadata": {"labels": {IDENTITY_LABEL: "lb-theirs"}, "annotations": {f"{PREFIX}scheduler": None}}}
     await cluster.client.patch(Service, service.name, body, NAMESPACE)
-    await cluster.told("SyncLoadBalancerFailed", "lacks the tags")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "lacks the tags")
     await cluster.delete("web")
     assert cluster.clb() == theirs
 
@@ -394,7 +394,7 @@ async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: Se
     await cluster.address("web")
     made = cluster.clb()
     cluster.far.account.world.clbs.remove(made.identity)
-    await cluster.told("LoadBalancerNotFound", made.identity)
+    await cluster.wait_for_event("LoadBalancerNotFound", made.identity)
     assert not list(cluster.far.account.world.clbs)
     await cluster.delete("web")
 
@@ -404,7 +404,7 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
     await cluster.address("web")
     made = cluster.clb()
     number = cluster.far.account.break_down(Fault(kind="empty", actions="slb:Describe*"))
-    await cluster.told("SyncLoadBalancerFailed", "cannot be found")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "cannot be found")
     assert cluster.clb().identity == made.identity
     cluster.far.account.faults.clear(number)
     await cluster.delete("web")
@@ -414,19 +414,19 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
 async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: ServiceCluster) -> None:
     given = {"backend-ip-version": "ipv6", "ip-version": "ipv6"}
     await cluster.create("web", annotations=given)
-    await cluster.told("InvalidService", "ServerGroupNotSupportIpv6")
+    await cluster.wait_for_event("InvalidService", "ServerGroupNotSupportIpv6")
     assert not [call for call in cluster.far.account.calls if call.action.startswith("slb:")]
 
 
 async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
-    await cluster.told("InvalidService", "scheduler must be one of")
-    await cluster.told("AnnotationIgnored", "did you mean bandwidth?")
+    await cluster.wait_for_event("InvalidService", "scheduler must be one of")
+    await cluster.wait_for_event("AnnotationIgnored", "did you mean bandwidth?")
     assert not list(cluster.far.account.world.clbs)
     await cluster.set("web", scheduler="rr")
     await cluster.address("web")
     await cluster.set("web", address_type="intranet")
-    await cluster.told("CannotBeChanged", "address-type")
+    await cluster.wait_for_event("CannotBeChanged", "address-type")
     await cluster.set("web", scheduler="best")
     await cluster.client.patch(Node, "b", {"metadata": {"labels": {"service.alibabacloud.com/exclude-node": ""}}})
     await cluster.until(lambda: cluster.weights() == {"i-a": 100})
@@ -449,11 +449,11 @@ async def test_another_class_is_left_alone(cluster: ServiceCluster) -> None:
     assert not (await cluster.get("other")).metadata.finalizers
 
 
-async def test_the_process_balances(world: World, start: Start) -> None:
-    world.add_server("a")
-    await world.add_node("a")
-    cluster = ServiceCluster(world.client, world.far, world.clock)
-    running = start(world)
+async def test_the_process_balances(cloud_cluster: CloudCluster, start: Start) -> None:
+    cloud_cluster.add_server("a")
+    await cloud_cluster.add_node("a")
+    cluster = ServiceCluster(cloud_cluster.client, cloud_cluster.far, cloud_cluster.clock)
+    running = start(cloud_cluster)
     try:
         await cluster.create("web")
         address = await cluster.address("web")
@@ -461,7 +461,7 @@ async def test_the_process_balances(world: World, start: Start) -> None:
         assert cluster.clb().tags["ack.aliyun.com"] == "clusterid"
         await cluster.until(lambda: cluster.weights() == {"i-a": 100})
         await cluster.delete("web")
-        assert not list(world.far.account.world.clbs)
+        assert not list(cloud_cluster.far.account.world.clbs)
         assert "Traceback" not in running.log.read_text()
     finally:
-        await empty(world.client)
+        await empty(cloud_cluster.client)

@@ -96,11 +96,11 @@ def difference(before: Settings, after: Settings) -> dict[str, str | None]:
 
 
 def model_of(
-    asked: Service, snapshot: BackendSnapshot, configuration: BalancerConfiguration = CONFIGURATION
+    requested: Service, snapshot: BackendSnapshot, configuration: BalancerConfiguration = CONFIGURATION
 ) -> LoadBalancerModel:
     """The desired state, for a classic balancer or a network one."""
-    kind = NLB if asked.spec.loadBalancerClass else CLB
-    return build_model(asked, read_options(asked.metadata.annotations or {}, kind), snapshot, configuration)
+    kind = NLB if requested.spec.loadBalancerClass else CLB
+    return build_model(requested, read_options(requested.metadata.annotations or {}, kind), snapshot, configuration)
 
 
 def carried_out(steps: Iterable[Step], observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:

@@ -111,9 +111,9 @@ class TestLoss:
         assert queries([member(1, "Unknown"), member(2, "True", "cn-beijing")], parse) == []
 
     def test_every_part_has_witnesses(self) -> None:
-        asked = queries([*(member(n, "Unknown") for n in range(200)), member(900, "True")], parse)
-        assert [len(each.suspects) for each in asked] == [90, 90, 20]
-        assert all(each.witnesses == {"i-900"} for each in asked)
+        found = queries([*(member(n, "Unknown") for n in range(200)), member(900, "True")], parse)
+        assert [len(each.suspects) for each in found] == [90, 90, 20]
+        assert all(each.witnesses == {"i-900"} for each in found)
 
     def test_a_node_with_another_server_is_not_judged(self) -> None:
         silent = make_node("n1", server=replace(SERVER, identity="i-9"), ready="Unknown", providerID="cn-hangzhou.i-1")
@@ -134,9 +134,9 @@ class TestLoss:
     def test_no_answer_without_all_witnesses_counts(self, answers: list[set[str]]) -> None:
         query = ServerQuery("r", {"uid": "i-1"}, frozenset({"i-2", "i-3"}))
         missing: dict[str, float] = {}
-        believed = 0
+        answered = 0
         for now, answer in enumerate(answers):
             missing, gone = judge(missing, query, answer, now * 60.0, 60.0)
             if answer >= {"i-2", "i-3"}:
-                believed = 0 if "i-1" in answer else believed + 1
-            assert not gone or (believed >= 2 and answer >= {"i-2", "i-3"})
+                answered = 0 if "i-1" in answer else answered + 1
+            assert not gone or (answered >= 2 and answer >= {"i-2", "i-3"})

@@ -37,7 +37,7 @@ def some(first: int, last: int) -> frozenset[str]:
     return frozenset(f"10.0.0.{number}" for number in range(first, last + 1))
 
 
-def view(
+def state_of(
     registered: frozenset[str],
     held: frozenset[str] = frozenset(),
     releasing: frozenset[str] = frozenset(),
@@ -77,43 +77,43 @@ class TestAsking:
     def test_asks_for_what_fits(
         self, registered: int, held: int, limit: int, vswitch_free: int | None, count: int
     ) -> None:
-        seen = view(some(1, registered), some(1, held), limit=limit, vswitch_free=vswitch_free)
-        assert plan(seen, POLICY, NOW) == ([Assign(count)] if count else [])
+        state = state_of(some(1, registered), some(1, held), limit=limit, vswitch_free=vswitch_free)
+        assert plan(state, POLICY, NOW) == ([Assign(count)] if count else [])
 
     def test_takes_fenced_ones_back_first(self) -> None:
-        seen = replace(
-            view(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
+        state = replace(
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
         )
-        assert plan(seen, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
 
 
 class TestGivingBack:
     def test_fences_the_longest_idle_down_to_the_target(self) -> None:
         idle = {f"10.0.0.{number}": NOW - 100 - number for number in range(1, 9)}
-        assert plan(replace(view(some(1, 8)), idle_since=idle), POLICY, NOW) == [
+        assert plan(replace(state_of(some(1, 8)), idle_since=idle), POLICY, NOW) == [
             Fence(("10.0.0.6", "10.0.0.7", "10.0.0.8"))
         ]
 
     def test_keeps_what_was_used_lately_or_is_not_ours_or_cannot_be_fenced(self) -> None:
         idle = dict.fromkeys(some(1, 8), NOW - 500)
-        fit = replace(view(some(1, 8)), idle_since=idle)
+        fit = replace(state_of(some(1, 8)), idle_since=idle)
         assert plan(replace(fit, idle_since=dict.fromkeys(some(1, 8), NOW - 99)), POLICY, NOW) == []
         assert plan(replace(fit, idle_since={}), POLICY, NOW) == []
         assert plan(replace(fit, assigned=frozenset()), POLICY, NOW) == []
         assert plan(replace(fit, fenceable=frozenset()), POLICY, NOW) == []
 
     def test_unassigns_when_the_fence_has_stood_for_long_enough(self) -> None:
-        seen = view(some(1, 6), releasing=some(5, 6))
-        assert plan(seen, POLICY, NOW) == []
-        standing = replace(seen, fenced_since={"10.0.0.5": NOW - 10, "10.0.0.6": NOW - 9})
+        state = state_of(some(1, 6), releasing=some(5, 6))
+        assert plan(state, POLICY, NOW) == []
+        standing = replace(state, fenced_since={"10.0.0.5": NOW - 10, "10.0.0.6": NOW - 9})
         assert plan(standing, POLICY, NOW) == [Unassign(("10.0.0.5",))]
 
     def test_a_held_one_is_not_given_back(self) -> None:
-        seen = replace(view(some(1, 6), some(6, 6), some(6, 6)), fenced_since={"10.0.0.6": 0.0})
-        assert plan(seen, POLICY, NOW) == [Unfence(("10.0.0.6",))]
+        state = replace(state_of(some(1, 6), some(6, 6), some(6, 6)), fenced_since={"10.0.0.6": 0.0})
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
     def test_the_fence_stays_until_the_node_no_longer_sees_the_address(self) -> None:
-        gone = replace(view(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
+        gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
         assert plan(gone, POLICY, NOW) == []
         assert plan(replace(gone, reported=some(1, 5)), POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
@@ -205,6 +205,6 @@ def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:
     assert own_of(4, frozenset({"10.0.0.7"}), frozenset()) == frozenset()
     own = own_of(6, registered, frozenset({"fd00::7", "fd00::8"}))
     assert own == {"fd00::1"}
-    seen = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
-    assert seen.free == {"fd00::8"}
-    assert plan(seen, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]
+    state = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
+    assert state.free == {"fd00::8"}
+    assert plan(state, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]

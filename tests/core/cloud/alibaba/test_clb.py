@@ -261,9 +261,9 @@ def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], c
 def test_what_a_balancer_is_made_with(
     annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
 ) -> None:
-    asked = options("clb", annotations)
-    assert difference(fixed(PLAIN), fixed(asked)) == unchangeable
-    assert creation(asked, CONFIGURATION) == once
+    requested = options("clb", annotations)
+    assert difference(fixed(PLAIN), fixed(requested)) == unchangeable
+    assert creation(requested, CONFIGURATION) == once
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:

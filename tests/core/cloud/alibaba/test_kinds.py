@@ -43,15 +43,15 @@ def test_what_cannot_be_changed_is_explained_by_an_annotation(kind: str) -> None
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_no_parameter_is_both(kind: str) -> None:
-    found, asked = KINDS[kind], options(kind, FULL[kind])
-    parameters = [*found.creation(asked, CONFIGURATION), *found.fixed(asked), *found.settings(asked, "web")]
+    found, requested = KINDS[kind], options(kind, FULL[kind])
+    parameters = [*found.creation(requested, CONFIGURATION), *found.fixed(requested), *found.settings(requested, "web")]
     assert len(parameters) == len(set(parameters))
 
 
 def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
-    asked = {kind: options(kind, {"healthy-threshold": "4"}) for kind in BOTH}
-    assert KINDS["clb"].listener("tcp", asked["clb"])["HealthyThreshold"] == "4"
-    assert KINDS["nlb"].group("tcp", asked["nlb"])["HealthCheckConfig.HealthyThreshold"] == "4"
+    requested = {kind: options(kind, {"healthy-threshold": "4"}) for kind in BOTH}
+    assert KINDS["clb"].listener("tcp", requested["clb"])["HealthyThreshold"] == "4"
+    assert KINDS["nlb"].group("tcp", requested["nlb"])["HealthCheckConfig.HealthyThreshold"] == "4"
 
 
 @pytest.mark.parametrize(

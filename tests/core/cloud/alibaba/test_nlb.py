@@ -221,9 +221,9 @@ def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], c
 def test_what_a_balancer_is_made_with(
     annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
 ) -> None:
-    asked = options("nlb", TWO_ZONES | annotations)
-    assert difference(fixed(PLAIN), fixed(asked)) == unchangeable
-    assert difference(creation(PLAIN, CONFIGURATION), creation(asked, CONFIGURATION)) == once
+    requested = options("nlb", TWO_ZONES | annotations)
+    assert difference(fixed(PLAIN), fixed(requested)) == unchangeable
+    assert difference(creation(PLAIN, CONFIGURATION), creation(requested, CONFIGURATION)) == once
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:
@@ -279,7 +279,7 @@ def test_faults(annotations: dict[str, str], fault: str | None) -> None:
 
 
 def test_a_new_balancer_needs_a_vpc() -> None:
-    asked = service({"port": 80})
-    (fault,) = faults(asked, options("nlb", TWO_ZONES), BalancerConfiguration())
+    requested = service({"port": 80})
+    (fault,) = faults(requested, options("nlb", TWO_ZONES), BalancerConfiguration())
     assert fault.startswith("the VPC of the cluster is not known")
-    assert not list(faults(asked, options("nlb", {"id": "nlb-1"}), BalancerConfiguration()))
+    assert not list(faults(requested, options("nlb", {"id": "nlb-1"}), BalancerConfiguration()))

@@ -32,7 +32,7 @@ THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
 
 
 @pytest.mark.parametrize(
-    ("asked", "annotations", "reason"),
+    ("requested", "annotations", "reason"),
     [
         (node("a"), {}, None),
         (node("a", ready=False), {}, None),
@@ -64,8 +64,8 @@ THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
         (node("a", providerID=None), {}, "its providerID '' names no instance"),
     ],
 )
-def test_which_nodes_are_backends(asked: Node, annotations: dict[str, str], reason: str | None) -> None:
-    assert exclusion(asked, options("clb", annotations)) == reason
+def test_which_nodes_are_backends(requested: Node, annotations: dict[str, str], reason: str | None) -> None:
+    assert exclusion(requested, options("clb", annotations)) == reason
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_each_node_that_is_none_is_told_with_its_reason() -> None:
 
 
 def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[BackendServer]:
-    asked = service(HTTP, **spec)
-    port = (asked.spec.ports or [])[0]
-    found = node_backends(asked, port, slices, ABC, options("clb", annotations or {}))
+    requested = service(HTTP, **spec)
+    port = (requested.spec.ports or [])[0]
+    found = node_backends(requested, port, slices, ABC, options("clb", annotations or {}))
     assert found.unresolved == frozenset()
     return set(found.servers)
 
@@ -142,9 +142,9 @@ def test_a_pod_that_two_slices_name_weighs_once() -> None:
 
 
 def test_a_port_without_node_port_has_no_nodes() -> None:
-    asked = service({"port": 80, "nodePort": None})
-    port = (asked.spec.ports or [])[0]
-    assert node_backends(asked, port, [], ABC, PLAIN) == PortBackends(frozenset())
+    requested = service({"port": 80, "nodePort": None})
+    port = (requested.spec.ports or [])[0]
+    assert node_backends(requested, port, [], ABC, PLAIN) == PortBackends(frozenset())
 
 
 def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:

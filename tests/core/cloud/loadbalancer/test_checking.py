@@ -1,4 +1,4 @@
-"""What must be corrected in a Service, as its Event says it, before the cloud is asked."""
+"""What must be corrected in a Service, as its Event says it, before the cloud is requested."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def found(
     configuration: BalancerConfiguration = CONFIGURATION,
     **spec: Any,
 ) -> tuple[str, ...]:
-    asked = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
-    return faults(asked, read_options(asked.metadata.annotations or {}, KINDS[kind]), configuration)
+    requested = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
+    return faults(requested, read_options(requested.metadata.annotations or {}, KINDS[kind]), configuration)
 
 
 def network(annotations: dict[str, str], configuration: BalancerConfiguration = CONFIGURATION) -> tuple[str, ...]:
@@ -197,6 +197,6 @@ def test_ipv6_servers_of_a_service_that_has_none() -> None:
 def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
     annotations: dict[str, str], families: list[str], clear: bool
 ) -> None:
-    asked = service(HTTP, annotations=annotations, ipFamilies=families)
-    options = read_options(asked.metadata.annotations or {}, KINDS["clb"])
-    assert backends_clear(asked, options, CONFIGURATION) is clear
+    requested = service(HTTP, annotations=annotations, ipFamilies=families)
+    options = read_options(requested.metadata.annotations or {}, KINDS["clb"])
+    assert backends_clear(requested, options, CONFIGURATION) is clear

@@ -25,8 +25,8 @@ def made(*, lent: bool = False) -> ObservedLoadBalancer:
     """The balancer of the Service, or one that a user lends it."""
     if lent:
         return ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"})
-    asked = model_of(service(HTTP), NODES)
-    found = carried_out(plan(asked, None), None)
+    requested = model_of(service(HTTP), NODES)
+    found = carried_out(plan(requested, None), None)
     assert found is not None
     return found
 
@@ -68,14 +68,14 @@ def test_faults_come_instead_of_steps() -> None:
 
 
 def test_pods_of_which_nobody_knows_the_eni() -> None:
-    asked = service(HTTP, annotations={BACKEND_TYPE: "eni"})
-    lines = dry_run(asked, CLB, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
+    requested = service(HTTP, annotations={BACKEND_TYPE: "eni"})
+    lines = dry_run(requested, CLB, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
     assert lines[0] == "note: no ENI is known to have the pod address 10.0.0.7"
 
 
 def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
-    asked = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
-    lines = dry_run(asked, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
+    requested = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
+    lines = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
     assert lines == [
         "fault: ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6",
         "1. change listener tcp/80: Scheduler wrr → rr",
@@ -83,10 +83,10 @@ def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
 
 
 def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
-    asked = service(HTTP, annotations={"id": "lb-u"})
+    requested = service(HTTP, annotations={"id": "lb-u"})
     theirs = replace(made(lent=True), tags={"ack.aliyun.com": "c2"})
-    (line,) = dry_run(asked, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
+    (line,) = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
     assert line.startswith("fault: balancer lb-u was made for a Service and cannot be lent to another: ")
-    assert dry_run(asked, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
+    assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
         "1. tag the balancer: "
     )

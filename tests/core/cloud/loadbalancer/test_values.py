@@ -43,11 +43,15 @@ def test_listeners_share_a_port_only_with_another_transport(protocol: str, trans
 
 def test_parts_of_a_balancer_are_found_by_name_and_port() -> None:
     dns, web = Listener(53, "udp", ""), Listener(53, "http", "")
-    seen = ObservedLoadBalancer(
+    observed = ObservedLoadBalancer(
         "lb-1", "web", "198.51.100.1", listeners=(dns, web), groups=(ServerGroup("one"), ServerGroup("two"))
     )
-    assert (seen.listener(53, "udp"), seen.listener(53, "tcp"), seen.listener(80, "tcp")) == (dns, web, None)
-    assert (seen.group("two"), seen.group("three")) == (ServerGroup("two"), None)
+    assert (observed.listener(53, "udp"), observed.listener(53, "tcp"), observed.listener(80, "tcp")) == (
+        dns,
+        web,
+        None,
+    )
+    assert (observed.group("two"), observed.group("three")) == (ServerGroup("two"), None)
 
 
 def test_what_an_installation_has_when_nothing_is_set() -> None:
