@@ -33,7 +33,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba import simulation
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.support.eventually import eventually
 
 REGION = "cn-hangzhou"
@@ -59,7 +59,7 @@ class CloudCluster:
     """A cluster in an account."""
 
     client: Client
-    far: Far
+    simulated: SimulatedCloud
     recorder: Recorder
     clock: Clock = field(default_factory=Clock)
 
@@ -85,14 +85,14 @@ class CloudCluster:
 
     def add_server(self, name: str, enis: int = 1, kind: str = "ecs.g7.large") -> str:
         """A server with ENIs; its identity."""
-        server = self.far.account.add_instance(name, kind=kind, identity=f"i-{name}").identity
+        server = self.simulated.account.add_instance(name, kind=kind, identity=f"i-{name}").identity
         for number in range(enis):
-            self.far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
+            self.simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
         return server
 
     def instance(self, name: str) -> Instance:
         """What the server's metadata says now."""
-        server = self.far.account.world.instances.get(f"i-{name}")
+        server = self.simulated.account.world.instances.get(f"i-{name}")
         assert server is not None
         enis = tuple(
             ENI(
@@ -109,7 +109,7 @@ class CloudCluster:
                 None,
                 f"eth{number}",
             )
-            for number, eni in enumerate(self.far.account.enis_of(server.identity))
+            for number, eni in enumerate(self.simulated.account.enis_of(server.identity))
         )
         return Instance("alibaba", REGION, server.zone, server.identity, server.instance_type, enis)
 
@@ -165,7 +165,7 @@ class CloudCluster:
 
     def registered(self, eni: str) -> set[str]:
         """Secondary IPv4 addresses that the cloud has on an ENI."""
-        found = self.far.account.world.enis.get(eni)
+        found = self.simulated.account.world.enis.get(eni)
         assert found is not None
         return set(found.secondaries)
 
@@ -197,17 +197,17 @@ def account() -> Account:
 
 
 @pytest.fixture
-async def far(account: Account, tmp_path: Path) -> AsyncIterator[Far]:
+async def simulated(account: Account, tmp_path: Path) -> AsyncIterator[SimulatedCloud]:
     """The served account."""
-    async with simulation.served(account, tmp_path) as far:
-        yield far
+    async with simulation.served(account, tmp_path) as simulated:
+        yield simulated
 
 
 @pytest.fixture
-async def cloud_cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[CloudCluster]:
+async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> AsyncIterator[CloudCluster]:
     """The cluster, empty; emptied again at the end."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
-        cloud_cluster = CloudCluster(client, far, Recorder(client, "spiderpool-cloud"))
+        cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"))
         informers: list[Informer[Any]] = [
             cloud_cluster.nodes,
             cloud_cluster.pools,
@@ -285,9 +285,9 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")),
             "SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"),
-            "SPIDERPOOL_CLOUD_ENDPOINT": str(cloud_cluster.far.access.override),
-            "SPIDERPOOL_CLOUD_CA": str(cloud_cluster.far.access.authority),
-            "SPIDERPOOL_CLOUD_SECRET_DIR": str(cloud_cluster.far.secret),
+            "SPIDERPOOL_CLOUD_ENDPOINT": str(cloud_cluster.simulated.access.override),
+            "SPIDERPOOL_CLOUD_CA": str(cloud_cluster.simulated.access.authority),
+            "SPIDERPOOL_CLOUD_SECRET_DIR": str(cloud_cluster.simulated.secret),
             "SPIDERPOOL_CLOUD_CREDENTIALS": "secret",
             "SPIDERPOOL_HEALTH_PORT": str(port),
             "SPIDERPOOL_LEADER_DURATION": "3",

@@ -31,7 +31,7 @@ def make(
     listers = AddressListers(cloud_cluster.nodes, cloud_cluster.pools, cloud_cluster.ips)
     return AddressReconciler(
         cloud_cluster.cluster,
-        cloud_cluster.far.ecs(),
+        cloud_cluster.simulated.ecs(),
         listers,
         AddressRules(policy, 60.0, families),
         clock=cloud_cluster.clock,
@@ -50,7 +50,7 @@ async def settle(
 @pytest.fixture
 async def master(cloud_cluster: CloudCluster) -> CloudCluster:
     """One node with one ENI, whose type takes 12 secondary addresses."""
-    cloud_cluster.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
+    cloud_cluster.simulated.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
     cloud_cluster.add_server("master", kind="ecs.small")
     await cloud_cluster.add_node("master")
     return cloud_cluster
@@ -79,13 +79,13 @@ async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> Non
     addresses = make(master, PreallocationPolicy(low=30, high=40))
     await settle(master, addresses)
     assert len(master.registered(ENI)) == 12
-    assert set(master.far.outcomes(ASSIGN)) == {"OK"}
+    assert set(master.simulated.outcomes(ASSIGN)) == {"OK"}
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
-    eni = master.far.account.world.enis.get(ENI)
+    eni = master.simulated.account.world.enis.get(ENI)
     assert eni is not None
     assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
@@ -93,17 +93,17 @@ async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
 async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCluster) -> None:
     addresses = make(master)
     await addresses.step()
-    master.far.account.fill("vsw-1")
+    master.simulated.account.fill("vsw-1")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 5)
-    assert master.far.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
+    assert master.simulated.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
 
     async def recorded() -> bool:
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
     await eventually(recorded)
-    master.far.account.fill("vsw-1", full=False)
+    master.simulated.account.fill("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
     assert len(master.registered(ENI)) == 8
@@ -111,10 +111,10 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCl
 
 async def test_a_description_that_lags_costs_no_second_assignment(master: CloudCluster) -> None:
     addresses = make(master)
-    master.far.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    master.simulated.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
     assert len(master.registered(ENI)) == 4
-    assert len(master.far.outcomes(ASSIGN)) == 1
+    assert len(master.simulated.outcomes(ASSIGN)) == 1
 
 
 async def surplus(cloud_cluster: CloudCluster, addresses: AddressReconciler) -> list[str]:
@@ -137,13 +137,13 @@ async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> No
     before = await surplus(master, addresses)
     assert len(before) > POLICY.high
     await settle(master, addresses, 2)
-    assert not master.far.outcomes(UNASSIGN)
+    assert not master.simulated.outcomes(UNASSIGN)
     master.clock.now += POLICY.idle
     await addresses.step()
     fenced = fenced_of(master)
     assert len(fenced) == POLICY.batch
     await eventually(lambda: not any(master.gives(each) for each in fenced))
-    assert not master.far.outcomes(UNASSIGN)
+    assert not master.simulated.outcomes(UNASSIGN)
     await settle(master, addresses, 2, POLICY.fence)
     assert master.registered(ENI) == set(before) - fenced
     await settle(master, addresses, 2)
@@ -190,14 +190,14 @@ async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
 
 
 async def test_addresses_registered_by_hand_stay(master: CloudCluster) -> None:
-    eni = master.far.account.world.enis.get(ENI)
+    eni = master.simulated.account.world.enis.get(ENI)
     assert eni is not None
-    await master.far.ecs().assign("cn-hangzhou", ENI, 4, 12)
+    await master.simulated.ecs().assign("cn-hangzhou", ENI, 4, 12)
     await master.report("master")
     addresses = make(master)
     await settle(master, addresses, 8, POLICY.idle)
     assert len(master.registered(ENI)) == 12
-    assert not master.far.outcomes(UNASSIGN)
+    assert not master.simulated.outcomes(UNASSIGN)
 
 
 async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: CloudCluster) -> None:
@@ -213,10 +213,10 @@ async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: Cloud
 
 
 async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: CloudCluster) -> None:
-    master.far.allow("ecs:Describe*", "vpc:Describe*")
+    master.simulated.allow("ecs:Describe*", "vpc:Describe*")
     addresses = make(master)
     await settle(master, addresses, 6)
-    assert master.far.outcomes(ASSIGN) == ["Forbidden.RAM"]
+    assert master.simulated.outcomes(ASSIGN) == ["Forbidden.RAM"]
 
     async def recorded() -> bool:
         return any("AssignPrivateIpAddresses" in text for text in await master.events("CloudPermissionMissing"))
@@ -241,7 +241,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
-        master.far.account.break_down(fault)
+        master.simulated.account.break_down(fault)
     held: set[str] = set()
     for _ in range(12):
         await settle(master, addresses, 2, chance.choice([1.0, 20.0, 70.0]))
@@ -256,7 +256,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
                 await master.let_go(address)
                 held.discard(address)
         assert held <= every(master)
-    master.far.account.faults.clear()
+    master.simulated.account.faults.clear()
     await settle(master, addresses, 4, 70.0)
     for eni in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
         registered = master.registered(eni)
@@ -264,7 +264,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
 
 
 def every(cloud_cluster: CloudCluster) -> set[str]:
-    return {each for eni in cloud_cluster.far.account.world.enis for each in eni.secondaries}
+    return {each for eni in cloud_cluster.simulated.account.world.enis for each in eni.secondaries}
 
 
 async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> None:
@@ -272,7 +272,7 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> 
     await master.add_node("worker")
     addresses = make(master)
     await settle(master, addresses, 2)
-    master.far.account.release("i-worker")
+    master.simulated.account.release("i-worker")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 4, 70.0)
@@ -281,7 +281,7 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> 
 
 @pytest.mark.timeout(300)
 async def test_fifty_nodes_start_inside_the_declared_budget(master: CloudCluster) -> None:
-    account = master.far.account
+    account = master.simulated.account
     account.limits.update({f"ecs:{action}": limit for action, limit in CEILINGS.items()})
     for number in range(49):
         master.add_server(f"n{number}", enis=2, kind="ecs.small")

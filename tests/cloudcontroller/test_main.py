@@ -34,6 +34,6 @@ async def test_one_of_two_replicas_works_and_the_other_takes_over(cloud_cluster:
     await eventually(lambda: served("worker"), timeout=30)
     two.process.terminate()
     assert await asyncio.to_thread(two.process.wait, 5) == 0, two.log.read_text()
-    secret = (cloud_cluster.far.secret / "accessKeySecret").read_text()
+    secret = (cloud_cluster.simulated.secret / "accessKeySecret").read_text()
     assert secret not in one.log.read_text() + two.log.read_text()
     assert "Traceback" not in one.log.read_text() + two.log.read_text()

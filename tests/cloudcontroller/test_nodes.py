@@ -21,7 +21,7 @@ pytestmark = pytest.mark.control_plane
 @pytest.fixture
 async def nodes(cloud_cluster: CloudCluster) -> AsyncIterator[NodeReconciler]:
     nodes = NodeReconciler(
-        cloud_cluster.cluster, cloud_cluster.far.ecs(), cloud_cluster.nodes, 60.0, clock=cloud_cluster.clock
+        cloud_cluster.cluster, cloud_cluster.simulated.ecs(), cloud_cluster.nodes, 60.0, clock=cloud_cluster.clock
     )
     task = asyncio.create_task(nodes.run())
     yield nodes
@@ -85,7 +85,7 @@ async def test_a_node_goes_when_its_server_is_gone_twice(cloud_cluster: CloudClu
     await add_pair(cloud_cluster)
     await look(cloud_cluster, nodes, 2)
     assert cloud_cluster.is_there("silent")
-    cloud_cluster.far.account.release("i-silent")
+    cloud_cluster.simulated.account.release("i-silent")
     await look(cloud_cluster, nodes)
     assert cloud_cluster.is_there("silent")
     await look(cloud_cluster, nodes)
@@ -102,23 +102,23 @@ async def test_a_stopped_server_exists(cloud_cluster: CloudCluster, nodes: NodeR
 @pytest.mark.parametrize("fault", [Fault(kind="empty"), Fault(kind="drop"), Fault(kind="throttle", seconds=30)])
 async def test_no_bad_answer_deletes_a_node(cloud_cluster: CloudCluster, nodes: NodeReconciler, fault: Fault) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.far.account.break_down(fault)
+    cloud_cluster.simulated.account.break_down(fault)
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
 
 
 async def test_a_sole_node_is_never_deleted(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.far.account.release("i-silent")
+    cloud_cluster.simulated.account.release("i-silent")
     await cloud_cluster.set_ready("well", "Unknown")
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
-    assert not cloud_cluster.far.outcomes("ecs:DescribeInstances")
+    assert not cloud_cluster.simulated.outcomes("ecs:DescribeInstances")
 
 
 async def test_a_node_that_is_heard_of_again_stays(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.far.account.release("i-silent")
+    cloud_cluster.simulated.account.release("i-silent")
     await look(cloud_cluster, nodes)
     await cloud_cluster.set_ready("silent", "True")
     await look(cloud_cluster, nodes, 3)

@@ -32,7 +32,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.cloudcontroller.conftest import BLOCK, Clock, CloudCluster, Start
 from tests.support.eventually import eventually
 
@@ -49,7 +49,7 @@ class ServiceCluster:
     """A cluster of two nodes in an account, with our reconciler."""
 
     client: Client
-    far: Far
+    simulated: SimulatedCloud
     clock: Clock
 
     async def create(self, name: str, **spec: Any) -> Service:
@@ -97,12 +97,12 @@ class ServiceCluster:
 
     def clb(self) -> CLB:
         """The only classic balancer."""
-        (found,) = self.far.account.world.clbs
+        (found,) = self.simulated.account.world.clbs
         return found
 
     def weights(self) -> dict[str, int]:
         """Servers of the only server group, by their identity or address."""
-        groups = [*self.far.account.world.clb_groups, *self.far.account.world.nlb_groups]
+        groups = [*self.simulated.account.world.clb_groups, *self.simulated.account.world.nlb_groups]
         assert len(groups) <= 1
         return {
             each.address if each.server_type.lower() == "eni" else each.server: each.weight
@@ -151,15 +151,15 @@ class ServiceCluster:
 
 
 @asynccontextmanager
-async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> AsyncIterator[None]:
+async def reconciling(simulated: SimulatedCloud, control_plane: ControlPlane, clock: Clock) -> AsyncIterator[None]:
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
     async with Client.load(kubeconfig) as client:
         listers = ServiceListers(
             Informer(client, Service), Informer(client, await slice_kind(client)), Informer(client, Node)
         )
-        recorder, api = Recorder(client, "spiderpool-cloud"), far.client()
-        vpc = far.account.vpc.identity
+        recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
+        vpc = simulated.account.vpc.identity
         apis: dict[BalancerKind, LoadBalancerAPI] = {
             kinds.CLB: ClassicLoadBalancers(api, REGION),
             kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
@@ -187,22 +187,22 @@ async def reconciling(far: Far, control_plane: ControlPlane, clock: Clock) -> As
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[ServiceCluster]:
+async def cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> AsyncIterator[ServiceCluster]:
     """Two nodes, no Service; emptied again at the end."""
-    far.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
+    simulated.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
     clock = Clock()
     async with Client.load(control_plane.admin_kubeconfig) as client:
         for number, name in enumerate(("a", "b"), 1):
-            server = far.account.add_instance(name, identity=f"i-{name}").identity
+            server = simulated.account.add_instance(name, identity=f"i-{name}").identity
             pods = [f"172.31.192.{number}{place}" for place in range(3)]
-            far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+            simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
             await client.create(Node(metadata=ObjectMeta(name=name), spec=NodeSpec(providerID=f"{REGION}.i-{name}")))
             await client.patch(
                 Node, name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, sub="status"
             )
         try:
-            async with reconciling(far, control_plane, clock):
-                yield ServiceCluster(client, far, clock)
+            async with reconciling(simulated, control_plane, clock):
+                yield ServiceCluster(client, simulated, clock)
         finally:
             await empty(client)
 
@@ -247,7 +247,7 @@ async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
     await cluster.until(lambda: [each.protocol for each in cluster.clb().listeners] == ["tcp"])
 
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.simulated.account.world.clbs)
     await cluster.wait_for_event("DeletedLoadBalancer")
 
 
@@ -255,7 +255,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Ser
     await cluster.create("web")
     await cluster.address("web")
     await cluster.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
-    await cluster.until(lambda: not list(cluster.far.account.world.clbs))
+    await cluster.until(lambda: not list(cluster.simulated.account.world.clbs))
 
     async def released() -> bool:
         service = await cluster.get("web")
@@ -270,13 +270,13 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
     await cluster.wait_for_event("SyncLoadBalancerFailed", "172.31.192.99")
-    eni = cluster.far.account.world.enis.get("eni-b")
+    eni = cluster.simulated.account.world.enis.get("eni-b")
     assert eni is not None
-    cluster.far.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
+    cluster.simulated.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100, "172.31.192.99": 100})
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.nlbs)
-    assert not list(cluster.far.account.world.nlb_groups)
+    assert not list(cluster.simulated.account.world.nlbs)
+    assert not list(cluster.simulated.account.world.nlb_groups)
 
 
 async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> None:
@@ -289,7 +289,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> N
     await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100})
-    assert "ecs:DescribeNetworkInterfaces" not in cluster.far.account.counted()
+    assert "ecs:DescribeNetworkInterfaces" not in cluster.simulated.account.counted()
 
 
 async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
@@ -299,9 +299,9 @@ async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
     made = cluster.clb()
     (listener,) = made.listeners
     harmed = replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"})
-    cluster.far.account.world.clbs.put(replace(made, listeners=(harmed,), name="other"))
-    (group,) = cluster.far.account.world.clb_groups
-    cluster.far.account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
+    cluster.simulated.account.world.clbs.put(replace(made, listeners=(harmed,), name="other"))
+    (group,) = cluster.simulated.account.world.clb_groups
+    cluster.simulated.account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
 
     def repaired() -> bool:
         (now,) = cluster.clb().listeners
@@ -318,18 +318,18 @@ async def test_nothing_is_changed_while_nothing_has_changed(cluster: ServiceClus
     reads = ("slb:Describe", "nlb:List", "nlb:Get")
 
     def looks() -> int:
-        return sum(call.action == "slb:DescribeVServerGroupAttribute" for call in cluster.far.account.calls)
+        return sum(call.action == "slb:DescribeVServerGroupAttribute" for call in cluster.simulated.account.calls)
 
     before = looks()
     await cluster.until(lambda: looks() > before)
-    cluster.far.account.calls.clear()
+    cluster.simulated.account.calls.clear()
     await cluster.until(lambda: looks() > 2)
-    assert all(call.action.startswith(reads) for call in cluster.far.account.calls)
+    assert all(call.action.startswith(reads) for call in cluster.simulated.account.calls)
 
 
 async def test_a_lent_balancer(cluster: ServiceCluster) -> None:
     lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
-    cluster.far.account.world.clbs.put(lent)
+    cluster.simulated.account.world.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
     await cluster.create("web", annotations=given)
     assert await cluster.address("web") == "198.51.100.99"
@@ -361,7 +361,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster
 
 async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: ServiceCluster) -> None:
     theirs = CLB("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
-    cluster.far.account.world.clbs.put(theirs)
+    cluster.simulated.account.world.clbs.put(theirs)
     service = await cluster.create("web", annotations={"scheduler": "best"})
     body = {"metadata": {"labels": {IDENTITY_LABEL: "lb-theirs"}, "annotations": {f"{PREFIX}scheduler": None}}}
     await cluster.client.patch(Service, service.name, body, NAMESPACE)
@@ -379,23 +379,23 @@ async def test_a_preserved_balancer(cluster: ServiceCluster) -> None:
 
 
 async def test_a_throttled_cloud_gets_there_in_the_end(cluster: ServiceCluster) -> None:
-    cluster.far.account.break_down(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
-    cluster.far.account.break_down(Fault(kind="lose", actions="slb:Create*", every=2))
+    cluster.simulated.account.break_down(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
+    cluster.simulated.account.break_down(Fault(kind="lose", actions="slb:Create*", every=2))
     await cluster.create("web")
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
     await cluster.until(lambda: [each.running for each in cluster.clb().listeners] == [True])
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.simulated.account.world.clbs)
 
 
 async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    cluster.far.account.world.clbs.remove(made.identity)
+    cluster.simulated.account.world.clbs.remove(made.identity)
     await cluster.wait_for_event("LoadBalancerNotFound", made.identity)
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.simulated.account.world.clbs)
     await cluster.delete("web")
 
 
@@ -403,26 +403,26 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    number = cluster.far.account.break_down(Fault(kind="empty", actions="slb:Describe*"))
+    number = cluster.simulated.account.break_down(Fault(kind="empty", actions="slb:Describe*"))
     await cluster.wait_for_event("SyncLoadBalancerFailed", "cannot be found")
     assert cluster.clb().identity == made.identity
-    cluster.far.account.faults.clear(number)
+    cluster.simulated.account.faults.clear(number)
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.simulated.account.world.clbs)
 
 
 async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: ServiceCluster) -> None:
     given = {"backend-ip-version": "ipv6", "ip-version": "ipv6"}
     await cluster.create("web", annotations=given)
     await cluster.wait_for_event("InvalidService", "ServerGroupNotSupportIpv6")
-    assert not [call for call in cluster.far.account.calls if call.action.startswith("slb:")]
+    assert not [call for call in cluster.simulated.account.calls if call.action.startswith("slb:")]
 
 
 async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
     await cluster.wait_for_event("InvalidService", "scheduler must be one of")
     await cluster.wait_for_event("AnnotationIgnored", "did you mean bandwidth?")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.simulated.account.world.clbs)
     await cluster.set("web", scheduler="rr")
     await cluster.address("web")
     await cluster.set("web", address_type="intranet")
@@ -436,8 +436,8 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
-    await cluster.until(lambda: [each.status for each in cluster.far.account.world.nlbs] == ["Active"])
-    await cluster.until(lambda: not list(cluster.far.account.world.clbs))
+    await cluster.until(lambda: [each.status for each in cluster.simulated.account.world.nlbs] == ["Active"])
+    await cluster.until(lambda: not list(cluster.simulated.account.world.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
 
@@ -452,7 +452,7 @@ async def test_another_class_is_left_alone(cluster: ServiceCluster) -> None:
 async def test_the_process_balances(cloud_cluster: CloudCluster, start: Start) -> None:
     cloud_cluster.add_server("a")
     await cloud_cluster.add_node("a")
-    cluster = ServiceCluster(cloud_cluster.client, cloud_cluster.far, cloud_cluster.clock)
+    cluster = ServiceCluster(cloud_cluster.client, cloud_cluster.simulated, cloud_cluster.clock)
     running = start(cloud_cluster)
     try:
         await cluster.create("web")
@@ -461,7 +461,7 @@ async def test_the_process_balances(cloud_cluster: CloudCluster, start: Start) -
         assert cluster.clb().tags["ack.aliyun.com"] == "clusterid"
         await cluster.until(lambda: cluster.weights() == {"i-a": 100})
         await cluster.delete("web")
-        assert not list(cloud_cluster.far.account.world.clbs)
+        assert not list(cloud_cluster.simulated.account.world.clbs)
         assert "Traceback" not in running.log.read_text()
     finally:
         await empty(cloud_cluster.client)

@@ -14,7 +14,7 @@ from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.core.pretend_balancers import model_of, node, service
 
 HTTP = {"port": 80, "nodePort": 30698}
@@ -25,19 +25,21 @@ NODES = BackendSnapshot([node("a"), node("b")])
 ZONES = {"zone-maps": "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"}
 
 
-def classic(far: Far) -> ClassicLoadBalancers:
+def classic(simulated: SimulatedCloud) -> ClassicLoadBalancers:
     """Returns the API of classic balancers."""
-    return ClassicLoadBalancers(far.client(), "cn-hangzhou")
+    return ClassicLoadBalancers(simulated.client(), "cn-hangzhou")
 
 
-def network(far: Far) -> NetworkLoadBalancers:
+def network(simulated: SimulatedCloud) -> NetworkLoadBalancers:
     """Returns the API of network balancers."""
-    return NetworkLoadBalancers(far.client(), "cn-hangzhou", pause=0.01)
+    return NetworkLoadBalancers(simulated.client(), "cn-hangzhou", pause=0.01)
 
 
-def model(far: Far, *ports: dict[str, Any], snapshot: BackendSnapshot = NODES, **spec: Any) -> LoadBalancerModel:
+def model(
+    simulated: SimulatedCloud, *ports: dict[str, Any], snapshot: BackendSnapshot = NODES, **spec: Any
+) -> LoadBalancerModel:
     """Returns the desired balancer of a Service, by default with two nodes as its backends."""
-    configuration = BalancerConfiguration(cluster="c1", vpc=far.account.vpc.identity, vswitch="vsw-1")
+    configuration = BalancerConfiguration(cluster="c1", vpc=simulated.account.vpc.identity, vswitch="vsw-1")
     return model_of(service(*ports, **spec), snapshot, configuration)
 
 
@@ -54,11 +56,11 @@ async def reached(cloud: LoadBalancerAPI, desired: LoadBalancerModel) -> Observe
     return observed
 
 
-async def with_enis(far: Far, state: dict[str, Any]) -> dict[str, Any]:
+async def with_enis(simulated: SimulatedCloud, state: dict[str, Any]) -> dict[str, Any]:
     """Returns a state with the ENIs of its pods, as the account has them."""
     snapshot: BackendSnapshot = state.get("snapshot", NODES)
     addresses = {each.addresses[0] for one in snapshot.slices for each in one.endpoints or ()}
-    enis = await PodENIs(far.client(), "cn-hangzhou", far.account.vpc.identity).holders(addresses)
+    enis = await PodENIs(simulated.client(), "cn-hangzhou", simulated.account.vpc.identity).holders(addresses)
     return {**state, "snapshot": BackendSnapshot(snapshot.nodes, snapshot.slices, enis)}
 
 
@@ -67,6 +69,6 @@ def spec_of(kind: BalancerKind) -> dict[str, Any]:
     return {} if kind is CLB else {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": ZONES}
 
 
-def api_of(far: Far, kind: BalancerKind) -> LoadBalancerAPI:
+def api_of(simulated: SimulatedCloud, kind: BalancerKind) -> LoadBalancerAPI:
     """Returns the API of a kind of balancers."""
-    return classic(far) if kind is CLB else network(far)
+    return classic(simulated) if kind is CLB else network(simulated)

@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool_lab.alibaba.account import Account
 from tests.cloud.alibaba import simulation
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 
 
 @pytest.fixture(autouse=True)
@@ -25,21 +25,23 @@ def account() -> Account:
 
 
 @pytest.fixture
-async def far(account: Account, tmp_path: Path) -> AsyncIterator[Far]:
+async def simulated(account: Account, tmp_path: Path) -> AsyncIterator[SimulatedCloud]:
     """The served account."""
-    async with simulation.served(account, tmp_path) as far:
-        yield far
+    async with simulation.served(account, tmp_path) as simulated:
+        yield simulated
 
 
 @pytest.fixture
-def balanced(far: Far) -> Far:
+def balanced(simulated: SimulatedCloud) -> SimulatedCloud:
     """The account with two servers that have pods' addresses, 45 other servers, and a second zone."""
-    far.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
+    simulated.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
     for name in "ab":
-        server = far.account.add_instance(name, identity=f"i-{name}").identity
+        server = simulated.account.add_instance(name, identity=f"i-{name}").identity
         last = {"a": 10, "b": 20}[name]
         pods = [f"172.31.192.{last + place}" for place in range(2)]
-        far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+        simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
     for number in range(45):
-        far.account.add_eni("vsw-2", instance=far.account.add_instance("n", identity=f"i-n{number}").identity)
-    return far
+        simulated.account.add_eni(
+            "vsw-2", instance=simulated.account.add_instance("n", identity=f"i-n{number}").identity
+        )
+    return simulated

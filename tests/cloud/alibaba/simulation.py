@@ -31,7 +31,7 @@ def new_account() -> Account:
 
 
 @dataclass(frozen=True)
-class Far:
+class SimulatedCloud:
     """The served account, and what a client needs to reach it."""
 
     account: Account
@@ -58,13 +58,15 @@ class Far:
 
 
 @asynccontextmanager
-async def served(account: Account, directory: Path) -> AsyncIterator[Far]:
+async def served(account: Account, directory: Path) -> AsyncIterator[SimulatedCloud]:
     """Serves the account by HTTPS, with the keys of a user who may call every action."""
     async with OpenAPI(account).serve() as endpoint:
         assert endpoint.ca is not None
         authority = directory / "ca.pem"
         authority.write_bytes(endpoint.ca)
         (directory / "secret").mkdir()
-        far = Far(account, APIAccess(account.region, override=endpoint.url, authority=authority), directory / "secret")
-        far.allow()
-        yield far
+        simulated = SimulatedCloud(
+            account, APIAccess(account.region, override=endpoint.url, authority=authority), directory / "secret"
+        )
+        simulated.allow()
+        yield simulated

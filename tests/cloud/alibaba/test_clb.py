@@ -21,7 +21,7 @@ from tests.cloud.alibaba.balancers import (
     reached,
     with_enis,
 )
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.core.pretend_balancers import endpoints, node
 
 pytestmark = pytest.mark.unit
@@ -61,7 +61,9 @@ CLASSIC_HISTORY: list[list[dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("history", CLASSIC_HISTORY)
-async def test_a_classic_balancer_becomes_what_it_should_be(balanced: Far, history: list[dict[str, Any]]) -> None:
+async def test_a_classic_balancer_becomes_what_it_should_be(
+    balanced: SimulatedCloud, history: list[dict[str, Any]]
+) -> None:
     for given in history:
         state = await with_enis(balanced, given)
         desired = model(balanced, *state.pop("ports"), **state)
@@ -74,7 +76,7 @@ async def test_a_classic_balancer_becomes_what_it_should_be(balanced: Far, histo
     assert not list(balanced.account.world.clbs)
 
 
-async def test_a_lent_balancer_is_left_as_it_was(balanced: Far) -> None:
+async def test_a_lent_balancer_is_left_as_it_was(balanced: SimulatedCloud) -> None:
     lent = await reached(classic(balanced), model(balanced, HTTP))
     await classic(balanced).carry_out(plan_removal(CLB, model(balanced).owner, lent, preserve=True), lent)
     before = balanced.account.world.clbs.get(lent.identity)
@@ -88,7 +90,7 @@ async def test_a_lent_balancer_is_left_as_it_was(balanced: Far) -> None:
     assert (after.settings, after.tags) == (before.settings, before.tags)
 
 
-async def test_another_services_balancer_is_not_found(balanced: Far) -> None:
+async def test_another_services_balancer_is_not_found(balanced: SimulatedCloud) -> None:
     desired = model(balanced, HTTP)
     await reached(classic(balanced), desired)
     other = desired.owner.__class__("default", "other", "another-uid", "c1")
@@ -96,14 +98,16 @@ async def test_another_services_balancer_is_not_found(balanced: Far) -> None:
     assert await classic(balanced).find(desired.owner, "lb-none") is None
 
 
-async def test_what_is_not_permitted_is_named(balanced: Far) -> None:
+async def test_what_is_not_permitted_is_named(balanced: SimulatedCloud) -> None:
     balanced.allow("slb:Describe*")
     with pytest.raises(NotPermitted, match="CreateLoadBalancer"):
         await reached(classic(balanced), model(balanced, HTTP))
 
 
 @pytest.mark.parametrize("history", [CLASSIC_HISTORY[2], CLASSIC_HISTORY[6]])
-async def test_every_action_that_is_called_is_in_the_policy(balanced: Far, history: list[dict[str, Any]]) -> None:
+async def test_every_action_that_is_called_is_in_the_policy(
+    balanced: SimulatedCloud, history: list[dict[str, Any]]
+) -> None:
     balanced.allow(*ACTIONS["balancers"])
     await test_a_classic_balancer_becomes_what_it_should_be(balanced, history)
     assert {call.action for call in balanced.account.calls} <= set(ACTIONS["balancers"])

@@ -19,21 +19,21 @@ from tests.cloud.alibaba.balancers import (
     reached,
     spec_of,
 )
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.core.pretend_balancers import node
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize("kind", [CLB, NLB])
-async def test_a_creation_whose_answer_is_lost_is_made_once(balanced: Far, kind: BalancerKind) -> None:
+async def test_a_creation_whose_answer_is_lost_is_made_once(balanced: SimulatedCloud, kind: BalancerKind) -> None:
     balanced.account.break_down(Fault(kind="lose", actions="*:CreateLoadBalancer", times=1))
     await reached(api_of(balanced, kind), model(balanced, HTTP, **spec_of(kind)))
     assert len(list(balanced.account.world.clbs)) + len(list(balanced.account.world.nlbs)) == 1
 
 
 @pytest.mark.parametrize("kind", [CLB, NLB])
-async def test_a_server_that_is_gone_keeps_no_other_out(balanced: Far, kind: BalancerKind) -> None:
+async def test_a_server_that_is_gone_keeps_no_other_out(balanced: SimulatedCloud, kind: BalancerKind) -> None:
     spec = spec_of(kind)
     desired = model(balanced, HTTP, snapshot=BackendSnapshot([node("a"), node("gone"), node("b")]), **spec)
     cloud = api_of(balanced, kind)

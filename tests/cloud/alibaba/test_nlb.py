@@ -23,7 +23,7 @@ from tests.cloud.alibaba.balancers import (
     spec_of,
     with_enis,
 )
-from tests.cloud.alibaba.simulation import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.core.pretend_balancers import endpoints
 
 pytestmark = pytest.mark.unit
@@ -53,7 +53,7 @@ NETWORK_HISTORY: list[list[dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("history", "delay"), [(each, 0.0) for each in NETWORK_HISTORY] + [(NETWORK_HISTORY[0], 0.05)])
 async def test_a_network_balancer_becomes_what_it_should_be(
-    balanced: Far, history: list[dict[str, Any]], delay: float
+    balanced: SimulatedCloud, history: list[dict[str, Any]], delay: float
 ) -> None:
     balanced.account.delays = Delays(job=delay)
     for given in history:
@@ -70,7 +70,7 @@ async def test_a_network_balancer_becomes_what_it_should_be(
     assert not list(balanced.account.world.nlb_groups)
 
 
-async def test_security_groups_come_and_go(balanced: Far) -> None:
+async def test_security_groups_come_and_go(balanced: SimulatedCloud) -> None:
     for name in ("sg-1", "sg-2"):
         balanced.account.add_security_group(identity=name)
     for groups in ("sg-1", "sg-1,sg-2", "sg-2"):
@@ -80,7 +80,7 @@ async def test_security_groups_come_and_go(balanced: Far) -> None:
         assert observed.settings["SecurityGroupIds"] == groups
 
 
-async def test_every_action_that_is_called_is_in_the_policy(balanced: Far) -> None:
+async def test_every_action_that_is_called_is_in_the_policy(balanced: SimulatedCloud) -> None:
     balanced.allow(*ACTIONS["balancers"])
     await test_a_network_balancer_becomes_what_it_should_be(balanced, NETWORK_HISTORY[1], 0.0)
     assert {call.action for call in balanced.account.calls} <= set(ACTIONS["balancers"])
