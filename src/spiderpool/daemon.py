@@ -1,46 +1,134 @@
-"""What our daemons do alike: they end on signals, serve probes and metrics, and say why they cannot run.
+"""What all daemons share: command line, signals, probes and metrics over HTTP, and the life of an elected replica.
 
-It knows no cluster, no kernel and no cloud.
+It reads no objects of the cluster other than the Lease, and touches neither kernel nor cloud.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from spiderpool.errors import SpiderpoolError
-from spiderpool.telemetry import logger
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.kube.client import Client
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
+from spiderpool.settings import CloudSettings, ControllerSettings
+from spiderpool.settings.table import CONFIG_FILE
+from spiderpool.telemetry import configure, logger
 
-GOODBYE = 1.0
-"""Seconds that open requests may take when we stop."""
+SHUTDOWN_TIMEOUT = 1.0
+"""Seconds that open HTTP requests may take when we stop."""
+
+SYNC_TIMEOUT = 60.0
+"""Seconds until the first lists must have arrived; then the daemon ends with an error and is started again."""
+
+SETTINGS = f"""\
+Settings come from environment variables and from the file of the ConfigMap, a YAML file that the variable
+SPIDERPOOL_CONFIG names (default: {CONFIG_FILE.default}). docs/reference/settings.md describes all of them."""
 
 log = logger("daemon")
 
 
-class Replica(Protocol):
-    """One of several equal processes, of which one leads."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What ``--help`` says about a daemon."""
+
+    name: str
+    summary: str
+    """What it does, in one sentence."""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """Commands that it can carry out instead of running as a daemon, and what each does."""
+
+
+class Leader(Protocol):
+    """The work of the one replica that holds the Lease."""
 
     @property
-    def lack(self) -> str | None:
-        """Why it is not ready; None when it is."""
+    def ready(self) -> bool:
+        """Whether its caches are synced and it reconciles."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+class Replica:
+    """One of several equal processes, of which at most one leads at a time.
+
+    ``blocker()`` returns why the replica cannot serve for a reason other than the election, None when it can.
+    """
+
+    def __init__(
+        self, election: Election, lead: Callable[[], Leader], blocker: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._election = election
+        self._make_leader = lead
+        self._blocker = blocker
+        self._leader: Leader | None = None  # set while this replica leads
+
+    async def run(self) -> None:
+        """Lead whenever this replica holds the Lease, until cancelled. Raises NotReady."""
+        await self._election.run(self._lead)
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why the readiness probe must fail; None when this replica is ready, as leader or as standby."""
+        if reason := self._blocker():
+            return reason
+        if self._leader is not None:
+            return None if self._leader.ready else "leading, caches are not synced"
+        return None if self._election.leader else "no leader is known"
 
     @property
     def leading(self) -> bool:
-        """Whether it leads."""
+        """Whether this replica leads."""
+        return self._leader is not None
+
+    async def _lead(self) -> None:
+        self._leader = self._make_leader()
+        try:
+            await self._leader.run()
+        finally:
+            self._leader = None
+
+
+def parse_arguments(program: Program, arguments: Sequence[str] | None = None) -> str | None:
+    """The command that was given, None without one; ``arguments`` None stands for those of the process.
+
+    Ends the process with status 0 after ``--help`` and ``--version``, and with 2 on any other argument.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program.name,
+        description=program.summary,
+        epilog=SETTINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('spiderpool')}")
+    if program.commands:
+        text = "; ".join(f"{name}: {what}" for name, what in program.commands.items())
+        parser.add_argument("command", nargs="?", choices=list(program.commands), help=text)
+    command: str | None = vars(parser.parse_args(arguments)).get("command")
+    return command
 
 
 def run(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Work until SIGTERM or SIGINT. Exits 1, with a log line each, on errors of ours, also on those of ``begin``."""
+    """Run the coroutine that ``begin`` returns until it ends, or until SIGTERM or SIGINT cancels it.
+
+    Exits 1, with one log line for each SpiderpoolError that ``begin`` or the coroutine raises; other exceptions pass.
+    """
+    configure("info")  # errors in the settings are logged before the settings can name a level
     failed = False
     try:
-        asyncio.run(_until_told_to_stop(begin()))
+        asyncio.run(_until_signal(begin()))
     except* SpiderpoolError as errors:
         failed = True
         for error in _leaves(errors):
@@ -49,29 +137,50 @@ def run(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
         raise SystemExit(1)
 
 
+def election(client: Client, lease: str, settings: ControllerSettings | CloudSettings) -> Election:
+    """The election of a replica, by its settings. Raises BadConfig when the timings cannot work."""
+    timings = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
+    return Election(client, LeaseLock(lease, settings.common.namespace, settings.identity), timings)
+
+
+async def start_informers(group: asyncio.TaskGroup, informers: Iterable[Informer[Any]]) -> None:
+    """Run informers in the group and wait for their first lists. Raises NotReady after SYNC_TIMEOUT for each."""
+    started = list(informers)
+    for informer in started:
+        group.create_task(informer.run())
+    for informer in started:
+        await informer.synced(SYNC_TIMEOUT)
+
+
 @asynccontextmanager
 async def listening(
     application: web.Application, host: str | None, port: int, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
-    """Serve an application on TCP while the context lasts; ``host`` None stands for all addresses of both families."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE, handle_signals=False)
+    """Serve an application on TCP while the context lasts; ``host`` None stands for all addresses of both families.
+
+    Raises BadConfig when the address cannot be listened on.
+    """
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
+        except (OSError, OverflowError) as error:
+            raise BadConfig(f"cannot listen on {host or 'any address'}, port {port}: {error}") from error
         yield
     finally:
         await runner.cleanup()
 
 
 def runtime(replica: Replica) -> web.Application:
-    """Probes and metrics of a replica."""
+    """The HTTP application with the probes and metrics of a replica."""
 
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="leading" if replica.leading else "standing by")
 
     async def ready(_: web.Request) -> web.Response:
-        lack = replica.lack
-        return web.Response(status=503, text=lack) if lack else web.Response(text="ok")
+        reason = replica.not_ready_reason
+        return web.Response(status=503, text=reason) if reason else web.Response(text="ok")
 
     application = web.Application()
     application.router.add_get("/v1/runtime/liveness", alive)
@@ -86,16 +195,17 @@ async def metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
+async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
+    with suppress(asyncio.CancelledError):  # the signal's own
         await task
     log.info("stopped")
 
 
 def _leaves(group: BaseExceptionGroup[SpiderpoolError]) -> list[SpiderpoolError]:
+    """All errors of a group, those of nested groups included."""
     found: list[SpiderpoolError] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]

@@ -85,14 +85,14 @@ class CloudCluster:
 
     def add_server(self, name: str, enis: int = 1, kind: str = "ecs.g7.large") -> str:
         """A server with ENIs; its identity."""
-        server = self.simulated.account.add_instance(name, kind=kind, identity=f"i-{name}").identity
+        server = self.simulated.account.add_instance(name, instance_type=kind, identity=f"i-{name}").identity
         for number in range(enis):
             self.simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
         return server
 
     def instance(self, name: str) -> Instance:
         """What the server's metadata says now."""
-        server = self.simulated.account.world.instances.get(f"i-{name}")
+        server = self.simulated.account.tables.instances.get(f"i-{name}")
         assert server is not None
         enis = tuple(
             ENI(
@@ -165,7 +165,7 @@ class CloudCluster:
 
     def registered(self, eni: str) -> set[str]:
         """Secondary IPv4 addresses that the cloud has on an ENI."""
-        found = self.simulated.account.world.enis.get(eni)
+        found = self.simulated.account.tables.enis.get(eni)
         assert found is not None
         return set(found.secondaries)
 

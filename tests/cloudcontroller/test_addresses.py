@@ -85,7 +85,7 @@ async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> Non
 async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
-    eni = master.simulated.account.world.enis.get(ENI)
+    eni = master.simulated.account.tables.enis.get(ENI)
     assert eni is not None
     assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
@@ -93,7 +93,7 @@ async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
 async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCluster) -> None:
     addresses = make(master)
     await addresses.step()
-    master.simulated.account.fill("vsw-1")
+    master.simulated.account.set_full("vsw-1")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 5)
@@ -103,7 +103,7 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCl
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
     await eventually(recorded)
-    master.simulated.account.fill("vsw-1", full=False)
+    master.simulated.account.set_full("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
     assert len(master.registered(ENI)) == 8
@@ -111,7 +111,7 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCl
 
 async def test_a_description_that_lags_costs_no_second_assignment(master: CloudCluster) -> None:
     addresses = make(master)
-    master.simulated.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    master.simulated.account.set_fault(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
     assert len(master.registered(ENI)) == 4
     assert len(master.simulated.outcomes(ASSIGN)) == 1
@@ -190,7 +190,7 @@ async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
 
 
 async def test_addresses_registered_by_hand_stay(master: CloudCluster) -> None:
-    eni = master.simulated.account.world.enis.get(ENI)
+    eni = master.simulated.account.tables.enis.get(ENI)
     assert eni is not None
     await master.simulated.ecs().assign("cn-hangzhou", ENI, 4, 12)
     await master.report("master")
@@ -241,7 +241,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
-        master.simulated.account.break_down(fault)
+        master.simulated.account.set_fault(fault)
     held: set[str] = set()
     for _ in range(12):
         await settle(master, addresses, 2, chance.choice([1.0, 20.0, 70.0]))
@@ -264,7 +264,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
 
 
 def every(cloud_cluster: CloudCluster) -> set[str]:
-    return {each for eni in cloud_cluster.simulated.account.world.enis for each in eni.secondaries}
+    return {each for eni in cloud_cluster.simulated.account.tables.enis for each in eni.secondaries}
 
 
 async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> None:
@@ -272,7 +272,7 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> 
     await master.add_node("worker")
     addresses = make(master)
     await settle(master, addresses, 2)
-    master.simulated.account.release("i-worker")
+    master.simulated.account.delete_instance("i-worker")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 4, 70.0)
@@ -288,9 +288,9 @@ async def test_fifty_nodes_start_inside_the_declared_budget(master: CloudCluster
         await master.add_node(f"n{number}")
     addresses = make(master, PreallocationPolicy())
     await settle(master, addresses, 3, 1.0)
-    calls = account.counted()
+    calls = account.call_counts()
     assert all(call.outcome == "OK" for call in account.calls)
-    assert all(len(eni.secondaries) >= PreallocationPolicy().low for eni in account.world.enis)
+    assert all(len(eni.secondaries) >= PreallocationPolicy().low for eni in account.tables.enis)
     assert calls[ASSIGN] == 99
     assert calls["ecs:DescribeNetworkInterfaces"] <= 5
     assert calls["ecs:DescribeInstanceTypes"] == 1

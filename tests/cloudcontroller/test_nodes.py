@@ -85,7 +85,7 @@ async def test_a_node_goes_when_its_server_is_gone_twice(cloud_cluster: CloudClu
     await add_pair(cloud_cluster)
     await look(cloud_cluster, nodes, 2)
     assert cloud_cluster.is_there("silent")
-    cloud_cluster.simulated.account.release("i-silent")
+    cloud_cluster.simulated.account.delete_instance("i-silent")
     await look(cloud_cluster, nodes)
     assert cloud_cluster.is_there("silent")
     await look(cloud_cluster, nodes)
@@ -102,14 +102,14 @@ async def test_a_stopped_server_exists(cloud_cluster: CloudCluster, nodes: NodeR
 @pytest.mark.parametrize("fault", [Fault(kind="empty"), Fault(kind="drop"), Fault(kind="throttle", seconds=30)])
 async def test_no_bad_answer_deletes_a_node(cloud_cluster: CloudCluster, nodes: NodeReconciler, fault: Fault) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.simulated.account.break_down(fault)
+    cloud_cluster.simulated.account.set_fault(fault)
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
 
 
 async def test_a_sole_node_is_never_deleted(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.simulated.account.release("i-silent")
+    cloud_cluster.simulated.account.delete_instance("i-silent")
     await cloud_cluster.set_ready("well", "Unknown")
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
@@ -118,7 +118,7 @@ async def test_a_sole_node_is_never_deleted(cloud_cluster: CloudCluster, nodes: 
 
 async def test_a_node_that_is_heard_of_again_stays(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
     await add_pair(cloud_cluster)
-    cloud_cluster.simulated.account.release("i-silent")
+    cloud_cluster.simulated.account.delete_instance("i-silent")
     await look(cloud_cluster, nodes)
     await cloud_cluster.set_ready("silent", "True")
     await look(cloud_cluster, nodes, 3)

@@ -29,6 +29,7 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
@@ -97,12 +98,12 @@ class ServiceCluster:
 
     def clb(self) -> CLB:
         """The only classic balancer."""
-        (found,) = self.simulated.account.world.clbs
+        (found,) = self.simulated.account.tables.clbs
         return found
 
     def weights(self) -> dict[str, int]:
         """Servers of the only server group, by their identity or address."""
-        groups = [*self.simulated.account.world.clb_groups, *self.simulated.account.world.nlb_groups]
+        groups = [*self.simulated.account.tables.clb_groups, *self.simulated.account.tables.nlb_groups]
         assert len(groups) <= 1
         return {
             each.address if each.server_type.lower() == "eni" else each.server: each.weight
@@ -194,8 +195,10 @@ async def cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> Asy
     async with Client.load(control_plane.admin_kubeconfig) as client:
         for number, name in enumerate(("a", "b"), 1):
             server = simulated.account.add_instance(name, identity=f"i-{name}").identity
-            pods = [f"172.31.192.{number}{place}" for place in range(3)]
-            simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+            pods = tuple(f"172.31.192.{number}{place}" for place in range(3))
+            simulated.account.add_eni(
+                "vsw-1", instance=server, identity=f"eni-{name}", addresses=ENIAddresses(secondaries=pods)
+            )
             await client.create(Node(metadata=ObjectMeta(name=name), spec=NodeSpec(providerID=f"{REGION}.i-{name}")))
             await client.patch(
                 Node, name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, sub="status"
@@ -247,7 +250,7 @@ async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
     await cluster.until(lambda: [each.protocol for each in cluster.clb().listeners] == ["tcp"])
 
     await cluster.delete("web")
-    assert not list(cluster.simulated.account.world.clbs)
+    assert not list(cluster.simulated.account.tables.clbs)
     await cluster.wait_for_event("DeletedLoadBalancer")
 
 
@@ -255,7 +258,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Ser
     await cluster.create("web")
     await cluster.address("web")
     await cluster.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
-    await cluster.until(lambda: not list(cluster.simulated.account.world.clbs))
+    await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
 
     async def released() -> bool:
         service = await cluster.get("web")
@@ -270,13 +273,13 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
     await cluster.wait_for_event("SyncLoadBalancerFailed", "172.31.192.99")
-    eni = cluster.simulated.account.world.enis.get("eni-b")
+    eni = cluster.simulated.account.tables.enis.get("eni-b")
     assert eni is not None
-    cluster.simulated.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
+    cluster.simulated.account.tables.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100, "172.31.192.99": 100})
     await cluster.delete("web")
-    assert not list(cluster.simulated.account.world.nlbs)
-    assert not list(cluster.simulated.account.world.nlb_groups)
+    assert not list(cluster.simulated.account.tables.nlbs)
+    assert not list(cluster.simulated.account.tables.nlb_groups)
 
 
 async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> None:
@@ -289,7 +292,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> N
     await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100})
-    assert "ecs:DescribeNetworkInterfaces" not in cluster.simulated.account.counted()
+    assert "ecs:DescribeNetworkInterfaces" not in cluster.simulated.account.call_counts()
 
 
 async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
@@ -299,9 +302,9 @@ async def test_drift_is_repaired(cluster: ServiceCluster) -> None:
     made = cluster.clb()
     (listener,) = made.listeners
     harmed = replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"})
-    cluster.simulated.account.world.clbs.put(replace(made, listeners=(harmed,), name="other"))
-    (group,) = cluster.simulated.account.world.clb_groups
-    cluster.simulated.account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
+    cluster.simulated.account.tables.clbs.put(replace(made, listeners=(harmed,), name="other"))
+    (group,) = cluster.simulated.account.tables.clb_groups
+    cluster.simulated.account.tables.clb_groups.put(replace(group, backends=group.backends[:1]))
 
     def repaired() -> bool:
         (now,) = cluster.clb().listeners
@@ -329,7 +332,7 @@ async def test_nothing_is_changed_while_nothing_has_changed(cluster: ServiceClus
 
 async def test_a_lent_balancer(cluster: ServiceCluster) -> None:
     lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
-    cluster.simulated.account.world.clbs.put(lent)
+    cluster.simulated.account.tables.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
     await cluster.create("web", annotations=given)
     assert await cluster.address("web") == "198.51.100.99"
@@ -361,7 +364,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster
 
 async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: ServiceCluster) -> None:
     theirs = CLB("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
-    cluster.simulated.account.world.clbs.put(theirs)
+    cluster.simulated.account.tables.clbs.put(theirs)
     service = await cluster.create("web", annotations={"scheduler": "best"})
     body = {"metadata": {"labels": {IDENTITY_LABEL: "lb-theirs"}, "annotations": {f"{PREFIX}scheduler": None}}}
     await cluster.client.patch(Service, service.name, body, NAMESPACE)
@@ -379,23 +382,23 @@ async def test_a_preserved_balancer(cluster: ServiceCluster) -> None:
 
 
 async def test_a_throttled_cloud_gets_there_in_the_end(cluster: ServiceCluster) -> None:
-    cluster.simulated.account.break_down(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
-    cluster.simulated.account.break_down(Fault(kind="lose", actions="slb:Create*", every=2))
+    cluster.simulated.account.set_fault(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
+    cluster.simulated.account.set_fault(Fault(kind="lose", actions="slb:Create*", every=2))
     await cluster.create("web")
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
     await cluster.until(lambda: [each.running for each in cluster.clb().listeners] == [True])
     await cluster.delete("web")
-    assert not list(cluster.simulated.account.world.clbs)
+    assert not list(cluster.simulated.account.tables.clbs)
 
 
 async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    cluster.simulated.account.world.clbs.remove(made.identity)
+    cluster.simulated.account.tables.clbs.remove(made.identity)
     await cluster.wait_for_event("LoadBalancerNotFound", made.identity)
-    assert not list(cluster.simulated.account.world.clbs)
+    assert not list(cluster.simulated.account.tables.clbs)
     await cluster.delete("web")
 
 
@@ -403,12 +406,12 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    number = cluster.simulated.account.break_down(Fault(kind="empty", actions="slb:Describe*"))
+    number = cluster.simulated.account.set_fault(Fault(kind="empty", actions="slb:Describe*"))
     await cluster.wait_for_event("SyncLoadBalancerFailed", "cannot be found")
     assert cluster.clb().identity == made.identity
     cluster.simulated.account.faults.clear(number)
     await cluster.delete("web")
-    assert not list(cluster.simulated.account.world.clbs)
+    assert not list(cluster.simulated.account.tables.clbs)
 
 
 async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: ServiceCluster) -> None:
@@ -422,7 +425,7 @@ async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
     await cluster.wait_for_event("InvalidService", "scheduler must be one of")
     await cluster.wait_for_event("AnnotationIgnored", "did you mean bandwidth?")
-    assert not list(cluster.simulated.account.world.clbs)
+    assert not list(cluster.simulated.account.tables.clbs)
     await cluster.set("web", scheduler="rr")
     await cluster.address("web")
     await cluster.set("web", address_type="intranet")
@@ -436,8 +439,8 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
-    await cluster.until(lambda: [each.status for each in cluster.simulated.account.world.nlbs] == ["Active"])
-    await cluster.until(lambda: not list(cluster.simulated.account.world.clbs))
+    await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
+    await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
 
@@ -461,7 +464,7 @@ async def test_the_process_balances(cloud_cluster: CloudCluster, start: Start) -
         assert cluster.clb().tags["ack.aliyun.com"] == "clusterid"
         await cluster.until(lambda: cluster.weights() == {"i-a": 100})
         await cluster.delete("web")
-        assert not list(cloud_cluster.simulated.account.world.clbs)
+        assert not list(cloud_cluster.simulated.account.tables.clbs)
         assert "Traceback" not in running.log.read_text()
     finally:
         await empty(cloud_cluster.client)

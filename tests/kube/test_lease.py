@@ -16,11 +16,12 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import load_access
-from spiderpool.kube.lease import Election, LeaseTimings, ObservedLease
+from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings, ObservedLease
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.relay import Relay
 
 NAMESPACE = "default"
+USUAL = LeaseTimings(duration=15, renew=10, retry=2)
 QUICK = LeaseTimings(duration=3, renew=2, retry=0.4)
 
 
@@ -38,10 +39,10 @@ class TestTerms:
             return Lease(metadata=ObjectMeta(resourceVersion=version), spec=LeaseSpec(holder, 15, None, renewed))
 
         seen = ObservedLease(lease("1"), 100.0)
-        assert seen.free_at(LeaseTimings()) == 115.0
-        assert seen.again(lease("1"), 110.0).free_at(LeaseTimings()) == 115.0
-        assert seen.again(lease("2"), 110.0).free_at(LeaseTimings()) == 125.0
-        assert seen.again(lease("3", None), 110.0).free_at(LeaseTimings()) == 110.0
+        assert seen.free_at(USUAL) == 115.0
+        assert seen.updated(lease("1"), 110.0).free_at(USUAL) == 115.0
+        assert seen.updated(lease("2"), 110.0).free_at(USUAL) == 125.0
+        assert seen.updated(lease("3", None), 110.0).free_at(USUAL) == 110.0
 
 
 @dataclass
@@ -81,7 +82,7 @@ async def arena(plane: ControlPlane, lease: str, running: list[str]) -> AsyncIte
 
     async def join(name: str, client: Client | None = None) -> Candidate:
         client = client or Client.load(plane.admin_kubeconfig)
-        candidate = Candidate(Election(client, lease, NAMESPACE, name, QUICK), client, running, name)
+        candidate = Candidate(Election(client, LeaseLock(lease, NAMESPACE, name), QUICK), client, running, name)
         candidates.append(candidate)
         candidate.start()
         return candidate
@@ -186,5 +187,5 @@ class TestElection:
 
         async with Client.load(control_plane.admin_kubeconfig) as client:
             with pytest.raises(SpiderpoolError, match="broken"):
-                await Election(client, "failing", NAMESPACE, "one", QUICK).run(fail)
+                await Election(client, LeaseLock("failing", NAMESPACE, "one"), QUICK).run(fail)
             assert (await client.get(Lease, "failing", NAMESPACE)).spec.holderIdentity is None

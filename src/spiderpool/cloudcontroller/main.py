@@ -1,9 +1,9 @@
-"""spiderpool-cloud: several equal processes of which one, the leader, works with the cloud, until told to stop."""
+"""spiderpool-cloud: builds a replica from its settings. Only the leader calls the cloud."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from spiderpool import daemon
@@ -21,20 +21,21 @@ from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.lease import Election, LeaseTimings
 from spiderpool.settings import CloudSettings, cloud_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
-SYNC_TIMEOUT = 60.0
-"""Seconds until the first lists must have arrived; then we end, and are started again."""
+PROGRAM = daemon.Program(
+    COMPONENT,
+    "Keeps Nodes, addresses of ENIs and load balancers of Services in step with the cloud, in one leading replica.",
+)
 
 log = logger("cloud")
 
 
 class CloudLeader:
-    """What one replica does for all."""
+    """The work of the leading replica: nodes, addresses in advance, and load balancers."""
 
     def __init__(self, client: Client, settings: CloudSettings, cloud: CloudConnection) -> None:
         self._client = client
@@ -45,28 +46,24 @@ class CloudLeader:
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self.working = False
+        self.ready = False
         """Whether all first lists have arrived."""
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
-        informers = self._informers()
         async with asyncio.TaskGroup() as group:
-            for informer in informers:
-                group.create_task(informer.run())
-            for informer in informers:
-                await informer.synced(SYNC_TIMEOUT)
+            await daemon.start_informers(group, self._informers())
             for task in self._reconcilers():
                 group.create_task(task)
-            self.working = True
+            self.ready = True
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:
-        of_addresses: list[Informer[Any]] = [self._pools, self._ips]
-        return [self._nodes, *(of_addresses if self._settings.preallocation.enabled else [])]
+        preallocation: list[Informer[Any]] = [self._pools, self._ips]
+        return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
 
     async def _balance(self) -> None:
-        """Give Services their load balancers, in the region of the nodes."""
+        """Reconcile load balancers, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
         listers = ServiceListers(
@@ -80,10 +77,7 @@ class CloudLeader:
             ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(listers.services.run())
-            group.create_task(listers.slices.run())
-            await listers.services.synced(SYNC_TIMEOUT)
-            await listers.slices.synced(SYNC_TIMEOUT)
+            await daemon.start_informers(group, (listers.services, listers.slices))
             group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
@@ -96,58 +90,27 @@ class CloudLeader:
         ]
 
     def _addresses(self) -> AddressReconciler:
-        given, common = self._settings.preallocation, self._settings.common
-        policy = PreallocationPolicy(low=given.low, high=given.high, idle=given.idle, fence=given.fence)
-        rules = AddressRules(policy, given.period, common.families, common.cloud.primary_eni)
+        preallocation, common = self._settings.preallocation, self._settings.common
+        policy = PreallocationPolicy(
+            low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence
+        )
+        rules = AddressRules(policy, preallocation.period, common.families, common.cloud.primary_eni)
         listers = AddressListers(self._nodes, self._pools, self._ips)
         return AddressReconciler(self._cluster, self._cloud.servers, listers, rules)
-
-
-class Replica:
-    """One of several equal processes, of which one leads."""
-
-    def __init__(self, client: Client, settings: CloudSettings) -> None:
-        self._client = client
-        self._settings = settings
-        self._cloud = registry.provider(settings.common.cloud.provider).connect(settings)
-        terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
-        self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
-        self._leader: CloudLeader | None = None
-
-    async def run(self) -> None:
-        """Lead when it is our turn, until cancelled. Raises NotReady."""
-        await self._election.run(self._lead)
-
-    async def _lead(self) -> None:
-        self._leader = CloudLeader(self._client, self._settings, self._cloud)
-        try:
-            await self._leader.run()
-        finally:
-            self._leader = None
-
-    @property
-    def lack(self) -> str | None:
-        """Why this replica is not ready; None when it is."""
-        if self._leader is not None:
-            return None if self._leader.working else "leading, caches are not synced"
-        return None if self._election.leader else "no leader is known"
-
-    @property
-    def leading(self) -> bool:
-        """Whether this replica leads."""
-        return self._leader is not None
 
 
 async def serve(settings: CloudSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
-        replica = Replica(client, settings)
+        cloud = registry.provider(settings.common.cloud.provider).connect(settings)
+        replica = daemon.Replica(daemon.election(client, LEASE, settings), lambda: CloudLeader(client, settings, cloud))
         async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
             await replica.run()
 
 
-def main() -> None:
-    """Entry point: settings, then a replica until SIGTERM. Exits 1 with log lines on errors of ours."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a replica until SIGTERM. Exits 1 with log lines on errors of ours, 2 on unknown arguments."""
+    daemon.parse_arguments(PROGRAM, arguments)
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = cloud_settings(load_source())

@@ -21,27 +21,26 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family
-from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.subnets import (
+from spiderpool.core.ipam.application_pools import desired_pool, find_pool, is_reclaimed, pool_names
+from spiderpool.core.ipam.applications import (
     PoolClaim,
     PoolSlot,
-    application,
-    application_of,
-    claim,
-    find_pool,
-    foreign_application,
-    foreign_claim,
-    is_asking,
-    is_reclaimed,
-    key_of,
-    offered,
+    application_key,
+    has_subnet_annotation,
+    pool_application,
+    third_party_application,
+    third_party_claim,
+    workload_application,
+    workload_claim,
+)
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.core.ipam.subnet_addresses import (
+    available_addresses,
+    parse_subnet_addresses,
     pool_addresses,
-    pool_names,
     reserved_addresses,
     resize,
-    subnet_addresses,
-    wanted_pool,
-    why_unusable,
+    why_subnet_unusable,
 )
 from spiderpool.errors import BadConfig, NotReady
 from spiderpool.kube.client import AlreadyExists, Client, Forbidden, NotFound
@@ -129,17 +128,17 @@ class ApplicationPoolReconciler:
         if old is not None and new is not None and _essence(old) == _essence(new):
             return
         for workload in (old, new):
-            if workload is not None and is_asking(workload.pods.template.metadata.annotations):
-                self._queue.add(key_of(application(workload)))
+            if workload is not None and has_subnet_annotation(workload.workload_spec.template.metadata.annotations):
+                self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
-        if pod is None or not is_asking(pod.metadata.annotations):
+        if pod is None or not has_subnet_annotation(pod.metadata.annotations):
             return
-        of = foreign_application(pod)
+        of = third_party_application(pod)
         if of is None:
             return
-        key = key_of(of)
+        key = application_key(of)
         known = self._foreign[key].pop(pod.key, None)
         if new is not None:
             self._foreign[key][new.key] = new
@@ -152,14 +151,14 @@ class ApplicationPoolReconciler:
         if old is not None and new is not None and old.spec == new.spec and old.metadata.labels == new.metadata.labels:
             return
         for pool in (old, new):
-            of = application_of(pool) if pool is not None else None
+            of = pool_application(pool) if pool is not None else None
             if pool is not None and of is not None:
-                self._made[key_of(of)].pop(pool.name, None)
-                if not self._made[key_of(of)]:
-                    del self._made[key_of(of)]
-                self._queue.add(key_of(of))
-        if new is not None and (of := application_of(new)):
-            self._made[key_of(of)][new.name] = new
+                self._made[application_key(of)].pop(pool.name, None)
+                if not self._made[application_key(of)]:
+                    del self._made[application_key(of)]
+                self._queue.add(application_key(of))
+        if new is not None and (of := pool_application(new)):
+            self._made[application_key(of)][new.name] = new
         if old is not None:
             self._touch(self._short)
 
@@ -214,23 +213,24 @@ class ApplicationPoolReconciler:
     def _claim(self, source: Workload | Pod | None) -> PoolClaim | None:
         match source:
             case Workload():
-                return claim(source, self._redundant)
+                return workload_claim(source, self._redundant)
             case Pod():
-                return foreign_claim(source)
+                return third_party_claim(source)
             case None:
                 return None
 
     def _places(self, claimed: PoolClaim) -> list[PoolSlot]:
-        for place in claimed.places:
-            self._asking[place.subnet].add(key_of(claimed.application))
-        return [place for place in claimed.places if place.version in self._families]
+        for place in claimed.slots:
+            self._asking[place.subnet].add(application_key(claimed.application))
+        return [place for place in claimed.slots if place.version in self._families]
 
     async def _serve(self, claimed: PoolClaim, place: PoolSlot, source: Object | None) -> SpiderIPPool | None:
         """The pool of a place, made or brought to its size; as it is when its subnet gives nothing now."""
         subnet = self._sight.subnets.get(place.subnet)
-        if subnet is None or (reason := why_unusable(subnet, place)):
+        if subnet is None or (reason := why_subnet_unusable(subnet, place.version)):
             self._complain(source, "NoSubnet", f"SpiderSubnet {place.subnet} {reason if subnet else 'does not exist'}")
-            return find_pool(self._made.get(key_of(claimed.application), {}).values(), claimed.application, place)
+            made_pools = self._made.get(application_key(claimed.application), {}).values()
+            return find_pool(made_pools, claimed.application, place)
         async with self._locks[subnet.spec.subnet]:
             stored = find_pool(self._cuts.of(subnet), claimed.application, place)
             addresses = self._addresses(claimed, subnet, stored)
@@ -240,10 +240,10 @@ class ApplicationPoolReconciler:
 
     def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
         """The addresses that the pool shall have."""
-        whole = subnet_addresses(subnet)
+        whole = parse_subnet_addresses(subnet)
         version, peers = whole.version, self._cuts.of(subnet)
         others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
-        offer = offered(whole, others, reserved_addresses(self._sight.reserved.items(), version))
+        offer = available_addresses(whole, others, reserved_addresses(self._sight.reserved.items(), version))
         current = pool_addresses(stored, version) if stored else AddressSet(version)
         return resize(current, claimed.size, offer, self._in_use(peers, version))
 
@@ -264,7 +264,7 @@ class ApplicationPoolReconciler:
     ) -> SpiderIPPool:
         if stored is None:
             return await self._create(claimed, place, subnet, addresses)
-        wanted = wanted_pool(claimed, place, subnet, stored, addresses)
+        wanted = desired_pool(claimed, place, subnet, stored, addresses)
         if wanted == stored:
             return stored
         changed = await self._client.patch(SpiderIPPool, stored.name, _patch(stored, wanted))
@@ -281,7 +281,7 @@ class ApplicationPoolReconciler:
         if name is None:
             raise NotReady(f"pools {' and '.join(names)} are being deleted; their successor waits")
         try:
-            made = await self._client.create(wanted_pool(claimed, place, subnet, name, addresses))
+            made = await self._client.create(desired_pool(claimed, place, subnet, name, addresses))
         except AlreadyExists as error:
             self._sight.pools.note(await self._client.get(SpiderIPPool, name))
             raise NotReady(f"pool {name} has just been made by another; it is looked at anew") from error
@@ -293,7 +293,7 @@ class ApplicationPoolReconciler:
         self, claimed: PoolClaim, place: PoolSlot, made: SpiderIPPool, addresses: AddressSet, source: Object | None
     ) -> None:
         """Remember what a pool waits for, when it has not the size that was asked for."""
-        key, missing = key_of(claimed.application), claimed.size - addresses.size
+        key, missing = application_key(claimed.application), claimed.size - addresses.size
         self._full.pop(made.name, None)
         if missing < 0:
             self._full[made.name] = key
@@ -306,7 +306,7 @@ class ApplicationPoolReconciler:
 
     async def _reclaim(self, key: str, source: Workload | Pod | None, served: set[str]) -> None:
         for pool in list(self._made.get(key, {}).values()):
-            of = application_of(pool)
+            of = pool_application(pool)
             if of is None or pool.name in served or pool.terminating or not is_reclaimed(pool):
                 continue
             if isinstance(source, Workload) and source.metadata.uid == of.uid:
@@ -319,7 +319,7 @@ class ApplicationPoolReconciler:
         if self._holders.get(pool.name):
             self._full[pool.name] = key
             return
-        message = f"{application_of(pool)} no longer asks for it"
+        message = f"{pool_application(pool)} no longer asks for it"
         self._recorder.event(pool, "Warning", "ApplicationSubnetChanged", message)
         await self._delete(pool, message)
 

@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.ipam.endpoints import endpoint, holds, is_current
+from spiderpool.core.ipam.endpoints import endpoint, is_current, is_held
 from spiderpool.core.ipam.gc import pod_key, pod_uids
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.informer import Informer
@@ -83,7 +83,7 @@ class EndpointReconciler:
             for index, name in ((self._records, pod_key(old)), (self._by_pool, old.spec.pool)):
                 if not index[name]:
                     del index[name]
-        if new is not None and holds(new):
+        if new is not None and is_held(new):
             self._records[pod_key(new)][new.name] = new
             self._by_pool[new.spec.pool][new.name] = pod_key(new)
             self._queue.add(pod_key(new), self._debounce)

@@ -20,11 +20,11 @@ from spiderpool.core.ipam.gc import (
     ReleaseCandidate,
     ReleaseCause,
     Snapshot,
-    due,
+    find_candidates,
     is_alive,
-    is_at_rest,
     is_ready,
-    observe,
+    is_stable,
+    past_grace,
     pod_key,
     reported_addresses,
 )
@@ -65,7 +65,7 @@ class GCTimings:
 
     def graces(self) -> dict[ReleaseCause, float]:
         """The grace of each cause."""
-        return {cause: self.node_grace if cause is ReleaseCause.NODE else self.grace for cause in ReleaseCause}
+        return {cause: self.node_grace if cause is ReleaseCause.NODE_GONE else self.grace for cause in ReleaseCause}
 
 
 @dataclass(slots=True)
@@ -115,17 +115,17 @@ class ClusterGC:
             await asyncio.sleep(pause)
 
     async def _look(self, now: float) -> None:
-        keys = self._seen.pods | {pod_key(doubt.ip) for doubt in self._seen.doubts.values()}
+        keys = self._seen.pods | {pod_key(doubt.record) for doubt in self._seen.doubts.values()}
         ips = [ip for key in keys for ip in self._records.get(key, {}).values()]  # records first, then pods
         ips = [ip for ip in ips if (ip.metadata.uid or "") not in self._seen.kept]
-        self._seen.doubts = observe(ips, self._scene(), self._seen.doubts, now)
+        self._seen.doubts = find_candidates(ips, self._scene(), self._seen.doubts, now)
         self._seen.pods = {key for key in keys if self._is_watched(key)}
-        for doubt in due(self._seen.doubts, now, self._timing.graces()):
+        for doubt in past_grace(self._seen.doubts, now, self._timing.graces()):
             try:
                 await self._settle(doubt)
             except SpiderpoolError as error:
                 COLLECT_FAILURES.inc()
-                log.warning("address not released", address=doubt.ip.spec.address, error=str(error))
+                log.warning("address not released", address=doubt.record.spec.address, error=str(error))
                 return
 
     def _scene(self) -> Snapshot:
@@ -135,7 +135,7 @@ class ClusterGC:
     def _is_watched(self, key: str) -> bool:
         """Whether time alone may bring a doubt about a pod's records."""
         ips = [ip for ip in self._records.get(key, {}).values() if (ip.metadata.uid or "") not in self._seen.kept]
-        return bool(ips) and not is_at_rest(ips, self._copies.pods.get(key))
+        return bool(ips) and not is_stable(ips, self._copies.pods.get(key))
 
     # --- What makes us look ---------------------------------------------------------------------------------------
 
@@ -177,13 +177,13 @@ class ClusterGC:
 
     async def _settle(self, doubt: ReleaseCandidate) -> None:
         """Release the address, unless the pod as it is now holds it or its owner wants it."""
-        ip, uid = doubt.ip, doubt.ip.metadata.uid or ""
+        ip, uid = doubt.record, doubt.record.metadata.uid or ""
         self._seen.doubts.pop(uid, None)
         self._seen.pods.add(pod_key(ip))
-        confirmed = observe(*await self._read_again(doubt), {}, 0.0).get(uid)
+        confirmed = find_candidates(*await self._read_again(doubt), {}, 0.0).get(uid)
         if confirmed is None:
             return
-        if confirmed.cause is not ReleaseCause.COOLED and await self._owners.keep(ip, timeout=READ_TIMEOUT):
+        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.keep(ip, timeout=READ_TIMEOUT):
             self._seen.kept.add(uid)
             return
         with suppress(NotFound, Conflict):  # released, or changed, by somebody else: looked at again next time
@@ -191,8 +191,8 @@ class ClusterGC:
 
     async def _read_again(self, doubt: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
         """The doubted record and its twin, then the pod and its node, as the API server holds them now."""
-        ip, copies = doubt.ip, self._copies
-        twin = await self._read(SpiderIP, doubt.twin.name) if doubt.twin else None
+        ip, copies = doubt.record, self._copies
+        twin = await self._read(SpiderIP, doubt.kept_duplicate.name) if doubt.kept_duplicate else None
         pod = None if ip.spec.releasedAt else await self._read(Pod, ip.spec.pod, ip.spec.namespace)
         node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
         pods = {pod.key: pod} if pod else {}
@@ -208,7 +208,7 @@ class ClusterGC:
 
     async def _release(self, ip: SpiderIP, doubt: ReleaseCandidate) -> None:
         pool = self._copies.pools.get(ip.spec.pool)
-        if doubt.cause is not ReleaseCause.COOLED and pool is not None and pool.spec.cooldownSeconds:
+        if doubt.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
             self._copies.ips.note(await self._client.replace(released(ip, time.time())))
         else:
             meta = ip.metadata

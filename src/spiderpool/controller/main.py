@@ -1,9 +1,8 @@
-"""The controller: several equal processes that serve admission, of which one reconciles, until told to stop."""
+"""spiderpool-controller: builds a replica from its settings. All replicas serve admission, the leader reconciles."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -37,20 +36,22 @@ from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.lease import Election, LeaseTimings
 from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-controller"
 LEASE = "spiderpool-controller-leases"
-SYNC_TIMEOUT = 60.0
-"""Seconds until the first lists must have arrived; then we end, and are started again."""
+PROGRAM = daemon.Program(
+    COMPONENT,
+    "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
+    {"clean": "remove what outlives the controller (webhook registrations, certificates, Lease), then end"},
+)
 
 log = logger("controller")
 
 
 class ControllerLeader:
-    """What one replica does for all: reconcile, collect, and keep the webhooks registered."""
+    """The work of the leading replica: reconcilers, garbage collection, and the registration of the webhooks."""
 
     def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
         self._client = client
@@ -70,22 +71,18 @@ class ControllerLeader:
         self._reserved = Informer(client, SpiderReservedIP)
         auto_pools = settings.common.enable_spider_subnet and settings.common.enable_auto_pools
         self._workloads = {kind: Informer(client, kind, optional=True) for kind in WORKLOADS} if auto_pools else {}
-        self.working = False
+        self.ready = False
         """Whether all first lists have arrived and the API server knows our webhooks."""
 
     async def run(self) -> None:
         """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady."""
-        informers = self._informers()
         async with asyncio.TaskGroup() as group:
-            for informer in informers:
-                group.create_task(informer.run())
-            for informer in informers:
-                await informer.synced(SYNC_TIMEOUT)
+            await daemon.start_informers(group, self._informers())
             group.create_task(self._registration.run())
-            await self._registration.registered(SYNC_TIMEOUT)
+            await self._registration.registered(daemon.SYNC_TIMEOUT)
             for task in self._reconcilers():
                 group.create_task(task)
-            self.working = True
+            self.ready = True
             log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
@@ -142,62 +139,34 @@ class ControllerLeader:
         return ApplicationPoolReconciler(self._client, sight, self._recorder, families=families, redundant=redundant)
 
 
-class Replica:
-    """One of several equal controllers: all serve admission, one of them leads."""
+async def serve(settings: ControllerSettings) -> None:
+    """Run a replica until cancelled: every replica serves admission, one of them leads.
 
-    def __init__(self, client: Client, settings: ControllerSettings) -> None:
-        self._client = client
-        self._settings = settings
-        lives = CertificateLifetimes(
+    Raises SpiderpoolError, alone or in a group.
+    """
+    async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
+        lifetimes = CertificateLifetimes(
             timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life)
         )
-        self.certificates = Certificates(client, settings.common.namespace, hosts(settings), lives)
-        terms = LeaseTimings(settings.leader_duration, settings.leader_renew_deadline, settings.leader_retry_period)
-        self._election = Election(client, LEASE, settings.common.namespace, settings.identity, terms)
-        self._leader: ControllerLeader | None = None
+        certificates = Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
 
-    async def run(self) -> None:
-        """Keep the certificates, and lead when it is our turn, until cancelled. Raises NotReady."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.certificates.run())
-            group.create_task(self._election.run(self._lead))
+        def blocker() -> str | None:
+            return "no webhook certificate is loaded" if certificates.trusted is None else None
 
-    async def _lead(self) -> None:
-        self._leader = ControllerLeader(self._client, self._settings, self.certificates)
-        try:
-            await self._leader.run()
-        finally:
-            self._leader = None
-
-    @property
-    def lack(self) -> str | None:
-        """Why this replica is not ready; None when it is."""
-        if self.certificates.trusted is None:
-            return "no webhook certificate is loaded"
-        if self._leader is not None:
-            return None if self._leader.working else "leading, caches are not synced"
-        return None if self._election.leader else "no leader is known"
-
-    @property
-    def leading(self) -> bool:
-        """Whether this replica leads."""
-        return self._leader is not None
-
-
-async def serve(settings: ControllerSettings) -> None:
-    """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
-    async with Client.load(settings.common.kubeconfig) as client:
-        replica = Replica(client, settings)
+        replica = daemon.Replica(
+            daemon.election(client, LEASE, settings), lambda: ControllerLeader(client, settings, certificates), blocker
+        )
         admission = Webhooks(client, settings.common.families, settings).application()
         async with (
-            daemon.listening(admission, settings.webhook_host, settings.webhook_port, replica.certificates.context),
+            daemon.listening(admission, settings.webhook_host, settings.webhook_port, certificates.context),
             daemon.listening(daemon.runtime(replica), settings.webhook_host, settings.health_port),
         ):
+            group.create_task(certificates.run())
             await replica.run()
 
 
 async def clean(settings: ControllerSettings) -> None:
-    """Take back what outlives us and would be in the way: registrations, certificates, Lease."""
+    """Remove what outlives the controller: webhook registrations, certificates, Lease; absent ones are no error."""
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
         await unregister(client)
@@ -208,13 +177,11 @@ async def clean(settings: ControllerSettings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: settings, then a replica until SIGTERM; with ``clean``, take back what outlives us.
+    """Entry point: a replica until SIGTERM, or the ``clean`` command.
 
     Exits 1 with log lines on errors of ours, 2 on other arguments.
     """
-    command = {(): serve, ("clean",): clean}.get(tuple(sys.argv[1:] if arguments is None else arguments))
-    if command is None:
-        raise SystemExit(2)
+    command = {None: serve, "clean": clean}[daemon.parse_arguments(PROGRAM, arguments)]
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = controller_settings(load_source())

@@ -12,7 +12,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.core.admission.subnet import default_subnet
-from spiderpool.core.ipam.subnets import adoption, is_cut_from, status_of
+from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -85,7 +85,7 @@ class SubnetReconciler:
                 await self._complete(subnet)
                 for pool in self._cuts.of(subnet):
                     await self._adopt(pool, subnet)
-            await self._write(subnet, status_of(subnet, self._cuts.of(subnet)))
+            await self._write(subnet, subnet_status(subnet, self._cuts.of(subnet)))
 
     async def _complete(self, subnet: SpiderSubnet) -> None:
         """Finalizer and label of a subnet that was written while no webhook listened."""
@@ -99,7 +99,7 @@ class SubnetReconciler:
             self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"metadata": metadata}))
 
     async def _adopt(self, pool: SpiderIPPool, subnet: SpiderSubnet) -> None:
-        wanted = None if pool.terminating else adoption(pool, subnet)
+        wanted = None if pool.terminating else adopted_pool(pool, subnet)
         if wanted is None:
             return
         with suppress(NotFound):

@@ -1,13 +1,17 @@
-"""A local copy of all objects of a kind that match a selector: list, then watch, again and again."""
+"""A local cache of all objects of a kind that match a selector, kept up to date by list and watch.
+
+The cache may lag behind the API server. A caller that must not act on stale data reads through :class:`Client`, or
+writes with a resource version or UID as precondition.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
@@ -15,48 +19,89 @@ from spiderpool.kube.client import Bookmark, Client, Expired, NotFound
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 Callback = Callable[[T | None, T | None], None]
 
 FIRST_PAUSE, LAST_PAUSE = 0.2, 10.0
 """Seconds between tries while the API server does not answer: doubled each time, with jitter."""
 
 ABSENT_PAUSE = 300.0
-"""Seconds until an optional kind that the server does not serve is asked for again."""
+"""Seconds until an optional kind that the server does not serve is requested again."""
+
+LIST_TIMEOUT = 30.0
+"""Seconds for each page of the first list."""
 
 TOMBSTONES = 10_000
-"""Remembered UIDs and versions of objects that are gone, against late events about them."""
+"""Deleted objects whose UID and version are remembered, so that a late event does not bring them back."""
 
 log = logger("informer")
+
+
+class Options(TypedDict, total=False):
+    """Which objects of a kind an informer holds."""
+
+    labels: str
+    fields: str
+    optional: bool  # the server may not serve the kind: there are no objects until it does
+
+
+class Index(Generic[T, K, V]):
+    """Objects of an informer, grouped by keys that are computed from each object. Made by :meth:`Informer.index`."""
+
+    def __init__(self, keys: Callable[[T], Iterable[K]], value: Callable[[T], V]) -> None:
+        self._keys_of = keys
+        self._value_of = value
+        self._buckets: dict[K, dict[str, V]] = {}  # index key → object key → value; no bucket is empty
+        self._keys: dict[str, tuple[K, ...]] = {}  # object key → index keys under which the object is filed
+
+    def get(self, key: K, /) -> list[V]:
+        """Values of the objects that have this key; empty when there are none."""
+        return list(self._buckets.get(key, {}).values())
+
+    def __iter__(self) -> Iterator[K]:
+        """Keys that at least one object has; a snapshot, so the informer may change meanwhile."""
+        return iter(list(self._buckets))
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._buckets
+
+    def update(self, name: str, obj: T | None) -> None:
+        """File the object under its present keys only; None removes it. ``name`` is the object's key."""
+        keys = tuple(dict.fromkeys(self._keys_of(obj))) if obj is not None else ()
+        for former in self._keys.pop(name, ()):
+            if former not in keys:
+                bucket = self._buckets[former]
+                del bucket[name]
+                if not bucket:
+                    del self._buckets[former]
+        if obj is not None and keys:
+            self._keys[name] = keys
+            value = self._value_of(obj)
+            for key in keys:
+                self._buckets.setdefault(key, {})[name] = value
 
 
 class Informer(Generic[T]):
     """Objects by key (``namespace/name`` or name), kept up to date by :meth:`run`.
 
-    Subscribers are called with (old, new): (None, new) added, (old, new) changed, (old, None) gone.
+    Subscribers are called with (old, new): (None, new) added, (old, new) changed, (old, None) deleted.
+    On every change the order is: the object itself, all indexes, then subscribers in the order of their subscription.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        kind: type[T],
-        namespace: str | None = None,
-        *,
-        labels: str | None = None,
-        fields: str | None = None,
-        optional: bool = False,
-    ) -> None:
-        """An ``optional`` kind is one that the server may not serve: then it has no objects until it does."""
+    def __init__(self, client: Client, kind: type[T], namespace: str | None = None, **options: Unpack[Options]) -> None:
         self._client = client
         self._kind = kind
         self._namespace = namespace
-        self._labels = labels
-        self._fields = fields
-        self._optional = optional
-        self._objects: dict[str, T] = {}
-        self._gone: OrderedDict[str, str | None] = OrderedDict()
+        self._labels = options.get("labels")
+        self._fields = options.get("fields")
+        self._optional = options.get("optional", False)
+        self._objects: dict[str, T] = {}  # object key → object
+        self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
+        self._indexes: list[Index[T, Any, Any]] = []
         self._subscribers: list[Callback[T]] = []
-        self._synced = asyncio.Event()
-        self._version = ""
+        self._synced = asyncio.Event()  # set when the first list has arrived
+        self._version = ""  # resource version to watch from; empty: list first
 
     @property
     def ready(self) -> bool:
@@ -79,23 +124,43 @@ class Informer(Generic[T]):
         """All objects, in no order."""
         return list(self._objects.values())
 
+    @overload
+    def index(self, keys: Callable[[T], Iterable[K]]) -> Index[T, K, T]: ...
+
+    @overload
+    def index(self, keys: Callable[[T], Iterable[K]], value: Callable[[T], V]) -> Index[T, K, V]: ...
+
+    def index(
+        self, keys: Callable[[T], Iterable[K]], value: Callable[[T], V] | None = None
+    ) -> Index[T, K, V] | Index[T, K, T]:
+        """Group the objects by ``keys(obj)``, now and at every change; an object may have no key, one or several.
+
+        The index holds ``value(obj)``, or the object itself without ``value``. Both functions must depend on the object
+        alone and must not raise.
+        """
+        made: Index[T, K, Any] = Index(keys, value or (lambda obj: obj))
+        self._indexes.append(made)
+        for obj in self.items():
+            made.update(obj.key, obj)
+        return made
+
     def subscribe(self, callback: Callback[T]) -> None:
-        """Call ``callback(old, new)`` at every change, and now for what is here."""
+        """Call ``callback(old, new)`` at every change, and at once with (None, obj) for each cached object."""
         self._subscribers.append(callback)
         for obj in self.items():
             callback(None, obj)
 
     def note(self, obj: T) -> None:
-        """Take over what we wrote ourselves, before its event arrives."""
+        """Cache an object that we wrote ourselves, before its event arrives."""
         if self._is_news(obj):
             self._store(obj)
 
     def forget(self, obj: T) -> None:
-        """Drop what we deleted ourselves, before its event arrives."""
+        """Drop an object that we deleted ourselves, before its event arrives."""
         self._drop(obj)
 
     async def run(self) -> None:
-        """List and watch until cancelled."""
+        """List and watch until cancelled. Repeating is safe: a list replaces the cache, and old events are ignored."""
         pause = FIRST_PAUSE
         while True:
             try:
@@ -110,20 +175,20 @@ class Informer(Generic[T]):
                     self._synced.set()
                     pause = ABSENT_PAUSE
                 log.warning("watch interrupted", kind=self._kind.KIND.plural, error=str(error), pause=pause)
-                pause = await self._rest(pause)
-            except Exception:  # a bug in a subscriber must not blind us for good: begin with a list
+                pause = await self._wait(pause)
+            except Exception:  # a bug in a subscriber must not stop the informer: start again with a list
                 log.exception("watch failed", kind=self._kind.KIND.plural, pause=pause)
                 self._version = ""
-                pause = await self._rest(pause)
+                pause = await self._wait(pause)
 
-    async def _rest(self, pause: float) -> float:
-        """Wait about ``pause`` seconds; the pause after this one."""
+    async def _wait(self, pause: float) -> float:
+        """Sleep about ``pause`` seconds; returns the next, longer pause."""
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         return min(pause * 2, LAST_PAUSE)
 
     async def _list(self) -> None:
         version, items = await self._client.list_at(
-            self._kind, self._namespace, labels=self._labels, fields=self._fields, timeout=30
+            self._kind, self._namespace, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
         )
         listed = {obj.key: obj for obj in items}
         for old in self.items():
@@ -150,7 +215,7 @@ class Informer(Generic[T]):
 
     def _is_news(self, obj: T) -> bool:
         uid = obj.metadata.uid or ""
-        if uid in self._gone and not _newer(obj, self._gone[uid]):
+        if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False
         known = self._objects.get(obj.key)
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
@@ -158,24 +223,27 @@ class Informer(Generic[T]):
     def _store(self, obj: T) -> None:
         old = self._objects.get(obj.key)
         self._objects[obj.key] = obj
-        self._tell(old, obj)
+        self._notify(obj.key, old, obj)
 
     def _drop(self, obj: T) -> None:
-        """Drop an object; one of the same name but another UID stays.
+        """Drop an object, but not another object of the same name with another UID.
 
-        It may come back under its UID, when a change makes it match the selector again: a newer version stays.
+        The object may come back under its UID when a later change makes it match the selector again, so a newer
+        version of it stays.
         """
         if obj.metadata.uid:
-            self._gone[obj.metadata.uid] = obj.metadata.resourceVersion
-            if len(self._gone) > TOMBSTONES:
-                self._gone.popitem(last=False)
+            self._tombstones[obj.metadata.uid] = obj.metadata.resourceVersion
+            if len(self._tombstones) > TOMBSTONES:
+                self._tombstones.popitem(last=False)
         known = self._objects.get(obj.key)
         same = known is not None and known.metadata.uid == obj.metadata.uid
         if known is not None and same and not _newer(known, obj.metadata.resourceVersion):
             del self._objects[obj.key]
-            self._tell(known, None)
+            self._notify(obj.key, known, None)
 
-    def _tell(self, old: T | None, new: T | None) -> None:
+    def _notify(self, key: str, old: T | None, new: T | None) -> None:
+        for index in self._indexes:
+            index.update(key, new)
         for callback in self._subscribers:
             callback(old, new)
 

@@ -1,13 +1,13 @@
-"""Leader election on a Lease (coordination.k8s.io/v1): of several equals, at most one leads at a time.
+"""Leader election on a Lease (coordination.k8s.io/v1): of several equal processes, at most one leads at a time.
 
-A holder counts as alive until its Lease has not changed for the Lease's duration, measured by our own
-monotonic clock from when we saw the last change. The times that a holder writes are for people: clocks
-of different nodes need not agree. Every write carries the resourceVersion that was read, so of several
-that reach for a Lease at once the API server lets one have it.
+A holder counts as alive until its Lease has been unchanged for the Lease's duration. Each candidate measures that by
+its own monotonic clock, from when it saw the last change; the times written in the Lease are for people, so clocks of
+different nodes need not agree. Every write carries the resourceVersion that was read, so the API server lets only one
+of several candidates take a free Lease.
 
-The leader measures its own right from when it *sent* the last renewal that succeeded, which is before
-anybody else can have seen it, and stops after ``renew`` seconds without another. The difference to
-``duration`` is the time that its tasks have to end before somebody else may lead.
+The leader counts its own right to lead from when it *sent* the last renewal that succeeded, which is before any other
+candidate can have seen it, and stops after ``renew`` seconds without another. The difference to ``duration`` is the
+time that its tasks have to end before another candidate may lead.
 """
 
 from __future__ import annotations
@@ -34,16 +34,25 @@ log = logger("lease")
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseLock:
+    """Which Lease a candidate competes for, and under which name."""
+
+    name: str
+    namespace: str
+    identity: str
+    """Of the candidate; unique among all candidates."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """Seconds of an election.
+    """Seconds of an election. Raises BadConfig unless 0 < retry < renew < duration."""
 
-    A Lease that nobody renews for ``duration`` may be taken; its holder stops after ``renew``; everybody
-    looks, and the holder renews, every ``retry``.
-    """
-
-    duration: float = 15.0
-    renew: float = 10.0
-    retry: float = 2.0
+    duration: float
+    """Another candidate may take a Lease that was not renewed for so long."""
+    renew: float
+    """The leader stops when it could not renew for so long."""
+    retry: float
+    """Pause between two looks of a candidate, and between two renewals of the leader."""
 
     def __post_init__(self) -> None:
         if not 0 < self.retry < self.renew < self.duration:
@@ -55,43 +64,36 @@ class LeaseTimings:
 
 @dataclass(frozen=True, slots=True)
 class ObservedLease:
-    """A Lease as we saw it, and when by our own clock we first saw it so."""
+    """A Lease as it was read, and since when, by our own clock, it has been unchanged."""
 
     lease: Lease
     since: float
 
-    def again(self, lease: Lease, now: float) -> ObservedLease:
-        """The sighting after another look: only a change of the object counts as a sign of life."""
+    def updated(self, lease: Lease, now: float) -> ObservedLease:
+        """The observation after another read; only a new resourceVersion counts as a sign of life."""
         same = lease.metadata.resourceVersion == self.lease.metadata.resourceVersion
         return self if same else ObservedLease(lease, now)
 
-    def free_at(self, terms: LeaseTimings) -> float:
-        """From when on the Lease may be taken; a released one at once."""
+    def free_at(self, timings: LeaseTimings) -> float:
+        """Time on our own clock from which the Lease may be taken; a released Lease at once."""
         spec = self.lease.spec
-        return self.since + (spec.leaseDurationSeconds or terms.duration) if spec.holderIdentity else self.since
+        return self.since + (spec.leaseDurationSeconds or timings.duration) if spec.holderIdentity else self.since
 
 
 class Election:
     """One candidate of an election."""
 
     def __init__(
-        self,
-        client: Client,
-        name: str,
-        namespace: str,
-        identity: str,
-        terms: LeaseTimings | None = None,
-        *,
-        clock: Clock = time.monotonic,
+        self, client: Client, lock: LeaseLock, timings: LeaseTimings, *, clock: Clock = time.monotonic
     ) -> None:
         self._client = client
-        self._name = name
-        self._namespace = namespace
-        self._identity = identity
-        self._terms = terms or LeaseTimings()
+        self._name = lock.name
+        self._namespace = lock.namespace
+        self._identity = lock.identity
+        self._timings = timings
         self._clock = clock
-        self._seen: ObservedLease | None = None
-        self._valid_until = 0.0
+        self._observed: ObservedLease | None = None  # None until the Lease was read or written once
+        self._valid_until = 0.0  # until when, by our clock, we may lead
 
     @property
     def leading(self) -> bool:
@@ -100,16 +102,16 @@ class Election:
 
     @property
     def leader(self) -> str | None:
-        """Who leads, as far as we have seen; None when nobody does."""
-        if self._seen is None or self._clock() >= self._seen.free_at(self._terms):
+        """Identity of the holder of the last observed Lease; None when the Lease is free."""
+        if self._observed is None or self._clock() >= self._observed.free_at(self._timings):
             return None
-        return self._seen.lease.spec.holderIdentity
+        return self._observed.lease.spec.holderIdentity
 
     async def run(self, lead: Lead) -> None:
-        """Wait for the Lease, run ``lead()`` while we hold it, and again, until cancelled.
+        """Acquire the Lease, run ``lead()`` while we hold it, and repeat until cancelled.
 
-        ``lead`` is cancelled when the Lease is lost, and has ended before we reach for it again. What it
-        raises is raised here. On the way out the Lease is given back, so that another need not wait.
+        ``lead`` is cancelled when the Lease is lost, and has ended before we compete again. Its exceptions are raised
+        here. The Lease is released in any case, so that another candidate need not wait.
         """
         while True:
             await self._acquire()
@@ -121,47 +123,50 @@ class Election:
             log.warning("no longer leading", lease=self._name, identity=self._identity)
 
     async def _acquire(self) -> None:
-        while not await self._try(self._terms.retry):
+        while not await self._try(self._timings.retry):
             await asyncio.sleep(self._pause())
 
     def _pause(self) -> float:
-        """Until the next look: sooner when the Lease becomes free sooner."""
-        left = self._seen.free_at(self._terms) - self._clock() if self._seen else 0.0
-        return min(left, self._terms.retry) if left > 0 else self._terms.retry
+        """Seconds until the next try: the retry period, or less when the Lease becomes free sooner."""
+        wait = self._observed.free_at(self._timings) - self._clock() if self._observed else 0.0
+        return min(wait, self._timings.retry) if wait > 0 else self._timings.retry
 
     async def _try(self, timeout: float) -> bool:
-        """Take or renew the Lease if it may be ours; false when somebody else has it or nobody answers in time."""
+        """Take or renew the Lease; false when another candidate holds it, or the API server fails to answer in time."""
         begin = self._clock()
         try:
             async with asyncio.timeout(timeout):
-                taken = await self._look_and_take()
+                taken = await self._acquire_or_renew()
         except (SpiderpoolError, TimeoutError) as error:
             log.warning("lease not reached", lease=self._name, error=str(error) or "no answer in time")
             return False
         if taken is None:
             return False
-        self._seen = ObservedLease(taken, begin)
-        self._valid_until = begin + self._terms.renew
+        self._observed = ObservedLease(taken, begin)
+        self._valid_until = begin + self._timings.renew
         return True
 
-    async def _look_and_take(self) -> Lease | None:
-        """The Lease as ours, or None when somebody else has it."""
-        with suppress(AlreadyExists, Conflict):
+    async def _acquire_or_renew(self) -> Lease | None:
+        """The Lease as we wrote it; None when another candidate holds it, or wrote it at the same time."""
+        with suppress(AlreadyExists, Conflict):  # another candidate was faster: the next try reads its write
             try:
                 current = await self._client.get(Lease, self._name, self._namespace)
             except NotFound:
                 metadata = ObjectMeta(name=self._name, namespace=self._namespace)
                 return await self._client.create(Lease(metadata=metadata, spec=self._spec(None)))
-            self._seen = (
-                self._seen.again(current, self._clock()) if self._seen else ObservedLease(current, self._clock())
+            self._observed = (
+                self._observed.updated(current, self._clock())
+                if self._observed
+                else ObservedLease(current, self._clock())
             )
-            if current.spec.holderIdentity == self._identity or self._clock() >= self._seen.free_at(self._terms):
+            if current.spec.holderIdentity == self._identity or self._clock() >= self._observed.free_at(self._timings):
                 return await self._client.replace(replace(current, spec=self._spec(current.spec)))
         return None
 
     def _spec(self, former: LeaseSpec | None) -> LeaseSpec:
+        """The Lease with us as holder; ``former`` is what it held before, None for a new Lease."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec = LeaseSpec(self._identity, max(round(self._terms.duration), 1), now, now, 0)
+        spec = LeaseSpec(self._identity, max(round(self._timings.duration), 1), now, now, 0)
         if former is None:
             return spec
         if former.holderIdentity == self._identity:
@@ -169,12 +174,16 @@ class Election:
         return replace(spec, leaseTransitions=(former.leaseTransitions or 0) + 1)
 
     async def _hold(self, lead: Lead) -> None:
-        """Run ``lead`` and renew beside it; return when the Lease is lost and ``lead`` has ended."""
+        """Run ``lead`` and renew the Lease beside it; returns when the Lease is lost and ``lead`` has ended."""
         task = asyncio.ensure_future(lead())
         try:
             while not task.done() and self.leading:
-                await asyncio.wait((task,), timeout=min(self._terms.retry, self._left))
-                if not task.done() and not await self._try(min(self._terms.retry, self._left)) and self._is_taken():
+                await asyncio.wait((task,), timeout=min(self._timings.retry, self._remaining))
+                if (
+                    not task.done()
+                    and not await self._try(min(self._timings.retry, self._remaining))
+                    and self._is_taken()
+                ):
                     break
         finally:
             task.cancel()
@@ -184,21 +193,24 @@ class Election:
             raise failure
 
     @property
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         """Seconds for which we may still lead."""
         return self._valid_until - self._clock()
 
     def _is_taken(self) -> bool:
-        """Whether somebody else was seen to hold the Lease."""
-        holder = self._seen.lease.spec.holderIdentity if self._seen else None
+        """Whether another candidate holds the Lease that was observed last."""
+        holder = self._observed.lease.spec.holderIdentity if self._observed else None
         return holder is not None and holder != self._identity
 
     async def _release(self) -> None:
-        """Give the Lease back if it is still ours; who may not, lets it run out."""
-        held, self._valid_until = self._seen, 0.0
+        """Release the Lease if we still hold it; when that fails, it expires by itself."""
+        held, self._valid_until = self._observed, 0.0
         if held is None or held.lease.spec.holderIdentity != self._identity:
             return
         spec = replace(held.lease.spec, holderIdentity=None, leaseDurationSeconds=1)
-        with suppress(SpiderpoolError):
-            await self._client.replace(replace(held.lease, spec=spec), timeout=self._terms.retry)
+        try:
+            await self._client.replace(replace(held.lease, spec=spec), timeout=self._timings.retry)
+        except SpiderpoolError as error:
+            log.warning("lease not given back", lease=self._name, error=str(error))
+        else:
             log.info("lease given back", lease=self._name)

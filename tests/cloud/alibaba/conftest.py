@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
@@ -38,8 +38,10 @@ def balanced(simulated: SimulatedCloud) -> SimulatedCloud:
     for name in "ab":
         server = simulated.account.add_instance(name, identity=f"i-{name}").identity
         last = {"a": 10, "b": 20}[name]
-        pods = [f"172.31.192.{last + place}" for place in range(2)]
-        simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+        pods = tuple(f"172.31.192.{last + place}" for place in range(2))
+        simulated.account.add_eni(
+            "vsw-1", instance=server, identity=f"eni-{name}", addresses=ENIAddresses(secondaries=pods)
+        )
     for number in range(45):
         simulated.account.add_eni(
             "vsw-2", instance=simulated.account.add_instance("n", identity=f"i-n{number}").identity

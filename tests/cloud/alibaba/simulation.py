@@ -25,7 +25,7 @@ def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def new_account() -> Account:
     """Returns an account with one vSwitch in one region."""
-    account = Account(region="cn-hangzhou")
+    account = Account()
     account.add_vswitch("172.31.192.0/20", identity="vsw-1", ipv6_block="2408:4005:1::/64")
     return account
 

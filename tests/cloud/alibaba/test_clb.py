@@ -71,20 +71,20 @@ async def test_a_classic_balancer_becomes_what_it_should_be(
         assert {group.name: group.servers for group in observed.groups} == {
             group.name: group.servers for group in desired.groups
         }
-    assert len(list(balanced.account.world.clbs)) == 1
+    assert len(list(balanced.account.tables.clbs)) == 1
     await classic(balanced).carry_out(plan_removal(CLB, desired.owner, observed, preserve=False), observed)
-    assert not list(balanced.account.world.clbs)
+    assert not list(balanced.account.tables.clbs)
 
 
 async def test_a_lent_balancer_is_left_as_it_was(balanced: SimulatedCloud) -> None:
     lent = await reached(classic(balanced), model(balanced, HTTP))
     await classic(balanced).carry_out(plan_removal(CLB, model(balanced).owner, lent, preserve=True), lent)
-    before = balanced.account.world.clbs.get(lent.identity)
+    before = balanced.account.tables.clbs.get(lent.identity)
     desired = model(balanced, SECURE, annotations={"id": lent.identity})
     observed = await reached(classic(balanced), desired)
     assert [str(listener) for listener in observed.listeners] == ["tcp/80"]
     await classic(balanced).carry_out(plan_removal(CLB, desired.owner, observed, preserve=False), observed)
-    after = balanced.account.world.clbs.get(lent.identity)
+    after = balanced.account.tables.clbs.get(lent.identity)
     assert before is not None
     assert after is not None
     assert (after.settings, after.tags) == (before.settings, before.tags)

@@ -29,7 +29,7 @@ def counted(action: str, outcome: str) -> float:
 
 @pytest.fixture
 def eni(simulated: SimulatedCloud) -> str:
-    server = simulated.account.add_instance("master", kind="ecs.g7.large")
+    server = simulated.account.add_instance("master", instance_type="ecs.g7.large")
     return simulated.account.add_eni("vsw-1", instance=server.identity).identity
 
 
@@ -42,7 +42,7 @@ class TestCalls:
         assert budget == 800
 
     async def test_waits_out_a_short_throttling(self, simulated: SimulatedCloud, eni: str) -> None:
-        simulated.account.break_down(Fault(kind="throttle", every=2, seconds=0.2))
+        simulated.account.set_fault(Fault(kind="throttle", every=2, seconds=0.2))
         ecs = simulated.ecs()
         for _ in range(3):
             await ecs.enis("cn-hangzhou", [eni])
@@ -52,7 +52,7 @@ class TestCalls:
     async def test_a_long_throttling_is_the_callers_to_plan_and_costs_no_calls(
         self, simulated: SimulatedCloud, eni: str
     ) -> None:
-        simulated.account.break_down(Fault(kind="throttle", times=1, seconds=30))
+        simulated.account.set_fault(Fault(kind="throttle", times=1, seconds=30))
         ecs = simulated.ecs()
         with pytest.raises(Throttled) as first:
             await ecs.enis("cn-hangzhou", [eni])
@@ -65,36 +65,36 @@ class TestCalls:
 
     @pytest.mark.parametrize("fault", [Fault(kind="drop", times=2), Fault(kind="refuse", times=2)])
     async def test_repeats_what_got_no_answer(self, simulated: SimulatedCloud, eni: str, fault: Fault) -> None:
-        simulated.account.break_down(fault)
+        simulated.account.set_fault(fault)
         assert eni in await simulated.ecs().enis("cn-hangzhou", [eni])
         assert len(simulated.outcomes("ecs:DescribeNetworkInterfaces")) == 3
 
     async def test_gives_up_after_some_tries(self, simulated: SimulatedCloud, eni: str) -> None:
-        simulated.account.break_down(Fault(kind="drop"))
+        simulated.account.set_fault(Fault(kind="drop"))
         with pytest.raises(CloudUnavailable, match="DescribeNetworkInterfaces got no answer from"):
             await simulated.ecs().enis("cn-hangzhou", [eni])
         assert len(simulated.account.calls) == 4
 
     async def test_a_lost_answer_assigns_once(self, simulated: SimulatedCloud, eni: str) -> None:
-        simulated.account.break_down(Fault(kind="lose", actions=ASSIGN, times=2))
+        simulated.account.set_fault(Fault(kind="lose", actions=ASSIGN, times=2))
         given = await simulated.ecs().assign("cn-hangzhou", eni, 4, 2)
         assert len(simulated.outcomes(ASSIGN)) == 3
-        assert simulated.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert simulated.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
 
     async def test_after_giving_up_the_same_wish_is_the_same_request(self, simulated: SimulatedCloud, eni: str) -> None:
-        number = simulated.account.break_down(Fault(kind="lose", actions=ASSIGN))
+        number = simulated.account.set_fault(Fault(kind="lose", actions=ASSIGN))
         ecs = simulated.ecs()
         with pytest.raises(CloudUnavailable):
             await ecs.assign("cn-hangzhou", eni, 4, 2)
         simulated.account.faults.clear(number)
         given = await ecs.assign("cn-hangzhou", eni, 4, 2)
-        assert simulated.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert simulated.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
         assert set(await ecs.assign("cn-hangzhou", eni, 4, 2)).isdisjoint(given)
 
     async def test_what_must_happen_once_is_not_repeated_without_a_token(
         self, simulated: SimulatedCloud, eni: str
     ) -> None:
-        simulated.account.break_down(Fault(kind="drop"))
+        simulated.account.set_fault(Fault(kind="drop"))
         sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": eni, "SecondaryPrivateIpAddressCount": 1}
         with pytest.raises(CloudUnavailable):
             await simulated.client().call(ECS, "AssignPrivateIpAddresses", sent)
@@ -146,7 +146,7 @@ class TestSecrecy:
     ) -> None:
         caplog.set_level(0)
         simulated.allow("*", key=KEY_ID, secret=SECRET)
-        simulated.account.break_down(fault)
+        simulated.account.set_fault(fault)
         with pytest.raises(CloudError) as refused:
             await simulated.ecs().assign("cn-hangzhou", eni, 4, 1)
         chain: BaseException | None = refused.value

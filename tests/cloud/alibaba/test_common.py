@@ -27,9 +27,9 @@ pytestmark = pytest.mark.unit
 
 @pytest.mark.parametrize("kind", [CLB, NLB])
 async def test_a_creation_whose_answer_is_lost_is_made_once(balanced: SimulatedCloud, kind: BalancerKind) -> None:
-    balanced.account.break_down(Fault(kind="lose", actions="*:CreateLoadBalancer", times=1))
+    balanced.account.set_fault(Fault(kind="lose", actions="*:CreateLoadBalancer", times=1))
     await reached(api_of(balanced, kind), model(balanced, HTTP, **spec_of(kind)))
-    assert len(list(balanced.account.world.clbs)) + len(list(balanced.account.world.nlbs)) == 1
+    assert len(list(balanced.account.tables.clbs)) + len(list(balanced.account.tables.nlbs)) == 1
 
 
 @pytest.mark.parametrize("kind", [CLB, NLB])

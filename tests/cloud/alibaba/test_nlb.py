@@ -66,8 +66,8 @@ async def test_a_network_balancer_becomes_what_it_should_be(
             group.name: group.servers for group in desired.groups
         }
     await network(balanced).carry_out(plan_removal(NLB, desired.owner, observed, preserve=False), observed)
-    assert not list(balanced.account.world.nlbs)
-    assert not list(balanced.account.world.nlb_groups)
+    assert not list(balanced.account.tables.nlbs)
+    assert not list(balanced.account.tables.nlb_groups)
 
 
 async def test_security_groups_come_and_go(balanced: SimulatedCloud) -> None:

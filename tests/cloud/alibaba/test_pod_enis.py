@@ -20,7 +20,7 @@ async def test_the_eni_of_an_address(balanced: SimulatedCloud) -> None:
 
 
 async def test_ipv6_addresses_are_found_too(balanced: SimulatedCloud) -> None:
-    (server,) = [each for each in balanced.account.world.instances if each.identity == "i-a"]
+    (server,) = [each for each in balanced.account.tables.instances if each.identity == "i-a"]
     eni = balanced.account.enis_of(server.identity)[-1]
     given = await balanced.ecs().assign("cn-hangzhou", eni.identity, 6, 1)
     enis = PodENIs(balanced.client(), "cn-hangzhou", balanced.account.vpc.identity)

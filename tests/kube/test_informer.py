@@ -1,0 +1,214 @@
+"""The informer against a pretend API server: what its cache, its indexes and its subscribers see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.errors import NotReady
+from spiderpool.kube import informer as informer_module
+from spiderpool.kube.client import Client
+from spiderpool.kube.informer import Informer
+from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
+
+
+def record(name: str, pool: str = "p", *, labels: dict[str, str] | None = None, uid: str | None = None) -> SpiderIP:
+    spec = IPSpec(f"{name}/24", pool, "n1", "default", "pod", "uid", "eth0")
+    return SpiderIP(metadata=ObjectMeta(name=name, labels=labels, uid=uid), spec=spec)
+
+
+def versioned(obj: SpiderIP, version: int) -> SpiderIP:
+    obj.metadata.resourceVersion = str(version)
+    return obj
+
+
+@asynccontextmanager
+async def running(informer: Informer[SpiderIP]) -> AsyncIterator[None]:
+    task = asyncio.create_task(informer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer(SpiderIP.KIND) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: ApiServer) -> AsyncIterator[Client]:
+    async with server.client() as client:
+        yield client
+
+
+async def equal(informer: Informer[SpiderIP], server: ApiServer) -> None:
+    await eventually(lambda: {obj.key: obj for obj in informer.items()} == server.stored(SpiderIP), "cache is current")
+
+
+class TestCache:
+    async def test_follows_the_server(self, server: ApiServer, client: Client) -> None:
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            await equal(informer, server)
+            server.put(record("10.0.0.1", "other"), record("10.0.0.2"))
+            await equal(informer, server)
+            server.remove(record("10.0.0.1"))
+            await equal(informer, server)
+
+    async def test_is_not_ready_before_the_first_list(self, server: ApiServer, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        with pytest.raises(NotReady, match="spiderips"):
+            await informer.synced(0.01)
+        assert not informer.ready
+
+    async def test_outlives_broken_watches_lost_history_and_server_errors(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        server.inject(Fault("list", status=500), Fault("watch", status=503), Fault("list", lose_answer=True))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            server.put(record("10.0.0.1"))
+            await equal(informer, server)
+            server.hold_watches()
+            server.put(record("10.0.0.2"))
+            server.remove(record("10.0.0.1"))
+            server.compact()
+            server.cut_watches()
+            server.release_watches()
+            await equal(informer, server)
+
+    async def test_an_object_leaves_and_enters_the_selector(self, server: ApiServer, client: Client) -> None:
+        informer = Informer(client, SpiderIP, labels="node=n1")
+        async with running(informer):
+            await informer.synced(5)
+            server.put(record("10.0.0.1", labels={"node": "n1"}), record("10.0.0.2", labels={"node": "n2"}))
+            await eventually(lambda: informer.get("10.0.0.1"))
+            server.put(record("10.0.0.1", labels={"node": "n2"}))
+            await eventually(lambda: not informer.items())
+            server.put(record("10.0.0.1", labels={"node": "n1"}))
+            await eventually(lambda: informer.get("10.0.0.1"))
+
+    async def test_own_writes_are_visible_at_once_and_late_events_change_nothing(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            server.hold_watches()
+            made = await client.create(record("10.0.0.1"))
+            informer.note(made)
+            assert informer.get("10.0.0.1") == made
+            await client.delete(SpiderIP, "10.0.0.1")
+            informer.forget(made)
+            names: list[str] = []
+            informer.subscribe(lambda _, new: names.append(new.name if new else ""))
+            server.release_watches()
+            server.put(record("10.0.0.2"))
+            await equal(informer, server)
+        assert names == ["10.0.0.2"]
+
+    async def test_a_successor_of_the_same_name_is_another_object(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        first, second = versioned(record("10.0.0.1", uid="1"), 1), versioned(record("10.0.0.1", uid="2"), 3)
+        informer.note(first)
+        informer.note(second)
+        informer.forget(first)
+        assert informer.get("10.0.0.1") is second
+
+    async def test_an_optional_kind_that_is_not_served_has_no_objects(self) -> None:
+        async with ApiServer() as server, server.client() as client:
+            informer = Informer(client, SpiderIP, optional=True)
+            async with running(informer):
+                await informer.synced(5)
+                assert informer.items() == []
+
+    async def test_a_subscriber_that_fails_misses_one_event_only(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        seen: list[str] = []
+
+        def fail_once(_: SpiderIP | None, new: SpiderIP | None) -> None:
+            seen.append(new.name if new else "")
+            if len(seen) == 1:
+                raise RuntimeError("a bug")
+
+        informer = Informer(client, SpiderIP)
+        informer.subscribe(fail_once)
+        async with running(informer):
+            server.put(record("10.0.0.1"))
+            server.put(record("10.0.0.2"))
+            await eventually(lambda: {"10.0.0.1", "10.0.0.2"} <= set(seen))
+            await equal(informer, server)
+
+
+POOLS = st.sampled_from(["p", "q", "p,q", "", "p,p"])
+CHANGES = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.none() | POOLS), max_size=30)
+
+
+def pools(obj: SpiderIP) -> Iterable[str]:
+    return [name for name in obj.spec.pool.split(",") if name]
+
+
+class TestIndex:
+    @given(before=CHANGES, after=CHANGES)
+    async def test_equals_a_recomputation_from_items(
+        self, before: list[tuple[str, str | None]], after: list[tuple[str, str | None]]
+    ) -> None:
+        async with ApiServer() as server, server.client() as client:
+            informer, version = Informer(client, SpiderIP), 0
+
+            def change(name: str, pool: str | None) -> None:
+                nonlocal version
+                version += 1
+                known = informer.get(name)
+                if pool is not None:
+                    uid = known.metadata.uid if known else f"uid-{version}"
+                    informer.note(versioned(record(name, pool, uid=uid), version))
+                elif known is not None:
+                    informer.forget(known)
+
+            for step in before:
+                change(*step)
+            by_pool = informer.index(pools)
+            names = informer.index(pools, lambda obj: obj.name)
+            for step in after:
+                change(*step)
+            expected: dict[str, set[str]] = defaultdict(set)
+            for obj in informer.items():
+                for pool in pools(obj):
+                    expected[pool].add(obj.name)
+            assert set(by_pool) == set(names) == set(expected)
+            for pool in ("p", "q", "none"):
+                assert (pool in by_pool) == (pool in expected)
+                assert {obj.name for obj in by_pool.get(pool)} == set(names.get(pool)) == expected.get(pool, set())
+                assert len(by_pool.get(pool)) == len(expected.get(pool, ()))
+            assert all(obj is informer.get(obj.name) for pool in by_pool for obj in by_pool.get(pool))
+
+    async def test_is_current_when_subscribers_are_called(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        seen: list[int] = []
+        informer.subscribe(lambda _, __: seen.append(len(by_pool.get("p"))))
+        by_pool = informer.index(pools)
+        made = versioned(record("10.0.0.1", uid="1"), 1)
+        informer.note(made)
+        informer.forget(made)
+        assert seen == [1, 0]
