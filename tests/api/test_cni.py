@@ -16,6 +16,7 @@ from spiderpool.api.cni import (
     DelegateConfig,
     InterfaceConfig,
     PluginConfig,
+    PodArgs,
     Result,
     ResultInterface,
     ResultIP,
@@ -320,3 +321,13 @@ def test_default_routes_of_a_result() -> None:
 def test_a_configuration_that_is_not_utf_8() -> None:
     with pytest.raises(Undecodable):
         parse_plugin(b'{"name": "\xff"}', PluginConfig)
+
+
+def test_a_call_tells_its_pod_which_only_a_del_may_leave_out() -> None:
+    arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=u"
+    call = CNICall("spiderpool-attach", {"CNI_ARGS": arguments}, b"")
+    assert call.pod == call.required_pod() == PodArgs("default", "web", "u")
+    without = CNICall("spiderpool-attach", {}, b"")
+    assert without.pod is None
+    with pytest.raises(BadEnvironment, match="CNI_ARGS names no K8S_POD_NAMESPACE"):
+        without.required_pod()
