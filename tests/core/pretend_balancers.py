@@ -13,7 +13,7 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, Options, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -83,7 +83,7 @@ def endpoints(*pods: tuple[str, str], port: int = 80, name: str = "", ready: boo
     return msgspec.convert(body, EndpointSlice)
 
 
-def options(kind: str, annotations: Mapping[str, str]) -> Options:
+def options(kind: str, annotations: Mapping[str, str]) -> BalancerOptions:
     """What valid annotations ask of a kind; they are given without their prefix."""
     found = read_options({PREFIX + key: value for key, value in annotations.items()}, KINDS[kind])
     assert not found.faults + found.remarks

@@ -18,7 +18,7 @@ from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParse
 from spiderpool.core.cloud.loadbalancer import planning
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, pod_addresses, reported_enis
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, Options, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of, uses_pods
 from spiderpool.core.cloud.loadbalancer.steps import Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
@@ -193,7 +193,7 @@ class ServiceReconciler:
         self._states[service.key].applied = (model, published)
         self._report_unresolved(service, model)
 
-    async def _ensure_backends(self, service: Service, options: Options) -> None:
+    async def _ensure_backends(self, service: Service, options: BalancerOptions) -> None:
         """Updates the servers while everything else waits for a correction of the Service."""
         naming = options.kind.naming
         identity = (service.metadata.labels or {}).get(naming.identity_label)
@@ -337,7 +337,7 @@ class ServiceReconciler:
 
     # --- servers
 
-    async def _snapshot(self, service: Service, options: Options) -> BackendSnapshot:
+    async def _snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
         slices = list(self._slices.get(service.key, {}).values())
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):

@@ -104,7 +104,7 @@ class ClassicLoadBalancers:
 
         Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        execution = _PlanExecution(self, observed)
+        execution = _ClassicExecution(self, observed)
         for step in steps:
             await execution.do(step)
         if execution.lost:
@@ -163,7 +163,7 @@ class ClassicLoadBalancers:
         return frozenset(_server(each) for each in _list(answer, "BackendServers", "BackendServer"))
 
 
-class _PlanExecution:
+class _ClassicExecution:
     """Carries out the steps of one plan, and remembers the identities of what it creates."""
 
     def __init__(self, balancers: ClassicLoadBalancers, observed: ObservedLoadBalancer | None) -> None:

@@ -99,7 +99,7 @@ class NetworkLoadBalancers:
 
         Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        execution = _PlanExecution(self, observed)
+        execution = _NetworkExecution(self, observed)
         for step in steps:
             await execution.do(step)
         if execution.lost:
@@ -195,7 +195,7 @@ class NetworkLoadBalancers:
         return frozenset([_server(each) async for each in pages])
 
 
-class _PlanExecution:
+class _NetworkExecution:
     """Carries out the steps of one plan, and remembers the identities of what it creates."""
 
     def __init__(self, balancers: NetworkLoadBalancers, observed: ObservedLoadBalancer | None) -> None:

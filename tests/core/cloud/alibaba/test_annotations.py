@@ -17,7 +17,7 @@ from spiderpool.core.cloud.alibaba.annotations import (
     UNSUPPORTED,
     table_of,
 )
-from spiderpool.core.cloud.loadbalancer.kinds import Options, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, read_options
 from tests.core.pretend_balancers import KINDS
 
 pytestmark = pytest.mark.unit
@@ -127,11 +127,11 @@ def kinds(text: str) -> list[str]:
     return [{"C": "clb", "N": "nlb"}[each] for each in text.split()]
 
 
-def read(annotations: dict[str, str], kind: str) -> Options:
+def read(annotations: dict[str, str], kind: str) -> BalancerOptions:
     return read_options(annotations, KINDS[kind])
 
 
-def options(kind: str, suffix: str, text: str) -> Options:
+def options(kind: str, suffix: str, text: str) -> BalancerOptions:
     return read({PREFIX + suffix: text}, kind)
 
 
@@ -250,7 +250,9 @@ def test_a_fault_about_something_else_leaves_it_clear_which_servers_there_are() 
 
 
 def test_annotations_of_others_are_nothing_to_us() -> None:
-    assert read({"example.com/bandwidth": "many", "bandwidth": "many"}, "clb") == Options(KINDS["clb"], {}, None)
+    assert read({"example.com/bandwidth": "many", "bandwidth": "many"}, "clb") == BalancerOptions(
+        KINDS["clb"], {}, None
+    )
 
 
 def test_the_reference_names_every_annotation() -> None:

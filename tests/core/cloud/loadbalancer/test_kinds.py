@@ -6,12 +6,12 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, Options, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 
 pytestmark = pytest.mark.unit
 
 
-def read(annotations: dict[str, str], kind: BalancerKind = CLB) -> Options:
+def read(annotations: dict[str, str], kind: BalancerKind = CLB) -> BalancerOptions:
     return read_options({PREFIX + key: value for key, value in annotations.items()}, kind)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
-from spiderpool.core.cloud.loadbalancer.kinds import Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocol_of
 
 MAX_TAGS = 10
@@ -14,7 +14,7 @@ OWN_TAGS = 2
 """Tags of a balancer that mark it as ours."""
 
 
-def common_faults(service: Service, options: Options) -> Iterator[str]:
+def common_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields what must be corrected in a Service for either kind of balancer."""
     yield from _scheduler_faults(service, options)
     if len(options.list("additional-resource-tags")) + OWN_TAGS > MAX_TAGS:
@@ -22,7 +22,7 @@ def common_faults(service: Service, options: Options) -> Iterator[str]:
         yield f"annotation {key}: a balancer has at most {MAX_TAGS - OWN_TAGS} beside ours"
 
 
-def _scheduler_faults(service: Service, options: Options) -> Iterator[str]:
+def _scheduler_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which listeners cannot have the scheduler, a hash that the cloud lacks for their protocol."""
     scheduler, key = options["scheduler"], f"annotation {options.annotation('scheduler')}"
     for port in service.spec.ports or ():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba.checking import common_faults
-from spiderpool.core.cloud.loadbalancer.kinds import Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
 SERVER_PORT = "-520"
@@ -87,7 +87,7 @@ DEFAULTS: Mapping[str, Settings] = {
 """Protocol → what holds of a listener where the cloud's description leaves it out."""
 
 
-def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
+def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> Settings:
     """Returns parameters of the creation that are not compared afterwards, as the Service does not ask for them."""
     private = options["address-type"] == "intranet"
     found = {"VpcId": configuration.vpc if private else "", "ResourceGroupId": configuration.resource_group}
@@ -96,14 +96,14 @@ def creation(options: Options, configuration: BalancerConfiguration) -> Settings
     return _without_empty(found)
 
 
-def fixed(options: Options) -> Settings:
+def fixed(options: BalancerOptions) -> Settings:
     """Returns parameters of the creation that cannot be changed afterwards."""
     found = {parameter: options.given.get(suffix, "") for parameter, suffix in ANNOTATION_OF.items()}
     found |= {"AddressType": options["address-type"], "AddressIPVersion": options["ip-version"]}
     return _without_empty(found)
 
 
-def settings(options: Options, name: str) -> Settings:
+def settings(options: BalancerOptions, name: str) -> Settings:
     """Returns parameters of a balancer of our own that can be changed."""
     found = {
         "LoadBalancerName": name,
@@ -120,7 +120,7 @@ def settings(options: Options, name: str) -> Settings:
     return found
 
 
-def listener(protocol: str, options: Options) -> Settings:
+def listener(protocol: str, options: BalancerOptions) -> Settings:
     """Returns settings of a listener that forwards to a server group."""
     match protocol:
         case "tcp":
@@ -133,7 +133,7 @@ def listener(protocol: str, options: Options) -> Settings:
             return _layer7(options) | _access(options) | _https(options)
 
 
-def group(protocol: str, options: Options) -> Settings:
+def group(protocol: str, options: BalancerOptions) -> Settings:
     """Returns settings of a server group: none, since its listener has them all."""
     return {}
 
@@ -143,12 +143,12 @@ def redirect(target: int) -> Settings:
     return {"ListenerForward": "on", "ForwardPort": str(target)}
 
 
-def group_variant(protocol: str, options: Options) -> str:
+def group_variant(protocol: str, options: BalancerOptions) -> str:
     """Returns the protocol in a server group's name, which this kind leaves out."""
     return protocol
 
 
-def pods_by_address(options: Options) -> bool:
+def pods_by_address(options: BalancerOptions) -> bool:
     """Whether pods are registered by their address alone: never, this kind knows ENIs only."""
     return False
 
@@ -166,7 +166,7 @@ def _redirect_target(listener: Listener) -> str:
     return listener.settings.get("ForwardPort", "") if listener.settings.get("ListenerForward") == "on" else ""
 
 
-def faults(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
+def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields what must be corrected in a Service before its classic balancer can be made."""
     yield from common_faults(service, options)
     if options.on("acl-status") and not options["acl-id"]:
@@ -178,7 +178,7 @@ def faults(service: Service, options: Options, configuration: BalancerConfigurat
         yield f"annotation {options.annotation('vswitch-id')} is missing: a private balancer needs one"
 
 
-def _layer4(options: Options) -> dict[str, str]:
+def _layer4(options: BalancerOptions) -> dict[str, str]:
     found = {
         "Bandwidth": "-1",
         "Scheduler": options["scheduler"],
@@ -190,7 +190,7 @@ def _layer4(options: Options) -> dict[str, str]:
     return found
 
 
-def _tcp(options: Options) -> dict[str, str]:
+def _tcp(options: BalancerOptions) -> dict[str, str]:
     found = {
         "PersistenceTimeout": options["persistence-timeout"],
         "EstablishedTimeout": options["established-timeout"],
@@ -205,7 +205,7 @@ def _tcp(options: Options) -> dict[str, str]:
     return found
 
 
-def _layer7(options: Options) -> dict[str, str]:
+def _layer7(options: BalancerOptions) -> dict[str, str]:
     found = {
         "Bandwidth": "-1",
         "Scheduler": options["scheduler"],
@@ -228,7 +228,7 @@ def _layer7(options: Options) -> dict[str, str]:
     return found
 
 
-def _https(options: Options) -> dict[str, str]:
+def _https(options: BalancerOptions) -> dict[str, str]:
     return {
         "ServerCertificateId": options["cert-id"],
         "EnableHttp2": options["http2-enabled"],
@@ -236,13 +236,13 @@ def _https(options: Options) -> dict[str, str]:
     }
 
 
-def _cookie(options: Options) -> dict[str, str]:
+def _cookie(options: BalancerOptions) -> dict[str, str]:
     kind = options["sticky-session-type"]
     life = {"CookieTimeout": options["cookie-timeout"]} if kind == "insert" else {"Cookie": options["cookie"]}
     return {"StickySessionType": kind} | life
 
 
-def _check(options: Options) -> dict[str, str]:
+def _check(options: BalancerOptions) -> dict[str, str]:
     return {
         "HealthCheckConnectPort": options["health-check-connect-port"],
         "HealthyThreshold": options["healthy-threshold"],
@@ -251,7 +251,7 @@ def _check(options: Options) -> dict[str, str]:
     }
 
 
-def _http_check(options: Options) -> dict[str, str]:
+def _http_check(options: BalancerOptions) -> dict[str, str]:
     return {
         "HealthCheckURI": options["health-check-uri"],
         "HealthCheckDomain": options["health-check-domain"],
@@ -259,7 +259,7 @@ def _http_check(options: Options) -> dict[str, str]:
     }
 
 
-def _access(options: Options) -> dict[str, str]:
+def _access(options: BalancerOptions) -> dict[str, str]:
     if not options.on("acl-status"):
         return {"AclStatus": "off"}
     return {"AclStatus": "on", "AclId": options["acl-id"], "AclType": options["acl-type"]}

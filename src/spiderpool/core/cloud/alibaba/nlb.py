@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba.checking import common_faults
-from spiderpool.core.cloud.loadbalancer.kinds import Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocols
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
@@ -57,7 +57,7 @@ def zone_text(pairs: Mapping[str, str]) -> str:
     return ",".join(f"{zone}:{vswitch}" for zone, vswitch in sorted(pairs.items()))
 
 
-def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
+def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> Settings:
     """Returns parameters of the creation that are not compared afterwards."""
     found = {
         "LoadBalancerType": "network",
@@ -69,7 +69,7 @@ def creation(options: Options, configuration: BalancerConfiguration) -> Settings
     return {key: value for key, value in found.items() if value}
 
 
-def fixed(options: Options) -> Settings:
+def fixed(options: BalancerOptions) -> Settings:
     """Returns parameters of the creation that cannot be changed afterwards."""
     found = {
         "AddressType": options["address-type"].capitalize(),
@@ -80,7 +80,7 @@ def fixed(options: Options) -> Settings:
     return {key: value for key, value in found.items() if value}
 
 
-def settings(options: Options, name: str) -> Settings:
+def settings(options: BalancerOptions, name: str) -> Settings:
     """Returns parameters of a balancer of our own that can be changed."""
     found = {
         "LoadBalancerName": name,
@@ -93,7 +93,7 @@ def settings(options: Options, name: str) -> Settings:
     return found
 
 
-def listener(protocol: str, options: Options) -> Settings:
+def listener(protocol: str, options: BalancerOptions) -> Settings:
     """Returns settings of a listener."""
     found = {
         "IdleTimeout": idle_timeout(protocol, options),
@@ -109,14 +109,14 @@ def listener(protocol: str, options: Options) -> Settings:
     return found
 
 
-def idle_timeout(protocol: str, options: Options) -> str:
+def idle_timeout(protocol: str, options: BalancerOptions) -> str:
     """Returns the seconds after which an idle connection is closed; with UDP at most 20."""
     if protocol == "udp":
         return str(min(int(options["idle-timeout"] or MAX_UDP_IDLE), MAX_UDP_IDLE))
     return options["idle-timeout"] or "900"
 
 
-def group(protocol: str, options: Options) -> Settings:
+def group(protocol: str, options: BalancerOptions) -> Settings:
     """Returns settings of a server group behind a listener of a protocol."""
     found = {
         "Protocol": "UDP" if protocol == "udp" else "TCP",
@@ -134,13 +134,13 @@ def group(protocol: str, options: Options) -> Settings:
     return found
 
 
-def group_variant(protocol: str, options: Options) -> str:
+def group_variant(protocol: str, options: BalancerOptions) -> str:
     """Returns the protocol in a server group's name, with what else cannot be changed in a group."""
     by_address = "-ip" if pods_by_address(options) else ""
     return f"{protocol}{by_address}{'-dualstack' if options['backend-ip-version'] == 'ipv6' else ''}"
 
 
-def pods_by_address(options: Options) -> bool:
+def pods_by_address(options: BalancerOptions) -> bool:
     """Whether pods are registered by their address alone, rather than by the ENI that has it."""
     return options["server-group-type"] == "Ip"
 
@@ -150,7 +150,7 @@ def must_replace(present: Listener, listener: Listener) -> bool:
     return False
 
 
-def faults(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
+def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields what must be corrected in a Service before its network balancer can be made."""
     yield from common_faults(service, options)
     yield from _zone_faults(options)
@@ -162,7 +162,7 @@ def faults(service: Service, options: Options, configuration: BalancerConfigurat
         yield f"annotation {options.annotation('preserve-client-ip')} cannot be on with TCPSSL"
 
 
-def _zone_faults(options: Options) -> Iterator[str]:
+def _zone_faults(options: BalancerOptions) -> Iterator[str]:
     key = f"annotation {options.annotation('zone-maps')}"
     if not options["id"] and not options["zone-maps"]:
         yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch"
@@ -170,7 +170,7 @@ def _zone_faults(options: Options) -> Iterator[str]:
         yield f"{key} names one zone: a network load balancer needs at least two"
 
 
-def _health(protocol: str, options: Options) -> dict[str, str]:
+def _health(protocol: str, options: BalancerOptions) -> dict[str, str]:
     kind = "UDP" if protocol == "udp" else options["health-check-type"]
     found = {
         "HealthCheckType": kind,
@@ -190,12 +190,12 @@ def _health(protocol: str, options: Options) -> dict[str, str]:
     return found
 
 
-def _preserve(protocol: str, options: Options) -> str:
+def _preserve(protocol: str, options: BalancerOptions) -> str:
     """Whether servers see the client's address: not behind TLS or by address, where the cloud refuses it."""
     if protocol == "tcpssl" or options["server-group-type"] == "Ip":
         return "false"
     return "false" if options["preserve-client-ip"] == "off" else "true"
 
 
-def _flag(options: Options, suffix: str) -> str:
+def _flag(options: BalancerOptions, suffix: str) -> str:
     return "true" if options.on(suffix) else "false"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, read_instance
-from spiderpool.core.cloud.loadbalancer.kinds import Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from spiderpool.errors import Undecodable
 
@@ -59,7 +59,7 @@ def is_ready(node: Node) -> bool:
     return any(each.type == "Ready" and each.status == "True" for each in node.status.conditions or ())
 
 
-def exclusion(node: Node, options: Options) -> str | None:
+def exclusion(node: Node, options: BalancerOptions) -> str | None:
     """Returns why a node must not be a backend, whether it is ready or not; None when it may be one."""
     labels = node.metadata.labels or {}
     excluding = (*EXCLUDING_LABELS, *options.kind.excluding_labels)
@@ -76,13 +76,13 @@ def exclusion(node: Node, options: Options) -> str | None:
     return None if _instance(node, options) else f"its providerID {node.spec.providerID or ''!r} names no instance"
 
 
-def _instance(node: Node, options: Options) -> str | None:
+def _instance(node: Node, options: BalancerOptions) -> str | None:
     """Returns the identity of the node's instance; None when its provider ID names none of this cloud."""
     named = options.kind.parse_provider_id(node.spec.providerID or "")
     return named[1] if named else None
 
 
-def _missing_label(labels: Mapping[str, str], options: Options) -> str | None:
+def _missing_label(labels: Mapping[str, str], options: BalancerOptions) -> str | None:
     for required in options.list("backend-label"):
         key, _, value = required.partition("=")
         if labels.get(key) != value:
@@ -90,7 +90,7 @@ def _missing_label(labels: Mapping[str, str], options: Options) -> str | None:
     return None
 
 
-def eligible(nodes: Iterable[Node], options: Options) -> tuple[list[Node], tuple[str, ...]]:
+def eligible(nodes: Iterable[Node], options: BalancerOptions) -> tuple[list[Node], tuple[str, ...]]:
     """Returns the nodes that may be backends, and a note for each other node.
 
     Nodes that are not ready are left out, unless no node is ready: then our own data is probably stale, and the
@@ -106,7 +106,11 @@ def eligible(nodes: Iterable[Node], options: Options) -> tuple[list[Node], tuple
 
 
 def node_backends(
-    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], nodes: Iterable[Node], options: Options
+    service: Service,
+    port: ServicePort,
+    slices: Iterable[EndpointSlice],
+    nodes: Iterable[Node],
+    options: BalancerOptions,
 ) -> PortBackends:
     """Returns nodes by their NodePort.
 
@@ -125,7 +129,7 @@ def node_backends(
     return PortBackends(frozenset(servers))
 
 
-def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: Options) -> PortBackends:
+def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> PortBackends:
     """Returns ready pods by their own port."""
     weight = int(options["default-weight"])
     servers: set[BackendServer] = set()
@@ -141,7 +145,9 @@ def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: Options)
     return PortBackends(frozenset(servers), frozenset(unresolved))
 
 
-def pod_addresses(ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: Options) -> frozenset[str]:
+def pod_addresses(
+    ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: BalancerOptions
+) -> frozenset[str]:
     """Returns the addresses whose ENIs must be known for `pod_backends`."""
     version = options["backend-ip-version"]
     return frozenset(address for port in ports for address, _, _ in _ready(port, slices, version))

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
-from spiderpool.core.cloud.loadbalancer.kinds import Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocols, redirects
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
 
-def faults(service: Service, options: Options, configuration: BalancerConfiguration) -> tuple[str, ...]:
+def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> tuple[str, ...]:
     """Returns what must be corrected in the Service before its balancer can be made or changed."""
     return (
         *options.faults,
@@ -24,12 +24,12 @@ def faults(service: Service, options: Options, configuration: BalancerConfigurat
     )
 
 
-def backends_clear(service: Service, options: Options, configuration: BalancerConfiguration) -> bool:
+def backends_clear(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
     """Whether the servers are certain, even if something else in the Service must be corrected."""
     return options.backends_clear and not any(_family_faults(service, options, configuration))
 
 
-def _family_faults(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
+def _family_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields why the Service's address families do not fit: the cloud takes IPv6 servers only under conditions."""
     families = service.spec.ipFamilies or ["IPv4"]
     version, required = options["backend-ip-version"], options.kind.ipv6_servers
@@ -47,7 +47,7 @@ def _family_faults(service: Service, options: Options, configuration: BalancerCo
         yield f"{key} is ipv6, and this Service has ipFamilies {families}: add IPv6 to them"
 
 
-def _port_faults(service: Service, options: Options) -> Iterator[str]:
+def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields why protocols and redirects do not fit the Service's ports."""
     numbers = {port.port for port in service.spec.ports or ()}
     tcp = {port.port for port in service.spec.ports or () if port.protocol == "TCP"}
@@ -68,7 +68,7 @@ def _port_faults(service: Service, options: Options) -> Iterator[str]:
             yield f"annotation {key} {port}:{target} needs protocol-port http:{port},https:{target}"
 
 
-def _public_faults(options: Options, configuration: BalancerConfiguration) -> Iterator[str]:
+def _public_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     if options["address-type"] == "internet" and not options["id"] and not configuration.public_allowed:
         private, reuse = options.annotation("address-type"), options.annotation("id")
         yield f"public load balancers are switched off: set annotation {private}: intranet, or {reuse}"

@@ -86,25 +86,25 @@ class BalancerKind:
     """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
     unprotected: Settings
     """Values of the parameters that protect a balancer, when it is not protected."""
-    creation: Callable[[Options, BalancerConfiguration], Settings]
+    creation: Callable[[BalancerOptions, BalancerConfiguration], Settings]
     """Parameters of the creation that are not compared afterwards."""
-    fixed: Callable[[Options], Settings]
+    fixed: Callable[[BalancerOptions], Settings]
     """Parameters of the creation that cannot be changed afterwards."""
-    settings: Callable[[Options, str], Settings]
+    settings: Callable[[BalancerOptions, str], Settings]
     """Parameters that can be changed; the second argument is the balancer's name."""
-    listener: Callable[[str, Options], Settings]
+    listener: Callable[[str, BalancerOptions], Settings]
     """Parameters of a listener of a protocol."""
-    group: Callable[[str, Options], Settings]
+    group: Callable[[str, BalancerOptions], Settings]
     """Parameters of the server group behind a listener of a protocol."""
-    group_variant: Callable[[str, Options], str]
+    group_variant: Callable[[str, BalancerOptions], str]
     """Protocol in a server group's name, with whatever else cannot be changed in the group."""
     redirect: Callable[[int], Settings] | None
     """Parameters of an http listener that redirects clients to an https port; None: the kind has no redirects."""
     must_replace: Callable[[Listener, Listener], bool]
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
-    faults: Callable[[Service, Options, BalancerConfiguration], Iterator[str]]
+    faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
     """What must be corrected in a Service, by rules of this kind."""
-    pods_by_address: Callable[[Options], bool]
+    pods_by_address: Callable[[BalancerOptions], bool]
     """Whether pods are registered by their address alone, rather than by the ENI that has it."""
     secure_protocols: frozenset[str]
     """Protocols of listeners that need a certificate."""
@@ -124,7 +124,7 @@ class BalancerKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BalancerOptions:
     """What the annotations of a Service ask for."""
 
     kind: BalancerKind
@@ -160,7 +160,7 @@ class Options:
         return f"{self.kind.annotations.prefix}{suffix}"
 
 
-def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Options:
+def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> BalancerOptions:
     """Returns what a Service's annotations ask of a kind of balancer; invalid values become faults."""
     table = kind.annotations
     values = table.values(annotations)
@@ -181,4 +181,4 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Options:
         faults.append(f"annotation {choice.name} must be {allowed}, not {backend!r}")
         clear = False
     pods = None if backend is None else backend == choice.pods
-    return Options(kind, given, pods, tuple(table.remarks(values)), tuple(faults), clear)
+    return BalancerOptions(kind, given, pods, tuple(table.remarks(values)), tuple(faults), clear)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, node_backends, pod_backends
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, Options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -55,7 +55,7 @@ def owner_of(service: Service, configuration: BalancerConfiguration) -> Balancer
 
 
 def build_model(
-    service: Service, options: Options, snapshot: BackendSnapshot, configuration: BalancerConfiguration
+    service: Service, options: BalancerOptions, snapshot: BackendSnapshot, configuration: BalancerConfiguration
 ) -> LoadBalancerModel:
     """Returns the balancer that a Service without faults should have."""
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
@@ -81,29 +81,31 @@ def build_model(
     )
 
 
-def protocols(options: Options) -> Mapping[int, str]:
+def protocols(options: BalancerOptions) -> Mapping[int, str]:
     """Returns the protocol of each port that the annotation ``protocol-port`` names."""
     pairs = (part.partition(":") for part in options.list("protocol-port"))
     return {int(port): protocol.lower() for protocol, _, port in pairs}
 
 
-def redirects(options: Options) -> Mapping[int, int]:
+def redirects(options: BalancerOptions) -> Mapping[int, int]:
     """Returns the http ports that redirect clients, each with the https port that they redirect to."""
     pairs = (part.partition(":") for part in options.list("forward-port"))
     return {int(port): int(target) for port, _, target in pairs}
 
 
-def protocol_of(port: ServicePort, options: Options) -> str:
+def protocol_of(port: ServicePort, options: BalancerOptions) -> str:
     """Returns the protocol of a port's listener: as annotated, otherwise the Service's own."""
     return protocols(options).get(port.port, port.protocol.lower()) if port.protocol == "TCP" else "udp"
 
 
-def uses_pods(options: Options, configuration: BalancerConfiguration) -> bool:
+def uses_pods(options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
     """Whether pods, not nodes, are the backends."""
     return configuration.pod_backends if options.pods is None else options.pods
 
 
-def group_of(service: Service, port: ServicePort, options: Options, configuration: BalancerConfiguration) -> str:
+def group_of(
+    service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
+) -> str:
     """Returns the name of the server group that a port is forwarded to."""
     if not uses_pods(options, configuration):
         number: int | str = port.nodePort or 0
@@ -116,7 +118,7 @@ def group_of(service: Service, port: ServicePort, options: Options, configuratio
     return kind.naming.group_name(number, variant, owner_of(service, configuration))
 
 
-def _listeners(service: Service, options: Options, configuration: BalancerConfiguration) -> Iterator[Listener]:
+def _listeners(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[Listener]:
     owner, kind = owner_of(service, configuration), options.kind
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
@@ -129,7 +131,7 @@ def _listeners(service: Service, options: Options, configuration: BalancerConfig
             yield Listener(port.port, protocol, description, group, kind.listener(protocol, options))
 
 
-def _redirect(port: ServicePort, options: Options) -> Settings | None:
+def _redirect(port: ServicePort, options: BalancerOptions) -> Settings | None:
     """Returns the parameters of a listener that redirects clients; None when the port forwards to servers."""
     target, redirect = redirects(options).get(port.port), options.kind.redirect
     if redirect is None or target is None or protocol_of(port, options) != "http":
@@ -138,7 +140,7 @@ def _redirect(port: ServicePort, options: Options) -> Settings | None:
 
 
 def _groups(
-    service: Service, options: Options, snapshot: BackendSnapshot, configuration: BalancerConfiguration
+    service: Service, options: BalancerOptions, snapshot: BackendSnapshot, configuration: BalancerConfiguration
 ) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
     """Returns the server groups, the addresses of pods without a known ENI, and notes about nodes left out."""
     chosen, notes = eligible(snapshot.nodes, options)
@@ -159,6 +161,6 @@ def _groups(
     return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
 
 
-def _tags(options: Options, owner: BalancerOwner) -> Settings:
+def _tags(options: BalancerOptions, owner: BalancerOwner) -> Settings:
     pairs = (part.partition("=") for part in options.list("additional-resource-tags"))
     return {**{key: value for key, _, value in pairs}, **options.kind.naming.own_tags(owner)}
