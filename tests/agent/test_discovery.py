@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, look
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode, read_links
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.metadata import MetadataClient
@@ -26,10 +26,13 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import MASTER
 from tests.kernel.environment import World
+from tests.support.eventually import eventually
 
 NODE = "with-cards"
-LINKS = (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1))
-SIGHT = HostLinks(LINKS, ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"))
+LINKS = HostLinks(
+    (Link("lo", 1, mac="00:00:00:00:00:00"), Link("ens5", 2, mac=MAC0), Link("ens6", 3, mac=MAC1)),
+    ("172.31.199.183", "192.168.0.155", "2408:4005:3a0:b00::101"),
+)
 
 PRIVATE = f"{ENIS}{MAC1}/private-ipv4s"
 SECOND = {True: '["192.168.0.155","192.168.0.156","192.168.0.157"]', False: '["192.168.0.155","192.168.0.156"]'}
@@ -73,13 +76,13 @@ async def test_links_and_addresses_of_a_node() -> None:
     world = World()
     try:
         world.build()
-        sight = await look(world.node)
+        links = await read_links(world.node)
     finally:
         world.destroy()
-    assert {link.name for link in sight.links} >= {"lo", "eth0"}
-    assert all(":" in link.mac for link in sight.links if link.name == "eth0")
-    assert any("." in address for address in sight.addresses)
-    assert not any(address.startswith(("127.", "fe80", "::1")) for address in sight.addresses)
+    assert {link.name for link in links.links} >= {"lo", "eth0"}
+    assert all(":" in link.mac for link in links.links if link.name == "eth0")
+    assert any("." in address for address in links.addresses)
+    assert not any(address.startswith(("127.", "fe80", "::1")) for address in links.addresses)
 
 
 # --- on the Node
@@ -92,19 +95,19 @@ class Station:
         self.client = client
         self.far_end = far_end
         self.cache = InstanceCache(cache)
-        self.sight: HostLinks | None = SIGHT
+        self.links: HostLinks | None = LINKS
 
-    async def look(self) -> HostLinks:
-        if self.sight is None:
+    async def read_links(self) -> HostLinks:
+        if self.links is None:
             raise KernelFailure("the kernel does not answer")
-        return self.sight
+        return self.links
 
     @asynccontextmanager
     async def agent(self, interval: float = 0.1) -> AsyncIterator[None]:
         """An agent's discovery for the length of a context."""
         nodes = Informer(self.client, Node, fields=f"metadata.name={NODE}")
         async with MetadataClient(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
-            work = ENIDiscovery(self.client, nodes, NODE, source, self.cache, interval, self.look)
+            work = ENIDiscovery(OwnNode(self.client, nodes, NODE), source, self.cache, interval, self.read_links)
             tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
             try:
                 yield
@@ -112,14 +115,14 @@ class Station:
                 for task in tasks:
                     task.cancel()
 
-    async def told(self) -> Instance | None:
+    async def published(self) -> Instance | None:
         node = await self.client.get(Node, NODE)
         text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
         return read_instance(text) if text and text != "nonsense" else None
 
     async def addresses(self, eni: int = 1) -> tuple[str, ...] | None:
-        told = await self.told()
-        return told.enis[eni].addresses if told else None
+        published = await self.published()
+        return published.enis[eni].addresses if published else None
 
     async def shows(self, *addresses: str) -> None:
         """Wait until the second ENI is published with these addresses."""
@@ -127,16 +130,12 @@ class Station:
         async def so() -> bool:
             return await self.addresses() == addresses
 
-        async with asyncio.timeout(20):
-            while not await so():
-                await asyncio.sleep(0.05)
+        await eventually(so, timeout=20)
 
     async def rounds(self, count: int = 3) -> None:
         """Wait for so many further readings, whatever their outcome."""
         goal = readings() + count
-        async with asyncio.timeout(30):
-            while readings() < goal:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: readings() >= goal, timeout=30)
 
 
 def readings(*outcomes: str) -> float:
@@ -164,11 +163,11 @@ async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
 async def test_the_enis_are_published_by_their_linux_names_and_only_when_they_change(station: Station) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-        told = await station.told()
-        assert told is not None
-        assert [eni.device for eni in told.enis] == ["ens5", "ens6"]
-        assert told.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
-        assert told.provider_id == "cn-hangzhou.i-master"
+        published = await station.published()
+        assert published is not None
+        assert [eni.device for eni in published.enis] == ["ens5", "ens6"]
+        assert published.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
+        assert published.provider_id == "cn-hangzhou.i-master"
         version = (await station.client.get(Node, NODE)).metadata.resourceVersion
         await station.rounds()
         assert (await station.client.get(Node, NODE)).metadata.resourceVersion == version
@@ -218,11 +217,11 @@ async def test_a_failed_or_false_answer_changes_nothing_and_is_counted(
 ) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-        before, pages = await station.told(), dict(station.far_end.pages)
+        before, pages = await station.published(), dict(station.far_end.pages)
         bad = readings("unanswered", "doubtful")
         fault(station.far_end)
         await station.rounds()
-        assert await station.told() == before
+        assert await station.published() == before
         assert readings("unanswered", "doubtful") >= bad + 2
         station.far_end.pages, station.far_end.faults = pages | {PRIVATE: SECOND[True]}, []
         await station.shows("192.168.0.156", "192.168.0.157")
@@ -232,17 +231,17 @@ async def test_a_failed_or_false_answer_changes_nothing_and_is_counted(
 async def test_a_kernel_that_does_not_answer_changes_nothing(station: Station) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-        station.sight = None
+        station.links = None
         await station.rounds()
         await station.shows("192.168.0.156")
 
 
 @pytest.mark.control_plane
 async def test_an_answer_about_another_machine_is_not_published(station: Station) -> None:
-    station.sight = replace(SIGHT, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
+    station.links = replace(LINKS, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
     async with station.agent():
         await station.rounds()
-        assert await station.told() is None
+        assert await station.published() is None
 
 
 @pytest.mark.control_plane
@@ -266,11 +265,11 @@ async def test_a_start_without_an_answer_publishes_what_was_known(station: Stati
 @pytest.mark.control_plane
 async def test_a_file_of_another_machine_is_not_published(station: Station) -> None:
     station.cache.store(MASTER)
-    station.sight = replace(SIGHT, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
+    station.links = replace(LINKS, links=(Link("eth0", 2, mac="00:16:3e:ff:ff:ff"),))
     refuses(station.far_end)
     async with station.agent():
         await station.rounds()
-        assert await station.told() is None
+        assert await station.published() is None
 
 
 @pytest.mark.control_plane

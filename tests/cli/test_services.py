@@ -35,10 +35,10 @@ def service(**spec: object) -> dict[str, object]:
 def node(name: str, *addresses: str) -> dict[str, object]:
     network = "vsw-1", "172.31.192.0/20", None, "172.31.207.253", None
     eni = ENI(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
-    told = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (eni,)))
+    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (eni,)))
     return {
         "kind": Node.KIND.name,
-        "metadata": {"name": name, "annotations": {INSTANCE_ANNOTATION: told}},
+        "metadata": {"name": name, "annotations": {INSTANCE_ANNOTATION: text}},
         "spec": {"providerID": f"cn-hangzhou.i-{name}"},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }
@@ -73,9 +73,9 @@ def test_servers_are_the_nodes_of_the_cluster() -> None:
 
 
 def test_servers_are_pods_by_their_enis() -> None:
-    asked = service(annotations={"service.beta.kubernetes.io/backend-type": "eni"})
+    requested = service(annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     pods = slice_of("web", ("172.31.199.185", "a")), slice_of("other", ("172.31.199.186", "a"))
-    done = run(listed(asked, node("a", "172.31.199.185"), *pods))
+    done = run(listed(requested, node("a", "172.31.199.185"), *pods))
     assert "eni-a" in done.output
     assert "172.31.199.186" not in done.output
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Taint
@@ -16,6 +22,7 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.addresses import AddressSet, from_int, object_name
 from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
@@ -23,8 +30,11 @@ from spiderpool.core.ipam.allocation import usable
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.control_plane import ControlPlane
-from tests.cloud.alibaba.conftest import Far, account, far, no_proxy  # noqa: F401 - fixtures
+from tests.cloud.alibaba import simulation
+from tests.cloud.alibaba.simulation import SimulatedCloud
+from tests.support.eventually import eventually
 
 REGION = "cn-hangzhou"
 BLOCK, BLOCK6 = "172.31.192.0/20", "2408:4005:1::/64"
@@ -35,7 +45,7 @@ TAGS = itertools.count()
 
 @dataclass
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that only tests advance."""
 
     now: float = 10_000.0
 
@@ -45,16 +55,17 @@ class Clock:
 
 
 @dataclass
-class World:
+class CloudCluster:
     """A cluster in an account."""
 
     client: Client
-    far: Far
+    simulated: SimulatedCloud
     recorder: Recorder
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self.tag = next(TAGS)
+        self.cluster = Cluster(self.client, self.recorder)
         self.nodes = Informer(self.client, Node)
         self.pools = Informer(self.client, SpiderIPPool)
         self.ips = Informer(self.client, SpiderIP)
@@ -74,14 +85,14 @@ class World:
 
     def add_server(self, name: str, enis: int = 1, kind: str = "ecs.g7.large") -> str:
         """A server with ENIs; its identity."""
-        server = self.far.account.add_instance(name, instance_type=kind, identity=f"i-{name}").identity
+        server = self.simulated.account.add_instance(name, instance_type=kind, identity=f"i-{name}").identity
         for number in range(enis):
-            self.far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
+            self.simulated.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
         return server
 
     def instance(self, name: str) -> Instance:
         """What the server's metadata says now."""
-        server = self.far.account.tables.instances.get(f"i-{name}")
+        server = self.simulated.account.tables.instances.get(f"i-{name}")
         assert server is not None
         enis = tuple(
             ENI(
@@ -98,7 +109,7 @@ class World:
                 None,
                 f"eth{number}",
             )
-            for number, eni in enumerate(self.far.account.enis_of(server.identity))
+            for number, eni in enumerate(self.simulated.account.enis_of(server.identity))
         )
         return Instance("alibaba", REGION, server.zone, server.identity, server.instance_type, enis)
 
@@ -116,7 +127,7 @@ class World:
         """Say of a Node whether it is ready."""
         body = {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
         await self.client.patch(Node, self.node_name(name), body, sub="status")
-        await self.until(lambda: self._shows(name, ready))
+        await eventually(lambda: self._shows(name, ready))
 
     def _shows(self, name: str, ready: str) -> bool:
         node = self.nodes.get(self.node_name(name))
@@ -127,9 +138,9 @@ class World:
         instance = self.instance(name)
         body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(instance)}}}
         await self.client.patch(Node, self.node_name(name), body)
-        wanted = {each for eni in instance.enis for each in eni.addresses}
+        desired = {each for eni in instance.enis for each in eni.addresses}
         enis = {eni.identity for eni in instance.enis}
-        await self.until(lambda: wanted == self._in_pools(enis))
+        await eventually(lambda: desired == self._in_pools(enis))
 
     def _in_pools(self, enis: set[str]) -> set[str]:
         return {
@@ -145,16 +156,16 @@ class World:
         spec = IPSpec(f"{address}/20", pool, "n", "default", f"pod-{address}", f"uid-{address}", "eth0")
         metadata = ObjectMeta(name=object_name(address), labels={IP_POOL_LABEL: pool})
         await self.client.create(SpiderIP(metadata=metadata, spec=spec))
-        await self.until(lambda: self.ips.get(object_name(address)) is not None)
+        await eventually(lambda: self.ips.get(object_name(address)) is not None)
 
     async def let_go(self, address: str) -> None:
         """The pod no longer holds it."""
         await self.client.delete(SpiderIP, object_name(address))
-        await self.until(lambda: self.ips.get(object_name(address)) is None)
+        await eventually(lambda: self.ips.get(object_name(address)) is None)
 
     def registered(self, eni: str) -> set[str]:
         """Secondary IPv4 addresses that the cloud has on an ENI."""
-        found = self.far.account.tables.enis.get(eni)
+        found = self.simulated.account.tables.enis.get(eni)
         assert found is not None
         return set(found.secondaries)
 
@@ -167,38 +178,50 @@ class World:
         """Messages of the events of a reason."""
         return [event.message for event in await self.client.list(Event) if event.reason == reason]
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 15.0) -> None:
-        """Wait until a condition holds."""
-        async with asyncio.timeout(timeout):
-            while not condition():
-                await asyncio.sleep(0.02)
-
-    async def eventually(self, condition: Callable[[], Awaitable[bool]], timeout: float = 15.0) -> None:
-        """Wait until a condition that must ask holds."""
-        async with asyncio.timeout(timeout):
-            while not await condition():
-                await asyncio.sleep(0.05)
-
 
 def _texts(ranges: list[str]) -> set[str]:
     intervals = AddressSet.parse(ranges, 4).intervals
     return {from_int(value, 4) for first, last in intervals for value in range(first, last + 1)}
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the machine's proxy."""
+    simulation.without_proxy(monkeypatch)
+
+
 @pytest.fixture
-async def world(control_plane: ControlPlane, far: Far) -> AsyncIterator[World]:  # noqa: F811
+def account() -> Account:
+    """An account with one vSwitch."""
+    return simulation.new_account()
+
+
+@pytest.fixture
+async def simulated(account: Account, tmp_path: Path) -> AsyncIterator[SimulatedCloud]:
+    """The served account."""
+    async with simulation.served(account, tmp_path) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> AsyncIterator[CloudCluster]:
     """The cluster, empty; emptied again at the end."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
-        world = World(client, far, Recorder(client, "spiderpool-cloud"))
-        informers: list[Informer[Any]] = [world.nodes, world.pools, world.ips, world.networks]
+        cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"))
+        informers: list[Informer[Any]] = [
+            cloud_cluster.nodes,
+            cloud_cluster.pools,
+            cloud_cluster.ips,
+            cloud_cluster.networks,
+        ]
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), world.recorder, rules)
-        running = [*(informer.run() for informer in informers), world.recorder.run(), discovery.run()]
+        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), cloud_cluster.recorder, rules)
+        running = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
         tasks = [asyncio.create_task(each) for each in running]
         for informer in informers:
             await informer.synced(10)
         try:
-            yield world
+            yield cloud_cluster
         finally:
             for task in tasks:
                 task.cancel()
@@ -210,3 +233,75 @@ async def world(control_plane: ControlPlane, far: Far) -> AsyncIterator[World]: 
             control_plane.kubectl("delete", *everything, timeout=60)
             namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
             control_plane.kubectl("delete", *namespaced, timeout=60)
+
+
+# --- spiderpool-cloud as a process
+
+CONFIG = """
+cloud: {provider: alibaba, region: cn-hangzhou, alibaba: {assign: true, minFreeAddresses: 2, maxFreeAddresses: 4}}
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running replica."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    async def get(self, path: str) -> str:
+        """The text of a page; empty when there is none."""
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"{self.url}{path}") as response:
+                return await response.text()
+        except aiohttp.ClientError:
+            return ""
+
+    async def is_leading(self) -> bool:
+        """Whether it leads."""
+        return await self.get("/v1/runtime/liveness") == "leading"
+
+    async def is_ready(self) -> bool:
+        """Whether it says that it is ready."""
+        return await self.get("/v1/runtime/readiness") == "ok"
+
+
+Start = Callable[[CloudCluster], Running]
+
+
+@pytest.fixture
+def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
+    """Starts replicas; ends them with the test."""
+    running: list[Running] = []
+    (tmp_path / "conf.yml").write_text(CONFIG)
+
+    def begin(cloud_cluster: CloudCluster) -> Running:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = tmp_path / f"cloud-{port}.log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")),
+            "SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"),
+            "SPIDERPOOL_CLOUD_ENDPOINT": str(cloud_cluster.simulated.access.override),
+            "SPIDERPOOL_CLOUD_CA": str(cloud_cluster.simulated.access.authority),
+            "SPIDERPOOL_CLOUD_SECRET_DIR": str(cloud_cluster.simulated.secret),
+            "SPIDERPOOL_CLOUD_CREDENTIALS": "secret",
+            "SPIDERPOOL_HEALTH_PORT": str(port),
+            "SPIDERPOOL_LEADER_DURATION": "3",
+            "SPIDERPOOL_LEADER_RENEW_DEADLINE": "2",
+            "SPIDERPOOL_LEADER_RETRY_PERIOD": "0.5",
+            "SPIDERPOOL_POD_NAME": f"cloud-{port}",
+        }
+        with log.open("wb") as out:
+            words = [sys.executable, "-m", "spiderpool.cloudcontroller.main"]
+            process = subprocess.Popen(words, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        running.append(Running(process, f"http://127.0.0.1:{port}", log))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.process.kill()
+        each.process.wait(timeout=10)

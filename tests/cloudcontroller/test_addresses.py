@@ -10,12 +10,13 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.limits import CEILINGS
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
-from tests.cloudcontroller.conftest import World
+from tests.cloudcontroller.conftest import CloudCluster
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.control_plane
 
@@ -24,37 +25,45 @@ ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddress
 ENI = "eni-master-0"
 
 
-def make(world: World, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)) -> AddressReconciler:
-    sight = AddressListers(world.nodes, world.pools, world.ips)
+def make(
+    cloud_cluster: CloudCluster, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)
+) -> AddressReconciler:
+    listers = AddressListers(cloud_cluster.nodes, cloud_cluster.pools, cloud_cluster.ips)
     return AddressReconciler(
-        world.client, world.far.ecs(), sight, world.recorder, policy, 60.0, families=families, clock=world.clock
+        cloud_cluster.cluster,
+        cloud_cluster.simulated.ecs(),
+        listers,
+        AddressRules(policy, 60.0, families),
+        clock=cloud_cluster.clock,
     )
 
 
-async def settle(world: World, addresses: AddressReconciler, rounds: int = 6, seconds: float = 5.0) -> None:
+async def settle(
+    cloud_cluster: CloudCluster, addresses: AddressReconciler, rounds: int = 6, seconds: float = 5.0
+) -> None:
     """Several looks, as many seconds apart."""
     for _ in range(rounds):
         await addresses.step()
-        world.clock.now += seconds
+        cloud_cluster.clock.now += seconds
 
 
 @pytest.fixture
-async def master(world: World) -> World:
+async def master(cloud_cluster: CloudCluster) -> CloudCluster:
     """One node with one ENI, whose type takes 12 secondary addresses."""
-    world.far.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
-    world.add_server("master", kind="ecs.small")
-    await world.add_node("master")
-    return world
+    cloud_cluster.simulated.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
+    cloud_cluster.add_server("master", kind="ecs.small")
+    await cloud_cluster.add_node("master")
+    return cloud_cluster
 
 
-async def fill(world: World, addresses: AddressReconciler) -> list[str]:
+async def fill(cloud_cluster: CloudCluster, addresses: AddressReconciler) -> list[str]:
     """The ENI's first addresses, in a pool."""
-    await settle(world, addresses)
-    await world.report("master")
-    return sorted(world.registered(ENI))
+    await settle(cloud_cluster, addresses)
+    await cloud_cluster.report("master")
+    return sorted(cloud_cluster.registered(ENI))
 
 
-async def test_a_new_eni_gets_addresses_and_pods_get_more(master: World) -> None:
+async def test_a_new_eni_gets_addresses_and_pods_get_more(master: CloudCluster) -> None:
     addresses = make(master)
     first = await fill(master, addresses)
     assert len(first) == 4
@@ -66,75 +75,75 @@ async def test_a_new_eni_gets_addresses_and_pods_get_more(master: World) -> None
     assert (node.metadata.annotations or {})[ASSIGNED_ANNOTATION].count("172.31.") == 6
 
 
-async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
+async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40))
     await settle(master, addresses)
     assert len(master.registered(ENI)) == 12
-    assert set(master.far.outcomes(ASSIGN)) == {"OK"}
+    assert set(master.simulated.outcomes(ASSIGN)) == {"OK"}
 
 
-async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
+async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
-    eni = master.far.account.tables.enis.get(ENI)
+    eni = master.simulated.account.tables.enis.get(ENI)
     assert eni is not None
     assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
 
-async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) -> None:
+async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: CloudCluster) -> None:
     addresses = make(master)
     await addresses.step()
-    master.far.account.set_full("vsw-1")
+    master.simulated.account.set_full("vsw-1")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 5)
-    assert master.far.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
+    assert master.simulated.outcomes(ASSIGN).count("InvalidVSwitchId.IpNotEnough") == 1
 
-    async def told() -> bool:
+    async def recorded() -> bool:
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
-    await master.eventually(told)
-    master.far.account.set_full("vsw-1", full=False)
+    await eventually(recorded)
+    master.simulated.account.set_full("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
     assert len(master.registered(ENI)) == 8
 
 
-async def test_a_description_that_lags_costs_no_second_assignment(master: World) -> None:
+async def test_a_description_that_lags_costs_no_second_assignment(master: CloudCluster) -> None:
     addresses = make(master)
-    master.far.account.set_fault(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    master.simulated.account.set_fault(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
     assert len(master.registered(ENI)) == 4
-    assert len(master.far.outcomes(ASSIGN)) == 1
+    assert len(master.simulated.outcomes(ASSIGN)) == 1
 
 
-async def surplus(world: World, addresses: AddressReconciler) -> list[str]:
-    """More free addresses than wanted: pods came and went."""
-    await fill(world, addresses)
+async def surplus(cloud_cluster: CloudCluster, addresses: AddressReconciler) -> list[str]:
+    """More free addresses than needed, after pods came and went."""
+    await fill(cloud_cluster, addresses)
     held: list[str] = []
     for _ in range(2):
-        for address in sorted(world.registered(ENI) - set(held))[:3]:
-            await world.hold(address)
+        for address in sorted(cloud_cluster.registered(ENI) - set(held))[:3]:
+            await cloud_cluster.hold(address)
             held.append(address)
-        await settle(world, addresses, 2)
-        await world.report("master")
+        await settle(cloud_cluster, addresses, 2)
+        await cloud_cluster.report("master")
     for address in held:
-        await world.let_go(address)
-    return sorted(world.registered(ENI))
+        await cloud_cluster.let_go(address)
+    return sorted(cloud_cluster.registered(ENI))
 
 
-async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
+async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> None:
     addresses = make(master)
     before = await surplus(master, addresses)
     assert len(before) > POLICY.high
     await settle(master, addresses, 2)
-    assert not master.far.outcomes(UNASSIGN)
+    assert not master.simulated.outcomes(UNASSIGN)
     master.clock.now += POLICY.idle
     await addresses.step()
     fenced = fenced_of(master)
     assert len(fenced) == POLICY.batch
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
-    assert not master.far.outcomes(UNASSIGN)
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
+    assert not master.simulated.outcomes(UNASSIGN)
     await settle(master, addresses, 2, POLICY.fence)
     assert master.registered(ENI) == set(before) - fenced
     await settle(master, addresses, 2)
@@ -144,12 +153,12 @@ async def test_idle_addresses_go_back_behind_a_fence(master: World) -> None:
     assert fenced_of(master) == set()
 
 
-def fenced_of(world: World) -> set[str]:
-    texts = [(pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "") for pool in world.pools.items()]
+def fenced_of(cloud_cluster: CloudCluster) -> set[str]:
+    texts = [(pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "") for pool in cloud_cluster.pools.items()]
     return {each for text in texts for each in text.split(",") if each}
 
 
-async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
+async def test_an_address_that_was_taken_in_time_stays(master: CloudCluster) -> None:
     addresses = make(master)
     await surplus(master, addresses)
     await addresses.step()
@@ -157,21 +166,21 @@ async def test_an_address_that_was_taken_in_time_stays(master: World) -> None:
     await addresses.step()
     fenced = sorted(fenced_of(master))
     await master.hold(fenced[0])  # an agent that had not seen the fence yet
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
     await settle(master, addresses, 4, POLICY.fence)
     assert fenced[0] in master.registered(ENI)
     assert master.registered(ENI).isdisjoint(fenced[1:])
     assert fenced[0] not in fenced_of(master)
 
 
-async def test_a_fresh_read_has_the_last_word(master: World) -> None:
+async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
     addresses = make(master)
     await surplus(master, addresses)
     await addresses.step()
     master.clock.now += POLICY.idle
     await addresses.step()
     fenced = sorted(fenced_of(master))
-    await master.until(lambda: not any(master.gives(each) for each in fenced))
+    await eventually(lambda: not any(master.gives(each) for each in fenced))
     await addresses.step()
     await master.hold(fenced[0])
     addresses._held.clear()  # as if the watch were late
@@ -180,39 +189,39 @@ async def test_a_fresh_read_has_the_last_word(master: World) -> None:
     assert fenced[0] in master.registered(ENI)
 
 
-async def test_addresses_registered_by_hand_stay(master: World) -> None:
-    eni = master.far.account.tables.enis.get(ENI)
+async def test_addresses_registered_by_hand_stay(master: CloudCluster) -> None:
+    eni = master.simulated.account.tables.enis.get(ENI)
     assert eni is not None
-    await master.far.ecs().assign("cn-hangzhou", ENI, 4, 12)
+    await master.simulated.ecs().assign("cn-hangzhou", ENI, 4, 12)
     await master.report("master")
     addresses = make(master)
     await settle(master, addresses, 8, POLICY.idle)
     assert len(master.registered(ENI)) == 12
-    assert not master.far.outcomes(UNASSIGN)
+    assert not master.simulated.outcomes(UNASSIGN)
 
 
-async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: World) -> None:
+async def test_an_address_of_a_hand_written_pool_is_not_given_back(master: CloudCluster) -> None:
     addresses = make(master)
     before = await surplus(master, addresses)
     spec = IPPoolSpec(subnet="172.31.192.0/20", ipVersion=4, ips=[before[-1]])
     await master.client.create(SpiderIPPool(metadata=ObjectMeta(name="by-hand"), spec=spec))
-    await master.until(lambda: master.pools.get("by-hand") is not None)
+    await eventually(lambda: master.pools.get("by-hand") is not None)
     await settle(master, addresses, 2)
     master.clock.now += POLICY.idle
     await addresses.step()
     assert before[-1] not in fenced_of(master)
 
 
-async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: World) -> None:
-    master.far.allow("ecs:Describe*", "vpc:Describe*")
+async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: CloudCluster) -> None:
+    master.simulated.allow("ecs:Describe*", "vpc:Describe*")
     addresses = make(master)
     await settle(master, addresses, 6)
-    assert master.far.outcomes(ASSIGN) == ["Forbidden.RAM"]
+    assert master.simulated.outcomes(ASSIGN) == ["Forbidden.RAM"]
 
-    async def told() -> bool:
+    async def recorded() -> bool:
         return any("AssignPrivateIpAddresses" in text for text in await master.events("CloudPermissionMissing"))
 
-    await master.eventually(told)
+    await eventually(recorded)
 
 
 @pytest.mark.parametrize(
@@ -227,12 +236,12 @@ async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: 
     ],
     ids=lambda faults: "+".join(fault.kind for fault in faults),
 )
-async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, faults: list[Fault]) -> None:
+async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCluster, faults: list[Fault]) -> None:
     master.add_server("worker", enis=2, kind="ecs.small")
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
-        master.far.account.set_fault(fault)
+        master.simulated.account.set_fault(fault)
     held: set[str] = set()
     for _ in range(12):
         await settle(master, addresses, 2, chance.choice([1.0, 20.0, 70.0]))
@@ -247,23 +256,23 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, 
                 await master.let_go(address)
                 held.discard(address)
         assert held <= every(master)
-    master.far.account.faults.clear()
+    master.simulated.account.faults.clear()
     await settle(master, addresses, 4, 70.0)
     for eni in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
         registered = master.registered(eni)
         assert len(registered - held) >= POLICY.low or len(registered) == 12
 
 
-def every(world: World) -> set[str]:
-    return {each for eni in world.far.account.tables.enis for each in eni.secondaries}
+def every(cloud_cluster: CloudCluster) -> set[str]:
+    return {each for eni in cloud_cluster.simulated.account.tables.enis for each in eni.secondaries}
 
 
-async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
+async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> None:
     master.add_server("worker", kind="ecs.small")
     await master.add_node("worker")
     addresses = make(master)
     await settle(master, addresses, 2)
-    master.far.account.delete_instance("i-worker")
+    master.simulated.account.delete_instance("i-worker")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 4, 70.0)
@@ -271,8 +280,8 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> None:
-    account = master.far.account
+async def test_fifty_nodes_start_inside_the_declared_budget(master: CloudCluster) -> None:
+    account = master.simulated.account
     account.limits.update({f"ecs:{action}": limit for action, limit in CEILINGS.items()})
     for number in range(49):
         master.add_server(f"n{number}", enis=2, kind="ecs.small")

@@ -23,8 +23,8 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.core.cloud.loadbalancer import annotations as lb_annotations
-from spiderpool.core.cloud.loadbalancer import backends, checking, model, values
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
+from spiderpool.core.cloud.loadbalancer import backends, checking, kinds, model, values
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.kube.client import Client
 from spiderpool.settings import cloud_settings, load_source
@@ -411,19 +411,19 @@ async def test_services_of_the_walkthrough_ask_for_balancers_of_layer_4_and_7(cl
     listeners = {}
     for name in ("tcp-service", "http-service"):
         service = services[name]
-        options = lb_annotations.read(service.metadata.annotations or {}, "clb")
-        assert (model.kind_of(service), checking.faults(service, options, configuration)) == ("clb", ())
-        wanted = model.wanted(service, options, backends.BackendSnapshot(), configuration)
-        listeners[name] = [(item.protocol, item.port) for item in wanted.listeners]
+        options = kinds.read_options(service.metadata.annotations or {}, CLB)
+        assert (kind_of(service), checking.faults(service, options, configuration)) == (CLB, ())
+        desired = model.build_model(service, options, backends.BackendSnapshot(), configuration)
+        listeners[name] = [(item.protocol, item.port) for item in desired.listeners]
     assert listeners == {"tcp-service": [("tcp", 999)], "http-service": [("http", 80)]}
 
 
 @covers("alibaba-cloud/load-balancer-ipv6.yaml")
 def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
     service = msgspec.convert(manifest("alibaba-cloud/load-balancer-ipv6.yaml", "Service"), Service)
-    options = lb_annotations.read(service.metadata.annotations or {}, "nlb")
+    options = kinds.read_options(service.metadata.annotations or {}, NLB)
     (fault,) = checking.faults(service, options, values.BalancerConfiguration("test", "vpc-1"))
-    assert model.kind_of(service) == "nlb"
+    assert kind_of(service) is NLB
     assert "ServerGroupNotSupportIpv6" in fault
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode
 from spiderpool.api.core_v1 import Event, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
@@ -363,7 +363,7 @@ async def agent_of(plane: ControlPlane, node: str, far_end: FarEnd, cache: Path)
         asyncio.TaskGroup() as group,
     ):
         nodes = Informer(client, Node, fields=f"metadata.name={node}")
-        work = ENIDiscovery(client, nodes, node, source, InstanceCache(cache), 0.1, look)
+        work = ENIDiscovery(OwnNode(client, nodes, node), source, InstanceCache(cache), 0.1, look)
         tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
         try:
             yield

@@ -1,4 +1,4 @@
-"""A pretended cloud for plans: what each step does to a balancer, and Services and nodes to plan for."""
+"""A simulated cloud for plans: what each step does to a balancer, and Services and nodes to plan for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import msgspec
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
+from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.model import wanted
-from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -35,15 +36,14 @@ from spiderpool.core.cloud.loadbalancer.steps import (
 )
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
-    Kind,
     Listener,
-    LoadBalancerModel,
     ObservedLoadBalancer,
     ServerGroup,
     Settings,
 )
 
 UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+KINDS: dict[str, BalancerKind] = {kind.name: kind for kind in (CLB, NLB)}
 CONFIGURATION = BalancerConfiguration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")
 
 
@@ -83,64 +83,64 @@ def endpoints(*pods: tuple[str, str], port: int = 80, name: str = "", ready: boo
     return msgspec.convert(body, EndpointSlice)
 
 
-def options(kind: Kind, annotations: Mapping[str, str]) -> Options:
-    """What valid annotations ask for; they are given without their prefix."""
-    found = read({PREFIX + key: value for key, value in annotations.items()}, kind)
+def options(kind: str, annotations: Mapping[str, str]) -> BalancerOptions:
+    """What valid annotations ask of a kind; they are given without their prefix."""
+    found = read_options({PREFIX + key: value for key, value in annotations.items()}, KINDS[kind])
     assert not found.faults + found.remarks
     return found
 
 
 def difference(before: Settings, after: Settings) -> dict[str, str | None]:
-    """What other settings say, None for what they do not say any more."""
+    """The settings that changed, None for those that were removed."""
     return {key: after.get(key) for key in [*before, *after] if before.get(key) != after.get(key)}
 
 
 def model_of(
-    asked: Service, world: BackendSnapshot, configuration: BalancerConfiguration = CONFIGURATION
+    requested: Service, snapshot: BackendSnapshot, configuration: BalancerConfiguration = CONFIGURATION
 ) -> LoadBalancerModel:
-    """What should be, for a classic balancer or a network one."""
-    kind: Kind = "nlb" if asked.spec.loadBalancerClass else "clb"
-    return wanted(asked, read(asked.metadata.annotations or {}, kind), world, configuration)
+    """The desired state, for a classic balancer or a network one."""
+    kind = NLB if requested.spec.loadBalancerClass else CLB
+    return build_model(requested, read_options(requested.metadata.annotations or {}, kind), snapshot, configuration)
 
 
-def carried_out(steps: Iterable[Step], seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
-    """What is there when the steps have been carried out."""
+def carried_out(steps: Iterable[Step], observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
+    """The balancer after the steps; None: it was deleted."""
     for step in steps:
-        seen = _do(step, seen)
-    return seen
+        observed = _do(step, observed)
+    return observed
 
 
-def _do(step: Step, seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
+def _do(step: Step, observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:
     if isinstance(step, CreateBalancer):
-        assert seen is None
+        assert observed is None
         model = step.model
         made = {**model.creation, **model.fixed, **model.settings}
         return ObservedLoadBalancer("lb-1", model.name, "198.51.100.1", made, model.tags)
-    assert seen is not None
+    assert observed is not None
     match step:
         case SetBalancer(_, _, changes) | Unprotect(_, changes):
-            return replace(seen, settings={**seen.settings, **{each.parameter: each.new for each in changes}})
+            return replace(observed, settings={**observed.settings, **{each.parameter: each.new for each in changes}})
         case Tag(tags):
-            return replace(seen, tags={**seen.tags, **dict(tags)})
+            return replace(observed, tags={**observed.tags, **dict(tags)})
         case Untag(keys):
-            return replace(seen, tags={key: value for key, value in seen.tags.items() if key not in keys})
+            return replace(observed, tags={key: value for key, value in observed.tags.items() if key not in keys})
         case DeleteBalancer(identity):
-            assert identity == seen.identity
-            assert all(seen.settings.get(key, value) == value for key, value in PROTECTIONS["clb"].items())
+            assert identity == observed.identity
+            assert all(observed.settings.get(key, value) == value for key, value in CLB.unprotected.items())
             return None
         case CreateGroup() | SetGroup() | DeleteGroup() | AddServers() | SetWeights() | RemoveServers():
-            return replace(seen, groups=_groups(step, seen))
+            return replace(observed, groups=_groups(step, observed))
         case CreateListener() | SetListener() | StartListener() | DeleteListener():
-            return replace(seen, listeners=_listeners(step, seen))
+            return replace(observed, listeners=_listeners(step, observed))
         case _:
             assert_never(step)
 
 
 def _groups(
-    step: CreateGroup | SetGroup | DeleteGroup | AddServers | SetWeights | RemoveServers, seen: ObservedLoadBalancer
+    step: CreateGroup | SetGroup | DeleteGroup | AddServers | SetWeights | RemoveServers, observed: ObservedLoadBalancer
 ) -> tuple[ServerGroup, ...]:
     """A group that a listener leads to cannot be deleted; no server can be added twice, or changed while absent."""
-    groups = {group.name: group for group in seen.groups}
+    groups = {group.name: group for group in observed.groups}
     match step:
         case CreateGroup(_, group):
             assert group.name not in groups
@@ -149,7 +149,7 @@ def _groups(
             settings = {**groups[group.name].settings, **{each.parameter: each.new for each in changes}}
             groups[group.name] = replace(groups[group.name], settings=settings)
         case DeleteGroup(name, identity):
-            assert name not in {listener.group for listener in seen.listeners}
+            assert name not in {listener.group for listener in observed.listeners}
             assert groups.pop(name).identity == identity
         case AddServers(name, servers):
             keys = {server.key for server in groups[name].servers}
@@ -159,30 +159,32 @@ def _groups(
             present = {server.key: server for server in groups[name].servers}
             for server in servers:
                 del present[server.key]
-            kept = frozenset(present.values()) | (frozenset(servers) if isinstance(step, SetWeights) else frozenset())
-            groups[name] = replace(groups[name], servers=kept)
+            remaining = frozenset(present.values()) | (
+                frozenset(servers) if isinstance(step, SetWeights) else frozenset()
+            )
+            groups[name] = replace(groups[name], servers=remaining)
         case _:
             assert_never(step)
     return tuple(groups.values())
 
 
 def _listeners(
-    step: CreateListener | SetListener | StartListener | DeleteListener, seen: ObservedLoadBalancer
+    step: CreateListener | SetListener | StartListener | DeleteListener, observed: ObservedLoadBalancer
 ) -> tuple[Listener, ...]:
     """A listener needs its group, and a redirect the listener that it leads to."""
-    listeners = {listener.key: listener for listener in seen.listeners}
+    listeners = {listener.key: listener for listener in observed.listeners}
     listener = step.listener
     match step:
         case CreateListener():
             assert listener.key not in listeners
-            assert not listener.group or seen.group(listener.group)
+            assert not listener.group or observed.group(listener.group)
             target = listener.settings.get("ForwardPort")
             assert not target or (int(target), "tcp") in listeners
             listeners[listener.key] = listener
         case SetListener():
             former = listeners[listener.key]
             assert former.protocol == listener.protocol
-            assert not listener.group or seen.group(listener.group)
+            assert not listener.group or observed.group(listener.group)
             settings = {**former.settings, **listener.settings}
             listeners[listener.key] = replace(listener, settings=settings, running=former.running)
         case StartListener():

@@ -1,7 +1,7 @@
-"""What this server says of its ENIs, read from the cloud's metadata service and published on the Node.
+"""Discovers this server's ENIs: reads the cloud's metadata service and publishes the result on the Node.
 
-Only a good reading changes what is published. What was published is kept on disk too, for a start at which the
-service does not answer.
+Only a good reading changes what is published. The published description is also stored on disk, for a start at which
+the metadata service does not answer.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.cloud.alibaba.metadata import ENDPOINT, MetadataClient
+from spiderpool.cloud import registry
+from spiderpool.cloud.provider import MetadataSource
 from spiderpool.core.cloud.instances import (
     INSTANCE_ANNOTATION,
     Instance,
-    doubt,
-    is_ours,
-    joined,
-    placed,
+    defect,
+    is_this_machine,
+    merged,
     read_instance,
     text_of,
+    with_devices,
 )
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import SpiderpoolError, Undecodable
@@ -40,23 +40,15 @@ from spiderpool.settings import AgentSettings
 from spiderpool.telemetry import METADATA_READINGS, logger
 
 FIRST_LIST = 300.0
-"""Seconds that we wait for the Node to be known."""
+"""Seconds until the first list of the Node must have arrived."""
 REPAIR_PAUSE = 1.0
-"""Seconds before a Node that somebody else changed is written again."""
+"""Seconds before an annotation that somebody else changed is written again."""
+JITTER = (0.8, 1.2)
+"""Factors of the interval between two readings, so that the agents of a cluster do not read at the same time."""
 FORMAT = 1
-"""Version of the file's content; another one is not read."""
+"""Version of the file's content; files of other versions are ignored."""
 
 log = logger("discovery")
-
-
-class MetadataSource(Protocol):
-    """A cloud's metadata service."""
-
-    async def read(self) -> Instance:
-        """The server and its ENIs, without their Linux names. Raises SpiderpoolError."""
-
-    def forget(self) -> None:
-        """Ask everything again next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +59,8 @@ class HostLinks:
     addresses: tuple[str, ...]
 
 
-async def look(node: Path | None = None) -> HostLinks:
-    """What the kernel knows of a node (None: our own network namespace). Raises SpiderpoolError."""
+async def read_links(node: Path | None = None) -> HostLinks:
+    """Returns links and addresses of a network namespace (None: our own). Raises SpiderpoolError."""
 
     def body() -> HostLinks:
         with contextlib.ExitStack() as finish, opened_kernel(None, node, finish) as kernel:
@@ -84,13 +76,13 @@ class _Stored(msgspec.Struct):
 
 
 class InstanceCache:
-    """The last description on disk: one file, replaced as a whole, readable by us alone."""
+    """The published description on disk: one file, replaced atomically, readable by its owner alone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> Instance | None:
-        """What was stored; None when there is nothing that can be used."""
+        """Returns the stored description; None when there is none, or it cannot be used."""
         try:
             stored = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -98,132 +90,148 @@ class InstanceCache:
         except (OSError, msgspec.DecodeError) as error:
             log.warning("stored description not used", file=str(self._path), error=str(error))
             return None
-        usable = stored.version == FORMAT and doubt(stored.instance) is None
+        usable = stored.version == FORMAT and defect(stored.instance) is None
         return stored.instance if usable else None
 
     def store(self, instance: Instance) -> None:
-        """Replace what is stored; a full disk costs the next start its memory, and nothing else."""
+        """Replaces the stored description. An error is logged only: it costs the next start its cache, nothing else."""
         content = msgspec.json.encode(_Stored(FORMAT, instance))
-        fresh = self._path.with_name(f"{self._path.name}.new")
+        temporary = self._path.with_name(f"{self._path.name}.new")
         try:
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(self._path)
+            temporary.replace(self._path)
         except OSError as error:
             log.warning("description not stored", file=str(self._path), error=str(error))
 
 
+@dataclass(frozen=True, slots=True)
+class OwnNode:
+    """The Node object of this node: where it is written, and where it is read."""
+
+    client: Client
+    informer: Informer[Node]
+    name: str
+
+    def get(self) -> Node | None:
+        """Returns the Node from the informer; None while it is unknown."""
+        return self.informer.get(self.name)
+
+    def annotation(self) -> str | None:
+        """Returns the published description; None when there is none."""
+        node = self.get()
+        return (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION) if node else None
+
+
 class ENIDiscovery:
-    """Reads again and again, and keeps the Node's annotation as the last two good readings tell."""
+    """Reads the metadata service periodically, and keeps the Node's annotation up to date with good readings."""
 
     def __init__(
         self,
-        client: Client,
-        nodes: Informer[Node],
-        node: str,
+        node: OwnNode,
         source: MetadataSource,
         cache: InstanceCache,
         interval: float,
-        look: Callable[[], Awaitable[HostLinks]] = look,
+        read_links: Callable[[], Awaitable[HostLinks]] = read_links,
     ) -> None:
-        self._client = client
-        self._nodes = nodes
         self._node = node
         self._source = source
         self._cache = cache
         self._interval = interval
-        self._look = look
-        self._last: Instance | None = None
-        """The last good reading, or at the start what was published before."""
-        self._told: Instance | None = None
-        """What the Node is to say."""
-        self._strayed = asyncio.Event()
-        nodes.subscribe(self._on_node)
+        self._read_links = read_links
+        self._last: Instance | None = None  # the last good reading; at the start, what was published before
+        self._desired: Instance | None = None  # what the Node's annotation should say
+        self._overwritten = asyncio.Event()  # set when somebody else changed the annotation
+        node.informer.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Read and publish until cancelled. Raises NotReady when the Node stays unknown."""
-        await self._nodes.synced(FIRST_LIST)
+        """Reads and publishes until cancelled. Raises NotReady when the Node stays unknown."""
+        await self._node.informer.synced(FIRST_LIST)
         while True:
             await self._round()
-            await self._publish_for(self._interval * random.uniform(0.8, 1.2))
+            await self._publish_for(self._interval * random.uniform(*JITTER))
 
     async def _round(self) -> None:
         try:
             await self._read()
         except SpiderpoolError as error:
             self._report("unanswered", error.message)
-        except Exception:  # a bug here must not end the agent, which serves pods
-            log.exception("reading failed", node=self._node)
+        except Exception:  # a bug here must not stop the agent, which serves pods
+            log.exception("reading failed", node=self._node.name)
 
     async def _read(self) -> None:
-        sight = await self._look()
-        if self._told is None:
-            self._remember(sight)
+        links = await self._read_links()
+        if self._desired is None:
+            self._restore(links)
         reading = await self._source.read()
-        if reason := self._doubt(reading, sight):
+        if reason := self._defect(reading, links):
             self._source.forget()
             self._report("doubtful", reason)
             return
         METADATA_READINGS.labels("good").inc()
-        self._tell(placed(reading, sight.links, sight.addresses))
+        self._accept(with_devices(reading, links.links, links.addresses))
 
-    def _doubt(self, reading: Instance, sight: HostLinks) -> str | None:
-        if reason := doubt(reading, self._last):
+    def _defect(self, reading: Instance, links: HostLinks) -> str | None:
+        """Returns why a reading is not used; None when it is good."""
+        if reason := defect(reading, self._last):
             return reason
-        return None if is_ours(reading, sight.links) else "no link of this machine has the MAC of the primary ENI"
+        if is_this_machine(reading, links.links):
+            return None
+        return "no link of this machine has the MAC of the primary ENI"
 
-    def _tell(self, reading: Instance) -> None:
-        told, self._last = joined(self._last, reading), reading
-        if told != self._told:
-            self._told = told
-            self._cache.store(told)
-            log.info("cards", node=self._node, instance=told.provider_id, cards=_summary(told))
+    def _accept(self, reading: Instance) -> None:
+        """Updates what should be published after a good reading."""
+        desired, self._last = merged(self._last, reading), reading
+        if desired != self._desired:
+            self._desired = desired
+            self._cache.store(desired)
+            log.info("cards", node=self._node.name, instance=desired.provider_id, cards=_summary(desired))
 
-    def _remember(self, sight: HostLinks) -> None:
-        """What was published before, from disk or from the Node, if it speaks of this machine."""
+    def _restore(self, links: HostLinks) -> None:
+        """Restores what was published before the start, from disk or from the Node, if it is about this machine."""
         known = (self._cache.load(), self._published())
-        self._told = self._last = next((each for each in known if each and is_ours(each, sight.links)), None)
+        self._desired = self._last = next(
+            (instance for instance in known if instance and is_this_machine(instance, links.links)), None
+        )
 
     def _published(self) -> Instance | None:
         try:
-            return read_instance(text) if (text := self._annotation()) else None
+            return read_instance(text) if (text := self._node.annotation()) else None
         except Undecodable as error:
-            log.warning("annotation not used", node=self._node, annotation=INSTANCE_ANNOTATION, error=error.message)
+            log.warning(
+                "annotation not used", node=self._node.name, annotation=INSTANCE_ANNOTATION, error=error.message
+            )
             return None
 
     def _report(self, outcome: str, reason: str) -> None:
         METADATA_READINGS.labels(outcome).inc()
-        log.warning("reading of the cards changes nothing", node=self._node, outcome=outcome, reason=reason)
+        log.warning("reading of the cards changes nothing", node=self._node.name, outcome=outcome, reason=reason)
 
     async def _publish_for(self, seconds: float) -> None:
-        """Publish, and again whenever the Node says something else, for so long."""
-        with contextlib.suppress(TimeoutError):
+        """Publishes, and for so many seconds again whenever somebody else changed the annotation."""
+        with contextlib.suppress(TimeoutError):  # the end of this interval
             async with asyncio.timeout(seconds):
                 while True:
-                    self._strayed.clear()
+                    self._overwritten.clear()
                     await self._publish()
-                    await self._strayed.wait()
+                    await self._overwritten.wait()
                     await asyncio.sleep(REPAIR_PAUSE)
 
     async def _publish(self) -> None:
-        text = text_of(self._told) if self._told else None
-        if text is None or self._nodes.get(self._node) is None or self._annotation() == text:
+        text = text_of(self._desired) if self._desired else None
+        if text is None or self._node.get() is None or self._node.annotation() == text:
             return
         try:
             body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}}
-            self._nodes.note(await self._client.patch(Node, self._node, body))
+            self._node.informer.note(await self._node.client.patch(Node, self._node.name, body))
         except SpiderpoolError as error:
-            log.warning("cards not published", node=self._node, error=error.message)
+            log.warning("cards not published", node=self._node.name, error=error.message)
 
     def _on_node(self, _: Node | None, new: Node | None) -> None:
-        if new is not None and self._told is not None and self._annotation() != text_of(self._told):
-            self._strayed.set()
-
-    def _annotation(self) -> str | None:
-        node = self._nodes.get(self._node)
-        return (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION) if node else None
+        if new is not None and self._desired is not None and self._node.annotation() != text_of(self._desired):
+            self._overwritten.set()
 
 
 def _summary(instance: Instance) -> dict[str, int]:
@@ -231,8 +239,8 @@ def _summary(instance: Instance) -> dict[str, int]:
 
 
 async def discover(client: Client, nodes: Informer[Node], settings: AgentSettings) -> None:
-    """Read and publish this node's ENIs until cancelled."""
+    """Reads and publishes this node's ENIs until cancelled. Raises BadConfig for an unknown provider."""
     cloud = settings.common.cloud
     cache = InstanceCache(settings.socket.with_name(f"instance-{settings.node}.json"))
-    async with MetadataClient(cloud.metadata_endpoint or ENDPOINT) as source:
-        await ENIDiscovery(client, nodes, settings.node, source, cache, cloud.interval).run()
+    async with registry.provider(cloud.provider).metadata(cloud.metadata_endpoint) as source:
+        await ENIDiscovery(OwnNode(client, nodes, settings.node), source, cache, cloud.interval).run()

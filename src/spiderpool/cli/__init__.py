@@ -1,1 +1,1 @@
-"""spiderpoolctl: what an operator asks for on the command line. It prints; it changes nothing in a cluster."""
+"""spiderpoolctl: commands for operators. They print, and change nothing in a cluster or a cloud."""

@@ -14,12 +14,14 @@ from rich.syntax import Syntax
 
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import plans
-from spiderpool.cloud.alibaba.policy import ACTIONS, document
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+from spiderpool.cloud import registry
+from spiderpool.cloud.loadbalancers import configuration_of
+from spiderpool.cloud.registry import Provider
 from spiderpool.errors import SpiderpoolError
 from spiderpool.settings import SettingsSource, cloud_settings, load_source
 
-FEATURES = tuple(ACTIONS)
+FEATURES = registry.DEFAULT.features
+"""Features of spiderpool-cloud, all of which need permissions."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,13 +47,15 @@ def service() -> None:
 def plan_services(manifests: TextIO, values: Path | None) -> None:
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
-    Nodes and EndpointSlices beside them tell the servers. Nothing is asked of a cluster or a cloud:
+    Nodes and EndpointSlices in the file are the servers. No cluster and no cloud is called:
 
     kubectl get services,nodes,endpointslices -A -o yaml | spiderpoolctl service plan -
     """
     try:
         settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(values)}) if values else SettingsSource({}, {}))
-        click.echo(plans(manifests.read(), BalancerConfiguration.of(settings)))
+        click.echo(
+            plans(manifests.read(), configuration_of(settings), _provider(settings.common.cloud.provider).kind_of)
+        )
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
 
@@ -72,9 +76,10 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
 
     Without --feature and --values: for all features.
     """
-    chosen = sorted({*features, *(_features(_read(values)) if values else ())}) or list(FEATURES)
+    provider, enabled = _enabled_features(_read(values)) if values else (registry.DEFAULT, [])
+    chosen = sorted({*features, *enabled}) or list(FEATURES)
     if kind == "ram":
-        _show(json.dumps(document(chosen), indent=2), "json")
+        _show(json.dumps(provider.policy(chosen), indent=2), "json")
     else:
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
 
@@ -89,21 +94,29 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _features(values: dict[str, Any]) -> list[str]:
-    """The features that a file switches on. Raises ClickException when it names no provider."""
+def _provider(name: str) -> Provider:
+    """Returns the provider of the settings; the default one when they name none, as a dry run needs no settings."""
+    return registry.provider(name) if name else registry.DEFAULT
+
+
+def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
+    """Returns the provider of a file and the features that it enables. Raises ClickException when it names none."""
     cloud = values.get("cloud") or {}
-    if cloud.get("provider") != "alibaba":
-        raise click.ClickException("cloud.provider is not alibaba there, so spiderpool-cloud needs no policy")
-    switched = {
+    name = str(cloud.get("provider"))
+    if name not in registry.PROVIDERS:
+        raise click.ClickException(
+            f"cloud.provider is not {registry.names()} there, so spiderpool-cloud needs no policy"
+        )
+    enabled = {
         "nodes": True,
-        "addresses": (cloud.get("alibaba") or {}).get("assign", False),
+        "addresses": (cloud.get(name) or {}).get("assign", False),
         "balancers": (cloud.get("loadBalancers") or {}).get("enabled", True),
     }
-    return [feature for feature in FEATURES if switched[feature]]
+    return registry.PROVIDERS[name], [feature for feature in FEATURES if enabled[feature]]
 
 
 def _show(text: str, language: str) -> None:
-    """Coloured on a terminal; as it is into a pipe."""
+    """Prints text with colours on a terminal, and without into a pipe."""
     console = Console()
     if console.is_terminal:
         console.print(Syntax(text, language, background_color="default"))
@@ -112,7 +125,7 @@ def _show(text: str, language: str) -> None:
 
 
 def main() -> None:
-    """Run a command. Exits 1 with a sentence on wrong input, 2 on wrong options."""
+    """Runs a command. Exits with 1 and a message on invalid input, with 2 on invalid options."""
     cli()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 NAME = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
 RBAC = "rbac.authorization.k8s.io"
-LOOK = ["get", "list", "watch"]
+READ = ["get", "list", "watch"]
 
 
 def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> dict[str, Any]:
@@ -17,26 +17,26 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> dict[st
 
 EVENTS = _rule("", ["events"], ["create", "patch"])
 RULES: dict[str, list[dict[str, Any]]] = {
-    "nodes": [_rule("", ["nodes"], [*LOOK, "patch", "delete"]), EVENTS],
+    "nodes": [_rule("", ["nodes"], [*READ, "patch", "delete"]), EVENTS],
     "addresses": [
-        _rule("", ["nodes"], [*LOOK, "patch"]),
+        _rule("", ["nodes"], [*READ, "patch"]),
         EVENTS,
-        _rule("spiderpool.spidernet.io", ["spiderippools"], [*LOOK, "patch"]),
-        _rule("spiderpool.spidernet.io", ["spiderips"], LOOK),
+        _rule("spiderpool.spidernet.io", ["spiderippools"], [*READ, "patch"]),
+        _rule("spiderpool.spidernet.io", ["spiderips"], READ),
     ],
     "balancers": [
-        _rule("", ["nodes"], LOOK),
+        _rule("", ["nodes"], READ),
         EVENTS,
-        _rule("", ["services"], [*LOOK, "patch"]),
+        _rule("", ["services"], [*READ, "patch"]),
         _rule("", ["services/status"], ["patch"]),
-        _rule("discovery.k8s.io", ["endpointslices"], LOOK),
+        _rule("discovery.k8s.io", ["endpointslices"], READ),
     ],
 }
-"""Rules for all namespaces."""
+"""Feature → its rules, for all namespaces."""
 
 
 def documents(features: Iterable[str], namespace: str) -> list[dict[str, Any]]:
-    """ServiceAccount, roles and bindings for features; the Lease of the election is in ``namespace``."""
+    """Returns ServiceAccount, roles and bindings for features; ``namespace`` has the Lease of the leader election."""
     leases = [
         _rule("coordination.k8s.io", ["leases"], ["get", "update", "delete"]) | {"resourceNames": [LEASE]},
         _rule("coordination.k8s.io", ["leases"], ["create"]),
@@ -52,7 +52,7 @@ def documents(features: Iterable[str], namespace: str) -> list[dict[str, Any]]:
 
 
 def _merged(features: Iterable[str]) -> list[dict[str, Any]]:
-    """The rules of all features, one for each group and resource."""
+    """Returns the rules of all features, merged into one for each group and resource."""
     verbs: dict[tuple[str, str], dict[str, None]] = {}
     for rule in (rule for feature in features for rule in RULES[feature]):
         for resource in rule["resources"]:

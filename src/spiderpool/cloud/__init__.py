@@ -1,4 +1,6 @@
-"""Clouds: what we ask of one, and how each is asked. The only folder that speaks to a cloud.
+"""Clouds: what we ask of one, and how each is asked. The only folder that talks to a cloud.
 
-It decides nothing and knows neither the API server nor the kernel; what a cloud says becomes values of `core`.
+`provider` and `loadbalancers` are the protocols, `registry` finds the implementation of a provider by its name; each
+provider has a folder. Nothing here decides anything or knows the API server or the kernel: what a cloud answers
+becomes values of `core`.
 """

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.steps import Step
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
+from spiderpool.settings import CloudSettings
+
+KindOf: TypeAlias = Callable[[Service], BalancerKind | None]
+"""Returns the kind of balancer that a Service asks us for; None: it asks for none, or asks another controller."""
 
 
 class LoadBalancerAPI(Protocol):
     """Load balancers of one kind. Every call raises CloudError."""
 
     async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
-        """The balancer of that identity; without one, the one that was made for the Service. None: there is none."""
+        """Returns the balancer of an identity; without one, the balancer that was made for the Service.
 
-    async def carry_out(self, steps: Sequence[Step], seen: ObservedLoadBalancer | None) -> str:
-        """Carry out a plan for what was seen; the balancer's identity. Stops at the first refusal.
+        None: there is no such balancer.
+        """
 
-        A server that the cloud does not know stops nothing; it is reported when everything else is done.
+    async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
+        """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
+
+        Stops at the first refusal, except that a server unknown to the cloud is skipped and raised at the end.
         """
 
 
 class ENIFinder(Protocol):
-    """On which ENI an address of a pod is registered."""
+    """Finds the ENI on which a pod's address is registered."""
 
     async def holders(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """The ENI of every address that one in use has; the others are missing. Raises CloudError."""
+        """Returns the ENI of every address that an ENI in use has; leaves out the others. Raises CloudError."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancers:
+    """The load balancers of a cloud in one region."""
+
+    kind_of: KindOf
+    apis: Mapping[BalancerKind, LoadBalancerAPI]
+    enis: ENIFinder
+
+
+def configuration_of(settings: CloudSettings) -> BalancerConfiguration:
+    """Returns what the settings of spiderpool-cloud say about all load balancers."""
+    balancing = settings.balancing
+    return BalancerConfiguration(
+        cluster=settings.cluster_id,
+        vpc=balancing.vpc,
+        vswitch=balancing.vswitch,
+        resource_group=balancing.resource_group,
+        pod_backends=balancing.pod_backends,
+        public_allowed=balancing.public,
+        ipv6_backends=balancing.ipv6_backends,
+    )

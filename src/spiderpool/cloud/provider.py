@@ -1,14 +1,14 @@
-"""What spiderpool-cloud asks of a cloud, and how a cloud says no. A second cloud implements these protocols.
+"""What agents and spiderpool-cloud ask of a cloud, and the errors of a cloud. Each cloud implements these protocols.
 
 CloudError           the cloud did not do what was asked
 ├── Throttled        too many calls; not before ``retry_after`` seconds
 ├── QuotaExceeded    a limit of the instance, ENI or account
-├── SwitchFull       the vSwitch has no free address
+├── VSwitchFull      the vSwitch has no free address
 ├── NotPermitted     our identity may not do this; names the action
-├── NotFound         what was named does not exist
-├── Conflict         what was named is in another state or being changed; look again and retry
-├── Rejected         any other refusal: the same call would be refused again
-└── Unavailable      no usable answer; whether the call was carried out is unknown
+├── CloudNotFound    what was named does not exist
+├── CloudConflict    what was named is in another state or being changed; read it again and retry
+├── Rejected         any other refusal; the same call would be refused again
+└── CloudUnavailable no usable answer; whether the call was carried out is unknown
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from spiderpool.core.cloud.instances import Instance
 from spiderpool.errors import SpiderpoolError
 
 
 class CloudError(SpiderpoolError):
-    """The cloud did not do what was asked; ``cloud_code`` is its own word for it, empty when it gave none."""
+    """The cloud did not do what was asked; ``cloud_code`` is its own error code, empty when it gave none."""
 
     def __init__(self, message: str, *, cloud_code: str = "", details: str = "") -> None:
         super().__init__(message, details)
@@ -39,7 +40,7 @@ class Throttled(CloudError):
 
 
 class QuotaExceeded(CloudError):
-    """A limit of the instance type, ENI, security group or account is reached: what was known is stale."""
+    """A limit of the instance type, ENI, security group or account is reached: our record of its use is stale."""
 
 
 class VSwitchFull(CloudError):
@@ -59,7 +60,7 @@ class CloudNotFound(CloudError):
 
 
 class CloudConflict(CloudError):
-    """What was named is in a state that forbids this, or being changed: look again, then retry."""
+    """What was named is in a state that forbids this, or being changed: read it again, then retry."""
 
     retriable = True
 
@@ -69,7 +70,7 @@ class Rejected(CloudError):
 
 
 class CloudUnavailable(CloudError):
-    """No usable answer. Whether a change was made is unknown."""
+    """No usable answer came. It is unknown whether a change was made."""
 
     retriable = True
 
@@ -90,7 +91,7 @@ class RegisteredENI:
 
     identity: str
     instance: str
-    switch: str
+    vswitch: str
     status: str
     primary_address: str
     addresses: frozenset[str]
@@ -107,30 +108,43 @@ class Quota:
     ipv6: int
 
     def of(self, version: int) -> int:
-        """The limit of a family."""
+        """Returns the limit of a family, 4 or 6."""
         return self.ipv6 if version == 6 else self.ipv4
+
+
+class MetadataSource(Protocol):
+    """The metadata service of a cloud, which each server can ask about itself."""
+
+    async def read(self) -> Instance:
+        """Returns the server and its ENIs, without their Linux names. Raises SpiderpoolError."""
+
+    def forget(self) -> None:
+        """Drop the cache: what was read cannot be right."""
 
 
 class CloudProvider(Protocol):
     """Instances, their ENIs, and the addresses of these. Every call raises CloudError."""
 
+    def parse_provider_id(self, text: str) -> tuple[str, str] | None:
+        """Returns region and instance of a Node's provider ID; None for a text of another form. Makes no call."""
+
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
-        """Those of the named instances that exist. What is missing was missing in a complete answer."""
+        """Returns those of the named instances that exist. The answer is complete, or CloudError is raised."""
 
     async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
-        """Those of the named ENIs that exist. The answer may lag behind an assignment for seconds."""
+        """Returns those of the named ENIs that exist. The answer may lag behind an assignment for seconds."""
 
     async def quota(self, region: str, instance_type: str) -> Quota:
-        """Limits of the ENIs of an instance type. Raises NotFound."""
+        """Returns the limits of the ENIs of an instance type. Raises CloudNotFound."""
 
-    async def free_addresses(self, region: str, switch: str) -> int:
-        """Addresses of a vSwitch that nobody uses. Raises NotFound."""
+    async def free_addresses(self, region: str, vswitch: str) -> int:
+        """Returns the number of unused addresses of a vSwitch. Raises CloudNotFound."""
 
     async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
-        """Register ``count`` further addresses on an ENI, chosen by the cloud; which ones.
+        """Registers ``count`` further addresses on an ENI, chosen by the cloud, and returns them.
 
-        Said again before a definite answer came, it is carried out once.
+        Repeating the call is safe while no definite answer has come: the cloud carries it out once.
         """
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
-        """Take secondary addresses from an ENI. Ones that are gone already are success."""
+        """Removes secondary addresses from an ENI. Addresses that are gone already count as removed."""

@@ -1,4 +1,4 @@
-"""Addresses of ENIs in advance: looks at the ENIs, asks ``core.preallocation`` what to do, and does it."""
+"""Reconciles the addresses of ENIs: reads the ENIs, has `core.cloud.preallocation` plan, and carries out the plan."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ from spiderpool.cloud.provider import (
     Throttled,
     VSwitchFull,
 )
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.addresses import object_name
+from spiderpool.core.cloud import preallocation
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
 from spiderpool.core.cloud.instances import ENI, Instance
-from spiderpool.core.cloud.nodes import contradiction, instance_of, readiness
+from spiderpool.core.cloud.nodes import instance_of, mismatch, readiness
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -42,31 +44,27 @@ from spiderpool.core.cloud.preallocation import (
     Unassign,
     Unfence,
     gives,
-    own_of,
-    plan,
     releasing_of,
     releasing_text,
-    since,
 )
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube import client as kube
-from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_SWITCH_FREE, logger
 
-LAG = 120.0
-"""Seconds for which the cloud may not yet show what it has confirmed."""
-SWITCH_PAUSE = 300.0
-"""Seconds for which a full vSwitch is not asked again."""
+CONFIRMATION_LAG = 120.0
+"""Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
+VSWITCH_PAUSE = 300.0
+"""Seconds until a full vSwitch is asked for addresses again."""
 PERMISSION_PAUSE = 300.0
-"""The same for an action that we may not call."""
-PAUSE = 15.0
-"""The same after any other failure."""
+"""Seconds until an action that we may not call is tried again."""
+FAILURE_PAUSE = 15.0
+"""Seconds until a call is tried again after any other failure that may pass."""
 DEBOUNCE = 0.5
-"""Seconds that changes wait for more changes."""
+"""Seconds that a change waits for further changes."""
 TICK = 5.0
-"""Seconds until the next look at what only time changes."""
-AT_ONCE = 8
+"""Seconds until the next reconciliation when nothing changes: addresses become idle or releasable by time alone."""
+CONCURRENCY = 8
 """Nodes that are worked on at a time."""
 
 log = logger("addresses")
@@ -74,7 +72,7 @@ log = logger("addresses")
 
 @dataclass(frozen=True, slots=True)
 class AddressListers:
-    """The local copies that are read."""
+    """Informers to read from; their owner runs them."""
 
     nodes: Informer[Node]
     pools: Informer[SpiderIPPool]
@@ -82,8 +80,20 @@ class AddressListers:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressRules:
+    """How many addresses there should be, and on which ENIs."""
+
+    policy: PreallocationPolicy
+    period: float
+    """Seconds between two descriptions of all ENIs by the cloud."""
+    families: Collection[int] = (4,)
+    primary_eni: bool = True
+    """Whether pods may use the ENI with which a server was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class ENIFamily:
-    """One family of one ENI of one node."""
+    """One address family of one ENI of one node."""
 
     node: Node
     instance: Instance
@@ -92,18 +102,21 @@ class ENIFamily:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What its memory is kept under."""
+        """Identifies the family in dicts."""
         return self.eni.identity, self.version
 
 
 @dataclass(slots=True)
 class ENIFamilyState:
-    """What is remembered of a place. Times are seconds of our clock."""
+    """What is remembered of a family of an ENI. Times are those of the reconciler's clock."""
 
     recent: RecentChanges = field(default_factory=RecentChanges)
-    idle: dict[str, float] = field(default_factory=dict)
-    fenced: dict[str, float] = field(default_factory=dict)
+    idle_since: dict[str, float] = field(default_factory=dict)
+    """Address → time since when no pod has it."""
+    fenced_since: dict[str, float] = field(default_factory=dict)
+    """Address → time since when every pool excludes it."""
     not_before: float = 0.0
+    """Time before which no step is tried, after a refusal."""
 
 
 class AddressReconciler:
@@ -111,68 +124,63 @@ class AddressReconciler:
 
     def __init__(
         self,
-        client: kube.Client,
+        cluster: Cluster,
         cloud: CloudProvider,
-        sight: AddressListers,
-        recorder: Recorder,
-        policy: PreallocationPolicy,
-        period: float,
+        listers: AddressListers,
+        rules: AddressRules,
         *,
-        families: Collection[int] = (4,),
-        primary_eni: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._client = cluster.client
+        self._recorder = cluster.recorder
         self._cloud = cloud
-        self._sight = sight
-        self._recorder = recorder
-        self._policy = policy
-        self._period = period
-        self._families = sorted(families)
-        self._primary_eni = primary_eni
+        self._listers = listers
+        self._rules = rules
+        self._policy = rules.policy
         self._clock = clock
-        self._held: set[str] = set()
-        self._enis: dict[str, RegisteredENI] = {}
-        self._asked: set[str] = set()
-        self._quotas: dict[tuple[str, str], Quota] = {}
-        self._switches: dict[str, int] = {}
-        self._full: dict[str, float] = {}
-        self._memory: dict[tuple[str, int], ENIFamilyState] = {}
-        self._look_at = 0.0
+        self._held: set[str] = set()  # addresses that have a SpiderIP
+        self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description by the cloud
+        self._requested: set[str] = set()  # ENIs that were to be described last
+        self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits
+        self._free: dict[str, int] = {}  # vSwitch → free addresses
+        self._full_until: dict[str, float] = {}  # vSwitch → time until when it is not asked for addresses
+        self._states: dict[tuple[str, int], ENIFamilyState] = {}  # key of an ENIFamily → state
+        self._describe_at = 0.0  # time of the next descriptions
         self._changed = asyncio.Event()
-        sight.ips.subscribe(self._on_ip)
-        sight.nodes.subscribe(self._on_change)
-        sight.pools.subscribe(self._on_change)
+        listers.ips.subscribe(self._on_ip)
+        listers.nodes.subscribe(self._on_change)
+        listers.pools.subscribe(self._on_change)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconciles until cancelled."""
         while True:
             try:
                 await self.step()
             except SpiderpoolError as error:
                 log.warning("addresses will be looked at again", error=str(error))
-            except Exception:  # a bug here must not end what else we do for the cluster
+            except Exception:  # a bug here must not stop the reconcilers of Nodes and Services
                 log.exception("addresses will be looked at again")
             await self._wait()
 
     async def step(self) -> bool:
-        """Look if it is time, and do what is to be done now; whether anything was."""
-        places = list(self._places())
-        if self._clock() >= self._look_at or any(place.eni.identity not in self._asked for place in places):
-            await self._look(places)
+        """Has the ENIs described if that is due, and does what is to be done now. Returns whether anything was done."""
+        families = list(self._families())
+        if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
+            await self._describe(families)
         by_node: dict[str, list[ENIFamily]] = {}
-        for place in places:
-            by_node.setdefault(place.node.name, []).append(place)
-        gate = asyncio.Semaphore(AT_ONCE)
-        done = await asyncio.gather(*(self._work(found, gate) for found in by_node.values()))
-        return any(done)
+        for family in families:
+            by_node.setdefault(family.node.name, []).append(family)
+        limit = asyncio.Semaphore(CONCURRENCY)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._reconcile_node(found, limit)) for found in by_node.values()]
+        return any(task.result() for task in tasks)
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(min(TICK, self._period, max(self._policy.fence, 0.1))):
+            async with asyncio.timeout(min(TICK, self._rules.period, max(self._policy.fence, 0.1))):
                 await self._changed.wait()
                 await asyncio.sleep(DEBOUNCE)
-        except TimeoutError:
+        except TimeoutError:  # no change, but time has passed
             pass
         self._changed.clear()
 
@@ -186,170 +194,188 @@ class AddressReconciler:
     def _on_change(self, *_: object) -> None:
         self._changed.set()
 
-    def _places(self) -> Iterator[ENIFamily]:
-        """The ENIs of all nodes that are alive and say of themselves what their Node says, by family."""
-        seen: set[str] = set()
-        for node in sorted(self._sight.nodes.items(), key=lambda each: (readiness(each) != "True", each.name)):
+    def _families(self) -> Iterator[ENIFamily]:
+        """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
+        listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
+        for node in sorted(self._listers.nodes.items(), key=lambda each: (readiness(each) != "True", each.name)):
             instance = instance_of(node)
-            if instance is None or readiness(node) == "Unknown" or contradiction(node, instance):
+            if instance is None or readiness(node) == "Unknown":
+                continue
+            if mismatch(node, instance, self._cloud.parse_provider_id):
                 continue
             for eni in instance.enis:
-                if eni.identity in seen or (eni.primary and not self._primary_eni):
+                if eni.identity in listed or (eni.primary and not self._rules.primary_eni):
                     continue
-                seen.add(eni.identity)
-                for version in self._families:
+                listed.add(eni.identity)
+                for version in sorted(self._rules.families):
                     if eni.subnet_of(version):
                         yield ENIFamily(node, instance, eni, version)
 
-    # Looking
+    # --- read
 
-    async def _look(self, places: Collection[ENIFamily]) -> None:
-        """Have the cloud describe the ENIs. What fails leaves what was known."""
-        self._look_at = self._clock() + self._period
-        self._asked = {place.eni.identity for place in places}
-        for region in sorted({place.instance.region for place in places}):
-            here = [place for place in places if place.instance.region == region]
+    async def _describe(self, families: Collection[ENIFamily]) -> None:
+        """Has the cloud describe the ENIs. After an error the former descriptions stay."""
+        self._describe_at = self._clock() + self._rules.period
+        self._requested = {family.eni.identity for family in families}
+        for region in sorted({family.instance.region for family in families}):
+            in_region = [family for family in families if family.instance.region == region]
             try:
-                await self._look_at_region(region, here)
+                await self._describe_region(region, in_region)
             except CloudError as error:
-                wait = error.retry_after if isinstance(error, Throttled) else PAUSE
-                self._look_at = min(self._look_at, self._clock() + wait)
-                self._report_permission(here[0], error)
+                wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
+                self._describe_at = min(self._describe_at, self._clock() + wait)
+                self._report_permission(in_region[0], error)
                 log.warning("cards not described", region=region, error=error.message)
 
-    async def _look_at_region(self, region: str, places: Collection[ENIFamily]) -> None:
-        described = await self._cloud.enis(region, {place.eni.identity for place in places})
+    async def _describe_region(self, region: str, families: Collection[ENIFamily]) -> None:
+        described = await self._cloud.enis(region, {family.eni.identity for family in families})
         now = self._clock()
-        for place in places:
-            if (eni := described.get(place.eni.identity)) is not None:
+        for family in families:
+            if (eni := described.get(family.eni.identity)) is not None:
                 self._enis[eni.identity] = eni
-                memory = self._remembered(place)
-                memory.recent = memory.recent.seen(_addresses(eni, place.version), now)
-        for kind in sorted({place.instance.instance_type for place in places}):
-            if (region, kind) not in self._quotas:
-                self._quotas[region, kind] = await self._cloud.quota(region, kind)
-        for switch in sorted({eni.switch for eni in described.values()}):
-            self._switches[switch] = await self._cloud.free_addresses(region, switch)
-            CLOUD_SWITCH_FREE.labels(switch).set(self._switches[switch])
+                state = self._state(family)
+                state.recent = state.recent.pending(_addresses(eni, family.version), now)
+        for instance_type in sorted({family.instance.instance_type for family in families}):
+            if (region, instance_type) not in self._quotas:
+                self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
+        for vswitch in sorted({eni.vswitch for eni in described.values()}):
+            self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
+            CLOUD_SWITCH_FREE.labels(vswitch).set(self._free[vswitch])
 
-    def _remembered(self, place: ENIFamily) -> ENIFamilyState:
-        return self._memory.setdefault(place.key, ENIFamilyState())
+    def _state(self, family: ENIFamily) -> ENIFamilyState:
+        return self._states.setdefault(family.key, ENIFamilyState())
 
-    def _view(self, place: ENIFamily) -> ENIState | None:
-        """What is known of a place; None as long as that is not enough, or the ENI is not where the node says."""
-        eni = self._enis.get(place.eni.identity)
-        quota = self._quotas.get((place.instance.region, place.instance.instance_type))
-        if eni is None or quota is None or eni.instance != place.instance.identity or eni.status != "InUse":
+    def _eni_state(self, family: ENIFamily) -> ENIState | None:
+        """Returns what to plan for; None while the cloud has not described the ENI, or describes it elsewhere."""
+        eni = self._enis.get(family.eni.identity)
+        quota = self._quotas.get((family.instance.region, family.instance.instance_type))
+        if eni is None or quota is None or eni.instance != family.instance.identity or eni.status != "InUse":
             return None
-        memory, now = self._remembered(place), self._clock()
-        registered = memory.recent.applied(_addresses(eni, place.version)) - {eni.primary_address}
-        pools = list(self._eni_pools(place))
+        version, remembered = family.version, self._state(family)
+        registered = remembered.recent.applied(_addresses(eni, version)) - {eni.primary_address}
+        pools = list(self._eni_pools(family))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = registered & self._held
-        memory.idle = since(memory.idle, registered - held, now)
-        memory.fenced = since(memory.fenced, [each for each in releasing if not self._is_given(each)], now)
-        ours = frozenset(_ledger(place.node).get(eni.identity, ())) & registered
-        reported = frozenset(place.eni.addresses_of(place.version))
-        view = ENIState(
+        self._note_times(remembered, registered - held, releasing)
+        assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
+        reported = frozenset(family.eni.addresses_of(version))
+        state = ENIState(
             eni.identity,
-            place.version,
+            version,
             registered,
-            quota.of(place.version),
+            quota.of(version),
             held=held,
-            ours=ours,
+            assigned=assigned,
             reported=reported,
-            own=own_of(place.version, registered, reported | ours | memory.recent.added.keys()),
+            own=preallocation.own_of(version, registered, reported | assigned | remembered.recent.added.keys()),
             releasing=releasing,
-            fenced_since=memory.fenced,
-            idle_since=memory.idle,
-            switch_free=self._free_in(eni.switch, place.version, now),
+            fenced_since=remembered.fenced_since,
+            idle_since=remembered.idle_since,
+            vswitch_free=self._free_in(eni.vswitch, version),
         )
-        surplus = view.free & ours if len(view.free) > self._policy.high else frozenset()
-        return replace(view, fenceable=frozenset(each for each in surplus if self._is_fenceable(each, pools)))
+        return replace(state, fenceable=self._fenceable(state, pools))
 
-    def _free_in(self, switch: str, version: int, now: float) -> int | None:
-        """Free addresses of a vSwitch; a block of IPv6 addresses does not run out."""
-        if self._full.get(switch, 0.0) > now:
+    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
+        """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
+        now = self._clock()
+        state.idle_since = preallocation.since(state.idle_since, idle, now)
+        fenced = [address for address in releasing if not self._is_given(address)]
+        state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
+
+    def _free_in(self, vswitch: str, version: int) -> int | None:
+        """Returns the free addresses of a vSwitch; None for IPv6, whose blocks do not run out."""
+        if self._full_until.get(vswitch, 0.0) > self._clock():
             return 0
-        return self._switches.get(switch) if version == 4 else None
+        return self._free.get(vswitch) if version == 4 else None
 
-    def _eni_pools(self, place: ENIFamily) -> Iterator[SpiderIPPool]:
-        for pool in self._sight.pools.items():
-            of_eni = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == place.eni.identity
-            if of_eni and version_of(pool) == place.version:
+    def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
+        for pool in self._listers.pools.items():
+            of_eni = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == family.eni.identity
+            if of_eni and version_of(pool) == family.version:
                 yield pool
 
     def _is_given(self, address: str) -> bool:
-        return any(gives(pool, address) for pool in self._sight.pools.items())
+        return any(gives(pool, address) for pool in self._listers.pools.items())
 
-    def _is_fenceable(self, address: str, pools: Collection[SpiderIPPool]) -> bool:
-        givers = {pool.name for pool in self._sight.pools.items() if gives(pool, address)}
-        return bool(givers) and givers <= {pool.name for pool in pools}
+    def _fenceable(self, state: ENIState, pools: Collection[SpiderIPPool]) -> frozenset[str]:
+        """Returns the surplus addresses that only the ENI's own pools give; looks at none while there is no surplus."""
+        if len(state.free) <= self._policy.high:
+            return frozenset()
+        names = {pool.name for pool in pools}
+        return frozenset(
+            address
+            for address in state.free & state.assigned
+            if (givers := {pool.name for pool in self._listers.pools.items() if gives(pool, address)})
+            and givers <= names
+        )
 
-    # Doing
+    # --- write
 
-    async def _work(self, places: Iterable[ENIFamily], gate: asyncio.Semaphore) -> bool:
-        """Do what is to be done for one node, one step after the other: they write to the same objects."""
+    async def _reconcile_node(self, families: Iterable[ENIFamily], limit: asyncio.Semaphore) -> bool:
+        """Does what is to be done for one node, one step after the other, since the steps write to the same objects."""
         done = False
-        async with gate:
-            for place in places:
-                if self._remembered(place).not_before > self._clock() or (view := self._view(place)) is None:
+        async with limit:
+            for family in families:
+                if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
                     continue
-                for step in plan(view, self._policy, self._clock()):
-                    done = await self._try(place, view, step) or done
+                try:
+                    for step in preallocation.plan(state, self._policy, self._clock()):
+                        done = await self._try(family, state, step) or done
+                except SpiderpoolError as error:  # of the API server; the other ENIs go on
+                    log.warning("addresses will be looked at again", card=family.eni.identity, error=str(error))
         return done
 
-    async def _try(self, place: ENIFamily, view: ENIState, step: Step) -> bool:
-        """Do one step; whether it was done. What the cloud refuses makes the place pause."""
+    async def _try(self, family: ENIFamily, state: ENIState, step: Step) -> bool:
+        """Does one step; returns whether it was done. After a refusal of the cloud the family pauses."""
         try:
-            await self._do(place, view, step)
+            await self._do(family, state, step)
         except CloudError as error:
-            self._refused(place, error)
+            self._on_refusal(family, error)
             return False
         except (kube.Conflict, kube.NotFound):
-            return False  # somebody else was faster: the next look tells
+            return False  # another writer was faster: the next plan starts from what it wrote
         return True
 
-    async def _do(self, place: ENIFamily, view: ENIState, step: Step) -> None:
+    async def _do(self, family: ENIFamily, state: ENIState, step: Step) -> None:
         match step:
             case Assign(count):
-                await self._assign(place, view, count)
+                await self._assign(family, state, count)
             case Fence(addresses):
-                await self._tell_pools(place, add=addresses)
+                await self._change_releasing(family, add=addresses)
             case Unfence(addresses):
-                await self._tell_pools(place, remove=addresses)
+                await self._change_releasing(family, remove=addresses)
             case Unassign(addresses):
-                await self._unassign(place, addresses)
+                await self._unassign(family, addresses)
             case _:
                 assert_never(step)
 
-    async def _assign(self, place: ENIFamily, view: ENIState, count: int) -> None:
-        eni = self._enis[view.eni]
-        given = await self._cloud.assign(place.instance.region, eni.identity, place.version, count)
-        memory = self._remembered(place)
-        memory.recent = memory.recent.with_added(given, self._clock() + LAG)
-        if place.version == 4 and eni.switch in self._switches:
-            self._switches[eni.switch] -= len(given)
+    async def _assign(self, family: ENIFamily, state: ENIState, count: int) -> None:
+        eni = self._enis[state.eni]
+        given = await self._cloud.assign(family.instance.region, eni.identity, family.version, count)
+        remembered = self._state(family)
+        remembered.recent = remembered.recent.with_added(given, self._clock() + CONFIRMATION_LAG)
+        if family.version == 4 and eni.vswitch in self._free:
+            self._free[eni.vswitch] -= len(given)
         CLOUD_ADDRESSES.labels("assigned").inc(len(given))
-        log.info("addresses registered", card=eni.identity, node=place.node.name, addresses=list(given))
-        await self._write_ledger(place, add=given)
-        if again := view.releasing.intersection(given):
-            await self._tell_pools(place, remove=again)
+        log.info("addresses registered", card=eni.identity, node=family.node.name, addresses=list(given))
+        await self._change_assigned(family, add=given)
+        if still_fenced := state.releasing.intersection(given):
+            await self._change_releasing(family, remove=still_fenced)
 
-    async def _unassign(self, place: ENIFamily, addresses: Iterable[str]) -> None:
-        """Take those from the ENI that, as the API server says now, no pool gives and nobody holds."""
+    async def _unassign(self, family: ENIFamily, addresses: Iterable[str]) -> None:
+        """Removes those addresses from the ENI that no pool gives and no pod has, by a fresh read of the API server."""
         pools = await self._client.list(SpiderIPPool)
-        primary = self._enis[place.eni.identity].primary_address
-        quiet = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
-        unused = [each for each in quiet if not await self._is_held(each)]
+        primary = self._enis[family.eni.identity].primary_address
+        fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
+        unused = [each for each in fenced if not await self._is_held(each)]
         if not unused:
             return
-        await self._cloud.unassign(place.instance.region, place.eni.identity, place.version, unused)
-        memory = self._remembered(place)
-        memory.recent = memory.recent.with_removed(unused, self._clock() + LAG)
+        await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
+        state = self._state(family)
+        state.recent = state.recent.with_removed(unused, self._clock() + CONFIRMATION_LAG)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
-        log.info("addresses given back", card=place.eni.identity, node=place.node.name, addresses=unused)
-        await self._write_ledger(place, remove=unused)
+        log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)
+        await self._change_assigned(family, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
         try:
@@ -358,74 +384,77 @@ class AddressReconciler:
             return False
         return True
 
-    async def _tell_pools(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Change what the pools of an ENI leave out."""
-        for pool in list(self._eni_pools(place)):
-            told = releasing_of(pool)
-            wanted = (told | frozenset(each for each in add if gives(pool, each))) - frozenset(remove)
-            if wanted == told:
+    async def _change_releasing(
+        self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> None:
+        """Changes the addresses that the ENI's pools must not give, in their annotation."""
+        for pool in list(self._eni_pools(family)):
+            present = releasing_of(pool)
+            desired = (present | frozenset(each for each in add if gives(pool, each))) - frozenset(remove)
+            if desired == present:
                 continue
             metadata = {
                 "resourceVersion": pool.metadata.resourceVersion,
-                "annotations": {RELEASING_ANNOTATION: releasing_text(wanted)},
+                "annotations": {RELEASING_ANNOTATION: releasing_text(desired)},
             }
-            self._sight.pools.note(await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata}))
+            self._listers.pools.note(await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata}))
 
-    async def _write_ledger(self, place: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Write on the Node which addresses of the ENI are ours."""
-        node = self._sight.nodes.get(place.node.name) or place.node
-        ledger, eni = _ledger(node), place.eni.identity
-        kept = (set(ledger.get(eni, ())) | set(add)) - set(remove)
-        ledger = {**ledger, eni: sorted(kept)}
-        text = msgspec.json.encode({key: ledger[key] for key in sorted(ledger) if ledger[key]}).decode()
+    async def _change_assigned(self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Changes the Node's annotation of the addresses that we registered on the ENI."""
+        node = self._listers.nodes.get(family.node.name) or family.node
+        by_eni, eni = _assigned(node), family.eni.identity
+        addresses = (set(by_eni.get(eni, ())) | set(add)) - set(remove)
+        by_eni = {**by_eni, eni: sorted(addresses)}
+        text = msgspec.json.encode({key: by_eni[key] for key in sorted(by_eni) if by_eni[key]}).decode()
         body = {"metadata": {"annotations": {ASSIGNED_ANNOTATION: text}}}
-        self._sight.nodes.note(await self._client.patch(Node, node.name, body))
+        self._listers.nodes.note(await self._client.patch(Node, node.name, body))
 
-    # What the cloud refuses
+    # --- refusals of the cloud
 
-    def _refused(self, place: ENIFamily, error: CloudError) -> None:
-        """Wait before the next try, as long as the reason lasts, and tell who can do something about it."""
-        now, memory = self._clock(), self._remembered(place)
-        memory.not_before = now + _pause(error)
-        log.warning("cloud refused", card=place.eni.identity, node=place.node.name, error=error.message)
+    def _on_refusal(self, family: ENIFamily, error: CloudError) -> None:
+        """Pauses for as long as the reason probably lasts, and records an Event where somebody must act."""
+        now, state = self._clock(), self._state(family)
+        state.not_before = now + _pause(error)
+        log.warning("cloud refused", card=family.eni.identity, node=family.node.name, error=error.message)
         match error:
             case VSwitchFull():
-                switch = self._enis[place.eni.identity].switch
-                self._full[switch] = now + SWITCH_PAUSE
-                text = f"vSwitch {switch} of ENI {place.eni.identity} has no free address; not asked again for "
-                self._recorder.event(place.node, "Warning", "VSwitchFull", f"{text}{SWITCH_PAUSE / 60:.0f} minutes")
+                vswitch = self._enis[family.eni.identity].vswitch
+                self._full_until[vswitch] = now + VSWITCH_PAUSE
+                text = f"vSwitch {vswitch} of ENI {family.eni.identity} has no free address; not asked again for "
+                self._recorder.event(family.node, "Warning", "VSwitchFull", f"{text}{VSWITCH_PAUSE / 60:.0f} minutes")
             case QuotaExceeded() | CloudNotFound() | CloudConflict():
-                self._look_at = now
+                self._describe_at = now
             case NotPermitted():
-                self._report_permission(place, error)
+                self._report_permission(family, error)
             case Rejected():
-                self._recorder.event(place.node, "Warning", "AddressesNotRegistered", error.message)
+                self._recorder.event(family.node, "Warning", "AddressesNotRegistered", error.message)
             case _:
                 pass
 
-    def _report_permission(self, place: ENIFamily, error: CloudError) -> None:
+    def _report_permission(self, family: ENIFamily, error: CloudError) -> None:
         if isinstance(error, NotPermitted):
-            self._recorder.event(place.node, "Warning", "CloudPermissionMissing", error.message)
+            self._recorder.event(family.node, "Warning", "CloudPermissionMissing", error.message)
 
 
 def _pause(error: CloudError) -> float:
+    """Returns the seconds until a family tries again after an error."""
     match error:
         case Throttled():
             return error.retry_after
         case NotPermitted():
             return PERMISSION_PAUSE
         case CloudUnavailable() | CloudConflict() | QuotaExceeded() | CloudNotFound():
-            return PAUSE
+            return FAILURE_PAUSE
         case _:
-            return SWITCH_PAUSE
+            return VSWITCH_PAUSE
 
 
 def _addresses(eni: RegisteredENI, version: int) -> frozenset[str]:
     return eni.ipv6_addresses if version == 6 else eni.addresses
 
 
-def _ledger(node: Node) -> dict[str, list[str]]:
-    """The addresses that we registered, by ENI; nothing where the annotation cannot be read: then none goes back."""
+def _assigned(node: Node) -> dict[str, list[str]]:
+    """Returns the addresses that we registered, by ENI; none for an unreadable annotation, so that none is removed."""
     text = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION, "{}")
     try:
         return msgspec.json.decode(text, type=dict[str, list[str]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -11,19 +10,14 @@ from spiderpool import daemon
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
-from spiderpool.cloud.alibaba.client import OpenAPIClient
-from spiderpool.cloud.alibaba.credentials import METADATA, CredentialLocations, Credentials, sources
-from spiderpool.cloud.alibaba.ecs import ECSCloud
-from spiderpool.cloud.alibaba.endpoints import APIAccess
-from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodENIs
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler
+from spiderpool.cloud import registry
+from spiderpool.cloud.loadbalancers import configuration_of
+from spiderpool.cloud.registry import CloudConnection
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of, slice_kind
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
-from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -40,31 +34,15 @@ PROGRAM = daemon.Program(
 log = logger("cloud")
 
 
-def caller(settings: CloudSettings) -> OpenAPIClient:
-    """The client of the cloud's API that the settings describe. Raises BadConfig."""
-    if settings.common.cloud.provider != "alibaba":
-        raise BadConfig(
-            "spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to alibaba"
-        )
-    access = APIAccess(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
-    metadata = settings.common.cloud.metadata_endpoint or METADATA
-    locations = CredentialLocations(_url(metadata), settings.secret, settings.cloud_config, settings.sts_endpoint)
-    return OpenAPIClient(Credentials(sources(settings.credentials, locations, os.environ)), access)
-
-
-def _url(endpoint: str) -> str:
-    return endpoint if "://" in endpoint else f"http://{endpoint}"
-
-
 class CloudLeader:
     """The work of the leading replica: nodes, addresses in advance, and load balancers."""
 
-    def __init__(self, client: Client, settings: CloudSettings, caller: OpenAPIClient) -> None:
+    def __init__(self, client: Client, settings: CloudSettings, cloud: CloudConnection) -> None:
         self._client = client
         self._settings = settings
-        self._caller = caller
-        self._cloud = ECSCloud(caller)
+        self._cloud = cloud
         self._recorder = Recorder(client, COMPONENT)
+        self._cluster = Cluster(client, self._recorder)
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
@@ -87,17 +65,15 @@ class CloudLeader:
     async def _balance(self) -> None:
         """Reconcile load balancers, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
-        region = settings.region or await region_of(self._nodes)
+        region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
         listers = ServiceListers(
             Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
         )
         services = ServiceReconciler(
-            self._client,
+            self._cluster,
             listers,
-            {"clb": ClassicLoadBalancers(self._caller, region), "nlb": NetworkLoadBalancers(self._caller, region)},
-            PodENIs(self._caller, region, balancing.vpc),
-            self._recorder,
-            BalancerConfiguration.of(settings),
+            self._cloud.balancers(region, balancing.vpc),
+            configuration_of(settings),
             ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
@@ -108,32 +84,26 @@ class CloudLeader:
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._recorder.run(),
-            NodeReconciler(self._client, self._cloud, self._nodes, self._recorder, self._settings.node_period).run(),
+            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),
             *([self._addresses().run()] if self._settings.preallocation.enabled else []),
             *([self._balance()] if self._settings.balancing.enabled else []),
         ]
 
     def _addresses(self) -> AddressReconciler:
         preallocation, common = self._settings.preallocation, self._settings.common
-        return AddressReconciler(
-            self._client,
-            self._cloud,
-            AddressListers(self._nodes, self._pools, self._ips),
-            self._recorder,
-            PreallocationPolicy(
-                low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence
-            ),
-            preallocation.period,
-            families=common.families,
-            primary_eni=common.cloud.primary_eni,
+        policy = PreallocationPolicy(
+            low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence
         )
+        rules = AddressRules(policy, preallocation.period, common.families, common.cloud.primary_eni)
+        listers = AddressListers(self._nodes, self._pools, self._ips)
+        return AddressReconciler(self._cluster, self._cloud.servers, listers, rules)
 
 
 async def serve(settings: CloudSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
-        api = caller(settings)
-        replica = daemon.Replica(daemon.election(client, LEASE, settings), lambda: CloudLeader(client, settings, api))
+        cloud = registry.provider(settings.common.cloud.provider).connect(settings)
+        replica = daemon.Replica(daemon.election(client, LEASE, settings), lambda: CloudLeader(client, settings, cloud))
         async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
             await replica.run()
 

@@ -1,4 +1,4 @@
-"""Nodes of a cloud: their provider ID, labels and taint, and their end when the server is gone."""
+"""Reconciles Nodes with their servers: sets provider ID and labels, and deletes Nodes whose server is lost."""
 
 from __future__ import annotations
 
@@ -9,112 +9,114 @@ from contextlib import suppress
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cloud.provider import CloudError, CloudProvider
+from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
-    contradiction,
     identity_patch,
-    inquiries,
     instance_of,
     judge,
-    provider_id,
+    mismatch,
+    queries,
     readiness,
 )
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client, Conflict, NotFound
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
+
+WORKERS = 2
+"""Nodes that are reconciled at a time."""
 
 log = logger("nodes")
 
 
 class NodeReconciler:
-    """Keeps Node objects as their servers are. ``period`` is in seconds."""
+    """Keeps Nodes as their servers are. ``period`` is the time between two searches for lost servers, in seconds."""
 
     def __init__(
         self,
-        client: Client,
+        cluster: Cluster,
         cloud: CloudProvider,
         nodes: Informer[Node],
-        recorder: Recorder,
         period: float,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._client = cluster.client
+        self._recorder = cluster.recorder
         self._cloud = cloud
         self._nodes = nodes
-        self._recorder = recorder
         self._period = period
         self._clock = clock
         self._queue = WorkQueue(self._identify, "nodes")
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, float] = {}  # Node UID → time at which the cloud first lacked its server
         nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconciles until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run(2))
-            group.create_task(self._watch_for_losses())
+            group.create_task(self._queue.run(WORKERS))
+            group.create_task(self._search_periodically())
 
     def _on_node(self, _: Node | None, new: Node | None) -> None:
         if new is not None:
             self._queue.add(new.name)
 
     async def _identify(self, name: str) -> None:
-        """Write what is missing on one Node."""
+        """Writes what is missing on one Node."""
         node = self._nodes.get(name)
         instance = instance_of(node) if node else None
         if node is None or instance is None:
             return
-        if reason := contradiction(node, instance):
+        if reason := mismatch(node, instance, self._cloud.parse_provider_id):
             self._recorder.event(
                 node, "Warning", "ProviderIDMismatch", f"{reason}; delete the Node to register it anew"
             )
             return
         if body := identity_patch(node, instance):
-            with suppress(NotFound):
+            with suppress(NotFound):  # deleted meanwhile: nothing to write to
                 self._nodes.note(await self._client.patch(Node, name, body))
                 log.info("node identified", node=name, provider_id=instance.provider_id)
 
-    async def _watch_for_losses(self) -> None:
+    async def _search_periodically(self) -> None:
         while True:
             await asyncio.sleep(self._period)
             try:
-                await self.look_for_losses()
+                await self.search_lost_servers()
             except SpiderpoolError as error:
                 log.warning("lost servers not looked for", error=str(error))
 
-    async def look_for_losses(self) -> None:
-        """Ask about the servers of silent nodes, and delete Nodes whose server is proven gone."""
-        asked = inquiries(self._nodes.items())
-        suspected = {uid for inquiry in asked for uid in inquiry.suspects}
+    async def search_lost_servers(self) -> None:
+        """Asks the cloud about the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
+        asked = queries(self._nodes.items(), self._cloud.parse_provider_id)
+        suspected = {uid for query in asked for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
-        for inquiry in asked:
-            for uid in await self._gone(inquiry):
+        for query in asked:
+            for uid in await self._lost(query):
                 await self._delete(uid)
 
-    async def _gone(self, inquiry: ServerQuery) -> list[str]:
-        identities = {*inquiry.suspects.values(), *inquiry.witnesses}
+    async def _lost(self, query: ServerQuery) -> list[str]:
+        """Returns the UIDs of Nodes whose server is proven to be gone."""
         try:
-            found = await self._cloud.instances(inquiry.region, identities)
+            found = await self._cloud.instances(query.region, {*query.suspects.values(), *query.witnesses})
         except CloudError as error:
-            log.warning("servers not described", region=inquiry.region, error=error.message)
+            log.warning("servers not described", region=query.region, error=error.message)
             return []
-        if not inquiry.witnesses.issubset(found):
+        if not query.witnesses.issubset(found):
             log.warning("description of servers not believed: it lacks servers whose nodes are ready")
-        self._missing, gone = judge(self._missing, inquiry, found, self._clock(), self._period)
-        return gone
+        self._missing, lost = judge(self._missing, query, found, self._clock(), self._period)
+        return lost
 
     async def _delete(self, uid: str) -> None:
-        """Delete a Node, if a fresh read finds it as silent as before."""
+        """Deletes a Node, unless a fresh read finds that its kubelet reports again."""
         known = next((node for node in self._nodes.items() if node.metadata.uid == uid), None)
         if known is None:
             return
-        with suppress(NotFound, Conflict):
+        with suppress(NotFound, Conflict):  # deleted or changed meanwhile: the next search decides
             node = await self._client.get(Node, known.name)
-            if node.metadata.uid != uid or readiness(node) != "Unknown" or provider_id(node) != provider_id(known):
+            same = node.metadata.uid == uid and node.spec.providerID == known.spec.providerID
+            if not same or readiness(node) != "Unknown":
                 return
             await self._client.delete(Node, node.name, uid=uid, resourceVersion=node.metadata.resourceVersion)
             self._nodes.forget(node)

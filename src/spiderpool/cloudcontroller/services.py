@@ -1,4 +1,4 @@
-"""Services of type LoadBalancer: each gets its balancer, kept as it should be, and taken back in the end."""
+"""Reconciles Services of type LoadBalancer with load balancers of the cloud: creates, updates and removes them."""
 
 from __future__ import annotations
 
@@ -12,61 +12,51 @@ from typing import Any
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice, EndpointSliceV1Beta1
-from spiderpool.cloud.loadbalancers import ENIFinder, LoadBalancerAPI
-from spiderpool.core.cloud.alibaba.naming import FINALIZERS, IDENTITY_LABEL, LENT_TAG, is_own
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
-from spiderpool.core.cloud.loadbalancer.annotations import PREFIX, Options, read
-from spiderpool.core.cloud.loadbalancer.backends import SCHEME, BackendSnapshot, pod_addresses, told_enis
+from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
+from spiderpool.core.cloud.loadbalancer import planning
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, pod_addresses, reported_enis
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
-from spiderpool.core.cloud.loadbalancer.model import kind_of, owner_of, uses_pods, wanted
-from spiderpool.core.cloud.loadbalancer.planning import (
-    immutable,
-    lending_fault,
-    only_backends,
-    ownership_fault,
-    plan,
-    removal,
-)
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of, uses_pods
 from spiderpool.core.cloud.loadbalancer.steps import Step
-from spiderpool.core.cloud.loadbalancer.values import (
-    BalancerConfiguration,
-    Kind,
-    LoadBalancerModel,
-    ObservedLoadBalancer,
-)
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.discovery import find_kind
-from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 WORKERS = 3
+"""Services that are reconciled at a time."""
 IDLE = 5.0
-"""Seconds between two looks whether there is any Service to repair."""
+"""Seconds between two checks whether there is any Service, or any Node with a provider ID."""
 
 log = logger("services")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceTimings:
-    """Seconds."""
+    """Durations in seconds, and the clock that measures them."""
 
     period: float = 300.0
-    """Between two looks at a balancer that nobody has touched."""
+    """Time in which every balancer is compared with its Service once, even if nothing changed."""
     gather: float = 1.0
-    """For which changes of endpoints and nodes are gathered."""
+    """Delay after a change of endpoints or nodes, so that further changes join it."""
     first_pause: float = 5.0
-    """Before a Service that failed is tried again; then doubled."""
+    """Pause before a Service that failed is reconciled again; doubled for each further failure."""
     last_pause: float = 300.0
+    """The longest such pause."""
     confirm: float = 10.0
-    """Between the two looks that must both miss a balancer."""
+    """Time between the two answers that must both lack a balancer before it counts as deleted."""
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceListers:
-    """What the API server tells of: kept up to date by its owner."""
+    """Informers to read from; their owner runs them."""
 
     services: Informer[Service]
     slices: Informer[Any]
@@ -75,14 +65,14 @@ class ServiceListers:
 
 @dataclass(slots=True)
 class ServiceState:
-    """What is remembered of a Service between two looks."""
+    """What is remembered of a Service between two reconciliations."""
 
-    done: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
-    """What was carried out and published last; None: look again."""
-    said: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Events of each reason that were recorded last."""
-    missed_at: float | None = None
-    """When its balancer was missed first."""
+    applied: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
+    """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
+    events: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event reason → messages that were recorded last."""
+    missing_since: float | None = None
+    """Time at which its balancer was first missing."""
 
 
 class ServiceReconciler:
@@ -90,381 +80,386 @@ class ServiceReconciler:
 
     def __init__(
         self,
-        client: Client,
-        sight: ServiceListers,
-        clouds: Mapping[Kind, LoadBalancerAPI],
-        enis: ENIFinder,
-        recorder: Recorder,
+        cluster: Cluster,
+        listers: ServiceListers,
+        balancers: LoadBalancers,
         configuration: BalancerConfiguration,
-        timing: ServiceTimings | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        timings: ServiceTimings | None = None,
     ) -> None:
-        self._client = client
-        self._sight = sight
-        self._clouds = clouds
-        self._enis = enis
-        self._recorder = recorder
+        self._client = cluster.client
+        self._recorder = cluster.recorder
+        self._listers = listers
+        self._balancers = balancers
         self._configuration = configuration
-        self._timing = timing or ServiceTimings()
-        self._clock = clock
-        self._memories: dict[str, ServiceState] = defaultdict(ServiceState)
-        self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)
-        self._looked_up: dict[str, tuple[str, float]] = {}
-        pauses = {"first_pause": self._timing.first_pause, "last_pause": self._timing.last_pause}
+        self._timings = timings or ServiceTimings()
+        self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
+        self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)  # Service key → slice key → slice
+        self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
+        pauses = {"first_pause": self._timings.first_pause, "last_pause": self._timings.last_pause}
         self._queue = WorkQueue(self._reconcile, "services", **pauses)
-        sight.slices.subscribe(self._on_slice)
-        sight.services.subscribe(self._on_service)
-        sight.nodes.subscribe(self._on_node)
+        listers.slices.subscribe(self._on_slice)
+        listers.services.subscribe(self._on_service)
+        listers.nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconciles until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
-            group.create_task(self._repeat())
+            group.create_task(self._resync())
 
-    async def _repeat(self) -> None:
-        """Look at every balancer again, one after the other, over and over: somebody may have changed it."""
+    async def _resync(self) -> None:
+        """Queues every Service once per period: its balancer may have been changed in the console."""
         while True:
-            keys = [service.key for service in self._sight.services.items() if _concerns_us(service)]
+            keys = [service.key for service in self._listers.services.items() if self._is_ours(service)]
             for key in keys:
-                self._memories[key].done = None
+                self._states[key].applied = None
                 self._queue.add(key)
-                await asyncio.sleep(self._timing.period / len(keys))
+                await asyncio.sleep(self._timings.period / len(keys))
             if not keys:
-                await asyncio.sleep(min(self._timing.period, IDLE))
+                await asyncio.sleep(min(self._timings.period, IDLE))
+
+    def _is_ours(self, service: Service) -> bool:
+        return bool(self._held_kinds(service)) or self._balancers.kind_of(service) is not None
+
+    def _held_kinds(self, service: Service) -> list[BalancerKind]:
+        """Returns the kinds of balancers whose finalizer a Service has."""
+        held = service.metadata.finalizers or ()
+        return [kind for kind in self._balancers.apis if kind.naming.finalizer in held]
 
     def _on_service(self, old: Service | None, new: Service | None) -> None:
         if new is None:
             if old is not None:
-                self._memories.pop(old.key, None)
-        elif _concerns_us(new):
+                self._states.pop(old.key, None)
+        elif self._is_ours(new):
             self._queue.add(new.key)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for seen in (old, new):
-            if seen is not None and (key := _service_of(seen)):
-                self._slices[key].pop(seen.key, None)
-                if seen is new:
-                    self._slices[key][seen.key] = seen
+        for item in (old, new):
+            if item is not None and (key := _service_of(item)):
+                self._slices[key].pop(item.key, None)
+                if item is new:
+                    self._slices[key][item.key] = item
                 if not self._slices[key]:
                     del self._slices[key]
-                self._touch(key)
+                self._queue_later(key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if old is None or new is None or _part(old) != _part(new):
-            for service in self._sight.services.items():
-                self._touch(service.key)
+        if old is None or new is None or _relevant_part(old) != _relevant_part(new):
+            for service in self._listers.services.items():
+                self._queue_later(service.key)
 
-    def _touch(self, key: str) -> None:
-        service = self._sight.services.get(key)
-        if service is not None and _concerns_us(service):
-            self._queue.add(key, self._timing.gather)
+    def _queue_later(self, key: str) -> None:
+        service = self._listers.services.get(key)
+        if service is not None and self._is_ours(service):
+            self._queue.add(key, self._timings.gather)
 
     async def _reconcile(self, key: str) -> None:
-        service = self._sight.services.get(key)
+        service = self._listers.services.get(key)
         if service is None:
             return
         try:
-            await self._settle(service)
+            await self._reconcile_service(service)
         except SpiderpoolError as error:
-            self._say(service, "Warning", "SyncLoadBalancerFailed", error.message, repeat=True)
+            self._record(service, "Warning", "SyncLoadBalancerFailed", error.message, repeat=True)
             raise
 
-    async def _settle(self, service: Service) -> None:
-        """Take back what is no longer asked for, and give what is."""
-        kind = None if service.terminating else kind_of(service)
-        for former in _held_kinds(service):
-            if former != kind:
-                await self._release(service, former)
-        current = self._sight.services.get(service.key)
+    async def _reconcile_service(self, service: Service) -> None:
+        """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for."""
+        kind = None if service.terminating else self._balancers.kind_of(service)
+        for former in self._held_kinds(service):
+            if former is not kind:
+                await self._remove(service, former)
+        current = self._listers.services.get(service.key)
         if kind is not None and current is not None and current.metadata.uid == service.metadata.uid:
             await self._ensure(current, kind)
 
-    # Giving
+    # --- create and update
 
-    async def _ensure(self, service: Service, kind: Kind) -> None:
-        options = read(service.metadata.annotations or {}, kind)
-        self._say(service, "Warning", "AnnotationIgnored", *options.remarks)
+    async def _ensure(self, service: Service, kind: BalancerKind) -> None:
+        options = read_options(service.metadata.annotations or {}, kind)
+        self._record(service, "Warning", "AnnotationIgnored", *options.remarks)
         found = faults(service, options, self._configuration)
-        self._say(service, "Warning", "InvalidService", *found)
+        self._record(service, "Warning", "InvalidService", *found)
         if found:
             await self._ensure_backends(service, options)
             return
-        model = wanted(service, options, await self._world(service, options), self._configuration)
-        if self._is_done(service, model):
+        model = build_model(service, options, await self._snapshot(service, options), self._configuration)
+        if self._is_applied(service, model):
             return
-        service = await self._claim(service, kind)
-        seen = await self._find(service, model)
-        seen = await self._apply(service, model, seen)
-        published = await self._publish(service, model, seen)
-        self._memories[service.key].done = (model, published)
+        service = await self._add_finalizer(service, kind)
+        observed = await self._find(service, model)
+        observed = await self._apply(service, model, observed)
+        published = await self._publish(service, model, observed)
+        self._states[service.key].applied = (model, published)
         self._report_unresolved(service, model)
 
-    async def _ensure_backends(self, service: Service, options: Options) -> None:
-        """Keep the servers right while the rest waits for a correction."""
-        identity = (service.metadata.labels or {}).get(IDENTITY_LABEL)
+    async def _ensure_backends(self, service: Service, options: BalancerOptions) -> None:
+        """Updates the servers while everything else waits for a correction of the Service."""
+        naming = options.kind.naming
+        identity = (service.metadata.labels or {}).get(naming.identity_label)
         if not identity or not backends_clear(service, options, self._configuration):
             return
-        model = wanted(service, options, await self._world(service, options), self._configuration)
-        seen = await self._clouds[options.kind].find(model.owner, identity)
-        if seen is not None and (is_own(seen, model.owner) or LENT_TAG in seen.tags):
-            await self._carry_out(service, options.kind, only_backends(plan(model, seen)), seen)
+        model = build_model(service, options, await self._snapshot(service, options), self._configuration)
+        observed = await self._balancers.apis[options.kind].find(model.owner, identity)
+        if observed is not None and (naming.is_own(observed, model.owner) or naming.reuse_tag in observed.tags):
+            steps = planning.only_backends(planning.plan(model, observed))
+            await self._carry_out(service, options.kind, steps, observed)
 
-    def _is_done(self, service: Service, model: LoadBalancerModel) -> bool:
-        held = FINALIZERS[model.kind] in (service.metadata.finalizers or ())
+    def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
+        held = model.kind.naming.finalizer in (service.metadata.finalizers or ())
         published = service.status.loadBalancer.ingress or []
-        return held and self._memories[service.key].done == (model, published)
+        return held and self._states[service.key].applied == (model, published)
 
-    async def _claim(self, service: Service, kind: Kind) -> Service:
-        """Hold the Service by a finalizer, before anything is made for it."""
-        held = service.metadata.finalizers or []
-        if FINALIZERS[kind] in held:
+    async def _add_finalizer(self, service: Service, kind: BalancerKind) -> Service:
+        """Adds the finalizer before anything is created, so that the Service cannot vanish without its balancer."""
+        held, finalizer = service.metadata.finalizers or [], kind.naming.finalizer
+        if finalizer in held:
             return service
-        return await self._patch(service, {"finalizers": [*held, FINALIZERS[kind]]}, guarded=True)
+        return await self._patch(service, {"finalizers": [*held, finalizer]}, guarded=True)
 
     async def _find(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
-        """The balancer as it is; None: there never was one. Raises BadConfig, NotReady, CloudError."""
-        recorded = (service.metadata.labels or {}).get(IDENTITY_LABEL, "")
+        """Returns the Service's balancer; None when it never had one.
+
+        Raises BadConfig when it may not have the balancer it names, NotReady when its balancer is missing, CloudError.
+        """
+        recorded = (service.metadata.labels or {}).get(model.kind.naming.identity_label, "")
+        id_annotation = f"annotation {model.kind.annotations.prefix}id"
         if model.reuse and recorded and recorded != model.reuse:
             raise BadConfig(
-                f"annotation {PREFIX}id names {model.reuse}, and this Service has balancer {recorded}: "
+                f"{id_annotation} names {model.reuse}, and this Service has balancer {recorded}: "
                 "delete the Service and create it again to change its balancer"
             )
-        cloud = self._clouds[model.kind]
-        seen = await cloud.find(model.owner, model.reuse or recorded)
-        if seen is None and not model.reuse and recorded:
-            seen = await cloud.find(model.owner)
-        if seen is None:
+        api = self._balancers.apis[model.kind]
+        observed = await api.find(model.owner, model.reuse or recorded)
+        if observed is None and not model.reuse and recorded:
+            observed = await api.find(model.owner)
+        if observed is None:
             self._check_missing(service, model, recorded)
             return None
-        self._memories[service.key].missed_at = None
-        if fault := lending_fault(model, seen):
+        self._states[service.key].missing_since = None
+        self._check_ownership(model, observed)
+        return observed
+
+    def _check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
+        """Raises BadConfig when the Service may not have the balancer."""
+        if fault := planning.reuse_fault(model, observed):
             raise BadConfig(fault)
-        if not model.reuse and LENT_TAG in seen.tags:
+        if not model.reuse and model.kind.naming.reuse_tag in observed.tags:
             raise BadConfig(
-                f"balancer {seen.identity} is lent to this Service, and annotation {PREFIX}id is gone: "
-                "set it again, or delete the Service and create it anew"
+                f"balancer {observed.identity} is lent to this Service, and annotation "
+                f"{model.kind.annotations.prefix}id is gone: set it again, or delete the Service and create it anew"
             )
-        if fault := ownership_fault(model, seen):
+        if fault := planning.ownership_fault(model, observed):
             raise BadConfig(fault)
-        return seen
 
     def _check_missing(self, service: Service, model: LoadBalancerModel, recorded: str) -> None:
-        """Raise NotReady when there should be a balancer: a lost answer must not give the Service a second one."""
+        """Raises NotReady when the Service had a balancer: a lost answer must not give it a second one."""
         if model.reuse:
-            raise NotReady(f"load balancer {model.reuse}, which annotation {PREFIX}id names, does not exist")
+            name = f"annotation {model.kind.annotations.prefix}id"
+            raise NotReady(f"load balancer {model.reuse}, which {name} names, does not exist")
         if not recorded and not service.status.loadBalancer.ingress:
             return
         name = recorded or model.name
-        if self._is_missing_for_good(service.key):
+        if self._is_confirmed_missing(service.key):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
-            self._say(service, "Warning", "LoadBalancerNotFound", text)
+            self._record(service, "Warning", "LoadBalancerNotFound", text)
         raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
 
-    def _is_missing_for_good(self, key: str) -> bool:
-        """Whether a balancer was missed by two looks, far enough apart."""
-        memory, now = self._memories[key], self._clock()
-        if memory.missed_at is None:
-            memory.missed_at = now
-        return now - memory.missed_at >= self._timing.confirm
+    def _is_confirmed_missing(self, key: str) -> bool:
+        """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""
+        state, now = self._states[key], self._timings.clock()
+        if state.missing_since is None:
+            state.missing_since = now
+        return now - state.missing_since >= self._timings.confirm
 
     async def _apply(
-        self, service: Service, model: LoadBalancerModel, seen: ObservedLoadBalancer | None
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer | None
     ) -> ObservedLoadBalancer:
-        if seen is None:
-            seen = await self._create(service, model)
-        self._say(service, "Warning", "CannotBeChanged", *immutable(model, seen))
-        await self._carry_out(service, model.kind, plan(model, seen), seen)
-        return seen
+        if observed is None:
+            observed = await self._create(service, model)
+        self._record(service, "Warning", "CannotBeChanged", *planning.unchangeable(model, observed))
+        await self._carry_out(service, model.kind, planning.plan(model, observed), observed)
+        return observed
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
-        """Make the balancer and note its identity at once: the rest is planned for what there is then."""
-        cloud = self._clouds[model.kind]
-        identity = await self._carry_out(service, model.kind, plan(model, None)[:1], None)
-        await self._patch(service, {"labels": {IDENTITY_LABEL: identity}})
-        seen = await cloud.find(model.owner, identity)
-        if seen is None:
+        """Creates the balancer and records its identity at once; further steps are planned after a fresh read."""
+        identity = await self._carry_out(service, model.kind, planning.plan(model, None)[:1], None)
+        await self._patch(service, {"labels": {model.kind.naming.identity_label: identity}})
+        observed = await self._balancers.apis[model.kind].find(model.owner, identity)
+        if observed is None:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
-        return seen
+        return observed
 
     async def _carry_out(
-        self, service: Service, kind: Kind, steps: Sequence[Step], seen: ObservedLoadBalancer | None
+        self, service: Service, kind: BalancerKind, steps: Sequence[Step], observed: ObservedLoadBalancer | None
     ) -> str:
         if not steps:
-            return seen.identity if seen else ""
+            return observed.identity if observed else ""
         for step in steps:
-            log.info("step", service=service.key, balancer=seen.identity if seen else "", step=str(step))
-        identity = await self._clouds[kind].carry_out(steps, seen)
+            log.info("step", service=service.key, balancer=observed.identity if observed else "", step=str(step))
+        identity = await self._balancers.apis[kind].carry_out(steps, observed)
         log.info("steps carried out", service=service.key, balancer=identity, steps=len(steps))
         return identity
 
     async def _publish(
-        self, service: Service, model: LoadBalancerModel, seen: ObservedLoadBalancer
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
     ) -> list[LoadBalancerIngress]:
-        """Say in the Service what its balancer is and where it is reached."""
-        current = self._sight.services.get(service.key) or service
-        if (current.metadata.labels or {}).get(IDENTITY_LABEL) != seen.identity:
-            await self._patch(service, {"labels": {IDENTITY_LABEL: seen.identity}})
-        by_name = model.kind == "nlb" or model.hostname
-        name = model.hostname or seen.address
-        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=seen.address)]
+        """Writes identity and address of the balancer on the Service, and returns the addresses."""
+        label = model.kind.naming.identity_label
+        current = self._listers.services.get(service.key) or service
+        if (current.metadata.labels or {}).get(label) != observed.identity:
+            await self._patch(service, {"labels": {label: observed.identity}})
+        by_name = model.kind.published_by_name or model.hostname
+        name = model.hostname or observed.address
+        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=observed.address)]
         if service.status.loadBalancer.ingress != ingress:
             await self._publish_ingress(service, ingress)
-            self._say(service, "Normal", "EnsuredLoadBalancer", f"Ensured load balancer [{seen.identity}] at {name}")
+            text = f"Ensured load balancer [{observed.identity}] at {name}"
+            self._record(service, "Normal", "EnsuredLoadBalancer", text)
         return ingress
 
     async def _publish_ingress(self, service: Service, ingress: Sequence[LoadBalancerIngress]) -> None:
-        texts = [
+        items = [
             {key: value for key, value in (("ip", each.ip), ("hostname", each.hostname)) if value} for each in ingress
         ]
-        body = {"status": {"loadBalancer": {"ingress": texts or None}}}
-        made = await self._client.patch(Service, service.name, body, service.metadata.namespace, sub="status")
-        self._sight.services.note(made)
+        body = {"status": {"loadBalancer": {"ingress": items or None}}}
+        patched = await self._client.patch(Service, service.name, body, service.metadata.namespace, sub="status")
+        self._listers.services.note(patched)
 
     def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
-        """Ask again for ENIs that nobody knew: an address that was registered just now is found a little later."""
+        """Raises NotReady for pods without a known ENI: the cloud shows a new address only after a while."""
         if model.unresolved:
-            self._memories[service.key].done = None
+            self._states[service.key].applied = None
             raise NotReady(
                 f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
                 "the pods get no traffic from the balancer until one is"
             )
 
-    # Servers
+    # --- servers
 
-    async def _world(self, service: Service, options: Options) -> BackendSnapshot:
+    async def _snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
         slices = list(self._slices.get(service.key, {}).values())
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
             enis = await self._enis_of(pod_addresses(service.spec.ports or (), slices, options))
-        return BackendSnapshot(self._sight.nodes.items(), slices, enis)
+        return BackendSnapshot(self._listers.nodes.items(), slices, enis)
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """ENIs as the nodes tell them; for the rest the cloud is asked."""
-        told = told_enis(self._sight.nodes.items())
-        now = self._clock()
-        kept = {address: eni for address, (eni, until) in self._looked_up.items() if until > now}
-        unknown = [address for address in addresses if address not in told and address not in kept]
-        asked = await self._enis.holders(unknown) if unknown else {}
-        until = now + self._timing.period
-        self._looked_up = {key: self._looked_up[key] for key in kept} | {key: (asked[key], until) for key in asked}
-        return {**kept, **asked, **told}
+        """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
+        reported = reported_enis(self._listers.nodes.items())
+        now = self._timings.clock()
+        cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
+        unknown = [address for address in addresses if address not in reported and address not in cached]
+        answered = await self._balancers.enis.holders(unknown) if unknown else {}
+        until = now + self._timings.period
+        self._enis = {key: self._enis[key] for key in cached} | {key: (answered[key], until) for key in answered}
+        return {**cached, **answered, **reported}
 
-    # Taking back
+    # --- remove
 
-    async def _release(self, service: Service, kind: Kind) -> None:
-        """Take back what a Service was given that no longer asks for it.
+    async def _remove(self, service: Service, kind: BalancerKind) -> None:
+        """Removes the balancer of a Service that no longer asks for this kind.
 
-        It is read once more: a deletion in the cloud needs the word of the API server and of the tags.
+        The Service is read from the API server once more: its informer may be behind, and a deletion is final.
         """
         try:
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
         except NotFound:
             return
-        if fresh.metadata.uid != service.metadata.uid or (not fresh.terminating and kind_of(fresh) == kind):
+        asks_again = not fresh.terminating and self._balancers.kind_of(fresh) is kind
+        if fresh.metadata.uid != service.metadata.uid or asks_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
-        seen = await self._clouds[kind].find(owner, identity)
-        if seen is None and identity:
-            seen = await self._clouds[kind].find(owner)
-        if seen is None:
-            await self._confirm_missing(fresh)
+        observed = await self._balancers.apis[kind].find(owner, identity)
+        if observed is None and identity:
+            observed = await self._balancers.apis[kind].find(owner)
+        if observed is None:
+            self._confirm_missing(fresh)
         else:
-            await self._take_back(fresh, kind, seen)
-        await self._let_go(fresh, kind)
+            await self._remove_observed(fresh, kind, observed)
+        await self._remove_finalizer(fresh, kind)
 
-    async def _confirm_missing(self, service: Service) -> None:
-        """Return when two looks have missed the balancer. Raises NotReady before: a lost answer must leak none."""
-        if not self._is_missing_for_good(service.key):
+    def _confirm_missing(self, service: Service) -> None:
+        """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""
+        if not self._is_confirmed_missing(service.key):
             raise NotReady("the load balancer cannot be found; it is looked for once more before the Service goes")
 
-    async def _take_back(self, service: Service, kind: Kind, seen: ObservedLoadBalancer) -> None:
+    async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
-        steps = removal(kind, owner, seen, preserve=preserve)
-        await self._carry_out(service, kind, steps, seen)
-        if not is_own(seen, owner):
+        steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
+        await self._carry_out(service, kind, steps, observed)
+        if not kind.naming.is_own(observed, owner):
             what, reason = "is not ours and stays", "ReturnedLoadBalancer"
         else:
             what = "was preserved" if preserve else "was deleted"
             reason = "PreservedLoadBalancer" if preserve else "DeletedLoadBalancer"
-        self._say(service, "Normal", reason, f"load balancer [{seen.identity}] {what}")
+        self._record(service, "Normal", reason, f"load balancer [{observed.identity}] {what}")
 
-    async def _let_go(self, service: Service, kind: Kind) -> None:
-        """Forget the balancer and let the Service go; meanwhile somebody else may have put a finalizer on it."""
-        self._memories.pop(service.key, None)
-        with suppress(NotFound):
+    async def _remove_finalizer(self, service: Service, kind: BalancerKind) -> None:
+        """Removes address, label and finalizer; reads the Service again first, as others add finalizers too."""
+        self._states.pop(service.key, None)
+        with suppress(NotFound):  # the Service is gone already: there is nothing to release
             if not service.terminating and service.status.loadBalancer.ingress:
                 await self._publish_ingress(service, [])
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
-            held = [each for each in fresh.metadata.finalizers or () if each != FINALIZERS[kind]]
-            await self._patch(fresh, {"finalizers": held, "labels": {IDENTITY_LABEL: None}}, guarded=True)
+            finalizers = [each for each in fresh.metadata.finalizers or () if each != kind.naming.finalizer]
+            labels = {kind.naming.identity_label: None}
+            await self._patch(fresh, {"finalizers": finalizers, "labels": labels}, guarded=True)
 
     async def _patch(self, service: Service, metadata: Mapping[str, Any], *, guarded: bool = False) -> Service:
-        """Change metadata; ``guarded``: of the very version that was seen."""
+        """Changes metadata; ``guarded``: only if the Service still has the resourceVersion that was read."""
         guard = {"resourceVersion": service.metadata.resourceVersion} if guarded else {}
         body = {"metadata": {**metadata, **guard}}
-        made = await self._client.patch(Service, service.name, body, service.metadata.namespace)
-        self._sight.services.note(made)
-        return made
+        patched = await self._client.patch(Service, service.name, body, service.metadata.namespace)
+        self._listers.services.note(patched)
+        return patched
 
-    def _say(self, service: Service, type: str, reason: str, *messages: str, repeat: bool = False) -> None:
-        """Record events, one for each message; the same ones again only when asked to ``repeat``."""
-        memory = self._memories[service.key]
-        if not repeat and memory.said.get(reason, ()) == messages:
+    def _record(self, service: Service, type: str, reason: str, *messages: str, repeat: bool = False) -> None:
+        """Records an Event for each message; the same messages again only with ``repeat``."""
+        state = self._states[service.key]
+        if not repeat and state.events.get(reason, ()) == messages:
             return
-        memory.said[reason] = messages
+        state.events[reason] = messages
         for message in messages:
             self._recorder.event(service, type, reason, message)
 
 
-async def region_of(nodes: Informer[Node]) -> str:
-    """The region of the nodes, as soon as one of them says where it is."""
+async def region_of(nodes: Informer[Node], parse: ProviderIDParser) -> str:
+    """Returns the region of the nodes, as soon as one of them has a provider ID."""
     while True:
         for node in nodes.items():
-            region, _, instance = (node.spec.providerID or "").removeprefix(SCHEME).partition(".")
-            if region and instance:
-                return region
+            if named := parse(node.spec.providerID or ""):
+                return named[0]
         log.warning("no node has a provider ID yet; load balancers wait")
         await asyncio.sleep(IDLE)
 
 
 async def slice_kind(client: Client) -> type[EndpointSlice]:
-    """The version of EndpointSlice that the server speaks: v1, or v1beta1 before Kubernetes 1.21."""
+    """Returns the version of EndpointSlice that the API server has: v1, or v1beta1 before Kubernetes 1.21."""
     kind = EndpointSlice.KIND
     return EndpointSlice if await find_kind(client, kind.api_version, kind.name) else EndpointSliceV1Beta1
 
 
-def _concerns_us(service: Service) -> bool:
-    return bool(_held_kinds(service)) or kind_of(service) is not None
+def _service_of(item: EndpointSlice) -> str | None:
+    name = (item.metadata.labels or {}).get(SERVICE_LABEL)
+    return f"{item.metadata.namespace}/{name}" if name else None
 
 
-def _held_kinds(service: Service) -> list[Kind]:
-    """Kinds of balancers by whose finalizers a Service is held."""
-    held = service.metadata.finalizers or ()
-    return [kind for kind, finalizer in FINALIZERS.items() if finalizer in held]
-
-
-def _service_of(seen: EndpointSlice) -> str | None:
-    name = (seen.metadata.labels or {}).get(SERVICE_LABEL)
-    return f"{seen.metadata.namespace}/{name}" if name else None
-
-
-def _part(node: Node) -> Iterable[object]:
-    """What matters of a node: its heartbeats change it every few seconds."""
+def _relevant_part(node: Node) -> Iterable[object]:
+    """Returns what matters of a node; without its heartbeats, which change it every few seconds."""
     ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
     instance = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
     return node.metadata.labels, node.spec, ready, instance
 
 
-def _identity(service: Service, kind: Kind) -> str:
-    """The balancer that a Service names, or was given."""
-    recorded = (service.metadata.labels or {}).get(IDENTITY_LABEL, "")
-    return recorded or read(service.metadata.annotations or {}, kind)["id"]
+def _identity(service: Service, kind: BalancerKind) -> str:
+    """Returns the balancer that the Service was given, else the one that it names; empty when there is none."""
+    recorded = (service.metadata.labels or {}).get(kind.naming.identity_label, "")
+    return recorded or read_options(service.metadata.annotations or {}, kind)["id"]
 
 
-def _preserves(service: Service, kind: Kind) -> bool:
-    """Whether the balancer outlives the Service; it does, too, when the annotation says something that is no answer."""
-    options = read(service.metadata.annotations or {}, kind)
+def _preserves(service: Service, kind: BalancerKind) -> bool:
+    """Whether the balancer outlives the Service; also when the annotation is not valid, since a deletion is final."""
+    options = read_options(service.metadata.annotations or {}, kind)
     unclear = any("preserve-lb-on-delete" in fault for fault in options.faults)
     return unclear or options.on("preserve-lb-on-delete")

@@ -18,15 +18,15 @@ from spiderpool.core.cloud.eni_pools import (
     ENIAbsence,
     ENIClaim,
     absence,
-    chosen,
-    foreign_master,
+    choose_claim,
+    network_fault,
     network_name,
     new_network,
     new_pool,
     patch_of,
+    plan_update,
     pool_name,
     unregistered_text,
-    upkeep,
     version_of,
 )
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
@@ -172,7 +172,7 @@ class ENIPoolReconciler:
         claims = [claim for name in self._claims.get(eni, ()) if (claim := self._claim(name, eni))]
         for version in sorted(self._rules.families):
             pool = self._pool_of(eni, version)
-            claim = chosen(claims, pool)
+            claim = choose_claim(claims, pool)
             if pool is not None:
                 await self._attend(eni, pool, claim)
             elif claim is not None and (self._rules.primary_eni or not claim.eni.primary):
@@ -212,7 +212,7 @@ class ENIPoolReconciler:
             self._complain(f"pool/{pool.name}", pool, "OtherSubnet", message)
             return
         holders = self._holders.get(pool.name, {}).values()
-        wanted = upkeep(pool, claim, holders, self._others(pool.name), self._rules.namespace)
+        wanted = plan_update(pool, claim, holders, self._others(pool.name), self._rules.namespace)
         if body := patch_of(pool, wanted):
             self._copies.pools.note(await self._change(pool, body))
             log.info("pool kept", pool=pool.name, card=eni, ips=wanted.ips, exclude=wanted.exclude)
@@ -256,7 +256,7 @@ class ENIPoolReconciler:
             with suppress(AlreadyExists):
                 self._copies.networks.note(await self._client.create(new_network(device, namespace)))
                 log.info("network made", network=f"{namespace}/{name}", device=device)
-        elif fault := foreign_master(present, device):
+        elif fault := network_fault(present, device):
             self._complain(f"network/{device}", present, "OtherCard", fault)
 
     async def _retire_later(self, eni: str, pool: SpiderIPPool) -> None:

@@ -26,7 +26,7 @@ from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.metadata import MetadataServer
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 
 pytestmark = pytest.mark.unit
 
@@ -50,11 +50,11 @@ def role(account: Account) -> str:
     return account.add_instance("master", role="spiderpool").identity
 
 
-async def test_the_role_of_the_instance_signs_calls(far: Far, role: str) -> None:
-    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
-        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), far.access))
+async def test_the_role_of_the_instance_signs_calls(simulated: SimulatedCloud, role: str) -> None:
+    async with MetadataServer(simulated.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), simulated.access))
         assert role in await ecs.instances("cn-hangzhou", [role])
-    assert far.account.calls[-1].identity == "spiderpool"
+    assert simulated.account.calls[-1].identity == "spiderpool"
 
 
 @pytest.mark.parametrize("hardened", [True, False])
@@ -76,28 +76,28 @@ async def test_an_instance_without_a_role_has_no_keys(account: Account) -> None:
         assert await InstanceRole(metadata.url).keys() is None
 
 
-async def test_keys_that_ran_out_are_fetched_anew(far: Far, role: str) -> None:
-    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
-        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), far.access))
+async def test_keys_that_ran_out_are_fetched_anew(simulated: SimulatedCloud, role: str) -> None:
+    async with MetadataServer(simulated.account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        ecs = ECSCloud(OpenAPIClient(Credentials([InstanceRole(metadata.url)]), simulated.access))
         await ecs.instances("cn-hangzhou", [role])
-    far.account.identities.clear()  # the cloud no longer knows these keys
-    async with MetadataServer(far.account, resolve=lambda _: role).serve("127.0.0.1", metadata.port):
+    simulated.account.identities.clear()  # the cloud no longer knows these keys
+    async with MetadataServer(simulated.account, resolve=lambda _: role).serve("127.0.0.1", metadata.port):
         await ecs.instances("cn-hangzhou", [role])
-    assert "InvalidAccessKeyId.NotFound" in [call.outcome for call in far.account.calls]
-    assert far.outcomes("ecs:DescribeInstances") == ["OK", "OK"]
+    assert "InvalidAccessKeyId.NotFound" in [call.outcome for call in simulated.account.calls]
+    assert simulated.outcomes("ecs:DescribeInstances") == ["OK", "OK"]
 
 
-async def test_a_secret_rotates_without_a_restart(far: Far) -> None:
-    ecs = far.ecs()
-    server = far.account.add_instance("master").identity
+async def test_a_secret_rotates_without_a_restart(simulated: SimulatedCloud) -> None:
+    ecs = simulated.ecs()
+    server = simulated.account.add_instance("master").identity
     await ecs.instances("cn-hangzhou", [server])
-    former = (far.secret / "accessKeyID").read_text()
-    successor = far.account.add_identity("successor")
-    write(far.secret / "accessKeyID", f"{successor.key}\n")
-    write(far.secret / "accessKeySecret", f"{successor.secret}\n")
-    del far.account.identities[former]
+    former = (simulated.secret / "accessKeyID").read_text()
+    successor = simulated.account.add_identity("successor")
+    write(simulated.secret / "accessKeyID", f"{successor.key}\n")
+    write(simulated.secret / "accessKeySecret", f"{successor.secret}\n")
+    del simulated.account.identities[former]
     await ecs.instances("cn-hangzhou", [server])
-    assert far.account.calls[-1].identity == "successor"
+    assert simulated.account.calls[-1].identity == "successor"
 
 
 async def test_half_a_secret_is_none(tmp_path: Path) -> None:

@@ -8,51 +8,51 @@ from spiderpool.cloud.provider import CloudNotFound, Quota, QuotaExceeded, VSwit
 from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
-from tests.cloud.alibaba.conftest import Far
+from tests.cloud.alibaba.simulation import SimulatedCloud
 
 pytestmark = pytest.mark.unit
 REGION = "cn-hangzhou"
 
 
 @pytest.fixture
-def server(far: Far) -> str:
-    far.account.add_instance_type(InstanceType("ecs.small", 2, 4, 3))
-    return far.account.add_instance("master", instance_type="ecs.small").identity
+def server(simulated: SimulatedCloud) -> str:
+    simulated.account.add_instance_type(InstanceType("ecs.small", 2, 4, 3))
+    return simulated.account.add_instance("master", instance_type="ecs.small").identity
 
 
 @pytest.fixture
-def eni(far: Far, server: str) -> str:
-    return far.account.add_eni("vsw-1", instance=server, addresses=ENIAddresses("172.31.199.183")).identity
+def eni(simulated: SimulatedCloud, server: str) -> str:
+    return simulated.account.add_eni("vsw-1", instance=server, addresses=ENIAddresses("172.31.199.183")).identity
 
 
-async def test_describes_those_instances_that_exist(far: Far, server: str) -> None:
-    found = await far.ecs().instances(REGION, [server, "i-gone"])
+async def test_describes_those_instances_that_exist(simulated: SimulatedCloud, server: str) -> None:
+    found = await simulated.ecs().instances(REGION, [server, "i-gone"])
     assert list(found) == [server]
     assert (found[server].type, found[server].zone) == ("ecs.small", "cn-hangzhou-i")
 
 
-async def test_many_are_described_in_parts(far: Far) -> None:
-    names = [far.account.add_instance(f"n{number}").identity for number in range(120)]
-    assert set(await far.ecs().instances(REGION, names)) == set(names)
-    assert len(far.outcomes("ecs:DescribeInstances")) == 2
+async def test_many_are_described_in_parts(simulated: SimulatedCloud) -> None:
+    names = [simulated.account.add_instance(f"n{number}").identity for number in range(120)]
+    assert set(await simulated.ecs().instances(REGION, names)) == set(names)
+    assert len(simulated.outcomes("ecs:DescribeInstances")) == 2
 
 
-async def test_all_pages_are_read(far: Far) -> None:
+async def test_all_pages_are_read(simulated: SimulatedCloud) -> None:
     enis = [
-        far.account.add_eni("vsw-1", instance=far.account.add_instance(f"n{number}").identity).identity
+        simulated.account.add_eni("vsw-1", instance=simulated.account.add_instance(f"n{number}").identity).identity
         for number in range(101)
     ]
-    assert set(await far.ecs().enis(REGION, enis)) == set(enis)
+    assert set(await simulated.ecs().enis(REGION, enis)) == set(enis)
 
 
-async def test_the_quota_leaves_the_primary_address_out(far: Far, server: str) -> None:
-    assert await far.ecs().quota(REGION, "ecs.small") == Quota(ipv4=3, ipv6=3)
+async def test_the_quota_leaves_the_primary_address_out(simulated: SimulatedCloud, server: str) -> None:
+    assert await simulated.ecs().quota(REGION, "ecs.small") == Quota(ipv4=3, ipv6=3)
     with pytest.raises(CloudNotFound):
-        await far.ecs().quota(REGION, "ecs.none")
+        await simulated.ecs().quota(REGION, "ecs.none")
 
 
-async def test_addresses_come_and_go(far: Far, eni: str) -> None:
-    ecs = far.ecs()
+async def test_addresses_come_and_go(simulated: SimulatedCloud, eni: str) -> None:
+    ecs = simulated.ecs()
     given = await ecs.assign(REGION, eni, 4, 2)
     six = await ecs.assign(REGION, eni, 6, 2)
     described = (await ecs.enis(REGION, [eni]))[eni]
@@ -66,24 +66,24 @@ async def test_addresses_come_and_go(far: Far, eni: str) -> None:
     assert not described.ipv6_addresses
 
 
-async def test_limits_are_told_apart(far: Far, eni: str) -> None:
-    ecs = far.ecs()
+async def test_limits_are_told_apart(simulated: SimulatedCloud, eni: str) -> None:
+    ecs = simulated.ecs()
     with pytest.raises(QuotaExceeded):
         await ecs.assign(REGION, eni, 4, 4)
-    far.account.set_full("vsw-1")
+    simulated.account.set_full("vsw-1")
     with pytest.raises(VSwitchFull):
         await ecs.assign(REGION, eni, 4, 1)
     assert await ecs.free_addresses(REGION, "vsw-1") == 0
 
 
-async def test_a_eni_that_is_gone_needs_no_unassigning(far: Far, eni: str, server: str) -> None:
-    far.account.delete_instance(server)
-    ecs = far.ecs()
+async def test_a_eni_that_is_gone_needs_no_unassigning(simulated: SimulatedCloud, eni: str, server: str) -> None:
+    simulated.account.delete_instance(server)
+    ecs = simulated.ecs()
     await ecs.unassign(REGION, eni, 4, ["172.31.200.1"])
     with pytest.raises(CloudNotFound):
         await ecs.assign(REGION, eni, 4, 1)
 
 
-async def test_an_empty_answer_names_nobody(far: Far, server: str) -> None:
-    far.account.set_fault(Fault(kind="empty"))
-    assert await far.ecs().instances(REGION, [server]) == {}
+async def test_an_empty_answer_names_nobody(simulated: SimulatedCloud, server: str) -> None:
+    simulated.account.set_fault(Fault(kind="empty"))
+    assert await simulated.ecs().instances(REGION, [server]) == {}

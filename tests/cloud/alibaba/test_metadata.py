@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer
-from spiderpool.core.cloud.instances import doubt
+from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer, pauses
+from spiderpool.core.cloud.instances import defect
 from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from spiderpool_lab.alibaba.metadata import MetadataServer
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
@@ -41,7 +40,7 @@ async def service(far_end: FarEnd) -> AsyncIterator[MetadataClient]:
 async def test_a_server_is_read_with_a_token(far_end: FarEnd, service: MetadataClient) -> None:
     reading = await service.read()
     assert reading == EXPECTED
-    assert doubt(reading) is None
+    assert defect(reading) is None
     assert far_end.asked.count("token") == 1
 
 
@@ -59,7 +58,7 @@ async def test_everything_is_asked_again_after_a_reading_that_was_not_believed(
     far_end: FarEnd, service: MetadataClient
 ) -> None:
     far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "10.0.0.0/24"
-    assert doubt(await service.read()) is not None
+    assert defect(await service.read()) is not None
     far_end.pages[f"{ENIS}{MAC1}/vswitch-cidr-block"] = "192.168.0.0/24"
     service.forget()
     assert await service.read() == EXPECTED
@@ -108,11 +107,17 @@ async def test_a_service_that_stays_busy_is_left_alone_after_four_times(
     far_end: FarEnd, service: MetadataClient
 ) -> None:
     far_end.faults = [429] * 100
-    begin = time.monotonic()
     with pytest.raises(NoAnswer, match="does not answer instance-id: status 429"):
         await service.read()
     assert far_end.asked.count("instance-id") == 4
-    assert time.monotonic() - begin > 0.8
+
+
+def test_pauses_between_attempts_grow() -> None:
+    none, first, second, third = pauses()
+    assert none == 0.0
+    assert 0.125 <= first <= 0.375
+    assert 0.25 <= second <= 0.75
+    assert 0.5 <= third <= 1.5
 
 
 async def test_no_token_for_now_is_no_reason_to_do_without(far_end: FarEnd, service: MetadataClient) -> None:
@@ -197,7 +202,7 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
     simulated = MetadataServer(account, resolve=lambda _: server.identity, hardened=hardened)
     async with simulated.serve() as endpoint, MetadataClient(endpoint.url) as metadata:
         reading = await metadata.read()
-    assert doubt(reading) is None
+    assert defect(reading) is None
     assert reading.provider_id == f"cn-hangzhou.{server.identity}"
     (read,) = reading.enis
     assert (read.identity, read.mac, read.primary_address) == (eni.identity, eni.mac, eni.address)

@@ -24,17 +24,17 @@ from spiderpool.core.cloud.eni_pools import (
     ENIAbsence,
     ENIClaim,
     absence,
-    chosen,
-    foreign_master,
+    choose_claim,
+    network_fault,
     network_name,
     new_network,
     new_pool,
     patch_of,
+    plan_update,
     pool_name,
     registered,
     releasing,
     unregistered_text,
-    upkeep,
     version_of,
 )
 from spiderpool.core.cloud.instances import ENI
@@ -74,7 +74,7 @@ def holder(address: str, node: str = "master", *, released: bool = False) -> Spi
 
 def kept(pool: SpiderIPPool, eni: ENI | None, *held: SpiderIP, others: Iterable[SpiderIPPool] = ()) -> SpiderIPPool:
     """The pool after the patch, as merge-patch (RFC 7386) makes it."""
-    wanted = upkeep(pool, claim(eni) if eni else None, held, others, OURS)
+    wanted = plan_update(pool, claim(eni) if eni else None, held, others, OURS)
     patch = patch_of(pool, wanted) or {"metadata": {"annotations": {}}, "spec": {}}
     document = msgspec.to_builtins(pool)
     document["spec"] = {k: v for k, v in (document["spec"] | patch["spec"]).items() if v is not None}
@@ -136,7 +136,7 @@ def test_a_gateway_that_is_a_pods_address_is_left_out() -> None:
 
 
 def test_a_pool_that_is_as_it_should_be_is_not_written() -> None:
-    assert patch_of(made(), upkeep(made(), claim(), [holder("192.168.0.156")], (), OURS)) is None
+    assert patch_of(made(), plan_update(made(), claim(), [holder("192.168.0.156")], (), OURS)) is None
 
 
 def test_a_pool_grows_and_shrinks_with_its_eni() -> None:
@@ -147,7 +147,7 @@ def test_a_pool_grows_and_shrinks_with_its_eni() -> None:
 def test_a_patch_names_the_version_that_it_was_made_for() -> None:
     pool = made()
     pool.metadata.resourceVersion = "7"
-    patch = patch_of(pool, upkeep(pool, claim(with_addresses()), (), (), OURS))
+    patch = patch_of(pool, plan_update(pool, claim(with_addresses()), (), (), OURS))
     assert patch == {
         "metadata": {"resourceVersion": "7", "annotations": {UNREGISTERED_ANNOTATION: None}},
         "spec": {"ips": None},
@@ -181,7 +181,7 @@ def test_a_eni_that_vanished_fences_all() -> None:
 
 
 def test_a_eni_that_moved_takes_its_pool_along_and_tells_of_pods_left_behind() -> None:
-    wanted = upkeep(
+    wanted = plan_update(
         made(), claim(node="worker"), [holder("192.168.0.156"), holder("192.168.0.157", "worker")], (), OURS
     )
     assert (wanted.node, wanted.exclude, wanted.annotation) == (["worker"], None, "192.168.0.156")
@@ -277,7 +277,7 @@ def test_after_any_history_a_pool_gives_what_is_registered_and_keeps_what_is_hel
         given_now = (registered_now or set()) - foreign
         assert usable(after) == AddressSet.of_addresses(map(int_of, given_now), 4)
         assert {each.name for each in held} <= texts(AddressSet.parse(after.spec.ips or (), 4))
-        assert patch_of(after, upkeep(after, claim(eni) if eni else None, held, others, OURS)) is None
+        assert patch_of(after, plan_update(after, claim(eni) if eni else None, held, others, OURS)) is None
         pool = after
 
 
@@ -291,12 +291,12 @@ def texts(addresses: AddressSet) -> set[str]:
 
 def test_of_two_nodes_with_one_eni_the_ready_one_is_right_else_the_present_one() -> None:
     here, there = claim(), claim(node="worker")
-    assert chosen([], made()) is None
-    assert chosen([there, here], made()) == here
-    assert chosen([there, here], None) == here
+    assert choose_claim([], made()) is None
+    assert choose_claim([there, here], made()) == here
+    assert choose_claim([there, here], None) == here
     dead = claim(ready=False)
-    assert chosen([there, dead], made()) == there
-    assert chosen([dead, claim(node="worker", ready=False)], made()) == dead
+    assert choose_claim([there, dead], made()) == there
+    assert choose_claim([dead, claim(node="worker", ready=False)], made()) == dead
 
 
 def test_why_an_eni_is_nobodys() -> None:
@@ -342,12 +342,12 @@ def test_the_network_of_the_walkthrough() -> None:
 
 def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
     network = new_network("eth0", OURS)
-    assert foreign_master(network, "eth0") is None
-    assert "is no ipvlan network of eth1" in (foreign_master(network, "eth1") or "")
+    assert network_fault(network, "eth0") is None
+    assert "is no ipvlan network of eth1" in (network_fault(network, "eth1") or "")
     network.spec = MultusConfigSpec(cniType="macvlan", macvlan=MacvlanConfig(master=["eth0"]))
-    assert foreign_master(network, "eth0") is not None
+    assert network_fault(network, "eth0") is not None
     network.spec = MultusConfigSpec(cniType="ipvlan", ipvlan=IpvlanConfig(master=["eth0", "eth1"]))
-    assert foreign_master(network, "eth0") is not None
+    assert network_fault(network, "eth0") is not None
 
 
 def test_what_is_told_of_an_unregistered_address() -> None:

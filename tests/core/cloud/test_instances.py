@@ -10,14 +10,14 @@ from msgspec.structs import replace
 from spiderpool.core.cloud.instances import (
     ENI,
     Instance,
-    device,
-    doubt,
-    is_ours,
-    joined,
+    defect,
+    device_of,
+    is_this_machine,
+    merged,
     ordered,
-    placed,
     read_instance,
     text_of,
+    with_devices,
 )
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
@@ -61,9 +61,9 @@ def test_the_gateway_is_the_one_told_else_the_third_last_address() -> None:
 
 
 def test_a_sound_description_is_believed() -> None:
-    assert doubt(MASTER) is None
-    assert doubt(MASTER, MASTER) is None
-    assert doubt(with_addresses(()), MASTER) is None
+    assert defect(MASTER) is None
+    assert defect(MASTER, MASTER) is None
+    assert defect(with_addresses(()), MASTER) is None
 
 
 @pytest.mark.parametrize(
@@ -96,25 +96,25 @@ def test_a_sound_description_is_believed() -> None:
     ],
 )
 def test_a_description_that_contradicts_itself_is_not_believed(reading: Instance, reason: str) -> None:
-    assert reason in (doubt(reading, MASTER) or "")
+    assert reason in (defect(reading, MASTER) or "")
 
 
 def test_growth_counts_at_once() -> None:
-    assert joined(MASTER, with_addresses([*ETH1.addresses, "192.168.0.9"])).eni("eni-m1") == replace(
+    assert merged(MASTER, with_addresses([*ETH1.addresses, "192.168.0.9"])).eni("eni-m1") == replace(
         ETH1, addresses=("192.168.0.9", "192.168.0.156", "192.168.0.157")
     )
 
 
 def test_an_address_is_there_until_two_readings_in_a_row_lack_it() -> None:
     less = with_addresses(["192.168.0.156"])
-    assert joined(MASTER, less) == MASTER
-    assert joined(less, less) == less
+    assert merged(MASTER, less) == MASTER
+    assert merged(less, less) == less
 
 
 def test_a_eni_is_there_until_two_readings_in_a_row_lack_it() -> None:
     less = replace(MASTER, enis=(ETH0,))
-    assert joined(MASTER, less) == MASTER
-    assert joined(less, less) == less
+    assert merged(MASTER, less) == MASTER
+    assert merged(less, less) == less
 
 
 def test_an_address_that_moved_is_where_the_later_reading_has_it() -> None:
@@ -128,26 +128,26 @@ def test_an_address_that_moved_is_where_the_later_reading_has_it() -> None:
             replace(third, addresses=("192.168.0.156",)),
         ),
     )
-    told = joined(before, moved)
+    told = merged(before, moved)
     assert told.eni("eni-m1") == with_157
     assert told.eni("eni-m2") == replace(third, addresses=("192.168.0.156",))
-    assert doubt(told) is None
+    assert defect(told) is None
 
 
 def test_a_eni_that_was_replaced_behind_its_mac_is_not_there_twice() -> None:
     other = replace(ETH1, identity="eni-new", addresses=())
-    assert joined(MASTER, replace(MASTER, enis=(ETH0, other))).enis == (ETH0, other)
+    assert merged(MASTER, replace(MASTER, enis=(ETH0, other))).enis == (ETH0, other)
 
 
 def test_ipv6_that_vanishes_as_a_whole_takes_two_readings_too() -> None:
     less = with_eni(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None))
-    assert joined(MASTER, less) == MASTER
-    assert joined(less, less).eni("eni-m0") == replace(ETH0, ipv6_addresses=(), subnet6=None)
+    assert merged(MASTER, less) == MASTER
+    assert merged(less, less).eni("eni-m0") == replace(ETH0, ipv6_addresses=(), subnet6=None)
 
 
 def test_the_order_of_enis_is_no_change() -> None:
-    assert joined(None, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
-    assert joined(MASTER, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
+    assert merged(None, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
+    assert merged(MASTER, replace(MASTER, enis=(ETH1, ETH0))) == MASTER
 
 
 POSSIBLE = [f"192.168.0.{last}" for last in range(160, 166)]
@@ -174,14 +174,14 @@ def test_whatever_the_service_answers_nothing_vanishes_that_one_of_the_last_two_
     good: list[set[str]] = [set(ETH1.addresses), set(ETH1.addresses)]
     for answer in answers:
         reading = with_addresses(ordered(answer)) if isinstance(answer, set) else answer
-        if reading is not None and doubt(reading, last) is None:
-            told, last = joined(last, reading), reading
+        if reading is not None and defect(reading, last) is None:
+            told, last = merged(last, reading), reading
             good = [good[1], set(reading.enis[1].addresses)]
         eni = told.eni("eni-m1")
         assert eni is not None
         assert set(eni.addresses) == good[0] | good[1]
         assert told.eni("eni-m0") == ETH0
-        assert doubt(told, MASTER) is None
+        assert defect(told, MASTER) is None
 
 
 def link(name: str, index: int, mac: str = ETH1.mac, kind: str = "") -> Link:
@@ -201,21 +201,21 @@ def link(name: str, index: int, mac: str = ETH1.mac, kind: str = "") -> Link:
     ],
 )
 def test_a_eni_is_found_by_its_mac_address(links: list[Link], found: str | None) -> None:
-    assert device(ETH1.mac, links) == found
+    assert device_of(ETH1.mac, links) == found
 
 
 def test_names_come_from_the_links_and_the_nodes_own_addresses_are_no_pods() -> None:
     links = [link("ens5", 2, ETH0.mac), link("ens6", 3)]
-    told = placed(MASTER, links, ["172.31.199.183", "192.168.0.157", "2408:4005:3a0:b00::101"])
+    told = with_devices(MASTER, links, ["172.31.199.183", "192.168.0.157", "2408:4005:3a0:b00::101"])
     assert [eni.device for eni in told.enis] == ["ens5", "ens6"]
     assert told.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
     assert told.enis[1].addresses == ("192.168.0.156",)
 
 
 def test_a_description_of_another_machine_is_not_ours() -> None:
-    assert is_ours(MASTER, [link("eth0", 2, ETH0.mac)])
-    assert not is_ours(MASTER, [link("eth0", 2)])
-    assert not is_ours(replace(MASTER, enis=()), [link("eth0", 2, ETH0.mac)])
+    assert is_this_machine(MASTER, [link("eth0", 2, ETH0.mac)])
+    assert not is_this_machine(MASTER, [link("eth0", 2)])
+    assert not is_this_machine(replace(MASTER, enis=()), [link("eth0", 2, ETH0.mac)])
 
 
 def test_addresses_are_ordered_by_number() -> None:

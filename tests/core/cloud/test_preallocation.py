@@ -37,13 +37,13 @@ def some(first: int, last: int) -> frozenset[str]:
     return frozenset(f"10.0.0.{number}" for number in range(first, last + 1))
 
 
-def view(
+def state_of(
     registered: frozenset[str],
     held: frozenset[str] = frozenset(),
     releasing: frozenset[str] = frozenset(),
     *,
     limit: int = 30,
-    switch_free: int | None = None,
+    vswitch_free: int | None = None,
 ) -> ENIState:
     return ENIState(
         "eni-1",
@@ -52,16 +52,16 @@ def view(
         limit,
         held=held,
         releasing=releasing,
-        ours=registered,
+        assigned=registered,
         reported=registered,
         fenceable=registered,
-        switch_free=switch_free,
+        vswitch_free=vswitch_free,
     )
 
 
 class TestAsking:
     @pytest.mark.parametrize(
-        ("registered", "held", "limit", "switch_free", "count"),
+        ("registered", "held", "limit", "vswitch_free", "count"),
         [
             (0, 0, 30, None, 4),  # a new ENI: a whole batch
             (3, 0, 30, None, 0),  # enough
@@ -75,45 +75,45 @@ class TestAsking:
         ],
     )
     def test_asks_for_what_fits(
-        self, registered: int, held: int, limit: int, switch_free: int | None, count: int
+        self, registered: int, held: int, limit: int, vswitch_free: int | None, count: int
     ) -> None:
-        seen = view(some(1, registered), some(1, held), limit=limit, switch_free=switch_free)
-        assert plan(seen, POLICY, NOW) == ([Assign(count)] if count else [])
+        state = state_of(some(1, registered), some(1, held), limit=limit, vswitch_free=vswitch_free)
+        assert plan(state, POLICY, NOW) == ([Assign(count)] if count else [])
 
     def test_takes_fenced_ones_back_first(self) -> None:
-        seen = replace(
-            view(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
+        state = replace(
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
         )
-        assert plan(seen, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
 
 
 class TestGivingBack:
     def test_fences_the_longest_idle_down_to_the_target(self) -> None:
         idle = {f"10.0.0.{number}": NOW - 100 - number for number in range(1, 9)}
-        assert plan(replace(view(some(1, 8)), idle_since=idle), POLICY, NOW) == [
+        assert plan(replace(state_of(some(1, 8)), idle_since=idle), POLICY, NOW) == [
             Fence(("10.0.0.6", "10.0.0.7", "10.0.0.8"))
         ]
 
     def test_keeps_what_was_used_lately_or_is_not_ours_or_cannot_be_fenced(self) -> None:
         idle = dict.fromkeys(some(1, 8), NOW - 500)
-        fit = replace(view(some(1, 8)), idle_since=idle)
+        fit = replace(state_of(some(1, 8)), idle_since=idle)
         assert plan(replace(fit, idle_since=dict.fromkeys(some(1, 8), NOW - 99)), POLICY, NOW) == []
         assert plan(replace(fit, idle_since={}), POLICY, NOW) == []
-        assert plan(replace(fit, ours=frozenset()), POLICY, NOW) == []
+        assert plan(replace(fit, assigned=frozenset()), POLICY, NOW) == []
         assert plan(replace(fit, fenceable=frozenset()), POLICY, NOW) == []
 
     def test_unassigns_when_the_fence_has_stood_for_long_enough(self) -> None:
-        seen = view(some(1, 6), releasing=some(5, 6))
-        assert plan(seen, POLICY, NOW) == []
-        standing = replace(seen, fenced_since={"10.0.0.5": NOW - 10, "10.0.0.6": NOW - 9})
+        state = state_of(some(1, 6), releasing=some(5, 6))
+        assert plan(state, POLICY, NOW) == []
+        standing = replace(state, fenced_since={"10.0.0.5": NOW - 10, "10.0.0.6": NOW - 9})
         assert plan(standing, POLICY, NOW) == [Unassign(("10.0.0.5",))]
 
     def test_a_held_one_is_not_given_back(self) -> None:
-        seen = replace(view(some(1, 6), some(6, 6), some(6, 6)), fenced_since={"10.0.0.6": 0.0})
-        assert plan(seen, POLICY, NOW) == [Unfence(("10.0.0.6",))]
+        state = replace(state_of(some(1, 6), some(6, 6), some(6, 6)), fenced_since={"10.0.0.6": 0.0})
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
     def test_the_fence_stays_until_the_node_no_longer_sees_the_address(self) -> None:
-        gone = replace(view(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
+        gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
         assert plan(gone, POLICY, NOW) == []
         assert plan(replace(gone, reported=some(1, 5)), POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
@@ -123,65 +123,58 @@ SUBSETS = st.sets(st.sampled_from(NAMES)).map(frozenset)
 TIMES = st.dictionaries(st.sampled_from(NAMES), st.floats(0, NOW))
 
 
-@given(SUBSETS, SUBSETS, SUBSETS, SUBSETS, SUBSETS, TIMES, TIMES, st.integers(0, 25), st.none() | st.integers(0, 9))
-def test_never_harms(
-    registered: frozenset[str],
-    held: frozenset[str],
-    releasing: frozenset[str],
-    ours: frozenset[str],
-    reported: frozenset[str],
-    fenced: dict[str, float],
-    idle: dict[str, float],
-    limit: int,
-    switch_free: int | None,
-) -> None:
-    held &= registered
-    fenced = {each: at for each, at in fenced.items() if each in releasing}
-    seen = ENIState(
+@st.composite
+def states(draw: st.DrawFn) -> ENIState:
+    registered, releasing = draw(SUBSETS), draw(SUBSETS)
+    return ENIState(
         "eni-1",
         4,
         registered,
-        limit,
-        held=held,
-        ours=ours,
-        reported=reported,
+        draw(st.integers(0, 25)),
+        held=draw(SUBSETS) & registered,
+        assigned=draw(SUBSETS),
+        reported=draw(SUBSETS),
         releasing=releasing,
-        fenced_since=fenced,
-        idle_since=idle,
+        fenced_since={each: at for each, at in draw(TIMES).items() if each in releasing},
+        idle_since=draw(TIMES),
         fenceable=registered,
-        switch_free=switch_free,
+        vswitch_free=draw(st.none() | st.integers(0, 9)),
     )
+
+
+@given(states())
+def test_never_harms(state: ENIState) -> None:
     back: set[str] = set()
-    for step in plan(seen, POLICY, NOW):
+    for step in plan(state, POLICY, NOW):
         match step:
             case Assign(count):
-                assert 0 < count <= min(POLICY.batch, limit - len(registered))
-                assert switch_free is None or count <= switch_free
-                assert len(seen.free) < POLICY.low
+                assert 0 < count <= min(POLICY.batch, state.limit - len(state.registered))
+                assert state.vswitch_free is None or count <= state.vswitch_free
+                assert len(state.free) < POLICY.low
             case Unassign(addresses):
-                assert set(addresses) <= (releasing & registered & ours) - held - back
-                assert all(NOW - fenced[each] >= POLICY.fence for each in addresses)
+                assert set(addresses) <= (state.releasing & state.registered & state.assigned) - state.held - back
+                assert all(NOW - state.fenced_since[each] >= POLICY.fence for each in addresses)
             case Fence(addresses):
-                assert set(addresses) <= seen.free & ours
-                assert len(seen.free) - len(addresses) >= POLICY.low
+                assert set(addresses) <= state.free & state.assigned
+                assert len(state.free) - len(addresses) >= POLICY.low
             case Unfence(addresses):
                 back |= set(addresses)
-                assert back <= releasing
-                assert all(each in registered or each not in reported for each in addresses)
+                assert back <= state.releasing
+                assert all(each in state.registered or each not in state.reported for each in addresses)
 
 
 class TestMemory:
     def test_what_the_cloud_confirmed_counts_until_it_shows(self) -> None:
         recent = RecentChanges().with_added(["10.0.0.9"], NOW + 60)
         assert recent.applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
-        assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
-        assert recent.seen(some(1, 9), NOW) == RecentChanges()
-        assert recent.seen(some(1, 2), NOW + 61) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW).applied(some(1, 2)) == some(1, 2) | {"10.0.0.9"}
+        assert recent.pending(some(1, 9), NOW) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW + 61) == RecentChanges()
 
     def test_what_was_taken_away_is_gone_although_it_shows(self) -> None:
         recent = RecentChanges().with_removed(["10.0.0.2"], NOW + 60)
-        assert recent.seen(some(1, 2), NOW).applied(some(1, 2)) == some(1, 1)
-        assert recent.seen(some(1, 1), NOW) == RecentChanges()
+        assert recent.pending(some(1, 2), NOW).applied(some(1, 2)) == some(1, 1)
+        assert recent.pending(some(1, 1), NOW) == RecentChanges()
         assert recent.with_added(["10.0.0.2"], NOW + 60).applied(some(1, 1)) == some(1, 2)
 
     def test_since_forgets_who_left(self) -> None:
@@ -212,6 +205,6 @@ def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:
     assert own_of(4, frozenset({"10.0.0.7"}), frozenset()) == frozenset()
     own = own_of(6, registered, frozenset({"fd00::7", "fd00::8"}))
     assert own == {"fd00::1"}
-    seen = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
-    assert seen.free == {"fd00::8"}
-    assert plan(seen, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]
+    state = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
+    assert state.free == {"fd00::8"}
+    assert plan(state, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]

@@ -1,4 +1,4 @@
-"""Classic load balancers by SLB 2014-05-15: how one is found, described, and how a plan's steps are carried out."""
+"""Classic load balancers by SLB 2014-05-15: finds one, describes it, and carries out the steps of a plan."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.client import OpenAPIClient
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, lost_servers, send_servers, tag_list, text
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
-from spiderpool.core.cloud.alibaba.clb import ASPECTS, SERVERS_PORT, UNSAID
-from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
-from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, SERVER_PORT, UNPROTECTED
+from spiderpool.core.cloud.alibaba.kinds import CLB
+from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -38,16 +38,20 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ObservedLoadBalancer,
     ServerGroup,
+    ServerType,
     Settings,
 )
 
-SLB, VERSION = "slb", "2014-05-15"
+SLB = Product("slb", "2014-05-15")
 BATCH = 20
 """Servers that one call may add, change or remove."""
 PAGE = 100
 MAX_PAGES = 50
-LONGEST_DESCRIPTION = 80
-"""Characters that a server's description may have."""
+"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
+DEFAULT_WEIGHT = 100
+"""Weight of a server where the answer leaves it out."""
+MAX_DESCRIPTION = 80
+"""Characters of a server's description."""
 
 ASPECT_ACTIONS: Mapping[str, str] = {
     "name": "SetLoadBalancerName",
@@ -71,47 +75,53 @@ SET_LISTENER: Mapping[str, str] = {
     "https": "SetLoadBalancerHTTPSListenerAttribute",
 }
 
+SERVER_TYPES: Mapping[ServerType, str] = {"instance": "ecs", "eni": "eni"}
+"""Our type of a server → the API's; this kind of balancer has no servers by address alone."""
+
 
 class ClassicLoadBalancers:
-    """The protocol ``Balancers`` for classic load balancers of one region."""
+    """Implements `LoadBalancerAPI` for the classic load balancers of one region."""
 
-    def __init__(self, caller: OpenAPIClient, region: str) -> None:
-        self._caller = caller
+    def __init__(self, client: OpenAPIClient, region: str) -> None:
+        self._client = client
         self._region = region
 
     async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
-        """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
+        """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
+
+        None: there is no such balancer. Of several, the oldest is returned.
+        """
         if identity:
             found = await self._balancers({"LoadBalancerId": identity})
         else:
             found = await self._balancers({"Tag": tag_list(own_tags(owner))})
             found = found or await self._balancers({"LoadBalancerName": balancer_name(owner)})
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
-        return await self._whole(described, owner) if described else None
+        return await self._observed(described, owner) if described else None
 
-    async def carry_out(self, steps: Sequence[Step], seen: ObservedLoadBalancer | None) -> str:
-        """Carry out a plan for what was seen; the balancer's identity.
+    async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
+        """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
+        Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        work = _PlanExecution(self, seen)
+        execution = _ClassicExecution(self, observed)
         for step in steps:
-            await work.do(step)
-        if work.lost:
-            raise work.lost[0]
-        return work.identity
+            await execution.do(step)
+        if execution.lost:
+            raise lost_servers(execution.lost)
+        return execution.identity
 
     async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
-        """Call an action of this region."""
+        """Calls an action in this region."""
         sent = {"RegionId": self._region, **parameters}
-        return await self._caller.call(SLB, VERSION, action, sent, token=token)
+        return await self._client.call(SLB, action, sent, token=token)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
         answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": 1})
         found = _list(answer, "LoadBalancers", "LoadBalancer")
         return [each for each in found if _fits(each, parameters)]
 
-    async def _whole(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
+    async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
         groups = await self._groups(identity, owner)
         names = {group.identity: group.name for group in groups}
@@ -139,12 +149,12 @@ class ClassicLoadBalancers:
         raise CloudUnavailable(f"DescribeLoadBalancerListeners did not come to an end after {MAX_PAGES} pages")
 
     async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
-        """All server groups, those of the Service with their servers."""
+        """Returns all server groups, those of the Service with their servers."""
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
         groups: list[ServerGroup] = []
         for each in _list(answer, "VServerGroups", "VServerGroup"):
             name, group = each.get("VServerGroupName", ""), each["VServerGroupId"]
-            servers = await self._servers(group) if is_part_of("clb", name, owner) else frozenset()
+            servers = await self._servers(group) if CLB.naming.is_part_of(name, owner) else frozenset()
             groups.append(ServerGroup(name, {}, servers, group))
         return groups
 
@@ -153,17 +163,32 @@ class ClassicLoadBalancers:
         return frozenset(_server(each) for each in _list(answer, "BackendServers", "BackendServer"))
 
 
-class _PlanExecution:
-    """The steps of one plan, and the identities that come up on the way."""
+class _ClassicExecution:
+    """Carries out the steps of one plan, and remembers the identities of what it creates."""
 
-    def __init__(self, balancers: ClassicLoadBalancers, seen: ObservedLoadBalancer | None) -> None:
+    def __init__(self, balancers: ClassicLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
         self._call = balancers.call
-        self.identity = seen.identity if seen else ""
-        self.lost: list[CloudNotFound] = []
-        self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
+        self.identity = observed.identity if observed else ""
+        self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
+        self._groups: dict[str, str] = {group.name: group.identity for group in observed.groups} if observed else {}
 
     async def do(self, step: Step) -> None:
-        """Carry out one step. What is gone already needs no deletion."""
+        """Carries out one step. Deleting what no longer exists is not an error."""
+        match step:
+            case CreateBalancer() | SetBalancer() | Unprotect() | Tag() | Untag() | DeleteBalancer():
+                await self._change_balancer(step)
+            case CreateGroup() | SetGroup() | DeleteGroup():
+                await self._change_group(step)
+            case AddServers() | SetWeights() | RemoveServers():
+                await self._change_servers(step)
+            case CreateListener() | SetListener() | StartListener() | DeleteListener():
+                await self._change_listener(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _change_balancer(
+        self, step: CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
+    ) -> None:
         match step:
             case CreateBalancer():
                 await self._create(step)
@@ -178,16 +203,17 @@ class _PlanExecution:
             case DeleteBalancer(identity):
                 with suppress(CloudNotFound):
                     await self._call("DeleteLoadBalancer", {"LoadBalancerId": identity})
-            case CreateGroup() | DeleteGroup() | SetGroup():
-                await self._change_group(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _change_servers(self, step: AddServers | SetWeights | RemoveServers) -> None:
+        match step:
             case AddServers(group, servers):
                 await self._send_servers("AddVServerGroupBackendServers", group, servers)
             case SetWeights(group, servers):
                 await self._send_servers("SetVServerGroupAttribute", group, servers)
             case RemoveServers(group, servers):
                 await self._send_servers("RemoveVServerGroupBackendServers", group, servers)
-            case CreateListener() | SetListener() | StartListener() | DeleteListener():
-                await self._change_listener(step)
             case unknown:
                 assert_never(unknown)
 
@@ -200,11 +226,11 @@ class _PlanExecution:
         self.identity = answer["LoadBalancerId"]
 
     async def _set(self, step: SetBalancer) -> None:
-        wanted = step.model.settings
+        settings = step.model.settings
         names = [*ASPECTS[step.aspect]]
         if step.aspect == "payment":
             names += ["LoadBalancerSpec", "InternetChargeType", "Bandwidth"]
-        await self._set_aspect(step.aspect, {name: wanted[name] for name in names if name in wanted})
+        await self._set_aspect(step.aspect, {name: settings[name] for name in names if name in settings})
 
     async def _set_aspect(self, aspect: str, parameters: Settings) -> None:
         sent = {"LoadBalancerId": self.identity, **parameters}
@@ -215,7 +241,7 @@ class _PlanExecution:
     async def _unprotect(self) -> None:
         for aspect in ("modification protection", "delete protection"):
             (name,) = ASPECTS[aspect]
-            await self._set_aspect(aspect, {name: PROTECTIONS["clb"][name]})
+            await self._set_aspect(aspect, {name: UNPROTECTED[name]})
 
     async def _tag(self, action: str, parameters: Json) -> None:
         await self._call(action, {"ResourceType": "instance", "ResourceId": [self.identity], **parameters})
@@ -265,10 +291,10 @@ class _PlanExecution:
 
     def _creation(self, listener: Listener) -> Json:
         sent = self._parameters(listener)
-        if sent.get("HealthCheckConnectPort") == SERVERS_PORT:
+        if sent.get("HealthCheckConnectPort") == SERVER_PORT:
             del sent["HealthCheckConnectPort"]
         if listener.protocol in ("tcp", "udp") and "HealthCheckInterval" in sent:
-            sent["healthCheckInterval"] = sent.pop("HealthCheckInterval")  # so spelt, for these two actions alone
+            sent["healthCheckInterval"] = sent.pop("HealthCheckInterval")  # these two actions spell it so, no others
         return sent
 
     def _attributes(self, listener: Listener) -> Json:
@@ -287,16 +313,16 @@ class _PlanExecution:
 
 
 def tags_of(described: Json) -> Settings:
-    """The tags of a balancer."""
+    """Returns the tags of a balancer."""
     tags = (described.get("Tags") or {}).get("Tag") or []
     return {tag["TagKey"]: tag.get("TagValue", "") for tag in tags}
 
 
-def _fits(described: Json, asked: Json) -> bool:
-    """Whether a balancer is what was asked for: a filter that the cloud leaves out must not give us another's."""
-    wanted = {tag["Key"]: tag["Value"] for tag in asked.get("Tag", ())}
-    same = all(described.get(key) == asked[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in asked)
-    return same and wanted.items() <= tags_of(described).items()
+def _fits(described: Json, request: Json) -> bool:
+    """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
+    same = all(described.get(key) == request[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in request)
+    return same and tags.items() <= tags_of(described).items()
 
 
 def _settings(described: Json) -> Settings:
@@ -318,7 +344,7 @@ def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
         protocol=protocol,
         description=described.get("Description") or "",
         group=groups.get(group, group),
-        settings={**UNSAID[protocol], **_listener_settings(described, protocol)},
+        settings={**DEFAULTS[protocol], **_listener_settings(described, protocol)},
         running=described.get("Status") != "stopped",
     )
 
@@ -342,25 +368,25 @@ def _acl(described: Json) -> str:
 
 
 def _server(described: Json) -> BackendServer:
-    kind = described.get("Type", "ecs")
-    address = text(described.get("ServerIp")) if kind != "ecs" else ""
-    weight, port = int(described.get("Weight", 100)), int(described["Port"])
-    return BackendServer(described["ServerId"], "eni" if kind == "eni" else "ecs", port, weight, address)
+    kind: ServerType = "eni" if described.get("Type") == SERVER_TYPES["eni"] else "instance"
+    address = text(described.get("ServerIp")) if kind == "eni" else ""
+    weight, port = int(described.get("Weight", DEFAULT_WEIGHT)), int(described["Port"])
+    return BackendServer(described["ServerId"], kind, port, weight, address)
 
 
 def _backend(server: BackendServer, group: str) -> Json:
     found = {
         "ServerId": server.identity,
-        "Type": server.type,
+        "Type": SERVER_TYPES[server.type],
         "Port": str(server.port),
         "Weight": str(server.weight),
-        "Description": group[:LONGEST_DESCRIPTION],
+        "Description": group[:MAX_DESCRIPTION],
     }
     return found | ({"ServerIp": server.address} if server.address else {})
 
 
 def _list(answer: Json, outer: str, inner: str) -> list[Json]:
-    """A list of objects of an answer. One that lacks it altogether is not an empty list."""
+    """Returns a list of objects of an answer. Raises CloudUnavailable when it is absent, rather than empty."""
     try:
         found: Iterable[Json] = answer[outer][inner]
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Calls to the OpenAPI: signed by the official library, held below a budget, repeated where that is safe."""
+"""Calls to the OpenAPI: signed by the official library, kept within a budget, repeated where that is safe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from alibabacloud_tea_openapi.client import Client as Signer  # type: ignore[import-untyped]
@@ -32,12 +33,13 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 5_000, 10_000
 CALL_TIMEOUT = 20.0
 """Seconds for one try, resolving names included."""
 TRIES = 4
+"""Times that a call is sent in all."""
 FIRST_PAUSE = 0.5
-"""Seconds before a lost call is repeated: doubled each time, with jitter."""
-PATIENCE = 3.0
-"""Seconds that a call waits for its turn; a longer wait is the caller's to plan."""
-UNSAFE = ("Create", "Assign", "Add", "Allocate", "Run")
-"""Beginnings of actions that must not be repeated without a client token, once their answer is lost."""
+"""Seconds before a call without an answer is repeated; doubled each time, with jitter."""
+MAX_WAIT = 3.0
+"""Seconds that a call waits for the budget; for a longer wait it raises Throttled, and the caller plans it."""
+NOT_IDEMPOTENT = ("Create", "Assign", "Add", "Allocate", "Run")
+"""Beginnings of actions that must not be repeated without a client token when their answer was lost."""
 
 for _name in ("credentials", "darabonba-core", "alibabacloud-tea", "Tea"):
     logging.getLogger(_name).disabled = True  # the libraries would print requests, signatures and keys
@@ -46,25 +48,33 @@ log = logger("cloud")
 
 
 class ClientTokens:
-    """Client tokens: one for each set of arguments, kept until there is a definite answer.
+    """Client tokens: one for each set of arguments, the same one until a definite answer comes.
 
-    A request whose answer was lost is so repeated under its token, and carried out once.
+    A request whose answer was lost is repeated with its token, so that the cloud carries it out once.
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, str] = {}
+        self._open: dict[str, str] = {}  # request → token
 
     def of(self, key: str) -> str:
-        """The token of a request (at most 64 ASCII characters)."""
+        """Returns the token of a request: 64 ASCII characters, the most that the API takes."""
         return self._open.setdefault(key, hashlib.sha256(f"{key}{secrets.token_hex(16)}".encode()).hexdigest())
 
-    def settle(self, key: str) -> None:
-        """There was a definite answer: the next request with these arguments is another one."""
+    def close(self, key: str) -> None:
+        """Drop the token after a definite answer: the next request with these arguments is a new one."""
         self._open.pop(key, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product of the cloud and the version of its API."""
+
+    name: str
+    version: str
+
+
 class OpenAPIClient:
-    """Makes calls. One for the process: it counts them all."""
+    """Makes calls. A process has one, since it counts all calls against the cloud's limits."""
 
     def __init__(
         self,
@@ -79,51 +89,58 @@ class OpenAPIClient:
         self._access = access
         self._clock = clock
         self._signers: dict[ProductEndpoint, Signer] = {}
-        self._budgets: dict[tuple[str, str], CallBudget] = {}
+        self._budgets: dict[tuple[str, str], CallBudget] = {}  # (action, region) → calls of the last minute
         self._tokens = ClientTokens()
 
     async def call(
         self,
-        product: str,
-        version: str,
+        product: Product,
         action: str,
         parameters: Mapping[str, Any],
         *,
         region: str | None = None,
         token: bool = False,
     ) -> dict[str, Any]:
-        """Call ``action`` of a product (ecs, vpc, slb, nlb) and return the answer's JSON.
+        """Calls an action of a product and returns the answer's JSON.
 
         Lists and mappings in ``parameters`` are flattened (``Name.1``, ``Name.1.Key``). The region is ``region``,
         else RegionId of the parameters, else the default one. With ``token`` a ClientToken is sent, the same one
-        until there is a definite answer. Raises CloudError; Unavailable means that it may have been carried out.
+        until there is a definite answer. Raises CloudError; after CloudUnavailable it is unknown whether the cloud
+        carried the call out.
         """
         place = region or parameters.get("RegionId") or self._access.region
-        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}"
-        safe = token or not action.startswith(UNSAFE)
+        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}" if token else ""
         for attempt in range(1, TRIES + 1):
-            sent = {**parameters, "ClientToken": self._tokens.of(key)} if token else dict(parameters)
             try:
-                await self._turn(action, place)
-                answer = await self._counted(product, version, action, place, sent)
+                return await self._try(product, action, place, parameters, key)
             except CloudError as error:
-                if not isinstance(error, CloudUnavailable | Throttled):
-                    self._tokens.settle(key)
-                if attempt == TRIES or not self._again(error, attempt, safe=safe):
+                if attempt == TRIES or not self._may_repeat(action, error, attempt, token=token):
                     raise
                 await self._pause(error, attempt)
-            else:
-                self._tokens.settle(key)
-                return answer
         raise AssertionError("the last try returns or raises")
 
-    def _again(self, error: CloudError, attempt: int, *, safe: bool) -> bool:
-        """Whether a call that failed so is to be repeated now."""
+    async def _try(
+        self, product: Product, action: str, region: str, parameters: Mapping[str, Any], key: str
+    ) -> dict[str, Any]:
+        """Sends a call once; ``key`` identifies a request that gets a client token, and is empty for others."""
+        sent = {**parameters, "ClientToken": self._tokens.of(key)} if key else dict(parameters)
+        try:
+            await self._wait_for_budget(action, region)
+            answer = await self._counted(product, action, region, sent)
+        except CloudError as error:
+            if not isinstance(error, CloudUnavailable | Throttled):
+                self._tokens.close(key)
+            raise
+        self._tokens.close(key)
+        return answer
+
+    def _may_repeat(self, action: str, error: CloudError, attempt: int, *, token: bool) -> bool:
+        """Whether to repeat a failed call now. After a lost answer only if the cloud cannot carry it out twice."""
         match error:
             case Throttled():
-                return error.retry_after <= PATIENCE
+                return error.retry_after <= MAX_WAIT
             case CloudUnavailable():
-                return safe
+                return token or not action.startswith(NOT_IDEMPOTENT)
             case NotPermitted():
                 return attempt == 1 and keys_are_wrong(error.cloud_code) and self._credentials.forget()
             case CloudConflict():
@@ -136,11 +153,11 @@ class OpenAPIClient:
             log.warning("call will be repeated", error=error.message, attempt=attempt)
             await asyncio.sleep(self._first_pause * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2))
 
-    async def _turn(self, action: str, region: str) -> None:
-        """Wait until the budget allows the call. Raises Throttled when that takes long."""
+    async def _wait_for_budget(self, action: str, region: str) -> None:
+        """Waits until the budget allows the call. Raises Throttled when that takes longer than `MAX_WAIT`."""
         budget = self._budget(action, region)
         while (wait := budget.wait(self._clock())) > 0:
-            if wait > PATIENCE:
+            if wait > MAX_WAIT:
                 raise Throttled(f"{action} may be called again in {wait:.0f} s", retry_after=wait)
             await asyncio.sleep(wait)
         budget.spend(self._clock())
@@ -151,12 +168,10 @@ class OpenAPIClient:
             CLOUD_CALL_BUDGET.labels(action).set(ceiling(action))
         return self._budgets[action, region]
 
-    async def _counted(
-        self, product: str, version: str, action: str, region: str, parameters: dict[str, Any]
-    ) -> dict[str, Any]:
+    async def _counted(self, product: Product, action: str, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
         outcome = "Cancelled"
         try:
-            answer = await self._send(product, version, action, region, parameters)
+            answer = await self._send(product, action, region, parameters)
             outcome = "OK"
         except CloudError as error:
             outcome = type(error).__name__
@@ -167,15 +182,15 @@ class OpenAPIClient:
             CLOUD_CALLS.labels(action, outcome).inc()
         return answer
 
-    async def _send(
-        self, product: str, version: str, action: str, region: str, parameters: dict[str, Any]
-    ) -> dict[str, Any]:
-        endpoint = self._access.endpoint(product, region)
+    async def _send(self, product: Product, action: str, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        endpoint = self._access.endpoint(product.name, region)
         await self._credentials.get_credential_async()
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
                 answer = await self._signer(endpoint, region).call_api_async(
-                    _params(version, action, endpoint.protocol), _request(product, action, parameters), RuntimeOptions()
+                    _params(product.version, action, endpoint.protocol),
+                    _request(product.name, action, parameters),
+                    RuntimeOptions(),
                 )
         except AlibabaCloudException as error:
             raise self._refusal(action, error) from None
@@ -206,7 +221,7 @@ class OpenAPIClient:
         return self._signers[endpoint]
 
     def _refusal(self, action: str, error: AlibabaCloudException) -> CloudError:
-        """What the cloud said. Signature errors quote the signed text, so they are cut."""
+        """Returns the error for a refusal, without the signed text that signature errors quote."""
         code, status = str(error.code), int(error.status_code or 0)
         wait = error.retry_after / 1000 if error.retry_after else next_window(time.time())
         message = str(error.message).partition("server string to sign")[0]
@@ -228,14 +243,14 @@ def _params(version: str, action: str, protocol: str) -> Params:
 
 
 def _request(product: str, action: str, parameters: dict[str, Any]) -> OpenApiRequest:
-    """Arguments go into the query; those of changes to NLB into a form."""
+    """Returns a request with its arguments in the query, or for changes of NLB in a form, where that API wants them."""
     flat = Utils.query({name: _plain(value) for name, value in parameters.items() if value is not None})
     reads = action.startswith(("Describe", "List", "Get"))
     return OpenApiRequest(body=flat) if product == "nlb" and not reads else OpenApiRequest(query=flat)
 
 
 def _plain(value: Any) -> Any:
-    """Booleans as the API spells them, at any depth."""
+    """Returns a value with booleans as the API spells them, at any depth."""
     match value:
         case bool():
             return str(value).lower()

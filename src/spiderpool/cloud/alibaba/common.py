@@ -1,14 +1,15 @@
-"""What calls for both kinds of balancers have in common: servers in batches, tags, values as they are compared."""
+"""What the calls for both kinds of balancers have in common: batches of servers, tags, and values for comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from spiderpool.cloud.provider import CloudNotFound
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
+"""Reason that the API requires for the modification protection."""
 
 Json = dict[str, Any]
 
@@ -16,9 +17,9 @@ Json = dict[str, Any]
 async def send_servers(
     send: Callable[[list[BackendServer]], Awaitable[None]], servers: Collection[BackendServer], size: int
 ) -> list[CloudNotFound]:
-    """Send servers in order, at most ``size`` at a time; what the cloud says of those that no longer exist.
+    """Sends servers in order, at most ``size`` at a time; returns the errors for servers that no longer exist.
 
-    Such a server must not keep the others out: a batch that is refused for one is sent again, one by one.
+    A batch that is refused for one such server is sent again, one server at a time, so that the others get in.
     """
     ordered, lost = list(servers), list[CloudNotFound]()
     for start in range(0, len(ordered), size):
@@ -30,13 +31,20 @@ async def send_servers(
     return lost
 
 
+def lost_servers(errors: Sequence[CloudNotFound]) -> CloudNotFound:
+    """Returns one error for servers that no longer exist: the first one, with the others as details."""
+    first, *others = errors
+    details = "; ".join(error.message for error in others)
+    return CloudNotFound(first.message, cloud_code=first.cloud_code, details=details) if others else first
+
+
 def tag_list(tags: Settings) -> list[Json]:
-    """Tags as they are sent."""
+    """Returns tags as the API takes them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def text(value: object) -> str:
-    """A value of an answer as it is compared: booleans in lower case, nothing as the empty text."""
+    """Returns a value of an answer as text for comparison: booleans in lower case, null as the empty text."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

@@ -1,7 +1,7 @@
-"""The keys of spiderpool-cloud: the role of its instance, a role by OIDC token, a mounted Secret, or cloud-config.
+"""The access keys of spiderpool-cloud: from a RAM role, an OIDC token, a mounted Secret or cloud-config.
 
-The first source that has keys is used until it has none. No source keeps keys longer than they are valid or the
-file says otherwise, so that they rotate without a restart. Keys appear in no log and no error.
+The first source that has keys is used until it has none. Every source fetches keys again before they expire, and when
+its file changes, so that they rotate without a restart. Keys appear in no log and no error.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import aiohttp
 import yaml
 from alibabacloud_credentials.provider import OIDCRoleArnCredentialsProvider  # type: ignore[import-untyped]
 
+from spiderpool.cloud.alibaba.metadata import AUTH_HEADER, ENDPOINT, TTL_HEADER
 from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool.telemetry import logger
 
-METADATA = "http://100.100.100.200"
 TOKEN_PATH, ROLE_PATH = "/latest/api/token", "/latest/meta-data/ram/security-credentials/"
 METADATA_TIMEOUT = 2.0
 """Seconds for one request to the metadata service."""
 TOKEN_SECONDS = 600
+"""Lifetime of a token for the metadata service."""
 MARGIN = 600.0
-"""Seconds before their end at which keys are replaced."""
+"""Seconds before their expiry at which keys are replaced."""
 ROLE_VARIABLES = ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE")
 ID_FILES = ("accessKeyID", "access-key-id")
 SECRET_FILES = ("accessKeySecret", "access-key-secret")
@@ -42,7 +43,7 @@ log = logger("credentials")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys in the shape that the signing library reads. Their text form hides them."""
+    """Access keys with the attributes that the signing library reads. Their repr hides them."""
 
     access_key_id: str = field(repr=False)
     access_key_secret: str = field(repr=False)
@@ -55,37 +56,37 @@ class Keys:
 
     @property
     def type(self) -> str:
-        """``sts`` with a session token, else ``access_key``."""
+        """Returns ``sts`` with a session token, else ``access_key``."""
         return "sts" if self.security_token else "access_key"
 
     def valid(self, now: float, margin: float = 0.0) -> bool:
-        """Whether the keys can be used now and for ``margin`` seconds more."""
+        """Whether the keys are valid now and for ``margin`` seconds more."""
         return self.expires is None or now < self.expires - margin
 
 
 class CredentialSource(Protocol):
-    """Where keys come from."""
+    """A place from which access keys can come."""
 
     name: str
 
     async def keys(self) -> Keys | None:
-        """The keys now; None when this source is not set up. Raises SpiderpoolError."""
+        """Returns the present keys; None when this source is not set up. Raises SpiderpoolError."""
 
     def forget(self) -> None:
-        """The cloud did not accept the keys: fetch them anew."""
+        """Drop the cached keys: the cloud did not accept them."""
 
 
 class InstanceRole:
-    """The RAM role of the instance, from its metadata service. Needs no secret anywhere."""
+    """The RAM role of the instance, from its metadata service; needs no secret."""
 
     name = "instance role"
 
-    def __init__(self, endpoint: str = METADATA) -> None:
+    def __init__(self, endpoint: str = ENDPOINT) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._keys: Keys | None = None
 
     async def keys(self) -> Keys | None:
-        """Keys of the role; ones that are still valid while the metadata service does not answer."""
+        """Returns keys of the role; cached ones that are still valid when the metadata service does not answer."""
         now = time.time()
         if self._keys and self._keys.valid(now, MARGIN):
             return self._keys
@@ -98,7 +99,7 @@ class InstanceRole:
         return self._keys
 
     def forget(self) -> None:
-        """Read the keys again when they are next needed."""
+        """Drop the cached keys."""
         self._keys = None
 
     async def _read(self) -> Keys | None:
@@ -109,10 +110,10 @@ class InstanceRole:
         return _session(json.loads(document)) if document else None
 
     async def _token(self, http: aiohttp.ClientSession) -> dict[str, str]:
-        """The header of token mode; none where the service does not know it."""
-        ttl = {"X-aliyun-ecs-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
+        """Returns the header with a token; none where the service has no tokens."""
+        ttl = {TTL_HEADER: str(TOKEN_SECONDS)}
         async with http.put(f"{self._endpoint}{TOKEN_PATH}", headers=ttl) as response:
-            return {"X-aliyun-ecs-metadata-token": await response.text()} if response.status == 200 else {}
+            return {AUTH_HEADER: await response.text()} if response.status == 200 else {}
 
     async def _get(self, http: aiohttp.ClientSession, path: str, headers: Mapping[str, str]) -> str | None:
         async with http.get(f"{self._endpoint}{path}", headers=headers) as response:
@@ -123,7 +124,7 @@ class InstanceRole:
 
 
 class OIDCRole:
-    """A RAM role for our service account: the pod's OIDC token is exchanged for keys."""
+    """A RAM role for our ServiceAccount: the pod's OIDC token is exchanged for keys."""
 
     name = "role by OIDC token"
 
@@ -133,7 +134,7 @@ class OIDCRole:
         self._provider: OIDCRoleArnCredentialsProvider | None = None
 
     async def keys(self) -> Keys | None:
-        """Keys of the role. Raises Unavailable when the exchange fails."""
+        """Returns keys of the role. Raises CloudUnavailable when the exchange fails."""
         if not all(self._arguments):
             return None
         role, provider, token = self._arguments
@@ -153,28 +154,28 @@ class OIDCRole:
         return Keys(given.get_access_key_id(), given.get_access_key_secret(), given.get_security_token())
 
     def forget(self) -> None:
-        """Exchange the token again when keys are next needed."""
+        """Drop the library's provider with its cached keys."""
         self._provider = None
 
 
 class _File:
-    """What is made of files, read again when one of them changes."""
+    """Keys made from files, which are read again when the modification time of one changes."""
 
     def __init__(self) -> None:
-        self._seen: object = None
+        self._versions: object = None  # paths and modification times of the last read
         self._keys: Keys | None = None
 
     def read(self, paths: Sequence[Path], make: Callable[[], Keys | None]) -> Keys | None:
-        """The keys that ``make`` reads from these files."""
-        seen = tuple((path, path.stat().st_mtime_ns) for path in paths if path.exists())
-        if seen != self._seen:
+        """Returns the keys that ``make`` reads from these files."""
+        versions = tuple((path, path.stat().st_mtime_ns) for path in paths if path.exists())
+        if versions != self._versions:
             self._keys = make()
-            self._seen = seen
+            self._versions = versions
         return self._keys
 
 
 class MountedSecret:
-    """Keys in files of a directory, as a Secret is mounted."""
+    """Keys in files of a directory, where a Secret is mounted."""
 
     name = "mounted Secret"
 
@@ -183,12 +184,12 @@ class MountedSecret:
         self._file = _File()
 
     async def keys(self) -> Keys | None:
-        """Keys from the files ``accessKeyID`` and ``accessKeySecret``, and ``securityToken`` if there is one."""
+        """Returns keys from the files ``accessKeyID``, ``accessKeySecret`` and, if there is one, ``securityToken``."""
         paths = [self._directory / name for name in (*ID_FILES, *SECRET_FILES, *TOKEN_FILES)]
         return self._file.read(paths, self._make)
 
     def forget(self) -> None:
-        """Read the files again."""
+        """Drop the cached keys, so that the files are read again."""
         self._file = _File()
 
     def _make(self) -> Keys | None:
@@ -210,11 +211,11 @@ class CloudConfig:
         self._file = _File()
 
     async def keys(self) -> Keys | None:
-        """Keys of the section Global. Raises BadConfig."""
+        """Returns keys of the section Global. Raises BadConfig."""
         return self._file.read([self._path], self._make)
 
     def forget(self) -> None:
-        """Read the file again."""
+        """Drop the cached keys, so that the file is read again."""
         self._file = _File()
 
     def _make(self) -> Keys | None:
@@ -234,18 +235,18 @@ class CloudConfig:
 
 
 class Credentials:
-    """The keys to sign with now, from the first source that has some."""
+    """The keys to sign with, from the first source that has some."""
 
     def __init__(self, sources: Sequence[CredentialSource]) -> None:
         self._sources = list(sources)
         self._chosen: CredentialSource | None = None
-        self._known: set[str] = set()
-        self._lock = asyncio.Lock()
+        self._known: set[str] = set()  # every secret that was ever handed out, for `redacted`
+        self._lock = asyncio.Lock()  # around fetching keys: concurrent calls fetch them once
 
     async def get_credential_async(self) -> Keys:
-        """The keys now; so named by the signing library.
+        """Returns the present keys; the signing library gives the method its name.
 
-        Raises NotPermitted when no source has any, Unavailable when one cannot be read now.
+        Raises NotPermitted when no source has any, CloudUnavailable when one cannot be read now.
         """
         async with self._lock:
             try:
@@ -267,13 +268,13 @@ class Credentials:
         raise NotPermitted(f"there are no credentials for the cloud (looked for: {names}); give one", action="")
 
     def forget(self) -> bool:
-        """The cloud did not accept the keys: fetch them anew. Always worth another try."""
+        """Drop the cached keys, which the cloud did not accept. Returns True: another attempt is worthwhile."""
         if self._chosen:
             self._chosen.forget()
         return True
 
     def redacted(self, text: str) -> str:
-        """A text without any keys that were ever handed out."""
+        """Returns a text in which every secret that was ever handed out is replaced."""
         for secret in self._known:
             text = text.replace(secret, "***")
         return text
@@ -281,33 +282,33 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class CredentialLocations:
-    """Where the sources look."""
+    """Where each source looks for keys."""
 
-    metadata: str = METADATA
+    metadata: str = ENDPOINT
     secret: Path = Path("/etc/spiderpool/cloud-credentials")
     cloud_config: Path = Path("/etc/spiderpool/cloud-config/cloud-config.conf")
     sts_endpoint: str | None = None
 
 
-def sources(kind: str, places: CredentialLocations, environ: Mapping[str, str]) -> list[CredentialSource]:
-    """The sources of a setting: ``auto`` for all in order, or the name of one. Raises BadConfig."""
-    every: dict[str, Callable[[], CredentialSource]] = {
-        "role": lambda: InstanceRole(places.metadata),
-        "oidc": lambda: OIDCRole(environ, places.sts_endpoint),
-        "secret": lambda: MountedSecret(places.secret),
-        "cloud-config": lambda: CloudConfig(places.cloud_config),
+def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str]) -> list[CredentialSource]:
+    """Returns the sources for a setting: ``auto`` for all in order, or the name of one. Raises BadConfig."""
+    known: dict[str, Callable[[], CredentialSource]] = {
+        "role": lambda: InstanceRole(locations.metadata),
+        "oidc": lambda: OIDCRole(environ, locations.sts_endpoint),
+        "secret": lambda: MountedSecret(locations.secret),
+        "cloud-config": lambda: CloudConfig(locations.cloud_config),
     }
     if kind == "auto":
-        return [make() for make in every.values()]
-    if kind not in every:
+        return [make() for make in known.values()]
+    if kind not in known:
         raise BadConfig(
-            f"credentials {kind!r} are not among auto, {', '.join(every)}; correct SPIDERPOOL_CLOUD_CREDENTIALS"
+            f"credentials {kind!r} are not among auto, {', '.join(known)}; correct SPIDERPOOL_CLOUD_CREDENTIALS"
         )
-    return [every[kind]()]
+    return [known[kind]()]
 
 
 def _session(document: Mapping[str, Any]) -> Keys | None:
-    """Keys of an answer of the metadata service. Raises KeyError or ValueError."""
+    """Returns the keys in an answer of the metadata service. Raises KeyError or ValueError."""
     if document.get("Code", "Success") != "Success":
         raise ValueError("the role has no keys now")
     expires = datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -8,14 +8,15 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from spiderpool.cloud.alibaba.client import OpenAPIClient
+from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.provider import CloudNotFound, CloudServer, CloudUnavailable, Quota, RegisteredENI
+from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 
-ECS, ECS_VERSION = "ecs", "2014-05-26"
-VPC, VPC_VERSION = "vpc", "2016-04-28"
+ECS, VPC = Product("ecs", "2014-05-26"), Product("vpc", "2016-04-28")
 PAGE = 100
 """Identities that one call may name, and objects that one answer may hold."""
 MAX_PAGES = 50
+"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
 UNASSIGN_LIMIT = {4: 32, 6: 10}
 """Addresses that one call may take from an ENI."""
 
@@ -23,13 +24,17 @@ Json = dict[str, Any]
 
 
 class ECSCloud:
-    """The protocol ``Cloud`` of Alibaba Cloud."""
+    """Implements `CloudProvider` with the OpenAPI."""
 
-    def __init__(self, caller: OpenAPIClient) -> None:
-        self._caller = caller
+    def __init__(self, client: OpenAPIClient) -> None:
+        self._client = client
+
+    def parse_provider_id(self, text: str) -> tuple[str, str] | None:
+        """Returns region and instance of a Node's provider ID; None for a text of another form."""
+        return parse_provider_id(text)
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
-        """Those of the named instances that exist; raises Unavailable for an answer that is not complete."""
+        """Returns those of the named instances that exist. Raises CloudUnavailable for an incomplete answer."""
         found: list[Json] = []
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "InstanceIds": json.dumps(names)}
@@ -37,7 +42,7 @@ class ECSCloud:
         return {each["InstanceId"]: _server(each) for each in found}
 
     async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
-        """Those of the named ENIs that exist."""
+        """Returns those of the named ENIs that exist."""
         found: list[Json] = []
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "NetworkInterfaceId": names}
@@ -45,7 +50,7 @@ class ECSCloud:
         return {each["NetworkInterfaceId"]: _eni(each) for each in found}
 
     async def quota(self, region: str, instance_type: str) -> Quota:
-        """Limits of the ENIs of an instance type. Raises NotFound."""
+        """Returns the limits of the ENIs of an instance type. Raises CloudNotFound."""
         answer = await self._ecs("DescribeInstanceTypes", {"InstanceTypes": [instance_type]}, region=region)
         for each in _list(answer, "InstanceTypes", "InstanceType"):
             if each.get("InstanceTypeId") == instance_type:
@@ -54,17 +59,17 @@ class ECSCloud:
                 return Quota(secondary, int(each.get("EniIpv6AddressQuantity", 0)))
         raise CloudNotFound(f"instance type {instance_type} is not known in region {region}")
 
-    async def free_addresses(self, region: str, switch: str) -> int:
-        """Addresses of a vSwitch that nobody uses. Raises NotFound."""
-        sent = {"RegionId": region, "VSwitchId": switch}
-        answer = await self._caller.call(VPC, VPC_VERSION, "DescribeVSwitches", sent)
+    async def free_addresses(self, region: str, vswitch: str) -> int:
+        """Returns the number of unused addresses of a vSwitch. Raises CloudNotFound."""
+        sent = {"RegionId": region, "VSwitchId": vswitch}
+        answer = await self._client.call(VPC, "DescribeVSwitches", sent)
         for each in _list(answer, "VSwitches", "VSwitch"):
-            if each.get("VSwitchId") == switch:
+            if each.get("VSwitchId") == vswitch:
                 return int(each["AvailableIpAddressCount"])
-        raise CloudNotFound(f"vSwitch {switch} is not known in region {region}")
+        raise CloudNotFound(f"vSwitch {vswitch} is not known in region {region}")
 
     async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
-        """Register ``count`` further addresses on an ENI, chosen by the cloud; which ones."""
+        """Registers ``count`` further addresses on an ENI, chosen by the cloud, and returns them."""
         sent: Json = {"RegionId": region, "NetworkInterfaceId": eni}
         if version == 4:
             sent["SecondaryPrivateIpAddressCount"] = count
@@ -76,11 +81,11 @@ class ECSCloud:
         return _texts((answer.get("Ipv6Sets") or {}).get("Ipv6Address"), "AssignIpv6Addresses")
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
-        """Take secondary addresses from an ENI. Ones that are gone already are success."""
+        """Removes secondary addresses from an ENI. Addresses that are gone already count as removed."""
         for names in _parts(addresses, UNASSIGN_LIMIT[version]):
             try:
                 await self._unassign(region, eni, version, names)
-            except CloudNotFound:  # of one of them: the others were not taken
+            except CloudNotFound:  # one address is gone already, so the call removed none: try each by itself
                 for name in names if len(names) > 1 else ():
                     with suppress(CloudNotFound):
                         await self._unassign(region, eni, version, [name])
@@ -94,10 +99,10 @@ class ECSCloud:
         await self._ecs(action, {"RegionId": region, "NetworkInterfaceId": eni, parameter: addresses})
 
     async def _ecs(self, action: str, parameters: Json, *, region: str | None = None, token: bool = False) -> Json:
-        return await self._caller.call(ECS, ECS_VERSION, action, parameters, region=region, token=token)
+        return await self._client.call(ECS, action, parameters, region=region, token=token)
 
     async def _pages(self, action: str, parameters: Json, outer: str, inner: str) -> list[Json]:
-        """All pages of an answer. Raises Unavailable when one is missing."""
+        """Returns the objects of all pages of an answer. Raises CloudUnavailable when a page is missing."""
         found: list[Json] = []
         sent = {**parameters, "MaxResults": PAGE}
         for _ in range(MAX_PAGES):
@@ -110,14 +115,14 @@ class ECSCloud:
 
 
 def _parts(names: Collection[str], size: int) -> Iterator[list[str]]:
-    """The names in order, at most ``size`` at a time."""
+    """Yields the names in order, at most ``size`` at a time."""
     ordered = sorted(names)
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
 
 
 def _list(answer: Json, outer: str, inner: str) -> list[Json]:
-    """A list of objects of an answer. One that lacks it altogether is not an empty list."""
+    """Returns a list of objects of an answer. Raises CloudUnavailable when it is absent, rather than empty."""
     try:
         found = answer[outer][inner]
     except (KeyError, TypeError):
@@ -126,14 +131,14 @@ def _list(answer: Json, outer: str, inner: str) -> list[Json]:
 
 
 def _texts(found: object, action: str) -> Sequence[str]:
-    """The addresses that an answer names; none at all means that we do not know what was done."""
+    """Returns the addresses that an answer names. Raises CloudUnavailable for none: the outcome is unknown."""
     if not isinstance(found, list) or not found:
         raise CloudUnavailable(f"the answer to {action} names no address")
     return [_canonical(each) for each in found]
 
 
 def _canonical(text: str) -> str:
-    """An address as everything else here spells it: the cloud writes IPv6 in more than one way."""
+    """Returns an address in canonical form: the cloud writes IPv6 in more than one way."""
     return str(ip_address(text))
 
 

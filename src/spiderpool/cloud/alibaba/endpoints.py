@@ -1,4 +1,4 @@
-"""Where each product of each region is reached: ``<product>.<region>.aliyuncs.com``, with exceptions."""
+"""The endpoints of products by region: ``<product>.<region>.aliyuncs.com``, with exceptions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ FINANCE_AND_GOVERNMENT = (
     "cn-hangzhou-finance",
     "cn-beijing-gov-1",
 )
+"""Regions of the finance and government clouds."""
 CENTRAL_SLB = (
     "cn-qingdao",
     "cn-beijing",
@@ -28,6 +29,7 @@ CENTRAL_SLB = (
     "us-east-1",
     "us-west-1",
 )
+"""Regions whose SLB has the central endpoint."""
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "ecs": {
         "cn-hangzhou": "ecs-cn-hangzhou",
@@ -40,11 +42,12 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "vpc": dict.fromkeys(("cn-hangzhou", *FINANCE_AND_GOVERNMENT), "vpc"),
     "slb": dict.fromkeys((*CENTRAL_SLB, *FINANCE_AND_GOVERNMENT), "slb"),
 }
+"""Product → region → host without the domain, where it is not ``<product>.<region>``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProductEndpoint:
-    """Host (and port) of a product, and the protocol to speak."""
+    """Host (with port) of a product, and the protocol."""
 
     host: str
     protocol: str = "HTTPS"
@@ -57,14 +60,14 @@ class APIAccess:
     region: str
     """The region of calls that name none."""
     internal: bool = False
-    """Whether to use the names that resolve inside a VPC, so that no way to the Internet is needed."""
+    """Whether to use the endpoints inside the VPC, which need no access to the Internet."""
     override: str | None = None
-    """One URL for all products instead."""
+    """One URL for all products instead of the endpoints."""
     authority: Path | None = None
-    """Certificate authority of the endpoints; None: the public ones."""
+    """Certificate authority of the endpoints; None: the public authorities."""
 
     def endpoint(self, product: str, region: str) -> ProductEndpoint:
-        """Where a product of a region is. Raises BadConfig for a wrong override."""
+        """Returns the endpoint of a product in a region. Raises BadConfig for a malformed override."""
         if self.override:
             return _parsed(self.override)
         if self.internal:

@@ -1,4 +1,4 @@
-"""Error codes of the OpenAPI as errors of ours (ECS 2014-05-26, VPC 2016-04-28, SLB 2014-05-15, NLB 2022-04-30)."""
+"""Error codes of the OpenAPI as our errors (ECS 2014-05-26, VPC 2016-04-28, SLB 2014-05-15, NLB 2022-04-30)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spiderpool.cloud.provider import (
     VSwitchFull,
 )
 
-SWITCH_FULL = {"InvalidVSwitchId.IpNotEnough", "QuotaExceeded.PrivateIpAddress"}
+VSWITCH_FULL = {"InvalidVSwitchId.IpNotEnough", "QuotaExceeded.PrivateIpAddress"}
 LIMITS = {
     "InvalidOperation.Ipv4CountExceeded",
     "InvalidOperation.Ipv6CountExceeded",
@@ -22,20 +22,20 @@ LIMITS = {
     "SecurityGroupInstanceLimitExceed",
 }
 GONE = {"InvalidIp.IpUnassigned"}
-"""Also the answer to a wish to unassign the primary address, which therefore must never be wished."""
+"""Also the answer to unassigning a primary address; callers must never ask for that, as it would count as success."""
 BUSY = {"InvalidOperation.InvalidEniState", "Operation.Conflict", "IdempotentFailed"}
 BUSY_WORDS = ("Conflict", "IncorrectStatus", "Configuring", "configuring", "IncorrectEniStatus")
 KEY_WORDS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurityToken", "IncompleteSignature")
-"""Codes that say that the keys are wrong or have run out."""
+"""Beginnings of codes that say that the keys are wrong or expired."""
 PERMISSION_WORDS = ("Forbidden", "NoPermission", "Unauthorized", *KEY_WORDS)
 OUTAGES = {"InternalError", "ServiceUnavailable", "SystemBusy"}
 
 TOKEN_SPENT = "IdempotentFailed"  # noqa: S105 - a code, no secret
-"""The client token was used with other arguments."""
+"""The client token was used before with other arguments."""
 
 
 def refusal(action: str, code: str, message: str, status: int, retry_after: float) -> CloudError:
-    """The error for an answer of HTTP status 400 or more; ``retry_after`` seconds if it is a throttled one."""
+    """Returns the error for an answer of HTTP status 400 or more; ``retry_after``: seconds, for throttled calls."""
     text = f"{action} was refused with {code}: {message}"
     if code.startswith("Throttling"):
         return Throttled(text, retry_after=retry_after, cloud_code=code)
@@ -48,12 +48,12 @@ def refusal(action: str, code: str, message: str, status: int, retry_after: floa
 
 
 def keys_are_wrong(code: str) -> bool:
-    """Whether the cloud did not accept the keys themselves."""
+    """Whether the cloud rejected the keys themselves."""
     return code.startswith(KEY_WORDS)
 
 
 def _kind(code: str, status: int) -> type[CloudError]:
-    if code in SWITCH_FULL:
+    if code in VSWITCH_FULL:
         return VSwitchFull
     if code in LIMITS or "QuotaExceeded" in code or "LimitExceed" in code:
         return QuotaExceeded

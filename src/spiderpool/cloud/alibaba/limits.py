@@ -1,7 +1,7 @@
 """How often each action may be called.
 
-The cloud counts calls per action, region and account in windows of a minute; a refused call means that the
-rest of the window is refused as well. We stay below ceilings of our own, since others use the account too.
+The cloud counts calls per action, region and account in windows of one minute; after a refused call it refuses the
+rest of the window as well. Our own ceilings are lower, since other programs use the account too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 WINDOW = 60.0
-"""Seconds."""
+"""Length of a window, in seconds."""
 
 DEFAULT_CEILING = 500
+"""Calls per minute and region, of actions not in `CEILINGS`."""
 CEILINGS = {
     "DescribeNetworkInterfaces": 800,
     "AssignPrivateIpAddresses": 400,
@@ -26,34 +27,35 @@ CEILINGS = {
 
 
 def ceiling(action: str) -> int:
-    """Calls of an action that we allow ourselves in any minute."""
+    """Returns how many calls of an action we make at most in any minute and region."""
     return CEILINGS.get(action, DEFAULT_CEILING)
 
 
 def next_window(wall: float) -> float:
-    """Seconds from a wall clock time to the beginning of the next window."""
+    """Returns the seconds from a wall clock time to the beginning of the next window."""
     return WINDOW - wall % WINDOW
 
 
 @dataclass(slots=True)
 class CallBudget:
-    """The calls of one action in one region. Times are seconds of any clock that does not go back."""
+    """The calls of one action in one region. Times are seconds of a monotonic clock."""
 
     ceiling: int
     closed_until: float = 0.0
     _calls: deque[float] = field(default_factory=deque)
+    """Times of the calls in the last window, oldest first."""
 
     def wait(self, now: float) -> float:
-        """Seconds until a call may be made; 0: now."""
+        """Returns the seconds until a call may be made; 0: now."""
         while self._calls and self._calls[0] <= now - WINDOW:
             self._calls.popleft()
         full = self._calls[0] + WINDOW - now if len(self._calls) >= self.ceiling else 0.0
         return max(full, self.closed_until - now, 0.0)
 
     def spend(self, now: float) -> None:
-        """A call is made."""
+        """Counts a call that is made now."""
         self._calls.append(now)
 
     def close(self, until: float) -> None:
-        """The cloud refused: no call before ``until``."""
+        """Allows no call before ``until``, after the cloud refused one."""
         self.closed_until = max(self.closed_until, until)

@@ -1,4 +1,4 @@
-"""The metadata service of Alibaba Cloud: what a server may ask about itself, without a credential.
+"""Client of Alibaba Cloud's metadata service: what a server can ask about itself, without credentials.
 
 Source: Elastic Compute Service, "Instance metadata": paths under ``/latest/meta-data/``, and the security hardening
 mode with tokens.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -22,24 +23,27 @@ from spiderpool.core.cloud.instances import ENI, Instance, ordered
 from spiderpool.errors import SpiderpoolError
 
 PROVIDER = "alibaba"
+"""Name of this provider in conf.yml and in the annotation of Nodes."""
 ENDPOINT = "http://100.100.100.200"
 
 REQUEST_TIMEOUT = 2.0
 """Seconds for one request."""
 ATTEMPTS = 4
-"""Times that a request is sent while the service is busy or silent."""
+"""Times that a request is sent while the service is busy or silent; it only reads, so repeating is safe."""
 FIRST_PAUSE = 0.25
-"""Seconds before the second time; doubled each time, with jitter."""
+"""Seconds before the second attempt; doubled for each further one."""
+JITTER = (0.5, 1.5)
+"""Factors of a pause: the agents of a cluster should not repeat their requests at the same time."""
 READING_TIMEOUT = 20.0
 """Seconds for all requests of one reading."""
 MAX_ANSWER = 1 << 16
 """Bytes; an ENI has at most some hundred addresses."""
 
 LIFETIME_SECONDS = "21600"
-AUTHORIZATION = "X-aliyun-ecs-metadata-token"
-LIFETIME = "X-aliyun-ecs-metadata-token-ttl-seconds"
+AUTH_HEADER = "X-aliyun-ecs-metadata-token"
+TTL_HEADER = "X-aliyun-ecs-metadata-token-ttl-seconds"
 NO_TOKENS = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-"""Answers of a service that does not know or not allow tokens."""
+"""Answers of a service that has no tokens, or has them disabled."""
 UNAUTHORIZED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -64,7 +68,7 @@ class _Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Fixed:
-    """What does not change while a server lives."""
+    """What does not change in the life of a server."""
 
     region: str
     zone: str
@@ -72,18 +76,18 @@ class _Fixed:
 
 
 class MetadataClient:
-    """Reads the server that it runs on; what cannot change is asked once."""
+    """Reads the server that it runs on; what cannot change is read once and cached."""
 
-    def __init__(self, endpoint: str = ENDPOINT) -> None:
-        """``endpoint`` is a URL, or a host as in ``100.100.100.200``."""
-        self._base = (endpoint if "://" in endpoint else f"http://{endpoint}").rstrip("/")
+    def __init__(self, endpoint: str | None = None) -> None:
+        """``endpoint`` is a URL or a host; None: the usual one."""
+        self._base = url_of(endpoint)
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
         )
         self._token: str | None = None
-        """Empty: the service wants none. None: not asked yet, or refused."""
-        self._fixed: _Fixed | None = None
-        self._enis: dict[str, ENI] = {}
+        """Empty: the service has no tokens. None: not requested yet, or refused."""
+        self._fixed: _Fixed | None = None  # cache
+        self._enis: dict[str, ENI] = {}  # cache: MAC address → ENI, without its addresses
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,12 +96,12 @@ class MetadataClient:
         await self._http.close()
 
     def forget(self) -> None:
-        """Ask everything again next time: what was read cannot be believed."""
+        """Drop the cache: what was read cannot be right."""
         self._fixed = None
         self._enis = {}
 
     async def read(self) -> Instance:
-        """The server and its ENIs, without their Linux names. Raises NoAnswer or BadAnswer."""
+        """Returns the server and its ENIs, without their Linux names. Raises NoAnswer or BadAnswer."""
         try:
             async with asyncio.timeout(READING_TIMEOUT):
                 return await self._read()
@@ -118,7 +122,7 @@ class MetadataClient:
         return _Fixed(*[await self._need(name) for name in names])
 
     async def _eni(self, mac: str, *, primary: bool) -> ENI:
-        """An ENI: its addresses are asked every time, the rest once."""
+        """Returns an ENI: its addresses are read every time, the rest once."""
         if mac not in self._enis:
             self._enis[mac] = await self._read_eni(mac)
         eni = replace(self._enis[mac], primary=primary)
@@ -159,11 +163,10 @@ class MetadataClient:
         return text
 
     async def _get(self, path: str) -> str | None:
-        """The text under a path; None where there is none."""
+        """Returns the text at a path; None where there is none."""
         reason = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        for pause in pauses():
+            await asyncio.sleep(pause)
             try:
                 return self._text(path, *await self._authorized(path))
             except _Busy as busy:
@@ -180,7 +183,7 @@ class MetadataClient:
                 raise NoAnswer(f"the metadata service {self._base} answers {status} to {path}")
 
     async def _authorized(self, path: str) -> tuple[int, str]:
-        """The answer to a request with a token; one that is refused is replaced once."""
+        """Returns the answer to a request with a token; a token that is refused is replaced once."""
         status, text = await self._ask(path)
         if status in UNAUTHORIZED:
             self._token = None
@@ -190,12 +193,12 @@ class MetadataClient:
     async def _ask(self, path: str) -> tuple[int, str]:
         if self._token is None:
             self._token = await self._new_token()
-        headers = {AUTHORIZATION: self._token} if self._token else {}
+        headers = {AUTH_HEADER: self._token} if self._token else {}
         return await self._exchange("GET", f"/latest/meta-data/{path}", headers)
 
     async def _new_token(self) -> str:
-        """A token; empty when the service has none to give. Older services, and disabled ones, do without."""
-        status, text = await self._exchange("PUT", "/latest/api/token", {LIFETIME: LIFETIME_SECONDS})
+        """Returns a new token; empty when the service has no tokens, or has them disabled."""
+        status, text = await self._exchange("PUT", "/latest/api/token", {TTL_HEADER: LIFETIME_SECONDS})
         if status in NO_TOKENS:
             return ""
         if status != HTTPStatus.OK or not _TOKEN.fullmatch(text):
@@ -222,8 +225,21 @@ async def _bounded(stream: aiohttp.StreamReader) -> bytes:
     return content
 
 
+def pauses() -> Iterator[float]:
+    """Yields the seconds to wait before each attempt of a request: none, then longer and longer, with jitter."""
+    yield 0.0
+    for attempt in range(ATTEMPTS - 1):
+        yield FIRST_PAUSE * 2.0**attempt * random.uniform(*JITTER)
+
+
+def url_of(endpoint: str | None) -> str:
+    """Returns the URL of a metadata service that is given as URL or host; None: of the usual one."""
+    chosen = endpoint or ENDPOINT
+    return (chosen if "://" in chosen else f"http://{chosen}").rstrip("/")
+
+
 def macs_of(text: str) -> tuple[str, ...]:
-    """One MAC address per line, each with a slash behind it. Raises BadAnswer."""
+    """Parses a list with one MAC address per line, each followed by a slash. Raises BadAnswer."""
     macs = tuple(line.strip().rstrip("/").lower() for line in text.splitlines() if line.strip())
     for mac in macs:
         if not _MAC.fullmatch(mac):
@@ -232,7 +248,7 @@ def macs_of(text: str) -> tuple[str, ...]:
 
 
 def addresses_of(text: str) -> tuple[str, ...]:
-    """A JSON array of addresses. Raises BadAnswer."""
+    """Parses a JSON array of addresses. Raises BadAnswer."""
     try:
         return ordered(msgspec.json.decode(text, type=list[str]))
     except (msgspec.DecodeError, ValueError) as error:
@@ -240,7 +256,7 @@ def addresses_of(text: str) -> tuple[str, ...]:
 
 
 def ipv6_addresses_of(text: str) -> tuple[str, ...]:
-    """A list in brackets whose entries are not quoted. Raises BadAnswer."""
+    """Parses a list in brackets whose entries are not quoted. Raises BadAnswer."""
     entries = [entry.strip(' "') for entry in text.strip("[] ").split(",")]
     try:
         return ordered(str(IPv6Address(entry)) for entry in entries if entry)
@@ -249,7 +265,7 @@ def ipv6_addresses_of(text: str) -> tuple[str, ...]:
 
 
 def block_of(text: str) -> str:
-    """A CIDR block in canonical form. Raises BadAnswer."""
+    """Returns a CIDR block in canonical form. Raises BadAnswer."""
     try:
         return str(ip_network(text))
     except ValueError as error:
@@ -257,7 +273,7 @@ def block_of(text: str) -> str:
 
 
 def gateway6_of(text: str | None, block: str) -> str | None:
-    """The gateway of an IPv6 block; None for one outside of it, which pods could not be told."""
+    """Returns the gateway of an IPv6 block; None when it lies outside the block. Raises BadAnswer."""
     try:
         gateway = ip_address(text) if text else None
     except ValueError as error:

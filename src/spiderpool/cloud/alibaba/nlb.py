@@ -1,6 +1,6 @@
-"""Network load balancers by NLB 2022-04-30: how one is found, described, and how a plan's steps are carried out.
+"""Network load balancers by NLB 2022-04-30: finds one, describes it, and carries out the steps of a plan.
 
-Most changes are jobs: the cloud answers at once and works afterwards, so each is waited for before the next.
+Most changes are jobs: the cloud answers at once and works afterwards, so we wait for each job before the next call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.client import OpenAPIClient
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, lost_servers, send_servers, tag_list, text
 from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
-from spiderpool.core.cloud.alibaba.naming import balancer_name, is_part_of, own_tags
-from spiderpool.core.cloud.alibaba.nlb import ASPECTS, FIXED_OF_GROUP, LISTS, ZONES_TO_MAKE, zone_text, zones
-from spiderpool.core.cloud.loadbalancer.planning import PROTECTIONS
+from spiderpool.core.cloud.alibaba.kinds import NLB
+from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
+from spiderpool.core.cloud.alibaba.nlb import (
+    ASPECTS,
+    FIXED_OF_GROUP,
+    LISTS,
+    REQUESTED_ZONES,
+    UNPROTECTED,
+    zone_text,
+    zones,
+)
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -46,60 +54,67 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Settings,
 )
 
-NLB, VERSION = "nlb", "2022-04-30"
+PRODUCT = Product("nlb", "2022-04-30")
 BATCH = 40
 """Servers that one call may add, change or remove."""
 PAGE = 100
 MAX_PAGES = 50
+"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
+DEFAULT_WEIGHT = 100
+"""Weight of a server where the answer leaves it out."""
 JOB_TIMEOUT = 120.0
-"""Seconds that a job may take before we look again later."""
+"""Seconds that we wait for a job; after that the Service is reconciled again later."""
 JOB_PAUSE = 1.0
-"""Seconds between two questions about a job."""
-SERVER_TYPES: Mapping[ServerType, str] = {"ecs": "Ecs", "eni": "Eni", "ip": "Ip"}
+"""Seconds between two queries of a job's status."""
+SERVER_TYPES: Mapping[ServerType, str] = {"instance": "Ecs", "eni": "Eni", "address": "Ip"}
+"""Our type of a server → the API's."""
 
 SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", "qch")}
-"""As we write them; the cloud may answer in other letters."""
+"""Scheduler in lower case → as we write it; the cloud may answer in another case."""
 
 
 class NetworkLoadBalancers:
-    """The protocol ``Balancers`` for network load balancers of one region."""
+    """Implements `LoadBalancerAPI` for the network load balancers of one region."""
 
-    def __init__(self, caller: OpenAPIClient, region: str, *, pause: float = JOB_PAUSE) -> None:
-        self._caller = caller
+    def __init__(self, client: OpenAPIClient, region: str, *, pause: float = JOB_PAUSE) -> None:
+        self._client = client
         self._region = region
         self._pause = pause
 
     async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
-        """The balancer of that identity; without one, the one that carries the Service's tags, or its name."""
+        """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
+
+        None: there is no such balancer. Of several, the oldest is returned.
+        """
         if identity:
             found = await self._balancers({"LoadBalancerIds": [identity]})
         else:
             found = await self._balancers({"Tag": tag_list(own_tags(owner))})
             found = found or await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
-        return await self._whole(described, owner) if described else None
+        return await self._observed(described, owner) if described else None
 
-    async def carry_out(self, steps: Sequence[Step], seen: ObservedLoadBalancer | None) -> str:
-        """Carry out a plan for what was seen; the balancer's identity.
+    async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
+        """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; what was refused since a server no longer exists, at the end.
+        Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        work = _PlanExecution(self, seen)
+        execution = _NetworkExecution(self, observed)
         for step in steps:
-            await work.do(step)
-        if work.lost:
-            raise work.lost[0]
-        return work.identity
+            await execution.do(step)
+        if execution.lost:
+            raise lost_servers(execution.lost)
+        return execution.identity
 
     async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
-        """Call an action that changes something, and wait until it is done. Raises Unavailable, Conflict."""
+        """Calls an action that changes something, and waits for its job. Raises CloudError."""
         answer = await self._call(action, parameters, token=True)
         if job := answer.get("JobId"):
             await self._finished(action, job)
         return answer
 
     async def active(self, identity: str) -> None:
-        """Wait until a balancer can be changed. Raises Unavailable after two minutes."""
+        """Waits until a balancer can be changed. Raises CloudUnavailable after `JOB_TIMEOUT`."""
 
         async def is_active() -> bool:
             found = await self._balancers({"LoadBalancerIds": [identity]})
@@ -109,24 +124,24 @@ class NetworkLoadBalancers:
 
     async def _finished(self, action: str, job: str) -> None:
         async def is_finished() -> bool:
-            answer = await self._caller.call(NLB, VERSION, "GetJobStatus", {"JobId": job}, region=self._region)
+            answer = await self._client.call(PRODUCT, "GetJobStatus", {"JobId": job}, region=self._region)
             if answer.get("Status") == "Failed":
                 raise CloudConflict(f"{action} was accepted and then failed (job {job}); it is tried again")
             return answer.get("Status") == "Succeeded"
 
         await self._until(is_finished, f"{action} has not ended (job {job})")
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], lack: str) -> None:
+    async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
         try:
             async with asyncio.timeout(JOB_TIMEOUT):
                 while not await condition():
                     await asyncio.sleep(self._pause)
         except TimeoutError as error:
-            raise CloudUnavailable(f"{lack} after {JOB_TIMEOUT:.0f} s; we look again later") from error
+            raise CloudUnavailable(f"{problem} after {JOB_TIMEOUT:.0f} s; we look again later") from error
 
     async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         sent = {"RegionId": self._region, **parameters}
-        return await self._caller.call(NLB, VERSION, action, sent, token=token)
+        return await self._client.call(PRODUCT, action, sent, token=token)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
         return [
@@ -136,7 +151,7 @@ class NetworkLoadBalancers:
         ]
 
     async def _pages(self, action: str, parameters: Json, name: str) -> AsyncIterator[Json]:
-        """The objects of all pages of an answer. Raises Unavailable when one is missing."""
+        """Yields the objects of all pages of an answer. Raises CloudUnavailable when a page is missing."""
         sent = {**parameters, "MaxResults": PAGE}
         for _ in range(MAX_PAGES):
             answer = await self._call(action, sent)
@@ -149,7 +164,7 @@ class NetworkLoadBalancers:
             sent["NextToken"] = answer["NextToken"]
         raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
 
-    async def _whole(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
+    async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
         groups = await self._groups(owner)
         names = {group.identity: group.name for group in groups}
@@ -166,13 +181,13 @@ class NetworkLoadBalancers:
         )
 
     async def _groups(self, owner: BalancerOwner) -> list[ServerGroup]:
-        """The Service's server groups: those with its tags and a name that says the same."""
+        """Returns the Service's server groups: those with its tags and its name."""
         sent = {"Tag": tag_list(own_tags(owner))}
         found = [each async for each in self._pages("ListServerGroups", sent, "ServerGroups")]
         return [
             ServerGroup(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
             for each in found
-            if is_part_of("nlb", each.get("ServerGroupName", ""), owner) and (identity := each["ServerGroupId"])
+            if NLB.naming.is_part_of(each.get("ServerGroupName", ""), owner) and (identity := each["ServerGroupId"])
         ]
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
@@ -180,25 +195,40 @@ class NetworkLoadBalancers:
         return frozenset([_server(each) async for each in pages])
 
 
-class _PlanExecution:
-    """The steps of one plan, and the identities that come up on the way."""
+class _NetworkExecution:
+    """Carries out the steps of one plan, and remembers the identities of what it creates."""
 
-    def __init__(self, balancers: NetworkLoadBalancers, seen: ObservedLoadBalancer | None) -> None:
+    def __init__(self, balancers: NetworkLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
         self._balancers = balancers
         self._change = balancers.change
-        self.identity = seen.identity if seen else ""
-        self.lost: list[CloudNotFound] = []
-        self._groups = {group.name: group.identity for group in seen.groups} if seen else {}
+        self.identity = observed.identity if observed else ""
+        self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
+        self._groups: dict[str, str] = {group.name: group.identity for group in observed.groups} if observed else {}
 
     async def do(self, step: Step) -> None:
-        """Carry out one step. What is gone already needs no deletion."""
+        """Carries out one step. Deleting what no longer exists is not an error."""
+        match step:
+            case CreateBalancer() | SetBalancer() | Unprotect() | Tag() | Untag() | DeleteBalancer():
+                await self._change_balancer(step)
+            case CreateGroup() | SetGroup() | DeleteGroup():
+                await self._change_group(step)
+            case AddServers() | SetWeights() | RemoveServers():
+                await self._change_servers(step)
+            case CreateListener() | SetListener() | StartListener() | DeleteListener():
+                await self._change_listener(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _change_balancer(
+        self, step: CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
+    ) -> None:
         match step:
             case CreateBalancer():
                 await self._create(step)
             case SetBalancer():
                 await self._set(step)
             case Unprotect(identity, _):
-                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": identity, **PROTECTIONS["nlb"]})
+                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": identity, **UNPROTECTED})
             case Tag(tags):
                 await self._tag("TagResources", {"Tag": tag_list(dict(tags))})
             case Untag(keys):
@@ -206,16 +236,17 @@ class _PlanExecution:
             case DeleteBalancer(identity):
                 with suppress(CloudNotFound):
                     await self._change("DeleteLoadBalancer", {"LoadBalancerId": identity})
-            case CreateGroup() | SetGroup() | DeleteGroup():
-                await self._change_group(step)
+            case unknown:
+                assert_never(unknown)
+
+    async def _change_servers(self, step: AddServers | SetWeights | RemoveServers) -> None:
+        match step:
             case AddServers(group, servers):
                 await self._send_servers("AddServersToServerGroup", group, servers)
             case SetWeights(group, servers):
                 await self._send_servers("UpdateServerGroupServersAttribute", group, servers)
             case RemoveServers(group, servers):
                 await self._send_servers("RemoveServersFromServerGroup", group, servers)
-            case CreateListener() | SetListener() | StartListener() | DeleteListener():
-                await self._change_listener(step)
             case unknown:
                 assert_never(unknown)
 
@@ -223,22 +254,22 @@ class _PlanExecution:
         model = step.model
         named = {"LoadBalancerName": model.name, "Tag": tag_list(model.tags)}
         sent: Json = {**model.creation, **model.fixed, **named}
-        sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(ZONES_TO_MAKE))]
+        sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(REQUESTED_ZONES))]
         answer = await self._change("CreateLoadBalancer", sent)
-        self.identity = answer["LoadbalancerId"]  # so spelt, in this answer alone
+        self.identity = answer["LoadbalancerId"]  # this answer spells it so, no other
         await self._balancers.active(self.identity)
 
     async def _set(self, step: SetBalancer) -> None:
-        wanted = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
+        settings = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
         match step.aspect:
             case "security groups":
                 await self._security_groups(step.changes)
             case "protection":
-                if wanted["ModificationProtectionStatus"] == "ConsoleProtection":
-                    wanted["ModificationProtectionReason"] = PROTECTION_REASON
-                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **wanted})
+                if settings["ModificationProtectionStatus"] == "ConsoleProtection":
+                    settings["ModificationProtectionReason"] = PROTECTION_REASON
+                await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **settings})
             case _:
-                await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **wanted})
+                await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **settings})
 
     async def _security_groups(self, changes: tuple[ParameterChange, ...]) -> None:
         (change,) = changes
@@ -314,19 +345,19 @@ def _zone(parts: tuple[str, ...]) -> Json:
 
 
 def _tags_of(described: Json) -> Settings:
-    """The cloud spells tags in two ways."""
+    """Returns the tags of a balancer, which the cloud spells in two ways."""
     return {
         tag.get("TagKey", tag.get("Key", "")): tag.get("TagValue", tag.get("Value", ""))
         for tag in described.get("Tags") or ()
     }
 
 
-def _fits(described: Json, asked: Json) -> bool:
-    """Whether a balancer is what was asked for: a filter that the cloud leaves out must not give us another's."""
-    wanted = {tag["Key"]: tag["Value"] for tag in asked.get("Tag", ())}
-    named = described["LoadBalancerId"] in asked.get("LoadBalancerIds", [described["LoadBalancerId"]])
-    called = described.get("LoadBalancerName") in asked.get("LoadBalancerNames", [described.get("LoadBalancerName")])
-    return named and called and wanted.items() <= _tags_of(described).items()
+def _fits(described: Json, request: Json) -> bool:
+    """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
+    named = described["LoadBalancerId"] in request.get("LoadBalancerIds", [described["LoadBalancerId"]])
+    called = described.get("LoadBalancerName") in request.get("LoadBalancerNames", [described.get("LoadBalancerName")])
+    return named and called and tags.items() <= _tags_of(described).items()
 
 
 def _settings(described: Json) -> Settings:
@@ -361,7 +392,7 @@ def _group_settings(described: Json) -> Settings:
 
 
 def _flat(described: Json) -> Settings:
-    """What an object says directly, lists as texts with commas."""
+    """Returns the plain values of an object, lists as texts with commas."""
     found: dict[str, str] = {}
     for key, value in described.items():
         if isinstance(value, list) and key in LISTS:
@@ -372,16 +403,16 @@ def _flat(described: Json) -> Settings:
 
 
 def _listed(settings: Settings) -> Json:
-    """Settings as the API takes them: texts with commas as lists."""
+    """Returns settings as the API takes them: texts with commas as lists."""
     return {key: value.split(",") if key in LISTS else value for key, value in settings.items()}
 
 
 def _server(described: Json) -> BackendServer:
-    kinds: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
-    kind = kinds.get(described.get("ServerType", "Ecs"), "ecs")
-    address = text(described.get("ServerIp")) if kind != "ecs" else ""
+    types: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
+    kind = types.get(described.get("ServerType", ""), "instance")
+    address = text(described.get("ServerIp")) if kind != "instance" else ""
     return BackendServer(
-        described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", 100)), address
+        described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", DEFAULT_WEIGHT)), address
     )
 
 

@@ -1,4 +1,4 @@
-"""On which ENI an address of a pod is registered, by ECS 2014-05-26."""
+"""Finds the ENI on which a pod's address is registered, by ECS 2014-05-26."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from spiderpool.cloud.alibaba.client import OpenAPIClient
+from spiderpool.cloud.alibaba.ecs import ECS
 from spiderpool.cloud.provider import CloudUnavailable
 
 PAGE = 100
@@ -13,32 +14,30 @@ PAGE = 100
 
 
 class PodENIs:
-    """The protocol ``CardFinder`` for one VPC."""
+    """Implements `ENIFinder` for one VPC."""
 
-    def __init__(self, caller: OpenAPIClient, region: str, vpc: str) -> None:
-        self._caller = caller
+    def __init__(self, client: OpenAPIClient, region: str, vpc: str) -> None:
+        self._client = client
         self._region = region
         self._vpc = vpc
 
     async def holders(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """The ENI of every address that one in use has. An address that was registered just now may be missing."""
+        """Returns the ENI of every address that an ENI in use has; may leave out one that was registered just now."""
         found: dict[str, str] = {}
-        if not self._vpc:  # another VPC of the account may have the same addresses
+        if not self._vpc:  # without it, ENIs with the same addresses in another VPC of the account would be found
             return found
         for version in (4, 6):
             family = sorted(address for address in addresses if (":" in address) == (version == 6))
             for start in range(0, len(family), PAGE):
-                found |= await self._ask(version, family[start : start + PAGE])
+                found |= await self._find(version, family[start : start + PAGE])
         return found
 
-    async def _ask(self, version: int, addresses: list[str]) -> Mapping[str, str]:
+    async def _find(self, version: int, addresses: list[str]) -> Mapping[str, str]:
         name = "PrivateIpAddress" if version == 4 else "Ipv6Address"
         sent: dict[str, Any] = {"RegionId": self._region, "VpcId": self._vpc, "Status": "InUse", name: addresses}
         found: dict[str, str] = {}
         while True:
-            answer = await self._caller.call(
-                "ecs", "2014-05-26", "DescribeNetworkInterfaces", {**sent, "MaxResults": PAGE}
-            )
+            answer = await self._client.call(ECS, "DescribeNetworkInterfaces", {**sent, "MaxResults": PAGE})
             try:
                 enis = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
             except (KeyError, TypeError):
@@ -51,6 +50,6 @@ class PodENIs:
 
 
 def _addresses(eni: Mapping[str, Any]) -> list[str]:
-    four = (eni.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
-    six = (eni.get("Ipv6Sets") or {}).get("Ipv6Set") or []
-    return [each["PrivateIpAddress"] for each in four] + [each["Ipv6Address"] for each in six]
+    ipv4 = (eni.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
+    ipv6 = (eni.get("Ipv6Sets") or {}).get("Ipv6Set") or []
+    return [each["PrivateIpAddress"] for each in ipv4] + [each["Ipv6Address"] for each in ipv6]

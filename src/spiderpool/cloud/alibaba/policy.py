@@ -1,4 +1,4 @@
-"""The RAM policy that our identity needs: what is called, by feature, and nothing else."""
+"""The RAM policy that spiderpool-cloud needs: exactly the actions that it calls, by feature."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
         "slb:UntagResources",
     ),
 }
-"""``product:Action`` as policies spell it."""
+"""Feature → its actions, ``product:Action`` as policies spell them."""
 
 
 def document(features: Iterable[str]) -> dict[str, Any]:
-    """The policy document for features, as the console takes it."""
+    """Returns the policy document for features, as the RAM console takes it."""
     actions = sorted({action for feature in features for action in ACTIONS[feature]})
     return {"Version": "1", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}

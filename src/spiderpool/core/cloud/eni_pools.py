@@ -1,7 +1,7 @@
-"""The pools and networks of discovered ENIs: one pool per ENI and family, one network per name of an ENI.
+"""The pools and networks of discovered ENIs: one pool per ENI and family, one network per Linux name of an ENI.
 
-A pool belongs to its ENI, by label, not to its Node object: a Node that is deleted and made again must find its pools,
-with the addresses that its pods hold. What carries no label of ours was written by somebody else and stays as it is.
+A label ties a pool to its ENI, not to its Node object: a Node that is deleted and created again must find its pools,
+with the addresses of its pods. Pools without our label belong to the user and stay as they are.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.errors import BadConfig
 
 DEVICE_LABEL = "cloud.spidernet.io/device"
-"""On a network that was made for the ENIs of a name: that name."""
+"""On a network that was made for the ENIs of a Linux name: that name."""
 UNREGISTERED_ANNOTATION = "cloud.spidernet.io/unregistered"
-"""On a pool: addresses that pods hold although the cloud does not know them on the ENI, separated by commas.
+"""On a pool: addresses, separated by commas, that pods have although they are not registered on the ENI in the cloud.
 
-An annotation, since the conditions of a pool's status are computed from its SpiderIPs alone.
+Not a condition, because the pool's status is computed from its SpiderIPs alone.
 """
 RELEASING_ANNOTATION = "cloud.spidernet.io/releasing"
-"""On a pool: addresses that are about to be given back to the cloud, separated by commas; no new pod gets them."""
+"""On a pool: addresses, separated by commas, that will be returned to the cloud; no new pod gets them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ENIClaim:
-    """A Node whose server says that it has an ENI."""
+    """A Node whose server reports an ENI."""
 
     node: str
     instance: Instance
     eni: ENI
     ready: bool
-    """Whether the Node is ready: of two that claim one ENI, after it was moved, the living one is right."""
+    """Whether the Node is ready: after an ENI was moved, two Nodes may claim it, and the ready one is right."""
 
 
 class ENIAbsence(enum.Enum):
     """Why no Node claims the ENI of a pool."""
 
     UNKNOWN = enum.auto()
-    """The Node is there and says nothing that can be read."""
+    """The Node exists, without a readable report."""
     ENI = enum.auto()
-    """The Node's server says that it has no such ENI."""
+    """The Node's server reports no such ENI."""
     NODE = enum.auto()
-    """The Node object is gone."""
+    """The Node object does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolUpdate:
-    """How the kept part of a pool is to be, and who holds an address that the cloud does not know on the ENI."""
+    """What a pool's spec should say, and which SpiderIPs have addresses that are not registered on the ENI."""
 
     ips: list[str] | None
     exclude: list[str] | None
@@ -69,20 +69,20 @@ class PoolUpdate:
 
     @property
     def annotation(self) -> str | None:
-        """Value of the annotation that names the unregistered addresses."""
+        """Value of the annotation with the unregistered addresses; None when there are none."""
         named = {record.spec.address.partition("/")[0] for record in self.unregistered}
         return ",".join(sorted(named, key=lambda each: int(ip_address(each)))) or None
 
 
-def chosen(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENIClaim | None:
-    """The Node to which an ENI belongs: a ready one, else the one that its pool names already."""
+def choose_claim(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENIClaim | None:
+    """Returns the Node to which an ENI belongs: a ready one, else the one that its pool names already."""
     named = (pool.spec.nodeName if pool else None) or []
     order = sorted(claims, key=lambda claim: claim.node)
     return max(order, key=lambda claim: (claim.ready, claim.node in named), default=None)
 
 
 def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbsence:
-    """Why no Node claims the ENI of a pool; ``nodes`` are those that exist, with what their servers say."""
+    """Returns why no Node claims the ENI of a pool; ``nodes`` are all Nodes, with the reports of their servers."""
     names = pool.spec.nodeName or []
     if len(names) != 1:
         return ENIAbsence.UNKNOWN
@@ -92,28 +92,28 @@ def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbse
 
 
 def registered(eni: ENI | None, version: int) -> AddressSet:
-    """The addresses of a family that the cloud knows on an ENI, for pods."""
+    """Returns the addresses of a family that are registered on an ENI, without the server's own."""
     addresses = eni.addresses_of(version) if eni else ()
     return AddressSet.of_addresses((int(ip_address(each)) for each in addresses), version)
 
 
-def upkeep(
+def plan_update(
     pool: SpiderIPPool,
     claim: ENIClaim | None,
     holders: Iterable[SpiderIP],
     others: Iterable[SpiderIPPool],
     namespace: str,
 ) -> PoolUpdate:
-    """How a pool is to be kept; without a claim its ENI has vanished.
+    """Returns what a pool should say; without a claim its ENI is gone.
 
-    Addresses that the cloud does not know are fenced: a held one stays in ``ips`` and is excluded, so that its holder
-    keeps it and nobody else gets it; the others leave. ``others`` are the cluster's other pools: what one of them has
-    is not given by two.
+    An address that is not registered leaves the pool, but one that a pod has stays in ``ips`` and is excluded: the pod
+    keeps it, and no other pod gets it. ``others`` are the other pools of the cluster: an address that one of them has
+    is not added to this one.
     """
     version = version_of(pool)
-    known, mine = registered(claim.eni if claim else None, version), _usable(pool, version)
+    known, present = registered(claim.eni if claim else None, version), _usable(pool, version)
     held = [holder for holder in holders if holder.spec.releasedAt is None]
-    given = (known & mine) | _untaken(known - mine, pool.spec.subnet, others)
+    given = (known & present) | _untaken(known - present, pool.spec.subnet, others)
     fenced = AddressSet.of_addresses(map(address_of, held), version) - given
     excluded = fenced | (releasing(pool) & given)
     return PoolUpdate(
@@ -136,31 +136,31 @@ def _network_of(claim: ENIClaim | None, namespace: str) -> list[str] | None:
 
 
 def version_of(pool: SpiderIPPool) -> int:
-    """The address family of a pool, 4 or 6."""
+    """Returns the address family of a pool, 4 or 6."""
     return 6 if ":" in pool.spec.subnet else 4
 
 
 def _usable(pool: SpiderIPPool, version: int) -> AddressSet:
     try:
         return usable(pool)
-    except ValueError:  # written past admission; no agent takes an address from it either
+    except ValueError:  # written past the admission webhook, so it may be malformed; no agent uses it either
         return AddressSet(version)
 
 
 def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool]) -> AddressSet:
-    """Without what other pools of the same addresses have; they are looked at only when there is something to gain."""
+    """Returns the addresses that no other pool with an overlapping subnet has; reads no pool when there are none."""
     if not addresses:
         return addresses
     block = ip_network(subnet)
     for other in others:
-        with suppress(ValueError):
+        with suppress(ValueError):  # a malformed pool has no addresses
             if ip_network(other.spec.subnet).overlaps(block):
                 addresses -= _usable(other, addresses.version)
     return addresses
 
 
 def releasing(pool: SpiderIPPool) -> AddressSet:
-    """The addresses of a pool that are about to be given back to the cloud; what is no address of it is passed over."""
+    """Returns the addresses of a pool that will be returned to the cloud; skips words that are no addresses of it."""
     version, found = version_of(pool), AddressSet(version_of(pool))
     for word in (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "").split(","):
         with suppress(ValueError):
@@ -168,18 +168,18 @@ def releasing(pool: SpiderIPPool) -> AddressSet:
     return found
 
 
-def patch_of(pool: SpiderIPPool, wanted: PoolUpdate) -> dict[str, Any] | None:
-    """The merge patch that makes the very version of a pool as it is to be kept; None when it is so."""
+def patch_of(pool: SpiderIPPool, update: PoolUpdate) -> dict[str, Any] | None:
+    """Returns the merge patch for an update, valid for this resourceVersion only; None when nothing changes."""
     spec: dict[str, Any] = {
-        "ips": wanted.ips,
-        "excludeIPs": wanted.exclude,
-        "nodeName": wanted.node,
-        "multusName": wanted.network,
+        "ips": update.ips,
+        "excludeIPs": update.exclude,
+        "nodeName": update.node,
+        "multusName": update.network,
     }
     changed = {name: value for name, value in spec.items() if value != (getattr(pool.spec, name) or None)}
-    annotations = {UNREGISTERED_ANNOTATION: wanted.annotation}
-    told = (pool.metadata.annotations or {}).get(UNREGISTERED_ANNOTATION)
-    if not changed and told == wanted.annotation:
+    annotations = {UNREGISTERED_ANNOTATION: update.annotation}
+    present = (pool.metadata.annotations or {}).get(UNREGISTERED_ANNOTATION)
+    if not changed and present == update.annotation:
         return None
     return {
         "metadata": {"resourceVersion": pool.metadata.resourceVersion, "annotations": annotations},
@@ -190,7 +190,7 @@ def patch_of(pool: SpiderIPPool, wanted: PoolUpdate) -> dict[str, Any] | None:
 def new_pool(
     name: str, claim: ENIClaim, version: int, others: Iterable[SpiderIPPool], namespace: str
 ) -> SpiderIPPool | None:
-    """The pool of an ENI and family; None while the ENI has no Linux name or no address to give."""
+    """Returns the pool of an ENI and family; None while the ENI has no Linux name or no address for pods."""
     eni, subnet = claim.eni, claim.eni.subnet_of(version)
     if subnet is None or eni.device is None:
         return None
@@ -215,9 +215,9 @@ def _gateway(eni: ENI, version: int, addresses: AddressSet) -> str | None:
 
 
 def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool | None]) -> str:
-    """``node-device-v4``, or with the ENI's identity where another ENI's pool has that name.
+    """Returns ``node-device-v4``, with the ENI's identity for the device where another ENI's pool has that name.
 
-    Raises BadConfig when a pool of that name was written by somebody else.
+    Raises BadConfig when a user's pool has that name.
     """
     name = _name_of(f"{claim.node}-{claim.eni.device}-v{version}")
     present = pool(name)
@@ -232,17 +232,17 @@ def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool 
 
 
 def network_name(device: str) -> str:
-    """Name of the network of the ENIs of a Linux name."""
+    """Returns the name of the network for the ENIs of a Linux name."""
     return _name_of(f"ipvlan-{device}")
 
 
 def _name_of(text: str) -> str:
-    """Text as the name of an object: Linux allows more in an ENI's name."""
+    """Returns a text as the name of an object: Linux allows more characters in the name of a link."""
     return re.sub(r"[^a-z0-9.-]", "-", text.lower()).strip("-.")
 
 
 def new_network(device: str, namespace: str) -> SpiderMultusConfig:
-    """The network of the ENIs of a Linux name: IPvlan children, as clouds drop frames with MAC addresses of others."""
+    """Returns the network for the ENIs of a Linux name: IPvlan, since clouds drop frames with other MAC addresses."""
     coordinator = CoordinatorSpec(mode="underlay", tunePodRoutes=True, podCIDRType="cluster")
     return SpiderMultusConfig(
         metadata=ObjectMeta(name=network_name(device), namespace=namespace, labels={DEVICE_LABEL: _name_of(device)}),
@@ -255,8 +255,8 @@ def new_network(device: str, namespace: str) -> SpiderMultusConfig:
     )
 
 
-def foreign_master(network: SpiderMultusConfig, device: str) -> str | None:
-    """What is wrong with a network that already has the name of an ENI's; None when it serves that ENI."""
+def network_fault(network: SpiderMultusConfig, device: str) -> str | None:
+    """Returns why an existing network cannot serve the ENIs of a Linux name; None when it can."""
     block = network.spec.ipvlan if network.spec else None
     if block is not None and block.master == [device]:
         return None
@@ -264,7 +264,7 @@ def foreign_master(network: SpiderMultusConfig, device: str) -> str | None:
 
 
 def unregistered_text(record: SpiderIP, claim: ENIClaim | None, eni: str) -> str:
-    """What to tell about an address that a pod holds and the cloud does not know."""
+    """Returns the message about an address that a pod has and that is not registered on the ENI."""
     address = from_int(address_of(record), 6 if ":" in record.spec.address else 4)
     where = f"ENI {eni} of node {record.spec.node}"
     moved = claim is not None and claim.node != record.spec.node

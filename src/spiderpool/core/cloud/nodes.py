@@ -1,4 +1,4 @@
-"""What a Node object should say of its server, and when the server of a Node is proven gone."""
+"""What a Node object should say about its server, and when the server of a Node is proven to be gone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, ProviderIDParser, read_instance
 from spiderpool.errors import Undecodable
 
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-"""Taint of a node whose kubelet waits for a cloud controller."""
-SCHEME = "alicloud://"
-"""May stand before a provider ID."""
+"""Taint of a node whose kubelet runs with ``--cloud-provider=external`` and waits for a cloud controller."""
+
+MAX_SUSPECTS, MAX_WITNESSES = 90, 10
+"""Instances of one query; together as many as one call to the cloud may name."""
 
 
 def instance_of(node: Node) -> Instance | None:
-    """The server that the node's agent reported; None when there is no report that can be read."""
+    """Returns the server that the node's agent reported; None when there is no readable report."""
     text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
     try:
         return read_instance(text) if text else None
@@ -27,29 +28,24 @@ def instance_of(node: Node) -> Instance | None:
         return None
 
 
-def provider_id(node: Node) -> tuple[str, str] | None:
-    """Region and instance of ``spec.providerID``; None when it is empty or of another form."""
-    region, dot, identity = (node.spec.providerID or "").removeprefix(SCHEME).partition(".")
-    return (region, identity) if dot and region and identity and "." not in identity and ":" not in region else None
-
-
-def contradiction(node: Node, instance: Instance) -> str | None:
-    """Why a report cannot be of this Node: its provider ID, which cannot be changed, names another server."""
-    if not node.spec.providerID or provider_id(node) == (instance.region, instance.identity):
+def mismatch(node: Node, instance: Instance, parse: ProviderIDParser) -> str | None:
+    """Returns why a report cannot be about this Node: its provider ID, which is immutable, names another server."""
+    provider_id = node.spec.providerID
+    if not provider_id or parse(provider_id) == (instance.region, instance.identity):
         return None
-    return f"spec.providerID is {node.spec.providerID}, but the node runs on {instance.provider_id}"
+    return f"spec.providerID is {provider_id}, but the node runs on {instance.provider_id}"
 
 
 def identity_patch(node: Node, instance: Instance) -> dict[str, Any] | None:
-    """A merge patch that gives the Node its provider ID and labels and takes its taint; None when all is so.
+    """Returns a merge patch that sets provider ID and labels and removes the taint; None when nothing is to be changed.
 
-    The list of taints is replaced whole, so the patch names the version that it was made from.
+    A merge patch replaces the whole list of taints, so it names the resourceVersion that it was made from.
     """
     spec: dict[str, Any] = {} if node.spec.providerID else {"providerID": instance.provider_id}
     taints = node.spec.taints or []
-    if rest := [taint for taint in taints if taint.key != UNINITIALIZED] if _waits(node) else []:
-        spec["taints"] = msgspec.to_builtins(rest)
-    elif _waits(node):
+    if others := [taint for taint in taints if taint.key != UNINITIALIZED] if _is_uninitialized(node) else []:
+        spec["taints"] = msgspec.to_builtins(others)
+    elif _is_uninitialized(node):
         spec["taints"] = None
     present = node.metadata.labels or {}
     labels = {key: value for key, value in labels_of(instance).items() if present.get(key) != value}
@@ -59,12 +55,12 @@ def identity_patch(node: Node, instance: Instance) -> dict[str, Any] | None:
     return {"metadata": metadata | ({"labels": labels} if labels else {})} | ({"spec": spec} if spec else {})
 
 
-def _waits(node: Node) -> bool:
+def _is_uninitialized(node: Node) -> bool:
     return any(taint.key == UNINITIALIZED for taint in node.spec.taints or [])
 
 
 def labels_of(instance: Instance) -> dict[str, str]:
-    """The well-known labels of a server, and their older names."""
+    """Returns the well-known labels of a server's Node, with their deprecated names."""
     return {
         "topology.kubernetes.io/region": instance.region,
         "topology.kubernetes.io/zone": instance.zone,
@@ -76,65 +72,70 @@ def labels_of(instance: Instance) -> dict[str, str]:
 
 
 def readiness(node: Node) -> str:
-    """Status of the condition Ready: True, False, or Unknown when nothing is heard of the node."""
+    """Returns the status of the condition Ready: True, False, or Unknown once the kubelet has stopped reporting."""
     conditions = node.status.conditions or []
     return next((each.status for each in conditions if each.type == "Ready"), "False")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerQuery:
-    """What to ask the cloud about one region."""
+    """Instances of one region to ask the cloud about."""
 
     region: str
     suspects: Mapping[str, str]
-    """Instance of each node that nothing is heard of, by the Node's UID."""
+    """Node UID → instance, of Nodes whose kubelet has stopped reporting."""
     witnesses: frozenset[str]
-    """Instances that certainly exist, since their nodes are ready: an answer without them is not to be believed."""
+    """Instances that certainly exist, since their Nodes are ready: an answer that lacks one is wrong."""
 
 
-def inquiries(nodes: Iterable[Node], *, suspects: int = 90, witnesses: int = 10) -> list[ServerQuery]:
-    """What to ask. Nothing where all nodes are heard of, or where none is: then nobody can bear witness."""
-    silent: dict[str, dict[str, str]] = {}
-    alive: dict[str, list[str]] = {}
+def queries(nodes: Iterable[Node], parse: ProviderIDParser) -> list[ServerQuery]:
+    """Returns what to ask the cloud to find lost servers.
+
+    A region in which no Node is ready has no query: without witnesses an answer cannot be trusted.
+    """
+    silent: dict[str, dict[str, str]] = {}  # region → Node UID → instance
+    alive: dict[str, list[str]] = {}  # region → instances
     for node in nodes:
-        if (named := provider_id(node)) is None or contradicts(node):
+        named = parse(node.spec.providerID or "")
+        if named is None or _has_mismatch(node, parse):
             continue
+        region, identity = named
         match readiness(node):
             case "Unknown":
-                silent.setdefault(named[0], {})[node.metadata.uid or ""] = named[1]
+                silent.setdefault(region, {})[node.metadata.uid or ""] = identity
             case "True":
-                alive.setdefault(named[0], []).append(named[1])
+                alive.setdefault(region, []).append(identity)
             case _:
                 pass
     return [
-        ServerQuery(region, part, frozenset(sorted(alive[region])[:witnesses]))
-        for region, found in sorted(silent.items())
+        ServerQuery(region, part, frozenset(sorted(alive[region])[:MAX_WITNESSES]))
+        for region, suspects in sorted(silent.items())
         if region in alive
-        for part in _parts(found, suspects)
+        for part in _parts(suspects, MAX_SUSPECTS)
     ]
 
 
-def contradicts(node: Node) -> bool:
-    """Whether the node's agent reports another server than the Node names."""
+def _has_mismatch(node: Node, parse: ProviderIDParser) -> bool:
     instance = instance_of(node)
-    return instance is not None and contradiction(node, instance) is not None
+    return instance is not None and mismatch(node, instance, parse) is not None
 
 
-def _parts(found: dict[str, str], size: int) -> list[dict[str, str]]:
-    items = sorted(found.items())
+def _parts(suspects: dict[str, str], size: int) -> list[dict[str, str]]:
+    items = sorted(suspects.items())
     return [dict(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def judge(
-    missing: Mapping[str, float], inquiry: ServerQuery, found: Collection[str], now: float, apart: float
+    missing: Mapping[str, float], query: ServerQuery, found: Collection[str], now: float, min_interval: float
 ) -> tuple[dict[str, float], list[str]]:
-    """Nodes whose server is missing, with the time since when, and those that are thereby proven gone.
+    """Returns the Nodes whose server is missing, and the UIDs of those whose server is thereby proven to be gone.
 
-    Gone is what two answers, at least ``apart`` seconds from one another, lacked. An answer that lacks a witness
-    changes nothing. ``missing`` is the former result; nodes of other inquiries are passed through.
+    A server is gone when two answers, at least ``min_interval`` seconds apart, lack it. An answer that lacks a witness
+    changes nothing. ``missing`` is the former result, Node UID → time at which an answer first lacked the server.
     """
-    if not inquiry.witnesses or not inquiry.witnesses.issubset(found):
+    if not query.witnesses or not query.witnesses.issubset(found):
         return dict(missing), []
-    others = {uid: since for uid, since in missing.items() if uid not in inquiry.suspects}
-    lacking = {uid: missing.get(uid, now) for uid, identity in inquiry.suspects.items() if identity not in found}
-    return others | lacking, [uid for uid, since in lacking.items() if uid in missing and now - since >= apart]
+    others = {uid: since for uid, since in missing.items() if uid not in query.suspects}
+    lacking = {uid: missing.get(uid, now) for uid, identity in query.suspects.items() if identity not in found}
+    gone = [uid for uid, since in lacking.items() if uid in missing and now - since >= min_interval]
+    return others | lacking, gone

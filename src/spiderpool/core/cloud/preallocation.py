@@ -1,8 +1,8 @@
-"""How many addresses an ENI should have in advance: when the cloud is asked for more, and how some go back.
+"""How many addresses an ENI should have in advance: when more are requested from the cloud, and how some are returned.
 
-An address goes back in three steps: it is fenced, that is, every pool leaves it out; it stays fenced for a while,
-since agents learn of it by watch; then it is taken from the ENI if nobody holds it. Only addresses that we
-registered ourselves, and that nobody has held for long, go back.
+An address is returned in three steps: it is fenced, that is, every pool excludes it; it stays fenced for a while,
+because agents learn of the exclusion by watch; then it is removed from the ENI if no pod has it. Only addresses that we
+registered ourselves and that no pod has used for long are returned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
 from spiderpool.core.ipam.allocation import usable
 
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
-"""On a Node: the addresses that we registered, by ENI, as JSON. An address cannot carry a tag of the cloud."""
+"""On a Node: the addresses that we registered, by ENI, as JSON. The cloud has no tags for addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,50 +26,50 @@ class PreallocationPolicy:
     """Addresses per ENI and family."""
 
     low: int = 5
-    """Below so many free addresses the cloud is asked for more."""
+    """With fewer free addresses more are requested."""
     high: int = 15
-    """Above so many free addresses some go back."""
+    """With more free addresses some are returned."""
     batch: int = 10
-    """Addresses of one call."""
+    """Addresses of one call, at most."""
     idle: float = 600.0
-    """Seconds that an address must have been free before it goes back."""
+    """Seconds that an address must have been free before it is returned."""
     fence: float = 60.0
-    """Seconds between the moment when every pool leaves an address out and the one when it leaves the ENI."""
+    """Seconds that every pool must have excluded an address before it is removed from the ENI."""
 
     @property
     def target(self) -> int:
-        """How many free addresses there are after asking for more, or giving back."""
+        """Free addresses after requesting more, or after returning some."""
         return self.low + (self.high - self.low) // 2
 
 
 @dataclass(frozen=True, slots=True)
 class ENIState:
-    """One family of one ENI, as far as it is known."""
+    """One address family of one ENI, as far as it is known."""
 
     eni: str
     version: int
     registered: frozenset[str]
-    """Addresses that the cloud lets the ENI use, without the primary one."""
+    """Addresses that the cloud has on the ENI, without the primary one."""
     limit: int
-    """How many of these there may be."""
+    """How many of them there may be."""
     held: frozenset[str] = frozenset()
-    """Those that have a SpiderIP."""
-    ours: frozenset[str] = frozenset()
-    """Those that we registered."""
+    """Addresses that have a SpiderIP."""
+    assigned: frozenset[str] = frozenset()
+    """Addresses that we registered."""
     reported: frozenset[str] = frozenset()
-    """Those that the node's agent sees on the ENI."""
+    """Addresses that the node's agent reports on the ENI."""
     own: frozenset[str] = frozenset()
-    """Those of the server itself: see `own_of`."""
+    """Addresses of the server itself: see `own_of`."""
     releasing: frozenset[str] = frozenset()
-    """Those that pools are told to leave out."""
+    """Addresses that pools exclude by their annotation."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
-    """Since when all pools leave an address out."""
+    """Address → time since when all pools exclude it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
-    """Since when nobody has held an address."""
+    """Address → time since when no pod has it."""
     fenceable: frozenset[str] = frozenset()
-    """Those in no pool but ones that are made from ENIs: only these leave an address out when told to."""
-    switch_free: int | None = None
-    """Free addresses of the vSwitch; None: not known."""
+    """Addresses that only pools made from ENIs give: no other pool honours the annotation."""
+    vswitch_free: int | None = None
+    """Free addresses of the vSwitch; None: not known, or without limit."""
 
     @property
     def free(self) -> frozenset[str]:
@@ -79,36 +79,36 @@ class ENIState:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Ask the cloud for further addresses."""
+    """Request further addresses from the cloud."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Tell the pools to leave addresses out."""
+    """Have the pools exclude addresses."""
 
     addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unfence:
-    """Tell the pools no longer to leave addresses out."""
+    """Have the pools no longer exclude addresses."""
 
     addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unassign:
-    """Take addresses from the ENI, if a fresh read finds them in no pool and held by nobody."""
+    """Remove addresses from the ENI, if a fresh read finds that no pool gives them and no pod has them."""
 
     addresses: tuple[str, ...]
 
 
 def own_of(version: int, registered: frozenset[str], known: frozenset[str]) -> frozenset[str]:
-    """Addresses of the server itself among those of its ENI; ``known`` are those that we or its agent know better.
+    """Returns the server's own IPv6 addresses among those of its ENI: those that neither we nor its agent have listed.
 
-    Of IPv6 addresses the cloud calls none primary; the agent leaves out what the server itself holds.
+    The cloud marks no IPv6 address as primary, and the agent does not report the addresses that the server itself uses.
     """
     return registered - known if version == 6 else frozenset()
 
@@ -116,57 +116,57 @@ def own_of(version: int, registered: frozenset[str], known: frozenset[str]) -> f
 Step: TypeAlias = Assign | Fence | Unfence | Unassign
 
 
-def plan(view: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
-    """What to do next for one family of an ENI; nothing when it has what it needs.
+def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
+    """Returns what to do next for one family of an ENI.
 
-    What pools leave out although it is not ours, somebody else wants left out: that stays as it is.
+    Addresses that pools exclude although we did not register them were excluded by somebody else, and stay so.
     """
-    lacking = policy.low - len(view.free)
-    fenced = view.releasing & view.ours & (view.registered - view.held)
-    back = _newest(fenced, view.fenced_since)[: max(lacking, 0)]
+    missing = policy.low - len(state.free)
+    fenced = state.releasing & state.assigned & (state.registered - state.held)
+    back = _newest(fenced, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
-    if lifted := {*back, *(view.releasing & view.ours & view.held), *_left(view)}:
+    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
         steps.append(Unfence(_ordered(lifted)))
-    if (count := _count(view, policy, len(back))) > 0:
+    if (count := _count(state, policy, len(back))) > 0:
         steps.append(Assign(count))
-    if ripe := [each for each in _ordered(fenced - lifted) if _is_ripe(each, view, policy, now)]:
-        steps.append(Unassign(tuple(ripe[: policy.batch])))
-    if surplus := _surplus(view, policy, now):
+    if due := [each for each in _ordered(fenced - lifted) if _is_due(each, state, policy, now)]:
+        steps.append(Unassign(tuple(due[: policy.batch])))
+    if surplus := _surplus(state, policy, now):
         steps.append(Fence(surplus))
     return steps
 
 
-def _left(view: ENIState) -> frozenset[str]:
-    """Fenced addresses that have left the ENI, and that its node no longer sees either."""
-    return view.releasing - view.registered - view.reported
+def _gone(state: ENIState) -> frozenset[str]:
+    """Returns fenced addresses that are neither on the ENI nor reported by its node any more."""
+    return state.releasing - state.registered - state.reported
 
 
-def _count(view: ENIState, policy: PreallocationPolicy, back: int) -> int:
-    """How many addresses to ask for, when ``back`` fenced ones come back."""
-    if len(view.free) + back >= policy.low:
+def _count(state: ENIState, policy: PreallocationPolicy, back: int) -> int:
+    """Returns how many addresses to request, when ``back`` fenced ones become free again."""
+    if len(state.free) + back >= policy.low:
         return 0
-    room = view.limit - len(view.registered)
-    wanted = min(policy.target - len(view.free) - back, policy.batch, room)
-    return wanted if view.switch_free is None else min(wanted, view.switch_free)
+    room = state.limit - len(state.registered)
+    count = min(policy.target - len(state.free) - back, policy.batch, room)
+    return count if state.vswitch_free is None else min(count, state.vswitch_free)
 
 
-def _is_ripe(address: str, view: ENIState, policy: PreallocationPolicy, now: float) -> bool:
-    since = view.fenced_since.get(address)
+def _is_due(address: str, state: ENIState, policy: PreallocationPolicy, now: float) -> bool:
+    since = state.fenced_since.get(address)
     return since is not None and now - since >= policy.fence
 
 
-def _surplus(view: ENIState, policy: PreallocationPolicy, now: float) -> tuple[str, ...]:
-    """Addresses to fence: the longest idle ones of those that are ours, down to the target."""
-    if len(view.free) <= policy.high:
+def _surplus(state: ENIState, policy: PreallocationPolicy, now: float) -> tuple[str, ...]:
+    """Returns the addresses to fence: those of ours that were idle for longest, down to the target."""
+    if len(state.free) <= policy.high:
         return ()
-    candidates = view.free & view.ours & view.fenceable
-    idle = [each for each in candidates if now - view.idle_since.get(each, now) >= policy.idle]
-    oldest = sorted(idle, key=lambda each: (view.idle_since[each], int(ip_address(each))))
-    return _ordered(oldest[: min(len(view.free) - policy.target, policy.batch)])
+    candidates = state.free & state.assigned & state.fenceable
+    idle = [each for each in candidates if now - state.idle_since.get(each, now) >= policy.idle]
+    oldest = sorted(idle, key=lambda each: (state.idle_since[each], int(ip_address(each))))
+    return _ordered(oldest[: min(len(state.free) - policy.target, policy.batch)])
 
 
 def _newest(addresses: Iterable[str], since: Mapping[str, float]) -> list[str]:
-    """Those first that have been fenced for the shortest time."""
+    """Returns addresses in order, those first that were fenced last."""
     return sorted(addresses, key=lambda each: (-since.get(each, float("inf")), int(ip_address(each))))
 
 
@@ -175,41 +175,44 @@ def _ordered(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def since(former: Mapping[str, float], members: Collection[str], now: float) -> dict[str, float]:
-    """Since when each member has been one: as before, or from now on."""
+    """Returns since when each member is one: the former time, or ``now`` for a new member."""
     return {each: former.get(each, now) for each in members}
 
 
 @dataclass(frozen=True, slots=True)
 class RecentChanges:
-    """Changes that the cloud confirmed and may not show yet, with the time until when that is believed."""
+    """Changes that the cloud confirmed and may not show yet.
+
+    Both dicts map an address to the time after which the cloud's description is believed again.
+    """
 
     added: Mapping[str, float] = field(default_factory=dict)
     removed: Mapping[str, float] = field(default_factory=dict)
 
-    def seen(self, described: frozenset[str], now: float) -> RecentChanges:
-        """What is still to be kept in mind after the cloud described the ENI."""
+    def pending(self, described: frozenset[str], now: float) -> RecentChanges:
+        """Returns the changes that a description of the ENI does not show yet."""
         return RecentChanges(
             {each: until for each, until in self.added.items() if now < until and each not in described},
             {each: until for each, until in self.removed.items() if now < until and each in described},
         )
 
     def applied(self, described: frozenset[str]) -> frozenset[str]:
-        """The addresses of the ENI: as described, with these changes."""
+        """Returns the addresses of the ENI: as described, with these changes."""
         return (described | self.added.keys()) - self.removed.keys()
 
     def with_added(self, addresses: Iterable[str], until: float) -> RecentChanges:
-        """The cloud registered addresses."""
+        """Returns the changes after the cloud registered addresses."""
         new = dict.fromkeys(addresses, until)
         return RecentChanges({**self.added, **new}, {key: at for key, at in self.removed.items() if key not in new})
 
     def with_removed(self, addresses: Iterable[str], until: float) -> RecentChanges:
-        """The cloud took addresses away."""
+        """Returns the changes after the cloud removed addresses."""
         new = dict.fromkeys(addresses, until)
         return RecentChanges({key: at for key, at in self.added.items() if key not in new}, {**self.removed, **new})
 
 
 def releasing_of(pool: SpiderIPPool) -> frozenset[str]:
-    """Addresses that a pool is told to leave out; what is no address is passed over."""
+    """Returns the addresses that a pool excludes by its annotation; skips words that are no addresses."""
     text = (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "")
     return frozenset(each for word in text.split(",") if (each := _canonical(word.strip())))
 
@@ -222,12 +225,12 @@ def _canonical(word: str) -> str:
 
 
 def releasing_text(addresses: Iterable[str]) -> str | None:
-    """The annotation's value; None when it is to be removed."""
+    """Returns the annotation's value; None when the annotation is to be removed."""
     return ",".join(_ordered(addresses)) or None
 
 
 def gives(pool: SpiderIPPool, address: str) -> bool:
-    """Whether a pod could get an address from a pool; also when the pool cannot be read, to be safe."""
+    """Whether a pod could get an address from a pool; True for a malformed pool, to be safe."""
     parsed = ip_address(address)
     if version_of(pool) != parsed.version:
         return False

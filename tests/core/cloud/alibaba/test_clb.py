@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.clb import UNSAID, creation, fixed, group, listener, redirect, settings
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
-from tests.core.pretend_balancers import CONFIGURATION, difference, options
+from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.clb import (
+    DEFAULTS,
+    creation,
+    faults,
+    fixed,
+    group,
+    group_variant,
+    listener,
+    must_replace,
+    pods_by_address,
+    redirect,
+    settings,
+)
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
+from tests.core.pretend_balancers import CONFIGURATION, difference, options, service
 
 pytestmark = pytest.mark.unit
 
@@ -248,9 +261,9 @@ def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], c
 def test_what_a_balancer_is_made_with(
     annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
 ) -> None:
-    asked = options("clb", annotations)
-    assert difference(fixed(PLAIN), fixed(asked)) == unchangeable
-    assert creation(asked, CONFIGURATION) == once
+    requested = options("clb", annotations)
+    assert difference(fixed(PLAIN), fixed(requested)) == unchangeable
+    assert creation(requested, CONFIGURATION) == once
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:
@@ -277,4 +290,47 @@ def test_what_the_cloud_does_not_say_is_a_default_that_we_can_send(protocol: str
         "acl-id": "acl-1",
     }
     sent = {*listener(protocol, options("clb", full)), "ListenerForward"}
-    assert UNSAID[protocol].keys() <= sent
+    assert DEFAULTS[protocol].keys() <= sent
+
+
+def test_groups_are_named_without_what_this_kind_has_not() -> None:
+    assert group_variant("tcp", PLAIN) == "tcp"
+    assert not pods_by_address(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("present", "desired", "replaced"),
+    [
+        ({"Scheduler": "wrr"}, {"Scheduler": "rr"}, False),
+        ({"Scheduler": "sch"}, {"Scheduler": "sch"}, False),
+        ({"Scheduler": "wrr"}, {"Scheduler": "sch"}, True),
+        ({"Scheduler": "tch"}, {"Scheduler": "wrr"}, True),
+        ({"ListenerForward": "off"}, redirect(443), True),
+        (redirect(443), redirect(444), True),
+        (redirect(443), redirect(443), False),
+    ],
+)
+def test_redirects_and_hashing_are_decided_at_the_creation(
+    present: Settings, desired: Settings, replaced: bool
+) -> None:
+    assert must_replace(Listener(80, "http", "", "", present), Listener(80, "http", "", "", desired)) is replaced
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fault"),
+    [
+        ({}, None),
+        ({"acl-status": "on"}, "acl-id is missing: acl-status is on"),
+        ({"acl-status": "on", "acl-id": "acl-1"}, None),
+        (
+            {"sticky-session": "on", "sticky-session-type": "server"},
+            "cookie is missing: sticky-session-type is server",
+        ),
+        ({"address-type": "intranet"}, "vswitch-id is missing: a private balancer needs one"),
+        ({"address-type": "intranet", "vswitch-id": "vsw-1"}, None),
+        ({"address-type": "intranet", "id": "lb-1"}, None),
+    ],
+)
+def test_faults(annotations: dict[str, str], fault: str | None) -> None:
+    found = list(faults(service({"port": 80}), options("clb", annotations), BalancerConfiguration()))
+    assert found == ([f"annotation {PREFIX}{fault}"] if fault else [])

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.naming import (
-    FINALIZERS,
-    IDENTITY_LABEL,
+    Naming,
     balancer_name,
-    group_name,
-    is_made_by_controller,
-    is_own,
-    is_part_of,
-    is_part_of_any,
     own_tags,
-    part_name,
 )
-from spiderpool.core.cloud.loadbalancer.annotations import BOTH
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Kind, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer
 from tests.core.pretend_balancers import UID
 
 pytestmark = pytest.mark.unit
+
+CLB = Naming("clb-finalizer", separator="/", names_protocol=False)
+NLB = Naming("nlb-finalizer", separator=".", names_protocol=True)
+NAMINGS = {"clb": CLB, "nlb": NLB}
 
 WEB = BalancerOwner("default", "web", UID, "c1")
 LONG = BalancerOwner("n" * 63, "s" * 63, UID, "c1")
@@ -38,8 +33,12 @@ def test_a_balancer_is_called_after_its_service() -> None:
 
 
 def test_marks_on_a_service() -> None:
-    assert FINALIZERS == {"clb": "service.k8s.alibaba/resources", "nlb": "service.k8s.alibaba/nlb"}
-    assert IDENTITY_LABEL == "service.k8s.alibaba/loadbalancer-id"
+    assert [kinds.CLB.naming.finalizer, kinds.NLB.naming.finalizer] == [
+        "service.k8s.alibaba/resources",
+        "service.k8s.alibaba/nlb",
+    ]
+    assert CLB.identity_label == "service.k8s.alibaba/loadbalancer-id"
+    assert (CLB.balancer_name(WEB), CLB.own_tags(WEB)) == (balancer_name(WEB), own_tags(WEB))
 
 
 NAMED = {"kubernetes.do.not.delete": balancer_name(WEB)}
@@ -56,25 +55,25 @@ NAMED = {"kubernetes.do.not.delete": balancer_name(WEB)}
     ],
 )
 def test_whose_a_balancer_is(tags: dict[str, str], own: bool, made: bool) -> None:
-    seen = ObservedLoadBalancer("lb-1", balancer_name(WEB), "198.51.100.1", tags=tags)
-    assert (is_own(seen, WEB), is_made_by_controller(seen)) == (own, made)
+    observed = ObservedLoadBalancer("lb-1", balancer_name(WEB), "198.51.100.1", tags=tags)
+    assert (CLB.is_own(observed, WEB), CLB.is_made_by_controller(observed)) == (own, made)
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "port", "name"),
+    ("method", "kind", "port", "name"),
     [
-        (part_name, "clb", 80, "k8s/80/web/default/c1"),
-        (part_name, "nlb", 80, "k8s.80.tcp.web.default.c1"),
-        (group_name, "clb", 30698, "k8s/30698/web/default/c1"),
-        (group_name, "nlb", 30698, "k8s.30698.tcp.web.default.c1"),
-        (group_name, "clb", "http", "k8s/http/web/default/c1"),
+        ("part_name", "clb", 80, "k8s/80/web/default/c1"),
+        ("part_name", "nlb", 80, "k8s.80.tcp.web.default.c1"),
+        ("group_name", "clb", 30698, "k8s/30698/web/default/c1"),
+        ("group_name", "nlb", 30698, "k8s.30698.tcp.web.default.c1"),
+        ("group_name", "clb", "http", "k8s/http/web/default/c1"),
     ],
 )
-def test_names_of_listeners_and_groups(
-    make: Callable[[Kind, int | str, str, BalancerOwner], str], kind: Kind, port: int | str, name: str
-) -> None:
-    assert make(kind, port, "tcp", WEB) == name
-    assert is_part_of(kind, name, WEB)
+def test_names_of_listeners_and_groups(method: str, kind: str, port: int | str, name: str) -> None:
+    naming = NAMINGS[kind]
+    make = naming.part_name if method == "part_name" else naming.group_name
+    assert make(port, "tcp", WEB) == name
+    assert naming.is_part_of(name, WEB)
 
 
 @pytest.mark.parametrize(
@@ -96,21 +95,21 @@ def test_names_of_listeners_and_groups(
         ("nlb", "k8s/80/web/default/c1", False),
     ],
 )
-def test_parts_of_others(kind: Kind, name: str, any_of_ours: bool) -> None:
-    assert not is_part_of(kind, name, WEB)
-    assert is_part_of_any(kind, name, "c1") is any_of_ours
+def test_parts_of_others(kind: str, name: str, any_of_ours: bool) -> None:
+    assert not NAMINGS[kind].is_part_of(name, WEB)
+    assert NAMINGS[kind].is_part_of_any(name, "c1") is any_of_ours
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_names_that_are_too_long_carry_a_digest(kind: Kind) -> None:
-    name = group_name(kind, 80, "tcp", LONG)
-    assert len(part_name(kind, 80, "tcp", LONG)) > 128 >= len(name)
-    assert is_part_of(kind, name, LONG)
-    assert not is_part_of(kind, name, BalancerOwner("n" * 63, "t" * 63, UID, "c1"))
-    assert group_name(kind, 80, "tcp", LONG) != group_name(kind, 81, "tcp", LONG)
+@pytest.mark.parametrize("naming", [CLB, NLB])
+def test_names_that_are_too_long_carry_a_digest(naming: Naming) -> None:
+    name = naming.group_name(80, "tcp", LONG)
+    assert len(naming.part_name(80, "tcp", LONG)) > 128 >= len(name)
+    assert naming.is_part_of(name, LONG)
+    assert not naming.is_part_of(name, BalancerOwner("n" * 63, "t" * 63, UID, "c1"))
+    assert naming.group_name(80, "tcp", LONG) != naming.group_name(81, "tcp", LONG)
 
 
 def test_a_cluster_may_be_called_with_separators() -> None:
     odd = BalancerOwner("default", "web", UID, "c.1/x")
-    for kind in BOTH:
-        assert is_part_of(kind, part_name(kind, 80, "tcp", odd), odd)
+    for naming in NAMINGS.values():
+        assert naming.is_part_of(naming.part_name(80, "tcp", odd), odd)

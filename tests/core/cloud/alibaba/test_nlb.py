@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.nlb import creation, fixed, group, listener, settings, zone_text, zones
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
-from tests.core.pretend_balancers import CONFIGURATION, difference, options
+from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.nlb import (
+    creation,
+    faults,
+    fixed,
+    group,
+    group_variant,
+    listener,
+    must_replace,
+    pods_by_address,
+    settings,
+    zone_text,
+    zones,
+)
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener
+from tests.core.pretend_balancers import CONFIGURATION, difference, options, service
 
 pytestmark = pytest.mark.unit
 
@@ -208,9 +221,9 @@ def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], c
 def test_what_a_balancer_is_made_with(
     annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
 ) -> None:
-    asked = options("nlb", TWO_ZONES | annotations)
-    assert difference(fixed(PLAIN), fixed(asked)) == unchangeable
-    assert difference(creation(PLAIN, CONFIGURATION), creation(asked, CONFIGURATION)) == once
+    requested = options("nlb", TWO_ZONES | annotations)
+    assert difference(fixed(PLAIN), fixed(requested)) == unchangeable
+    assert difference(creation(PLAIN, CONFIGURATION), creation(requested, CONFIGURATION)) == once
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:
@@ -225,3 +238,48 @@ def test_zones_with_what_they_are_to_have() -> None:
 
 def test_zones_are_compared_in_one_order() -> None:
     assert zone_text({"i": "vsw-i", "h": "vsw-h"}) == zone_text({"h": "vsw-h", "i": "vsw-i"}) == "h:vsw-h,i:vsw-i"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "variant"),
+    [
+        ({}, "tcp"),
+        ({"server-group-type": "Ip"}, "tcp-ip"),
+        ({"backend-ip-version": "ipv6"}, "tcp-dualstack"),
+        ({"server-group-type": "Ip", "backend-ip-version": "ipv6"}, "tcp-ip-dualstack"),
+    ],
+)
+def test_groups_are_named_with_what_cannot_be_changed_in_them(annotations: dict[str, str], variant: str) -> None:
+    found = options("nlb", annotations)
+    assert group_variant("tcp", found) == variant
+    assert pods_by_address(found) is ("server-group-type" in annotations)
+
+
+def test_listeners_of_one_protocol_are_never_replaced() -> None:
+    one, other = (Listener(80, "tcp", "", "", {"IdleTimeout": seconds}) for seconds in ("10", "20"))
+    assert not must_replace(one, other)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fault"),
+    [
+        ({}, "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"),
+        ({"zone-maps": "h:vsw-h"}, "zone-maps names one zone: a network load balancer needs at least two"),
+        (TWO_ZONES, None),
+        ({"id": "nlb-1", "cacert": "on"}, "cacert-id is missing: cacert is on"),
+        (
+            {"id": "nlb-1", "protocol-port": "tcpssl:80", "preserve-client-ip": "on"},
+            "preserve-client-ip cannot be on with TCPSSL",
+        ),
+    ],
+)
+def test_faults(annotations: dict[str, str], fault: str | None) -> None:
+    (*found,) = faults(service({"port": 80}), options("nlb", annotations), CONFIGURATION)
+    assert [message.removeprefix(f"annotation {PREFIX}") for message in found] == ([fault] if fault else [])
+
+
+def test_a_new_balancer_needs_a_vpc() -> None:
+    requested = service({"port": 80})
+    (fault,) = faults(requested, options("nlb", TWO_ZONES), BalancerConfiguration())
+    assert fault.startswith("the VPC of the cluster is not known")
+    assert not list(faults(requested, options("nlb", {"id": "nlb-1"}), BalancerConfiguration()))

@@ -13,13 +13,12 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     BackendSnapshot,
     PortBackends,
     eligible,
-    instance_of,
+    exclusion,
     is_ready,
     node_backends,
     pod_addresses,
     pod_backends,
-    refusal,
-    told_enis,
+    reported_enis,
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from tests.core.pretend_balancers import endpoints, node, options, service
@@ -33,24 +32,7 @@ THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
 
 
 @pytest.mark.parametrize(
-    ("provider", "instance"),
-    [
-        ("cn-hangzhou.i-a", "i-a"),
-        ("alicloud://cn-hangzhou.i-a", "i-a"),
-        ("ack-hybrid://x.y", None),
-        ("", None),
-        ("i-a", None),
-        ("cn-hangzhou.", None),
-        (".i-a", None),
-        ("cn.hangzhou.i-a", None),
-    ],
-)
-def test_the_instance_that_a_node_is(provider: str, instance: str | None) -> None:
-    assert instance_of(node("a", providerID=provider)) == instance
-
-
-@pytest.mark.parametrize(
-    ("asked", "annotations", "reason"),
+    ("requested", "annotations", "reason"),
     [
         (node("a"), {}, None),
         (node("a", ready=False), {}, None),
@@ -82,8 +64,8 @@ def test_the_instance_that_a_node_is(provider: str, instance: str | None) -> Non
         (node("a", providerID=None), {}, "its providerID '' names no instance"),
     ],
 )
-def test_which_nodes_are_backends(asked: Node, annotations: dict[str, str], reason: str | None) -> None:
-    assert refusal(asked, options("clb", annotations)) == reason
+def test_which_nodes_are_backends(requested: Node, annotations: dict[str, str], reason: str | None) -> None:
+    assert exclusion(requested, options("clb", annotations)) == reason
 
 
 @pytest.mark.parametrize(
@@ -110,9 +92,9 @@ def test_each_node_that_is_none_is_told_with_its_reason() -> None:
 
 
 def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[BackendServer]:
-    asked = service(HTTP, **spec)
-    port = (asked.spec.ports or [])[0]
-    found = node_backends(asked, port, BackendSnapshot(ABC, slices), ABC, options("clb", annotations or {}))
+    requested = service(HTTP, **spec)
+    port = (requested.spec.ports or [])[0]
+    found = node_backends(requested, port, slices, ABC, options("clb", annotations or {}))
     assert found.unresolved == frozenset()
     return set(found.servers)
 
@@ -129,7 +111,7 @@ def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = N
 )
 def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str], weights: dict[str, int]) -> None:
     servers = of_nodes([THREE_PODS], annotations, externalTrafficPolicy=policy)
-    assert servers == {BackendServer(name, "ecs", 30698, weight) for name, weight in weights.items()}
+    assert servers == {BackendServer(name, "instance", 30698, weight) for name, weight in weights.items()}
 
 
 @pytest.mark.parametrize(
@@ -149,20 +131,20 @@ def test_with_local_traffic_a_node_without_a_pod_for_the_port_gets_none(slices: 
 
 def test_a_node_with_many_pods_is_as_heavy_as_the_cloud_allows() -> None:
     many = endpoints(*((f"10.0.1.{place}", "a") for place in range(120)))
-    assert of_nodes([many], externalTrafficPolicy="Local") == {BackendServer("i-a", "ecs", 30698, 100)}
+    assert of_nodes([many], externalTrafficPolicy="Local") == {BackendServer("i-a", "instance", 30698, 100)}
 
 
 def test_a_pod_that_two_slices_name_weighs_once() -> None:
     assert of_nodes([THREE_PODS, endpoints(("10.0.0.3", "b"))], externalTrafficPolicy="Local") == {
-        BackendServer("i-a", "ecs", 30698, 2),
-        BackendServer("i-b", "ecs", 30698, 1),
+        BackendServer("i-a", "instance", 30698, 2),
+        BackendServer("i-b", "instance", 30698, 1),
     }
 
 
 def test_a_port_without_node_port_has_no_nodes() -> None:
-    asked = service({"port": 80, "nodePort": None})
-    port = (asked.spec.ports or [])[0]
-    assert node_backends(asked, port, BackendSnapshot(ABC), ABC, PLAIN) == PortBackends(frozenset())
+    requested = service({"port": 80, "nodePort": None})
+    port = (requested.spec.ports or [])[0]
+    assert node_backends(requested, port, [], ABC, PLAIN) == PortBackends(frozenset())
 
 
 def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:
@@ -184,7 +166,7 @@ def test_pods_by_the_eni_of_their_address() -> None:
 
 def test_pods_by_address_need_no_eni() -> None:
     found = of_pods([endpoints(("10.0.0.3", "b"))], "nlb", server_group_type="ip", default_weight="5")
-    assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "ip", 80, 5, "10.0.0.3")}))
+    assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "address", 80, 5, "10.0.0.3")}))
 
 
 def test_pods_of_the_other_family_when_the_service_says_so() -> None:
@@ -205,4 +187,4 @@ def test_enis_are_known_from_what_nodes_say() -> None:
     nodes = [node("a"), node("b"), node("c")]
     nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}
     nodes[1].metadata.annotations = {INSTANCE_ANNOTATION: "nonsense"}
-    assert told_enis(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
+    assert reported_enis(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")

@@ -1,4 +1,4 @@
-"""What must be corrected in a Service, as its Event says it, before the cloud is asked."""
+"""What must be corrected in a Service, as its Event says it, before the cloud is requested."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, read
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
 from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
+from spiderpool.core.cloud.loadbalancer.kinds import read_options
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
-from tests.core.pretend_balancers import CONFIGURATION, service
+from tests.core.pretend_balancers import CONFIGURATION, KINDS, service
 
 pytestmark = pytest.mark.unit
 
@@ -23,12 +24,12 @@ IPV6 = {"backend-ip-version": "ipv6"}
 def found(
     annotations: dict[str, str],
     *ports: dict[str, Any],
-    kind: Any = "clb",
+    kind: str = "clb",
     configuration: BalancerConfiguration = CONFIGURATION,
     **spec: Any,
 ) -> tuple[str, ...]:
-    asked = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
-    return faults(asked, read(asked.metadata.annotations or {}, kind), configuration)
+    requested = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
+    return faults(requested, read_options(requested.metadata.annotations or {}, KINDS[kind]), configuration)
 
 
 def network(annotations: dict[str, str], configuration: BalancerConfiguration = CONFIGURATION) -> tuple[str, ...]:
@@ -196,6 +197,6 @@ def test_ipv6_servers_of_a_service_that_has_none() -> None:
 def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
     annotations: dict[str, str], families: list[str], clear: bool
 ) -> None:
-    asked = service(HTTP, annotations=annotations, ipFamilies=families)
-    options = read(asked.metadata.annotations or {}, "clb")
-    assert backends_clear(asked, options, CONFIGURATION) is clear
+    requested = service(HTTP, annotations=annotations, ipFamilies=families)
+    options = read_options(requested.metadata.annotations or {}, KINDS["clb"])
+    assert backends_clear(requested, options, CONFIGURATION) is clear

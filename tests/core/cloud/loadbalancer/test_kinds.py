@@ -1,53 +1,59 @@
-"""Both kinds of balancer say the same things, each in the words of its own API."""
+"""What a Service's annotations ask of a kind of balancer."""
 
 from __future__ import annotations
 
 import pytest
 
-from spiderpool.core.cloud.loadbalancer.annotations import BOTH, BY_KIND
-from spiderpool.core.cloud.loadbalancer.kinds import KINDS
-from spiderpool.core.cloud.loadbalancer.values import Kind
-from tests.core.pretend_balancers import CONFIGURATION, options
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 
 pytestmark = pytest.mark.unit
 
-FULL: dict[Kind, dict[str, str]] = {
-    "clb": {
-        "address-type": "internet",
-        "vswitch-id": "vsw-1",
-        "ip": "192.168.0.9",
-        "master-zoneid": "h",
-        "slave-zoneid": "i",
-        "resource-group-id": "rg-1",
-        "instance-charge-type": "PayBySpec",
-        "charge-type": "paybybandwidth",
-    },
-    "nlb": {"zone-maps": "h:vsw-h,i:vsw-i", "resource-group-id": "rg-1", "security-group-ids": "sg-1"},
-}
+
+def read(annotations: dict[str, str], kind: BalancerKind = CLB) -> BalancerOptions:
+    return read_options({PREFIX + key: value for key, value in annotations.items()}, kind)
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_what_can_be_changed_is_changed_by_one_call_each(kind: Kind) -> None:
-    dialect = KINDS[kind]
-    changeable = [parameter for parameters in dialect.aspects.values() for parameter in parameters]
-    assert sorted(changeable) == sorted(dialect.settings(options(kind, FULL[kind]), "web"))
+def test_a_value_or_the_default() -> None:
+    options = read({"bandwidth": " 07 "})
+    assert (options["bandwidth"], options["scheduler"]) == ("7", "wrr")
+    assert options.given == {"bandwidth": "7"}
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_what_cannot_be_changed_is_explained_by_an_annotation(kind: Kind) -> None:
-    dialect = KINDS[kind]
-    assert sorted(dialect.fixed(options(kind, FULL[kind]))) == sorted(dialect.annotation_of)
-    assert set(dialect.annotation_of.values()) <= BY_KIND[kind].keys()
+def test_annotations_that_only_one_kind_has() -> None:
+    assert read({"hostname": "web.example.com"}).get("hostname") == "web.example.com"
+    assert read({}, NLB).get("hostname") == ""
+    assert read({}, NLB).list("forward-port") == ()
+    with pytest.raises(KeyError):
+        read({}, NLB)["hostname"]
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_no_parameter_is_both(kind: Kind) -> None:
-    dialect, asked = KINDS[kind], options(kind, FULL[kind])
-    said = [*dialect.creation(asked, CONFIGURATION), *dialect.fixed(asked), *dialect.settings(asked, "web")]
-    assert len(said) == len(set(said))
+def test_switches_and_lists() -> None:
+    options = read({"acl-status": "on", "acl-id": "acl-1, acl-2"})
+    assert (options.on("acl-status"), options.on("sticky-session")) == (True, False)
+    assert (options.list("acl-id"), options.list("backend-label")) == (("acl-1", "acl-2"), ())
+    assert options.annotation("acl-id") == f"{PREFIX}acl-id"
 
 
-def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
-    asked = {kind: options(kind, {"healthy-threshold": "4"}) for kind in BOTH}
-    assert KINDS["clb"].listener("tcp", asked["clb"])["HealthyThreshold"] == "4"
-    assert KINDS["nlb"].group("tcp", asked["nlb"])["HealthCheckConfig.HealthyThreshold"] == "4"
+def test_a_value_that_is_not_valid_is_a_fault_and_not_given() -> None:
+    options = read({"bandwidth": "many"})
+    assert options.faults == (f"annotation {PREFIX}bandwidth must be a whole number, 1–5120 Mbit/s, not 'many'",)
+    assert (options.given, options.backends_clear) == ({}, True)
+    assert not read({"default-weight": "many"}).backends_clear
+
+
+@pytest.mark.parametrize(("text", "pods"), [(None, None), ("eni", True), ("ecs", False)])
+def test_pods_or_nodes(text: str | None, pods: bool | None) -> None:
+    assert read_options({} if text is None else {BACKEND_TYPE: text}, CLB).pods is pods
+
+
+def test_a_backend_type_that_there_is_not() -> None:
+    options = read_options({BACKEND_TYPE: "pod"}, CLB)
+    assert options.faults == (f"annotation {BACKEND_TYPE} must be eni (pods) or ecs (nodes), not 'pod'",)
+    assert not options.backends_clear
+
+
+def test_a_kind_is_printed_by_its_name_and_equal_to_itself_alone() -> None:
+    assert (str(CLB), repr(NLB)) == ("clb", "nlb")
+    assert {CLB: 1, NLB: 2}[NLB] == 2

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
 from spiderpool.core.cloud.alibaba.naming import balancer_name
-from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE, CLASS
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import (
+    LoadBalancerModel,
     group_of,
-    kind_of,
     owner_of,
     protocol_of,
     protocols,
@@ -21,9 +21,7 @@ from spiderpool.core.cloud.loadbalancer.model import (
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerConfiguration,
-    Kind,
     Listener,
-    LoadBalancerModel,
 )
 from tests.core.pretend_balancers import CONFIGURATION, UID, endpoints, model_of, node, options, service
 
@@ -37,36 +35,16 @@ NETWORK: dict[str, Any] = {"loadBalancerClass": "alibabacloud.com/nlb"}
 PODS = {BACKEND_TYPE: "eni"}
 
 
-@pytest.mark.parametrize(
-    ("spec", "kind"),
-    [
-        ({}, "clb"),
-        ({"loadBalancerClass": ""}, "clb"),
-        ({"type": "ClusterIP"}, None),
-        ({"type": "NodePort", "loadBalancerClass": "alibabacloud.com/nlb"}, None),
-        (NETWORK, "nlb"),
-        ({"loadBalancerClass": "example.com/other"}, None),
-        ({"annotations": {CLASS: "mine"}}, None),
-        ({"annotations": {CLASS: "mine"}, **NETWORK}, "nlb"),
-        ({"annotations": {"type": "NLB"}}, "nlb"),
-        ({"annotations": {"type": "clb"}}, "clb"),
-        ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
-    ],
-)
-def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
-    assert kind_of(service(HTTP, **spec)) == kind
-
-
 def test_the_layer_4_service_of_the_walkthrough() -> None:
-    asked = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
+    requested = service({"port": 999, "nodePort": 32635}, externalTrafficPolicy="Local")
     pods = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
-    model = model_of(asked, BackendSnapshot([node("a"), node("b"), node("c")], [pods]))
+    model = model_of(requested, BackendSnapshot([node("a"), node("b"), node("c")], [pods]))
     (listener,) = model.listeners
     assert (str(listener), listener.description) == ("tcp/999", "k8s/999/web/default/c1")
     assert listener.group == "k8s/32635/web/default/c1"
     assert (listener.settings["Bandwidth"], listener.settings["HealthCheckSwitch"]) == ("-1", "on")
     (group,) = model.groups
-    assert group.servers == {BackendServer("i-a", "ecs", 32635, 2), BackendServer("i-b", "ecs", 32635, 1)}
+    assert group.servers == {BackendServer("i-a", "instance", 32635, 2), BackendServer("i-b", "instance", 32635, 1)}
     assert model.tags == {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
     assert model.fixed == {"AddressType": "internet", "AddressIPVersion": "ipv4"}
     assert (model.name, model.settings["LoadBalancerName"]) == (balancer_name(model.owner),) * 2
@@ -114,10 +92,10 @@ def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
     ],
 )
 def test_the_protocol_of_a_listener(
-    kind: Kind, port: dict[str, Any], annotations: dict[str, str], protocol: str
+    kind: str, port: dict[str, Any], annotations: dict[str, str], protocol: str
 ) -> None:
-    asked = (service(port).spec.ports or [])[0]
-    assert protocol_of(asked, options(kind, annotations)) == protocol
+    requested = (service(port).spec.ports or [])[0]
+    assert protocol_of(requested, options(kind, annotations)) == protocol
 
 
 def test_lists_of_ports() -> None:
@@ -139,7 +117,7 @@ def test_a_redirect_is_a_listener_without_servers() -> None:
 
 @pytest.mark.parametrize(
     ("backend_type", "by_default", "pods"),
-    [(None, False, False), (None, True, True), ("eni", False, True), ("ecs", True, False)],
+    [(None, False, False), (None, True, True), ("eni", False, True), ("instance", True, False)],
 )
 def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -> None:
     annotations = {BACKEND_TYPE: backend_type} if backend_type else {}
@@ -186,58 +164,58 @@ def test_nodes_that_are_no_backends_are_told() -> None:
     ],
 )
 def test_the_group_of_a_port(
-    kind: Kind, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
+    kind: str, port: dict[str, Any], annotations: dict[str, str], spec: dict[str, Any], name: str
 ) -> None:
-    asked = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
-    (group,) = model_of(asked, BackendSnapshot()).groups
+    requested = service(port, annotations=annotations, **spec, **(NETWORK if kind == "nlb" else {}))
+    (group,) = model_of(requested, BackendSnapshot()).groups
     assert group.name == name
 
 
 def test_two_ports_that_lead_to_one_share_its_group() -> None:
-    asked = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
-    model = model_of(asked, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=8080)], ENIS))
+    requested = service({"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}, annotations=PODS)
+    model = model_of(requested, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=8080)], ENIS))
     assert [listener.group for listener in model.listeners] == ["k8s/8080/web/default/c1"] * 2
     assert [len(group.servers) for group in model.groups] == [1]
 
 
 def test_whose_it_is() -> None:
-    asked = service(HTTP)
-    owner = owner_of(asked, CONFIGURATION)
+    requested = service(HTTP)
+    owner = owner_of(requested, CONFIGURATION)
     assert (owner.namespace, owner.service, owner.uid, owner.cluster) == ("default", "web", UID, "c1")
-    port = (asked.spec.ports or [])[0]
-    assert group_of(asked, port, options("clb", {}), CONFIGURATION) == "k8s/30698/web/default/c1"
+    port = (requested.spec.ports or [])[0]
+    assert group_of(requested, port, options("clb", {}), CONFIGURATION) == "k8s/30698/web/default/c1"
 
 
-def asked(**annotations: str) -> LoadBalancerModel:
+def requested(**annotations: str) -> LoadBalancerModel:
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
     return model_of(service(HTTP, annotations=given), BackendSnapshot([node("a")]))
 
 
 def test_a_new_balancer_has_tags_of_ours_and_of_its_user() -> None:
-    model = asked(additional_resource_tags="team=x,cost=")
+    model = requested(additional_resource_tags="team=x,cost=")
     ours = {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
     assert model.tags == {"team": "x", "cost": "", **ours}
 
 
 def test_nobody_tags_a_balancer_as_another_clusters() -> None:
-    assert asked(additional_resource_tags="ack.aliyun.com=c2").tags["ack.aliyun.com"] == "c1"
+    assert requested(additional_resource_tags="ack.aliyun.com=c2").tags["ack.aliyun.com"] == "c1"
 
 
 def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
-    model = asked(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
+    model = requested(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
     assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})
     assert not model.manages_listeners
-    assert asked(id="lb-u", force_override_listeners="true").manages_listeners
-    assert asked(force_override_listeners="false").manages_listeners
+    assert requested(id="lb-u", force_override_listeners="true").manages_listeners
+    assert requested(force_override_listeners="false").manages_listeners
 
 
 def test_a_name_of_the_users_choice() -> None:
-    model = asked(name="shop")
+    model = requested(name="shop")
     assert (model.name, model.settings["LoadBalancerName"]) == ("shop", "shop")
     assert model.tags["kubernetes.do.not.delete"] == balancer_name(model.owner)
 
 
 def test_what_else_is_asked_for() -> None:
-    assert (asked().hostname, asked().keeps_weights) == ("", False)
-    assert asked(hostname="web.example.com").hostname == "web.example.com"
-    assert asked(ignore_weight_update="on").keeps_weights
+    assert (requested().hostname, requested().keeps_weights) == ("", False)
+    assert requested(hostname="web.example.com").hostname == "web.example.com"
+    assert requested(ignore_weight_update="on").keeps_weights

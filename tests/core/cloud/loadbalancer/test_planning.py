@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import (
-    immutable,
-    lending_fault,
     only_backends,
     ownership_fault,
     plan,
-    removal,
+    plan_removal,
+    reuse_fault,
+    unchangeable,
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -31,7 +33,6 @@ from spiderpool.core.cloud.loadbalancer.steps import (
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     Listener,
-    LoadBalancerModel,
     ObservedLoadBalancer,
     ServerGroup,
 )
@@ -46,9 +47,9 @@ DEFAULT_NAME = "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
 FOREIGN = Listener(8080, "tcp", "mine", "rsp-mine", {"Scheduler": "rr"})
 
 
-def reached(model: LoadBalancerModel, seen: ObservedLoadBalancer | None) -> ObservedLoadBalancer:
+def reached(model: LoadBalancerModel, observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer:
     """What is there after a plan; a second plan must be empty."""
-    after = carried_out(plan(model, seen), seen)
+    after = carried_out(plan(model, observed), observed)
     assert after is not None
     assert plan(model, after) == ()
     return after
@@ -60,9 +61,9 @@ def network(annotations: dict[str, str]) -> LoadBalancerModel:
     return model_of(service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
 
 
-def changed(model: LoadBalancerModel, seen: ObservedLoadBalancer) -> list[str]:
+def changed(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> list[str]:
     """The steps of a plan as text."""
-    return [str(step) for step in plan(model, seen)]
+    return [str(step) for step in plan(model, observed)]
 
 
 def test_a_new_balancer_is_filled_before_its_listeners_lead_anywhere() -> None:
@@ -72,8 +73,8 @@ def test_a_new_balancer_is_filled_before_its_listeners_lead_anywhere() -> None:
 
 
 def test_a_server_comes_before_another_goes() -> None:
-    seen = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
-    steps = changed(model_of(service(HTTP), BackendSnapshot([node("b")])), seen)
+    observed = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
+    steps = changed(model_of(service(HTTP), BackendSnapshot([node("b")])), observed)
     assert steps == [
         "add to k8s/30698/web/default/c1: i-b:30698 weight 100",
         "remove from k8s/30698/web/default/c1: i-a:30698 weight 100",
@@ -82,21 +83,21 @@ def test_a_server_comes_before_another_goes() -> None:
 
 def test_weights_follow_unless_they_are_to_be_left_alone() -> None:
     def model(*names: str, **annotations: str) -> LoadBalancerModel:
-        asked = service(HTTP, externalTrafficPolicy="Local", annotations=annotations)
+        requested = service(HTTP, externalTrafficPolicy="Local", annotations=annotations)
         pods = [(f"10.0.0.{place}", name) for place, name in enumerate(names)]
-        return model_of(asked, BackendSnapshot([node("a")], [endpoints(*pods)]))
+        return model_of(requested, BackendSnapshot([node("a")], [endpoints(*pods)]))
 
-    seen = reached(model("a"), None)
-    assert changed(model("a", "a"), seen) == ["weights in k8s/30698/web/default/c1: i-a:30698 weight 2"]
-    assert changed(model("a", "a", **{"ignore-weight-update": "on"}), seen) == []
+    observed = reached(model("a"), None)
+    assert changed(model("a", "a"), observed) == ["weights in k8s/30698/web/default/c1: i-a:30698 weight 2"]
+    assert changed(model("a", "a", **{"ignore-weight-update": "on"}), observed) == []
 
 
 def test_a_pod_whose_eni_is_not_known_stays_if_it_was_there() -> None:
-    asked = service(HTTP, annotations={"service.beta.kubernetes.io/backend-type": "eni"})
+    requested = service(HTTP, annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     slices = [endpoints(("10.0.0.1", "a"))]
-    seen = reached(model_of(asked, BackendSnapshot([], slices, {"10.0.0.1": "eni-1"})), None)
-    assert plan(model_of(asked, BackendSnapshot([], slices)), seen) == ()
-    assert len(plan(model_of(asked, BackendSnapshot()), seen)) == 1
+    observed = reached(model_of(requested, BackendSnapshot([], slices, {"10.0.0.1": "eni-1"})), None)
+    assert plan(model_of(requested, BackendSnapshot([], slices)), observed) == ()
+    assert len(plan(model_of(requested, BackendSnapshot()), observed)) == 1
 
 
 GROUP = "k8s/30698/web/default/c1"
@@ -164,10 +165,10 @@ GROUP = "k8s/30698/web/default/c1"
 def test_what_follows_from_a_change_of_annotations(
     before: dict[str, str], after: dict[str, str], steps: list[str]
 ) -> None:
-    seen = reached(model_of(service(HTTP, annotations=before), NODES), None)
-    wanted = model_of(service(HTTP, annotations=after), NODES)
-    assert changed(wanted, seen) == steps
-    reached(wanted, seen)
+    observed = reached(model_of(service(HTTP, annotations=before), NODES), None)
+    desired = model_of(service(HTTP, annotations=after), NODES)
+    assert changed(desired, observed) == steps
+    reached(desired, observed)
 
 
 @pytest.mark.parametrize(
@@ -218,32 +219,32 @@ def test_what_follows_from_a_change_of_annotations(
 def test_what_follows_from_a_change_of_a_network_balancers_annotations(
     before: dict[str, str], after: dict[str, str], steps: list[str]
 ) -> None:
-    seen = reached(network(before), None)
-    found = changed(network(after), seen)
+    observed = reached(network(before), None)
+    found = changed(network(after), observed)
     assert len(found) == len(steps)
     for line, step in zip(found, steps, strict=True):
         assert line == step if not step.endswith("…") else line.startswith(step.removesuffix("…"))
-    reached(network(after), seen)
+    reached(network(after), observed)
 
 
 def test_what_somebody_changed_is_repaired() -> None:
     model = model_of(service(HTTP), NODES)
-    seen = reached(model, None)
-    (listener,), (group,) = seen.listeners, seen.groups
+    observed = reached(model, None)
+    (listener,), (group,) = observed.listeners, observed.groups
     harmed = replace(
-        seen,
-        settings={**seen.settings, "DeleteProtection": "off"},
+        observed,
+        settings={**observed.settings, "DeleteProtection": "off"},
         tags={},
         listeners=(replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"}),),
-        groups=(replace(group, servers=frozenset({BackendServer("i-x", "ecs", 1)})),),
+        groups=(replace(group, servers=frozenset({BackendServer("i-x", "instance", 1)})),),
     )
     assert len(plan(model, harmed)) == 6
-    assert reached(model, harmed) == seen
+    assert reached(model, harmed) == observed
 
 
 def test_another_protocol_needs_another_listener() -> None:
-    seen = reached(model_of(service(HTTP), NODES), None)
-    steps = changed(model_of(service(HTTP, annotations={"protocol-port": "http:80"}), NODES), seen)
+    observed = reached(model_of(service(HTTP), NODES), None)
+    steps = changed(model_of(service(HTTP, annotations={"protocol-port": "http:80"}), NODES), observed)
     assert [step.split(":")[0].split(" to ")[0] for step in steps] == [
         "delete listener tcp/80",
         "create listener http/80",
@@ -255,16 +256,16 @@ def test_another_protocol_needs_another_listener() -> None:
     [("wrr", "sch", True), ("sch", "rr", True), ("sch", "tch", True), ("wrr", "wlc", False), ("sch", "sch", False)],
 )
 def test_hashing_can_neither_be_taken_on_nor_given_up_later(before: str, after: str, anew: bool) -> None:
-    seen = reached(model_of(service(HTTP, annotations={"scheduler": before}), NODES), None)
-    steps = plan(model_of(service(HTTP, annotations={"scheduler": after}), NODES), seen)
+    observed = reached(model_of(service(HTTP, annotations={"scheduler": before}), NODES), None)
+    steps = plan(model_of(service(HTTP, annotations={"scheduler": after}), NODES), observed)
     assert ([type(step) for step in steps] == [DeleteListener, CreateListener]) is anew
 
 
 def test_a_listener_that_redirects_is_made_anew() -> None:
     secured = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
-    seen = reached(model_of(service(HTTP, SECURE, annotations=secured), NODES), None)
+    observed = reached(model_of(service(HTTP, SECURE, annotations=secured), NODES), None)
     redirected = model_of(service(HTTP, SECURE, annotations=secured | {"forward-port": "80:443"}), NODES)
-    assert [step.split(":")[0] for step in changed(redirected, seen)] == [
+    assert [step.split(":")[0] for step in changed(redirected, observed)] == [
         "delete listener http/80",
         "create listener http/80",
         "delete server group k8s/30698/web/default/c1",
@@ -281,18 +282,18 @@ def test_a_redirect_comes_after_the_listener_that_it_leads_to() -> None:
 
 
 def test_a_port_that_goes_takes_its_listener_and_group_along() -> None:
-    seen = reached(model_of(service(HTTP, SECURE), NODES), None)
-    after = reached(model_of(service(HTTP), NODES), seen)
+    observed = reached(model_of(service(HTTP, SECURE), NODES), None)
+    after = reached(model_of(service(HTTP), NODES), observed)
     assert [str(listener) for listener in after.listeners] == ["tcp/80"]
     assert [group.name for group in after.groups] == ["k8s/30698/web/default/c1"]
 
 
 def test_what_is_not_ours_is_left_alone() -> None:
     model = model_of(service(HTTP), NODES)
-    mine = ServerGroup("mine", {}, frozenset({BackendServer("i-x", "ecs", 1)}), "rsp-mine")
+    mine = ServerGroup("mine", {}, frozenset({BackendServer("i-x", "instance", 1)}), "rsp-mine")
     other = ServerGroup("k8s/1/other/default/c1", identity="rsp-other")
-    seen = replace(reached(model, None), listeners=(FOREIGN,), groups=(mine, other))
-    after = reached(model, seen)
+    observed = replace(reached(model, None), listeners=(FOREIGN,), groups=(mine, other))
+    after = reached(model, observed)
     assert FOREIGN in after.listeners
     assert after.groups[:2] == (mine, other)
 
@@ -301,9 +302,9 @@ def test_a_group_of_ours_that_a_users_listener_leads_to_stays() -> None:
     model = model_of(service(HTTP), NODES)
     stale = ServerGroup("k8s/1/web/default/c1", identity="rsp-old")
     leading = replace(FOREIGN, group=stale.name)
-    seen = reached(model, None)
-    seen = replace(seen, listeners=(*seen.listeners, leading), groups=(*seen.groups, stale))
-    assert plan(model, seen) == ()
+    observed = reached(model, None)
+    observed = replace(observed, listeners=(*observed.listeners, leading), groups=(*observed.groups, stale))
+    assert plan(model, observed) == ()
 
 
 LENT = ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"}, {"team": "x"}, (FOREIGN,), ())
@@ -319,29 +320,29 @@ def test_a_lent_balancer_keeps_its_settings_and_listeners() -> None:
 
 
 def test_a_lent_balancer_gets_listeners_when_its_user_says_so() -> None:
-    asked = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
-    after = reached(model_of(asked, NODES), replace(LENT, listeners=(FOREIGN, replace(FOREIGN, port=80))))
+    requested = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
+    after = reached(model_of(requested, NODES), replace(LENT, listeners=(FOREIGN, replace(FOREIGN, port=80))))
     assert [str(each) for each in after.listeners] == ["tcp/8080", "tcp/80"]
     assert after.listener(8080, "tcp") == FOREIGN
 
 
 def test_a_balancer_made_for_a_service_is_not_lent() -> None:
     model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
-    assert lending_fault(model, LENT) is None
-    assert "cannot be lent" in (lending_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
+    assert reuse_fault(model, LENT) is None
+    assert "cannot be lent" in (reuse_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
 
 
 def test_two_services_do_not_fight_for_a_port_of_a_lent_balancer() -> None:
     model = model_of(service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"}), NODES)
     theirs = Listener(80, "tcp", "k8s/80/other/default/c1")
-    assert "another Service" in (lending_fault(model, replace(LENT, listeners=(theirs,))) or "")
-    assert lending_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
+    assert "another Service" in (reuse_fault(model, replace(LENT, listeners=(theirs,))) or "")
+    assert reuse_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
 
 
 def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
-    model, seen = own()
-    assert ownership_fault(model, seen) is None
-    assert ownership_fault(model, replace(seen, tags={})) is None
+    model, observed = own()
+    assert ownership_fault(model, observed) is None
+    assert ownership_fault(model, replace(observed, tags={})) is None
     assert "lacks the tags" in (ownership_fault(model, LENT) or "")
 
 
@@ -359,18 +360,18 @@ def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
     ],
 )
 def test_what_a_balancer_cannot_become(annotations: dict[str, str], fault: str | None) -> None:
-    seen = reached(model_of(service(HTTP, annotations={"resource-group-id": "rg-1"}), NODES), None)
+    observed = reached(model_of(service(HTTP, annotations={"resource-group-id": "rg-1"}), NODES), None)
     model = model_of(service(HTTP, annotations=annotations), NODES)
-    assert immutable(model, seen) == ((fault,) if fault else ())
+    assert unchangeable(model, observed) == ((fault,) if fault else ())
 
 
 def test_what_cannot_be_changed_is_said_and_not_tried() -> None:
-    seen = reached(model_of(service(HTTP), NODES), None)
+    observed = reached(model_of(service(HTTP), NODES), None)
     model = model_of(service(HTTP, annotations={"address-type": "intranet", "master-zoneid": "h"}), NODES)
-    assert immutable(model, seen) == (
+    assert unchangeable(model, observed) == (
         "address-type of a balancer cannot be changed: it is internet, the Service asks for intranet",
     )
-    assert plan(model, replace(seen, settings={**seen.settings, **model.settings})) == ()
+    assert plan(model, replace(observed, settings={**observed.settings, **model.settings})) == ()
 
 
 def own(**annotations: str) -> tuple[LoadBalancerModel, ObservedLoadBalancer]:
@@ -379,52 +380,52 @@ def own(**annotations: str) -> tuple[LoadBalancerModel, ObservedLoadBalancer]:
 
 
 def test_deletion_lifts_the_protections_first() -> None:
-    model, seen = own()
-    steps = removal("clb", model.owner, seen, preserve=False)
-    assert carried_out(steps, seen) is None
+    model, observed = own()
+    steps = plan_removal(CLB, model.owner, observed, preserve=False)
+    assert carried_out(steps, observed) is None
 
 
 def test_a_preserved_balancer_stays_without_our_marks() -> None:
-    model, seen = own()
-    after = carried_out(removal("clb", model.owner, seen, preserve=True), seen)
+    model, observed = own()
+    after = carried_out(plan_removal(CLB, model.owner, observed, preserve=True), observed)
     assert after is not None
-    assert (after.listeners, after.tags) == (seen.listeners, {})
+    assert (after.listeners, after.tags) == (observed.listeners, {})
     assert after.settings["DeleteProtection"] == "off"
 
 
 @pytest.mark.parametrize("lost", ["kubernetes.do.not.delete", "ack.aliyun.com"])
 def test_a_balancer_that_lacks_one_of_our_tags_is_never_deleted(lost: str) -> None:
-    model, seen = own()
-    seen = replace(seen, tags={key: value for key, value in seen.tags.items() if key != lost})
-    steps = removal("clb", model.owner, seen, preserve=False)
+    model, observed = own()
+    observed = replace(observed, tags={key: value for key, value in observed.tags.items() if key != lost})
+    steps = plan_removal(CLB, model.owner, observed, preserve=False)
     assert not any(isinstance(step, DeleteBalancer) for step in steps)
 
 
 def test_a_lent_balancer_is_returned_without_our_parts() -> None:
-    asked = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
-    model = model_of(asked, NODES)
-    seen = reached(model, LENT)
-    assert carried_out(removal("clb", model.owner, seen, preserve=False), seen) == LENT
+    requested = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
+    model = model_of(requested, NODES)
+    observed = reached(model, LENT)
+    assert carried_out(plan_removal(CLB, model.owner, observed, preserve=False), observed) == LENT
     other = ServerGroup("k8s/1/other/default/c1", identity="rsp-o")
-    shared = replace(seen, groups=(*seen.groups, other))
-    steps = removal("clb", model.owner, shared, preserve=False)
+    shared = replace(observed, groups=(*observed.groups, other))
+    steps = plan_removal(CLB, model.owner, shared, preserve=False)
     assert [type(step) for step in steps] == [DeleteListener, DeleteGroup]
     assert not any(isinstance(step, Untag) for step in steps)
 
 
 def test_groups_of_a_network_balancer_go_after_it() -> None:
     model = network({})
-    seen = reached(model, None)
-    kinds = [type(step).__name__ for step in removal("nlb", model.owner, seen, preserve=False)]
+    observed = reached(model, None)
+    kinds = [type(step).__name__ for step in plan_removal(NLB, model.owner, observed, preserve=False)]
     assert kinds == ["Unprotect", "DeleteBalancer", "DeleteGroup"]
 
 
 def test_only_servers_are_kept_right_while_a_fault_waits_for_its_correction() -> None:
-    seen = reached(model_of(service(HTTP), NODES), None)
+    observed = reached(model_of(service(HTTP), NODES), None)
     model = model_of(
         service(HTTP, SECURE, annotations={"scheduler": "rr"}), BackendSnapshot([node("a"), node("b"), node("c")])
     )
-    steps = only_backends(plan(model, seen))
+    steps = only_backends(plan(model, observed))
     assert [(type(step), str(step).count("weight")) for step in steps] == [(AddServers, 1)]
 
 
@@ -484,28 +485,28 @@ def models(draw: st.DrawFn, network: bool) -> LoadBalancerModel:
 
 @given(history=st.booleans().flatmap(lambda network: st.lists(models(network), min_size=1, max_size=4)))
 def test_every_change_reaches_what_should_be_and_ends(history: list[LoadBalancerModel]) -> None:
-    seen: ObservedLoadBalancer | None = None
+    observed: ObservedLoadBalancer | None = None
     for model in history:
-        seen = reached(model, seen)
-        assert {listener.key for listener in seen.listeners} == {listener.key for listener in model.listeners}
+        observed = reached(model, observed)
+        assert {listener.key for listener in observed.listeners} == {listener.key for listener in model.listeners}
         for group in model.groups:
-            there = seen.group(group.name)
+            there = observed.group(group.name)
             assert there is not None
             assert {
                 server for server in there.servers if (server.address, server.port) not in group.keep
             } == group.servers
-        assert seen.settings.items() >= model.settings.items()
-        assert seen.tags.items() >= model.tags.items()
+        assert observed.settings.items() >= model.settings.items()
+        assert observed.tags.items() >= model.tags.items()
 
 
 @given(models(network=False), models(network=False), st.data())
 def test_a_plan_that_was_cut_short_is_finished_by_the_next(
     first: LoadBalancerModel, second: LoadBalancerModel, data: st.DataObject
 ) -> None:
-    seen = reached(first, None)
-    steps: tuple[Step, ...] = plan(second, seen)
+    observed = reached(first, None)
+    steps: tuple[Step, ...] = plan(second, observed)
     cut = data.draw(st.integers(0, len(steps)))
-    reached(second, carried_out(steps[:cut], seen))
+    reached(second, carried_out(steps[:cut], observed))
 
 
 @given(models(network=False), st.data())

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.core.cloud.loadbalancer.annotations import BACKEND_TYPE
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
+from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
@@ -24,14 +25,14 @@ def made(*, lent: bool = False) -> ObservedLoadBalancer:
     """The balancer of the Service, or one that a user lends it."""
     if lent:
         return ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"})
-    asked = model_of(service(HTTP), NODES)
-    found = carried_out(plan(asked, None), None)
+    requested = model_of(service(HTTP), NODES)
+    found = carried_out(plan(requested, None), None)
     assert found is not None
     return found
 
 
 def test_a_new_balancer() -> None:
-    lines = dry_run(service(HTTP, annotations={"bandwith": "1"}), NODES, CONFIGURATION).splitlines()
+    lines = dry_run(service(HTTP, annotations={"bandwith": "1"}), CLB, NODES, CONFIGURATION).splitlines()
     assert lines[:2] == [
         "note: annotation service.beta.kubernetes.io/alibaba-cloud-loadbalancer-bandwith has no effect: "
         "there is no such annotation; did you mean bandwidth?",
@@ -44,35 +45,37 @@ def test_a_new_balancer() -> None:
 
 
 def test_a_balancer_that_is_as_it_should_be() -> None:
-    text = dry_run(service(HTTP), BackendSnapshot([node("a")]), CONFIGURATION, made())
+    text = dry_run(service(HTTP), CLB, BackendSnapshot([node("a")]), CONFIGURATION, made())
     assert text == "nothing to do"
 
 
 def test_a_change() -> None:
-    text = dry_run(service(HTTP, annotations={"scheduler": "rr"}), BackendSnapshot([node("a")]), CONFIGURATION, made())
+    text = dry_run(
+        service(HTTP, annotations={"scheduler": "rr"}), CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()
+    )
     assert text == "1. change listener tcp/80: Scheduler wrr → rr"
 
 
 def test_a_service_that_is_not_ours() -> None:
-    text = dry_run(service(HTTP, type="ClusterIP"), NODES, CONFIGURATION)
+    text = dry_run(service(HTTP, type="ClusterIP"), None, NODES, CONFIGURATION)
     assert text == "Service default/web asks for no load balancer of ours"
 
 
 def test_faults_come_instead_of_steps() -> None:
     annotations = {"scheduler": "best", "acl-status": "on"}
-    lines = dry_run(service(HTTP, annotations=annotations), NODES, CONFIGURATION).splitlines()
+    lines = dry_run(service(HTTP, annotations=annotations), CLB, NODES, CONFIGURATION).splitlines()
     assert [line.split(":")[0] for line in lines] == ["fault", "fault"]
 
 
 def test_pods_of_which_nobody_knows_the_eni() -> None:
-    asked = service(HTTP, annotations={BACKEND_TYPE: "eni"})
-    lines = dry_run(asked, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
+    requested = service(HTTP, annotations={BACKEND_TYPE: "eni"})
+    lines = dry_run(requested, CLB, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
     assert lines[0] == "note: no ENI is known to have the pod address 10.0.0.7"
 
 
 def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
-    asked = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
-    lines = dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
+    requested = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
+    lines = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
     assert lines == [
         "fault: ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6",
         "1. change listener tcp/80: Scheduler wrr → rr",
@@ -80,10 +83,10 @@ def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
 
 
 def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
-    asked = service(HTTP, annotations={"id": "lb-u"})
+    requested = service(HTTP, annotations={"id": "lb-u"})
     theirs = replace(made(lent=True), tags={"ack.aliyun.com": "c2"})
-    (line,) = dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
+    (line,) = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
     assert line.startswith("fault: balancer lb-u was made for a Service and cannot be lent to another: ")
-    assert dry_run(asked, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
+    assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
         "1. tag the balancer: "
     )

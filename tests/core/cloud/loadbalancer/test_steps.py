@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.core.cloud.alibaba.kinds import CLB
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -28,7 +30,6 @@ from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerOwner,
     Listener,
-    LoadBalancerModel,
     ServerGroup,
 )
 from tests.core.pretend_balancers import UID
@@ -36,7 +37,7 @@ from tests.core.pretend_balancers import UID
 pytestmark = pytest.mark.unit
 
 MODEL = LoadBalancerModel(
-    kind="clb",
+    kind=CLB,
     owner=BalancerOwner("default", "web", UID, "c1"),
     reuse="",
     name="web",
@@ -49,7 +50,7 @@ MODEL = LoadBalancerModel(
     groups=(),
 )
 NAME = "k8s/30698/web/default/c1"
-SERVERS = (BackendServer("i-a", "ecs", 30698, 2), BackendServer("i-b", "ecs", 30698, 1))
+SERVERS = (BackendServer("i-a", "instance", 30698, 2), BackendServer("i-b", "instance", 30698, 1))
 WEB = Listener(80, "http", "k8s/80/web/default/c1", NAME, {"Scheduler": "wrr", "Bandwidth": "-1"})
 REDIRECT = Listener(80, "http", "k8s/80/web/default/c1", "", {"ForwardPort": "443"})
 SLOWER = ParameterChange("HealthCheckInterval", "2", "9")

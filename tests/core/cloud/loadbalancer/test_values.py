@@ -13,11 +13,10 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
     ServerGroup,
 )
-from spiderpool.settings import CloudSettings, LoadBalancerSettings
 
 pytestmark = pytest.mark.unit
 
-NODE = BackendServer("i-a", "ecs", 30698)
+NODE = BackendServer("i-a", "instance", 30698)
 POD = BackendServer("eni-1", "eni", 80, 5, "10.0.0.1")
 
 
@@ -44,11 +43,15 @@ def test_listeners_share_a_port_only_with_another_transport(protocol: str, trans
 
 def test_parts_of_a_balancer_are_found_by_name_and_port() -> None:
     dns, web = Listener(53, "udp", ""), Listener(53, "http", "")
-    seen = ObservedLoadBalancer(
+    observed = ObservedLoadBalancer(
         "lb-1", "web", "198.51.100.1", listeners=(dns, web), groups=(ServerGroup("one"), ServerGroup("two"))
     )
-    assert (seen.listener(53, "udp"), seen.listener(53, "tcp"), seen.listener(80, "tcp")) == (dns, web, None)
-    assert (seen.group("two"), seen.group("three")) == (ServerGroup("two"), None)
+    assert (observed.listener(53, "udp"), observed.listener(53, "tcp"), observed.listener(80, "tcp")) == (
+        dns,
+        web,
+        None,
+    )
+    assert (observed.group("two"), observed.group("three")) == (ServerGroup("two"), None)
 
 
 def test_what_an_installation_has_when_nothing_is_set() -> None:
@@ -59,9 +62,3 @@ def test_what_an_installation_has_when_nothing_is_set() -> None:
         False,
         False,
     )
-
-
-def test_what_is_set_for_all_services() -> None:
-    given = LoadBalancerSettings(vpc="vpc-1", vswitch="vsw-1", resource_group="rg-1", pod_backends=True, public=False)
-    found = BalancerConfiguration.of(CloudSettings(cluster_id="c1", balancing=given))
-    assert found == BalancerConfiguration("c1", "vpc-1", "vsw-1", "rg-1", pod_backends=True, public_allowed=False)

@@ -1,1 +1,4 @@
-"""The names and values of Alibaba Cloud that decisions need. Nothing else in core knows a cloud's name."""
+"""What decisions need to know of Alibaba Cloud: names, annotations, parameters and rules of its API.
+
+No other folder of core knows a cloud. `kinds` has the two kinds of load balancers that the other folders work with.
+"""

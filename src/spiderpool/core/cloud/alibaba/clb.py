@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Settings
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.alibaba.checking import common_faults
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
-SERVERS_PORT = "-520"
-"""A health check's port: the one that the server is sent traffic on."""
+SERVER_PORT = "-520"
+"""Value of a health check's port that stands for the port on which the server gets its traffic."""
+
+HASHES = frozenset({"sch", "tch", "qch"})
+"""Schedulers by hash: a listener cannot be changed to or from one of them."""
+
+UNPROTECTED: Settings = {"DeleteProtection": "off", "ModificationProtectionStatus": "NonProtection"}
+"""Values of the parameters that protect a balancer, when it is not protected."""
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "name": ("LoadBalancerName",),
@@ -18,7 +26,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "size": ("LoadBalancerSpec",),
     "bandwidth": ("InternetChargeType", "Bandwidth"),
 }
-"""What can be changed later, and by which parameters that are sent together."""
+"""Aspect of a balancer that can be changed later → parameters that one call sends together."""
 
 ANNOTATION_OF: Mapping[str, str] = {
     "AddressType": "address-type",
@@ -29,10 +37,10 @@ ANNOTATION_OF: Mapping[str, str] = {
     "ResourceGroupId": "resource-group-id",
     "Address": "ip",
 }
-"""Which annotation gives a parameter that cannot be changed."""
+"""Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
 _CHECK = {
-    "HealthCheckConnectPort": SERVERS_PORT,
+    "HealthCheckConnectPort": SERVER_PORT,
     "HealthyThreshold": "3",
     "UnhealthyThreshold": "3",
     "HealthCheckInterval": "2",
@@ -63,7 +71,7 @@ _HTTP = (
         "ListenerForward": "off",
     }
 )
-UNSAID: Mapping[str, Settings] = {
+DEFAULTS: Mapping[str, Settings] = {
     "tcp": _LAYER_4
     | _HTTP_CHECK
     | {
@@ -76,27 +84,27 @@ UNSAID: Mapping[str, Settings] = {
     "http": _HTTP,
     "https": _HTTP | {"EnableHttp2": "on", "TLSCipherPolicy": "tls_cipher_policy_1_0"},
 }
-"""What holds of a listener when the cloud's description of it does not say."""
+"""Protocol → what holds of a listener where the cloud's description leaves it out."""
 
 
-def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
-    """Parameters of the creation that are not compared later, as the Service does not ask for them."""
+def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> Settings:
+    """Returns parameters of the creation that are not compared afterwards, as the Service does not ask for them."""
     private = options["address-type"] == "intranet"
     found = {"VpcId": configuration.vpc if private else "", "ResourceGroupId": configuration.resource_group}
     if private and "vswitch-id" not in options.given:
         found["VSwitchId"] = configuration.vswitch
-    return _said(found)
+    return _without_empty(found)
 
 
-def fixed(options: Options) -> Settings:
-    """Parameters of the creation that cannot be changed."""
+def fixed(options: BalancerOptions) -> Settings:
+    """Returns parameters of the creation that cannot be changed afterwards."""
     found = {parameter: options.given.get(suffix, "") for parameter, suffix in ANNOTATION_OF.items()}
     found |= {"AddressType": options["address-type"], "AddressIPVersion": options["ip-version"]}
-    return _said(found)
+    return _without_empty(found)
 
 
-def settings(options: Options, name: str) -> Settings:
-    """Parameters of a balancer of our own that can be changed."""
+def settings(options: BalancerOptions, name: str) -> Settings:
+    """Returns parameters of a balancer of our own that can be changed."""
     found = {
         "LoadBalancerName": name,
         "DeleteProtection": options["delete-protection"],
@@ -112,8 +120,8 @@ def settings(options: Options, name: str) -> Settings:
     return found
 
 
-def listener(protocol: str, options: Options) -> Settings:
-    """Settings of a listener that forwards to a server group."""
+def listener(protocol: str, options: BalancerOptions) -> Settings:
+    """Returns settings of a listener that forwards to a server group."""
     match protocol:
         case "tcp":
             return _layer4(options) | _tcp(options) | _access(options)
@@ -125,17 +133,52 @@ def listener(protocol: str, options: Options) -> Settings:
             return _layer7(options) | _access(options) | _https(options)
 
 
-def group(protocol: str, options: Options) -> Settings:
-    """Settings of a server group: it has none, for its listener has them all."""
+def group(protocol: str, options: BalancerOptions) -> Settings:
+    """Returns settings of a server group: none, since its listener has them all."""
     return {}
 
 
 def redirect(target: int) -> Settings:
-    """Settings of an http listener that sends clients to an https port."""
+    """Returns settings of an http listener that redirects clients to an https port."""
     return {"ListenerForward": "on", "ForwardPort": str(target)}
 
 
-def _layer4(options: Options) -> dict[str, str]:
+def group_variant(protocol: str, options: BalancerOptions) -> str:
+    """Returns the protocol in a server group's name, which this kind leaves out."""
+    return protocol
+
+
+def pods_by_address(options: BalancerOptions) -> bool:
+    """Whether pods are registered by their address alone: never, this kind knows ENIs only."""
+    return False
+
+
+def must_replace(present: Listener, listener: Listener) -> bool:
+    """Whether the API cannot change a listener into another: redirects and hashing are decided at its creation."""
+    if _redirect_target(present) != _redirect_target(listener):
+        return True
+    schedulers = {each.settings.get("Scheduler", "") for each in (present, listener)}
+    return len(schedulers) > 1 and bool(schedulers & HASHES)
+
+
+def _redirect_target(listener: Listener) -> str:
+    """Returns the port that a listener redirects clients to; empty for one that forwards to servers."""
+    return listener.settings.get("ForwardPort", "") if listener.settings.get("ListenerForward") == "on" else ""
+
+
+def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields what must be corrected in a Service before its classic balancer can be made."""
+    yield from common_faults(service, options)
+    if options.on("acl-status") and not options["acl-id"]:
+        yield f"annotation {options.annotation('acl-id')} is missing: acl-status is on"
+    if options.on("sticky-session") and options["sticky-session-type"] == "server" and not options["cookie"]:
+        yield f"annotation {options.annotation('cookie')} is missing: sticky-session-type is server"
+    private = options["address-type"] == "intranet" and not options["id"]
+    if private and not (options["vswitch-id"] or configuration.vswitch):
+        yield f"annotation {options.annotation('vswitch-id')} is missing: a private balancer needs one"
+
+
+def _layer4(options: BalancerOptions) -> dict[str, str]:
     found = {
         "Bandwidth": "-1",
         "Scheduler": options["scheduler"],
@@ -147,7 +190,7 @@ def _layer4(options: Options) -> dict[str, str]:
     return found
 
 
-def _tcp(options: Options) -> dict[str, str]:
+def _tcp(options: BalancerOptions) -> dict[str, str]:
     found = {
         "PersistenceTimeout": options["persistence-timeout"],
         "EstablishedTimeout": options["established-timeout"],
@@ -162,7 +205,7 @@ def _tcp(options: Options) -> dict[str, str]:
     return found
 
 
-def _layer7(options: Options) -> dict[str, str]:
+def _layer7(options: BalancerOptions) -> dict[str, str]:
     found = {
         "Bandwidth": "-1",
         "Scheduler": options["scheduler"],
@@ -185,7 +228,7 @@ def _layer7(options: Options) -> dict[str, str]:
     return found
 
 
-def _https(options: Options) -> dict[str, str]:
+def _https(options: BalancerOptions) -> dict[str, str]:
     return {
         "ServerCertificateId": options["cert-id"],
         "EnableHttp2": options["http2-enabled"],
@@ -193,13 +236,13 @@ def _https(options: Options) -> dict[str, str]:
     }
 
 
-def _cookie(options: Options) -> dict[str, str]:
+def _cookie(options: BalancerOptions) -> dict[str, str]:
     kind = options["sticky-session-type"]
     life = {"CookieTimeout": options["cookie-timeout"]} if kind == "insert" else {"Cookie": options["cookie"]}
     return {"StickySessionType": kind} | life
 
 
-def _check(options: Options) -> dict[str, str]:
+def _check(options: BalancerOptions) -> dict[str, str]:
     return {
         "HealthCheckConnectPort": options["health-check-connect-port"],
         "HealthyThreshold": options["healthy-threshold"],
@@ -208,7 +251,7 @@ def _check(options: Options) -> dict[str, str]:
     }
 
 
-def _http_check(options: Options) -> dict[str, str]:
+def _http_check(options: BalancerOptions) -> dict[str, str]:
     return {
         "HealthCheckURI": options["health-check-uri"],
         "HealthCheckDomain": options["health-check-domain"],
@@ -216,11 +259,11 @@ def _http_check(options: Options) -> dict[str, str]:
     }
 
 
-def _access(options: Options) -> dict[str, str]:
+def _access(options: BalancerOptions) -> dict[str, str]:
     if not options.on("acl-status"):
         return {"AclStatus": "off"}
     return {"AclStatus": "on", "AclId": options["acl-id"], "AclType": options["acl-type"]}
 
 
-def _said(settings: Mapping[str, str]) -> dict[str, str]:
+def _without_empty(settings: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in settings.items() if value}

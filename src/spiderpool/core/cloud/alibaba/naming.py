@@ -1,84 +1,96 @@
 """How a balancer and its parts are named, tagged and recognised as ours.
 
-Names, tags and descriptions are those of Alibaba Cloud's own controller, so balancers that it made are taken over.
+Names, tags and descriptions are those of Alibaba Cloud's own cloud controller manager, so that the balancers it made
+are taken over.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Kind, ObservedLoadBalancer, Settings
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, Settings
 
 NAME_TAG = "kubernetes.do.not.delete"
 CLUSTER_TAG = "ack.aliyun.com"
-LENT_TAG = "kubernetes.reused.by.user"
-
-FINALIZERS: dict[Kind, str] = {"clb": "service.k8s.alibaba/resources", "nlb": "service.k8s.alibaba/nlb"}
+REUSE_TAG = "kubernetes.reused.by.user"
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
-"""Label of a Service: the balancer that it was given."""
 
-LONGEST_GROUP = 128
+MAX_GROUP_NAME = 128
 """Characters of a server group's name."""
-LONGEST_BALANCER = 32
-
-SEPARATORS: dict[Kind, str] = {"clb": "/", "nlb": "."}
+MAX_BALANCER_NAME = 32
+OWNER_PARTS = 3
+"""Service, namespace and cluster, at the end of each name."""
 
 
 def balancer_name(owner: BalancerOwner) -> str:
-    """Name of a balancer of our own, and value of its tag: ``a`` and the Service's UID."""
-    return ("a" + owner.uid.replace("-", ""))[:LONGEST_BALANCER]
+    """Returns the name of a balancer of our own, also the value of its tag: ``a`` and the Service's UID."""
+    return ("a" + owner.uid.replace("-", ""))[:MAX_BALANCER_NAME]
 
 
 def own_tags(owner: BalancerOwner) -> Settings:
-    """Tags that make a balancer ours."""
+    """Returns the tags that mark a balancer as made for this Service."""
     return {NAME_TAG: balancer_name(owner), CLUSTER_TAG: owner.cluster}
 
 
-def is_own(seen: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
-    """Whether both tags say that we made a balancer for this Service."""
-    return own_tags(owner).items() <= seen.tags.items()
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The names of one kind of balancer: ``k8s``, port, protocol if it is named, Service, namespace and cluster."""
 
+    finalizer: str
+    separator: str
+    names_protocol: bool
+    """Whether names of listeners and groups contain the protocol."""
+    identity_label: str = IDENTITY_LABEL
+    reuse_tag: str = REUSE_TAG
 
-def is_made_by_controller(seen: ObservedLoadBalancer) -> bool:
-    """Whether a balancer was made for some Service, so that no other may borrow it."""
-    return NAME_TAG in seen.tags or CLUSTER_TAG in seen.tags
+    def balancer_name(self, owner: BalancerOwner) -> str:
+        """Returns the name of a balancer of our own."""
+        return balancer_name(owner)
 
+    def own_tags(self, owner: BalancerOwner) -> Settings:
+        """Returns the tags that mark a balancer as made for this Service."""
+        return own_tags(owner)
 
-def part_name(kind: Kind, port: int | str, protocol: str, owner: BalancerOwner) -> str:
-    """Description of a listener, or name of a server group. Only a network balancer's says the protocol."""
-    first = (str(port), protocol) if kind == "nlb" else (str(port),)
-    return SEPARATORS[kind].join(("k8s", *first, owner.service, owner.namespace, owner.cluster))
+    def part_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Returns the description of a listener."""
+        first = (str(port), protocol) if self.names_protocol else (str(port),)
+        return self.separator.join(("k8s", *first, owner.service, owner.namespace, owner.cluster))
 
+    def group_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Returns the name of a server group; one that is too long for the cloud gets a digest of the owner's names."""
+        name = self.part_name(port, protocol, owner)
+        return name if len(name) <= MAX_GROUP_NAME else self.part_name(port, protocol, _digested(owner))
 
-def group_name(kind: Kind, port: int | str, protocol: str, owner: BalancerOwner) -> str:
-    """Name of a server group; where names are too long for the cloud, with a digest of them."""
-    name = part_name(kind, port, protocol, owner)
-    return name if len(name) <= LONGEST_GROUP else part_name(kind, port, protocol, _digested(owner))
+    def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether both tags say that the balancer was made for this Service."""
+        return own_tags(owner).items() <= observed.tags.items()
 
+    def is_made_by_controller(self, observed: ObservedLoadBalancer) -> bool:
+        """Whether the balancer was made for some Service, so that no other may reuse it."""
+        return NAME_TAG in observed.tags or CLUSTER_TAG in observed.tags
 
-def is_part_of(kind: Kind, name: str, owner: BalancerOwner) -> bool:
-    """Whether a description or name says that the part belongs to this Service."""
-    separator = SEPARATORS[kind]
-    if not name.startswith(f"k8s{separator}"):
-        return False
-    return any(
-        name.endswith(separator + separator.join((each.service, each.namespace, each.cluster)))
-        and name.count(separator) == _separators(kind, each)
-        for each in (owner, _digested(owner))
-    )
+    def is_part_of(self, name: str, owner: BalancerOwner) -> bool:
+        """Whether a description or name says that the part belongs to this Service."""
+        separator = self.separator
+        if not name.startswith(f"k8s{separator}"):
+            return False
+        return any(
+            name.endswith(separator + separator.join((each.service, each.namespace, each.cluster)))
+            and name.count(separator) == self._separators(each)
+            for each in (owner, _digested(owner))
+        )
 
+    def is_part_of_any(self, name: str, cluster: str) -> bool:
+        """Whether a description or name says that the part belongs to some Service of this cluster."""
+        return name.startswith(f"k8s{self.separator}") and name.endswith(self.separator + cluster)
 
-def is_part_of_any(kind: Kind, name: str, cluster: str) -> bool:
-    """Whether a name says that the part belongs to some Service of this cluster."""
-    separator = SEPARATORS[kind]
-    return name.startswith(f"k8s{separator}") and name.endswith(separator + cluster)
+    def _separators(self, owner: BalancerOwner) -> int:
+        """Returns how many separators the names of the owner's parts have; its own names may have some, too."""
+        first = 2 if self.names_protocol else 1
+        return first + OWNER_PARTS + owner.cluster.count(self.separator) + owner.service.count(self.separator)
 
 
 def _digested(owner: BalancerOwner) -> BalancerOwner:
     digest = hashlib.sha256(f"{owner.namespace}/{owner.service}".encode()).hexdigest()[:16]
     return BalancerOwner("-", digest, owner.uid, owner.cluster)
-
-
-def _separators(kind: Kind, owner: BalancerOwner) -> int:
-    first = 2 if kind == "nlb" else 1
-    return first + 3 + owner.cluster.count(SEPARATORS[kind]) + owner.service.count(SEPARATORS[kind])

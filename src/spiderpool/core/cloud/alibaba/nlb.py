@@ -5,17 +5,27 @@ A dot leads into an object of the API: ``HealthCheckConfig.HealthCheckType``. Li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Settings
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.alibaba.checking import common_faults
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.model import protocols
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
+
+UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProtectionStatus": "NonProtection"}
+"""Values of the parameters that protect a balancer, when it is not protected."""
+
+MIN_ZONES = 2
+MAX_UDP_IDLE = 20
+"""Seconds that a UDP listener may wait for the next packet of a client."""
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "attributes": ("LoadBalancerName", "CrossZoneEnabled"),
     "protection": ("DeletionProtectionEnabled", "ModificationProtectionStatus"),
     "security groups": ("SecurityGroupIds",),
 }
-"""What can be changed later, and by which parameters that are sent together."""
+"""Aspect of a balancer that can be changed later → parameters that one call sends together."""
 
 ANNOTATION_OF: Mapping[str, str] = {
     "AddressType": "address-type",
@@ -23,10 +33,10 @@ ANNOTATION_OF: Mapping[str, str] = {
     "ZoneMappings": "zone-maps",
     "ResourceGroupId": "resource-group-id",
 }
-"""Which annotation gives a parameter that cannot be changed."""
+"""Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
-ZONES_TO_MAKE = "zone-maps"
-"""The annotation as it is, with the addresses that a new balancer is to have; no parameter of the API."""
+REQUESTED_ZONES = "zone-maps"
+"""The annotation's own text, with the addresses that a new balancer is to have; not a parameter of the API."""
 
 FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion")
 """Settings of a server group that cannot be changed; its name follows from them."""
@@ -38,29 +48,29 @@ _CHECK = "HealthCheckConfig."
 
 
 def zones(text: str) -> tuple[tuple[str, ...], ...]:
-    """Zone, vSwitch, private address and public address of each part of ``zone:vswitch[:address[:eip]]``."""
+    """Returns zone, vSwitch, private and public address of each part of ``zone:vswitch[:address[:eip]],…``."""
     return tuple(tuple(part.split(":")) for part in text.split(",") if part)
 
 
 def zone_text(pairs: Mapping[str, str]) -> str:
-    """Zones and their vSwitches, in a form that can be compared."""
+    """Returns zones and their vSwitches as text that can be compared."""
     return ",".join(f"{zone}:{vswitch}" for zone, vswitch in sorted(pairs.items()))
 
 
-def creation(options: Options, configuration: BalancerConfiguration) -> Settings:
-    """Parameters of the creation that are not compared later."""
+def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> Settings:
+    """Returns parameters of the creation that are not compared afterwards."""
     found = {
         "LoadBalancerType": "network",
         "VpcId": configuration.vpc,
         "ResourceGroupId": configuration.resource_group,
         "BandwidthPackageId": options["bandwidth-package-id"],
-        ZONES_TO_MAKE: options["zone-maps"],
+        REQUESTED_ZONES: options["zone-maps"],
     }
     return {key: value for key, value in found.items() if value}
 
 
-def fixed(options: Options) -> Settings:
-    """Parameters of the creation that cannot be changed."""
+def fixed(options: BalancerOptions) -> Settings:
+    """Returns parameters of the creation that cannot be changed afterwards."""
     found = {
         "AddressType": options["address-type"].capitalize(),
         "AddressIpVersion": options["ip-version"],
@@ -70,8 +80,8 @@ def fixed(options: Options) -> Settings:
     return {key: value for key, value in found.items() if value}
 
 
-def settings(options: Options, name: str) -> Settings:
-    """Parameters of a balancer of our own that can be changed."""
+def settings(options: BalancerOptions, name: str) -> Settings:
+    """Returns parameters of a balancer of our own that can be changed."""
     found = {
         "LoadBalancerName": name,
         "CrossZoneEnabled": options["cross-zone-enabled"],
@@ -83,8 +93,8 @@ def settings(options: Options, name: str) -> Settings:
     return found
 
 
-def listener(protocol: str, options: Options) -> Settings:
-    """Settings of a listener."""
+def listener(protocol: str, options: BalancerOptions) -> Settings:
+    """Returns settings of a listener."""
     found = {
         "IdleTimeout": idle_timeout(protocol, options),
         "ProxyProtocolEnabled": _flag(options, "proxy-protocol"),
@@ -99,15 +109,15 @@ def listener(protocol: str, options: Options) -> Settings:
     return found
 
 
-def idle_timeout(protocol: str, options: Options) -> str:
-    """Seconds of silence; with UDP at most 20."""
+def idle_timeout(protocol: str, options: BalancerOptions) -> str:
+    """Returns the seconds after which an idle connection is closed; with UDP at most 20."""
     if protocol == "udp":
-        return str(min(int(options["idle-timeout"] or 20), 20))
+        return str(min(int(options["idle-timeout"] or MAX_UDP_IDLE), MAX_UDP_IDLE))
     return options["idle-timeout"] or "900"
 
 
-def group(protocol: str, options: Options) -> Settings:
-    """Settings of a server group whose listener speaks ``protocol``."""
+def group(protocol: str, options: BalancerOptions) -> Settings:
+    """Returns settings of a server group behind a listener of a protocol."""
     found = {
         "Protocol": "UDP" if protocol == "udp" else "TCP",
         "ServerGroupType": options["server-group-type"],
@@ -124,7 +134,43 @@ def group(protocol: str, options: Options) -> Settings:
     return found
 
 
-def _health(protocol: str, options: Options) -> dict[str, str]:
+def group_variant(protocol: str, options: BalancerOptions) -> str:
+    """Returns the protocol in a server group's name, with what else cannot be changed in a group."""
+    by_address = "-ip" if pods_by_address(options) else ""
+    return f"{protocol}{by_address}{'-dualstack' if options['backend-ip-version'] == 'ipv6' else ''}"
+
+
+def pods_by_address(options: BalancerOptions) -> bool:
+    """Whether pods are registered by their address alone, rather than by the ENI that has it."""
+    return options["server-group-type"] == "Ip"
+
+
+def must_replace(present: Listener, listener: Listener) -> bool:
+    """Whether the API cannot change a listener into another of the same protocol: it always can."""
+    return False
+
+
+def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields what must be corrected in a Service before its network balancer can be made."""
+    yield from common_faults(service, options)
+    yield from _zone_faults(options)
+    if not options["id"] and not configuration.vpc:
+        yield "the VPC of the cluster is not known: set it in the cloud's configuration"
+    if options.on("cacert") and not options["cacert-id"]:
+        yield f"annotation {options.annotation('cacert-id')} is missing: cacert is on"
+    if options["preserve-client-ip"] == "on" and "tcpssl" in protocols(options).values():
+        yield f"annotation {options.annotation('preserve-client-ip')} cannot be on with TCPSSL"
+
+
+def _zone_faults(options: BalancerOptions) -> Iterator[str]:
+    key = f"annotation {options.annotation('zone-maps')}"
+    if not options["id"] and not options["zone-maps"]:
+        yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch"
+    elif options["zone-maps"] and len(zones(options["zone-maps"])) < MIN_ZONES:
+        yield f"{key} names one zone: a network load balancer needs at least two"
+
+
+def _health(protocol: str, options: BalancerOptions) -> dict[str, str]:
     kind = "UDP" if protocol == "udp" else options["health-check-type"]
     found = {
         "HealthCheckType": kind,
@@ -144,12 +190,12 @@ def _health(protocol: str, options: Options) -> dict[str, str]:
     return found
 
 
-def _preserve(protocol: str, options: Options) -> str:
-    """Servers behind TLS cannot see the client's address: the cloud refuses the pair."""
+def _preserve(protocol: str, options: BalancerOptions) -> str:
+    """Whether servers see the client's address: not behind TLS or by address, where the cloud refuses it."""
     if protocol == "tcpssl" or options["server-group-type"] == "Ip":
         return "false"
     return "false" if options["preserve-client-ip"] == "off" else "true"
 
 
-def _flag(options: Options, suffix: str) -> str:
+def _flag(options: BalancerOptions, suffix: str) -> str:
     return "true" if options.on(suffix) else "false"

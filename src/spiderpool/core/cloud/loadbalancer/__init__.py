@@ -1,11 +1,13 @@
-"""Load balancers of Services: what should be, what is, and the steps between. Values in, values out.
+"""Load balancers of Services: the desired state, the observed state, and the steps between. Values in, values out.
 
-    Service, nodes, endpoints ──wanted──▶ Model ─┐
-                                                 ├──plan──▶ steps, printable
-    the cloud ──(cloud/alibaba observes)──▶ Seen ┘
+    Service, nodes, endpoints ──build_model──▶ LoadBalancerModel ─┐
+                                                                  ├──plan──▶ steps, printable
+    the cloud ──(its folder in spiderpool.cloud)──▶ Observed… ────┘
 
-Here: `values` (model and observation), `annotations` (what a Service may ask for), `backends` (which servers), `clb`
-and `nlb` (settings in the cloud's words), `dialects` (both side by side), `model` (what should be), `checking` (why it
-cannot be), `naming` (what is ours), `planning`, `steps`, and `printing` (the dry run). Nothing here knows how the cloud
-is called.
+`values` has the parts of balancers, `annotations` the types of annotations, `kinds` what differs between kinds of
+balancers and what a Service asks of one, `backends` the servers, `model` the desired state, `checking` the faults of a
+Service, `planning` and `steps` the plan, `printing` the dry run.
+
+Nothing here knows a cloud: each cloud's folder in `core.cloud` builds its `BalancerKind` values, and imports this
+package, never the other way round.
 """

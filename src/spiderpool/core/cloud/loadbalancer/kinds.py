@@ -1,31 +1,184 @@
-"""The two kinds of balancer side by side: what `clb` and `nlb` both say, each in the words of its own API."""
+"""What differs between kinds of load balancers, and what a Service's annotations ask of one.
+
+The cloud's folder builds a `BalancerKind` for each kind that it has. Everything here and in the modules beside this
+one works with that value, and never asks for the name of a kind or of a cloud.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from spiderpool.core.cloud.alibaba import clb, nlb
-from spiderpool.core.cloud.loadbalancer.annotations import Options
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Kind, Settings
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.instances import ProviderIDParser
+from spiderpool.core.cloud.loadbalancer.annotations import AnnotationTable
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    BalancerOwner,
+    Listener,
+    ObservedLoadBalancer,
+    Settings,
+)
+
+
+class BalancerNaming(Protocol):
+    """How a balancer, its listeners and its server groups are named, tagged and recognised as ours."""
+
+    @property
+    def finalizer(self) -> str:
+        """Finalizer of a Service that has a balancer of this kind."""
+
+    @property
+    def identity_label(self) -> str:
+        """Label of a Service: the identity of its balancer."""
+
+    @property
+    def reuse_tag(self) -> str:
+        """Tag of a balancer that a user made and a Service may use."""
+
+    def balancer_name(self, owner: BalancerOwner) -> str:
+        """Name of a balancer of our own."""
+
+    def own_tags(self, owner: BalancerOwner) -> Settings:
+        """Tags that mark a balancer as made for this Service."""
+
+    def part_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Description of a listener."""
+
+    def group_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Name of a server group."""
+
+    def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether the balancer's tags say that it was made for this Service."""
+
+    def is_made_by_controller(self, observed: ObservedLoadBalancer) -> bool:
+        """Whether the balancer was made for some Service, so that no other may reuse it."""
+
+    def is_part_of(self, name: str, owner: BalancerOwner) -> bool:
+        """Whether a listener's description or a group's name says that it belongs to this Service."""
+
+    def is_part_of_any(self, name: str, cluster: str) -> bool:
+        """Whether a listener's description or a group's name says that it belongs to a Service of this cluster."""
 
 
 @dataclass(frozen=True, slots=True)
+class IPv6Servers:
+    """What a balancer needs to forward to IPv6 servers."""
+
+    ip_version: str
+    """Value of the annotation ``ip-version``."""
+    error_code: str
+    """What the cloud answers when the balancer cannot take them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BalancerKind:
-    """How one API says what a Service asks for."""
+    """One kind of load balancer of one cloud: its names, and its API's parameters for what a Service asks for."""
 
+    name: str
+    """Short name, for messages and as a key."""
+    annotations: AnnotationTable
+    naming: BalancerNaming
     aspects: Mapping[str, tuple[str, ...]]
-    """What of a balancer can be changed later, and by which parameters that are sent together."""
+    """Aspect of a balancer that can be changed later → parameters that one call sends together."""
     annotation_of: Mapping[str, str]
-    """Which annotation gives a parameter that cannot be changed."""
-    creation: Callable[[Options, BalancerConfiguration], Settings]
-    fixed: Callable[[Options], Settings]
-    settings: Callable[[Options, str], Settings]
-    listener: Callable[[str, Options], Settings]
-    group: Callable[[str, Options], Settings]
+    """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
+    unprotected: Settings
+    """Values of the parameters that protect a balancer, when it is not protected."""
+    creation: Callable[[BalancerOptions, BalancerConfiguration], Settings]
+    """Parameters of the creation that are not compared afterwards."""
+    fixed: Callable[[BalancerOptions], Settings]
+    """Parameters of the creation that cannot be changed afterwards."""
+    settings: Callable[[BalancerOptions, str], Settings]
+    """Parameters that can be changed; the second argument is the balancer's name."""
+    listener: Callable[[str, BalancerOptions], Settings]
+    """Parameters of a listener of a protocol."""
+    group: Callable[[str, BalancerOptions], Settings]
+    """Parameters of the server group behind a listener of a protocol."""
+    group_variant: Callable[[str, BalancerOptions], str]
+    """Protocol in a server group's name, with whatever else cannot be changed in the group."""
+    redirect: Callable[[int], Settings] | None
+    """Parameters of an http listener that redirects clients to an https port; None: the kind has no redirects."""
+    must_replace: Callable[[Listener, Listener], bool]
+    """Whether the first listener cannot be changed into the second, though both have the same protocol."""
+    faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
+    """What must be corrected in a Service, by rules of this kind."""
+    pods_by_address: Callable[[BalancerOptions], bool]
+    """Whether pods are registered by their address alone, rather than by the ENI that has it."""
+    secure_protocols: frozenset[str]
+    """Protocols of listeners that need a certificate."""
+    ipv6_servers: IPv6Servers
+    published_by_name: bool
+    """Whether clients reach the balancer by a DNS name rather than an IP address."""
+    groups_outlive_balancer: bool
+    """Whether server groups must be deleted beside the balancer; False: they go with it."""
+    excluding_labels: tuple[str, ...]
+    """Labels of nodes that must not be backends, besides those of Kubernetes."""
+    parse_provider_id: ProviderIDParser
+
+    def __str__(self) -> str:
+        return self.name
+
+    __repr__ = __str__
 
 
-KINDS: Mapping[Kind, BalancerKind] = {
-    "clb": BalancerKind(clb.ASPECTS, clb.ANNOTATION_OF, clb.creation, clb.fixed, clb.settings, clb.listener, clb.group),
-    "nlb": BalancerKind(nlb.ASPECTS, nlb.ANNOTATION_OF, nlb.creation, nlb.fixed, nlb.settings, nlb.listener, nlb.group),
-}
+@dataclass(frozen=True, slots=True)
+class BalancerOptions:
+    """What the annotations of a Service ask for."""
+
+    kind: BalancerKind
+    given: Mapping[str, str]
+    """Suffix → value, of the annotations that are set, known and valid."""
+    pods: bool | None
+    """Whether pods are the backends; None when the Service does not say."""
+    remarks: tuple[str, ...] = ()
+    """Annotations without effect, and why."""
+    faults: tuple[str, ...] = ()
+    """Annotations whose value is not valid, and why."""
+    backends_clear: bool = True
+    """False when one of the faults is in an annotation that decides which servers there are."""
+
+    def __getitem__(self, suffix: str) -> str:
+        """Returns the value that is set, or the default. Raises KeyError when the kind has no such annotation."""
+        return self.given.get(suffix, self.kind.annotations.known[suffix].default)
+
+    def get(self, suffix: str) -> str:
+        """Returns the value that is set, or the default; empty when the kind has no such annotation."""
+        return self[suffix] if suffix in self.kind.annotations.known else ""
+
+    def on(self, suffix: str) -> bool:
+        """Whether a switch is on."""
+        return self[suffix] in ("on", "true")
+
+    def list(self, suffix: str) -> tuple[str, ...]:
+        """Returns the parts of a comma-separated list."""
+        return tuple(self.get(suffix).split(",")) if self.get(suffix) else ()
+
+    def annotation(self, suffix: str) -> str:
+        """Returns the full name of an annotation."""
+        return f"{self.kind.annotations.prefix}{suffix}"
+
+
+def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> BalancerOptions:
+    """Returns what a Service's annotations ask of a kind of balancer; invalid values become faults."""
+    table = kind.annotations
+    values = table.values(annotations)
+    given: dict[str, str] = {}
+    faults: list[str] = []
+    clear = True
+    for suffix, text in sorted(values.items()):
+        if known := table.known.get(suffix):
+            try:
+                given[suffix] = known.type.read(text)
+            except ValueError as error:
+                faults.append(f"annotation {table.prefix}{suffix} {error}, not {text!r}")
+                clear = clear and suffix not in table.backend_suffixes
+    choice = table.backend_type
+    backend = annotations.get(choice.name)
+    if backend not in (None, choice.pods, choice.nodes):
+        allowed = f"{choice.pods} (pods) or {choice.nodes} (nodes)"
+        faults.append(f"annotation {choice.name} must be {allowed}, not {backend!r}")
+        clear = False
+    pods = None if backend is None else backend == choice.pods
+    return BalancerOptions(kind, given, pods, tuple(table.remarks(values)), tuple(faults), clear)

@@ -5,39 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
-from spiderpool.core.cloud.loadbalancer.annotations import read
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.checking import faults
-from spiderpool.core.cloud.loadbalancer.model import kind_of, wanted
-from spiderpool.core.cloud.loadbalancer.planning import immutable, lending_fault, plan
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
+from spiderpool.core.cloud.loadbalancer.model import build_model
+from spiderpool.core.cloud.loadbalancer.planning import plan, reuse_fault, unchangeable
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
 
 def dry_run(
     service: Service,
-    world: BackendSnapshot,
+    kind: BalancerKind | None,
+    snapshot: BackendSnapshot,
     configuration: BalancerConfiguration,
-    seen: ObservedLoadBalancer | None = None,
+    observed: ObservedLoadBalancer | None = None,
 ) -> str:
-    """What would be done for a Service whose balancer is as ``seen``, or is not there; and what stands in the way."""
-    return "\n".join(_lines(service, world, configuration, seen))
+    """Returns the steps that would be done for a Service, and the faults that are in the way.
+
+    ``kind`` is the kind of balancer that the Service asks for, ``observed`` its balancer if it has one.
+    """
+    if kind is None:
+        return f"Service {service.key} asks for no load balancer of ours"
+    return "\n".join(_lines(service, kind, snapshot, configuration, observed))
 
 
 def _lines(
-    service: Service, world: BackendSnapshot, configuration: BalancerConfiguration, seen: ObservedLoadBalancer | None
+    service: Service,
+    kind: BalancerKind,
+    snapshot: BackendSnapshot,
+    configuration: BalancerConfiguration,
+    observed: ObservedLoadBalancer | None,
 ) -> Iterator[str]:
-    kind = kind_of(service)
-    if kind is None:
-        yield f"Service {service.key} asks for no load balancer of ours"
-        return
-    options = read(service.metadata.annotations or {}, kind)
+    options = read_options(service.metadata.annotations or {}, kind)
     if found := faults(service, options, configuration):
-        yield from (f"fault: {each}" for each in found)
+        yield from (f"fault: {fault}" for fault in found)
         return
-    model = wanted(service, options, world, configuration)
-    lent = lending_fault(model, seen) if seen else None
-    yield from (f"note: {each}" for each in (*options.remarks, *model.notes))
-    yield from (f"note: no ENI is known to have the pod address {each}" for each in model.unresolved)
-    yield from (f"fault: {each}" for each in ((lent,) if lent else immutable(model, seen) if seen else ()))
-    if not lent:
-        yield from [f"{number}. {step}" for number, step in enumerate(plan(model, seen), 1)] or ["nothing to do"]
+    model = build_model(service, options, snapshot, configuration)
+    yield from (f"note: {note}" for note in (*options.remarks, *model.notes))
+    yield from (f"note: no ENI is known to have the pod address {address}" for address in model.unresolved)
+    if observed and (fault := reuse_fault(model, observed)):
+        yield f"fault: {fault}"
+        return
+    yield from (f"fault: {fault}" for fault in (unchangeable(model, observed) if observed else ()))
+    yield from [f"{number}. {step}" for number, step in enumerate(plan(model, observed), 1)] or ["nothing to do"]

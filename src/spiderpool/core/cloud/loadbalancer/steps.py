@@ -1,4 +1,4 @@
-"""What comes out of a plan: steps that an executor carries out in order. Printed, they are the dry run."""
+"""The steps of a plan. The cloud's folder carries them out in order; printed, they are the dry run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, LoadBalancerModel, ServerGroup, Settings
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerGroup, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterChange:
-    """One parameter, as it is and as it should be."""
+    """A parameter's present value and its desired one."""
 
     parameter: str
     old: str
@@ -23,7 +24,7 @@ class ParameterChange:
 
 @dataclass(frozen=True, slots=True)
 class CreateBalancer:
-    """Make a balancer of our own, with its tags from the first moment."""
+    """Create a balancer of our own. Its tags are part of the call, so that it is never without an owner."""
 
     model: LoadBalancerModel
 
@@ -42,18 +43,18 @@ class SetBalancer:
     changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
-        return f"change the balancer's {self.aspect}: {_listed(self.changes)}"
+        return f"change the balancer's {self.aspect}: {_joined(self.changes)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Unprotect:
-    """Lift the protections, so that the balancer can be deleted, or is its user's again."""
+    """Lift the protections, so that the balancer can be deleted or handed back to its user."""
 
     identity: str
     changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
-        return f"lift the protections of balancer {self.identity}: {_listed(self.changes)}"
+        return f"lift the protections of balancer {self.identity}: {_joined(self.changes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Untag:
-    """Take tags from the balancer."""
+    """Remove tags from the balancer."""
 
     keys: tuple[str, ...]
 
@@ -88,7 +89,7 @@ class DeleteBalancer:
 
 @dataclass(frozen=True, slots=True)
 class CreateGroup:
-    """Make a server group, still without servers."""
+    """Create a server group without servers."""
 
     model: LoadBalancerModel
     group: ServerGroup
@@ -106,7 +107,7 @@ class SetGroup:
     changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
-        return f"change server group {self.group.name}: {_listed(self.changes)}"
+        return f"change server group {self.group.name}: {_joined(self.changes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class AddServers:
     servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
-        return f"add to {self.group}: {_listed(self.servers)}"
+        return f"add to {self.group}: {_joined(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class SetWeights:
     servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
-        return f"weights in {self.group}: {_listed(self.servers)}"
+        return f"weights in {self.group}: {_joined(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,12 @@ class RemoveServers:
     servers: tuple[BackendServer, ...]
 
     def __str__(self) -> str:
-        return f"remove from {self.group}: {_listed(self.servers)}"
+        return f"remove from {self.group}: {_joined(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)
 class CreateListener:
-    """Make a listener and start it."""
+    """Create a listener and start it."""
 
     listener: Listener
 
@@ -166,18 +167,18 @@ class CreateListener:
 
 @dataclass(frozen=True, slots=True)
 class SetListener:
-    """Change a listener. ``listener`` is as it should be, with the identity of the one that is there."""
+    """Change a listener. ``listener`` is the desired one, with the identity of the present one."""
 
     listener: Listener
     changes: tuple[ParameterChange, ...]
 
     def __str__(self) -> str:
-        return f"change listener {self.listener}: {_listed(self.changes)}"
+        return f"change listener {self.listener}: {_joined(self.changes)}"
 
 
 @dataclass(frozen=True, slots=True)
 class StartListener:
-    """Start a listener that somebody stopped, or that we did not get to start."""
+    """Start a listener that was stopped, or whose start failed after its creation."""
 
     listener: Listener
 
@@ -215,7 +216,7 @@ Step: TypeAlias = (
 )
 
 
-def _listed(items: Iterable[object]) -> str:
+def _joined(items: Iterable[object]) -> str:
     return ", ".join(map(str, items))
 
 

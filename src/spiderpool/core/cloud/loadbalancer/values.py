@@ -1,4 +1,4 @@
-"""What goes into a plan: what should be (a `LoadBalancerModel`) and what is (`ObservedLoadBalancer`), in the cloud's own parameter names."""
+"""The parts of load balancers, desired and observed, with settings in the cloud's own parameter names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from spiderpool.settings import CloudSettings
-
-Kind: TypeAlias = Literal["clb", "nlb"]
-"""Classic load balancer (layers 4 and 7) or network load balancer (layer 4)."""
-
 Settings: TypeAlias = Mapping[str, str]
-"""Parameters of the cloud's API and their values, as texts: what can be compared and printed."""
+"""Parameters of the cloud's API and their values, as text: comparable and printable."""
 
-ServerType: TypeAlias = Literal["ecs", "eni", "ip"]
+ServerType: TypeAlias = Literal["instance", "eni", "address"]
+"""How the cloud knows a server: as a whole machine, as an address of an ENI, or as an address alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +18,21 @@ class BalancerConfiguration:
     """What one installation sets for all its Services."""
 
     cluster: str = "clusterid"
-    """Marks what is ours. Two clusters of one account must differ in it."""
+    """Marks what is ours. Two clusters of one account must have different ones."""
     vpc: str = ""
     vswitch: str = ""
-    """For private classic balancers that name none."""
+    """For private balancers whose Service names none."""
     resource_group: str = ""
     pod_backends: bool = False
-    """Whether Services that do not say get pod addresses as backends."""
+    """Whether pods are the backends of Services that do not say."""
     public_allowed: bool = True
     ipv6_backends: bool = False
     """Whether the account's server groups take IPv6 servers."""
 
-    @classmethod
-    def of(cls, settings: CloudSettings) -> BalancerConfiguration:
-        """From the settings of spiderpool-cloud."""
-        given = settings.balancing
-        return cls(
-            settings.cluster_id,
-            given.vpc,
-            given.vswitch,
-            given.resource_group,
-            given.pod_backends,
-            given.public,
-            given.ipv6_backends,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class BalancerOwner:
-    """Whose a listener or server group is: a Service, by UID for its balancer, by name for the parts of one."""
+    """The Service that a balancer or a part of one belongs to: balancers name its UID, parts its namespace and name."""
 
     namespace: str
     service: str
@@ -60,7 +42,7 @@ class BalancerOwner:
 
 @dataclass(frozen=True, slots=True)
 class BackendServer:
-    """A backend of a server group: a node, or a pod by the ENI that carries its address."""
+    """A backend of a server group: a node, or a pod by its address or the ENI that has this address."""
 
     identity: str
     type: ServerType
@@ -71,7 +53,7 @@ class BackendServer:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What makes it another server, rather than the same with another weight."""
+        """What identifies the server in its group: with another weight it is still the same server."""
         return (self.identity, self.address, self.port)
 
     def __str__(self) -> str:
@@ -88,7 +70,7 @@ class ServerGroup:
     servers: frozenset[BackendServer] = frozenset()
     identity: str = ""
     keep: frozenset[tuple[str, int]] = frozenset()
-    """Addresses and ports of servers that stay if they are there, though nobody knows now what ENI they are on."""
+    """Addresses and ports of pods whose ENI is not known now: their servers are neither added nor removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,41 +92,11 @@ class Listener:
 
     @property
     def key(self) -> tuple[int, str]:
-        """What there can be one of."""
+        """Port and transport: a balancer has at most one listener for each pair."""
         return (self.port, self.transport)
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadBalancerModel:
-    """The balancer that a Service should have."""
-
-    kind: Kind
-    owner: BalancerOwner
-    reuse: str
-    """Identity of the balancer that a user lends us; empty: one of our own."""
-    name: str
-    vpc: str
-    creation: Settings
-    """Parameters of its creation that say nothing about it afterwards."""
-    fixed: Settings
-    """Parameters that cannot be changed once it exists."""
-    settings: Settings
-    tags: Settings
-    listeners: tuple[Listener, ...]
-    groups: tuple[ServerGroup, ...]
-    manages_listeners: bool = True
-    """False: the listeners of a lent balancer are the user's business."""
-    keeps_weights: bool = False
-    """Whether the weights of servers that are there are left alone."""
-    hostname: str = ""
-    """Published instead of the address."""
-    unresolved: tuple[str, ...] = ()
-    """Addresses of pods of which nobody knows what ENI they are on: to be looked up again."""
-    notes: tuple[str, ...] = ()
-    """Nodes that are no backends, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +112,9 @@ class ObservedLoadBalancer:
     groups: tuple[ServerGroup, ...] = ()
 
     def group(self, name: str) -> ServerGroup | None:
-        """A server group by its name."""
+        """Returns a server group by its name; None when there is none."""
         return next((group for group in self.groups if group.name == name), None)
 
     def listener(self, port: int, transport: str) -> Listener | None:
-        """A listener by port and transport."""
-        return next((each for each in self.listeners if each.key == (port, transport)), None)
+        """Returns a listener by port and transport; None when there is none."""
+        return next((listener for listener in self.listeners if listener.key == (port, transport)), None)

@@ -1,0 +1,85 @@
+"""The cloud providers by name, as ``cloud.provider`` in conf.yml has it: the only place that knows which there are.
+
+To add a provider, write its folder beside this file and its folder in `core.cloud`, and list it in `PROVIDERS`.
+Node agents import this module, so it must not import the libraries that sign calls to a cloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from spiderpool.cloud.alibaba import policy as alibaba_policy
+from spiderpool.cloud.alibaba.metadata import PROVIDER as ALIBABA
+from spiderpool.cloud.alibaba.metadata import MetadataClient
+from spiderpool.cloud.loadbalancers import KindOf, LoadBalancers
+from spiderpool.cloud.provider import CloudProvider, MetadataSource
+from spiderpool.core.cloud.alibaba import kinds as alibaba_kinds
+from spiderpool.errors import BadConfig
+from spiderpool.settings import CloudSettings
+
+
+@dataclass(frozen=True, slots=True)
+class CloudConnection:
+    """The APIs of a cloud, called with the same credentials and counted against the same limits."""
+
+    servers: CloudProvider
+    balancers: Callable[[str, str], LoadBalancers]
+    """Returns the load balancers of a region and a VPC; the VPC is empty when it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What one cloud provider offers each program."""
+
+    name: str
+    metadata: Callable[[str | None], AbstractAsyncContextManager[MetadataSource]]
+    """Opens the metadata service at an endpoint; None: at the provider's usual one. For node agents."""
+    features: tuple[str, ...]
+    """Features of spiderpool-cloud that need permissions."""
+    policy: Callable[[Iterable[str]], dict[str, Any]]
+    """Returns the policy document that allows what these features call."""
+    kind_of: KindOf
+    connect: Callable[[CloudSettings], CloudConnection]
+    """Connects spiderpool-cloud to the provider's API. Raises BadConfig."""
+
+
+def _connect_to_alibaba(settings: CloudSettings) -> CloudConnection:
+    from spiderpool.cloud.alibaba import connection  # here, since it loads the signing libraries
+
+    client = connection.open_api_client(settings)
+    return CloudConnection(
+        connection.servers(client), lambda region, vpc: connection.load_balancers(client, region, vpc)
+    )
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    ALIBABA: Provider(
+        name=ALIBABA,
+        metadata=MetadataClient,
+        features=tuple(alibaba_policy.ACTIONS),
+        policy=alibaba_policy.document,
+        kind_of=alibaba_kinds.kind_of,
+        connect=_connect_to_alibaba,
+    )
+}
+"""Name → provider."""
+
+DEFAULT = PROVIDERS[ALIBABA]
+"""For commands that may run without settings."""
+
+
+def names() -> str:
+    """Returns the names of all providers, for messages."""
+    return " or ".join(PROVIDERS)
+
+
+def provider(name: str) -> Provider:
+    """Returns the provider of a name. Raises BadConfig when there is none, or the name is empty."""
+    if name not in PROVIDERS:
+        raise BadConfig(
+            f"spiderpool-cloud needs a provider; set cloud.provider in conf.yml, or CLOUD_PROVIDER, to {names()}"
+        )
+    return PROVIDERS[name]

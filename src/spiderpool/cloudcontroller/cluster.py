@@ -1,0 +1,16 @@
+"""What the reconcilers of spiderpool-cloud write to the cluster with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The API server, and the Events that are recorded there."""
+
+    client: Client
+    recorder: Recorder

@@ -1,0 +1,33 @@
+"""Rules of Alibaba Cloud that both kinds of load balancers have: schedulers of listeners, and the number of tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.model import protocol_of
+
+MAX_TAGS = 10
+"""Tags of a balancer."""
+OWN_TAGS = 2
+"""Tags of a balancer that mark it as ours."""
+
+
+def common_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields what must be corrected in a Service for either kind of balancer."""
+    yield from _scheduler_faults(service, options)
+    if len(options.list("additional-resource-tags")) + OWN_TAGS > MAX_TAGS:
+        key = options.annotation("additional-resource-tags")
+        yield f"annotation {key}: a balancer has at most {MAX_TAGS - OWN_TAGS} beside ours"
+
+
+def _scheduler_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which listeners cannot have the scheduler, a hash that the cloud lacks for their protocol."""
+    scheduler, key = options["scheduler"], f"annotation {options.annotation('scheduler')}"
+    for port in service.spec.ports or ():
+        protocol = protocol_of(port, options)
+        if scheduler == "qch" and protocol != "udp":
+            yield f"{key}: qch is for UDP alone, and the listener of port {port.port} is {protocol}"
+        elif scheduler in ("sch", "tch") and protocol in ("http", "https"):
+            yield f"{key}: {scheduler} is not for {protocol}, which the listener of port {port.port} is"

@@ -1,0 +1,88 @@
+"""The two kinds of load balancers of Alibaba Cloud, and which one a Service asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.alibaba import clb, nlb
+from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
+from spiderpool.core.cloud.alibaba.naming import Naming
+from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
+
+NLB_CLASS = "alibabacloud.com/nlb"
+IPV6_ERROR = "ServerGroupNotSupportIpv6"
+EXCLUDING_LABELS = ("service.alibabacloud.com/exclude-node",)
+
+CLB = BalancerKind(
+    name="clb",
+    annotations=table_of("clb"),
+    naming=Naming("service.k8s.alibaba/resources", separator="/", names_protocol=False),
+    aspects=clb.ASPECTS,
+    annotation_of=clb.ANNOTATION_OF,
+    unprotected=clb.UNPROTECTED,
+    creation=clb.creation,
+    fixed=clb.fixed,
+    settings=clb.settings,
+    listener=clb.listener,
+    group=clb.group,
+    group_variant=clb.group_variant,
+    redirect=clb.redirect,
+    must_replace=clb.must_replace,
+    faults=clb.faults,
+    pods_by_address=clb.pods_by_address,
+    secure_protocols=frozenset({"https"}),
+    ipv6_servers=IPv6Servers("ipv6", IPV6_ERROR),
+    published_by_name=False,
+    groups_outlive_balancer=False,
+    excluding_labels=EXCLUDING_LABELS,
+    parse_provider_id=parse_provider_id,
+)
+"""Classic load balancer, layers 4 and 7."""
+
+NLB = BalancerKind(
+    name="nlb",
+    annotations=table_of("nlb"),
+    naming=Naming("service.k8s.alibaba/nlb", separator=".", names_protocol=True),
+    aspects=nlb.ASPECTS,
+    annotation_of=nlb.ANNOTATION_OF,
+    unprotected=nlb.UNPROTECTED,
+    creation=nlb.creation,
+    fixed=nlb.fixed,
+    settings=nlb.settings,
+    listener=nlb.listener,
+    group=nlb.group,
+    group_variant=nlb.group_variant,
+    redirect=None,
+    must_replace=nlb.must_replace,
+    faults=nlb.faults,
+    pods_by_address=nlb.pods_by_address,
+    secure_protocols=frozenset({"tcpssl"}),
+    ipv6_servers=IPv6Servers("DualStack", IPV6_ERROR),
+    published_by_name=True,
+    groups_outlive_balancer=True,
+    excluding_labels=EXCLUDING_LABELS,
+    parse_provider_id=parse_provider_id,
+)
+"""Network load balancer, layer 4."""
+
+
+def kind_of(service: Service) -> BalancerKind | None:
+    """Returns the kind of balancer that a Service asks us for; None: it asks for none, or asks another controller."""
+    if service.spec.type != "LoadBalancer":
+        return None
+    match service.spec.loadBalancerClass:
+        case None | "":
+            return _kind_without_class(service.metadata.annotations or {})
+        case name if name == NLB_CLASS:
+            return NLB
+        case _:
+            return None
+
+
+def _kind_without_class(annotations: Mapping[str, str]) -> BalancerKind | None:
+    """By annotation: Kubernetes before 1.22 stores no class."""
+    if annotations.get(f"{PREFIX}type", "").lower() == NLB.name:
+        return NLB
+    return None if CLASS in annotations else CLB

@@ -1,0 +1,62 @@
+"""Policies that are printed for the features of a file or of the options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from spiderpool.cli.main import cli
+from spiderpool.cli.rbac import documents
+from spiderpool.cloud.alibaba.policy import ACTIONS
+
+pytestmark = pytest.mark.unit
+
+
+def listed(*features: str) -> set[str]:
+    """Actions that the policy of features allows."""
+    return {action for feature in features for action in ACTIONS[feature]}
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(cli, ["policy", "print", *words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def allowed(*words: str) -> list[str]:
+    document = json.loads(run(*words))
+    assert document["Version"] == "1"
+    found: list[str] = document["Statement"][0]["Action"]
+    return found
+
+
+def test_each_feature_has_its_own_actions() -> None:
+    assert allowed("--feature", "nodes") == ["ecs:DescribeInstances"]
+    assert "ecs:DescribeInstances" not in allowed("--feature", "addresses")
+    assert set(allowed()) == {action for actions in ACTIONS.values() for action in actions}
+
+
+def test_a_values_file_says_what_is_on(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("cloud: {provider: alibaba}")
+    assert "ecs:AssignPrivateIpAddresses" not in allowed("--values", str(values))
+    values.write_text("cloud: {provider: alibaba, alibaba: {assign: true}, loadBalancers: {enabled: false}}")
+    assert set(allowed("--values", str(values))) == listed("nodes", "addresses")
+
+
+@pytest.mark.parametrize("text", ["{", "[]\n- x", "cloud: {}"])
+def test_a_file_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(text)
+    result = CliRunner().invoke(cli, ["policy", "print", "--values", str(values)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+
+
+def test_roles_are_printed_as_yaml() -> None:
+    printed = list(yaml.safe_load_all(run("--kind", "rbac", "--feature", "nodes", "--namespace", "cloud")))
+    assert printed == documents(["nodes"], "cloud")

@@ -1,0 +1,71 @@
+"""Error codes of the OpenAPI, and the errors that they become."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.cloud.alibaba.error_codes import keys_are_wrong, refusal
+from spiderpool.cloud.provider import (
+    CloudConflict,
+    CloudError,
+    CloudNotFound,
+    CloudUnavailable,
+    NotPermitted,
+    QuotaExceeded,
+    Rejected,
+    Throttled,
+    VSwitchFull,
+)
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("InvalidVSwitchId.IpNotEnough", 403, VSwitchFull),
+        ("QuotaExceeded.PrivateIpAddress", 403, VSwitchFull),
+        ("InvalidOperation.Ipv4CountExceeded", 403, QuotaExceeded),
+        ("InvalidOperation.Ipv6CountExceeded", 403, QuotaExceeded),
+        ("EniPerInstanceLimitExceeded", 403, QuotaExceeded),
+        ("SecurityGroupInstanceLimitExceed", 403, QuotaExceeded),
+        ("InvalidIp.IpUnassigned", 404, CloudNotFound),
+        ("InvalidEniId.NotFound", 404, CloudNotFound),
+        ("InvalidEcsId.NotFound", 404, CloudNotFound),
+        ("InvalidOperation.InvalidEniState", 403, CloudConflict),
+        ("Operation.Conflict", 409, CloudConflict),
+        ("IdempotentFailed", 400, CloudConflict),
+        ("Throttling", 400, Throttled),
+        ("Throttling.User", 400, Throttled),
+        ("Throttling.Api", 400, Throttled),
+        ("Forbidden.RAM", 403, NotPermitted),
+        ("InvalidAccessKeyId.NotFound", 404, NotPermitted),
+        ("SignatureDoesNotMatch", 400, NotPermitted),
+        ("InternalError", 500, CloudUnavailable),
+        ("ServiceUnavailable", 503, CloudUnavailable),
+        ("Whatever", 502, CloudUnavailable),
+        ("MissingParameter.RegionId", 400, Rejected),
+    ],
+)
+def test_every_code_has_its_error(code: str, status: int, kind: type[CloudError]) -> None:
+    assert type(refusal("DoIt", code, "why", status, 7.0)) is kind
+
+
+def test_a_missing_permission_names_the_action() -> None:
+    error = refusal("AssignPrivateIpAddresses", "Forbidden.RAM", "no", 403, 0.0)
+    assert isinstance(error, NotPermitted)
+    assert error.action == "AssignPrivateIpAddresses"
+    assert "policy print" in error.message
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId.NotFound", "InvalidSecurityToken.Expired", "IncompleteSignature"])
+def test_wrong_keys_are_not_a_missing_permission(code: str) -> None:
+    assert keys_are_wrong(code)
+    assert "correct the credentials" in refusal("DoIt", code, "why", 403, 0.0).message
+    assert not keys_are_wrong("Forbidden.RAM")
+
+
+def test_a_throttled_call_says_when_to_come_again() -> None:
+    error = refusal("DoIt", "Throttling.User", "why", 400, 7.0)
+    assert isinstance(error, Throttled)
+    assert (error.retry_after, error.cloud_code) == (7.0, "Throttling.User")

@@ -1,0 +1,74 @@
+"""The two kinds of load balancers side by side, and which one a Service asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.annotations import BOTH, BY_KIND, CLASS
+from spiderpool.core.cloud.alibaba.kinds import kind_of
+from tests.core.pretend_balancers import CONFIGURATION, KINDS, options, service
+
+pytestmark = pytest.mark.unit
+
+FULL: dict[str, dict[str, str]] = {
+    "clb": {
+        "address-type": "internet",
+        "vswitch-id": "vsw-1",
+        "ip": "192.168.0.9",
+        "master-zoneid": "h",
+        "slave-zoneid": "i",
+        "resource-group-id": "rg-1",
+        "instance-charge-type": "PayBySpec",
+        "charge-type": "paybybandwidth",
+    },
+    "nlb": {"zone-maps": "h:vsw-h,i:vsw-i", "resource-group-id": "rg-1", "security-group-ids": "sg-1"},
+}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_can_be_changed_is_changed_by_one_call_each(kind: str) -> None:
+    found = KINDS[kind]
+    changeable = [parameter for parameters in found.aspects.values() for parameter in parameters]
+    assert sorted(changeable) == sorted(found.settings(options(kind, FULL[kind]), "web"))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_cannot_be_changed_is_explained_by_an_annotation(kind: str) -> None:
+    found = KINDS[kind]
+    assert sorted(found.fixed(options(kind, FULL[kind]))) == sorted(found.annotation_of)
+    assert set(found.annotation_of.values()) <= BY_KIND[kind].keys()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_no_parameter_is_both(kind: str) -> None:
+    found, requested = KINDS[kind], options(kind, FULL[kind])
+    parameters = [*found.creation(requested, CONFIGURATION), *found.fixed(requested), *found.settings(requested, "web")]
+    assert len(parameters) == len(set(parameters))
+
+
+def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
+    requested = {kind: options(kind, {"healthy-threshold": "4"}) for kind in BOTH}
+    assert KINDS["clb"].listener("tcp", requested["clb"])["HealthyThreshold"] == "4"
+    assert KINDS["nlb"].group("tcp", requested["nlb"])["HealthCheckConfig.HealthyThreshold"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({}, "clb"),
+        ({"loadBalancerClass": ""}, "clb"),
+        ({"type": "ClusterIP"}, None),
+        ({"type": "NodePort", "loadBalancerClass": "alibabacloud.com/nlb"}, None),
+        ({"loadBalancerClass": "alibabacloud.com/nlb"}, "nlb"),
+        ({"loadBalancerClass": "example.com/other"}, None),
+        ({"annotations": {CLASS: "mine"}}, None),
+        ({"annotations": {CLASS: "mine"}, "loadBalancerClass": "alibabacloud.com/nlb"}, "nlb"),
+        ({"annotations": {"type": "NLB"}}, "nlb"),
+        ({"annotations": {"type": "clb"}}, "clb"),
+        ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
+    ],
+)
+def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
+    assert kind_of(service({"port": 80}, **spec)) is (KINDS[kind] if kind else None)

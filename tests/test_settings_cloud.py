@@ -1,0 +1,54 @@
+"""Settings of spiderpool-cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spiderpool.errors import BadConfig
+from spiderpool.settings import LoadBalancerSettings, SettingsSource, cloud_settings
+
+pytestmark = pytest.mark.unit
+
+
+def test_services_get_balancers_unless_that_is_switched_off() -> None:
+    def given(**block: object) -> LoadBalancerSettings:
+        return cloud_settings(SettingsSource({}, {"cloud": {"provider": "alibaba", "loadBalancers": block}})).balancing
+
+    assert given() == LoadBalancerSettings()
+    assert not given(enabled=False).enabled
+    whole = {"vpcID": "vpc-1", "vswitchID": "vsw-1", "resourceGroupID": "rg-1", "public": False, "ipv6Backends": True}
+    assert given(backendType="eni", **whole) == LoadBalancerSettings(True, "vpc-1", "vsw-1", "rg-1", True, False, True)
+    with pytest.raises(BadConfig, match=r"loadBalancers\.backendType"):
+        given(backendType="pods")
+
+
+def test_the_period_comes_from_the_environment() -> None:
+    source = SettingsSource({"SPIDERPOOL_CLOUD_BALANCER_PERIOD_SECONDS": "60"}, {"cloud": {"provider": "alibaba"}})
+    assert cloud_settings(source).balancing.period == 60.0
+
+
+def test_reads_conf_yml_and_the_environment() -> None:
+    block = {
+        "provider": "alibaba",
+        "clusterID": "prod",
+        "internalEndpoints": False,
+        "alibaba": {"assign": True, "minFreeAddresses": 2, "maxFreeAddresses": 4},
+    }
+    environ = {"SPIDERPOOL_CLOUD_REGION": "cn-beijing", "SPIDERPOOL_CLOUD_CA": "/ca.pem"}
+    settings = cloud_settings(SettingsSource(environ, {"cloud": block}))
+    assert (settings.region, settings.cluster_id, settings.authority) == ("cn-beijing", "prod", Path("/ca.pem"))
+    assert not settings.internal_endpoints
+    given = settings.preallocation
+    assert (given.enabled, given.low, given.high) == (True, 2, 4)
+
+
+def test_assigns_nothing_unless_told_to() -> None:
+    assert not cloud_settings(SettingsSource({}, {"cloud": {"provider": "alibaba"}})).preallocation.enabled
+
+
+@pytest.mark.parametrize("block", [{"minFreeAddresses": 0}, {"minFreeAddresses": 9, "maxFreeAddresses": 8}])
+def test_refuses_marks_that_cannot_be(block: dict[str, int]) -> None:
+    with pytest.raises(BadConfig, match="minFreeAddresses"):
+        cloud_settings(SettingsSource({}, {"cloud": {"alibaba": block}}))
