@@ -220,9 +220,8 @@ async def play(cluster: LabCluster, agents: dict[str, LocalAgent], seconds: floa
 def world(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
     """A control plane with our controller and two agents that give addresses only."""
     cluster = LabCluster(name)
-    cluster.down()
+    cluster.prepare()
     try:
-        cluster.directory.mkdir(parents=True)
         cluster.plane.start()
         cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
         cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
