@@ -224,9 +224,8 @@ async def run_chaos(
 def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
     """A control plane with our controller, and agents of two nodes that only allocate addresses."""
     cluster = LabCluster(name)
-    cluster.down()
+    cluster.prepare()
     try:
-        cluster.directory.mkdir(parents=True)
         cluster.plane.start()
         cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
         cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")

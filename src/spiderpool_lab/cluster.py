@@ -102,9 +102,7 @@ class LabCluster:
 
         Raises BadConfig with the remedy if a lab of this name is up: it stays as it is.
         """
-        self.reserve()
-        self._clear()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.prepare()
         try:
             self._start(agent_env or {})
         except BaseException as error:
@@ -131,6 +129,12 @@ class LabCluster:
     def reserve(self) -> None:
         """Reserve the lab's name on this machine. Raises BadConfig with the remedy if a lab of that name is up."""
         self.fabric.reserve()
+
+    def prepare(self) -> None:
+        """Reserve the name as `reserve` does, remove what a killed run left, and create the state folder."""
+        self.reserve()
+        self._clear()
+        self.directory.mkdir(parents=True, exist_ok=True)
 
     def down(self) -> None:
         """Take everything down; nothing happens if nothing is up.

@@ -71,7 +71,7 @@ class LabName:
         if not _NAME.fullmatch(name):
             raise BadConfig(f"{name!r} cannot name a lab: use letters, digits, '-', '_' and '.'")
         self.name = name
-        self._wanted = Reservation(
+        self._reservation = Reservation(
             pid=os.getpid(),
             start=start_ticks(os.getpid()),
             processes=str(processes) if processes else None,
@@ -81,7 +81,7 @@ class LabName:
         )
 
     def reserve(self) -> None:
-        """Reserve the name, removing what stale reservations have left; again changes nothing.
+        """Reserve the name, and remove what the labs of stale reservations left. Repeating it changes nothing.
 
         Raises BadConfig with the remedy if another lab of this name is up.
         """
@@ -89,9 +89,9 @@ class LabName:
             file = self._file(folder)
             _remove_stale(folder)
             holder = _read(file)
-            if holder is not None and holder.token != self._wanted.token:
+            if holder is not None and holder.token != self._reservation.token:
                 raise BadConfig(f"a lab named {self.name!r} is up already{self._remedy(holder)}")
-            file.write_bytes(msgspec.json.encode(self._wanted))
+            file.write_bytes(msgspec.json.encode(self._reservation))
 
     def check_ours(self) -> None:
         """Raise BadConfig with the remedy if the lab of this name that is up is not in our folder of processes."""
@@ -108,8 +108,8 @@ class LabName:
                 self._file(folder).unlink()
 
     def _is_ours(self, holder: Reservation) -> bool:
-        same_folder = holder.processes is not None and holder.processes == self._wanted.processes
-        return same_folder or holder.token == self._wanted.token
+        same_folder = holder.processes is not None and holder.processes == self._reservation.processes
+        return same_folder or holder.token == self._reservation.token
 
     def _remedy(self, holder: Reservation) -> str:
         place = f" (started by process {holder.pid}, its files are in {holder.directory or 'a folder of a test'})"

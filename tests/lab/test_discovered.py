@@ -102,8 +102,10 @@ def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(
     for fault in (Fault(kind="drop", actions="metadata:*"), Fault(kind="empty", actions="metadata:*")):
         number = admin.set_fault(fault)
         enough = len(readings(cluster)) + 2
-        cluster.wait_for("servers have read in vain", partial(has_read_in_vain, cluster, enough), PATIENCE)
-        admin.clear_faults(number)
+        try:
+            cluster.wait_for("servers have read in vain", partial(has_read_in_vain, cluster, enough), PATIENCE)
+        finally:
+            admin.clear_faults(number)
         assert pool(cluster)["spec"] == before
 
 
@@ -114,7 +116,7 @@ def has_read_in_vain(cluster: LabCluster, times: int) -> bool:
 def readings(cluster: LabCluster) -> list[str]:
     """Log lines of the master's agent about readings that changed nothing."""
     log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
-    return [line for line in log.splitlines() if "reading of the ENIs changes nothing" in line]
+    return [line for line in log.splitlines() if "reading of the cards changes nothing" in line]
 
 
 def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: LabCluster) -> None:

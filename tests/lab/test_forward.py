@@ -17,7 +17,7 @@ from tests.support.eventually import wait_until
 
 
 async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers with what it was sent in capitals, but only when the sender has finished."""
+    """Answers with the request in capitals once the client has half-closed the connection."""
     writer.write((await reader.read(-1)).upper())
     writer.write_eof()
     writer.close()
@@ -41,9 +41,9 @@ async def shouting() -> AsyncIterator[ForwardAddress]:
         server.close()
 
 
-async def ask(address: ForwardAddress, question: bytes) -> bytes:
+async def exchange(address: ForwardAddress, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*address)
-    writer.write(question)
+    writer.write(request)
     writer.write_eof()
     answer = await reader.read(-1)
     writer.close()
@@ -51,15 +51,15 @@ async def ask(address: ForwardAddress, question: bytes) -> bytes:
 
 
 @pytest.mark.unit
-async def test_the_answer_comes_after_the_question_has_ended() -> None:
+async def test_the_answer_comes_after_the_request_has_ended() -> None:
     async with shouting() as far_end, forwarded(far_end) as entrance:
-        assert await ask(entrance, b"hello") == b"HELLO"
+        assert await exchange(entrance, b"hello") == b"HELLO"
 
 
 @pytest.mark.unit
 async def test_much_passes_in_both_directions_and_on_many_connections() -> None:
     async with shouting() as far_end, forwarded(far_end) as entrance:
-        answers = await asyncio.gather(*(ask(entrance, bytes([97 + n]) * 1_000_000) for n in range(8)))
+        answers = await asyncio.gather(*(exchange(entrance, bytes([97 + n]) * 1_000_000) for n in range(8)))
     assert answers == [bytes([65 + n]) * 1_000_000 for n in range(8)]
 
 
@@ -69,7 +69,7 @@ async def test_a_far_end_that_refuses_ends_the_connection() -> None:
         nobody = ForwardAddress(*taken.getsockname())
     async with forwarded(nobody) as entrance:
         with contextlib.suppress(ConnectionResetError):
-            assert await ask(entrance, b"hello") == b""
+            assert await exchange(entrance, b"hello") == b""
 
 
 @pytest.mark.unit
