@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
-from tests.agent.attaching import COORDINATOR, AttachingNode, attaching_node, macvlan, network
+from tests.agent.attaching_node import COORDINATOR, AttachingNode, attaching_node, macvlan, network
 from tests.agent.runtime import Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, HOST_END, NET1, Question, one_interface, two_interfaces

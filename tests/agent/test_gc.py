@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
-from tests.agent.attaching import (
+from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
     NEWEST,

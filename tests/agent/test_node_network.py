@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
-from tests.agent.attaching import (
+from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
     AttachingNode,

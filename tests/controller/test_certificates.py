@@ -1,4 +1,4 @@
-"""The life of the webhook certificates, step by step, with a clock of our own."""
+"""Creation and rotation of the webhook certificates at given times."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from spiderpool.controller.certificates import CertificateBundle, CertificateLifetimes, load_chain, parse, renewed
-from spiderpool.controller.registration import matches, webhooks
-from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
 
 pytestmark = pytest.mark.unit
 
 HOSTS = ["spiderpool-controller.kube-system.svc", "127.0.0.1"]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-LIVES = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=30))
+LIFETIMES = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=30))
 MINUTE = timedelta(minutes=1)
 
 
@@ -29,7 +27,7 @@ def at(days: float) -> datetime:
 
 @pytest.fixture(scope="module")
 def first() -> CertificateBundle:
-    return renewed(None, HOSTS, START, LIVES)
+    return renewed(None, HOSTS, START, LIFETIMES)
 
 
 def issuers(bundle: CertificateBundle) -> list[int]:
@@ -59,76 +57,76 @@ async def serial_of(context: ssl.SSLContext, trusted: bytes, host: str) -> int:
 
 
 class TestRenewal:
-    def test_a_new_one_is_for_all_names_and_is_kept(self, first: CertificateBundle) -> None:
+    def test_a_new_certificate_is_for_all_names_and_stays_until_it_is_due(self, first: CertificateBundle) -> None:
         assert first.names == set(HOSTS)
         assert first.leaf.not_valid_after_utc == at(30)
         assert first.newest.not_valid_after_utc == at(90)
         assert parse(first.data()) == first
         for days in (0.0, 1.0, 19.99):
-            assert renewed(first, HOSTS, at(days), LIVES) is first
+            assert renewed(first, HOSTS, at(days), LIFETIMES) is first
 
     def test_a_leaf_is_replaced_after_two_thirds_of_its_life(self, first: CertificateBundle) -> None:
-        second = renewed(first, HOSTS, at(20), LIVES)
+        second = renewed(first, HOSTS, at(20), LIFETIMES)
         assert second.leaf != first.leaf
         assert second.leaf_key != first.leaf_key
         assert second.authorities == first.authorities
         assert second.leaf.not_valid_after_utc == at(50)
 
     def test_a_leaf_never_outlives_its_authority(self, first: CertificateBundle) -> None:
-        lives = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=300))
-        assert renewed(first, ["x"], at(1), lives).leaf.not_valid_after_utc == at(90)
+        lifetimes = CertificateLifetimes(authority=timedelta(days=90), leaf=timedelta(days=300))
+        assert renewed(first, ["x"], at(1), lifetimes).leaf.not_valid_after_utc == at(90)
 
-    def test_a_name_that_comes_in_is_added_to_those_of_other_replicas(self, first: CertificateBundle) -> None:
-        wider = renewed(first, ["another"], at(1), LIVES)
+    def test_a_new_name_is_added_to_those_of_other_replicas(self, first: CertificateBundle) -> None:
+        wider = renewed(first, ["another"], at(1), LIFETIMES)
         assert wider.names == {*HOSTS, "another"}
-        assert renewed(wider, HOSTS, at(1), LIVES) is wider
+        assert renewed(wider, HOSTS, at(1), LIFETIMES) is wider
 
     def test_an_authority_is_replaced_in_three_steps(self, first: CertificateBundle) -> None:
-        current = renewed(first, HOSTS, at(58), LIVES)  # a leaf that is not due itself
-        both = renewed(current, HOSTS, at(60), LIVES)
+        current = renewed(first, HOSTS, at(58), LIFETIMES)  # a leaf that is not due itself
+        both = renewed(current, HOSTS, at(60), LIFETIMES)
         assert (len(both.authorities), issuers(both)) == (2, [0])
         assert both.leaf == current.leaf
-        assert renewed(both, HOSTS, at(60) + MINUTE, LIVES) is both
+        assert renewed(both, HOSTS, at(60) + MINUTE, LIFETIMES) is both
 
-        signed = renewed(both, HOSTS, at(60) + LIVES.overlap, LIVES)
+        signed = renewed(both, HOSTS, at(60) + LIFETIMES.overlap, LIFETIMES)
         assert (len(signed.authorities), issuers(signed)) == (2, [1])
-        assert renewed(signed, HOSTS, at(60) + LIVES.overlap + MINUTE, LIVES) is signed
+        assert renewed(signed, HOSTS, at(60) + LIFETIMES.overlap + MINUTE, LIFETIMES) is signed
 
-        alone = renewed(signed, HOSTS, at(60) + 2 * LIVES.overlap, LIVES)
+        alone = renewed(signed, HOSTS, at(60) + 2 * LIFETIMES.overlap, LIFETIMES)
         assert alone.authorities == (both.newest,)
         assert alone.leaf == signed.leaf
         assert alone.newest.not_valid_after_utc == at(150)
-        assert renewed(alone, HOSTS, at(61), LIVES) is alone
+        assert renewed(alone, HOSTS, at(61), LIFETIMES) is alone
 
-    def test_every_step_is_trusted_with_the_authorities_of_the_step_before_and_after(self) -> None:
-        lives = CertificateLifetimes(timedelta(days=9), timedelta(days=6))
-        now, current, steps = START, renewed(None, HOSTS, START, lives), 0
+    def test_each_leaf_is_trusted_by_the_authorities_before_and_after_the_step(self) -> None:
+        lifetimes = CertificateLifetimes(timedelta(days=9), timedelta(days=6))
+        now, current, steps = START, renewed(None, HOSTS, START, lifetimes), 0
         while now < at(30):
-            after = renewed(current, HOSTS, now, lives)
+            after = renewed(current, HOSTS, now, lifetimes)
             assert trusts(current, after, now)
             assert trusts(after, current, now)
             steps += after is not current
             current, now = after, now + timedelta(minutes=10)
         assert steps >= 15
 
-    def test_what_has_expired_is_made_anew(self, first: CertificateBundle) -> None:
-        late = renewed(first, HOSTS, at(91), LIVES)
+    def test_an_expired_bundle_is_replaced(self, first: CertificateBundle) -> None:
+        late = renewed(first, HOSTS, at(91), LIFETIMES)
         assert late.authorities != first.authorities
         assert len(late.authorities) == 1
         assert issuers(late) == [0]
 
-    def test_it_is_valid_for_clocks_that_are_behind(self, first: CertificateBundle) -> None:
+    def test_certificates_are_valid_for_clocks_that_are_behind(self, first: CertificateBundle) -> None:
         assert first.leaf.not_valid_before_utc == START - timedelta(hours=1)
         assert first.newest.not_valid_before_utc == START - timedelta(hours=1)
 
 
-class TestGarbage:
+class TestDamagedSecrets:
     @pytest.fixture
     def other(self) -> CertificateBundle:
-        return renewed(None, HOSTS, START, LIVES)
+        return renewed(None, HOSTS, START, LIFETIMES)
 
     @pytest.mark.parametrize("field", ["ca.crt", "ca.key", "tls.crt", "tls.key"])
-    def test_what_is_missing_damaged_or_of_another_is_no_bundle(
+    def test_a_missing_damaged_or_foreign_part_makes_no_bundle(
         self, first: CertificateBundle, other: CertificateBundle, field: str
     ) -> None:
         data = first.data()
@@ -137,7 +135,7 @@ class TestGarbage:
             assert parse({**data, field: wrong}) is None
         assert parse(None) is None
 
-    def test_keys_of_other_kinds_are_no_bundle(self, first: CertificateBundle) -> None:
+    def test_a_key_that_does_not_fit_makes_no_bundle(self, first: CertificateBundle) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         assert parse({**first.data(), "tls.key": encrypted}) is None
@@ -145,50 +143,10 @@ class TestGarbage:
 
 async def test_a_live_context_serves_new_connections_with_the_new_certificate() -> None:
     now = datetime.now(UTC)
-    first = renewed(None, HOSTS, now, LIVES)
-    second = renewed(first, ["another"], now, LIVES)
+    first = renewed(None, HOSTS, now, LIFETIMES)
+    second = renewed(first, ["another"], now, LIFETIMES)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     load_chain(context, first.chain)
     assert await serial_of(context, first.trusted, "127.0.0.1") == first.leaf.serial_number
     load_chain(context, second.chain)
     assert await serial_of(context, first.trusted, "127.0.0.1") == second.leaf.serial_number
-
-
-class TestRegistration:
-    def test_what_the_api_server_adds_does_not_matter_and_what_somebody_edits_does(self) -> None:
-        wanted = [{"name": "a", "rules": [{"scope": "*"}], "objectSelector": {}}]
-        assert matches([{**wanted[0], "added": {"later": 1}}], wanted)
-        for edited in ([], [*wanted, *wanted], [{**wanted[0], "objectSelector": {"matchLabels": {"a": "b"}}}], None):
-            assert not matches(edited, wanted)
-
-    def test_pods_fail_open_and_leave_out_system_namespaces(self) -> None:
-        settings = ControllerSettings(pod_inject=PodInject(True, ("kube-system",), ("team",)))
-        *ours, pods = webhooks("mutate", settings, b"ca", named=True)
-        assert {each["failurePolicy"] for each in ours} == {"Fail"}
-        assert (pods["name"], pods["failurePolicy"]) == ("pods.spiderpool.spidernet.io", "Ignore")
-        assert [(each["operator"], each["values"]) for each in pods["namespaceSelector"]["matchExpressions"]] == [
-            ("NotIn", ["kube-system"]),
-            ("In", ["team"]),
-        ]
-        assert pods["clientConfig"]["service"]["path"] == "/mutate--v1-pod"
-        (only,) = webhooks("mutate", settings, b"ca", named=False)[-1]["namespaceSelector"]["matchExpressions"]
-        assert only["operator"] == "NotIn"
-
-    @pytest.mark.parametrize(
-        ("settings", "mutated", "guarded"),
-        [
-            (ControllerSettings(), {"pool", "subnet", "reservedip", "multusconfig", "coordinator"}, set()),
-            (ControllerSettings(CommonSettings(enable_spider_subnet=False), protect_used=True), {"pool"}, {"pool"}),
-            (ControllerSettings(protect_used=True), {"subnet"}, {"pool", "subnet"}),
-        ],
-    )
-    def test_what_is_asked_follows_the_settings(
-        self, settings: ControllerSettings, mutated: set[str], guarded: set[str]
-    ) -> None:
-        def word(webhook: dict[str, object]) -> str:
-            return str(webhook["name"]).partition(".")[0].removeprefix("spider").removeprefix("ip")
-
-        registered = webhooks("validate", settings, b"ca", named=True)
-        assert mutated <= {word(each) for each in registered}
-        assert ("subnet" in {word(each) for each in registered}) == settings.common.enable_spider_subnet
-        assert {word(each) for each in registered if "DELETE" in each["rules"][0]["operations"]} == guarded

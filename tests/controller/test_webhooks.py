@@ -1,4 +1,4 @@
-"""What people see of admission: every kind by kubectl, and new pods, against a real API server."""
+"""Admission as users meet it: objects of every kind by kubectl, and new pods, against a real API server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def apply(plane: ControlPlane, text: str) -> None:
 
 
 def refusal(plane: ControlPlane, text: str, verb: str = "create") -> str:
-    """What kubectl says when a manifest is refused."""
+    """What kubectl prints when a manifest is refused."""
     with pytest.raises(SpiderpoolError) as refused:
         plane.kubectl(verb, "-f", "-", input=text)
     return refused.value.message
@@ -57,7 +57,7 @@ class TestSubnets:
         assert stored["metadata"]["finalizers"] == ["spiderpool.spidernet.io"]
 
     @pytest.mark.parametrize(
-        ("spec", "said"),
+        ("spec", "message"),
         [
             (
                 "{subnet: 10.60.7.0/24}",
@@ -70,10 +70,10 @@ class TestSubnets:
             ("{subnet: 10.61.0.0/16, gateway: 10.6.0.1}", 'spec.gateway: Invalid value: "10.6.0.1": lies outside the'),
         ],
     )
-    def test_a_wrong_one_is_refused(self, control_plane: ControlPlane, subnet: str, spec: str, said: str) -> None:
-        assert said in refusal(control_plane, manifest("SpiderSubnet", "wrong", spec))
+    def test_a_faulty_one_is_refused(self, control_plane: ControlPlane, subnet: str, spec: str, message: str) -> None:
+        assert message in refusal(control_plane, manifest("SpiderSubnet", "wrong", spec))
 
-    def test_a_pool_inherits_and_stays_inside(self, control_plane: ControlPlane, subnet: str) -> None:
+    def test_a_pool_inherits_and_stays_within_the_subnet(self, control_plane: ControlPlane, subnet: str) -> None:
         apply(control_plane, manifest("SpiderIPPool", "inside", "{subnet: 10.60.0.0/16, ips: [10.60.0.1-10.60.0.4]}"))
         stored = get(control_plane, "spiderippool", "inside")
         assert [owner["name"] for owner in stored["metadata"]["ownerReferences"]] == [subnet]
@@ -87,8 +87,8 @@ class TestSubnets:
         )
 
         smaller = manifest("SpiderSubnet", subnet, "{subnet: 10.60.0.0/16, ips: [10.60.0.2-10.60.0.9]}")
-        said = refusal(control_plane, smaller, "apply")
-        assert "spec.ips: Forbidden: takes away 10.60.0.1 of pool inside" in said
+        message = refusal(control_plane, smaller, "apply")
+        assert "spec.ips: Forbidden: takes away 10.60.0.1 of pool inside" in message
 
     def test_the_pool_of_an_application_cannot_be_resized_by_hand(
         self, control_plane: ControlPlane, subnet: str
@@ -110,9 +110,9 @@ class TestReservedIPs:
         assert "spec.ipVersion: Forbidden: cannot be changed from 4" in refusal(control_plane, changed, "apply")
         control_plane.kubectl("delete", "spiderreservedip", "kept")
 
-    def test_a_wrong_one_is_refused(self, control_plane: ControlPlane) -> None:
-        said = refusal(control_plane, manifest("SpiderReservedIP", "wrong", "{ips: [10.70.0.1, fd00::1]}"))
-        assert '"wrong" is invalid: spec.ips[1]: Invalid value: "fd00::1": not an IPv4 address' in said
+    def test_a_faulty_object_is_refused(self, control_plane: ControlPlane) -> None:
+        message = refusal(control_plane, manifest("SpiderReservedIP", "wrong", "{ips: [10.70.0.1, fd00::1]}"))
+        assert '"wrong" is invalid: spec.ips[1]: Invalid value: "fd00::1": not an IPv4 address' in message
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def pod(name: str, namespace: str, annotations: str = "{}", spec: str = "") -> s
 
 
 def made(plane: ControlPlane, text: str) -> tuple[str | None, list[Any]]:
-    """Networks and resources of a pod as it would be stored."""
+    """Networks annotation and container resources of a pod after admission."""
     stored = json.loads(plane.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=text))
     resources = [each["resources"] for each in stored["spec"]["containers"]]
     return stored["metadata"].get("annotations", {}).get(NETWORKS), resources
@@ -162,22 +162,22 @@ class TestPods:
             ("left-alone", f"{{{INJECT}: ai}}", None, {}),
         ],
     )
-    def test_it_gets_what_it_asks_for(
+    def test_it_gets_the_networks_that_it_requests(
         self, control_plane: ControlPlane, namespace: str, annotations: str, networks: str | None, resources: Any
     ) -> None:
         assert made(control_plane, pod("p", namespace, annotations)) == (networks, [resources, {}])
 
-    def test_one_on_the_network_of_its_node_gets_nothing(self, control_plane: ControlPlane) -> None:
+    def test_a_pod_on_the_host_network_gets_nothing(self, control_plane: ControlPlane) -> None:
         assert made(control_plane, pod("p", "asking", spec="hostNetwork: true,")) == (None, [{}, {}])
 
     @pytest.mark.parametrize(
-        ("annotations", "said"),
+        ("annotations", "message"),
         [
             (f"{{{INJECT}: nothing}}", f"annotation {INJECT}='nothing' matches no SpiderMultusConfig; create one"),
             (f"{{{INJECT}: a b}}", "write a value that a label may have"),
         ],
     )
-    def test_one_that_asks_for_what_there_is_not_is_denied(
-        self, control_plane: ControlPlane, annotations: str, said: str
+    def test_a_request_that_matches_no_network_is_refused(
+        self, control_plane: ControlPlane, annotations: str, message: str
     ) -> None:
-        assert said in refusal(control_plane, pod("p", "plain", annotations))
+        assert message in refusal(control_plane, pod("p", "plain", annotations))

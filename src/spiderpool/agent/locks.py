@@ -1,4 +1,4 @@
-"""Locks by key, which exist only while somebody holds or wants them."""
+"""Locks by key. A lock exists only while a task holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLock:
-    """One holder at a time for each key; the keys do not hinder each other."""
+    """One holder at a time for each key; different keys are independent."""
 
     def __init__(self) -> None:
-        self._locks: dict[Hashable, asyncio.Lock] = {}
-        self._users: dict[Hashable, int] = {}
+        self._locks: dict[Hashable, asyncio.Lock] = {}  # key → lock, while it has users
+        self._users: dict[Hashable, int] = {}  # key → tasks that hold the lock or wait for it
 
     def is_held(self, key: Hashable) -> bool:
-        """Whether somebody holds or wants the lock of a key."""
+        """Whether a task holds the lock of a key or waits for it."""
         return key in self._users
 
     @asynccontextmanager
     async def held(self, key: Hashable) -> AsyncIterator[None]:
-        """Hold the lock of a key; waiting ends with the caller's own timeout."""
+        """Hold the lock of a key. The caller's own timeout limits the wait."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._users[key] = self._users.get(key, 0) + 1
         try:

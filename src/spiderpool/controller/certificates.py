@@ -1,8 +1,17 @@
-"""The webhooks' own certificate authority and server certificate, shared by all replicas in one Secret.
+"""The webhooks' own certificate authority and server certificate (leaf), which all replicas share in one Secret.
 
-Every replica may make and renew them: the API server lets one writer win, the others take over what it
-wrote. A server certificate is renewed in place. A new authority is trusted for a while before anything
-is signed by it, and the old one for a while after, so that no handshake fails in between.
+Every replica may create and renew them: the API server lets one writer win, and the others load what it wrote.
+``renewed`` decides each step from the bundle and the time, so a restart or another writer loses nothing:
+
+    state of the bundle                            step
+    there is none, or its newest authority expired create an authority and a leaf
+    the newest authority is due                    add an authority: trusted, but it signs nothing yet
+    the leaf is due, or an older authority signed  sign a new leaf with the newest authority, once that authority is
+    it, or it has expired or lacks a host name     known everywhere (at once for an expired leaf or a new host name)
+    the newest authority's leaf is used everywhere remove the older authorities
+
+"Due" is after two thirds of the life, "everywhere" after ``CertificateLifetimes.overlap``. So during a rotation the
+API server trusts the leaf that any replica serves, and no handshake fails.
 """
 
 from __future__ import annotations
@@ -41,12 +50,17 @@ STORE = "spiderpool-webhook-certs"
 """Name of the Secret."""
 COMMON_NAME = "spiderpool-controller"
 CLOCK_SKEW = timedelta(hours=1)
-"""How far other clocks may be behind ours: certificates are valid from so long before they are made."""
+"""How far other clocks may be behind ours: certificates are valid from so long before their creation."""
+RENEW_AFTER = 2 / 3
+"""Part of its life after which a certificate is due."""
+MAX_COMMON_NAME = 64
+"""Characters of a common name at most (RFC 5280, ub-common-name)."""
 AUTHORITY, AUTHORITY_KEY, LEAF, LEAF_KEY = "ca.crt", "ca.key", "tls.crt", "tls.key"
 SYNC_TIMEOUT = 60.0
-"""Seconds until we must know whether there is a Secret."""
-LONGEST_LOOK = 60.0
-"""Seconds between two looks at the clock, at most."""
+"""Seconds within which the informer must have read whether there is a Secret."""
+SHORTEST_CHECK, LONGEST_CHECK = 0.1, 60.0
+"""Bounds in seconds of the time between two checks whether a certificate is due."""
+CHECKS_PER_OVERLAP = 4
 
 Now = Callable[[], datetime]
 
@@ -54,30 +68,30 @@ log = logger("certificates")
 
 
 def utc_now() -> datetime:
-    """The time of day."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateLifetimes:
-    """How long certificates are valid. They are replaced after two thirds of that."""
+    """How long certificates are valid."""
 
     authority: timedelta = timedelta(days=3650)
     leaf: timedelta = timedelta(days=365)
 
     @property
     def overlap(self) -> timedelta:
-        """How long a new authority is trusted before it signs, and an old one after its last signature was replaced."""
+        """How long a new authority is trusted before it signs, and an old one after its last leaf was replaced."""
         return min(timedelta(minutes=5), self.leaf / 10)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateBundle:
-    """The content of the Secret: authorities, the oldest first, and a server certificate. Keys are PEM."""
+    """The content of the Secret: authorities, the oldest first, and a leaf. Keys are PEM."""
 
     authorities: tuple[x509.Certificate, ...]
     authority_key: bytes
-    """Of the newest authority; those of older ones are thrown away."""
+    """Key of the newest authority; those of older authorities are not stored, as they sign nothing any more."""
     leaf: x509.Certificate
     leaf_key: bytes
 
@@ -88,31 +102,32 @@ class CertificateBundle:
 
     @property
     def trusted(self) -> bytes:
-        """What the API server checks us against, as PEM."""
+        """All authorities as PEM, for ``caBundle`` of the webhooks."""
         return b"".join(_pem(authority) for authority in self.authorities)
 
     @property
     def chain(self) -> bytes:
-        """What we serve with, as PEM."""
+        """The leaf and its key as PEM, for the TLS server."""
         return _pem(self.leaf) + self.leaf_key
 
     @property
     def names(self) -> set[str]:
-        """Names and addresses that the server certificate is for."""
+        """Host names and addresses of the leaf."""
         value = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return {*value.get_values_for_type(x509.DNSName), *map(str, value.get_values_for_type(x509.IPAddress))}
 
     def data(self) -> dict[str, bytes]:
-        """As the Secret holds it."""
+        """``data`` of the Secret."""
         leaf = {LEAF: _pem(self.leaf), LEAF_KEY: self.leaf_key}
         return {AUTHORITY: self.trusted, AUTHORITY_KEY: self.authority_key, **leaf}
 
 
 def parse(data: dict[str, bytes] | None) -> CertificateBundle | None:
-    """The content of a Secret; None when it is not one that can be served with and renewed."""
+    """The bundle in a Secret's ``data``; None when a part is missing or damaged, or does not fit the others."""
     try:
         return _parse(data or {})
-    except (KeyError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (KeyError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        log.warning("certificates not usable", secret=STORE, error=f"{type(error).__name__}: {error}")
         return None
 
 
@@ -123,16 +138,16 @@ def _parse(data: dict[str, bytes]) -> CertificateBundle:
     _require_match(bundle.newest, bundle.authority_key)
     _require_match(leaf, bundle.leaf_key)
     leaf.verify_directly_issued_by(_issuer(bundle))
-    bundle.names  # noqa: B018 - raises when there are none
+    bundle.names  # noqa: B018 - raises ExtensionNotFound when the leaf has none
     return bundle
 
 
 def _require_match(certificate: x509.Certificate, key: bytes) -> None:
-    if _load(key).public_key() != certificate.public_key():
+    if _load_key(key).public_key() != certificate.public_key():
         raise ValueError("the key is not that of the certificate")
 
 
-def _load(key: bytes) -> ec.EllipticCurvePrivateKey:
+def _load_key(key: bytes) -> ec.EllipticCurvePrivateKey:
     loaded = load_pem_private_key(key, password=None)
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise TypeError("not an elliptic curve key")
@@ -140,7 +155,7 @@ def _load(key: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def _issuer(bundle: CertificateBundle) -> x509.Certificate:
-    """The authority that signed the server certificate. Raises ValueError when it is not among them."""
+    """The authority that signed the leaf. Raises ValueError when no authority of the bundle did."""
     for authority in reversed(bundle.authorities):
         with suppress(ValueError, TypeError, InvalidSignature):
             bundle.leaf.verify_directly_issued_by(authority)
@@ -149,88 +164,95 @@ def _issuer(bundle: CertificateBundle) -> x509.Certificate:
 
 
 def renewed(
-    bundle: CertificateBundle | None, hosts: Iterable[str], now: datetime, lives: CertificateLifetimes
+    bundle: CertificateBundle | None, hosts: Iterable[str], now: datetime, lifetimes: CertificateLifetimes
 ) -> CertificateBundle:
-    """The bundle as it should be now: the same one when nothing is due. At most one step of a rotation is taken."""
+    """The bundle after its next step, see above; the same bundle when nothing is to be done at ``now``.
+
+    ``hosts`` are names that the leaf must have, beside those that it has for other replicas.
+    """
     hosts = set(hosts)
     if bundle is None or _expired(bundle.newest, now):
-        return _fresh(hosts, now, lives)
+        return _new_bundle(hosts, now, lifetimes)
     if _is_due(bundle.newest, now):
-        certificate, key = _authority(now, lives)
+        certificate, key = _new_authority(now, lifetimes)
         return replace(bundle, authorities=(*bundle.authorities, certificate), authority_key=key)
-    if _needs_leaf(bundle, hosts, now, lives):
-        leaf, key = _leaf(bundle.newest, bundle.authority_key, hosts | bundle.names, now, lives)
+    if _needs_leaf(bundle, hosts, now, lifetimes):
+        leaf, key = _new_leaf(bundle.newest, bundle.authority_key, hosts | bundle.names, now, lifetimes)
         return replace(bundle, leaf=leaf, leaf_key=key)
-    if len(bundle.authorities) > 1 and _issuer(bundle) == bundle.newest and _age(bundle.leaf, now) >= lives.overlap:
+    if len(bundle.authorities) > 1 and _issuer(bundle) == bundle.newest and _age(bundle.leaf, now) >= lifetimes.overlap:
         return replace(bundle, authorities=(bundle.newest,))
     return bundle
 
 
-def _needs_leaf(bundle: CertificateBundle, hosts: set[str], now: datetime, lives: CertificateLifetimes) -> bool:
-    """Whether to sign a new one: at once when the old one is useless, else once the newest authority is known."""
+def _needs_leaf(bundle: CertificateBundle, hosts: set[str], now: datetime, lifetimes: CertificateLifetimes) -> bool:
+    """Whether to sign a new leaf: at once when the old one is useless, otherwise once the newest authority is known."""
     if _expired(bundle.leaf, now) or _expired(_issuer(bundle), now) or not hosts <= bundle.names:
         return True
-    known = len(bundle.authorities) == 1 or _age(bundle.newest, now) >= lives.overlap
+    known = len(bundle.authorities) == 1 or _age(bundle.newest, now) >= lifetimes.overlap
     return known and (_is_due(bundle.leaf, now) or _issuer(bundle) != bundle.newest)
 
 
+def _created(certificate: x509.Certificate) -> datetime:
+    return certificate.not_valid_before_utc + CLOCK_SKEW
+
+
 def _age(certificate: x509.Certificate, now: datetime) -> timedelta:
-    return now - (certificate.not_valid_before_utc + CLOCK_SKEW)
+    return now - _created(certificate)
 
 
 def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
-    made = certificate.not_valid_before_utc + CLOCK_SKEW
-    return now >= made + (certificate.not_valid_after_utc - made) * 2 / 3
+    created = _created(certificate)
+    return now >= created + (certificate.not_valid_after_utc - created) * RENEW_AFTER
 
 
 def _expired(certificate: x509.Certificate, now: datetime) -> bool:
     return now >= certificate.not_valid_after_utc
 
 
-def _fresh(hosts: set[str], now: datetime, lives: CertificateLifetimes) -> CertificateBundle:
-    authority, authority_key = _authority(now, lives)
-    leaf, leaf_key = _leaf(authority, authority_key, hosts, now, lives)
+def _new_bundle(hosts: set[str], now: datetime, lifetimes: CertificateLifetimes) -> CertificateBundle:
+    authority, authority_key = _new_authority(now, lifetimes)
+    leaf, leaf_key = _new_leaf(authority, authority_key, hosts, now, lifetimes)
     return CertificateBundle((authority,), authority_key, leaf, leaf_key)
 
 
-def _authority(now: datetime, lives: CertificateLifetimes) -> tuple[x509.Certificate, bytes]:
-    """An authority of its own name: by the name the API server finds the one that signed a certificate."""
+def _new_authority(now: datetime, lifetimes: CertificateLifetimes) -> tuple[x509.Certificate, bytes]:
+    """A new authority with a unique name: by name a TLS client finds the authority that signed a leaf."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     name = _subject(f"{COMMON_NAME}-ca-{serial:x}")
     usage = x509.BasicConstraints(ca=True, path_length=0)
-    builder = _builder(name, name, key, serial, now, now + lives.authority).add_extension(usage, critical=True)
-    return builder.sign(key, hashes.SHA256()), _private(key)
+    builder = _builder(name, name, key, now, now + lifetimes.authority).serial_number(serial)
+    return builder.add_extension(usage, critical=True).sign(key, hashes.SHA256()), _key_pem(key)
 
 
-def _leaf(
-    authority: x509.Certificate, authority_key: bytes, hosts: set[str], now: datetime, lives: CertificateLifetimes
+def _new_leaf(
+    authority: x509.Certificate, authority_key: bytes, hosts: set[str], now: datetime, lifetimes: CertificateLifetimes
 ) -> tuple[x509.Certificate, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
-    end = min(now + lives.leaf, authority.not_valid_after_utc)
+    end = min(now + lifetimes.leaf, authority.not_valid_after_utc)
     names = x509.SubjectAlternativeName([_general_name(host) for host in sorted(hosts)])
     certificate = (
-        _builder(_subject(min(hosts)), authority.subject, key, x509.random_serial_number(), now, end)
+        _builder(_subject(min(hosts)), authority.subject, key, now, end)
+        .serial_number(x509.random_serial_number())
         .add_extension(names, critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(_load(authority_key), hashes.SHA256())
+        .sign(_load_key(authority_key), hashes.SHA256())
     )
-    return certificate, _private(key)
+    return certificate, _key_pem(key)
 
 
 def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:MAX_COMMON_NAME])])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, serial: int, now: datetime, end: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
-        .serial_number(serial)
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(end)
     )
@@ -247,14 +269,14 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
-    """Serve new connections with this certificate and key.
+    """Make a TLS server use this certificate and key (PEM) for new connections.
 
-    The key touches a file only while OpenSSL reads it: Python loads keys from files alone.
+    The key is written to a file, because Python's ``ssl`` loads keys from files alone; the file is deleted at once.
     """
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "tls.pem"
@@ -264,69 +286,69 @@ def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
 
 
 class Certificates:
-    """Keeps the Secret as it should be, and serves new connections with what it holds."""
+    """Creates and renews the certificates in the Secret, and loads them into the TLS context of the webhook server."""
 
     def __init__(
         self,
         client: Client,
         namespace: str,
         hosts: Iterable[str],
-        lives: CertificateLifetimes | None = None,
+        lifetimes: CertificateLifetimes | None = None,
         now: Now = utc_now,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._hosts = frozenset(hosts)
-        self._lives = lives or CertificateLifetimes()
+        self._lifetimes = lifetimes or CertificateLifetimes()
         self._now = now
         self._secrets = Informer(client, Secret, namespace, fields=f"metadata.name={STORE}")
-        self._look = asyncio.Event()
-        self._secrets.subscribe(lambda _, __: self._look.set())
+        self._changed = asyncio.Event()  # the Secret changed: check it
+        self._secrets.subscribe(lambda _, __: self._changed.set())
         self._listeners: list[Callable[[], None]] = []
-        self._bundle: CertificateBundle | None = None
+        self._bundle: CertificateBundle | None = None  # what ``context`` serves; restores a deleted Secret
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 
     @property
     def trusted(self) -> bytes | None:
-        """What the API server should check us against, as PEM; None until a certificate is loaded."""
+        """All authorities as PEM, for ``caBundle`` of the webhooks; None until a certificate is loaded."""
         return self._bundle.trusted if self._bundle else None
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener()`` when a certificate was loaded. What is returned ends that."""
+        """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     async def run(self) -> None:
-        """Keep the certificates until cancelled. Raises NotReady when the API server gives no first answer."""
+        """Create, renew and load certificates until cancelled. Raises NotReady when the first list takes too long."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._secrets.run())
-            group.create_task(self._keep())
+            group.create_task(self._check_forever())
 
-    async def _keep(self) -> None:
-        pause = min(max(self._lives.overlap.total_seconds() / 4, 0.1), LONGEST_LOOK)
+    async def _check_forever(self) -> None:
+        pause = min(max(self._lifetimes.overlap.total_seconds() / CHECKS_PER_OVERLAP, SHORTEST_CHECK), LONGEST_CHECK)
         await self._secrets.synced(SYNC_TIMEOUT)
         while True:
-            self._look.clear()
+            self._changed.clear()
             try:
                 await self._ensure()
-            except SpiderpoolError as error:
+            except SpiderpoolError as error:  # repeated at the next check; until then the loaded certificate serves
                 log.warning("certificates not kept", secret=STORE, error=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._look.wait()
+                    await self._changed.wait()
 
     async def _ensure(self) -> None:
-        """Write the Secret if anything is due, and load what it holds. A lost or damaged one is written again."""
+        """Write the Secret when a step is due, otherwise load what it holds. Writes a lost or damaged Secret again."""
         stored = self._secrets.get(f"{self._namespace}/{STORE}")
-        held = parse(stored.data) if stored else None
-        wanted = renewed(held or self._bundle, self._hosts, self._now(), self._lives)
-        if wanted == held:
+        in_secret = parse(stored.data) if stored else None
+        wanted = renewed(in_secret or self._bundle, self._hosts, self._now(), self._lifetimes)
+        if wanted == in_secret:
             self._load(wanted)
             return
         try:
             self._secrets.note(await self._write(stored, wanted))
             log.info("certificates written", secret=STORE, valid_until=wanted.leaf.not_valid_after_utc.isoformat())
-        except (AlreadyExists, Conflict, NotFound):  # another replica was faster: its version comes by the watch
+        except (AlreadyExists, Conflict, NotFound):  # another replica was faster; the watch brings what it wrote
             return
 
     async def _write(self, stored: Secret | None, wanted: CertificateBundle) -> Secret:
@@ -335,7 +357,7 @@ class Certificates:
             return await self._client.create(Secret(metadata=metadata, data=wanted.data(), type="Opaque"))
         try:
             return await self._client.replace(with_fields(stored, data=wanted.data()))
-        except Invalid:  # immutable, or of a type that asks for other keys
+        except Invalid:  # the stored Secret is immutable, or of a type that requires other keys
             await self._client.delete(Secret, STORE, self._namespace, uid=stored.metadata.uid)
             self._secrets.forget(stored)
             return await self._write(None, wanted)

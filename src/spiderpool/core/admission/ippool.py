@@ -59,12 +59,12 @@ def default_ippool(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> 
     spec = _with_merged_ranges(pool.spec, subnet) if subnet else pool.spec
     labels = _pool_labels(pool.metadata.labels or {}, spec, subnet)
     pool = replace(pool, metadata=with_finalizer(pool.metadata, labels), spec=spec)
-    parent = next((each for each in subnets if is_cut_from(pool, each) and not each.terminating), None)
+    parent = next((parent for parent in subnets if is_cut_from(pool, parent) and not parent.terminating), None)
     return (parent and adopted_pool(pool, parent)) or pool
 
 
 def _pool_labels(labels: Mapping[str, str], spec: IPPoolSpec, subnet: Network | None) -> dict[str, str]:
-    """The pool's labels, with ours as ``spec`` wants them; a label that does not apply is absent."""
+    """The pool's labels, with our own labels set from ``spec``; one of ours that does not apply is removed."""
     ours = {
         POOL_CIDR_LABEL: cidr_label(subnet) if subnet else labels.get(POOL_CIDR_LABEL),
         POOL_NODE_LABEL: _node_label(spec.nodeName or []),

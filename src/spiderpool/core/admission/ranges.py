@@ -12,6 +12,7 @@ from spiderpool.core.addresses import AddressSet, Network, RangeError, parse_add
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, is_label_value, parse_prefix
 
 FAMILIES = frozenset({4, 6})
+"""All address families; those that are switched on unless a caller says otherwise."""
 
 Labels = dict[str, str]
 

@@ -1,4 +1,7 @@
-"""The automatic pools of an application, one for each of its slots: found again, named, and as they shall be."""
+"""The automatic pools of an application, one for each of its slots: finds, names and describes them.
+
+A description is a pool as it shall be; creating and changing it is the controller's task.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""Releases that the API server does not take at once, and those that must not happen any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.releases import PendingRelease, Releases
+from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.core.addresses import to_int
+from spiderpool.core.ipam.allocation import new_record, taken_over
+from spiderpool.errors import ApiUnavailable
+from tests.agent.test_allocator import NodeView, Store, Surroundings, ask, pool
+
+pytestmark = pytest.mark.unit
+
+ADDRESS = to_int("10.0.0.1", 4)
+
+
+class Node:
+    """One node's releases, with one record that pod ``a`` holds."""
+
+    def __init__(self, cooldown: int = 0, owner: IPOwner | None = None) -> None:
+        self.pool = pool(cooldownSeconds=cooldown)
+        self.store = Store()
+        self.view = NodeView(self.store, "n1")
+        self.surroundings = Surroundings(self.pool)
+        self.record = self.store.create(new_record(ask("a", owner=owner), self.pool, ADDRESS))
+        self.view.deliver()
+        self.releases = Releases(
+            self.view,
+            {self.pool.name: self.pool}.get,
+            KeyedLock(),
+            keeps=self.surroundings.keeps,
+            clock=lambda: self.surroundings.now,
+        )
+
+    @property
+    def stored(self) -> SpiderIP | None:
+        return self.store.objects.get("10.0.0.1")
+
+
+async def test_a_release_deletes_the_record_or_starts_its_cooldown() -> None:
+    for cooldown, cool, releases in ((0, True, False), (60, False, False), (60, True, True)):
+        node = Node(cooldown)
+        await node.releases.release(PendingRelease(node.record, cool=cool))
+        assert bool(node.stored and node.stored.spec.releasedAt) is releases
+
+
+async def test_a_sticky_owner_that_wants_the_address_keeps_it() -> None:
+    node = Node(owner=IPOwner("StatefulSet", "default", "web"))
+    await node.releases.release(PendingRelease(node.record))
+    assert node.stored == node.record
+    node.surroundings.gone.add("a")
+    await node.releases.release(PendingRelease(node.record))
+    assert node.stored is None
+
+
+@pytest.mark.parametrize("fault", ["lost request", "lost answer"])
+async def test_a_release_that_fails_is_carried_out_later(fault: str) -> None:
+    node = Node()
+    node.store.faults = [fault]
+    await node.releases.release(PendingRelease(node.record))
+    await node.releases.retry("10.0.0.1")
+    assert node.stored is None
+    assert "10.0.0.1" not in node.view.known
+
+
+@pytest.mark.parametrize(("fault", "held"), [("lost request", True), ("lost answer", False)])
+async def test_a_withdrawn_release_does_not_happen(fault: str, held: bool) -> None:
+    node = Node()
+    node.store.faults = [fault]
+    await node.releases.release(PendingRelease(node.record))
+    assert await node.releases.withdraw(node.record) is held, "a lost answer may mean that it is released already"
+    await node.releases.retry("10.0.0.1")
+    assert bool(node.stored) is held
+    assert ("10.0.0.1" in node.view.known) is held
+
+
+async def test_withdrawing_nothing_costs_no_read() -> None:
+    node = Node()
+    assert await node.releases.withdraw(node.record)
+    assert node.store.reads == 0
+
+
+async def test_a_record_with_another_holder_by_now_is_left_alone() -> None:
+    node = Node()
+    taken = node.store.replace(taken_over(node.record, ask("b")))
+    await node.releases.release(PendingRelease(node.record))
+    assert node.stored == taken
+    assert node.view.known["10.0.0.1"] == taken
+
+
+async def test_a_record_that_keeps_changing_is_given_up_for_now() -> None:
+    node = Node()
+
+    class Busy(NodeView):
+        async def delete(self, held: SpiderIP, *, timeout: float) -> None:
+            known = node.store.objects[held.name]
+            node.store.replace(known)
+            await super().delete(held, timeout=timeout)
+
+    releases = Releases(
+        Busy(node.store, "n1"), {node.pool.name: node.pool}.get, KeyedLock(), keeps=node.surroundings.keeps
+    )
+    releases.defer(PendingRelease(node.record))
+    with pytest.raises(ApiUnavailable, match="changes under our hands"):
+        await releases.retry("10.0.0.1")

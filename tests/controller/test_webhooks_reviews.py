@@ -1,0 +1,116 @@
+"""Answers to AdmissionReviews that need no API server, and the patches in them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.controller.webhooks import Webhooks, json_patch
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+
+pytestmark = pytest.mark.unit
+
+MUTATE = "/mutate-spiderpool-spidernet-io-v2beta1-spiderippool"
+VALIDATE = "/validate-spiderpool-spidernet-io-v2beta1-spidermultusconfig"
+
+
+def patched(document: Any, operations: list[dict[str, Any]]) -> Any:
+    """The document after the operations; knows the part of RFC 6902 that `json_patch` uses."""
+    document = json.loads(json.dumps(document))
+    for operation in operations:
+        *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")]
+        if not parents:
+            document = operation["value"]
+            continue
+        parent = document
+        for part in parents[1:]:
+            parent = parent[int(part) if isinstance(parent, list) else part]
+        key = int(last) if isinstance(parent, list) else last
+        if operation["op"] == "remove":
+            del parent[key]
+        else:
+            parent[key] = operation["value"]
+    return document
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.text("a~/b", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a~/b", max_size=2), inner, max_size=3),
+)
+
+
+class TestPatch:
+    @given(JSON, JSON)
+    def test_a_patch_turns_one_document_into_the_other(self, before: Any, after: Any) -> None:
+        assert patched(before, list(json_patch(before, after))) == after
+
+    @given(JSON)
+    def test_equal_documents_need_no_patch(self, document: Any) -> None:
+        assert list(json_patch(document, document)) == []
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[TestClient[Any, Any]]:
+    # port 9, discard, where nothing listens
+    unreachable = ClusterAccess("http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials())
+    async with Client(unreachable) as kube:
+        application = Webhooks(kube, frozenset({4, 6})).application()
+        async with TestClient(TestServer(application)) as client:
+            yield client
+
+
+def review(new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = {"uid": "r", "operation": "CREATE", "name": "x", "object": new, "oldObject": old}
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+class TestWebhooks:
+    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"request":{}}', b'{"request":null}', b"\xff"])
+    async def test_a_body_that_is_no_review_is_a_bad_request(self, http: TestClient[Any, Any], body: bytes) -> None:
+        for path in (MUTATE, VALIDATE):
+            reply = await http.post(path, data=body)
+            assert reply.status == 400
+            assert "AdmissionReview" in await reply.text()
+
+    async def test_a_patch_leaves_unknown_fields_alone(self, http: TestClient[Any, Any]) -> None:
+        metadata = {"name": "x", "labels": {"a": "b"}, "managedFields": [{"manager": "m"}]}
+        spec = {"subnet": "10.6.0.0/16", "routes": [], "future": {"field": 1}}
+        document = {"metadata": metadata, "spec": spec}
+        reply = msgspec.json.decode(await (await http.post(MUTATE, json=review(document))).read())
+        assert reply["response"]["uid"] == "r"
+        assert patched(document, msgspec.json.decode(base64.b64decode(reply["response"]["patch"]))) == {
+            "metadata": {
+                **metadata,
+                "labels": {"a": "b", "ipam.spidernet.io/ippool-cidr": "10-6-0-0-16"},
+                "finalizers": ["spiderpool.spidernet.io"],
+            },
+            "spec": {**spec, "ipVersion": 4},
+        }
+
+    async def test_objects_that_do_not_fit_their_type_are_left_to_the_schema(self, http: TestClient[Any, Any]) -> None:
+        for new in ({"spec": {"subnet": 7}}, {"spec": None}, {}):
+            reply = msgspec.json.decode(await (await http.post(MUTATE, json=review(new))).read())
+            assert reply["response"] == {"uid": "r", "allowed": True}
+        reply = msgspec.json.decode(await (await http.post(VALIDATE, json=review({"spec": 7}))).read())
+        assert reply["response"]["allowed"] is False
+        assert reply["response"]["status"]["code"] == 422
+        assert "$.spec" in reply["response"]["status"]["message"]
+
+    async def test_an_unreachable_api_server_is_reported(self, http: TestClient[Any, Any]) -> None:
+        network = {"metadata": {"name": "x", "namespace": "ns"}, "spec": {"cniType": "custom"}}
+        reply = msgspec.json.decode(await (await http.post(VALIDATE, json=review(network))).read())
+        assert reply["response"]["allowed"] is False
+        assert reply["response"]["status"]["code"] == 503
+
+    async def test_health(self, http: TestClient[Any, Any]) -> None:
+        assert (await http.get("/webhook-health-check")).status == 200
