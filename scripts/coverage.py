@@ -1,10 +1,12 @@
-"""Hold every file of core/ and api/ against its own tests: each line must be run by them, not by chance by others'.
+"""Check that the own tests of every file of core/ and api/ run each line of it.
 
-``python -m scripts.coverage [source file …]`` (as a module: by its path it would hide the library of its name).
+``python -m scripts.coverage [source file …]``. Run it as a module: run by its path, it would hide the library
+``coverage``.
+
 The own tests of ``src/spiderpool/core/admission/ippool.py`` are ``tests/core/admission/test_ippool.py`` and
 ``tests/core/admission/test_ippool_*.py``. Those of a package, ``admission/__init__.py``, are
-``tests/core/test_admission.py``, which need not exist where the package only gathers names. Where mypy proves that
-nothing arrives (``assert_never``), nothing has to.
+``tests/core/test_admission.py``; a package that only imports names needs none. Branches that mypy proves unreachable
+(``assert_never``) do not count.
 """
 
 from __future__ import annotations
@@ -30,17 +32,17 @@ FOLDERS = ("core", "api")
 NEVER = r"case _:\s+assert_never\("
 T = TypeVar("T")
 IMPORT = ""
-"""The context of what an import of the file runs, and so each test of it."""
+"""The context of lines that run when the file is imported: they count as run by each of its tests."""
 
 
 class Contexts:
-    """Tells the measurement which test file runs."""
+    """A pytest plugin that sets the context of the measurement to the test file that runs."""
 
     def __init__(self, measurement: coverage.Coverage) -> None:
         self._measurement = measurement
 
     def pytest_configure(self) -> None:
-        """Let generated examples be few and always the same: no line shall be run by luck."""
+        """Make hypothesis generate few examples, the same in every run: no line may be covered by luck."""
         from hypothesis import settings  # not earlier: pytest rewrites the assertions of plugins at their import
 
         settings.register_profile("few", derandomize=True, max_examples=10, deadline=None)
@@ -48,12 +50,12 @@ class Contexts:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, T, T]:
-        """Around the import of a test file: it may call what it tests to make its tables."""
+        """Set the context while a test file is imported: it may call what it tests to make its tables."""
         return (yield from self._within(collector))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, T, T]:
-        """Around each test with its fixtures."""
+        """Set the context while a test and its fixtures run."""
         return (yield from self._within(item))
 
     def _within(self, node: pytest.Item | pytest.Collector) -> Generator[None, T, T]:
@@ -65,7 +67,7 @@ class Contexts:
 
 
 def sources() -> list[Path]:
-    """All files that are held against their tests."""
+    """All files that are checked."""
     return sorted(path for folder in FOLDERS for path in (SOURCE / folder).rglob("*.py"))
 
 
@@ -84,7 +86,7 @@ def module(source: Path) -> str:
 
 
 def measure(chosen: Iterable[Path]) -> coverage.Coverage:
-    """Import source files and run their own tests, all once. Ends the program when tests fail."""
+    """Import source files, run their own tests once, and return the measurement. Exits when tests fail."""
     tests = sorted({str(test) for source in chosen for test in own_tests(source)})
     measurement = coverage.Coverage(data_file=None, config_file=False, source=[str(SOURCE)])
     measurement.exclude(NEVER)
@@ -97,12 +99,12 @@ def measure(chosen: Iterable[Path]) -> coverage.Coverage:
     finally:
         measurement.stop()
     if failed:
-        sys.exit("the tests fail, so nothing is said of what they run")
+        sys.exit("the tests fail, so their coverage is not measured")
     return measurement
 
 
 def complaint(measurement: coverage.Coverage, source: Path) -> str | None:
-    """What is wrong with the tests of a file."""
+    """What is wrong with the tests of a file; None if they run all of it."""
     own = own_tests(source)
     measurement.get_data().set_query_contexts([f"^{re.escape(context)}$" for context in (IMPORT, *map(str, own))])
     _, statements, _, missing, _ = measurement.analysis2(str(source))
@@ -112,14 +114,14 @@ def complaint(measurement: coverage.Coverage, source: Path) -> str | None:
 
 
 def spans(lines: list[int]) -> str:
-    """Lines as people write them: ``3, 5-7``."""
+    """Line numbers as text: ``3, 5-7``."""
     starts = [line for line in lines if line - 1 not in lines]
     ends = [line for line in lines if line + 1 not in lines]
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def main(names: list[str]) -> None:
-    """Measure all files, or those that are named. Ends with status 1 if a line of one is not run."""
+    """Measure all files, or the named ones. Exits with status 1 if a line is not run."""
     chosen = [Path(name).resolve() for name in names] or sources()
     measurement = measure(chosen)
     complaints = {source: complaint(measurement, source) for source in chosen}

@@ -18,11 +18,11 @@ def manifest(kind: type[Object]) -> str:
 
 
 def path(kind: type[Object]) -> Path:
-    """Where the manifest of a kind lies."""
+    """The file of a kind's manifest."""
     return DIRECTORY / f"{kind.KIND.plural}.{kind.KIND.group}.yaml"
 
 
 if __name__ == "__main__":
-    for each in KINDS:
-        path(each).write_text(manifest(each))
-        print(path(each).relative_to(DIRECTORY.parent))
+    for kind in KINDS:
+        path(kind).write_text(manifest(kind))
+        print(path(kind).relative_to(DIRECTORY.parent))

@@ -196,7 +196,10 @@ def trace_add(root: Path, test: str) -> list[Entry]:
 
 def firsts(entries: Iterable[Entry]) -> list[Entry]:
     """The first call of each function."""
-    return list({(entry.file, entry.function): entry for entry in reversed(list(entries))}.values())[::-1]
+    first: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        first.setdefault((entry.file, entry.function), entry)
+    return list(first.values())
 
 
 def print_add(entries: list[Entry]) -> None:
