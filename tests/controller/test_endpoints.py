@@ -160,7 +160,7 @@ async def test_the_pace_is_even_however_many_come() -> None:
     loop, pace, times = asyncio.get_running_loop(), RateLimiter(100.0), list[float]()
 
     async def one() -> None:
-        await pace.turn()
+        await pace.wait()
         times.append(loop.time())
 
     begin = loop.time()

@@ -41,8 +41,8 @@ log = logger("informer")
 class Options(TypedDict, total=False):
     """Which objects of a kind an informer holds."""
 
-    labels: str
-    fields: str
+    labels: str | None
+    fields: str | None
     optional: bool  # the server may not serve the kind: there are no objects until it does
 
 
