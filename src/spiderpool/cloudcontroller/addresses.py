@@ -131,7 +131,7 @@ class AddressReconciler:
         self._families = sorted(families)
         self._primary_eni = primary_eni
         self._clock = clock
-        self._held: set[str] = set()
+        self._ips_by_address = sight.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._enis: dict[str, RegisteredENI] = {}
         self._asked: set[str] = set()
         self._quotas: dict[tuple[str, str], Quota] = {}
@@ -177,9 +177,6 @@ class AddressReconciler:
         self._changed.clear()
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        for record, change in ((old, self._held.discard), (new, self._held.add)):
-            if record is not None:
-                change(record.spec.address.partition("/")[0])
         if old is None or new is None:
             self._changed.set()
 
@@ -245,7 +242,7 @@ class AddressReconciler:
         registered = memory.recent.applied(_addresses(eni, place.version)) - {eni.primary_address}
         pools = list(self._eni_pools(place))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
-        held = registered & self._held
+        held = frozenset(each for each in registered if each in self._ips_by_address)
         memory.idle = since(memory.idle, registered - held, now)
         memory.fenced = since(memory.fenced, [each for each in releasing if not self._is_given(each)], now)
         ours = frozenset(_ledger(place.node).get(eni.identity, ())) & registered

@@ -35,6 +35,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
 )
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
+from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.discovery import find_kind
 from spiderpool.kube.events import Recorder
@@ -109,10 +110,10 @@ class ServiceReconciler:
         self._timing = timing or ServiceTimings()
         self._clock = clock
         self._memories: dict[str, ServiceState] = defaultdict(ServiceState)
-        self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)
+        self._slices = sight.slices.index(lambda found: [key] if (key := _service_of(found)) else [])
         self._looked_up: dict[str, tuple[str, float]] = {}
-        pauses = {"first_pause": self._timing.first_pause, "last_pause": self._timing.last_pause}
-        self._queue = WorkQueue(self._reconcile, "services", **pauses)
+        first, last = self._timing.first_pause, self._timing.last_pause
+        self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
         sight.slices.subscribe(self._on_slice)
         sight.services.subscribe(self._on_service)
         sight.nodes.subscribe(self._on_node)
@@ -144,11 +145,6 @@ class ServiceReconciler:
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for seen in (old, new):
             if seen is not None and (key := _service_of(seen)):
-                self._slices[key].pop(seen.key, None)
-                if seen is new:
-                    self._slices[key][seen.key] = seen
-                if not self._slices[key]:
-                    del self._slices[key]
                 self._touch(key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
@@ -218,10 +214,9 @@ class ServiceReconciler:
 
     async def _claim(self, service: Service, kind: Kind) -> Service:
         """Hold the Service by a finalizer, before anything is made for it."""
-        held = service.metadata.finalizers or []
-        if FINALIZERS[kind] in held:
-            return service
-        return await self._patch(service, {"finalizers": [*held, FINALIZERS[kind]]}, guarded=True)
+        made = await finalizers.add(self._client, service, FINALIZERS[kind])
+        self._sight.services.note(made)
+        return made
 
     async def _find(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
         """The balancer as it is; None: there never was one. Raises BadConfig, NotReady, CloudError."""
@@ -334,7 +329,7 @@ class ServiceReconciler:
     # Servers
 
     async def _world(self, service: Service, options: Options) -> BackendSnapshot:
-        slices = list(self._slices.get(service.key, {}).values())
+        slices = self._slices.get(service.key)
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
             enis = await self._enis_of(pod_addresses(service.spec.ports or (), slices, options))
@@ -397,14 +392,13 @@ class ServiceReconciler:
             if not service.terminating and service.status.loadBalancer.ingress:
                 await self._publish_ingress(service, [])
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
-            held = [each for each in fresh.metadata.finalizers or () if each != FINALIZERS[kind]]
-            await self._patch(fresh, {"finalizers": held, "labels": {IDENTITY_LABEL: None}}, guarded=True)
+            made = await finalizers.remove(self._client, fresh, FINALIZERS[kind], labels={IDENTITY_LABEL: None})
+            if made is not None:
+                self._sight.services.note(made)
 
-    async def _patch(self, service: Service, metadata: Mapping[str, Any], *, guarded: bool = False) -> Service:
-        """Change metadata; ``guarded``: of the very version that was seen."""
-        guard = {"resourceVersion": service.metadata.resourceVersion} if guarded else {}
-        body = {"metadata": {**metadata, **guard}}
-        made = await self._client.patch(Service, service.name, body, service.metadata.namespace)
+    async def _patch(self, service: Service, metadata: Mapping[str, Any]) -> Service:
+        """Change metadata."""
+        made = await self._client.patch(Service, service.name, {"metadata": metadata}, service.metadata.namespace)
         self._sight.services.note(made)
         return made
 
