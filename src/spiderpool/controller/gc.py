@@ -180,7 +180,7 @@ class ClusterGC:
         confirmed = observe(*await self._read_again(candidate), {}, 0.0).get(uid)
         if confirmed is None:
             return
-        if confirmed.cause is not ReleaseCause.COOLED and await self._owners.keep(ip, timeout=READ_TIMEOUT):
+        if confirmed.cause is not ReleaseCause.COOLED and await self._owners.is_needed(ip, timeout=READ_TIMEOUT):
             self._state.sticky.add(uid)
             return
         with suppress(NotFound, Conflict):  # released or changed by another client: the next check sees how

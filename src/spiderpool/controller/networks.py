@@ -1,4 +1,7 @@
-"""From every SpiderMultusConfig its NetworkAttachmentDefinition: made, repaired, renamed."""
+"""NetworkAttachmentDefinitions: creates, repairs and renames the one of every SpiderMultusConfig.
+
+Definitions that belong to no SpiderMultusConfig are never touched.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ log = logger("networks")
 
 
 class NetworkReconciler:
-    """Keeps the NetworkAttachmentDefinitions as the networks want them.
+    """Keeps NetworkAttachmentDefinitions as their SpiderMultusConfigs describe them.
 
-    They are applied server-side, so annotations of other tools stay. Deletion is Kubernetes' own, by
-    the owner reference; only one that has lost its name to another is deleted here.
+    They are applied server-side, so annotations of other tools stay. Kubernetes deletes them with their owner; only a
+    definition under a former name is deleted here.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class NetworkReconciler:
         self._attachments = attachments
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
-        self._applied: dict[str, NetworkAttachmentDefinition] = {}
+        self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
 
@@ -57,11 +60,11 @@ class NetworkReconciler:
             self._applied.pop(old.key, None)
 
     def _on_attachment(self, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None) -> None:
-        for seen in (old, new):
-            if seen is not None:
-                self._queue.add(seen.key)
-                for name in _owning_configs(seen):
-                    self._queue.add(f"{seen.metadata.namespace}/{name}")
+        for stored in (old, new):
+            if stored is not None:
+                self._queue.add(stored.key)  # the config of the same name, and those that own it under another name
+                for name in _owning_configs(stored):
+                    self._queue.add(f"{stored.metadata.namespace}/{name}")
 
     async def _reconcile(self, key: str) -> None:
         config = self._configs.get(key)
@@ -76,7 +79,7 @@ class NetworkReconciler:
             await self._drop_former(config, wanted)
 
     async def _put(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> bool:
-        """Make the stored one as it is wanted; false when it belongs to another network."""
+        """Apply ``wanted`` unless it is stored; false when another config owns the stored one. Raises NotReady."""
         stored = self._attachments.get(wanted.key)
         if stored is not None and stored.terminating:
             raise NotReady(f"NetworkAttachmentDefinition {wanted.key} is being deleted; its successor waits")
@@ -101,9 +104,10 @@ class NetworkReconciler:
         log.info("network attachment applied", network=config.key, attachment=wanted.key)
 
     async def _drop_former(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> None:
+        """Delete the config's definitions that have another name than ``wanted``."""
         for stored in self._attachments.items():
             if stored.name != wanted.name and _is_owned(stored, config) and not stored.terminating:
-                with suppress(NotFound, Conflict):
+                with suppress(NotFound, Conflict):  # deleted or changed meanwhile: its event reconciles the config
                     await self._client.delete(
                         NetworkAttachmentDefinition,
                         stored.name,
@@ -119,6 +123,7 @@ class NetworkReconciler:
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:
+    """Names of the configs in a definition's owner references."""
     kind = SpiderMultusConfig.KIND.name
     return (owner.name for owner in stored.metadata.ownerReferences or () if owner.kind == kind)
 
@@ -131,13 +136,14 @@ def _is_owned(stored: NetworkAttachmentDefinition, config: SpiderMultusConfig) -
 
 
 def _drifted(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> bool:
+    """Whether somebody has changed what we applied."""
     annotations = stored.metadata.annotations or {}
     missing = (wanted.metadata.annotations or {}).items() - annotations.items()
     return bool(missing) or bool(_repair(stored, wanted))
 
 
 def _repair(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> dict[str, Any]:
-    """What apply alone cannot do to an object that others wrote: replace its owners, and empty its configuration."""
+    """The merge patch for what server-side apply cannot do: replace owner references, and empty ``spec.config``."""
     body: dict[str, Any] = {}
     config = wanted.spec.config if wanted.spec else None
     if config != (stored.spec.config if stored.spec else None):
@@ -151,7 +157,10 @@ def _repair(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefini
 
 
 def _new_owners(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> list[OwnerReference]:
-    """Owners that make the stored one ours, as there may be one controlling owner only; none if it is ours."""
+    """The owner references that make a definition ours; empty when it is ours already.
+
+    An object may have one controlling owner only, so those of others are dropped.
+    """
     ours = wanted.metadata.ownerReferences or []
     owners = stored.metadata.ownerReferences or []
     if all(owner in owners for owner in ours):
