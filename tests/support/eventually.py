@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -13,6 +13,14 @@ INTERVAL = 0.02
 """Seconds between two looks."""
 
 
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T]], what: str = "", *, timeout: float = 10.0, interval: float = INTERVAL
+) -> T: ...
+@overload
+async def eventually(
+    condition: Callable[[], T], what: str = "", *, timeout: float = 10.0, interval: float = INTERVAL
+) -> T: ...
 async def eventually(
     condition: Callable[[], T | Awaitable[T]], what: str = "", *, timeout: float = 10.0, interval: float = INTERVAL
 ) -> T:

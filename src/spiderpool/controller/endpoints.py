@@ -38,10 +38,13 @@ class RateLimiter:
 
     async def wait(self) -> None:
         """Wait for the caller's slot; callers get their slots in the order of their calls."""
-        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(self.reserve(asyncio.get_running_loop().time()))
+
+    def reserve(self, now: float) -> float:
+        """Take the next free slot; returns the seconds until it begins."""
         slot = max(self._next, now)
         self._next = slot + self._gap
-        await asyncio.sleep(slot - now)
+        return slot - now
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class GCTimings:
     grace: float = 5.0
     node_grace: float = 60.0
 
+    @property
+    def pause(self) -> float:
+        """Seconds between two checks."""
+        return max(self.interval, SHORTEST_INTERVAL)
+
     def graces(self) -> dict[ReleaseCause, float]:
         """Seconds for which each cause must persist before the address is released."""
         return {cause: self.node_grace if cause is ReleaseCause.NODE else self.grace for cause in ReleaseCause}
@@ -108,7 +113,7 @@ class ClusterGC:
 
     async def run(self) -> None:
         """Check and release until cancelled."""
-        pause, next_full = max(self._timings.interval, SHORTEST_INTERVAL), 0.0
+        pause, next_full = self._timings.pause, 0.0
         while True:
             now = time.monotonic()
             if now >= next_full:
