@@ -90,7 +90,7 @@ class TestAdmission:
             ("SpiderIPPool; {subnet: 10.9.0.0/16, gateway: 10.8.0.1}", "spec.gateway", "10.9.0.0/16"),
             ("SpiderIPPool; {subnet: 10.9.0.0/16, ips: 7}", "spec.ips", "must be of type array"),
             ("SpiderCoordinator; {mode: auto}", "spec.podCIDRType", "write one of auto"),
-            ("SpiderMultusConfig; {cniType: ipvlan, ipvlan: {master: []}}", "spec.ipvlan.master", "name the ENI"),
+            ("SpiderMultusConfig; {cniType: ipvlan, ipvlan: {master: []}}", "spec.ipvlan.master", "name the NIC"),
         ],
     )
     def test_a_wrong_manifest_is_refused_and_names_the_field(

@@ -183,6 +183,7 @@ def authorities(plane: ControlPlane) -> set[bytes]:
 
 
 class TestCertificates:
+    @pytest.mark.timeout(300)
     def test_admission_never_fails_while_they_rotate(self, short_lived: Replicas) -> None:
         plane = short_lived.plane
         first, second = short_lived.start(), short_lived.start()

@@ -170,6 +170,28 @@ class TestTiming:
             server.clear_faults()
             await eventually(lambda: candidate.running == ["me"])
 
+    async def test_the_lease_is_given_back_though_the_answer_to_the_last_renewal_was_lost(self) -> None:
+        async with ApiServer(Lease.KIND) as server:
+            async with self.candidate(server, Clock()) as candidate:
+                await eventually(lambda: candidate.running == ["me"])
+                stored = server.stored(Lease)[f"{NAMESPACE}/timed"]
+                renewed = replace(stored.spec, renewTime="2999-01-01T00:00:00.000000Z")
+                server.inject(Fault("get", times=1_000, delay=0.3))  # no further renewal before the end
+                await self.tries(server, 1)
+                server.put(replace(stored, spec=renewed))
+                server.clear_faults()
+            assert server.stored(Lease)[f"{NAMESPACE}/timed"].spec.holderIdentity is None
+
+    async def test_a_lease_that_another_candidate_has_taken_is_not_given_back(self) -> None:
+        async with ApiServer(Lease.KIND) as server:
+            async with self.candidate(server, Clock()) as candidate:
+                await eventually(lambda: candidate.running == ["me"])
+                server.inject(Fault("get", times=1_000, delay=0.3))
+                await self.tries(server, 1)
+                server.put(self.held_by("usurper"))
+                server.clear_faults()
+            assert server.stored(Lease)[f"{NAMESPACE}/timed"].spec.holderIdentity == "usurper"
+
     async def test_a_renewal_whose_answer_was_lost_is_repeated(self) -> None:
         clock = Clock()
         async with ApiServer(Lease.KIND) as server, self.candidate(server, clock) as candidate:

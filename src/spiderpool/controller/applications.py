@@ -58,7 +58,7 @@ from spiderpool.telemetry import logger
 RESYNC = 300.0
 """Seconds between two reconciliations of all applications."""
 WORKERS = 4
-"""Applications that are reconciled at a time; those of one subnet wait for each other."""
+"""Applications that are reconciled at a time; those of one subnet are serialized by a lock."""
 
 KINDS: Mapping[tuple[str, str], type[Workload]] = {(kind.KIND.api_version, kind.KIND.name): kind for kind in WORKLOADS}
 """Watched kinds of workloads, by apiVersion and kind; other controllers of pods are called third-party."""
@@ -116,7 +116,7 @@ class ApplicationPoolReconciler:
         self._redundant = redundant
         self._queue = WorkQueue(self._reconcile, "applications")
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # CIDR → held while its pools are written
-        self._applications_by_subnet: dict[str, set[str]] = {}  # subnet name → keys of applications that ask it
+        self._applications_by_subnet: dict[str, set[str]] = {}  # subnet name → keys of applications that depend on it
         self._short: set[str] = set()  # keys of applications that have fewer addresses than they ask for
         self._shrinking: dict[str, str] = {}  # pool with more addresses than asked for, all in use → application key
         self._pools_by_subnet = PoolsBySubnet(listers.pools)
@@ -190,11 +190,12 @@ class ApplicationPoolReconciler:
     # --- What is done for an application ---------------------------------------------------------------------------
 
     async def _reconcile(self, key: str) -> None:
+        """Create or resize the pools that an application asks for, and delete those that it no longer asks for."""
         source = self._source(key)
         try:
             claimed = self._claim(source)
         except BadConfig as error:
-            self._complain(source, "BadSubnetAnnotation", error.message)
+            self._warn(source, "BadSubnetAnnotation", error.message)
             return
         self._forget(key)
         served = [await self._serve(claimed, slot, source) for slot in self._slots(claimed)] if claimed else []
@@ -218,6 +219,7 @@ class ApplicationPoolReconciler:
         return max(pods, key=lambda pod: (pod.metadata.creationTimestamp or "", pod.name), default=None)
 
     def _claim(self, source: Workload | Pod | None) -> PoolClaim | None:
+        """What the annotations ask for; None when they ask for nothing. Raises BadConfig."""
         match source:
             case Workload():
                 return claim(source, self._redundant)
@@ -227,7 +229,7 @@ class ApplicationPoolReconciler:
                 return None
 
     def _slots(self, claimed: PoolClaim) -> list[PoolSlot]:
-        """The pools that an application asks for, of the enabled families; notes which subnets it asks."""
+        """The pools to make for a claim, of the enabled families; notes the subnets that the application depends on."""
         for slot in claimed.places:
             self._applications_by_subnet.setdefault(slot.subnet, set()).add(key_of(claimed.application))
         return [slot for slot in claimed.places if slot.version in self._families]
@@ -236,15 +238,15 @@ class ApplicationPoolReconciler:
         """Create or resize the pool of a slot; leaves it as it is when its subnet cannot be used now."""
         subnet = self._listers.subnets.get(slot.subnet)
         if subnet is None or (reason := why_unusable(subnet, slot)):
-            self._complain(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
+            self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
             pools = self._pools_by_application.get(key_of(claimed.application))
             return find_pool(pools, claimed.application, slot)
         async with self._locks[subnet.spec.subnet]:
             stored = find_pool(self._pools_by_subnet.of(subnet), claimed.application, slot)
             addresses = self._addresses(claimed, subnet, stored)
-            wanted = PoolTarget(claimed, slot, subnet, addresses)
-            pool = await self._create(wanted) if stored is None else await self._resize(stored, wanted)
-        self._note_size(wanted, pool, source)
+            target = PoolTarget(claimed, slot, subnet, addresses)
+            pool = await self._create(target) if stored is None else await self._resize(stored, target)
+        self._note_size(target, pool, source)
         return pool
 
     def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
@@ -265,12 +267,12 @@ class ApplicationPoolReconciler:
 
     async def _resize(self, stored: SpiderIPPool, target: PoolTarget) -> SpiderIPPool:
         """Bring a pool up to date; returns it as stored. Raises Conflict when it has changed meanwhile."""
-        wanted = target.pool(stored)
-        if wanted == stored:
+        desired = target.pool(stored)
+        if desired == stored:
             return stored
-        changed = await self._client.patch(SpiderIPPool, stored.name, _patch(stored, wanted))
+        changed = await self._client.patch(SpiderIPPool, stored.name, _patch(stored, desired))
         self._listers.pools.note(changed)
-        log.info("pool changed", pool=stored.name, application=str(target.claim.application), ips=wanted.spec.ips)
+        log.info("pool changed", pool=stored.name, application=str(target.claim.application), ips=desired.spec.ips)
         return changed
 
     async def _create(self, target: PoolTarget) -> SpiderIPPool:
@@ -301,9 +303,7 @@ class ApplicationPoolReconciler:
         if missing > 0:
             self._short.add(key)
             reason = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
-            self._complain(
-                source, "SubnetExhausted", f"{reason}: SpiderSubnet {target.slot.subnet} has no more; add some"
-            )
+            self._warn(source, "SubnetExhausted", f"{reason}: SpiderSubnet {target.slot.subnet} has no more; add some")
 
     # --- What becomes of pools that no application asks for --------------------------------------------------------
 
@@ -344,7 +344,8 @@ class ApplicationPoolReconciler:
             self._recorder.event(pool, "Warning", "ApplicationUnknown", f"{owner} cannot be read ({error}); {remedy}")
             return False
 
-    def _complain(self, source: Object | None, reason: str, message: str) -> None:
+    def _warn(self, source: Object | None, reason: str, message: str) -> None:
+        """Record a warning event on the object whose annotations are at fault, and log it."""
         if source is not None:
             self._recorder.event(source, "Warning", reason, message)
             log.warning("application not served", source=source.key, reason=reason, message=message)
@@ -367,14 +368,14 @@ def _relevant(workload: Workload) -> tuple[Any, ...]:
     return workload.metadata.uid, workload.metadata.ownerReferences, workload.spec, workload.status
 
 
-def _patch(stored: SpiderIPPool, wanted: SpiderIPPool) -> dict[str, Any]:
+def _patch(stored: SpiderIPPool, desired: SpiderIPPool) -> dict[str, Any]:
     """The merge patch from one pool to the other, which must change the version ``stored`` only."""
     metadata = {
-        "labels": wanted.metadata.labels,
-        "annotations": wanted.metadata.annotations,
+        "labels": desired.metadata.labels,
+        "annotations": desired.metadata.annotations,
         "resourceVersion": stored.metadata.resourceVersion,
     }
-    if wanted.spec == stored.spec:
+    if desired.spec == stored.spec:
         return {"metadata": metadata}
-    changing = {name: getattr(wanted.spec, name) for name in ("ips", "excludeIPs", "podAffinity")}
+    changing = {name: getattr(desired.spec, name) for name in ("ips", "excludeIPs", "podAffinity")}
     return {"metadata": metadata, "spec": msgspec.to_builtins(changing)}

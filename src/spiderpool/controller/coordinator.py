@@ -300,6 +300,7 @@ class CoordinatorReconciler:
         self._touch_all()
 
     async def _reconcile(self, name: str) -> None:
+        """Create the default SpiderCoordinator, or write the status of one that exists."""
         coordinator = self._coordinators.get(name)
         if coordinator is None:
             await self._create(name)
@@ -314,6 +315,7 @@ class CoordinatorReconciler:
                 await self._client.create(default_settings(name))
 
     async def _write(self, coordinator: SpiderCoordinator, status: CoordinatorStatus) -> None:
+        """Write the status if it differs, with an event when it has become not ready."""
         if status == coordinator.status:
             return
         body = {field: getattr(status, field) for field in status.__struct_fields__}
@@ -370,10 +372,12 @@ class CoordinatorReconciler:
         return networks
 
     async def _calico(self) -> tuple[str, ...]:
+        """CIDRs of calico's enabled IPPools; none when calico is not installed."""
         pools = [pool for pool in await self._served(CalicoPool) if not pool.terminating and not pool.spec.disabled]
         return cidrs(pool.spec.cidr for pool in _by_age(pools))
 
     async def _cilium(self, cluster: tuple[str, ...]) -> tuple[str, ...]:
+        """Pod CIDRs of cilium, by its IPAM mode; none when cilium is not installed. Raises CIDRsUnknown."""
         namespace, _, name = self._cilium_config.rpartition("/")
         config = await self._config_map(namespace or SYSTEM_NAMESPACE, name)
         match config.get("ipam"):
@@ -391,6 +395,7 @@ class CoordinatorReconciler:
                 return _unknown(f"cilium's IPAM mode {mode} does not tell its pod CIDRs")
 
     async def _service_cidrs(self) -> tuple[str, ...]:
+        """CIDRs of the cluster's ServiceCIDRs, in the newest version that has any; none before Kubernetes 1.29."""
         for kind in SERVICE_CIDRS:
             ranges = [service_cidr for service_cidr in await self._served(kind) if not service_cidr.terminating]
             if ranges:

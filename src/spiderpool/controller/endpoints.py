@@ -104,13 +104,13 @@ class EndpointReconciler:
             self._queue.add(changed.key, self._debounce)
 
     async def _reconcile(self, key: str) -> None:
-        stored, wanted = self._endpoints.get(key), await self._wanted(key)
-        if wanted is None and stored is not None:
+        stored, desired = self._endpoints.get(key), await self._desired(key)
+        if desired is None and stored is not None:
             await self._delete(stored)
-        elif wanted is not None and (stored is None or not is_current(stored, wanted)):
-            await self._put(stored, wanted)
+        elif desired is not None and (stored is None or not is_current(stored, desired)):
+            await self._put(stored, desired)
 
-    async def _wanted(self, key: str) -> SpiderEndpoint | None:
+    async def _desired(self, key: str) -> SpiderEndpoint | None:
         """The endpoint that a pod should have; None for a pod that is gone or holds nothing."""
         pod = self._pods.get(key)
         if pod is None:
@@ -120,16 +120,17 @@ class EndpointReconciler:
             return None
         return endpoint(pod, records, self._pools, await self._owners.top(pod, timeout=READ_TIMEOUT))
 
-    async def _put(self, stored: SpiderEndpoint | None, wanted: SpiderEndpoint) -> None:
+    async def _put(self, stored: SpiderEndpoint | None, desired: SpiderEndpoint) -> None:
+        """Create or replace an endpoint. Raises Conflict: the queue retries with what the cache holds then."""
         await self._limiter.wait()
         if stored is not None and stored.terminating:
             await finalizers.clear(self._client, stored)
         elif stored is not None:
-            wanted.metadata.resourceVersion = stored.metadata.resourceVersion
-            self._endpoints.note(await self._client.replace(wanted))
+            desired.metadata.resourceVersion = stored.metadata.resourceVersion
+            self._endpoints.note(await self._client.replace(desired))
         else:
             with suppress(AlreadyExists):  # our cache is late; the event that is under way reconciles the pod again
-                self._endpoints.note(await self._client.create(wanted))
+                self._endpoints.note(await self._client.create(desired))
 
     async def _delete(self, stored: SpiderEndpoint) -> None:
         await self._limiter.wait()

@@ -131,7 +131,7 @@ class ENIPoolReconciler:
             return read_instance(text) if text else None
         except Undecodable as error:
             message = f"annotation {INSTANCE_ANNOTATION} is not used, pools stay as they are: {error.message}"
-            self._complain(f"node/{node.name}", node, "CardsNotReadable", message)
+            self._warn(f"node/{node.name}", node, "CardsNotReadable", message)
             return None
 
     def _has_pool_on(self, eni: str, node: str) -> bool:
@@ -163,6 +163,7 @@ class ENIPoolReconciler:
     # --- What is done for an ENI -----------------------------------------------------------------------------------
 
     async def _reconcile(self, eni: str) -> None:
+        """Create, update or delete the pools of an ENI, one per enabled family."""
         claims = [claim for name in self._nodes_by_eni.get(eni) if (claim := self._claim(name, eni))]
         for version in sorted(self._rules.families):
             pool = self._pool_of(eni, version)
@@ -206,15 +207,15 @@ class ENIPoolReconciler:
         """Make the pool hold what the ENI has, report unregistered addresses, and make the ENI's network."""
         if claim and (block := claim.eni.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
             message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
-            self._complain(f"pool/{pool.name}", pool, "OtherSubnet", message)
+            self._warn(f"pool/{pool.name}", pool, "OtherSubnet", message)
             return
         holders = self._ips_by_pool.get(pool.name)
-        wanted = upkeep(pool, claim, holders, self._others(pool.name), self._rules.namespace)
-        if body := patch_of(pool, wanted):
+        desired = upkeep(pool, claim, holders, self._others(pool.name), self._rules.namespace)
+        if body := patch_of(pool, desired):
             self._listers.pools.note(await self._patch(pool, body))
-            log.info("pool kept", pool=pool.name, card=eni, ips=wanted.ips, exclude=wanted.exclude)
+            log.info("pool kept", pool=pool.name, card=eni, ips=desired.ips, exclude=desired.exclude)
         self._complaints.pop(f"pool/{pool.name}", None)
-        self._report(eni, pool, claim, wanted.unregistered)
+        self._report(eni, pool, claim, desired.unregistered)
         if claim and claim.eni.device:
             await self._make_network(claim.eni.device)
 
@@ -222,7 +223,7 @@ class ENIPoolReconciler:
         try:
             return await self._client.patch(SpiderIPPool, pool.name, body)
         except Invalid as error:
-            self._complain(f"pool/{pool.name}", pool, "CannotFollowCard", error.message)
+            self._warn(f"pool/{pool.name}", pool, "CannotFollowCard", error.message)
             raise
 
     def _others(self, name: str) -> Iterator[SpiderIPPool]:
@@ -244,7 +245,7 @@ class ENIPoolReconciler:
         except AlreadyExists:  # our cache is late; the pool's event reconciles the ENI again
             return
         except (BadConfig, Invalid) as error:
-            self._complain(key, node, "NoPoolForCard", error.message)
+            self._warn(key, node, "NoPoolForCard", error.message)
 
     async def _make_network(self, device: str) -> None:
         """Create the network of an interface name unless there is one; an existing network is never changed."""
@@ -255,7 +256,7 @@ class ENIPoolReconciler:
                 self._listers.networks.note(await self._client.create(new_network(device, namespace)))
                 log.info("network made", network=f"{namespace}/{name}", device=device)
         elif fault := foreign_master(present, device):
-            self._complain(f"network/{device}", present, "OtherCard", fault)
+            self._warn(f"network/{device}", present, "OtherCard", fault)
 
     async def _retire_later(self, eni: str, pool: SpiderIPPool) -> None:
         """Delete the pool once its Node has been gone for the grace period."""
@@ -303,7 +304,7 @@ class ENIPoolReconciler:
             self._recorder.event(obj, type, reason, message)
         log.warning("address", pool=pool.name, reason=reason, message=message)
 
-    def _complain(self, key: str, obj: Object, reason: str, message: str) -> None:
+    def _warn(self, key: str, obj: Object, reason: str, message: str) -> None:
         """Record a warning event and log it, unless ``key`` had the same message last."""
         if self._complaints.get(key) != message:
             self._complaints[key] = message

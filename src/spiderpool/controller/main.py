@@ -85,6 +85,7 @@ class ControllerLeader:
             log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
+        """The informers that the enabled features need."""
         return [
             self._pools,
             self._ips,
@@ -101,6 +102,7 @@ class ControllerLeader:
         ]
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+        """The tasks of the enabled features."""
         client, settings, recorder = self._client, self._settings, self._recorder
         endpoints = EndpointListers(self._endpoints, self._ips, self._pods, self._pools)
         sources = CIDRSources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)

@@ -123,6 +123,7 @@ class PoolReconciler:
         self._queue.add(pool)
 
     async def _reconcile(self, name: str) -> None:
+        """Write the status of a pool; let it go when it is terminating and empty."""
         pool = self._pools.get(name)
         if pool is None:
             return

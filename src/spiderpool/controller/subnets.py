@@ -71,6 +71,7 @@ class SubnetReconciler:
                 self._queue.add(subnet.name, self._debounce)
 
     async def _reconcile(self, name: str) -> None:
+        """Adopt the pools of a subnet, or delete them when it is terminating, and write its status."""
         subnet = self._subnets.get(name)
         if subnet is None:
             return
@@ -85,22 +86,22 @@ class SubnetReconciler:
 
     async def _complete(self, subnet: SpiderSubnet) -> None:
         """Add the finalizer and label of a subnet that was written past the admission webhook."""
-        wanted = default_subnet(subnet).metadata
-        if (wanted.finalizers, wanted.labels) != (subnet.metadata.finalizers, subnet.metadata.labels):
+        desired = default_subnet(subnet).metadata
+        if (desired.finalizers, desired.labels) != (subnet.metadata.finalizers, subnet.metadata.labels):
             metadata = {
-                "finalizers": wanted.finalizers,
-                "labels": wanted.labels,
+                "finalizers": desired.finalizers,
+                "labels": desired.labels,
                 "resourceVersion": subnet.metadata.resourceVersion,
             }
             self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"metadata": metadata}))
 
     async def _adopt(self, pool: SpiderIPPool, subnet: SpiderSubnet) -> None:
         """Make the subnet the owner of a pool, which inherits its gateway and routes."""
-        wanted = None if pool.terminating else adoption(pool, subnet)
-        if wanted is None:
+        desired = None if pool.terminating else adoption(pool, subnet)
+        if desired is None:
             return
         with suppress(NotFound):  # the pool was deleted meanwhile
-            self._pools.note(await self._client.patch(SpiderIPPool, pool.name, _adoption_patch(pool, wanted)))
+            self._pools.note(await self._client.patch(SpiderIPPool, pool.name, _adoption_patch(pool, desired)))
             log.info("pool adopted", subnet=subnet.name, pool=pool.name)
 
     async def _finish(self, subnet: SpiderSubnet) -> None:
@@ -134,12 +135,13 @@ def _relevant(pool: SpiderIPPool) -> tuple[Any, Any]:
     return pool.spec, pool.metadata.ownerReferences
 
 
-def _adoption_patch(pool: SpiderIPPool, wanted: SpiderIPPool) -> dict[str, Any]:
+def _adoption_patch(pool: SpiderIPPool, desired: SpiderIPPool) -> dict[str, Any]:
+    """The merge patch from one pool to the other, which must change the version ``pool`` only."""
     metadata = {
-        "labels": wanted.metadata.labels,
-        "ownerReferences": msgspec.to_builtins(wanted.metadata.ownerReferences),
+        "labels": desired.metadata.labels,
+        "ownerReferences": msgspec.to_builtins(desired.metadata.ownerReferences),
         "resourceVersion": pool.metadata.resourceVersion,
     }
-    changed = {name: getattr(wanted.spec, name) for name in ("gateway", "routes")}
+    changed = {name: getattr(desired.spec, name) for name in ("gateway", "routes")}
     spec = {name: msgspec.to_builtins(value) for name, value in changed.items() if value != getattr(pool.spec, name)}
     return {"metadata": metadata, "spec": spec} if spec else {"metadata": metadata}

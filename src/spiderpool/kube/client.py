@@ -337,6 +337,7 @@ class Client:
                     yield event.type, obj
 
     async def _send(self, request: Request, timeout: float) -> bytes:
+        """The body of a successful answer. Raises a refusal or ApiUnavailable."""
         try:
             async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
                 content = await response.read()
@@ -448,6 +449,7 @@ def _failure(code: int, content: bytes, request: Request) -> SpiderpoolError:
 
 
 def _refusal(status: StatusMessage, method: str, path: str = "") -> SpiderpoolError:
+    """The exception for an answer of status 400 or more."""
     message = status.message or f"{method} {path} answered {status.code}"
     match status.code:
         case 404:

@@ -63,6 +63,7 @@ class Recorder:
                 log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
 
     async def _write(self, event: Event) -> None:
+        """Create an event, or raise the count of the same event that was written before."""
         identity = (event.involvedObject.uid or event.involvedObject.name or "", event.reason, event.message)
         known = self._known.get(identity)
         written = await self._repeat(known, event) if known else None

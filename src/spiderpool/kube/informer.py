@@ -187,6 +187,7 @@ class Informer(Generic[T]):
         return min(pause * 2, LAST_PAUSE)
 
     async def _list(self) -> None:
+        """Replace the cache by a list, but for objects that are newer than the list."""
         version, items = await self._client.list_at(
             self._kind, self._namespace, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
         )
@@ -200,6 +201,7 @@ class Informer(Generic[T]):
         self._synced.set()
 
     async def _watch(self) -> None:
+        """Apply events until the API server ends the watch. Raises Expired, or another SpiderpoolError."""
         events = self._client.watch(
             self._kind, self._version, self._namespace, labels=self._labels, fields=self._fields
         )
@@ -214,6 +216,7 @@ class Informer(Generic[T]):
                     self.note(obj)
 
     def _is_news(self, obj: T) -> bool:
+        """Whether an object is neither older than its cached version, nor older than its deletion."""
         uid = obj.metadata.uid or ""
         if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False

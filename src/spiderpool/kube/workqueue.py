@@ -76,6 +76,7 @@ class WorkQueue:
         return timer is not None and timer.when() > self._clock.time() + after
 
     def _schedule(self, key: str, after: float) -> None:
+        """Queue a key now, or by a timer that replaces the one it has."""
         before = self._waiting.get(key)
         if before is not None:
             before.cancel()
