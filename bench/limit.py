@@ -18,7 +18,7 @@ import aiohttp
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.ipam.allocation import record
+from spiderpool.core.ipam.allocation import new_record
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.kube.client import encode
 from spiderpool.kube.config import load_access
@@ -104,4 +104,4 @@ def body(address: int) -> bytes:
     ask = AllocationRequest(
         "default", f"limit-{address:06d}", "9f1d3c57-2f3a-4d5e-8c7b-000000000000", "eth0", "limit", "kube-system/x"
     )
-    return encode(record(ask, pool, address))
+    return encode(new_record(ask, pool, address))

@@ -1,15 +1,45 @@
-"""Settings: defaults, where values come from, and what is said of wrong ones."""
+"""Settings: one table for all, where values come from, and how a wrong one is named."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from scripts import generate_settings
 
 from spiderpool.errors import BadConfig
-from spiderpool.settings import ProviderSettings, agent_settings, controller_settings, load_source
+from spiderpool.settings import (
+    AgentSettings,
+    CloudSettings,
+    ControllerSettings,
+    LoadBalancerSettings,
+    PreallocationSettings,
+    ProviderSettings,
+    SettingsSource,
+    agent_settings,
+    cloud_settings,
+    controller_settings,
+    kinds,
+    load_source,
+    table,
+)
+from spiderpool.settings.fields import rows_of
+from spiderpool.settings.table import Daemon, Setting
 
 pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parent.parent
+SHAPES: dict[Daemon, type[Any]] = {
+    Daemon.AGENT: AgentSettings,
+    Daemon.CONTROLLER: ControllerSettings,
+    Daemon.CLOUD: CloudSettings,
+}
 
 NODE = {"SPIDERPOOL_NODE_NAME": "master", "SPIDERPOOL_CONFIG": "/nonexistent"}
 
@@ -41,6 +71,8 @@ def test_file_and_environment_are_read(tmp_path: Path) -> None:
         ({"SPIDERPOOL_NODE_NAME": " "}, "SPIDERPOOL_NODE_NAME is missing"),
         ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "soon"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='soon' is not a number"),
         ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "-1"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='-1' is not a number"),
+        ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "nan"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='nan' is not a number"),
+        ({"SPIDERPOOL_HEALTH_PORT": "65536"}, "SPIDERPOOL_HEALTH_PORT='65536' is not a TCP port of at most 65535"),
         ({"SPIDERPOOL_INSTALL_CNI": "perhaps"}, "SPIDERPOOL_INSTALL_CNI='perhaps' is neither true nor false"),
     ],
 )
@@ -82,10 +114,175 @@ def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"CLOUD_PROVIDER": "other"}, "the cloud provider is 'other'; write '' or 'alibaba'"),
-        ({"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "0.5"}, "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS is 0.5"),
+        ({"CLOUD_PROVIDER": "other"}, "CLOUD_PROVIDER is 'other'; write '' or 'alibaba'"),
+        ({"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "0.5"}, "INTERVAL_SECONDS is 0.5; write at least 1: the metadata"),
     ],
 )
 def test_a_cloud_that_cannot_be_right_is_named(variables: dict[str, str], message: str) -> None:
     with pytest.raises(BadConfig, match=message):
         agent_settings(load_source(NODE | variables))
+
+
+class TestTable:
+    """Every setting stands in one row, and every row is read."""
+
+    def test_every_field_has_rows_and_every_row_is_read_by_the_daemons_that_it_names(self) -> None:
+        readers: dict[int, list[Daemon]] = {}
+        for daemon, shape in SHAPES.items():
+            for row in rows_of(shape):
+                readers.setdefault(id(row), []).append(daemon)
+        assert [(row.names, row.readers) for row in table.SETTINGS] == [
+            (row.names, tuple(readers.get(id(row), ()))) for row in table.SETTINGS
+        ]
+
+    @pytest.mark.parametrize("daemon", Daemon)
+    def test_no_name_stands_for_two_settings_of_a_daemon(self, daemon: Daemon) -> None:
+        names = Counter(name for row in table.SETTINGS if daemon in row.readers for name in row.names)
+        assert {name for name, times in names.items() if times > 1} == set()
+
+    @pytest.mark.parametrize("row", table.SETTINGS, ids=lambda row: row.names[0])
+    def test_a_row_has_a_name_one_line_of_help_and_a_default_within_its_bounds(self, row: Setting[Any]) -> None:
+        assert row.names
+        assert row.help
+        assert "\n" not in row.help
+        assert not row.choices or row.default in row.choices
+        assert not isinstance(row.default, float | int) or row.default >= row.minimum
+        assert not row.page or (ROOT / "docs" / row.page).exists()
+
+    def test_the_reference_page_is_made_from_the_table(self) -> None:
+        assert generate_settings.PAGE.read_text() == generate_settings.page(), (
+            "run .venv/bin/python -m scripts.generate_settings"
+        )
+
+    def test_every_variable_that_the_documentation_names_is_in_the_table(self) -> None:
+        known = {name for row in (*table.SETTINGS, table.CONFIG_FILE) for name in row.variables}
+        of_the_executable = {"SPIDERPOOL_SOCKET"}
+        for page in (ROOT / "docs").rglob("*.md"):
+            named = set(re.findall(r"\b(?:SPIDERPOOL|MULTUS)_[A-Z_]+[A-Z]\b", page.read_text()))
+            assert named - known - of_the_executable == set(), page
+
+
+def _sample(row: Setting[Any]) -> Any:
+    """A value of conf.yml that is not the default."""
+    if row.choices:
+        return next(choice for choice in row.choices if choice != row.default)
+    samples = {kinds.FLAG: not row.default, kinds.COUNT: 7, kinds.NAMES: ["x"], kinds.OBJECTS: [{"masterNIC": {}}]}
+    return samples.get(row.kind, "/x")
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("row", "name"), [(row, name) for row in table.SETTINGS for name in row.names], ids=lambda each: str(each)[:60]
+)
+def test_every_name_is_read(row: Setting[Any], name: str) -> None:
+    value = _sample(row)
+    text = {kinds.SECONDS: "7", kinds.NUMBER: "7", kinds.PORT: "7"}.get(row.kind, str(value))
+    environ = {name: text} if name in row.variables else {}
+    read = SettingsSource(environ, _nested(name, value) if name in row.keys else {}).read(row)
+    assert read != row.default
+
+
+def test_a_variable_goes_before_a_key_and_an_earlier_name_before_a_later_one() -> None:
+    environ = {"SPIDERPOOL_CLOUD_REGION": "a", "SPIDERPOOL_GC_INTERVAL_SECONDS": "1"}
+    source = SettingsSource(
+        environ, {"cloud": {"region": "b"}, "clusterSubnetDefaultFlexibleIPNumber": 3, "enableIPv4": True}
+    )
+    assert (source.read(table.CLOUD_REGION), source.read(table.GC_INTERVAL)) == ("a", 1.0)
+    assert source.read(table.REDUNDANT_IPS) == 3
+    later = SettingsSource(environ | {"SPIDERPOOL_GC_TRACE_POD_GAP_DURATION": "2"}, {})
+    assert later.read(table.GC_INTERVAL) == 2.0
+
+
+def test_a_wrong_value_is_named_also_where_another_place_precedes_it() -> None:
+    source = SettingsSource({"SPIDERPOOL_CLOUD_REGION": "a"}, {"cloud": {"region": 5}})
+    with pytest.raises(BadConfig, match=r"key cloud\.region in conf\.yml is 5, not text; correct the ConfigMap"):
+        source.read(table.CLOUD_REGION)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"cloud": 5}, "key cloud in conf.yml is 5, not a mapping of keys"),
+        ({"cloud": {"alibaba": "x"}}, "key cloud.alibaba in conf.yml is 'x', not a mapping of keys"),
+        ({"cloud": {"alibaba": {"assign": None}}}, "key cloud.alibaba.assign in conf.yml is None, not true or false"),
+        ({"cloud": {"alibaba": {"minFreeAddresses": 0}}}, "cloud.alibaba.minFreeAddresses in conf.yml is 0; write at"),
+        ({"cloud": {"alibaba": {"minFreeAddresses": True}}}, "minFreeAddresses in conf.yml is True, not a number"),
+        (
+            {"cloud": {"alibaba": {"minFreeAddresses": 9, "maxFreeAddresses": 8}}},
+            "cloud.alibaba.minFreeAddresses 9 and cloud.alibaba.maxFreeAddresses 8; write a maximum",
+        ),
+        ({"cloud": {"credentials": "key"}}, "cloud.credentials in conf.yml is 'key'; write 'auto' or 'role' or"),
+        ({"cloud": {"loadBalancers": {"backendType": "pods"}}}, "backendType in conf.yml is 'pods'; write 'ecs' or"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_path_and_the_remedy(document: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadConfig, match=re.escape(message)):
+        cloud_settings(SettingsSource({}, document))
+
+
+def test_a_list_that_is_none_is_named() -> None:
+    with pytest.raises(BadConfig, match=r"podResourceInject\.namespacesExclude in conf\.yml is 'x', not a list"):
+        controller_settings(SettingsSource({}, {"podResourceInject": {"namespacesExclude": "x"}}))
+
+
+@pytest.mark.parametrize("document", [{}, {"cloud": None}, {"cloud": {"alibaba": {}, "region": ""}}])
+def test_what_is_empty_leaves_the_defaults(document: dict[str, Any]) -> None:
+    source = SettingsSource({"SPIDERPOOL_POD_NAME": "x", "SPIDERPOOL_NODE_NAME": "n", "KUBECONFIG": " "}, document)
+    assert cloud_settings(source) == CloudSettings(identity="x")
+    assert controller_settings(source) == ControllerSettings(identity="x")
+    assert agent_settings(source) == AgentSettings(node="n")
+
+
+def test_computed_values() -> None:
+    environ = {
+        "SPIDERPOOL_ENABLED_METRIC": "T",
+        "SPIDERPOOL_HEALTH_PORT": "80",
+        "SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES": "1.5",
+    }
+    settings = agent_settings(SettingsSource(NODE | environ, {}))
+    assert (settings.metrics_port, settings.health_port, settings.auto_pool_wait) == (5711, 80, 3.0)
+    assert re.fullmatch(r".+_\d+", controller_settings(SettingsSource({}, {})).identity)
+    plugin = {"enabled": True, "resourceAdvertisement": ["x", {"masterNIC": {}}]}
+    assert controller_settings(SettingsSource({}, {"agent": {"networkResourcePlugin": plugin}})).pod_inject.enis
+
+
+def test_the_examples_are_read() -> None:
+    manifest = yaml.safe_load((ROOT / "examples/alibaba-cloud/settings.yaml").read_text())
+    source = SettingsSource(NODE, yaml.safe_load(manifest["data"]["conf.yml"]))
+    agent, cloud = agent_settings(source), cloud_settings(source)
+    assert agent == replace(AgentSettings(node="master"), common=cloud.common)
+    assert (cloud.common.enable_ipv6, cloud.common.enable_statefulset) == (True, False)
+    assert (cloud.common.cloud, cloud.cluster_id) == (ProviderSettings("alibaba"), "walkthrough")
+    assert (cloud.balancing, cloud.preallocation) == (LoadBalancerSettings(vpc="vpc-lab"), PreallocationSettings())
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_the_blocks_of_conf_yml_in_the_documentation_hold_known_keys(page: Path) -> None:
+    known = {key for row in table.SETTINGS for key in row.keys}
+    for document in _blocks(page.read_text()):
+        paths = set(_paths(document))
+        assert paths <= known, page
+        for shape in (agent_settings, controller_settings, cloud_settings):
+            assert shape(SettingsSource(NODE, document))
+
+
+def _blocks(text: str) -> Iterator[dict[str, Any]]:
+    """YAML blocks, indented or fenced, whose top keys belong to conf.yml."""
+    tops = {key.split(".")[0] for row in table.SETTINGS for key in row.keys}
+    for block in re.findall(r"(?:^    .*\n|^ *\n)+|^```yaml\n(?:.*\n)*?```", text, re.MULTILINE):
+        try:
+            document = yaml.safe_load(block.replace("```yaml", "").replace("```", ""))
+        except yaml.YAMLError:
+            continue
+        if isinstance(document, dict) and set(document) <= tops:
+            yield document
+
+
+def _paths(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        yield from _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]

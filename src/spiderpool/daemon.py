@@ -22,7 +22,8 @@ from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
-from spiderpool.settings import DEFAULT_CONFIG, CloudSettings, ControllerSettings
+from spiderpool.settings import CloudSettings, ControllerSettings
+from spiderpool.settings.table import CONFIG_FILE
 from spiderpool.telemetry import configure, logger
 
 SHUTDOWN_TIMEOUT = 1.0
@@ -33,7 +34,7 @@ SYNC_TIMEOUT = 60.0
 
 SETTINGS = f"""\
 Settings come from environment variables and from the file of the ConfigMap, a YAML file that the variable
-SPIDERPOOL_CONFIG names (default: {DEFAULT_CONFIG}). docs/reference/settings.md describes all of them."""
+SPIDERPOOL_CONFIG names (default: {CONFIG_FILE.default}). docs/reference/settings.md describes all of them."""
 
 log = logger("daemon")
 

@@ -1,35 +1,39 @@
-"""Every error we raise on purpose, with its CNI code and whether trying again can help.
+"""Every error that we raise on purpose: its CNI code, whether trying again can help, and who acts on it.
 
-    SpiderpoolError
-    ├── BadRequest          the caller sent something malformed
-    │   ├── BadEnvironment  CNI_* variables missing or wrong          code 4
-    │   ├── Undecodable     not JSON, or JSON of the wrong shape      code 6
-    │   ├── BadConfig       a well-formed configuration that is wrong code 7
-    │   ├── Unsupported     a CNI version we do not speak             code 1
-    │   └── UnknownPlugin   called under a name we do not serve       code 2
-    ├── BadNamespace        the pod's network namespace is unusable   code 8
-    ├── IOFailure           a file or socket could not be read        code 5
-    ├── Refused             no address can be given; says why         code 11
-    ├── NotReady            caches are not synced, or we are stopping code 11
-    ├── Unavailable         STATUS: an ADD would fail now             code 50
-    ├── ApiUnavailable      the API server gave no usable answer      code 11
-    ├── Drift               CHECK found something missing or changed  code 100
-    ├── KernelFailure       netlink or sysctl said no                 code 101
-    ├── PluginFailure       a plugin that was executed has failed     code 102
-    ├── AddressInUse        somebody else answers for the address     code 103
-    └── GatewaySilent       the gateway does not answer               code 104
+    error                     code  again  who acts, and on what
+    SpiderpoolError           999          base class, never raised itself
+    ├── BadRequest              7   no     the caller: its input is malformed
+    │   ├── BadEnvironment      4   no     the container runtime: a CNI_* variable is missing or wrong
+    │   ├── Undecodable         6   no     the caller: its input is not JSON, or JSON of the wrong shape
+    │   ├── BadConfig           7   no     the user: a manifest, annotation or setting is wrong
+    │   ├── Unsupported         1   no     the user: the network needs another cniVersion
+    │   └── UnknownPlugin       2   no     the user: the network names a plugin or field that we do not serve
+    ├── BadNamespace            8   no     the container runtime: the pod's network namespace is unusable
+    ├── IOFailure               5   yes    the administrator: a file of the node cannot be read or written
+    ├── Refused                11   yes    the user: no pool may give an address, or a network does not exist yet
+    ├── NotReady               11   yes    nobody: caches are not synced, or we are stopping
+    ├── Unavailable            50   yes    the container runtime: STATUS says that an ADD would fail now
+    ├── ApiUnavailable         11   yes    the administrator: the API server gives no usable answer
+    ├── Drift                 100   no     the container runtime: CHECK found something missing or changed
+    ├── KernelFailure         101   yes    the administrator: netlink, sysctl or packet filter refused a request
+    ├── PluginFailure         102   yes    the administrator: another CNI plugin, which we executed, has failed
+    ├── AddressInUse          103   yes    the administrator: a machine outside the cluster has the pod's address
+    └── GatewaySilent         104   yes    the administrator: the gateway of the pod's address does not answer
 
-Codes below 100 are those of the CNI specification 1.1.0, section "Error"; from 100 on they are ours.
+``again`` is the class attribute ``retriable``. Codes below 100 are those of the CNI specification 1.1.0, section
+"Error"; codes from 100 on are ours. Packages with errors of their own derive them from these classes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SpiderpoolError(Exception):
     """An error with a sentence for the operator.
 
-    ``code`` is the CNI error code, ``details`` is the longer story, ``retriable`` says whether
-    the same request may succeed later without anybody changing a manifest.
+    ``code`` is the CNI error code, ``details`` holds further facts or failures, ``retriable`` says whether the same
+    request may succeed later without a change of manifests.
     """
 
     code = 999
@@ -42,13 +46,13 @@ class SpiderpoolError(Exception):
 
 
 class BadRequest(SpiderpoolError):
-    """The caller sent something malformed; the same bytes will fail again."""
+    """The caller sent malformed input; the same bytes fail again."""
 
     code = 7
 
 
 class BadEnvironment(BadRequest):
-    """A ``CNI_*`` variable is missing or wrong."""
+    """A ``CNI_*`` variable is missing or wrong. The container runtime sets them."""
 
     code = 4
 
@@ -60,52 +64,52 @@ class Undecodable(BadRequest):
 
 
 class BadConfig(BadRequest):
-    """A network configuration or manifest that decodes but cannot be right."""
+    """A network configuration, manifest or setting that decodes but cannot be right; the user corrects it."""
 
     code = 7
 
 
 class Unsupported(BadRequest):
-    """A CNI version that we do not speak."""
+    """A CNI version that we do not speak, or a command that the configured version does not have."""
 
     code = 1
 
 
 class UnknownPlugin(BadRequest):
-    """A plugin name or configuration field that this agent does not serve."""
+    """A plugin name or configuration field that the agent does not serve."""
 
     code = 2
 
 
 class BadNamespace(SpiderpoolError):
-    """The network namespace of the pod is missing or not a namespace."""
+    """The network namespace of the pod is missing or not a network namespace. The container runtime makes it."""
 
     code = 8
 
 
 class IOFailure(SpiderpoolError):
-    """A file or socket could not be read or written."""
+    """A file or socket on the node could not be read or written; the administrator looks at the node."""
 
     code = 5
     retriable = True
 
 
 class Refused(SpiderpoolError):
-    """No address can be given now; the message names every pool considered and why."""
+    """The pod cannot be served now. The message names every pool considered and why, for the user to act on."""
 
     code = 11
     retriable = True
 
 
 class NotReady(SpiderpoolError):
-    """We have no complete picture yet (caches not synced) or are shutting down."""
+    """Our caches are not synced yet, or we are shutting down. Nobody needs to act."""
 
     code = 11
     retriable = True
 
 
 class Unavailable(SpiderpoolError):
-    """The answer to STATUS while an ADD would fail."""
+    """The answer to STATUS while an ADD would fail; the container runtime marks the Node as not ready."""
 
     code = 50
     retriable = True
@@ -119,34 +123,47 @@ class ApiUnavailable(SpiderpoolError):
 
 
 class Drift(SpiderpoolError):
-    """CHECK found an interface, address, route or record missing or changed."""
+    """CHECK found an interface, address, route or record missing or changed; the container runtime decides."""
 
     code = 100
 
 
 class KernelFailure(SpiderpoolError):
-    """The kernel refused a netlink request, sysctl or packet-mark rule."""
+    """The kernel refused a netlink request, a sysctl or a rule for packet marks."""
 
     code = 101
     retriable = True
 
 
 class PluginFailure(SpiderpoolError):
-    """A CNI plugin that was executed for a pod's network has failed; the message says what it told."""
+    """A CNI plugin that we executed for a pod's network has failed; the message quotes it."""
 
     code = 102
     retriable = True
 
 
 class AddressInUse(SpiderpoolError):
-    """A machine outside the cluster's knowledge answers for an address that was to become a pod's."""
+    """A machine that the cluster does not know answers for an address chosen for a pod."""
 
     code = 103
     retriable = True
 
 
 class GatewaySilent(SpiderpoolError):
-    """The gateway of an address does not answer on the NIC's network."""
+    """The gateway of a pod's address does not answer on the NIC's network."""
 
     code = 104
     retriable = True
+
+
+def raise_all(failures: Sequence[SpiderpoolError]) -> None:
+    """Raise the first of several failures, with the messages and details of all others in its details.
+
+    Returns when there are none. The CNI result has room for one code only, hence no exception group.
+    """
+    if not failures:
+        return
+    first, *others = failures
+    further = (": ".join(filter(None, (error.message, error.details))) for error in others)
+    first.details = "; ".join(filter(None, (first.details, *further)))
+    raise first

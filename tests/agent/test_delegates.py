@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spiderpool.agent.delegates import DelegateExecutor
-from spiderpool.core.network.chains import Delegated, Invocation
+from spiderpool.core.network.chains import DelegatedNetwork, Invocation
 from spiderpool.errors import PluginFailure, UnknownPlugin
 
 pytestmark = pytest.mark.unit
@@ -59,11 +59,11 @@ def delegates(folder: Folder) -> DelegateExecutor:
     return DelegateExecutor((folder.path,), Path("/run/agent.sock"))
 
 
-def network(*plugins: dict[str, Any]) -> Delegated:
-    return Delegated("net", "0.4.0", tuple(json.dumps(each).encode() for each in plugins))
+def network(*plugins: dict[str, Any]) -> DelegatedNetwork:
+    return DelegatedNetwork("net", "0.4.0", tuple(json.dumps(each).encode() for each in plugins))
 
 
-def chain() -> Delegated:
+def chain() -> DelegatedNetwork:
     return network({"type": "first", "capabilities": {"ips": True}, "args": {"cni": {"a": 1}}}, {"type": "second"})
 
 
@@ -115,8 +115,8 @@ async def test_check_shows_every_plugin_the_final_result(folder: Folder) -> None
 
 async def test_check_is_left_out_where_it_cannot_be_or_is_not_wanted(folder: Folder) -> None:
     folder.install("first", FAILING)
-    older = Delegated("net", "0.3.1", (b'{"type": "first"}',))
-    unwanted = Delegated("net", "1.0.0", (b'{"type": "first"}',), disable_check=True)
+    older = DelegatedNetwork("net", "0.3.1", (b'{"type": "first"}',))
+    unwanted = DelegatedNetwork("net", "1.0.0", (b'{"type": "first"}',), disable_check=True)
     for left_out in (older, unwanted):
         await delegates(folder).check(left_out, ABOUT, b"{}")
     assert not (folder.path / "calls").exists()

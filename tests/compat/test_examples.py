@@ -25,7 +25,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.cloud.loadbalancer import annotations as lb_annotations
 from spiderpool.core.cloud.loadbalancer import backends, checking, model, values
-from spiderpool.core.ipam.subnets import pool_addresses
+from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.kube.client import Client
 from spiderpool.settings import cloud_settings, load_source
 from spiderpool_lab.control_plane import ControlPlane

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from spiderpool.controller.certificates import CertificateBundle, CertificateLifetimes, load_chain, parse, renewed
-from spiderpool.controller.registration import says, webhooks
+from spiderpool.controller.registration import matches, webhooks
 from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
 
 pytestmark = pytest.mark.unit
@@ -157,9 +157,9 @@ async def test_a_live_context_serves_new_connections_with_the_new_certificate() 
 class TestRegistration:
     def test_what_the_api_server_adds_does_not_matter_and_what_somebody_edits_does(self) -> None:
         wanted = [{"name": "a", "rules": [{"scope": "*"}], "objectSelector": {}}]
-        assert says([{**wanted[0], "added": {"later": 1}}], wanted)
+        assert matches([{**wanted[0], "added": {"later": 1}}], wanted)
         for edited in ([], [*wanted, *wanted], [{**wanted[0], "objectSelector": {"matchLabels": {"a": "b"}}}], None):
-            assert not says(edited, wanted)
+            assert not matches(edited, wanted)
 
     def test_pods_fail_open_and_leave_out_system_namespaces(self) -> None:
         settings = ControllerSettings(pod_inject=PodInject(True, ("kube-system",), ("team",)))

@@ -21,7 +21,7 @@ from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.core.addresses import AddressSet, object_name
-from spiderpool.core.ipam.subnets import pool_addresses
+from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

@@ -1,4 +1,4 @@
-"""What annotations ask for, and how a wrong one is refused: by its name, with the remedy."""
+"""Annotations of pods and Namespaces: what they choose, and how a wrong one is named with the remedy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from spiderpool.core.annotations import (
     InterfacePools,
     IPNumber,
+    all_interface_pools,
+    all_interface_subnets,
     custom_routes,
+    entry_for,
+    interface_pools,
     ip_number,
     is_pattern,
-    namespace_names,
-    pool_wish,
-    pool_wishes,
-    reclaims,
-    subnet_wishes,
-    wish_of,
+    namespace_pools,
+    reclaims_pool,
 )
 from spiderpool.errors import BadConfig
 
@@ -41,82 +41,87 @@ def one(key: str, text: str) -> dict[str, str]:
     ],
 )
 def test_ippool_names_pools_of_the_interface_at_hand(text: str, names: dict[int, tuple[str, ...]]) -> None:
-    assert pool_wish(one("ippool", text), "eth0") == InterfacePools("eth0", names)
+    assert interface_pools(one("ippool", text), "eth0") == InterfacePools("eth0", names)
 
 
 def test_ippools_names_pools_of_several_interfaces() -> None:
     text = '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv6": ["b"], "cleanGateway": true}]'
-    assert pool_wishes(one("ippools", text)) == (
+    assert all_interface_pools(one("ippools", text)) == (
         InterfacePools("eth0", {4: ("a",)}),
         InterfacePools("net1", {6: ("b",)}, True),
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "wishes"),
+    ("text", "pools"),
     [
         ('{"ipv4": ["s1", "s2"]}', (InterfacePools("eth0", {4: ("s1",)}),)),
         ('{"interface": "net1", "ipv4": ["s1"], "ipv6": ["s6"]}', (InterfacePools("net1", {4: ("s1",), 6: ("s6",)}),)),
     ],
 )
-def test_subnet_names_the_first_subnet_of_each_family(text: str, wishes: tuple[InterfacePools, ...]) -> None:
-    assert subnet_wishes(one("subnet", text)) == wishes
+def test_subnet_names_the_first_subnet_of_each_family(text: str, pools: tuple[InterfacePools, ...]) -> None:
+    assert all_interface_subnets(one("subnet", text)) == pools
 
 
 def test_subnets_goes_before_subnet() -> None:
     both = one("subnet", '{"ipv4": ["a"]}') | one("subnets", '[{"interface": "net1", "ipv4": ["b"]}]')
-    assert subnet_wishes(both) == (InterfacePools("net1", {4: ("b",)}),)
+    assert all_interface_subnets(both) == (InterfacePools("net1", {4: ("b",)}),)
 
 
 def test_what_is_not_set_asks_for_nothing() -> None:
-    assert pool_wish({}, "eth0") is None
-    assert pool_wishes({}) is None
-    assert subnet_wishes({}) is None
+    assert interface_pools({}, "eth0") is None
+    assert all_interface_pools({}) is None
+    assert all_interface_subnets({}) is None
     assert ip_number({}) is None
-    assert (custom_routes({}), namespace_names({}), reclaims({})) == ((), {}, True)
+    assert (custom_routes({}), namespace_pools({}), reclaims_pool({})) == ((), {}, True)
 
 
 @pytest.mark.parametrize(
     ("key", "text", "read", "message"),
     [
-        ("ippool", "", lambda a: pool_wish(a, "eth0"), "ippool of the pod is wrong: .*; write"),
-        ("ippool", "[]", lambda a: pool_wish(a, "eth0"), "ippool of the pod is wrong: Expected `object`"),
-        ("ippool", '{"ipv4": "a"}', lambda a: pool_wish(a, "eth0"), "Expected `array | null`, got `str`"),
-        ("ippool", "{}", lambda a: pool_wish(a, "eth0"), "names nothing under ipv4 or ipv6; add names, or remove"),
-        ("ippool", '{"ipv4": [""]}', lambda a: pool_wish(a, "eth0"), "holds an empty name; remove it"),
-        ("ippools", "[]", pool_wishes, "lists no interface; add one"),
-        ("ippools", '[{"interface": "eth0"}]', pool_wishes, "names nothing for eth0"),
+        ("ippool", "", lambda a: interface_pools(a, "eth0"), "ippool of the pod is wrong: .*; write"),
+        ("ippool", "[]", lambda a: interface_pools(a, "eth0"), "ippool of the pod is wrong: Expected `object`"),
+        ("ippool", '{"ipv4": "a"}', lambda a: interface_pools(a, "eth0"), "Expected `array | null`, got `str`"),
+        (
+            "ippool",
+            "{}",
+            lambda a: interface_pools(a, "eth0"),
+            "names nothing under ipv4 or ipv6; add names, or remove",
+        ),
+        ("ippool", '{"ipv4": [""]}', lambda a: interface_pools(a, "eth0"), "holds an empty name; remove it"),
+        ("ippools", "[]", all_interface_pools, "lists no interface; add one"),
+        ("ippools", '[{"interface": "eth0"}]', all_interface_pools, "names nothing for eth0"),
         (
             "ippools",
             '[{"interface": "eth0", "ipv4": ["a"]}, {"ipv4": ["b"]}]',
-            pool_wishes,
+            all_interface_pools,
             "names eth0 but leaves another entry unnamed; name all interfaces or none",
         ),
         (
             "ippools",
             '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "eth0", "ipv6": ["b"]}]',
-            pool_wishes,
+            all_interface_pools,
             "lists interface eth0 twice",
         ),
-        ("subnets", "[]", subnet_wishes, "lists no interface"),
-        ("subnets", '[{"interface": "eth0"}]', subnet_wishes, "names nothing for eth0"),
+        ("subnets", "[]", all_interface_subnets, "lists no interface"),
+        ("subnets", '[{"interface": "eth0"}]', all_interface_subnets, "names nothing for eth0"),
         (
             "subnets",
             '[{"interface": "eth0", "ipv4": ["s"]}, {"interface": "net1", "ipv4": ["s"]}]',
-            subnet_wishes,
+            all_interface_subnets,
             "uses subnet s for two interfaces",
         ),
-        ("subnets", '[{"ipv4": ["s"]}, {"ipv4": ["t"]}]', subnet_wishes, "several interfaces without names"),
-        ("subnet", '{"ipv4": [" "]}', subnet_wishes, "holds an empty name"),
+        ("subnets", '[{"ipv4": ["s"]}, {"ipv4": ["t"]}]', all_interface_subnets, "several interfaces without names"),
+        ("subnet", '{"ipv4": [" "]}', all_interface_subnets, "holds an empty name"),
         ("routes", '[{"dst": "10.0.0.0/8"}]', custom_routes, "missing required field `gw`"),
         ("routes", '[{"dst": "10.0.0.0/99", "gw": "10.0.0.1"}]', custom_routes, "write dst as a CIDR"),
         ("routes", '[{"dst": "10.0.0.0/8", "gw": "fd00::1"}]', custom_routes, "an address of the other family"),
         ("ippool-ip-number", "-1", ip_number, "is '-1'; write a number such as 5"),
         ("ippool-ip-number", "++1", ip_number, "write a number"),
         ("ippool-ip-number", "", ip_number, "write a number"),
-        ("ippool-reclaim", "yes", reclaims, "is 'yes'; write true or false"),
-        ("default-ipv4-ippool", "pool", namespace_names, "default-ipv4-ippool of the Namespace is wrong"),
-        ("default-ipv6-ippool", '[""]', namespace_names, "default-ipv6-ippool holds an empty name"),
+        ("ippool-reclaim", "yes", reclaims_pool, "is 'yes'; write true or false"),
+        ("default-ipv4-ippool", "pool", namespace_pools, "default-ipv4-ippool of the Namespace is wrong"),
+        ("default-ipv6-ippool", '[""]', namespace_pools, "default-ipv6-ippool holds an empty name"),
     ],
 )
 def test_a_wrong_annotation_is_named_with_the_remedy(
@@ -134,7 +139,7 @@ def test_routes_are_put_in_canonical_form() -> None:
 
 def test_default_pools_of_a_namespace() -> None:
     annotations = one("default-ipv4-ippool", '["a", "b*"]') | one("default-ipv6-ippool", "[]")
-    assert namespace_names(annotations) == {4: ("a", "b*")}
+    assert namespace_pools(annotations) == {4: ("a", "b*")}
 
 
 @pytest.mark.parametrize(("text", "number"), [("5", IPNumber(5, False)), ("+2", IPNumber(2, True))])
@@ -153,18 +158,18 @@ NAMED = (InterfacePools("eth0", {4: ("a",)}), InterfacePools("net1", {4: ("b",)}
 UNNAMED = (InterfacePools("", {4: ("a",)}), InterfacePools("", {4: ("b",)}))
 
 
-def test_a_wish_is_found_by_name_or_by_position() -> None:
-    assert wish_of(NAMED, "k", "net1", 0) is NAMED[1]
-    assert wish_of(UNNAMED, "k", "net1", 1) is UNNAMED[1]
+def test_an_entry_is_found_by_name_or_by_position() -> None:
+    assert entry_for(NAMED, "k", "net1", 0) is NAMED[1]
+    assert entry_for(UNNAMED, "k", "net1", 1) is UNNAMED[1]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("pools", "message"),
     [
         (NAMED, "names pools for eth0, net1, not for net7; add an entry"),
         (UNNAMED, "for 2 interfaces; net7 is one more"),
     ],
 )
-def test_an_interface_that_is_not_listed_is_refused(wishes: tuple[InterfacePools, ...], message: str) -> None:
+def test_an_interface_that_is_not_listed_is_refused(pools: tuple[InterfacePools, ...], message: str) -> None:
     with pytest.raises(BadConfig, match=message):
-        wish_of(wishes, "k", "net7", 2)
+        entry_for(pools, "k", "net7", 2)

@@ -1,7 +1,7 @@
-"""The HTTP API under ``/v1`` by which the executables ``spiderpool`` and ``coordinator`` ask the agent.
+"""The HTTP API under ``/v1`` that Spiderpool's executables ``spiderpool`` and ``coordinator`` call.
 
-Another door to the same handlers as the CNI calls. Errors of ours are a JSON string with status 500; what the caller
-did wrong is told by 400, 404, 405 or 422.
+It serves the same functions as the CNI calls. Errors of ours have status 500 and a JSON string as body; errors of the
+caller have status 400, 404, 405 or 422.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.agent.addresses import Addresses, Want
+from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.agent_v1 import (
     AddAnswer,
@@ -38,19 +38,19 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.ipam.candidates import InterfaceRequest
 from spiderpool.core.network.coordinator import default_route_interface, synced_status
-from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
 
 PREFIX = "/v1"
 RELEASE_FORBIDDEN = 521
-"""Addresses that somebody outside the cluster uses may not be given back while their pod lives."""
+"""Status: the settings forbid to release conflicting addresses of a living pod."""
 STICKY_RELEASE_FORBIDDEN = 522
-"""As above, since the address stays with its owner."""
+"""Status: the address stays with its sticky owner."""
 
-SYNC_PATIENCE = 5.0
-"""Seconds that a call waits for the first lists of a starting agent."""
+SYNC_TIMEOUT = 5.0
+"""Seconds that a call waits for the caches of a starting agent."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -58,12 +58,11 @@ log = logger("api")
 
 
 class AgentAPI:
-    """Serves the paths under ``/v1`` but for the CNI call itself."""
+    """Serves all paths under ``/v1`` except the CNI calls."""
 
-    def __init__(self, cluster: ClusterCache, addresses: Addresses, detection: Detection, add_timeout: float) -> None:
+    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, add_timeout: float) -> None:
         self._cluster = cluster
         self._addresses = addresses
-        self._detection = detection
         self._add_timeout = add_timeout
 
     def register(self, router: web.UrlDispatcher) -> None:
@@ -99,10 +98,10 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", call.podUID or "")
-        granted = (await self._addresses.give(pod, Want(interface, config)))[interface]
-        routes = [AgentRoute(dst, gw, interface) for one in granted for dst, gw in one.all_routes]
-        return _json(AddAnswer([self._ip(interface, one) for one in granted], routes or None))
+        pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", call.podUID or ""))
+        grants = (await self._addresses.allocate(pod, [InterfaceRequest(interface, config)]))[interface]
+        routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
+        return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = read(await request.read(), DelCall)
@@ -110,7 +109,7 @@ class AgentAPI:
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
-        """The executable has found the address in use elsewhere, or its gateway silent: give all addresses back."""
+        """Release all addresses of a pod: the executable found one in use elsewhere, or its gateway silent."""
         call = read(await request.read(), BatchDelCall)
         args = _args(call)
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
@@ -127,44 +126,46 @@ class AgentAPI:
         if missing:
             raise Incomplete(f"{missing} in query is required")
         namespace, name = request.query["podNamespace"], request.query["podName"]
-        held = self._addresses.held(namespace, name)
-        if not held:
+        records = self._addresses.records_of(namespace, name)
+        if not records:
             return _json(f"pod {namespace}/{name} holds no address of this node", 404)
         return _json(
-            WorkloadEndpoint(namespace, name, held[0].spec.podUID, held[0].spec.node, list(self._interfaces(held)))
+            WorkloadEndpoint(
+                namespace, name, records[0].spec.podUID, records[0].spec.node, list(self._interfaces(records))
+            )
         )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
         call = read(await request.read(), CoordinatorCall)
-        pod = await self._cluster.pod(call.podNamespace or "", call.podName or "", "")
+        pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", ""))
         cluster = self._cluster.coordinator()
         synced_status(cluster)
         assert cluster is not None
         return _json(_coordinator(cluster, pod))
 
-    def _ip(self, interface: str, one: Grant) -> IPConfig:
+    def _ip(self, interface: str, grant: Grant) -> IPConfig:
         return IPConfig(
-            address=one.address,
+            address=grant.address,
             nic=interface,
-            version=one.version,
-            ipPool=one.pool,
-            gateway=one.gateway or "",
-            enableGatewayDetection=self._detection.gateway,
-            enableIPConflictDetection=self._detection.conflicts,
+            version=grant.version,
+            ipPool=grant.pool,
+            gateway=grant.gateway or "",
+            enableGatewayDetection=self._addresses.policy.detection.gateway,
+            enableIPConflictDetection=self._addresses.policy.detection.conflicts,
         )
 
-    def _interfaces(self, held: list[SpiderIP]) -> Iterable[WorkloadInterface]:
-        for interface in dict.fromkeys(each.spec.interface for each in held):
-            granted = [self._addresses.grant(each) for each in held if each.spec.interface == interface]
-            yield _interface(interface, granted)
+    def _interfaces(self, records: list[SpiderIP]) -> Iterable[WorkloadInterface]:
+        for interface in dict.fromkeys(record.spec.interface for record in records):
+            grants = [self._addresses.grant(record) for record in records if record.spec.interface == interface]
+            yield _interface(interface, grants)
 
     def _within_limits(self, handler: Handler) -> Handler:
-        """Within the time of a CNI call, and every error as this API tells it."""
+        """Limit a handler to the time of a CNI call and translate its errors to statuses of this API."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
             try:
                 async with asyncio.timeout(self._add_timeout):
-                    await self._cluster.synced(SYNC_PATIENCE)
+                    await self._cluster.synced(SYNC_TIMEOUT)
                     with structlog.contextvars.bound_contextvars(request=f"{request.method} {request.path}"):
                         return await handler(request)
             except Malformed as error:
@@ -172,16 +173,18 @@ class AgentAPI:
             except Incomplete as error:
                 return _json(failure(422, error.message), 422)
             except TimeoutError:
-                return _told(NotReady(f"the call took longer than {self._add_timeout:.0f} s and was given up"))
+                return _error_response(
+                    NotReady(f"the call took longer than {self._add_timeout:.0f} s and was given up")
+                )
             except SpiderpoolError as error:
-                return _told(error)
+                return _error_response(error)
 
         return serve
 
 
 @web.middleware
 async def framework_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Unknown paths and methods, and bodies that are too large, as JSON."""
+    """Answer unknown paths and methods, and too large bodies, with JSON."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -197,8 +200,8 @@ def _args(call: DelCall | BatchDelCall) -> PodArgs:
     return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
 
 
-def _interface(interface: str, granted: Iterable[Grant]) -> WorkloadInterface:
-    by_family = {one.version: one for one in granted}
+def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:
+    by_family = {grant.version: grant for grant in grants}
     detail = WorkloadInterface(
         interface, routes=[AgentRoute(dst, gw) for one in by_family.values() for dst, gw in one.routes]
     )
@@ -230,7 +233,7 @@ def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig
     )
 
 
-def _told(error: SpiderpoolError) -> web.Response:
+def _error_response(error: SpiderpoolError) -> web.Response:
     log.warning("refused", code=error.code, error=error.message)
     return _json(error.message, 500)
 

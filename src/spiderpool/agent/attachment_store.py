@@ -1,24 +1,28 @@
-"""Which pod sandboxes have interfaces on this node: one small file each, written before anything is made.
+"""Records of the pod sandboxes on this node: one JSON file per sandbox, written before the first interface is made.
 
-A DEL, a collection by the runtime and an agent that has been started anew learn from them what there is to take
-away or to refresh; the pod object may be gone by then. They lie in memory (``/run``): sandboxes do not outlive a
-node's restart either. Those that the agent attaches and those for which it coordinates what others attached are in
-folders of their own, since one call may come within the other.
+DEL, GC and a restarted agent learn from them what to remove or refresh; the pod object may be gone by then. They lie in
+memory (``/run``), since sandboxes do not outlive a node's restart either. Sandboxes that the agent attaches, and those
+for which it only runs the plugin ``coordinator``, have stores of their own, since one call may come within the other.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
+from spiderpool.api.cni import CNICall, PodArgs, parse_args
+from spiderpool.core.network.attachment import InterfacePlan
+from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.errors import IOFailure
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
+LONGEST_NAME = 128
+"""Characters of a container ID that becomes a file name; longer ones are replaced by their digest."""
 
 log = logger("sandboxes")
 
@@ -30,17 +34,26 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     """``namespace/name``."""
     coordinated: bool = False
+    """Whether the pod has a veth pair to its node."""
     first_nic: str = ""
-    """The pod's first interface, where somebody else made it."""
+    """The pod's first interface, where another plugin made it."""
     chain: str = ""
     """Name of the network's configuration, where the agent did not make the interface itself."""
     version: str = ""
+    """cniVersion of that configuration."""
     plugins: tuple[str, ...] = ()
-    """JSON of the plugins that were executed; none where the agent made the interface itself."""
+    """JSON of the plugins that were executed; empty where the agent made the interface itself."""
     request: dict[str, Any] = {}
     """Capabilities and arguments with which they were executed."""
     result: str = ""
     """What the last of them printed."""
+
+    @property
+    def network_executed(self) -> DelegatedNetwork | None:
+        """The network whose plugins were executed; None where the agent made the interface itself."""
+        if not self.plugins:
+            return None
+        return DelegatedNetwork(self.chain, self.version, tuple(plugin.encode() for plugin in self.plugins))
 
 
 class SandboxRecord(msgspec.Struct, frozen=True):
@@ -49,7 +62,56 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     container_id: str
     netns: str
     cni_args: str
+    """CNI_ARGS of the ADD; empty when unknown."""
     interfaces: tuple[InterfaceRecord, ...]
+
+    @property
+    def pod(self) -> PodArgs | None:
+        """The pod of the sandbox; None when it is not known."""
+        return parse_args(self.cni_args) if self.cni_args else None
+
+    def invocation(self, interface: InterfaceRecord, netns: str) -> Invocation:
+        """How the plugins of an interface are executed again."""
+        request = interface.request
+        capabilities, arguments = request.get("capabilities", {}), request.get("arguments", {})
+        return Invocation(self.container_id, netns, interface.name, self.cni_args, capabilities, arguments)
+
+    def with_result(self, interface: str, output: bytes) -> SandboxRecord:
+        """The record with what an interface's last plugin printed."""
+        interfaces = (
+            msgspec.structs.replace(one, result=output.decode()) if one.name == interface else one
+            for one in self.interfaces
+        )
+        return msgspec.structs.replace(self, interfaces=tuple(interfaces))
+
+
+def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan]) -> SandboxRecord:
+    """The record of a sandbox whose interfaces are about to be made."""
+    return SandboxRecord(call.container_id, call.netns, call.cni_args, tuple(map(_interface_record, plans)))
+
+
+def assumed_record(call: CNICall) -> SandboxRecord:
+    """The record of a sandbox without a file: one interface that the agent made."""
+    return SandboxRecord(call.container_id, call.netns, call.cni_args, (InterfaceRecord(call.ifname, ""),))
+
+
+def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
+    match plan.chain:
+        case Chain():
+            coordinated = plan.chain.coordinator is not None
+            return InterfaceRecord(plan.interface, plan.request.network, coordinated=coordinated)
+        case DelegatedNetwork():
+            return InterfaceRecord(
+                plan.interface,
+                plan.request.network,
+                chain=plan.chain.name,
+                version=plan.chain.version,
+                coordinated=plan.chain.coordinated,
+                plugins=tuple(plugin.decode() for plugin in plan.chain.plugins),
+                request={"capabilities": plan.request.runtime_config(), "arguments": dict(plan.request.cni_args)},
+            )
+        case _:
+            assert_never(plan.chain)
 
 
 class AttachmentStore:
@@ -59,7 +121,7 @@ class AttachmentStore:
         self._directory = directory
 
     def save(self, sandbox: SandboxRecord) -> None:
-        """Write or replace a sandbox's file. Raises IOFailure."""
+        """Write or replace a sandbox's file, atomically. Raises IOFailure."""
         path = self._path(sandbox.container_id)
         draft = path.with_suffix(".new")
         try:
@@ -70,7 +132,7 @@ class AttachmentStore:
             raise IOFailure(f"{path} cannot be written: {error}; make room, or make its folder writable") from error
 
     def load(self, container_id: str) -> SandboxRecord | None:
-        """A sandbox; None where no file tells of it. Raises IOFailure."""
+        """A sandbox; None when it has no file, or one that cannot be parsed. Raises IOFailure."""
         return _read(self._path(container_id))
 
     def forget(self, container_id: str) -> None:
@@ -82,15 +144,15 @@ class AttachmentStore:
             raise IOFailure(f"{path} cannot be removed: {error}; make its folder writable") from error
 
     def all(self) -> Iterator[SandboxRecord]:
-        """All sandboxes that a file tells of. Raises IOFailure."""
+        """All sandboxes that have a file. Raises IOFailure."""
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             sandbox = _read(path)
             if sandbox is not None:
                 yield sandbox
 
     def _path(self, container_id: str) -> Path:
-        """A runtime's identifiers may be longer than a file name."""
-        name = container_id if len(container_id) <= 128 else hashlib.sha256(container_id.encode()).hexdigest()
+        short = len(container_id) <= LONGEST_NAME
+        name = container_id if short else hashlib.sha256(container_id.encode()).hexdigest()
         return self._directory / f"{name}{SUFFIX}"
 
 

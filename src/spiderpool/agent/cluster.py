@@ -1,10 +1,11 @@
-"""What this node watches of the cluster: only what concerns it, so that nodes do not multiply each other's work."""
+"""What this node watches: only objects that concern it, so that nodes do not multiply the API server's work."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 
+from spiderpool.api.cni import PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
@@ -27,7 +28,7 @@ log = logger("cluster")
 
 
 class ClusterCache:
-    """Local copies of pods of this node, pools that it may use, reserved addresses, networks and settings."""
+    """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
@@ -51,7 +52,7 @@ class ClusterCache:
 
     @property
     def ready(self) -> bool:
-        """Whether every first list has arrived."""
+        """Whether the first list of every kind has arrived."""
         return all(informer.ready for informer in self._informers())
 
     @property
@@ -60,50 +61,52 @@ class ClusterCache:
         return self._client.reachable
 
     async def run(self) -> None:
-        """Keep all copies up to date until cancelled."""
+        """Keep all caches up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self._informers():
                 group.create_task(informer.run())
 
     async def synced(self, timeout: float) -> None:
-        """Wait for every first list. Raises NotReady."""
+        """Wait for the first list of every kind, up to ``timeout`` seconds each. Raises NotReady."""
         for informer in self._informers():
             await informer.synced(timeout)
 
     def pools(self) -> list[SpiderIPPool]:
-        """Pools that this node may use or must judge: its own and the shared ones."""
+        """The pools of this node and the shared ones; selection decides which of them a pod may use."""
         return self._own_pools.items() + self._shared_pools.items()
 
     def pool(self, name: str) -> SpiderIPPool | None:
-        """A pool by name, where this node may use or must judge it."""
+        """A pool of `pools` by name."""
         return self._own_pools.get(name) or self._shared_pools.get(name)
 
     def pool_change(self) -> asyncio.Event:
-        """Is set at the next change of a pool."""
+        """An event that is set at the next change of a pool."""
         return self._pool_change
 
     def reserved(self, version: int) -> AddressSet:
-        """Addresses of a family that no pod may get; the same object until it changes."""
+        """The reserved addresses of a family; the same object until they change."""
         return self._reserved[version]
 
     def coordinator(self) -> SpiderCoordinator | None:
-        """The cluster's coordinator settings: the first by name, so that all nodes agree."""
+        """The SpiderCoordinator in force: the first by name, so that all nodes agree."""
         return min(self.coordinators.items(), key=lambda each: each.name, default=None)
 
-    async def pod(self, namespace: str, name: str, uid: str) -> Pod:
-        """A pod of this node: from the copy, else read. Raises NotReady when it is not the pod that was meant."""
-        key = f"{namespace}/{name}"
+    async def pod(self, args: PodArgs) -> Pod:
+        """A pod of this node, cached or else read. Raises NotReady when it is gone or has been replaced."""
+        key = f"{args.namespace}/{args.name}"
         pod = self.pods.get(key)
-        if pod is None or not is_meant(pod, uid):
-            pod = await self._read_pod(namespace, name)
-        if not is_meant(pod, uid):
-            raise NotReady(f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {uid}: it has been replaced")
+        if pod is None or not is_meant(pod, args.uid):
+            pod = await self._read_pod(args.namespace, args.name)
+        if not is_meant(pod, args.uid):
+            raise NotReady(
+                f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {args.uid}: it has been replaced"
+            )
         return pod
 
-    async def holder(self, held: SpiderIP) -> Pod | None:
-        """The pod of the name that a record holds, read from the API server now. Raises ApiUnavailable."""
+    async def holder(self, record: SpiderIP) -> Pod | None:
+        """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
         try:
-            return await self._client.get(Pod, held.spec.pod, held.spec.namespace)
+            return await self._client.get(Pod, record.spec.pod, record.spec.namespace)
         except NotFound:
             return None
 
@@ -136,12 +139,12 @@ class ClusterCache:
 
 
 def is_meant(pod: Pod, uid: str) -> bool:
-    """Whether a pod is the one that the runtime knows by a UID: a static pod is known by its file's digest."""
+    """Whether a pod has the UID that the runtime passes; for a static pod that is the hash of its manifest."""
     return uid in ("", pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION))
 
 
 def _union(reserved: Iterable[SpiderReservedIP], version: int) -> AddressSet:
-    """What all together reserve of a family; an object that was written past admission reserves nothing."""
+    """All reserved addresses of a family; an object that cannot be parsed (written past the webhook) is logged."""
     union = AddressSet(version)
     for each in reserved:
         try:

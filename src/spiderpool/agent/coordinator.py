@@ -1,8 +1,8 @@
-"""The plugin ``coordinator`` by itself, at the end of a chain of plugins that others execute.
+"""The plugin ``coordinator`` alone, at the end of a chain of plugins that the runtime, Multus or the agent executes.
 
-The interface is there and has its addresses; only the pod's path to its node is made, and its routes are put in
-order. A container has records of its own for this, and a lock of its own: a chain that the agent executes comes back
-here while the agent still holds the container.
+The interface exists and has its addresses. Only the veth pair to the node and the pod's routes and rules are made.
+Sandboxes have files and a lock of their own here: when the agent executes a chain itself, this plugin is called while
+the agent still holds the container's lock.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.api.cni import CNICall, CoordinatorConfig, parse_args
+from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.network.coordinator import coordination, wished_default_route
+from spiderpool.core.network.coordinator import coordination, requested_default_route
 from spiderpool.core.network.plumbing.values import PRESENT, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
@@ -26,26 +26,26 @@ log = logger("coordinator")
 
 
 class CoordinatorPlugin:
-    """ADD, DEL, CHECK and GC of the coordinator's part. ``attached`` are sandboxes that the agent attaches itself."""
+    """ADD, DEL, CHECK and GC of the plugin. ``attached`` are the sandboxes that the agent attaches itself."""
 
     def __init__(self, cluster: ClusterCache, chained: AttachmentStore, attached: AttachmentStore) -> None:
         self._cluster = cluster
         self._chained = chained
         self._attached = attached
-        self._containers = KeyedLock()
+        self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
 
     async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
-        """Give the pod's interface its path to the node. May be repeated; a failure takes back what was made."""
+        """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
         attachment = await self._attachment(call, config)
         if attachment is None:
             return
         async with self._containers.held(call.container_id):
-            self._chained.save(self._with(call, config))
+            self._chained.save(self._record(call, config))
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
 
     async def delete(self, call: CNICall) -> None:
-        """Take the path away, with the last interface the pod's veth pair; needs neither pod object nor namespace."""
+        """Remove the interface's routes and rules, with the last interface the veth pair too; needs no pod object."""
         async with self._containers.held(call.container_id):
             await self._delete(call.container_id, call.netns, call.ifname)
 
@@ -56,12 +56,12 @@ class CoordinatorPlugin:
             await interfaces.check(attachment)
 
     async def refresh(self) -> None:
-        """Tell pods their node's present addresses, but for those that the agent itself attaches."""
+        """Update the routes to the node's own addresses in all pods but those that the agent itself attaches."""
         theirs = {sandbox.container_id for sandbox in self._attached.all()}
         await refresh((each for each in self._chained.all() if each.container_id not in theirs), self._containers)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
-        """Take away the network's paths that are not among ``valid``, by container and interface; what failed."""
+        """Remove what interfaces of the network have that are not ``valid`` (container ID, interface); the failures."""
         failures: list[SpiderpoolError] = []
         for sandbox in list(self._chained.all()):
             for each in sandbox.interfaces:
@@ -75,7 +75,7 @@ class CoordinatorPlugin:
         return failures
 
     def containers(self) -> Iterator[str]:
-        """Containers that have a path of ours and a namespace in which they may use it."""
+        """Containers that have a veth pair of ours and a network namespace."""
         return (each.container_id for each in self._chained.all() if _exists(Path(each.netns)))
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
@@ -88,44 +88,44 @@ class CoordinatorPlugin:
             self._chained.forget(container_id)
 
     async def _attachment(self, call: CNICall, config: CoordinatorConfig) -> Attachment | None:
-        """What there is to coordinate; None where the coordinator is switched off."""
-        args = parse_args(call.environment.get("CNI_ARGS", ""))
-        pod = await self._cluster.pod(args.namespace, args.name, args.uid)
+        """What the kernel is to make; None where the coordinator is disabled."""
+        pod = await self._cluster.pod(call.required_pod())
         annotations = pod.metadata.annotations or {}
-        chosen = default_route_of(further_networks(annotations, args.namespace))
+        chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))
         settings = coordination(
             config,
             self._cluster.coordinator(),
-            default_route_nic=chosen.interface if chosen else wished_default_route(annotations),
+            default_route_nic=chosen.interface if chosen else requested_default_route(annotations),
         )
         if settings is None:
             return None
         return Attachment(call.container_id, call.netns, call.ifname, PRESENT, "", coordination=settings)
 
-    def _with(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
+    def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
         one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
-        return SandboxRecord(call.container_id, call.netns, call.environment.get("CNI_ARGS", ""), (*others, one))
+        return SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one))
 
 
 def _exists(path: Path) -> bool:
+    """Whether a namespace's file exists; a path that is too long or malformed names none."""
     try:
         return path.exists()
-    except OSError:  # a path that cannot be is not there
+    except OSError:
         return False
 
 
 def previous_result(config: CoordinatorConfig) -> dict[str, object]:
-    """The result of the plugin before. Raises BadConfig where there was none."""
+    """The result of the previous plugin. Raises BadConfig where there is none."""
     if config.prevResult is None:
         raise BadConfig("coordinator needs a prevResult: put it behind the plugin that makes the interface")
     return config.prevResult
 
 
 async def refresh(sandboxes: Iterator[SandboxRecord], containers: KeyedLock) -> None:
-    """Tell pods the addresses that their node has now; one where that fails is passed over."""
+    """Update the routes to the node's own addresses in pods; a pod where that fails is logged and skipped."""
     for sandbox in sandboxes:
         if not any(each.coordinated for each in sandbox.interfaces):
             continue

@@ -1,4 +1,4 @@
-"""Networks whose plugins the agent does not know: executed one after another, as a container runtime would.
+"""Networks with plugins that are not built into the agent: executed one after another, as a runtime would.
 
 Container Network Interface, specification 1.1.0, section 3 "Execution of Network Configurations".
 """
@@ -14,22 +14,23 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import has_command, plugin_type
-from spiderpool.core.network.chains import Delegated, Invocation, configuration
-from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin
+from spiderpool.core.network.chains import DelegatedNetwork, Invocation, configuration
+from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin, raise_all
 
 TIMEOUT = 30.0
 """Seconds that one execution may take."""
 LONGEST_MESSAGE = 500
+"""Characters of a plugin's output that an error repeats."""
 
 
 class DelegateExecutor:
-    """Executes plugins from a list of directories. Those that are ours find the agent again by ``socket``."""
+    """Executes plugins from a list of directories. Our own executables among them call back on ``socket``."""
 
     def __init__(self, path: tuple[Path, ...], socket: Path) -> None:
         self._path = path
         self._socket = socket
 
-    async def add(self, network: Delegated, about: Invocation) -> bytes:
+    async def add(self, network: DelegatedNetwork, invocation: Invocation) -> bytes:
         """ADD, plugin by plugin; the last result. After a failure the caller is to call `delete`.
 
         Raises PluginFailure with what the plugin said, or UnknownPlugin where its executable is missing.
@@ -37,10 +38,10 @@ class DelegateExecutor:
         self._check(network)
         result = b""
         for raw in network.plugins:
-            result = await self._execute("ADD", network, raw, about, result) or result
+            result = await self._execute("ADD", network, raw, invocation, result) or result
         return result
 
-    async def check(self, network: Delegated, about: Invocation, result: bytes) -> None:
+    async def check(self, network: DelegatedNetwork, invocation: Invocation, result: bytes) -> None:
         """CHECK, plugin by plugin, unless the network's version lacks it or its configuration forbids it.
 
         Raises as `add`.
@@ -48,28 +49,31 @@ class DelegateExecutor:
         if network.disable_check or not has_command("CHECK", network.version):
             return
         for raw in network.plugins:
-            await self._execute("CHECK", network, raw, about, result)
+            await self._execute("CHECK", network, raw, invocation, result)
 
-    async def delete(self, network: Delegated, about: Invocation, result: bytes) -> None:
-        """DEL in reverse order: all plugins are asked, then the first failure is raised."""
+    async def delete(self, network: DelegatedNetwork, invocation: Invocation, result: bytes) -> None:
+        """DEL in reverse order: all plugins are executed, then their failures are raised."""
         failures: list[SpiderpoolError] = []
         for raw in reversed(network.plugins):
             try:
-                await self._execute("DEL", network, raw, about, result)
+                await self._execute("DEL", network, raw, invocation, result)
             except SpiderpoolError as error:
                 failures.append(error)
-        if failures:
-            raise failures[0]
+        raise_all(failures)
 
-    def _check(self, network: Delegated) -> None:
-        """Before anything is made: are all plugins there?"""
+    def _check(self, network: DelegatedNetwork) -> None:
+        """Raises UnknownPlugin unless all executables exist, before the first one is executed."""
         for raw in network.plugins:
             self._executable(plugin_type(raw))
 
-    async def _execute(self, command: str, network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> bytes:
+    async def _execute(
+        self, command: str, network: DelegatedNetwork, raw: bytes, invocation: Invocation, previous: bytes
+    ) -> bytes:
         kind = plugin_type(raw)
-        stdin = msgspec.json.encode(configuration(network, raw, about, previous))
-        status, output = await _run(self._executable(kind), self._environment(command, about), stdin, kind, command)
+        stdin = msgspec.json.encode(configuration(network, raw, invocation, previous))
+        status, output = await _run(
+            self._executable(kind), self._environment(command, invocation), stdin, kind, command
+        )
         if status != 0:
             raise _failure(kind, command, output)
         return output
@@ -81,14 +85,14 @@ class DelegateExecutor:
             raise UnknownPlugin(f"plugin {kind!r} is not part of this agent and no executable in {folders}; install it")
         return found
 
-    def _environment(self, command: str, about: Invocation) -> dict[str, str]:
+    def _environment(self, command: str, invocation: Invocation) -> dict[str, str]:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "CNI_COMMAND": command,
-            "CNI_CONTAINERID": about.container_id,
-            "CNI_NETNS": about.netns,
-            "CNI_IFNAME": about.ifname,
-            "CNI_ARGS": about.cni_args,
+            "CNI_CONTAINERID": invocation.container_id,
+            "CNI_NETNS": invocation.netns,
+            "CNI_IFNAME": invocation.ifname,
+            "CNI_ARGS": invocation.cni_args,
             "CNI_PATH": os.pathsep.join(map(str, self._path)),
             "SPIDERPOOL_SOCKET": str(self._socket),
         }
@@ -116,7 +120,7 @@ async def _run(path: Path, environment: dict[str, str], stdin: bytes, kind: str,
 
 
 def _failure(kind: str, command: str, output: bytes) -> PluginFailure:
-    """What the plugin printed, as the specification wants errors told; or its bytes where it printed none such."""
+    """The error that the plugin printed (CNI specification, section 5), or its raw output where it printed none."""
     try:
         told = msgspec.json.decode(output, type=dict[str, Any])
         message = f"{told.get('msg', '')} {told.get('details', '')}".strip()

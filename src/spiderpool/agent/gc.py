@@ -1,7 +1,7 @@
-"""GC, as a runtime asks for it: take away what belongs to none of the sandboxes that it still has.
+"""The CNI command GC: remove what belongs to none of the sandboxes that the runtime still has.
 
-What failed is told at the end, and hinders nothing else. An address is only released when neither the local copy nor
-a fresh read knows a pod that holds it.
+All is tried, then the failures are raised. An address is only released when neither the cached pods nor a fresh read
+know a pod that holds it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.addresses import Addresses
+from spiderpool.agent.addresses import PodAddresses
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
-from spiderpool.api.cni import parse_args
 from spiderpool.api.ip import SpiderIP
-from spiderpool.core.ipam.node_gc import lives, living_addresses, orphans
+from spiderpool.core.ipam import node_gc
 from spiderpool.core.network.coordinator import rule_table
-from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, SpiderpoolError, raise_all
 from spiderpool.telemetry import logger
 
 Attachments = Collection[tuple[str, str]]
-"""Container and interface of each."""
+"""(container ID, interface) of each valid attachment."""
 
 log = logger("garbage")
 
@@ -30,7 +29,7 @@ class NodeGC:
     """Collects what pods have left on this node."""
 
     def __init__(
-        self, cluster: ClusterCache, addresses: Addresses, attacher: Attacher, coordinator: CoordinatorPlugin
+        self, cluster: ClusterCache, addresses: PodAddresses, attacher: Attacher, coordinator: CoordinatorPlugin
     ) -> None:
         self._cluster = cluster
         self._addresses = addresses
@@ -38,25 +37,26 @@ class NodeGC:
         self._coordinator = coordinator
 
     async def collect(self, valid: Attachments) -> None:
-        """All networks of pods: sandboxes, paths, addresses. Raises the first failure, the others in its details."""
+        """GC of ``spiderpool-attach``: sandboxes, veth pairs and routes, addresses. Raises all failures."""
         containers = {container for container, _ in valid}
         failures = await self._attacher.collect(containers)
         failures += await self._sweep(containers)
-        failures += await self._release()
-        _raise_any(failures)
+        failures += await self._release_orphans()
+        raise_all(failures)
 
     async def collect_coordinated(self, network: str, valid: Attachments) -> None:
-        """The paths of one network's interfaces, where only the coordinator is ours. Raises as `collect`."""
-        _raise_any(await self._coordinator.collect(network, valid))
+        """GC of ``coordinator``: the veth pairs of one network's pods. Raises all failures."""
+        raise_all(await self._coordinator.collect(network, valid))
 
     async def collect_addresses(self) -> None:
-        """Addresses, where only those are ours. Raises as `collect`."""
-        _raise_any(await self._release())
+        """GC of ``spiderpool``: addresses. Raises all failures."""
+        raise_all(await self._release_orphans())
 
     async def _sweep(self, containers: set[str]) -> list[SpiderpoolError]:
+        """Remove veth pairs and routes of pods that are gone; the failures."""
         kept = {*containers, *self._coordinator.containers()}
         kept |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
-        living = set(living_addresses(self._records(), self._cluster.pods.items(), self._attached()))
+        living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
         try:
             steps = await interfaces.sweep(kept, living, [rule_table(self._cluster.coordinator())])
         except SpiderpoolError as error:
@@ -65,28 +65,21 @@ class NodeGC:
             log.info("swept", steps=[str(step) for step in steps])
         return []
 
-    async def _release(self) -> list[SpiderpoolError]:
-        """Give back what no pod holds; nothing once the API server does not answer, as then nothing is known."""
-        for held in orphans(self._records(), self._cluster.pods.items(), self._attached()):
+    async def _release_orphans(self) -> list[SpiderpoolError]:
+        """Release addresses without a pod; nothing once the API server does not answer, as then nothing is known."""
+        for record in node_gc.orphans(self._records(), self._cluster.pods.items(), self._attached()):
             try:
-                pod = await self._cluster.holder(held)
+                pod = await self._cluster.holder(record)
             except ApiUnavailable as error:
                 return [error]
-            if not lives(held, pod):
-                log.info("collected", address=held.spec.address, pod=held.spec.pod, uid=held.spec.podUID)
-                await self._addresses.collect(held)
+            if not node_gc.is_holder(pod, record):
+                log.info("collected", address=record.spec.address, pod=record.spec.pod, uid=record.spec.podUID)
+                await self._addresses.release_orphan(record)
         return []
 
     def _records(self) -> list[SpiderIP]:
         return self._cluster.records.informer.items()
 
     def _attached(self) -> set[str]:
-        """UIDs of pods that have a sandbox on file."""
-        return {parse_args(each.cni_args).uid for each in self._attacher.sandboxes() if each.cni_args}
-
-
-def _raise_any(failures: list[SpiderpoolError]) -> None:
-    if failures:
-        first, *others = failures
-        first.details = "; ".join(filter(None, (first.details, *(each.message for each in others))))
-        raise first
+        """UIDs of the pods of all sandboxes that have a file."""
+        return {sandbox.pod.uid for sandbox in self._attacher.sandboxes() if sandbox.pod}

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from spiderpool import daemon
-from spiderpool.agent.addresses import KEEP_TIMEOUT, Addresses, Policy
+from spiderpool.agent.addresses import KEEP_TIMEOUT, PodAddresses, PodPolicy
+from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.api import AgentAPI
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.attachment_store import AttachmentStore
@@ -18,11 +19,10 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.discovery import discover
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.install import install
-from spiderpool.agent.ipam import Allocator
+from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork
-from spiderpool.agent.server import CNIServer, probe_sites
-from spiderpool.core.network.plumbing.probing import Detection
+from spiderpool.agent.server import CNIServer, Plugins, probe_sites
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kube.client import Client
@@ -31,13 +31,13 @@ from spiderpool.settings import AgentSettings, agent_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 FIRST_LISTS = 300.0
-"""Seconds that a starting agent waits for the API server; then it ends with an error and is started again."""
+"""Seconds that a starting agent waits for the API server; then it exits with an error and is restarted."""
 
-SANDBOXES, CHAINED = "sandboxes", "chained"
-"""Directories of the files that tell of pods' sandboxes, beside the socket: those that we attach, and others'."""
+ATTACHED, CHAINED = "sandboxes", "chained"
+"""Directories beside the socket with the records of sandboxes: those that we attach, those that we only coordinate."""
 
 TUNED = "node-tuned"
-"""File there that says that the node's NICs were tuned."""
+"""File beside the socket that exists while the node's NICs are tuned."""
 
 PROGRAM = daemon.Program(
     "spiderpool-agent",
@@ -71,26 +71,26 @@ async def run(settings: AgentSettings) -> None:
             keeps=partial(cluster.owners.is_needed, timeout=KEEP_TIMEOUT),
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
-        addresses = Addresses(cluster, allocator, recorder, Policy.of(settings))
-        detection = Detection(settings.detect_conflicts, settings.detect_gateway)
-        api = AgentAPI(cluster, addresses, detection, settings.add_timeout)
-        statuses = NetworkStatusPublisher(client)
-        sandboxes = AttachmentStore(settings.socket.parent / SANDBOXES)
+        addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))
+        api = AgentAPI(cluster, addresses, settings.add_timeout)
+        publisher = NetworkStatusPublisher(client)
+        attached = AttachmentStore(settings.socket.parent / ATTACHED)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
-        attacher = Attacher(cluster, addresses, sandboxes, delegates, statuses, detection)
-        coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), sandboxes)
-        garbage = NodeGC(cluster, addresses, attacher, coordinator)
+        attacher = Attacher(cluster, addresses, attached, delegates, publisher)
+        coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), attached)
+        gc = NodeGC(cluster, addresses, attacher, coordinator)
+        plugins = Plugins(attacher, IPAMPlugin(cluster, addresses), coordinator, gc)
         tuned = settings.socket.parent / TUNED
-        upkeep = NodeNetwork(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
-        server = CNIServer(cluster, attacher, coordinator, garbage, api, settings.add_timeout)
+        node = NodeNetwork(cluster, attacher, coordinator, recorder, tune=settings.tune_node, mark=tuned)
+        server = CNIServer(cluster, plugins, api, settings.add_timeout)
         await _detect_marks()
-        for work in (cluster.run(), allocator.run(), recorder.run(), statuses.run()):
+        for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
             group.create_task(discover(client, cluster.nodes, settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.synced(FIRST_LISTS)
-            group.create_task(upkeep.run())
+            group.create_task(node.run())
             if settings.install_cni:
                 install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)
             log.info("ready", node=settings.node)
@@ -98,7 +98,7 @@ async def run(settings: AgentSettings) -> None:
 
 
 async def _detect_marks() -> None:
-    """Find the packet filter once, so that no ADD has to try two; without one, pods that need marks are refused."""
+    """Find the packet filter once, not at every ADD. Without one, pods that need packet marks are refused."""
     try:
         log.info("packet marks", backend=await marks.detect())
     except KernelFailure as error:

@@ -1,4 +1,4 @@
-"""Publish the network status of pods: after the ADD, so that no pod waits for it."""
+"""Publishes the network status of pods after the ADD, so that no pod waits for it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
 
 WORKERS = 4
-REMEMBERED = 10_000
-"""Statuses that may wait for the API server; beyond it the oldest is given up."""
+LONGEST_QUEUE = 10_000
+"""Statuses that may wait for the API server; beyond that the oldest is dropped."""
 
 
 class NetworkStatusPublisher:
-    """Writes each pod's annotation k8s.v1.cni.cncf.io/network-status, as soon as the API server takes it."""
+    """Writes each pod's annotation k8s.v1.cni.cncf.io/network-status."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._waiting: OrderedDict[str, tuple[Pod, tuple[AttachedNetwork, ...]]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[Pod, tuple[AttachedNetwork, ...]]] = OrderedDict()  # pod key → its status
         self._queue = WorkQueue(self._write, "network-status")
 
     def publish(self, pod: Pod, attached: tuple[AttachedNetwork, ...]) -> None:
-        """Have the status of a pod with these networks written; nothing is written where the pod says so already."""
+        """Queue the status of a pod; nothing is written if the pod has it already."""
         self._waiting[pod.key] = (pod, attached)
-        if len(self._waiting) > REMEMBERED:
+        if len(self._waiting) > LONGEST_QUEUE:
             self._waiting.popitem(last=False)
         self._queue.add(pod.key)
 
@@ -42,7 +42,7 @@ class NetworkStatusPublisher:
         status = network_status(attached)
         if (pod.metadata.annotations or {}).get(STATUS_ANNOTATION) != status:
             body = {"metadata": {"uid": pod.metadata.uid, "annotations": {STATUS_ANNOTATION: status}}}
-            with suppress(Conflict, NotFound):  # another pod of that name by now, or none
+            with suppress(Conflict, NotFound):  # the pod is gone, or another one has its name
                 await self._client.patch(Pod, pod.name, body, pod.metadata.namespace, sub="status")
         if self._waiting.get(key) is waiting:
             del self._waiting[key]

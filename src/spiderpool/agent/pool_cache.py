@@ -1,4 +1,7 @@
-"""What this node believes of the pools: a guess, good enough to try with, of which addresses are free."""
+"""What this node believes about each pool: which addresses are free is a guess; creating the SpiderIP decides.
+
+The states of an address are described at the top of `allocator`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclu
 
 
 class PoolCache:
-    """One pool as this node believes it to be."""
+    """One pool as this node believes it to be. Addresses are integers."""
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
         self.addresses = usable(pool) - reserved
@@ -20,67 +23,75 @@ class PoolCache:
         self.start = start_of(self.addresses, node, exclusive=self.exclusive)
         others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
         self.free = self.addresses - others
-        self.in_flight: set[int] = set()
-        self.shunned: set[int] = set()
-        self.ghosts: set[int] = set()
-        self.released: list[SpiderIP] = []
-        self.refresh: asyncio.Task[list[SpiderIP]] | None = None
+        """Addresses without a record, as far as known; those of our own records may still be among them."""
+        self.in_flight: set[int] = set()  # being created by this agent right now
+        self.conflicting: set[int] = set()  # used by something outside the cluster; tried last
+        self.stale: set[int] = set()  # in our watch's cache, but missing from a later read: free
+        self.cooling: list[SpiderIP] = []  # released records of any node in their cooldown, the oldest first
+        self.refresh: asyncio.Task[list[SpiderIP]] | None = None  # the read of the pool's records, shared by waiters
 
-    def next(self, mine: Collection[int]) -> int | None:
-        """The next address worth a try; one that somebody outside the cluster uses only when nothing else is left.
+    def next(self, own: Collection[int]) -> int | None:
+        """The next address worth a try, or None; ``own`` are the addresses of this node's records.
 
-        The search goes on behind the last one, so an address that was released rests while others are free.
+        Conflicting addresses come last. The search continues behind the previous result, so that a released
+        address rests while others are free.
         """
 
         def is_taken(address: int) -> bool:
-            return address in self.in_flight or (address in mine and address not in self.ghosts)
+            return address in self.in_flight or (address in own and address not in self.stale)
 
-        address = choose(self.free, lambda each: each in self.shunned or is_taken(each), self.start)
-        if address is None and self.shunned:
+        address = choose(self.free, lambda each: each in self.conflicting or is_taken(each), self.start)
+        if address is None and self.conflicting:
             address = choose(self.free, is_taken, self.start)
         if address is not None:
             self.start = address + 1
         return address
 
-    def read(self, records: Iterable[SpiderIP], mine: Collection[int]) -> None:
-        """A fresh read tells what has a record; ours that it lacks are gone, though their event is still to come."""
+    def update(self, records: Iterable[SpiderIP], own: Collection[int]) -> None:
+        """Take over a fresh read of all records of the pool.
+
+        ``own`` are the addresses of this node's records before the read was sent: those that the read lacks have
+        been deleted, although the watch has not delivered that yet.
+        """
         found = list(records)
         others = AddressSet.of_addresses(map(address_of, found), self.addresses.version)
         self.free = self.addresses - others
-        self.released = sorted(
-            (each for each in found if each.spec.releasedAt), key=lambda each: each.spec.releasedAt or ""
-        )
-        self.ghosts = {address for address in mine if address not in others}
+        released = (record for record in found if record.spec.releasedAt)
+        self.cooling = sorted(released, key=lambda record: record.spec.releasedAt or "")
+        self.stale = {address for address in own if address not in others}
 
-    def lost(self, address: int) -> None:
-        """Somebody else holds an address that looked free."""
+    def exclude(self, address: int) -> None:
+        """Remove an address that looked free and turned out to have a record."""
         self.free -= AddressSet.of_addresses((address,), self.addresses.version)
 
 
 class PoolCaches:
-    """One shelf for each pool that was asked for. ``reserved`` tells by family what no pod may get."""
+    """The caches of all pools that were asked for."""
 
     def __init__(self, node: str, reserved: Callable[[int], AddressSet]) -> None:
+        """``reserved`` returns the reserved addresses of a family, the same object until they change."""
         self._node = node
         self._reserved = reserved
-        self._shelves: dict[str, tuple[SpiderIPPool, AddressSet, PoolCache]] = {}
+        self._caches: dict[str, tuple[SpiderIPPool, AddressSet, PoolCache]] = {}
+        """Pool name → the pool and the reserved addresses that the cache was made from, and the cache."""
 
     def known(self, pool: str) -> PoolCache | None:
-        """The shelf of a pool that was asked for before."""
-        found = self._shelves.get(pool)
-        return found[2] if found else None
+        """The cache of a pool that was asked for before."""
+        entry = self._caches.get(pool)
+        return entry[2] if entry else None
 
     def of(self, pool: SpiderIPPool) -> PoolCache:
-        """The shelf of a pool, made anew when the pool, its status' hint or the reserved addresses have changed.
+        """The cache of a pool, made again when the pool, its status or the reserved addresses have changed.
 
-        Raises ValueError when the pool's ranges cannot be read.
+        Raises ValueError when the pool's ranges cannot be parsed.
         """
         reserved = self._reserved(6 if ":" in pool.spec.subnet else 4)
-        known = self._shelves.get(pool.name)
+        known = self._caches.get(pool.name)
         if known and known[0] is pool and known[1] is reserved:
             return known[2]
-        shelf = PoolCache(pool, self._node, reserved)
+        cache = PoolCache(pool, self._node, reserved)
         if known:
-            shelf.in_flight, shelf.shunned, shelf.start = known[2].in_flight, known[2].shunned, known[2].start
-        self._shelves[pool.name] = (pool, reserved, shelf)
-        return shelf
+            former = known[2]
+            cache.in_flight, cache.conflicting, cache.start = former.in_flight, former.conflicting, former.start
+        self._caches[pool.name] = (pool, reserved, cache)
+        return cache

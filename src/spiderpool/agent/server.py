@@ -1,4 +1,7 @@
-"""The agent's socket: root only. A CNI call always gets a valid CNI answer; beside it is the API of ``agent/api``."""
+"""The agent's socket, for root only: CNI calls, and beside them the HTTP API of `api`.
+
+A CNI call always gets a valid CNI answer, whatever fails. The path of an ADD begins here: bytes → CNICall → plugin.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,12 @@ from aiohttp import web
 
 from spiderpool import daemon
 from spiderpool.agent import interfaces
-from spiderpool.agent.api import SYNC_PATIENCE, AgentAPI, framework_errors
+from spiderpool.agent.api import SYNC_TIMEOUT, AgentAPI, framework_errors
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin, previous_result
 from spiderpool.agent.gc import NodeGC
+from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.api.cni import (
     COMMANDS,
     DEFAULT_VERSION,
@@ -30,7 +35,6 @@ from spiderpool.api.cni import (
     CoordinatorConfig,
     DelegateConfig,
     IfacerConfig,
-    IPAMConfig,
     PluginConfig,
     Result,
     check_command,
@@ -45,6 +49,7 @@ from spiderpool.api.cni import (
     valid_attachments,
     version_document,
 )
+from spiderpool.core.ipam.candidates import InterfaceRequest
 from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (
     BadConfig,
@@ -63,37 +68,40 @@ MAX_CALL = 1 << 20
 """Bytes of one call: configurations are a few kB, previous results some tens."""
 
 MAX_READ = 64 << 20
-"""Bytes of an oversized call that are read and thrown away, so that its sender can hear the answer."""
+"""Bytes of an oversized call that are read and discarded, so that its sender gets the answer."""
 
 ATTACH, IPAM, COORDINATOR, IFACER = "spiderpool-attach", "spiderpool", "coordinator", "ifacer"
 SERVED = (ATTACH, IPAM, COORDINATOR, IFACER)
-"""Names under which our executable is installed and served."""
+"""Plugin names under which our executable is installed and served."""
 
 log = logger("server")
 
 
-class CNIServer:
-    """Serves the CNI executables on a Unix socket."""
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """The CNI plugins that the agent serves, beside ``ifacer``, which needs nothing but the kernel."""
 
-    def __init__(
-        self,
-        cluster: ClusterCache,
-        attacher: Attacher,
-        coordinator: CoordinatorPlugin,
-        garbage: NodeGC,
-        api: AgentAPI,
-        add_timeout: float,
-    ) -> None:
+    attach: Attacher
+    ipam: IPAMPlugin
+    coordinator: CoordinatorPlugin
+    gc: NodeGC
+
+
+class CNIServer:
+    """Serves the CNI executables on a Unix socket.
+
+    ``add_timeout`` limits every call, in seconds, waiting for locks included.
+    """
+
+    def __init__(self, cluster: ClusterCache, plugins: Plugins, api: AgentAPI, add_timeout: float) -> None:
         self._cluster = cluster
-        self._attacher = attacher
-        self._coordinator = coordinator
-        self._garbage = garbage
+        self._plugins = plugins
         self._api = api
         self._add_timeout = add_timeout
 
     @asynccontextmanager
     async def listen(self, path: Path) -> AsyncIterator[None]:
-        """Serve on ``path``, mode 0600, until the context ends; then answer what is under way and remove it."""
+        """Serve on ``path``, mode 0600, until the context ends; then finish calls under way and remove the socket."""
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
         listener = _listener(path)
@@ -146,58 +154,57 @@ class CNIServer:
         serve = handlers[call.plugin]
         try:
             async with asyncio.timeout(self._add_timeout):
-                await self._cluster.synced(SYNC_PATIENCE)
+                await self._cluster.synced(SYNC_TIMEOUT)
                 return await serve(call)
         except TimeoutError as error:
             raise NotReady(f"{call.command} took longer than {self._add_timeout:.0f} s and was given up") from error
 
     async def _attach(self, call: CNICall) -> dict[str, Any] | None:
-        """The whole network of a pod's first interface."""
+        """Plugin ``spiderpool-attach``: all networks of a pod."""
         config = parse_plugin(call.stdin, PluginConfig)
         match _checked(call, config):
             case "ADD":
-                return _done(call, await self._attacher.add(call), config.cniVersion)
+                return _done(call, await self._plugins.attach.add(call), config.cniVersion)
             case "DEL":
-                await self._attacher.delete(call)
+                await self._plugins.attach.delete(call)
             case "CHECK":
-                await self._attacher.check(call)
+                await self._plugins.attach.check(call)
             case "GC":
-                await self._garbage.collect(valid_attachments(config))
+                await self._plugins.gc.collect(valid_attachments(config))
         return None
 
     async def _address(self, call: CNICall) -> dict[str, Any] | None:
-        """The address alone, for an interface plugin that calls us as its IPAM plugin."""
+        """Plugin ``spiderpool``: addresses alone, called by an interface plugin as its IPAM plugin."""
         config = parse_plugin(call.stdin, DelegateConfig)
         match _checked(call, config):
             case "ADD":
-                result = await self._attacher.add_address(call, _ipam(config), requested_ips(config))
-                return _done(call, result, config.cniVersion)
+                return _done(call, await self._plugins.ipam.add(call, _request(call, config)), config.cniVersion)
             case "DEL":
-                await self._attacher.delete_address(call)
+                await self._plugins.ipam.delete(call)
             case "CHECK":
-                await self._attacher.check_address(call, _ipam(config))
+                await self._plugins.ipam.check(call, _request(call, config))
             case "GC":
-                await self._garbage.collect_addresses()
+                await self._plugins.gc.collect_addresses()
         return None
 
     async def _coordinate(self, call: CNICall) -> dict[str, Any] | None:
-        """The coordinator's part alone, for an interface that the plugin before has made."""
+        """Plugin ``coordinator``: veth pair and routes alone, for an interface of the previous plugin."""
         config = parse_plugin(call.stdin, CoordinatorConfig)
         match _checked(call, config):
             case "ADD":
                 result = previous_result(config)
-                await self._coordinator.add(call, config)
+                await self._plugins.coordinator.add(call, config)
                 return passed_on(result, config.cniVersion or DEFAULT_VERSION)
             case "DEL":
-                await self._coordinator.delete(call)
+                await self._plugins.coordinator.delete(call)
             case "CHECK":
-                await self._coordinator.check(call, config)
+                await self._plugins.coordinator.check(call, config)
             case "GC":
-                await self._garbage.collect_coordinated(config.name, valid_attachments(config))
+                await self._plugins.gc.collect_coordinated(config.name, valid_attachments(config))
         return None
 
     async def _make_parent(self, call: CNICall) -> dict[str, Any] | None:
-        """The bond or VLAN on which the next plugin's interface lies; it stays, so there is nothing to take away."""
+        """Plugin ``ifacer``: the bond or VLAN that the next plugin uses as parent. It stays, so DEL does nothing."""
         config = parse_plugin(call.stdin, IfacerConfig)
         if _checked(call, config) != "ADD":
             return None
@@ -205,7 +212,7 @@ class CNIServer:
         return passed_on(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
 
     def _check_status(self, call: CNICall) -> None:
-        """Raises Unavailable while an ADD would fail, as far as is known without asking."""
+        """Raises Unavailable while every ADD would fail, as far as the caches tell."""
         config = parse_plugin(call.stdin, DelegateConfig)
         check_command(call.command, config.cniVersion or DEFAULT_VERSION)
         if not self._cluster.ready:
@@ -215,7 +222,7 @@ class CNIServer:
 
 
 def _checked(call: CNICall, config: PluginConfig | DelegateConfig) -> str:
-    """The command, after what the specification wants of it has been checked."""
+    """The command of a call that conforms to the CNI specification. Raises a BadRequest."""
     check_command(call.command, config.cniVersion or DEFAULT_VERSION)
     check_name(config.name)
     if call.command != "GC":
@@ -225,8 +232,8 @@ def _checked(call: CNICall, config: PluginConfig | DelegateConfig) -> str:
 
 
 def _check_namespace(netns: str) -> None:
-    """Raises BadNamespace for our own: interfaces of a pod would be made, or taken away, on the node itself."""
-    with suppress(OSError):  # one that is missing is told, or passed over, by whoever needs it
+    """Raises BadNamespace for the node's own namespace, in which a pod's interfaces must never be made or removed."""
+    with suppress(OSError):  # a missing namespace is an error at ADD and success at DEL: decided later
         if netns and Path(netns).samefile("/proc/self/ns/net"):
             raise BadNamespace(f"CNI_NETNS={netns!r} is the node's own network namespace, not a pod's")
 
@@ -236,14 +243,14 @@ def _done(call: CNICall, result: Result, version: str) -> dict[str, Any]:
     return result_document(result, version or DEFAULT_VERSION)
 
 
-def _ipam(config: DelegateConfig) -> IPAMConfig:
+def _request(call: CNICall, config: DelegateConfig) -> InterfaceRequest:
     if config.ipam is None:
         raise BadConfig('the network configuration has no ipam block; add "ipam": {"type": "spiderpool"}')
-    return config.ipam
+    return InterfaceRequest(call.ifname, config.ipam, requested_ips(config))
 
 
 async def _read(request: web.Request) -> bytes:
-    """The body. One that is too large is read to its end and refused, so that the sender hears why."""
+    """The body. A too large one is read to its end before it is refused, so that the sender gets the error."""
     body = bytearray()
     total = 0
     async for chunk in request.content.iter_any():
@@ -258,7 +265,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _asked_version(stdin: bytes, otherwise: str = DEFAULT_VERSION) -> str:
-    """The version in which an answer is to be told; ``otherwise`` when the configuration does not say it."""
+    """The cniVersion in which to answer; ``otherwise`` when the configuration has none that we speak."""
     try:
         version = msgspec.json.decode(stdin, type=dict[str, Any]).get("cniVersion")
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -267,9 +274,9 @@ def _asked_version(stdin: bytes, otherwise: str = DEFAULT_VERSION) -> str:
 
 
 def _context(call: CNICall) -> dict[str, str]:
-    """What every log line of a call carries."""
+    """Fields of every log line of a call."""
     return {
-        "cni_args": call.environment.get("CNI_ARGS", ""),
+        "cni_args": call.cni_args,
         "container_id": call.container_id,
         "interface": call.ifname,
         "netns": call.netns,
@@ -289,7 +296,7 @@ def _failure(error: SpiderpoolError, version: str) -> web.Response:
 
 @asynccontextmanager
 async def probe_sites(settings: AgentSettings, api: AgentAPI) -> AsyncIterator[None]:
-    """Serve /metrics and the kubelet's probes on TCP while the context lasts, where the settings want them."""
+    """Serve /metrics and the kubelet's probes on TCP while the context lasts, on the ports that are set."""
     metrics, probes = web.Application(), web.Application(middlewares=[framework_errors])
     metrics.router.add_get("/metrics", daemon.metrics)
     api.register_probes(probes.router)
@@ -302,7 +309,7 @@ async def probe_sites(settings: AgentSettings, api: AgentAPI) -> AsyncIterator[N
 
 @web.middleware
 async def _root_only(request: web.Request, handler: Any) -> web.StreamResponse:
-    """The socket's mode keeps others out; this holds even if somebody changes the mode."""
+    """Refuse other users even if somebody changes the mode of the socket."""
     sock = request.transport.get_extra_info("socket") if request.transport else None
     if sock is None or _peer_uid(sock) != os.getuid():
         return web.Response(status=403, text="only root may speak to spiderpool-agent\n")

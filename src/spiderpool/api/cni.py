@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_interface
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -34,6 +35,16 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
+class PodArgs:
+    """The pod that CNI_ARGS names."""
+
+    namespace: str
+    name: str
+    uid: str
+    """Empty where the runtime does not pass it."""
+
+
+@dataclass(frozen=True)
 class CNICall:
     """One execution of a CNI plugin: the name it was called by, its environment and its standard input."""
 
@@ -61,15 +72,19 @@ class CNICall:
         """CNI_IFNAME."""
         return self.environment.get("CNI_IFNAME", "")
 
+    @property
+    def cni_args(self) -> str:
+        """CNI_ARGS, as it was written; may be empty at DEL."""
+        return self.environment.get("CNI_ARGS", "")
 
-@dataclass(frozen=True, slots=True)
-class PodArgs:
-    """What CNI_ARGS says of the pod."""
+    @cached_property
+    def pod(self) -> PodArgs | None:
+        """The pod that CNI_ARGS names; None where it is empty. Raises BadEnvironment."""
+        return parse_args(self.cni_args) if self.cni_args else None
 
-    namespace: str
-    name: str
-    uid: str
-    """Empty where the runtime does not tell it."""
+    def required_pod(self) -> PodArgs:
+        """The pod that CNI_ARGS names. Raises BadEnvironment, also where it is empty."""
+        return self.pod or parse_args("")
 
 
 class ValidAttachment(msgspec.Struct, frozen=True):

@@ -25,27 +25,26 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family
-from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.subnets import (
+from spiderpool.core.ipam.application_pools import desired_pool, find_pool, is_reclaimed, pool_names
+from spiderpool.core.ipam.applications import (
     PoolClaim,
     PoolSlot,
-    application,
-    application_of,
-    claim,
-    find_pool,
-    foreign_application,
-    foreign_claim,
-    is_asking,
-    is_reclaimed,
-    key_of,
-    offered,
+    application_key,
+    has_subnet_annotation,
+    pool_application,
+    third_party_application,
+    third_party_claim,
+    workload_application,
+    workload_claim,
+)
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.core.ipam.subnet_addresses import (
+    available_addresses,
+    parse_subnet_addresses,
     pool_addresses,
-    pool_names,
     reserved_addresses,
     resize,
-    subnet_addresses,
-    wanted_pool,
-    why_unusable,
+    why_subnet_unusable,
 )
 from spiderpool.errors import BadConfig, NotReady
 from spiderpool.kube.client import AlreadyExists, Client, Forbidden, NotFound
@@ -89,7 +88,7 @@ class PoolTarget:
 
     def pool(self, current: SpiderIPPool | str) -> SpiderIPPool:
         """The pool as it should be: ``current`` with its changes, or a new pool of that name."""
-        return wanted_pool(self.claim, self.slot, self.subnet, current, self.addresses)
+        return desired_pool(self.claim, self.slot, self.subnet, current, self.addresses)
 
 
 class ApplicationPoolReconciler:
@@ -156,8 +155,8 @@ class ApplicationPoolReconciler:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
         for workload in (old, new):
-            if workload is not None and is_asking(workload.pods.template.metadata.annotations):
-                self._queue.add(key_of(application(workload)))
+            if workload is not None and has_subnet_annotation(workload.pods.template.metadata.annotations):
+                self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         before, after = (
@@ -222,24 +221,24 @@ class ApplicationPoolReconciler:
         """What the annotations ask for; None when they ask for nothing. Raises BadConfig."""
         match source:
             case Workload():
-                return claim(source, self._redundant)
+                return workload_claim(source, self._redundant)
             case Pod():
-                return foreign_claim(source)
+                return third_party_claim(source)
             case None:
                 return None
 
     def _slots(self, claimed: PoolClaim) -> list[PoolSlot]:
         """The pools to make for a claim, of the enabled families; notes the subnets that the application depends on."""
-        for slot in claimed.places:
-            self._applications_by_subnet.setdefault(slot.subnet, set()).add(key_of(claimed.application))
-        return [slot for slot in claimed.places if slot.version in self._families]
+        for slot in claimed.slots:
+            self._applications_by_subnet.setdefault(slot.subnet, set()).add(application_key(claimed.application))
+        return [slot for slot in claimed.slots if slot.version in self._families]
 
     async def _serve(self, claimed: PoolClaim, slot: PoolSlot, source: Object | None) -> SpiderIPPool | None:
         """Create or resize the pool of a slot; leaves it as it is when its subnet cannot be used now."""
         subnet = self._listers.subnets.get(slot.subnet)
-        if subnet is None or (reason := why_unusable(subnet, slot)):
+        if subnet is None or (reason := why_subnet_unusable(subnet, slot.version)):
             self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
-            pools = self._pools_by_application.get(key_of(claimed.application))
+            pools = self._pools_by_application.get(application_key(claimed.application))
             return find_pool(pools, claimed.application, slot)
         async with self._locks[subnet.spec.subnet]:
             stored = find_pool(self._pools_by_subnet.of(subnet), claimed.application, slot)
@@ -251,10 +250,10 @@ class ApplicationPoolReconciler:
 
     def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
         """The addresses that the pool should have: as many as the application asks for, if the subnet has them."""
-        whole = subnet_addresses(subnet)
+        whole = parse_subnet_addresses(subnet)
         version, peers = whole.version, self._pools_by_subnet.of(subnet)
         others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
-        offer = offered(whole, others, reserved_addresses(self._listers.reserved.items(), version))
+        offer = available_addresses(whole, others, reserved_addresses(self._listers.reserved.items(), version))
         current = pool_addresses(stored, version) if stored else AddressSet(version)
         return resize(current, claimed.size, offer, self._in_use(peers, version))
 
@@ -295,7 +294,7 @@ class ApplicationPoolReconciler:
 
     def _note_size(self, target: PoolTarget, pool: SpiderIPPool, source: Object | None) -> None:
         """Note that a pool has too many or too few addresses, so that the events that can change this are noticed."""
-        key, size = key_of(target.claim.application), target.claim.size
+        key, size = application_key(target.claim.application), target.claim.size
         missing = size - target.addresses.size
         self._shrinking.pop(pool.name, None)
         if missing < 0:
@@ -310,7 +309,7 @@ class ApplicationPoolReconciler:
     async def _delete_unused(self, key: str, source: Workload | Pod | None, served: set[str]) -> None:
         """Delete an application's pools that it no longer asks for, or all of them when it is gone."""
         for pool in self._pools_by_application.get(key):
-            owner = application_of(pool)
+            owner = pool_application(pool)
             if owner is None or pool.name in served or pool.terminating or not is_reclaimed(pool):
                 continue
             if isinstance(source, Workload) and source.metadata.uid == owner.uid:
@@ -323,7 +322,7 @@ class ApplicationPoolReconciler:
         if pool.name in self._ips_by_pool:
             self._shrinking[pool.name] = key
             return
-        message = f"{application_of(pool)} no longer asks for it"
+        message = f"{pool_application(pool)} no longer asks for it"
         self._recorder.event(pool, "Warning", "ApplicationSubnetChanged", message)
         await self._delete(pool, message)
 
@@ -353,14 +352,14 @@ class ApplicationPoolReconciler:
 
 def _applications_of(pool: SpiderIPPool) -> list[str]:
     """Key of the application that an automatic pool was made for; none for other pools."""
-    owner = application_of(pool)
-    return [key_of(owner)] if owner else []
+    owner = pool_application(pool)
+    return [application_key(owner)] if owner else []
 
 
 def _third_party_applications(pod: Pod) -> list[str]:
     """Key of the third-party application of a pod that asks for a pool; none for other pods."""
-    owner = foreign_application(pod) if is_asking(pod.metadata.annotations) else None
-    return [key_of(owner)] if owner else []
+    owner = third_party_application(pod) if has_subnet_annotation(pod.metadata.annotations) else None
+    return [application_key(owner)] if owner else []
 
 
 def _relevant(workload: Workload) -> tuple[Any, ...]:

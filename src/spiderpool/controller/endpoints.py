@@ -13,7 +13,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.ipam.endpoints import endpoint, holds, is_current
+from spiderpool.core.ipam.endpoints import endpoint, is_current, is_held
 from spiderpool.core.ipam.gc import pod_key, pod_uids
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
@@ -70,7 +70,7 @@ class EndpointReconciler:
         self._limiter = RateLimiter(rate)
         self._queue = WorkQueue(self._reconcile, "endpoints")
         self._records_by_pod = listers.ips.index(_holding_pods)
-        self._pods_by_pool = listers.ips.index(lambda ip: [ip.spec.pool] if holds(ip) else [], pod_key)
+        self._pods_by_pool = listers.ips.index(lambda ip: [ip.spec.pool] if is_held(ip) else [], pod_key)
         listers.ips.subscribe(self._on_ip)
         listers.pods.subscribe(self._on_pod)
         listers.pools.subscribe(self._on_pool)
@@ -83,7 +83,7 @@ class EndpointReconciler:
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if old is not None:
             self._queue.add(pod_key(old), self._debounce)
-        if new is not None and holds(new):
+        if new is not None and is_held(new):
             self._queue.add(pod_key(new), self._debounce)
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
@@ -142,7 +142,7 @@ class EndpointReconciler:
 
 def _holding_pods(ip: SpiderIP) -> list[str]:
     """Key of the pod that holds the address; none while the record is in its cooldown."""
-    return [pod_key(ip)] if holds(ip) else []
+    return [pod_key(ip)] if is_held(ip) else []
 
 
 def _shown(pod: Pod) -> tuple[object, ...]:

@@ -33,8 +33,8 @@ from spiderpool.core.cloud.eni_pools import (
     version_of,
 )
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
-from spiderpool.core.ipam.allocation import label_value
 from spiderpool.core.ipam.gc import is_ready
+from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig, Undecodable
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
 from spiderpool.kube.events import Recorder

@@ -22,11 +22,11 @@ from spiderpool.core.ipam.gc import (
     ReleaseCandidate,
     ReleaseCause,
     Snapshot,
-    due,
+    find_candidates,
     is_alive,
-    is_at_rest,
     is_ready,
-    observe,
+    is_stable,
+    past_grace,
     pod_key,
     reported_addresses,
 )
@@ -73,7 +73,7 @@ class GCTimings:
 
     def graces(self) -> dict[ReleaseCause, float]:
         """Seconds for which each cause must persist before the address is released."""
-        return {cause: self.node_grace if cause is ReleaseCause.NODE else self.grace for cause in ReleaseCause}
+        return {cause: self.node_grace if cause is ReleaseCause.NODE_GONE else self.grace for cause in ReleaseCause}
 
 
 @dataclass(slots=True)
@@ -125,16 +125,16 @@ class ClusterGC:
 
     async def _check(self, now: float) -> None:
         """Update the candidates and release those that are due; stops at the first API error, until the next check."""
-        keys = self._state.pods | {pod_key(candidate.ip) for candidate in self._state.candidates.values()}
-        ips = [ip for key in keys for ip in self._collectable(key)]  # records before pods, as observe() requires
-        self._state.candidates = observe(ips, self._snapshot(), self._state.candidates, now)
+        keys = self._state.pods | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
+        ips = [ip for key in keys for ip in self._collectable(key)]  # records before pods: find_candidates() needs it
+        self._state.candidates = find_candidates(ips, self._snapshot(), self._state.candidates, now)
         self._state.pods = {key for key in keys if self._may_become_candidate(key)}
-        for candidate in due(self._state.candidates, now, self._timings.graces()):
+        for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
             try:
                 await self._confirm_and_release(candidate)
             except SpiderpoolError as error:
                 COLLECT_FAILURES.inc()
-                log.warning("address not released", address=candidate.ip.spec.address, error=str(error))
+                log.warning("address not released", address=candidate.record.spec.address, error=str(error))
                 return
 
     def _snapshot(self) -> Snapshot:
@@ -148,7 +148,7 @@ class ClusterGC:
     def _may_become_candidate(self, key: str) -> bool:
         """Whether a pod's records may become candidates by the passing of time alone, without any event."""
         ips = self._collectable(key)
-        return bool(ips) and not is_at_rest(ips, self._listers.pods.get(key))
+        return bool(ips) and not is_stable(ips, self._listers.pods.get(key))
 
     # --- Which events cause a check -------------------------------------------------------------------------------
 
@@ -179,31 +179,29 @@ class ClusterGC:
 
     async def _confirm_and_release(self, candidate: ReleaseCandidate) -> None:
         """Release the address unless, by fresh reads, its pod holds it or its owner still needs it."""
-        ip, uid = candidate.ip, candidate.ip.metadata.uid or ""
+        ip, uid = candidate.record, candidate.record.metadata.uid or ""
         self._state.candidates.pop(uid, None)
         self._state.pods.add(pod_key(ip))
-        confirmed = observe(*await self._read_again(candidate), {}, 0.0).get(uid)
+        confirmed = find_candidates(*await self._read_again(candidate), {}, 0.0).get(uid)
         if confirmed is None:
             return
-        if confirmed.cause is not ReleaseCause.COOLED and await self._owners.is_needed(ip, timeout=READ_TIMEOUT):
+        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(ip, timeout=READ_TIMEOUT):
             self._state.sticky.add(uid)
             return
         with suppress(NotFound, Conflict):  # released or changed by another client: the next check sees how
             await self._release(ip, confirmed)
 
     async def _read_again(self, candidate: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
-        """The record and its twin, then the pod and its node, as the API server has them now.
-
-        The twin is the other record of the same interface, which stays when the candidate is a duplicate.
-        """
-        ip = candidate.ip
-        twin = await self._read(SpiderIP, candidate.twin.name) if candidate.twin else None
+        """The record and the duplicate that its pod keeps, then the pod and its node, by fresh reads."""
+        ip = candidate.record
+        duplicate = candidate.kept_duplicate
+        kept = await self._read(SpiderIP, duplicate.name) if duplicate else None
         pod = None if ip.spec.releasedAt else await self._read(Pod, ip.spec.pod, ip.spec.namespace)
         node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
         pods = {pod.key: pod} if pod else {}
         nodes = {node.name: node} if node else {}
         snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, time.time(), self._policy)
-        return (ip, twin) if twin else (ip,), snapshot
+        return (ip, kept) if kept else (ip,), snapshot
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """An object by a fresh read; None when it does not exist."""
@@ -215,7 +213,7 @@ class ClusterGC:
     async def _release(self, ip: SpiderIP, candidate: ReleaseCandidate) -> None:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
         pool = self._listers.pools.get(ip.spec.pool)
-        if candidate.cause is not ReleaseCause.COOLED and pool is not None and pool.spec.cooldownSeconds:
+        if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
             self._listers.ips.note(await self._client.replace(released(ip, time.time())))
         else:
             meta = ip.metadata

@@ -16,7 +16,8 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, Condition
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, label_value, usable
+from spiderpool.core.ipam.allocation import address_of, usable
+from spiderpool.core.labels import label_value
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer

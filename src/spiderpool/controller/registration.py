@@ -1,4 +1,4 @@
-"""Our webhooks' registration with the API server: made, kept right, taken back."""
+"""Registers our webhooks with the API server: creates, corrects and deletes their webhook configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spiderpool.api.admissionregistration_v1 import (
 from spiderpool.api.core_v1 import Namespace, Pod
 from spiderpool.api.meta import Kind
 from spiderpool.controller.certificates import Certificates
-from spiderpool.controller.webhooks import guarded_kinds, kinds, path
+from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
@@ -28,15 +28,15 @@ from spiderpool.telemetry import logger
 NAME = "spiderpool-controller"
 """Name of our webhook configurations."""
 TIMEOUT = 10
-"""Seconds after which the API server gives up on us, and refuses."""
+"""Seconds after which the API server gives up waiting for us and refuses the change."""
 POD_TIMEOUT = 5
-"""Seconds after which it admits a pod without us."""
+"""Seconds after which the API server admits a pod without our answer."""
 SYNC_TIMEOUT = 60.0
-"""Seconds until the registrations must have been listed."""
+"""Seconds within which the informers must have listed the webhook configurations."""
 RETRY = 2.0
-"""Seconds until a failed registration is tried again."""
+"""Seconds until a failed registration is tried again. Repeating is safe: it writes the whole configuration."""
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-"""Kubernetes puts it on every namespace from 1.21 on."""
+"""Holds the name of a namespace; the API server sets it on every namespace from Kubernetes 1.21 on."""
 
 REGISTRATIONS: tuple[tuple[str, type[WebhookConfiguration]], ...] = (
     ("mutate", MutatingWebhookConfiguration),
@@ -47,7 +47,7 @@ log = logger("registration")
 
 
 def hosts(settings: ControllerSettings) -> list[str]:
-    """Names under which the API server reaches our webhooks."""
+    """Host names under which the API server reaches our webhooks; the server certificate is for them."""
     if settings.webhook_url:
         return [urlsplit(settings.webhook_url).hostname or settings.webhook_host]
     service = f"{settings.service}.{settings.common.namespace}.svc"
@@ -55,9 +55,9 @@ def hosts(settings: ControllerSettings) -> list[str]:
 
 
 def webhooks(verb: str, settings: ControllerSettings, trusted: bytes, *, named: bool) -> list[Webhook]:
-    """What is registered to ``mutate`` or to ``validate``; ``trusted`` are the authorities (PEM).
+    """The webhooks of the configuration to ``mutate`` or to ``validate``; ``trusted`` are the authorities (PEM).
 
-    ``named`` says whether the namespaces of this cluster carry their names as a label.
+    ``named``: whether the namespaces of this cluster have their name as a label.
     """
     registered = [_webhook(kind.KIND, verb, settings, trusted) for kind in kinds(settings)]
     if verb == "mutate" and settings.pod_inject.enabled:
@@ -77,7 +77,7 @@ def _webhook(kind: Kind, verb: str, settings: ControllerSettings, trusted: bytes
 
 
 def _pod_webhook(settings: ControllerSettings, trusted: bytes, *, named: bool) -> Webhook:
-    """New pods do not depend on us: without our answer they are admitted as they are."""
+    """The webhook for pods fails open: without our answer the API server admits a pod unchanged."""
     return {
         **_common(Pod.KIND, "mutate", settings, trusted, ["CREATE"]),
         "name": "pods.spiderpool.spidernet.io",
@@ -88,7 +88,10 @@ def _pod_webhook(settings: ControllerSettings, trusted: bytes, *, named: bool) -
 
 
 def _namespaces(settings: ControllerSettings, *, named: bool) -> list[dict[str, Any]]:
-    """Where the namespaces have no such label, the webhook itself leaves out those that are not included."""
+    """Requirements of the namespace selector.
+
+    Without the label no namespace would match ``In``, so then the webhook itself skips namespaces not included.
+    """
     excluded, included = settings.pod_inject.excluded, settings.pod_inject.included
     lists = [("NotIn", excluded), ("In", included if named else ())]
     return [
@@ -99,7 +102,7 @@ def _namespaces(settings: ControllerSettings, *, named: bool) -> list[dict[str, 
 def _common(
     kind: Kind, verb: str, settings: ControllerSettings, trusted: bytes, operations: Sequence[str]
 ) -> dict[str, Any]:
-    """Everything is said, also what is the default, so that an edit of it is noticed."""
+    """Fields of every webhook. Sets defaults explicitly, so that :func:`matches` notices when somebody edits them."""
     rule = {
         "apiGroups": [kind.group],
         "apiVersions": [kind.version],
@@ -107,8 +110,9 @@ def _common(
         "resources": [kind.plural],
         "scope": "*",
     }
+    ca_bundle = base64.b64encode(trusted).decode()
     return {
-        "clientConfig": {**_address(path(verb, kind), settings), "caBundle": base64.b64encode(trusted).decode()},
+        "clientConfig": {**_endpoint(webhook_path(verb, kind), settings), "caBundle": ca_bundle},
         "rules": [rule],
         "matchPolicy": "Equivalent",
         "objectSelector": {},
@@ -118,80 +122,83 @@ def _common(
     }
 
 
-def _address(where: str, settings: ControllerSettings) -> dict[str, Any]:
+def _endpoint(path: str, settings: ControllerSettings) -> dict[str, Any]:
+    """Where the API server reaches a webhook: the configured URL, otherwise our Service."""
     if settings.webhook_url:
-        return {"url": settings.webhook_url.rstrip("/") + where}
-    service = {"name": settings.service, "namespace": settings.common.namespace, "path": where}
+        return {"url": settings.webhook_url.rstrip("/") + path}
+    service = {"name": settings.service, "namespace": settings.common.namespace, "path": path}
     return {"service": {**service, "port": settings.webhook_port}}
 
 
-def says(stored: Any, wanted: Any) -> bool:
-    """Whether a stored document says all that is wanted; what the API server has added does not matter."""
+def matches(stored: Any, wanted: Any) -> bool:
+    """Whether a stored document has all wanted fields; ignores fields that the API server has added."""
     if isinstance(wanted, dict) and wanted and isinstance(stored, dict):
-        return all(key in stored and says(stored[key], value) for key, value in wanted.items())
+        return all(key in stored and matches(stored[key], value) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(stored, list):
-        return len(stored) == len(wanted) and all(map(says, stored, wanted))
+        return len(stored) == len(wanted) and all(map(matches, stored, wanted))
     return bool(stored == wanted)
 
 
 class Registration:
-    """Keeps the registrations right while we lead: also when the authorities change, or somebody edits them.
+    """Keeps the webhook configurations as they should be, also when authorities change or somebody edits them.
 
-    They stay when we stop: other replicas serve on.
+    Run it in the leader alone. The configurations stay when it stops, because other replicas go on serving.
     """
 
     def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
         self._client = client
         self._settings = settings
         self._certificates = certificates
-        self._look = asyncio.Event()
+        self._changed = asyncio.Event()  # a configuration or the authorities changed: check again
         self._informers = {kind: Informer(client, kind, fields=f"metadata.name={NAME}") for _, kind in REGISTRATIONS}
-        self._done = asyncio.Event()
+        self._registered = asyncio.Event()  # set for good at the first success
 
     async def registered(self, timeout: float) -> None:
-        """Wait until the API server knows all our webhooks. Raises NotReady after ``timeout`` seconds."""
+        """Wait for the first successful registration. Raises NotReady after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                await self._done.wait()
+                await self._registered.wait()
         except TimeoutError as error:
             raise NotReady(f"the webhooks could not be registered within {timeout:.0f} s") from error
 
     async def run(self) -> None:
-        """Register, and keep it so, until cancelled."""
-        forget = self._certificates.subscribe(self._look.set)
+        """Register, and correct the configurations, until cancelled."""
+        unsubscribe = self._certificates.subscribe(self._changed.set)
         try:
             async with asyncio.TaskGroup() as group:
                 for informer in self._informers.values():
-                    informer.subscribe(lambda _, __: self._look.set())
+                    informer.subscribe(lambda _, __: self._changed.set())
                     group.create_task(informer.run())
-                group.create_task(self._keep())
+                group.create_task(self._reconcile_forever())
         finally:
-            forget()
+            unsubscribe()
 
-    async def _keep(self) -> None:
+    async def _reconcile_forever(self) -> None:
         for informer in self._informers.values():
             await informer.synced(SYNC_TIMEOUT)
         while True:
-            self._look.clear()
+            self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if await self._is_right() else RETRY):
-                    await self._look.wait()
+                async with asyncio.timeout(None if await self._reconcile() else RETRY):
+                    await self._changed.wait()
 
-    async def _is_right(self) -> bool:
+    async def _reconcile(self) -> bool:
+        """Write the configurations that are not as they should be; False when that has to be tried again."""
         trusted = self._certificates.trusted
         if trusted is None:
             return False
         try:
-            named = await self._are_namespaces_named()
+            named = await self._have_namespaces_name_label()
             for verb, kind in REGISTRATIONS:
                 await self._ensure(kind, webhooks(verb, self._settings, trusted, named=named))
         except SpiderpoolError as error:
             log.warning("webhooks not registered", error=str(error))
             return False
-        self._done.set()
+        self._registered.set()
         return True
 
-    async def _are_namespaces_named(self) -> bool:
+    async def _have_namespaces_name_label(self) -> bool:
+        """Whether namespaces have their name as a label; not read when no setting depends on it."""
         if not self._settings.pod_inject.included:
             return False
         ours = await self._client.get(Namespace, self._settings.common.namespace)
@@ -199,18 +206,18 @@ class Registration:
 
     async def _ensure(self, kind: type[WebhookConfiguration], wanted: list[Webhook]) -> None:
         stored = self._informers[kind].get(NAME)
-        if stored is not None and says(stored.webhooks, wanted):
+        if stored is not None and matches(stored.webhooks, wanted):
             return
         try:
-            made = await self._client.patch(kind, NAME, {"webhooks": wanted})
+            written = await self._client.patch(kind, NAME, {"webhooks": wanted})
         except NotFound:
-            made = await self._client.apply(kind, {"metadata": {"name": NAME}, "webhooks": wanted}, NAME)
-        self._informers[kind].note(made)
+            written = await self._client.apply(kind, {"metadata": {"name": NAME}, "webhooks": wanted}, NAME)
+        self._informers[kind].note(written)
         log.info("webhooks registered", kind=kind.KIND.name, webhooks=len(wanted))
 
 
 async def unregister(client: Client) -> None:
-    """Take the registrations back, so that the API server asks nobody any more. Nothing there is success."""
+    """Delete the webhook configurations, so that the API server calls no webhook any more. Absent ones are success."""
     for _, kind in REGISTRATIONS:
         with suppress(NotFound):
             await client.delete(kind, NAME)

@@ -14,7 +14,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.core.admission.subnet import default_subnet
-from spiderpool.core.ipam.subnets import adoption, is_cut_from, status_of
+from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
@@ -82,7 +82,7 @@ class SubnetReconciler:
                 await self._complete(subnet)
                 for pool in self._pools_by_subnet.of(subnet):
                     await self._adopt(pool, subnet)
-            await self._write(subnet, status_of(subnet, self._pools_by_subnet.of(subnet)))
+            await self._write(subnet, subnet_status(subnet, self._pools_by_subnet.of(subnet)))
 
     async def _complete(self, subnet: SpiderSubnet) -> None:
         """Add the finalizer and label of a subnet that was written past the admission webhook."""
@@ -97,7 +97,7 @@ class SubnetReconciler:
 
     async def _adopt(self, pool: SpiderIPPool, subnet: SpiderSubnet) -> None:
         """Make the subnet the owner of a pool, which inherits its gateway and routes."""
-        desired = None if pool.terminating else adoption(pool, subnet)
+        desired = None if pool.terminating else adopted_pool(pool, subnet)
         if desired is None:
             return
         with suppress(NotFound):  # the pool was deleted meanwhile

@@ -1,4 +1,8 @@
-"""Admission webhooks: the rules of ``core.rules`` and ``core.injection`` behind AdmissionReview v1."""
+"""Admission webhooks: serves the rules of ``core.admission`` as AdmissionReview v1 over HTTP.
+
+Reads the objects that a rule needs, but decides nothing itself. Our own kinds fail closed: without an answer the API
+server refuses the change. Pods fail open: a pod is admitted unchanged when we cannot answer.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +25,35 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
 from spiderpool.core.admission.faults import FieldError
-from spiderpool.core.admission.ippool import default_ippool, ippool_kept_by, validate_ippool
-from spiderpool.core.admission.multusconfig import attachment_name, default_multusconfig, validate_multusconfig
+from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
+from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
     NewPod,
-    selector_of,
-    wish,
+    injection_request,
+    network_selector,
     with_networks,
     with_nic_resources,
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
-from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
-from spiderpool.core.ipam.allocation import label_value
+from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
+from spiderpool.core.labels import label_value
+from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
 READ_TIMEOUT = 5.0
-"""Seconds for one read while the API server waits for our answer."""
+"""Seconds for one read; the API server waits for our answer meanwhile."""
 POD_READ_TIMEOUT = 1.5
-"""As above, for a new pod: all reads together stay below the time after which it is admitted without us."""
+"""Seconds for one read for a new pod; its three reads together take less than ``registration.POD_TIMEOUT``."""
 
 MAX_REVIEW = 16 << 20
-"""Bytes of a review: two objects of the largest size that etcd takes, with room to spare."""
+"""Bytes of a review, at most; it holds two objects, and etcd stores objects of 1.5 MiB at most by default."""
 
 NULL = msgspec.Raw(b"null")
+"""Stands for an object that a request leaves out, such as ``oldObject`` of a CREATE."""
 
 log = logger("webhooks")
 
@@ -71,88 +77,92 @@ class AdmissionRequest(msgspec.Struct):
 
 
 class AdmissionReview(msgspec.Struct):
-    """admission.k8s.io/v1 AdmissionReview, as it comes in."""
+    """admission.k8s.io/v1 AdmissionReview, in part: the request."""
 
     request: AdmissionRequest
 
 
 Answer = dict[str, Any]
+"""admission.k8s.io/v1 AdmissionResponse without its ``uid``."""
 ALLOWED: Answer = {"allowed": True}
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionChange:
-    """A new object, or an object as it was and as it is to be."""
+    """The creation or the change of an object."""
 
     new: Any
     old: Any
+    """The object before the change; None for a creation, and for an object that does not fit its type."""
     trusted: bool
-    """Whether one of our own accounts asks."""
+    """Whether one of our own service accounts makes the change."""
     warnings: list[str] = field(default_factory=list)
-    """What kubectl shall tell the user, beside the answer."""
+    """Texts for the user, which kubectl prints; the default functions add them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The rules of one kind."""
+    """The rules of one kind, as functions that read the other objects which they need."""
 
     kind: type[Object]
     default: Callable[[AdmissionChange], Awaitable[Any]]
     validate: Callable[[AdmissionChange], Awaitable[tuple[FieldError, ...]]]
-    kept_by: Callable[[Any], Awaitable[str | None]] | None = None
-    """Why an object may not be deleted."""
+    why_in_use: Callable[[Any], Awaitable[str | None]] | None = None
+    """Why an object cannot be deleted; None for a kind that can always be deleted."""
 
 
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
 
 
 def kinds(settings: ControllerSettings) -> tuple[type[Object], ...]:
-    """The kinds whose objects are admitted by us."""
+    """The kinds that have admission webhooks."""
     subnet = (SpiderSubnet,) if settings.common.enable_spider_subnet else ()
     return (SpiderIPPool, *subnet, SpiderReservedIP, SpiderMultusConfig, SpiderCoordinator)
 
 
 def guarded_kinds(settings: ControllerSettings) -> tuple[type[Object], ...]:
-    """The kinds whose objects may refuse to be deleted."""
-    return tuple(kind for kind in kinds(settings) if kind in (SpiderIPPool, SpiderSubnet)) * settings.protect_used
+    """The kinds whose objects cannot be deleted while they are in use, where the settings want that."""
+    if not settings.protect_used:
+        return ()
+    return tuple(kind for kind in kinds(settings) if kind in (SpiderIPPool, SpiderSubnet))
 
 
-def path(verb: str, kind: Kind) -> str:
-    """Where the API server asks us to ``mutate`` or ``validate`` a kind."""
+def webhook_path(verb: str, kind: Kind) -> str:
+    """HTTP path of the webhook that shall ``mutate`` or ``validate`` a kind."""
     return f"/{verb}-{kind.group.replace('.', '-')}-{kind.version}-{kind.name.lower()}"
 
 
 class Webhooks:
-    """Answers AdmissionReviews. Other objects that a rule needs are read from the API server at that moment."""
+    """Answers AdmissionReviews. Reads other objects that a rule needs from the API server, never from a cache."""
 
     def __init__(self, client: Client, families: frozenset[int], settings: ControllerSettings | None = None) -> None:
         self._client = client
         self._families = families
         self._settings = settings or ControllerSettings()
-        self._our_accounts = f"system:serviceaccount:{self._settings.common.namespace}:spiderpool-"
+        self._trusted_prefix = f"system:serviceaccount:{self._settings.common.namespace}:spiderpool-"
 
     def application(self) -> web.Application:
         """The HTTP application that serves all paths."""
         application = web.Application(client_max_size=MAX_REVIEW)
         application.router.add_get("/webhook-health-check", _healthy)
         for hook in self._hooks():
-            application.router.add_post(path("mutate", hook.kind.KIND), _handler(self._mutator(hook)))
-            application.router.add_post(path("validate", hook.kind.KIND), _handler(self._validator(hook)))
+            application.router.add_post(webhook_path("mutate", hook.kind.KIND), _handler(self._mutator(hook)))
+            application.router.add_post(webhook_path("validate", hook.kind.KIND), _handler(self._validator(hook)))
         if self._settings.pod_inject.enabled:
-            application.router.add_post(path("mutate", Pod.KIND), _handler(self._mutate_pod))
+            application.router.add_post(webhook_path("mutate", Pod.KIND), _handler(self._mutate_pod))
         return application
 
     def _hooks(self) -> list[Hook]:
         hooks = (
-            Hook(SpiderIPPool, self._default_ippool, self._validate_ippool, self._ippool_kept_by),
-            Hook(SpiderSubnet, _of_new(default_subnet), self._validate_subnet, self._subnet_kept_by),
-            Hook(SpiderReservedIP, _of_new(default_reservedip), self._validate_reservedip),
+            Hook(SpiderIPPool, self._default_ippool, self._validate_ippool, self._why_ippool_in_use),
+            Hook(SpiderSubnet, _from_new(default_subnet), self._validate_subnet, self._why_subnet_in_use),
+            Hook(SpiderReservedIP, _from_new(default_reservedip), self._validate_reservedip),
             Hook(SpiderMultusConfig, _default_multusconfig, self._validate_multusconfig),
-            Hook(SpiderCoordinator, _of_new(default_coordinator), _validate_coordinator),
+            Hook(SpiderCoordinator, _from_new(default_coordinator), _validate_coordinator),
         )
         return [hook for hook in hooks if hook.kind in kinds(self._settings)]
 
-    # --- the kinds of our own
+    # --- Our own kinds
 
     async def _default_ippool(self, change: AdmissionChange) -> SpiderIPPool:
         pool = default_ippool(change.new)
@@ -169,40 +179,45 @@ class Webhooks:
         if old is not None and old.spec == new.spec:
             return ()
         pools = await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)
-        holders = await self._holders(new) if old is not None else []
-        others = [pool for pool in pools if pool.name != new.name]
-        subnets = await self._subnets()
-        return validate_ippool(new, old, others, holders, self._families, subnets, trusted=change.trusted)
+        context = PoolContext(
+            others=[pool for pool in pools if pool.name != new.name],
+            records=await self._records_of(new) if old is not None else (),
+            subnets=await self._subnets(),
+            families=self._families,
+            trusted=change.trusted,
+        )
+        return validate_ippool(new, old, context)
 
     async def _subnets(self) -> list[SpiderSubnet] | None:
+        """All SpiderSubnets; None when the feature is switched off."""
         enabled = self._settings.common.enable_spider_subnet
         return await self._client.list(SpiderSubnet, timeout=READ_TIMEOUT) if enabled else None
 
-    async def _holders(self, pool: SpiderIPPool) -> list[SpiderIP]:
+    async def _records_of(self, pool: SpiderIPPool) -> list[SpiderIP]:
         labels = f"{IP_POOL_LABEL}={label_value(pool.name)}"
-        holders = await self._client.list(SpiderIP, labels=labels, timeout=READ_TIMEOUT)
-        return [holder for holder in holders if holder.spec.pool == pool.name]
+        records = await self._client.list(SpiderIP, labels=labels, timeout=READ_TIMEOUT)
+        return [record for record in records if record.spec.pool == pool.name]  # a label may hold only a digest
 
-    async def _ippool_kept_by(self, pool: SpiderIPPool) -> str | None:
-        return ippool_kept_by(pool, await self._holders(pool))
+    async def _why_ippool_in_use(self, pool: SpiderIPPool) -> str | None:
+        return why_ippool_in_use(pool, await self._records_of(pool))
 
     async def _validate_subnet(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
         if old is not None and old.spec == new.spec:
             return ()
-        others = [each for each in await self._subnets() or () if each.name != new.name]
+        others = [subnet for subnet in await self._subnets() or () if subnet.name != new.name]
         pools = await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)
         return validate_subnet(new, old, others, pools, self._families)
 
-    async def _subnet_kept_by(self, subnet: SpiderSubnet) -> str | None:
-        return subnet_kept_by(subnet, await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT))
+    async def _why_subnet_in_use(self, subnet: SpiderSubnet) -> str | None:
+        return why_subnet_in_use(subnet, await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT))
 
     async def _validate_reservedip(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         return validate_reservedip(change.new, change.old, self._families)
 
     async def _validate_multusconfig(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
-        faults = validate_multusconfig(new, old)  # first, so that only a name that is one is asked for
+        faults = validate_multusconfig(new, old)  # first: the name is read only when it is valid
         return faults or validate_multusconfig(new, old, await self._attachment(new))
 
     async def _attachment(self, config: SpiderMultusConfig) -> NetworkAttachmentDefinition | None:
@@ -212,11 +227,11 @@ class Webhooks:
         except NotFound:
             return None
 
-    # --- answers
+    # --- Answers
 
     def _mutator(self, hook: Hook) -> Decide:
         async def mutate(request: AdmissionRequest) -> Answer:
-            """Defaults. What does not fit the type is left to the schema check that follows and names the field."""
+            """Sets defaults. An object that does not fit its type stays as it is: the schema check names the field."""
             try:
                 change = self._change(hook, request)
             except msgspec.ValidationError:
@@ -231,7 +246,7 @@ class Webhooks:
         async def validate(request: AdmissionRequest) -> Answer:
             try:
                 if request.operation == "DELETE":
-                    return await _removal(hook, request)
+                    return await _delete_answer(hook, request)
                 change = self._change(hook, request)
                 faults = await hook.validate(change)
             except msgspec.ValidationError as error:
@@ -244,18 +259,18 @@ class Webhooks:
         return validate
 
     def _change(self, hook: Hook, request: AdmissionRequest) -> AdmissionChange:
-        """The new object, and the old one if there is one that can be read. Raises ValidationError."""
+        """The change in a request. Raises ValidationError when the new object does not fit its type."""
         new = msgspec.json.decode(request.object, type=hook.kind)
-        trusted = request.userInfo.username.startswith(self._our_accounts)
+        trusted = request.userInfo.username.startswith(self._trusted_prefix)
         try:
             return AdmissionChange(new, msgspec.json.decode(request.oldObject, type=hook.kind | None), trusted)
-        except msgspec.ValidationError:
+        except msgspec.ValidationError:  # stored before the type was stricter; it must be possible to correct it
             return AdmissionChange(new, None, trusted)
 
-    # --- pods
+    # --- Pods
 
     async def _mutate_pod(self, request: AdmissionRequest) -> Answer:
-        """Networks and resources for a new pod. It is denied for what it asks for itself, never for what we lack."""
+        """Injects networks and resources. Refuses a pod only for its own wrong request, never for an error of ours."""
         try:
             pod = msgspec.json.decode(request.object, type=NewPod)
             if pod.spec.hostNetwork or not self._settings.pod_inject.covers(request.namespace):
@@ -263,31 +278,34 @@ class Webhooks:
             return _patched(pod, await self._injected(pod, request.namespace))
         except CannotInject as error:
             return _refusal(403, "Forbidden", error.message)
-        except Exception as error:  # a pod must not wait for us to be repaired
+        except Exception as error:  # fail open: a defect of ours must not keep pods from starting
             log.exception("pod admitted unchanged", namespace=request.namespace, name=request.name)
             return {**ALLOWED, "warnings": [f"spiderpool injected nothing into the pod: {error}"]}
 
     async def _injected(self, pod: NewPod, namespace: str) -> NewPod:
-        asked = wish(pod.metadata.annotations or {}) or wish(await self._annotations(namespace))
-        if asked and asked.value:
-            pod = with_networks(pod, namespace, asked, await self._configs(selector_of(asked)))
+        request = injection_request(pod.metadata.annotations or {})
+        request = request or injection_request(await self._namespace_annotations(namespace))
+        if request and request.value:
+            pod = with_networks(pod, namespace, request, await self._configs(network_selector(request)))
         if self._settings.pod_inject.enis:
             pod = with_nic_resources(pod, namespace, self._settings.common.namespace, await self._configs())
         return pod
 
-    async def _annotations(self, namespace: str) -> dict[str, str]:
-        found = await self._client.get(Namespace, namespace, timeout=POD_READ_TIMEOUT)
-        return found.metadata.annotations or {}
+    async def _namespace_annotations(self, namespace: str) -> dict[str, str]:
+        stored = await self._client.get(Namespace, namespace, timeout=POD_READ_TIMEOUT)
+        return stored.metadata.annotations or {}
 
     async def _configs(self, labels: str | None = None) -> list[SpiderMultusConfig]:
         return await self._client.list(SpiderMultusConfig, labels=labels, timeout=POD_READ_TIMEOUT)
 
 
-def _of_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awaitable[Any]]:
-    async def of_new(change: AdmissionChange) -> Any:
+def _from_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awaitable[Any]]:
+    """A default function of :class:`Hook` that needs the new object alone."""
+
+    async def from_new(change: AdmissionChange) -> Any:
         return default(change.new)
 
-    return of_new
+    return from_new
 
 
 async def _default_multusconfig(change: AdmissionChange) -> SpiderMultusConfig:
@@ -303,6 +321,8 @@ async def _healthy(_: web.Request) -> web.Response:
 
 
 def _handler(decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The HTTP handler of a webhook."""
+
     async def handle(request: web.Request) -> web.Response:
         try:
             review = msgspec.json.decode(await request.read(), type=AdmissionReview)
@@ -319,7 +339,7 @@ def _response(answer: Answer) -> web.Response:
 
 
 def _patched(before: Object, after: Object, warnings: list[str] | None = None) -> Answer:
-    """Allowed, with the difference as a patch."""
+    """Allows the object with a JSON patch that turns ``before`` into ``after``."""
     answer = {**ALLOWED, **({"warnings": warnings} if warnings else {})}
     patch = list(json_patch(msgspec.to_builtins(before), msgspec.to_builtins(after)))
     if not patch:
@@ -327,10 +347,10 @@ def _patched(before: Object, after: Object, warnings: list[str] | None = None) -
     return {**answer, "patchType": "JSONPatch", "patch": base64.b64encode(msgspec.json.encode(patch)).decode()}
 
 
-async def _removal(hook: Hook, request: AdmissionRequest) -> Answer:
-    if hook.kept_by is None:
+async def _delete_answer(hook: Hook, request: AdmissionRequest) -> Answer:
+    if hook.why_in_use is None:
         return ALLOWED
-    reason = await hook.kept_by(msgspec.json.decode(request.oldObject, type=hook.kind))
+    reason = await hook.why_in_use(msgspec.json.decode(request.oldObject, type=hook.kind))
     kind = hook.kind.KIND.name
     return _refusal(403, "Forbidden", f"{kind} {request.name} cannot be deleted: {reason}") if reason else ALLOWED
 
@@ -347,20 +367,23 @@ def _refusal(code: int, reason: str, message: str, details: Answer | None = None
     return {"allowed": False, "status": status}
 
 
-def json_patch(before: Any, after: Any, where: str = "") -> Iterator[dict[str, Any]]:
-    """The operations (RFC 6902) that turn one document into the other, touching only what differs."""
+def json_patch(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
+    """The operations of a JSON patch (RFC 6902) for all differences; lists of other length are replaced as a whole.
+
+    Operations touch changed fields alone, so that fields which our types do not have stay in the object.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
-        yield from _object_patch(before, after, where)
+        yield from _object_patch(before, after, path)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from json_patch(old, new, f"{where}/{index}")
+            yield from json_patch(old, new, f"{path}/{index}")
     elif before != after:
-        yield {"op": "replace", "path": where, "value": after}
+        yield {"op": "replace", "path": path, "value": after}
 
 
-def _object_patch(before: dict[str, Any], after: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+def _object_patch(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator[dict[str, Any]]:
     for key in before | after:
-        target = f"{where}/{key.replace('~', '~0').replace('/', '~1')}"
+        target = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"  # escaped by RFC 6901
         if key not in after:
             yield {"op": "remove", "path": target}
         elif key not in before:

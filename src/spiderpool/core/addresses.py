@@ -1,4 +1,7 @@
-"""Sets of addresses as sorted intervals of integers: as fast for a /8 or a /64 as for a /24."""
+"""Sets of addresses as sorted intervals of integers: operations cost the same for a /8 or a /64 as for a /24.
+
+The module `socket` is used for parsing and formatting alone: several times faster than `ipaddress`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ Address = IPv4Address | IPv6Address
 
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _BYTES = {4: 4, 6: 16}
+"""Length of an address by family."""
 
 
 class RangeError(ValueError):
-    """One entry of a list of ranges is wrong; ``index`` says which, ``reason`` why."""
+    """An entry of a list of ranges is wrong: its ``index``, its ``text`` and the ``reason`` with the remedy."""
 
     def __init__(self, index: int, text: str, reason: str) -> None:
         super().__init__(f"entry {index} ({text!r}): {reason}")
@@ -27,7 +31,7 @@ class RangeError(ValueError):
 
 
 def to_int(text: str, version: int) -> int:
-    """An address as an integer. Raises ValueError for anything but plain text of that family."""
+    """An address as an integer. Raises ValueError for anything but an address of that family without prefix or zone."""
     try:
         return int.from_bytes(socket.inet_pton(_FAMILY[version], text))
     except (OSError, ValueError) as error:
@@ -35,7 +39,7 @@ def to_int(text: str, version: int) -> int:
 
 
 def from_int(value: int, version: int) -> str:
-    """Canonical text of an address (RFC 5952 for IPv6)."""
+    """The canonical text of an address (RFC 5952 for IPv6)."""
     return socket.inet_ntop(_FAMILY[version], value.to_bytes(_BYTES[version]))
 
 
@@ -46,7 +50,7 @@ def parse_address(text: str, version: int) -> Address:
 
 
 def parse_subnet(text: str) -> Network:
-    """A subnet in canonical CIDR form. Raises ValueError with the form that it should have."""
+    """A subnet. Raises ValueError, with the form to write, unless the text is a CIDR in canonical form."""
     if "/" not in text:
         raise ValueError("not a CIDR: the prefix length is missing, as in 10.6.0.0/16")
     try:
@@ -59,41 +63,45 @@ def parse_subnet(text: str) -> Network:
 
 
 def object_name(address: str) -> str:
-    """Name of the SpiderIP of an address: IPv4 as it is, IPv6 exploded with dashes (a name holds no colon)."""
+    """The SpiderIP name of an address: IPv4 as it is, IPv6 exploded with dashes, since names may not hold colons."""
     parsed = ip_address(address)
     return str(parsed) if parsed.version == 4 else parsed.exploded.replace(":", "-")
 
 
 @dataclass(frozen=True, slots=True)
 class AddressSet:
-    """A set of addresses of one family: disjoint, sorted, non-adjacent intervals, both ends included."""
+    """A set of addresses of one family: disjoint, sorted, non-adjacent intervals, both ends included.
+
+    Operators expect two sets of the same family.
+    """
 
     version: int
+    """Address family, 4 or 6."""
     intervals: tuple[Interval, ...] = ()
 
     @classmethod
     def parse(cls, ranges: Iterable[str], version: int) -> AddressSet:
-        """From single addresses and ranges ``a-b``. Raises RangeError."""
-        return cls.of(version, (_parse_range(i, text, version) for i, text in enumerate(ranges)))
+        """A set from texts: single addresses and ranges ``a-b``. Raises RangeError."""
+        return cls.of(version, (_parse_range(index, text, version) for index, text in enumerate(ranges)))
 
     @classmethod
     def of(cls, version: int, intervals: Iterable[Interval]) -> AddressSet:
-        """From intervals in any order, which may overlap or touch."""
+        """A set from intervals in any order, which may overlap or touch."""
         return cls(version, tuple(_merge(sorted(intervals))))
 
     @classmethod
     def of_addresses(cls, addresses: Iterable[int], version: int) -> AddressSet:
-        """From single addresses as integers."""
+        """A set from single addresses as integers."""
         return cls.of(version, ((address, address) for address in addresses))
 
     @classmethod
     def of_network(cls, network: Network) -> AddressSet:
-        """All addresses of a subnet, network and broadcast address included."""
+        """The set of all addresses of a subnet, network and broadcast address included."""
         return cls(network.version, ((int(network.network_address), int(network.broadcast_address)),))
 
     @property
     def size(self) -> int:
-        """How many addresses; may exceed 64 bits."""
+        """The number of addresses, which may exceed 64 bits."""
         return sum(last - first + 1 for first, last in self.intervals)
 
     def __bool__(self) -> bool:
@@ -121,7 +129,7 @@ class AddressSet:
         return [_range_text(first, last, self.version) for first, last in self.intervals]
 
     def rotated(self, start: int) -> Iterator[Interval]:
-        """The intervals in order from the one that holds or follows ``start``, around to the beginning."""
+        """The intervals from ``start`` upwards, then those below; an interval that holds ``start`` is split there."""
         index = bisect_right(self.intervals, start, key=_first) - 1
         if index >= 0 and start <= self.intervals[index][1]:
             first, last = self.intervals[index]
@@ -135,7 +143,7 @@ class AddressSet:
             yield from self.intervals[: index + 1]
 
     def nth(self, position: int) -> int:
-        """The address at a position, counted from 0 in order. Raises IndexError."""
+        """The address at a position, counted from 0 upwards. Raises IndexError."""
         for first, last in self.intervals:
             if position <= last - first:
                 return first + position
@@ -164,6 +172,7 @@ def _range_text(first: int, last: int, version: int) -> str:
 
 
 def _merge(intervals: Iterable[Interval]) -> Iterator[Interval]:
+    """Sorted intervals with those that overlap or touch made one."""
     current: Interval | None = None
     for first, last in intervals:
         if current is None:
@@ -178,17 +187,17 @@ def _merge(intervals: Iterable[Interval]) -> Iterator[Interval]:
 
 
 def _subtract(minuend: tuple[Interval, ...], subtrahend: tuple[Interval, ...]) -> Iterator[Interval]:
-    """Both sorted; one walk over the part of ``subtrahend`` that can touch ``minuend``."""
-    index = 0
+    """The difference of two sorted sequences, in one pass over both."""
+    index = 0  # of the first interval of the subtrahend that does not end below the current one of the minuend
     for interval_first, last in minuend:
         first = interval_first
         while index < len(subtrahend) and subtrahend[index][1] < first:
             index += 1
-        walk = index
-        while walk < len(subtrahend) and subtrahend[walk][0] <= last:
-            if first < subtrahend[walk][0]:
-                yield first, subtrahend[walk][0] - 1
-            first = subtrahend[walk][1] + 1
-            walk += 1
+        overlapping = index
+        while overlapping < len(subtrahend) and subtrahend[overlapping][0] <= last:
+            if first < subtrahend[overlapping][0]:
+                yield first, subtrahend[overlapping][0] - 1
+            first = subtrahend[overlapping][1] + 1
+            overlapping += 1
         if first <= last:
             yield first, last

@@ -1,7 +1,7 @@
-"""What the annotations of pods and Namespaces ask for: read, checked, and refused with the remedy.
+"""Annotations of pods and Namespaces that choose pools, subnets, routes: parsed and checked.
 
-Keys of JSON objects may be written in any case, and keys that nobody knows are passed over, as manifests
-written for Spiderpool expect.
+A wrong annotation raises BadConfig with the remedy. As manifests written for Spiderpool expect, keys of JSON objects
+may be written in any case, and unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -20,39 +20,50 @@ POOL = "ipam.spidernet.io/ippool"
 POOLS = "ipam.spidernet.io/ippools"
 ROUTES = "ipam.spidernet.io/routes"
 NAMESPACE_POOLS = {4: "ipam.spidernet.io/default-ipv4-ippool", 6: "ipam.spidernet.io/default-ipv6-ippool"}
+"""Annotations of a Namespace, by address family."""
 DEFAULT_ROUTE_NIC = "ipam.spidernet.io/default-route-nic"
 
 FIRST_INTERFACE = "eth0"
+"""Name of the interface that the container runtime asks for; other networks get net1, net2 and so on."""
 
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+"""The texts that Go's strconv.ParseBool accepts, as Spiderpool does."""
 
 Annotations = Mapping[str, str]
 Names = Mapping[int, tuple[str, ...]]
-"""Names of pools or subnets by address family; a family that is asked for nothing is absent."""
+"""Names of pools or subnets by address family; families for which none is named are absent."""
 
 Route = tuple[str, str]
+"""(destination as a CIDR, gateway)."""
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class InterfacePools:
-    """Pools or subnets that an annotation names for one interface; an empty interface is the next one attached."""
+    """Pools or subnets that an annotation names for one interface.
+
+    An empty ``interface`` stands for the one at the same position among the pod's interfaces.
+    """
 
     interface: str
     names: Names
     clean_gateway: bool = False
+    """Whether the interface gets no default route."""
 
 
 @dataclass(frozen=True, slots=True)
 class IPNumber:
-    """How many addresses an application's pool shall hold: a fixed number, or so many more than pods."""
+    """Number of addresses of an application's pool: ``count``, or if ``flexible`` the number of pods plus ``count``."""
 
     count: int
     flexible: bool
 
 
-class _Names(msgspec.Struct):
+class _Entry(msgspec.Struct):
+    """The JSON object of one interface."""
+
     ipv4: list[str] | None = None
     ipv6: list[str] | None = None
     interface: str | None = None
@@ -60,61 +71,74 @@ class _Names(msgspec.Struct):
 
 
 class _Route(msgspec.Struct):
+    """The JSON object of one route."""
+
     dst: str
     gw: str
 
 
-def pool_wish(annotations: Annotations, interface: str) -> InterfacePools | None:
-    """``ipam.spidernet.io/ippool``: pools of the interface that is being attached. Raises BadConfig."""
-    item = _read(annotations, POOL, _Names, '{"ipv4": ["pool"], "ipv6": ["pool"]}')
-    return InterfacePools(interface, _named(POOL, item)) if item else None
+_SUBNETS_EXAMPLE = '[{"interface": "eth0", "ipv4": ["subnet"]}]'
 
 
-def pool_wishes(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
-    """``ipam.spidernet.io/ippools``: pools of several interfaces, all of them named or none. Raises BadConfig."""
-    items = _read(annotations, POOLS, list[_Names], '[{"interface": "eth0", "ipv4": ["pool"]}]')
-    if items is None:
+def interface_pools(annotations: Annotations, interface: str) -> InterfacePools | None:
+    """Pools of the interface that is being attached, from ``ippool``; None if not set. Raises BadConfig."""
+    entry = _read(annotations, POOL, _Entry, '{"ipv4": ["pool"], "ipv6": ["pool"]}')
+    return InterfacePools(interface, _names_by_family(POOL, entry)) if entry else None
+
+
+def all_interface_pools(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
+    """Pools of several interfaces, from ``ippools``; None if not set. Raises BadConfig.
+
+    Either all entries have an interface name, or none has.
+    """
+    entries = _read(annotations, POOLS, list[_Entry], '[{"interface": "eth0", "ipv4": ["pool"]}]')
+    if entries is None:
         return None
-    if not items:
+    if not entries:
         raise _wrong(POOLS, "lists no interface; add one, or remove the annotation")
-    wishes = tuple(InterfacePools(each.interface or "", _named(POOLS, each), bool(each.cleangateway)) for each in items)
-    _check_interfaces(POOLS, [wish.interface for wish in wishes])
-    return wishes
+    pools = tuple(
+        InterfacePools(entry.interface or "", _names_by_family(POOLS, entry), bool(entry.cleangateway))
+        for entry in entries
+    )
+    _check_interfaces(POOLS, [each.interface for each in pools])
+    return pools
 
 
-def subnet_wishes(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
-    """``subnets``, else ``subnet``: SpiderSubnets from which the application gets pools. Raises BadConfig."""
-    items = _read(annotations, SUBNETS_ANNOTATION, list[_Names], '[{"interface": "eth0", "ipv4": ["subnet"]}]')
-    key = SUBNETS_ANNOTATION
-    if items is None:
+def all_interface_subnets(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
+    """SpiderSubnets from which the application gets pools, per interface; None if not set. Raises BadConfig.
+
+    From ``subnets``, else from ``subnet``, whose only entry is for eth0 unless it names another interface.
+    """
+    key, entries = SUBNETS_ANNOTATION, _read(annotations, SUBNETS_ANNOTATION, list[_Entry], _SUBNETS_EXAMPLE)
+    if entries is None:
         key = SUBNET_ANNOTATION
-        item = _read(annotations, key, _Names, '{"interface": "eth0", "ipv4": ["subnet"]}')
-        if item is None:
+        entry = _read(annotations, key, _Entry, '{"interface": "eth0", "ipv4": ["subnet"]}')
+        if entry is None:
             return None
-        items = [item]
-    if not items:
+        entries = [entry]
+    if not entries:
         raise _wrong(key, "lists no interface; add one, or remove the annotation")
-    wishes = tuple(_subnet_wish(key, item) for item in items)
-    _check_subnets(key, wishes)
-    return wishes
+    subnets = tuple(_interface_subnets(key, entry) for entry in entries)
+    _check_subnets(key, subnets)
+    return subnets
 
 
 def custom_routes(annotations: Annotations) -> tuple[Route, ...]:
-    """``ipam.spidernet.io/routes``: further routes as (destination, gateway). Raises BadConfig."""
-    items = _read(annotations, ROUTES, list[_Route], '[{"dst": "10.0.0.0/8", "gw": "192.168.0.1"}]')
-    return tuple(_route(item) for item in items or ())
+    """Further routes of the pod, from ``routes``; empty if not set. Raises BadConfig."""
+    routes = _read(annotations, ROUTES, list[_Route], '[{"dst": "10.0.0.0/8", "gw": "192.168.0.1"}]')
+    return tuple(_route(route) for route in routes or ())
 
 
-def namespace_names(annotations: Annotations) -> Names:
-    """Default pools of a Namespace by family; empty where it has none. Raises BadConfig."""
+def namespace_pools(annotations: Annotations) -> Names:
+    """Default pools of a Namespace by family; empty if it names none. Raises BadConfig."""
     lists = {
         version: _read(annotations, key, list[str], '["pool"]', "Namespace") for version, key in NAMESPACE_POOLS.items()
     }
-    return {version: _checked(NAMESPACE_POOLS[version], names) for version, names in lists.items() if names}
+    return {version: _stripped(NAMESPACE_POOLS[version], names) for version, names in lists.items() if names}
 
 
 def ip_number(annotations: Annotations) -> IPNumber | None:
-    """``ipam.spidernet.io/ippool-ip-number``: ``N``, or ``+N`` beyond the number of pods. Raises BadConfig."""
+    """Size of an application's pool, from ``ippool-ip-number``: ``N`` or ``+N``; None if not set. Raises BadConfig."""
     text = annotations.get(IP_NUMBER_ANNOTATION)
     if text is None:
         return None
@@ -124,8 +148,8 @@ def ip_number(annotations: Annotations) -> IPNumber | None:
     return IPNumber(int(digits), text.startswith("+"))
 
 
-def reclaims(annotations: Annotations) -> bool:
-    """``ipam.spidernet.io/ippool-reclaim``: whether the application's pool goes with it. Raises BadConfig."""
+def reclaims_pool(annotations: Annotations) -> bool:
+    """Whether the application's pool is deleted with it, from ``ippool-reclaim``; default true. Raises BadConfig."""
     text = annotations.get(RECLAIM, "true")
     if text not in TRUE | FALSE:
         raise _wrong(RECLAIM, f"is {text!r}; write true or false")
@@ -133,96 +157,103 @@ def reclaims(annotations: Annotations) -> bool:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name of a pool stands for all that match it, shell style."""
+    """Whether a pool name is a shell-style pattern for all pools that match it."""
     return "*" in name or "?" in name or ("[" in name and "]" in name)
 
 
-def wish_of(wishes: Iterable[InterfacePools], key: str, interface: str, position: int) -> InterfacePools:
-    """The wish for one interface: by its name, or by its position among the pod's where none is named."""
-    listed = tuple(wishes)
+def entry_for(entries: Iterable[InterfacePools], key: str, interface: str, position: int) -> InterfacePools:
+    """The entry of one interface: by name, or by the interface's position in the pod where entries have no names.
+
+    Raises BadConfig when annotation ``key`` has no entry for it.
+    """
+    listed = tuple(entries)
     if not listed[0].interface:
         if position < len(listed):
             return listed[position]
         raise _wrong(key, f"names pools for {len(listed)} interfaces; {interface} is one more: add an entry for it")
-    found = next((wish for wish in listed if wish.interface == interface), None)
+    found = next((entry for entry in listed if entry.interface == interface), None)
     if found is None:
-        names = ", ".join(wish.interface for wish in listed)
+        names = ", ".join(entry.interface for entry in listed)
         raise _wrong(key, f"names pools for {names}, not for {interface}; add an entry for it")
     return found
 
 
-def _subnet_wish(key: str, item: _Names) -> InterfacePools:
-    """Only the first name of each list counts."""
-    names = {version: each[:1] for version, each in _named(key, item).items()}
-    return InterfacePools(item.interface or (FIRST_INTERFACE if key == SUBNET_ANNOTATION else ""), names)
+def _interface_subnets(key: str, entry: _Entry) -> InterfacePools:
+    """The subnets of one entry. Only the first name of each family counts."""
+    names = {version: listed[:1] for version, listed in _names_by_family(key, entry).items()}
+    return InterfacePools(entry.interface or (FIRST_INTERFACE if key == SUBNET_ANNOTATION else ""), names)
 
 
-def _check_subnets(key: str, wishes: tuple[InterfacePools, ...]) -> None:
-    _check_interfaces(key, [wish.interface for wish in wishes])
-    if len(wishes) > 1 and not wishes[0].interface:
+def _check_subnets(key: str, subnets: tuple[InterfacePools, ...]) -> None:
+    _check_interfaces(key, [each.interface for each in subnets])
+    if len(subnets) > 1 and not subnets[0].interface:
         raise _wrong(key, "lists several interfaces without names; name each")
     for version in (4, 6):
-        names = [name for wish in wishes for name in wish.names.get(version, ())]
-        if twice := _twice(names):
-            raise _wrong(key, f"uses subnet {twice} for two interfaces; give each interface a subnet of its own")
+        names = [name for each in subnets for name in each.names.get(version, ())]
+        if duplicate := _first_duplicate(names):
+            raise _wrong(key, f"uses subnet {duplicate} for two interfaces; give each interface a subnet of its own")
 
 
 def _check_interfaces(key: str, interfaces: list[str]) -> None:
     named = [interface for interface in interfaces if interface]
     if named and len(named) < len(interfaces):
         raise _wrong(key, f"names {', '.join(named)} but leaves another entry unnamed; name all interfaces or none")
-    if twice := _twice(named):
-        raise _wrong(key, f"lists interface {twice} twice; write its pools in one entry")
+    if duplicate := _first_duplicate(named):
+        raise _wrong(key, f"lists interface {duplicate} twice; write its pools in one entry")
 
 
-def _twice(names: list[str]) -> str | None:
+def _first_duplicate(names: list[str]) -> str | None:
     return next((name for index, name in enumerate(names) if name in names[:index]), None)
 
 
-def _named(key: str, item: _Names) -> Names:
-    names = {version: _checked(key, each) for version, each in ((4, item.ipv4), (6, item.ipv6)) if each}
+def _names_by_family(key: str, entry: _Entry) -> Names:
+    """The names of an entry. Raises BadConfig when it has none in either family."""
+    names = {version: _stripped(key, listed) for version, listed in ((4, entry.ipv4), (6, entry.ipv6)) if listed}
     if not names:
-        whose = f" for {item.interface}" if item.interface else ""
-        raise _wrong(key, f"names nothing{whose} under ipv4 or ipv6; add names, or remove the annotation")
+        where = f" for {entry.interface}" if entry.interface else ""
+        raise _wrong(key, f"names nothing{where} under ipv4 or ipv6; add names, or remove the annotation")
     return names
 
 
-def _checked(key: str, names: list[str]) -> tuple[str, ...]:
+def _stripped(key: str, names: list[str]) -> tuple[str, ...]:
+    """The names without surrounding blanks. Raises BadConfig when one is empty."""
     if any(not name.strip() for name in names):
         raise _wrong(key, "holds an empty name; remove it")
     return tuple(name.strip() for name in names)
 
 
-def _route(item: _Route) -> Route:
+def _route(route: _Route) -> Route:
+    """A route in canonical form."""
     try:
-        destination, gateway = ip_network(item.dst, strict=False), ip_address(item.gw)
+        destination, gateway = ip_network(route.dst, strict=False), ip_address(route.gw)
     except ValueError as error:
         raise _wrong(ROUTES, f"holds {error}; write dst as a CIDR and gw as an address") from error
     if destination.version != gateway.version:
-        raise _wrong(ROUTES, f"sends {item.dst} to {item.gw}, an address of the other family; correct gw")
+        raise _wrong(ROUTES, f"sends {route.dst} to {route.gw}, an address of the other family; correct gw")
     return str(destination), str(gateway)
 
 
-def _read(annotations: Annotations, key: str, shape: type[T], example: str, whose: str = "pod") -> T | None:
+def _read(annotations: Annotations, key: str, shape: type[T], example: str, holder: str = "pod") -> T | None:
+    """The JSON of an annotation as a ``shape``; None if not set. Raises BadConfig with an ``example`` to follow."""
     text = annotations.get(key)
     if text is None:
         return None
     try:
-        return msgspec.convert(_lower(msgspec.json.decode(text)), shape)
+        return msgspec.convert(_with_lower_keys(msgspec.json.decode(text)), shape)
     except msgspec.DecodeError as error:
-        raise BadConfig(f"annotation {key} of the {whose} is wrong: {error}; write {example}") from error
+        raise BadConfig(f"annotation {key} of the {holder} is wrong: {error}; write {example}") from error
 
 
-def _lower(value: Any) -> Any:
-    """Keys in lower case, at every depth."""
+def _with_lower_keys(value: Any) -> Any:
+    """A JSON value with the keys of its objects in lower case, at every depth."""
     match value:
         case dict():
-            return {key.lower(): _lower(each) for key, each in value.items()}
+            return {key.lower(): _with_lower_keys(each) for key, each in value.items()}
         case list():
-            return [_lower(each) for each in value]
+            return [_with_lower_keys(each) for each in value]
         case _:
             return value
 
 
-def _wrong(key: str, what: str) -> BadConfig:
-    return BadConfig(f"annotation {key} {what}")
+def _wrong(key: str, complaint: str) -> BadConfig:
+    return BadConfig(f"annotation {key} {complaint}")

@@ -1,4 +1,4 @@
-"""Labels: values that fit, and selectors."""
+"""Label values and label selectors of Kubernetes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from collections.abc import Mapping
 from spiderpool.api.meta import LabelSelector, SelectorRequirement
 
 LABEL_LENGTH = 63
+"""The longest label value that Kubernetes accepts."""
 
 Labels = Mapping[str, str]
 
 
 def label_value(name: str) -> str:
-    """A name as a label value: names may be longer than labels, then a digest stands for them."""
+    """A name as a label value. A name that is too long for a label is replaced by its digest."""
     return name if len(name) <= LABEL_LENGTH else hashlib.sha256(name.encode()).hexdigest()[:LABEL_LENGTH]
 
 
 def matches(selector: LabelSelector, labels: Labels) -> bool:
-    """Whether labels satisfy a selector (metav1.LabelSelector: all requirements must hold)."""
+    """Whether labels satisfy all requirements of a selector (metav1.LabelSelector)."""
     equal = all(labels.get(key) == value for key, value in (selector.matchLabels or {}).items())
     return equal and all(_holds(requirement, labels) for requirement in selector.matchExpressions or ())
 
 
 def _holds(requirement: SelectorRequirement, labels: Labels) -> bool:
+    """Whether labels satisfy one requirement; an unknown operator satisfies nothing."""
     present = requirement.key in labels
     listed = present and labels[requirement.key] in (requirement.values or ())
     match requirement.operator:

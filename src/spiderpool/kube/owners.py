@@ -13,9 +13,9 @@ from spiderpool.core.ipam.owners import (
     MACHINE_INSTANCE,
     Controller,
     controller_of,
+    kind_to_read,
     sticky_owner_is_valid,
-    top,
-    unread_parent,
+    top_controller,
 )
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client, NotFound
@@ -39,7 +39,7 @@ class OwnerReader:
         Raises Refused when the pod's controller does not exist, as happens while it is being deleted.
         """
         controller = controller_of(pod)
-        kind = unread_parent(controller) if controller else None
+        kind = kind_to_read(controller) if controller else None
         if controller is None or kind is None:
             return controller
         if controller.uid not in self._tops:
@@ -48,7 +48,7 @@ class OwnerReader:
                 raise Refused(f"{controller}, which owns pod {pod.key}, does not exist; it is being deleted")
             if len(self._tops) >= REMEMBERED:
                 self._tops.clear()
-            self._tops[controller.uid] = top(controller, read)
+            self._tops[controller.uid] = top_controller(controller, read)
         return self._tops[controller.uid]
 
     async def is_needed(self, record: SpiderIP, *, timeout: float) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, SpiderIP
-from spiderpool.core.ipam.allocation import address_of, label_value
+from spiderpool.core.ipam.allocation import address_of
+from spiderpool.core.labels import label_value
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger

@@ -1,4 +1,4 @@
-"""Objects as an admission webhook gets them, and their faults in short."""
+"""Objects as an admission webhook gets them, and their faults in short form."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LEAVING: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 
 
 def pool(spec: dict[str, Any], name: str = "p", **metadata: Any) -> SpiderIPPool:
-    """A pool, of NET unless it says otherwise."""
+    """A pool; its subnet is NET unless ``spec`` has one."""
     return msgspec.convert({"metadata": {"name": name, **metadata}, "spec": {"subnet": NET, **spec}}, SpiderIPPool)
 
 
 def subnet(spec: dict[str, Any], name: str = "s", **metadata: Any) -> SpiderSubnet:
-    """A subnet, of NET unless it says otherwise."""
+    """A SpiderSubnet; its subnet is NET unless ``spec`` has one."""
     document = {"metadata": {"name": name, "uid": f"uid-{name}", **metadata}, "spec": {"subnet": NET, **spec}}
     return msgspec.convert(document, SpiderSubnet)
 
@@ -36,10 +36,10 @@ def holder(address: str, pod: str = "web", released: str | None = None) -> Spide
 
 
 def paths(faults: Iterable[FieldError]) -> list[str]:
-    """Where the faults are."""
+    """The path of each fault."""
     return [fault.path for fault in faults]
 
 
 def found(faults: Iterable[FieldError]) -> list[tuple[str, str]]:
-    """What the faults are and where."""
+    """The kind and path of each fault."""
     return [(fault.kind.name, fault.path) for fault in faults]

@@ -1,4 +1,4 @@
-"""Admission of the SpiderCoordinator: settings, and the defaults or faults that they get."""
+"""Defaults and faults of the coordinator's settings."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ class TestCoordinator:
     def test_a_fault_names_its_field(self, spec: dict[str, Any], path: str) -> None:
         assert paths(validate_coordinator(coordinator(**{"podCIDRType": "auto", **spec}))) == [path]
 
-    def test_right_settings_are_accepted(self) -> None:
+    def test_valid_settings_are_accepted(self) -> None:
         assert validate_coordinator(coordinator(podCIDRType="none", podMACPrefix="0a:1B", podRPFilter=-1)) == ()

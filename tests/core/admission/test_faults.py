@@ -1,4 +1,4 @@
-"""What a user reads of a fault, and which texts are labels, names, addresses and prefixes."""
+"""The text of a fault, and which texts are valid labels, names, addresses and prefixes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.unit
         (FieldError(Fault.FORBIDDEN, "spec", {"a": 1}, "it goes"), "spec: Forbidden: it goes"),
     ],
 )
-def test_a_fault_reads_as_kubernetes_words_its_own(fault: FieldError, text: str) -> None:
+def test_a_fault_reads_as_kubernetes_writes_its_own(fault: FieldError, text: str) -> None:
     assert str(fault) == text
     assert f"{fault.path}: {fault.detail}" == text
 
 
-def test_of_many_names_five_are_told_and_the_rest_is_counted() -> None:
+def test_of_many_names_five_are_listed_and_the_others_counted() -> None:
     assert shown(list("abcde")) == "a, b, c, d, e"
     assert shown(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
@@ -113,6 +113,6 @@ def test_addresses(text: str, version: int, plain: bool) -> None:
         ("x", None),
     ],
 )
-def test_prefixes_are_addresses_with_a_length_if_need_be(text: str, written: str | None) -> None:
+def test_a_prefix_may_lack_its_length(text: str, written: str | None) -> None:
     assert (parse_prefix(text) is not None) is (written is not None)
     assert prefix_text(text) == (written or text)

@@ -1,4 +1,4 @@
-"""Admission of SpiderIPPools: a spec, and the defaults or faults that it gets, alone and below a SpiderSubnet."""
+"""Defaults and faults of SpiderIPPools, alone and in a SpiderSubnet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spiderpool.api.ippool import POOL_CARD_LABEL, POOL_CIDR_LABEL, POOL_NODE_LA
 from spiderpool.api.meta import FINALIZER, OwnerReference
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL, OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.core.addresses import from_int
-from spiderpool.core.admission.ippool import default_ippool, ippool_kept_by, validate_ippool
+from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
 from spiderpool.core.ipam.allocation import usable
 from tests.core.admission.objects import LEAVING, NET6, found, holder, paths, pool, subnet
 
@@ -42,8 +42,8 @@ class TestPoolDefaults:
         ranges = ["fd00::8000:0:0:0-fd00::ffff:ffff:ffff:ffff", "FD00::A", "fd00::b-fd00::d"]
         made = default_ippool(pool({**NET6, "ips": ranges}))
         assert made.spec.ips == ["fd00::a-fd00::d", "fd00::8000:0:0:0-fd00::ffff:ffff:ffff:ffff"]
-        assert validate_ippool(made, None, [made]) != ()
-        assert validate_ippool(made, None, []) == ()
+        assert validate_ippool(made, None, PoolContext(others=[made])) != ()
+        assert validate_ippool(made) == ()
 
     @pytest.mark.parametrize(
         ("subnet", "version", "label"),
@@ -77,11 +77,11 @@ class TestPoolDefaults:
         assert labels["x"] == "y"
         assert labels.get(POOL_NODE_LABEL) == label
 
-    def test_a_family_that_is_not_the_subnets_is_left_to_be_refused(self) -> None:
+    def test_a_family_that_differs_from_the_subnets_stays_for_the_validation(self) -> None:
         made = default_ippool(pool({"ipVersion": 6, "ips": ["10.6.0.2", "10.6.0.1"]}))
         assert (made.spec.ipVersion, made.spec.ips) == (6, ["10.6.0.2", "10.6.0.1"])
 
-    def test_it_changes_nothing_twice_and_nothing_that_terminates(self) -> None:
+    def test_defaults_change_neither_a_defaulted_nor_a_terminating_pool(self) -> None:
         made = default_ippool(pool({"ips": ["10.6.0.1", "10.6.0.2"]}))
         assert default_ippool(made) == made
         leaving = pool({"subnet": "10.6.0.0/24"}, deletionTimestamp="2026-01-01T00:00:00Z")
@@ -140,7 +140,7 @@ class TestPoolFaults:
         ],
     )
     def test_a_fault_names_its_field_and_remedy(self, spec: dict[str, Any], path: str, remedy: str) -> None:
-        faults = validate_ippool(pool(spec), None, [])
+        faults = validate_ippool(pool(spec))
         assert paths(faults) == [path]
         assert remedy in faults[0].message
 
@@ -154,84 +154,90 @@ class TestPoolFaults:
             {"podAffinity": {"matchExpressions": [{"key": "a.b/c", "operator": "In", "values": [""]}]}},
         ],
     )
-    def test_right_pools_are_accepted(self, spec: dict[str, Any]) -> None:
-        assert validate_ippool(pool(spec), None, []) == ()
+    def test_valid_pools_are_accepted(self, spec: dict[str, Any]) -> None:
+        assert validate_ippool(pool(spec)) == ()
 
-    def test_all_faults_are_told_at_once(self) -> None:
+    def test_all_faults_are_reported_at_once(self) -> None:
         spec = {"ips": ["x", "10.6.0.1", "y"], "gateway": "z", "podAffinity": {}}
-        faults = validate_ippool(pool(spec), None, [])
+        faults = validate_ippool(pool(spec))
         assert paths(faults) == ["spec.ips[0]", "spec.ips[2]", "spec.podAffinity"]
 
     def test_a_family_that_is_switched_off(self) -> None:
-        faults = validate_ippool(pool(NET6), None, [], families=frozenset({4}))
+        faults = validate_ippool(pool(NET6), None, PoolContext(families=frozenset({4})))
         assert paths(faults) == ["spec.ipVersion"]
         assert "enableIPv6" in faults[0].message
 
-    def test_overlaps_name_the_other_pool_and_what_both_have_whatever_its_labels(self) -> None:
+    def test_an_overlap_names_the_other_pool_and_the_common_addresses(self) -> None:
         other = pool({"ips": ["10.6.0.5-10.6.0.20"], "excludeIPs": ["10.6.0.7"]}, "other")
-        faults = validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.8"]}), None, [other])
+        faults = validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.8"]}), None, PoolContext(others=[other]))
         assert paths(faults) == ["spec.ips"]
         assert "pool other has 10.6.0.5-10.6.0.6, 10.6.0.8 as well" in faults[0].message
-        assert validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.4", "10.6.0.7"]}), None, [other]) == ()
+        assert (
+            validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.4", "10.6.0.7"]}), None, PoolContext(others=[other])) == ()
+        )
 
-    def test_subnets_are_equal_or_apart(self) -> None:
+    def test_subnets_of_pools_are_equal_or_disjoint(self) -> None:
         other = pool({"subnet": "10.0.0.0/8"}, "other")
-        faults = validate_ippool(pool({}), None, [other, pool(NET6, "six")])
+        faults = validate_ippool(pool({}), None, PoolContext(others=[other, pool(NET6, "six")]))
         assert paths(faults) == ["spec.subnet"]
         assert "10.0.0.0/8 of pool other" in faults[0].message
 
-    def test_a_broken_neighbour_does_not_block(self) -> None:
+    def test_an_unreadable_pool_does_not_block_others(self) -> None:
         broken = [pool({"subnet": "nonsense"}, "a"), pool({"ips": ["x"]}, "b")]
-        assert validate_ippool(pool({"ips": ["10.6.0.1"]}), None, broken) == ()
+        assert validate_ippool(pool({"ips": ["10.6.0.1"]}), None, PoolContext(others=broken)) == ()
 
-    def test_what_identifies_a_pool_cannot_change(self) -> None:
-        faults = validate_ippool(pool({"subnet": "10.7.0.0/24"}), pool({}), [])
+    def test_subnet_and_family_cannot_change(self) -> None:
+        faults = validate_ippool(pool({"subnet": "10.7.0.0/24"}), pool({}))
         assert paths(faults) == ["spec.subnet"]
-        assert paths(validate_ippool(pool({"ipVersion": 6}), pool({"ipVersion": 4}), [])) == ["spec.ipVersion"]
+        assert paths(validate_ippool(pool({"ipVersion": 6}), pool({"ipVersion": 4}))) == ["spec.ipVersion"]
 
     def test_addresses_in_use_stay(self) -> None:
         old = pool({"ips": ["10.6.0.1-10.6.0.20"]})
-        users = [holder(f"10.6.0.{n}", f"pod-{n}") for n in range(1, 11)]
-        faults = validate_ippool(pool({"ips": ["10.6.0.3-10.6.0.9"]}), old, [], users)
+        records = [holder(f"10.6.0.{n}", f"pod-{n}") for n in range(1, 11)]
+        faults = validate_ippool(pool({"ips": ["10.6.0.3-10.6.0.9"]}), old, PoolContext(records=records))
         assert paths(faults) == ["spec.ips"]
         assert "10.6.0.1 (pod ns/pod-1), 10.6.0.2 (pod ns/pod-2), 10.6.0.10 (pod ns/pod-10)" in faults[0].message
-        faults = validate_ippool(pool({"ips": old.spec.ips, "excludeIPs": ["10.6.0.0-10.6.0.8"]}), old, [], users)
+        faults = validate_ippool(
+            pool({"ips": old.spec.ips, "excludeIPs": ["10.6.0.0-10.6.0.8"]}), old, PoolContext(records=records)
+        )
         assert paths(faults) == ["spec.excludeIPs"]
         assert "and 3 more" in faults[0].message
-        assert validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.10"]}), old, [], users) == ()
+        assert validate_ippool(pool({"ips": ["10.6.0.1-10.6.0.10"]}), old, PoolContext(records=records)) == ()
 
     @pytest.mark.parametrize(("trusted", "faults"), [(True, []), (False, [("FORBIDDEN", "spec.excludeIPs")])])
-    def test_the_pool_of_a_nic_may_exclude_addresses_in_use_when_we_say_so(
+    def test_the_controller_may_exclude_addresses_in_use_of_a_nics_pool(
         self, trusted: bool, faults: list[tuple[str, str]]
     ) -> None:
         labels = {POOL_CARD_LABEL: "eni-1"}
         old = pool({"ips": ["10.6.0.1-10.6.0.9"]}, labels=labels)
         fenced = pool({"ips": ["10.6.0.1-10.6.0.9"], "excludeIPs": ["10.6.0.1"]}, labels=labels)
-        assert found(validate_ippool(fenced, old, [], [holder("10.6.0.1")], trusted=trusted)) == faults
+        assert found(validate_ippool(fenced, old, PoolContext(trusted=trusted, records=[holder("10.6.0.1")]))) == faults
         without = pool({"ips": ["10.6.0.2-10.6.0.9"]}, labels=labels)
-        assert found(validate_ippool(without, old, [], [holder("10.6.0.1")], trusted=trusted)) == [
+        assert found(validate_ippool(without, old, PoolContext(trusted=trusted, records=[holder("10.6.0.1")]))) == [
             ("FORBIDDEN", "spec.ips")
         ]
 
-    def test_a_pool_that_was_wrong_already_can_be_labelled_and_disabled(self) -> None:
+    def test_a_faulty_pool_can_be_labelled_and_disabled(self) -> None:
         old = pool({"ips": ["10.6.0.9-10.6.0.1"], "ipVersion": 4})
         relabelled = pool({"ips": ["10.6.0.9-10.6.0.1"], "ipVersion": 4}, labels={"a": "b"})
-        assert validate_ippool(relabelled, old, []) == ()
+        assert validate_ippool(relabelled, old) == ()
         overlapping = pool({"ips": ["10.6.0.1"]}, "other")
         old = pool({"ips": ["10.6.0.1"]})
-        assert validate_ippool(pool({"ips": ["10.6.0.1"], "disable": True}), old, [overlapping]) == ()
+        assert (
+            validate_ippool(pool({"ips": ["10.6.0.1"], "disable": True}), old, PoolContext(others=[overlapping])) == ()
+        )
 
     def test_a_terminating_pool_keeps_its_spec(self) -> None:
         leaving = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-        assert validate_ippool(pool({}, **leaving), pool({}), []) == ()
-        assert paths(validate_ippool(pool({"disable": True}, **leaving), pool({}), [])) == ["spec"]
+        assert validate_ippool(pool({}, **leaving), pool({})) == ()
+        assert paths(validate_ippool(pool({"disable": True}, **leaving), pool({}))) == ["spec"]
 
-    def test_pools_of_one_application_select_by_the_application_alone(self) -> None:
+    def test_an_automatic_pool_selects_its_application_alone(self) -> None:
         labels = {"ipam.spidernet.io/owner-application-name": "x"}
         selector = {"matchLabels": {"ipam.spidernet.io/app-name": "x", "foo": "bar"}}
-        assert paths(validate_ippool(pool({"podAffinity": selector}, labels=labels), None, [])) == ["spec.podAffinity"]
+        assert paths(validate_ippool(pool({"podAffinity": selector}, labels=labels))) == ["spec.podAffinity"]
         del selector["matchLabels"]["foo"]
-        assert validate_ippool(pool({"podAffinity": selector}, labels=labels), None, []) == ()
+        assert validate_ippool(pool({"podAffinity": selector}, labels=labels)) == ()
 
     @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), max_size=6))
     def test_merging_changes_no_address(self, bounds: list[tuple[int, int]]) -> None:
@@ -240,10 +246,10 @@ class TestPoolFaults:
         before = pool({"ips": ranges})
         after = default_ippool(before)
         assert usable(after) == usable(before)
-        assert validate_ippool(after, None, []) == ()
+        assert validate_ippool(after) == ()
 
-    def test_it_reads_as_kubernetes_says_it(self) -> None:
-        (fault,) = validate_ippool(pool({"ips": ["x"]}), None, [])
+    def test_a_fault_reads_as_kubernetes_writes_its_own(self) -> None:
+        (fault,) = validate_ippool(pool({"ips": ["x"]}))
         assert str(fault).startswith('spec.ips[0]: Invalid value: "x": not an IPv4 address')
 
 
@@ -282,7 +288,7 @@ class TestPoolOfASubnet:
         assert made.spec.routes == self.PARENT.spec.routes
         assert default_ippool(made, [self.PARENT]) == made
 
-    def test_what_it_says_itself_stays(self) -> None:
+    def test_gateway_and_routes_that_it_has_stay(self) -> None:
         made = default_ippool(pool({"gateway": "10.6.0.200", "routes": []}), [self.PARENT])
         assert made.spec.gateway == "10.6.0.200"
         assert made.spec.routes == []
@@ -292,7 +298,7 @@ class TestPoolOfASubnet:
         assert made.spec.gateway is None
         assert (made.metadata.labels or {})[OWNER_SUBNET_LABEL] == "s"
 
-    def test_one_of_an_earlier_subnet_of_the_name_changes_hands(self) -> None:
+    def test_a_pool_of_an_earlier_subnet_of_the_same_name_is_adopted(self) -> None:
         stale = owned("s")
         (owner,) = stale.metadata.ownerReferences or []
         owner.uid = "uid-of-an-earlier-one"
@@ -321,33 +327,37 @@ class TestPoolOfASubnet:
             (pool({"ips": ["10.6.0.200"]}), []),
         ],
     )
-    def test_its_addresses_are_the_subnets(self, made: SpiderIPPool, faults: list[tuple[str, str]]) -> None:
-        assert found(validate_ippool(made, None, [], subnets=[self.PARENT])) == faults
-        assert validate_ippool(made, None, []) == ()
+    def test_its_addresses_are_within_those_of_the_subnet(
+        self, made: SpiderIPPool, faults: list[tuple[str, str]]
+    ) -> None:
+        assert found(validate_ippool(made, None, PoolContext(subnets=[self.PARENT]))) == faults
+        assert validate_ippool(made) == ()
 
     def test_addresses_that_it_has_already_may_stay(self) -> None:
         old, new = owned("s", ips=["10.6.0.200"]), owned("s", ips=["10.6.0.200", "10.6.0.1"])
-        assert validate_ippool(new, old, [], subnets=[self.PARENT]) == ()
+        assert validate_ippool(new, old, PoolContext(subnets=[self.PARENT])) == ()
 
     @pytest.mark.parametrize(("trusted", "faults"), [(True, []), (False, [("FORBIDDEN", "spec.ips")])])
-    def test_the_pool_of_an_application_is_sized_by_us_alone(
-        self, trusted: bool, faults: list[tuple[str, str]]
-    ) -> None:
+    def test_the_controller_alone_sizes_an_automatic_pool(self, trusted: bool, faults: list[tuple[str, str]]) -> None:
         old, new = owned("s", ips=["10.6.0.1"]), owned("s", ips=["10.6.0.2"])
-        for each in (old, new):
-            each.metadata.labels = {APPLICATION_NAME_LABEL: "web"}
-        assert found(validate_ippool(new, old, [], subnets=[self.PARENT], trusted=trusted)) == faults
-        assert found(validate_ippool(new, None, [], subnets=[self.PARENT], trusted=trusted)) == faults
+        for stored in (old, new):
+            stored.metadata.labels = {APPLICATION_NAME_LABEL: "web"}
+        assert found(validate_ippool(new, old, PoolContext(subnets=[self.PARENT], trusted=trusted))) == faults
+        assert found(validate_ippool(new, None, PoolContext(subnets=[self.PARENT], trusted=trusted))) == faults
         routed = msgspec.structs.replace(new, spec=msgspec.structs.replace(new.spec, disable=True))
-        assert validate_ippool(routed, new, [], subnets=[self.PARENT], trusted=trusted) == ()
+        assert validate_ippool(routed, new, PoolContext(subnets=[self.PARENT], trusted=trusted)) == ()
 
-    def test_addresses_that_only_cool_down_can_be_taken_away(self) -> None:
+    def test_addresses_in_their_cooldown_can_be_removed(self) -> None:
         old, new = pool({"ips": ["10.6.0.1-10.6.0.9"]}), pool({"ips": ["10.6.0.2-10.6.0.9"]})
-        assert found(validate_ippool(new, old, [], [holder("10.6.0.1")])) == [("FORBIDDEN", "spec.ips")]
-        assert validate_ippool(new, old, [], [holder("10.6.0.1", released="2026-01-01T00:00:00Z")]) == ()
+        assert found(validate_ippool(new, old, PoolContext(records=[holder("10.6.0.1")]))) == [
+            ("FORBIDDEN", "spec.ips")
+        ]
+        assert (
+            validate_ippool(new, old, PoolContext(records=[holder("10.6.0.1", released="2026-01-01T00:00:00Z")])) == ()
+        )
 
-    def test_a_used_one_says_by_whom(self) -> None:
-        assert ippool_kept_by(pool({}), [holder("10.6.0.1", released="2026-01-01T00:00:00Z")]) is None
-        reason = ippool_kept_by(pool({}), [holder("10.6.0.1")])
+    def test_a_pool_in_use_names_the_pods(self) -> None:
+        assert why_ippool_in_use(pool({}), [holder("10.6.0.1", released="2026-01-01T00:00:00Z")]) is None
+        reason = why_ippool_in_use(pool({}), [holder("10.6.0.1")])
         assert reason is not None
         assert "10.6.0.1 (pod ns/web)" in reason

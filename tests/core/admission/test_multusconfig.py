@@ -1,4 +1,4 @@
-"""Admission of SpiderMultusConfigs: a spec, and the defaults or faults that it gets."""
+"""Defaults and faults of SpiderMultusConfigs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.multusconfig import (
     NETWORK_INJECT,
     RDMA_INJECT,
-    attachment_name,
     default_multusconfig,
     validate_multusconfig,
 )
@@ -70,22 +69,22 @@ class TestNetworkDefaults:
             ("vlan", {"master": ["eth0"]}, {"master": ["eth0"], "vlanID": 0, "ippools": {}, "vlanMode": "manual"}),
         ],
     )
-    def test_other_kinds(self, cni_type: str, block: dict[str, Any], made: dict[str, Any]) -> None:
+    def test_other_cni_types(self, cni_type: str, block: dict[str, Any], made: dict[str, Any]) -> None:
         field = cni_type.replace("-", "")
         spec = default_multusconfig(network({"cniType": cni_type, field: block})).spec
         assert msgspec.to_builtins(spec)[field] == made
 
-    def test_a_block_that_is_missing_is_not_made_up(self) -> None:
+    def test_a_missing_block_gets_no_defaults(self) -> None:
         made = default_multusconfig(network({"cniType": "ipvlan"}))
         assert made.spec is not None
         assert made.spec.ipvlan is None
 
-    def test_a_network_without_a_word_is_custom(self) -> None:
+    def test_a_network_without_a_spec_is_custom(self) -> None:
         made = default_multusconfig(network(None))
         assert msgspec.to_builtins(made.spec) == {"cniType": "custom", "chainCNIJsonData": []}
         assert validate_multusconfig(made) == ()
 
-    def test_what_is_written_stays(self) -> None:
+    def test_values_that_are_set_stay(self) -> None:
         spec = {
             "cniType": "vlan",
             "vlan": {"master": ["eth0"], "vlanMode": "auto"},
@@ -169,10 +168,10 @@ class TestNetworkFaults:
             {"cniType": "vlan", "vlan": {"master": ["eth0"], "vlanMode": "manual", "vlanID": 0}},
         ],
     )
-    def test_right_networks_are_accepted(self, spec: dict[str, Any]) -> None:
+    def test_valid_networks_are_accepted(self, spec: dict[str, Any]) -> None:
         assert validate_multusconfig(network(spec)) == ()
 
-    def test_the_attachments_name(self) -> None:
+    def test_the_name_of_the_attachment_is_valid_and_cannot_change(self) -> None:
         path = f"metadata.annotations[{CR_NAME}]"
         plain, named = network(IPVLAN), network(IPVLAN, **{CR_NAME: "a"})
         assert paths(validate_multusconfig(named, plain)) == [path]
@@ -180,10 +179,6 @@ class TestNetworkFaults:
         assert paths(validate_multusconfig(network(IPVLAN, **{CR_NAME: ""}))) == [path]
         assert validate_multusconfig(named, named) == ()
         assert validate_multusconfig(plain, named) == ()
-
-    def test_the_attachment_has_the_networks_name_unless_it_says_otherwise(self) -> None:
-        assert attachment_name(network(IPVLAN)) == "net"
-        assert attachment_name(network(IPVLAN, **{CR_NAME: "other"})) == "other"
 
     @pytest.mark.parametrize(("owner", "accepted"), [("thief", False), ("net", True), (None, True)])
     def test_the_attachment_of_another_network_is_not_taken(self, owner: str | None, accepted: bool) -> None:
@@ -220,10 +215,10 @@ class TestNetworkFaults:
         ],
     )
     @pytest.mark.parametrize("key", [RDMA_INJECT, NETWORK_INJECT])
-    def test_a_resource_is_that_of_a_nic(self, key: str, spec: dict[str, Any] | None, faulty: list[str]) -> None:
+    def test_a_resource_belongs_to_a_nic(self, key: str, spec: dict[str, Any] | None, faulty: list[str]) -> None:
         assert paths(validate_multusconfig(network(spec, **{key: "x"}))) == faulty
 
-    def test_pods_must_be_able_to_ask_for_it(self) -> None:
+    def test_the_injection_annotation_must_be_a_label_value(self) -> None:
         faults = validate_multusconfig(network(IPVLAN, **{NETWORK_INJECT: "a b"}))
         assert paths(faults) == [f"metadata.annotations[{NETWORK_INJECT}]"]
         assert "label of this value" in faults[0].message

@@ -1,4 +1,4 @@
-"""What a new pod gets for the networks that it asks for."""
+"""Networks and resources that are injected into a new pod."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from spiderpool.core.admission.pod_injection import (
     CannotInject,
     InjectionRequest,
     NewPod,
-    selector_of,
-    wish,
+    injection_request,
+    network_selector,
     with_networks,
     with_nic_resources,
 )
@@ -53,9 +53,9 @@ def containers(made: NewPod) -> Any:
     return msgspec.to_builtins(made.spec.containers)
 
 
-class TestWish:
+class TestInjectionRequest:
     @pytest.mark.parametrize(
-        ("annotations", "asked"),
+        ("annotations", "expected"),
         [
             ({}, None),
             ({"other": "x"}, None),
@@ -64,19 +64,17 @@ class TestWish:
             ({RDMA_INJECT: ""}, InjectionRequest(RDMA_INJECT, "")),
         ],
     )
-    def test_the_annotation_for_rdma_goes_first(
-        self, annotations: dict[str, str], asked: InjectionRequest | None
-    ) -> None:
-        assert wish(annotations) == asked
+    def test_the_annotation_for_rdma_wins(self, annotations: dict[str, str], expected: InjectionRequest | None) -> None:
+        assert injection_request(annotations) == expected
 
-    def test_only_label_values_select(self) -> None:
-        assert selector_of(RDMA) == f"{RDMA_INJECT}=ai"
+    def test_the_value_must_be_a_label_value(self) -> None:
+        assert network_selector(RDMA) == f"{RDMA_INJECT}=ai"
         with pytest.raises(CannotInject, match="write a value that a label may have"):
-            selector_of(InjectionRequest(RDMA_INJECT, "a b"))
+            network_selector(InjectionRequest(RDMA_INJECT, "a b"))
 
 
 class TestNetworks:
-    def test_they_come_in_the_order_of_the_nics(self) -> None:
+    def test_they_have_the_order_of_the_nics(self) -> None:
         configs = [
             nic("z", "eth1", "r"),
             nic("a", "eth2", "r"),
@@ -92,7 +90,7 @@ class TestNetworks:
         configs = [nic("a", "eth1", "r"), config("z", "ipoib", {"master": "ib0", "ippools": POOLS})]
         assert networks(with_networks(pod(), "default", RDMA, configs)) == "net/z,net/a"
 
-    def test_one_whose_attachment_has_another_name_is_named_by_it(self) -> None:
+    def test_a_network_is_named_by_its_network_attachment_definition(self) -> None:
         named = nic("a", "eth1", "r")
         named.metadata.annotations = {NAD_NAME_ANNOTATION: "other"}
         assert networks(with_networks(pod(), "default", RDMA, [named])) == "net/other"
@@ -114,15 +112,15 @@ class TestNetworks:
         text = networks(with_networks(pod(**{NETWORKS_ANNOTATION: before}), "default", RDMA, [nic("a", "eth1", "r")]))
         assert (json.loads(text) if text.startswith("[") else text) == after
 
-    def test_asking_twice_changes_nothing(self) -> None:
+    def test_a_second_injection_changes_nothing(self) -> None:
         once = with_networks(pod(), "default", RDMA, [nic("a", "eth1", "r")])
         assert with_networks(once, "default", RDMA, [nic("a", "eth1", "r")]) == once
 
     def test_a_resource_that_a_container_has_already_is_not_added(self) -> None:
-        users = ({"resources": {"limits": {"cpu": "1"}}}, {"resources": {"limits": {"r": "2"}}})
+        used = ({"resources": {"limits": {"cpu": "1"}}}, {"resources": {"limits": {"r": "2"}}})
         configs = [nic("a", "eth1", "r"), nic("b", "eth2", "r2"), nic("c", "eth3", "r2")]
-        made = with_networks(pod(*users), "default", RDMA, configs)
-        assert containers(made) == [{"resources": {"limits": {"cpu": "1", "r2": "1"}}}, users[1]]
+        made = with_networks(pod(*used), "default", RDMA, configs)
+        assert containers(made) == [{"resources": {"limits": {"cpu": "1", "r2": "1"}}}, used[1]]
 
     def test_ipoib_has_no_resource_and_no_resource_is_needed_without_rdma(self) -> None:
         ipoib = config("ib", "ipoib", {"master": "ib0", "ippools": POOLS})
@@ -139,19 +137,21 @@ class TestNetworks:
             ([config("a", "custom", None)], "spec.cniType"),
         ],
     )
-    def test_what_cannot_be_given_is_told(self, configs: list[SpiderMultusConfig], reason: str) -> None:
+    def test_a_network_that_cannot_be_injected_is_refused_with_the_reason(
+        self, configs: list[SpiderMultusConfig], reason: str
+    ) -> None:
         with pytest.raises(CannotInject) as refused:
             with_networks(pod(), "default", RDMA, configs)
         assert reason in refused.value.message
         assert RDMA_INJECT in refused.value.message
 
-    def test_a_terminating_network_is_not_given(self) -> None:
+    def test_a_terminating_network_is_not_injected(self) -> None:
         leaving = nic("a", "eth1", "r")
         leaving.metadata.deletionTimestamp = "2026-01-01T00:00:00Z"
         with pytest.raises(CannotInject):
             with_networks(pod(), "default", RDMA, [leaving])
 
-    def test_an_annotation_that_cannot_be_read_is_told(self) -> None:
+    def test_an_annotation_that_cannot_be_read_is_refused(self) -> None:
         with pytest.raises(CannotInject, match="no JSON list"):
             with_networks(pod(**{NETWORKS_ANNOTATION: "[1"}), "default", RDMA, [nic("a", "eth1", "r")])
 
@@ -159,23 +159,23 @@ class TestNetworks:
 class TestNICs:
     CONFIGS = (nic("first", "eth1"), config("ib", "ipoib", {"master": "ib0"}), nic("bonded", ["eth2", "eth3"]))
 
-    def test_each_nic_under_a_named_network_is_asked_for_once(self) -> None:
-        asking = pod(
+    def test_each_nic_under_a_named_network_is_requested_once(self) -> None:
+        annotated = pod(
             **{DEFAULT_NETWORK_ANNOTATION: "first", NETWORKS_ANNOTATION: "net/ib, net/bonded@net2, net/missing, first"}
         )
-        made = with_nic_resources(asking, "default", "net", self.CONFIGS)
-        wanted = {f"spidernet.io/{name}-nic": "1" for name in ("eth1", "ib0", "eth2", "eth3")}
-        assert containers(made) == [{"resources": {"limits": wanted, "requests": wanted}}]
+        made = with_nic_resources(annotated, "default", "net", self.CONFIGS)
+        quantities = {f"spidernet.io/{name}-nic": "1" for name in ("eth1", "ib0", "eth2", "eth3")}
+        assert containers(made) == [{"resources": {"limits": quantities, "requests": quantities}}]
 
-    def test_a_nic_that_is_asked_for_already_is_left_alone(self) -> None:
+    def test_a_nic_that_is_requested_already_is_not_added(self) -> None:
         user = {"resources": {"requests": {"spidernet.io/eth1-nic": "1"}}}
-        asking = pod({}, user, **{NETWORKS_ANNOTATION: "net/first"})
-        assert with_nic_resources(asking, "default", "net", self.CONFIGS) == asking
+        annotated = pod({}, user, **{NETWORKS_ANNOTATION: "net/first"})
+        assert with_nic_resources(annotated, "default", "net", self.CONFIGS) == annotated
 
-    def test_a_network_without_a_nic_asks_for_none(self) -> None:
-        asking = pod(**{NETWORKS_ANNOTATION: "net/bridge"})
+    def test_a_network_without_a_nic_requests_none(self) -> None:
+        annotated = pod(**{NETWORKS_ANNOTATION: "net/bridge"})
         bridge = config("bridge", "ovs", {"bridge": "br"})
-        assert with_nic_resources(asking, "default", "net", [bridge]) == asking
+        assert with_nic_resources(annotated, "default", "net", [bridge]) == annotated
 
-    def test_other_pods_are_left_alone(self) -> None:
+    def test_a_pod_without_networks_is_unchanged(self) -> None:
         assert with_nic_resources(pod(), "default", "net", self.CONFIGS) == pod()

@@ -1,4 +1,4 @@
-"""Rules that pools and subnets share: subnet, ranges, gateway, routes."""
+"""Rules that pools, subnets and reserved addresses share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_subnet_as_a_label(text: str, label: str | None) -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [(None, [FINALIZER]), (["x"], ["x", FINALIZER]), ([FINALIZER], [FINALIZER])]
 )
-def test_our_finalizer_is_there_once(before: list[str] | None, after: list[str]) -> None:
+def test_our_finalizer_is_added_once(before: list[str] | None, after: list[str]) -> None:
     metadata = ObjectMeta(finalizers=before, labels={"stale": "x"})
     assert with_finalizer(metadata, {"a": "b"}) == ObjectMeta(finalizers=after, labels={"a": "b"})
     assert with_finalizer(metadata, {}).labels is None
@@ -54,7 +54,7 @@ def test_our_finalizer_is_there_once(before: list[str] | None, after: list[str])
         (["10.7.0.2", "10.7.0.1"], ["10.7.0.2", "10.7.0.1"]),
     ],
 )
-def test_ranges_are_joined_unless_one_will_be_refused(ranges: list[str] | None, after: list[str] | None) -> None:
+def test_ranges_are_joined_unless_one_is_invalid(ranges: list[str] | None, after: list[str] | None) -> None:
     assert merged(ranges, 4, AddressSet.of_network(SUBNET)) == after
 
 
@@ -75,7 +75,7 @@ def test_the_subnet_and_its_family(
     assert found(subnet_faults(new, old, version, families, "pool")) == faults
 
 
-def test_the_setting_that_switches_a_family_on_is_named() -> None:
+def test_the_fault_names_the_setting_that_switches_a_family_on() -> None:
     assert list(family_faults(4, BOTH)) == []
     (fault,) = family_faults(6, frozenset({4}))
     assert "set enableIPv6 to true in the ConfigMap" in fault.message
@@ -104,7 +104,7 @@ def test_each_wrong_entry_is_named(ranges: list[str] | None, faults: list[tuple[
         ("fd00::1", ["not an IPv4 address; write an address of the subnet 10.6.0.0/24"]),
     ],
 )
-def test_the_gateway_is_in_the_subnet_and_no_pods(gateway: str | None, remedies: list[str]) -> None:
+def test_the_gateway_is_in_the_subnet_and_not_usable_by_pods(gateway: str | None, remedies: list[str]) -> None:
     faults = gateway_faults(gateway, SUBNET, AddressSet.parse(["10.6.0.1-10.6.0.9"], 4))
     assert [fault.message for fault in faults] == remedies
 

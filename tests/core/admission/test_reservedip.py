@@ -1,4 +1,4 @@
-"""Admission of SpiderReservedIPs."""
+"""Defaults and faults of SpiderReservedIPs."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class TestReservedIPs:
             (reserved(["10.6.0.1"], 6), Fault.FORBIDDEN, "spec.ipVersion"),
         ],
     )
-    def test_a_new_one(self, made: SpiderReservedIP, kind: Fault, path: str) -> None:
+    def test_faults_of_a_new_object(self, made: SpiderReservedIP, kind: Fault, path: str) -> None:
         faults = validate_reservedip(default_reservedip(made), None, frozenset({4}))
         assert [(fault.kind, fault.path) for fault in faults] == [(kind, path)]
 
-    def test_right_ones(self) -> None:
+    def test_valid_objects_are_accepted(self) -> None:
         assert validate_reservedip(reserved(version=4), None) == ()
         assert validate_reservedip(default_reservedip(reserved(["10.6.0.1", "192.0.2.0-192.0.2.9"])), None) == ()
 
-    def test_a_change(self) -> None:
+    def test_faults_of_a_change(self) -> None:
         old = reserved(["10.6.0.1"], 4)
         assert validate_reservedip(reserved(["10.6.0.2"], 4), old) == ()
         assert found(validate_reservedip(reserved(["fd00::1"], 6), old)) == [("FORBIDDEN", "spec.ipVersion")]

@@ -1,4 +1,4 @@
-"""Admission of SpiderSubnets, alone and among the pools that are cut from them."""
+"""Defaults and faults of SpiderSubnets, alone and with the pools of their CIDR."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from spiderpool.api.meta import FINALIZER
 from spiderpool.api.subnet import SUBNET_CIDR_LABEL
-from spiderpool.core.admission.subnet import default_subnet, subnet_kept_by, validate_subnet
+from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
 from tests.core.admission.objects import LEAVING, NET6, found, pool, subnet
 
 pytestmark = pytest.mark.unit
 
 
 class TestSubnetDefaults:
-    def test_what_it_gets(self) -> None:
+    def test_defaults(self) -> None:
         made = default_subnet(subnet({"ips": ["10.6.0.3", "10.6.0.1-10.6.0.2"]}, labels={"mine": "x"}))
         assert made.metadata.finalizers == [FINALIZER]
         assert made.metadata.labels == {"mine": "x", SUBNET_CIDR_LABEL: "10-6-0-0-24"}
@@ -23,18 +23,18 @@ class TestSubnetDefaults:
         assert made.spec.ips == ["10.6.0.1-10.6.0.3"]
         assert default_subnet(made) == made
 
-    def test_a_stale_label_is_put_right_and_an_illegal_one_left_out(self) -> None:
+    def test_a_stale_label_is_corrected_and_an_invalid_one_left_out(self) -> None:
         made = default_subnet(subnet({"subnet": "::/0"}, labels={SUBNET_CIDR_LABEL: "stale"}))
         assert made.metadata.labels is None
 
-    def test_what_cannot_be_read_and_what_terminates_stays(self) -> None:
+    def test_unreadable_and_terminating_subnets_stay_as_written(self) -> None:
         made = default_subnet(subnet({"subnet": "nonsense", "ips": ["b", "a"]}))
         assert made.spec.ips == ["b", "a"]
         assert made.spec.ipVersion is None
         leaving = subnet({}, **LEAVING)
         assert default_subnet(leaving) == leaving
 
-    def test_a_family_that_is_not_the_subnets_is_left_to_be_refused(self) -> None:
+    def test_a_family_that_differs_from_the_subnets_stays_for_the_validation(self) -> None:
         made = default_subnet(subnet({"ipVersion": 6, "ips": ["10.6.0.2", "10.6.0.1"]}))
         assert (made.spec.ipVersion, made.spec.ips) == (6, ["10.6.0.2", "10.6.0.1"])
 
@@ -76,12 +76,12 @@ class TestSubnetFaults:
             ),
         ],
     )
-    def test_a_new_one(self, spec: dict[str, Any], kind: str, path: str, remedy: str) -> None:
+    def test_faults_of_a_new_subnet(self, spec: dict[str, Any], kind: str, path: str, remedy: str) -> None:
         faults = validate_subnet(subnet(spec), None, [OTHER_SUBNET], [OTHER_POOL, SAME_POOL], frozenset({4}))
         assert found(faults) == [(kind, path)]
         assert remedy in faults[0].message
 
-    def test_right_ones(self) -> None:
+    def test_valid_subnets_are_accepted(self) -> None:
         assert validate_subnet(subnet({"ips": ["10.6.0.0-10.6.0.255"]}), None, [OTHER_SUBNET], [SAME_POOL]) == ()
         assert validate_subnet(subnet({}), None, [subnet({"subnet": "nonsense"}, "b")], [pool({"subnet": "x"})]) == ()
         assert validate_subnet(subnet({"subnet": "fd00::/64"}), None, [OTHER_SUBNET], [SAME_POOL]) == ()
@@ -100,27 +100,27 @@ class TestSubnetFaults:
             ({"ipVersion": 6}, [("INVALID", "spec.ipVersion")]),
         ],
     )
-    def test_a_change(self, spec: dict[str, Any], faults: list[tuple[str, str]]) -> None:
+    def test_faults_of_a_change(self, spec: dict[str, Any], faults: list[tuple[str, str]]) -> None:
         old = subnet({"ips": ["10.6.0.1-10.6.0.20"]})
         assert found(validate_subnet(subnet(spec), old, [], [SAME_POOL])) == faults
 
-    def test_what_is_told_of_addresses_that_pools_have(self) -> None:
+    def test_removed_addresses_of_pools_are_listed_with_the_pool(self) -> None:
         old = subnet({"ips": ["10.6.0.1-10.6.0.20"]})
         (fault,) = validate_subnet(subnet({"ips": ["10.6.0.8-10.6.0.20"]}), old, [], [SAME_POOL])
         assert fault.message.startswith("takes away 10.6.0.1-10.6.0.4, 10.6.0.6-10.6.0.7 of pool same")
 
-    def test_one_that_was_written_past_admission_can_be_put_right(self) -> None:
+    def test_a_subnet_written_past_admission_can_be_corrected(self) -> None:
         broken = subnet({"ips": ["10.6.0.9-10.6.0.1"]})
         assert validate_subnet(subnet({"ips": ["10.6.0.1-10.6.0.9"]}), broken, [], [SAME_POOL]) == ()
 
-    def test_a_terminating_one_keeps_its_spec(self) -> None:
+    def test_a_terminating_subnet_keeps_its_spec(self) -> None:
         old = subnet({"ips": ["10.6.0.1-10.6.0.20"]})
         same = subnet({"ips": ["10.6.0.1-10.6.0.20"]}, labels={"a": "b"}, **LEAVING)
         assert validate_subnet(same, old) == ()
         assert found(validate_subnet(subnet({}, **LEAVING), old)) == [("FORBIDDEN", "spec")]
 
-    def test_a_used_one_says_by_whom(self) -> None:
-        assert subnet_kept_by(subnet({}), [OTHER_POOL, pool({}, "empty")]) is None
-        reason = subnet_kept_by(subnet({}), [SAME_POOL])
+    def test_a_subnet_in_use_names_the_pools(self) -> None:
+        assert why_subnet_in_use(subnet({}), [OTHER_POOL, pool({}, "empty")]) is None
+        reason = why_subnet_in_use(subnet({}), [SAME_POOL])
         assert reason is not None
         assert "in pools: same" in reason

@@ -15,7 +15,7 @@ from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.admission.ippool import default_ippool, validate_ippool
+from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
@@ -101,14 +101,14 @@ def test_the_pool_of_the_walkthrough() -> None:
         "multusName": ["kube-system/ipvlan-eth0"],
         "default": True,
     }
-    assert validate_ippool(pool, None, ()) == ()
+    assert validate_ippool(pool) == ()
 
 
 def test_the_ipv6_pool_of_an_eni() -> None:
     pool = made(ETH0, 6)
     assert pool.spec.ips == ["2408:4005:3a0:b00::101-2408:4005:3a0:b00::102"]
     assert pool.spec.gateway == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
-    assert (version_of(pool), validate_ippool(pool, None, ())) == (6, ())
+    assert (version_of(pool), validate_ippool(pool)) == (6, ())
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,22 @@ def test_what_a_user_adds_to_the_pool_of_an_eni_stays() -> None:
 def test_admission_lets_only_us_fence_what_is_in_use(trusted: bool) -> None:
     pod = holder("192.168.0.156")
     fenced = kept(made(), with_addresses("192.168.0.157"), pod)
-    faults = validate_ippool(fenced, made(), (), [pod], trusted=trusted)
+    faults = validate_ippool(fenced, made(), PoolContext(trusted=trusted, records=[pod]))
     assert [fault.path for fault in faults] == ([] if trusted else ["spec.excludeIPs"])
 
 
 def test_admission_lets_nobody_take_what_is_in_use_out_of_ips() -> None:
     pod, without = holder("192.168.0.156"), kept(made(), with_addresses("192.168.0.157"))
-    assert [fault.path for fault in validate_ippool(without, made(), (), [pod], trusted=True)] == ["spec.ips"]
+    faults = validate_ippool(without, made(), PoolContext(trusted=True, records=[pod]))
+    assert [fault.path for fault in faults] == ["spec.ips"]
 
 
 def test_admission_does_not_let_us_fence_in_the_pools_of_others() -> None:
     pod, before = holder("192.168.0.156"), hand_written("192.168.0.156")
     after = hand_written("192.168.0.156")
     after.spec.excludeIPs = ["192.168.0.156"]
-    assert [fault.path for fault in validate_ippool(after, before, (), [pod], trusted=True)] == ["spec.excludeIPs"]
+    faults = validate_ippool(after, before, PoolContext(trusted=True, records=[pod]))
+    assert [fault.path for fault in faults] == ["spec.excludeIPs"]
 
 
 ADDRESSES = [f"192.168.0.{last}" for last in range(150, 158)]
@@ -271,7 +273,7 @@ def test_after_any_history_a_pool_gives_what_is_registered_and_keeps_what_is_hel
         held = [holder(each) for each in sorted(pods) if each in before or int_of(each) in usable(pool)]
         eni = None if registered_now is None else with_addresses(*sorted(registered_now))
         after = default_ippool(kept(pool, eni, *held, others=others))
-        assert validate_ippool(after, pool, others, held, trusted=True) == ()
+        assert validate_ippool(after, pool, PoolContext(trusted=True, others=others, records=held)) == ()
         given_now = (registered_now or set()) - foreign
         assert usable(after) == AddressSet.of_addresses(map(int_of, given_now), 4)
         assert {each.name for each in held} <= texts(AddressSet.parse(after.spec.ips or (), 4))

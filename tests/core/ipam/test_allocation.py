@@ -22,8 +22,8 @@ from spiderpool.core.ipam.allocation import (
     hinted,
     is_exclusive,
     main_reason,
+    new_record,
     occupied,
-    record,
     refusal,
     released,
     start_of,
@@ -102,7 +102,7 @@ def test_a_hint_is_used_where_it_makes_sense(status: IPPoolStatus | None, expect
 
 
 def test_a_record_names_address_holder_pool_and_node() -> None:
-    made = record(ASK, POOL, to_int("172.31.199.192", 4))
+    made = new_record(ASK, POOL, to_int("172.31.199.192", 4))
     assert made.name == "172.31.199.192"
     assert made.metadata.labels == {"ipam.spidernet.io/node": "worker", "ipam.spidernet.io/ippool": "worker-172"}
     assert made.spec.address == "172.31.199.192/20"
@@ -116,7 +116,7 @@ def test_a_record_names_address_holder_pool_and_node() -> None:
 
 
 def test_a_grant_carries_what_the_pool_says() -> None:
-    held = record(ASK, POOL, to_int("172.31.199.192", 4))
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
     given = grant(held, POOL)
     assert (given.gateway, given.routes) == ("172.31.207.253", (("10.0.0.0/8", "172.31.192.1"),))
     assert grant(held, POOL, clean_gateway=True).gateway is None
@@ -124,16 +124,16 @@ def test_a_grant_carries_what_the_pool_says() -> None:
 
 
 def test_a_grant_carries_the_pods_own_routes_whose_gateway_is_in_its_subnet() -> None:
-    held = record(ASK, POOL, to_int("172.31.199.192", 4))
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
     own = (("10.1.0.0/16", "172.31.192.9"), ("10.2.0.0/16", "10.0.0.1"), ("fd00::/8", "fd00::1"))
     assert grant(held, POOL, routes=own).routes == (("10.0.0.0/8", "172.31.192.1"), ("10.1.0.0/16", "172.31.192.9"))
 
 
 def test_the_default_route_goes_before_the_others() -> None:
-    held = record(ASK, POOL, to_int("172.31.199.192", 4))
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
     assert grant(held, POOL).all_routes[0] == ("0.0.0.0/0", "172.31.207.253")
     six = SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec(subnet="fd00::/64", gateway="fd00::1"))
-    given = grant(record(ASK, six, to_int("fd00::5", 6)), six)
+    given = grant(new_record(ASK, six, to_int("fd00::5", 6)), six)
     assert (given.version, given.address, given.all_routes) == (6, "fd00::5/64", (("::/0", "fd00::1"),))
 
 
@@ -142,13 +142,13 @@ STICKY = replace(ASK, owner=OWNER)
 
 
 def test_a_record_that_stays_with_an_owner_is_found_by_a_label() -> None:
-    made = record(STICKY, POOL, to_int("172.31.199.192", 4))
+    made = new_record(STICKY, POOL, to_int("172.31.199.192", 4))
     assert made.spec.owner == OWNER
     assert (made.metadata.labels or {})["ipam.spidernet.io/owner"] == owner_label(OWNER, "web-0")
 
 
 def test_a_record_is_taken_over_as_it_was_seen() -> None:
-    held = record(STICKY, POOL, to_int("172.31.199.192", 4))
+    held = new_record(STICKY, POOL, to_int("172.31.199.192", 4))
     held.metadata.uid, held.metadata.resourceVersion = "u", "5"
     held.spec.releasedAt = "2026-01-01T00:00:00Z"
     new = taken_over(held, replace(STICKY, pod_uid="u2", node="master"))
@@ -163,7 +163,7 @@ def test_a_record_is_taken_over_as_it_was_seen() -> None:
 
 
 def test_a_released_record_is_held_by_nobody() -> None:
-    held = record(ASK, POOL, to_int("172.31.199.192", 4))
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
     assert held_by([held], "u1", "eth0") == [held]
     assert held_by([released(held, 0.0)], "u1", "eth0") == []
     assert released(held, 0.0).spec.releasedAt == "1970-01-01T00:00:00Z"
@@ -175,11 +175,11 @@ def test_a_released_record_is_held_by_nobody() -> None:
 )
 def test_a_cooldown_ends(seconds: int | None, now: float, over: bool) -> None:
     cold = SpiderIPPool(spec=IPPoolSpec(subnet="172.31.192.0/20", cooldownSeconds=seconds))
-    assert cooldown_is_over(released(record(ASK, POOL, 1), 1000.0), cold, now) is over
+    assert cooldown_is_over(released(new_record(ASK, POOL, 1), 1000.0), cold, now) is over
 
 
 def test_a_record_without_a_pool_or_with_nonsense_blocks_no_address_and_a_held_one_is_its_holders() -> None:
-    held = record(ASK, POOL, 1)
+    held = new_record(ASK, POOL, 1)
     assert not cooldown_is_over(held, None, 1e12)
     assert cooldown_is_over(released(held, 1000.0), None, 1000.0)
     held.spec.releasedAt = "soon"
@@ -243,5 +243,5 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
         chosen = choose(addresses, taken.__contains__, start)
         assert chosen is not None
         assert chosen not in taken
-        assert record(ASK, pool, chosen).spec.pool == "p"
+        assert new_record(ASK, pool, chosen).spec.pool == "p"
     assert time.perf_counter() - began < 2.0

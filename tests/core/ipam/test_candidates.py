@@ -1,4 +1,4 @@
-"""Who names the pools: the first in order of priority that says anything."""
+"""Which source names the pools of an interface: the first in order of priority that names any."""
 
 from __future__ import annotations
 
@@ -7,95 +7,106 @@ from typing import Any
 
 import pytest
 
+from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.candidates import (
-    Circumstances,
-    Demand,
-    asks_of,
-    demands,
-    wants_application_pool,
-    with_requested,
+    AddressPolicy,
+    AllocationPlan,
+    InterfaceNetworks,
+    InterfaceRequest,
+    PodContext,
+    allocation_plan,
+    check_served,
+    needs_controller,
+    with_controller,
 )
 from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.selection import AllocationRequest, ApplicationPool, DefaultPools, NamedPools
-from spiderpool.core.network.pod_networks import Interfaces, RequestedNetwork
-from spiderpool.errors import BadConfig
+from spiderpool.core.ipam.selection import ApplicationPool, DefaultPools, NamedPools
+from spiderpool.errors import BadConfig, Refused
 
 pytestmark = pytest.mark.unit
 
-ONE_ENI = Interfaces("kube-system/a", ())
-TWO_ENIS = Interfaces("kube-system/a", (RequestedNetwork("default/b", "net1"),))
+ONE_NIC = InterfaceNetworks((("eth0", "kube-system/a"),))
+TWO_NICS = InterfaceNetworks((("eth0", "kube-system/a"), ("net1", "default/b")))
 DEFAULT = [
     SpiderIPPool(metadata=ObjectMeta(name="four"), spec=IPPoolSpec(subnet="10.0.0.0/24", default=True)),
     SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec(subnet="fd00::/64", default=True)),
 ]
 WEB = Controller("apps/v1", "Deployment", "default", "web", "u")
+BOTH = AddressPolicy(families=(4, 6))
 
 
-def pod(**annotations: str) -> dict[str, str]:
+def annotated(**annotations: str) -> dict[str, str]:
     return {f"ipam.spidernet.io/{key.replace('_', '-')}": text for key, text in annotations.items()}
 
 
-EVERYTHING: dict[str, Any] = {
-    "pod": pod(
-        subnet='{"ipv4": ["s"]}',
-        ippools='[{"interface": "eth0", "ipv4": ["a"]}]',
-        ippool='{"ipv4": ["b"]}',
-    ),
-    "namespace": pod(default_ipv4_ippool='["c"]'),
-    "configured": {4: ("d",)},
-    "controller": WEB,
-}
+def context(**fields: Any) -> PodContext:
+    return PodContext("default", "p", "u", "n1", **({"networks": ONE_NIC} | fields))
 
 
-def about(interface: str = "eth0", **circumstances: Any) -> Circumstances:
-    given: dict[str, Any] = {"interface": interface, "interfaces": ONE_ENI} | circumstances
-    return Circumstances(**given)
+def request(interface: str = "eth0", *ips: str, **config: Any) -> InterfaceRequest:
+    return InterfaceRequest(interface, IPAMConfig(**config), ips)
+
+
+def plan(
+    pod: PodContext,
+    *interfaces: InterfaceRequest,
+    policy: AddressPolicy | None = None,
+    pools: list[SpiderIPPool] | None = None,
+) -> AllocationPlan:
+    listed = DEFAULT if pools is None else pools
+    return allocation_plan(pod, interfaces or [request()], policy or AddressPolicy(), listed)
+
+
+ORDER = ("subnet", "ippools", "ippool", "namespace", "configured")
+ALL_SOURCES = annotated(
+    subnet='{"ipv4": ["s"]}',
+    ippools='[{"interface": "eth0", "ipv4": ["a"]}]',
+    ippool='{"ipv4": ["b"]}',
+)
 
 
 @pytest.mark.parametrize(
-    ("without", "source", "names"),
+    ("first", "source", "names"),
     [
-        ("", "annotation ipam.spidernet.io/subnet", None),
-        ("subnet", "annotation ipam.spidernet.io/ippools", ("a",)),
-        ("ippools", "annotation ipam.spidernet.io/ippool", ("b",)),
-        ("ippool", "the default pools of the Namespace's annotations", ("c",)),
-        ("namespace", "the network's configuration", ("d",)),
-        ("configured", "the cluster's default pools", None),
+        (0, "annotation ipam.spidernet.io/subnet", None),
+        (1, "annotation ipam.spidernet.io/ippools", ("a",)),
+        (2, "annotation ipam.spidernet.io/ippool", ("b",)),
+        (3, "the default pools of the Namespace's annotations", ("c",)),
+        (4, "the network's configuration", ("d",)),
+        (5, "the cluster's default pools", None),
     ],
 )
-def test_the_first_source_that_says_anything_decides(without: str, source: str, names: tuple[str, ...] | None) -> None:
-    given = dict(EVERYTHING)
-    for each in ("subnet", "ippools", "ippool", "namespace", "configured")[: _index(without)]:
-        if each in given:
-            given.pop(each)
-        else:
-            given["pod"] = {key: text for key, text in given["pod"].items() if not key.endswith(f"/{each}")}
-    found = demands(about(**given), DEFAULT[:1])
-    (demand,) = found.each
-    assert demand.source == source
+def test_the_first_source_that_names_pools_decides(first: int, source: str, names: tuple[str, ...] | None) -> None:
+    there = ORDER[first:]
+    pod = context(
+        annotations={key: text for key, text in ALL_SOURCES.items() if key.rpartition("/")[2] in there},
+        namespace_annotations=annotated(default_ipv4_ippool='["c"]') if "namespace" in there else {},
+        controller=WEB,
+    )
+    found = plan(pod, request(default_ipv4_ippool=["d"] if "configured" in there else None), pools=DEFAULT[:1])
+    (wanted,) = found.requests.values()
+    assert wanted.source == source
     if names:
-        assert demand.candidates == {4: NamedPools(names)}
+        assert wanted.candidates == NamedPools(names)
     assert [verdict.subject for verdict in found.trace if verdict.kept] == [source]
-    assert len(found.trace) == _index(without) + 1, "every source before it is in the trace"
+    assert len(found.trace) == first + 1, "every source before it is in the trace"
 
 
-def _index(without: str) -> int:
-    order = ("", "subnet", "ippools", "ippool", "namespace", "configured")
-    return order.index(without)
-
-
-def test_default_pools_are_asked_for_every_family_that_has_one() -> None:
-    both = demands(about(families=(4, 6)), DEFAULT).each[0].candidates
-    assert both == {4: DefaultPools(), 6: DefaultPools()}
-    assert demands(about(families=(4, 6)), DEFAULT[:1]).each[0].candidates == {4: DefaultPools()}
-    assert demands(about(), []).each[0].candidates == {}
+def test_default_pools_serve_every_family_that_has_one() -> None:
+    both = plan(context(), policy=BOTH).requests
+    assert {key: each.candidates for key, each in both.items()} == {
+        ("eth0", 4): DefaultPools(),
+        ("eth0", 6): DefaultPools(),
+    }
+    assert list(plan(context(), policy=BOTH, pools=DEFAULT[:1]).requests) == [("eth0", 4)]
+    assert plan(context(), pools=[]).requests == {}
 
 
 def test_a_family_that_is_off_is_dropped_with_a_verdict() -> None:
-    found = demands(about(pod=pod(ippool='{"ipv4": ["a"], "ipv6": ["b"]}')), DEFAULT)
-    assert found.each[0].candidates == {4: NamedPools(("a",))}
+    found = plan(context(annotations=annotated(ippool='{"ipv4": ["a"], "ipv6": ["b"]}')))
+    assert found.families("eth0") == (4,)
     assert str(found.trace[-1]) == (
         "IPv6 pools of annotation ipam.spidernet.io/ippool for eth0: enableIPv6 is false in the ConfigMap"
     )
@@ -103,112 +114,164 @@ def test_a_family_that_is_off_is_dropped_with_a_verdict() -> None:
 
 def test_named_interfaces_are_served_at_once_each_with_its_own_default_route() -> None:
     text = '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["b"], "cleangateway": true}]'
-    each = demands(about(pod=pod(ippools=text)), DEFAULT).each
-    assert [(one.interface, one.candidates[4], one.clean_gateway) for one in each] == [
-        ("eth0", NamedPools(("a",)), False),
-        ("net1", NamedPools(("b",)), True),
-    ]
+    found = plan(context(annotations=annotated(ippools=text), networks=TWO_NICS))
+    assert {key: (each.candidates, each.network) for key, each in found.requests.items()} == {
+        ("eth0", 4): (NamedPools(("a",)), "kube-system/a"),
+        ("net1", 4): (NamedPools(("b",)), "default/b"),
+    }
+    assert [found.clean_gateway(interface) for interface in ("eth0", "net1")] == [False, True]
 
 
-UNNAMED = pod(ippools='[{"ipv4": ["a"]}, {"ipv4": ["b"]}]')
+def test_an_interface_that_two_requests_name_gets_one_address_of_each_family() -> None:
+    text = '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["b"]}]'
+    pod = context(annotations=annotated(ippools=text), networks=TWO_NICS)
+    assert list(plan(pod, request("eth0"), request("net1")).requests) == [("eth0", 4), ("net1", 4)]
+
+
+def test_the_configuration_may_drop_the_default_route() -> None:
+    assert plan(context(), request(clean_gateway=True)).clean_gateway("eth0")
+
+
+UNNAMED = annotated(ippools='[{"ipv4": ["a"]}, {"ipv4": ["b"]}]')
 
 
 @pytest.mark.parametrize(
-    ("interface", "interfaces", "attached", "names"),
+    ("interface", "networks", "holding", "names"),
     [
-        ("eth0", ONE_ENI, (), ("a",)),
-        ("eth0", TWO_ENIS, ("net1",), ("a",)),
-        ("net1", TWO_ENIS, (), ("b",)),
-        ("net7", ONE_ENI, ("eth0",), ("b",)),
-        ("net7", ONE_ENI, ("eth0", "net7"), ("b",)),
-        ("net7", ONE_ENI, (), ("a",)),
+        ("eth0", ONE_NIC, (), ("a",)),
+        ("eth0", TWO_NICS, ("net1",), ("a",)),
+        ("net1", TWO_NICS, (), ("b",)),
+        ("net7", ONE_NIC, ("eth0",), ("b",)),
+        ("net7", ONE_NIC, ("eth0", "net7"), ("b",)),
+        ("net7", ONE_NIC, (), ("a",)),
     ],
 )
 def test_unnamed_interfaces_are_served_one_by_one_in_order(
-    interface: str, interfaces: Interfaces, attached: tuple[str, ...], names: tuple[str, ...]
+    interface: str, networks: InterfaceNetworks, holding: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    (demand,) = demands(about(interface, interfaces=interfaces, attached=attached, pod=UNNAMED), DEFAULT).each
-    assert (demand.interface, demand.candidates) == (interface, {4: NamedPools(names)})
+    pod = context(annotations=UNNAMED, networks=networks, holding=holding)
+    ((key, wanted),) = plan(pod, request(interface)).requests.items()
+    assert (key, wanted.candidates) == ((interface, 4), NamedPools(names))
 
 
 @pytest.mark.parametrize(
-    ("circumstances", "message"),
+    ("fields", "interface", "policy", "message"),
     [
-        ({"pod": UNNAMED, "interface": "net9", "attached": ("eth0", "net1")}, "net9 is one more"),
-        ({"pod": pod(ippools='[{"interface": "eth0", "ipv4": ["a"]}]'), "interface": "net1"}, "not for net1"),
-        ({"pod": pod(subnet='{"ipv4": ["s"]}')}, "a bare pod gets its address by ippool"),
-        ({"pod": pod(subnet='{"ipv4": ["s"]}'), "automatic": False}, "enableAutoPoolForApplication is false"),
+        ({"annotations": UNNAMED, "holding": ("eth0", "net1")}, "net9", AddressPolicy(), "net9 is one more"),
         (
-            {"pod": pod(subnets='[{"interface": "net1", "ipv4": ["s"]}]'), "controller": WEB},
+            {"annotations": annotated(ippools='[{"interface": "eth0", "ipv4": ["a"]}]')},
+            "net1",
+            AddressPolicy(),
+            "not for net1",
+        ),
+        (
+            {"annotations": annotated(subnet='{"ipv4": ["s"]}')},
+            "eth0",
+            AddressPolicy(),
+            "a bare pod gets its address by ippool",
+        ),
+        (
+            {"annotations": annotated(subnet='{"ipv4": ["s"]}')},
+            "eth0",
+            AddressPolicy(automatic=False),
+            "enableAutoPoolForApplication is false",
+        ),
+        (
+            {"annotations": annotated(subnets='[{"interface": "net1", "ipv4": ["s"]}]'), "controller": WEB},
+            "eth0",
+            AddressPolicy(),
             "names pools for net1, not for eth0",
         ),
-        ({"pod": pod(routes="{}")}, "ipam.spidernet.io/routes of the pod is wrong"),
+        (
+            {"annotations": annotated(routes="{}")},
+            "eth0",
+            AddressPolicy(),
+            "ipam.spidernet.io/routes of the pod is wrong",
+        ),
     ],
 )
-def test_what_cannot_be_served_is_refused(circumstances: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_served_is_an_error(
+    fields: dict[str, Any], interface: str, policy: AddressPolicy, message: str
+) -> None:
     with pytest.raises(BadConfig, match=message):
-        demands(about(**circumstances), DEFAULT)
+        plan(context(**fields), request(interface), policy=policy)
 
 
 def test_an_applications_pool_is_described_by_labels_and_may_still_be_made() -> None:
-    found = demands(about(pod=pod(subnet='{"ipv4": ["s"]}'), controller=WEB), DEFAULT)
-    candidates = found.each[0].candidates[4]
+    found = plan(context(annotations=annotated(subnet='{"ipv4": ["s"]}'), controller=WEB))
+    candidates = found.requests["eth0", 4].candidates
     assert isinstance(candidates, ApplicationPool)
     assert candidates.labels["ipam.spidernet.io/owner-spider-subnet"] == "s"
-    assert found.may_be_made
-    assert not demands(about(), DEFAULT).may_be_made
+    assert found.awaits_pool
+    assert not plan(context()).awaits_pool
 
 
 def test_subnet_is_for_its_own_interface_and_others_are_served_by_the_next_source() -> None:
-    given = about("net1", interfaces=TWO_ENIS, pod=pod(subnet='{"ipv4": ["s"]}'), controller=WEB)
-    found = demands(given, DEFAULT)
-    assert found.each[0].source == "the cluster's default pools"
+    pod = context(networks=TWO_NICS, annotations=annotated(subnet='{"ipv4": ["s"]}'), controller=WEB)
+    found = plan(pod, request("net1"))
+    assert found.requests["net1", 4].source == "the cluster's default pools"
     assert str(found.trace[0]) == "annotation ipam.spidernet.io/subnet: is for eth0, not net1"
 
 
 def test_subnets_have_no_effect_where_they_are_switched_off() -> None:
-    annotations = pod(subnet='{"ipv4": ["s"]}')
-    assert wants_application_pool(annotations, subnets=True)
-    assert not wants_application_pool(annotations, subnets=False)
-    found = demands(about(pod=annotations, subnets=False), DEFAULT)
-    assert "enableSpiderSubnet is false" in str(found.trace[0])
+    annotations, off = annotated(subnet='{"ipv4": ["s"]}'), AddressPolicy(subnets=False)
+    assert needs_controller(annotations, AddressPolicy())
+    assert not needs_controller(annotations, off)
+    assert "enableSpiderSubnet is false" in str(plan(context(annotations=annotations), policy=off).trace[0])
 
 
-def test_an_ask_for_each_family_and_the_network_of_each_interface() -> None:
-    ask = AllocationRequest("default", "p", "u", "eth0", "n1", "kube-system/a")
-    demand = Demand("net1", "s", {6: NamedPools(("b",)), 4: NamedPools(("a",))})
-    four, six = asks_of(ask, demand, TWO_ENIS)
+def test_requests_tell_all_about_the_pod() -> None:
+    pod = context(labels={"a": "b"}, namespace_labels={"c": "d"}, node_labels={"e": "f"}, networks=TWO_NICS)
+    four, six = plan(pod, request("net1"), policy=BOTH).requests.values()
+    assert (four.pod_labels, four.namespace_labels, four.node_labels) == ({"a": "b"}, {"c": "d"}, {"e": "f"})
     assert (four.version, four.interface, four.network) == (4, "net1", "default/b")
-    assert six == replace(four, version=6, candidates=NamedPools(("b",)))
+    assert six == replace(four, version=6)
+    assert all(each.controller == WEB for each in with_controller(plan(pod), WEB).requests.values())
 
 
 def test_routes_of_the_pod_go_with_every_source() -> None:
-    found = demands(about(pod=pod(routes='[{"dst": "10.0.0.0/8", "gw": "10.0.0.1"}]')), DEFAULT)
+    found = plan(context(annotations=annotated(routes='[{"dst": "10.0.0.0/8", "gw": "10.0.0.1"}]')))
     assert found.routes == (("10.0.0.0/8", "10.0.0.1"),)
 
 
-def ask(interface: str, version: int) -> AllocationRequest:
-    return AllocationRequest("default", "web", "u", interface, "n1", None, version=version)
-
-
-def test_a_pod_may_want_an_address_of_each_family() -> None:
-    asks = [ask("eth0", 4), ask("net1", 4), ask("net1", 6)]
-    assert with_requested(asks, {}) == asks
-    found = with_requested(asks, {"net1": ("fd00::7", "10.0.0.7")})
-    assert [(one.interface, one.address) for one in found] == [
-        ("eth0", None),
-        ("net1", "10.0.0.7"),
-        ("net1", "fd00::7"),
-    ]
+def test_a_pod_may_ask_for_an_address_of_each_family() -> None:
+    found = plan(context(networks=TWO_NICS), request("eth0"), request("net1", "fd00::7", "10.0.0.7"), policy=BOTH)
+    assert {key: each.address for key, each in found.requests.items()} == {
+        ("eth0", 4): None,
+        ("eth0", 6): None,
+        ("net1", 4): "10.0.0.7",
+        ("net1", 6): "fd00::7",
+    }
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("ips", "message"),
     [
-        ({"eth0": ("fd00::7",)}, "eth0 asks for fd00::7, but nobody names IPv6 pools"),
-        ({"net1": ("10.0.0.7", "10.0.0.8")}, r"net1 asks for 10\.0\.0\.7 and 10\.0\.0\.8; one address of a family"),
+        (("fd00::7",), "eth0 asks for fd00::7, but nobody names IPv6 pools"),
+        (("10.0.0.7", "10.0.0.8"), r"eth0 asks for 10\.0\.0\.7 and 10\.0\.0\.8; one address of a family"),
     ],
 )
-def test_addresses_that_cannot_be_had(wanted: dict[str, tuple[str, ...]], message: str) -> None:
+def test_addresses_that_cannot_be_given(ips: tuple[str, ...], message: str) -> None:
     with pytest.raises(BadConfig, match=message):
-        with_requested([ask("eth0", 4), ask("net1", 4)], wanted)
+        plan(context(), request("eth0", *ips))
+
+
+ONLY_SIX = annotated(ippool='{"ipv6": ["b"]}')
+
+
+@pytest.mark.parametrize(
+    ("annotations", "policy", "pools", "message"),
+    [
+        ({}, AddressPolicy(), [], "no IPv4 address for eth0 of pod default/p on node n1 from the cluster's default"),
+        ({}, AddressPolicy(families=(6,)), [], "no IPv6 address for eth0"),
+        (ONLY_SIX, AddressPolicy(), DEFAULT, "no IPv6 address for eth0 .*: enableIPv6 is false in the ConfigMap"),
+    ],
+)
+def test_an_interface_without_any_family_is_refused_unless_it_holds_an_address(
+    annotations: dict[str, str], policy: AddressPolicy, pools: list[SpiderIPPool], message: str
+) -> None:
+    pod = context(annotations=annotations)
+    with pytest.raises(Refused, match=message):
+        check_served(plan(pod, policy=policy, pools=pools), pod, policy)
+    holding = replace(pod, holding=("eth0",))
+    check_served(plan(holding, policy=policy, pools=pools), holding, policy)

@@ -1,4 +1,4 @@
-"""What a pod's endpoint shows of its records."""
+"""The SpiderEndpoint that is made from a pod's records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.core.ipam.endpoints import endpoint, holds, is_current
+from spiderpool.core.ipam.endpoints import endpoint, is_current, is_held
 from spiderpool.core.ipam.owners import Controller
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,7 @@ def shown(of: Pod, *records: SpiderIP, top: Controller | None = WEB) -> Any:
     return msgspec.to_builtins(made.status) if made else None
 
 
-def test_all_interfaces_and_families_the_first_one_first() -> None:
+def test_all_interfaces_and_families_eth0_first() -> None:
     six, net1, eth0 = record("fd00::7/64", "six"), record("10.9.0.1/24", "gone", "net1"), record("10.6.0.7/16", "four")
     assert shown(pod(), net1, six, eth0) == {
         "current": {
@@ -72,29 +72,32 @@ def test_all_interfaces_and_families_the_first_one_first() -> None:
 
 
 def test_routes_and_clean_gateway_that_the_pod_asks_for() -> None:
-    asked = pod(
+    annotated = pod(
         routes='[{"dst":"10.8.0.0/16","gw":"10.6.0.9"},{"dst":"10.8.0.0/16","gw":"10.99.0.1"}]',
         ippools='[{"interface":"eth0","ipv4":["four"],"cleangateway":true}]',
     )
-    (detail,) = shown(asked, record("10.6.0.7/16", "four"))["current"]["ips"]
+    (detail,) = shown(annotated, record("10.6.0.7/16", "four"))["current"]["ips"]
     assert detail["cleanGateway"] is True
     assert detail["routes"] == [{"dst": "10.7.0.0/16", "gw": "10.6.0.254"}, {"dst": "10.8.0.0/16", "gw": "10.6.0.9"}]
 
 
-def test_annotations_that_cannot_be_read_are_passed_over() -> None:
+def test_annotations_that_cannot_be_read_are_ignored() -> None:
     (detail,) = shown(pod(routes="x", ippools="y"), record("10.6.0.7/16", "four"))["current"]["ips"]
     assert "cleanGateway" not in detail
 
 
-def test_a_bare_pod_is_its_own_owner_and_one_without_records_has_none() -> None:
+def test_a_bare_pod_is_its_own_owner_and_a_pod_without_records_has_no_endpoint() -> None:
     status = shown(pod(), record("10.6.0.7/16", "four"), top=None)
     assert (status["ownerControllerType"], status["ownerControllerName"]) == ("Pod", "web-1")
     assert shown(pod()) is None
-    assert holds(record("10.6.0.7/16", "four"))
-    assert not holds(record("10.6.0.7/16", "four", releasedAt="2026-01-01T00:00:00Z"))
 
 
-def test_it_belongs_to_its_pod_and_nothing_holds_it_up() -> None:
+def test_a_released_record_is_not_held() -> None:
+    assert is_held(record("10.6.0.7/16", "four"))
+    assert not is_held(record("10.6.0.7/16", "four", releasedAt="2026-01-01T00:00:00Z"))
+
+
+def test_it_belongs_to_its_pod_and_is_not_current_with_a_finalizer() -> None:
     wanted = endpoint(pod(), [record("10.6.0.7/16", "four")], POOLS, WEB)
     assert wanted is not None
     assert wanted.metadata.ownerReferences == [OwnerReference("v1", "Pod", "web-1", "u-1")]

@@ -1,4 +1,4 @@
-"""Which records of a node belong to no pod any more."""
+"""Which records of a node no pod holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod, PodIP, PodSpec, PodStatus
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
-from spiderpool.core.ipam.node_gc import lives, living_addresses, orphans
+from spiderpool.core.ipam.node_gc import addresses_in_use, is_holder, orphans
 
 pytestmark = pytest.mark.unit
 
@@ -50,20 +50,20 @@ def pod(name: str = "p", uid: str = "u", phase: str = "Running", *ips: str, endi
     ],
 )
 def test_whether_a_pod_holds_a_record(holder: Pod | None, expected: bool) -> None:
-    assert lives(record(), holder) is expected
+    assert is_holder(holder, record()) is expected
 
 
-def test_a_static_pod_is_known_by_its_files_digest() -> None:
+def test_a_record_may_name_the_uid_of_the_static_pod_that_a_pod_mirrors() -> None:
     static = pod(uid="mirror")
     static.metadata.annotations = {STATIC_POD_ANNOTATION: "u"}
-    assert lives(record(), static)
+    assert is_holder(static, record())
 
 
-def test_orphans() -> None:
-    gone, here, resting = record("10.0.0.1"), record("10.0.0.2", "q", "v"), record("10.0.0.3", "r", "w", "2026-01-01")
-    records = [gone, here, resting]
+def test_orphans_are_records_without_pod_sandbox_cooldown_or_report() -> None:
+    gone, held, released = record("10.0.0.1"), record("10.0.0.2", "q", "v"), record("10.0.0.3", "r", "w", "2026-01-01")
+    records = [gone, held, released]
     assert orphans(records, [pod("q", "v")], []) == [gone]
     assert orphans(records, [pod("q", "v")], ["u"]) == []
     assert orphans(records, [pod("q", "v", "Running", "10.0.0.1")], []) == []
-    living = set(living_addresses(records, [pod("q", "v", "Running", "10.0.0.9")], []))
-    assert living == {ip_address(text) for text in ("10.0.0.2", "10.0.0.3", "10.0.0.9")}
+    in_use = set(addresses_in_use(records, [pod("q", "v", "Running", "10.0.0.9")], []))
+    assert in_use == {ip_address(text) for text in ("10.0.0.2", "10.0.0.3", "10.0.0.9")}

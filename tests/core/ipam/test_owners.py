@@ -1,4 +1,4 @@
-"""Who owns a pod, and with whom its addresses stay."""
+"""Top controllers, automatic pools and sticky owners."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spiderpool.core.ipam.owners import (
     application_labels,
     controller_of,
     is_automatic,
+    kind_to_read,
     owner_label,
     sticky_owner,
     sticky_owner_is_valid,
-    top,
-    unread_parent,
+    top_controller,
 )
 
 pytestmark = pytest.mark.unit
@@ -55,10 +55,10 @@ def test_a_bare_pod_has_no_controller() -> None:
         ("v1", "ReplicationController", None),
     ],
 )
-def test_only_replicasets_and_jobs_have_somebody_above_them(api_version: str, kind: str, read: type | None) -> None:
+def test_only_replicasets_and_jobs_may_have_a_controller(api_version: str, kind: str, read: type | None) -> None:
     controller = controller_of(pod("p", *owned(api_version, kind)))
     assert controller == Controller(api_version, kind, "default", "web", "uid-web")
-    assert unread_parent(controller) is read
+    assert kind_to_read(controller) is read
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,12 @@ def test_only_replicasets_and_jobs_have_somebody_above_them(api_version: str, ki
 def test_the_top_controller(above: list[OwnerReference], expected: str) -> None:
     controller = controller_of(pod("p", *owned("apps/v1", "ReplicaSet")))
     assert controller is not None
-    assert str(top(controller, ReplicaSet(metadata=ObjectMeta(name="web", ownerReferences=above)))) == expected
+    assert (
+        str(top_controller(controller, ReplicaSet(metadata=ObjectMeta(name="web", ownerReferences=above)))) == expected
+    )
 
 
-def test_how_an_application_is_told_by_affinity_and_labels() -> None:
+def test_the_affinity_and_labels_of_an_application() -> None:
     controller = Controller("apps/v1", "Deployment", "default", "n" * 70, "u1")
     assert application_affinity(controller) == {
         "ipam.spidernet.io/app-api-group": "apps",
@@ -94,14 +96,14 @@ def test_how_an_application_is_told_by_affinity_and_labels() -> None:
 
 
 def test_a_pool_is_automatic_by_the_label_of_its_application() -> None:
-    of = Controller("apps/v1", "Deployment", "shop", "web", "u-1")
-    made = ObjectMeta(name="auto4-web", labels=application_labels(of, "blue", "eth0", 4))
+    application = Controller("apps/v1", "Deployment", "shop", "web", "u-1")
+    made = ObjectMeta(name="auto4-web", labels=application_labels(application, "blue", "eth0", 4))
     assert is_automatic(SpiderIPPool(metadata=made, spec=IPPoolSpec("10.6.0.0/16")))
     by_hand = ObjectMeta(name="blue", labels={"ipam.spidernet.io/owner-spider-subnet": "blue"})
     assert not is_automatic(SpiderIPPool(metadata=by_hand, spec=IPPoolSpec("10.6.0.0/16")))
 
 
-def test_a_bare_pods_addresses_stay_with_nobody() -> None:
+def test_a_bare_pod_has_no_sticky_owner() -> None:
     assert sticky_owner(pod("p"), statefulsets=True, machines=True) is None
 
 
@@ -116,14 +118,14 @@ def test_a_bare_pods_addresses_stay_with_nobody() -> None:
         ("apps/v1", "ReplicaSet", True, True, False),
     ],
 )
-def test_with_whom_addresses_stay(
+def test_statefulsets_and_machines_are_sticky_owners_when_enabled(
     api_version: str, kind: str, statefulsets: bool, machines: bool, sticky: bool
 ) -> None:
     found = sticky_owner(pod("web-0", *owned(api_version, kind)), statefulsets=statefulsets, machines=machines)
     assert found == (IPOwner(kind, "default", "web") if sticky else None)
 
 
-def test_an_ordinal_has_a_label_of_its_own_and_a_machine_keeps_one_whatever_its_pod_is_called() -> None:
+def test_each_ordinal_has_its_own_label_and_all_pods_of_a_machine_share_one() -> None:
     assert owner_label(WEB, "web-0") != owner_label(WEB, "web-1")
     assert owner_label(VM, "launcher-a") == owner_label(VM, "launcher-b")
     assert len(owner_label(WEB, "web-0")) <= 63
@@ -163,21 +165,21 @@ def test_a_statefulset_keeps_the_addresses_of_the_ordinals_that_it_covers(
     assert sticky_owner_is_valid(record(WEB, name), statefulset=found) is valid
 
 
-LIVE, GOING = ObjectMeta(name="vm-a"), ObjectMeta(name="vm-a", deletionTimestamp=NOW)
+LIVE, TERMINATING = ObjectMeta(name="vm-a"), ObjectMeta(name="vm-a", deletionTimestamp=NOW)
 
 
 @pytest.mark.parametrize(
     ("instance", "machine", "valid"),
     [
         (LIVE, None, True),
-        (GOING, None, False),
-        (GOING, LIVE, True),
-        (GOING, GOING, False),
+        (TERMINATING, None, False),
+        (TERMINATING, LIVE, True),
+        (TERMINATING, TERMINATING, False),
         (None, LIVE, True),
         (None, None, False),
     ],
 )
-def test_a_machine_keeps_its_address_while_it_or_its_instance_is_there(
+def test_a_machine_keeps_its_address_while_it_or_its_instance_exists(
     instance: ObjectMeta | None, machine: ObjectMeta | None, valid: bool
 ) -> None:
     found = VirtualMachineInstance(metadata=instance) if instance else None
@@ -185,5 +187,5 @@ def test_a_machine_keeps_its_address_while_it_or_its_instance_is_there(
     assert sticky_owner_is_valid(record(VM), instance=found, machine=owner) is valid
 
 
-def test_a_record_without_an_owner_is_nobodys() -> None:
+def test_a_record_without_an_owner_is_not_sticky() -> None:
     assert not sticky_owner_is_valid(record(None), statefulset=statefulset(3))

@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.core.network.chains import Chain, Delegated, Invocation, configuration, read_network
+from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation, configuration, read_network
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin, Unsupported
 
@@ -21,7 +21,7 @@ IPVLAN = {"type": "ipvlan", "master": "eth1", "mtu": 1400, "ipam": IPAM}
 COORDINATOR = {"type": "coordinator", "mode": "auto"}
 
 
-def read(*plugins: dict[str, Any], **keys: Any) -> Chain | Delegated:
+def read(*plugins: dict[str, Any], **keys: Any) -> Chain | DelegatedNetwork:
     config = {"name": "net", "cniVersion": "0.3.1", "plugins": list(plugins)} | keys
     definition = NetworkAttachmentDefinition(
         metadata=ObjectMeta(name="nad", namespace="ns"), spec=NADSpec(config=json.dumps(config))
@@ -91,7 +91,7 @@ def test_what_has_to_be_made_before(ifacer: dict[str, Any], parent: ParentLink) 
 )
 def test_what_is_left_to_executables(plugins: tuple[dict[str, Any], ...]) -> None:
     found = read(*plugins)
-    assert isinstance(found, Delegated)
+    assert isinstance(found, DelegatedNetwork)
     assert (found.name, found.version, [json.loads(raw) for raw in found.plugins]) == ("net", "0.3.1", list(plugins))
 
 
@@ -128,10 +128,10 @@ def test_what_is_known_of_a_chain_that_is_executed() -> None:
     tuned = {"type": "tuning"}
     plain, coordinated = read(IPVLAN, tuned), read(IPVLAN, tuned, COORDINATOR)
     unchecked = [read(IPVLAN, tuned, disableCheck=value) for value in (True, "true", False, "false")]
-    assert isinstance(plain, Delegated)
-    assert isinstance(coordinated, Delegated)
+    assert isinstance(plain, DelegatedNetwork)
+    assert isinstance(coordinated, DelegatedNetwork)
     assert (plain.coordinated, plain.disable_check, coordinated.coordinated) == (False, False, True)
-    assert [isinstance(one, Delegated) and one.disable_check for one in unchecked] == [True, True, False, False]
+    assert [isinstance(one, DelegatedNetwork) and one.disable_check for one in unchecked] == [True, True, False, False]
     with pytest.raises(Unsupported, match=r"'0\.2\.0' is not supported"):
         read(IPVLAN, tuned, cniVersion="0.2.0")
 
@@ -141,7 +141,7 @@ ABOUT = Invocation("c1", "/ns", "net1", "")
 
 
 def told(about: Invocation, previous: bytes = b"", plugin: dict[str, Any] = PLUGIN) -> dict[str, Any]:
-    network = Delegated("net", "0.4.0", (json.dumps(plugin).encode(),))
+    network = DelegatedNetwork("net", "0.4.0", (json.dumps(plugin).encode(),))
     return configuration(network, network.plugins[0], about, previous)
 
 

@@ -15,9 +15,9 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.coordinator import (
     coordination,
     default_route_interface,
+    requested_default_route,
     rule_table,
     synced_status,
-    wished_default_route,
 )
 from spiderpool.core.network.plumbing.values import Coordination
 from spiderpool.errors import BadConfig, NotReady
@@ -112,7 +112,7 @@ def test_what_cannot_be_right(block: dict[str, Any], message: str) -> None:
 
 def test_the_pod_chooses_its_default_route_before_the_cluster() -> None:
     annotations = {"ipam.spidernet.io/default-route-nic": " net2 "}
-    assert wished_default_route(annotations) == "net2"
+    assert requested_default_route(annotations) == "net2"
     assert default_route_interface({}, cluster(podDefaultRouteNIC="net1")) == "net1"
     assert default_route_interface(annotations, cluster(podDefaultRouteNIC="net1")) == "net2"
     assert default_route_interface({}, SpiderCoordinator(metadata=ObjectMeta(name="default"))) == ""

@@ -1,4 +1,4 @@
-"""Every kind of network, and the very text that Multus reads."""
+"""Every kind of network, and the exact text that Multus reads."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ OVS = {"bridge": "br1", "deviceID": "0000:01:00.2", "trunk": [{"minID": 1, "maxI
         ),
     ],
 )
-def test_worked_outputs(spec: dict[str, Any], plugins: str) -> None:
+def test_each_kind_of_network_has_its_plugins(spec: dict[str, Any], plugins: str) -> None:
     assert config(spec) == f'{{"cniVersion":"0.3.1","name":"net","plugins":[{plugins}]}}'
 
 
@@ -108,7 +108,7 @@ def test_worked_outputs(spec: dict[str, Any], plugins: str) -> None:
     ("written", "block"),
     [
         ({}, C),
-        # what the schema fills in for everybody is not what the user wants of this network
+        # defaults of the CRD's schema are no choice of the user
         ({"podRPFilter": 0, "hostRuleTable": 500, "txQueueLen": 0}, C),
         (
             {
@@ -131,7 +131,7 @@ def test_worked_outputs(spec: dict[str, Any], plugins: str) -> None:
         ),
     ],
 )
-def test_the_coordinators_block(written: dict[str, Any], block: str) -> None:
+def test_the_coordinators_plugin(written: dict[str, Any], block: str) -> None:
     text = config({"cniType": "ipvlan", "ipvlan": {"master": ["eth0"]}, "coordinator": written})
     assert json.dumps(json.loads(text)["plugins"][-1], separators=(",", ":")) == block
 
@@ -160,11 +160,11 @@ def test_annotations_name_the_object_the_version_and_the_configuration() -> None
         ({"cniType": "ipvlan", "ipvlan": {"master": ["eth0"], "rdmaResourceName": "r"}}, None),
     ],
 )
-def test_the_device_plugins_resource(spec: dict[str, Any], resource: str | None) -> None:
+def test_the_resource_of_the_device_plugin(spec: dict[str, Any], resource: str | None) -> None:
     assert (attachment(network(spec)).metadata.annotations or {}).get(RESOURCE_ANNOTATION) == resource
 
 
-def test_a_custom_network_is_taken_verbatim() -> None:
+def test_a_custom_configuration_is_copied_verbatim() -> None:
     text = '{ "cniVersion": "0.3.1",  "type": "bridge" }'
     assert config({"cniType": "custom", "customCNI": text, "chainCNIJsonData": ['{"type":"x"}']}) == text
     made = attachment(network({"cniType": "custom"}))
@@ -187,6 +187,6 @@ def test_chained_plugins_are_sorted_at_every_depth() -> None:
         {"cniType": "ipvlan", "ipvlan": {"master": ["a"]}, "chainCNIJsonData": ["["]},
     ],
 )
-def test_what_got_past_admission_is_an_error_not_a_crash(spec: dict[str, Any]) -> None:
+def test_an_object_written_past_admission_is_a_bad_configuration(spec: dict[str, Any]) -> None:
     with pytest.raises(BadConfig):
         attachment(network(spec))

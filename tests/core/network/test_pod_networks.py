@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.core.network.pod_networks import (
-    Interfaces,
     RequestedNetwork,
     check_isolation,
-    check_own,
+    check_supported,
     default_route_of,
     first_network,
     further_networks,
     gateways_of,
+    interface_networks,
     networks_of,
 )
 from spiderpool.errors import BadConfig, Refused
@@ -81,7 +81,7 @@ def test_only_one_default_network() -> None:
 
 
 def test_interfaces_by_name() -> None:
-    known = Interfaces("kube-system/a", further_networks({FURTHER: "b,c@eth7"}, "default"))
+    known = interface_networks({FIRST: "a", FURTHER: "b,c@eth7"}, "default", None, "kube-system")
     assert [known.network(each) for each in ("eth0", "net1", "eth7", "net2")] == [
         "kube-system/a",
         "default/b",
@@ -89,6 +89,7 @@ def test_interfaces_by_name() -> None:
         None,
     ]
     assert [known.position(each) for each in ("eth0", "net1", "eth7", "net2")] == [0, 1, 2, None]
+    assert interface_networks({}, "default", None, "kube-system").network("eth0") is None
 
 
 def test_every_key_of_the_json_form() -> None:
@@ -164,10 +165,10 @@ def test_isolated_namespaces() -> None:
 
 def test_all_requests_by_the_names_of_capabilities() -> None:
     plain = RequestedNetwork("ns/a", "net1")
-    assert plain.asked() == {}
-    check_own(plain)
+    assert plain.runtime_config() == {}
+    check_supported(plain)
     full = RequestedNetwork("ns/a", "net1", mac="0a:00:00:00:00:01", ips=("10.0.0.7",), capabilities={"deviceID": "d"})
-    assert full.asked() == {"deviceID": "d", "mac": "0a:00:00:00:00:01", "ips": ["10.0.0.7"]}
+    assert full.runtime_config() == {"deviceID": "d", "mac": "0a:00:00:00:00:01", "ips": ["10.0.0.7"]}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_all_requests_by_the_names_of_capabilities() -> None:
 )
 def test_what_only_executed_plugins_do(network: RequestedNetwork, name: str) -> None:
     with pytest.raises(BadConfig, match=f"ns/a is made by the agent itself, which does not do {name}: remove it"):
-        check_own(network)
+        check_supported(network)
 
 
 def test_gateways_of_the_default_route() -> None:

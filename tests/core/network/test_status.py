@@ -1,4 +1,4 @@
-"""The annotation by which pods and tools learn a pod's interfaces."""
+"""The annotation that shows a pod's interfaces."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_one_entry_for_each_interface() -> None:
     assert text.startswith('[\n    {\n        "name"')
 
 
-def test_of_several_interfaces_that_with_a_gateway_is_the_default() -> None:
+def test_the_interface_with_a_gateway_is_the_default_of_several() -> None:
     result = Result(
         (ResultIP("10.0.0.5/24", None, 1), ResultIP("10.1.0.5/24", "10.1.0.1", 2)),
         (),
         (ResultInterface("veth9"), ResultInterface("eth0", sandbox="/ns"), ResultInterface("eth1", sandbox="/ns")),
     )
     entries = json.loads(network_status([AttachedNetwork("ns/a", "eth0", result)]))
-    assert [(each["interface"], each["ips"], "default" in each) for each in entries] == [
+    assert [(entry["interface"], entry["ips"], "default" in entry) for entry in entries] == [
         ("eth0", ["10.0.0.5"], False),
         ("eth1", ["10.1.0.5"], True),
     ]
 
 
-def test_a_result_without_interfaces_is_told_by_the_asked_name() -> None:
+def test_a_result_without_interfaces_has_the_name_of_the_requested_interface() -> None:
     entries = json.loads(network_status([AttachedNetwork("ns/a", "net1", Result((ResultIP("10.0.0.5/24", None),)))]))
     assert entries == [{"name": "ns/a", "interface": "net1", "ips": ["10.0.0.5"], "default": True, "dns": {}}]

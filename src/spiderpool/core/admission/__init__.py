@@ -1,5 +1,6 @@
-"""Rules of admission, one file per kind: what we fill in, and what we refuse.
+"""Rules of admission, one file per kind: defaults and faults.
 
-``default_*`` takes an object and returns it with defaults; ``validate_*`` returns every fault that
-it finds, each with the path of the field as the user wrote it and what to do about it.
+``default_*`` takes an object and returns it with defaults; ``validate_*`` returns all faults of an object, each with
+its field and remedy. The rules see only what they are given: the webhooks read other objects and answer the API server.
+May use `core.network` and `core.ipam`.
 """

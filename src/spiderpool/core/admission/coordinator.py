@@ -1,4 +1,4 @@
-"""Rules of SpiderCoordinator, and of the coordinator block of a network."""
+"""Rules of SpiderCoordinator, and of ``spec.coordinator`` of a SpiderMultusConfig."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ from spiderpool.api.ippool import Route
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, parse_prefix, prefix_text
 
 POD_CIDR_TYPES = ("auto", "cluster", "calico", "cilium", "none")
+DEFAULT_HOST_RULE_TABLE = 500
+"""Routing table of the node for routes to pods."""
+DEFAULT_VETH_MTU = 1500
 
 _MAC_PREFIX = re.compile(r"[0-9a-fA-F][02468aceACE]:[0-9a-fA-F]{2}")
+"""Two bytes; bit 0 of the first is clear, as in every unicast address (IEEE 802)."""
 
 
 def default_coordinator(coordinator: SpiderCoordinator) -> SpiderCoordinator:
-    """Defaults, and bare addresses written as prefixes. No finalizer: nothing has to be cleaned up."""
+    """The object with defaults, and with a prefix length on each address.
+
+    It gets no finalizer, because its deletion leaves nothing to clean up.
+    """
     spec = coordinator.spec or CoordinatorSpec()
     spec = replace(
         spec,
         mode=spec.mode or "auto",
         tunePodRoutes=spec.tunePodRoutes is not False,
-        hostRuleTable=500 if spec.hostRuleTable is None else spec.hostRuleTable,
+        hostRuleTable=DEFAULT_HOST_RULE_TABLE if spec.hostRuleTable is None else spec.hostRuleTable,
         podRPFilter=spec.podRPFilter or 0,
         txQueueLen=spec.txQueueLen or 0,
-        vethMTU=1500 if spec.vethMTU is None else spec.vethMTU,
+        vethMTU=DEFAULT_VETH_MTU if spec.vethMTU is None else spec.vethMTU,
     )
     return replace(coordinator, spec=with_prefixes(spec))
 
 
 def with_prefixes(spec: CoordinatorSpec) -> CoordinatorSpec:
-    """Bare addresses written as prefixes; what cannot be read stays as it is."""
+    """The settings with a prefix length on each address; text that cannot be read stays as written."""
     hijack, routes = spec.hijackCIDR, spec.policyRoutes
     return replace(
         spec,
@@ -42,14 +49,14 @@ def with_prefixes(spec: CoordinatorSpec) -> CoordinatorSpec:
 
 
 def validate_coordinator(new: SpiderCoordinator) -> tuple[FieldError, ...]:
-    """Faults of the cluster's coordinator settings."""
+    """All faults of the cluster's coordinator settings."""
     spec = new.spec or CoordinatorSpec()
     required = () if spec.podCIDRType else (_pod_cidr_type(Fault.REQUIRED, "spec", spec),)
     return (*required, *coordinator_faults(spec, "spec"))
 
 
 def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:
-    """Faults of coordinator settings that lie at ``path``, without those that are required of the cluster's."""
+    """Faults of the coordinator settings at ``path``; ``podCIDRType`` may be absent, as in a network."""
     if spec.podCIDRType and spec.podCIDRType not in POD_CIDR_TYPES:
         yield _pod_cidr_type(Fault.NOT_SUPPORTED, path, spec)
     for index, text in enumerate(spec.hijackCIDR or ()):

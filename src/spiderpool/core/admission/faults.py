@@ -1,4 +1,4 @@
-"""What a fault is, and the faults of texts that all kinds share: labels, selectors, prefixes, addresses."""
+"""What a fault is, and the faults of values that all kinds have: labels, selectors, prefixes, addresses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import msgspec
 
 from spiderpool.api.meta import LabelSelector, SelectorRequirement
 from spiderpool.core.addresses import to_int
-from spiderpool.core.ipam.allocation import LABEL_LENGTH
+from spiderpool.core.labels import LABEL_LENGTH
 
 SHOWN = 5
-"""Names that one message tells; the rest is counted."""
+"""Names that one message lists; it counts the others."""
+
+NAME_LENGTH = 253
+"""Characters of an object's name, and of the domain of a label key, at most (RFC 1123)."""
 
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
-NAME_LENGTH = 253
-"""Characters of an object's name, and of the domain of a label key, at most (RFC 1123)."""
 
 
 class Fault(enum.StrEnum):
@@ -42,16 +43,19 @@ _FAULT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault of an object: where, what was found there, and the remedy."""
+    """One fault of an object."""
 
     kind: Fault
     path: str
+    """The field as the user wrote it, such as ``spec.ips[1]``."""
     value: object
+    """The field's value."""
     message: str
+    """What is wrong, and what to do about it."""
 
     @property
     def detail(self) -> str:
-        """The fault without its path, worded as Kubernetes words its own."""
+        """The fault without its path, in the words of Kubernetes' own field errors."""
         words = _FAULT_WORDS[self.kind]
         if self.kind in (Fault.INVALID, Fault.NOT_SUPPORTED):
             words += f": {msgspec.json.encode(self.value).decode()}"
@@ -65,7 +69,7 @@ Faults = Iterator[FieldError]
 
 
 def shown(words: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first of several names, and how many more there are."""
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
     return ", ".join(words[:SHOWN]) + more
 
@@ -122,7 +126,7 @@ def is_object_name(text: str) -> bool:
 
 
 def is_address(text: str, version: int) -> bool:
-    """Whether a text is a plain address of a family."""
+    """Whether a text is an address of a family, without a prefix length."""
     try:
         to_int(text, version)
     except ValueError:
@@ -131,7 +135,10 @@ def is_address(text: str, version: int) -> bool:
 
 
 def parse_prefix(text: str) -> IPv4Interface | IPv6Interface | None:
-    """An address with or without a prefix length; host bits are allowed, netmasks and zones are not."""
+    """An address with or without a prefix length; None for other text, also for netmasks and IPv6 zones.
+
+    Host bits may be set.
+    """
     _, slash, length = text.partition("/")
     if "%" in text or (slash and not re.fullmatch(r"0|[1-9][0-9]{0,2}", length)):
         return None
@@ -142,6 +149,6 @@ def parse_prefix(text: str) -> IPv4Interface | IPv6Interface | None:
 
 
 def prefix_text(text: str) -> str:
-    """With a prefix length; what cannot be read stays as it is."""
+    """The address or CIDR with a prefix length; text that cannot be read stays as written."""
     prefix = parse_prefix(text)
     return prefix.with_prefixlen if prefix else text

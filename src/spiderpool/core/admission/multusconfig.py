@@ -1,4 +1,4 @@
-"""Rules of SpiderMultusConfig: the block that ``cniType`` names, the attachment's name, resource injection."""
+"""Rules of SpiderMultusConfig: defaults, and faults of its blocks, its annotations and its chained plugins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from spiderpool.api.coordinator import CoordinatorSpec
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import (
-    CNI_TYPES,
     CNI_VERSION_ANNOTATION,
     NAD_NAME_ANNOTATION,
     Bond,
@@ -29,24 +28,26 @@ from spiderpool.api.multusconfig import (
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.coordinator import coordinator_faults, with_prefixes
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_label_value, is_object_name
+from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, NICBlock, interface_block
 
 CNI_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
 
 RDMA_INJECT = "cni.spidernet.io/rdma-resource-inject"
 NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
+"""Annotations of networks, and of pods or namespaces: a pod gets all networks whose annotation has the same value."""
 
-BLOCKS = {cni_type: cni_type.replace("-", "") for cni_type in CNI_TYPES if cni_type != "custom"}
-"""Field of ``spec`` that describes the interface of each cniType."""
+MAX_VLAN = 4094
+"""Highest VLAN that may be used (IEEE 802.1Q reserves 4095)."""
 
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 
 
 def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | None = None) -> SpiderMultusConfig:
-    """Defaults of the block that ``cniType`` names, of the coordinator, and the labels for resource injection.
+    """The network with defaults in the interface's block and the coordinator, and with labels for injection.
 
-    Empty text is no default: absent says the same, and older API servers read an empty value of a patch as null.
-    ``enableCoordinator`` stays as written for ``custom`` too, where it has no effect: a network that becomes
-    ipvlan later shall not find it switched off.
+    No default is an empty string: an absent field means the same, and older API servers read an empty value in a
+    patch as null. ``enableCoordinator`` stays as written, also for ``custom``, where it has no effect: a network that
+    becomes ipvlan later must not find it switched off.
     """
     spec = config.spec or MultusConfigSpec()
     spec = replace(spec, cniType=spec.cniType or "custom", chainCNIJsonData=spec.chainCNIJsonData or [])
@@ -57,19 +58,9 @@ def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | N
     return replace(config, metadata=_with_inject_labels(config.metadata, old), spec=spec)
 
 
-NICBlock = MacvlanConfig | SriovConfig | IbsriovConfig | IpoibConfig
-Block = NICBlock | OvsConfig
-
-
-def interface_block(spec: MultusConfigSpec) -> Block | None:
-    """The block that ``cniType`` names, if it is there."""
-    field = BLOCKS.get(spec.cniType or "")
-    return getattr(spec, field) if field else None
-
-
 def _with_block_defaults(spec: MultusConfigSpec) -> MultusConfigSpec:
     block = interface_block(spec)
-    return spec if block is None else replace(spec, **{BLOCKS[spec.cniType or ""]: _default_block(block)})
+    return spec if block is None else replace(spec, **{BLOCK_FIELDS[spec.cniType or ""]: _default_block(block)})
 
 
 def _default_block(block: Block) -> Block:
@@ -133,14 +124,14 @@ def _network_coordinator(spec: CoordinatorSpec | None) -> CoordinatorSpec:
 
 
 def _with_inject_labels(metadata: ObjectMeta, old: SpiderMultusConfig | None) -> ObjectMeta:
-    """Pods are matched by label; a label goes when its annotation goes."""
+    """Copies the injection annotations into labels, by which a pod's networks are listed, and removes stale labels."""
     annotations = metadata.annotations or {}
-    former = (old.metadata.annotations if old else None) or {}
+    old_annotations = (old.metadata.annotations if old else None) or {}
     labels = dict(metadata.labels or {})
     for key in (RDMA_INJECT, NETWORK_INJECT):
         if key in annotations and is_label_value(annotations[key]):
             labels[key] = annotations[key]
-        elif key in former:
+        elif key in old_annotations:
             labels.pop(key, None)
     return replace(metadata, labels=labels) if labels != (metadata.labels or {}) else metadata
 
@@ -150,16 +141,16 @@ def validate_multusconfig(
     old: SpiderMultusConfig | None = None,
     existing: NetworkAttachmentDefinition | None = None,
 ) -> tuple[FieldError, ...]:
-    """Faults of a new or changed network.
+    """All faults of a new or changed network; ``old`` is None for a new one.
 
-    ``existing`` is the NetworkAttachmentDefinition that already has the name of the one to be made.
+    ``existing`` is the stored NetworkAttachmentDefinition of the name that this network's will have, if there is one.
     """
     spec = new.spec or MultusConfigSpec()
     return (
         *_name_faults(new, old, existing),
         *_cni_version_faults(new.metadata.annotations or {}),
         *_block_faults(spec),
-        *_foreign_block_faults(spec),
+        *_other_block_faults(spec),
         *_annotation_faults(new.metadata.annotations or {}, spec),
         *_custom_faults(spec),
         *(coordinator_faults(spec.coordinator, "spec.coordinator") if spec.coordinator else ()),
@@ -167,13 +158,8 @@ def validate_multusconfig(
     )
 
 
-def attachment_name(config: SpiderMultusConfig) -> str:
-    """Name of the NetworkAttachmentDefinition of a network."""
-    return (config.metadata.annotations or {}).get(NAD_NAME_ANNOTATION, config.name)
-
-
 def other_owner(config: SpiderMultusConfig, existing: NetworkAttachmentDefinition) -> OwnerReference | None:
-    """The other SpiderMultusConfig that an existing NetworkAttachmentDefinition belongs to, if one does."""
+    """The SpiderMultusConfig of another name that owns an existing NetworkAttachmentDefinition; None without one."""
     owners = existing.metadata.ownerReferences or ()
     return next((ref for ref in owners if ref.kind == config.KIND.name and ref.name != config.name), None)
 
@@ -201,7 +187,7 @@ def _cni_version_faults(annotations: Mapping[str, str]) -> Faults:
 
 
 def _block_faults(spec: MultusConfigSpec) -> Faults:
-    field = BLOCKS.get(spec.cniType or "")
+    field = BLOCK_FIELDS.get(spec.cniType or "")
     if field is None:
         return
     path, block = f"spec.{field}", interface_block(spec)
@@ -230,8 +216,8 @@ def _required(value: str | None, path: str, remedy: str) -> Faults:
 def _nic_faults(block: MacvlanConfig, path: str) -> Faults:
     yield from _master_faults(block.master, block.bond, path)
     if block.ippools and block.ippools.matchMasterSubnet:
-        where = f"{path}.ippools.matchMasterSubnet"
-        yield FieldError(Fault.INVALID, where, True, "works with cniType sriov only; remove it")
+        field = f"{path}.ippools.matchMasterSubnet"
+        yield FieldError(Fault.INVALID, field, True, "works with cniType sriov only; remove it")
     if isinstance(block, VlanConfig):
         yield from _vlan_mode_faults(block, path)
 
@@ -270,8 +256,8 @@ def _sriov_faults(block: SriovConfig, path: str) -> Faults:
 
 def _ovs_faults(block: OvsConfig, path: str) -> Faults:
     yield from _required(block.bridge, f"{path}.bridge", "name the Open vSwitch bridge")
-    if not 0 <= (block.vlan or 0) <= 4094:
-        yield FieldError(Fault.INVALID, f"{path}.vlan", block.vlan, "write 0 to 4094")
+    if not 0 <= (block.vlan or 0) <= MAX_VLAN:
+        yield FieldError(Fault.INVALID, f"{path}.vlan", block.vlan, f"write 0 to {MAX_VLAN}")
     for index, trunk in enumerate(block.trunk or ()):
         if trunk.maxID is not None and trunk.maxID < (trunk.minID or 0):
             remedy = f"is below minID {trunk.minID}; exchange the two"
@@ -281,9 +267,10 @@ def _ovs_faults(block: OvsConfig, path: str) -> Faults:
             yield FieldError(Fault.INVALID, f"{path}.trunk[{index}]", msgspec.to_builtins(trunk), remedy)
 
 
-def _foreign_block_faults(spec: MultusConfigSpec) -> Faults:
-    own = BLOCKS.get(spec.cniType or "", "customCNI")
-    for field in (*BLOCKS.values(), "customCNI"):
+def _other_block_faults(spec: MultusConfigSpec) -> Faults:
+    """Blocks that another ``cniType`` would use."""
+    own = BLOCK_FIELDS.get(spec.cniType or "", "customCNI")
+    for field in (*BLOCK_FIELDS.values(), "customCNI"):
         if field != own and getattr(spec, field) not in (None, ""):
             remedy = f"does not go with cniType {spec.cniType or 'custom'}; remove it or correct spec.cniType"
             yield FieldError(Fault.FORBIDDEN, f"spec.{field}", None, remedy)
@@ -299,13 +286,13 @@ def _annotation_faults(annotations: Mapping[str, str], spec: MultusConfigSpec) -
 
 
 def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
-    """Why pods that ask for a resource by the annotation ``key`` cannot be given this network."""
+    """Why this network cannot be injected into pods that have the annotation ``key``."""
     block = interface_block(spec)
     if spec.cniType in ("custom", None) or isinstance(block, OvsConfig):
         remedy = f"the annotation {key} works with a NIC, not with this cniType; remove the annotation"
         yield FieldError(Fault.FORBIDDEN, "spec.cniType", spec.cniType, remedy)
     elif block is not None:
-        path, resource = f"spec.{BLOCKS[spec.cniType]}", injected_resource(block)
+        path, resource = f"spec.{BLOCK_FIELDS[spec.cniType]}", injected_resource(block)
         pools = block.ippools or NetworkPools()
         if key == RDMA_INJECT and not resource:
             yield FieldError(Fault.REQUIRED, path, None, f"the annotation {key} needs the name of a resource here")
@@ -314,7 +301,7 @@ def inject_faults(key: str, spec: MultusConfigSpec) -> Faults:
 
 
 def injected_resource(block: NICBlock) -> str | None:
-    """The device plugin resource of an interface; the NIC where there is none but the NIC itself."""
+    """The device plugin resource of an interface; for IPoIB, which has none, the NIC."""
     match block:
         case MacvlanConfig():
             return block.rdmaResourceName

@@ -1,7 +1,7 @@
-"""What a new pod gets for the networks that it asks for by annotation: their names, and the resources they need.
+"""Injects networks, and the device plugin resources that they need, into a new pod.
 
-Networks are injected for an annotation of the pod, or else of its namespace: every SpiderMultusConfig that
-carries the annotation's key and value as a label. Resources are injected into the first container.
+The annotation of the pod, otherwise that of its namespace, selects every SpiderMultusConfig that has the annotation's
+key and value as a label. Resources are injected into the first container.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from spiderpool.core.admission.faults import is_label_value
 from spiderpool.core.admission.multusconfig import (
     NETWORK_INJECT,
     RDMA_INJECT,
-    attachment_name,
     inject_faults,
     injected_resource,
-    interface_block,
 )
+from spiderpool.core.network.multusconfig import attachment_name, interface_block
 from spiderpool.errors import BadConfig
 
 NIC_RESOURCE = "spidernet.io/{}-nic"
-"""Resource that stands for a NIC of the node, by the NIC's name."""
+"""Resource of a node that has a NIC of this name; it lets the scheduler choose such a node."""
 ONE = "1"
+"""Quantity of each injected resource."""
 
 Quantities = dict[str, Any]
 Annotations = Mapping[str, str]
@@ -72,12 +72,12 @@ class NewPod(Object, kw_only=True):
 
 
 class CannotInject(BadConfig):
-    """An annotation asks for what there is not, or for what cannot be given in this way."""
+    """The networks that an annotation requests do not exist or cannot be injected, or the annotation is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class InjectionRequest:
-    """The annotation by which a pod, or its namespace, asks for networks."""
+    """The annotation by which a pod, or its namespace, requests networks."""
 
     key: str
     value: str
@@ -86,57 +86,66 @@ class InjectionRequest:
         return f"annotation {self.key}={self.value!r}"
 
 
-def wish(annotations: Annotations) -> InjectionRequest | None:
-    """What the annotations of a pod or namespace ask for. With an empty value they ask for nothing."""
+def injection_request(annotations: Annotations) -> InjectionRequest | None:
+    """The request in the annotations of a pod or namespace, None when there is none.
+
+    The annotation for RDMA wins over the other. A request with an empty value is for no network; on a pod it overrides
+    the namespace's.
+    """
     return next(
         (InjectionRequest(key, annotations[key]) for key in (RDMA_INJECT, NETWORK_INJECT) if key in annotations), None
     )
 
 
-def selector_of(asked: InjectionRequest) -> str:
-    """The label selector of the networks that are asked for. Raises CannotInject."""
-    if not is_label_value(asked.value):
-        raise CannotInject(f"{asked} cannot select networks: write a value that a label may have")
-    return f"{asked.key}={asked.value}"
+def network_selector(request: InjectionRequest) -> str:
+    """The label selector of the requested networks. Raises CannotInject when the value is no label value."""
+    if not is_label_value(request.value):
+        raise CannotInject(f"{request} cannot select networks: write a value that a label may have")
+    return f"{request.key}={request.value}"
 
 
 def with_networks(
-    pod: NewPod, namespace: str, asked: InjectionRequest, configs: Iterable[SpiderMultusConfig]
+    pod: NewPod, namespace: str, request: InjectionRequest, configs: Iterable[SpiderMultusConfig]
 ) -> NewPod:
-    """The pod with these networks, after those that it names itself, and with the resources they need.
+    """The pod with the selected networks, after those that it names itself, and with the resources they need.
 
-    Raises CannotInject when there is no network, or one that cannot be given in this way.
+    Raises CannotInject when no network is selected, or one that cannot be injected.
     """
-    chosen = sorted((config for config in configs if not config.terminating), key=_order)
+    chosen = sorted((config for config in configs if not config.terminating), key=_nic_order)
     if not chosen:
-        raise CannotInject(f"{asked} matches no SpiderMultusConfig; create one with that annotation, or remove it here")
+        raise CannotInject(
+            f"{request} matches no SpiderMultusConfig; create one with that annotation, or remove it here"
+        )
     for config in chosen:
-        _require_injectable(config, asked)
+        _require_injectable(config, request)
     resources = dict.fromkeys(filter(None, (_resource(config.spec) for config in chosen)))
-    named = _with_annotation(pod, namespace, [_attachment_key(config) for config in chosen])
-    return _with_limits(named, [name for name in resources if not _is_limited(pod, name)])
+    annotated = _with_annotation(pod, namespace, [_attachment_key(config) for config in chosen])
+    return _with_limits(annotated, [name for name in resources if not _is_limited(pod, name)])
 
 
-def with_nic_resources(pod: NewPod, namespace: str, ours: str, configs: Iterable[SpiderMultusConfig]) -> NewPod:
-    """The pod with one resource for each NIC under the networks that it names.
+def with_nic_resources(
+    pod: NewPod, namespace: str, default_namespace: str, configs: Iterable[SpiderMultusConfig]
+) -> NewPod:
+    """The pod with one resource for each NIC under the networks in its annotations.
 
-    ``ours`` is the namespace of a default network that is named without one.
+    ``default_namespace`` is that of a default network whose annotation has no namespace. Raises CannotInject when an
+    annotation cannot be read.
     """
-    wanted = set(_named_networks(pod.metadata.annotations or {}, namespace, ours))
-    blocks = [interface_block(each.spec) for each in configs if each.spec and _attachment_key(each) in wanted]
+    named = set(_named_networks(pod.metadata.annotations or {}, namespace, default_namespace))
+    blocks = [interface_block(config.spec) for config in configs if config.spec and _attachment_key(config) in named]
     nics = dict.fromkeys(nic for block in blocks for nic in _nics(block))
     names = [name for name in map(NIC_RESOURCE.format, nics) if not _is_mentioned(pod, name)]
     return _with_requests(_with_limits(pod, names), names)
 
 
-def _require_injectable(config: SpiderMultusConfig, asked: InjectionRequest) -> None:
-    faults = list(inject_faults(asked.key, config.spec or MultusConfigSpec()))
+def _require_injectable(config: SpiderMultusConfig, request: InjectionRequest) -> None:
+    faults = list(inject_faults(request.key, config.spec or MultusConfigSpec()))
     if faults:
-        raise CannotInject(f"{asked} matches SpiderMultusConfig {config.key}, which cannot be used: {faults[0]}")
+        raise CannotInject(f"{request} matches SpiderMultusConfig {config.key}, which cannot be used: {faults[0]}")
 
 
-def _order(config: SpiderMultusConfig) -> tuple[str, str]:
-    """By NIC, so that a pod's interfaces come in the order of the node's."""
+def _nic_order(config: SpiderMultusConfig) -> tuple[str, str]:
+    """Sort key: by name of the NIC, so that a pod's interfaces have the order of the node's NICs."""
     match interface_block(config.spec or MultusConfigSpec()):
         case MacvlanConfig(master=masters, bond=bond):
             first = bond.name if bond and len(masters) > 1 else next(iter(masters), "")
@@ -175,23 +184,23 @@ def _with_annotation(pod: NewPod, namespace: str, keys: list[str]) -> NewPod:
 
 
 def _appended(text: str, keys: list[str]) -> str:
-    """The annotation in the form in which the user wrote it: a JSON list, or names with commas."""
+    """The annotation with more networks, in the form that the user chose: a JSON list, or names with commas."""
     if not text.startswith("["):
         return ",".join([*([text] if text else []), *keys])
     elements = [dict(zip(("namespace", "name"), key.split("/"), strict=True)) for key in keys]
     return msgspec.json.encode([*_decoded(text), *elements]).decode()
 
 
-def _named_networks(annotations: Annotations, namespace: str, ours: str) -> list[str]:
-    default = _networks(annotations.get(DEFAULT_NETWORK_ANNOTATION, ""), ours)
+def _named_networks(annotations: Annotations, namespace: str, default_namespace: str) -> list[str]:
+    default = _networks(annotations.get(DEFAULT_NETWORK_ANNOTATION, ""), default_namespace)
     return [*default, *_networks(annotations.get(NETWORKS_ANNOTATION, ""), namespace)]
 
 
 def _networks(text: str, namespace: str) -> list[str]:
-    """``namespace/name`` of each network of an annotation. Raises CannotInject."""
+    """``namespace/name`` of each network of an annotation. Raises CannotInject when it cannot be read."""
     text = text.strip()
     if text.startswith("["):
-        return [f"{each.get('namespace') or namespace}/{each.get('name')}" for each in _decoded(text)]
+        return [f"{item.get('namespace') or namespace}/{item.get('name')}" for item in _decoded(text)]
     names = [word.strip().partition("@")[0] for word in text.split(",")]
     return [name if "/" in name else f"{namespace}/{name}" for name in names if name]
 
@@ -208,11 +217,11 @@ def _resources(pod: NewPod) -> list[ContainerResources]:
 
 
 def _is_limited(pod: NewPod, name: str) -> bool:
-    return any(name in (each.limits or {}) for each in _resources(pod))
+    return any(name in (resources.limits or {}) for resources in _resources(pod))
 
 
 def _is_mentioned(pod: NewPod, name: str) -> bool:
-    return _is_limited(pod, name) or any(name in (each.requests or {}) for each in _resources(pod))
+    return _is_limited(pod, name) or any(name in (resources.requests or {}) for resources in _resources(pod))
 
 
 def _with_limits(pod: NewPod, names: list[str]) -> NewPod:
@@ -224,7 +233,7 @@ def _with_requests(pod: NewPod, names: list[str]) -> NewPod:
 
 
 def _with_quantities(pod: NewPod, field: str, names: list[str]) -> NewPod:
-    """One of each resource for the first container."""
+    """The pod whose first container has one of each resource in ``field``: ``limits`` or ``requests``."""
     if not names or not pod.spec.containers:
         return pod
     first, *others = pod.spec.containers

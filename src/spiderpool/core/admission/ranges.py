@@ -1,4 +1,4 @@
-"""Rules of what pools, subnets and reserved addresses share: family, ranges, gateway, routes."""
+"""Rules that SpiderIPPool, SpiderSubnet and SpiderReservedIP share: address family, ranges, gateway, routes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from spiderpool.api.meta import FINALIZER, ObjectMeta
 from spiderpool.core.addresses import AddressSet, Network, RangeError, parse_address, parse_subnet, to_int
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, is_label_value, parse_prefix
 
+FAMILIES = frozenset({4, 6})
+
 Labels = dict[str, str]
 
 
 def subnet_or_none(text: str) -> Network | None:
-    """A subnet in canonical form; None for anything else."""
+    """A subnet that is written in canonical form; None for any other text."""
     try:
         return parse_subnet(text)
     except ValueError:
@@ -23,22 +25,23 @@ def subnet_or_none(text: str) -> Network | None:
 
 
 def cidr_label(subnet: Network) -> str | None:
-    """The subnet as a label value; None for the few (such as ``::/0``) that the API would refuse."""
+    """The subnet as a label value; None for the few, such as ``::/0``, that would begin or end with a dash."""
     value = str(subnet).translate(str.maketrans(".:/", "---"))
     return value if is_label_value(value) else None
 
 
 def with_finalizer(metadata: ObjectMeta, labels: Labels) -> ObjectMeta:
-    """With our finalizer, and with these labels instead of those that it has."""
+    """The metadata with our finalizer added, and its labels replaced by ``labels``."""
     finalizers = metadata.finalizers or []
     ours = finalizers if FINALIZER in finalizers else [*finalizers, FINALIZER]
     return replace(metadata, finalizers=ours, labels=labels or None)
 
 
 def merged(ranges: list[str] | None, version: int, whole: AddressSet | None = None) -> list[str] | None:
-    """Joined and sorted, where there are several and all will be accepted.
+    """The ranges, joined and sorted.
 
-    What will be refused stays as it is, so that the refusal names the entry that the user wrote.
+    Stay as written: a single range, and ranges that the validation refuses (unreadable, or outside ``whole``), so that
+    the fault names the entry that the user wrote.
     """
     if not ranges or len(ranges) < 2:
         return ranges
@@ -50,7 +53,7 @@ def merged(ranges: list[str] | None, version: int, whole: AddressSet | None = No
 
 
 def subnet_faults(new: str, old: str | None, version: int | None, families: frozenset[int], noun: str) -> Faults:
-    """Faults of ``spec.subnet`` and ``spec.ipVersion``, without whose repair nothing else can be judged."""
+    """Faults of ``spec.subnet`` and ``spec.ipVersion``. While there is one, the other fields cannot be checked."""
     if old is not None and old != new:
         remedy = f"the subnet of a {noun} cannot be changed from {old}; create another {noun}"
         yield FieldError(Fault.FORBIDDEN, "spec.subnet", new, remedy)
@@ -68,14 +71,14 @@ def subnet_faults(new: str, old: str | None, version: int | None, families: froz
 
 
 def family_faults(version: int, families: frozenset[int]) -> Faults:
-    """The fault of an address family that is switched off."""
+    """The fault of an address family that is not among ``families``, those that are switched on."""
     if version not in families:
         remedy = f"IPv{version} is switched off; set enableIPv{version} to true in the ConfigMap first"
         yield FieldError(Fault.FORBIDDEN, "spec.ipVersion", version, remedy)
 
 
 def range_faults(ranges: list[str] | None, path: str, version: int, subnet: Network | None = None) -> Faults:
-    """Entries that are no range of the family, or lie outside the subnet."""
+    """Faults of entries that are no range of the family, or lie outside the subnet."""
     for index, text in enumerate(ranges or ()):
         try:
             parsed = AddressSet.parse((text,), version)
@@ -87,19 +90,19 @@ def range_faults(ranges: list[str] | None, path: str, version: int, subnet: Netw
             yield FieldError(Fault.INVALID, f"{path}[{index}]", text, remedy)
 
 
-def gateway_faults(gateway: str | None, subnet: Network, given: AddressSet) -> Faults:
-    """Faults of a gateway; ``given`` are the addresses that pods may get."""
+def gateway_faults(gateway: str | None, subnet: Network, usable: AddressSet) -> Faults:
+    """Faults of a gateway; ``usable`` are the addresses that pods may get."""
     if gateway is None:
         return
     yield from _hop_faults(gateway, "spec.gateway", subnet)
-    if is_address(gateway, subnet.version) and to_int(gateway, subnet.version) in given:
+    if is_address(gateway, subnet.version) and to_int(gateway, subnet.version) in usable:
         remedy = "is one of spec.ips and would be given to a pod; add it to spec.excludeIPs"
         yield FieldError(Fault.INVALID, "spec.gateway", gateway, remedy)
 
 
 def route_faults(routes: Iterable[Route], subnet: Network) -> Faults:
-    """Faults of routes: destinations once each and no default route, next hops in the subnet."""
-    seen: set[str] = set()
+    """Faults of routes: a destination that is repeated or the default route, a next hop outside the subnet."""
+    seen: set[str] = set()  # destinations of earlier routes
     for index, route in enumerate(routes):
         path = f"spec.routes[{index}]"
         yield from _destination_faults(route.dst, f"{path}.dst", subnet.version, seen)

@@ -1,4 +1,4 @@
-"""Rules of SpiderReservedIP."""
+"""Rules of SpiderReservedIP: what it gets by default, and what it may contain."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from msgspec.structs import replace
 
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address
-from spiderpool.core.admission.ranges import family_faults, merged, range_faults
+from spiderpool.core.admission.ranges import FAMILIES, family_faults, merged, range_faults
 
 
 def default_reservedip(reserved: SpiderReservedIP) -> SpiderReservedIP:
-    """``ipVersion`` from the first entry, and merged ranges. No finalizer: nothing has to be cleaned up."""
+    """The object with ``ipVersion``, read from the first entry, and merged ranges.
+
+    It gets no finalizer, because its deletion leaves nothing to clean up.
+    """
     spec = reserved.spec
     version = spec.ipVersion or _family(spec.ips or [])
     if reserved.terminating or version is None:
@@ -24,9 +27,12 @@ def _family(ips: list[str]) -> int | None:
 
 
 def validate_reservedip(
-    new: SpiderReservedIP, old: SpiderReservedIP | None, families: frozenset[int] = frozenset({4, 6})
+    new: SpiderReservedIP, old: SpiderReservedIP | None, families: frozenset[int] = FAMILIES
 ) -> tuple[FieldError, ...]:
-    """Faults of new or changed reserved addresses. A change that leaves ``spec`` alone is always accepted."""
+    """All faults of a new or changed object; ``old`` is None for a new one.
+
+    ``families`` are those that are switched on. A change that leaves ``spec`` as it is has no faults.
+    """
     if old is not None and old.spec == new.spec:
         return ()
     if new.terminating:

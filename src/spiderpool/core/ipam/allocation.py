@@ -1,6 +1,6 @@
-"""Which address of a pool a node takes next, and the record by which it takes it.
+"""Which address of a pool to try next, and the SpiderIP record that claims it.
 
-Nothing here knows the API server: what is free is a best guess, and creating the record decides.
+Nothing here talks to the API server. The free addresses are the node's best guess; creating the SpiderIP decides.
 """
 
 from __future__ import annotations
@@ -20,38 +20,13 @@ from spiderpool.core.addresses import AddressSet, RangeError, from_int, object_n
 from spiderpool.core.annotations import Route
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
-from spiderpool.core.labels import LABEL_LENGTH, label_value
+from spiderpool.core.labels import label_value
 from spiderpool.errors import Refused
-
-__all__ = [
-    "LABEL_LENGTH",
-    "Grant",
-    "address_of",
-    "choose",
-    "cooldown_is_over",
-    "elsewhere",
-    "exhausted",
-    "family",
-    "grant",
-    "held_by",
-    "hinted",
-    "is_exclusive",
-    "label_value",
-    "main_reason",
-    "occupied",
-    "record",
-    "refusal",
-    "released",
-    "start_of",
-    "taken_over",
-    "unreadable",
-    "usable",
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An address that a pod's interface holds, with what its pool says about reaching others."""
+    """An address that a pod's interface holds, with the gateway and routes of its pool."""
 
     address: str
     """CIDR text."""
@@ -59,7 +34,7 @@ class Grant:
     gateway: str | None
     routes: tuple[Route, ...]
     clean_gateway: bool = False
-    """Whether the gateway, if any, serves no default route."""
+    """The interface gets no default route by the gateway."""
 
     @property
     def version(self) -> int:
@@ -68,19 +43,22 @@ class Grant:
 
     @property
     def all_routes(self) -> tuple[Route, ...]:
-        """The default route, where there is one, and the others."""
+        """(destination, gateway) of every route: the default route first, if there is a gateway."""
         everything = "::/0" if self.version == 6 else "0.0.0.0/0"
         return ((everything, self.gateway), *self.routes) if self.gateway else self.routes
 
 
 def usable(pool: SpiderIPPool) -> AddressSet:
-    """The addresses of a pool: ``ips`` without ``excludeIPs``. Raises RangeError."""
+    """The addresses of a pool: ``spec.ips`` without ``spec.excludeIPs``. Raises RangeError."""
     version = ip_network(pool.spec.subnet).version
     return AddressSet.parse(pool.spec.ips or (), version) - AddressSet.parse(pool.spec.excludeIPs or (), version)
 
 
 def hinted(pool: SpiderIPPool, version: int) -> AddressSet:
-    """The addresses that the pool's status says are in use; nothing where it says nothing sensible."""
+    """The addresses in use according to ``status.allocatedRanges``; empty when absent or malformed.
+
+    The controller publishes them some seconds late, so they are a hint for pools that many nodes share.
+    """
     try:
         return AddressSet.parse((pool.status.allocatedRanges if pool.status else None) or (), version)
     except RangeError:
@@ -88,14 +66,14 @@ def hinted(pool: SpiderIPPool, version: int) -> AddressSet:
 
 
 def is_exclusive(pool: SpiderIPPool, node: str) -> bool:
-    """Whether only this node takes addresses from the pool, so that its own records tell all."""
+    """Whether this node is the only one that may use the pool, so that its own records are all there are."""
     return pool.spec.nodeName == [node]
 
 
 def start_of(addresses: AddressSet, node: str, *, exclusive: bool) -> int:
-    """Where a node begins to look: at the first address of its own pool, at a place of its own in a shared one.
+    """The address at which a node starts to look: 0 (the first) in its own pool, else a hash of its name.
 
-    Nodes that begin at different places meet late, so two seldom try the same address.
+    Nodes that share a pool start at different addresses, so two nodes seldom try the same one.
     """
     if exclusive or not addresses:
         return 0
@@ -104,16 +82,16 @@ def start_of(addresses: AddressSet, node: str, *, exclusive: bool) -> int:
 
 
 def choose(free: AddressSet, taken: Callable[[int], bool], start: int) -> int | None:
-    """The first address of ``free`` at or after ``start``, going around, that is not ``taken``; None if all are.
+    """The first address of ``free`` from ``start`` on, wrapping around, that is not ``taken``; None if all are.
 
-    Asked one address at a time, so that the answer costs no more than the taken addresses it has to pass.
+    Looks at one address at a time, so the cost grows with the taken addresses it skips, not with the pool.
     """
     candidates = (address for first, last in free.rotated(start) for address in range(first, last + 1))
     return next((address for address in candidates if not taken(address)), None)
 
 
 def held_by(records: Iterable[SpiderIP], pod_uid: str, interface: str) -> list[SpiderIP]:
-    """The records of one pod's interface, by name; released ones are nobody's."""
+    """The records that one interface of a pod holds, sorted by name; released records have no holder."""
     mine = (
         each
         for each in records
@@ -122,67 +100,67 @@ def held_by(records: Iterable[SpiderIP], pod_uid: str, interface: str) -> list[S
     return sorted(mine, key=lambda record: record.name)
 
 
-def record(ask: AllocationRequest, pool: SpiderIPPool, address: int) -> SpiderIP:
-    """The SpiderIP by which a pod's interface claims an address of a pool."""
+def new_record(request: AllocationRequest, pool: SpiderIPPool, address: int) -> SpiderIP:
+    """The SpiderIP that claims an address of a pool for the interface of a request."""
     network = ip_network(pool.spec.subnet)
     text = from_int(address, network.version)
     return SpiderIP(
-        metadata=ObjectMeta(name=object_name(text), labels=_labels(ask, pool.name)),
-        spec=_spec(ask, f"{text}/{network.prefixlen}", pool.name),
+        metadata=ObjectMeta(name=object_name(text), labels=_labels(request, pool.name)),
+        spec=_spec(request, f"{text}/{network.prefixlen}", pool.name),
     )
 
 
-def taken_over(held: SpiderIP, ask: AllocationRequest) -> SpiderIP:
-    """The record as it is to be when the pod that asks takes it over; it replaces the very version that was seen."""
-    metadata = replace(held.metadata, labels=(held.metadata.labels or {}) | _labels(ask, held.spec.pool))
-    if ask.owner is None and metadata.labels:
+def taken_over(record: SpiderIP, request: AllocationRequest) -> SpiderIP:
+    """The record changed to belong to the requesting pod. Keeps the resourceVersion, so that a race is a Conflict."""
+    metadata = replace(record.metadata, labels=(record.metadata.labels or {}) | _labels(request, record.spec.pool))
+    if request.owner is None and metadata.labels:
         metadata.labels.pop(IP_OWNER_LABEL, None)
-    return replace(held, metadata=metadata, spec=_spec(ask, held.spec.address, held.spec.pool))
+    return replace(record, metadata=metadata, spec=_spec(request, record.spec.address, record.spec.pool))
 
 
-def released(held: SpiderIP, now: float) -> SpiderIP:
-    """The record as it is to be when its pod is gone and its pool's cooldown begins, ``now`` in seconds since 1970."""
+def released(record: SpiderIP, now: float) -> SpiderIP:
+    """The record marked as released at ``now`` (seconds since 1970); its pool's cooldown begins."""
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return replace(held, spec=replace(held.spec, releasedAt=moment))
+    return replace(record, spec=replace(record.spec, releasedAt=moment))
 
 
-def cooldown_is_over(held: SpiderIP, pool: SpiderIPPool | None, now: float) -> bool:
-    """Whether a released record is anybody's, ``now`` in seconds since 1970; one whose pool is gone or goes is.
+def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) -> bool:
+    """Whether a released record may go to any pod at ``now`` (seconds since 1970).
 
-    A record that is not released is its holder's: the answer is no.
+    Always true once its pool is deleted or being deleted; false for a record that is not released.
     """
-    if held.spec.releasedAt is None:
+    if record.spec.releasedAt is None:
         return False
     seconds = (pool.spec.cooldownSeconds if pool and not pool.terminating else None) or 0
     try:
-        since = datetime.fromisoformat(held.spec.releasedAt)
-    except ValueError:  # written by others: it must not block the address for ever
+        since = datetime.fromisoformat(record.spec.releasedAt)
+    except ValueError:  # not written by us; it must not block the address for ever
         return True
     return since.replace(tzinfo=since.tzinfo or UTC).timestamp() + seconds <= now
 
 
-def address_of(held: SpiderIP) -> int:
+def address_of(record: SpiderIP) -> int:
     """The address of a record as an integer."""
-    return to_int(held.spec.address.partition("/")[0], family(held))
+    return to_int(record.spec.address.partition("/")[0], family(record))
 
 
-def family(held: SpiderIP) -> int:
+def family(record: SpiderIP) -> int:
     """The address family of a record, 4 or 6."""
-    return 6 if ":" in held.spec.address else 4
+    return 6 if ":" in record.spec.address else 4
 
 
 def grant(
-    held: SpiderIP, pool: SpiderIPPool | None, *, clean_gateway: bool = False, routes: Iterable[Route] = ()
+    record: SpiderIP, pool: SpiderIPPool | None, *, clean_gateway: bool = False, routes: Iterable[Route] = ()
 ) -> Grant:
-    """What a record and its pool give; the pool may have been deleted meanwhile.
+    """The grant of a record; ``pool`` is None if it has been deleted meanwhile.
 
-    Of the pod's own ``routes`` those belong to it whose gateway lies in its subnet.
+    Of the pod's own ``routes`` it gets those whose gateway lies in its subnet.
     """
     gateway = pool.spec.gateway if pool and not clean_gateway else None
     own = tuple((route.dst, route.gw) for route in (pool.spec.routes if pool else None) or ())
-    network = ip_network(held.spec.address, strict=False)
+    network = ip_network(record.spec.address, strict=False)
     custom = tuple(route for route in routes if ip_address(route[1]) in network and route not in own)
-    return Grant(held.spec.address, held.spec.pool, gateway or None, (*own, *custom), clean_gateway)
+    return Grant(record.spec.address, record.spec.pool, gateway or None, (*own, *custom), clean_gateway)
 
 
 def exhausted(pool: str, size: int) -> Verdict:
@@ -192,47 +170,47 @@ def exhausted(pool: str, size: int) -> Verdict:
 
 
 def elsewhere(pool: str, address: str) -> Verdict:
-    """The verdict on a pool that does not hold the address that was asked for."""
+    """The verdict on a pool that does not contain the requested address."""
     return Verdict(pool, False, "address", f"does not hold {address}, or excludes it, or it is reserved")
 
 
 def occupied(pool: str, address: str) -> Verdict:
-    """The verdict on a pool whose address that was asked for is somebody else's."""
+    """The verdict on a pool whose requested address is in use."""
     return Verdict(pool, False, "address", f"{address} is in use; `kubectl get spiderip` tells by whom")
 
 
 def unreadable(pool: str, error: ValueError) -> Verdict:
-    """The verdict on a pool whose ranges were written past admission."""
+    """The verdict on a pool whose ranges cannot be parsed, because they were written past the webhook."""
     return Verdict(pool, False, "ranges", f"its addresses cannot be read: {error}")
 
 
-def refusal(ask: AllocationRequest, trace: Iterable[Verdict]) -> Refused:
-    """The refusal that names every pool considered and why it gave no address."""
+def refusal(request: AllocationRequest, trace: Iterable[Verdict]) -> Refused:
+    """The error that names every pool that was considered and why it gave no address."""
     last = {verdict.subject: verdict for verdict in trace}
     reasons = "; ".join(str(verdict) for verdict in last.values())
     why = reasons or "no pool is a default pool; set spec.default on one, or name pools in the network's configuration"
-    return Refused(f"no IPv{ask.version} address for {ask} from {ask.source}: {why}")
+    return Refused(f"no IPv{request.version} address for {request} from {request.source}: {why}")
 
 
 def main_reason(trace: Iterable[Verdict]) -> str:
-    """The rule that dropped the pool which came furthest: the one whose remedy is nearest."""
+    """The rule for metrics: ``exhausted`` if any pool was full, else the rule that dropped the first pool."""
     rules = [verdict.rule for verdict in {verdict.subject: verdict for verdict in trace}.values() if not verdict.kept]
     return "exhausted" if "exhausted" in rules else rules[0] if rules else "no default pool"
 
 
-def _labels(ask: AllocationRequest, pool: str) -> dict[str, str]:
-    labels = {IP_NODE_LABEL: label_value(ask.node), IP_POOL_LABEL: label_value(pool)}
-    return labels | ({IP_OWNER_LABEL: owner_label(ask.owner, ask.pod)} if ask.owner else {})
+def _labels(request: AllocationRequest, pool: str) -> dict[str, str]:
+    labels = {IP_NODE_LABEL: label_value(request.node), IP_POOL_LABEL: label_value(pool)}
+    return labels | ({IP_OWNER_LABEL: owner_label(request.owner, request.pod)} if request.owner else {})
 
 
-def _spec(ask: AllocationRequest, address: str, pool: str) -> IPSpec:
+def _spec(request: AllocationRequest, address: str, pool: str) -> IPSpec:
     return IPSpec(
         address=address,
         pool=pool,
-        node=ask.node,
-        namespace=ask.namespace,
-        pod=ask.pod,
-        podUID=ask.pod_uid,
-        interface=ask.interface,
-        owner=ask.owner,
+        node=request.node,
+        namespace=request.namespace,
+        pod=request.pod,
+        podUID=request.pod_uid,
+        interface=request.interface,
+        owner=request.owner,
     )

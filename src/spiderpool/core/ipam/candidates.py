@@ -1,30 +1,24 @@
-"""Who names the pools from which a pod gets its addresses.
+"""The AllocationRequests of a pod: one per interface and address family, each with its candidate pools.
 
-In order of priority: the pod's annotations (subnets or subnet, ippools, ippool), its Namespace's annotations, the
-network's configuration, the cluster's default pools. The first that says anything decides, for better or worse.
+The sources that may name pools, in order of priority: the pod's annotations (``subnets`` or ``subnet``, ``ippools``,
+``ippool``), the Namespace's annotations, the ``ipam`` block of the network, the cluster's default pools. The first
+source that names anything decides, even if its pools turn out to be full or not to exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from typing import TypeAlias
 
+from spiderpool.api.cni import IPAMConfig
+from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
-from spiderpool.core.annotations import (
-    POOL,
-    POOLS,
-    Annotations,
-    Names,
-    Route,
-    custom_routes,
-    namespace_names,
-    pool_wish,
-    pool_wishes,
-    subnet_wishes,
-    wish_of,
-)
+from spiderpool.core import annotations as pod_annotations
+from spiderpool.core.annotations import POOL, POOLS, Annotations, Names, Route
+from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.owners import Controller, application_labels
 from spiderpool.core.ipam.selection import (
     DEFAULT_SOURCE,
@@ -36,166 +30,294 @@ from spiderpool.core.ipam.selection import (
     Verdict,
     version_of,
 )
-from spiderpool.core.network.pod_networks import Interfaces
+from spiderpool.core.labels import Labels
 from spiderpool.errors import BadConfig
 
 FAMILIES = (4, 6)
 
+RequestKey: TypeAlias = tuple[str, int]
+"""(interface, address family): what a pod has at most one address for."""
+
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What decides who names the pools of an interface, beside the pod itself."""
+class AddressPolicy:
+    """The settings that decide which sources and families count."""
 
-    interface: str
-    interfaces: Interfaces
-    attached: tuple[str, ...] = ()
-    """Interfaces of the pod that hold addresses already, in the order in which they got them."""
-    pod: Annotations = field(default_factory=dict)
-    namespace: Annotations = field(default_factory=dict)
-    configured: Names = field(default_factory=dict)
-    """Pools that the network's configuration names."""
-    clean_gateway: bool = False
     families: tuple[int, ...] = (4,)
-    """Families that the settings enable."""
+    """Enabled address families, 4 and 6."""
     subnets: bool = True
+    """Whether SpiderSubnets are enabled."""
     automatic: bool = True
-    controller: Controller | None = None
-    """Needed where :func:`wants_application_pool` says so."""
+    """Whether pools are made automatically for applications."""
+    namespace: str = "kube-system"
+    """The agent's own Namespace, in which networks are looked up that are named without one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What one interface shall get: for each family, from which pools."""
+class InterfaceNetworks:
+    """The network of each interface of a pod, in the order of its annotations, the first interface first."""
+
+    names: tuple[tuple[str, str | None], ...]
+    """(interface, ``namespace/name`` of its network or None when it is not known)."""
+
+    def network(self, interface: str) -> str | None:
+        """``namespace/name`` of the interface's network; None when it is not known."""
+        return dict(self.names).get(interface)
+
+    def position(self, interface: str) -> int | None:
+        """0 for the first interface, 1 for the next, ...; None for an interface that no annotation names."""
+        names = [name for name, _ in self.names]
+        return names.index(interface) if interface in names else None
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """What is known of a pod when it asks for addresses: identity, labels, annotations, networks, owners."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    networks: InterfaceNetworks
+    holding: tuple[str, ...] = ()
+    """Interfaces that hold addresses already, in the order in which they got them."""
+    annotations: Annotations = field(default_factory=dict)
+    namespace_annotations: Annotations = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
+    namespace_labels: Labels = field(default_factory=dict)
+    node_labels: Labels = field(default_factory=dict)
+    owner: IPOwner | None = None
+    """The StatefulSet or virtual machine that keeps the addresses."""
+    controller: Controller | None = None
+    """The top controller; must be known where :func:`needs_controller` is true."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceRequest:
+    """An interface that needs addresses, by the ``ipam`` block of its network."""
 
     interface: str
-    source: str
+    config: IPAMConfig
+    ips: tuple[str, ...] = ()
+    """Addresses that the pod asks for, without prefix lengths; at most one per family."""
+
+    @property
+    def pools(self) -> Names:
+        """Pools that the network's configuration names, by family."""
+        named = {4: self.config.default_ipv4_ippool, 6: self.config.default_ipv6_ippool}
+        return {version: tuple(names) for version, names in named.items() if names}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSource:
+    """The source that decides for one interface, and its candidate pools by family."""
+
+    interface: str
+    name: str
+    """The source in words, for error messages and events."""
     candidates: Mapping[int, Candidates]
     clean_gateway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
-    """The interfaces that get their addresses at once, all or none, and the verdict on every source."""
+class AllocationPlan:
+    """The requests of a pod, which are granted all or none."""
 
-    each: tuple[Demand, ...]
+    requests: Mapping[RequestKey, AllocationRequest]
+    sources: tuple[PoolSource, ...]
     routes: tuple[Route, ...]
+    """Further routes that the pod's annotation asks for."""
     trace: tuple[Verdict, ...]
+    """The verdict on every source and family."""
 
     @property
-    def may_be_made(self) -> bool:
-        """Whether a pool of an application is among the candidates, which the controller may still be making."""
-        return any(isinstance(one, ApplicationPool) for demand in self.each for one in demand.candidates.values())
+    def awaits_pool(self) -> bool:
+        """Whether a candidate is a pool that the controller may still be making."""
+        return any(isinstance(request.candidates, ApplicationPool) for request in self.requests.values())
+
+    def clean_gateway(self, interface: str) -> bool:
+        """Whether the interface's gateway serves no default route."""
+        return any(source.clean_gateway for source in self.sources if source.interface == interface)
+
+    def families(self, interface: str) -> tuple[int, ...]:
+        """Address families that an interface is to get."""
+        return tuple(version for name, version in self.requests if name == interface)
 
 
-def wants_application_pool(pod: Annotations, *, subnets: bool) -> bool:
+def needs_controller(pod: Annotations, policy: AddressPolicy) -> bool:
     """Whether a pod asks for a pool cut from a SpiderSubnet, so that its top controller must be known."""
-    return subnets and (SUBNETS_ANNOTATION in pod or SUBNET_ANNOTATION in pod)
+    return policy.subnets and (SUBNETS_ANNOTATION in pod or SUBNET_ANNOTATION in pod)
 
 
-def demands(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Demands:
-    """Who names the pools, in order of priority: the first that says anything decides. Raises BadConfig."""
-    routes = custom_routes(about.pod)
+def allocation_plan(
+    pod: PodContext, interfaces: Sequence[InterfaceRequest], policy: AddressPolicy, pools: Sequence[SpiderIPPool]
+) -> AllocationPlan:
+    """The requests of some interfaces of a pod; an annotation may add interfaces that were not asked for.
+
+    Raises BadConfig for an annotation or configuration that cannot be served.
+    """
+    routes = pod_annotations.custom_routes(pod.annotations)
+    sources: list[PoolSource] = []
+    trace: list[Verdict] = []
+    for interface in interfaces:
+        found, verdicts = _deciding_source(_InterfaceContext(pod, interface, policy), pools)
+        sources += found
+        trace += verdicts
+    requests: dict[RequestKey, AllocationRequest] = {}
+    for source in sources:
+        for version in sorted(source.candidates):
+            requests.setdefault((source.interface, version), _request(pod, source, version, policy))
+    return AllocationPlan(_with_addresses(requests, interfaces), tuple(sources), routes, tuple(trace))
+
+
+def with_controller(plan: AllocationPlan, controller: Controller | None) -> AllocationPlan:
+    """The plan with the pod's top controller in every request."""
+    return replace(plan, requests={key: replace(each, controller=controller) for key, each in plan.requests.items()})
+
+
+def check_served(plan: AllocationPlan, pod: PodContext, policy: AddressPolicy) -> None:
+    """Raises Refused where an interface that holds no address is left without any enabled family.
+
+    An interface that gets nothing means that the pod gets nothing.
+    """
+    for source in plan.sources:
+        if source.candidates or source.interface in pod.holding:
+            continue
+        dropped = [verdict for verdict in plan.trace if verdict.rule == "family"]
+        version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
+        raise allocation.refusal(_request(pod, source, version, policy), dropped)
+
+
+def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressPolicy) -> AllocationRequest:
+    return AllocationRequest(
+        namespace=pod.namespace,
+        pod=pod.name,
+        pod_uid=pod.uid,
+        interface=source.interface,
+        node=pod.node,
+        network=pod.networks.network(source.interface),
+        version=version,
+        source=source.name,
+        candidates=source.candidates.get(version, DefaultPools()),
+        our_namespace=policy.namespace,
+        pod_labels=pod.labels,
+        namespace_labels=pod.namespace_labels,
+        node_labels=pod.node_labels,
+        controller=pod.controller,
+        owner=pod.owner,
+    )
+
+
+def _with_addresses(
+    requests: dict[RequestKey, AllocationRequest], interfaces: Iterable[InterfaceRequest]
+) -> dict[RequestKey, AllocationRequest]:
+    """The requests with the addresses that a pod asks for. Raises BadConfig for one that cannot be given."""
+    for interface in interfaces:
+        for address in interface.ips:
+            key = interface.interface, ip_address(address).version
+            request = requests.get(key)
+            if request is None:
+                raise BadConfig(f"{key[0]} asks for {address}, but nobody names IPv{key[1]} pools for it")
+            if request.address is not None:
+                raise BadConfig(f"{key[0]} asks for {request.address} and {address}; one address of a family is given")
+            requests[key] = replace(request, address=address)
+    return requests
+
+
+@dataclass(frozen=True, slots=True)
+class _InterfaceContext:
+    """What the sources of one interface depend on."""
+
+    pod: PodContext
+    request: InterfaceRequest
+    policy: AddressPolicy
+
+    @property
+    def interface(self) -> str:
+        return self.request.interface
+
+    @property
+    def position(self) -> int:
+        """Which of the pod's interfaces this is: by its annotations, else by the order of the calls."""
+        known = self.pod.networks.position(self.interface)
+        return (*self.pod.holding, self.interface).index(self.interface) if known is None else known
+
+    def source(self, name: str, candidates: Mapping[int, Candidates]) -> tuple[PoolSource, ...]:
+        return (PoolSource(self.interface, name, candidates, self.request.config.clean_gateway),)
+
+
+def _deciding_source(
+    about: _InterfaceContext, pools: Iterable[SpiderIPPool]
+) -> tuple[tuple[PoolSource, ...], list[Verdict]]:
+    """The first source that names pools, without the families that are disabled, and the verdicts on the way there."""
     trace: list[Verdict] = []
     sources = _sources(about, pools)
     while isinstance(found := next(sources), Verdict):
         trace.append(found)
-    kept, dropped = _enabled(found, about.families)
-    chosen = Verdict(found[0].source, True, "source", f"decides, as number {len(trace) + 1} in order of priority")
-    return Demands(kept, routes, (*trace, chosen, *dropped))
+    priority = len(trace) + 1
+    trace.append(Verdict(found[0].name, True, "source", f"decides, as number {priority} in order of priority"))
+    kept, dropped = _enabled(found, about.policy.families)
+    return kept, [*trace, *dropped]
 
 
-def asks_of(ask: AllocationRequest, demand: Demand, interfaces: Interfaces) -> tuple[AllocationRequest, ...]:
-    """One ask for each family of a demand; ``ask`` tells of the pod."""
-    network = ask.network if demand.interface == ask.interface else interfaces.network(demand.interface)
-    return tuple(
-        replace(
-            ask,
-            interface=demand.interface,
-            network=network,
-            version=version,
-            source=demand.source,
-            candidates=demand.candidates[version],
-        )
-        for version in sorted(demand.candidates)
-    )
+def _sources(about: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
+    """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
+    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
+    yield _subnet_annotation(about)
+    yield _pools_annotation(about)
+    yield _pool_annotation(about)
+    yield _named(about, namespace, "the default pools of the Namespace's annotations")
+    yield _named(about, about.request.pools, "the network's configuration")
+    yield about.source(DEFAULT_SOURCE, _default_candidates(pools))
 
 
-def with_requested(asks: Iterable[AllocationRequest], wanted: Mapping[str, tuple[str, ...]]) -> list[AllocationRequest]:
-    """The asks with the addresses that a pod wants on its interfaces. Raises BadConfig for what cannot be had."""
-    found = {(ask.interface, ask.version): ask for ask in asks}
-    for interface, addresses in wanted.items():
-        for address in addresses:
-            key = interface, ip_address(address).version
-            ask = found.get(key)
-            if ask is None:
-                raise BadConfig(f"{interface} asks for {address}, but nobody names IPv{key[1]} pools for it")
-            if ask.address is not None:
-                raise BadConfig(f"{interface} asks for {ask.address} and {address}; one address of a family is given")
-            found[key] = replace(ask, address=address)
-    return list(found.values())
-
-
-def _sources(about: Circumstances, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[Demand, ...] | Verdict]:
-    """In order of priority; a verdict says why a source is passed over. The last one always answers."""
-    yield _subnet_source(about)
-    yield _pools_source(about)
-    yield _pool_source(about)
-    yield _names_source(about, namespace_names(about.namespace), "the default pools of the Namespace's annotations")
-    yield _names_source(about, about.configured, "the network's configuration")
-    yield (Demand(about.interface, DEFAULT_SOURCE, _default_candidates(pools), about.clean_gateway),)
-
-
-def _subnet_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
-    plural = SUBNETS_ANNOTATION in about.pod
+def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    pod = about.pod.annotations
+    plural = SUBNETS_ANNOTATION in pod
     key = SUBNETS_ANNOTATION if plural else SUBNET_ANNOTATION
-    wishes = subnet_wishes(about.pod) if about.subnets else None
-    if wishes is None:
-        off = key in about.pod
-        return _passed(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
-    if not about.automatic:
+    listed = pod_annotations.all_interface_subnets(pod) if about.policy.subnets else None
+    if listed is None:
+        off = key in pod
+        return _skipped(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
+    if not about.policy.automatic:
         raise BadConfig(
             f"annotation {key} cannot be served: enableAutoPoolForApplication is false in the ConfigMap; remove it"
         )
-    if not plural and wishes[0].interface != about.interface:
-        return _passed(key, f"is for {wishes[0].interface}, not {about.interface}")
-    if about.controller is None:
+    if not plural and listed[0].interface != about.interface:
+        return _skipped(key, f"is for {listed[0].interface}, not {about.interface}")
+    controller = about.pod.controller
+    if controller is None:
         raise BadConfig(f"annotation {key} is for pods of a workload; a bare pod gets its address by ippool")
-    wish = wish_of(wishes, key, about.interface, _position(about))
-    candidates = {version: _application_pool(about, version, names[0]) for version, names in wish.names.items()}
-    return (Demand(about.interface, _annotation(key), candidates, about.clean_gateway),)
+    names = pod_annotations.entry_for(listed, key, about.interface, about.position).names
+    candidates = {
+        version: ApplicationPool(subnet, application_labels(controller, subnet, about.interface, version))
+        for version, (subnet, *_) in names.items()
+    }
+    return about.source(_annotation(key), candidates)
 
 
-def _application_pool(about: Circumstances, version: int, subnet: str) -> ApplicationPool:
-    assert about.controller is not None
-    return ApplicationPool(subnet, application_labels(about.controller, subnet, about.interface, version))
-
-
-def _pools_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
-    """All listed interfaces at once where they have names, the next one where they have none."""
-    wishes = pool_wishes(about.pod)
-    if wishes is None:
-        return _passed(POOLS, "is not set")
-    mine = wish_of(wishes, POOLS, about.interface, _position(about))
+def _pools_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    """With interface names in it, the annotation decides for all of them at once; without, for the next interface."""
+    listed = pod_annotations.all_interface_pools(about.pod.annotations)
+    if listed is None:
+        return _skipped(POOLS, "is not set")
+    own = pod_annotations.entry_for(listed, POOLS, about.interface, about.position)
+    chosen = listed if own.interface else (replace(own, interface=about.interface),)
     source = _annotation(POOLS)
-    chosen = wishes if mine.interface else (replace(mine, interface=about.interface),)
-    return tuple(Demand(wish.interface, source, _named(wish.names), wish.clean_gateway) for wish in chosen)
+    return tuple(PoolSource(each.interface, source, _by_name(each.names), each.clean_gateway) for each in chosen)
 
 
-def _pool_source(about: Circumstances) -> tuple[Demand, ...] | Verdict:
-    wish = pool_wish(about.pod, about.interface)
-    if wish is None:
-        return _passed(POOL, "is not set")
-    return _names_source(about, wish.names, _annotation(POOL))
+def _pool_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    named = pod_annotations.interface_pools(about.pod.annotations, about.interface)
+    return _named(about, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
 
 
-def _names_source(about: Circumstances, names: Names, source: str) -> tuple[Demand, ...] | Verdict:
-    if not names:
-        return Verdict(source, False, "source", "names no pools")
-    return (Demand(about.interface, source, _named(names), about.clean_gateway),)
+def _named(about: _InterfaceContext, names: Names, source: str) -> tuple[PoolSource, ...] | Verdict:
+    return about.source(source, _by_name(names)) if names else Verdict(source, False, "source", "names no pools")
 
 
-def _named(names: Names) -> dict[int, Candidates]:
-    return {version: NamedPools(tuple(each)) for version, each in names.items()}
+def _by_name(names: Names) -> dict[int, Candidates]:
+    return {version: NamedPools(tuple(listed)) for version, listed in names.items()}
 
 
 def _default_candidates(pools: Iterable[SpiderIPPool]) -> dict[int, Candidates]:
@@ -204,30 +326,25 @@ def _default_candidates(pools: Iterable[SpiderIPPool]) -> dict[int, Candidates]:
     return {version: DefaultPools() for version in FAMILIES if version in versions}
 
 
-def _position(about: Circumstances) -> int:
-    """Which of the pod's interfaces this is: as its annotation tells, else by the order of the calls."""
-    told = about.interfaces.position(about.interface)
-    if told is not None:
-        return told
-    return (*about.attached, about.interface).index(about.interface)
-
-
 def _annotation(key: str) -> str:
     return f"annotation {key}"
 
 
-def _passed(key: str, reason: str) -> Verdict:
+def _skipped(key: str, reason: str) -> Verdict:
     return Verdict(_annotation(key), False, "source", reason)
 
 
-def _enabled(found: tuple[Demand, ...], families: tuple[int, ...]) -> tuple[tuple[Demand, ...], tuple[Verdict, ...]]:
+def _enabled(
+    sources: tuple[PoolSource, ...], families: tuple[int, ...]
+) -> tuple[tuple[PoolSource, ...], tuple[Verdict, ...]]:
+    """The sources without candidates of disabled families, and a verdict for each family that was dropped."""
     kept, dropped = [], []
-    for demand in found:
-        kept.append(replace(demand, candidates={v: c for v, c in demand.candidates.items() if v in families}))
-        dropped += [_disabled_family(demand, version) for version in demand.candidates if version not in families]
+    for source in sources:
+        kept.append(replace(source, candidates={v: pools for v, pools in source.candidates.items() if v in families}))
+        dropped += [_disabled_family(source, version) for version in source.candidates if version not in families]
     return tuple(kept), tuple(dropped)
 
 
-def _disabled_family(demand: Demand, version: int) -> Verdict:
-    subject = f"IPv{version} pools of {demand.source} for {demand.interface}"
+def _disabled_family(source: PoolSource, version: int) -> Verdict:
+    subject = f"IPv{version} pools of {source.name} for {source.interface}"
     return Verdict(subject, False, "family", f"enableIPv{version} is false in the ConfigMap")

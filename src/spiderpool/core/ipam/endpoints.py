@@ -1,4 +1,4 @@
-"""The SpiderEndpoint of a pod: a view of the pod's records for people and tools. Nothing here reads it back."""
+"""The SpiderEndpoint of a pod: shows the pod's records to people and tools. Spiderpool itself never reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spiderpool.api.endpoint import CurrentDetail, EndpointStatus, InterfaceDeta
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import Route, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.core import annotations as asked
+from spiderpool.core import annotations as pod_annotations
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.ipam.allocation import Grant, grant
 from spiderpool.core.ipam.owners import Controller
@@ -22,13 +22,13 @@ class PoolLister(Protocol):
     """Pools by name."""
 
     def get(self, name: str, /) -> SpiderIPPool | None:
-        """A pool, None when there is none of that name."""
+        """Returns a pool, None when there is none of that name."""
 
 
 def endpoint(pod: Pod, records: Iterable[SpiderIP], pools: PoolLister, top: Controller | None) -> SpiderEndpoint | None:
-    """What a pod holds, interface by interface, the first one first; None when it holds nothing.
+    """The endpoint of a pod, with its interfaces by name, eth0 first; None when the pod has no record.
 
-    ``records`` are those of the pod, ``top`` the controller at the top of its owners.
+    ``records`` are those of the pod, ``top`` its top controller.
     """
     by_interface: dict[str, list[SpiderIP]] = defaultdict(list)
     node = pod.spec.nodeName
@@ -51,7 +51,7 @@ def endpoint(pod: Pod, records: Iterable[SpiderIP], pools: PoolLister, top: Cont
 
 
 def _reference(pod: Pod) -> OwnerReference:
-    """Kubernetes deletes the endpoint with its pod."""
+    """Owner reference by which Kubernetes deletes the endpoint together with its pod."""
     return OwnerReference(pod.KIND.api_version, pod.KIND.name, pod.name, pod.metadata.uid or "")
 
 
@@ -59,46 +59,45 @@ def _detail(pod: Pod, interface: str, records: list[SpiderIP], pools: PoolLister
     detail: dict[str, Any] = {}
     routes: list[Route] = []
     for record in sorted(records, key=lambda record: record.name):
-        given = grant(record, pools.get(record.spec.pool), routes=_custom_routes(pod))
-        detail |= _family(given)
-        routes += [Route(destination, gateway) for destination, gateway in given.routes]
+        granted = grant(record, pools.get(record.spec.pool), routes=_custom_routes(pod))
+        detail |= _address_fields(granted)
+        routes += [Route(destination, gateway) for destination, gateway in granted.routes]
     return InterfaceDetail(
-        interface, vlan=0, routes=routes or None, cleanGateway=_is_clean(pod, interface) or None, **detail
+        interface, vlan=0, routes=routes or None, cleanGateway=_has_clean_gateway(pod, interface) or None, **detail
     )
 
 
-def _family(given: Grant) -> dict[str, Any]:
-    prefix = f"ipv{given.version}"
-    return {prefix: given.address, f"{prefix}Pool": given.pool, f"{prefix}Gateway": given.gateway}
+def _address_fields(granted: Grant) -> dict[str, Any]:
+    prefix = f"ipv{granted.version}"
+    return {prefix: granted.address, f"{prefix}Pool": granted.pool, f"{prefix}Gateway": granted.gateway}
 
 
-def _custom_routes(pod: Pod) -> tuple[asked.Route, ...]:
+def _custom_routes(pod: Pod) -> tuple[pod_annotations.Route, ...]:
     try:
-        return asked.custom_routes(pod.metadata.annotations or {})
-    except BadConfig:  # the agent refuses such a pod; one that was changed later keeps what it has
+        return pod_annotations.custom_routes(pod.metadata.annotations or {})
+    except BadConfig:  # the agent refuses such a pod, so the annotation was changed after the ADD
         return ()
 
 
-def _is_clean(pod: Pod, interface: str) -> bool:
+def _has_clean_gateway(pod: Pod, interface: str) -> bool:
     """Whether the pod itself asks for no default route on an interface."""
     try:
-        wishes = asked.pool_wishes(pod.metadata.annotations or {}) or ()
+        pools = pod_annotations.all_interface_pools(pod.metadata.annotations or {}) or ()
     except BadConfig:
         return False
-    return any(wish.interface == interface and wish.clean_gateway for wish in wishes)
+    return any(item.interface == interface and item.clean_gateway for item in pools)
 
 
 def is_current(stored: SpiderEndpoint, wanted: SpiderEndpoint) -> bool:
-    """Whether a stored endpoint says what it should and holds nothing up."""
-    ours, theirs = wanted.metadata, stored.metadata
+    """Whether a stored endpoint is as wanted, and nothing delays or has begun its deletion."""
     return (
         stored.status == wanted.status
-        and theirs.ownerReferences == ours.ownerReferences
-        and not theirs.finalizers
+        and stored.metadata.ownerReferences == wanted.metadata.ownerReferences
+        and not stored.metadata.finalizers
         and not stored.terminating
     )
 
 
-def holds(record: SpiderIP) -> bool:
-    """Whether a record is held by its pod: a released one waits for the end of a cooldown."""
+def is_held(record: SpiderIP) -> bool:
+    """Whether a record is held by its pod: False for a released record, which is in its cooldown."""
     return record.spec.releasedAt is None

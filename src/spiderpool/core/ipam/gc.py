@@ -1,8 +1,29 @@
-"""Which addresses may be released: those whose holder is gone, as two observations and a fresh read agree.
+"""Decides when the cluster's garbage collection (GC) may take an address from a pod.
 
-A record is doubted when its pod is gone, was replaced, has finished, will not end or has lost its node, and when
-it is a second one of the same interface. A doubt is acted on when two observations that lie a grace period apart
-share it; whoever acts reads once more before.
+A record (SpiderIP) is in one of these states. Only ``releasedAt`` is written to the API server; everything
+between held and released lives in the memory of the controller that holds the leader lease::
+
+    HELD          A living pod holds the record: by its UID, or because its status reports the address.
+      ↓           find_candidates(): one reading, from the informers' caches, shows no holder. Evidence: a
+                  ReleaseCause.
+    CANDIDATE     Has a cause, and the time of the first reading that showed this cause (``since``).
+      ↓           past_grace(): a later reading, at least the grace period of the cause after ``since``, still
+                  shows the cause. One reading that shows a holder, or another cause, starts the wait anew.
+    PAST GRACE    Time alone is no evidence, so the controller reads the pod and its Node from the API server.
+      ↓           find_candidates() again, on that fresh read. It shows no holder either, and no StatefulSet
+                  or virtual machine keeps the address.
+    CONFIRMED     The write names the UID and version of the record that was read, so it fails when anybody has
+      ↓           changed the record meanwhile; then the record is HELD until the next reading.
+    RELEASED      The pool has a cooldown: ``releasedAt`` is set. The record stays until the cooldown is over.
+      ↓           cooldown_is_over(): the record is a candidate again, with cause COOLDOWN_OVER, and takes the
+                  same way. An agent that needs the address may take over the record first.
+    DELETED       At once, when the pool has no cooldown.
+
+A restart of the controller, or a new leader, forgets candidates and starts every wait anew: this delays a release
+and never hastens one. The agent of the record's node releases addresses too (CNI DEL and GC, see ``node_gc``);
+then the record changes or goes, and its candidate with it.
+
+Nothing here reads the API server or a clock.
 """
 
 from __future__ import annotations
@@ -24,64 +45,65 @@ STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
 """On the mirror of a static pod: the UID by which the kubelet, and so the CNI plugin, knows the pod."""
 
 EVICTED = "Evicted"
+"""``status.reason`` of a pod that the kubelet evicted; it never runs again, whatever its restartPolicy."""
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 class ReleaseCause(enum.Enum):
-    """What a doubt rests on."""
+    """Why a record is a candidate. Each cause has its own grace period."""
 
-    POD = enum.auto()
-    """The pod is gone, another one, or finished."""
-    NODE = enum.auto()
-    """The pod's Node object is gone."""
-    OVERDUE = enum.auto()
-    """The pod should have ended."""
-    TWIN = enum.auto()
-    """The pod's interface holds another address of the family."""
-    COOLED = enum.auto()
-    """Released, and its pool's cooldown is over."""
+    POD_GONE = enum.auto()
+    """The pod does not exist, has finished, or was replaced by one of the same name."""
+    NODE_GONE = enum.auto()
+    """The pod's Node object does not exist."""
+    DELETION_OVERDUE = enum.auto()
+    """The pod is being deleted and its grace period is over."""
+    DUPLICATE = enum.auto()
+    """The pod's interface has another record of the same family."""
+    COOLDOWN_OVER = enum.auto()
+    """The record is released, and its pool's cooldown is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCandidate:
-    """A record whose holder seems to be gone."""
+    """A record that no living pod seems to hold."""
 
-    ip: SpiderIP
+    record: SpiderIP
     cause: ReleaseCause
     reason: str
     since: float
-    """Time of the first observation, in seconds of the observer's clock."""
-    twin: SpiderIP | None = None
-    """The record that stays, when this one is the second of the same interface."""
+    """Time of the first reading that showed this cause, in seconds of the caller's monotonic clock."""
+    kept_duplicate: SpiderIP | None = None
+    """The record that the pod's interface keeps, when there are several."""
 
 
 @dataclass(frozen=True, slots=True)
 class GCPolicy:
-    """When a pod that is being deleted is overdue, and where that counts."""
+    """When the deletion of a pod is overdue, and on which nodes that releases its addresses."""
 
     delay: float = 0.0
-    """Seconds beyond its grace period."""
+    """Seconds to wait after the pod's grace period."""
     on_ready_node: bool = True
     on_not_ready_node: bool = True
 
 
 class Lister(Protocol[T_co]):
-    """Objects by key: ``namespace/name``, or name."""
+    """Looks up by key: ``namespace/name`` or name of an object, or an address."""
 
     def get(self, key: str, /) -> T_co | None:
-        """One object, None when there is none."""
+        """Returns the value of a key, None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was read after the records."""
+    """The cluster as it was read after the records."""
 
     pods: Lister[Pod]
     nodes: Lister[Node]
     pools: Lister[SpiderIPPool]
     reporters: Lister[Collection[str]]
-    """Keys of the pods that report an address, see :func:`reported_addresses`."""
+    """Address → keys of the pods that report it, see :func:`reported_addresses`."""
     now: float
     """Seconds since 1970."""
     policy: GCPolicy = GCPolicy()
@@ -104,137 +126,156 @@ def is_finished(pod: Pod) -> bool:
 
 
 def is_ready(node: Node) -> bool:
-    """Whether the kubelet of a node says that it is ready."""
-    return any(each.type == "Ready" and each.status == "True" for each in node.status.conditions or ())
+    """Whether the node's condition ``Ready`` is true."""
+    return any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions or ())
 
 
-def pod_key(ip: SpiderIP) -> str:
+def pod_key(record: SpiderIP) -> str:
     """``namespace/name`` of the pod that a record names."""
-    return f"{ip.spec.namespace}/{ip.spec.pod}"
+    return f"{record.spec.namespace}/{record.spec.pod}"
+
+
+def pod_uids(pod: Pod) -> frozenset[str | None]:
+    """The UIDs by which records may name a pod: its own, and that of the static pod which it mirrors."""
+    return frozenset((pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION)))
 
 
 def reported_addresses(pod: Pod) -> frozenset[str]:
-    """Addresses that the pod's status reports, in canonical text; none once the pod has finished."""
+    """Addresses in the pod's status, as canonical text; empty once the pod has finished."""
     if is_finished(pod):
         return frozenset()
     return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
 
 
-def observe(
-    ips: Iterable[SpiderIP], scene: Snapshot, earlier: Mapping[str, ReleaseCandidate], now: float
+def find_candidates(
+    records: Iterable[SpiderIP], snapshot: Snapshot, previous: Mapping[str, ReleaseCandidate], now: float
 ) -> dict[str, ReleaseCandidate]:
-    """Doubts by UID of the record. A doubt keeps its time as long as every observation shares its cause.
+    """Candidates by UID of the record. A candidate of ``previous`` with the same cause keeps its ``since``.
 
-    ``ips`` must have been read before what the scene holds: a pod exists before its record, so a record whose
-    pod is missing from the later reading is one whose pod is gone. ``ips`` hold all records of a pod, or none.
+    The caller must read ``records`` before ``snapshot``: a pod exists before its record, so a pod that is missing
+    from the later reading is gone. ``records`` must hold all records of a pod or none, to find duplicates.
     """
-    records = list(ips)
-    twins = _twins(records, scene)
-    doubts = {}
-    for ip in records:
-        uid = ip.metadata.uid or ""
-        judged = _judge(ip, twins.get(uid), scene)
-        if judged is not None:
-            known = earlier.get(uid)
-            since = known.since if known and known.cause is judged[0] else now
-            doubts[uid] = ReleaseCandidate(ip, *judged, since, twins.get(uid))
-    return doubts
+    records = list(records)
+    kept_duplicates = _kept_duplicates(records, snapshot)
+    candidates = {}
+    for record in records:
+        uid = record.metadata.uid or ""
+        kept_duplicate = kept_duplicates.get(uid)
+        found = _release_cause(record, kept_duplicate, snapshot)
+        if found is not None:
+            cause, reason = found
+            known = previous.get(uid)
+            since = known.since if known and known.cause is cause else now
+            candidates[uid] = ReleaseCandidate(record, cause, reason, since, kept_duplicate)
+    return candidates
 
 
-def due(
-    doubts: Mapping[str, ReleaseCandidate], now: float, grace: Mapping[ReleaseCause, float]
+def past_grace(
+    candidates: Mapping[str, ReleaseCandidate], now: float, grace: Mapping[ReleaseCause, float]
 ) -> list[ReleaseCandidate]:
-    """Doubts of two observations at least their cause's ``grace`` in seconds apart, the oldest first."""
-    ripe = (doubt for doubt in doubts.values() if doubt.since < now and now - doubt.since >= grace[doubt.cause])
-    return sorted(ripe, key=lambda doubt: doubt.since)
+    """Candidates that an earlier reading has shown at least their cause's ``grace`` in seconds ago, oldest first."""
+    # since < now: even without a grace period, one reading alone releases nothing
+    found = (one for one in candidates.values() if one.since < now and now - one.since >= grace[one.cause])
+    return sorted(found, key=lambda candidate: candidate.since)
 
 
-def is_at_rest(ips: Collection[SpiderIP], pod: Pod | None) -> bool:
-    """Whether nothing about a pod's records can become doubtful by the mere passing of time."""
-    if pod is None or not is_alive(pod) or any(ip.spec.releasedAt for ip in ips):
+def is_stable(records: Collection[SpiderIP], pod: Pod | None) -> bool:
+    """Whether no record of a pod can become a candidate before an object changes, just because time passes."""
+    if pod is None or not is_alive(pod) or any(record.spec.releasedAt for record in records):
         return False
-    places = {(ip.spec.podUID, ip.spec.interface, family(ip)) for ip in ips}
-    return len(places) == len(ips) and all(_holds(pod, ip) for ip in ips)
+    return len({_slot(record) for record in records}) == len(records) and all(_holds(pod, each) for each in records)
 
 
-def _judge(ip: SpiderIP, twin: SpiderIP | None, scene: Snapshot) -> tuple[ReleaseCause, str] | None:
-    """Why a record has no holder; None when it has one."""
-    if ip.spec.releasedAt is not None:
-        over = cooldown_is_over(ip, scene.pools.get(ip.spec.pool), scene.now)
-        return (ReleaseCause.COOLED, f"the cooldown since {ip.spec.releasedAt} is over") if over else None
-    if any(key != pod_key(ip) for key in scene.reporters.get(_address(ip)) or ()):
-        return None
-    pod = scene.pods.get(pod_key(ip))
-    if (reason := _why_podless(ip, pod)) or pod is None:
-        return ReleaseCause.POD, reason or ""
-    if pod.spec.nodeName and scene.nodes.get(pod.spec.nodeName) is None:
-        return ReleaseCause.NODE, f"node {pod.spec.nodeName} of pod {pod.key} does not exist"
-    if ip.spec.owner is None and (reason := _why_overdue(pod, scene)):
-        return ReleaseCause.OVERDUE, reason
-    return (ReleaseCause.TWIN, f"pod {pod.key} uses {_address(twin)} on {ip.spec.interface}") if twin else None
-
-
-def _why_podless(ip: SpiderIP, pod: Pod | None) -> str | None:
-    """Why the pod of the name that a record holds is not its holder."""
-    name = pod_key(ip)
+def _release_cause(
+    record: SpiderIP, kept_duplicate: SpiderIP | None, snapshot: Snapshot
+) -> tuple[ReleaseCause, str] | None:
+    """Why no living pod holds a record; None when one does."""
+    if record.spec.releasedAt is not None:
+        return _cooldown_cause(record, snapshot)
+    key = pod_key(record)
+    if any(reporter != key for reporter in snapshot.reporters.get(_address(record)) or ()):
+        return None  # the pod that reports the address uses it, whichever pod the record names
+    pod = snapshot.pods.get(key)
     if pod is None:
-        return f"pod {name} does not exist"
+        return ReleaseCause.POD_GONE, f"pod {key} does not exist"
+    if reason := _why_not_holder(record, pod):
+        return ReleaseCause.POD_GONE, reason
+    if pod.spec.nodeName and snapshot.nodes.get(pod.spec.nodeName) is None:
+        return ReleaseCause.NODE_GONE, f"node {pod.spec.nodeName} of pod {pod.key} does not exist"
+    if record.spec.owner is None and (reason := _why_overdue(pod, snapshot)):
+        return ReleaseCause.DELETION_OVERDUE, reason
+    if kept_duplicate is None:
+        return None
+    return ReleaseCause.DUPLICATE, f"pod {pod.key} uses {_address(kept_duplicate)} on {record.spec.interface}"
+
+
+def _cooldown_cause(record: SpiderIP, snapshot: Snapshot) -> tuple[ReleaseCause, str] | None:
+    over = cooldown_is_over(record, snapshot.pools.get(record.spec.pool), snapshot.now)
+    return (ReleaseCause.COOLDOWN_OVER, f"the cooldown since {record.spec.releasedAt} is over") if over else None
+
+
+def _why_not_holder(record: SpiderIP, pod: Pod) -> str | None:
+    """Why the pod of the name in a record does not hold the record; None when it does."""
     if is_finished(pod):
-        return f"pod {name} has finished ({pod.status.phase})"
-    return None if _holds(pod, ip) else f"pod {name} is another one of the same name"
+        return f"pod {pod.key} has finished ({pod.status.phase})"
+    return None if _holds(pod, record) else f"pod {pod.key} is another one of the same name"
 
 
-def _holds(pod: Pod, ip: SpiderIP) -> bool:
-    return ip.spec.podUID in pod_uids(pod) or _address(ip) in reported_addresses(pod)
+def _holds(pod: Pod, record: SpiderIP) -> bool:
+    return record.spec.podUID in pod_uids(pod) or _is_reported(record, pod)
 
 
-def _why_overdue(pod: Pod, scene: Snapshot) -> str | None:
-    """Why a pod that is being deleted has lost its claim; ``deletionTimestamp`` already holds its grace period."""
-    node = scene.nodes.get(pod.spec.nodeName or "")
+def _is_reported(record: SpiderIP, pod: Pod) -> bool:
+    return _address(record) in reported_addresses(pod)
+
+
+def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
+    """Why the deletion of a pod is overdue; None when it is not, or when the policy excludes its node."""
+    node = snapshot.nodes.get(pod.spec.nodeName or "")
     if node is None or pod.metadata.deletionTimestamp is None:
         return None
-    ready, policy = is_ready(node), scene.policy
+    ready, policy = is_ready(node), snapshot.policy
     if not (policy.on_ready_node if ready else policy.on_not_ready_node):
         return None
-    overdue = scene.now - _seconds(pod.metadata.deletionTimestamp) - policy.delay
+    # the API server has added the pod's grace period to deletionTimestamp already
+    overdue = snapshot.now - _seconds(pod.metadata.deletionTimestamp) - policy.delay
     state = "ready" if ready else "not ready"
     return f"pod {pod.key} should have ended and its node is {state}" if overdue > 0 else None
 
 
-def _twins(ips: Iterable[SpiderIP], scene: Snapshot) -> dict[str, SpiderIP]:
-    """Of each record that is one too many, by UID, the one that stays.
+def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[str, SpiderIP]:
+    """UID of each superfluous record → the record that the same interface keeps.
 
-    That is the one that the pod reports, else the oldest. Before the pod reports any address nothing is
-    one too many: it may be about to use either.
+    While the pod reports no address no record is superfluous: the pod may be about to use any of them.
     """
-    places: dict[tuple[str, str, int], list[SpiderIP]] = defaultdict(list)
-    for ip in ips:
-        if ip.spec.releasedAt is None:
-            places[ip.spec.podUID, ip.spec.interface, family(ip)].append(ip)
-    return {
-        ip.metadata.uid or "": stays
-        for same in places.values()
-        if len(same) > 1 and (stays := _stays(same, scene))
-        for ip in same
-        if ip is not stays and not _is_reported(ip, scene)
-    }
+    by_slot: dict[tuple[str, str, int], list[SpiderIP]] = defaultdict(list)
+    for record in records:
+        if record.spec.releasedAt is None:
+            by_slot[_slot(record)].append(record)
+    superfluous: dict[str, SpiderIP] = {}
+    for duplicates in by_slot.values():
+        pod = snapshot.pods.get(pod_key(duplicates[0]))
+        if len(duplicates) > 1 and pod is not None and reported_addresses(pod):
+            kept = _record_to_keep(duplicates, pod)
+            others = (each for each in duplicates if each is not kept and not _is_reported(each, pod))
+            superfluous |= {record.metadata.uid or "": kept for record in others}
+    return superfluous
 
 
-def _stays(same: list[SpiderIP], scene: Snapshot) -> SpiderIP | None:
-    pod = scene.pods.get(pod_key(same[0]))
-    if pod is None or not reported_addresses(pod):
-        return None
-    return min(same, key=lambda ip: (not _is_reported(ip, scene), *_age(ip)))
+def _slot(record: SpiderIP) -> tuple[str, str, int]:
+    """What a pod needs one record for: an address family of one of its interfaces."""
+    return record.spec.podUID, record.spec.interface, family(record)
 
 
-def _is_reported(ip: SpiderIP, scene: Snapshot) -> bool:
-    pod = scene.pods.get(pod_key(ip))
-    return pod is not None and _address(ip) in reported_addresses(pod)
+def _record_to_keep(duplicates: list[SpiderIP], pod: Pod) -> SpiderIP:
+    """The record whose address the pod reports, otherwise the oldest."""
+    return min(duplicates, key=lambda record: (not _is_reported(record, pod), *_creation_order(record)))
 
 
-def _age(ip: SpiderIP) -> tuple[str, int, str]:
-    version = ip.metadata.resourceVersion or ""
-    return ip.metadata.creationTimestamp or "", int(version) if version.isdigit() else 0, ip.name
+def _creation_order(record: SpiderIP) -> tuple[str, int, str]:
+    """Sort key: creationTimestamp has whole seconds only, so resourceVersion decides between equal ones."""
+    version = record.metadata.resourceVersion or ""
+    return record.metadata.creationTimestamp or "", int(version) if version.isdigit() else 0, record.name
 
 
 def _seconds(timestamp: str) -> float:
@@ -242,10 +283,5 @@ def _seconds(timestamp: str) -> float:
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
 
 
-def pod_uids(pod: Pod) -> frozenset[str | None]:
-    """The UIDs by which records may know a pod: its own, and that of the static pod which it mirrors."""
-    return frozenset((pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION)))
-
-
-def _address(ip: SpiderIP) -> str:
-    return ip.spec.address.partition("/")[0]
+def _address(record: SpiderIP) -> str:
+    return record.spec.address.partition("/")[0]

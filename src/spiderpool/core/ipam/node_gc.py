@@ -1,4 +1,16 @@
-"""GC on one node: which of its records belong to no pod any more."""
+"""Decides which addresses of its own node an agent may release, when the container runtime calls CNI GC.
+
+A record goes through two states here, and none of them outlives the call::
+
+    HELD          A pod of the node holds the record (by its UID, or because a pod reports the address), or the
+      ↓           agent has a sandbox on file for the pod. Evidence that neither is so: the informer's cache.
+    ORPHAN        orphans(). The agent then reads the pod from the API server.
+      ↓           is_holder() is False for that fresh read too. If the API server does not answer, nothing is released.
+    RELEASED      Deleted, or ``releasedAt`` is set when the pool has a cooldown.
+
+Unlike in ``gc`` there is no grace period: a pod exists before its record, so a pod that the fresh read does not show
+is gone, and the agent alone gives addresses to the pods of its node.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +22,44 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.gc import is_finished, pod_key, pod_uids, reported_addresses
 
 
-def lives(held: SpiderIP, pod: Pod | None) -> bool:
-    """Whether a pod is there that holds a record, by its UID or by what it reports. One that is ending lives still."""
+def is_holder(pod: Pod | None, record: SpiderIP) -> bool:
+    """Whether a pod holds a record, by its UID or by what its status reports; also while it terminates."""
     if pod is None or is_finished(pod):
         return False
-    return held.spec.podUID in pod_uids(pod) or _text(held) in reported_addresses(pod)
+    return record.spec.podUID in pod_uids(pod) or _text(record) in reported_addresses(pod)
 
 
 def orphans(records: Iterable[SpiderIP], pods: Collection[Pod], attached: Collection[str]) -> list[SpiderIP]:
-    """Records whose pod is not among ``pods``, those of the node, and whose UID is not ``attached``.
+    """The records that no pod holds; ``pods`` are those of the node, ``attached`` the UIDs of pods with a sandbox.
 
-    Nobody's that wait for the end of a cooldown are not among them, nor an address that any of the pods reports.
+    Does not include released records, which are in their cooldown, nor addresses that any of the pods reports.
     """
     by_key = {pod.key: pod for pod in pods}
     reported = {text for pod in pods for text in reported_addresses(pod)}
     return [
-        held
-        for held in records
-        if held.spec.releasedAt is None
-        and held.spec.podUID not in attached
-        and _text(held) not in reported
-        and not lives(held, by_key.get(pod_key(held)))
+        record
+        for record in records
+        if record.spec.releasedAt is None
+        and record.spec.podUID not in attached
+        and _text(record) not in reported
+        and not is_holder(by_key.get(pod_key(record)), record)
     ]
 
 
-def living_addresses(
+def addresses_in_use(
     records: Iterable[SpiderIP], pods: Collection[Pod], attached: Collection[str]
 ) -> Iterator[IPv4Address | IPv6Address]:
-    """Addresses of records that have a holder, and those that pods report."""
+    """Addresses of all records but orphans, and those that pods report; may repeat some."""
     records = list(records)
-    gone = {held.name for held in orphans(records, pods, attached)}
-    yield from (_address(held) for held in records if held.name not in gone)
+    orphaned = {record.name for record in orphans(records, pods, attached)}
+    yield from (_address(record) for record in records if record.name not in orphaned)
     for pod in pods:
         yield from (ip_interface(text).ip for text in reported_addresses(pod))
 
 
-def _address(held: SpiderIP) -> IPv4Address | IPv6Address:
-    return ip_interface(held.spec.address).ip
+def _address(record: SpiderIP) -> IPv4Address | IPv6Address:
+    return ip_interface(record.spec.address).ip
 
 
-def _text(held: SpiderIP) -> str:
-    return str(_address(held))
+def _text(record: SpiderIP) -> str:
+    return str(_address(record))

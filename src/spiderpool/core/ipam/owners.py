@@ -1,7 +1,7 @@
-"""Who owns a pod: the workload at the top, and the owner with whom an address stays.
+"""Who owns a pod: the top controller, and the sticky owner, if the pod's addresses have one.
 
-An address stays with the ordinal of a StatefulSet or with a virtual machine: its record outlives the pod,
-and the next pod of the same ordinal or machine takes it over, on whatever node it runs.
+A sticky owner is an ordinal of a StatefulSet, or a virtual machine. The record of its address outlives the pod, and
+the next pod of the same ordinal or machine takes the record over, on whatever node it runs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ STATEFUL_SET = StatefulSet.KIND.name
 MACHINE_INSTANCE = VirtualMachineInstance.KIND.name
 
 BUILT_IN = frozenset({"v1", "apps/v1", "batch/v1"})
-"""API versions whose controllers the cluster itself brings."""
+"""API versions of the controllers that are part of Kubernetes."""
+
+OWNER_DIGEST = 40
+"""Characters of a record's owner label: 160 bits, and within the limit of a label value."""
 
 APPLICATION_KEYS = frozenset({APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME})
 """Keys of an automatic pool's podAffinity."""
@@ -46,7 +49,7 @@ PARENTS: dict[tuple[str, str], tuple[type[Object], tuple[str, str]]] = {
     ("apps/v1", "ReplicaSet"): (ReplicaSet, ("apps/v1", "Deployment")),
     ("batch/v1", "Job"): (Job, ("batch/v1", "CronJob")),
 }
-"""Controllers that may have a controller of their own: how to read them, and what that one must be."""
+"""API version and kind of a controller that may have a controller → how to read it, and what its controller must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Controller:
 
     @property
     def built_in(self) -> bool:
-        """Whether the cluster itself brings this kind of controller."""
+        """Whether this kind of controller is part of Kubernetes."""
         return self.api_version in BUILT_IN
 
     def __str__(self) -> str:
@@ -79,33 +82,33 @@ class Controller:
 
 
 def controller_of(pod: Pod) -> Controller | None:
-    """The controller that the pod itself names; None for a bare pod."""
+    """The controller in the pod's own ownerReferences; None for a bare pod."""
     reference = pod.controller
     return _controller(reference, pod.metadata.namespace or "") if reference else None
 
 
-def unread_parent(controller: Controller) -> type[Object] | None:
-    """The kind by which a controller must be read to know its own controller; None when it is the top."""
-    known = PARENTS.get((controller.api_version, controller.kind))
-    return known[0] if known else None
+def kind_to_read(controller: Controller) -> type[Object] | None:
+    """The kind as which to read a controller to learn its own controller; None when it is the top controller."""
+    parent = PARENTS.get((controller.api_version, controller.kind))
+    return parent[0] if parent else None
 
 
-def top(controller: Controller, read: Object) -> Controller:
-    """The top controller, given the controller of the pod as it was read (a ReplicaSet or a Job)."""
-    reference = read.controller
-    _, wanted = PARENTS[controller.api_version, controller.kind]
-    if reference and (reference.apiVersion, reference.kind) == wanted:
+def top_controller(controller: Controller, stored: Object) -> Controller:
+    """The top controller of a pod, given the pod's controller and its stored object (a ReplicaSet or a Job)."""
+    reference = stored.controller
+    _, parent = PARENTS[controller.api_version, controller.kind]
+    if reference and (reference.apiVersion, reference.kind) == parent:
         return _controller(reference, controller.namespace)
     return controller
 
 
 def is_automatic(pool: SpiderIPPool) -> bool:
-    """Whether a pool was made for one application."""
+    """Whether Spiderpool made a pool for one application."""
     return APPLICATION_NAME_LABEL in (pool.metadata.labels or {})
 
 
 def application_affinity(controller: Controller) -> dict[str, str]:
-    """What the podAffinity of a pool says that was made for this application."""
+    """``podAffinity.matchLabels`` of the automatic pools of an application."""
     return {
         APP_GROUP: controller.group,
         APP_VERSION: controller.version,
@@ -116,7 +119,7 @@ def application_affinity(controller: Controller) -> dict[str, str]:
 
 
 def application_labels(controller: Controller, subnet: str, interface: str, version: int) -> dict[str, str]:
-    """The labels by which the pool that was made for an application's interface is found."""
+    """The labels of the automatic pool for one interface and family of an application."""
     labels = {
         OWNER_SUBNET_LABEL: subnet,
         APPLICATION_GV_LABEL: controller.api_version.replace("/", "_"),
@@ -131,7 +134,7 @@ def application_labels(controller: Controller, subnet: str, interface: str, vers
 
 
 def sticky_owner(pod: Pod, *, statefulsets: bool, machines: bool) -> IPOwner | None:
-    """The owner with whom the pod's addresses stay, where the settings want it; no read is needed to tell."""
+    """The sticky owner of a pod's addresses, None when it has none; ``statefulsets`` and ``machines`` are settings."""
     owner = controller_of(pod)
     if owner is None:
         return None
@@ -141,12 +144,12 @@ def sticky_owner(pod: Pod, *, statefulsets: bool, machines: bool) -> IPOwner | N
 
 
 def owner_label(owner: IPOwner, pod: str) -> str:
-    """The value of a record's owner label: a digest of the owner and of the name under which it holds the address.
+    """The value of a record's owner label: a digest that the next pod of the same ordinal or machine has too.
 
-    That is the pod's name, which holds the ordinal, or the machine's, whose pods have names by chance.
+    A StatefulSet's pods are told apart by their names, which end with the ordinal; a machine's pods have random names.
     """
-    holder = owner.name if owner.kind == MACHINE_INSTANCE else pod
-    return hashlib.sha256(f"{owner.kind}/{owner.namespace}/{holder}".encode()).hexdigest()[:40]
+    name = owner.name if owner.kind == MACHINE_INSTANCE else pod
+    return hashlib.sha256(f"{owner.kind}/{owner.namespace}/{name}".encode()).hexdigest()[:OWNER_DIGEST]
 
 
 def sticky_owner_is_valid(
@@ -156,10 +159,10 @@ def sticky_owner_is_valid(
     instance: VirtualMachineInstance | None = None,
     machine: VirtualMachine | None = None,
 ) -> bool:
-    """Whether the owner still wants the address of a record whose pod is gone, so that it must be kept.
+    """Whether the sticky owner still needs the address of a record whose pod is gone, so that the record must stay.
 
-    The objects are those that the record's owner names, as just read; None: it does not exist. A machine
-    (VirtualMachine) has the name of its instance.
+    Pass the objects that the record's owner names, as just read; None for one that does not exist. A ``machine``
+    (VirtualMachine) has the name of its ``instance``.
     """
     owner = record.spec.owner
     if owner is None:
@@ -170,14 +173,14 @@ def sticky_owner_is_valid(
 
 
 def _machine_stays(instance: VirtualMachineInstance | None, machine: VirtualMachine | None) -> bool:
-    """An instance that goes comes back while its machine stays, as after a restart."""
+    """A restart of a machine replaces its instance, so a terminating instance alone ends nothing."""
     if instance is not None and not instance.terminating:
         return True
     return machine is not None and not machine.terminating
 
 
 def _covers(statefulset: StatefulSet, pod: str) -> bool:
-    """Whether a StatefulSet wants a pod of this name: its replicas, counted from where its ordinals start."""
+    """Whether a StatefulSet has a pod of this name: ``replicas`` ordinals, from ``ordinals.start`` on."""
     prefix, _, digits = pod.rpartition("-")
     if prefix != statefulset.name or not (digits.isascii() and digits.isdigit()):
         return False

@@ -1,4 +1,7 @@
-"""Which pools may serve a pod, in which order, and why not the others: rules drop pools, then they are sorted."""
+"""Which pools may serve an AllocationRequest, in which order, and the verdict on every pool that was considered.
+
+Rules drop pools; those that are left are sorted, the most specific first.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ class DefaultPools:
 
 @dataclass(frozen=True, slots=True)
 class NamedPools:
-    """Pools by name; a name may be a pattern, which stands for all pools that match it."""
+    """Pools by name; a name may be a shell-style pattern for all pools that match it."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationPool:
-    """The pool that was, or will be, made for one application and interface."""
+    """The pool that the controller makes for one application, interface and family; it may not exist yet."""
 
     subnet: str
     labels: Labels
@@ -42,7 +45,7 @@ Candidates: TypeAlias = DefaultPools | NamedPools | ApplicationPool
 
 @dataclass(frozen=True, slots=True)
 class AllocationRequest:
-    """One interface of one pod asks for an address of one family."""
+    """A request for one address: one interface of one pod, one address family."""
 
     namespace: str
     pod: str
@@ -50,21 +53,21 @@ class AllocationRequest:
     interface: str
     node: str
     network: str | None
-    """``namespace/name`` of the NetworkAttachmentDefinition; None when nobody says."""
+    """``namespace/name`` of the NetworkAttachmentDefinition; None when it is not known."""
     version: int = 4
     source: str = DEFAULT_SOURCE
-    """Who names the candidates, in words."""
+    """Where the candidate pools are named, for error messages: an annotation, the network, the default pools."""
     candidates: Candidates = DefaultPools()
     our_namespace: str = "kube-system"
     pod_labels: Labels = field(default_factory=dict)
     namespace_labels: Labels = field(default_factory=dict)
     node_labels: Labels = field(default_factory=dict)
     controller: Controller | None = None
-    """The workload at the top; filled in where :func:`concerns_application` says so."""
+    """The pod's top controller (Deployment, ...); only read when :func:`concerns_application` is true."""
     owner: IPOwner | None = None
-    """The owner with whom the address stays."""
+    """The StatefulSet or virtual machine that keeps the address; None when the address goes with the pod."""
     address: str | None = None
-    """The only address that will do; None: any."""
+    """The only acceptable address; None: any."""
 
     def __str__(self) -> str:
         return f"{self.interface} of pod {self.namespace}/{self.pod} on node {self.node}"
@@ -72,7 +75,7 @@ class AllocationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one pool or source that was considered, and by which rule."""
+    """Whether one pool or source was kept or dropped, by which rule, and why. A trace is a list of verdicts."""
 
     subject: str
     kept: bool
@@ -85,138 +88,142 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Pools to try, best first, and the verdict on every pool that was considered."""
+    """Pools to try, best first, and the verdict on every candidate."""
 
     pools: tuple[SpiderIPPool, ...]
     trace: tuple[Verdict, ...]
 
 
-def select(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> Selection:
-    """Candidates by source, then filtered, then sorted: the most specific first, else in the order they were named."""
-    named, missing = _candidates(ask, pools)
-    trace = [*missing, *(_judge(ask, pool) for pool in named)]
+def select(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> Selection:
+    """The pools that may serve a request: candidates, filtered, the most specific first, else in the order named."""
+    named, not_found = _candidates(request, pools)
+    trace = [*not_found, *(_judge(request, pool) for pool in named)]
     kept = {verdict.subject for verdict in trace if verdict.kept}
     return Selection(tuple(sorted((pool for pool in named if pool.name in kept), key=_specificity)), tuple(trace))
 
 
-def suits(ask: AllocationRequest, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
-    """Whether an address of a pool that an owner holds still suits its pod.
+def suits(request: AllocationRequest, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
+    """Whether an existing address from the named pool still fits a request.
 
-    A pool that is disabled or being deleted gives no new address, yet its holders keep theirs.
+    A disabled or terminating pool gives no new address, but its holders keep theirs.
     """
-    found = next((each for each in _candidates(ask, pools)[0] if each.name == pool), None)
-    return found is not None and not any(reason for _, reason in _misfits(ask, found))
+    found = next((each for each in _candidates(request, pools)[0] if each.name == pool), None)
+    return found is not None and not any(reason for _, reason in _mismatches(request, found))
 
 
-def concerns_application(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> bool:
-    """Whether a candidate belongs to an application, so that the pod's top controller must be known."""
-    return any(is_automatic(pool) for pool in _candidates(ask, pools)[0])
+def concerns_application(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> bool:
+    """Whether a candidate pool was made for an application, so that the pod's top controller must be known."""
+    return any(is_automatic(pool) for pool in _candidates(request, pools)[0])
 
 
-def _candidates(ask: AllocationRequest, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPPool], list[Verdict]]:
-    match ask.candidates:
+def _candidates(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> tuple[list[SpiderIPPool], list[Verdict]]:
+    match request.candidates:
         case DefaultPools():
-            default = [pool for pool in pools if pool.spec.default and version_of(pool) == ask.version]
+            default = [pool for pool in pools if pool.spec.default and version_of(pool) == request.version]
             return sorted(default, key=lambda pool: pool.name), []
         case NamedPools(names):
-            return _by_names(ask, names, {pool.name: pool for pool in pools})
+            return _by_names(request, names, {pool.name: pool for pool in pools})
         case ApplicationPool(subnet, labels):
-            return _by_labels(ask, subnet, labels, pools)
+            return _by_labels(request, subnet, labels, pools)
         case _:
-            assert_never(ask.candidates)
+            assert_never(request.candidates)
 
 
 def _by_names(
-    ask: AllocationRequest, names: tuple[str, ...], by_name: Mapping[str, SpiderIPPool]
+    request: AllocationRequest, names: tuple[str, ...], by_name: Mapping[str, SpiderIPPool]
 ) -> tuple[list[SpiderIPPool], list[Verdict]]:
-    """Patterns are replaced, in place, by the pools that match them; a pool that is named twice counts once."""
+    """A pattern stands for the pools that match it, in alphabetical order; a pool named twice counts once."""
     found: dict[str, SpiderIPPool] = {}
-    missing: list[Verdict] = []
+    not_found: list[Verdict] = []
     for name in names:
-        matching = _matching(ask, name, by_name)
+        matching = _matching(request, name, by_name)
         found |= {pool.name: pool for pool in matching if pool.name not in found}
         if not matching:
-            missing.append(_missing(ask, name))
-    return list(found.values()), missing
+            not_found.append(_not_found(request, name))
+    return list(found.values()), not_found
 
 
-def _matching(ask: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
+def _matching(request: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
     if not is_pattern(name):
         return [by_name[name]] if name in by_name else []
     pattern = name.replace("[^", "[!")  # both negate
     matching = (each for each in sorted(by_name) if fnmatchcase(each, pattern))
-    return [by_name[each] for each in matching if version_of(by_name[each]) == ask.version]
+    return [by_name[each] for each in matching if version_of(by_name[each]) == request.version]
 
 
-def _missing(ask: AllocationRequest, name: str) -> Verdict:
+def _not_found(request: AllocationRequest, name: str) -> Verdict:
     if is_pattern(name):
-        reason = f"matches no IPv{ask.version} pool that node {ask.node} may use"
+        reason = f"matches no IPv{request.version} pool that node {request.node} may use"
     else:
-        reason = f"no IPv{ask.version} pool of that name that node {ask.node} may use"
+        reason = f"no IPv{request.version} pool of that name that node {request.node} may use"
     return Verdict(name, False, "exists", reason)
 
 
 def _by_labels(
-    ask: AllocationRequest, subnet: str, labels: Labels, pools: Iterable[SpiderIPPool]
+    request: AllocationRequest, subnet: str, labels: Labels, pools: Iterable[SpiderIPPool]
 ) -> tuple[list[SpiderIPPool], list[Verdict]]:
     found = [pool for pool in pools if labels.items() <= (pool.metadata.labels or {}).items()]
     if found:
         return sorted(found, key=lambda pool: pool.name), []
-    reason = f"has no IPv{ask.version} pool yet for {ask.controller}, {ask.interface}"
+    reason = f"has no IPv{request.version} pool yet for {request.controller}, {request.interface}"
     return [], [Verdict(f"SpiderSubnet {subnet}", False, "exists", reason)]
 
 
-def _judge(ask: AllocationRequest, pool: SpiderIPPool) -> Verdict:
-    """The first rule that a pool breaks, or the verdict that keeps it."""
-    for rule, reason in (*_retired(pool), *_misfits(ask, pool)):
+def _judge(request: AllocationRequest, pool: SpiderIPPool) -> Verdict:
+    """The first rule that drops the pool, or the verdict that keeps it."""
+    for rule, reason in (*_not_allocating(pool), *_mismatches(request, pool)):
         if reason:
             return Verdict(pool.name, False, rule, reason)
     return Verdict(pool.name, True, "kept", "may serve this pod")
 
 
-def _retired(pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
-    """Rules for new addresses alone."""
+def _not_allocating(pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
+    """Rules that drop a pool for new addresses only, as (rule, reason or None)."""
     yield "terminating", "is being deleted" if pool.terminating else None
     yield "disable", "is disabled" if pool.spec.disable else None
 
 
-def _misfits(ask: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
-    """Rules by which pool and pod go together."""
+def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
+    """Rules by which pool and pod must match, as (rule, reason or None)."""
     spec = pool.spec
     family = (
-        None if version_of(pool) == ask.version else f"is an IPv{version_of(pool)} pool; name IPv{ask.version} pools"
+        None
+        if version_of(pool) == request.version
+        else f"is an IPv{version_of(pool)} pool; name IPv{request.version} pools"
     )
     yield "family", family
     yield (
         "node",
-        _listed("node", spec.nodeName, ask.node)
-        or _selected(spec.nodeName, spec.nodeAffinity, ask.node_labels, "node"),
+        _listed("node", spec.nodeName, request.node)
+        or _selected(spec.nodeName, spec.nodeAffinity, request.node_labels, "node"),
     )
     yield (
         "namespace",
-        _listed("namespace", spec.namespaceName, ask.namespace)
-        or _selected(spec.namespaceName, spec.namespaceAffinity, ask.namespace_labels, "namespace"),
+        _listed("namespace", spec.namespaceName, request.namespace)
+        or _selected(spec.namespaceName, spec.namespaceAffinity, request.namespace_labels, "namespace"),
     )
     if is_automatic(pool):
-        yield "application", _foreign_application(ask, pool)
+        yield "application", _foreign_application(request, pool)
     else:
-        yield "pod", _selected(None, spec.podAffinity, ask.pod_labels, "pod")
-        yield "network", _other_network(ask, spec.multusName)
+        yield "pod", _selected(None, spec.podAffinity, request.pod_labels, "pod")
+        yield "network", _other_network(request, spec.multusName)
 
 
-def _foreign_application(ask: AllocationRequest, pool: SpiderIPPool) -> str | None:
-    """A pool that was made for one application serves its pods alone, on every network."""
+def _foreign_application(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
+    """A pool made for one application serves only the pods of that application, on every network."""
     wanted = (pool.spec.podAffinity or LabelSelector()).matchLabels or {}
-    if ask.controller is not None and application_affinity(ask.controller).items() <= wanted.items():
+    if request.controller is not None and application_affinity(request.controller).items() <= wanted.items():
         return None
-    return f"was made for another application than {ask.controller or 'a bare pod'}"
+    return f"was made for another application than {request.controller or 'a bare pod'}"
 
 
-def _other_network(ask: AllocationRequest, names: list[str] | None) -> str | None:
-    if names and ask.network is None:
-        return f"is for network {', '.join(names)}, and no annotation or setting tells the network of {ask.interface}"
-    allowed = [name if "/" in name else f"{ask.our_namespace}/{name}" for name in names or ()]
-    return _listed("network", allowed, ask.network or "")
+def _other_network(request: AllocationRequest, names: list[str] | None) -> str | None:
+    if names and request.network is None:
+        return (
+            f"is for network {', '.join(names)}, and no annotation or setting tells the network of {request.interface}"
+        )
+    allowed = [name if "/" in name else f"{request.our_namespace}/{name}" for name in names or ()]
+    return _listed("network", allowed, request.network or "")
 
 
 def _listed(noun: str, allowed: list[str] | None, actual: str) -> str | None:
@@ -226,7 +233,7 @@ def _listed(noun: str, allowed: list[str] | None, actual: str) -> str | None:
 
 
 def _selected(names: list[str] | None, selector: LabelSelector | None, labels: Labels, noun: str) -> str | None:
-    """A selector counts only where no names are given."""
+    """The reason a label selector drops the pool; a selector is ignored when names are given."""
     if names or selector is None or matches(selector, labels):
         return None
     return f"its {noun}Affinity does not match the labels of the {noun}"

@@ -1,4 +1,4 @@
-"""What a network's chain of plugins asks for: done by the agent itself where it can, by executables where not."""
+"""The plugin chain of a network: attached by the agent itself where it can, by executing the plugins where not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULT_VERSION = "1.0.0"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A network that the agent makes itself: one interface, its addresses, its coordination."""
+    """A network that the agent attaches itself: one interface, its addresses, its coordinator settings."""
 
     name: str
     version: str
@@ -42,22 +42,22 @@ class Chain:
     """None: the interface gets no address."""
     coordinator: CoordinatorConfig | None
     parent: ParentLink | None
-    """What has to be made on the node before: a bond or a VLAN."""
+    """The bond or VLAN that must exist on the node first."""
 
     @property
     def master(self) -> str:
-        """The NIC on which the interface lies, or that it is."""
+        """The NIC that is the interface's parent, or for host-device the NIC that is moved into the pod."""
         return self.interface.device if self.kind == "host-device" else self.interface.master
 
 
 @dataclass(frozen=True, slots=True)
-class Delegated:
-    """A network whose plugins are executed, in order, by the CNI protocol."""
+class DelegatedNetwork:
+    """A network whose plugins are executed in order, by the CNI protocol."""
 
     name: str
     version: str
     plugins: tuple[bytes, ...]
-    """JSON of each plugin."""
+    """The JSON configuration of each plugin."""
     disable_check: bool = False
 
     @property
@@ -68,20 +68,24 @@ class Delegated:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """For which interface of which container plugins are executed."""
+    """The interface of a container for which plugins are executed."""
 
     container_id: str
     netns: str
     ifname: str
     cni_args: str
     capabilities: Mapping[str, Any] = field(default_factory=dict)
-    """Requests by capability; a plugin gets those that its configuration declares."""
+    """Runtime configuration by capability; a plugin gets those that its configuration declares."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Put under ``args.cni`` of every plugin."""
 
 
-def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | Delegated:
-    """The chain of a network. Raises Refused when it is not there yet, BadConfig and its like when it is wrong."""
+def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | DelegatedNetwork:
+    """The chain of a network.
+
+    Raises Refused when it does not exist yet or has no configuration; BadConfig, UnknownPlugin, Unsupported or
+    Undecodable when its configuration is wrong.
+    """
     if definition is None:
         raise Refused(f"network {network} does not exist; create a SpiderMultusConfig or NetworkAttachmentDefinition")
     text = definition.spec.config if definition.spec else None
@@ -91,18 +95,18 @@ def read_network(network: str, definition: NetworkAttachmentDefinition | None) -
     return _read(config.name or definition.name, config)
 
 
-def _read(name: str, config: ConfigList) -> Chain | Delegated:
+def _read(name: str, config: ConfigList) -> Chain | DelegatedNetwork:
     plugins = [(plugin_type(bytes(raw)), bytes(raw)) for raw in config.plugins]
     if not plugins:
         raise BadConfig(f"network {name} holds no plugin; add one, as in ipvlan")
     version = config.cniVersion or DEFAULT_VERSION
-    if not all(_is_ours(kind, raw) for kind, raw in plugins):
+    if not all(_is_built_in(kind, raw) for kind, raw in plugins):
         check_version(version)
-        return Delegated(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
+        return DelegatedNetwork(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
     return _chain(name, version, plugins)
 
 
-def _is_ours(kind: str, raw: bytes) -> bool:
+def _is_built_in(kind: str, raw: bytes) -> bool:
     if kind not in INTERFACE_TYPES:
         return kind in (COORDINATOR_TYPE, PARENT_TYPE)
     config: dict[str, Any] = msgspec.json.decode(raw)
@@ -129,7 +133,7 @@ def _chain(name: str, version: str, plugins: list[tuple[str, bytes]]) -> Chain:
 
 
 def parent_of(config: IfacerConfig) -> ParentLink:
-    """What a plugin ifacer is to make on the node. Raises BadConfig."""
+    """The bond or VLAN that the plugin ``ifacer`` makes on the node. Raises BadConfig."""
     bond = config.bond
     return ParentLink(
         nics=tuple(config.interfaces),
@@ -140,8 +144,8 @@ def parent_of(config: IfacerConfig) -> ParentLink:
     )
 
 
-def configuration(network: Delegated, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
-    """What a plugin reads: its own configuration and what the runtime adds (specification, section 3)."""
+def configuration(network: DelegatedNetwork, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
+    """The configuration that an executed plugin reads on stdin (CNI specification 1.1.0, section 3)."""
     config: dict[str, Any] = msgspec.json.decode(raw)
     config |= {"name": network.name, "cniVersion": network.version}
     declared = config.get("capabilities") or {}

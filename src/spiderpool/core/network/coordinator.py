@@ -1,4 +1,4 @@
-"""The coordinator's settings for one interface: the network's block before the cluster's SpiderCoordinator."""
+"""The coordinator settings of one interface: the network's ``coordinator`` block, then the SpiderCoordinator."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ def coordination(
 ) -> Coordination | None:
     """The coordinator settings of an interface; None where there is nothing to coordinate.
 
-    A key of the network's block goes before the cluster's SpiderCoordinator, a list replaces a list.
-    ``first_nic`` is the pod's first interface where the block does not name one; ``default_route_nic`` is the pod's
-    own wish, which goes before both. Raises BadConfig, or NotReady while the
-    SpiderCoordinator has not found out the cluster's networks.
+    A key of the network's block overrides the SpiderCoordinator; a list replaces a list. ``first_nic`` is the pod's
+    first interface unless the block names one; ``default_route_nic`` comes from the pod and overrides both.
+    Raises BadConfig, or NotReady until the controller has found the cluster's CIDRs.
     """
     if block is None:
         return None
@@ -39,7 +38,7 @@ def coordination(
     mode = block.mode or spec.mode or "auto"
     if mode in DISABLED:
         return None
-    overlay, service = _found_out(block, cluster)
+    overlay, service = _cluster_cidrs(block, cluster)
     address = block.vethLinkAddress or spec.vethLinkAddress or None
     default_nic = block.podDefaultRouteNIC or block.podDefaultRouteNic or spec.podDefaultRouteNIC or ""
     return Coordination(
@@ -61,23 +60,23 @@ def coordination(
 
 
 def rule_table(cluster: SpiderCoordinator | None) -> int:
-    """The node's table that leads to pods, unless a network's block names another one."""
+    """The routing table on the node with the routes to pods, unless a network's block names another one."""
     return _first(None, cluster.spec.hostRuleTable if cluster and cluster.spec else None, RULE_TABLE)
 
 
 def default_route_interface(annotations: Mapping[str, str], cluster: SpiderCoordinator) -> str:
-    """The interface of the default route: the pod's own wish before the cluster's; empty where neither has one."""
+    """The interface of the default route: by the pod's annotation, else the SpiderCoordinator; empty: neither."""
     spec = cluster.spec or CoordinatorSpec()
-    return wished_default_route(annotations) or spec.podDefaultRouteNIC or ""
+    return requested_default_route(annotations) or spec.podDefaultRouteNIC or ""
 
 
-def wished_default_route(annotations: Mapping[str, str]) -> str:
-    """The interface on which a pod's annotation wants the default route; empty where it says nothing."""
+def requested_default_route(annotations: Mapping[str, str]) -> str:
+    """The interface of the default route by the pod's annotation; empty when it has none."""
     return annotations.get(DEFAULT_ROUTE_NIC, "").strip()
 
 
 def synced_status(cluster: SpiderCoordinator | None) -> CoordinatorStatus:
-    """What was found out about the cluster's networks. Raises NotReady while that is not complete."""
+    """The status of the SpiderCoordinator. Raises NotReady until the controller has found the cluster's CIDRs."""
     if cluster is None:
         raise NotReady("there is no SpiderCoordinator yet; the controller creates one named default")
     if cluster.status is None or cluster.status.phase != SYNCED:
@@ -86,7 +85,7 @@ def synced_status(cluster: SpiderCoordinator | None) -> CoordinatorStatus:
     return cluster.status
 
 
-def _found_out(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
+def _cluster_cidrs(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
     """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
     if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
         return block.overlayPodCIDR, block.serviceCIDR
@@ -121,5 +120,5 @@ def _first(block: T | None, cluster: T | None, default: T) -> T:
 
 
 def _reverse_path_filter(value: int) -> int | None:
-    """Negative: leave the kernel's setting alone."""
+    """rp_filter for the kernel; None (negative in the settings) leaves the kernel's value alone."""
     return value if value >= 0 else None

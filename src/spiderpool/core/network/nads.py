@@ -1,4 +1,8 @@
-"""From a SpiderMultusConfig to the NetworkAttachmentDefinition that Multus and our agent read."""
+"""Makes the NetworkAttachmentDefinition of a SpiderMultusConfig, which Multus and our agent read.
+
+The JSON text is compared with that of the stored object, so the order of keys, the escapes and the empty fields must
+stay as they are: any difference rewrites every NetworkAttachmentDefinition of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +32,28 @@ from spiderpool.api.multusconfig import (
     VlanConfig,
 )
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.core.admission.multusconfig import BLOCKS, Block, attachment_name, interface_block
+from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, attachment_name, interface_block
 from spiderpool.errors import BadConfig
 
 RESOURCE_ANNOTATION = "k8s.v1.cni.cncf.io/resourceName"
+"""Device plugin resource that Multus allocates for a pod of the network."""
 OVS_RESOURCE_DOMAIN = "ovs-cni.network.kubevirt.io"
 
 DEFAULT_CNI_VERSION = "0.3.1"
 SCHEMA_HOST_RULE_TABLE = 500
-"""Filled in by the API server for everybody, so it says nothing about what the user wants."""
+"""Default in the CRD's schema: the API server sets it on every object, so it is no choice of the user."""
 
 _ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+"""Characters that Go's encoding/json escapes; escaped here too, so that the text stays equal to earlier ones."""
 
 Plugin = dict[str, Any]
 
 
 def attachment(config: SpiderMultusConfig) -> NetworkAttachmentDefinition:
-    """The NetworkAttachmentDefinition of a network. Raises BadConfig when the network names no interface."""
+    """The NetworkAttachmentDefinition of a network.
+
+    Raises BadConfig when the block of the interface or its master is missing, or a chained plugin is no JSON object.
+    """
     spec = config.spec or MultusConfigSpec()
     annotations = dict(config.metadata.annotations or {})
     if resource := _resource_name(interface_block(spec)):
@@ -61,7 +70,7 @@ def attachment(config: SpiderMultusConfig) -> NetworkAttachmentDefinition:
 
 
 def owner(config: SpiderMultusConfig) -> OwnerReference:
-    """The reference by which Kubernetes deletes what was made for a network together with it."""
+    """Owner reference by which Kubernetes deletes the NetworkAttachmentDefinition together with its network."""
     kind = config.KIND
     return OwnerReference(kind.api_version, kind.name, config.name, config.metadata.uid or "", True, True)
 
@@ -81,10 +90,10 @@ def _config_text(config: SpiderMultusConfig, spec: MultusConfigSpec) -> str:
 def _plugins(spec: MultusConfigSpec) -> list[Plugin]:
     block = interface_block(spec)
     if block is None:
-        field = BLOCKS.get(spec.cniType or "", spec.cniType)
+        field = BLOCK_FIELDS.get(spec.cniType or "", spec.cniType)
         raise BadConfig(f"spec.{field} is missing, which cniType {spec.cniType} needs; add it")
     return [
-        *_before(block),
+        *_vlan_or_bond(block),
         _interface(block, _ipam(block.ippools, spec)),
         *([{"type": "rdma"}] if isinstance(block, SriovConfig) and block.rdmaIsolation else []),
         *(_chained(text) for text in spec.chainCNIJsonData or ()),
@@ -93,8 +102,8 @@ def _plugins(spec: MultusConfigSpec) -> list[Plugin]:
     ]
 
 
-def _before(block: Block) -> list[Plugin]:
-    """The plugin that makes the VLAN sub-interface or bond which the interface is put on."""
+def _vlan_or_bond(block: Block) -> list[Plugin]:
+    """The plugin that makes the VLAN sub-interface or bond under the interface, where there is one."""
     if not isinstance(block, MacvlanConfig):
         return []
     vlan = 0 if isinstance(block, VlanConfig) else block.vlanID or 0
@@ -136,11 +145,11 @@ def _interface(block: Block, ipam: Plugin | None) -> Plugin:
 
 
 def _master(block: MacvlanConfig) -> str:
-    link = _link(block)
-    return f"{link}.{block.vlanID}" if block.vlanID else link
+    parent = _nic_or_bond(block)
+    return f"{parent}.{block.vlanID}" if block.vlanID else parent
 
 
-def _link(block: MacvlanConfig) -> str:
+def _nic_or_bond(block: MacvlanConfig) -> str:
     if len(block.master) == 1:
         return block.master[0]
     if not block.master or block.bond is None:
@@ -153,7 +162,7 @@ def _vlan(block: VlanConfig, ipam: Plugin | None) -> Plugin:
     vlan = (block.vlanID or 0) if mode == "manual" else None
     return {
         "type": "vlan",
-        "master": _link(block),
+        "master": _nic_or_bond(block),
         "vlanMode": mode,
         "vlanId": vlan,
         "mtu": block.mtu or 0,
@@ -206,7 +215,7 @@ def _ipam(pools: NetworkPools | None, spec: MultusConfigSpec) -> Plugin | None:
 
 
 def _chained(text: str) -> Plugin:
-    """A user's plugin with its keys in alphabetical order, at every depth."""
+    """A chained plugin as the user wrote it, with its keys in alphabetical order at every depth."""
     try:
         plugin = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
@@ -216,7 +225,7 @@ def _chained(text: str) -> Plugin:
 
 
 def _coordinator(spec: CoordinatorSpec) -> Plugin:
-    """The coordinator's block. Values that the schema fills in for everybody are left to the cluster's settings."""
+    """The coordinator's plugin. Leaves out defaults of the schema, so that the cluster's settings apply."""
     table = spec.hostRuleTable
     plugin = {
         "txQueueLen": spec.txQueueLen or 0,
@@ -250,4 +259,5 @@ def _resource_name(block: Block | None) -> str | None:
 
 
 def _present(plugin: Mapping[str, Any]) -> Plugin:
+    """Without keys whose value is None."""
     return {key: value for key, value in plugin.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Which networks a pod asks for, and what it asks of each: the annotations of the Network Plumbing Working Group.
+"""The networks that a pod asks for, by the annotations of the Network Plumbing Working Group.
 
 Kubernetes Network Custom Resource Definition De-facto Standard, version 1.3, section 4.1.
 """
@@ -15,6 +15,7 @@ import msgspec
 from spiderpool.api.cni import IFNAME_LENGTH
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.annotations import FIRST_INTERFACE
+from spiderpool.core.ipam.candidates import InterfaceNetworks
 from spiderpool.errors import BadConfig, Refused
 
 FAMILIES = (4, 6)
@@ -22,7 +23,7 @@ FAMILIES = (4, 6)
 
 @dataclass(frozen=True, slots=True)
 class RequestedNetwork:
-    """A network that a pod asks for, and its wishes for the interface there."""
+    """A network that a pod asks for, with what its annotation says about the interface."""
 
     network: str
     """``namespace/name``."""
@@ -31,13 +32,13 @@ class RequestedNetwork:
     ips: tuple[str, ...] = ()
     """Addresses, without prefix lengths."""
     gateways: tuple[str, ...] | None = None
-    """None: the pod does not want its default route here. Empty: by the gateway that the network gives."""
+    """Key ``default-route``. None: not set. Empty: the pod's default route uses the gateway of the network's pool."""
     capabilities: Mapping[str, Any] = field(default_factory=dict)
-    """Further requests by the names of CNI's capabilities (portMappings, bandwidth, deviceID, infinibandGUID)."""
+    """Runtime configuration by CNI capability: portMappings, bandwidth, deviceID, infinibandGUID."""
     cni_args: Mapping[str, Any] = field(default_factory=dict)
 
-    def asked(self) -> dict[str, Any]:
-        """All requests by the names of CNI's capabilities."""
+    def runtime_config(self) -> dict[str, Any]:
+        """The runtime configuration for executed plugins, by CNI capability, with mac and ips."""
         mac: dict[str, Any] = {"mac": self.mac} if self.mac else {}
         return {**self.capabilities, **mac, **({"ips": list(self.ips)} if self.ips else {})}
 
@@ -60,7 +61,7 @@ class _Element(msgspec.Struct, kw_only=True):
 def first_network(
     annotations: Mapping[str, str], cluster_default: str | None, our_namespace: str
 ) -> RequestedNetwork | None:
-    """The network of a pod's first interface; None when nobody says. Raises BadConfig."""
+    """The network of a pod's first interface; None when neither pod nor settings name one. Raises BadConfig."""
     asked = annotations.get(DEFAULT_NETWORK_ANNOTATION, "").strip()
     if not asked:
         network = qualified(cluster_default, our_namespace) if cluster_default else None
@@ -87,9 +88,9 @@ def networks_of(
     our_namespace: str,
     first_nic: str = FIRST_INTERFACE,
 ) -> tuple[RequestedNetwork, ...]:
-    """All networks of a pod, the first interface's first, and only one of them with the default route if any asks.
+    """All networks of a pod, that of the first interface first; at most one has ``gateways`` set.
 
-    Raises BadConfig, or Refused when nobody says what the first network is.
+    Raises BadConfig, or Refused when neither pod nor settings name the first network.
     """
     first = first_network(annotations, cluster_default, our_namespace)
     if first is None:
@@ -106,22 +107,22 @@ def networks_of(
 
 
 def default_route_of(networks: Iterable[RequestedNetwork]) -> RequestedNetwork | None:
-    """The network that a pod chose for its default route by the key default-route; None when it chose none."""
+    """The network with the key ``default-route``; None when the pod sets it on none."""
     return next((each for each in networks if each.gateways is not None), None)
 
 
 def gateways_of(network: RequestedNetwork, chosen: RequestedNetwork | None, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Gateways of the default routes of a network's interface, which its pools gave or the pod asks for.
+    """Gateways of an interface's default routes: those the pod asks for, else ``given`` by its pools.
 
-    Empty where the pod has ``chosen`` another network for its default route.
+    Empty when the default route belongs to another network, ``chosen``.
     """
     if chosen is None:
         return given
     return (network.gateways or given) if chosen == network else ()
 
 
-def check_own(network: RequestedNetwork) -> None:
-    """Raises BadConfig where a network that the agent makes itself is asked for what only executed plugins do."""
+def check_supported(network: RequestedNetwork) -> None:
+    """Raises BadConfig for a request that only executed plugins can serve, on a network that the agent attaches."""
     for name in (*network.capabilities, *(("cni-args",) if network.cni_args else ())):
         raise BadConfig(f"network {network.network} is made by the agent itself, which does not do {name}: remove it")
 
@@ -129,7 +130,7 @@ def check_own(network: RequestedNetwork) -> None:
 def check_isolation(
     namespace: str, further: Iterable[RequestedNetwork], isolated: bool, shared: tuple[str, ...]
 ) -> None:
-    """Where namespaces are isolated, a pod may only use networks of its own and of the shared ones. Raises Refused."""
+    """Raises Refused for a network outside the pod's Namespace and the shared ones, when Namespaces are isolated."""
     for each in further:
         home = each.network.partition("/")[0]
         if isolated and home not in (namespace, *shared):
@@ -139,24 +140,14 @@ def check_isolation(
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Interfaces:
-    """The networks of all interfaces of a pod, as far as its annotations and the settings tell."""
-
-    first: str | None
-    further: tuple[RequestedNetwork, ...]
-
-    def network(self, interface: str) -> str | None:
-        """``namespace/name`` of an interface's network; None when nobody says."""
-        position = self.position(interface)
-        if position is None:
-            return None
-        return self.first if position == 0 else self.further[position - 1].network
-
-    def position(self, interface: str) -> int | None:
-        """0 for the pod's first interface, then counted; None for one that no annotation tells of."""
-        names = (FIRST_INTERFACE, *(each.interface for each in self.further))
-        return names.index(interface) if interface in names else None
+def interface_networks(
+    annotations: Mapping[str, str], namespace: str, cluster_default: str | None, our_namespace: str
+) -> InterfaceNetworks:
+    """The network of each interface that a pod's annotations and the settings name. Raises BadConfig."""
+    first = first_network(annotations, cluster_default, our_namespace)
+    further = further_networks(annotations, namespace)
+    names = ((each.interface, each.network) for each in further)
+    return InterfaceNetworks(((FIRST_INTERFACE, first.network if first else None), *names))
 
 
 def qualified(network: str, namespace: str) -> str:
@@ -201,7 +192,7 @@ def _json_elements(key: str, text: str) -> list[_Element]:
 
 
 def _short_elements(key: str, text: str) -> list[_Element]:
-    """``[namespace/]name[@interface]``, separated by commas."""
+    """The elements of the short form: ``[namespace/]name[@interface]``, separated by commas."""
     elements = []
     for item in text.split(","):
         network, _, interface = item.strip().partition("@")

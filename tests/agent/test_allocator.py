@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace as changed
 
-from spiderpool.agent.ipam import Allocation, Allocator
+from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, record
+from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, new_record
+from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -155,7 +157,11 @@ def ask(pod: str, node: str = "n1", **fields: object) -> AllocationRequest:
     return replace(request, **fields)  # type: ignore[arg-type]
 
 
-class World:
+def keyed(requests: Iterable[AllocationRequest]) -> dict[RequestKey, AllocationRequest]:
+    return {(request.interface, request.version): request for request in requests}
+
+
+class Surroundings:
     """What an allocator sees beside the records; its clock stands still until it is moved."""
 
     def __init__(self, *pools: SpiderIPPool) -> None:
@@ -184,21 +190,20 @@ class One:
 
     def __init__(self, *pools: SpiderIPPool) -> None:
         self.store = Store()
-        self.world = World(*pools)
+        self.surroundings = Surroundings(*pools)
         self.view = NodeView(self.store, "n1")
-        self.allocator = self.world.allocator(self.view)
+        self.allocator = self.surroundings.allocator(self.view)
 
     async def give(self, *asks: AllocationRequest) -> str:
         """Allocate; the addresses of the first ask's interface, without prefix lengths."""
-        await self.allocator.allocate(*asks)
-        held = self.allocator.holds(asks[0].pod_uid, asks[0].interface)
-        return " ".join(each.spec.address.partition("/")[0] for each in held)
+        await self.allocator.allocate(keyed(asks))
+        held = sorted(self.allocator.held(asks[0].pod_uid).items())
+        return " ".join(
+            record.spec.address.partition("/")[0] for (name, _), record in held if name == asks[0].interface
+        )
 
 
 FAULTS = st.sampled_from(["lost request", "lost answer"])
-
-Place = tuple[str, int]
-"""Interface and family."""
 
 
 class Histories(RuleBasedStateMachine):
@@ -219,7 +224,7 @@ class Histories(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.store = Store()
         seconds = self.COOLDOWN if cooldown else 0
-        self.world = World(
+        self.surroundings = Surroundings(
             pool("four", f"10.0.0.1-10.0.0.{size}", cooldownSeconds=seconds),
             pool("six", f"fd00::1-fd00::{size + 1}", cooldownSeconds=seconds),
         )
@@ -227,8 +232,8 @@ class Histories(RuleBasedStateMachine):
         self.hint = hint
         self.lives = dict.fromkeys(self.PODS, 0)
         self.node_of = {pod: self.NODES[pod % 2] for pod in self.PODS}
-        self.granted: dict[int, dict[Place, str]] = {}
-        self.left: dict[int, dict[Place, str]] = {}
+        self.granted: dict[int, dict[RequestKey, str]] = {}
+        self.left: dict[int, dict[RequestKey, str]] = {}
         """What an owner holds though its pod is gone."""
         self.views: dict[str, NodeView] = {}
         self.nodes: dict[str, Allocator] = {}
@@ -261,7 +266,7 @@ class Histories(RuleBasedStateMachine):
             case "events":
                 self.views[node].deliver()
             case "time":
-                self.world.now += 61 if flag else 20
+                self.surroundings.now += 61 if flag else 20
             case "hint":
                 self.controller_publishes_a_hint()
             case "move":
@@ -272,13 +277,13 @@ class Histories(RuleBasedStateMachine):
     def restart(self, node: str) -> None:
         """A killed agent knows nothing but what the store says."""
         self.views[node] = NodeView(self.store, node)
-        self.nodes[node] = self.world.allocator(self.views[node])
+        self.nodes[node] = self.surroundings.allocator(self.views[node])
 
     def controller_publishes_a_hint(self) -> None:
         """Perhaps: the hint may also stay as old as it likes."""
-        self.world.pools = [
+        self.surroundings.pools = [
             changed(each, status=IPPoolStatus(allocatedRanges=self.used(each).ranges()) if self.hint else None)
-            for each in self.world.pools
+            for each in self.surroundings.pools
         ]
 
     def used(self, each: SpiderIPPool) -> AddressSet:
@@ -309,7 +314,7 @@ class Histories(RuleBasedStateMachine):
         before = dict(self.store.objects)
         self.store.faults = ["", fault] if late else [fault]
         try:
-            done = self.runner.run(self.nodes[node].allocate(*asks))
+            done = self.runner.run(self.nodes[node].allocate(keyed(asks)))
         except ApiUnavailable:
             assert fault
         except Refused:
@@ -324,12 +329,7 @@ class Histories(RuleBasedStateMachine):
     def check_grant(
         self, pod: int, asks: list[AllocationRequest], done: Allocation, before: dict[str, SpiderIP]
     ) -> None:
-        allocator = self.nodes[self.node_of[pod]]
-        given = {
-            (one.interface, family(held)): held.spec.address
-            for one in asks
-            for held in allocator.holds(one.pod_uid, one.interface)
-        }
+        given = {key: record.spec.address for key, record in done.granted.items()}
         assert given.keys() == {(one.interface, one.version) for one in asks}, "not all, not none"
         assert self.granted.setdefault(pod, given) == given, "other addresses for the same pod"
         everything = [each for one in self.granted.values() for each in one.values()]
@@ -340,7 +340,9 @@ class Histories(RuleBasedStateMachine):
         for address in given.values():
             was = before.get(self.name(address))
             if was and was.spec.releasedAt and was.spec.pod != f"web-{pod}" and was.name not in early:
-                assert cooldown_is_over(was, self.world.pools[0], self.world.now), "given before its cooldown was over"
+                assert cooldown_is_over(was, self.surroundings.pools[0], self.surroundings.now), (
+                    "given before its cooldown was over"
+                )
 
     def delete(self, pod: int, fault: str) -> None:
         """The pod is gone; what its owner has stays, anything else goes."""
@@ -349,7 +351,7 @@ class Histories(RuleBasedStateMachine):
             self.runner.run(self.nodes[self.node_of[pod]].release(self.uid(pod), interface))
         self.store.faults = []
         given = self.granted.pop(pod, None)
-        if given and self.is_sticky(pod) and f"web-{pod}" not in self.world.gone:
+        if given and self.is_sticky(pod) and f"web-{pod}" not in self.surroundings.gone:
             self.left[pod] = given
         self.lives[pod] += 1
 
@@ -360,7 +362,7 @@ class Histories(RuleBasedStateMachine):
 
     def scale(self, pod: int, *, wanted: bool) -> None:
         """The owner no longer wants a pod that is there, or wants it again."""
-        (self.world.gone.discard if wanted else self.world.gone.add)(f"web-{pod}")
+        (self.surroundings.gone.discard if wanted else self.surroundings.gone.add)(f"web-{pod}")
 
     def is_short_of_an_address(self, asks: Iterable[AllocationRequest], before: dict[str, SpiderIP]) -> bool:
         wanted = list(asks)
@@ -406,7 +408,7 @@ class Histories(RuleBasedStateMachine):
         """After all pods and owners are gone, agents that see everything give everything back."""
         if not hasattr(self, "store"):
             return
-        self.world.gone = {f"web-{pod}" for pod in self.PODS}
+        self.surroundings.gone = {f"web-{pod}" for pod in self.PODS}
         for node in self.NODES:
             self.restart(node)
             for held in list(self.views[node].known.values()):
@@ -420,14 +422,14 @@ TestHistories = Histories.TestCase
 
 
 async def test_200_pods_on_two_nodes_fill_a_shared_pool_exactly() -> None:
-    store, world = Store(), World(pool(ips="10.0.0.1-10.0.0.200"))
+    store, world = Store(), Surroundings(pool(ips="10.0.0.1-10.0.0.200"))
     nodes = {node: world.allocator(NodeView(store, node)) for node in ("n1", "n2")}
     gate = asyncio.Semaphore(32)
 
     async def one(pod: int) -> None:
         node = ("n1", "n2")[pod % 2]
         async with gate:
-            await nodes[node].allocate(ask(f"pod-{pod}", node))
+            await nodes[node].allocate(keyed([ask(f"pod-{pod}", node)]))
 
     await asyncio.gather(*(one(pod) for pod in range(200)))
     assert len(store.objects) == 200
@@ -483,7 +485,7 @@ async def test_a_refusal_names_every_pool_and_why() -> None:
 
 async def test_a_pool_that_cannot_be_read_is_passed_over() -> None:
     one = One(pool("a", ips="10.0.0.9-10.0.0.1"), pool("b", ips="10.0.1.1"))
-    done = await one.allocator.allocate(ask("p"))
+    done = await one.allocator.allocate(keyed([ask("p")]))
     assert "a: its addresses cannot be read" in str(done.trace[2])
     assert list(one.store.objects) == ["10.0.1.1"]
 
@@ -496,7 +498,7 @@ async def test_the_second_pool_serves_when_the_first_is_full() -> None:
 async def test_a_reserved_address_is_never_given_and_its_holder_keeps_it() -> None:
     one = One(pool(ips="10.0.0.1-10.0.0.2", nodeName=["n1"]))
     assert await one.give(ask("p")) == "10.0.0.1"
-    one.world.reserved[4] = AddressSet.parse(["10.0.0.1"], 4)
+    one.surroundings.reserved[4] = AddressSet.parse(["10.0.0.1"], 4)
     assert await one.give(ask("q")) == "10.0.0.2"
     assert await one.give(ask("p")) == "10.0.0.1"
     await one.allocator.release("uid-of-p", "eth0")
@@ -510,14 +512,8 @@ async def test_a_release_that_was_put_off_does_not_hit_a_pod_that_came_back() ->
     one.store.faults = ["lost request"]
     await one.allocator.release("uid-of-a", "eth0")
     assert await one.give(ask("a")) == first
-    await one.allocator._release_later(first)
+    await one.allocator.releases.retry(first)
     assert len(one.store.objects) == 1
-
-
-async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
-        while condition():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
 
 
 async def test_a_release_that_was_put_off_is_carried_out() -> None:
@@ -526,7 +522,7 @@ async def test_a_release_that_was_put_off_is_carried_out() -> None:
     one.store.faults = ["lost request"]
     await one.allocator.release("uid-of-a", "eth0")
     worker = asyncio.create_task(one.allocator.run())
-    await until(lambda: one.store.objects)
+    await eventually(lambda: not one.store.objects)
     worker.cancel()
 
 
@@ -535,7 +531,7 @@ async def test_a_pod_that_is_gone_gives_everything_back_without_waiting() -> Non
     await one.give(ask("a"), ask("a", interface="net1"))
     worker = asyncio.create_task(one.allocator.run())
     one.allocator.release_soon("uid-of-a")
-    await until(lambda: one.store.objects)
+    await eventually(lambda: not one.store.objects)
     worker.cancel()
 
 
@@ -561,14 +557,14 @@ async def test_what_a_cancelled_call_claimed_before_is_given_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await claim
     worker = asyncio.create_task(one.allocator.run())
-    await until(lambda: [name for name in one.store.objects if "." in name])
+    await eventually(lambda: not [name for name in one.store.objects if "." in name])
     worker.cancel()
 
 
 async def test_an_address_that_another_node_took_costs_one_try_not_an_error() -> None:
     only = pool(ips="10.0.0.1-10.0.0.3", nodeName=["n1"])
     one = One(only)
-    one.store.create(record(ask("stranger", "n2"), only, 0x0A000001))
+    one.store.create(new_record(ask("stranger", "n2"), only, 0x0A000001))
     assert await one.give(ask("a")) == "10.0.0.2"
 
 
@@ -600,30 +596,30 @@ async def test_an_address_stays_with_its_owner_for_one_read_and_one_write() -> N
 
 async def test_an_address_follows_its_owner_to_another_node() -> None:
     one = One(pool())
-    other = one.world.allocator(NodeView(one.store, "n2"))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
     first = await one.give(ordinal("first"))
     await one.allocator.release("first", "eth0")
-    await other.allocate(ordinal("second", "n2"))
+    await other.allocate(keyed([ordinal("second", "n2")]))
     (held,) = one.store.objects.values()
     assert (held.name, held.spec.node, held.spec.podUID) == (first, "n2", "second")
     assert (held.metadata.labels or {})["ipam.spidernet.io/node"] == "n2"
-    one.world.gone.add("web-0")
+    one.surroundings.gone.add("web-0")
     await one.allocator.release("first", "eth0")
     assert first in one.store.objects, "a late DEL of the first pod does not hit the second"
 
 
 async def test_an_address_whose_pool_does_not_go_with_the_new_node_is_replaced() -> None:
     one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
-    other = one.world.allocator(NodeView(one.store, "n2"))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
     await one.give(ordinal("first"))
-    await other.allocate(ordinal("second", "n2"))
+    await other.allocate(keyed([ordinal("second", "n2")]))
     assert list(one.store.objects) == ["10.0.1.1"]
 
 
 async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:
     one = One(pool())
     await one.give(ordinal("first"))
-    one.world.gone.add("web-0")
+    one.surroundings.gone.add("web-0")
     await one.allocator.release("first", "eth0")
     assert one.store.objects == {}
 
@@ -637,7 +633,7 @@ async def test_a_released_address_cools_down_and_only_its_own_pod_gets_it_back()
     assert await one.give(ask("a")) == "10.0.0.1"
     await one.allocator.release("uid-of-a", "eth0")
     assert one.store.objects["10.0.0.1"].spec.releasedAt == "1970-01-12T13:46:40Z"
-    assert one.allocator.holds("uid-of-a", "eth0") == []
+    assert one.allocator.held("uid-of-a") == {}
     assert await one.give(ask("b")) == "10.0.0.2"
     reads = one.store.reads
     assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.1"
@@ -648,10 +644,10 @@ async def test_a_stranger_gets_a_cooling_address_when_nothing_else_is_free_and_i
     one = One(cold(), pool("warm", "10.0.1.1"))
     for pod in ("a", "b"):
         await one.give(ask(pod))
-        one.world.now += 1
+        one.surroundings.now += 1
         await one.allocator.release(f"uid-of-{pod}", "eth0")
     assert await one.give(ask("c")) == "10.0.1.1"
-    done = await one.allocator.allocate(ask("d"))
+    done = await one.allocator.allocate(keyed([ask("d")]))
     assert [(each.name, each.spec.pod) for each in done.early] == [("10.0.0.1", "a")], "the one that waited longest"
     assert one.store.objects["10.0.0.1"].spec.pod == "d"
 
@@ -660,9 +656,9 @@ async def test_a_cooldown_that_is_over_frees_the_address_for_all() -> None:
     one = One(cold("10.0.0.1"))
     await one.give(ask("a"))
     await one.allocator.release("uid-of-a", "eth0")
-    one.world.now += 60
-    done = await one.allocator.allocate(ask("b"))
-    assert done.early == []
+    one.surroundings.now += 60
+    done = await one.allocator.allocate(keyed([ask("b")]))
+    assert done.early == ()
     assert one.store.objects["10.0.0.1"].spec.podUID == "uid-of-b"
 
 
@@ -670,12 +666,12 @@ async def test_a_late_release_does_not_hit_who_took_the_cooling_address_over() -
     one = One(cold("10.0.0.1"))
     other = One(cold("10.0.0.1"))
     other.store = one.store
-    other.allocator = other.world.allocator(NodeView(one.store, "n1"))
+    other.allocator = other.surroundings.allocator(NodeView(one.store, "n1"))
     await one.give(ask("a"))
     one.store.faults = ["lost answer"]
     await one.allocator.release("uid-of-a", "eth0")
-    await other.allocator.allocate(ask("b"))
-    await one.allocator._release_later("10.0.0.1")
+    await other.allocator.allocate(keyed([ask("b")]))
+    await one.allocator.releases.retry("10.0.0.1")
     assert one.store.objects["10.0.0.1"].spec.podUID == "uid-of-b"
 
 

@@ -1,0 +1,93 @@
+"""Write docs/reference/settings.md from the table of settings. Run after a change of the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spiderpool.settings import table
+from spiderpool.settings.table import Setting
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "settings.md"
+
+INTRODUCTION = f"""\
+# Settings
+
+Every daemon reads its environment and the file that `{table.CONFIG_FILE.variables[0]}` names, once, at start. The
+default is `{table.CONFIG_FILE.default}`: the mounted ConfigMap.
+
+A variable goes before a key of `conf.yml`, and of several names in one row the first that is set counts. An empty
+variable counts as unset. A wrong value stops the daemon with a message that names the variable or key. Keys are
+written as paths: `cloud.provider` is the key `provider` inside `cloud`.
+
+`scripts/generate_settings.py` makes this page from `src/spiderpool/settings/table.py`.
+"""
+
+SECTIONS = {
+    table.ALL: "All daemons",
+    table.AGENT: "Agent",
+    table.CONTROLLER: "Controller",
+    table.REPLICATED: "Controller and spiderpool-cloud",
+    table.CLOUD: "spiderpool-cloud",
+}
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    return "\n".join(
+        [INTRODUCTION, *(line for readers, title in SECTIONS.items() for line in _section(readers, title))]
+    )
+
+
+def _section(readers: tuple[table.Daemon, ...], title: str) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield "| variable | key of conf.yml | value | default | meaning |"
+    yield "|---|---|---|---|---|"
+    yield from (_row(setting) for setting in table.SETTINGS if setting.readers == readers)
+    yield ""
+
+
+def _row(setting: Setting[Any]) -> str:
+    meaning = f"{setting.help} ([more]({_link(setting.page)}))" if setting.page else setting.help
+    cells = (_names(setting.variables), _names(setting.keys), _value(setting), _default(setting), meaning)
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _value(setting: Setting[Any]) -> str:
+    if setting.choices:
+        return ", ".join(f"`{choice}`" for choice in setting.choices if choice) + " or empty" * ("" in setting.choices)
+    return setting.kind.name + (f", at least {setting.minimum:g}" if setting.minimum else "")
+
+
+def _default(setting: Setting[Any]) -> str:
+    if setting.required:
+        return f"required: `{setting.required.split()[0]}`"
+    if setting.shown:
+        return setting.shown
+    match setting.default:
+        case None | "" | ():
+            return "none"
+        case tuple():
+            return _names(setting.default)
+        case bool():
+            return str(setting.default).lower()
+        case int() | float():
+            return f"{setting.default:g}"
+        case _:
+            return f"`{setting.default}`"
+
+
+def _link(page: str) -> str:
+    return os.path.relpath(ROOT / "docs" / page, PAGE.parent)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE.relative_to(ROOT))

@@ -1,0 +1,438 @@
+"""Allocates addresses to the pods of this node: look, decide, commit.
+
+The only lock between nodes is the API server. Whoever creates the SpiderIP of an address holds the address; whoever
+replaces exactly the version of a record that was read takes the address over (resourceVersion precondition).
+
+Theory of operation
+===================
+
+A holder is a pod UID and an interface. The states of one address, as this node sees them:
+
+    free             no record, as far as we know                           (PoolCache.free)
+    in flight        we sent a create and wait for the answer               (PoolCache.in_flight)
+    in doubt         we sent a create or replace, and its answer was lost   (Allocator._in_doubt)
+    held             its record names a holder                              (RecordStore)
+    pending release  held, but a DEL wants it released                      (Releases)
+    cooling          its record has releasedAt, in a pool with a cooldown   (RecordStore, PoolCache.cooling)
+    stale            our cache has a record that a later read lacks: free   (PoolCache.stale)
+    conflicting      something outside the cluster uses it: tried last      (PoolCache.conflicting)
+
+    free ── ADD: create ──▶ in flight ── answer ──▶ held ── DEL ──▶ pending release ── delete ──▶ free
+                               │                     ▲   ▲                │
+                               └─ answer lost ──▶ in doubt │               └── cooldown ──▶ cooling ──▶ held or free
+                                        (next ADD or DEL    └──── replace by another pod ──────┘
+                                         of the holder reads it)
+
+Who moves an address:
+
+- ADD (`allocate`): a pod first gets what it holds, then what its owner or its predecessor of the same name had, then a
+  free address, then one whose cooldown is over, and last one that is still cooling.
+- DEL (`release`) never fails. What the API server does not take now is released later (`Releases`). An ADD for the same
+  holder withdraws the release.
+- Pods that end without a DEL: `release_soon` when the pod object says so, else garbage collection.
+
+What a crash of this agent leaves:
+
+- in flight, in doubt: at most a record of a pod that is about to be added again: the same holder is granted it again
+  after the first list of records. If the pod is gone, garbage collection releases it.
+- pending release: a record whose pod is gone; garbage collection releases it.
+- cooling: nothing, since the time is in the record.
+- stale, conflicting, free: guesses, made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from spiderpool.agent import record_store
+from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.pool_cache import PoolCache, PoolCaches
+from spiderpool.agent.record_store import Identity, RecordStore
+from spiderpool.agent.releases import CONFLICT_TRIES, RELEASE_TIMEOUT, PendingRelease, Releases
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.addresses import AddressSet, to_int
+from spiderpool.core.ipam import allocation, selection
+from spiderpool.core.ipam.allocation import address_of, family
+from spiderpool.core.ipam.candidates import RequestKey
+from spiderpool.core.ipam.owners import owner_label
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
+from spiderpool.telemetry import (
+    ALLOCATION_CONFLICTS,
+    ALLOCATION_FAILURES,
+    ALLOCATION_SECONDS,
+    ALLOCATIONS,
+    REFUSALS,
+    logger,
+)
+
+CALL_TIMEOUT = 10.0
+"""Seconds for one call to the API server on the ADD path; the whole ADD has its own limit."""
+
+BLIND_TRIES = 4
+"""Addresses in a row that may turn out to be taken before the records of the pool are read."""
+
+log = logger("ipam")
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The outcome of one `allocate`: all requests are granted."""
+
+    granted: Mapping[RequestKey, SpiderIP]
+    """The record of every request."""
+    created: tuple[SpiderIP, ...]
+    """The records that this call created or took over; the others were held before."""
+    early: tuple[SpiderIP, ...]
+    """Released records as they were when this call took them over before the end of their cooldown."""
+    trace: tuple[Verdict, ...]
+    """The verdict on every pool that was considered for a new address."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What one call has done so far."""
+
+    taken: list[PendingRelease] = field(default_factory=list)
+    """How to undo what was created or taken over, if a later request of the call fails."""
+    early: list[SpiderIP] = field(default_factory=list)
+    trace: list[Verdict] = field(default_factory=list)
+    owned: list[SpiderIP] | None = None
+    """The records of the pod's sticky owner; None until they are read."""
+
+
+class Allocator:
+    """Allocates and releases the addresses of one node's pods.
+
+    ``pools`` returns the pools this node may use, ``reserved`` the reserved addresses of a family, ``keeps`` whether
+    the sticky owner of a record still wants it though its pod is gone, ``clock`` the seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        records: RecordStore,
+        pools: Callable[[], list[SpiderIPPool]],
+        node: str,
+        *,
+        reserved: Callable[[int], AddressSet],
+        keeps: Callable[[SpiderIP], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = records
+        self._pools = pools
+        self._clock = clock
+        self._locks = KeyedLock()  # by pod UID: ADD, DEL and deferred releases of one pod run one at a time
+        self._caches = PoolCaches(node, reserved)
+        self._in_doubt: dict[Identity, list[str]] = {}  # holder → names of records whose write was not answered
+        self.releases = Releases(records, self._pool, self._locks, keeps=keeps, clock=clock)
+
+    async def run(self) -> None:
+        """Carry out deferred releases until cancelled."""
+        await self.releases.run()
+
+    async def allocate(self, requests: Mapping[RequestKey, AllocationRequest]) -> Allocation:
+        """Grant all requests of one pod, or none. What the pod holds already is granted again.
+
+        Raises Refused with the verdict on every pool, or ApiUnavailable; repeating the call is safe after both.
+        """
+        ALLOCATIONS.inc()
+        pod_uid = next(iter(requests.values())).pod_uid
+        with ALLOCATION_SECONDS.time(), ALLOCATION_FAILURES.count_exceptions():
+            async with self._locks.held(pod_uid):
+                return await self._all_or_none(requests)
+
+    async def release(self, pod_uid: str, interface: str) -> None:
+        """Release what an interface of a pod holds, unless its sticky owner still wants it.
+
+        Never fails: what the API server does not take now is released later.
+        """
+        async with self._locks.held(pod_uid):
+            try:
+                await self._resolve_doubts((pod_uid, interface), RELEASE_TIMEOUT)
+            except SpiderpoolError as error:
+                log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
+            for record in self._records.of(pod_uid, interface):
+                await self.releases.release(PendingRelease(record))
+
+    async def release_conflicting(self, pod_uid: str) -> None:
+        """Release all that a pod holds because something outside the cluster uses it; try these addresses last."""
+        async with self._locks.held(pod_uid):
+            for record in self._records.of_pod(pod_uid):
+                self._mark_conflicting(record)
+                await self.releases.release(PendingRelease(record, ask_owner=False, cool=False))
+
+    def release_soon(self, pod_uid: str) -> None:
+        """Release what all interfaces of a pod hold, in the background."""
+        for record in self._records.of_pod(pod_uid):
+            self.releases.defer(PendingRelease(record))
+
+    def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:
+        """The records that a pod holds, by interface and family, as far as this node knows."""
+        records = sorted(self._records.of_pod(pod_uid), key=lambda record: record.name, reverse=True)
+        return {record_store.key(record): record for record in records}
+
+    def interfaces(self, pod_uid: str) -> tuple[str, ...]:
+        """Interfaces of a pod that hold addresses, in the order in which they got them."""
+        return tuple(dict.fromkeys(record.spec.interface for record in self._records.of_pod(pod_uid)))
+
+    async def _all_or_none(self, requests: Mapping[RequestKey, AllocationRequest]) -> Allocation:
+        progress = _Progress()
+        granted: dict[RequestKey, SpiderIP] = {}
+        try:
+            for key, request in requests.items():
+                granted[key] = await self._grant(request, progress)
+        except SpiderpoolError:
+            for taken in progress.taken:
+                await self.releases.release(taken)
+            raise
+        except BaseException:  # cancelled: there is no time to wait for the API server
+            for taken in progress.taken:
+                self.releases.defer(taken)
+            raise
+        created = tuple(taken.record for taken in progress.taken)
+        return Allocation(granted, created, tuple(progress.early), tuple(progress.trace))
+
+    async def _grant(self, request: AllocationRequest, progress: _Progress) -> SpiderIP:
+        return (
+            await self._held_already(request)
+            or await self._inherit(request, progress)
+            or await self._claim(request, progress)
+        )
+
+    # --- what the pod holds already
+
+    async def _held_already(self, request: AllocationRequest) -> SpiderIP | None:
+        """The record that the holder has, also by a write whose answer was lost."""
+        holder = (request.pod_uid, request.interface)
+        await self._resolve_doubts(holder, CALL_TIMEOUT)
+        for record in self._records.of(*holder):
+            if family(record) == request.version and await self.releases.withdraw(record):
+                return record
+        return None
+
+    async def _resolve_doubts(self, holder: Identity, timeout: float) -> None:
+        """Read the records whose write was not answered, and cache those that the holder got."""
+        for name in self._in_doubt.get(holder, ()):
+            found = await self._records.get(name, timeout=timeout)
+            if found and record_store.identity(found) == holder:
+                self._records.adopt(found)
+        self._in_doubt.pop(holder, None)
+
+    # --- what its owner or predecessor had
+
+    async def _inherit(self, request: AllocationRequest, progress: _Progress) -> SpiderIP | None:
+        """The address that the pod's sticky owner, or a pod of the same name, had before."""
+        if request.owner is not None:
+            return await self._inherit_from_owner(request, progress)
+        for record in self._records.released():
+            if _was_of(record, request) and selection.suits(request, record.spec.pool, self._pools()):
+                with suppress(Conflict, NotFound):  # another pod was faster; look on
+                    return await self._take_over(request, record, progress)
+        return None
+
+    async def _inherit_from_owner(self, request: AllocationRequest, progress: _Progress) -> SpiderIP | None:
+        """As `_inherit`. Repeated while records change, since each try reads them again before it writes."""
+        assert request.owner is not None
+        label = owner_label(request.owner, request.pod)
+        for _ in range(CONFLICT_TRIES):
+            if progress.owned is None:
+                progress.owned = await self._records.of_owner(label, timeout=CALL_TIMEOUT)
+            try:
+                return await self._first_that_suits(request, [one for one in progress.owned if _is_for(one, request)])
+            except (Conflict, NotFound):
+                progress.owned = None
+        raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
+
+    async def _first_that_suits(self, request: AllocationRequest, owned: list[SpiderIP]) -> SpiderIP | None:
+        """Take over the first record whose pool still suits the pod; release the others."""
+        inherited: SpiderIP | None = None
+        for record in owned:
+            if inherited or not selection.suits(request, record.spec.pool, self._pools()):
+                if not record.spec.releasedAt:
+                    await self.releases.end(record, cool=True)
+                    log.info("address no longer suits its owner", address=record.spec.address, asked=str(request))
+            elif record_store.identity(record) == (request.pod_uid, request.interface) and (
+                record.spec.node == request.node
+            ):
+                self._records.adopt(record)
+                inherited = record
+            else:
+                inherited = await self._replace(request, record)
+        return inherited
+
+    # --- a new address
+
+    async def _claim(self, request: AllocationRequest, progress: _Progress) -> SpiderIP:
+        """An address from the first pool that has one. Raises Refused with the verdict on every pool."""
+        chosen = selection.select(request, self._pools())
+        trace = list(chosen.trace)
+        record: SpiderIP | None = None
+        for pool in chosen.pools:
+            outcome = await self._claim_from(request, pool, progress)
+            if isinstance(outcome, SpiderIP):
+                record = outcome
+                break
+            trace.append(outcome)
+        if record is None and request.address is None:
+            record = await self._take_early(request, chosen.pools, progress)
+        if record is None:
+            REFUSALS.labels(allocation.main_reason(trace)).inc()
+            raise allocation.refusal(request, trace)
+        progress.trace += trace
+        return record
+
+    async def _claim_from(
+        self, request: AllocationRequest, pool: SpiderIPPool, progress: _Progress
+    ) -> SpiderIP | Verdict:
+        """An address of a pool, or the verdict that says why it gave none."""
+        try:
+            cache = self._caches.of(pool)
+        except ValueError as error:
+            return allocation.unreadable(pool.name, error)
+        if request.address is None:
+            record = await self._claim_next(request, pool, cache, progress)
+            return record or allocation.exhausted(pool.name, cache.addresses.size)
+        address = to_int(request.address, request.version)
+        if address not in cache.addresses:
+            return allocation.elsewhere(pool.name, request.address)
+        created = await self._create(request, pool, cache, address)
+        if created is None:
+            return allocation.occupied(pool.name, request.address)
+        progress.taken.append(PendingRelease(created, ask_owner=False, cool=False))
+        return created
+
+    async def _claim_next(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: _Progress
+    ) -> SpiderIP | None:
+        """A free address, or one whose cooldown is over; None when a fresh read shows neither.
+
+        Trying again is safe: a create either succeeds or leaves everything as it was.
+        """
+        tries, just_read = 0, False
+        while True:
+            address = cache.next(self._records.addresses(pool.name))
+            if address is None and just_read:
+                return await self._take_cooled(request, pool, cache, progress)
+            if address is None or tries >= BLIND_TRIES:
+                await self._read_pool(pool, cache)
+                tries, just_read = 0, True
+                continue
+            created = await self._create(request, pool, cache, address)
+            if created:
+                progress.taken.append(PendingRelease(created, ask_owner=False, cool=False))
+                return created
+            tries, just_read = tries + 1, False
+
+    async def _create(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, address: int
+    ) -> SpiderIP | None:
+        """Create the record of an address; None when it has one already."""
+        record = allocation.new_record(request, pool, address)
+        cache.in_flight.add(address)
+        try:
+            created = await self._records.create(record, timeout=CALL_TIMEOUT)
+        except AlreadyExists:
+            ALLOCATION_CONFLICTS.inc()
+            cache.exclude(address)
+            return None
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._doubt(request, record.name)
+            raise
+        finally:
+            cache.in_flight.discard(address)
+        cache.stale.discard(address)
+        return created
+
+    async def _read_pool(self, pool: SpiderIPPool, cache: PoolCache) -> None:
+        """Read all records of a pool; calls that wait at the same time share one read."""
+        if cache.refresh is None:
+            cache.refresh = asyncio.create_task(self._records.of_pool(pool.name, timeout=CALL_TIMEOUT))
+            cache.refresh.add_done_callback(lambda _: setattr(cache, "refresh", None))
+        own = list(self._records.addresses(pool.name))
+        cache.update(await asyncio.shield(cache.refresh), own)
+
+    # --- an address in its cooldown
+
+    async def _take_cooled(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: _Progress
+    ) -> SpiderIP | None:
+        """Take over a record whose cooldown is over."""
+        now = self._clock()
+        over = [record for record in cache.cooling if allocation.cooldown_is_over(record, pool, now)]
+        taken = await self._take_any(request, cache, over, progress)
+        return taken[1] if taken else None
+
+    async def _take_early(
+        self, request: AllocationRequest, pools: Iterable[SpiderIPPool], progress: _Progress
+    ) -> SpiderIP | None:
+        """Take over a record before its cooldown is over: the oldest of the first pool that has one."""
+        for pool in pools:
+            cache = self._caches.known(pool.name)
+            taken = await self._take_any(request, cache, list(cache.cooling), progress) if cache else None
+            if taken is not None:
+                before, record = taken
+                progress.early.append(before)
+                return record
+        return None
+
+    async def _take_any(
+        self, request: AllocationRequest, cache: PoolCache, waiting: list[SpiderIP], progress: _Progress
+    ) -> tuple[SpiderIP, SpiderIP] | None:
+        """Take over the first record that no other pod takes meanwhile: (as it was, as it is now)."""
+        for record in waiting:
+            if record in cache.cooling:
+                cache.cooling.remove(record)
+                with suppress(Conflict, NotFound):  # another pod was faster; try the next one
+                    return record, await self._take_over(request, record, progress)
+        return None
+
+    async def _take_over(self, request: AllocationRequest, record: SpiderIP, progress: _Progress) -> SpiderIP:
+        """Take over a released record. Raises Conflict or NotFound."""
+        taken = await self._replace(request, record)
+        progress.taken.append(PendingRelease(taken, ask_owner=False))
+        return taken
+
+    async def _replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
+        try:
+            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._doubt(request, record.name)
+            raise
+
+    # ---
+
+    def _doubt(self, request: AllocationRequest, name: str) -> None:
+        """Remember a record whose write was not answered: the holder's next ADD or DEL reads it."""
+        self._in_doubt.setdefault((request.pod_uid, request.interface), []).append(name)
+
+    def _mark_conflicting(self, record: SpiderIP) -> None:
+        pool = self._pool(record.spec.pool)
+        if pool is not None:
+            with suppress(ValueError):  # ranges that cannot be parsed give no address anyway
+                self._caches.of(pool).conflicting.add(address_of(record))
+
+    def _pool(self, name: str) -> SpiderIPPool | None:
+        return next((pool for pool in self._pools() if pool.name == name), None)
+
+
+def _is_for(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a record of the sticky owner is for the interface and family of a request."""
+    return record.spec.owner == request.owner and record_store.key(record) == (request.interface, request.version)
+
+
+def _was_of(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a released record was held by a pod of the same name, for the same interface and family."""
+    spec = record.spec
+    return (spec.namespace, spec.pod, spec.interface, family(record)) == (
+        request.namespace,
+        request.pod,
+        request.interface,
+        request.version,
+    )

@@ -1,0 +1,71 @@
+"""What the allocator needs of the store of SpiderIP records; `kube.records.NodeRecords` provides it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.ipam.allocation import family
+
+Identity = tuple[str, str]
+"""Who holds an address: pod UID and interface."""
+
+
+class RecordStore(Protocol):
+    """SpiderIP records: this node's from a cache, everybody's by reading them from the API server.
+
+    Every write goes to the API server and changes the cache at once. ``timeout`` is in seconds; ApiUnavailable
+    means that the outcome of a call is unknown.
+    """
+
+    def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
+        """Cached records that one interface of a pod holds."""
+
+    def of_pod(self, pod_uid: str) -> list[SpiderIP]:
+        """Cached records that a pod holds, in the order in which they were written."""
+
+    def released(self) -> list[SpiderIP]:
+        """Cached records of this node that are in their cooldown."""
+
+    def addresses(self, pool: str) -> Collection[int]:
+        """Addresses of a pool that have a cached record of this node."""
+
+    async def create(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
+        """Create a record. Raises AlreadyExists when the address has one."""
+
+    async def replace(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
+        """Replace the version of a record that was read. Raises Conflict or NotFound when it has changed."""
+
+    async def delete(self, record: SpiderIP, *, timeout: float) -> None:
+        """Delete the version of a record that was read. Raises Conflict when it has changed."""
+
+    async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
+        """A record, read from the API server."""
+
+    def adopt(self, record: SpiderIP) -> None:
+        """Put a record of this node that was read into the cache."""
+
+    def forget(self, record: SpiderIP) -> None:
+        """Drop a record from the cache that a read did not find, or found on another node."""
+
+    async def of_owner(self, label: str, *, timeout: float) -> list[SpiderIP]:
+        """The records of a sticky owner, on any node, read from the API server."""
+
+    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
+        """All records of a pool, read from the API server."""
+
+
+def identity(record: SpiderIP) -> Identity | None:
+    """Who holds a record; None once it is released."""
+    return None if record.spec.releasedAt else (record.spec.podUID, record.spec.interface)
+
+
+def is_same_holding(one: SpiderIP, other: SpiderIP) -> bool:
+    """Whether two versions of a record are the same object with the same holder."""
+    return (one.metadata.uid, identity(one)) == (other.metadata.uid, identity(other))
+
+
+def key(record: SpiderIP) -> tuple[str, int]:
+    """The (interface, family) for which a record is held."""
+    return record.spec.interface, family(record)

@@ -1,0 +1,153 @@
+"""Releasing SpiderIP records: at once where the API server takes it, else again and again in the background.
+
+A release never touches a record that has another holder by now: every write names the version that was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.record_store import RecordStore, is_same_holding
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.ipam import allocation
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.client import Conflict, NotFound
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import RELEASE_FAILURES, RELEASES, logger
+
+RELEASE_TIMEOUT = 2.0
+"""Seconds that a DEL waits for one call to the API server; then the release goes on in the background."""
+
+READ_TIMEOUT = 10.0
+"""Seconds for a read on the ADD path; the whole ADD has its own limit."""
+
+RETRY_PAUSE = 1.0
+"""Seconds until a release that failed is tried again; the queue's own backoff comes after that."""
+
+WORKERS = 4
+
+CONFLICT_TRIES = 3
+"""Times that a record may change between our read and our write before we give up for now."""
+
+log = logger("ipam")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRelease:
+    """A record to be released."""
+
+    record: SpiderIP
+    ask_owner: bool = True
+    """Keep the record if its sticky owner still wants it."""
+    cool: bool = True
+    """Start the cooldown where the pool has one, rather than delete the record."""
+
+
+class Releases:
+    """The releases of one node.
+
+    ``keeps`` says whether the sticky owner of a record still wants it though its pod is gone; ``locks`` are held
+    per pod UID, so that a release and an ADD of one pod never run at once; ``clock`` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        records: RecordStore,
+        pool: Callable[[str], SpiderIPPool | None],
+        locks: KeyedLock,
+        *,
+        keeps: Callable[[SpiderIP], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = records
+        self._pool = pool
+        self._locks = locks
+        self._keeps = keeps
+        self._clock = clock
+        self._pending: dict[str, PendingRelease] = {}  # record name → release that is not done yet
+        self._queue = WorkQueue(self.retry, "release")
+
+    async def run(self) -> None:
+        """Carry out deferred releases until cancelled."""
+        await self._queue.run(workers=WORKERS)
+
+    async def release(self, pending: PendingRelease) -> None:
+        """Release a record now; deferred when the API server does not answer. Needs the lock of the pod."""
+        name = pending.record.name
+        self._pending[name] = pending
+        try:
+            await self._release(pending)
+        except SpiderpoolError as error:
+            RELEASE_FAILURES.inc()
+            log.warning("release put off", address=name, error=str(error))
+            self._queue.add(name, after=RETRY_PAUSE)
+
+    def defer(self, pending: PendingRelease) -> None:
+        """Release a record in the background, without waiting."""
+        self._pending[pending.record.name] = pending
+        self._queue.add(pending.record.name)
+
+    async def withdraw(self, record: SpiderIP) -> bool:
+        """Cancel the pending release of a record that its pod asks for again; whether the pod still holds it.
+
+        A release whose answer was lost may have happened, so a record with a pending release is read again.
+        """
+        if record.name not in self._pending:
+            return True
+        found = await self._records.get(record.name, timeout=READ_TIMEOUT)
+        self._pending.pop(record.name, None)
+        if found and is_same_holding(found, record):
+            self._records.adopt(found)
+            return True
+        self._update_cache(record, found)
+        return False
+
+    async def end(self, record: SpiderIP, *, cool: bool) -> None:
+        """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
+        pool = self._pool(record.spec.pool)
+        if cool and pool and not pool.terminating and pool.spec.cooldownSeconds:
+            await self._records.replace(allocation.released(record, self._clock()), timeout=RELEASE_TIMEOUT)
+        else:
+            await self._records.delete(record, timeout=RELEASE_TIMEOUT)
+
+    async def retry(self, name: str) -> None:
+        """Carry out the pending release of a record, if there still is one. Raises what the API server answers."""
+        pending = self._pending.get(name)
+        if pending is None:
+            return
+        async with self._locks.held(pending.record.spec.podUID):
+            if self._pending.get(name) is pending:  # neither done nor withdrawn while we waited for the lock
+                await self._release(pending)
+
+    async def _release(self, pending: PendingRelease) -> None:
+        record = pending.record
+        if not (pending.ask_owner and record.spec.owner and await self._keeps(record)):
+            await self._end_unless_taken_over(record, cool=pending.cool)
+            RELEASES.inc()
+        self._pending.pop(record.name, None)
+
+    async def _end_unless_taken_over(self, record: SpiderIP, *, cool: bool) -> None:
+        """End a record, reading it again while only its version has changed.
+
+        Repeating is safe: a record with another holder is left alone.
+        """
+        for _ in range(CONFLICT_TRIES):
+            try:
+                return await self.end(record, cool=cool)
+            except (Conflict, NotFound):
+                found = await self._records.get(record.name, timeout=RELEASE_TIMEOUT)
+                if found is None or not is_same_holding(found, record):
+                    return self._update_cache(record, found)
+                record = found
+        raise ApiUnavailable(f"the record {record.name} changes under our hands; it will be tried again")
+
+    def _update_cache(self, record: SpiderIP, found: SpiderIP | None) -> None:
+        """Replace a cached record by what a read found under its name, if that belongs to this node."""
+        if found and found.spec.node == record.spec.node:
+            self._records.adopt(found)
+        else:
+            self._records.forget(record)

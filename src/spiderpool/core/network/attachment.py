@@ -1,0 +1,166 @@
+"""How a pod is attached: from its annotations and networks to one plan per interface, and to the kernel's input.
+
+`plan_pod` runs before addresses are allocated, `kernel_attachment` after. Both are pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+
+from spiderpool.api.cni import Result, ResultInterface, ResultIP
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.network import chains, coordinator, pod_networks
+from spiderpool.core.network.chains import Chain, DelegatedNetwork
+from spiderpool.core.network.plumbing.values import Attachment, everything
+from spiderpool.core.network.pod_networks import RequestedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """The settings that decide which networks a pod may use."""
+
+    default_network: str | None
+    """Network of the first interface of pods that name none."""
+    namespace: str
+    """The agent's own Namespace, in which networks are looked up that are named without one."""
+    isolated: bool = False
+    """Whether a pod may only use networks of its own Namespace and of the shared ones."""
+    shared_namespaces: tuple[str, ...] = ("default",)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacePlan:
+    """One interface of a pod: its network and how that is attached."""
+
+    request: RequestedNetwork
+    chain: Chain | DelegatedNetwork
+    default_route: RequestedNetwork | None
+    """The network that the pod chose for its default route; None when it chose none."""
+
+    @property
+    def interface(self) -> str:
+        """Name of the interface in the pod."""
+        return self.request.interface
+
+    @property
+    def address_request(self) -> InterfaceRequest | None:
+        """What the interface needs of IPAM; None when its network has no ``ipam`` or is executed by plugins."""
+        if isinstance(self.chain, Chain) and self.chain.ipam is not None:
+            return InterfaceRequest(self.interface, self.chain.ipam, self.request.ips)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PodAttachment:
+    """All interfaces of a pod, the first one first, before anything is allocated or created."""
+
+    pod: Pod
+    interfaces: tuple[InterfacePlan, ...]
+
+    @property
+    def address_requests(self) -> tuple[InterfaceRequest, ...]:
+        """What its interfaces need of IPAM."""
+        requests = (plan.address_request for plan in self.interfaces)
+        return tuple(request for request in requests if request is not None)
+
+    @property
+    def first_interface(self) -> str:
+        """Name of the pod's first interface."""
+        return self.interfaces[0].interface
+
+
+def plan_pod(
+    pod: Pod,
+    first_interface: str,
+    policy: NetworkPolicy,
+    definition: Callable[[str], NetworkAttachmentDefinition | None],
+) -> PodAttachment:
+    """The plan of a pod whose first interface has the name CNI_IFNAME.
+
+    ``definition`` looks up a NetworkAttachmentDefinition by ``namespace/name``. Raises BadConfig for annotations or
+    networks that are wrong, Refused for a network that does not exist yet or may not be used.
+    """
+    annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
+    networks = pod_networks.networks_of(
+        annotations, namespace, policy.default_network, policy.namespace, first_interface
+    )
+    pod_networks.check_isolation(namespace, networks[1:], policy.isolated, policy.shared_namespaces)
+    chosen = pod_networks.default_route_of(networks)
+    interfaces = (
+        InterfacePlan(network, chains.read_network(network.network, definition(network.network)), chosen)
+        for network in networks
+    )
+    return PodAttachment(pod, tuple(interfaces))
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxTarget:
+    """The pod sandbox that interfaces are created in: CNI_CONTAINERID and CNI_NETNS."""
+
+    container_id: str
+    netns: str
+
+
+def kernel_attachment(
+    target: SandboxTarget,
+    attachment: PodAttachment,
+    plan: InterfacePlan,
+    grants: Sequence[Grant],
+    cluster: SpiderCoordinator | None,
+) -> Attachment:
+    """What the kernel is to make of an interface that the agent attaches itself.
+
+    Raises BadConfig for requests that only executed plugins can serve, NotReady while the SpiderCoordinator lacks
+    the cluster's CIDRs.
+    """
+    chain = plan.chain
+    assert isinstance(chain, Chain)
+    pod_networks.check_supported(plan.request)
+    return Attachment(
+        container_id=target.container_id,
+        netns=target.netns,
+        ifname=plan.interface,
+        kind=chain.kind,
+        master=chain.master,
+        mode=chain.interface.mode,
+        mtu=chain.interface.mtu,
+        addresses=tuple(ip_interface(grant.address) for grant in grants),
+        gateways=tuple(map(ip_address, _gateways(plan, grants))),
+        routes=tuple((ip_network(dst, strict=False), ip_address(gw)) for grant in grants for dst, gw in grant.routes),
+        coordination=coordinator.coordination(
+            chain.coordinator if grants else None,
+            cluster,
+            first_nic=attachment.first_interface,
+            default_route_nic=_default_route_nic(attachment, plan),
+        ),
+        mac=plan.request.mac or chain.interface.mac,
+        vlan_id=chain.interface.vlanId,
+    )
+
+
+def cni_result(attachment: Attachment, grants: Iterable[Grant], interface: ResultInterface) -> Result:
+    """The CNI result of an interface that the agent created."""
+    defaults = ((everything(gateway.version), gateway) for gateway in attachment.gateways)
+    return Result(
+        ips=tuple(ResultIP(grant.address, grant.gateway, 0) for grant in grants),
+        routes=tuple((str(dst), str(gw)) for dst, gw in (*defaults, *attachment.routes)),
+        interfaces=(interface,),
+    )
+
+
+def _default_route_nic(attachment: PodAttachment, plan: InterfacePlan) -> str:
+    """The interface of the pod's default route: by ``default-route``, else by its annotation; empty: neither."""
+    if plan.default_route:
+        return plan.default_route.interface
+    return coordinator.requested_default_route(attachment.pod.metadata.annotations or {})
+
+
+def _gateways(plan: InterfacePlan, grants: Iterable[Grant]) -> tuple[str, ...]:
+    given = tuple(grant.gateway for grant in grants if grant.gateway)
+    return pod_networks.gateways_of(plan.request, plan.default_route, given)

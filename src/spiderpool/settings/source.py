@@ -1,0 +1,97 @@
+"""Reading settings: the environment and the ConfigMap's file as one source of typed, checked values.
+
+Every error names the variable or key that is wrong, and the remedy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from spiderpool.errors import BadConfig
+from spiderpool.settings.kinds import ABSENT
+from spiderpool.settings.table import CONFIG_FILE, Setting
+
+T = TypeVar("T")
+
+
+class SettingsSource:
+    """The environment and the document of conf.yml."""
+
+    def __init__(self, environ: Mapping[str, str], file: Mapping[str, Any]) -> None:
+        self._environ = environ
+        self._file = file
+
+    def read(self, setting: Setting[T]) -> T:
+        """The value of a setting: a variable, else a key of conf.yml, else the default.
+
+        Raises BadConfig when a required variable is missing, or when any place holds a wrong value: also a place that
+        another one precedes, as its value would count once the other is removed.
+        """
+        values = [*self._from_variables(setting), *self._from_keys(setting)]
+        if values:
+            return values[0]
+        if setting.required:
+            raise BadConfig(f"environment variable {setting.variables[0]} is missing; set it to {setting.required}")
+        return setting.default
+
+    def _from_variables(self, setting: Setting[T]) -> Iterator[T]:
+        for name in setting.variables:
+            text = self._environ.get(name, "").strip()
+            if text:
+                complaint = f"environment variable {name}={text!r} is {{}}; correct or unset it"
+                value = _parse(setting.kind.from_text, text, complaint)
+                yield _within_bounds(setting, value, f"environment variable {name}")
+
+    def _from_keys(self, setting: Setting[T]) -> Iterator[T]:
+        for key in setting.keys:
+            found = self._lookup(key)
+            if not setting.kind.is_unset(found):
+                complaint = f"key {key} in conf.yml is {found!r}, {{}}; correct the ConfigMap"
+                value = _parse(setting.kind.from_yaml, found, complaint)
+                yield _within_bounds(setting, value, f"key {key} in conf.yml")
+
+    def _lookup(self, key: str) -> Any:
+        """The value of a key, or ABSENT. An empty block counts as one without keys. Raises BadConfig."""
+        *blocks, last = key.split(".")
+        block: Any = self._file
+        for depth, name in enumerate(blocks, 1):
+            block = block.get(name) or {}
+            if not isinstance(block, dict):
+                raise BadConfig(f"key {'.'.join(blocks[:depth])} in conf.yml is {block!r}, not a mapping of keys")
+        return block.get(last, ABSENT)
+
+
+def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
+    """Read the file that SPIDERPOOL_CONFIG names; defaults apply where it does not exist. Raises BadConfig."""
+    path = Path(environ.get(CONFIG_FILE.variables[0], CONFIG_FILE.default))
+    if not path.exists():
+        return SettingsSource(environ, {})
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")
+    return SettingsSource(environ, document)
+
+
+def _parse(parse: Callable[[Any], T], raw: Any, complaint: str) -> T:
+    """The parsed value. Raises BadConfig: ``complaint`` with the rule that the value breaks in place of ``{}``."""
+    try:
+        return parse(raw)
+    except (TypeError, ValueError) as error:
+        raise BadConfig(complaint.replace("{}", str(error))) from error
+
+
+def _within_bounds(setting: Setting[T], value: T, place: str) -> T:
+    if isinstance(value, int | float) and value < setting.minimum:
+        reason = f": {setting.reason}" if setting.reason else ""
+        raise BadConfig(f"{place} is {value}; write at least {setting.minimum:g}{reason}")
+    if setting.choices and value not in setting.choices:
+        raise BadConfig(f"{place} is {value!r}; write {' or '.join(map(repr, setting.choices))}")
+    return value
