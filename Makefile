@@ -1,9 +1,9 @@
-# Every target first makes the machine ready (scripts/bootstrap), which takes no time when it is.
+# Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz clean
 
-# Groups of tests run side by side; WORKERS=0 runs one after the other.
+# Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
 
 help:  ## Show the targets
@@ -15,7 +15,7 @@ bootstrap:  ## Install what is missing on this machine, make .venv
 binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other real programs
 	@.venv/bin/python -m spiderpool_lab.binaries
 
-demo: binaries  ## The walkthrough of Alibaba Cloud, checked; POOLS=manual: by written pools; KEEP=1 leaves it up
+demo: binaries  ## Play the walkthrough of Alibaba Cloud and check it; POOLS=manual: hand-written pools; KEEP=1 leaves it up
 	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
@@ -24,25 +24,25 @@ test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy
+	.venv/bin/mypy src tests bench scripts
 	.venv/bin/lint-imports
 
-coverage: bootstrap  ## Is every line of core/ and api/ run by its file's own tests?
+coverage: bootstrap  ## Check that the own tests of each file of core/ and api/ run every line of it
 	@exec .venv/bin/python -m scripts.coverage $(ARGS)
 
 fmt: bootstrap  ## Rewrite the code in our style
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: binaries  ## Measure address management against the limit of the API server; ARGS='--help' for more
+bench: binaries  ## Measure address management against the limit of the API server; ARGS=--help shows the options
 	@exec .venv/bin/python -m bench.ipam $(ARGS)
 
 chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'
 	@exec .venv/bin/python -m bench.chaos $(ARGS)
 
-fuzz: binaries  ## A minute of anything at all on the agent's CNI endpoint; SEED=7 plays it again
+fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
 	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))
 
-clean:  ## Remove what these targets made here; the cache under ~/.cache/spiderpool stays
+clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

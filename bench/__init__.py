@@ -1,1 +1,1 @@
-"""Measurements against the limits that the machine and the API server set, in one run."""
+"""Benchmarks, a chaos test and a fuzzer, run by ``make bench``, ``make chaos`` and ``make fuzz``."""

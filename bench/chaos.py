@@ -1,7 +1,7 @@
-"""Pods come and go on two nodes while agents, controller and API server are killed at random.
+"""Chaos test: creates and deletes pods on two nodes while it kills agents, controller and API server at random.
 
-Afterwards no address was ever held by two pods, none is left behind, and every counter equals the records.
-The kills and the pods follow a seed; what interleaves in between is the machine's own.
+Checks that two pods never had the same address at the same time and that in the end no address is allocated and all
+counters of pools are 0. Kills and pods are reproducible by a seed; the timing of processes is not.
 """
 
 from __future__ import annotations
@@ -39,95 +39,96 @@ POOLS = (
     POOL.format(name="shared", subnet="10.40.0.0/16", ips="10.40.0.1-10.40.0.100", bound=""),
     POOL.format(name="own", subnet="10.41.0.0/16", ips="10.41.0.1-10.41.0.30", bound=", nodeName: [chaos-1]"),
 )
-PATIENCE = 60.0
-"""Seconds after the last kill within which everything must have settled: several collection intervals."""
+RELEASE_TIMEOUT = 60.0
+"""Seconds after the last pod within which all addresses must be released: several intervals of garbage collection."""
 
-RETRY = 0.3
-"""Seconds between two tries of the pretended kubelet."""
+RETRY_INTERVAL = 0.3
+"""Seconds between two tries of the simulated kubelet."""
+
+LOST_DEL_SHARE = 0.1
+"""Share of pods for which DEL is never called, as after a power failure of the node."""
 
 
 @dataclass(slots=True)
-class Score:
-    """What happened, and what must not happen."""
+class ChaosResult:
+    """What happened, and which rules were violated."""
 
     pods: int = 0
     kills: dict[str, int] = field(default_factory=dict)
-    holders: dict[str, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
+    holders: dict[str, str] = field(default_factory=dict)  # address → name of the pod that has it
+    violations: list[str] = field(default_factory=list)
 
-    def granted(self, pod: str, address: str) -> None:
-        """A pod was told an address: nobody else may hold it now."""
+    def record_allocation(self, pod: str, address: str) -> None:
+        """A pod got an address; note a violation if another pod has it."""
         holder = self.holders.setdefault(address, pod)
         if holder != pod:
-            self.wrong.append(f"{address} was given to {pod} while {holder} holds it")
+            self.violations.append(f"{address} was given to {pod} while {holder} holds it")
 
-    def gone(self, pod: str, address: str) -> None:
-        """A pod begins to end: from now on its address may be given away."""
+    def record_deletion(self, pod: str, address: str) -> None:
+        """A pod is about to be deleted; from now on its address may be allocated again."""
         if self.holders.get(address) == pod:
             del self.holders[address]
 
 
 class Chaos:
-    """The pods, their pretended kubelet, and whoever kills."""
+    """Runs the pods, a simulated kubelet and the kills."""
 
     def __init__(self, cluster: LabCluster, agents: dict[str, LocalAgent], client: Client, seed: int) -> None:
         self._cluster = cluster
         self._agents = agents
         self._client = client
         self._random = random.Random(seed)
-        self.score = Score()
+        self.result = ChaosResult()
 
     async def run(self, seconds: float, pods: int, parallel: int = 24) -> None:
-        """Let ``pods`` pods come and go, and kill for ``seconds``."""
-        gate = asyncio.Semaphore(parallel)
-        lives = [
-            self._one_after_another(gate, f"chaos-{number:04d}", seconds * parallel / pods) for number in range(pods)
-        ]
+        """Run ``pods`` pods, at most ``parallel`` at a time, and kill processes for ``seconds``."""
+        slots = asyncio.Semaphore(parallel)
+        runs = [self._run_in_slot(slots, f"chaos-{number:04d}", seconds * parallel / pods) for number in range(pods)]
         killer = asyncio.create_task(self._kill(seconds))
-        await asyncio.gather(*lives)
+        await asyncio.gather(*runs)
         await killer
 
-    async def settle(self) -> None:
-        """Wait until nothing is held any more and the counters say so."""
-        deadline = time.monotonic() + PATIENCE
-        while left := await self._left():
+    async def wait_until_released(self) -> None:
+        """Wait until no address is allocated; note a violation after the timeout."""
+        deadline = time.monotonic() + RELEASE_TIMEOUT
+        while leftovers := await self._leftovers():
             if time.monotonic() > deadline:
-                self.score.wrong.append(f"not settled after {PATIENCE:.0f} s: {left}")
+                self.result.violations.append(f"not released after {RELEASE_TIMEOUT:.0f} s: {leftovers}")
                 return
             await asyncio.sleep(0.5)
 
-    async def _one_after_another(self, gate: asyncio.Semaphore, name: str, share: float) -> None:
-        async with gate:
-            await self._live(name, self._random.choice(NODES), self._random.uniform(0.2, 1.2) * share)
+    async def _run_in_slot(self, slots: asyncio.Semaphore, name: str, share: float) -> None:
+        async with slots:
+            await self._run_pod(name, self._random.choice(NODES), self._random.uniform(0.2, 1.2) * share)
 
-    async def _live(self, name: str, node: str, seconds: float) -> None:
-        """A pod from its creation to the DEL of its sandbox, as kubelet and runtime do it."""
+    async def _run_pod(self, name: str, node: str, seconds: float) -> None:
+        """Create a pod, call ADD, wait, delete the pod, call DEL, as kubelet and container runtime do."""
         pod = await self._create(name, node)
         uid = pod.metadata.uid or ""
-        self.score.pods += 1
+        self.result.pods += 1
         address = await self._attach(name, node, uid)
         await asyncio.sleep(seconds)
-        self.score.gone(name, address)
-        await self._insist(lambda: self._delete(name))
+        self.result.record_deletion(name, address)
+        await self._retry(lambda: self._delete(name))
         await self._detach(name, node, uid)
 
     async def _attach(self, name: str, node: str, uid: str) -> str:
         while True:
-            answer = await self._ask("ADD", name, node, uid)
+            answer = await self._call_agent("ADD", name, node, uid)
             if "ips" in answer:
                 address = str(answer["ips"][0]["address"])
-                self.score.granted(name, address)
+                self.result.record_allocation(name, address)
                 return address
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(RETRY_INTERVAL)
 
     async def _detach(self, name: str, node: str, uid: str) -> None:
-        """One DEL in ten never comes: its node's power went."""
-        if self._random.random() < 0.1:
+        """Call DEL until it succeeds, or never for a share of the pods."""
+        if self._random.random() < LOST_DEL_SHARE:
             return
-        while (await self._ask("DEL", name, node, uid)).get("code"):
-            await asyncio.sleep(RETRY)
+        while (await self._call_agent("DEL", name, node, uid)).get("code"):
+            await asyncio.sleep(RETRY_INTERVAL)
 
-    async def _ask(self, command: str, name: str, node: str, uid: str) -> dict[str, Any]:
+    async def _call_agent(self, command: str, name: str, node: str, uid: str) -> dict[str, Any]:
         try:
             return await self._agents[node].address(command, "default", name, uid)
         except OSError as error:
@@ -143,7 +144,7 @@ class Chaos:
                 "containers": [{"name": "c", "image": "none"}],
             },
         }
-        return await self._insist(lambda: self._client.apply(Pod, body, name, "default", timeout=5))
+        return await self._retry(lambda: self._client.apply(Pod, body, name, "default", timeout=5))
 
     async def _delete(self, name: str) -> None:
         try:
@@ -151,19 +152,20 @@ class Chaos:
         except NotFound:
             return
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat an idempotent call while the API server is down or an older pod of that name is being deleted."""
         while True:
             try:
                 return await call()
             except (ApiUnavailable, AlreadyExists):
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_INTERVAL)
 
     async def _kill(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(self._random.uniform(1.5, 4.0))
             victim = self._random.choice((*NODES, *NODES, CONTROLLER, "kube-apiserver"))
-            self.score.kills[victim] = self.score.kills.get(victim, 0) + 1
+            self.result.kills[victim] = self.result.kills.get(victim, 0) + 1
             await asyncio.to_thread(self._kill_one, victim)
 
     def _kill_one(self, victim: str) -> None:
@@ -179,8 +181,8 @@ class Chaos:
         else:
             self._cluster.plane.restart_api_server()
 
-    async def _left(self) -> str:
-        """What is not as it should be when all pods are gone; empty when all is well."""
+    async def _leftovers(self) -> str:
+        """Addresses and counters that are left after the last pod, in words; empty if there are none."""
         try:
             records = await self._client.list(SpiderIP)
             pools = await self._client.list(SpiderIPPool)
@@ -188,37 +190,39 @@ class Chaos:
             return str(error)
         counts = {pool.name: pool.status.allocatedIPCount if pool.status else None for pool in pools}
         if records or any(counts.values()):
-            names = ", ".join(each.name for each in records[:5])
+            names = ", ".join(record.name for record in records[:5])
             return f"{len(records)} addresses still held ({names}), counters {counts}"
         return ""
 
 
 def main() -> None:
-    """Run and print the verdict; exit status 1 when an address was held twice or left behind."""
+    """Run and print the result; exit status 1 if a rule was violated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--pods", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    with world("chaos") as (cluster, agents):
-        score = asyncio.run(play(cluster, agents, arguments.seconds, arguments.pods, arguments.seed))
-    print(f"{score.pods} pods came and went; killed: {score.kills}")
-    print("\n".join(score.wrong) or "no address was held twice, none is left behind, counters equal the records")
-    sys.exit(1 if score.wrong else 0)
+    with chaos_cluster("chaos") as (cluster, agents):
+        result = asyncio.run(run_chaos(cluster, agents, arguments.seconds, arguments.pods, arguments.seed))
+    print(f"{result.pods} pods came and went; killed: {result.kills}")
+    print("\n".join(result.violations) or "no address was allocated twice, none is left, all counters are 0")
+    sys.exit(1 if result.violations else 0)
 
 
-async def play(cluster: LabCluster, agents: dict[str, LocalAgent], seconds: float, pods: int, seed: int) -> Score:
-    """One run; the score tells what went wrong."""
+async def run_chaos(
+    cluster: LabCluster, agents: dict[str, LocalAgent], seconds: float, pods: int, seed: int
+) -> ChaosResult:
+    """Run once; the result lists the violations."""
     async with Client.load(cluster.plane.admin_kubeconfig) as client:
         chaos = Chaos(cluster, agents, client, seed)
         await chaos.run(seconds, pods)
-        await chaos.settle()
-        return chaos.score
+        await chaos.wait_until_released()
+        return chaos.result
 
 
 @contextmanager
-def world(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
-    """A control plane with our controller and two agents that give addresses only."""
+def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
+    """A control plane with our controller, and agents of two nodes that only allocate addresses."""
     cluster = LabCluster(name)
     cluster.down()
     try:
@@ -241,7 +245,7 @@ def world(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]]]:
 def _admitted(cluster: LabCluster) -> bool:
     try:
         cluster.plane.apply(*POOLS)
-    except Exception:  # the webhooks are not registered or not served yet
+    except Exception:  # fails until the admission webhooks are registered and served; the caller tries again
         return False
     return len(cluster.objects("spiderippools")) == len(POOLS)
 

@@ -1,7 +1,7 @@
-"""Anything at all on the agent's CNI endpoint: bytes, JSON and variables, from nonsense to almost right.
+"""Fuzzer of the agent's CNI endpoint: sends bytes, JSON and variables, from random bytes to almost valid calls.
 
-Every call gets a valid CNI answer, the agent lives on, and in the end nothing is left: no file of a sandbox, no link,
-no lock that is held, no descriptor, no thread. The calls follow a seed.
+Checks that every call gets a valid CNI answer, that the agent does not crash and that it leaks nothing: sandbox
+files, links, locks, file descriptors, threads, memory. Calls are reproducible by a seed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.local_agent import LocalAgent, exchange
+from tests.support.local_agent import AgentOptions, LocalAgent, exchange
 
 from spiderpool.api.cni import CNICall, frame_call
 from spiderpool_lab import namespaces
@@ -30,12 +30,12 @@ from spiderpool_lab.processes import Processes
 NODE = "fuzz-1"
 PODS = 4
 WORKERS = 4
-LIMIT = 30.0
-"""Seconds that any call may take."""
-SETTLE = 20.0
-"""Seconds within which what the calls have used must be free again."""
-GROWTH = 64 << 20
-"""Bytes by which the agent's memory may grow: buffers of the largest calls, not calls that are kept."""
+CALL_TIMEOUT = 30.0
+"""Seconds that a call may take."""
+RELEASE_TIMEOUT = 20.0
+"""Seconds within which the agent must have released file descriptors and threads after the last call."""
+MEMORY_GROWTH_MAX = 64 << 20
+"""Bytes by which the agent's memory may grow, for the buffers of the largest calls."""
 
 MANIFESTS = """
 apiVersion: v1
@@ -101,121 +101,126 @@ COMMANDS = ("ADD", "ADD", "DEL", "DEL", "CHECK", "GC", "STATUS", "VERSION", "add
 
 
 @dataclass(slots=True)
-class Fuzzed:
-    """What was asked and what was wrong with the answers."""
+class FuzzResult:
+    """Number of calls, and the rules that were violated."""
 
     calls: int = 0
-    codes: dict[int, int] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
+    codes: dict[int, int] = field(default_factory=dict)  # CNI error code, 0 for success → answers
+    violations: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resources of the agent's process; ``memory`` is resident, in bytes."""
+
+    descriptors: int
+    threads: int
+    memory: int
 
 
 @dataclass(frozen=True)
 class Target:
-    """An agent in a namespace of its own, and pods that it can attach."""
+    """An agent in its own network namespace, and pods that it can attach."""
 
     agent: LocalAgent
     node: Path
-    pods: dict[str, str]
-    """UIDs by name."""
-    sandboxes: dict[str, Path]
-    """Namespaces by name."""
+    pods: dict[str, str]  # name → UID
+    sandboxes: dict[str, Path]  # name of the pod → network namespace
 
     def files(self) -> list[str]:
-        """Names of the files that tell of sandboxes."""
+        """Names of the agent's sandbox files."""
         folders = (self.agent.socket.parent / name for name in ("sandboxes", "chained"))
         return [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
 
     def links(self) -> list[str]:
-        """Names of the node's links."""
-        shown = namespaces.run_tool(["ip", "-n", self.node.name, "-json", "link"])
-        return sorted(each["ifname"] for each in json.loads(shown))
+        """Names of the links in the node's namespace."""
+        output = namespaces.run_tool(["ip", "-n", self.node.name, "-json", "link"])
+        return sorted(link["ifname"] for link in json.loads(output))
 
-    def usage(self) -> tuple[int, int, int]:
-        """Descriptors, threads and bytes of memory of the agent."""
+    def usage(self) -> Usage:
+        """What the agent's process uses now."""
         process = Path(f"/proc/{self.agent.pid}")
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
         resident = int(status["VmRSS"].split()[0]) << 10
-        return len(list((process / "fd").iterdir())), int(status["Threads"]), resident
+        return Usage(len(list((process / "fd").iterdir())), int(status["Threads"]), resident)
 
 
-def body(chance: random.Random, target: Target) -> bytes:
-    """What a caller might send: a call that is right but for some changes, or something else altogether."""
-    if chance.random() < 0.15:
-        return chance.randbytes(chance.choice((0, 1, 2, 40, 3000)))
-    plugin = chance.choice(tuple(CONFIGS))
-    framed = frame_call(CNICall(plugin, _environment(chance, target), _stdin(chance, plugin)))
-    match chance.random():
+def random_body(rng: random.Random, target: Target) -> bytes:
+    """The body of a call: a valid call with some changes, or random bytes."""
+    if rng.random() < 0.15:
+        return rng.randbytes(rng.choice((0, 1, 2, 40, 3000)))
+    plugin = rng.choice(tuple(CONFIGS))
+    framed = frame_call(CNICall(plugin, _environment(rng, target), _stdin(rng, plugin)))
+    match rng.random():
         case share if share < 0.05:
-            return framed[: chance.randrange(len(framed))]
+            return framed[: rng.randrange(len(framed))]
         case share if share < 0.10:
-            return framed.replace(b"\0", chance.choice((b"", b"\0\0", b"=\0")), chance.randrange(1, 4))
+            return framed.replace(b"\0", rng.choice((b"", b"\0\0", b"=\0")), rng.randrange(1, 4))
         case share if share < 0.15:
-            place = chance.randrange(len(framed))
-            return framed[:place] + chance.randbytes(3) + framed[place + 1 :]
+            place = rng.randrange(len(framed))
+            return framed[:place] + rng.randbytes(3) + framed[place + 1 :]
         case _:
             return framed
 
 
-def _environment(chance: random.Random, target: Target) -> dict[str, str]:
-    """The variables of a pod's call, most of the time; never a namespace that is not ours."""
-    pod = chance.choice(tuple(target.pods))
+def _environment(rng: random.Random, target: Target) -> dict[str, str]:
+    """The variables of a call, some of them replaced or missing. CNI_NETNS never is a foreign network namespace."""
+    pod = rng.choice(tuple(target.pods))
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={target.pods[pod]}"
-    strange = {
+    invalid = {
         "CNI_CONTAINERID": ("", ".", "-", "../x", "a/b", "c" * 5000, "é"),
         "CNI_NETNS": ("", "/no/such/place", "/proc/self/ns/net", "/dev/null", "/tmp", "/no/" + "x" * 5000, "relative"),
         "CNI_IFNAME": ("", "lo", "..", "eth 0", "a/b", "sixteen-letters-", "net1", "veth0"),
         "CNI_ARGS": ("", ";", "=", "a=b", "IgnoreUnknown=2;a=b", "K8S_POD_NAME=x", arguments + "=", "x" * 9000),
     }
-    right = {
-        "CNI_COMMAND": chance.choice(COMMANDS),
-        "CNI_CONTAINERID": f"container{chance.randrange(3)}{pod}",
+    environment = {
+        "CNI_COMMAND": rng.choice(COMMANDS),
+        "CNI_CONTAINERID": f"container{rng.randrange(3)}{pod}",
         "CNI_NETNS": str(target.sandboxes[pod]),
         "CNI_IFNAME": "eth0",
         "CNI_ARGS": arguments,
         "CNI_PATH": "/no/such/folder",
     }
-    for key, values in strange.items():
-        if chance.random() < 0.12:
-            right[key] = chance.choice(values)
-    if chance.random() < 0.1:
-        del right[chance.choice(tuple(right))]
-    return right
+    for key, values in invalid.items():
+        if rng.random() < 0.12:
+            environment[key] = rng.choice(values)
+    if rng.random() < 0.1:
+        del environment[rng.choice(tuple(environment))]
+    return environment
 
 
-def _stdin(chance: random.Random, plugin: str) -> bytes:
+def _stdin(rng: random.Random, plugin: str) -> bytes:
     config: Any = json.loads(json.dumps(CONFIGS[plugin]))
-    if chance.random() < 0.5:
-        listed = [
-            {"containerID": f"container{number}fuzz-0", "ifname": "eth0"} for number in range(chance.randrange(3))
-        ]
+    if rng.random() < 0.5:
+        listed = [{"containerID": f"container{number}fuzz-0", "ifname": "eth0"} for number in range(rng.randrange(3))]
         config["cni.dev/valid-attachments"] = listed
-    for _ in range(chance.choice((0, 0, 1, 2, 5))):
-        config = _changed(chance, config)
-    text = json.dumps(config, ensure_ascii=chance.random() < 0.5).encode(errors="surrogatepass")
-    match chance.random():
+    for _ in range(rng.choice((0, 0, 1, 2, 5))):
+        config = _mutated(rng, config)
+    text = json.dumps(config, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
+    match rng.random():
         case share if share < 0.03:
             return b"[" * 50_000
         case share if share < 0.06:
-            return text + chance.choice((b"}", b"\0", b"\xff", text))
+            return text + rng.choice((b"}", b"\0", b"\xff", text))
         case share if share < 0.07:
             return text + b" " * (2 << 20)
         case _:
             return text
 
 
-def _changed(chance: random.Random, value: Any) -> Any:
-    """A document in which one place holds something else."""
-    if isinstance(value, dict) and value and chance.random() < 0.8:
-        key = chance.choice((*value, chance.choice(KEYS)))
-        return value | {key: _changed(chance, value.get(key))}
-    if isinstance(value, list) and value and chance.random() < 0.7:
-        place = chance.randrange(len(value))
-        return [*value[:place], _changed(chance, value[place]), *value[place + 1 :]]
-    return chance.choice(VALUES)
+def _mutated(rng: random.Random, value: Any) -> Any:
+    """A copy of a JSON value with one place replaced by a random value."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice((*value, rng.choice(KEYS)))
+        return value | {key: _mutated(rng, value.get(key))}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        place = rng.randrange(len(value))
+        return [*value[:place], _mutated(rng, value[place]), *value[place + 1 :]]
+    return rng.choice(VALUES)
 
 
-def fault(status: int, answer: bytes) -> str:
-    """What is wrong with an answer: a result, nothing, or an error document, as the specification wants it."""
+def violation(status: int, answer: bytes) -> str:
+    """Why an answer violates the CNI specification, in words; empty if it is a result, empty or an error document."""
     try:
         document = json.loads(answer) if answer else {}
     except ValueError:
@@ -229,38 +234,38 @@ def fault(status: int, answer: bytes) -> str:
     return "" if document["msg"] and isinstance(document["code"], int) else f"an error without words: {document}"
 
 
-async def play(target: Target, *, seed: int, count: int | None = None, seconds: float = 0.0) -> Fuzzed:
-    """So many calls, or calls for so long; several at a time. Afterwards all that is left is taken away and counted."""
-    done, chance = Fuzzed(), random.Random(seed)
-    await _call(target, done, frame_call(_deletion(target, "fuzz-0", "container0")))
+async def run_fuzz(target: Target, *, seed: int, count: int | None = None, seconds: float = 0.0) -> FuzzResult:
+    """Make ``count`` calls, or calls for ``seconds``, several at a time; then detach all pods and look for leaks."""
+    result, rng = FuzzResult(), random.Random(seed)
+    await _call(target, result, frame_call(_deletion(target, "fuzz-0", "container0")))
     before = target.usage()
     deadline = time.monotonic() + seconds
 
-    def wanted() -> bool:
-        return done.calls < count if count is not None else time.monotonic() < deadline
+    def is_unfinished() -> bool:
+        return result.calls < count if count is not None else time.monotonic() < deadline
 
     async def work() -> None:
-        while wanted():
-            await _call(target, done, body(chance, target))
+        while is_unfinished():
+            await _call(target, result, random_body(rng, target))
 
     await asyncio.gather(*(work() for _ in range(WORKERS)))
-    await _close(target, done, before)
-    return done
+    await _check_leaks(target, result, before)
+    return result
 
 
-async def _call(target: Target, done: Fuzzed, content: bytes) -> None:
-    done.calls += 1
+async def _call(target: Target, result: FuzzResult, content: bytes) -> None:
+    result.calls += 1
     try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(CALL_TIMEOUT):
             status, answer = await exchange(target.agent.socket, content)
     except (OSError, TimeoutError) as error:
-        done.wrong.append(f"no answer to {content[:300]!r}: {error!r}")
+        result.violations.append(f"no answer to {content[:300]!r}: {error!r}")
         return
-    wrong = fault(status, answer)
-    if wrong:
-        done.wrong.append(f"{wrong} to {content[:1500]!r}")
-    code = json.loads(answer).get("code", 0) if answer and not wrong else 0
-    done.codes[code] = done.codes.get(code, 0) + 1
+    problem = violation(status, answer)
+    if problem:
+        result.violations.append(f"{problem} to {content[:1500]!r}")
+    code = json.loads(answer).get("code", 0) if answer and not problem else 0
+    result.codes[code] = result.codes.get(code, 0) + 1
 
 
 def _deletion(
@@ -278,51 +283,52 @@ def _deletion(
 
 
 def _chained(target: Target) -> Iterator[tuple[str, str]]:
-    """Containers and interfaces that the plugin coordinator has served, by whatever names the calls gave them."""
+    """Container IDs and interface names that the agent recorded for calls of the coordinator plugin."""
     for path in (target.agent.socket.parent / "chained").glob("*.json"):
         record = json.loads(path.read_bytes())
-        yield from ((record["container_id"], each["name"]) for each in record["interfaces"])
+        yield from ((record["container_id"], interface["name"]) for interface in record["interfaces"])
 
 
-async def _close(target: Target, done: Fuzzed, before: tuple[int, int, int]) -> None:
-    """DEL of every container, which also shows that no lock is held; then GC; then nothing may be left."""
+async def _check_leaks(target: Target, result: FuzzResult, before: Usage) -> None:
+    """Call DEL for every container, which hangs if a lock is still held, then GC; then look for leaks."""
     for pod in target.pods:
         for number in range(3):
-            await _call(target, done, frame_call(_deletion(target, pod, f"container{number}{pod}")))
+            await _call(target, result, frame_call(_deletion(target, pod, f"container{number}{pod}")))
     for container, name in list(_chained(target)):
         pod = next((pod for pod in target.pods if container.endswith(pod)), "fuzz-0")
-        await _call(target, done, frame_call(_deletion(target, pod, container, "coordinator", name)))
+        await _call(target, result, frame_call(_deletion(target, pod, container, "coordinator", name)))
     config = json.dumps(CONFIGS["spiderpool-attach"] | {"cni.dev/valid-attachments": []}).encode()
-    await _call(target, done, frame_call(CNICall("spiderpool-attach", {"CNI_COMMAND": "GC"}, config)))
+    await _call(target, result, frame_call(CNICall("spiderpool-attach", {"CNI_COMMAND": "GC"}, config)))
     if files := target.files():
-        done.wrong.append(f"files of sandboxes are left: {files}")
+        result.violations.append(f"files of sandboxes are left: {files}")
     if (links := target.links()) != ["eth0", "lo", "port"]:
-        done.wrong.append(f"links are left on the node: {links}")
-    await _settled(target, done, before)
+        result.violations.append(f"links are left on the node: {links}")
+    await _check_usage(target, result, before)
 
 
-async def _settled(target: Target, done: Fuzzed, before: tuple[int, int, int]) -> None:
-    deadline = time.monotonic() + SETTLE
+async def _check_usage(target: Target, result: FuzzResult, before: Usage) -> None:
+    """Wait until descriptors and threads are released. Up to one connection per worker to the API server may stay."""
+    deadline = time.monotonic() + RELEASE_TIMEOUT
     while True:
-        descriptors, threads, memory = target.usage()
-        if descriptors <= before[0] + WORKERS and threads <= before[1] + 1:  # connections to the API server are kept
+        usage = target.usage()
+        if usage.descriptors <= before.descriptors + WORKERS and usage.threads <= before.threads + 1:
             break
         if time.monotonic() > deadline:
-            done.wrong.append(f"descriptors {before[0]} → {descriptors}, threads {before[1]} → {threads}")
+            result.violations.append(f"descriptors and threads: {before} → {usage}")
             break
         await asyncio.sleep(0.1)
-    if memory > before[2] + GROWTH:
-        done.wrong.append(f"memory grew from {before[2] >> 20} to {memory >> 20} MiB")
+    if usage.memory > before.memory + MEMORY_GROWTH_MAX:
+        result.violations.append(f"memory grew from {before.memory >> 20} to {usage.memory >> 20} MiB")
 
 
 @contextmanager
-def target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterator[Target]:
-    """An agent in a namespace that holds an ENI and nothing else of this machine."""
-    made: list[Path] = []
+def fuzz_target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterator[Target]:
+    """An agent in a network namespace with one ENI, and pods for it. Everything is removed at the end."""
+    created: list[Path] = []  # network namespaces
 
     def namespace(name: str) -> Path:
         path = namespaces.create(f"{directory.name}-{name}")
-        made.append(path)
+        created.append(path)
         return path
 
     names = [f"fuzz-{number}" for number in range(PODS)]
@@ -336,7 +342,7 @@ def target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterat
     finally:
         for name in (f"agent-{NODE}", "fuzz-forward"):
             processes.stop(name)
-        for path in made:
+        for path in created:
             namespaces.delete(path)
         plane.kubectl("delete", "pods", *names, "--force", "--grace-period=0", "--wait=false", "--ignore-not-found")
         for kind in ("spiderippool/fuzz", "net-attach-def/fuzz", f"node/{NODE}"):
@@ -346,18 +352,18 @@ def target(plane: ControlPlane, processes: Processes, directory: Path) -> Iterat
 
 def _agent(plane: ControlPlane, processes: Processes, directory: Path, node: Path) -> LocalAgent:
     server = plane.server.removeprefix("https://")
-    words = ["--netns", node.name, "--listen", server, "--to", server]
-    processes.start("fuzz-forward", [sys.executable, "-m", "spiderpool_lab.forward", *words])
+    arguments = ["--netns", node.name, "--listen", server, "--to", server]
+    processes.start("fuzz-forward", [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
     environment = {"MULTUS_CLUSTER_NETWORK": "default/fuzz", "SPIDERPOOL_LOG_LEVEL": "error"}
     kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    agent = LocalAgent(kubeconfig, processes, directory, NODE, netns=node, environment=environment)
+    agent = LocalAgent(kubeconfig, processes, directory, NODE, AgentOptions(environment=environment, netns=node))
     agent.start()
     return agent
 
 
 @contextmanager
-def world() -> Iterator[Target]:
-    """A control plane and a target on it."""
+def fuzz_cluster() -> Iterator[Target]:
+    """A control plane and a fuzz target on it."""
     with tempfile.TemporaryDirectory(prefix="spiderpool-fuzz-") as name:
         directory = Path(name)
         processes = Processes(directory / "processes")
@@ -366,26 +372,26 @@ def world() -> Iterator[Target]:
             plane.start()
             plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-            with target(plane, processes, directory) as one:
-                yield one
+            with fuzz_target(plane, processes, directory) as target:
+                yield target
         finally:
             plane.stop()
             processes.stop_all()
 
 
 def main() -> int:
-    """Play for a minute, and say what was found."""
+    """Run and print the result; exit status 1 if a rule was violated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     print(f"fuzzing the agent's CNI endpoint for {options.seconds:.0f} s, seed {options.seed}", flush=True)
-    with world() as one:
-        done = asyncio.run(play(one, seed=options.seed, seconds=options.seconds))
-    codes = ", ".join(f"{code or 'success'}: {count}" for code, count in sorted(done.codes.items()))
-    print(f"{done.calls} calls; answers by code: {codes}")
-    print("\n".join(done.wrong[:20]) or "every answer was valid, nothing was left")
-    return 1 if done.wrong else 0
+    with fuzz_cluster() as target:
+        result = asyncio.run(run_fuzz(target, seed=options.seed, seconds=options.seconds))
+    codes = ", ".join(f"{code or 'success'}: {count}" for code, count in sorted(result.codes.items()))
+    print(f"{result.calls} calls; answers by code: {codes}")
+    print("\n".join(result.violations[:20]) or "every answer was valid, nothing was left")
+    return 1 if result.violations else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Addresses through the agent's socket against the limit that the API server sets: medians, rates, requests, failures.
+"""Measures ADD and DEL through the agent's socket, compared with the limit that the API server sets.
 
-Two agents on one real control plane. Every figure stands beside the limit measured in the same run, since
-machines differ and are noisy; only the ratios are claims.
+Runs two agents on a real control plane. The limit is measured in the same run, because machines differ and are noisy;
+the claims are about ratios, numbers of requests and failures.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent
 
 from bench.limit import Figures, ParallelCreator, RawCreator, measure
-from bench.shim import Answerer
+from bench.shim import ShimTimer
 from spiderpool.api.core_v1 import Pod as PodKind
 from spiderpool.api.ip import SpiderIP
 from spiderpool_lab.control_plane import ControlPlane
@@ -37,19 +37,26 @@ ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "spiderpool"
 NODES = ("bench-1", "bench-2")
 SETTINGS = "enableIPv4: true\nenableIPv6: true"
-ONE_AT_A_TIME, PARALLEL = 200, 32
-MANY = 1_800
+SERIAL_ADDS = 200
+"""ADDs of the measurement one at a time."""
+PARALLEL = 32
+"""Calls in flight in the parallel runs."""
+PARALLEL_ADDS = 1_800
 ROUNDS = 6
-"""The first warms up connections and caches and does not count."""
+"""Rounds of a parallel run. The first round warms up connections and caches and does not count."""
 SHIM_RUNS = 300
-HUGE = 120
+HUGE_POOL_ADDS = 120
+"""ADDs from each pool size."""
+
+WATCH_DELAY = 1.0
+"""Seconds after which the watches of the agents have certainly seen a change."""
 
 REQUESTS = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<count>[\d.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that exists and wants an address."""
+    """A pod that exists and has no address yet."""
 
     name: str
     uid: str
@@ -57,54 +64,54 @@ class Pod:
 
 
 class Bench:
-    """The world in which all is measured."""
+    """The control plane and the agents that are measured."""
 
     def __init__(self, plane: ControlPlane, agents: tuple[LocalAgent, ...]) -> None:
         self.plane = plane
         self.agents = agents
 
     async def add(self, pod: Pod) -> bool:
-        """One ADD; whether it gave an address."""
+        """Call ADD. Returns whether it allocated an address."""
         answer = await pod.agent.address("ADD", "default", pod.name, pod.uid)
         if "ips" not in answer:
             print(f"ADD of {pod.name} failed: {answer}", file=sys.stderr)
         return "ips" in answer
 
     def add_now(self, pod: Pod) -> bool:
-        """One ADD by a caller that waits for it, as a runtime does."""
+        """Call ADD and block, as a container runtime does. Returns whether it allocated an address."""
         return bool(pod.agent.address_now("ADD", "default", pod.name, pod.uid).get("ips"))
 
     def release_now(self, pod: Pod) -> bool:
-        """One DEL by a caller that waits for it."""
+        """Call DEL and block. Returns whether it succeeded."""
         return "code" not in pod.agent.address_now("DEL", "default", pod.name, pod.uid)
 
     def pods(self, count: int, prefix: str, nodes: int = 2, annotation: str = "{}") -> list[Pod]:
-        """Make pods on the agents' nodes, and wait until both agents can know them."""
+        """Create pods on the agents' nodes, and wait until the agents have seen them."""
         manifests = (_pod(f"{prefix}-{i:04d}", NODES[i % nodes], annotation) for i in range(count))
         self.plane.kubectl("create", "-f", "-", input="\n---\n".join(manifests), timeout=300)
         listed = json.loads(self.plane.kubectl("get", "pods", "-l", f"bench={prefix}", "-o", "json"))["items"]
         by_node = dict(zip(NODES, self.agents, strict=True))
-        time.sleep(1.0)
+        time.sleep(WATCH_DELAY)
         return [Pod(p["metadata"]["name"], p["metadata"]["uid"], by_node[p["spec"]["nodeName"]]) for p in listed]
 
     def pools(self, *pools: str) -> None:
-        """Have exactly these pools, and let the agents see them."""
+        """Replace all pools, and wait until the agents have seen them."""
         self.plane.kubectl("delete", "spiderippools", "--all", "--wait=true")
         self.plane.apply("\n---\n".join(pools))
-        time.sleep(1.0)
+        time.sleep(WATCH_DELAY)
 
     def clear(self) -> None:
-        """No pod and no record is left."""
+        """Delete all pods and all SpiderIPs."""
         self.delete_pods()
         self.plane.kubectl("delete", "--raw", f"/{SpiderIP.KIND.path()}", timeout=120)
-        time.sleep(1.0)
+        time.sleep(WATCH_DELAY)
 
     def delete_pods(self) -> None:
         """Delete all pods, in one request."""
         self.plane.kubectl("delete", "--raw", f"/{PodKind.KIND.path('default')}?gracePeriodSeconds=0", timeout=120)
 
     def requests(self) -> dict[str, int]:
-        """Requests about SpiderIPs that the API server has counted, by verb, watches left out."""
+        """Requests that the API server has counted, by verb and resource, without watches."""
         counts: dict[str, int] = {}
         for match in REQUESTS.finditer(self.plane.kubectl("get", "--raw", "/metrics")):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', match["labels"]))
@@ -115,11 +122,11 @@ class Bench:
 
 
 def main() -> None:
-    """Measure and print the table; exit status 1 when a claim does not hold."""
+    """Measure and print the table; exit status 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--many", type=int, default=MANY, help="addresses in the parallel runs")
+    parser.add_argument("--many", type=int, default=PARALLEL_ADDS, help="addresses in the parallel runs")
     arguments = parser.parse_args()
-    with world() as bench:
+    with bench_cluster() as bench:
         claims = list(run(bench, arguments.many))
     table = Table("what", "measured", "limit", "ratio", "claim", "holds")
     for claim in claims:
@@ -130,7 +137,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One line of the table."""
+    """One row of the table."""
 
     what: str
     measured: str
@@ -140,12 +147,12 @@ class Claim:
     holds: bool
 
     def row(self) -> tuple[str, ...]:
-        """As table cells."""
+        """The cells of the row."""
         return (self.what, self.measured, self.limit, self.ratio, self.claim, "yes" if self.holds else "NO")
 
 
 def run(bench: Bench, many: int) -> Iterator[Claim]:
-    """All measurements in order. Limit and ADD take turns, so that a machine that slows down slows both."""
+    """All measurements. Limit and ADD alternate, so that a slowdown of the machine affects both."""
     yield from one_at_a_time(bench)
     yield from huge_pools(bench)
     yield parallel(bench, "pool per node", own_pools(), many, 0.50)
@@ -154,9 +161,9 @@ def run(bench: Bench, many: int) -> Iterator[Claim]:
 
 
 def one_at_a_time(bench: Bench) -> Iterator[Claim]:
-    """Median of an ADD, and the requests that ADD and DEL cost."""
+    """Median duration of ADD, and requests per ADD and DEL."""
     bench.pools(*own_pools())
-    pods = bench.pods(ONE_AT_A_TIME, "single")
+    pods = bench.pods(SERIAL_ADDS, "single")
     with RawCreator(bench.plane.admin_kubeconfig, int(IPv4Address("10.200.0.0"))) as limit:
         before = bench.requests()
         samples = [(seconds(limit.create), seconds(partial(bench.add_now, pod))) for pod in pods]
@@ -171,22 +178,24 @@ def one_at_a_time(bench: Bench) -> Iterator[Claim]:
         "<= 2.0, none failed",
         ratio <= 2.0,
     )
-    yield _requests("requests per ADD", between, before, len(pods), "POST spiderips", expected_extra=len(pods))
+    yield _requests(
+        "requests per ADD", CountedCalls(len(pods), before, between), "POST spiderips", limit_requests=len(pods)
+    )
     bench.delete_pods()
     for pod in pods:
         bench.release_now(pod)
-    yield _requests("requests per DEL", bench.requests(), between, len(pods), "DELETE spiderips")
+    yield _requests("requests per DEL", CountedCalls(len(pods), between, bench.requests()), "DELETE spiderips")
     bench.clear()
 
 
 def huge_pools(bench: Bench) -> Iterator[Claim]:
-    """A pool of a whole /8 and one of an IPv6 /64 against a /24, an ADD each in turns.
+    """ADD from a pool of a whole /8 and of an IPv6 /64, compared with a /24, in turns.
 
-    The pools are told apart by the networks that their pods name.
+    Pods name their pool in an annotation.
     """
     bench.pools(*SIZES.values())
-    pods = {size: bench.pods(HUGE, f"size{i}", annotation=_pool_of(size)) for i, size in enumerate(SIZES)}
-    turns = [{size: seconds(partial(bench.add_now, pods[size][i])) for size in SIZES} for i in range(HUGE)]
+    pods = {size: bench.pods(HUGE_POOL_ADDS, f"size{i}", annotation=_pool_of(size)) for i, size in enumerate(SIZES)}
+    turns = [{size: seconds(partial(bench.add_now, pods[size][i])) for size in SIZES} for i in range(HUGE_POOL_ADDS)]
     bench.clear()
     medians = {size: statistics.median(turn[size] for turn in turns) for size in SIZES}
     small = medians["/24"]
@@ -204,7 +213,7 @@ def huge_pools(bench: Bench) -> Iterator[Claim]:
 
 
 def parallel(bench: Bench, name: str, pools: tuple[str, ...], many: int, share: float) -> Claim:
-    """ADD/s at 32 in parallel over both agents, in turns with the limit at 32 in parallel."""
+    """ADDs per second over both agents, compared with the limit, both with ``PARALLEL`` calls in flight."""
     bench.pools(*pools)
     pods = bench.pods(many, "parallel")
     turns = asyncio.run(take_turns(bench, pods))
@@ -222,7 +231,7 @@ def parallel(bench: Bench, name: str, pools: tuple[str, ...], many: int, share: 
 
 
 async def take_turns(bench: Bench, pods: list[Pod]) -> list[tuple[Figures, Figures]]:
-    """Limit and ADD of equal batches, one after the other, all connections warm."""
+    """Pairs of limit and ADD, measured alternately in batches of equal size, with warm connections."""
     size = len(pods) // ROUNDS
     turns = []
     async with ParallelCreator(bench.plane.admin_kubeconfig, int(IPv4Address("10.210.0.0"))) as creator:
@@ -236,7 +245,7 @@ async def take_turns(bench: Bench, pods: list[Pod]) -> list[tuple[Figures, Figur
 
 
 def seconds(call: Callable[[], bool]) -> float:
-    """How long a call took. Raises RuntimeError when it failed."""
+    """Duration of a call. Raises RuntimeError if it fails."""
     start = time.perf_counter()
     if not call():
         raise RuntimeError("a call failed while it was being timed")
@@ -244,23 +253,23 @@ def seconds(call: Callable[[], bool]) -> float:
 
 
 def shim_claim() -> Claim:
-    """Exec of the CNI executable with a round trip to a socket, against /bin/true."""
+    """Run time of the CNI executable with one call over its socket, compared with /bin/true."""
     ours, true = shim_seconds()
     extra = (ours - true) * 1e3
     return Claim(
         "exec of the CNI executable, median",
         f"{ours * 1e3:.2f} ms",
         f"{true * 1e3:.2f} ms (/bin/true)",
-        f"+{extra:.2f} ms",
+        f"{extra:+.2f} ms",
         "<= true + 1 ms",
         extra <= 1.0,
     )
 
 
 def shim_seconds() -> tuple[float, float]:
-    """Median seconds of the executable and of /bin/true, run in turn, so that noise hits both."""
-    with Answerer() as answerer:
-        samples = [(answerer.run_shim(), answerer.run_true()) for _ in range(SHIM_RUNS)]
+    """Median seconds of the executable and of /bin/true, run alternately, so that noise affects both."""
+    with ShimTimer() as timer:
+        samples = [(timer.run_shim(), timer.run_true()) for _ in range(SHIM_RUNS)]
     return statistics.median(s for s, _ in samples), statistics.median(t for _, t in samples)
 
 
@@ -276,12 +285,20 @@ def shared_pool() -> str:
     return _pool("shared", "10.3.0.0/16", "10.3.0.1-10.3.15.254")
 
 
-def _requests(
-    what: str, after: dict[str, int], before: dict[str, int], count: int, expected: str, *, expected_extra: int = 0
-) -> Claim:
-    """``expected_extra`` of the expected requests were not the agents' but the limit's."""
-    spent = {key: after.get(key, 0) - before.get(key, 0) for key in after}
-    spent[expected] = spent.get(expected, 0) - expected_extra
+@dataclass(frozen=True, slots=True)
+class CountedCalls:
+    """``count`` CNI calls, and the request counters of the API server before and after them."""
+
+    count: int
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+def _requests(what: str, calls: CountedCalls, expected: str, *, limit_requests: int = 0) -> Claim:
+    """The requests per call. ``limit_requests`` of the expected requests came from the measurement of the limit."""
+    count = calls.count
+    spent = {key: calls.after.get(key, 0) - calls.before.get(key, 0) for key in calls.after}
+    spent[expected] = spent.get(expected, 0) - limit_requests
     listing = ("pods", "GET", "LIST")
     relevant = {
         key: n for key, n in spent.items() if n and not (key.endswith("pods") and key.split()[0] not in listing)
@@ -301,7 +318,7 @@ def _pool(name: str, subnet: str, ips: str, node: str = "", version: int = 4) ->
 
 
 def _node(name: str) -> str:
-    """A node object: pods of nodes that do not exist would be collected while we measure."""
+    """A Node object. Without it, the control plane would delete the pods of the node during the measurement."""
     return f"apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}"
 
 
@@ -322,21 +339,21 @@ def _pod(name: str, node: str, annotations: str) -> str:
 
 
 @contextmanager
-def world() -> Iterator[Bench]:
-    """A control plane and two agents, taken down whatever happens."""
+def bench_cluster() -> Iterator[Bench]:
+    """A control plane and two agents. Everything is stopped and removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="spiderpool-bench-"))
     processes = Processes(directory / "processes")
     plane = ControlPlane(directory, processes)
-    say: Callable[[str], None] = Console(stderr=True).print
+    progress: Callable[[str], None] = Console(stderr=True).print
     try:
-        say("starting the control plane …")
+        progress("starting the control plane …")
         plane.start(timeout=60)
         plane.apply(*sorted(CHART.glob("crds/*.yaml")), CHART / "templates" / "agent-rbac.yaml")
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
         kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, settings=SETTINGS) for node in NODES)
-        say("starting two agents …")
+        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
+        progress("starting two agents …")
         for agent in agents:
             agent.start()
         yield Bench(plane, agents)
@@ -354,7 +371,7 @@ SIZES = {
     "/8": _pool("huge", "11.0.0.0/8", "11.0.0.1-11.255.255.254"),
     "fd00::/64": _pool("huge6", "fd00::/64", "fd00::1-fd00::ffff:ffff:ffff:fffe", version=6),
 }
-"""Pools by their size; the /8 is 11.0.0.0/8, since pools must not overlap."""
+"""Size → manifest of the pool. The /8 is 11.0.0.0/8, because pools must not overlap."""
 
 
 if __name__ == "__main__":

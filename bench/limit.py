@@ -1,4 +1,4 @@
-"""The limit: creating objects of SpiderIP's size with nothing of ours in between, by the cheapest client there is."""
+"""Measures the upper limit that the API server sets: creating SpiderIPs by a minimal client, without an agent."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Figures:
 
 
 async def measure(call: Callable[[int], Awaitable[bool]], count: int, parallel: int) -> Figures:
-    """Make ``count`` calls, at most ``parallel`` at a time; a call tells whether it succeeded."""
-    gate = asyncio.Semaphore(parallel)
+    """Make ``count`` calls, at most ``parallel`` at a time. ``call`` gets a number and returns whether it succeeded."""
+    slots = asyncio.Semaphore(parallel)
     seconds: list[float] = []
     failed = 0
 
     async def one(index: int) -> None:
         nonlocal failed
-        async with gate:
+        async with slots:
             start = time.perf_counter()
             failed += not await call(index)
             seconds.append(time.perf_counter() - start)
@@ -52,11 +52,11 @@ async def measure(call: Callable[[int], Awaitable[bool]], count: int, parallel: 
 
 
 class RawCreator:
-    """Creates SpiderIPs one after the other over one kept connection: the least that a record costs."""
+    """Creates SpiderIPs one after the other over one connection: the minimum cost of a record."""
 
     def __init__(self, kubeconfig: Path, first: int) -> None:
         self._access = load_access(kubeconfig)
-        self._address = itertools.count(first)
+        self._address = itertools.count(first)  # next address, as a number
 
     def __enter__(self) -> Self:
         url = urlsplit(self._access.server)
@@ -67,20 +67,20 @@ class RawCreator:
         self._connection.close()
 
     def create(self) -> bool:
-        """Create the record of the next address; whether the server took it."""
+        """Create the record of the next address. Returns whether the API server accepted it."""
         headers = {"Content-Type": "application/json"}
-        self._connection.request("POST", f"/{SpiderIP.KIND.path()}", body(next(self._address)), headers)
+        self._connection.request("POST", f"/{SpiderIP.KIND.path()}", spider_ip(next(self._address)), headers)
         answer = self._connection.getresponse()
         answer.read()
         return answer.status == 201
 
 
 class ParallelCreator:
-    """Creates SpiderIPs over kept connections, as many at a time as the caller likes."""
+    """Creates SpiderIPs concurrently over a pool of connections."""
 
     def __init__(self, kubeconfig: Path, first: int) -> None:
         self._access = load_access(kubeconfig)
-        self._address = itertools.count(first)
+        self._address = itertools.count(first)  # next address, as a number
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._access.tls, keepalive_timeout=300)
@@ -91,17 +91,17 @@ class ParallelCreator:
         await self._session.close()
 
     async def create(self, _: int) -> bool:
-        """Create the record of the next address; whether the server took it."""
+        """Create the record of the next address. Returns whether the API server accepted it."""
         url = f"{self._access.server}/{SpiderIP.KIND.path()}"
-        async with self._session.post(url, data=body(next(self._address))) as answer:
+        async with self._session.post(url, data=spider_ip(next(self._address))) as answer:
             await answer.read()
             return answer.status == 201
 
 
-def body(address: int) -> bytes:
-    """A SpiderIP as the agent writes it."""
+def spider_ip(address: int) -> bytes:
+    """A SpiderIP as the agent writes it, encoded as JSON."""
     pool = SpiderIPPool(metadata=ObjectMeta(name="limit"), spec=IPPoolSpec(subnet="10.0.0.0/8"))
-    ask = AllocationRequest(
+    request = AllocationRequest(
         "default", f"limit-{address:06d}", "9f1d3c57-2f3a-4d5e-8c7b-000000000000", "eth0", "limit", "kube-system/x"
     )
-    return encode(new_record(ask, pool, address))
+    return encode(new_record(request, pool, address))

@@ -1,4 +1,4 @@
-"""Times the CNI executable against a socket that answers at once, beside /bin/true."""
+"""Measures the run time of the CNI executable with a socket that answers immediately, compared with /bin/true."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ANSWER = b'HTTP/1.0 200 OK\r\n\r\n{"cniVersion":"1.0.0"}\n'
 STDIN = b'{"cniVersion":"1.0.0","name":"bench","type":"spiderpool-attach"}'
 
 
-class Answerer:
-    """The executable, and a thread that answers its calls."""
+class ShimTimer:
+    """Builds the executable, answers its calls in a thread and measures its run time."""
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="spiderpool-shim-"))
@@ -38,7 +38,7 @@ class Answerer:
         shutil.rmtree(self._directory)
 
     def run_shim(self) -> float:
-        """Seconds from spawn to exit of one call."""
+        """Seconds from spawn to exit of the executable."""
         return self._time([str(self._shim)])
 
     def run_true(self) -> float:

@@ -52,7 +52,7 @@ def _section(readers: tuple[table.Daemon, ...], title: str) -> Iterator[str]:
 
 def _row(setting: Setting[Any]) -> str:
     meaning = f"{setting.help} ([more]({_link(setting.page)}))" if setting.page else setting.help
-    cells = (_names(setting.variables), _names(setting.keys), _value(setting), _default(setting), meaning)
+    cells = (_names(setting.variables), _names(setting.keys), _value(setting), default_text(setting), meaning)
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
@@ -66,7 +66,8 @@ def _value(setting: Setting[Any]) -> str:
     return setting.kind.name + (f", at least {setting.minimum:g}" if setting.minimum else "")
 
 
-def _default(setting: Setting[Any]) -> str:
+def default_text(setting: Setting[Any]) -> str:
+    """The default of a setting, as the page shows it."""
     if setting.required:
         return f"required: `{setting.required.split()[0]}`"
     if setting.shown:

@@ -1,4 +1,4 @@
-"""Far ends that many tests share."""
+"""The order of all tests, and the API server that many of them share."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from spiderpool_lab.processes import Processes
 
 CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 
-PATIENCE = 60
+TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
 GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube"), ("compat",)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
-They share an API server; labs of one name would take each other down.
+A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
+because they share objects in it.
 """
 
 
 def group_of(nodeid: str) -> int:
-    """The place of a test's group."""
+    """The index of a test's group in GROUPS; one more for the rest."""
     folder = nodeid.split("/")[1]
-    return next((place for place, folders in enumerate(GROUPS) if folder in folders), len(GROUPS))
+    return next((index for index, folders in enumerate(GROUPS) if folder in folders), len(GROUPS))
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]
@@ -39,21 +40,21 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
-    """Where tests run side by side, in the order in which they are collected."""
+    """Schedule groups in the order in which they are collected."""
     config.option.loadscopereorder = False
     return Groups(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group by group, each in its own order."""
+    """Sort tests by group; within a group they keep their order."""
     items.sort(key=lambda item: group_of(item.nodeid))
 
 
 def pytest_configure() -> None:
-    """End as by Ctrl-C when told to terminate, so that fixtures take down what they made."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs are born with SIGINT ignored
+    """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
-    NodeManager.EXIT_TIMEOUT = PATIENCE
+    NodeManager.EXIT_TIMEOUT = TEARDOWN_TIMEOUT
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Errors: the table at the top of the module tells the truth, and no failure of several is lost."""
+"""Errors: the table at the top of the module is correct, and no failure of several is lost."""
 
 from __future__ import annotations
 

@@ -154,6 +154,25 @@ class TestTable:
             "run .venv/bin/python -m scripts.generate_settings"
         )
 
+    def test_the_defaults_that_other_pages_give_are_those_of_the_table(self) -> None:
+        rows = [row for row in table.SETTINGS if row.kind in (kinds.FLAG, kinds.SECONDS, kinds.PORT)]
+        defaults = {
+            name: {generate_settings.default_text(row) for row in rows if name in row.names}
+            for each in rows
+            for name in each.names
+        }
+        given = [
+            (page.name, *found)
+            for page in (ROOT / "docs").rglob("*.md")
+            for found in re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", page.read_text(), re.MULTILINE)
+            if found[0] in defaults and page != generate_settings.PAGE
+        ]
+        assert len(given) > 10
+        assert [each for each in given if each[2] not in defaults[each[1]]] == []
+
+    def test_the_cni_executable_has_the_default_socket_of_the_agent(self) -> None:
+        assert f'"{table.SOCKET.default}"' in (ROOT / "src/spiderpool/cni/shim.c").read_text()
+
     def test_every_variable_that_the_documentation_names_is_in_the_table(self) -> None:
         known = {name for row in (*table.SETTINGS, table.CONFIG_FILE) for name in row.variables}
         of_the_executable = {"SPIDERPOOL_SOCKET"}

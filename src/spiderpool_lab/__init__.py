@@ -1,5 +1,5 @@
-"""A cluster on one machine: real control plane, real kernels, a cloud that enforces its rules.
+"""A Kubernetes cluster on one machine: a real control plane, nodes with real kernels, and a simulated cloud.
 
-May import everything of ours; nothing of ours imports it. All its addresses live on loopback or in
-network namespaces of its own, and whatever it starts or creates is recorded and taken down again.
+It may import all of ``spiderpool``, which may not import it. It uses only loopback and network namespaces of its own,
+and records everything that it starts or creates, so that it can be taken down.
 """

@@ -1,4 +1,4 @@
-"""What the nodes of a lab run on; chosen by trying what this machine's kernel can do."""
+"""Chooses what the nodes of a lab run on, by probing this machine's kernel."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class NodeBackend(enum.Enum):
 
 
 def choose() -> NodeBackend:
-    """What the environment variable SPIDERPOOL_LAB_BACKEND says, else native if this kernel has ipvlan."""
-    wanted = os.environ.get(OVERRIDE)
-    if wanted is None:
+    """The backend named by $SPIDERPOOL_LAB_BACKEND; without it, native if this kernel has ipvlan, else UML."""
+    chosen = os.environ.get(OVERRIDE)
+    if chosen is None:
         return NodeBackend.NATIVE if _has_ipvlan() else NodeBackend.UML
     try:
-        return NodeBackend(wanted)
+        return NodeBackend(chosen)
     except ValueError:
         names = " or ".join(backend.value for backend in NodeBackend)
-        raise BadConfig(f"{OVERRIDE} is {wanted!r}; set it to {names}, or unset it to choose by probing") from None
+        raise BadConfig(f"{OVERRIDE} is {chosen!r}; set it to {names}, or unset it to choose by probing") from None
 
 
 def _has_ipvlan() -> bool:
-    """Whether ipvlan links can be made, tried in a namespace that vanishes with its only process."""
+    """Whether this kernel has ipvlan, tried in a network namespace that ends with its only process."""
     probe = subprocess.run(["unshare", "--net", "sh", "-c", _PROBE], capture_output=True, timeout=10, check=False)
     return probe.returncode == 0

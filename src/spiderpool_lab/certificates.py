@@ -1,7 +1,4 @@
-"""A certificate authority for one lab: server certificates by address, client certificates by user.
-
-All keys are EC P-256. Nothing here touches a file; the owner decides where the bytes go.
-"""
+"""A certificate authority that issues server and client certificates with EC P-256 keys. It does no IO."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = datetime.timedelta(days=365)
 CLOCK_SKEW = datetime.timedelta(hours=1)
-"""How far another machine's clock may be behind ours."""
+"""How far another machine's clock may be behind this one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Authority:
 
     @classmethod
     def load(cls, pair: KeyPair) -> Authority:
-        """The authority that ``pair`` wrote down. Raises ValueError if it is no PEM, TypeError if it is no EC key."""
+        """The authority of a key pair. Raises ValueError if it is not PEM, TypeError if the key is not an EC key."""
         key = load_pem_private_key(pair.key, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError("the key of the authority is not an elliptic curve key")
@@ -64,17 +61,17 @@ class Authority:
 
     @property
     def pair(self) -> KeyPair:
-        """The authority itself as PEM; its ``certificate`` is what others trust."""
+        """The authority as PEM; clients and servers trust its ``certificate``."""
         return KeyPair(self.certificate.public_bytes(Encoding.PEM), private_key_pem(self.key))
 
     def server(self, names: Sequence[str]) -> KeyPair:
-        """A certificate for a server known by these DNS names and IP addresses (RFC 6125); the first is its CN."""
+        """A certificate for a server with these DNS names and IP addresses (RFC 6125); the first is its CN."""
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])]
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
         return self._leaf(subject, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
 
     def client(self, user: str, groups: Sequence[str] = ()) -> KeyPair:
-        """A certificate that Kubernetes takes for ``user`` (its CN) in ``groups`` (its Os)."""
+        """A client certificate of a Kubernetes user (its CN) in groups (its Os)."""
         organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = [*organizations, x509.NameAttribute(NameOID.COMMON_NAME, user)]
         return self._leaf(subject, ExtendedKeyUsageOID.CLIENT_AUTH, None)

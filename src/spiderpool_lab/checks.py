@@ -1,4 +1,4 @@
-"""Questions to a running lab and what must come of them: asked all at once, judged one by one."""
+"""Checks of the traffic in a running lab: probes that are sent side by side, and the verdict on their answers."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from itertools import islice
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.probes import Answer, TrafficProbe
 
-ROUNDS, PROBES_A_ROUND = 5, 6
-"""A Service with two endpoints hides one in 30 answers with probability 2⁻²⁹."""
-HEARINGS = 2
-"""Rounds for a question that is not answered: a node that begins to serve may be too busy at first."""
+ROUNDS, PROBES_PER_ROUND = 5, 6
+"""Up to 30 probes for a check that several endpoints answer: of two, one stays unseen with a probability of 2⁻²⁹."""
+ATTEMPTS = 2
+"""Rounds for a check that is not answered: a node that has just started may be too busy at first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One question and its outcome."""
+class CheckResult:
+    """The outcome of one check. Results of one ``topic`` are shown together; ``text`` names the check."""
 
     topic: str
-    question: str
+    text: str
     passed: bool
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What must come of a question; empty sets allow anybody.
+    """The answer that a probe must get; an empty set or 0 allows any.
 
-    ``by``: who answers, each of them in a few rounds. ``seen_as``: as whom the far end may see who asks, and
-    ``forwarded_for``: for whom a proxy between says that it asks. ``status`` is that of HTTP; 0 allows any.
+    ``answered_by``: the pods that must answer, each at least once. ``seen_as``: the client addresses that the server
+    may see. ``forwarded_for``: the client addresses that a proxy may name in X-Forwarded-For. ``status``: of HTTP.
     """
 
     answered: bool = True
-    by: frozenset[str] = frozenset()
+    answered_by: frozenset[str] = frozenset()
     seen_as: frozenset[str] = frozenset()
     forwarded_for: frozenset[str] = frozenset()
     status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A probe from a place (a node, or the internet), what it stands for and what must come of it."""
+class Check:
+    """A probe sent from ``place`` (a node, or the internet), its description and the answer that it must get."""
 
     topic: str
     place: str
@@ -54,97 +54,101 @@ class Question:
 
 
 @dataclass(slots=True)
-class _PendingQuestion:
-    """A question and all answers to it so far."""
+class _PendingCheck:
+    """A check and the answers to it so far."""
 
-    question: Question
+    check: Check
     answers: list[Answer] = field(default_factory=list)
-    heard: int = 0
+    rounds: int = 0
 
     @property
-    def copies(self) -> list[TrafficProbe]:
-        several = len(self.question.expected.by) > 1
-        return [self.question.probe] * (PROBES_A_ROUND if several else 1)
+    def probes(self) -> list[TrafficProbe]:
+        """The probes of one round: several where several endpoints must answer."""
+        several = len(self.check.expected.answered_by) > 1
+        return [self.check.probe] * (PROBES_PER_ROUND if several else 1)
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing is wrong yet but that not everybody has answered, or that it was heard once in vain."""
-        if self._in_vain():
-            return self.heard < HEARINGS
-        return not self.heard or (not self._fault() and bool(self._missing()))
+        """Whether another round may change the result: an answer or an endpoint is missing, and no answer is wrong."""
+        if self._lacks_answers():
+            return self.rounds < ATTEMPTS
+        return not self.rounds or (not self._fault() and bool(self._missing_endpoints()))
 
     def add(self, answers: list[Answer]) -> None:
-        """What was heard in one more round; it makes up for what was asked in vain before."""
-        kept = [] if self._in_vain() else self.answers
-        self.answers = [*kept, *answers]
-        self.heard += 1
+        """Add the answers of one more round. They replace those of a round in which an answer was missing."""
+        earlier = [] if self._lacks_answers() else self.answers
+        self.answers = [*earlier, *answers]
+        self.rounds += 1
 
-    def check(self) -> Check:
-        missing = ", ".join(sorted(self._missing()))
+    def result(self) -> CheckResult:
+        missing = ", ".join(sorted(self._missing_endpoints()))
         fault = self._fault() or (f"never answered by {missing}" if missing else "")
-        return Check(self.question.topic, self.question.text, not fault, fault)
+        return CheckResult(self.check.topic, self.check.text, not fault, fault)
 
-    def _in_vain(self) -> bool:
-        return self.question.expected.answered and not all(answer.ok for answer in self.answers)
+    def _lacks_answers(self) -> bool:
+        return self.check.expected.answered and not all(answer.ok for answer in self.answers)
 
     def _fault(self) -> str:
-        faults = (fault(self.question.expected, answer) for answer in self.answers)
+        faults = (fault(self.check.expected, answer) for answer in self.answers)
         return next(filter(None, faults), "")
 
-    def _missing(self) -> set[str]:
-        wanted = self.question.expected.by if self.question.expected.answered else frozenset()
-        return set(wanted) - {_told(answer, "pod") for answer in self.answers}
+    def _missing_endpoints(self) -> set[str]:
+        required = self.check.expected.answered_by if self.check.expected.answered else frozenset()
+        return set(required) - {_reported(answer, "pod") for answer in self.answers}
 
 
-def ask(cluster: LabCluster, questions: Iterable[Question]) -> list[Check]:
-    """Ask all questions, the places side by side, again where not everybody has answered; outcomes in order."""
-    hearings = [_PendingQuestion(question) for question in questions]
+def run_checks(cluster: LabCluster, checks: Iterable[Check]) -> list[CheckResult]:
+    """Run all checks and return their results in order.
+
+    Places send their probes side by side. A check whose endpoints have not all answered is repeated, which is safe
+    because probes change nothing.
+    """
+    pending = [_PendingCheck(check) for check in checks]
     for _ in range(ROUNDS):
-        if waiting := [hearing for hearing in hearings if hearing.is_open]:
-            _hear(cluster, waiting)
-    return [hearing.check() for hearing in hearings]
+        if still_open := [check for check in pending if check.is_open]:
+            _run_round(cluster, still_open)
+    return [check.result() for check in pending]
 
 
 def fault(expected: Expectation, answer: Answer) -> str:
-    """What is wrong with one answer; empty if nothing is."""
+    """What is wrong with one answer, in words; empty if nothing is."""
     if answer.ok != expected.answered:
         return answer.error or "there was an answer"
     if not answer.ok:
         return ""
-    who, client, behind = (_told(answer, what) for what in ("pod", "client", "forwardedFor"))
+    pod, client, forwarded_for = (_reported(answer, name) for name in ("pod", "client", "forwardedFor"))
     if expected.status and answer.status != expected.status:
         return f"status {answer.status}"
-    if expected.by and who not in expected.by:
-        return f"answered by {who or 'somebody unknown'}"
+    if expected.answered_by and pod not in expected.answered_by:
+        return f"answered by {pod or 'somebody unknown'}"
     if expected.seen_as and client not in expected.seen_as:
         return f"seen as {client or 'nobody'} instead of {' or '.join(sorted(expected.seen_as))}"
-    if expected.forwarded_for and behind not in expected.forwarded_for:
-        return f"forwarded for {behind or 'nobody'} instead of {' or '.join(sorted(expected.forwarded_for))}"
+    if expected.forwarded_for and forwarded_for not in expected.forwarded_for:
+        return f"forwarded for {forwarded_for or 'nobody'} instead of {' or '.join(sorted(expected.forwarded_for))}"
     return ""
 
 
-def _hear(cluster: LabCluster, hearings: Sequence[_PendingQuestion]) -> None:
-    by_place: dict[str, list[_PendingQuestion]] = {}
-    for hearing in hearings:
-        by_place.setdefault(hearing.question.place, []).append(hearing)
+def _run_round(cluster: LabCluster, checks: Sequence[_PendingCheck]) -> None:
+    by_place: dict[str, list[_PendingCheck]] = {}
+    for pending in checks:
+        by_place.setdefault(pending.check.place, []).append(pending)
     with ThreadPoolExecutor(len(by_place)) as threads:
-        for _ in threads.map(lambda place: _hear_at(cluster, place, by_place[place]), by_place):
-            continue  # only to raise what a thread has raised
+        for _ in threads.map(lambda place: _run_at(cluster, place, by_place[place]), by_place):
+            continue  # reading the results raises what a thread has raised
 
 
-def _hear_at(cluster: LabCluster, place: str, hearings: list[_PendingQuestion]) -> None:
-    asked = [(hearing, hearing.copies) for hearing in hearings]
-    answers = cluster.probe(place, [probe for _, copies in asked for probe in copies])
-    heard = iter(answers)
-    for hearing, copies in asked:
-        hearing.add(list(islice(heard, len(copies))))
+def _run_at(cluster: LabCluster, place: str, checks: list[_PendingCheck]) -> None:
+    probes = [(pending, pending.probes) for pending in checks]
+    answers = iter(cluster.probe(place, [probe for _, several in probes for probe in several]))
+    for pending, several in probes:
+        pending.add(list(islice(answers, len(several))))
 
 
-def _told(answer: Answer, what: str) -> str:
-    """What the server says of itself or of the client; empty for answers without a body."""
+def _reported(answer: Answer, name: str) -> str:
+    """A field that the server reports in its answer; empty for an answer without a body."""
     if not answer.ok or not answer.body:
         return ""
     try:
-        return str(json.loads(answer.body)[what])
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(answer.body)[name])
+    except (ValueError, KeyError, TypeError):  # answered by a program that is not one of the lab's servers
         return ""

@@ -1,4 +1,4 @@
-"""``spiderpool-lab cloud``: look at the cloud of a lab, act in it as at its console, and break it."""
+"""``spiderpool-lab cloud``: show the simulated cloud of a lab, act in it as at its console, and make it fail."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, get_args
 import click
 
 from spiderpool.errors import BadConfig
+from spiderpool_lab.admin_client import AdminClient, Json
 from spiderpool_lab.alibaba.faults import Fault, Kind
-from spiderpool_lab.console import Console, Json
 from spiderpool_lab.running import NAME, running
 
-LAST, LONGEST = 10, 100
-"""Calls that are shown, and letters of their parameters."""
+SHOWN_CALLS, SHOWN_LETTERS = 10, 100
+"""How many of the last calls are shown, and how many letters of the parameters of each."""
 
 
 @click.group()
@@ -26,7 +26,7 @@ def cloud() -> None:
 @NAME
 def state(name: str) -> None:
     """Show servers, ENIs, addresses, load balancers, faults and the last calls."""
-    click.echo("\n".join(described(running(name).cloud.console)))
+    click.echo("\n".join(describe(running(name).cloud.admin)))
 
 
 @cloud.command()
@@ -35,11 +35,11 @@ def state(name: str) -> None:
 @click.argument("action")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 def call(name: str, product: str, action: str, parameters: tuple[str, ...]) -> None:
-    """Carry out an action of the API, as somebody at the console.
+    """Carry out an action of the API, as somebody at the admin.
 
     For example: ecs AssignPrivateIpAddresses NetworkInterfaceId=eni-master-eth0 SecondaryPrivateIpAddressCount=1
     """
-    answer = running(name).cloud.console.perform(product, action, **dict(map(_pair, parameters)))
+    answer = running(name).cloud.admin.call(product, action, **dict(map(_pair, parameters)))
     click.echo(json.dumps(answer, indent=2))
 
 
@@ -50,13 +50,13 @@ def call(name: str, product: str, action: str, parameters: tuple[str, ...]) -> N
 @click.option("--every", default=1, show_default=True, help="Every how many of them.")
 @click.option("--times", type=int, help="At most how often.")
 @click.option("--seconds", default=1.0, show_default=True, help="The delay, or the wait that is told.")
-def fault(name: str, kind: Kind, actions: str, every: int, times: int | None, seconds: float) -> None:
+def fault(name: str, **fields: Any) -> None:
     """Make something go wrong: throttle, refuse, delay, drop, lose (the answer), stale, empty.
 
     `metadata:*` hits the metadata service, all others the API.
     """
-    wanted = Fault(kind=kind, actions=actions, every=every, times=times, seconds=seconds)
-    click.echo(f"fault {running(name).cloud.console.break_down(wanted)} is set")
+    number = running(name).cloud.admin.set_fault(Fault(**fields))  # the options are named as the fields
+    click.echo(f"fault {number} is set")
 
 
 @cloud.command()
@@ -64,7 +64,7 @@ def fault(name: str, kind: Kind, actions: str, every: int, times: int | None, se
 @click.argument("number", type=int, required=False)
 def repair(name: str, number: int | None) -> None:
     """Take a fault away, or all of them."""
-    running(name).cloud.console.repair(number)
+    running(name).cloud.admin.clear_faults(number)
 
 
 @cloud.command()
@@ -73,7 +73,7 @@ def repair(name: str, number: int | None) -> None:
 @click.option("--undo", is_flag=True, help="It has addresses again.")
 def full(name: str, vswitch: str, undo: bool) -> None:
     """Have a vSwitch give no address any more."""
-    running(name).cloud.console.fill(vswitch, full=not undo)
+    running(name).cloud.admin.set_vswitch_full(vswitch, full=not undo)
 
 
 @cloud.command()
@@ -81,16 +81,18 @@ def full(name: str, vswitch: str, undo: bool) -> None:
 @click.argument("server")
 def lose(name: str, server: str) -> None:
     """Have a server (master, or i-master) vanish from the account, with its ENIs."""
-    console = running(name).cloud.console
-    known = {each[key]: each["identity"] for each in console.state()["instances"] for key in ("name", "identity")}
+    admin = running(name).cloud.admin
+    known = {
+        instance[key]: instance["identity"] for instance in admin.state()["instances"] for key in ("name", "identity")
+    }
     if server not in known:
         raise BadConfig(f"there is no server {server!r}: name one of {', '.join(sorted(known))}")
-    console.lose(known[server])
+    admin.remove_instance(known[server])
 
 
-def described(console: Console) -> Iterator[str]:
-    """The state of the cloud, line by line."""
-    state = console.state()
+def describe(admin: AdminClient) -> Iterator[str]:
+    """The state of the cloud as lines of text."""
+    state = admin.state()
     yield "servers, ENIs and the addresses that are registered on them"
     for server in state["instances"]:
         yield f"{server['identity']:16} {server['status']:10} {server['instance_type']:14} {server['zone']}"
@@ -99,9 +101,9 @@ def described(console: Console) -> Iterator[str]:
     yield "load balancers"
     yield from _balancers(state)
     yield "faults"
-    yield from (f"  {number}: {_fault(fault)}" for number, fault in console.faults().items())
-    yield f"last {LAST} calls"
-    yield from (f"  {_call(each)}" for each in _calls(console)[-LAST:])
+    yield from (f"  {number}: {_fault(fault)}" for number, fault in admin.faults().items())
+    yield f"last {SHOWN_CALLS} calls"
+    yield from (f"  {_call(call)}" for call in _calls(admin)[-SHOWN_CALLS:])
 
 
 def _eni(eni: Json) -> str:
@@ -118,28 +120,28 @@ def _balancers(state: dict[str, list[Json]]) -> Iterator[str]:
             yield f"    {listener['protocol']}:{listener['port']} → {servers}"
     for balancer in state["nlbs"]:
         yield f"  {balancer['identity']} {balancer['domain']} {balancer['status']} {balancer['name']}"
-        for listener in (each for each in state["nlb_listeners"] if each["balancer"] == balancer["identity"]):
+        for listener in (item for item in state["nlb_listeners"] if item["balancer"] == balancer["identity"]):
             servers = _servers(groups.get(listener["settings"].get("ServerGroupId", "")))
             yield f"    {listener['protocol']}:{listener['port']} → {servers}"
 
 
 def _servers(group: Json | None) -> str:
     backends: Iterable[Json] = group["backends"] if group else ()
-    told = (f"{each['server']}:{each['port']} (weight {each['weight']})" for each in backends)
-    return ", ".join(told) or "no server"
+    texts = (f"{backend['server']}:{backend['port']} (weight {backend['weight']})" for backend in backends)
+    return ", ".join(texts) or "no server"
 
 
-def _calls(console: Console) -> list[Json]:
-    """The last calls of the API: servers ask the metadata service again and again."""
-    last: list[Json] = console.calls()["last"]
-    return [each for each in last if not each["action"].startswith("metadata:")]
+def _calls(admin: AdminClient) -> list[Json]:
+    """The last calls without those of the metadata service, which every server makes all the time."""
+    last: list[Json] = admin.calls()["last"]
+    return [call for call in last if not call["action"].startswith("metadata:")]
 
 
 def _call(call: Json) -> str:
     shown = {key: text for key, text in call["parameters"].items() if key not in ("RegionId", "ClientToken")}
-    told = " ".join(f"{key}={text}" for key, text in shown.items())
-    more = "…" if len(told) > LONGEST else ""
-    return f"{call['identity']} {call['action']} {call['outcome']} {told[:LONGEST]}{more}"
+    parameters = " ".join(f"{key}={text}" for key, text in shown.items())
+    more = "…" if len(parameters) > SHOWN_LETTERS else ""
+    return f"{call['identity']} {call['action']} {call['outcome']} {parameters[:SHOWN_LETTERS]}{more}"
 
 
 def _fault(fault: Json) -> str:

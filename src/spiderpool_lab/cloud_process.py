@@ -1,17 +1,18 @@
 """The cloud of a lab beside its network: metadata service, API, balancers, for the servers of a topology.
 
-``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves until
-SIGTERM or SIGINT. What the account registers on an ENI at run time may send through the fabric from then on, and what
-it takes off may not.
+``python -m spiderpool_lab.cloud_process FILE`` reads a :class:`~spiderpool_lab.cloud.CloudProcessConfig` and serves
+until SIGTERM or SIGINT. From an address that the account assigns to an ENI at run time the fabric carries traffic from
+then on; from an address that it unassigns, no longer.
 
-Servers ask the metadata service at its well-known address, which the cloud's router has. None of them has a role:
-keys are given by a second metadata service alone, on the loopback of the machine, for spiderpool-cloud.
+Servers reach the metadata service at its well-known address, on the cloud's router. No server has a role: only a second
+metadata service, on the loopback of the machine, gives out keys, for spiderpool-cloud.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -22,25 +23,25 @@ import msgspec
 
 from spiderpool.cloud.alibaba import policy
 from spiderpool_lab import namespaces
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, AccountSettings
 from spiderpool_lab.alibaba.admin import Admin
 from spiderpool_lab.alibaba.dataplane import DataPlane
 from spiderpool_lab.alibaba.metadata import ADDRESS, MetadataServer
 from spiderpool_lab.alibaba.openapi import OpenAPI
-from spiderpool_lab.alibaba.topologies import follow, populate
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LAB_VPC, PUBLIC, PUBLIC_IPV6, CloudProcessConfig
+from spiderpool_lab.cloud_account import follow, populate
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.topology import Topology
 
 ROLE = "spiderpool-cloud"
 OPERATIONS = "i-operations"
-"""The server that spiderpool-cloud runs on. It has no ENI in the VPC of the nodes."""
+"""Identity of the server that spiderpool-cloud runs on; it has no ENI in the nodes' VPC."""
 
 
 def make_account(topology: Topology, features: Iterable[str]) -> Account:
     """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
-    account = Account(vpc=LAB_VPC, public=PUBLIC, public_ipv6=PUBLIC_IPV6)
+    account = Account(AccountSettings(vpc=LAB_VPC, public_block=PUBLIC, public_ipv6_block=PUBLIC_IPV6))
     account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
     account.add_instance("operations", identity=OPERATIONS, role=ROLE)
     populate(account, topology)
@@ -48,30 +49,31 @@ def make_account(topology: Topology, features: Iterable[str]) -> Account:
 
 
 async def serve(config: CloudProcessConfig) -> None:
-    """Be the cloud until told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     account = make_account(config.topology, config.features)
     fabric = Fabric(config.topology, config.name, backend=NodeBackend(config.backend))
-    openapi, router = OpenAPI(account), namespaces.path(fabric.vpc)
+    openapi = OpenAPI(account)
+    in_router = functools.partial(namespaces.open_socket, namespaces.path(fabric.vpc))
     config.authority.write_bytes(openapi.authority.pair.certificate)
     namespaces.ip_batch([f"address replace {ADDRESS}/32 dev lo"], netns=fabric.vpc)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(follow(account, config.topology, fabric.register, fabric.unregister))
         for service in (
             DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
-            MetadataServer(account).serve(ADDRESS, 80, netns=router),
-            MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role),
-            openapi.serve(port=config.openapi),
-            Admin(account, openapi).serve(port=config.admin),
+            MetadataServer(account).serve(ADDRESS, 80, open_socket=in_router),
+            MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role_port),
+            openapi.serve(port=config.openapi_port),
+            Admin(account, openapi).serve(port=config.admin_port),
         ):
             await stack.enter_async_context(service)
         await ended.wait()
 
 
 def main() -> None:
-    """Entry point. Files are readable by us alone."""
+    """Entry point. The files that it writes are readable by its user alone."""
     os.umask(0o077)
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CloudProcessConfig)
     asyncio.run(serve(config))

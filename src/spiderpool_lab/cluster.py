@@ -1,4 +1,4 @@
-"""A whole cluster on one machine: control plane, our controller, the cloud's network, nodes with our agent."""
+"""A whole cluster on one machine: control plane, the cloud and its network, nodes, and our daemons on all of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes
+from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes, reservations
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
@@ -36,65 +37,73 @@ DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
 CONTROLLER, FORWARDER, CLOUD = "spiderpool-controller", "forwarder", "spiderpool-cloud"
 EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
 SETTINGS = EXAMPLE / "settings.yaml"
-"""The ConfigMap whose settings agents, controller and spiderpool-cloud have."""
+"""The ConfigMap with the settings of agents, controller and spiderpool-cloud."""
 CLOUD_PERIOD = "5"
-"""Seconds between two looks of spiderpool-cloud at servers and ENIs."""
-POLL = 0.3
-"""Seconds between two looks at what is waited for: a look by kubectl costs what is waited for a part of the machine."""
+"""Seconds between two reconciliations of servers and ENIs by spiderpool-cloud."""
+POLL_INTERVAL = 0.3
+"""Seconds between two looks at a condition: most run kubectl, which takes CPU from what is waited for."""
 DISCOVERY_INTERVAL = "10"
-"""Seconds between two readings of a server's ENIs."""
+"""Seconds between two reads of a server's ENIs by its agent."""
+ERROR_TAIL = 2000
+"""Characters of a log that an error quotes."""
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
+"""Called with a sentence at each step."""
 
 
 def state_directory(name: str) -> Path:
-    """Where the lab of a name keeps its files (XDG base directory specification)."""
+    """The folder with the files of a lab (XDG Base Directory Specification)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "spiderpool" / "lab" / name
 
 
-def _quiet(_: str) -> None:
+class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a lab is brought up.
+
+    With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
+    the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
+    ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none.
+    """
+
+    topology: Topology = WALKTHROUGH
+    detached: bool = False
+    discovery: bool = False
+    spare: int = 0
+
+
+def _no_progress(_: str) -> None:
     return None
 
 
 class LabCluster:
-    """One lab. With ``detached`` it outlives the process that starts it; :meth:`down` takes it away entirely.
+    """One lab. An object made for the name of a running lab can use it and take it down."""
 
-    With ``discovery`` pools and networks are made from what the servers' ENIs have, and nodes wait for the cloud; else
-    somebody writes them, and the servers' identities. ``spare`` free addresses are kept on every ENI; 0: none are.
-    An object made for the name of a running lab can use it and take it down.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        topology: Topology = WALKTHROUGH,
-        detached: bool = False,
-        discovery: bool = False,
-        spare: int = 0,
-        say: Say = _quiet,
-    ) -> None:
+    def __init__(self, name: str, options: LabOptions | None = None, *, progress: Progress = _no_progress) -> None:
+        options = options or LabOptions()
         self.name = name
-        self.discovery = discovery
-        self.spare = spare
+        self.discovery = options.discovery
+        self.spare = options.spare
         self.directory = state_directory(name)
-        self.say = say
-        self.processes = Processes(self.directory / "processes", detached=detached)
+        self.progress = progress
+        self.processes = Processes(self.directory / "processes", detached=options.detached)
         self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
-        self.fabric = Fabric(topology, name)
+        self.fabric = Fabric(options.topology, name, directory=self.directory)
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
-        self._health: dict[str, int] = {}
+        self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
 
     @property
     def is_up(self) -> bool:
-        """Whether a lab of this name has left processes, running or killed."""
+        """Whether processes of a lab of this name are recorded, running or killed."""
         return bool(self.processes.names())
 
     def up(self, *, agent_env: dict[str, str] | None = None) -> None:
-        """Bring everything up and wait until both nodes are Ready. What a killed run left is removed first."""
-        self.down()
+        """Bring everything up and wait until all nodes are Ready. What a killed run left is removed first.
+
+        Raises BadConfig with the remedy if a lab of this name is up: it stays as it is.
+        """
+        self.reserve()
+        self._clear()
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._start(agent_env or {})
@@ -106,21 +115,35 @@ class LabCluster:
 
     @property
     def logs(self) -> dict[str, Path]:
-        """What every process has printed, by file name without its suffix: of a node's with the node before it."""
+        """The log of every process, by name; a node's processes are named ``<node>-<process>``."""
         files = [*self.directory.glob("processes/*.log"), *self.directory.glob("nodes/*/*.log")]
         return {f"{file.parent.name}-{file.stem}".removeprefix("processes-"): file for file in sorted(files)}
 
     def keep_logs(self) -> None:
-        """To be called before :meth:`down` after a failure: the logs of this time take the place of any earlier."""
-        kept = self.directory.parent.with_name("failed") / self.name
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir(parents=True)
+        """Copy the logs to where :meth:`down` leaves them, in place of those of an earlier failure."""
+        target = self.directory.parent.with_name("failed") / self.name
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         for name, file in self.logs.items():
-            shutil.copyfile(file, kept / f"{name}.log")
-        self.say(f"logs are kept in {kept}")
+            shutil.copyfile(file, target / f"{name}.log")
+        self.progress(f"logs are kept in {target}")
+
+    def reserve(self) -> None:
+        """Reserve the lab's name on this machine. Raises BadConfig with the remedy if a lab of that name is up."""
+        self.fabric.reserve()
 
     def down(self) -> None:
-        """Take everything down; nothing happens if nothing is up."""
+        """Take everything down; nothing happens if nothing is up.
+
+        Raises BadConfig if the lab of this name that is up has another state folder: it stays as it is.
+        """
+        self.fabric.check_ours()
+        self._clear()
+        reservations.release_ports(self.processes.directory)
+        self.fabric.down()
+
+    def _clear(self) -> None:
+        """End every process of the lab and remove its namespaces and files."""
         self.machines.stop()
         self.processes.stop(FORWARDER)
         self.processes.stop(CONTROLLER)
@@ -129,7 +152,7 @@ class LabCluster:
         self.cloud.stop()
         self.plane.stop()
         self.processes.stop_all()
-        self.fabric.down()
+        self.fabric.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
@@ -137,12 +160,12 @@ class LabCluster:
         listed: list[dict[str, Any]] = json.loads(self.plane.kubectl("get", kind, "-o", "json", *arguments))["items"]
         return listed
 
-    def probe(self, place: str, asked: Sequence[TrafficProbe]) -> list[Answer]:
-        """Ask probes from a node or its pods, or from the internet."""
+    def probe(self, place: str, traffic: Sequence[TrafficProbe]) -> list[Answer]:
+        """Send probes from a node or its pods, or from the internet; answers in the order of the probes."""
         if place != internet.NAME:
-            return self.machines.client(place).probe(asked)
+            return self.machines.client(place).probe(traffic)
         netns = namespaces.path(self.fabric.internet)
-        return asyncio.run(probes.run_all([(probe, netns) for probe in asked]))
+        return asyncio.run(probes.run_all([(probe, netns) for probe in traffic]))
 
     def wait_for(self, what: str, condition: Callable[[], object], timeout: float) -> None:
         """Poll a condition. Raises NotReady naming ``what`` after ``timeout`` seconds."""
@@ -150,11 +173,11 @@ class LabCluster:
         while not condition():
             if time.monotonic() > deadline:
                 raise NotReady(f"{what}: not within {timeout:.0f} s")
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
 
     def start_controller(self) -> None:
         """Start our controller on loopback, under its own service account, without waiting."""
-        (webhook,) = free_ports(1)
+        (webhook,) = free_ports(1, self.processes.directory)
         environment = {
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
@@ -166,59 +189,59 @@ class LabCluster:
     def start_cloud_controller(self) -> None:
         """Start spiderpool-cloud, under its own service account, without waiting.
 
-        The cloud must serve. It has keys as a server has those of its role: nothing secret is handed to it here.
+        The cloud must serve. The daemon gets its keys from a metadata service, as on a server with a role.
         """
         environment = {
-            "CLOUD_PROVIDER": "alibaba",  # also where agents and controller are to know of none
+            "CLOUD_PROVIDER": "alibaba",  # also without discovery, where the settings name no provider
             "SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS": CLOUD_PERIOD,
             "SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS": CLOUD_PERIOD,
         }
         self._start_daemon(CLOUD, "spiderpool.cloudcontroller.main", environment | self.cloud.access())
 
-    def _start_daemon(self, name: str, module: str, more: dict[str, str]) -> None:
-        """One of our daemons on the host, with the rights of its service account."""
-        (health,) = free_ports(1)
+    def _start_daemon(self, name: str, module: str, extra_environment: dict[str, str]) -> None:
+        """Start one of our daemons on this machine, with the rights of its service account."""
+        (health,) = free_ports(1, self.processes.directory)
         environment = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, name)),
             "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
-            "SPIDERPOOL_POD_NAME": f"{name}-{self.name}",  # one that is started again takes back its own Lease
+            "SPIDERPOOL_POD_NAME": f"{name}-{self.name}",  # keeps its Lease over a restart
             "SPIDERPOOL_CONFIG": str(self._configuration),
             "SPIDERPOOL_HEALTH_PORT": str(health),
         }
-        self.processes.start(name, [sys.executable, "-m", module], env=environment | more)
-        self._health[name] = health
+        self.processes.start(name, [sys.executable, "-m", module], env=environment | extra_environment)
+        self._health_ports[name] = health
 
     def _start(self, agent_env: dict[str, str]) -> None:
-        self.say("the cloud's network: two vSwitches that drop what is not registered")
+        self.progress("the cloud's network: two vSwitches that drop what is not registered")
         self.fabric.up()
         self._start_internet()
-        self.say("the cloud: metadata service, API, load balancers")
+        self.progress("the cloud: metadata service, API, load balancers")
         self.cloud.start(self._features)
-        self.say("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
+        self.progress("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
         self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
-        self.say("spiderpool-controller, spiderpool-cloud")
+        self.progress("spiderpool-controller, spiderpool-cloud")
         self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()
         self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
         self.start_cloud_controller()
         self._start_forwarder()
         nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
-        self.say(f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, kubelet stand-in")
+        self.progress(f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, kubelet stand-in")
         self.machines.services = self._services(agent_env)
         self.machines.start()
-        for daemon in self._health:
+        for daemon in self._health_ports:
             self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
-        self.say("waiting until the nodes are Ready")
+        self.progress("waiting until the nodes are Ready")
         self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
 
     @property
     def _features(self) -> list[str]:
-        """What spiderpool-cloud does for the cluster, as its policies name it."""
+        """The features of spiderpool-cloud that the cluster uses, as its RAM policies name them."""
         return ["nodes", "balancers", *(["addresses"] if self.spare else [])]
 
     def _settings(self) -> dict[str, Any]:
-        """Those of the walkthrough, with what this lab has of its own."""
+        """The settings of the walkthrough, changed to this lab's options."""
         settings: dict[str, Any] = yaml.safe_load(yaml.safe_load(SETTINGS.read_text())["data"]["conf.yml"])
         settings["cloud"]["clusterID"] = self.name
         settings["cloud"]["loadBalancers"]["vpcID"] = cloud.LAB_VPC.identity
@@ -269,8 +292,8 @@ class LabCluster:
 
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:
-            raise IOFailure(f"{daemon} has ended: {self.processes.log(daemon).read_text()[-2000:]}")
-        connection = HTTPConnection("127.0.0.1", self._health[daemon], timeout=2)
+            raise IOFailure(f"{daemon} has ended: {self.processes.log(daemon).read_text()[-ERROR_TAIL:]}")
+        connection = HTTPConnection("127.0.0.1", self._health_ports[daemon], timeout=2)
         try:
             connection.request("GET", "/v1/runtime/readiness")
             return connection.getresponse().status == 200
@@ -285,9 +308,11 @@ class LabCluster:
 
 
 @contextlib.contextmanager
-def temporary(name: str, *, agent_env: dict[str, str] | None = None, **options: Any) -> Iterator[LabCluster]:
-    """A cluster that is down again when the context ends."""
-    cluster = LabCluster(name, **options)
+def temporary(
+    name: str, options: LabOptions | None = None, *, agent_env: dict[str, str] | None = None
+) -> Iterator[LabCluster]:
+    """A cluster that is up while the context lasts."""
+    cluster = LabCluster(name, options)
     cluster.up(agent_env=agent_env)
     try:
         yield cluster
@@ -297,7 +322,7 @@ def temporary(name: str, *, agent_env: dict[str, str] | None = None, **options: 
 
 def _has_condition(obj: dict[str, Any], kind: str) -> bool:
     conditions = obj.get("status", {}).get("conditions", [])
-    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 
 def _taints(node: dict[str, Any]) -> list[Any]:

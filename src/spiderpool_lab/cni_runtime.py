@@ -1,6 +1,6 @@
-"""The network half of a container runtime: pod namespaces, and CNI plugins called as libcni calls them.
+"""The network part of a container runtime: creates pod namespaces and calls CNI plugins as containerd does.
 
-Follows the CNI specification 1.1.0, sections 3 and 4, and what containerd does around it.
+Follows the CNI specification 1.1.0, sections 3 and 4.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from spiderpool_lab import namespaces
 
 INTERFACE = "eth0"
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
-"""Capability under which containerd hands a pod's annotations to a plugin."""
+"""The capability with which containerd passes a pod's annotations to a plugin."""
 
 Json = dict[str, Any]
 
 
 class CniFailure(SpiderpoolError):
-    """A CNI plugin answered with an error, nonsense, or not in time."""
+    """A CNI plugin failed, printed no valid result, or gave none in time."""
 
     code = 999
     retriable = True
 
 
 class Sandbox(msgspec.Struct, frozen=True):
-    """One attempt to run a pod: a container id and a network namespace of its own."""
+    """One sandbox of a pod, with its container id and network namespace."""
 
     namespace: str
     name: str
@@ -44,7 +44,7 @@ class Sandbox(msgspec.Struct, frozen=True):
     netns: Path
 
     def environment(self, command: str, *, netns: bool) -> dict[str, str]:
-        """The ``CNI_*`` variables but CNI_PATH."""
+        """The ``CNI_*`` variables, without CNI_PATH."""
         arguments = {
             "IgnoreUnknown": "1",
             "K8S_POD_NAMESPACE": self.namespace,
@@ -62,7 +62,7 @@ class Sandbox(msgspec.Struct, frozen=True):
 
 
 def create_sandbox(namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Sandbox:
-    """Make the network namespace of a new sandbox."""
+    """A new sandbox, with its network namespace created."""
     netns = namespaces.create(f"cni-{uuid.uuid4()}")
     return Sandbox(namespace, name, uid, dict(annotations), secrets.token_hex(32), netns)
 
@@ -76,7 +76,7 @@ class CniRuntime:
         self.timeout = timeout
 
     def network(self) -> Json | None:
-        """The first ``*.conflist`` by name; None if there is none that can be read."""
+        """The first ``*.conflist`` by name that is valid; None if there is none."""
         for file in sorted(self.configuration.glob("*.conflist")):
             try:
                 network = json.loads(file.read_text())
@@ -87,7 +87,7 @@ class CniRuntime:
         return None
 
     async def add(self, network: Json, sandbox: Sandbox) -> Json:
-        """ADD of every plugin in order, each with the result of the one before; the last result."""
+        """Call ADD of every plugin in order, each with its predecessor's result; return the last result."""
         result: Json | None = None
         for plugin in network["plugins"]:
             output = await self._call(network, plugin, sandbox.environment("ADD", netns=True), sandbox, result)
@@ -95,7 +95,7 @@ class CniRuntime:
         return result or {}
 
     async def delete(self, network: Json, sandbox: Sandbox, result: Json | None, *, netns: bool = True) -> None:
-        """DEL of every plugin in reverse order. containerd calls it again, without ``result`` and ``netns``."""
+        """Call DEL of every plugin in reverse order; containerd calls it again without ``result`` and ``netns``."""
         for plugin in reversed(network["plugins"]):
             await self._call(network, plugin, sandbox.environment("DEL", netns=netns), sandbox, result)
 
@@ -130,7 +130,7 @@ class CniRuntime:
 
 
 def pod_addresses(result: Json) -> list[str]:
-    """Addresses of the pod's own ``eth0`` in a CNI result, without prefix length."""
+    """The addresses of the pod's ``eth0`` in a CNI result, without prefix length."""
     interfaces = result.get("interfaces", [])
     entries = [entry for entry in result.get("ips", []) if _on_pod_interface(entry, interfaces)]
     return [entry["address"].partition("/")[0] for entry in entries]
@@ -161,7 +161,7 @@ def _decode(plugin: Json, output: bytes) -> Json:
 
 
 def _reason(output: bytes, errors: bytes, code: int | None) -> str:
-    """What a failed plugin says: an error object on its output (section "Error"), else its last words."""
+    """The reason of a failure: the error object that a plugin printed (section "Error"), else its last output."""
     try:
         answer = json.loads(output)
         return "; ".join(filter(None, (answer["msg"], answer.get("details"))))

@@ -1,8 +1,8 @@
 """A real control plane on loopback: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
 
-Everything it writes lies under one directory, except the data of etcd, which lives in memory that
-only etcd can see and that goes with it. It authenticates by client certificates and service account
-tokens and authorizes by Node and RBAC, as kubeadm sets a cluster up.
+It writes to one directory only. As root, etcd has its data in memory, on a tmpfs that only etcd sees and that ends with
+it. As in a cluster made by kubeadm, clients are authenticated by certificates and service account tokens and authorized
+by Node and RBAC.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
-from spiderpool_lab.ports import free_ports
+from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 
@@ -35,7 +35,10 @@ TOKEN_SECONDS = 24 * 3600
 
 NODE_HOST, NODE_PORT = "198.18.0.1", 6443
 NODE_SERVER = f"https://{NODE_HOST}:{NODE_PORT}"
-"""How nodes, and pods by the Service ``kubernetes``, reach the API server: through a forwarder."""
+"""The forwarder by which nodes, and pods by the Service ``kubernetes``, reach the API server.
+
+Its address is in the management namespace of each lab, so all labs have the same.
+"""
 
 SERVER_NAMES = (
     "kubernetes",
@@ -59,19 +62,20 @@ KUBEADM_CONFIGURATION = {
     "certificatesDir": "/etc/kubernetes/pki",
 }
 
-POLL = 0.05
-SHORT_LIVED = {"GOGC": "800"}
-"""Environment of a Go program that ends before it is worth its while to collect garbage: a third less work."""
+POLL_INTERVAL = 0.05
 """Seconds between two looks at a condition."""
+SHORT_LIVED = {"GOGC": "800"}
+"""Environment of kubectl: a Go program that ends soon need not collect garbage, which saves a third of its work."""
+LOG_LINES = 10
+"""Last lines of a log that an error quotes."""
 
 _IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0" && exec "$@"')
 
 
 class ControlPlane:
-    """One control plane, its files in ``directory``, its processes kept by ``processes``.
+    """One control plane with its files in ``directory``. With ``dual_stack`` pods and Services have IPv6 as well.
 
-    An object made on the directory of a running control plane can use and stop it. ``dual_stack`` gives pods and
-    Services IPv6 as well.
+    An object made for the directory of a running control plane can use and stop it.
     """
 
     def __init__(self, directory: Path, processes: Processes, *, dual_stack: bool = False) -> None:
@@ -79,13 +83,13 @@ class ControlPlane:
         self.processes = processes
         self.dual_stack = dual_stack
 
-    # --- life
+    # --- start and stop
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start everything and return when all of it is ready and pods may be created.
+        """Start all programs and wait until they are ready and pods can be created.
 
-        Raises IOFailure if a program is missing or ends, ApiUnavailable after ``timeout`` seconds.
-        Whatever it started is stopped again then. Raises SpiderpoolError if it runs already.
+        Raises IOFailure if a program is missing or ends, ApiUnavailable after ``timeout`` seconds: all programs are
+        stopped again then. Raises SpiderpoolError if it runs already.
         """
         if any(self.processes.pid(program) is not None for program in PROGRAMS):
             raise SpiderpoolError(f"a control plane runs in {self.directory}; stop it first")
@@ -101,15 +105,20 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """End every process; does nothing if none runs. Logs and certificates stay in the directory."""
+        """End every process that runs. Logs and certificates stay in the directory."""
         for program in reversed(PROGRAMS):
             self.processes.stop(program)
 
     def restart_api_server(self, timeout: float = 60.0) -> None:
-        """Kill the API server, as an outage does, and start it again on the same store."""
+        """Kill the API server, as an outage does, and start it again on the same store and port.
+
+        Raises ApiUnavailable after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
         self.processes.kill(API_SERVER, signal.SIGKILL)
         self.processes.stop(API_SERVER)
-        self._start_api_server(time.monotonic() + timeout)
+        self._wait_for_port(API_SERVER, deadline)
+        self._start_api_server(deadline)
 
     # --- access
 
@@ -124,7 +133,7 @@ class ControlPlane:
         return self._kubeconfig_path(ADMIN, None)
 
     def kubeconfig(self, user: str, groups: Sequence[str] = (), server: str | None = None) -> Path:
-        """Write a kubeconfig with a client certificate of ``user``; ``server`` when not on loopback."""
+        """Write a kubeconfig with a client certificate of ``user``, for a ``server`` other than that on loopback."""
         pair = self._authority().client(user, groups)
         credentials = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
         return self._write_kubeconfig(user, credentials, server)
@@ -140,9 +149,9 @@ class ControlPlane:
         return self._write_kubeconfig(f"system:serviceaccount:{namespace}:{name}", token, server)
 
     def kubectl(self, *args: str | Path, input: str | None = None, timeout: float = 60.0) -> str:
-        """Run kubectl as administrator and return what it printed.
+        """Run kubectl as administrator and return its output.
 
-        Raises SpiderpoolError with kubectl's own words, ApiUnavailable if it takes longer than ``timeout`` seconds.
+        Raises SpiderpoolError with kubectl's error, ApiUnavailable if it takes longer than ``timeout`` seconds.
         """
         command = [find("kubectl"), "--kubeconfig", self.admin_kubeconfig, "--cache-dir", self.directory / "kubectl"]
         words = [str(word) for word in (*command, *args)]
@@ -163,7 +172,7 @@ class ControlPlane:
         return done.stdout
 
     def apply(self, *manifests: Path | str) -> str:
-        """``kubectl apply`` files or folders (a Path), then YAML texts (a str), in one go; return what it printed."""
+        """``kubectl apply`` files or folders (each a Path), then YAML texts (each a str); return its output."""
         files = [word for manifest in manifests if isinstance(manifest, Path) for word in ("--filename", manifest)]
         texts = [manifest for manifest in manifests if isinstance(manifest, str)]
         stdin = ["--filename", "-"] if texts else []
@@ -178,7 +187,8 @@ class ControlPlane:
     def _write_files(self) -> None:
         self._pki.mkdir(parents=True, exist_ok=True)
         names = (*PROGRAMS, "etcd-peer")
-        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, free_ports(len(names)), strict=True))))
+        ports = free_ports(len(names), self.processes.directory)
+        (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, ports, strict=True))))
         authority = Authority.create("kubernetes-ca")
         self._write_pair("ca", authority.pair)
         self._write_pair("server", authority.server(SERVER_NAMES))
@@ -223,7 +233,7 @@ class ControlPlane:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}",
-            "--heartbeat-interval=20",  # one member: nobody to wait for in an election
+            "--heartbeat-interval=20",  # one member: elections need no time for other members
             "--election-timeout=200",
         )
         self.processes.start("etcd", [*private, find("etcd"), *flags])
@@ -234,7 +244,7 @@ class ControlPlane:
         flags = (
             f"--etcd-servers=http://127.0.0.1:{self._port('etcd')}",
             *self._serving(API_SERVER),
-            f"--advertise-address={NODE_HOST}",  # also spares the API server the look for a default route
+            f"--advertise-address={NODE_HOST}",  # without it the API server looks for a default route
             "--endpoint-reconciler-type=none",  # our forwarder is the endpoint of Service kubernetes
             f"--client-ca-file={self._pki}/ca.crt",
             f"--service-account-key-file={key}",
@@ -245,7 +255,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
             *self._gates(),
             "--allow-privileged=true",
-            "--default-not-ready-toleration-seconds=60",  # pods leave a dead node while one watches
+            "--default-not-ready-toleration-seconds=60",  # pods leave a dead node within a test
             "--default-unreachable-toleration-seconds=60",
             "--profiling=false",
         )
@@ -328,7 +338,7 @@ class ControlPlane:
         return True
 
     def _default_account_ready(self) -> bool:
-        """Whether admission lets pods in: it wants their account, and before 1.24 the account's token secret."""
+        """Whether pods are admitted: that needs their service account, and before 1.24 the account's token secret."""
         try:
             account = self._request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
         except SpiderpoolError:
@@ -338,13 +348,13 @@ class ControlPlane:
     # --- requests and waits
 
     def _connection(self, program: str) -> HTTPSConnection:
-        """An unopened connection to a server of ours, as administrator. It heeds no proxy."""
+        """An unopened connection to a program, as administrator. It uses no proxy."""
         context = ssl.create_default_context(cafile=str(self._pki / "ca.crt"))
         context.load_cert_chain(self._pki / f"{ADMIN}.crt", self._pki / f"{ADMIN}.key")
         return HTTPSConnection("127.0.0.1", self._port(program), timeout=10.0, context=context)
 
     def _request(self, method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request to the API server. Raises SpiderpoolError with the server's words, or ApiUnavailable."""
+        """One request to the API server. Raises SpiderpoolError if it refuses, ApiUnavailable if it does not answer."""
         body = json.dumps(document) if document else None
         try:
             status, answer = _exchange(self._connection(API_SERVER), method, path, body)
@@ -365,11 +375,19 @@ class ControlPlane:
 
         self._wait(f"{program} is not healthy; its log is {log}", healthy, deadline)
 
+    def _wait_for_port(self, program: str, deadline: float) -> None:
+        """Wait until a killed program's port can be bound again: kubeconfigs name it, so it cannot be another one.
+
+        The kernel closes a listening socket only when the last thread of a killed process has ended.
+        """
+        port = self._port(program)
+        self._wait(f"port {port} of {program} is still in use", lambda: is_free(port), deadline)
+
     def _wait(self, complaint: str, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():
             if time.monotonic() > deadline:
                 raise ApiUnavailable(f"the control plane did not start in time: {complaint}")
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
 
 
 def _exchange(connection: HTTPConnection, method: str, path: str, body: str | None) -> tuple[int, bytes]:
@@ -389,7 +407,7 @@ def _answers(connection: HTTPConnection, path: str) -> bool:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
 def _kubeconfig(user: str, credentials: dict[str, str], server: str, ca: str) -> dict[str, Any]:
@@ -422,5 +440,5 @@ def _minor(program: str) -> int:
 
 
 def _no_insecure_port(program: str) -> tuple[str, ...]:
-    """Switch the unauthenticated port off; later versions have neither the port nor the flag."""
+    """The flag that disables the unauthenticated port; version 1.22 and later have neither."""
     return ("--port=0",) if _minor(program) < 22 else ()

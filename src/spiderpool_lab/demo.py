@@ -1,4 +1,4 @@
-"""The walkthrough from its first manifest to its last check, on a cluster of its own."""
+"""The walkthrough from its first manifest to its last check, shown on a terminal."""
 
 from __future__ import annotations
 
@@ -12,72 +12,74 @@ from rich.table import Table
 
 from spiderpool.errors import NotReady
 from spiderpool_lab import cloud_checks, facts, negative_checks, walkthrough
-from spiderpool_lab.checks import Check
+from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cloud_checks import Growth
 from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, LabCluster
 from spiderpool_lab.walkthrough import Environment
 
 NETWORKS = ("networks", "pools", "pools-ipv6")
-"""What is written where nobody discovers it."""
+"""The manifests that are applied where pools are not discovered."""
 APPLICATIONS = ("apps", "two-cards", "host", "services")
 BALANCERS = ("load-balancers", "load-balancer-ipv6")
 GROWTH = "growth"
-PODS_A_NODE, PODS_A_ENI = 4, 3
+PODS_PER_NODE, PODS_PER_ENI = 4, 3
 GROWING_PODS = 3
 WRITTEN_POOLS = ("master-172", "master-172-v6")
-"""Those of the ENI that grows, where pools are written."""
-FOLLOWED = 60.0
-"""Seconds within which a pool follows the cloud."""
+"""The pools of the ENI that gets one more address, where they are not discovered."""
+DISCOVERY_TIMEOUT = 60.0
+"""Seconds within which pools must follow the cloud."""
 
 
 class Demo:
-    """Plays the walkthrough and keeps count of what passed."""
+    """Runs the walkthrough on a cluster that is up and keeps the results of its checks."""
 
     def __init__(self, cluster: LabCluster, console: Console) -> None:
         self._cluster = cluster
         self._console = console
-        self._begin = time.monotonic()
-        self._outcome: list[Check] = []
+        self._started = time.monotonic()
+        self._results: list[CheckResult] = []
 
-    def play(self) -> bool:
-        """Whether every check passed."""
+    def run(self) -> bool:
+        """Run everything and return whether every check passed."""
         self._make_networks()
-        self._report("Which server is which", cloud_checks.identities(self._cluster))
+        self._report("Which server is which", cloud_checks.check_identities(self._cluster))
         self._report("Why macvlan is no way", negative_checks.macvlan(self._cluster))
         self._apply(*APPLICATIONS)
         self._wait_for_pods()
         self._show_state()
-        world = walkthrough.look(self._cluster)
-        self._report("Addresses", walkthrough.check_addresses(self._cluster, world))
+        environment = walkthrough.observe(self._cluster)
+        self._report("Addresses", walkthrough.check_addresses(self._cluster, environment))
         self._apply(*BALANCERS)
-        self._check(world)
-        self._check_growth(self._register_more())
-        clean = self._clean()
+        self._check_traffic(environment)
+        self._check_growth(self._register_address())
+        clean = self._delete_everything()
         return clean and self._verdict()
 
-    def say(self, text: str) -> None:
-        """A line of progress with the seconds since the beginning."""
-        self._console.print(f"[dim]{time.monotonic() - self._begin:5.1f} s[/dim]  {text}", highlight=False)
+    def progress(self, text: str) -> None:
+        """Print a line with the seconds since the beginning."""
+        self._console.print(f"[dim]{time.monotonic() - self._started:5.1f} s[/dim]  {text}", highlight=False)
 
     # --- networks and pools
 
     def _make_networks(self) -> None:
-        """Discovered, or written by hand together with what tells the cloud's controller which server a Node is."""
+        """Wait for discovered networks and pools, or apply written ones, and providerIDs for spiderpool-cloud."""
         if self._cluster.discovery:
-            self.say("no network and no pool is written: they are made from what the servers' ENIs have")
-            self._cluster.wait_for("every ENI has its pools", self._pools_are_made, FOLLOWED)
+            self.progress("no network and no pool is written: they are made from what the servers' ENIs have")
+            self._cluster.wait_for("every ENI has its pools", self._pools_are_made, DISCOVERY_TIMEOUT)
         else:
             self._apply(*NETWORKS)
-            self._write_identities()
+            self._write_provider_ids()
         self._show("get spidermultusconfigs,network-attachment-definitions -n kube-system")
         self._show("get spiderippool")
         self._console.print()
 
     def _pools_are_made(self) -> bool:
-        legs = sum(len(eni.legs) for node in self._cluster.fabric.topology.nodes for eni in node.enis)
-        return len(self._counts()) == legs and set(self._counts()) == {0}
+        enis = (eni for node in self._cluster.fabric.topology.nodes for eni in node.enis)
+        expected = sum(len(eni.address_configs) for eni in enis)
+        counts = self._allocated_counts()
+        return len(counts) == expected and set(counts) == {0}
 
-    def _write_identities(self) -> None:
+    def _write_provider_ids(self) -> None:
         for node in self._cluster.fabric.topology.nodes:
             patch = json.dumps({"spec": {"providerID": cloud_checks.provider_id(self._cluster, node)}})
             self._patch("node", node.name, "-p", patch)
@@ -86,20 +88,20 @@ class Demo:
 
     def _apply(self, *names: str) -> None:
         for name in names:
-            self.say(f"kubectl apply -f {(EXAMPLE / name).relative_to(SOURCE_TREE)}.yaml")
+            self.progress(f"kubectl apply -f {(EXAMPLE / name).relative_to(SOURCE_TREE)}.yaml")
         self._cluster.plane.apply(*(EXAMPLE / f"{name}.yaml" for name in names))
 
     def _patch(self, kind: str, name: str, *arguments: str) -> None:
-        quoted = (f"'{each}'" if '"' in each else each for each in arguments)
+        quoted = (f"'{argument}'" if '"' in argument else argument for argument in arguments)
         self._print(f"~# kubectl patch {kind} {name} {' '.join(quoted)}")
         self._cluster.plane.kubectl("patch", kind, name, *arguments)
 
     def _wait_for_pods(self) -> None:
-        self.say("waiting until the pods are Running")
-        wanted = PODS_A_NODE * len(self._cluster.fabric.topology.nodes)
-        running = "--field-selector=status.phase=Running"
-        self._cluster.wait_for("all pods are Running", lambda: len(facts.pods(self._cluster, running)) == wanted, 90)
-        self._cluster.wait_for("the pools count every address", lambda: set(self._counts()) == {PODS_A_ENI}, 10)
+        cluster = self._cluster
+        self.progress("waiting until the pods are Running")
+        expected = PODS_PER_NODE * len(cluster.fabric.topology.nodes)
+        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == expected, 90)
+        cluster.wait_for("the pools count every address", lambda: set(self._allocated_counts()) == {PODS_PER_ENI}, 10)
 
     def _show_state(self) -> None:
         for command in ("get po -owide", "get svc", "get spiderippool", "get spiderips"):
@@ -115,51 +117,53 @@ class Demo:
 
     # --- checks
 
-    def _check(self, world: Environment) -> None:
+    def _check_traffic(self, environment: Environment) -> None:
         cluster = self._cluster
-        self._report("East-west", walkthrough.check(cluster, walkthrough.east_west(world)))
-        self._report("North-south", walkthrough.check(cluster, walkthrough.north_south(world)))
-        self._check_balancers(world)
-        self._report("What the cloud does not know does not pass", negative_checks.unregistered(cluster, world))
-        self._report("What the mark rules are for", negative_checks.marks(cluster, world))
+        self._report("East-west", walkthrough.run(cluster, walkthrough.east_west(environment)))
+        self._report("North-south", walkthrough.run(cluster, walkthrough.north_south(environment)))
+        self._check_balancers(environment)
+        unregistered = negative_checks.unregistered(cluster, environment)
+        self._report("What the cloud does not know does not pass", unregistered)
+        self._report("What the mark rules are for", negative_checks.mark_rules(cluster, environment))
 
-    def _check_balancers(self, world: Environment) -> None:
+    def _check_balancers(self, environment: Environment) -> None:
         cluster = self._cluster
-        self.say("waiting until the load balancers serve")
+        self.progress("waiting until the load balancers serve")
         cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), 60)
         cluster.wait_for("the Event on IPv6", lambda: cloud_checks.ipv6_event(cluster), 30)
         self._show("get svc")
-        for url, answer in cloud_checks.knock(cluster).items():
+        for url, answer in cloud_checks.request_balancers(cluster).items():
             self._print(f"\n$ curl {url}    # on the internet\nHTTP {answer.status} {answer.body}")
         self._show("get events --field-selector=involvedObject.name=lb-ipv6")
         self._console.print()
-        self._report("Load balancers", walkthrough.check(cluster, cloud_checks.load_balancers(cluster, world)))
-        self._report("What load balancers cannot do", cloud_checks.ipv6_refused(cluster))
+        self._report("Load balancers", walkthrough.run(cluster, cloud_checks.load_balancers(cluster, environment)))
+        self._report("What load balancers cannot do", cloud_checks.check_ipv6_refused(cluster))
 
-    def _report(self, title: str, checks: Iterable[Check]) -> None:
-        """One row per topic; every failed check has a row of its own below it."""
-        outcome = list(checks)
+    def _report(self, title: str, results: Iterable[CheckResult]) -> None:
+        """Print one row per topic, and one for each failed check below its topic."""
+        reported = list(results)
         table = Table("check", "passed", "", title=title, title_justify="left")
-        totals = Counter(check.topic for check in outcome)
-        for topic, total in totals.items():
-            lost = [check for check in outcome if check.topic == topic and not check.passed]
-            table.add_row(topic, f"{total - len(lost)}/{total}", "[red]FAIL[/red]" if lost else "[green]pass[/green]")
-            for check in lost:
-                table.add_row(f"  {check.question}", "", check.detail or "no")
+        for topic, total in Counter(result.topic for result in reported).items():
+            failed = [result for result in reported if result.topic == topic and not result.passed]
+            verdict = "[red]FAIL[/red]" if failed else "[green]pass[/green]"
+            table.add_row(topic, f"{total - len(failed)}/{total}", verdict)
+            for result in failed:
+                table.add_row(f"  {result.text}", "", result.detail or "no")
         self._console.print(table)
-        self.say(f"{sum(check.passed for check in outcome)} of {len(outcome)} checks passed")
-        self._outcome += outcome
+        self.progress(f"{sum(result.passed for result in reported)} of {len(reported)} checks passed")
+        self._results += reported
 
-    # --- one address more
+    # --- one more address
 
-    def _register_more(self) -> Growth:
-        """Let a pod wait for an address that is not there, and have the cloud register one."""
+    def _register_address(self) -> Growth:
+        """Wait until a pod finds no address, then let the cloud register one."""
+        cluster = self._cluster
         self._apply(GROWTH)
-        self._cluster.wait_for("a pod finds no address", lambda: cloud_checks.refusal(self._cluster), 60)
-        self._print(f"\n{cloud_checks.refusal(self._cluster)}\n")
-        growth = cloud_checks.register(self._cluster)
-        self.say(f"registered in the cloud, on {growth.eni}: {' and '.join(growth.addresses)}")
-        if not self._cluster.discovery:
+        cluster.wait_for("a pod finds no address", lambda: cloud_checks.refusal_event(cluster), 60)
+        self._print(f"\n{cloud_checks.refusal_event(cluster)}\n")
+        growth = cloud_checks.register(cluster)
+        self.progress(f"registered in the cloud, on {growth.eni}: {' and '.join(growth.addresses)}")
+        if not cluster.discovery:
             for pool, address in zip(WRITTEN_POOLS, growth.addresses, strict=True):
                 patch = json.dumps([{"op": "add", "path": "/spec/ips/-", "value": address}])
                 self._patch("spiderippool", pool, "--type=json", "-p", patch)
@@ -167,42 +171,43 @@ class Demo:
 
     def _check_growth(self, growth: Growth) -> None:
         cluster = self._cluster
-        self.say("waiting until the pool has the new address, and a pod")
+        self.progress("waiting until the pool has the new address, and a pod")
         cluster.wait_for(
-            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, FOLLOWED
+            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, DISCOVERY_TIMEOUT
         )
         self._show("get spiderippool")
         self._console.print()
-        self._report("An address more", cloud_checks.grown(cluster, growth))
+        self._report("An address more", cloud_checks.check_growth(cluster, growth))
 
     # --- the end
 
-    def _clean(self) -> bool:
-        """Delete the applications; every address must come back, and no load balancer stay."""
+    def _delete_everything(self) -> bool:
+        """Delete the applications; whether every address is free again and no load balancer is left."""
         files = [str(EXAMPLE / f"{name}.yaml") for name in (*APPLICATIONS, *BALANCERS, GROWTH)]
-        self.say("kubectl delete -f … of all applications and load balancers")
+        self.progress("kubectl delete -f … of all applications and load balancers")
         self._cluster.plane.kubectl("delete", "--wait=false", *(f"--filename={file}" for file in files))
         try:
             self._cluster.wait_for("every address is free again", self._all_free, 60)
             self._cluster.wait_for("no load balancer is left", self._no_balancer, 60)
         except NotReady as error:
-            self.say(f"[red]{error.message}[/red]")
+            self.progress(f"[red]{error.message}[/red]")
             return False
         self._show("get spiderippool")
         self._console.print()
-        self.say("all addresses are free again, the load balancers are gone")
+        self.progress("all addresses are free again, the load balancers are gone")
         return True
 
     def _verdict(self) -> bool:
-        failed = [check for check in self._outcome if not check.passed]
-        self.say(f"{len(self._outcome) - len(failed)} of {len(self._outcome)} checks passed in all")
+        failed = [result for result in self._results if not result.passed]
+        self.progress(f"{len(self._results) - len(failed)} of {len(self._results)} checks passed in all")
         return not failed
 
     def _all_free(self) -> bool:
-        return set(self._counts()) == {0} and not self._cluster.objects("spiderips")
+        return set(self._allocated_counts()) == {0} and not self._cluster.objects("spiderips")
 
     def _no_balancer(self) -> bool:
-        return not self._cluster.cloud.console.state()["clbs"]
+        return not self._cluster.cloud.admin.state()["clbs"]
 
-    def _counts(self) -> list[int]:
+    def _allocated_counts(self) -> list[int]:
+        """How many addresses of each pool are in use; -1 for a pool without a status."""
         return [pool.get("status", {}).get("allocatedIPCount", -1) for pool in self._cluster.objects("spiderippools")]

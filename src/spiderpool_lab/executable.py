@@ -1,4 +1,4 @@
-"""Builds the CNI executable from its one C file, as the image build does."""
+"""Builds the CNI executable from its C file, as the image build does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
 
 
 def build(directory: Path) -> Path:
-    """Compile into ``directory`` with musl-gcc, else gcc. Raises IOFailure with what the compiler said."""
+    """Compile it into ``directory`` with musl-gcc, else gcc, and return its path. Raises IOFailure."""
     compiler = shutil.which("musl-gcc") or shutil.which("gcc")
     if compiler is None:
         raise IOFailure("no C compiler for the CNI executable; install musl-tools or gcc")

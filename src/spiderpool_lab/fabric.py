@@ -1,11 +1,11 @@
-"""The cloud of a lab: vSwitches, a router and ports that drop what the real cloud would drop.
+"""The cloud's network: vSwitches, a router, and ports that drop the frames that the real cloud drops.
 
-Everything is in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``spl-<name>-inet`` for the internet
-and ``spl-<name>-mgmt`` for the lab's own network, and in one more per node where nodes are namespaces. The namespace
-that the caller is in keeps its links, addresses, routes and sysctls.
+It lives in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``spl-<name>-inet`` for the internet and
+``spl-<name>-mgmt`` for the management network, and in one more per node where nodes are namespaces. Nothing is added
+to the caller's own namespace. So labs may use the same addresses and link names at once; only names must differ.
 
-To the internet the cloud translates IPv4: each vSwitch has an address for what leaves it, an ENI may have an elastic
-address of its own. IPv6 is routed.
+Between cloud and internet IPv4 is translated, by the NAT address of the vSwitch or the elastic address of an ENI. IPv6
+is routed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from spiderpool.errors import BadConfig
 from spiderpool_lab import namespaces
 from spiderpool_lab.backend import NodeBackend, choose
+from spiderpool_lab.reservations import LabName
 from spiderpool_lab.topology import ENI, LabNode, Topology
 
 RULES = ("spoof_mac", "spoof_arp", "spoof_ip", "spoof_ip6")
-"""Why a port drops a frame: foreign source MAC, foreign sender in ARP, foreign IPv4, foreign IPv6 source."""
+"""The rules of a port. They drop a frame with a source MAC, ARP sender, IPv4 or IPv6 source that is not registered."""
 
 MANAGEMENT = "mgmt"
 UPLINK = "internet"
 """The cloud's link to the internet."""
 STRAY = "stray"
-"""Counter of what the router drops on its way to the internet because it has seen no request for it."""
+"""Counter of answers to the internet that the router drops because it has not seen their request."""
 _LINK_NAME_MAX = 15  # IFNAMSIZ - 1
 _ROUTER_SYSCTLS = {
     "ipv4/ip_forward": "1",
@@ -40,9 +41,14 @@ _ROUTER_SYSCTLS = {
 
 
 class Fabric:
-    """The cloud network of one lab. ``name`` keeps the labs of a machine apart."""
+    """The cloud network of one lab. ``name`` keeps the labs of a machine apart, and is reserved while one is up.
 
-    def __init__(self, topology: Topology, name: str, *, backend: NodeBackend | None = None) -> None:
+    ``directory`` is the lab's state folder, with its records of processes in ``processes``; None if there is none.
+    """
+
+    def __init__(
+        self, topology: Topology, name: str, *, backend: NodeBackend | None = None, directory: Path | None = None
+    ) -> None:
         self.topology = topology
         self.name = name
         self.backend = backend or choose()
@@ -51,14 +57,28 @@ class Fabric:
         self.management = f"spl-{name}-mgmt"
         for node in topology.nodes:
             _check_names(node)
+        processes = directory / "processes" if directory else None
+        self._reserved_name = LabName(name, self._namespaces(), processes=processes, directory=directory)
 
     def node_namespace(self, node: LabNode) -> str:
         """The namespace that is the node, where nodes are namespaces."""
         return f"spl-{self.name}-{node.name}"
 
+    def reserve(self) -> None:
+        """Reserve the lab's name on this machine. Raises BadConfig with the remedy if a lab of that name is up."""
+        self._reserved_name.reserve()
+
+    def check_ours(self) -> None:
+        """Raise BadConfig with the remedy if the lab of this name that is up has another state folder."""
+        self._reserved_name.check_ours()
+
     def up(self) -> None:
-        """Make the network; what a killed run of the same name left is removed first."""
-        self.down()
+        """Make the network; what a killed run of the same name left is removed first.
+
+        Raises BadConfig with the remedy if a lab of that name is up.
+        """
+        self.reserve()
+        self.clear()
         try:
             self._make()
         except BaseException:
@@ -66,16 +86,22 @@ class Fabric:
             raise
 
     def down(self) -> None:
+        """Remove the network and give the name back; nothing happens if they are gone.
+
+        Raises BadConfig if the lab of this name that is up has another state folder.
+        """
+        self.check_ours()
+        self.clear()
+        self._reserved_name.release()
+
+    def clear(self) -> None:
         """End every process in the lab's namespaces and remove them; nothing happens if they are gone."""
         for name in self._namespaces():
-            netns = namespaces.path(name)
-            namespaces.end_processes(netns)
-            if netns.exists():
-                namespaces.run_tool(["ip", "netns", "delete", name])
+            namespaces.remove(name)
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Dropped frames by ``<node>/<ENI>`` and rule (see :data:`RULES`) since the network was made."""
-        found = self._counted("bridge", "vpc")
+        """``<node>/<ENI>`` → rule (see :data:`RULES`) → frames dropped since the network was made."""
+        found = self._nft_counters("bridge", "vpc")
         return {
             f"{node.name}/{eni.name}": {rule: found[_counter(node, eni, rule)] for rule in RULES}
             for node in self.topology.nodes
@@ -83,15 +109,15 @@ class Fabric:
         }
 
     def strays(self) -> int:
-        """Answers to the internet that the router has dropped because the request did not come through it."""
-        return self._counted("inet", "router")[STRAY]
+        """Answers to the internet that the router has dropped because it has not seen their request."""
+        return self._nft_counters("inet", "router")[STRAY]
 
     def register(self, eni: ENI, address: str) -> None:
-        """Let an ENI send from one more address, IPv4 or IPv6; nothing happens if it may already."""
+        """Let an ENI send from one more address, IPv4 or IPv6; changes nothing if it may already."""
         self._change("add", eni, address)
 
     def unregister(self, eni: ENI, address: str) -> None:
-        """Drop from now on what an ENI sends from an address. Raises KernelFailure if it was not registered."""
+        """Drop what an ENI sends from an address from now on. Raises KernelFailure if it was not registered."""
         self._change("delete", eni, address)
 
     def _change(self, verb: str, eni: ENI, address: str) -> None:
@@ -99,7 +125,7 @@ class Fabric:
         element = f"{verb} element bridge vpc {port}-ipv{ip_address(address).version} {{ {address} }}"
         namespaces.run_tool(_in(self.vpc, "nft", "-f", "-"), element)
 
-    def _counted(self, family: str, table: str) -> dict[str, int]:
+    def _nft_counters(self, family: str, table: str) -> dict[str, int]:
         listed = namespaces.run_tool(_in(self.vpc, "nft", "-j", "list", "counters", "table", family, table))
         counters = (entry["counter"] for entry in json.loads(listed)["nftables"] if "counter" in entry)
         return {counter["name"]: int(counter["packets"]) for counter in counters}
@@ -148,22 +174,22 @@ class Fabric:
         yield f"link set {port} master {bridge} up addrgenmode none"
 
     def _forwarding(self) -> Iterator[str]:
-        """One fixed entry per ENI: frames to any other MAC go nowhere, whatever ENIs send."""
+        """One static entry per ENI; with learning and flooding off, frames to any other MAC go nowhere."""
         for node in self.topology.nodes:
             for eni in node.enis:
                 yield f"fdb add {eni.mac} dev {node.port(eni.name)} master static"
 
     def _uplink(self) -> Iterator[str]:
-        """The cloud's end; what is sent to an elastic address that leads nowhere does not come back out."""
+        """The cloud's end. The blackhole keeps traffic to unused elastic addresses from going back to the internet."""
         yield f"link add {UPLINK} type veth peer name cloud netns {self.internet}"
-        yield from _end(UPLINK, self.topology.internet.cloud, ("default",), self.topology.internet.router)
+        yield from _link_end(UPLINK, self.topology.internet.cloud, ("default",), self.topology.internet.router)
         yield f"route add blackhole {self.topology.internet.elastic[0]}"
 
     def _outside(self) -> Iterator[str]:
         internet = self.topology.internet
         yield "link set lo up"
         yield from (f"address add {address} dev lo" for address in (*internet.server, *internet.client))
-        yield from _end("cloud", internet.router, internet.elastic, internet.cloud)
+        yield from _link_end("cloud", internet.router, internet.elastic, internet.cloud)
 
     def _host_end(self) -> Iterator[str]:
         yield "link set lo up"
@@ -171,8 +197,8 @@ class Fabric:
         yield f"link set {MANAGEMENT} up"
 
 
-def _end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str]) -> Iterator[str]:
-    """One end of the link to the internet, in both families, and what is reached through the other end."""
+def _link_end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str]) -> Iterator[str]:
+    """One end of the link between cloud and internet: its addresses, and routes to ``behind`` by the other end."""
     yield from (f"address add {address} dev {link}" for address in own)
     yield f"link set {link} up"
     for network in behind:
@@ -182,7 +208,7 @@ def _end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str
 
 
 def _translation(topology: Topology) -> Iterator[str]:
-    """Elastic addresses of ENIs, in both directions, and after them the NAT gateway of each vSwitch."""
+    """Translation of elastic addresses in both directions, then by the NAT gateway of each vSwitch."""
     enis = [eni for node in topology.nodes for eni in node.enis]
     elastic = {eni.elastic: eni.address for eni in enis if eni.elastic}
     subnets = {vswitch.subnet: vswitch.nat for vswitch in topology.vswitches if vswitch.nat}
@@ -207,7 +233,7 @@ def _address_map(name: str, pairs: dict[str, str]) -> Iterator[str]:
 
 
 def _statefulness() -> Iterator[str]:
-    """A router that translates knows connections: an answer to a request that it has not seen goes nowhere."""
+    """Drop answers whose request the router has not seen, as a router does that translates addresses."""
     yield "table inet router {"
     yield f"counter {STRAY} {{ }}"
     yield "chain forward {"
@@ -250,7 +276,7 @@ def _port_chain(node: LabNode, eni: ENI) -> Iterator[str]:
 
 
 def _by_family(eni: ENI) -> tuple[list[str], list[str]]:
-    """Registered addresses; for IPv6 also what neighbour discovery sends from (RFC 4861): ``::`` and link-local."""
+    """Registered IPv4 and IPv6 addresses; also ``::`` and link-local, for neighbour discovery (RFC 4861)."""
     addresses = [ip_address(text) for text in eni.registered]
     ipv4 = [str(address) for address in addresses if address.version == 4]
     return ipv4, ["::", "fe80::/10", *(str(address) for address in addresses if address.version == 6)]
@@ -265,7 +291,7 @@ def _in(netns: str, *argv: str) -> list[str]:
 
 
 def _write_sysctls(values: dict[str, str]) -> None:
-    """Set those that this kernel has: bridge filtering and IPv6 may be missing."""
+    """Set the sysctls that this kernel has: those of bridge filtering and IPv6 may be missing."""
     for name, value in values.items():
         file = Path("/proc/sys/net") / name
         if file.exists():

@@ -1,4 +1,4 @@
-"""What runs in a lab, as the API server shows it: pods with their interfaces, Services with their endpoints."""
+"""The pods and Services of a running lab as values: read once from the API server and the cloud, then compared."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.topology import ENI
 
-Registered = Mapping[str, frozenset[str]]
-"""What the cloud knows on each ENI, by MAC."""
+RegisteredAddresses = Mapping[str, frozenset[str]]
+"""MAC of an ENI → the addresses that the cloud has registered on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodInterface:
-    """An interface of a pod: its addresses, IPv4 first, and the ENI on which all of them are registered."""
+    """An interface of a pod: its addresses, IPv4 first, and the ENI on which all of them are registered, if one is."""
 
     name: str
     addresses: tuple[str, ...]
@@ -25,7 +25,7 @@ class PodInterface:
 
 @dataclass(frozen=True, slots=True)
 class PodFact:
-    """A running pod with a network of its own. ``ports`` are ``TCP/80`` and the like, of its containers."""
+    """A pod with addresses of its own. ``key`` is ``namespace/name``, ``ports`` are ``TCP/80`` and the like."""
 
     key: str
     app: str
@@ -54,7 +54,7 @@ class PodFact:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFact:
-    """A Service. ``ports`` and ``node_ports`` are by protocol; ``local`` is externalTrafficPolicy Local."""
+    """A Service. ``ports`` and ``node_ports`` are by protocol; ``local`` means externalTrafficPolicy Local."""
 
     name: str
     app: str
@@ -66,49 +66,56 @@ class ServiceFact:
 
 def pods(cluster: LabCluster, *arguments: str) -> list[PodFact]:
     """The pods that have addresses of their own; ``arguments`` are for ``kubectl get pods``."""
-    held, registered = _held(cluster), cluster.cloud.console.registered()
-    found = [pod for pod in cluster.objects("pods", *arguments) if pod["metadata"]["uid"] in held]
-    return [_pod(cluster, pod, held[pod["metadata"]["uid"]], registered) for pod in found]
+    allocated, registered = _allocated_addresses(cluster), cluster.cloud.admin.registered_addresses()
+    found = [pod for pod in cluster.objects("pods", *arguments) if pod["metadata"]["uid"] in allocated]
+    return [_pod(cluster, pod, allocated[pod["metadata"]["uid"]], registered) for pod in found]
+
+
+def running_pods(cluster: LabCluster, *arguments: str) -> list[PodFact]:
+    """Those of the pods that are Running."""
+    return pods(cluster, "--field-selector=status.phase=Running", *arguments)
 
 
 def services(cluster: LabCluster) -> dict[str, ServiceFact]:
-    """The Services with a selector, by name."""
+    """The Services that have a selector, by name."""
     found = [_service(service) for service in cluster.objects("services") if service["spec"].get("selector")]
     return {service.name: service for service in found}
 
 
 def of_version(version: int, addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of one family, in order."""
+    """The addresses of one IP version, 4 or 6, in order."""
     return tuple(address for address in addresses if ip_address(address).version == version)
 
 
-def _held(cluster: LabCluster) -> dict[str, dict[str, list[str]]]:
-    """Addresses by pod UID and interface, as the SpiderIPs tell."""
-    held: dict[str, dict[str, list[str]]] = {}
+def _allocated_addresses(cluster: LabCluster) -> dict[str, dict[str, list[str]]]:
+    """Pod UID → interface → addresses, from the SpiderIPs."""
+    allocated: dict[str, dict[str, list[str]]] = {}
     for spec in (record["spec"] for record in cluster.objects("spiderips")):
-        interfaces = held.setdefault(spec["podUID"], {})
+        interfaces = allocated.setdefault(spec["podUID"], {})
         interfaces.setdefault(spec["interface"], []).append(spec["address"].partition("/")[0])
-    return held
+    return allocated
 
 
-def _pod(cluster: LabCluster, pod: dict[str, Any], held: dict[str, list[str]], registered: Registered) -> PodFact:
+def _pod(
+    cluster: LabCluster, pod: dict[str, Any], allocated: dict[str, list[str]], registered: RegisteredAddresses
+) -> PodFact:
     metadata, spec = pod["metadata"], pod["spec"]
     enis = cluster.fabric.topology.node(spec["nodeName"]).enis
     ports = [port for container in spec["containers"] for port in container.get("ports", [])]
-    wanted = metadata.get("annotations", {}).get("ipam.spidernet.io/default-route-nic")
+    annotated = metadata.get("annotations", {}).get("ipam.spidernet.io/default-route-nic")
     return PodFact(
         key=f"{metadata['namespace']}/{metadata['name']}",
         app=metadata.get("labels", {}).get("app", ""),
         node=spec["nodeName"],
-        interfaces=tuple(_interface(name, held[name], enis, registered) for name in sorted(held)),
+        interfaces=tuple(_interface(name, allocated[name], enis, registered) for name in sorted(allocated)),
         ports=frozenset(f"{port['protocol']}/{port['containerPort']}" for port in ports) or frozenset({"TCP/80"}),
-        default_interface=wanted or min(held),
+        default_interface=annotated or min(allocated),
     )
 
 
-def _interface(name: str, addresses: list[str], enis: Iterable[ENI], registered: Registered) -> PodInterface:
-    """The cloud is asked what it knows; the server's own addresses are no pod's."""
-    usable = ((eni, registered.get(eni.mac, frozenset()) - {*eni.own}) for eni in enis)
+def _interface(name: str, addresses: list[str], enis: Iterable[ENI], registered: RegisteredAddresses) -> PodInterface:
+    """The interface with its ENI: one on which the cloud has registered the addresses, not as the server's own."""
+    usable = ((eni, registered.get(eni.mac, frozenset()) - {*eni.own_addresses}) for eni in enis)
     eni = next((eni for eni, known in usable if known.issuperset(addresses)), None)
     return PodInterface(name, (*of_version(4, addresses), *of_version(6, addresses)), eni)
 

@@ -1,8 +1,8 @@
-"""A TCP forwarder that listens in one network namespace and connects from our own.
+"""A TCP forwarder that listens in one network namespace and connects from its own.
 
-``python -m spiderpool_lab.forward --netns NAME --listen 198.18.0.1:6443 --to 127.0.0.1:PORT`` is how the
-nodes of a lab reach the API server, which listens on the loopback of the machine alone. It prints one
-line once it listens, and ends on SIGTERM or SIGINT.
+By ``python -m spiderpool_lab.forward --netns NAME --listen 198.18.0.1:6443 --to 127.0.0.1:PORT`` the nodes of a lab
+reach the API server, which listens on the machine's loopback only. It prints a line when it listens, and ends on
+SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spiderpool_lab import namespaces
 CHUNK = 65536
 BACKLOG = 256
 CONNECT_TIMEOUT = 10.0
-"""Seconds that the far end has to accept a connection."""
+"""Seconds that the target has to accept a connection."""
 
 
 class ForwardAddress(NamedTuple):
@@ -39,7 +39,7 @@ class ForwardAddress(NamedTuple):
 
 
 def listen(address: ForwardAddress, netns: str | None = None) -> socket.socket:
-    """A listening socket that lives in a named network namespace, or in our own.
+    """A listening socket in a named network namespace, or in our own.
 
     Raises OSError if the address cannot be bound there.
     """
@@ -49,7 +49,7 @@ def listen(address: ForwardAddress, netns: str | None = None) -> socket.socket:
 
 
 async def serve(listening: socket.socket, to: ForwardAddress) -> asyncio.Server:
-    """Forward every connection that ``listening`` accepts to ``to`` until the server is closed."""
+    """Forward every connection that ``listening`` accepts to ``to``, until the returned server is closed."""
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,24 +61,24 @@ async def serve(listening: socket.socket, to: ForwardAddress) -> asyncio.Server:
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: ForwardAddress) -> None:
-    """Carry one connection until both directions have ended or either end has vanished."""
+    """Forward one connection until both directions have ended or either peer has reset it."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             far_reader, far_writer = await asyncio.open_connection(*to, limit=CHUNK)
-    except OSError:  # also the TimeoutError
+    except OSError:  # refused or, as a TimeoutError, unanswered: the caller closes the client's connection
         return
     try:
         async with asyncio.TaskGroup() as pumps:
             pumps.create_task(_pump(reader, far_writer))
             pumps.create_task(_pump(far_reader, writer))
     except* OSError:
-        pass  # closing the other end is all there is to do
+        pass  # a peer has reset the connection: both ends are closed below and by the caller
     finally:
         far_writer.close()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Copy one direction to its end, and pass the end on (RFC 9293, half-closed connections)."""
+    """Copy one direction to its end, then half-close the other connection (RFC 9293, section 3.6)."""
     while chunk := await source.read(CHUNK):
         sink.write(chunk)
         await sink.drain()
@@ -96,7 +96,7 @@ async def _run(listening: socket.socket, to: ForwardAddress) -> None:
 
 
 def main() -> int:
-    """Forward until told to stop."""
+    """Forward until SIGTERM or SIGINT. Returns 1 if it cannot listen."""
     parser = argparse.ArgumentParser(description="Forward TCP from a network namespace to our own.")
     parser.add_argument("--netns", help="name of the namespace to listen in; our own if not given")
     parser.add_argument("--listen", type=ForwardAddress.parse, required=True, metavar="HOST:PORT")

@@ -1,4 +1,4 @@
-"""The server on the internet of a lab: HTTP on port 80, datagrams on port 53, both tell the address that they see.
+"""The server on the internet of a lab: HTTP on port 80 and UDP on port 53, both answer with the client's address.
 
 ``python -m spiderpool_lab.internet --netns NAME`` serves until SIGTERM or SIGINT.
 """
@@ -17,7 +17,7 @@ PORTS: tuple[tuple[Protocol, int], ...] = (("TCP", 80), ("UDP", 53))
 
 
 async def serve(netns: str) -> None:
-    """Be the internet's server, in a named network namespace."""
+    """Serve in a named network namespace until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)

@@ -1,4 +1,4 @@
-"""Modules of a User Mode Linux kernel, loaded by name without kmod."""
+"""Loads modules of a User Mode Linux kernel by name, without kmod."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from spiderpool_lab import syscalls
 
 
 def load(folder: Path, names: Iterable[str]) -> None:
-    """Load modules of ``/lib/modules/<release>`` with what they need, and have the kernel itself load none.
+    """Load modules of a folder ``/lib/modules/<release>`` with their dependencies.
 
-    Raises KernelFailure for a module that is neither there nor built in.
+    Raises KernelFailure for a module that is neither in the folder nor built in.
     """
     needs = _dependencies(folder)
     builtin = {_module_name(line) for line in (folder / "modules.builtin").read_text().splitlines()}
     loaded: set[str] = set()
-    Path("/proc/sys/kernel/modprobe").write_text("\n")  # what is missing fails at once
+    Path("/proc/sys/kernel/modprobe").write_text("\n")  # without a loader, a request for a missing module fails at once
     for name in names:
         if name not in needs and name not in builtin:
             raise KernelFailure(f"the kernel module {name} is not under {folder}; install a complete user-mode-linux")
@@ -28,7 +28,7 @@ def load(folder: Path, names: Iterable[str]) -> None:
 
 
 def _dependencies(folder: Path) -> dict[str, list[str]]:
-    """Files to load for each module, in order (modules.dep lists the nearest dependency first)."""
+    """Module → the files to load for it, in order (modules.dep lists the nearest dependency first)."""
     needs = {}
     for line in (folder / "modules.dep").read_text().splitlines():
         file, _, others = line.partition(":")

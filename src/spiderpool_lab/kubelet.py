@@ -1,8 +1,8 @@
-"""A stand-in for the kubelet: what the API server, the network plugins and the tests see of one.
+"""A stand-in for the kubelet, which behaves as one towards the API server and CNI plugins but runs no containers.
 
-It registers the Node and keeps its Lease, runs the pods bound to it (a network namespace, the CNI plugins, a
-small server for every container port instead of containers) and reports their status. ``python -m
-spiderpool_lab.kubelet FILE`` reads the node's :class:`~spiderpool_lab.node.NodeConfig`.
+It registers the Node, renews its Lease, and runs the pods bound to it: creates the network namespace, calls the CNI
+plugins, starts a small server for every container port, and reports the status. ``python -m spiderpool_lab.kubelet
+FILE`` reads the node's :class:`~spiderpool_lab.node.NodeConfig`.
 """
 
 from __future__ import annotations
@@ -32,29 +32,31 @@ from spiderpool_lab.retry import retry
 
 VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
-_POLL = 0.2
+"""Seconds between two reports of the Node, and two renewals of its Lease."""
+_POLL_INTERVAL = 0.2
+"""Seconds between two looks for a network configuration list."""
 _WHOLE_LIST = {"$patch": "replace"}
-"""Entries of a Node's addresses merge by type otherwise, and two of one type are refused."""
+"""Replaces the list of a Node's addresses: a strategic merge by type would refuse two of one type."""
 
 WAITS_FOR_CLOUD = Taint(UNINITIALIZED, "true", "NoSchedule")
-"""With it a kubelet registers whose option is ``--cloud-provider=external``."""
+"""The taint with which a kubelet registers its Node when it runs with ``--cloud-provider=external``."""
 
 
 class Kubelet:
-    """The kubelet of one node: its Node object, its Lease and the workers of its pods, by pod UID.
+    """The kubelet of one node. ``pods`` are the workers of its pods by UID, shared with the node's endpoint.
 
-    ``taints`` are those with which the Node is registered.
+    The Node is registered with ``taints``.
     """
 
     def __init__(self, host: PodHost, pods: dict[str, PodWorker], taints: Sequence[Taint] = ()) -> None:
         self._taints = taints
         self.name = host.node
-        self.pods = pods
+        self.pods = pods  # pod UID → worker
         self._host = host
         self._client = host.client
 
     async def run(self) -> None:
-        """Be a kubelet until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_node())
             tasks.create_task(self._keep_lease())
@@ -64,12 +66,12 @@ class Kubelet:
     # --- the Node
 
     async def _keep_node(self) -> None:
-        """Report the node's condition every 10 s, and at once when it changes."""
+        """Create the Node, then report its condition every 10 s, and at once when it changes."""
         labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-        made = Node(
+        registered = Node(
             metadata=ObjectMeta(name=self.name, labels=labels), spec=NodeSpec(taints=list(self._taints) or None)
         )
-        await retry(partial(self._client.create, made))
+        await retry(partial(self._client.create, registered))
         while True:
             ready, since = self._has_network(), now()
             while self._has_network() == ready:
@@ -80,8 +82,8 @@ class Kubelet:
         return self._host.runtime.network() is not None
 
     async def _wait_for_change(self, ready: bool) -> None:
-        for _ in range(int(_HEARTBEAT / _POLL)):
-            await asyncio.sleep(_POLL)
+        for _ in range(int(_HEARTBEAT / _POLL_INTERVAL)):
+            await asyncio.sleep(_POLL_INTERVAL)
             if self._has_network() != ready:
                 return
 
@@ -112,23 +114,23 @@ class Kubelet:
     # --- the pods
 
     async def _keep_pods(self, tasks: asyncio.TaskGroup) -> None:
-        """Follow the pods bound to this node."""
+        """Watch the pods bound to this node."""
         bound = Informer(self._client, KubeletPod, fields=f"spec.nodeName={self.name}")
         bound.subscribe(partial(self._observe, tasks))
         await bound.run()
 
     def _observe(self, tasks: asyncio.TaskGroup, old: KubeletPod | None, new: KubeletPod | None) -> None:
-        """A pod of the same name may be another one: what counts is the UID."""
+        """Handle a change of a pod. Pods are told apart by UID: a new pod may have the name of an old one."""
         if old and (new is None or new.metadata.uid != old.metadata.uid):
-            self._lose(old)
+            self._stop_worker(old)
         if new is None:
             return
         if worker := self.pods.get(new.metadata.uid or ""):
             worker.observe(new)
         else:
-            self._adopt(tasks, new)
+            self._start_worker(tasks, new)
 
-    def _adopt(self, tasks: asyncio.TaskGroup, pod: KubeletPod) -> None:
+    def _start_worker(self, tasks: asyncio.TaskGroup, pod: KubeletPod) -> None:
         if pod.status.phase in ("Succeeded", "Failed"):
             return
         worker = PodWorker(pod, self._host)
@@ -136,13 +138,13 @@ class Kubelet:
         task = tasks.create_task(worker.run())
         task.add_done_callback(lambda _: self._forget(worker))
 
-    def _lose(self, pod: KubeletPod) -> None:
+    def _stop_worker(self, pod: KubeletPod) -> None:
         if worker := self.pods.get(pod.metadata.uid or ""):
             worker.vanish()
             self._forget(worker)
 
     def _forget(self, worker: PodWorker) -> None:
-        """A worker is kept until both ends are reached: an event that comes late must not start the pod anew."""
+        """Drop a worker that has ended and whose object is gone. Earlier, a late event would start the pod again."""
         if worker.done and worker.vanished:
             self.pods.pop(worker.uid, None)
 
@@ -179,7 +181,7 @@ def _node_info() -> Json:
 
 
 async def run(config: NodeConfig) -> None:
-    """Serve the node's endpoint, and be a kubelet if the node is part of a cluster."""
+    """Serve the node's endpoint, and run a kubelet if the node is part of a cluster."""
     pods: dict[str, PodWorker] = {}
     async with listening(NodeEndpoint(pods), config.node.management):
         if config.services is None:
@@ -193,7 +195,7 @@ async def _run_kubelet(config: NodeConfig, services: ClusterServices, pods: dict
     taints = [WAITS_FOR_CLOUD] if services.external_cloud else []
     async with Client.load(Path(services.kubelet_kubeconfig)) as client:
         recorder = Recorder(client, "kubelet", config.name)
-        host = PodHost(config.name, config.node.enis[0].own, client, recorder, runtime)
+        host = PodHost(config.name, config.node.enis[0].own_addresses, client, recorder, runtime)
         await Kubelet(host, pods, taints).run()
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a lab: booted on a fabric, reached through its management network, stopped without a trace."""
+"""Boots the nodes of a lab on its fabric, waits until they answer, and stops them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import LabNode
 
-_POLL = 0.05
+_POLL_INTERVAL = 0.05
+"""Seconds between two requests to a node that boots."""
 _LOG_TAIL = 3000
+"""Characters of a node's log that an error quotes."""
 _NOT_FIRST = ("sh", "-c", '"$@"; exit', "sh")
-"""Runs a command as its child: a process 1 that aborts, as a kernel in panic does, is not ended by that."""
+"""Runs a command as a child of process 1: abort(3), by which a panicking kernel ends, does not end process 1 itself."""
 
 
 class Machines:
-    """The nodes of one fabric. ``directory`` gets a folder per node with its logs.
+    """The nodes of one fabric. ``directory`` gets a folder with logs for each node.
 
-    ``services`` says, per node name, how the node takes part in a cluster; without, nodes boot with their
-    endpoint only. Call :meth:`start` from a thread that lasts: nodes end with the thread that started them,
-    unless ``processes`` is detached.
+    ``services`` are the cluster's daemons by node name; a node without runs its endpoint only. Call :meth:`start` from
+    the main thread: unless ``processes`` is detached, the kernel ends nodes with the thread that started them.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Machines:
         self.memory = memory
 
     def start(self, *, timeout: float = 60.0) -> None:
-        """Boot every node and wait until all answer, ``timeout`` seconds for each; stops them again on failure."""
-        compileall.compile_dir(Path(spiderpool.__file__).parent, quiet=2)  # nodes could not keep what they compile
+        """Boot all nodes and wait until each answers, for at most ``timeout`` seconds; stop them again on failure."""
+        compileall.compile_dir(
+            Path(spiderpool.__file__).parent, quiet=2
+        )  # nodes have a read-only root and could not cache bytecode
         try:
             for node in self.fabric.topology.nodes:
                 self.boot(node)
@@ -78,30 +81,30 @@ class Machines:
                 command, netns = ["--mount-proc", *_first_program(file)], self.fabric.node_namespace(node)
             case other:
                 assert_never(other)
-        # A process namespace dies with its first process: whatever ends that leaves nothing behind.
+        # The kernel ends all processes of a PID namespace with its first one, however that ends.
         isolation = ["taskset", "-c", str(self._cpu(node)), "unshare", "--pid", "--fork", "--kill-child"]
         self.processes.start(_process(node), [*isolation, *command], netns=netns)
 
     def stop(self) -> None:
-        """End every node; nothing happens if none runs."""
+        """End every node that runs."""
         for node in self.fabric.topology.nodes:
             self.cut_power(node)
 
     def cut_power(self, node: LabNode) -> None:
-        """End one node without warning; :meth:`boot` starts it again, with nothing remembered."""
+        """Kill one node; :meth:`boot` starts it again with an empty file system."""
         self.processes.kill(_process(node), signal.SIGKILL)
         self.processes.stop(_process(node))
 
     def client(self, name: str) -> NodeClient:
-        """How to reach a node."""
+        """A client of the node's endpoint. Raises KeyError if there is no such node."""
         return NodeClient(self.fabric.management, self.fabric.topology.node(name).management)
 
     def share(self, node: LabNode) -> Path:
-        """The folder that a node may write: ``agent.log``, ``kubelet.log``, ``kube-proxy.log``."""
+        """The node's folder on this machine, with ``agent.log``, ``kubelet.log`` and ``kube-proxy.log``."""
         return self.directory / node.name
 
     def _cpu(self, node: LabNode) -> int:
-        """One CPU for each node in turn: a kernel of User Mode Linux uses one, and is slower when it moves."""
+        """The CPU of a node, each in turn: User Mode Linux uses only one, and is slower when it is moved to another."""
         cpus = sorted(os.sched_getaffinity(0))
         return cpus[self.fabric.topology.nodes.index(node) % len(cpus)]
 
@@ -116,7 +119,7 @@ class Machines:
         )
 
     def _uml_command(self, node: LabNode, file: Path) -> list[str]:
-        """The kernel with the host's file tree as its read-only root. Unknown words become init's environment."""
+        """The kernel, with the host's file tree as its read-only root. Its umid is unique in the lab's own folder."""
         init, *arguments = _without_spaces(_first_program(file))
         console = ["con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"]
         root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.memory}"]
@@ -126,7 +129,7 @@ class Machines:
         return [*command, f"init={init}", "--", *arguments]
 
     def _uml_enis(self, node: LabNode) -> list[str]:
-        """With gro a guest has room for what hosts send in one piece, to be cut by an ENI; without, it loses that."""
+        """Taps as NICs, with gro: without it a guest loses large segments, which the host leaves to a NIC to split."""
         ports = [f"ifname={node.port(eni.name)},mac={eni.mac}" for eni in node.enis]
         ports.append(f"ifname={node.port(MANAGEMENT)},mac={node.management_mac}")
         return [f"vec{index}:transport=tap,depth=64,gro=1,{port}" for index, port in enumerate(ports)]
@@ -137,7 +140,7 @@ class Machines:
         while not self._is_ready(node):
             if time.monotonic() > deadline:
                 raise NotReady(f"node {node.name} did not answer within {timeout} s; see {self._log(node)}")
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
 
     def _is_ready(self, node: LabNode) -> bool:
         if self.processes.pid(_process(node)) is None:
@@ -163,7 +166,7 @@ def _first_program(file: Path) -> list[str]:
 
 
 def _without_spaces(command: list[str]) -> list[str]:
-    """A kernel command line is split at spaces, whoever wrote them."""
+    """The command unchanged. Raises BadConfig if a word has a space, at which a kernel command line is split."""
     for word in command:
         if " " in word:
             raise BadConfig(f"{word!r} has a space, which a kernel command line cannot carry; use a path without")

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool_lab import binaries, internet
-from spiderpool_lab.cloud_commands import cloud, described
-from spiderpool_lab.cluster import LabCluster
+from spiderpool_lab.cloud_commands import cloud, describe
+from spiderpool_lab.cluster import LabCluster, LabOptions
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
 from spiderpool_lab.running import NAME, need_root, running
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-"""What follows the first argument belongs to the command that is run."""
+"""Everything after the first argument belongs to the command that is run."""
 
 POOLS = click.option(
     "--pools",
@@ -35,7 +35,7 @@ SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-
 
 
 class _Lab(click.Group):
-    """Tells our errors as sentences."""
+    """Reports our errors as sentences, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -58,16 +58,16 @@ def demo(name: str, pools: str, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    cluster = LabCluster(name, detached=keep, discovery=pools == "discovered")
-    play = Demo(cluster, console)
-    cluster.say = play.say
+    cluster = LabCluster(name, LabOptions(detached=keep, discovery=pools == "discovered"))
+    walkthrough = Demo(cluster, console)
+    cluster.progress = walkthrough.progress
     with _taken_down(cluster, keep=keep):
         cluster.up()
-        passed = play.play()
+        passed = walkthrough.run()
         if not passed:
             cluster.keep_logs()
     if keep:
-        _say_how_to_enter(console, cluster)
+        _print_usage(console, cluster)
     console.print("[bold green]PASS[/bold green]" if passed else "[bold red]FAIL[/bold red]")
     sys.exit(0 if passed else 1)
 
@@ -80,10 +80,11 @@ def up(name: str, pools: str, spare: int) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    cluster = LabCluster(name, detached=True, discovery=pools == "discovered", spare=spare, say=console.print)
+    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare)
+    cluster = LabCluster(name, options, progress=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
-    _say_how_to_enter(console, cluster)
+    _print_usage(console, cluster)
 
 
 @main.command()
@@ -91,7 +92,7 @@ def up(name: str, pools: str, spare: int) -> None:
 def down(name: str) -> None:
     """Take a cluster down without a trace."""
     need_root()
-    LabCluster(name, detached=True).down()
+    LabCluster(name).down()
 
 
 @main.command()
@@ -108,7 +109,7 @@ def status(name: str) -> None:
     for eni, rules in cluster.fabric.counters().items():
         console.print(f"{eni:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
     console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
-    for line in described(cluster.cloud.console):
+    for line in describe(cluster.cloud.admin):
         console.print(line, markup=False)
 
 
@@ -143,7 +144,11 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
 
 @contextmanager
 def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
-    """Whatever ends the work, Ctrl-C and SIGTERM included: the cluster goes, unless it is whole and to be kept."""
+    """Take the cluster down when the work ends, also by Ctrl-C or SIGTERM, unless it is complete and to be kept.
+
+    A lab of the same name that is up already is refused first, and stays as it is.
+    """
+    cluster.reserve()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -162,7 +167,7 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
 
 
 def _down_undisturbed(cluster: LabCluster) -> None:
-    """A second Ctrl-C must not leave half of a cluster behind."""
+    """Take the cluster down, ignoring signals: a second Ctrl-C would leave half of it behind."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     cluster.down()
@@ -173,7 +178,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _locate(cluster: LabCluster, target: str) -> tuple[str, str | None]:
-    """Node and, where the target is a pod, the pod. Raises BadConfig for what is neither."""
+    """The target's node, and the pod if it is one. Raises BadConfig if it is neither a node nor a pod."""
     namespace, slash, pod = target.partition("/")
     if slash:
         return cluster.plane.kubectl("get", "pod", "-n", namespace, pod, "-o", "jsonpath={.spec.nodeName}"), target
@@ -184,7 +189,7 @@ def _locate(cluster: LabCluster, target: str) -> tuple[str, str | None]:
     return target, None
 
 
-def _say_how_to_enter(console: Console, cluster: LabCluster) -> None:
+def _print_usage(console: Console, cluster: LabCluster) -> None:
     option = "" if cluster.name == "demo" else f" --name {cluster.name}"
     console.print(
         f"\nThe cluster is up. Look at it, enter it, take it down:\n"

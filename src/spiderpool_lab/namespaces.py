@@ -1,6 +1,6 @@
-"""Network namespaces from the lab's side: made, entered by helper threads, emptied and removed.
+"""Creates, enters and removes network namespaces, and runs the tools that configure them.
 
-A namespace is named by its path, as under /run/netns by ip-netns(8); None means that of this process.
+A namespace is given by its path, as ip-netns(8) makes them in /run/netns; None is that of this process.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ T = TypeVar("T")
 
 
 def path(name: str) -> Path:
-    """Where a named namespace is found."""
+    """The path of a named namespace."""
     return DIRECTORY / name
 
 
 def call_in(netns: Path | None, work: Callable[[], T]) -> T:
-    """Run ``work`` in a network namespace and return its result; sockets that it opens stay there.
+    """Run ``work`` in a network namespace and return its result; sockets that it opens stay in the namespace.
 
-    Work runs in a thread of its own that ends afterwards, since setns(2) moves one thread only.
+    It runs in a thread of its own that ends afterwards, because setns(2) moves one thread.
     """
     return work() if netns is None else _in_thread(lambda: _entered(netns, work))
 
 
 def open_socket(netns: Path | None, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket that lives in a network namespace; the calling thread goes there and back, which costs less than one."""
+    """A socket in a network namespace. The calling thread enters it and returns, which is cheaper than a new thread."""
     if netns is None:
         return socket.socket(family, kind, protocol)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -58,7 +58,7 @@ def open_socket(netns: Path | None, family: int, kind: int, protocol: int = 0) -
 
 
 def create(name: str) -> Path:
-    """Make a named namespace with its loopback up, without starting a process."""
+    """Create a named namespace with its loopback up, without starting a process."""
     target = path(name)
     DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     target.touch(mode=0o444, exist_ok=False)
@@ -73,9 +73,9 @@ def delete(netns: Path) -> None:
 
 
 def ip_batch(lines: Iterable[str], *, netns: str | None = None, tool: str = "ip", version: int | None = None) -> None:
-    """Carry out ip(8) or bridge(8) commands in one process, in a named namespace or our own.
+    """Run ip(8) or bridge(8) commands by one process, in a named namespace or our own. Raises KernelFailure.
 
-    ``version`` is the family of commands that do not tell it by their addresses: those on rules.
+    ``version`` is the IP version for commands on rules, which ip(8) cannot derive from addresses.
     """
     family = [f"-{version}"] if version else []
     run_tool([tool, *family, *(["-n", netns] if netns else []), "-batch", "-"], "\n".join(lines))
@@ -92,15 +92,15 @@ def run_tool(argv: list[str], text: str = "") -> str:
 def processes_in(netns: Path) -> list[int]:
     """Pids of the processes whose main thread is in a network namespace."""
     try:
-        wanted = netns.stat()
+        inode = netns.stat()
     except FileNotFoundError:
         return []
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in pids if _is_in(pid, wanted)]
+    return [pid for pid in pids if _is_in(pid, inode)]
 
 
 def end_processes(netns: Path, *, timeout: float = 5.0) -> None:
-    """Kill whatever runs in a namespace of ours and wait up to ``timeout`` seconds until it is gone."""
+    """Kill all processes in a namespace and wait up to ``timeout`` seconds until they are gone."""
     deadline = time.monotonic() + timeout
     while (pids := processes_in(netns)) and time.monotonic() < deadline:
         for pid in pids:
@@ -108,13 +108,21 @@ def end_processes(netns: Path, *, timeout: float = 5.0) -> None:
         time.sleep(0.01)
 
 
+def remove(name: str) -> None:
+    """Kill whatever runs in a named namespace and remove it; nothing happens if it is gone."""
+    netns = path(name)
+    end_processes(netns)
+    if netns.exists():
+        run_tool(["ip", "netns", "delete", name])
+
+
 def _in_thread(work: Callable[[], T]) -> T:
     future: Future[T] = Future()
-    threading.Thread(target=_settle, args=(future, work), daemon=True).start()
+    threading.Thread(target=_complete, args=(future, work), daemon=True).start()
     return future.result()
 
 
-def _settle(future: Future[T], work: Callable[[], T]) -> None:
+def _complete(future: Future[T], work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
     except Exception as error:
@@ -139,12 +147,12 @@ def _loopback_up() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
 
 
-def _is_in(pid: int, wanted: os.stat_result) -> bool:
+def _is_in(pid: int, inode: os.stat_result) -> bool:
     try:
         found = Path(f"/proc/{pid}/ns/net").stat()
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+    return (found.st_dev, found.st_ino) == (inode.st_dev, inode.st_ino)
 
 
 def _kill(pid: int) -> None:

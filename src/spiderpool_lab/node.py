@@ -1,7 +1,7 @@
-"""The first program in a node: makes it a server on the fabric, then keeps the node's daemons running.
+"""Process 1 of a node: configures its network as a cloud server's, then starts and restarts the node's daemons.
 
-Runs as process 1, of a User Mode Linux kernel or of a process namespace. ``python -m spiderpool_lab.node FILE``
-reads a :class:`NodeConfig`. It imports little, because a node starts Python slowly.
+It runs in a User Mode Linux kernel or in a PID namespace. ``python -m spiderpool_lab.node FILE`` reads a
+:class:`NodeConfig`. It imports few modules, because Python starts slowly in a node.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ CNI_EXECUTABLES = STATE / "cni/bin"
 CNI_CONFIGURATION = STATE / "cni/net.d"
 ENDPOINT_PORT = 10250
 RESTART_DELAY = 0.5
+"""Seconds before a daemon that has ended is started again."""
+POWER_OFF_TIMEOUT = 10
+"""Seconds that the kernel has to power the node off."""
 
 _SHARE = Path("/run/lab")
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "TMPDIR": "/run/tmp",
-    "SSL_CERT_FILE": os.devnull,  # nobody here trusts a public authority, and reading them all delays each daemon
+    "SSL_CERT_FILE": os.devnull,  # no daemon needs a public authority, and reading them all delays its start
 }
 _FIRST_TABLE = 2000
 _SOURCE_RULE_PREFERENCE = 20000
-"""What images of clouds set up for several ENIs; the agent has numbers of its own, which precede these."""
+"""Route tables and rules as a cloud's images configure them; the agent's own rules have a lower preference number."""
 _NODE_SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -58,14 +61,14 @@ MODULES = (
     *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_comment", "xt_addrtype"),
     *("xt_statistic", "xt_tcpudp", "xt_recent", "xt_physdev", "xt_multiport", "nf_conntrack", "nf_conntrack_netlink"),
 )
-"""What the data path and kube-proxy need; a node without kmod loads nothing by itself."""
+"""Kernel modules of the data path and kube-proxy. A node has no kmod, so the kernel cannot load them on demand."""
 
 
 class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a node part of a cluster. All paths are host paths, which nodes see as well.
+    """The daemons of a node that is part of a cluster. Paths are those of the host, which nodes see as well.
 
-    Without ``agent_kubeconfig`` no agent runs: pods then wait for somebody else's network configuration list. With
-    ``external_cloud`` no pod is placed on the node until a cloud controller has said which server it is.
+    Without ``agent_kubeconfig`` no agent runs, and pods wait for another network configuration list. With
+    ``external_cloud`` the Node has the taint of ``--cloud-provider=external`` until a cloud controller removes it.
     """
 
     kubelet_kubeconfig: str
@@ -77,9 +80,10 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a node is told.
+    """The configuration of a node.
 
-    ``share`` is the host folder for its logs; ``modules`` is None where the node has no kernel of its own.
+    ``share`` is the host folder for its logs. ``modules`` is the folder of kernel modules, None where the node has no
+    kernel of its own.
     """
 
     topology: Topology
@@ -90,7 +94,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def node(self) -> LabNode:
-        """The node that we are."""
+        """This node in the topology."""
         return self.topology.node(self.name)
 
     @property
@@ -100,7 +104,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A daemon of the node: its command and what is added to its environment."""
+    """A daemon of the node: its command, and variables that are added to its environment."""
 
     name: str
     argv: list[str]
@@ -108,12 +112,12 @@ class Child(msgspec.Struct, frozen=True):
 
 
 def pid_file(child: str) -> Path:
-    """Where the pid of a running child is kept."""
+    """The file with the pid of a running child."""
     return STATE / f"{child}.pid"
 
 
 def main() -> None:
-    """Set the node up and supervise its children; never returns while the node lives."""
+    """Set the node up and supervise its children; returns only when the node is powered off."""
     file = Path(sys.argv[1])
     config = msgspec.json.decode(file.read_bytes(), type=NodeConfig)
     try:
@@ -132,7 +136,7 @@ def main() -> None:
 
 
 def _mount_all(config: NodeConfig) -> Path:
-    """Mount what a system needs; return the folder for logs."""
+    """Mount the file systems of a node and return the folder for logs."""
     if config.has_kernel:
         syscalls.mount("proc", Path("/proc"), "proc")
         syscalls.mount("sysfs", Path("/sys"), "sysfs")
@@ -143,7 +147,7 @@ def _mount_all(config: NodeConfig) -> Path:
 
 
 def _mount_share(share: Path) -> Path:
-    """The one writable part of a guest's file system; written back soon, for the host reads along."""
+    """Mount the only writable folder of the host; written back soon, because tests read the logs on the host."""
     _SHARE.mkdir()
     syscalls.mount("none", _SHARE, "hostfs", data=str(share))
     _write_sysctls(_PROMPT_WRITEBACK)
@@ -154,44 +158,43 @@ def _join_fabric(config: NodeConfig) -> None:
     _write_sysctls(_NODE_SYSCTLS)
     if config.has_kernel:
         namespaces.ip_batch(_named_links(config.node))
-    namespaces.ip_batch(_addresses_and_routes(config))
+    namespaces.ip_batch(_addresses_and_routes(config.node, config.topology))
     for version in (4, 6):
         namespaces.ip_batch(_source_rules(config.node, version), version=version)
 
 
 def _named_links(node: LabNode) -> Iterator[str]:
-    """The kernel numbers its ENIs as its command line does: the node's own in order, then management."""
+    """Name the NICs. The kernel numbers them as on its command line: the ENIs in order, then management."""
     for index, name in enumerate([*(eni.name for eni in node.enis), "mgmt"]):
         yield f"link set vec{index} name {name}"
 
 
-def _addresses_and_routes(config: NodeConfig) -> Iterator[str]:
-    node = config.node
+def _addresses_and_routes(node: LabNode, topology: Topology) -> Iterator[str]:
     yield "link set lo up"
-    yield f"address add {node.management}/{config.topology.management_prefix_length} dev mgmt"
+    yield f"address add {node.management}/{topology.management_prefix_length} dev mgmt"
     yield "link set mgmt up"
     for table, eni in enumerate(node.enis, start=_FIRST_TABLE):
-        for leg in eni.legs:
-            at_once = " nodad" if leg.version == 6 else ""  # else no route may name it as source yet
-            yield f"address add {leg.interface} dev {eni.name}{at_once}"
+        for config in eni.address_configs:
+            no_dad = " nodad" if config.version == 6 else ""  # a tentative address may not be a route's source
+            yield f"address add {config.interface} dev {eni.name}{no_dad}"
         yield f"link set {eni.name} up"
-        for leg in eni.legs:
-            yield from _eni_routes(eni.name, leg, table)
-    for leg in node.enis[0].legs:
-        yield f"route add default via {leg.gateway} dev {node.enis[0].name}"
+        for config in eni.address_configs:
+            yield from _eni_routes(eni.name, config, table)
+    for config in node.enis[0].address_configs:
+        yield f"route add default via {config.gateway} dev {node.enis[0].name}"
 
 
-def _eni_routes(eni: str, leg: AddressConfig, table: int) -> Iterator[str]:
-    yield f"route add {leg.subnet} dev {eni} src {leg.address} table {table}"
-    yield f"route add default via {leg.gateway} dev {eni} table {table}"
+def _eni_routes(eni: str, config: AddressConfig, table: int) -> Iterator[str]:
+    yield f"route add {config.subnet} dev {eni} src {config.address} table {table}"
+    yield f"route add default via {config.gateway} dev {eni} table {table}"
 
 
 def _source_rules(node: LabNode, version: int) -> Iterator[str]:
-    """Answers leave by the ENI whose address they bear; by another the cloud would drop them."""
+    """Route what is sent from an ENI's own address out by that ENI: the cloud drops it on any other."""
     for table, eni in enumerate(node.enis, start=_FIRST_TABLE):
-        for leg in eni.legs:
-            if leg.version == version:
-                yield f"rule add from {leg.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
+        for config in eni.address_configs:
+            if config.version == version:
+                yield f"rule add from {config.address} lookup {table} pref {_SOURCE_RULE_PREFERENCE}"
 
 
 def _write_sysctls(values: dict[str, str]) -> None:
@@ -223,7 +226,7 @@ def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
 
 
 def _kube_proxy(node: str, services: ClusterServices) -> Child:
-    """kube-proxy calls iptables by name, and User Mode Linux has the legacy tables only: it gets those tools alone."""
+    """kube-proxy with iptables-legacy in its PATH: User Mode Linux has no nftables backend for iptables."""
     tools = STATE / "proxy-tools"
     tools.mkdir()
     for name, program in _PROXY_TOOLS.items():
@@ -241,7 +244,7 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
 
 
 def _supervise(children: list[Child], logs: Path) -> None:
-    """Start the children and start again what ends; orphans of process 1 are reaped as well."""
+    """Start the children, and restart each that ends. As process 1 it reaps orphans, too."""
     running = {_start(child, logs): child for child in children}
     while True:
         pid, status = os.wait()
@@ -264,7 +267,7 @@ def _start(child: Child, logs: Path) -> int:
 def _power_off(config: NodeConfig) -> None:
     if config.has_kernel:
         Path("/proc/sysrq-trigger").write_text("o")
-        time.sleep(10)  # process 1 must not end before the power is off
+        time.sleep(POWER_OFF_TIMEOUT)  # a kernel whose process 1 ends first panics
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A node's own endpoint seen from the host: run a command, ask probes, look at the state, send a signal.
+"""Client of a node's endpoint: runs commands, sends probes, reads the state, sends signals.
 
-The shapes of its requests and answers are here; the node's side is in :mod:`spiderpool_lab.node_endpoint`.
+The types of requests and answers are here; the server is :mod:`spiderpool_lab.node_endpoint`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a command did. ``rc`` is 124 if it was ended at its timeout, 127 if it does not exist."""
+    """The result of a command. ``rc`` is 124 if it was killed at its timeout, 127 if it does not exist."""
 
     rc: int
     stdout: str
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NodePodState(msgspec.Struct, frozen=True):
-    """A pod as the kubelet stand-in holds it; no namespace and container while it has no sandbox."""
+    """A pod of the node; ``netns`` and ``container_id`` are None while it has no sandbox."""
 
     pod: str
     uid: str
@@ -61,7 +61,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class NodeClient:
-    """Reaches a node from the host through a named network namespace."""
+    """Reaches a node through a named network namespace of the host. Methods raise IOFailure if it does not answer."""
 
     def __init__(self, netns: str, address: str) -> None:
         self.netns = namespaces.path(netns)
@@ -72,13 +72,13 @@ class NodeClient:
         return self._call("POST", "/exec", Command(list(argv), pod, timeout), Outcome, timeout + 5)
 
     def probe(self, probes: Sequence[TrafficProbe]) -> list[Answer]:
-        """Ask all probes, many at the same time."""
+        """Send all probes, many at the same time; answers in the order of the probes."""
         longest = max((probe.count * probe.timeout for probe in probes), default=0.0)
-        patience = longest + 10 + len(probes) * 0.1  # a node without an answer to any takes longest
+        patience = longest + 10 + len(probes) * 0.1  # seconds; longest where no probe is answered
         return self._call("POST", "/probes", list(probes), list[Answer], patience)
 
     def state(self, *, timeout: float = 5.0) -> NodeState:
-        """Pods and daemons as they are now."""
+        """The current pods and daemons."""
         return self._call("GET", "/state", None, NodeState, timeout)
 
     def signal(self, child: str, number: int = 9) -> None:
@@ -98,7 +98,7 @@ class NodeClient:
 
     def _exchange(self, method: str, path: str, data: bytes | None, timeout: float) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.address, ENDPOINT_PORT)
-        connection.sock = connected(self.netns, self.address, ENDPOINT_PORT, timeout)
+        connection.sock = connect(self.netns, self.address, ENDPOINT_PORT, timeout)
         try:
             connection.request(method, path, data, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -107,8 +107,8 @@ class NodeClient:
             connection.close()
 
 
-def connected(netns: Path, address: str, port: int, timeout: float) -> socket.socket:
-    """A TCP connection made from inside a network namespace."""
+def connect(netns: Path, address: str, port: int, timeout: float) -> socket.socket:
+    """A TCP connection from inside a network namespace. Raises OSError."""
     sock = namespaces.open_socket(netns, socket.AF_INET, socket.SOCK_STREAM)
     sock.settimeout(timeout)
     try:

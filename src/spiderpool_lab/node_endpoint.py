@@ -1,4 +1,4 @@
-"""A node's own endpoint, on its management address only: what :mod:`spiderpool_lab.node_client` asks of it."""
+"""The HTTP endpoint of a node on its management address, for :mod:`spiderpool_lab.node_client`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class NodeEndpoint:
-    """The handlers. ``pods`` is the kubelet's own table of workers by UID, read at every request."""
+    """The handlers. ``pods`` is the kubelet's table of workers by UID, read at every request."""
 
     def __init__(self, pods: Mapping[str, PodWorker]) -> None:
         self._pods = pods
@@ -44,8 +44,8 @@ class NodeEndpoint:
         return _answer(await run_command(command, self._netns(command.pod)))
 
     async def _probes(self, request: web.Request) -> web.Response:
-        asked = await _decoded(request, list[TrafficProbe])
-        answers: list[Answer] = await probes.run_all([(probe, self._netns(probe.source)) for probe in asked])
+        requested = await _decoded(request, list[TrafficProbe])
+        answers: list[Answer] = await probes.run_all([(probe, self._netns(probe.source)) for probe in requested])
         return _answer(answers)
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -81,7 +81,7 @@ async def listening(endpoint: NodeEndpoint, address: str) -> AsyncIterator[None]
 
 
 async def run_command(command: Command, netns: Path | None) -> Outcome:
-    """Run a command in a network namespace and wait for its end, or end it at its timeout."""
+    """Run a command in a network namespace, and kill it at its timeout."""
     enter = partial(syscalls.enter_network, netns) if netns else None
     pipe = asyncio.subprocess.PIPE
     try:

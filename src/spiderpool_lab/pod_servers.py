@@ -1,6 +1,6 @@
-"""What stands in for a pod's containers: a small server on every container port, in the pod's network namespace.
+"""The servers that stand in for a pod's containers, one per container port, in the pod's network namespace.
 
-None is the namespace that we are in: the node's, for a pod on the host network.
+A namespace of None is that of this process: the node's, for a pod on the host network.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from spiderpool_lab import namespaces
 
 Protocol = Literal["TCP", "UDP"]
 _REQUEST_TIMEOUT = 10.0
-_ADDRESS = 16
+"""Seconds that a client has to send its request."""
+_ADDRESS = 16  # bytes of an IPv6 address, the first field of in6_pktinfo (RFC 3542)
 _PACKET_INFO_SPACE = socket.CMSG_SPACE(_ADDRESS + 4)
 
 
 class PodIdentity(msgspec.Struct, frozen=True):
-    """Who answers: the pod (``namespace/name``) and its node."""
+    """The pod (``namespace/name``) and its node, which a server reports to its clients."""
 
     pod: str
     node: str
 
     def answer(self, client: str, forwarded_for: str = "") -> bytes:
-        """What is sent to a client: JSON with the pod, the node and the client's address as seen here.
+        """The answer to a client: JSON with the pod, the node and the client's address as the server sees it.
 
-        ``forwarded_for`` is for whom a proxy asks, as it says itself.
+        ``forwarded_for`` is the client that a proxy names.
         """
-        told = {"pod": self.pod, "node": self.node, "client": client.removeprefix("::ffff:")}
-        return json.dumps({**told, "forwardedFor": forwarded_for} if forwarded_for else told).encode()
+        answer = {"pod": self.pod, "node": self.node, "client": client.removeprefix("::ffff:")}
+        return json.dumps({**answer, "forwardedFor": forwarded_for} if forwarded_for else answer).encode()
 
 
 @asynccontextmanager
@@ -64,13 +65,13 @@ async def _respond(identity: PodIdentity, reader: asyncio.StreamReader, writer: 
             writer.write(_response(head, identity.answer(client, _forwarded_for(head))))
             await writer.drain()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return  # the client's affair
+        return  # the client has gone or sent no request: there is nobody to report it to
     finally:
         writer.close()
 
 
 def _forwarded_for(head: bytes) -> str:
-    """The header by which a proxy names its client; empty without one."""
+    """The client in X-Forwarded-For; empty without that header."""
     lines = (line.partition(b":") for line in head.splitlines())
     return next((value.strip().decode() for name, _, value in lines if name.lower() == b"x-forwarded-for"), "")
 
@@ -83,7 +84,7 @@ def _response(head: bytes, body: bytes) -> bytes:
 
 
 class _Responder:
-    """Answers every datagram from the address that it came to (RFC 3542, section 6), which need not be the first."""
+    """Answers every datagram from the address that it was sent to (RFC 3542, section 6), not the first of the pod."""
 
     def __init__(self, identity: PodIdentity, sock: socket.socket) -> None:
         self._identity = identity
@@ -97,12 +98,12 @@ class _Responder:
         self._sock.close()
 
     def _respond(self) -> None:
-        """Answer all that is there: the loop may be long in coming back."""
+        """Answer all datagrams that have arrived, because a busy event loop may call this late."""
         with suppress(BlockingIOError):
             while True:
                 _, ancillary, _, client = self._sock.recvmsg(2048, _PACKET_INFO_SPACE)
                 source = [(level, kind, data[:_ADDRESS] + bytes(4)) for level, kind, data in ancillary]
-                with suppress(OSError):  # no way to the client: its affair
+                with suppress(OSError):  # no route to the client, which sees no answer
                     self._sock.sendmsg([self._identity.answer(client[0])], source, 0, client)
 
 
@@ -111,7 +112,7 @@ async def _serve_udp(netns: Path | None, port: int, identity: PodIdentity) -> _R
 
 
 def _bound(netns: Path | None, kind: int, port: int) -> socket.socket:
-    """A socket on a port of every address of both families."""
+    """A socket on a port of all addresses of both families."""
     sock = namespaces.open_socket(netns, socket.AF_INET6, kind)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

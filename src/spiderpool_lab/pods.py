@@ -1,4 +1,4 @@
-"""The life of one pod on a node, from the first sandbox to the deleted object, as a kubelet leads it."""
+"""Runs one pod on a node as a kubelet does, from its first sandbox to the deletion of its object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from spiderpool_lab.retry import retry
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 2.0
-_NETWORK_POLL = 0.2
+"""Seconds before a failed ADD or DEL is repeated, doubled each time; shorter than a kubelet's."""
+_NETWORK_POLL_INTERVAL = 0.2
+"""Seconds between two looks for a network configuration list."""
 
 
 class ContainerPort(msgspec.Struct, rename="camel"):
@@ -48,7 +50,7 @@ class KubeletPodSpec(msgspec.Struct, rename="camel"):
 
 
 class KubeletPod(Object, kw_only=True):
-    """core/v1 Pod with its containers, which nobody but a kubelet reads."""
+    """core/v1 Pod with its containers, which only a kubelet needs."""
 
     KIND: ClassVar[Kind] = core_v1.Pod.KIND
 
@@ -57,7 +59,7 @@ class KubeletPod(Object, kw_only=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A pod's sandbox with the network configuration list that it was made by, and the result of that."""
+    """A sandbox that has its network: the network configuration list that was used, and the result of its ADD."""
 
     sandbox: Sandbox
     network: dict[str, Any]
@@ -66,7 +68,7 @@ class Running(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PodHost:
-    """What the pods of a node share; ``addresses`` are the node's, one for each family, IPv4 first."""
+    """What all pods of a node share; ``addresses`` are the node's, one of each family, IPv4 first."""
 
     node: str
     addresses: tuple[str, ...]
@@ -76,10 +78,10 @@ class PodHost:
 
 
 class PodWorker:
-    """Brings one pod up, keeps it, takes it down.
+    """Starts one pod, keeps it running, and stops it when its object is deleted.
 
-    ``sandbox`` is the current one, None while there is none. The pod is history once it is ``done`` here
-    and its object has ``vanished``.
+    ``sandbox`` is the current one, None while there is none. ``done`` means that nothing of the pod is left on the
+    node, ``vanished`` that its object is gone.
     """
 
     def __init__(self, pod: KubeletPod, host: PodHost) -> None:
@@ -89,7 +91,7 @@ class PodWorker:
         self.vanished = False
         self.done = False
         self._host = host
-        self._ending = asyncio.Event()
+        self._ending = asyncio.Event()  # set once the pod has to stop
         self.observe(pod)
 
     @property
@@ -98,33 +100,33 @@ class PodWorker:
         return self.pod.key
 
     def observe(self, pod: KubeletPod) -> None:
-        """Take note of the pod as it is now; a deletion timestamp starts the end of it."""
+        """Take the pod's current object; with a deletion timestamp the pod is stopped."""
         self.pod = pod
         if pod.terminating:
             self._ending.set()
 
     def vanish(self) -> None:
-        """The object is gone: take the pod down, there is nothing left to report or delete."""
+        """The object is gone: stop the pod, without reporting a status or deleting the object."""
         self.vanished = True
         self._ending.set()
 
     async def run(self) -> None:
-        """The pod's whole life."""
+        """Run the pod until it has been stopped."""
         if self.pod.spec.host_network:
-            await self._live_on_node()
+            await self._run_on_node()
         else:
-            await self._live_in_sandbox()
+            await self._run_in_sandbox()
         if not self.vanished:
             await self._delete_object()
         self.done = True
 
-    async def _live_on_node(self) -> None:
+    async def _run_on_node(self) -> None:
         host = self._host
         async with serving(None, declared_ports(self.pod), PodIdentity(self.key, host.node)):
             await self._report(running_status(self.pod, host.addresses[0], list(host.addresses)))
             await self._ending.wait()
 
-    async def _live_in_sandbox(self) -> None:
+    async def _run_in_sandbox(self) -> None:
         await self._report(pending_status(self.pod, self._host.addresses[0]))
         running = await self._bring_up()
         if running is None:
@@ -138,12 +140,12 @@ class PodWorker:
     # --- up
 
     async def _bring_up(self) -> Running | None:
-        """Try sandboxes until one has its network; None if the pod is to end before that."""
+        """Create sandboxes until one has its network, as a kubelet does; None if the pod is stopped before that."""
         delay = _FIRST_DELAY
         while not self._ending.is_set():
             network = self._host.runtime.network()
             if network is None:
-                await self._pause(_NETWORK_POLL)
+                await self._pause(_NETWORK_POLL_INTERVAL)
                 continue
             try:
                 return await self._try_sandbox(network)
@@ -164,23 +166,23 @@ class PodWorker:
             raise
 
     async def _discard(self, network: Json, sandbox: Sandbox) -> None:
-        """One DEL for a sandbox whose ADD failed, as containerd does; its failure changes nothing."""
+        """Remove a sandbox whose ADD failed, with one DEL as containerd does, whose failure is only logged."""
         try:
             await self._host.runtime.delete(network, sandbox, None)
         except CniFailure as failure:
-            self._say(f"after a failed ADD: {failure.message}")
+            self._log(f"after a failed ADD: {failure.message}")
         self._remove_namespace(sandbox)
 
     # --- down
 
     async def _take_down(self, running: Running) -> None:
-        """Stop and remove the sandbox: DEL, remove the namespace, DEL again without namespace and result."""
+        """Remove the sandbox as containerd does: DEL, remove the namespace, DEL again without namespace and result."""
         await self._until_deleted(running, running.result, netns=True)
         self._remove_namespace(running.sandbox)
         await self._until_deleted(running, None, netns=False)
 
     async def _until_deleted(self, running: Running, result: Json | None, *, netns: bool) -> None:
-        """A kubelet asks again until the plugins agree; the pod stays Terminating meanwhile."""
+        """Repeat DEL until it succeeds, as a kubelet does; DEL is idempotent. The pod stays Terminating meanwhile."""
         delay = _FIRST_DELAY
         while True:
             try:
@@ -194,14 +196,14 @@ class PodWorker:
         namespaces.delete(sandbox.netns)
         self.sandbox = None
 
-    # --- words to the API server
+    # --- reports to the API server
 
     async def _delete_object(self) -> None:
         meta = self.pod.metadata
         await retry(partial(self._host.client.delete, KubeletPod, meta.name, meta.namespace, uid=self.uid, grace=0))
 
     async def _report(self, status: Json) -> None:
-        """The UID makes the server refuse what is meant for an earlier pod of that name."""
+        """Patch the status. With the UID in it the API server refuses a patch that is meant for an earlier pod."""
         meta, body = self.pod.metadata, {"metadata": {"uid": self.uid}, "status": status}
         patch = partial(
             self._host.client.patch, KubeletPod, meta.name, body, meta.namespace, sub="status", strategic=True
@@ -209,17 +211,17 @@ class PodWorker:
         await retry(patch)
 
     def _warn(self, reason: str, message: str) -> None:
-        self._say(f"{reason}: {message}")
+        self._log(f"{reason}: {message}")
         self._host.recorder.event(self.pod, "Warning", reason, message)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the moment when the pod is to end."""
+        """Wait some seconds, or until the pod has to stop."""
         try:
             await asyncio.wait_for(self._ending.wait(), seconds)
         except TimeoutError:
             return
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         print(f"{self.key}: {line}", flush=True)
 
 
@@ -229,13 +231,13 @@ def container_ports(pod: KubeletPod) -> list[tuple[Protocol, int]]:
 
 
 def declared_ports(pod: KubeletPod) -> list[tuple[Protocol, int]]:
-    """Every declared container port once, but those of SCTP."""
+    """Every declared container port once, without those of SCTP."""
     declared = [port for container in pod.spec.containers for port in container.ports]
     return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"})
 
 
 def pending_status(pod: KubeletPod, node_address: str) -> Json:
-    """Status of a pod whose sandbox is not there yet."""
+    """Status of a pod that has no sandbox yet."""
     waiting = {"waiting": {"reason": "ContainerCreating"}}
     return {
         "phase": "Pending",
@@ -247,7 +249,7 @@ def pending_status(pod: KubeletPod, node_address: str) -> Json:
 
 
 def running_status(pod: KubeletPod, node_address: str, addresses: list[str]) -> Json:
-    """Status of a pod that runs and is ready."""
+    """Status of a pod that is Running and ready."""
     return {
         "phase": "Running",
         "hostIP": node_address,
@@ -259,7 +261,7 @@ def running_status(pod: KubeletPod, node_address: str, addresses: list[str]) -> 
 
 
 def now() -> str:
-    """This moment as Kubernetes writes it, to the second."""
+    """The current time as Kubernetes writes it, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

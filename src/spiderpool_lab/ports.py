@@ -1,21 +1,28 @@
-"""Loopback ports for the servers of a lab."""
+"""TCP ports on loopback for the servers of a lab."""
 
 from __future__ import annotations
 
 import random
 import socket
-from itertools import islice
+from pathlib import Path
+
+from spiderpool_lab import reservations
+
+PORTS = range(20000, 32768)
+"""Below 32768, where by default the kernel takes ports for clients from: a client cannot take one of these."""
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports that are free now, below the range from which the kernel takes ports for clients.
+def free_ports(count: int, processes: Path | None = None) -> list[int]:
+    """TCP ports on which nobody listens and which no other lab on this machine is given.
 
-    One of that range could be taken by a client between now and the start of the server.
+    They are reserved until this process ends, and all processes recorded in the folder ``processes``.
     """
-    return list(islice(filter(_is_free, random.sample(range(20000, 32768), 1000)), count))
+    shuffled = random.sample(PORTS, len(PORTS))
+    return reservations.reserve_ports(filter(is_free, shuffled), count, processes)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

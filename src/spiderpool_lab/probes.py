@@ -1,6 +1,6 @@
-"""What a packet would do: pings and connections tried from inside a network namespace.
+"""Sends pings, HTTP requests, TCP connections and datagrams from inside a network namespace.
 
-Importable in a node and on the host; sockets are made in the namespace, no process is started.
+Used in nodes and on the host. Sockets are opened in the namespace; no process is started.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from spiderpool_lab import namespaces
 
 _ECHO_REQUEST = {4: 8, 6: 128}
 _ECHO_REPLY = {4: 0, 6: 129}
-_AT_A_TIME = 32
+_CONCURRENT = 32
+"""Probes in progress at once: more would delay each other beyond their timeouts."""
 _identifiers = itertools.count(os.getpid())
 
 
 class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
-    """One question. ``source`` is a pod (``namespace/name``) or None for the node itself.
+    """One probe. ``source`` is a pod (``namespace/name``) or None for the node itself.
 
-    ``bind`` is the address to ask from, where the source has several; ``path`` is what HTTP asks for. It is asked up to
-    ``count`` times, ``timeout`` seconds each, until it is answered.
+    ``bind`` is the source address, None for the one that routes choose. ``path`` is that of an HTTP request. It is sent
+    up to ``count`` times, with ``timeout`` seconds for each, until it is answered.
     """
 
     kind: Literal["ping", "http", "tcp", "udp"]
@@ -43,7 +44,7 @@ class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": 
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """``ok`` when the far end answered; ``error`` says why not. HTTP has its status and body, UDP its body."""
+    """``ok`` if the target answered, else ``error`` says why not. HTTP has a status and body, UDP a body."""
 
     ok: bool
     error: str = ""
@@ -52,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(probe: TrafficProbe, netns: Path | None) -> Answer:
-    """Ask from inside ``netns`` until answered or out of tries."""
+    """Send a probe from inside ``netns``, up to ``count`` times until it is answered."""
     answer = Answer(ok=False, error="not tried: count is 0")
     for _ in range(probe.count):
         answer = await _attempt(probe, netns)
@@ -62,27 +63,27 @@ async def run(probe: TrafficProbe, netns: Path | None) -> Answer:
 
 
 async def run_all(probes: Sequence[tuple[TrafficProbe, Path | None]]) -> list[Answer]:
-    """Ask all, as many at a time as do not keep each other waiting; answers in the order of the questions."""
-    turns = asyncio.Semaphore(_AT_A_TIME)
+    """Send all probes, a limited number at a time; answers in the order of the probes."""
+    slots = asyncio.Semaphore(_CONCURRENT)
 
-    async def in_turn(probe: TrafficProbe, netns: Path | None) -> Answer:
-        async with turns:
+    async def run_in_slot(probe: TrafficProbe, netns: Path | None) -> Answer:
+        async with slots:
             return await run(probe, netns)
 
-    return await asyncio.gather(*(in_turn(probe, netns) for probe, netns in probes))
+    return await asyncio.gather(*(run_in_slot(probe, netns) for probe, netns in probes))
 
 
 async def _attempt(probe: TrafficProbe, netns: Path | None) -> Answer:
     try:
         async with asyncio.timeout(probe.timeout):
-            return await _ask(probe, netns)
+            return await _send(probe, netns)
     except TimeoutError:
         return Answer(ok=False, error=f"no answer within {probe.timeout} s")
     except (OSError, ValueError) as error:
         return Answer(ok=False, error=str(error))
 
 
-async def _ask(probe: TrafficProbe, netns: Path | None) -> Answer:
+async def _send(probe: TrafficProbe, netns: Path | None) -> Answer:
     match probe.kind:
         case "ping":
             return await _ping(probe, netns)

@@ -1,4 +1,4 @@
-"""Words to the API server that a node keeps saying until they are heard."""
+"""Repeats requests of the kubelet stand-in to the API server until they succeed or are refused for good."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import ApiRefusal, Forbidden
 
 _DELAY = 0.5
+"""Seconds between two attempts."""
 
 
 async def retry(work: Callable[[], Awaitable[object]]) -> None:
-    """Do it again as long as the API server is away, busy or not set up for us yet; only cancelling ends that.
+    """Repeat ``work`` while the API server does not answer, or forbids it because our roles are not set up yet.
 
-    Any other refusal is final, and printed: what it was about is gone or another one.
+    Repeating is safe: ``work`` is idempotent. Any other refusal is printed and final, since its object is gone or is
+    another one. Without a final answer only cancelling ends it.
     """
-    while not await _heard(work):
+    while not await _has_final_answer(work):
         await asyncio.sleep(_DELAY)
 
 
-async def _heard(work: Callable[[], Awaitable[object]]) -> bool:
+async def _has_final_answer(work: Callable[[], Awaitable[object]]) -> bool:
     try:
         await work()
     except (ApiUnavailable, ApiRefusal) as error:

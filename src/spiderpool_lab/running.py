@@ -1,4 +1,4 @@
-"""Which running lab a command is about."""
+"""The option that names a lab, and the running lab of that name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NAME = click.option("--name", default="demo", show_default=True, help="Name of t
 
 
 def running(name: str) -> LabCluster:
-    """The lab of a name. Exits with a hint if none of that name is up."""
+    """The lab of that name. Exits with a hint if none is up, or if we are not root."""
     need_root()
-    cluster = LabCluster(name, detached=True)
+    cluster = LabCluster(name)
     if not cluster.is_up:
         sys.exit(f"no lab named {name!r} is up; bring one up by: spiderpool-lab up --name {name}")
     return cluster

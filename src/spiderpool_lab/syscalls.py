@@ -1,4 +1,4 @@
-"""The Linux system calls that a lab needs and Python 3.11 does not offer."""
+"""Linux system calls that Python 3.11 does not offer. They raise KernelFailure if the kernel refuses."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(source: str, target: Path, kind: str = "", *, flags: int = 0, data: str = "") -> None:
-    """Mount a file system; KernelFailure if the kernel refuses."""
+    """Mount a file system."""
     done = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, data.encode())
     _check(done, f"mounting {kind or source} on {target}")
 
 
 def unmount(target: Path) -> None:
-    """umount2(2), lazily; nothing happens if nothing is mounted there."""
+    """Unmount lazily (umount2(2), MNT_DETACH); ignores that nothing is mounted there."""
     _libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 
 def enter_network(netns: Path | int) -> None:
-    """setns(2) of the calling thread into a network namespace, given by its path or by an open file of it."""
+    """setns(2): move the calling thread into a network namespace, given by its path or by an open descriptor."""
     descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC) if isinstance(netns, Path) else netns
     try:
         _check(_libc.setns(descriptor, CLONE_NEWNET), f"entering the network namespace {netns}")

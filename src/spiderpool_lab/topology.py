@@ -1,4 +1,4 @@
-"""The shape of a lab as plain data: vSwitches, nodes, the ENIs of each node and their addresses."""
+"""The plan of a lab as values: vSwitches, nodes, the ENIs of each node and their addresses. Nothing here does IO."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import msgspec
 
 SERVICE_CIDR, SERVICE_CIDR6 = "10.233.0.0/18", "fd00:10:233::/112"
 POD_CIDR, POD_CIDR6 = "10.233.64.0/18", "fd00:10:233:64::/64"
-"""What the cluster believes to be the networks of its Services and pods; the cloud knows none of them."""
+"""Networks of Services and pods as the cluster is configured; the cloud routes neither of them."""
 DUAL_STACK = "IPv6DualStack=true"
-"""The feature gate without which Kubernetes 1.20 has one family only."""
+"""The feature gate that Kubernetes 1.20 needs for two IP families."""
 
 
 class VSwitch(msgspec.Struct, frozen=True):
-    """A subnet of the cloud network; ``gateway`` is the cloud's router in it, ``gateway6`` the same in IPv6.
+    """A subnet of the cloud's network; ``gateway`` and ``gateway6`` are the cloud's router in it.
 
-    ``nat`` is the address as which its servers and pods are seen on the internet; without, they do not get there.
+    ``nat`` is the public address of its NAT gateway; without one, its servers and pods do not reach IPv4 internet.
     """
 
     name: str
@@ -28,13 +28,13 @@ class VSwitch(msgspec.Struct, frozen=True):
 
     @property
     def gateways(self) -> tuple[str, ...]:
-        """The cloud's router in each family, with the length of the subnet's prefix."""
+        """The router's address in each family, as ``address/prefix length``."""
         found = ((self.gateway, self.subnet), (self.gateway6, self.subnet6))
         return tuple(f"{gateway}/{ip_network(subnet).prefixlen}" for gateway, subnet in found if gateway and subnet)
 
 
 class AddressConfig(msgspec.Struct, frozen=True):
-    """Where an ENI stands in one family: an address of the server, its subnet and the cloud's router there."""
+    """How an ENI is configured in one IP family: the server's own address, its subnet and gateway."""
 
     address: str
     subnet: str
@@ -47,14 +47,14 @@ class AddressConfig(msgspec.Struct, frozen=True):
 
     @property
     def interface(self) -> str:
-        """The address with the length of its prefix."""
+        """``address/prefix length``."""
         return f"{self.address}/{ip_network(self.subnet).prefixlen}"
 
 
 class ENI(msgspec.Struct, frozen=True):
-    """An ENI as the cloud has registered it: frames with another MAC or IP are dropped.
+    """An ENI and the addresses that are registered on it: the cloud drops frames with another source MAC or IP.
 
-    ``elastic`` is an address of the internet that the cloud translates to and from ``address``.
+    ``elastic`` is its public address, which the cloud translates to and from ``address``.
     """
 
     name: str
@@ -67,27 +67,27 @@ class ENI(msgspec.Struct, frozen=True):
     elastic: str | None = None
 
     @property
-    def legs(self) -> tuple[AddressConfig, ...]:
+    def address_configs(self) -> tuple[AddressConfig, ...]:
         """One for each family that the ENI has, IPv4 first."""
         vswitch = self.vswitch
-        leg = AddressConfig(self.address, vswitch.subnet, vswitch.gateway)
+        ipv4 = AddressConfig(self.address, vswitch.subnet, vswitch.gateway)
         if not (self.address6 and vswitch.subnet6 and vswitch.gateway6):
-            return (leg,)
-        return (leg, AddressConfig(self.address6, vswitch.subnet6, vswitch.gateway6))
+            return (ipv4,)
+        return (ipv4, AddressConfig(self.address6, vswitch.subnet6, vswitch.gateway6))
 
     @property
-    def own(self) -> tuple[str, ...]:
+    def own_addresses(self) -> tuple[str, ...]:
         """The addresses of the server itself, IPv4 first."""
-        return tuple(leg.address for leg in self.legs)
+        return tuple(config.address for config in self.address_configs)
 
     @property
     def registered(self) -> tuple[str, ...]:
-        """Every address that may send through this ENI."""
-        return (*self.own, *self.secondaries, *self.secondaries6)
+        """Every address from which this ENI may send."""
+        return (*self.own_addresses, *self.secondaries, *self.secondaries6)
 
 
 class LabNode(msgspec.Struct, frozen=True):
-    """A server. ``management`` is its address in the lab's own network, unknown to the cloud."""
+    """A server. ``management`` is its address in the management network, which is not part of the cloud."""
 
     name: str
     enis: tuple[ENI, ...]
@@ -95,19 +95,19 @@ class LabNode(msgspec.Struct, frozen=True):
 
     @property
     def management_mac(self) -> str:
-        """MAC of the management ENI, the same at every boot: a locally administered prefix and the address."""
+        """MAC of the management interface, the same at every boot: a locally administered prefix and the address."""
         return "02:00:" + IPv4Address(self.management).packed.hex(":")
 
     def port(self, link: str) -> str:
-        """Name of the link at the cloud's end of an ENI (or of ``mgmt``)."""
+        """Name of the cloud's end of an ENI (or of ``mgmt``), at most 15 characters long."""
         return f"{self.name}-{link}"
 
 
 class Internet(msgspec.Struct, frozen=True):
-    """What is outside the cloud: a server that answers and a client that asks, each with IPv4 and IPv6.
+    """The network outside the cloud: a server and a client. Every pair is IPv4 and IPv6.
 
-    The cloud's router is ``cloud`` on the link between, the internet's is ``router``; ``elastic`` is what leads to the
-    cloud.
+    On the link between both, ``cloud`` is the address of the cloud's router and ``router`` that of the internet's.
+    ``elastic`` are the networks that the internet routes to the cloud.
     """
 
     server: tuple[str, str] = ("203.0.113.10", "2001:db8:cb00::10")
@@ -118,7 +118,7 @@ class Internet(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """A whole lab. ``host`` is our own address in the management network ``management``."""
+    """A whole lab. ``host`` is this machine's address in the management network ``management``."""
 
     vswitches: tuple[VSwitch, ...]
     nodes: tuple[LabNode, ...]
@@ -137,11 +137,11 @@ class Topology(msgspec.Struct, frozen=True):
 
     def owner(self, eni: ENI) -> LabNode:
         """The node of an ENI; KeyError if there is none."""
-        return {each.mac: node for node in self.nodes for each in node.enis}[eni.mac]
+        return {candidate.mac: node for node in self.nodes for candidate in node.enis}[eni.mac]
 
 
 def _vswitch(name: str, subnet: str, subnet6: str, nat: str) -> VSwitch:
-    """The cloud's router has the third last address of a block."""
+    """A vSwitch whose router has the third last address of each subnet, as on Alibaba Cloud."""
     return VSwitch(name, subnet, str(ip_network(subnet)[-3]), subnet6, str(ip_network(subnet6)[-3]), nat)
 
 
@@ -149,14 +149,15 @@ _VSW0 = _vswitch("vsw0", "172.31.192.0/20", "2001:db8:0:100::/64", "198.51.100.1
 _VSW1 = _vswitch("vsw1", "192.168.0.0/24", "2001:db8:0:101::/64", "198.51.100.11")
 
 
-def _eni(name: str, mac: str, vswitch: VSwitch, network: str, host: int, secondaries: range) -> ENI:
-    """Both families count alike: the last part of an IPv6 address reads as that of the IPv4 address."""
+def _eni(name: str, mac: str, vswitch: VSwitch, address: str, secondaries: range) -> ENI:
+    """An ENI whose IPv6 and elastic addresses have the same last part as its IPv4 address; so do the secondaries."""
+    network, _, host = address.rpartition(".")
     network6 = (vswitch.subnet6 or "").removesuffix("/64")
     return ENI(
         name,
         mac,
         vswitch,
-        f"{network}.{host}",
+        address,
         tuple(f"{network}.{number}" for number in secondaries),
         f"{network6}{host}",
         tuple(f"{network6}{number}" for number in secondaries),
@@ -170,21 +171,21 @@ WALKTHROUGH = Topology(
         LabNode(
             "master",
             (
-                _eni("eth0", "00:16:3e:01:01:83", _VSW0, "172.31.199", 183, range(185, 190)),
-                _eni("eth1", "00:16:3e:01:02:54", _VSW1, "192.168.0", 154, range(156, 161)),
+                _eni("eth0", "00:16:3e:01:01:83", _VSW0, "172.31.199.183", range(185, 190)),
+                _eni("eth1", "00:16:3e:01:02:54", _VSW1, "192.168.0.154", range(156, 161)),
             ),
             "198.18.0.11",
         ),
         LabNode(
             "worker",
             (
-                _eni("eth0", "00:16:3e:02:01:84", _VSW0, "172.31.199", 184, range(190, 195)),
-                _eni("eth1", "00:16:3e:02:02:55", _VSW1, "192.168.0", 155, range(161, 166)),
+                _eni("eth0", "00:16:3e:02:01:84", _VSW0, "172.31.199.184", range(190, 195)),
+                _eni("eth1", "00:16:3e:02:02:55", _VSW1, "192.168.0.155", range(161, 166)),
             ),
             "198.18.0.12",
         ),
     ),
-    management="198.18.0.0/24",
+    management="198.18.0.0/24",  # in a namespace of each lab, so labs can all have the same
     host="198.18.0.1",
 )
-"""Two servers with two ENIs each, five secondary addresses of each family per ENI: the cluster of the tutorial."""
+"""Two servers with two ENIs, each with five secondary addresses per family, as in docs/usage/alibaba-cloud.md."""

@@ -1,4 +1,4 @@
-"""How a User Mode Linux kernel is started on this machine."""
+"""The command that starts a User Mode Linux kernel on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMPILER_FLAGS = (
 
 
 def kernel_command() -> list[str]:
-    """The words that start linux.uml, before its own arguments. Raises IOFailure when it cannot be had.
+    """The command that starts linux.uml, without its arguments. Raises IOFailure if a part of it is missing.
 
     Processors with AMX have a larger register state than Linux 6.1 expects: see ``uml_xstate.c``.
     """
@@ -34,7 +34,7 @@ def kernel_command() -> list[str]:
 
 
 def _xstate_library() -> Path:
-    """Compiled once for each version of its source."""
+    """The library made from ``uml_xstate.c``, compiled once per version of that file."""
     source = XSTATE_SOURCE.read_bytes()
     library = binaries.cache() / f"uml-xstate-{hashlib.sha256(source).hexdigest()[:16]}.so"
     if library.exists():

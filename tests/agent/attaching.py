@@ -17,7 +17,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.runtime import Container, Json, Runtime
 from tests.kernel.environment import World
 from tests.kernel.questions import ETH0, NET1
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent
 
 NODE = "n1"
 PATIENCE = 20.0
@@ -79,9 +79,7 @@ class AttachingNode:
             self.processes,
             self._directory,
             NODE,
-            settings=BOTH,
-            netns=self.world.node,
-            environment=self._environment() | environment,
+            AgentOptions(BOTH, self._environment() | environment, self.world.node),
         )
 
     def _environment(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -56,7 +57,7 @@ class Store:
 
     def _arrives(self) -> str:
         self.writes += 1
-        fault = self.faults.pop() if self.faults else ""
+        fault = self.faults.pop(0) if self.faults else ""
         if fault == "lost request":
             raise ApiUnavailable("connection refused")
         return fault
@@ -174,7 +175,7 @@ class Surroundings:
     async def keeps(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
 
-    def allocator(self, records: NodeView) -> Allocator:
+    def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
             lambda: self.pools,
@@ -222,7 +223,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(size=st.integers(1, 6), hint=st.booleans(), cooldown=st.booleans())
     def start(self, size: int, hint: bool, cooldown: bool) -> None:
         self.runner = asyncio.Runner()
-        self.store = Store()
+        self.store = self.new_store()
         seconds = self.COOLDOWN if cooldown else 0
         self.surroundings = Surroundings(
             pool("four", f"10.0.0.1-10.0.0.{size}", cooldownSeconds=seconds),
@@ -235,7 +236,7 @@ class Histories(RuleBasedStateMachine):
         self.granted: dict[int, dict[RequestKey, str]] = {}
         self.left: dict[int, dict[RequestKey, str]] = {}
         """What an owner holds though its pod is gone."""
-        self.views: dict[str, NodeView] = {}
+        self.views: dict[str, Any] = {}
         self.nodes: dict[str, Allocator] = {}
         for node in self.NODES:
             self.restart(node)
@@ -274,9 +275,15 @@ class Histories(RuleBasedStateMachine):
             case "scale":
                 self.scale(pod, wanted=flag)
 
+    def new_store(self) -> Any:
+        return Store()
+
+    def new_view(self, node: str) -> Any:
+        return NodeView(self.store, node)
+
     def restart(self, node: str) -> None:
         """A killed agent knows nothing but what the store says."""
-        self.views[node] = NodeView(self.store, node)
+        self.views[node] = self.new_view(node)
         self.nodes[node] = self.surroundings.allocator(self.views[node])
 
     def controller_publishes_a_hint(self) -> None:
@@ -383,7 +390,7 @@ class Histories(RuleBasedStateMachine):
         return [each.name for each in mine if not each.spec.releasedAt and each.name not in before]
 
     def name(self, address: str) -> str:
-        return next(each.name for each in self.store.objects.values() if each.spec.address == address)
+        return str(next(each.name for each in self.store.objects.values() if each.spec.address == address))
 
     @invariant()
     def every_grant_has_its_record(self) -> None:
@@ -413,8 +420,12 @@ class Histories(RuleBasedStateMachine):
             self.restart(node)
             for held in list(self.views[node].known.values()):
                 self.runner.run(self.nodes[node].release(held.spec.podUID, held.spec.interface))
+        leaked = [each for each in self.store.objects.values() if not each.spec.releasedAt]
+        self.close()
+        assert leaked == []
+
+    def close(self) -> None:
         self.runner.close()
-        assert [each for each in self.store.objects.values() if not each.spec.releasedAt] == [], "leaked"
 
 
 Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)

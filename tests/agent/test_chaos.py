@@ -1,29 +1,29 @@
-"""A short run of the chaos that ``make chaos`` plays for two minutes."""
+"""A short run of the chaos that ``make chaos`` runs for two minutes."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from bench.chaos import Score, play, world
+from bench.chaos import ChaosResult, chaos_cluster, run_chaos
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
 
 def test_no_address_is_held_twice_or_left_behind_while_everything_is_killed() -> None:
-    with world("chaos-test") as (cluster, agents):
-        score = asyncio.run(play(cluster, agents, seconds=15, pods=50, seed=7))
-    assert score.wrong == []
-    assert score.pods == 50
-    assert score.kills
+    with chaos_cluster("chaos-test") as (cluster, agents):
+        result = asyncio.run(run_chaos(cluster, agents, seconds=15, pods=50, seed=7))
+    assert result.violations == []
+    assert result.pods == 50
+    assert result.kills
 
 
 @pytest.mark.unit
-def test_the_score_tells_when_two_pods_hold_one_address() -> None:
-    score = Score()
-    score.granted("a", "10.0.0.1/16")
-    score.gone("a", "10.0.0.1/16")
-    score.granted("b", "10.0.0.1/16")
-    assert score.wrong == []
-    score.granted("c", "10.0.0.1/16")
-    assert score.wrong == ["10.0.0.1/16 was given to c while b holds it"]
+def test_the_result_tells_when_two_pods_hold_one_address() -> None:
+    result = ChaosResult()
+    result.record_allocation("a", "10.0.0.1/16")
+    result.record_deletion("a", "10.0.0.1/16")
+    result.record_allocation("b", "10.0.0.1/16")
+    assert result.violations == []
+    result.record_allocation("c", "10.0.0.1/16")
+    assert result.violations == ["10.0.0.1/16 was given to c while b holds it"]

@@ -1,4 +1,4 @@
-"""A short run of what ``make fuzz`` plays for a minute."""
+"""A short run of the fuzzer that ``make fuzz`` runs for a minute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from bench.fuzz import Target, fault, play, target
+from bench.fuzz import Target, fuzz_target, run_fuzz, violation
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
@@ -15,7 +15,7 @@ from spiderpool_lab.processes import Processes
 @pytest.fixture(scope="module")
 def one(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     directory = tmp_path_factory.mktemp("fuzz")
-    with target(control_plane, Processes(directory / "processes"), directory) as one:
+    with fuzz_target(control_plane, Processes(directory / "processes"), directory) as one:
         yield one
 
 
@@ -23,9 +23,9 @@ def one(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.lab
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_comes_gets_a_valid_answer_and_nothing_is_left(one: Target, seed: int) -> None:
-    done = asyncio.run(play(one, seed=seed, count=400))
-    assert done.wrong == []
-    assert {0, 4, 6, 7} <= done.codes.keys()
+    result = asyncio.run(run_fuzz(one, seed=seed, count=400))
+    assert result.violations == []
+    assert {0, 4, 6, 7} <= result.codes.keys()
 
 
 @pytest.mark.unit
@@ -43,5 +43,5 @@ def test_whatever_comes_gets_a_valid_answer_and_nothing_is_left(one: Target, see
     ],
 )
 def test_what_is_wrong_with_an_answer(status: int, answer: bytes, words: str) -> None:
-    found = fault(status, answer)
+    found = violation(status, answer)
     assert (words in found, bool(found)) == (True, bool(words))

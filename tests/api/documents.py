@@ -1,4 +1,4 @@
-"""Documents as the API server or a caller sends them, and the values that they become."""
+"""JSON documents, decoded to our types and encoded again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 
 def read(document: Document, shape: type[T]) -> T:
-    """The value of a document; it is written as it was read, but for empty objects, which say nothing."""
+    """The value of a document. Asserts that it encodes to the same document, apart from empty objects."""
     value = msgspec.json.decode(json.dumps(document), type=shape)
     assert _filled(json.loads(msgspec.json.encode(value))) == _filled(document)
     return value

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
         (ValidatingWebhookConfiguration, "validatingwebhookconfigurations/spiderpool"),
     ],
 )
-def test_a_webhook_is_kept_as_it_is(kind: type[WebhookConfiguration], path: str) -> None:
+def test_a_webhook_stays_unchanged(kind: type[WebhookConfiguration], path: str) -> None:
     webhook = {"name": "pools.spidernet.io", "clientConfig": {"url": "https://127.0.0.1/x"}, "failurePolicy": "Fail"}
     found = read({"metadata": {"name": "spiderpool"}, "webhooks": [webhook]}, kind)
     assert found.webhooks == [webhook]

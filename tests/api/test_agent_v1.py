@@ -1,4 +1,4 @@
-"""Bodies of calls to the agent, and the answers, as the executables speak them."""
+"""Bodies of requests to the agent and of its responses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from spiderpool.api.agent_v1 import (
     Message,
     WorkloadEndpoint,
     WorkloadInterface,
-    failure,
-    read,
+    error_body,
+    parse_body,
 )
 from tests.api.documents import Document
 
@@ -48,26 +48,26 @@ POD: Document = {
         (CoordinatorCall, tuple(POD)),
     ],
 )
-def test_a_required_text_is_there_or_told_by_name(shape: type[Message], optional: tuple[str, ...]) -> None:
+def test_a_required_text_that_is_missing_is_named(shape: type[Message], optional: tuple[str, ...]) -> None:
     for name in POD:
         body = json.dumps({key: value for key, value in POD.items() if key != name}).encode()
         if name in optional:
-            read(body, shape)
+            parse_body(body, shape)
             continue
         with pytest.raises(Incomplete) as refused:
-            read(body, shape)
+            parse_body(body, shape)
         assert refused.value.message == f"{name} in body is required"
 
 
 def test_a_required_text_may_be_empty() -> None:
-    call = read(json.dumps(POD | {"podUID": "", "defaultIPv4IPPool": ["a"]}).encode(), AddCall)
+    call = parse_body(json.dumps(POD | {"podUID": "", "defaultIPv4IPPool": ["a"]}).encode(), AddCall)
     assert (call.podUID, call.defaultIPv4IPPool, call.cleanGateway) == ("", ["a"], None)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"containerID": 1}', b'{"cleanGateway": "yes"}'])
 def test_a_body_that_cannot_be_read(body: bytes) -> None:
     with pytest.raises(Malformed, match="parsing body failed"):
-        read(body, AddCall)
+        parse_body(body, AddCall)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_a_body_that_cannot_be_read(body: bytes) -> None:
         ),
     ],
 )
-def test_what_is_zero_is_left_out_unless_it_is_required(answer: msgspec.Struct, document: Document) -> None:
+def test_zero_values_are_omitted_unless_required(answer: msgspec.Struct, document: Document) -> None:
     assert json.loads(msgspec.json.encode(answer)) == document
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 400), (404, 404), (422, 602)])
-def test_an_error_that_has_nothing_to_do_with_addresses(status: int, code: int) -> None:
-    assert failure(status, "no") == {"code": code, "message": "no"}
+def test_the_body_of_an_error_without_a_cni_code(status: int, code: int) -> None:
+    assert error_body(status, "no") == {"code": code, "message": "no"}

@@ -1,4 +1,4 @@
-"""CNI calls, configurations, results and errors, as the specification has them."""
+"""CNI calls, configurations, results and errors, as the specification defines them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from spiderpool.api.cni import (
     check_environment,
     check_name,
     check_version,
+    convert_result,
     error_document,
     frame_call,
     parse_args,
     parse_call,
     parse_network,
     parse_plugin,
-    passed_on,
     plugin_type,
     read_result,
     requested_ips,
@@ -61,7 +61,7 @@ def test_framing_and_parsing_are_inverse(plugin: str, environment: dict[str, str
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b"\xff\xfe\0\0{}"])
-def test_bytes_that_are_no_call(body: bytes) -> None:
+def test_a_body_that_is_not_framed(body: bytes) -> None:
     with pytest.raises(Undecodable):
         parse_call(body)
 
@@ -78,9 +78,9 @@ def call(**changes: str) -> CNICall:
     return CNICall("spiderpool-attach", {key: value for key, value in (GOOD | changes).items() if value}, b"")
 
 
-def test_what_the_environment_tells() -> None:
-    told = call()
-    assert (told.command, told.container_id, told.netns, told.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
+def test_variables_of_a_call() -> None:
+    made = call()
+    assert (made.command, made.container_id, made.netns, made.ifname) == ("ADD", "c1", "/run/netns/x", "eth0")
     assert CNICall("spiderpool", {}, b"").command == ""
 
 
@@ -112,7 +112,7 @@ def test_pod_arguments() -> None:
     assert parse_args("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p").uid == ""
 
 
-def test_a_key_that_is_not_ours_needs_to_be_allowed() -> None:
+def test_an_unknown_key_needs_ignore_unknown() -> None:
     text = "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;IP=10.0.0.1"
     for allowed in ("1", "true", "True"):
         assert parse_args(f"{text};IgnoreUnknown={allowed}").name == "p"
@@ -208,7 +208,7 @@ INTERFACE = {"name": "eth0", "mac": "00:16:3e:00:00:01", "sandbox": "/ns"}
         ("1.1.0", INTERFACE | {"mtu": 1500}, IP),
     ],
 )
-def test_results_in_the_asked_version(version: str, interface: dict[str, Any], ip: dict[str, Any]) -> None:
+def test_results_in_the_requested_version(version: str, interface: dict[str, Any], ip: dict[str, Any]) -> None:
     assert result_document(RESULT, version) == {
         "cniVersion": version,
         "interfaces": [interface],
@@ -224,7 +224,7 @@ def test_an_ipam_result_names_no_interface() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-def test_what_a_plugin_printed_is_read(version: str) -> None:
+def test_a_plugins_result_is_read(version: str) -> None:
     two = replace(
         RESULT, interfaces=(ResultInterface("veth1", "0a:00:00:00:00:01"), *RESULT.interfaces), dns={"search": ["a"]}
     )
@@ -233,7 +233,7 @@ def test_what_a_plugin_printed_is_read(version: str) -> None:
     assert read == replace(two, interfaces=(two.interfaces[0], replace(two.interfaces[1], mtu=mtu)))
 
 
-def test_a_result_may_say_nothing_or_nonsense() -> None:
+def test_an_empty_result_and_a_wrong_one() -> None:
     assert read_result(b'{"cniVersion": "1.0.0"}') == Result()
     assert read_result(b'{"routes": [{"dst": "0.0.0.0/0"}]}').routes == (("0.0.0.0/0", ""),)
     with pytest.raises(Undecodable):
@@ -254,7 +254,7 @@ def test_errors_and_versions() -> None:
     ("command", "since", "before"),
     [("CHECK", "0.4.0", "0.3.1"), ("GC", "1.1.0", "1.0.0"), ("STATUS", "1.1.0", "1.0.0")],
 )
-def test_commands_that_came_later(command: str, since: str, before: str) -> None:
+def test_commands_of_later_versions(command: str, since: str, before: str) -> None:
     check_command(command, since)
     check_command("DEL", "0.3.0")
     with pytest.raises(Unsupported, match=f"{command} came with CNI {since}, the configuration says {before}"):
@@ -268,7 +268,7 @@ def test_names_that_no_network_may_have(name: str) -> None:
         check_name(name)
 
 
-def test_what_a_collection_is_to_leave_alone() -> None:
+def test_attachments_that_gc_must_not_remove() -> None:
     def valid(text: str) -> frozenset[tuple[str, str]]:
         given = valid_attachments(parse_plugin(text.encode(), PluginConfig))
         assert given == valid_attachments(parse_plugin(text.encode(), DelegateConfig))
@@ -281,32 +281,33 @@ def test_what_a_collection_is_to_leave_alone() -> None:
         valid("{}")
 
 
-def test_a_result_is_passed_on_unchanged_but_for_its_version() -> None:
+def test_a_result_is_converted_only_to_another_version() -> None:
     strange = {"ips": [{"version": "4", "address": "10.0.0.1/24", "interface": 0}], "custom": [1]}
-    assert passed_on(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
-    told = passed_on(strange | {"cniVersion": "0.4.0"}, "1.0.0")
-    assert told["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
+    assert convert_result(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
+    converted = convert_result(strange | {"cniVersion": "0.4.0"}, "1.0.0")
+    assert converted["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
     with pytest.raises(BadConfig):
-        passed_on({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
+        convert_result({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
 
 
-def test_addresses_that_a_pod_asks_for_by_capability() -> None:
-    def asked(ips: Any) -> tuple[str, ...]:
+def test_addresses_that_a_pod_requests_by_capability() -> None:
+    def requested(ips: Any) -> tuple[str, ...]:
         return requested_ips(DelegateConfig(runtimeConfig={"ips": ips}))
 
     assert requested_ips(DelegateConfig()) == ()
-    assert asked(["10.0.0.7/24", "2001:DB8::7"]) == ("10.0.0.7", "2001:db8::7")
+    assert requested(["10.0.0.7/24", "2001:DB8::7"]) == ("10.0.0.7", "2001:db8::7")
     for wrong in ("10.0.0.7", [7], ["nonsense"], {"a": 1}):
         with pytest.raises(BadConfig, match=r"runtimeConfig\.ips"):
-            asked(wrong)
+            requested(wrong)
 
 
 def test_default_routes_of_a_result() -> None:
-    def routes(left: set[int], *gateways: str) -> list[tuple[str, str]]:
+    def routes(families: set[int], *gateways: str) -> list[tuple[str, str]]:
         both = [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}, {"dst": "::/0", "gw": "fd00::1"}, {"dst": "10.9.0.0/16"}]
-        told = msgspec.json.decode(with_default_routes(msgspec.json.encode({"routes": both, "x": 1}), left, gateways))
-        assert told["x"] == 1
-        return [(each["dst"], each.get("gw", "")) for each in told["routes"]]
+        document = msgspec.json.encode({"routes": both, "x": 1})
+        result = msgspec.json.decode(with_default_routes(document, families, gateways))
+        assert result["x"] == 1
+        return [(route["dst"], route.get("gw", "")) for route in result["routes"]]
 
     other = ("10.9.0.0/16", "")
     assert routes({4, 6}) == [("0.0.0.0/0", "10.0.0.1"), ("::/0", "fd00::1"), other]
@@ -316,6 +317,6 @@ def test_default_routes_of_a_result() -> None:
     assert with_default_routes(b'{"ips": []}', {4}, ()) == b'{"ips": []}'
 
 
-def test_bytes_that_are_no_text_within_a_configuration() -> None:
+def test_a_configuration_that_is_not_utf_8() -> None:
     with pytest.raises(Undecodable):
         parse_plugin(b'{"name": "\xff"}', PluginConfig)

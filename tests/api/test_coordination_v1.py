@@ -1,4 +1,4 @@
-"""Leases, by which one of several equals leads."""
+"""Leases of leader election."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the coordinator as a user writes them, and what was found out about the cluster."""
+"""SpiderCoordinator: spec and status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.api.documents import read
 pytestmark = pytest.mark.unit
 
 
-def test_settings_and_findings() -> None:
+def test_spec_and_status() -> None:
     found = read(
         {
             "metadata": {"name": "default"},

@@ -1,4 +1,4 @@
-"""Kubernetes' own objects, as far as we read them."""
+"""Kubernetes' core kinds: the fields that we read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_namespace_and_config_map() -> None:
     assert read({"metadata": {"name": "c"}, "data": {"conf.yml": "x"}}, ConfigMap).data == {"conf.yml": "x"}
 
 
-def test_what_a_secret_holds_is_bytes_and_travels_as_base64() -> None:
+def test_secret_data_is_bytes_and_base64_on_the_wire() -> None:
     secret = read({"metadata": {"name": "tls"}, "type": "kubernetes.io/tls", "data": {"tls.key": "AAH/"}}, Secret)
     assert secret.data == {"tls.key": b"\x00\x01\xff"}
 

@@ -1,4 +1,4 @@
-"""The checked-in CRD manifests are those of the types, and say what tools and people rely on."""
+"""The CRD manifests in the chart equal those made from the types, and hold what tools and users rely on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_printer_columns_of_pools() -> None:
     ]
 
 
-def test_defaults_are_the_servers() -> None:
+def test_the_api_server_fills_in_defaults() -> None:
     spec = crd(SpiderIPPool)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert (spec["properties"]["default"]["default"], spec["properties"]["disable"]["default"]) == (False, False)
     assert "default" not in spec["properties"]["ips"]

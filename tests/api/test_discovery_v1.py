@@ -1,4 +1,4 @@
-"""Where the pods of a Service are."""
+"""EndpointSlices of both versions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ pytestmark = pytest.mark.unit
         ({"addresses": ["10.6.0.1"], "topology": {"topology.kubernetes.io/zone": "z"}}, True, None),
     ],
 )
-def test_where_an_endpoint_is_and_whether_it_may_be_sent_traffic(
-    endpoint: Document, ready: bool, node: str | None
-) -> None:
+def test_node_and_readiness_of_an_endpoint(endpoint: Document, ready: bool, node: str | None) -> None:
     document = {
         "metadata": {"name": "web-x", "namespace": "shop"},
         "addressType": "IPv4",

@@ -1,4 +1,4 @@
-"""What a pod holds, for people and tools."""
+"""SpiderEndpoint: the addresses of one pod."""
 
 from __future__ import annotations
 

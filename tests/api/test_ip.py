@@ -1,4 +1,4 @@
-"""The record of an address in use."""
+"""SpiderIP: the record of an address in use."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SPEC: Document = {
 }
 
 
-def test_who_holds_an_address() -> None:
+def test_the_holder_of_an_address() -> None:
     held = read({"metadata": {"name": "10.6.0.1"}, "spec": SPEC}, SpiderIP).spec
     assert (held.address, held.podUID, held.interface) == ("10.6.0.1/24", "u-1", "eth0")
     assert (held.owner, held.releasedAt) == (None, None)
 
 
-def test_an_address_that_stays_with_an_owner_and_cools_down() -> None:
+def test_an_address_of_a_sticky_owner_in_its_cooldown() -> None:
     owner = {"kind": "StatefulSet", "namespace": "shop", "name": "db"}
     held = read(
         {"metadata": {"name": "x"}, "spec": SPEC | {"owner": owner, "releasedAt": "2026-01-01T00:00:00Z"}}, SpiderIP
@@ -37,7 +37,7 @@ def test_an_address_that_stays_with_an_owner_and_cools_down() -> None:
 
 
 @pytest.mark.parametrize("field", SPEC)
-def test_a_record_without_one_of_its_facts_is_none(field: str) -> None:
+def test_a_record_without_a_required_field_is_refused(field: str) -> None:
     document = {"metadata": {"name": "x"}, "spec": {key: value for key, value in SPEC.items() if key != field}}
     with pytest.raises(msgspec.ValidationError, match=f"`{field}`"):
         msgspec.convert(document, SpiderIP)

@@ -1,4 +1,4 @@
-"""Pools as a user writes them and as the controller reports on them."""
+"""SpiderIPPool: spec and status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_pool() -> None:
     assert pool.status.totalIPCount == 8
 
 
-def test_what_is_not_written_is_absent_and_stays_so() -> None:
+def test_absent_fields_stay_absent() -> None:
     pool = read({"metadata": {"name": "blue"}, "spec": {"subnet": "10.6.0.0/24"}}, SpiderIPPool)
     assert (pool.spec.default, pool.spec.disable, pool.spec.ips, pool.status) == (None, None, None, None)
 

@@ -1,4 +1,4 @@
-"""Virtual machines and their instances."""
+"""KubeVirt's virtual machines and their instances."""
 
 from __future__ import annotations
 

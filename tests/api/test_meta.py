@@ -1,4 +1,4 @@
-"""What all objects share, and where the API server keeps them."""
+"""What all objects share: metadata, conditions, selectors, request paths."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ POOL = spiderpool_kind("SpiderIPPool", Scope.CLUSTER, "sp", (Column("SUBNET", "s
         (POOL.path(None, "blue", "status"), "apis/spiderpool.spidernet.io/v2beta1/spiderippools/blue/status"),
     ],
 )
-def test_where_the_api_server_keeps_objects(path: str, expected: str) -> None:
+def test_request_paths(path: str, expected: str) -> None:
     assert path == expected
 
 
-def test_group_and_version_as_objects_carry_them() -> None:
+def test_api_versions() -> None:
     assert (POD.api_version, LEASE.api_version) == ("v1", "coordination.k8s.io/v1")
 
 
@@ -64,7 +64,7 @@ def test_our_own_kinds_share_group_version_and_category() -> None:
         ({"name": "web", "namespace": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "shop/web", True),
     ],
 )
-def test_how_an_object_is_called_and_whether_it_goes(metadata: dict[str, str], key: str, terminating: bool) -> None:
+def test_key_and_termination_of_an_object(metadata: dict[str, str], key: str, terminating: bool) -> None:
     found = read({"metadata": metadata}, Object)
     assert (found.name, found.key, found.terminating) == (metadata["name"], key, terminating)
 
@@ -113,7 +113,7 @@ def test_conditions_and_selectors() -> None:
     assert read(document, LabelSelector).matchExpressions == [SelectorRequirement("c", "In", ["d"])]
 
 
-def test_fields_are_described_for_explain_and_defaults_are_the_servers() -> None:
+def test_descriptions_and_defaults_of_fields() -> None:
     assert field_doc("A port.") == msgspec.Meta(description="A port.")
     described = field_doc("A port.", default=80, maximum=90)
     assert described.extra_json_schema == {"maximum": 90, "x-server-default": 80}

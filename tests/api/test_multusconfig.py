@@ -1,4 +1,4 @@
-"""Networks in a few words: one block for each kind of interface."""
+"""SpiderMultusConfig: one block for each kind of interface."""
 
 from __future__ import annotations
 
@@ -48,6 +48,6 @@ def test_a_network_of_another_plugin() -> None:
         ({}, "missing required field `master`"),
     ],
 )
-def test_numbers_that_no_kernel_takes(block: dict[str, Any], reason: str) -> None:
+def test_numbers_out_of_range(block: dict[str, Any], reason: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=reason):
         msgspec.convert(block, VlanConfig)

@@ -1,4 +1,4 @@
-"""Networks as Multus and its like read them."""
+"""NetworkAttachmentDefinition: the CNI configuration of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses that no pod gets."""
+"""SpiderReservedIP: addresses that no pod gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subnets as a user writes them, and the keys by which pools and applications name them."""
+"""SpiderSubnet: spec and status, and the keys by which pools and applications name it."""
 
 from __future__ import annotations
 

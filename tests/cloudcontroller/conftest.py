@@ -74,14 +74,14 @@ class World:
 
     def add_server(self, name: str, enis: int = 1, kind: str = "ecs.g7.large") -> str:
         """A server with ENIs; its identity."""
-        server = self.far.account.add_instance(name, kind=kind, identity=f"i-{name}").identity
+        server = self.far.account.add_instance(name, instance_type=kind, identity=f"i-{name}").identity
         for number in range(enis):
             self.far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}-{number}")
         return server
 
     def instance(self, name: str) -> Instance:
         """What the server's metadata says now."""
-        server = self.far.account.world.instances.get(f"i-{name}")
+        server = self.far.account.tables.instances.get(f"i-{name}")
         assert server is not None
         enis = tuple(
             ENI(
@@ -154,7 +154,7 @@ class World:
 
     def registered(self, eni: str) -> set[str]:
         """Secondary IPv4 addresses that the cloud has on an ENI."""
-        found = self.far.account.world.enis.get(eni)
+        found = self.far.account.tables.enis.get(eni)
         assert found is not None
         return set(found.secondaries)
 

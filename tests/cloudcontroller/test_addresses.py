@@ -77,7 +77,7 @@ async def test_the_quota_of_the_instance_is_the_end(master: World) -> None:
 async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
     addresses = make(master, PreallocationPolicy(low=30, high=40), families=(6,))
     await settle(master, addresses)
-    eni = master.far.account.world.enis.get(ENI)
+    eni = master.far.account.tables.enis.get(ENI)
     assert eni is not None
     assert (len(eni.ipv6_addresses), len(eni.secondaries)) == (10, 0)
 
@@ -85,7 +85,7 @@ async def test_ipv6_has_a_quota_of_its_own(master: World) -> None:
 async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) -> None:
     addresses = make(master)
     await addresses.step()
-    master.far.account.fill("vsw-1")
+    master.far.account.set_full("vsw-1")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 5)
@@ -95,7 +95,7 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) 
         return any("vsw-1" in text for text in await master.events("VSwitchFull"))
 
     await master.eventually(told)
-    master.far.account.fill("vsw-1", full=False)
+    master.far.account.set_full("vsw-1", full=False)
     master.clock.now += 301
     await settle(master, addresses, 2)
     assert len(master.registered(ENI)) == 8
@@ -103,7 +103,7 @@ async def test_a_full_vswitch_is_told_and_left_alone_for_minutes(master: World) 
 
 async def test_a_description_that_lags_costs_no_second_assignment(master: World) -> None:
     addresses = make(master)
-    master.far.account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    master.far.account.set_fault(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await settle(master, addresses, 10, 10.0)
     assert len(master.registered(ENI)) == 4
     assert len(master.far.outcomes(ASSIGN)) == 1
@@ -184,7 +184,7 @@ async def test_a_fresh_read_has_the_last_word(master: World) -> None:
 
 
 async def test_addresses_registered_by_hand_stay(master: World) -> None:
-    eni = master.far.account.world.enis.get(ENI)
+    eni = master.far.account.tables.enis.get(ENI)
     assert eni is not None
     await master.far.ecs().assign("cn-hangzhou", ENI, 4, 12)
     await master.report("master")
@@ -235,7 +235,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, 
     await master.add_node("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
-        master.far.account.break_down(fault)
+        master.far.account.set_fault(fault)
     held: set[str] = set()
     for _ in range(12):
         await settle(master, addresses, 2, chance.choice([1.0, 20.0, 70.0]))
@@ -258,7 +258,7 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: World, 
 
 
 def every(world: World) -> set[str]:
-    return {each for eni in world.far.account.world.enis for each in eni.secondaries}
+    return {each for eni in world.far.account.tables.enis for each in eni.secondaries}
 
 
 async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
@@ -266,7 +266,7 @@ async def test_a_server_that_is_lost_disturbs_no_other(master: World) -> None:
     await master.add_node("worker")
     addresses = make(master)
     await settle(master, addresses, 2)
-    master.far.account.release("i-worker")
+    master.far.account.delete_instance("i-worker")
     for address in sorted(master.registered(ENI)):
         await master.hold(address)
     await settle(master, addresses, 4, 70.0)
@@ -282,9 +282,9 @@ async def test_fifty_nodes_start_inside_the_declared_budget(master: World) -> No
         await master.add_node(f"n{number}")
     addresses = make(master, PreallocationPolicy())
     await settle(master, addresses, 3, 1.0)
-    calls = account.counted()
+    calls = account.call_counts()
     assert all(call.outcome == "OK" for call in account.calls)
-    assert all(len(eni.secondaries) >= PreallocationPolicy().low for eni in account.world.enis)
+    assert all(len(eni.secondaries) >= PreallocationPolicy().low for eni in account.tables.enis)
     assert calls[ASSIGN] == 99
     assert calls["ecs:DescribeNetworkInterfaces"] <= 5
     assert calls["ecs:DescribeInstanceTypes"] == 1

@@ -80,7 +80,7 @@ async def test_a_node_goes_when_its_server_is_gone_twice(world: World, nodes: No
     await add_pair(world)
     await look(world, nodes, 2)
     assert world.is_there("silent")
-    world.far.account.release("i-silent")
+    world.far.account.delete_instance("i-silent")
     await look(world, nodes)
     assert world.is_there("silent")
     await look(world, nodes)
@@ -97,14 +97,14 @@ async def test_a_stopped_server_exists(world: World, nodes: NodeReconciler) -> N
 @pytest.mark.parametrize("fault", [Fault(kind="empty"), Fault(kind="drop"), Fault(kind="throttle", seconds=30)])
 async def test_no_bad_answer_deletes_a_node(world: World, nodes: NodeReconciler, fault: Fault) -> None:
     await add_pair(world)
-    world.far.account.break_down(fault)
+    world.far.account.set_fault(fault)
     await look(world, nodes, 4)
     assert world.is_there("silent")
 
 
 async def test_a_sole_node_is_never_deleted(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
-    world.far.account.release("i-silent")
+    world.far.account.delete_instance("i-silent")
     await world.set_ready("well", "Unknown")
     await look(world, nodes, 4)
     assert world.is_there("silent")
@@ -113,7 +113,7 @@ async def test_a_sole_node_is_never_deleted(world: World, nodes: NodeReconciler)
 
 async def test_a_node_that_is_heard_of_again_stays(world: World, nodes: NodeReconciler) -> None:
     await add_pair(world)
-    world.far.account.release("i-silent")
+    world.far.account.delete_instance("i-silent")
     await look(world, nodes)
     await world.set_ready("silent", "True")
     await look(world, nodes, 3)

@@ -25,6 +25,7 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
@@ -93,12 +94,12 @@ class Cluster:
 
     def clb(self) -> CLB:
         """The only classic balancer."""
-        (found,) = self.far.account.world.clbs
+        (found,) = self.far.account.tables.clbs
         return found
 
     def weights(self) -> dict[str, int]:
         """Servers of the only server group, by their identity or address."""
-        groups = [*self.far.account.world.clb_groups, *self.far.account.world.nlb_groups]
+        groups = [*self.far.account.tables.clb_groups, *self.far.account.tables.nlb_groups]
         assert len(groups) <= 1
         return {
             each.address if each.server_type.lower() == "eni" else each.server: each.weight
@@ -187,8 +188,10 @@ async def cluster(control_plane: ControlPlane, far: Far) -> AsyncIterator[Cluste
     async with Client.load(control_plane.admin_kubeconfig) as client:
         for number, name in enumerate(("a", "b"), 1):
             server = far.account.add_instance(name, identity=f"i-{name}").identity
-            pods = [f"172.31.192.{number}{place}" for place in range(3)]
-            far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+            pods = tuple(f"172.31.192.{number}{place}" for place in range(3))
+            far.account.add_eni(
+                "vsw-1", instance=server, identity=f"eni-{name}", addresses=ENIAddresses(secondaries=pods)
+            )
             await client.create(Node(metadata=ObjectMeta(name=name), spec=NodeSpec(providerID=f"{REGION}.i-{name}")))
             await client.patch(
                 Node, name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, sub="status"
@@ -240,7 +243,7 @@ async def test_the_life_of_a_service(cluster: Cluster) -> None:
     await cluster.until(lambda: [each.protocol for each in cluster.clb().listeners] == ["tcp"])
 
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.far.account.tables.clbs)
     await cluster.told("DeletedLoadBalancer")
 
 
@@ -248,7 +251,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Clu
     await cluster.create("web")
     await cluster.address("web")
     await cluster.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
-    await cluster.until(lambda: not list(cluster.far.account.world.clbs))
+    await cluster.until(lambda: not list(cluster.far.account.tables.clbs))
 
     async def released() -> bool:
         service = await cluster.get("web")
@@ -263,13 +266,13 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: Cluster) -> None:
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert cluster.weights() == {"172.31.192.10": 100}
     await cluster.told("SyncLoadBalancerFailed", "172.31.192.99")
-    eni = cluster.far.account.world.enis.get("eni-b")
+    eni = cluster.far.account.tables.enis.get("eni-b")
     assert eni is not None
-    cluster.far.account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
+    cluster.far.account.tables.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.192.99")))
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100, "172.31.192.99": 100})
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.nlbs)
-    assert not list(cluster.far.account.world.nlb_groups)
+    assert not list(cluster.far.account.tables.nlbs)
+    assert not list(cluster.far.account.tables.nlb_groups)
 
 
 async def test_enis_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
@@ -282,7 +285,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: Cluster) -> None:
     await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100})
-    assert "ecs:DescribeNetworkInterfaces" not in cluster.far.account.counted()
+    assert "ecs:DescribeNetworkInterfaces" not in cluster.far.account.call_counts()
 
 
 async def test_drift_is_repaired(cluster: Cluster) -> None:
@@ -292,9 +295,9 @@ async def test_drift_is_repaired(cluster: Cluster) -> None:
     made = cluster.clb()
     (listener,) = made.listeners
     harmed = replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"})
-    cluster.far.account.world.clbs.put(replace(made, listeners=(harmed,), name="other"))
-    (group,) = cluster.far.account.world.clb_groups
-    cluster.far.account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
+    cluster.far.account.tables.clbs.put(replace(made, listeners=(harmed,), name="other"))
+    (group,) = cluster.far.account.tables.clb_groups
+    cluster.far.account.tables.clb_groups.put(replace(group, backends=group.backends[:1]))
 
     def repaired() -> bool:
         (now,) = cluster.clb().listeners
@@ -322,7 +325,7 @@ async def test_nothing_is_changed_while_nothing_has_changed(cluster: Cluster) ->
 
 async def test_a_lent_balancer(cluster: Cluster) -> None:
     lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
-    cluster.far.account.world.clbs.put(lent)
+    cluster.far.account.tables.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
     await cluster.create("web", annotations=given)
     assert await cluster.address("web") == "198.51.100.99"
@@ -354,7 +357,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: Cluster) -> No
 
 async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Cluster) -> None:
     theirs = CLB("lb-theirs", "theirs", "198.51.100.99", {**DEFAULTS})
-    cluster.far.account.world.clbs.put(theirs)
+    cluster.far.account.tables.clbs.put(theirs)
     service = await cluster.create("web", annotations={"scheduler": "best"})
     body = {"metadata": {"labels": {IDENTITY_LABEL: "lb-theirs"}, "annotations": {f"{PREFIX}scheduler": None}}}
     await cluster.client.patch(Service, service.name, body, NAMESPACE)
@@ -372,23 +375,23 @@ async def test_a_preserved_balancer(cluster: Cluster) -> None:
 
 
 async def test_a_throttled_cloud_gets_there_in_the_end(cluster: Cluster) -> None:
-    cluster.far.account.break_down(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
-    cluster.far.account.break_down(Fault(kind="lose", actions="slb:Create*", every=2))
+    cluster.far.account.set_fault(Fault(kind="throttle", actions="slb:*", every=3, seconds=0.1))
+    cluster.far.account.set_fault(Fault(kind="lose", actions="slb:Create*", every=2))
     await cluster.create("web")
     await cluster.address("web")
     await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
     await cluster.until(lambda: [each.running for each in cluster.clb().listeners] == [True])
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.far.account.tables.clbs)
 
 
 async def test_a_balancer_that_was_deleted_by_hand_is_not_made_again(cluster: Cluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    cluster.far.account.world.clbs.remove(made.identity)
+    cluster.far.account.tables.clbs.remove(made.identity)
     await cluster.told("LoadBalancerNotFound", made.identity)
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.far.account.tables.clbs)
     await cluster.delete("web")
 
 
@@ -396,12 +399,12 @@ async def test_an_empty_answer_neither_makes_a_second_balancer_nor_loses_the_fir
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
-    number = cluster.far.account.break_down(Fault(kind="empty", actions="slb:Describe*"))
+    number = cluster.far.account.set_fault(Fault(kind="empty", actions="slb:Describe*"))
     await cluster.told("SyncLoadBalancerFailed", "cannot be found")
     assert cluster.clb().identity == made.identity
     cluster.far.account.faults.clear(number)
     await cluster.delete("web")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.far.account.tables.clbs)
 
 
 async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Cluster) -> None:
@@ -415,7 +418,7 @@ async def test_annotations_are_checked(cluster: Cluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
     await cluster.told("InvalidService", "scheduler must be one of")
     await cluster.told("AnnotationIgnored", "did you mean bandwidth?")
-    assert not list(cluster.far.account.world.clbs)
+    assert not list(cluster.far.account.tables.clbs)
     await cluster.set("web", scheduler="rr")
     await cluster.address("web")
     await cluster.set("web", address_type="intranet")
@@ -429,8 +432,8 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
-    await cluster.until(lambda: [each.status for each in cluster.far.account.world.nlbs] == ["Active"])
-    await cluster.until(lambda: not list(cluster.far.account.world.clbs))
+    await cluster.until(lambda: [each.status for each in cluster.far.account.tables.nlbs] == ["Active"])
+    await cluster.until(lambda: not list(cluster.far.account.tables.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
     assert (await cluster.get("web")).metadata.finalizers == [FINALIZERS["nlb"]]
 
@@ -454,7 +457,7 @@ async def test_the_process_balances(world: World, start: Start) -> None:  # noqa
         assert cluster.clb().tags["ack.aliyun.com"] == "clusterid"
         await cluster.until(lambda: cluster.weights() == {"i-a": 100})
         await cluster.delete("web")
-        assert not list(world.far.account.world.clbs)
+        assert not list(world.far.account.tables.clbs)
         assert "Traceback" not in running.log.read_text()
     finally:
         await empty(world.client)

@@ -1,4 +1,4 @@
-"""A cluster whose nodes give addresses only: a real control plane, our controller, our agents."""
+"""A real control plane with our controller, and agents that only allocate addresses."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.controller.conftest import WEBHOOKS, Running, refuses, start_controller, wait
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent
 
 CONFIG = "enableIPv6: true\npodResourceInject: {enabled: true}\n"
 BOTH = "enableIPv6: true"
 
-LEFT = "spiderippools,spidersubnets,spiderreservedips,spidermultusconfigs,spidercoordinators"
+KINDS_TO_DELETE = "spiderippools,spidersubnets,spiderreservedips,spidermultusconfigs,spidercoordinators"
 
 
 @pytest.fixture(scope="package")
 def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A controller whose webhooks the API server calls. What was made with it goes with it."""
+    """A controller whose webhooks the API server calls. Deletes our objects before it stops."""
     running = start_controller(control_plane, tmp_path_factory.mktemp("controller"), config=CONFIG)
     try:
         wait(running, lambda: running.is_ready, "not ready")
         wait(running, lambda: refuses(control_plane), "webhooks not in use")
         yield running
-        control_plane.kubectl("delete", LEFT, "--all", "--all-namespaces")
+        control_plane.kubectl("delete", KINDS_TO_DELETE, "--all", "--all-namespaces")
         running.stop()
     finally:
         running.kill()
@@ -37,9 +37,9 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def nodes(control_plane: ControlPlane, labels: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
-    """Node objects on which the scheduler places pods, by name, with labels."""
-    for name, each in labels.items():
-        metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **each}}
+    """Create Node objects, so that the scheduler uses them; ``labels`` are by name of the node."""
+    for name, node_labels in labels.items():
+        metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **node_labels}}
         control_plane.apply(json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": metadata}))
     try:
         yield
@@ -51,10 +51,10 @@ def nodes(control_plane: ControlPlane, labels: Mapping[str, Mapping[str, str]]) 
 def agents(
     control_plane: ControlPlane, directory: Path, names: Sequence[str], settings: str = BOTH
 ) -> Iterator[dict[str, LocalAgent]]:
-    """The agents of nodes."""
+    """Run the agents of nodes. Yields them by name of the node."""
     processes = Processes(directory / "processes")
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    started = {name: LocalAgent(kubeconfig, processes, directory, name, settings=settings) for name in names}
+    started = {name: LocalAgent(kubeconfig, processes, directory, name, AgentOptions(settings)) for name in names}
     try:
         for agent in started.values():
             agent.start()

@@ -1,4 +1,4 @@
-"""What the manifests of examples/ promise: tables, which a reader can hold against the comments in the files."""
+"""What the manifests of examples/ lead to: tables that a reader can compare with the comments in the manifests."""
 
 from __future__ import annotations
 
@@ -10,46 +10,54 @@ PREFIX = "ipam.spidernet.io"
 
 
 @dataclass(frozen=True)
-class Given:
-    """What an interface of a pod gets: an address within a range, or that one, from each pool; and routes."""
+class ExpectedInterface:
+    """Addresses and routes that an interface of a pod gets: one address of a range, or a fixed one, from each pool."""
 
     pod: str
-    pools: dict[str, str]
+    pools: dict[str, str]  # name of the pool → range of addresses, or one address
     routes: tuple[str, ...] = ()
     interface: str = "eth0"
     network: str | None = None
-    """Whose configuration asks, where that makes a difference."""
+    """The network whose CNI configuration is used, where it matters."""
 
 
 V4, V6 = "0.0.0.0/0", "::/0"
 
-GIVEN: dict[str, tuple[Given, ...]] = {
-    "pools/ipv4.yaml": (Given("default/pools-ipv4", {"ipv4": "10.10.0.10-10.10.0.120"}, (f"{V4} 10.10.0.1",)),),
-    "pools/ipv6.yaml": (Given("default/pools-ipv6", {"ipv6": "fd00:10::10-fd00:10::ff"}, (f"{V6} fd00:10::1",)),),
+EXPECTED_INTERFACES: dict[str, tuple[ExpectedInterface, ...]] = {
+    "pools/ipv4.yaml": (
+        ExpectedInterface("default/pools-ipv4", {"ipv4": "10.10.0.10-10.10.0.120"}, (f"{V4} 10.10.0.1",)),
+    ),
+    "pools/ipv6.yaml": (
+        ExpectedInterface("default/pools-ipv6", {"ipv6": "fd00:10::10-fd00:10::ff"}, (f"{V6} fd00:10::1",)),
+    ),
     "pools/dual-stack.yaml": (
-        Given(
+        ExpectedInterface(
             "default/pools-dual-stack",
             {"dual-v4": "10.11.0.10-10.11.0.99", "dual-v6": "fd00:11::10"},
             (f"{V4} 10.11.0.1", f"{V6} fd00:11::1"),
         ),
     ),
-    "pools/pattern.yaml": (Given("default/pools-pattern", {"rack-2": "10.13.0.20"}),),
-    "namespace-affinity/by-name.yaml": (Given("accounting/ledger", {"accounting": "10.22.0.10-10.22.0.19"}),),
-    "namespace-affinity/by-label.yaml": (Given("payments/till", {"bank": "10.23.0.10-10.23.0.19"}),),
-    "pod-affinity/pool.yaml": (Given("default/pod-affinity", {"front-end": "10.24.0.10-10.24.0.19"}),),
+    "pools/pattern.yaml": (ExpectedInterface("default/pools-pattern", {"rack-2": "10.13.0.20"}),),
+    "namespace-affinity/by-name.yaml": (
+        ExpectedInterface("accounting/ledger", {"accounting": "10.22.0.10-10.22.0.19"}),
+    ),
+    "namespace-affinity/by-label.yaml": (ExpectedInterface("payments/till", {"bank": "10.23.0.10-10.23.0.19"}),),
+    "pod-affinity/pool.yaml": (ExpectedInterface("default/pod-affinity", {"front-end": "10.24.0.10-10.24.0.19"}),),
     "network-affinity/pools.yaml": (
-        Given("default/network-affinity", {"card-0": "10.25.0.10-10.25.0.19"}, (f"{V4} 10.25.0.1",)),
-        Given("default/network-affinity", {"card-1": "10.25.1.10-10.25.1.19"}, (f"{V4} 10.25.1.1",), "net1"),
+        ExpectedInterface("default/network-affinity", {"card-0": "10.25.0.10-10.25.0.19"}, (f"{V4} 10.25.0.1",)),
+        ExpectedInterface(
+            "default/network-affinity", {"card-1": "10.25.1.10-10.25.1.19"}, (f"{V4} 10.25.1.1",), "net1"
+        ),
     ),
     "namespace-defaults/namespace.yaml": (
-        Given(
+        ExpectedInterface(
             "shop/basket",
             {"shop-v4": "10.26.0.10-10.26.0.19", "shop-v6": "fd00:26::10-fd00:26::1f"},
             (f"{V4} 10.26.0.1", f"{V6} fd00:26::1"),
         ),
     ),
     "network-defaults/network.yaml": (
-        Given(
+        ExpectedInterface(
             "default/network-defaults",
             {"backbone": "10.27.0.10-10.27.0.19"},
             (f"{V4} 10.27.0.1",),
@@ -57,117 +65,123 @@ GIVEN: dict[str, tuple[Given, ...]] = {
         ),
     ),
     "routes/pool.yaml": (
-        Given(
+        ExpectedInterface(
             "default/routes-of-pool",
             {"two-routers": "10.30.0.10-10.30.0.19"},
             (f"{V4} 10.30.0.1", "10.200.0.0/16 10.30.0.2"),
         ),
     ),
     "routes/pod.yaml": (
-        Given(
+        ExpectedInterface(
             "default/routes-of-pod",
             {"routed-v4": "10.31.0.10-10.31.0.19", "routed-v6": "fd00:31::10-fd00:31::1f"},
             (f"{V4} 10.31.0.1", "10.201.0.0/16 10.31.0.2", f"{V6} fd00:31::1", "fd00:201::/32 fd00:31::2"),
         ),
     ),
-    "reserved-addresses/reserved.yaml": (Given("default/reserved-addresses", {"among-routers": "10.32.0.11"}),),
+    "reserved-addresses/reserved.yaml": (
+        ExpectedInterface("default/reserved-addresses", {"among-routers": "10.32.0.11"}),
+    ),
     "several-interfaces/named.yaml": (
-        Given("default/interfaces-named", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
-        Given(
+        ExpectedInterface("default/interfaces-named", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
+        ExpectedInterface(
             "default/interfaces-named",
             {"back": "10.41.0.10-10.41.0.19", "back-v6": "fd00:41::10-fd00:41::1f"},
             interface="net1",
         ),
     ),
     "several-interfaces/unnamed.yaml": (
-        Given("default/interfaces-unnamed", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
-        Given("default/interfaces-unnamed", {"back": "10.41.0.10-10.41.0.19"}, (f"{V4} 10.41.0.1",), "storage"),
+        ExpectedInterface("default/interfaces-unnamed", {"front": "10.40.0.10-10.40.0.19"}, (f"{V4} 10.40.0.1",)),
+        ExpectedInterface(
+            "default/interfaces-unnamed", {"back": "10.41.0.10-10.41.0.19"}, (f"{V4} 10.41.0.1",), "storage"
+        ),
     ),
     "alibaba-cloud/proofs/macvlan.yaml": (
-        Given("default/macvlan", {"macvlan": "192.168.0.200"}, (f"{V4} 192.168.0.253",)),
+        ExpectedInterface("default/macvlan", {"macvlan": "192.168.0.200"}, (f"{V4} 192.168.0.253",)),
     ),
     "alibaba-cloud/proofs/unregistered.yaml": (
-        Given(
+        ExpectedInterface(
             "default/unregistered",
             {"unregistered": "172.31.199.220", "unregistered-v6": "2001:db8:0:100::220"},
             (f"{V4} 172.31.207.253", f"{V6} 2001:db8:0:100:ffff:ffff:ffff:fffd"),
         ),
     ),
     "network-injection/pod.yaml": (
-        Given("default/trainer", {"rail-1": "10.71.0.10-10.71.0.19"}, (), "net1", "kube-system/rail-1"),
-        Given("default/trainer", {"rail-2": "10.72.0.10-10.72.0.19"}, (), "net2", "kube-system/rail-2"),
+        ExpectedInterface("default/trainer", {"rail-1": "10.71.0.10-10.71.0.19"}, (), "net1", "kube-system/rail-1"),
+        ExpectedInterface("default/trainer", {"rail-2": "10.72.0.10-10.72.0.19"}, (), "net2", "kube-system/rail-2"),
     ),
 }
-"""Promises of the files with single pods. Files of pools and networks that they need are below."""
+"""Example file with single pods → what the interfaces of its pods get."""
 
-NEEDED = {
+USED_BY = {
     "several-interfaces/pools.yaml": "several-interfaces/named.yaml",
     "network-injection/pools.yaml": "network-injection/pod.yaml",
     "network-injection/networks.yaml": "network-injection/pod.yaml",
 }
-"""Files that promise nothing but what another one shows."""
+"""Example file without pods → example file whose pods use its objects."""
 
 
 @dataclass(frozen=True)
-class Unfit:
-    """A pod as an example has it, but for changes, and the reason why it gets no address."""
+class RefusedPod:
+    """A pod from an example with changes, and the reason why it gets no address."""
 
     kind: str
     reason: str
     namespace: str = "default"
     node: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
-    full: str = ""
-    """Pods that must have their addresses first, by name or label selector."""
+    allocated_first: str = ""
+    """Field selector of pods that must get their addresses first."""
     interface: str = "eth0"
 
 
-def asking_for(**names: list[str]) -> dict[str, Any]:
-    """Metadata of a pod that asks for pools by name."""
+def pool_annotation(**names: list[str]) -> dict[str, Any]:
+    """Metadata of a pod that names its pools by an annotation."""
     return {"annotations": {f"{PREFIX}/ippool": json.dumps(names)}}
 
 
-UNFIT: dict[str, Unfit] = {
-    "pools/dual-stack.yaml": Unfit("Pod", "dual-v6: 1 of 1 addresses in use", full="metadata.name=pools-dual-stack"),
-    "pools/pattern.yaml": Unfit("Pod", "rack-1: is disabled", metadata=asking_for(ipv4=["rack-1"])),
-    "node-affinity/by-name.yaml": Unfit(
+REFUSED_PODS: dict[str, RefusedPod] = {
+    "pools/dual-stack.yaml": RefusedPod(
+        "Pod", "dual-v6: 1 of 1 addresses in use", allocated_first="metadata.name=pools-dual-stack"
+    ),
+    "pools/pattern.yaml": RefusedPod("Pod", "rack-1: is disabled", metadata=pool_annotation(ipv4=["rack-1"])),
+    "node-affinity/by-name.yaml": RefusedPod(
         "DaemonSet",
         "node-worker: no IPv4 pool of that name that node master may use",
         node="master",
-        metadata=asking_for(ipv4=["node-worker"]) | {"labels": {}},
+        metadata=pool_annotation(ipv4=["node-worker"]) | {"labels": {}},
     ),
-    "node-affinity/by-label.yaml": Unfit(
+    "node-affinity/by-label.yaml": RefusedPod(
         "DaemonSet",
         "zone-b: its nodeAffinity does not match the labels of the node",
         node="master",
-        metadata=asking_for(ipv4=["zone-b"]) | {"labels": {}},
+        metadata=pool_annotation(ipv4=["zone-b"]) | {"labels": {}},
     ),
-    "namespace-affinity/by-name.yaml": Unfit(
+    "namespace-affinity/by-name.yaml": RefusedPod(
         "Pod", "accounting: is for namespace accounting, not payments", "payments"
     ),
-    "namespace-affinity/by-label.yaml": Unfit(
+    "namespace-affinity/by-label.yaml": RefusedPod(
         "Pod", "bank: its namespaceAffinity does not match the labels of the namespace", "accounting"
     ),
-    "pod-affinity/pool.yaml": Unfit(
+    "pod-affinity/pool.yaml": RefusedPod(
         "Pod", "front-end: its podAffinity does not match the labels of the pod", metadata={"labels": {"tier": "back"}}
     ),
-    "network-affinity/pools.yaml": Unfit(
+    "network-affinity/pools.yaml": RefusedPod(
         "Pod",
         "card-1: is for network kube-system/ipvlan-eth1, not kube-system/ipvlan-eth0",
-        metadata=asking_for(ipv4=["card-1"]),
+        metadata=pool_annotation(ipv4=["card-1"]),
     ),
-    "namespace-defaults/namespace.yaml": Unfit(
+    "namespace-defaults/namespace.yaml": RefusedPod(
         "Pod",
         "shop-spare-*: matches no IPv4 pool",
         "shop",
-        metadata=asking_for(ipv4=["shop-spare-*"]),
+        metadata=pool_annotation(ipv4=["shop-spare-*"]),
     ),
-    "reserved-addresses/reserved.yaml": Unfit(
-        "Pod", "among-routers: 1 of 1 addresses in use", full="metadata.name=reserved-addresses"
+    "reserved-addresses/reserved.yaml": RefusedPod(
+        "Pod", "among-routers: 1 of 1 addresses in use", allocated_first="metadata.name=reserved-addresses"
     ),
-    "several-interfaces/named.yaml": Unfit("Pod", "names pools for eth0, net1, not for net2", interface="net2"),
-    "subnet/fixed.yaml": Unfit("Deployment", "is for pods of a workload", metadata={"labels": {}}),
-    "alibaba-cloud/apps.yaml": Unfit(
+    "several-interfaces/named.yaml": RefusedPod("Pod", "names pools for eth0, net1, not for net2", interface="net2"),
+    "subnet/fixed.yaml": RefusedPod("Deployment", "is for pods of a workload", metadata={"labels": {}}),
+    "alibaba-cloud/apps.yaml": RefusedPod(
         "DaemonSet",
         "master-172: is for network kube-system/ipvlan-eth0, not kube-system/ipvlan-eth9",
         node="master",
@@ -237,8 +251,9 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"type": "tuning", "sysctl": {"net.core.somaxconn": "4096"}},
     ],
 }
-"""The plugins of each network in networks/, in their order."""
+"""File in examples/networks/ → the plugins of its CNI configuration, in order."""
 
-NAMES = {"chained": "chained-tuned"}
-VERSIONS = {"chained": "0.4.0"}
-RESOURCES = {"sriov": "example.com/functions", "ib-sriov": "example.com/ib_functions"}
+# The defaults are: the name of the file, 0.3.1, and no resource.
+NETWORK_NAMES = {"chained": "chained-tuned"}
+CNI_VERSIONS = {"chained": "0.4.0"}
+RESOURCE_NAMES = {"sriov": "example.com/functions", "ib-sriov": "example.com/ib_functions"}

@@ -1,4 +1,4 @@
-"""A hundred pods with two interfaces and both families; the StatefulSet among them moves to other nodes."""
+"""A hundred pods with two interfaces and dual-stack addresses, among them a StatefulSet that moves to other nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
-from tests.compat.cluster import Stage, addresses, until
+from tests.compat.cluster import Cluster, addresses, until
 from tests.compat.conftest import BOTH, agents, nodes
 from tests.support.local_agent import LocalAgent
 
@@ -33,27 +33,27 @@ ANNOTATIONS = {
 INTERFACES = {"front": ("eth0", "10.90", "fd00:90"), "back": ("net1", "10.91", "fd00:91")}
 LEFT, RIGHT = {"side": "left"}, {"side": "right"}
 
-Held = dict[str, list[str]]
-"""Addresses by interface, IPv4 first."""
+InterfaceAddresses = dict[str, list[str]]
+"""Interface → its addresses, IPv4 first."""
 
 
-def pools(place: int, suffix: str, **spec: Any) -> list[dict[str, Any]]:
-    """A pool for each interface and family; ``place`` keeps those of several nodes apart."""
-    made = []
+def pools(number: int, suffix: str, **spec: Any) -> list[dict[str, Any]]:
+    """A pool for each interface and IP family. Pools with different numbers do not overlap."""
+    manifests = []
     for eni, (_, four, six) in INTERFACES.items():
         for version, subnet, ips in (
-            (4, f"{four}.0.0/16", f"{four}.{place}.1-{four}.{place}.200"),
-            (6, f"{six}::/64", f"{six}::{place}:1-{six}::{place}:200"),
+            (4, f"{four}.0.0/16", f"{four}.{number}.1-{four}.{number}.200"),
+            (6, f"{six}::/64", f"{six}::{number}:1-{six}::{number}:200"),
         ):
             fields = {"subnet": subnet, "ips": [ips], **spec}
             metadata = {"name": f"{eni}-{suffix}-v{version}"}
             kind = {"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool"}
-            made.append({**kind, "metadata": metadata, "spec": fields})
-    return made
+            manifests.append({**kind, "metadata": metadata, "spec": fields})
+    return manifests
 
 
 def workload(kind: str, name: str, replicas: int, **spec: Any) -> dict[str, Any]:
-    """A workload all of whose pods ask for two interfaces with both families."""
+    """A workload whose pods have two interfaces with dual-stack addresses."""
     template = {
         "metadata": {"labels": {"app": name, "moving": "yes"}, "annotations": ANNOTATIONS},
         "spec": {"containers": [{"name": "c", "image": "none"}], "terminationGracePeriodSeconds": 0} | spec,
@@ -65,136 +65,138 @@ def workload(kind: str, name: str, replicas: int, **spec: Any) -> dict[str, Any]
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": fields}
 
 
-KEEPING = {"left-1": LEFT, "left-2": LEFT, "right-1": RIGHT, "right-2": RIGHT}
-FORGETTING = {"left-3": LEFT, "right-3": RIGHT}
+STICKY_NODES = {"left-1": LEFT, "left-2": LEFT, "right-1": RIGHT, "right-2": RIGHT}
+PLAIN_NODES = {"left-3": LEFT, "right-3": RIGHT}
 
 
 @pytest.fixture
-def keeping(control_plane: ControlPlane, tmp_path: Path) -> Iterator[dict[str, LocalAgent]]:
-    """Nodes whose agents leave a StatefulSet's addresses with its ordinals."""
-    with nodes(control_plane, KEEPING), agents(control_plane, tmp_path, list(KEEPING)) as started:
+def sticky_agents(control_plane: ControlPlane, tmp_path: Path) -> Iterator[dict[str, LocalAgent]]:
+    """Agents that keep addresses of a StatefulSet's pods (enableStatefulSet, the default)."""
+    with nodes(control_plane, STICKY_NODES), agents(control_plane, tmp_path, list(STICKY_NODES)) as started:
         yield started
 
 
 @pytest.fixture
-def forgetting(control_plane: ControlPlane, tmp_path: Path) -> Iterator[dict[str, LocalAgent]]:
-    """Nodes whose agents do not."""
+def plain_agents(control_plane: ControlPlane, tmp_path: Path) -> Iterator[dict[str, LocalAgent]]:
+    """Agents with enableStatefulSet turned off."""
     settings = f"{BOTH}\nenableStatefulSet: false"
-    with nodes(control_plane, FORGETTING), agents(control_plane, tmp_path, list(FORGETTING), settings) as started:
+    with nodes(control_plane, PLAIN_NODES), agents(control_plane, tmp_path, list(PLAIN_NODES), settings) as started:
         yield started
 
 
 @asynccontextmanager
-async def stage_of(plane: ControlPlane, started: dict[str, LocalAgent]) -> AsyncIterator[Stage]:
-    """What tests do with the cluster. At the end all pods go, and no address may stay in use."""
+async def open_cluster(plane: ControlPlane, started: dict[str, LocalAgent]) -> AsyncIterator[Cluster]:
+    """A cluster with these agents. At the end all pods are deleted; no address may stay allocated."""
     async with Client.load(plane.admin_kubeconfig) as client:
-        stage = Stage(plane, client, started)
-        await stage.heartbeat()
+        cluster = Cluster(plane, client, started)
+        await cluster.heartbeat()
         try:
-            yield stage
+            yield cluster
         finally:
             plane.kubectl("delete", "deployments,statefulsets", "--all")
-            await stage.end_pods("moving=yes", "eth0", "net1")
+            await cluster.delete_pods("moving=yes", "eth0", "net1")
 
         async def all_released() -> bool:
             return not await client.list(SpiderIP)
 
-        await until(all_released, "no address is in use")
+        await until(all_released, "release of all addresses")
         plane.kubectl("delete", "spiderippools", "--all")
 
 
-async def attach(stage: Stage, pods: Iterable[Pod]) -> dict[str, Held]:
-    """The addresses of all interfaces of pods, asked for at the same time."""
+async def attach(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, InterfaceAddresses]:
+    """Attach all interfaces of pods concurrently. Returns name of the pod → addresses."""
 
-    async def one(pod: Pod) -> tuple[str, Held]:
-        return pod.name, {name: addresses(await stage.served(pod, name)) for name, _, _ in INTERFACES.values()}
+    async def one(pod: Pod) -> tuple[str, InterfaceAddresses]:
+        return pod.name, {name: addresses(await cluster.add(pod, name)) for name, _, _ in INTERFACES.values()}
 
     return dict(await asyncio.gather(*map(one, pods)))
 
 
-async def check_that_nobody_shares(stage: Stage, held: dict[str, Held], pods: Iterable[Pod]) -> None:
-    """Every pod has four addresses, no two have the same one, and the records name the pods that live now."""
-    every = [address for each in held.values() for listed in each.values() for address in listed]
-    assert len(every) == len(set(every)) == 4 * len(held)
+async def check_addresses_are_unique(
+    cluster: Cluster, attached: dict[str, InterfaceAddresses], pods: Iterable[Pod]
+) -> None:
+    """Check that every pod has four addresses, that no address is used twice, and that SpiderIPs name these pods."""
+    every = [address for interfaces in attached.values() for listed in interfaces.values() for address in listed]
+    assert len(every) == len(set(every)) == 4 * len(attached)
     records = {
-        (each.spec.podUID, each.spec.interface, each.spec.address.partition("/")[0])
-        for each in await stage.client.list(SpiderIP)
+        (record.spec.podUID, record.spec.interface, record.spec.address.partition("/")[0])
+        for record in await cluster.client.list(SpiderIP)
     }
     assert records == {
         (pod.metadata.uid, interface, address)
         for pod in pods
-        for interface, listed in held[pod.name].items()
+        for interface, listed in attached[pod.name].items()
         for address in listed
     }
 
 
-async def swap_sides(stage: Stage, sides: dict[str, dict[str, str]]) -> None:
-    """The nodes of the left side become those of the right side, and the other way round."""
-    await stage.heartbeat()
+async def swap_sides(cluster: Cluster, sides: dict[str, dict[str, str]]) -> None:
+    """Swap the labels of the left and the right nodes."""
+    await cluster.heartbeat()
     for name, side in sides.items():
         other = RIGHT if side == LEFT else LEFT
-        await stage.client.patch(Node, name, {"metadata": {"labels": other}})
+        await cluster.client.patch(Node, name, {"metadata": {"labels": other}})
 
 
-async def replace(stage: Stage, pods: list[Pod]) -> list[Pod]:
-    """End pods of a StatefulSet as kubelets do; their successors, once they are on nodes."""
+async def replace_pods(cluster: Cluster, pods: list[Pod]) -> list[Pod]:
+    """Delete pods of a StatefulSet as kubelets do. Returns their successors when they are scheduled."""
     for pod in pods:
-        await stage.delete_pod(pod)
-    await asyncio.gather(*(stage.remove(pod, "eth0", "net1") for pod in pods))
+        await cluster.delete_pod(pod)
+    await asyncio.gather(*(cluster.release(pod, "eth0", "net1") for pod in pods))
     former = {pod.metadata.uid for pod in pods}
 
     async def replaced() -> bool:
-        found = await stage.client.list(Pod, "default", labels="app=sticky")
+        found = await cluster.client.list(Pod, "default", labels="app=sticky")
         return len(found) == len(pods) and not any(pod.metadata.uid in former for pod in found)
 
-    await until(replaced, "the StatefulSet's next pods")
-    return await stage.pods(count=len(pods), labels="app=sticky")
+    await until(replaced, "the next pods of the StatefulSet")
+    return await cluster.pods(count=len(pods), labels="app=sticky")
 
 
 async def test_ordinals_keep_all_their_addresses_on_other_nodes(
-    control_plane: ControlPlane, keeping: dict[str, LocalAgent]
+    control_plane: ControlPlane, sticky_agents: dict[str, LocalAgent]
 ) -> None:
-    async with stage_of(control_plane, keeping) as stage:
+    async with open_cluster(control_plane, sticky_agents) as cluster:
         shared, sticky = pools(0, "shared"), workload("StatefulSet", "sticky", 10, nodeSelector=LEFT)
         control_plane.apply(*map(json.dumps, [*shared, workload("Deployment", "crowd", 90), sticky]))
-        pods = await stage.pods(count=100, labels="moving=yes")
-        assert {pod.spec.nodeName for pod in pods} == set(KEEPING)
-        before = await attach(stage, pods)
-        await check_that_nobody_shares(stage, before, pods)
+        pods = await cluster.pods(count=100, labels="moving=yes")
+        assert {pod.spec.nodeName for pod in pods} == set(STICKY_NODES)
+        before = await attach(cluster, pods)
+        await check_addresses_are_unique(cluster, before, pods)
 
         old = [pod for pod in pods if pod.name.startswith("sticky-")]
-        await swap_sides(stage, KEEPING)
-        new = await replace(stage, old)
+        await swap_sides(cluster, STICKY_NODES)
+        new = await replace_pods(cluster, old)
         assert {pod.spec.nodeName for pod in old} == {"left-1", "left-2"}
         assert {pod.spec.nodeName for pod in new} == {"right-1", "right-2"}
-        after = await attach(stage, new)
+        after = await attach(cluster, new)
         assert after == {pod.name: before[pod.name] for pod in old}
         crowd = [pod for pod in pods if pod not in old]
-        await check_that_nobody_shares(stage, before, [*crowd, *new])
-        endpoint = (await stage.endpoint(new[0])).status
+        await check_addresses_are_unique(cluster, before, [*crowd, *new])
+        endpoint = (await cluster.endpoint(new[0])).status
         assert endpoint is not None
-        assert [each.interface for each in endpoint.current.ips] == ["eth0", "net1"]
+        assert [detail.interface for detail in endpoint.current.ips] == ["eth0", "net1"]
         assert endpoint.current.node == new[0].spec.nodeName
 
 
 async def test_without_the_setting_they_get_addresses_of_the_new_nodes_pools(
-    control_plane: ControlPlane, forgetting: dict[str, LocalAgent]
+    control_plane: ControlPlane, plain_agents: dict[str, LocalAgent]
 ) -> None:
-    async with stage_of(control_plane, forgetting) as stage:
-        of_nodes = [pool for place, name in enumerate(FORGETTING) for pool in pools(place, name, nodeName=[name])]
+    async with open_cluster(control_plane, plain_agents) as cluster:
+        of_nodes = [pool for number, name in enumerate(PLAIN_NODES) for pool in pools(number, name, nodeName=[name])]
         control_plane.apply(*map(json.dumps, [*of_nodes, workload("StatefulSet", "sticky", 10, nodeSelector=LEFT)]))
-        old = await stage.pods(count=10, labels="app=sticky")
-        before = await attach(stage, old)
-        await check_that_nobody_shares(stage, before, old)
+        old = await cluster.pods(count=10, labels="app=sticky")
+        before = await attach(cluster, old)
+        await check_addresses_are_unique(cluster, before, old)
 
-        await swap_sides(stage, FORGETTING)
-        new = await replace(stage, old)
-        after = await attach(stage, new)
-        await check_that_nobody_shares(stage, after, new)
+        await swap_sides(cluster, PLAIN_NODES)
+        new = await replace_pods(cluster, old)
+        after = await attach(cluster, new)
+        await check_addresses_are_unique(cluster, after, new)
         assert {pod.spec.nodeName for pod in new} == {"right-3"}
-        assert {each.spec.node for each in await stage.client.list(SpiderIP)} == {"right-3"}
-        for held in after.values():
-            four, six = held["eth0"]
+        assert {record.spec.node for record in await cluster.client.list(SpiderIP)} == {"right-3"}
+        for interfaces in after.values():
+            four, six = interfaces["eth0"]
             assert four.startswith("10.90.1.")
             assert six.startswith("fd00:90::1:")
-            assert held["net1"][0].startswith("10.91.1.")
+            assert interfaces["net1"][0].startswith("10.91.1.")

@@ -40,7 +40,7 @@ def one(key: str, text: str) -> dict[str, str]:
         ('{"interface": "eth1", "ipv6": ["p*"]}', {6: ("p*",)}),
     ],
 )
-def test_ippool_names_pools_of_the_interface_at_hand(text: str, names: dict[int, tuple[str, ...]]) -> None:
+def test_ippool_names_pools_of_the_attached_interface(text: str, names: dict[int, tuple[str, ...]]) -> None:
     assert interface_pools(one("ippool", text), "eth0") == InterfacePools("eth0", names)
 
 
@@ -63,12 +63,12 @@ def test_subnet_names_the_first_subnet_of_each_family(text: str, pools: tuple[In
     assert all_interface_subnets(one("subnet", text)) == pools
 
 
-def test_subnets_goes_before_subnet() -> None:
+def test_subnets_takes_precedence_over_subnet() -> None:
     both = one("subnet", '{"ipv4": ["a"]}') | one("subnets", '[{"interface": "net1", "ipv4": ["b"]}]')
     assert all_interface_subnets(both) == (InterfacePools("net1", {4: ("b",)}),)
 
 
-def test_what_is_not_set_asks_for_nothing() -> None:
+def test_annotations_that_are_not_set() -> None:
     assert interface_pools({}, "eth0") is None
     assert all_interface_pools({}) is None
     assert all_interface_subnets({}) is None

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from spiderpool.errors import IOFailure
 from spiderpool_lab import binaries
 from spiderpool_lab.processes import WITH_PARENT
+from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -96,9 +96,7 @@ def test_interrupted_it_leaves_nothing_half_made_and_nothing_running(tmp_path: P
     leftover.mkdir(parents=True)
     command = [*WITH_PARENT, sys.executable, "-m", "spiderpool_lab.binaries"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 30
-        while not started.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(started.exists, "apt-get runs", timeout=30)
         session = subprocess.run(["/usr/bin/pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True)
         child.send_signal(number)
         assert child.wait(20) == 128 + number

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -17,22 +16,24 @@ import pytest
 from spiderpool.cloud.alibaba import policy
 from spiderpool.errors import BadConfig, IOFailure
 from spiderpool_lab import cloud, internet, namespaces
+from spiderpool_lab.admin_client import AdminClient
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.metadata import ADDRESS
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.cloud_process import ROLE, make_account
-from spiderpool_lab.console import Console
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 MASTER = WALKTHROUGH.node("master")
 ETH0 = MASTER.enis[0]
 SERVER = WALKTHROUGH.internet.server[0]
 IDENTITY = "eni-master-eth0"
-NAME = "cloudy"
+NAME = lab_name("cloud")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def fabric() -> Iterator[Fabric]:
     fabric.up()
     try:
         lines = [
-            *(f"address add {leg.interface} dev {ETH0.name}" for leg in ETH0.legs[:1]),
+            *(f"address add {config.interface} dev {ETH0.name}" for config in ETH0.address_configs[:1]),
             f"link set {ETH0.name} up",
             f"route add default via {ETH0.vswitch.gateway} dev {ETH0.name}",
         ]
@@ -61,23 +62,16 @@ def running(fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         running.start(["nodes"])
-        until(lambda: running.is_ready)
-        until(lambda: asked(fabric, SERVER).ok)
+        wait_until(lambda: running.is_ready, "the cloud serves", timeout=20)
+        wait_until(lambda: get(fabric, SERVER).ok, "the internet's server answers", timeout=20)
         yield running
     finally:
         running.stop()
         processes.stop_all()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
-    """What the master is answered."""
+def get(fabric: Fabric, target: str, path: str = "/", bind: str | None = None) -> Answer:
+    """The answer to an HTTP request of the master."""
     probe = TrafficProbe(kind="http", target=target, path=path, bind=bind, timeout=0.5)
     return asyncio.run(run(probe, namespaces.path(fabric.node_namespace(MASTER))))
 
@@ -85,16 +79,16 @@ def asked(fabric: Fabric, target: str, path: str = "/", bind: str | None = None)
 @pytest.mark.lab
 def test_a_server_reads_who_it_is_and_gets_no_keys(fabric: Fabric, running: LabCloud) -> None:
     page = "/latest/meta-data/"
-    assert asked(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/network-interface-id").body == IDENTITY
-    assert asked(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/gateway").body == ETH0.vswitch.gateway
-    assert asked(fabric, ADDRESS, f"{page}eipv4").body == ETH0.elastic
-    assert asked(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
+    assert get(fabric, ADDRESS, f"{page}instance-id").body == "i-master"
+    assert get(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/network-interface-id").body == IDENTITY
+    assert get(fabric, ADDRESS, f"{page}network/interfaces/macs/{ETH0.mac}/gateway").body == ETH0.vswitch.gateway
+    assert get(fabric, ADDRESS, f"{page}eipv4").body == ETH0.elastic
+    assert get(fabric, ADDRESS, f"{page}ram/security-credentials/").status == 404
 
 
 @pytest.mark.lab
 def test_keys_are_given_on_loopback_for_a_token_alone(running: LabCloud) -> None:
-    with closing(HTTPConnection("127.0.0.1", running.config.role, timeout=5)) as connection:
+    with closing(HTTPConnection("127.0.0.1", running.config.role_port, timeout=5)) as connection:
         connection.request("GET", f"/latest/meta-data/ram/security-credentials/{ROLE}")
         answer = connection.getresponse()
         assert (answer.status, b"AccessKey" in answer.read()) == (401, False)
@@ -102,42 +96,40 @@ def test_keys_are_given_on_loopback_for_a_token_alone(running: LabCloud) -> None
 
 @pytest.mark.lab
 def test_what_the_cloud_registers_may_send_and_what_it_takes_off_may_not(fabric: Fabric, running: LabCloud) -> None:
-    console = running.console
-    answer = console.perform(
+    admin = running.admin
+    answer = admin.call(
         "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, SecondaryPrivateIpAddressCount="1"
     )
     (address,) = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
-    assert address in console.registered()[ETH0.mac]
+    assert address in admin.registered_addresses()[ETH0.mac]
     namespaces.ip_batch([f"address add {address}/20 dev {ETH0.name}"], netns=fabric.node_namespace(MASTER))
-    seen = asked(fabric, SERVER, bind=address)
-    assert json.loads(seen.body)["client"] == ETH0.vswitch.nat
-    console.perform("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, **{"PrivateIpAddress.1": address})
+    answer_from_address = get(fabric, SERVER, bind=address)
+    assert json.loads(answer_from_address.body)["client"] == ETH0.vswitch.nat
+    admin.call("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, **{"PrivateIpAddress.1": address})
     before = fabric.counters()["master/eth0"]["spoof_ip"]
-    assert not asked(fabric, SERVER, bind=address).ok
+    assert not get(fabric, SERVER, bind=address).ok
     assert fabric.counters()["master/eth0"]["spoof_ip"] > before
 
 
 @pytest.mark.lab
-def test_the_console_is_refused_as_the_api_refuses_and_faults_strike_it_too(running: LabCloud) -> None:
-    console = running.console
-    console.fill(ETH0.vswitch.name)
+def test_calls_at_the_console_are_refused_as_those_of_the_api_and_faults_apply_to_them(running: LabCloud) -> None:
+    admin = running.admin
+    admin.set_vswitch_full(ETH0.vswitch.name)
     with pytest.raises(BadConfig, match="IpNotEnough"):
-        console.perform(
-            "ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, SecondaryPrivateIpAddressCount="1"
-        )
-    console.fill(ETH0.vswitch.name, full=False)
+        admin.call("ecs", "AssignPrivateIpAddresses", NetworkInterfaceId=IDENTITY, SecondaryPrivateIpAddressCount="1")
+    admin.set_vswitch_full(ETH0.vswitch.name, full=False)
     with pytest.raises(BadConfig, match=r"InvalidAction\.NotFound"):
-        console.perform("ecs", "DoNothing")
-    number = console.break_down(Fault(kind="drop", actions="ecs:*"))
-    assert str(number) in console.faults()
+        admin.call("ecs", "DoNothing")
+    number = admin.set_fault(Fault(kind="drop", actions="ecs:*"))
+    assert str(number) in admin.faults()
     with pytest.raises(BadConfig, match="the answer was lost"):
-        console.perform("ecs", "DescribeInstances")
-    console.repair(number)
-    assert console.perform("ecs", "DescribeInstances")["TotalCount"] == 3
-    last = console.calls()["last"]
+        admin.call("ecs", "DescribeInstances")
+    admin.clear_faults(number)
+    assert admin.call("ecs", "DescribeInstances")["TotalCount"] == 3
+    last = admin.calls()["last"]
     assert [call["outcome"] for call in last if call["action"] == "ecs:DescribeInstances"] == ["Dropped", "OK"]
     with pytest.raises(BadConfig, match="no instance"):
-        console.lose("i-nobody")
+        admin.remove_instance("i-nobody")
 
 
 @pytest.mark.lab
@@ -148,23 +140,23 @@ def test_another_process_finds_the_cloud_by_its_files(fabric: Fabric, running: L
     assert Path(found.access()["SPIDERPOOL_CLOUD_CA"]).read_text().startswith("-----BEGIN CERTIFICATE")
     assert directory.joinpath("ca.crt").stat().st_mode & 0o077 == 0
     with pytest.raises(IOFailure, match="no cloud was started here"):
-        _ = LabCloud(fabric, Processes(directory / "none"), directory / "none").console
+        _ = LabCloud(fabric, Processes(directory / "none"), directory / "none").admin
 
 
 @pytest.mark.unit
 def test_the_role_may_do_what_its_features_need_and_no_more() -> None:
     account = make_account(WALKTHROUGH, ["nodes"])
     assert set(account.roles[ROLE]) == set(policy.ACTIONS["nodes"])
-    holders = [server.name for server in account.world.instances if server.role]
+    holders = [server.name for server in account.tables.instances if server.role]
     assert holders == ["operations"]
 
 
 @pytest.mark.unit
 def test_a_cloud_that_is_away_says_so() -> None:
-    console = Console(9)
-    assert not console.is_ready
+    admin = AdminClient(9)
+    assert not admin.is_ready
     with pytest.raises(IOFailure, match="does not answer GET /state"):
-        console.state()
+        admin.state()
 
 
 @pytest.mark.unit

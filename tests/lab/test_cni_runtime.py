@@ -126,7 +126,7 @@ def test_pod_addresses_are_those_of_its_own_eth0() -> None:
 
 def pod(*ports: list[dict[str, Any]]) -> KubeletPod:
     """As decoded from the API server: one container for each list of ports."""
-    containers = [{"name": f"c{index}", "image": "web:1", "ports": each} for index, each in enumerate(ports)]
+    containers = [{"name": f"c{index}", "image": "web:1", "ports": declared} for index, declared in enumerate(ports)]
     return msgspec.json.decode(json.dumps({"spec": {"containers": containers}}), type=KubeletPod)
 
 

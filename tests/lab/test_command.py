@@ -1,4 +1,4 @@
-"""The command as a user meets it: interrupted, it leaves nothing; told to stay, the cluster serves other processes."""
+"""The command as a user runs it: interrupted, it leaves nothing; a cluster that stays up serves other processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import pytest
 
 from spiderpool_lab.namespaces import DIRECTORY
 from spiderpool_lab.processes import Processes, start_ticks
+from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -23,7 +24,7 @@ Identity = tuple[int, int]
 
 
 class Command:
-    """Runs ``spiderpool-lab`` for one lab whose state is in a directory of its own, and finds what it leaves."""
+    """Runs ``spiderpool-lab`` for one lab with a state folder of its own, and finds what it leaves."""
 
     def __init__(self, name: str, state: Path) -> None:
         self.name = name
@@ -46,13 +47,10 @@ class Command:
     def wait_for_process(self, name: str, timeout: float = 30.0) -> None:
         """Wait until a process of the lab has been started."""
         processes = Processes(self.state / "spiderpool" / "lab" / self.name / "processes")
-        deadline = time.monotonic() + timeout
-        while processes.pid(name) is None:
-            assert time.monotonic() < deadline, f"{name} was not started within {timeout} s"
-            time.sleep(0.01)
+        wait_until(lambda: processes.pid(name) is not None, f"{name} is started", timeout=timeout, interval=0.01)
 
     def traces(self) -> list[str]:
-        """Processes, namespaces, mounts and files of the lab."""
+        """Processes, namespaces, mounts and files of the lab that are left."""
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         ours = (str(self.state), f"spl-{self.name}-")
         return [
@@ -69,8 +67,8 @@ class Command:
 
 @pytest.fixture
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]:
-    """For a lab of the name in the test's parameter; a test that fails leaves no lab either."""
-    command = Command(request.param, tmp_path / "state")
+    """The command for a lab named by the test's parameter, taken down also when the test fails."""
+    command = Command(lab_name(request.param), tmp_path / "state")
     yield command
     if command.traces():
         command.run("down")
@@ -93,32 +91,27 @@ def test_an_interrupted_demo_leaves_nothing(command: Command, number: int, words
         try:
             _read_until(demo, words)
             command.wait_for_process(process)
-            seen = _descendants(demo.pid)
+            started = _descendants(demo.pid)
             os.killpg(demo.pid, number)
             _, errors = demo.communicate(timeout=60)
         finally:
             demo.kill()
     assert (demo.returncode, "interrupted" in errors) == (130, True), errors
-    assert len(seen) > 2
-    assert _still_there(seen, 5.0) == []
+    assert len(started) > 2
+    wait_until(lambda: _still_there(started) == [], "every process that the demo started has ended", timeout=5)
     assert command.traces() == []
 
 
-def _still_there(seen: Iterable[Identity], patience: float) -> list[bytes]:
-    """Command lines of processes that live on; the kernel may take a moment for those that end with their parent."""
-    deadline = time.monotonic() + patience
-    while left := [pid for pid, begin in seen if start_ticks(pid) == begin]:
-        if time.monotonic() > deadline:
-            return [_read(f"/proc/{pid}/cmdline") for pid in left]
-        time.sleep(0.05)
-    return []
+def _still_there(processes: Iterable[Identity]) -> list[int]:
+    """Pids of processes that still run; the kernel may take a moment for those that end with their parent."""
+    return [pid for pid, start in processes if start_ticks(pid) == start]
 
 
 @pytest.mark.parametrize("command", ["kept"], indirect=True)
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
     up = command.run("up", "--spare", "6")
     assert up.returncode == 0, up.stderr
-    assert "spiderpool-lab down --name kept" in up.stdout
+    assert f"spiderpool-lab down --name {command.name}" in up.stdout
     status = command.run("status").stdout
     assert all(word in status for word in ("kube-apiserver", "spiderpool-controller", "node-worker", " Ready "))
     assert "172.31.199.183/20" in command.run("exec", "master", "ip", "address").stdout
@@ -126,37 +119,50 @@ def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: C
     assert command.run("exec", "master", "sh", "-c", "exit 3").returncode == 3
     keeps_addresses_in_advance(command)
     breaks_its_cloud(command)
+    stays_when_its_name_is_asked_for_again(command)
     assert "'elsewhere'" in command.run("exec", "elsewhere", "true").stderr
     assert command.run("down").returncode == 0
     assert command.traces() == []
-    assert "no lab named 'kept' is up" in command.run("status").stderr
+    assert f"no lab named {command.name!r} is up" in command.run("status").stderr
+
+
+def stays_when_its_name_is_asked_for_again(command: Command) -> None:
+    """``up`` and ``demo`` of the name are refused with the remedy, also with another state folder."""
+    elsewhere = Command(command.name, command.state.with_name("elsewhere"))
+    for refused in (command.run("up"), command.run("demo"), elsewhere.run("up")):
+        assert refused.returncode == 1
+        assert f"take it down by: spiderpool-lab down --name {command.name}" in refused.stderr
+    assert "is another one" in elsewhere.run("down").stderr
+    assert command.run("exec", "master", "true").returncode == 0
 
 
 def keeps_addresses_in_advance(command: Command) -> None:
-    """Of five free addresses on each ENI spiderpool-cloud makes nine, and the pools follow."""
+    """spiderpool-cloud keeps spare addresses on every ENI: 5 of the topology become 9, and the pools follow."""
     counts = "jsonpath={range .items[?(@.spec.ipVersion==4)]}{.status.totalIPCount} {end}"
-    deadline = time.monotonic() + 60
-    while command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() != ["9"] * 4:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_until(
+        lambda: command.run("kubectl", "get", "spiderippools", "-o", counts).stdout.split() == ["9"] * 4,
+        "every pool has 9 addresses",
+        timeout=60,
+        interval=0.5,
+    )
 
 
 def breaks_its_cloud(command: Command) -> None:
-    """It is named by the cloud's own words, and shown by the status."""
+    """Faults show as the cloud's own error codes, and in the status."""
     assert "fault 1 is set" in command.run("cloud", "fault", "throttle", "--actions", "ecs:Assign*").stdout
     assert "1: throttle ecs:Assign*, every 1" in command.run("status").stdout
-    wanted = (
+    assign = (
         "ecs",
         "AssignPrivateIpAddresses",
         "NetworkInterfaceId=eni-master-eth0",
         "SecondaryPrivateIpAddressCount=1",
     )
-    assert "Throttling.User" in command.run("cloud", "call", *wanted).stderr
+    assert "Throttling.User" in command.run("cloud", "call", *assign).stderr
     command.run("cloud", "repair")
     command.run("cloud", "full", "vsw0")
-    assert "IpNotEnough" in command.run("cloud", "call", *wanted).stderr
+    assert "IpNotEnough" in command.run("cloud", "call", *assign).stderr
     command.run("cloud", "full", "vsw0", "--undo")
-    assert "172.31.192." in command.run("cloud", "call", *wanted).stdout
+    assert "172.31.192." in command.run("cloud", "call", *assign).stdout
     assert "write NAME=VALUE" in command.run("cloud", "call", "ecs", "DescribeInstances", "everything").stderr
     assert "i-worker" in command.run("cloud", "lose", "nobody").stderr
     assert command.run("cloud", "lose", "worker").returncode == 0
@@ -168,16 +174,16 @@ def breaks_its_cloud(command: Command) -> None:
 
 def _read_until(process: subprocess.Popen[str], words: str) -> None:
     assert process.stdout is not None
-    seen = []
+    printed = []
     for line in process.stdout:
-        seen.append(line)
+        printed.append(line)
         if words in line:
             return
-    raise AssertionError(f"it never printed {words!r}, but {''.join(seen)}")
+    raise AssertionError(f"it never printed {words!r}, but {''.join(printed)}")
 
 
 def _descendants(root: int) -> list[Identity]:
-    """A process and what it has started, in other sessions as well."""
+    """A process and its descendants, in other sessions as well."""
     parents = {pid: _parent(pid) for pid in _pids()}
     found = [root]
     for pid in found:

@@ -5,8 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,9 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from spiderpool.errors import IOFailure, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool_lab.control_plane import NODE_SERVER, PROGRAMS, ControlPlane
 from spiderpool_lab.processes import WITH_PARENT, Processes, start_ticks
+from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.control_plane
 
@@ -66,13 +66,6 @@ def manifest(kind: str, name: str, *, version: str = "v1", **fields: object) -> 
     return json.dumps({"apiVersion": version, "kind": kind, "metadata": {"name": name}, **fields})
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 def running(pids: list[int]) -> list[int]:
     return [pid for pid in pids if start_ticks(pid) is not None]
 
@@ -91,13 +84,10 @@ def mounted_below(directory: Path) -> bool:
     return str(directory) in Path("/proc/self/mountinfo").read_text()
 
 
-def test_it_starts_in_seconds_and_stops_without_a_trace(tmp_path: Path) -> None:
+def test_it_starts_and_stops_without_a_trace(tmp_path: Path) -> None:
     shared_memory = set(Path("/dev/shm").iterdir())
     plane = ControlPlane(tmp_path, Processes(tmp_path / "processes"))
-    began = time.monotonic()
     plane.start()
-    took = time.monotonic() - began
-    print(f"ready after {took:.1f} s")
     pids = recorded_pids(tmp_path)
     assert running(pids) == pids
     assert not mounted_below(tmp_path), "etcd's memory shows outside etcd"
@@ -108,7 +98,6 @@ def test_it_starts_in_seconds_and_stops_without_a_trace(tmp_path: Path) -> None:
     assert not answers(plane.server)
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
     assert list(tmp_path.rglob("*.sock")) == []
-    assert took < 30
 
 
 def test_stop_twice_is_stop_once(tmp_path: Path) -> None:
@@ -123,7 +112,7 @@ def test_it_dies_with_its_parent_even_if_that_is_killed(tmp_path: Path) -> None:
         assert started.stdout.readline() == b"ready\n"
         pids = recorded_pids(tmp_path)
         assert running(pids) == pids
-    assert until(lambda: running(pids) == []), f"still running: {running(pids)}"
+    wait_until(lambda: running(pids) == [], "every process of the control plane has ended")
 
 
 def test_a_program_that_ends_at_once_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +148,17 @@ def test_all_four_programs_are_healthy(control_plane: ControlPlane) -> None:
 def test_kubectl_tells_why_it_failed(control_plane: ControlPlane) -> None:
     with pytest.raises(SpiderpoolError, match="not found"):
         control_plane.kubectl("get", "namespace", "nowhere")
+
+
+def test_a_restarted_api_server_waits_for_its_port(control_plane: ControlPlane) -> None:
+    control_plane.processes.stop("kube-apiserver")
+    server = urlsplit(control_plane.server)
+    complaint = f"port {server.port} of kube-apiserver is still in use"
+    with socket.create_server((server.hostname, server.port)), pytest.raises(ApiUnavailable, match=complaint):
+        control_plane.restart_api_server(timeout=0.2)
+    for _ in range(2):
+        control_plane.restart_api_server()
+    assert control_plane.kubectl("get", "--raw", "/readyz") == "ok"
 
 
 def test_a_pod_is_admitted_and_scheduled(control_plane: ControlPlane) -> None:
@@ -238,13 +238,13 @@ def test_service_kubernetes_leads_to_the_forwarder(control_plane: ControlPlane) 
             f"{address}:{item['ports'][0]['port']}" for item in found for address in item["endpoints"][0]["addresses"]
         ]
 
-    assert until(lambda: endpoints() == ["198.18.0.1:6443"], 20)
+    wait_until(lambda: endpoints() == ["198.18.0.1:6443"], "the Service leads to the forwarder", timeout=20)
 
 
 def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
     with parent(tmp_path) as started:
         record = tmp_path / "processes/kube-apiserver.process"
-        assert until(record.exists, 30)
+        wait_until(record.exists, "the API server is started", timeout=30)
         started.send_signal(signal.SIGINT)
         assert started.wait(20) != 0
     assert list(tmp_path.glob("processes/*.process")) == []

@@ -1,4 +1,4 @@
-"""The walkthrough where nobody writes a pool: the cloud tells, and what becomes of pods and Services when it errs."""
+"""The walkthrough with discovered pools, and what happens to pods and Services when the cloud fails."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from spiderpool.cli.services import plans
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool_lab import cloud_checks, facts
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.checks import Check, ask
-from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
+from spiderpool_lab.checks import CheckResult, run_checks
+from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.probes import TrafficProbe
-from spiderpool_lab.walkthrough import pod_asker
+from spiderpool_lab.walkthrough import pod_source
+from tests.lab.names import lab_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -44,62 +45,64 @@ spec:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
-    """A cluster into which nobody has written anything; it reads its ENIs often."""
-    with temporary("discovered", discovery=True, agent_env={"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}) as cluster:
+    """A cluster without written pools, whose agents read their ENIs often."""
+    often = {"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}
+    with temporary(lab_name("discovered"), LabOptions(discovery=True), agent_env=often) as cluster:
         yield cluster
 
 
 def pool(cluster: LabCluster, name: str = POOL) -> dict[str, Any]:
-    return next(each for each in cluster.objects("spiderippools") if each["metadata"]["name"] == name)
+    return next(pool for pool in cluster.objects("spiderippools") if pool["metadata"]["name"] == name)
 
 
-def failed(outcome: Iterable[Check]) -> list[Check]:
-    return [check for check in outcome if not check.passed]
+def failed(outcome: Iterable[CheckResult]) -> list[CheckResult]:
+    return [result for result in outcome if not result.passed]
 
 
 def test_the_whole_walkthrough_passes(cluster: LabCluster) -> None:
-    told = io.StringIO()
-    assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
+    output = io.StringIO()
+    assert Demo(cluster, Console(file=output, width=130, emoji=False)).run(), output.getvalue()
 
 
-def test_an_address_that_is_taken_off_its_eni_leaves_the_pool_and_is_told_of_while_a_pod_has_it(
+def test_an_address_unassigned_from_its_eni_leaves_the_pool_with_an_event_while_a_pod_has_it(
     cluster: LabCluster,
 ) -> None:
-    console = cluster.cloud.console
-    addresses = sorted(console.registered()[cluster.fabric.topology.nodes[0].enis[0].mac])
+    admin = cluster.cloud.admin
+    addresses = sorted(admin.registered_addresses()[cluster.fabric.topology.nodes[0].enis[0].mac])
     cluster.plane.apply(POD.format(name="holder"))
-    cluster.wait_for(
-        "the pod is Running", lambda: facts.pods(cluster, "--field-selector=status.phase=Running"), PATIENCE
-    )
+    cluster.wait_for("the pod is Running", lambda: facts.running_pods(cluster), PATIENCE)
     (holder,) = facts.pods(cluster)
     address, neighbour = holder.address, cluster.fabric.topology.nodes[1].enis[0].address
-    reach = pod_asker(holder).asks("reach", "ping", neighbour)
-    sent = {"NetworkInterfaceId": "eni-master-eth0", "PrivateIpAddress.1": address}
-    assert not failed(ask(cluster, [reach]))
-    console.perform("ecs", "UnassignPrivateIpAddresses", **sent)
-    assert failed(ask(cluster, [reach]))
-    cluster.wait_for("it is told of", lambda: told(cluster, "AddressNotRegistered", address), PATIENCE)
+    ping = pod_source(holder).check("neighbour", "ping", neighbour)
+    target = {"NetworkInterfaceId": "eni-master-eth0", "PrivateIpAddress.1": address}
+    assert not failed(run_checks(cluster, [ping]))
+    admin.call("ecs", "UnassignPrivateIpAddresses", **target)
+    assert failed(run_checks(cluster, [ping]))
+    cluster.wait_for("an Event reports it", lambda: event_messages(cluster, "AddressNotRegistered", address), PATIENCE)
     assert pool(cluster)["spec"]["excludeIPs"] == [address]
-    console.perform("ecs", "AssignPrivateIpAddresses", **sent)
-    assert not failed(ask(cluster, [reach]))
-    cluster.wait_for("it is told of again", lambda: told(cluster, "AddressRegistered", address), PATIENCE)
-    assert sorted(console.registered()[cluster.fabric.topology.nodes[0].enis[0].mac]) == addresses
+    admin.call("ecs", "AssignPrivateIpAddresses", **target)
+    assert not failed(run_checks(cluster, [ping]))
+    cluster.wait_for(
+        "an Event reports it again", lambda: event_messages(cluster, "AddressRegistered", address), PATIENCE
+    )
+    assert sorted(admin.registered_addresses()[cluster.fabric.topology.nodes[0].enis[0].mac]) == addresses
     cluster.plane.kubectl("delete", "pod", "holder", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
 
 
-def told(cluster: LabCluster, reason: str, word: str) -> list[str]:
+def event_messages(cluster: LabCluster, reason: str, word: str) -> list[str]:
+    """Messages of the Events with a reason that contain a word."""
     events = cluster.objects("events", f"--field-selector=reason={reason}")
-    return [each["message"] for each in events if word in each["message"]]
+    return [event["message"] for event in events if word in event["message"]]
 
 
 def test_a_metadata_service_that_fails_or_answers_nothing_takes_no_address_away(cluster: LabCluster) -> None:
     before = pool(cluster)["spec"]
-    console = cluster.cloud.console
+    admin = cluster.cloud.admin
     for fault in (Fault(kind="drop", actions="metadata:*"), Fault(kind="empty", actions="metadata:*")):
-        number = console.break_down(fault)
+        number = admin.set_fault(fault)
         enough = len(readings(cluster)) + 2
         cluster.wait_for("servers have read in vain", partial(has_read_in_vain, cluster, enough), PATIENCE)
-        console.repair(number)
+        admin.clear_faults(number)
         assert pool(cluster)["spec"] == before
 
 
@@ -108,13 +111,13 @@ def has_read_in_vain(cluster: LabCluster, times: int) -> bool:
 
 
 def readings(cluster: LabCluster) -> list[str]:
-    """Lines of the master's agent that tell of a reading that changed nothing."""
+    """Log lines of the master's agent about readings that changed nothing."""
     log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
     return [line for line in log.splitlines() if "reading of the ENIs changes nothing" in line]
 
 
 def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: LabCluster) -> None:
-    console = cluster.cloud.console
+    admin = cluster.cloud.admin
     cluster.plane.apply(EXAMPLE / "apps.yaml")
     cluster.wait_for("the pods are Running", lambda: len(running(cluster)) == 4, PATIENCE)
     for fault in (
@@ -122,43 +125,45 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
         Fault(kind="lose", actions="slb:Create*", every=2, times=2),
         Fault(kind="refuse", actions="slb:*VServerGroup*", every=2, times=3),
     ):
-        console.break_down(fault)
+        admin.set_fault(fault)
     cluster.plane.apply(EXAMPLE / "load-balancers.yaml")
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
-    assert len(console.state()["clbs"]) == len(cloud_checks.PORTS)
+    assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
     text = cluster.plane.kubectl("get", "services,nodes,endpointslices", "--all-namespaces", "-o", "yaml")
     planned = plans(text, BalancerConfiguration(cluster=cluster.name))
-    assert all(balancer["name"] in planned for balancer in console.state()["clbs"]), planned
+    assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
 
 
 def running(cluster: LabCluster) -> list[facts.PodFact]:
-    return facts.pods(cluster, "--field-selector=status.phase=Running")
+    return facts.running_pods(cluster)
 
 
 def test_keys_are_with_spiderpool_cloud_alone(cluster: LabCluster) -> None:
-    """They are looked for while it uses them: in files, environments, command lines, the API server, the nodes."""
+    """Searches files, environments, command lines, the API server and the nodes while the keys are in use."""
     keys = role_keys(cluster)
-    assert {call["identity"] for call in cluster.cloud.console.calls()["last"]} >= {"spiderpool-cloud"}
+    assert {call["identity"] for call in cluster.cloud.admin.calls()["last"]} >= {"spiderpool-cloud"}
     assert all(len(key) >= 20 for key in keys)
     assert [str(file) for file, text in files(cluster.directory) if any(key in text for key in keys)] == []
-    assert any(str(cluster.cloud.config.authority).encode() in text for _, text in processes()), "or it sees nothing"
+    assert any(str(cluster.cloud.config.authority).encode() in text for _, text in processes()), (
+        "the search finds nothing at all"
+    )
     assert [pid for pid, text in processes() if any(key in text for key in keys)] == []
     stored = cluster.plane.kubectl("get", KINDS, "--all-namespaces", "-o", "json").encode()
     assert len(stored) > 10_000
     assert not any(key in stored for key in keys)
     for node in cluster.fabric.topology.nodes:
         script = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; find /run -type f -size -1M -exec cat {} +"
-        seen = cluster.machines.client(node.name).exec(
+        dump = cluster.machines.client(node.name).exec(
             ["sh", "-c", f"({script}) 2>/dev/null | tr -d '\\0'"], timeout=30
         )
-        assert "SPIDERPOOL_NODE_NAME" in seen.stdout
-        assert not any(key.decode() in seen.stdout for key in keys)
+        assert "SPIDERPOOL_NODE_NAME" in dump.stdout
+        assert not any(key.decode() in dump.stdout for key in keys)
 
 
 def role_keys(cluster: LabCluster) -> list[bytes]:
-    """Access key, secret and token as spiderpool-cloud has them."""
-    with closing(HTTPConnection("127.0.0.1", cluster.cloud.config.role, timeout=5)) as connection:
+    """Access key, secret and token, from where spiderpool-cloud gets them."""
+    with closing(HTTPConnection("127.0.0.1", cluster.cloud.config.role_port, timeout=5)) as connection:
         connection.request("PUT", "/latest/api/token", headers={"X-aliyun-ecs-metadata-token-ttl-seconds": "60"})
         token = connection.getresponse().read().decode()
         path = "/latest/meta-data/ram/security-credentials/spiderpool-cloud"
@@ -185,18 +190,18 @@ def processes() -> Iterator[tuple[str, bytes]]:
 
 
 def test_load_balancers_go_with_their_services(cluster: LabCluster) -> None:
-    cluster.cloud.console.repair()
+    cluster.cloud.admin.clear_faults()
     cluster.plane.kubectl("delete", "--wait=false", "--filename", str(EXAMPLE / "load-balancers.yaml"))
-    cluster.wait_for("they are gone", lambda: not cluster.cloud.console.state()["clbs"], PATIENCE)
+    cluster.wait_for("they are gone", lambda: not cluster.cloud.admin.state()["clbs"], PATIENCE)
     cluster.plane.kubectl(
         "delete", "--filename", str(EXAMPLE / "apps.yaml"), f"--timeout={PATIENCE}s", timeout=PATIENCE + 10
     )
 
 
 def test_a_server_that_is_lost_is_cut_off(cluster: LabCluster) -> None:
-    """The last test: the server does not come back. Its Node stays as long as its kubelet is heard."""
+    """The last test: the server does not come back. Its Node stays as long as its kubelet renews its Lease."""
     gateway = cluster.fabric.topology.nodes[1].enis[0].vswitch.gateway
     assert cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok
-    cluster.cloud.console.lose("i-worker")
+    cluster.cloud.admin.remove_instance("i-worker")
     assert not cluster.probe("worker", [TrafficProbe(kind="ping", target=gateway)])[0].ok
     assert len(cluster.objects("nodes")) == 2

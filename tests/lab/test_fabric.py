@@ -1,4 +1,4 @@
-"""The cloud network comes and goes without a trace, and nodes end with whoever started them."""
+"""The cloud's network is removed without a trace, and nodes end with the process that started them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -23,21 +22,24 @@ from spiderpool_lab.fabric import RULES, Fabric
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH, AddressConfig
+from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.lab
 
-OURS = ("spl-scratch-vpc", "spl-scratch-inet", "spl-scratch-mgmt", "spl-scratch-master", "spl-scratch-worker")
+NAME = lab_name("scratch")
+OURS = tuple(f"spl-{NAME}-{part}" for part in ("vpc", "inet", "mgmt", "master", "worker"))
 
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from spiderpool_lab.backend import Backend
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
 
-fabric = Fabric(WALKTHROUGH, "scratch", backend=Backend(sys.argv[2]))
+fabric = Fabric(WALKTHROUGH, sys.argv[3], backend=NodeBackend(sys.argv[2]))
 fabric.up()
 Machines(fabric, Processes(Path(sys.argv[1])), Path(sys.argv[1])).start()
 print("up", flush=True)
@@ -47,7 +49,7 @@ time.sleep(60)
 
 @pytest.fixture(params=[NodeBackend.UML, NodeBackend.NATIVE], ids=lambda kind: kind.value)
 def scratch(request: pytest.FixtureRequest) -> Iterator[Fabric]:
-    fabric = Fabric(WALKTHROUGH, "scratch", backend=request.param)
+    fabric = Fabric(WALKTHROUGH, NAME, backend=request.param)
     yield fabric
     fabric.down()
 
@@ -59,13 +61,6 @@ def ours() -> list[str]:
 def links_here() -> list[str]:
     output = subprocess.run(["ip", "-j", "address"], capture_output=True, text=True, check=True).stdout
     return [link["ifname"] for link in json.loads(output)]
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 def test_comes_and_goes_without_a_trace(scratch: Fabric) -> None:
@@ -93,7 +88,7 @@ def test_up_removes_what_an_earlier_run_left(scratch: Fabric) -> None:
     scratch.up()
     left = subprocess.Popen(["ip", "netns", "exec", scratch.vpc, "sleep", "60"])
     try:
-        assert wait_until(lambda: left.pid in namespaces.processes_in(namespaces.path(scratch.vpc)))
+        wait_until(lambda: left.pid in namespaces.processes_in(namespaces.path(scratch.vpc)), "it is in the namespace")
         scratch.up()
         assert left.wait(timeout=5) == -signal.SIGKILL
     finally:
@@ -103,7 +98,7 @@ def test_up_removes_what_an_earlier_run_left(scratch: Fabric) -> None:
 
 
 def test_nodes_end_with_a_killed_run(scratch: Fabric, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", START_AND_WAIT, str(tmp_path), scratch.backend.value]
+    command = [sys.executable, "-c", START_AND_WAIT, str(tmp_path), scratch.backend.value, NAME]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         try:
@@ -111,7 +106,7 @@ def test_nodes_end_with_a_killed_run(scratch: Fabric, tmp_path: Path) -> None:
             assert nodes_run()
         finally:
             run.kill()
-    assert wait_until(lambda: not nodes_run())
+    wait_until(lambda: not nodes_run(), "the nodes have ended")
     scratch.down()
     assert ours() == []
 
@@ -128,13 +123,14 @@ SERVER = WALKTHROUGH.internet.server
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Fabric]:
     """A fabric whose master is a namespace with one configured ENI, and the internet's server."""
-    fabric = Fabric(WALKTHROUGH, "scratch", backend=NodeBackend.NATIVE)
+    fabric = Fabric(WALKTHROUGH, NAME, backend=NodeBackend.NATIVE)
     processes = Processes(tmp_path)
     fabric.up()
     try:
         processes.start(internet.NAME, [sys.executable, "-m", "spiderpool_lab.internet", "--netns", fabric.internet])
         namespaces.ip_batch(eni_set_up(), netns=fabric.node_namespace(MASTER))
-        assert wait_until(lambda: asked(fabric.internet, TrafficProbe(kind="http", target=SERVER[0])).ok)
+        probe = TrafficProbe(kind="http", target=SERVER[0])
+        wait_until(lambda: send(fabric.internet, probe).ok, "the internet's server answers")
         yield fabric
     finally:
         processes.stop_all()
@@ -142,18 +138,21 @@ def server(tmp_path: Path) -> Iterator[Fabric]:
 
 
 def eni_set_up() -> Iterator[str]:
-    for address in (*ENI.legs, *(msgspec.structs.replace(leg, address=other(leg)) for leg in ENI.legs)):
+    for address in (
+        *ENI.address_configs,
+        *(msgspec.structs.replace(config, address=other(config)) for config in ENI.address_configs),
+    ):
         yield f"address add {address.interface} dev {ENI.name}{' nodad' if address.version == 6 else ''}"
     yield f"link set {ENI.name} up"
-    yield from (f"route add default via {leg.gateway} dev {ENI.name}" for leg in ENI.legs)
+    yield from (f"route add default via {config.gateway} dev {ENI.name}" for config in ENI.address_configs)
 
 
-def other(leg: AddressConfig) -> str:
+def other(config: AddressConfig) -> str:
     """An address that is not registered."""
-    return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[leg.version]
+    return {4: "172.31.199.220", 6: "2001:db8:0:100::220"}[config.version]
 
 
-def asked(netns: str, probe: TrafficProbe) -> Answer:
+def send(netns: str, probe: TrafficProbe) -> Answer:
     return asyncio.run(run(probe, namespaces.path(netns)))
 
 
@@ -161,7 +160,7 @@ def seen_as(fabric: Fabric, kind: Literal["http", "udp"], target: str, source: s
     """How the internet's server sees an ENI's address; None if it does not answer."""
     port = {"http": 80, "udp": 53}[kind]
     probe = TrafficProbe(kind=kind, target=target, port=port, bind=source, timeout=0.5)
-    answer = asked(fabric.node_namespace(MASTER), probe)
+    answer = send(fabric.node_namespace(MASTER), probe)
     return str(json.loads(answer.body)["client"]) if answer.ok else None
 
 
@@ -175,16 +174,18 @@ def test_the_internet_sees_elastic_and_nat_addresses_and_ipv6_as_it_is(server: F
         assert seen_as(server, kind, SERVER[1], ENI.address6) == ENI.address6
 
 
-@pytest.mark.parametrize(("leg", "rule"), [(ENI.legs[0], "spoof_ip"), (ENI.legs[1], "spoof_ip6")])
-def test_addresses_are_registered_at_run_time(server: Fabric, leg: AddressConfig, rule: str) -> None:
-    address, target = other(leg), SERVER[leg.version == 6]
-    assert seen_as(server, "http", target, leg.address) is not None  # the router's MAC is known from now on
+@pytest.mark.parametrize(
+    ("config", "rule"), [(ENI.address_configs[0], "spoof_ip"), (ENI.address_configs[1], "spoof_ip6")]
+)
+def test_addresses_are_registered_at_run_time(server: Fabric, config: AddressConfig, rule: str) -> None:
+    address, target = other(config), SERVER[config.version == 6]
+    assert seen_as(server, "http", target, config.address) is not None  # the router's MAC is known from now on
     before = server.counters()["master/eth0"][rule]
     assert seen_as(server, "http", target, address) is None
     assert server.counters()["master/eth0"][rule] > before
     server.register(ENI, address)
     server.register(ENI, address)
-    assert seen_as(server, "http", target, address) == (ENI.vswitch.nat if leg.version == 4 else address)
+    assert seen_as(server, "http", target, address) == (ENI.vswitch.nat if config.version == 4 else address)
     server.unregister(ENI, address)
     assert seen_as(server, "http", target, address) is None
     with pytest.raises(KernelFailure, match="delete element bridge vpc master-eth0"):
@@ -192,12 +193,12 @@ def test_addresses_are_registered_at_run_time(server: Fabric, leg: AddressConfig
 
 
 def test_an_answer_without_its_request_goes_astray_and_is_counted(server: Fabric) -> None:
-    """A segment that opens no connection: what a pod sends that answers past its node."""
+    """Sends a SYN-ACK, as a pod does whose answer takes another way than the request."""
     script = f"from socket import *; s = socket(AF_INET, SOCK_RAW, 6); s.sendto({SYN_ACK!r}, ({SERVER[0]!r}, 0))"
     before = server.strays()
     netns = server.node_namespace(MASTER)
     subprocess.run(["ip", "netns", "exec", netns, sys.executable, "-c", script], check=True, timeout=10)
-    assert wait_until(lambda: server.strays() == before + 1)
+    wait_until(lambda: server.strays() == before + 1, "the router has counted it")
 
 
 SYN_ACK = struct.pack("!HHIIBBHHH", 80, 40000, 1, 1, 5 << 4, 0x12, 1024, 0, 0)
@@ -207,7 +208,7 @@ def test_a_name_too_long_for_a_link_is_refused() -> None:
     node = msgspec.structs.replace(WALKTHROUGH.nodes[0], name="a-very-long-name")
     topology = msgspec.structs.replace(WALKTHROUGH, nodes=(node,))
     with pytest.raises(BadConfig, match="shorten the node's name"):
-        Fabric(topology, "scratch")
+        Fabric(topology, NAME)
 
 
 def test_backend_can_be_chosen_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

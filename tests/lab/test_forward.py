@@ -5,7 +5,6 @@ import contextlib
 import os
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from spiderpool_lab import namespaces
 from spiderpool_lab.forward import ForwardAddress, listen, serve
 from spiderpool_lab.processes import Processes
+from tests.support.eventually import wait_until
 
 
 async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,9 +113,7 @@ def test_it_listens_in_a_namespace_and_connects_from_outside(netns: str, tmp_pat
         command = ["-m", "spiderpool_lab.forward", "--netns", netns, "--listen", "198.18.0.1:6443"]
         processes.start("forward", [sys.executable, *command, "--to", f"127.0.0.1:{port}"])
         try:
-            deadline = time.monotonic() + 20
-            while "listening" not in processes.log("forward").read_text() and time.monotonic() < deadline:
-                time.sleep(0.02)
+            wait_until(lambda: "listening" in processes.log("forward").read_text(), "the forwarder listens", timeout=20)
             inside = namespaces.open_socket(namespaces.path(netns), socket.AF_INET, socket.SOCK_STREAM)
             with inside:
                 inside.settimeout(10)

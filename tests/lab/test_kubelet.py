@@ -1,11 +1,10 @@
-"""The kubelet stand-in against a real control plane, with a CNI plugin that knows one address."""
+"""The kubelet stand-in with a real control plane and a CNI plugin that always gives the same address."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,17 @@ from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.timeout(240),
     pytest.mark.skipif(choose() is NodeBackend.NATIVE, reason="the pods' links need a kernel with ipvlan"),
 ]
+
+PATIENCE = 40
+"""Seconds for what takes a few on a machine that has nothing else to do."""
 
 ONE_NODE = msgspec.structs.replace(WALKTHROUGH, nodes=WALKTHROUGH.nodes[:1])
 PLUGIN = Path(__file__).parent / "data" / "fixed-address"
@@ -48,7 +52,7 @@ spec:
 def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
     """A booted node that is part of the cluster and has no network configuration list yet."""
     directory = tmp_path_factory.mktemp("kubelet")
-    fabric, processes = Fabric(ONE_NODE, "kubelet"), Processes(directory / "processes")
+    fabric, processes = Fabric(ONE_NODE, lab_name("kubelet")), Processes(directory / "processes")
     machines = Machines(fabric, processes, directory / "nodes", services={"master": services(control_plane)})
     fabric.up()
     try:
@@ -86,13 +90,6 @@ def node_ready(plane: ControlPlane) -> tuple[str, str]:
     return next(((entry["status"], entry["reason"]) for entry in conditions if entry["type"] == "Ready"), ("", ""))
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 40.0) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()
-
-
 def run(client: NodeClient, command: str) -> str:
     outcome = client.exec(["sh", "-ec", command])
     assert outcome.rc == 0, outcome.stderr
@@ -100,7 +97,7 @@ def run(client: NodeClient, command: str) -> str:
 
 
 def test_life_of_a_pod(master: NodeClient, control_plane: ControlPlane) -> None:
-    """One story, since each step needs the one before it."""
+    """The steps in one test, because each needs the one before it."""
     waits_for_the_network(master, control_plane)
     reports_a_refusal(master, control_plane)
     runs(master, control_plane)
@@ -108,17 +105,19 @@ def test_life_of_a_pod(master: NodeClient, control_plane: ControlPlane) -> None:
 
 
 def waits_for_the_network(master: NodeClient, plane: ControlPlane) -> None:
-    assert wait_until(lambda: node_ready(plane) == ("False", "KubeletNotReady"))
+    wait_until(lambda: node_ready(plane) == ("False", "KubeletNotReady"), "the Node is not ready", timeout=PATIENCE)
     taints = {(taint["key"], taint["effect"]) for taint in get(plane, "node/master")["spec"]["taints"]}
     assert ("node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule") in taints
     plane.apply(POD)
     run(master, f"cp {PLUGIN} {node.CNI_EXECUTABLES}; touch /run/tmp/refuse")
     run(master, f"echo '{json.dumps(CONFLIST)}' > {node.CNI_CONFIGURATION}/10-test.conflist")
-    assert wait_until(lambda: node_ready(plane) == ("True", "KubeletReady"))
+    wait_until(lambda: node_ready(plane) == ("True", "KubeletReady"), "the Node is ready", timeout=PATIENCE)
 
 
 def reports_a_refusal(master: NodeClient, plane: ControlPlane) -> None:
-    assert wait_until(lambda: any(event["count"] > 1 for event in refusals(plane)))
+    wait_until(
+        lambda: any(event["count"] > 1 for event in refusals(plane)), "the refusal is repeated", timeout=PATIENCE
+    )
     assert {event["reason"] for event in refusals(plane)} == {"FailedCreatePodSandBox"}
     status = get(plane, "pod/web")["status"]
     assert status["phase"] == "Pending"
@@ -158,5 +157,5 @@ def ends(master: NodeClient, plane: ControlPlane) -> None:
         "DEL  nothing",
     ]
     assert run(master, "ls /run/netns") == ""
-    assert wait_until(lambda: master.state().pods == [])
+    wait_until(lambda: master.state().pods == [], "the node has no pod", timeout=PATIENCE)
     assert get(plane, "pod/web") == {}

@@ -1,10 +1,9 @@
-"""What packets do between booted nodes, and what the cloud refuses to carry."""
+"""Traffic between booted nodes, and what the cloud's network drops."""
 
 from __future__ import annotations
 
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +21,8 @@ from spiderpool_lab.node_client import NodeClient, Outcome
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -32,8 +33,8 @@ UNREGISTERED = "172.31.199.200"
 
 PING = """
 import asyncio, sys
-from spiderpool_lab.probes import Probe, run
-answer = asyncio.run(run(Probe(kind="ping", target=sys.argv[1]), None))
+from spiderpool_lab.probes import TrafficProbe, run
+answer = asyncio.run(run(TrafficProbe(kind="ping", target=sys.argv[1]), None))
 sys.exit(0 if answer.ok else 1)
 """
 SEND = """
@@ -57,7 +58,7 @@ def shell(client: NodeClient, *lines: str) -> Outcome:
 
 @pytest.fixture
 def child(master: NodeClient, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace in the master whose eth0 is a child of the ENI, of the kind asked for, on a registered address."""
+    """A namespace in the master whose eth0 is a child of the ENI (the parameter's kind) with a registered address."""
     shell(
         master,
         "ip netns add child",
@@ -88,7 +89,7 @@ def test_legitimate_traffic_is_not_counted(machines: Machines, fabric: Fabric) -
 
 def test_unregistered_source_address_is_dropped_and_counted(master: NodeClient, fabric: Fabric) -> None:
     target = WORKER.enis[0].address
-    assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # so that the neighbour is known
+    assert master.probe([TrafficProbe(kind="ping", target=target)])[0].ok  # resolves the neighbour's MAC
     before = fabric.counters()["master/eth0"]
     shell(master, f"ip address add {UNREGISTERED}/32 dev eth0")
     try:
@@ -106,7 +107,7 @@ def sends(listening: socket.socket, size: int) -> None:
 
 
 def test_a_node_receives_much_at_once(master: NodeClient, fabric: Fabric) -> None:
-    """As a list or a watch from the API server is: were a part lost each time, this would take minutes."""
+    """As a list from the API server: it would take minutes if large segments were lost."""
     with (
         namespaces.call_in(namespaces.path(fabric.management), lambda: socket.create_server(("", 0))) as listening,
         ThreadPoolExecutor() as thread,
@@ -147,17 +148,15 @@ def test_a_killed_daemon_is_started_again(master: NodeClient) -> None:
     first = master.state().children["kubelet"]
     with suppress(IOFailure):  # the daemon that dies is the one that would answer
         master.signal("kubelet")
-    assert kubelet_once_it_answers(master) != first
+    assert wait_until(lambda: kubelet_pid(master), "the endpoint is back", timeout=30) != first
 
 
-def kubelet_once_it_answers(client: NodeClient) -> int:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            return client.state(timeout=1.0).children["kubelet"]
-        except IOFailure:
-            time.sleep(0.05)
-    raise AssertionError("the endpoint did not come back")
+def kubelet_pid(client: NodeClient) -> int | None:
+    """The pid of the node's kubelet; None while it does not answer."""
+    try:
+        return client.state(timeout=1.0).children["kubelet"]
+    except IOFailure:
+        return None
 
 
 def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeClient) -> None:
@@ -172,7 +171,7 @@ def test_a_node_comes_back_after_a_power_cut(machines: Machines, master: NodeCli
 
 
 def test_a_node_that_cannot_boot_says_where_to_look(tmp_path: Path) -> None:
-    fabric = Fabric(WALKTHROUGH, "scratch")
+    fabric = Fabric(WALKTHROUGH, lab_name("scratch"))
     services = ClusterServices(kubelet_kubeconfig="/nowhere", proxy_kubeconfig="/nowhere", kube_proxy="/nowhere")
     processes = Processes(tmp_path / "processes")
     machines = Machines(fabric, processes, tmp_path / "nodes", services={"master": services})

@@ -1,4 +1,4 @@
-"""The walkthrough on a whole cluster: what it shows, and what becomes of addresses when things go wrong."""
+"""The walkthrough on a whole cluster with written pools, and what happens to addresses when something fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rich.console import Console
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
 from spiderpool_lab import facts, negative_checks
-from spiderpool_lab.checks import Check
+from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import WALKTHROUGH
+from tests.lab.names import lab_name
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -54,14 +56,14 @@ ls /run/netns
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
     """A cluster with the walkthrough's networks and pools."""
-    with temporary("walkthrough") as cluster:
+    with temporary(lab_name("walkthrough")) as cluster:
         cluster.plane.apply(EXAMPLE / "networks.yaml", EXAMPLE / "pools.yaml")
         yield cluster
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays(cluster: LabCluster) -> Iterator[None]:
-    """Pods that a test has made are deleted; of their network nothing may stay, in the cluster or on a node."""
+    """Delete the pods of a test; nothing of their network may stay, in the cluster or on a node."""
     yield
     cluster.plane.kubectl("delete", "daemonsets,pods", "--all", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
     cluster.wait_for("every address is free", lambda: records(cluster) == {}, PATIENCE)
@@ -74,13 +76,13 @@ def pod(name: str, node: str, network: str) -> str:
 
 
 def records(cluster: LabCluster) -> dict[str, tuple[str, str]]:
-    """Pod and pool by address, as the SpiderIPs tell."""
+    """Address → pod and pool, from the SpiderIPs."""
     specs = [ip["spec"] for ip in cluster.objects("spiderips")]
     return {spec["address"].partition("/")[0]: (spec["pod"], spec["pool"]) for spec in specs}
 
 
 def counts(cluster: LabCluster) -> dict[str, tuple[int, int]]:
-    """Addresses in use and in all, by pool."""
+    """Pool → addresses in use and in total."""
     found = {pool["metadata"]["name"]: pool.get("status", {}) for pool in cluster.objects("spiderippools")}
     return {name: (status.get("allocatedIPCount"), status.get("totalIPCount")) for name, status in found.items()}
 
@@ -91,82 +93,82 @@ def leftovers(cluster: LabCluster) -> str:
 
 
 def running(cluster: LabCluster) -> list[PodFact]:
-    return facts.pods(cluster, "--field-selector=status.phase=Running")
+    return facts.running_pods(cluster)
 
 
 def run_pods(cluster: LabCluster, *manifests: str) -> list[PodFact]:
     """Create pods and wait until as many more are Running."""
-    wanted = len(running(cluster)) + len(manifests)
+    expected = len(running(cluster)) + len(manifests)
     cluster.plane.apply(*manifests)
-    cluster.wait_for(f"{wanted} pods are Running", lambda: len(running(cluster)) == wanted, PATIENCE)
+    cluster.wait_for(f"{expected} pods are Running", lambda: len(running(cluster)) == expected, PATIENCE)
     return running(cluster)
 
 
 def test_the_walkthrough(cluster: LabCluster) -> None:
-    """Its four pods and their addresses, from the manifests that it prints."""
+    """The four pods of the page have addresses of the pools that it names."""
     cluster.plane.apply(EXAMPLE / "apps.yaml")
     cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 4, PATIENCE)
     cluster.wait_for(
         "every pool counts 1 of 5", lambda: counts(cluster) == dict.fromkeys(POOLS.values(), (1, 5)), PATIENCE
     )
     traces = leftovers(cluster)
-    assert all(word in traces for word in ("veth", "172.31.199.", "cni-"))  # or it sees nothing
-    held, pods = records(cluster), running(cluster)
-    for each in pods:
-        eni = each.interfaces[0].eni
-        assert eni is not None, each
-        assert eni.name == APPLICATION_ENI[each.app], each
-        assert held.pop(each.address) == (each.key.partition("/")[2], POOLS[each.node, eni.name])
-    assert held == {}
+    assert all(word in traces for word in ("veth", "172.31.199.", "cni-"))  # the search finds traces of running pods
+    allocated, pods = records(cluster), running(cluster)
+    for pod in pods:
+        eni = pod.interfaces[0].eni
+        assert eni is not None, pod
+        assert eni.name == APPLICATION_ENI[pod.app], pod
+        assert allocated.pop(pod.address) == (pod.key.partition("/")[2], POOLS[pod.node, eni.name])
+    assert allocated == {}
 
 
 def test_the_whole_walkthrough_passes_as_it_is_written(cluster: LabCluster) -> None:
-    told = io.StringIO()
+    output = io.StringIO()
     with restored(cluster):
-        assert Demo(cluster, Console(file=told, width=130, emoji=False)).play(), told.getvalue()
+        assert Demo(cluster, Console(file=output, width=130, emoji=False)).run(), output.getvalue()
 
 
 @contextmanager
 def restored(cluster: LabCluster) -> Iterator[None]:
-    """Afterwards there are the pools again that there were, and what the cloud has registered since is taken off."""
-    before = cluster.cloud.console.registered()
+    """Restore the written pools afterwards, and unassign the addresses that the cloud has registered meanwhile."""
+    before = cluster.cloud.admin.registered_addresses()
     try:
         yield
     finally:
         cluster.plane.kubectl("delete", "--filename", str(EXAMPLE / "pools-ipv6.yaml"), "--wait=false")
         cluster.plane.apply(EXAMPLE / "pools.yaml")
-        for eni in cluster.cloud.console.state()["enis"]:
+        for eni in cluster.cloud.admin.state()["enis"]:
             unassign(cluster, eni, before[eni["mac"]])
         cluster.wait_for("only IPv4 pools are left", lambda: set(counts(cluster)) == set(POOLS.values()), PATIENCE)
 
 
 def unassign(cluster: LabCluster, eni: dict[str, Any], known: frozenset[str]) -> None:
-    """Take off an ENI what is not known."""
-    sent = {"NetworkInterfaceId": eni["identity"]}
+    """Unassign the addresses of an ENI that are not in ``known``."""
+    target = {"NetworkInterfaceId": eni["identity"]}
     for address in {*eni["secondaries"]} - known:
-        cluster.cloud.console.perform("ecs", "UnassignPrivateIpAddresses", **sent, **{"PrivateIpAddress.1": address})
+        cluster.cloud.admin.call("ecs", "UnassignPrivateIpAddresses", **target, **{"PrivateIpAddress.1": address})
     for address in {*eni["ipv6_addresses"]} - known:
-        cluster.cloud.console.perform("ecs", "UnassignIpv6Addresses", **sent, **{"Ipv6Address.1": address})
+        cluster.cloud.admin.call("ecs", "UnassignIpv6Addresses", **target, **{"Ipv6Address.1": address})
 
 
-def failed(outcome: Iterable[Check]) -> list[Check]:
-    return [check for check in outcome if not check.passed]
+def failed(outcome: Iterable[CheckResult]) -> list[CheckResult]:
+    return [result for result in outcome if not result.passed]
 
 
 def test_a_pod_that_finds_its_pool_full_says_so_and_gets_the_next_free_address(cluster: LabCluster) -> None:
     first = run_pods(cluster, *(pod(f"full-{number}", "master", "ipvlan-eth0") for number in range(5)))
     cluster.plane.apply(pod("late", "master", "ipvlan-eth0"))
-    cluster.wait_for("the refusal is told", lambda: told(cluster, "late"), PATIENCE)
-    sentence = told(cluster, "late")
+    cluster.wait_for("the refusal is reported", lambda: refusal(cluster, "late"), PATIENCE)
+    sentence = refusal(cluster, "late")
     assert "master-172" in sentence
     assert cluster.plane.kubectl("get", "pod", "late", "-o", "jsonpath={.status.phase}") == "Pending"
-    freed = next(each.address for each in first if each.key == "default/full-3")
+    freed = next(pod.address for pod in first if pod.key == "default/full-3")
     cluster.plane.kubectl("delete", "pod", "full-3", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
-    cluster.wait_for("the pod is Running", lambda: freed in [each.address for each in running(cluster)], PATIENCE)
+    cluster.wait_for("the pod is Running", lambda: freed in [pod.address for pod in running(cluster)], PATIENCE)
     assert records(cluster)[freed] == ("late", "master-172")
 
 
-def told(cluster: LabCluster, pod: str) -> str:
+def refusal(cluster: LabCluster, pod: str) -> str:
     """The line of ``kubectl describe`` that says why the pod has no address."""
     lines = cluster.plane.kubectl("describe", "pod", pod).splitlines()
     return next((line for line in lines if "5 of 5 addresses in use" in line), "")
@@ -180,23 +182,25 @@ def test_agents_killed_amid_attachments_lose_no_address_and_give_none_twice(clus
     for node in NODES:
         cluster.machines.client(node).signal("agent", signal.SIGKILL)
     cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 8, PATIENCE)
-    wanted = {each.address: each.key.partition("/")[2] for each in running(cluster)}
-    assert len(wanted) == 8
-    assert {address: name for address, (name, _) in records(cluster).items()} == wanted
+    expected = {pod.address: pod.key.partition("/")[2] for pod in running(cluster)}
+    assert len(expected) == 8
+    assert {address: name for address, (name, _) in records(cluster).items()} == expected
 
 
 async def first_address(cluster: LabCluster) -> None:
     """Return as soon as any pod holds an address."""
-    async with Client.load(cluster.plane.admin_kubeconfig) as client, asyncio.timeout(PATIENCE):
-        while not await client.list(SpiderIP):
-            await asyncio.sleep(0.01)
+    async with Client.load(cluster.plane.admin_kubeconfig) as client:
+        records: list[SpiderIP] = await eventually(
+            lambda: client.list(SpiderIP), "a pod holds an address", timeout=PATIENCE, interval=0.01
+        )
+        assert records
 
 
 def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: LabCluster) -> None:
     run_pods(cluster, pod("vanishing", "master", "ipvlan-eth0"))
     with stopped_agent(cluster, "master"):
         cluster.plane.kubectl("delete", "pod", "vanishing", "--force", "--grace-period=0", "--wait=false")
-        cluster.wait_for("the address is collected", lambda: records(cluster) == {}, PATIENCE)
+        cluster.wait_for("the address is released", lambda: records(cluster) == {}, PATIENCE)
 
 
 @contextmanager
@@ -210,5 +214,5 @@ def stopped_agent(cluster: LabCluster, node: str) -> Iterator[None]:
 
 
 def test_macvlan_is_cut_off_by_the_cloud(cluster: LabCluster) -> None:
-    """Its ENI carries no ipvlan children meanwhile; those that the other tests leave out work."""
+    """Needs an ENI without ipvlan children, so it runs while there are no pods."""
     assert failed(negative_checks.macvlan(cluster)) == []

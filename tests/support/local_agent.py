@@ -1,4 +1,4 @@
-"""An agent on this host: what tests and benchmarks of allocation need of a node, or of attachment in a namespace."""
+"""Starts a real agent process on this host and calls its CNI socket, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,21 @@ from spiderpool_lab.processes import Processes
 CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"spiderpool"}}'
 
 
-class LocalAgent:
-    """A real agent process with the identity of ``kubeconfig``, its socket and files in ``directory``.
+@dataclass(frozen=True)
+class AgentOptions:
+    """Options of an agent process.
 
-    ``settings`` are further lines of its conf.yml, ``environment`` is added to its environment. With ``netns`` it is in
-    a network namespace, where the API server's loopback address has to lead to the API server.
+    ``settings`` are further lines of its conf.yml, ``environment`` is added to its environment. With ``netns``, the
+    process is in this network namespace, from which the API server's loopback address must lead to the API server.
     """
+
+    settings: str = "enableIPv4: true"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    netns: Path | None = None
+
+
+class LocalAgent:
+    """A real agent process of a node. It authenticates by ``kubeconfig``; its files are in ``directory``."""
 
     def __init__(
         self,
@@ -32,20 +42,18 @@ class LocalAgent:
         processes: Processes,
         directory: Path,
         node: str,
-        *,
-        settings: str = "enableIPv4: true",
-        environment: Mapping[str, str] | None = None,
-        netns: Path | None = None,
+        options: AgentOptions | None = None,
     ) -> None:
+        options = options or AgentOptions()
         self.node = node
         self.socket = directory / f"{node}.sock"
         self._name = f"agent-{node}"
         self._processes = processes
-        self._environment = _environment(kubeconfig, directory, node, self.socket, settings) | dict(environment or {})
-        self._enter = ["nsenter", f"--net={netns}", "--"] if netns else []
+        self._environment = _environment(kubeconfig, directory, node, self.socket, options)
+        self._enter = ["nsenter", f"--net={options.netns}", "--"] if options.netns else []
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start and wait until it serves. Raises NotReady with the end of its log."""
+        """Start the agent and wait until it is healthy. Raises NotReady, with the end of its log, if it is not."""
         command = [*self._enter, sys.executable, "-m", "spiderpool.agent.main"]
         self._processes.start(self._name, command, env=self._environment)
         deadline = time.monotonic() + timeout
@@ -57,31 +65,31 @@ class LocalAgent:
 
     @property
     def log(self) -> Path:
-        """What it printed."""
+        """The file with its output."""
         return self._processes.log(self._name)
 
     @property
     def pid(self) -> int | None:
-        """Its process, while it runs."""
+        """Its process ID, or None if it does not run."""
         return self._processes.pid(self._name)
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it with SIGKILL, as a crash would."""
         self._processes.kill(self._name, signal.SIGKILL)
         self._processes.stop(self._name)
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it with SIGTERM."""
         self._processes.stop(self._name)
 
     async def address(
         self, command: str, namespace: str, pod: str, uid: str, interface: str = "eth0"
     ) -> dict[str, Any]:
-        """One IPAM call for a pod; the answer as JSON (empty for DEL), with ``code`` when it is an error."""
+        """Call the IPAM plugin for a pod. Returns the decoded answer: empty for DEL, with a ``code`` for an error."""
         return await self.call(ipam_call(command, namespace, pod, uid, interface))
 
     def address_now(self, command: str, namespace: str, pod: str, uid: str) -> dict[str, Any]:
-        """As :meth:`address`, for a caller without an event loop."""
+        """As :meth:`address`, but blocking."""
         body = frame_call(ipam_call(command, namespace, pod, uid))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(str(self.socket))
@@ -89,11 +97,11 @@ class LocalAgent:
             reply = bytearray()
             while chunk := sock.recv(65536):
                 reply += chunk
-        document: dict[str, Any] = json.loads(_read(bytes(reply))[1] or b"{}")
+        document: dict[str, Any] = json.loads(_parse_reply(bytes(reply))[1] or b"{}")
         return document
 
     async def call(self, call: CNICall) -> dict[str, Any]:
-        """Any CNI call."""
+        """Send a CNI call and return the decoded answer."""
         _, answer = await exchange(self.socket, frame_call(call))
         document: dict[str, Any] = json.loads(answer) if answer.strip() else {}
         return document
@@ -107,7 +115,7 @@ class LocalAgent:
 
 
 def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> CNICall:
-    """The call that an interface plugin makes to its IPAM plugin for a pod."""
+    """The CNI call that an interface plugin makes to its IPAM plugin for a pod."""
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID={uid}"
     environment = {
         "CNI_COMMAND": command,
@@ -121,7 +129,7 @@ def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str =
 
 
 async def exchange(path: Path, body: bytes, method: str = "POST", target: str = "/v1/cni") -> tuple[int, bytes]:
-    """One HTTP/1.0 exchange on a Unix socket: status and body. Raises OSError."""
+    """Send an HTTP/1.0 request to a Unix socket. Returns status and body. Raises OSError without an answer."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         await loop.sock_connect(sock, str(path))
@@ -129,23 +137,23 @@ async def exchange(path: Path, body: bytes, method: str = "POST", target: str = 
         reply = bytearray()
         while chunk := await loop.sock_recv(sock, 65536):
             reply += chunk
-    return _read(bytes(reply))
+    return _parse_reply(bytes(reply))
 
 
 def _request(method: str, target: str, body: bytes) -> bytes:
     return f"{method} {target} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _read(reply: bytes) -> tuple[int, bytes]:
+def _parse_reply(reply: bytes) -> tuple[int, bytes]:
     head, _, answer = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
         raise ConnectionResetError("the agent went away without an answer")
     return int(head.split(b" ", 2)[1]), answer.strip()
 
 
-def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path, settings: str) -> dict[str, str]:
+def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path, options: AgentOptions) -> dict[str, str]:
     config = directory / f"{node}.yml"
-    config.write_text(f"ipamUnixSocketPath: {socket}\n{settings}\n")
+    config.write_text(f"ipamUnixSocketPath: {socket}\n{options.settings}\n")
     return {
         "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_NODE_NAME": node,
@@ -154,4 +162,5 @@ def _environment(kubeconfig: Path, directory: Path, node: str, socket: Path, set
         "SPIDERPOOL_INSTALL_CNI": "false",
         "MULTUS_CLUSTER_NETWORK": "kube-system/ipvlan-eth0",
         "SPIDERPOOL_LOG_LEVEL": "warn",
+        **options.environment,
     }

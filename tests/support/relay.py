@@ -1,4 +1,4 @@
-"""A TCP relay that stands for what lies between two programs: a Service with several endpoints, or a cut line."""
+"""A TCP relay between two programs, which stands for a Service with several endpoints or for an interrupted network."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Self
 
 
 class Relay:
-    """Passes every connection on to the first of ``backends`` that takes it, as a Service does with ready pods."""
+    """Relays every connection to the first of ``backends`` (ports on loopback) that accepts it."""
 
     def __init__(self, *backends: int) -> None:
         self.backends = list(backends)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()  # both ends of all connections that are being relayed
+        self._lock = threading.Lock()  # protects _open, which the threads of all connections change
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def port(self) -> int:
-        """Port on loopback."""
+        """Port on loopback on which the relay listens."""
         return int(self._listener.getsockname()[1])
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Relay:
         self._thread.join(timeout=5)
 
     def cut(self) -> None:
-        """End all connections that are open."""
+        """Shut down all open connections."""
         with self._lock:
             for end in self._open:
                 with suppress(OSError):

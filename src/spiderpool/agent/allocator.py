@@ -401,10 +401,25 @@ class Allocator:
     async def _replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
         """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
         try:
-            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+            return await self._replace_once(request, record)
         except (ApiUnavailable, asyncio.CancelledError):
             self._doubt(request, record.name)
             raise
+
+    async def _replace_once(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """The record as replaced by us, also where the answer was lost.
+
+        The HTTP library repeats a PUT whose answer was lost, and the repetition conflicts with the first one: so a
+        record that conflicts is read again, and may turn out to be ours.
+        """
+        try:
+            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+        except Conflict:
+            found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+            if found is None or record_store.identity(found) != (request.pod_uid, request.interface):
+                raise
+            self._records.adopt(found)
+            return found
 
     # ---
 

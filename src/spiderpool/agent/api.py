@@ -30,8 +30,8 @@ from spiderpool.api.agent_v1 import (
     Malformed,
     WorkloadEndpoint,
     WorkloadInterface,
-    failure,
-    read,
+    error_body,
+    parse_body,
 )
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
@@ -89,7 +89,7 @@ class AgentAPI:
         return web.Response()
 
     async def _add(self, request: web.Request) -> web.Response:
-        call = read(await request.read(), AddCall)
+        call = parse_body(await request.read(), AddCall)
         config = IPAMConfig(
             type="spiderpool",
             default_ipv4_ippool=call.defaultIPv4IPPool,
@@ -104,13 +104,13 @@ class AgentAPI:
         return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 
     async def _delete(self, request: web.Request) -> web.Response:
-        call = read(await request.read(), DelCall)
+        call = parse_body(await request.read(), DelCall)
         await self._addresses.release(_args(call), call.ifName or "")
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
         """Release all addresses of a pod: the executable found one in use elsewhere, or its gateway silent."""
-        call = read(await request.read(), BatchDelCall)
+        call = parse_body(await request.read(), BatchDelCall)
         args = _args(call)
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         if call.isReleaseConflictIPs:
@@ -136,7 +136,7 @@ class AgentAPI:
         )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
-        call = read(await request.read(), CoordinatorCall)
+        call = parse_body(await request.read(), CoordinatorCall)
         pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", ""))
         cluster = self._cluster.coordinator()
         synced_status(cluster)
@@ -169,9 +169,9 @@ class AgentAPI:
                     with structlog.contextvars.bound_contextvars(request=f"{request.method} {request.path}"):
                         return await handler(request)
             except Malformed as error:
-                return _json(failure(400, error.message), 400)
+                return _json(error_body(400, error.message), 400)
             except Incomplete as error:
-                return _json(failure(422, error.message), 422)
+                return _json(error_body(422, error.message), 422)
             except TimeoutError:
                 return _error_response(
                     NotReady(f"the call took longer than {self._add_timeout:.0f} s and was given up")
@@ -188,12 +188,12 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _json(failure(404, f"path {request.path} was not found"), 404)
+        return _json(error_body(404, f"path {request.path} was not found"), 404)
     except web.HTTPMethodNotAllowed as error:
         allowed = ",".join(sorted(error.allowed_methods - {"HEAD"}))
-        return _json(failure(405, f"method {request.method} is not allowed, but [{allowed}] are"), 405)
+        return _json(error_body(405, f"method {request.method} is not allowed, but [{allowed}] are"), 405)
     except web.HTTPRequestEntityTooLarge as error:
-        return _json(failure(413, error.text or "body too large"), 413)
+        return _json(error_body(413, error.text or "body too large"), 413)
 
 
 def _args(call: DelCall | BatchDelCall) -> PodArgs:

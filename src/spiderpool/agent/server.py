@@ -40,10 +40,10 @@ from spiderpool.api.cni import (
     check_command,
     check_environment,
     check_name,
+    convert_result,
     error_document,
     parse_call,
     parse_plugin,
-    passed_on,
     requested_ips,
     result_document,
     valid_attachments,
@@ -194,7 +194,7 @@ class CNIServer:
             case "ADD":
                 result = previous_result(config)
                 await self._plugins.coordinator.add(call, config)
-                return passed_on(result, config.cniVersion or DEFAULT_VERSION)
+                return convert_result(result, config.cniVersion or DEFAULT_VERSION)
             case "DEL":
                 await self._plugins.coordinator.delete(call)
             case "CHECK":
@@ -209,7 +209,7 @@ class CNIServer:
         if _checked(call, config) != "ADD":
             return None
         await interfaces.ensure_parent(parent_of(config))
-        return passed_on(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
+        return convert_result(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
 
     def _check_status(self, call: CNICall) -> None:
         """Raises Unavailable while every ADD would fail, as far as the caches tell."""

@@ -1,4 +1,4 @@
-"""The registration of admission webhooks (admissionregistration.k8s.io/v1), in part."""
+"""Registrations of admission webhooks (admissionregistration.k8s.io/v1), in part."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from spiderpool.api.meta import Kind, Object, Scope
 GROUP = "admissionregistration.k8s.io"
 
 Webhook = dict[str, Any]
+"""admissionregistration.k8s.io/v1 MutatingWebhook or ValidatingWebhook, as JSON: we write it whole and read nothing."""
 
 
 class WebhookConfiguration(Object, kw_only=True):
-    """What the two kinds of registration share."""
+    """Base of the two kinds of registration."""
 
     webhooks: list[Webhook] | None = None
 

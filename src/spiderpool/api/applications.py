@@ -1,4 +1,4 @@
-"""The controllers of pods that Kubernetes brings along, in part. They are watched, never written."""
+"""Kubernetes' own controllers of pods (apps/v1, batch/v1), in part. We watch them and never write them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ordinals(msgspec.Struct, omit_defaults=True):
 
 
 class WorkloadSpec(msgspec.Struct, omit_defaults=True):
-    """What the specs of all these controllers have between them."""
+    """Fields of the specs of all these kinds; each kind uses some of them."""
 
     template: PodTemplate = msgspec.field(default_factory=PodTemplate)
     replicas: int | None = None
@@ -40,14 +40,14 @@ class WorkloadStatus(msgspec.Struct, omit_defaults=True):
 
 
 class Workload(Object, kw_only=True):
-    """A controller of pods."""
+    """Base of these kinds."""
 
     spec: WorkloadSpec = msgspec.field(default_factory=WorkloadSpec)
     status: WorkloadStatus = msgspec.field(default_factory=WorkloadStatus)
 
     @property
-    def pods(self) -> WorkloadSpec:
-        """The specification that holds the pod template."""
+    def workload_spec(self) -> WorkloadSpec:
+        """The specification that holds the pod template and the number of pods."""
         return self.spec
 
 
@@ -101,8 +101,8 @@ class CronJob(Workload, kw_only=True):
     spec: CronJobSpec = msgspec.field(default_factory=CronJobSpec)
 
     @property
-    def pods(self) -> WorkloadSpec:
-        """The specification of its jobs."""
+    def workload_spec(self) -> WorkloadSpec:
+        """The specification of the Jobs that the CronJob creates."""
         return self.spec.jobTemplate.spec
 
 

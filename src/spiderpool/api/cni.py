@@ -1,6 +1,7 @@
-"""The Container Network Interface (specification 1.1.0): calls, configurations, results and errors.
+"""The Container Network Interface (CNI specification 1.1.0): calls, configurations, results and errors.
 
-Also the framing by which our CNI executable hands a call to the agent; see docs/reference/cni-protocol.md.
+Section numbers are those of the specification. The framing by which our CNI executable sends a call to the agent is
+here too: docs/reference/cni-protocol.md.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ import msgspec
 from spiderpool.errors import BadConfig, BadEnvironment, SpiderpoolError, Undecodable, UnknownPlugin, Unsupported
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+"""Versions of the specification that we speak, the oldest first."""
 DEFAULT_VERSION = "1.0.0"
+"""The version of configurations that name none."""
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
-SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
-"""The version of the specification with which a command came."""
+FIRST_VERSIONS = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+"""First version of the specification that has a command, for commands that not every version has."""
 POD_ARGUMENTS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
-EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
-"""The destinations of default routes by family."""
+"""Keys of CNI_ARGS that container runtimes of Kubernetes set."""
+DEFAULT_DESTINATIONS = {4: "0.0.0.0/0", 6: "::/0"}
+"""Destinations of default routes by address family."""
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+"""Names of networks and container IDs, as the specification allows them."""
 OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}")
-"""Names of Kubernetes objects (RFC 1123 subdomain): nothing that could lead elsewhere in a path of the API."""
+"""Names of Kubernetes objects (RFC 1123 subdomain). Checked since they become part of request paths."""
 IFNAME_LENGTH = 15
+"""The longest interface name that Linux accepts (IFNAMSIZ without the final NUL)."""
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `\$(?P<path>[^`]*)`)?")
+"""The message by which msgspec refuses a key that a type does not have."""
 
 
 S = TypeVar("S")
@@ -46,7 +53,7 @@ class PodArgs:
 
 @dataclass(frozen=True)
 class CNICall:
-    """One execution of a CNI plugin: the name it was called by, its environment and its standard input."""
+    """One execution of a CNI plugin: the name of its executable, its ``CNI_*`` environment and its standard input."""
 
     plugin: str
     environment: dict[str, str]
@@ -64,12 +71,12 @@ class CNICall:
 
     @property
     def netns(self) -> str:
-        """CNI_NETNS; may be empty at DEL."""
+        """CNI_NETNS: path of the pod's network namespace; may be empty at DEL."""
         return self.environment.get("CNI_NETNS", "")
 
     @property
     def ifname(self) -> str:
-        """CNI_IFNAME."""
+        """CNI_IFNAME: name of the interface inside the pod."""
         return self.environment.get("CNI_IFNAME", "")
 
     @property
@@ -88,18 +95,21 @@ class CNICall:
 
 
 class ValidAttachment(msgspec.Struct, frozen=True):
-    """An attachment that GC is to leave alone."""
+    """An attachment that GC must not remove (section 2, "GC")."""
 
     containerID: str
     ifname: str = ""
 
 
 Valid: TypeAlias = list[ValidAttachment] | msgspec.UnsetType | None
-"""Null, as a Go runtime writes an empty list, is an empty list; a key that is not there is no list at all."""
+"""None counts as an empty list, since Go encodes an empty slice as null; UNSET is an absent key."""
 
 
 class IPAMConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The ``ipam`` block of a plugin: ours, type spiderpool; without a type there is none."""
+    """The ``ipam`` block of a plugin's configuration, as our IPAM plugin (type spiderpool) defines it.
+
+    An empty ``type`` means that the plugin has no IPAM.
+    """
 
     type: str = ""
     default_ipv4_ippool: list[str] | None = None
@@ -115,7 +125,7 @@ class IPAMConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class PluginConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Keys that the specification allows in every plugin's configuration."""
+    """Keys of every plugin's configuration (section 1)."""
 
     type: str = ""
     cniVersion: str = ""
@@ -135,7 +145,7 @@ class PluginConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DelegateConfig(msgspec.Struct):
-    """What an IPAM plugin reads of the configuration of the plugin that calls it; the rest is not its business."""
+    """The configuration of an interface plugin, as far as the IPAM plugin that it executes reads it (section 4)."""
 
     cniVersion: str = ""
     name: str = ""
@@ -146,7 +156,7 @@ class DelegateConfig(msgspec.Struct):
 
 
 class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """ipvlan, macvlan, vlan and host-device."""
+    """Configuration of the plugins ipvlan, macvlan, vlan and host-device."""
 
     master: str = ""
     mode: str = ""
@@ -157,7 +167,7 @@ class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
 
 
 class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The bond of a network's NICs."""
+    """The bond that the plugin ifacer makes of a network's NICs."""
 
     name: str = ""
     mode: int = 0
@@ -165,7 +175,7 @@ class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class IfacerConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """What has to be made on the node before the interface: a bond of NICs, a VLAN."""
+    """Configuration of the plugin ifacer, which makes a bond or VLAN on the node before the interface is created."""
 
     interfaces: list[str]
     vlanID: int = 0
@@ -173,14 +183,14 @@ class IfacerConfig(PluginConfig, kw_only=True, omit_defaults=True):
 
 
 class PolicyRoute(msgspec.Struct, forbid_unknown_fields=True):
-    """One of the coordinator's policy routes."""
+    """A route that the coordinator adds to the routing table of the interface."""
 
     dst: str
     gw: str
 
 
 class CoordinatorConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """The coordinator's block of a network; absent keys are taken from the SpiderCoordinator."""
+    """Configuration of the plugin coordinator. The SpiderCoordinator supplies absent keys."""
 
     mode: str = ""
     overlayPodCIDR: list[str] | None = None
@@ -206,7 +216,7 @@ class CoordinatorConfig(PluginConfig, kw_only=True, omit_defaults=True):
 
 
 class ConfigList(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A network configuration list."""
+    """A network configuration list (section 1)."""
 
     plugins: list[msgspec.Raw]
     name: str = ""
@@ -222,17 +232,17 @@ P = TypeVar("P", PluginConfig, DelegateConfig, InterfaceConfig, IfacerConfig, Co
 
 @dataclass(frozen=True, slots=True)
 class ResultIP:
-    """An address of a result: CIDR text and, where there is one, the gateway."""
+    """An address of a result: a CIDR, and its gateway if it has one (section 5)."""
 
     address: str
     gateway: str | None
     interface: int | None = None
-    """Index of the interface that holds it; None in the result of an IPAM plugin."""
+    """Index into the interfaces of the result; None in the result of an IPAM plugin."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultInterface:
-    """An interface of a result; without a sandbox it is the node's."""
+    """An interface of a result; without a ``sandbox`` it is on the node (section 5)."""
 
     name: str
     mac: str = ""
@@ -242,17 +252,20 @@ class ResultInterface:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of an ADD, in no version yet; one without interfaces is that of an IPAM plugin."""
+    """The result of an ADD in a form for all versions (section 5). Results of IPAM plugins have no interfaces."""
 
     ips: tuple[ResultIP, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
-    """(destination, gateway); an empty gateway stands for none."""
+    """(destination, gateway); an empty gateway means that the destination is on the link."""
     interfaces: tuple[ResultInterface, ...] = ()
     dns: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_call(body: bytes) -> CNICall:
-    """Undo the framing: plugin name, ``KEY=VALUE`` entries, an empty entry, standard input; NUL between them."""
+    """The call in a framed body. Raises Undecodable.
+
+    The body holds, separated by NUL: plugin name, ``KEY=VALUE`` entries, an empty entry, standard input.
+    """
     head, separator, stdin = body.partition(b"\0\0")
     if not separator:
         raise Undecodable(
@@ -266,13 +279,13 @@ def parse_call(body: bytes) -> CNICall:
 
 
 def frame_call(call: CNICall) -> bytes:
-    """The framing of a call, as the CNI executable makes it."""
+    """The framed body of a call, as our CNI executable sends it."""
     entries = (call.plugin, *(f"{key}={value}" for key, value in call.environment.items()))
     return "\0".join(entries).encode() + b"\0\0" + call.stdin
 
 
 def check_environment(call: CNICall) -> None:
-    """The rules of the specification for the variables of ADD, DEL and CHECK. Raises BadEnvironment."""
+    """Raises BadEnvironment when ADD, DEL or CHECK lack a variable, or have a wrong one (section 2, "Parameters")."""
     required = ["CNI_CONTAINERID", "CNI_IFNAME"] + (["CNI_NETNS"] if call.command != "DEL" else [])
     missing = [name for name in required if not call.environment.get(name)]
     if missing:
@@ -287,9 +300,9 @@ def check_environment(call: CNICall) -> None:
 
 
 def parse_args(text: str) -> PodArgs:
-    """CNI_ARGS as Kubernetes' runtimes set it. Raises BadEnvironment.
+    """The pod in CNI_ARGS, as container runtimes of Kubernetes set it. Raises BadEnvironment.
 
-    A key that we do not know is an error unless IgnoreUnknown says otherwise (specification, "CNI_ARGS").
+    A key that we do not know is an error unless IgnoreUnknown is true (section 2, "Parameters").
     """
     pairs = dict(_argument(piece) for piece in text.split(";") if piece)
     unknown = [key for key in pairs if key not in POD_ARGUMENTS]
@@ -304,14 +317,14 @@ def parse_args(text: str) -> PodArgs:
 
 
 def parse_plugin(raw: bytes, shape: type[P]) -> P:
-    """Configuration of one plugin. Raises UnknownPlugin for a field we do not know, BadConfig or Undecodable."""
+    """The configuration of one plugin. Raises UnknownPlugin (unknown field), Unsupported, BadConfig or Undecodable."""
     config = _decode(raw, shape)
     check_version(config.cniVersion or DEFAULT_VERSION)
     return config
 
 
 def parse_network(text: str) -> ConfigList:
-    """The ``spec.config`` of a network: a list, or a single plugin, which becomes a list of one."""
+    """A network's ``spec.config``: a list, or a single plugin as a list of one. Raises as `parse_plugin`."""
     raw = text.encode()
     head = _decode(raw, dict[str, Any])
     if "plugins" in head:
@@ -320,7 +333,7 @@ def parse_network(text: str) -> ConfigList:
 
 
 def plugin_type(raw: bytes) -> str:
-    """The ``type`` of a plugin's configuration. Raises BadConfig."""
+    """The ``type`` of a plugin's configuration. Raises BadConfig or Undecodable."""
     kind = _decode(raw, dict[str, Any]).get("type")
     if not isinstance(kind, str) or not kind:
         raise BadConfig('a plugin of the network has no type; add "type" to its configuration')
@@ -328,48 +341,48 @@ def plugin_type(raw: bytes) -> str:
 
 
 def check_version(version: str) -> None:
-    """Raises Unsupported."""
+    """Raises Unsupported for a version of the specification that we do not speak."""
     if version not in VERSIONS:
         raise Unsupported(f"cniVersion {version!r} is not supported; use one of {', '.join(VERSIONS)}")
 
 
 def has_command(command: str, version: str) -> bool:
-    """Whether a version of the specification, one that we speak, has a command."""
-    return VERSIONS.index(version) >= VERSIONS.index(SINCE.get(command, VERSIONS[0]))
+    """Whether a version of the specification has a command. The version must be one that we speak."""
+    return VERSIONS.index(version) >= VERSIONS.index(FIRST_VERSIONS.get(command, VERSIONS[0]))
 
 
 def check_command(command: str, version: str) -> None:
-    """Raises Unsupported for a command that the configuration's version of the specification does not have."""
+    """Raises Unsupported when the version that the configuration names does not have the command."""
     if not has_command(command, version):
-        since = SINCE[command]
+        since = FIRST_VERSIONS[command]
         raise Unsupported(f"{command} came with CNI {since}, the configuration says {version}; raise its cniVersion")
 
 
 def check_name(name: str) -> None:
-    """Raises BadConfig for a network without a name, or with one that the specification does not allow."""
+    """Raises BadConfig unless the network's name is one that the specification allows (section 1)."""
     if not NAME.fullmatch(name):
         raise BadConfig(f"the network's name {name!r} must be of letters, digits, '_', '.' and '-', and begin with one")
 
 
 def valid_attachments(config: PluginConfig | DelegateConfig) -> frozenset[tuple[str, str]]:
-    """Container and interface of what GC is to leave alone. Raises BadConfig where nothing says so."""
-    given = [each for each in (config.valid, config.older_valid) if each is not msgspec.UNSET]
-    if not given:
+    """(container ID, interface) of every attachment that GC must not remove. Raises BadConfig if no key lists them."""
+    lists = [each for each in (config.valid, config.older_valid) if each is not msgspec.UNSET]
+    if not lists:
         raise BadConfig("GC needs cni.dev/valid-attachments in the configuration: without it all would be garbage")
-    return frozenset((one.containerID, one.ifname) for each in given for one in each or ())
+    return frozenset((one.containerID, one.ifname) for each in lists for one in each or ())
 
 
 def requested_ips(config: DelegateConfig) -> tuple[str, ...]:
-    """Addresses that the pod asks for by the capability ``ips``, without prefix lengths. Raises BadConfig."""
-    asked = (config.runtimeConfig or {}).get("ips") or []
+    """Addresses that the pod requests by the capability ``ips``, without prefix lengths. Raises BadConfig."""
+    requested = (config.runtimeConfig or {}).get("ips") or []
     try:
-        return tuple(str(ip_interface(text).ip) for text in msgspec.convert(asked, list[str]))
+        return tuple(str(ip_interface(text).ip) for text in msgspec.convert(requested, list[str]))
     except ValueError as error:
         raise BadConfig(f"runtimeConfig.ips of the network is no list of addresses: {error}") from error
 
 
 def result_document(result: Result, version: str) -> dict[str, Any]:
-    """A result as the JSON document of a version of the specification."""
+    """A result as JSON in a version of the specification (section 5)."""
     document: dict[str, Any] = {"cniVersion": version}
     if result.interfaces:
         document["interfaces"] = [_interface(each, version) for each in result.interfaces]
@@ -381,7 +394,7 @@ def result_document(result: Result, version: str) -> dict[str, Any]:
 
 
 def read_result(document: bytes) -> Result:
-    """The result that a plugin printed, of any version from 0.3.0 on. Raises Undecodable or BadConfig."""
+    """A result that a plugin printed in any of our versions. Raises Undecodable or BadConfig."""
     read = _decode(document, _Document)
     return Result(
         ips=tuple(ResultIP(ip.address, ip.gateway, ip.interface) for ip in read.ips or ()),
@@ -393,37 +406,45 @@ def read_result(document: bytes) -> Result:
     )
 
 
-def with_default_routes(document: bytes, left: Collection[int], gateways: Collection[str]) -> bytes:
-    """A plugin's result without default routes but those of the families ``left``, which are by ``gateways`` if named.
+def with_default_routes(document: bytes, families: Collection[int], gateways: Collection[str]) -> bytes:
+    """A plugin's result with default routes of ``families`` only, by ``gateways`` in the families that these are of.
 
     Raises Undecodable or BadConfig.
     """
     result = _decode(document, dict[str, Any])
-    replaced = {6 if ":" in gateway else 4 for gateway in gateways}
-    lost = {EVERYTHING[version] for version in EVERYTHING if version not in left or version in replaced}
-    routes = [each for each in result.get("routes") or () if each.get("dst") not in lost]
-    routes += [{"dst": EVERYTHING[6 if ":" in gateway else 4], "gw": gateway} for gateway in gateways]
+    replaced = {_family(gateway) for gateway in gateways}
+    removed = {
+        destination
+        for version, destination in DEFAULT_DESTINATIONS.items()
+        if version not in families or version in replaced
+    }
+    routes = [route for route in result.get("routes") or () if route.get("dst") not in removed]
+    routes += [{"dst": DEFAULT_DESTINATIONS[_family(gateway)], "gw": gateway} for gateway in gateways]
     if not routes and "routes" not in result:
         return document
     return msgspec.json.encode(result | {"routes": routes})
 
 
-def passed_on(previous: dict[str, Any], version: str) -> dict[str, Any]:
-    """The result of the plugin before, unchanged but for the version in which it is told. Raises BadConfig."""
-    if previous.get("cniVersion", version) == version:
-        return previous | {"cniVersion": version}
-    return result_document(read_result(msgspec.json.encode(previous)), version)
+def convert_result(document: dict[str, Any], version: str) -> dict[str, Any]:
+    """A result in another version of the specification. In its own version it stays as it is. Raises BadConfig."""
+    if document.get("cniVersion", version) == version:
+        return document | {"cniVersion": version}
+    return result_document(read_result(msgspec.json.encode(document)), version)
 
 
 def error_document(error: SpiderpoolError, version: str = DEFAULT_VERSION) -> dict[str, Any]:
-    """An error as the specification wants it on standard output."""
+    """An error as JSON for standard output (section 5, "Error")."""
     document = {"cniVersion": version, "code": error.code, "msg": error.message}
     return document | ({"details": error.details} if error.details else {})
 
 
-def version_document(asked: str) -> dict[str, Any]:
-    """The answer to VERSION, in the version in which it was asked."""
-    return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
+def version_document(version: str) -> dict[str, Any]:
+    """The result of VERSION as JSON, in the version of the request (section 5)."""
+    return {"cniVersion": version, "supportedVersions": list(VERSIONS)}
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
 
 
 def _entry(entry: str) -> tuple[str, str]:
@@ -456,17 +477,17 @@ def _decode(raw: bytes, shape: type[S]) -> S:
         raise Undecodable(f"the network configuration is not JSON: {error}") from error
 
 
-def _interface(each: ResultInterface, version: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": each.name, "mac": each.mac}
-    if each.sandbox:
-        document["sandbox"] = each.sandbox
-    return document | ({"mtu": each.mtu} if version == "1.1.0" and each.mtu else {})
+def _interface(interface: ResultInterface, version: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": interface.name, "mac": interface.mac}
+    if interface.sandbox:
+        document["sandbox"] = interface.sandbox
+    return document | ({"mtu": interface.mtu} if version == "1.1.0" and interface.mtu else {})
 
 
 def _ip(ip: ResultIP, version: str) -> dict[str, Any]:
     document: dict[str, Any] = {"address": ip.address}
     if version.startswith("0."):
-        document = {"version": "6" if ":" in ip.address else "4", **document}
+        document = {"version": str(_family(ip.address)), **document}
     if ip.gateway:
         document["gateway"] = ip.gateway
     return document | ({"interface": ip.interface} if ip.interface is not None else {})
@@ -491,7 +512,7 @@ class _DocumentInterface(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """A plugin's result as far as it is passed on."""
+    """The parts of a plugin's result that we keep."""
 
     ips: list[_DocumentIP] | None = None
     routes: list[_DocumentRoute] | None = None

@@ -1,4 +1,4 @@
-"""Lease (coordination.k8s.io/v1): who of several equals leads."""
+"""Lease (coordination.k8s.io/v1), by which replicas elect a leader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SpiderCoordinator: how pods reach Services, their own node and the right NIC."""
+"""SpiderCoordinator (spiderpool.spidernet.io/v2beta1): how pods reach Services, their own node and the right NIC."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spiderpool.api.meta import Kind, Object, Scope, field_doc, spiderpool_kind
 
 SYNCED = "Synced"
 NOT_READY = "NotReady"
+"""Values of ``status.phase``."""
 
 
 class CoordinatorSpec(msgspec.Struct, omit_defaults=True):
@@ -35,14 +36,14 @@ class CoordinatorSpec(msgspec.Struct, omit_defaults=True):
     )
     podDefaultRouteNIC: Annotated[str | None, field_doc("Interface of the default route.")] = None
     hostRuleTable: Annotated[int | None, field_doc("Routing table on the node for routes to pods.", default=500)] = None
-    podRPFilter: Annotated[int | None, field_doc("rp_filter in the pod; negative leaves it alone.", default=0)] = None
-    txQueueLen: Annotated[int | None, field_doc("Transmit queue length; 0 leaves it alone.", default=0)] = None
+    podRPFilter: Annotated[int | None, field_doc("rp_filter in the pod; negative: unchanged.", default=0)] = None
+    txQueueLen: Annotated[int | None, field_doc("Transmit queue length; 0: unchanged.", default=0)] = None
     vethLinkAddress: Annotated[str | None, field_doc("IPv4 address of veth0 in the pod.")] = None
     vethMTU: Annotated[Annotated[int, Meta(ge=1)] | None, field_doc("MTU of the veth pair.")] = None
 
 
 class CoordinatorStatus(msgspec.Struct, omit_defaults=True):
-    """What was found out about the cluster's networks."""
+    """The cluster's networks, as the controller found them."""
 
     phase: Annotated[str, field_doc("Synced or NotReady.")]
     reason: Annotated[str | None, field_doc("Why it is not ready.")] = None

@@ -1,4 +1,7 @@
-"""The parts of Kubernetes' own kinds that we read. They are never written back whole, only patched."""
+"""Kinds of Kubernetes' core group (v1), in part.
+
+Since fields that we do not know would be lost, objects of these kinds are patched, never written back whole.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from spiderpool.api.meta import Kind, Object, ObjectMeta, Scope
+from spiderpool.api.meta import Kind, Object, Scope
 
 
 class PodSpec(msgspec.Struct, omit_defaults=True):
@@ -185,25 +188,6 @@ class Event(Object, kw_only=True):
 
 
 def reference(obj: Object) -> ObjectReference:
-    """A reference to an object, as Events carry it."""
+    """A reference to an object, as in the ``involvedObject`` of an Event."""
     kind = obj.KIND
     return ObjectReference(kind.api_version, kind.name, obj.metadata.name, obj.metadata.namespace, obj.metadata.uid)
-
-
-__all__ = [
-    "ConfigMap",
-    "Event",
-    "EventSource",
-    "Namespace",
-    "Node",
-    "NodeCondition",
-    "NodeStatus",
-    "ObjectMeta",
-    "ObjectReference",
-    "Pod",
-    "PodIP",
-    "PodSpec",
-    "PodStatus",
-    "Secret",
-    "reference",
-]

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions made from the types, so that schema and code cannot drift apart."""
+"""CustomResourceDefinitions (apiextensions.k8s.io/v1) made from the types, so that schema and code always agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ KINDS: tuple[type[Object], ...] = (
     NetworkAttachmentDefinition,
 )
 
-KEPT = ("type", "description", "enum", "minimum", "maximum")
+SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum")
+"""Keywords of JSON Schema that go into the CRD as they are."""
 
 
 def crd(kind: type[Object]) -> dict[str, Any]:
@@ -90,12 +91,12 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """Inline references, drop null alternatives and titles: what apiextensions/v1 accepts."""
+    """A schema in the form that apiextensions/v1 accepts: references inlined, without null alternatives and titles."""
     if "anyOf" in node:
         node = _without_null(node)
     if "$ref" in node:
         node = components[node["$ref"]] | {key: value for key, value in node.items() if key != "$ref"}
-    result = {key: node[key] for key in KEPT if node.get(key) is not None}
+    result = {key: node[key] for key in SCHEMA_KEYWORDS if node.get(key) is not None}
     result |= {key: value for key, value in node.items() if key.startswith("x-kubernetes-")}
     if SERVER_DEFAULT in node:
         result["default"] = node[SERVER_DEFAULT]
@@ -113,6 +114,6 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
 
 
 def _without_null(node: dict[str, Any]) -> dict[str, Any]:
-    """An optional field is one that may be absent, not one that may be null."""
+    """The schema of an optional field without its null alternative: in a CRD the field may be absent, not null."""
     (only,) = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
     return {**only, **{key: value for key, value in node.items() if key != "anyOf"}}

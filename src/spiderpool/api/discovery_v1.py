@@ -1,4 +1,4 @@
-"""EndpointSlice (discovery.k8s.io/v1, and v1beta1 for servers before 1.21): where the pods of a Service are."""
+"""EndpointSlice (discovery.k8s.io/v1, and v1beta1 for API servers before 1.21): the endpoints of a Service."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from spiderpool.api.core_v1 import ObjectReference
 from spiderpool.api.meta import Kind, Object, Scope
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-"""Label of a slice: the Service that it belongs to."""
+"""Label of an EndpointSlice with the name of its Service."""
 
 HOST_TOPOLOGY = "kubernetes.io/hostname"
-"""Where v1beta1 says the node of an endpoint when it has no ``nodeName``."""
+"""Key of the v1beta1 field ``topology`` with the node of an endpoint that has no ``nodeName``."""
 
 
 class EndpointConditions(msgspec.Struct, omit_defaults=True):
-    """discovery.k8s.io/v1 EndpointConditions, in part. An unknown ``ready`` counts as true."""
+    """discovery.k8s.io/v1 EndpointConditions, in part."""
 
     ready: bool | None = None
 
@@ -33,12 +33,12 @@ class Endpoint(msgspec.Struct, omit_defaults=True):
 
     @property
     def ready(self) -> bool:
-        """Whether it may be sent traffic."""
+        """Whether the endpoint may get traffic. Absent counts as true, as the API specifies."""
         return self.conditions.ready is not False
 
     @property
     def node(self) -> str | None:
-        """Name of its node."""
+        """Name of the Node of the endpoint; None if unknown."""
         return self.nodeName or (self.topology or {}).get(HOST_TOPOLOGY)
 
 
@@ -61,6 +61,6 @@ class EndpointSlice(Object, kw_only=True):
 
 
 class EndpointSliceV1Beta1(EndpointSlice, kw_only=True):
-    """discovery.k8s.io/v1beta1 EndpointSlice: for our purposes of the same shape."""
+    """discovery.k8s.io/v1beta1 EndpointSlice. The fields that we read are those of v1, plus ``topology``."""
 
     KIND: ClassVar[Kind] = Kind("discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", Scope.NAMESPACED)

@@ -1,4 +1,4 @@
-"""SpiderEndpoint: all interfaces and addresses of one pod, for people and tools that read it."""
+"""SpiderEndpoint (spiderpool.spidernet.io/v2beta1): all addresses of one pod, a view for users and tools."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CurrentDetail(msgspec.Struct, omit_defaults=True):
 
 
 class EndpointStatus(msgspec.Struct, omit_defaults=True):
-    """What the pod holds."""
+    """The addresses of the pod, and the controller that created it."""
 
     current: Annotated[CurrentDetail, field_doc("The pod that holds the addresses now.")]
     ownerControllerType: Annotated[str, field_doc("Kind of the top controller.")]

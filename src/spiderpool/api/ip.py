@@ -1,4 +1,4 @@
-"""SpiderIP: an address is in use if and only if its SpiderIP exists."""
+"""SpiderIP (spiderpool.spidernet.io/v2beta1): an address is in use if and only if its SpiderIP exists."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpo
 IP_NODE_LABEL = "ipam.spidernet.io/node"
 IP_POOL_LABEL = "ipam.spidernet.io/ippool"
 IP_OWNER_LABEL = "ipam.spidernet.io/owner"
-"""Digest of the sticky owner and the name under which it holds the address, to find the record from any node."""
+"""Label with the digest of the sticky owner and the name that it holds the address by: any node finds the record."""
 
 
 class IPOwner(msgspec.Struct, omit_defaults=True, frozen=True):
-    """What the address stays with when its pod is replaced: a StatefulSet or a virtual machine."""
+    """The StatefulSet or virtual machine that keeps the address when its pod is replaced."""
 
     kind: Annotated[str, field_doc("StatefulSet or VirtualMachineInstance.")]
     namespace: Annotated[str, field_doc("Namespace of the owner.")]
@@ -23,7 +23,7 @@ class IPOwner(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class IPSpec(msgspec.Struct, omit_defaults=True):
-    """Who holds the address. Releasing is deleting the object, or marking it where the pool has a cooldown."""
+    """The holder of the address. To release it, delete the object, or set releasedAt where the pool has a cooldown."""
 
     address: Annotated[str, field_doc("The address with the prefix length of its subnet.")]
     pool: Annotated[str, field_doc("Pool that the address was taken from.")]
@@ -32,10 +32,10 @@ class IPSpec(msgspec.Struct, omit_defaults=True):
     pod: Annotated[str, field_doc("Name of the pod.")]
     podUID: Annotated[str, field_doc("UID of the pod: with the interface, the identity of the holder.")]
     interface: Annotated[str, field_doc("Interface in the pod.")]
-    owner: Annotated[IPOwner | None, field_doc("The address stays with this owner when the pod is replaced.")] = None
+    owner: Annotated[IPOwner | None, field_doc("This owner keeps the address when the pod is replaced.")] = None
     releasedAt: Annotated[
         str | None,
-        field_doc("Since when nobody holds the address: it waits for the end of its pool's cooldown (RFC 3339)."),
+        field_doc("When the address was released (RFC 3339): no pod gets it before the cooldown of its pool ends."),
     ] = None
 
 

@@ -1,4 +1,4 @@
-"""SpiderIPPool: the addresses that a node, ENI or tenant may use (fact: spiderpool.spidernet.io/v2beta1)."""
+"""SpiderIPPool (spiderpool.spidernet.io/v2beta1): the addresses that pods of a node, ENI or tenant may use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from spiderpool.api.meta import Column, Condition, Kind, LabelSelector, Object, 
 
 POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
-"""On a pool that names exactly one node: that node, so that other nodes' agents need not watch it."""
+"""Label of a pool that names exactly one node, with that node: the agents of other nodes need not watch the pool."""
 POOL_CARD_LABEL = "cloud.spidernet.io/card"
-"""On a pool that the controller keeps as the cloud registers addresses on an ENI: the identity of that ENI."""
+"""Label of a pool that the controller fills with the addresses of an ENI, with the identity of that ENI."""
 
 ATOMIC = {"x-kubernetes-map-type": "atomic"}
+"""Server-side apply replaces the field whole instead of merging its keys."""
 
 
 class Route(msgspec.Struct, omit_defaults=True):
@@ -26,7 +27,7 @@ class Route(msgspec.Struct, omit_defaults=True):
 
 
 class IPPoolSpec(msgspec.Struct, omit_defaults=True):
-    """What the user wants of a pool."""
+    """The addresses of a pool, and which pods may get them."""
 
     subnet: Annotated[str, field_doc("Subnet of the addresses, in canonical CIDR form. Cannot be changed.")]
     ipVersion: Annotated[
@@ -50,36 +51,36 @@ class IPPoolSpec(msgspec.Struct, omit_defaults=True):
     multusName: Annotated[
         list[str] | None, field_doc("Only interfaces of these networks: namespace/name, or name in our namespace.")
     ] = None
-    default: Annotated[bool | None, field_doc("A candidate for pods that name no pool.", default=False)] = None
+    default: Annotated[bool | None, field_doc("Whether the pool serves pods that name no pool.", default=False)] = None
     disable: Annotated[
-        bool | None, field_doc("No new addresses from this pool; releasing still works.", default=False)
+        bool | None, field_doc("Whether new addresses are refused; releasing still works.", default=False)
     ] = None
     cooldownSeconds: Annotated[
         Annotated[int, Meta(ge=0)] | None,
-        field_doc("Seconds that a released address waits before a stranger gets it.", default=0),
+        field_doc("Seconds that a released address waits before another pod gets it.", default=0),
     ] = None
 
 
 class IPPoolStatus(msgspec.Struct, omit_defaults=True):
-    """What is so: computed from the SpiderIP objects, never incremented."""
+    """The observed use of the pool: computed from the SpiderIP objects, never incremented."""
 
-    allocatedIPs: Annotated[str | None, field_doc("A view of the addresses in use, as JSON text.")] = None
+    allocatedIPs: Annotated[str | None, field_doc("The addresses in use, as JSON text.")] = None
     totalIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in ips without excludeIPs.")] = None
     allocatedIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in use.")] = None
     allocatedRanges: Annotated[
-        list[str] | None, field_doc("The addresses in use as ranges: a hint to agents where to look for free ones.")
+        list[str] | None, field_doc("The addresses in use as ranges: a hint where agents find free ones.")
     ] = None
     conditions: Annotated[
         list[Condition] | None,
         field_doc(
-            "What else is to be known of the pool.",
+            "Conditions of the pool.",
             **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = None
 
 
 class SpiderIPPool(Object, kw_only=True):
-    """The addresses that a node, ENI or tenant may use."""
+    """The addresses that pods of a node, ENI or tenant may use."""
 
     KIND: ClassVar[Kind] = spiderpool_kind(
         "SpiderIPPool",

@@ -1,4 +1,4 @@
-"""The parts of KubeVirt's kinds that we read, one at a time."""
+"""Kinds of KubeVirt (kubevirt.io/v1). Of these objects we read metadata only, by single GETs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GROUP = "kubevirt.io"
 
 
 class VirtualMachineInstance(Object, kw_only=True):
-    """kubevirt.io/v1 VirtualMachineInstance: owns the pod in which a machine runs."""
+    """kubevirt.io/v1 VirtualMachineInstance: a running machine; it owns the pod that the machine runs in."""
 
     KIND: ClassVar[Kind] = Kind(
         GROUP, "v1", "VirtualMachineInstance", "virtualmachineinstances", Scope.NAMESPACED, ("vmi",)
@@ -18,6 +18,6 @@ class VirtualMachineInstance(Object, kw_only=True):
 
 
 class VirtualMachine(Object, kw_only=True):
-    """kubevirt.io/v1 VirtualMachine: makes an instance of its name, again and again."""
+    """kubevirt.io/v1 VirtualMachine: creates an instance of its own name each time it is started."""
 
     KIND: ClassVar[Kind] = Kind(GROUP, "v1", "VirtualMachine", "virtualmachines", Scope.NAMESPACED, ("vm",))

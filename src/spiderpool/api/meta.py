@@ -1,4 +1,4 @@
-"""What all Kubernetes objects share: object metadata, label selectors, and how a kind is addressed."""
+"""What all Kubernetes objects share (meta.k8s.io/v1): metadata, conditions, selectors, and the address of a kind."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from msgspec import Meta
 
 GROUP = "spiderpool.spidernet.io"
 VERSION = "v2beta1"
+"""API group and version of our own kinds."""
 FINALIZER = GROUP
 SERVER_DEFAULT = "x-server-default"
+"""Keyword under which `field_doc` hands a default to the generator of CRDs."""
 
 
 def field_doc(text: str, *, default: Any = None, **schema: Any) -> Meta:
-    """Describe a field for ``kubectl explain``; further keywords go into the CRD's schema as they are.
+    """The description of a field for ``kubectl explain``; further keywords go into the CRD's schema unchanged.
 
-    ``default`` is filled in by the API server, not by us, so the Python default stays None (absent).
+    The API server fills in ``default``, not we, so the Python default stays None (absent).
     """
     extra = schema if default is None else {**schema, SERVER_DEFAULT: default}
     return Meta(description=text, extra_json_schema=extra or None)
 
 
 class Scope(enum.StrEnum):
-    """Where the objects of a kind live."""
+    """apiextensions/v1 ResourceScope: whether the objects of a kind are in a Namespace."""
 
     CLUSTER = "Cluster"
     NAMESPACED = "Namespaced"
@@ -40,7 +42,7 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How a kind is addressed in the API, and what its CRD says beside the schema."""
+    """The address of a kind in the API, and what its CRD holds beside the schema."""
 
     group: str
     version: str
@@ -59,7 +61,7 @@ class Kind(msgspec.Struct, frozen=True):
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
-        """The request path, without a leading slash; without a namespace, all namespaces."""
+        """The request path without a leading slash. Without a namespace it addresses all Namespaces."""
         words = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace and self.scope is Scope.NAMESPACED:
             words += ["namespaces", namespace]
@@ -71,11 +73,11 @@ class Kind(msgspec.Struct, frozen=True):
 class Condition(msgspec.Struct, omit_defaults=True):
     """metav1.Condition."""
 
-    type: Annotated[str, field_doc("What the condition is about.")]
+    type: Annotated[str, field_doc("Name of the condition.")]
     status: Annotated[str, field_doc("True, False or Unknown.", enum=["True", "False", "Unknown"])]
-    reason: Annotated[str, field_doc("One word for programs.")]
-    message: Annotated[str, field_doc("A sentence for people.")]
-    lastTransitionTime: Annotated[str | None, field_doc("When status became what it is.")] = None
+    reason: Annotated[str, field_doc("One word, for programs.")]
+    message: Annotated[str, field_doc("A sentence, for people.")]
+    lastTransitionTime: Annotated[str | None, field_doc("When the status last changed.")] = None
 
 
 class OwnerReference(msgspec.Struct, omit_defaults=True):
@@ -90,7 +92,7 @@ class OwnerReference(msgspec.Struct, omit_defaults=True):
 
 
 class ObjectMeta(msgspec.Struct, omit_defaults=True):
-    """The part of metav1.ObjectMeta that we read or write."""
+    """metav1.ObjectMeta, in part."""
 
     name: str = ""
     namespace: str | None = None
@@ -108,7 +110,7 @@ class ObjectMeta(msgspec.Struct, omit_defaults=True):
 
 
 class Object(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Base of every object. ``KIND`` tells how it is addressed."""
+    """Base of every object; ``KIND`` is its address in the API."""
 
     KIND: ClassVar[Kind]
 
@@ -128,12 +130,12 @@ class Object(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     @property
     def terminating(self) -> bool:
-        """Whether the object waits for its finalizers or grace period."""
+        """Whether the object is being deleted and waits for finalizers or its grace period."""
         return self.metadata.deletionTimestamp is not None
 
     @property
     def controller(self) -> OwnerReference | None:
-        """The owner that controls the object, if one does."""
+        """The owner reference of the object's controller; None without one."""
         return next((owner for owner in self.metadata.ownerReferences or () if owner.controller), None)
 
 
@@ -165,5 +167,5 @@ def spiderpool_kind(
     *,
     status: bool = False,
 ) -> Kind:
-    """A kind of our own group, with its category."""
+    """A kind of our own group, in the category ``spiderpool`` of kubectl."""
     return Kind(GROUP, VERSION, name, name.lower() + "s", scope, (short,), ("spiderpool",), columns, status)

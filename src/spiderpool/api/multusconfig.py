@@ -1,4 +1,7 @@
-"""SpiderMultusConfig: a network in a few words, from which the NetworkAttachmentDefinition is made."""
+"""SpiderMultusConfig (spiderpool.spidernet.io/v2beta1): a network, from which the controller makes its definition.
+
+The definition is a NetworkAttachmentDefinition (`spiderpool.api.nad`).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ from spiderpool.api.coordinator import CoordinatorSpec
 from spiderpool.api.meta import Kind, Object, Scope, field_doc, spiderpool_kind
 
 NAD_NAME_ANNOTATION = "multus.spidernet.io/cr-name"
+"""Name of the NetworkAttachmentDefinition, where it differs from that of the SpiderMultusConfig."""
 CNI_VERSION_ANNOTATION = "multus.spidernet.io/cni-version"
 CONFIG_NAME_ANNOTATION = "cni.spidernet.io/cniconfig-name"
 
 CNI_TYPES = ("macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom")
 
-VlanID = Annotated[Annotated[int, Meta(ge=0, le=4094)] | None, field_doc("VLAN of the interface; 0 for none.")]
+VlanID = Annotated[Annotated[int, Meta(ge=0, le=4094)] | None, field_doc("VLAN ID of the interface; 0 for none.")]
 Rate = Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Rate in Mbit/s; 0 for no limit.")]
 
 
 class NetworkPools(msgspec.Struct, omit_defaults=True):
-    """Pools for pods that name none; wildcards are allowed."""
+    """Pools of pods that name none; wildcards are allowed."""
 
     ipv4: Annotated[list[str] | None, field_doc("IPv4 pools.")] = None
     ipv6: Annotated[list[str] | None, field_doc("IPv6 pools.")] = None
@@ -50,7 +54,7 @@ class MacvlanConfig(msgspec.Struct, omit_defaults=True):
 
 
 class IpvlanConfig(MacvlanConfig, omit_defaults=True):
-    """ipvlan children of a NIC: they carry its MAC address."""
+    """ipvlan children of a NIC, which share its MAC address."""
 
 
 class VlanConfig(MacvlanConfig, omit_defaults=True):
@@ -110,7 +114,7 @@ class OvsConfig(msgspec.Struct, omit_defaults=True):
 
 
 class MultusConfigSpec(msgspec.Struct, omit_defaults=True):
-    """Exactly one block, the one that ``cniType`` names, describes the interface."""
+    """The network: exactly one block describes the interface, the one that ``cniType`` names."""
 
     cniType: Annotated[str | None, field_doc("Kind of interface.", enum=list(CNI_TYPES), default="custom")] = None
     macvlan: Annotated[MacvlanConfig | None, field_doc("For cniType macvlan.")] = None
@@ -120,15 +124,15 @@ class MultusConfigSpec(msgspec.Struct, omit_defaults=True):
     ovs: Annotated[OvsConfig | None, field_doc("For cniType ovs.")] = None
     ibsriov: Annotated[IbsriovConfig | None, field_doc("For cniType ib-sriov.")] = None
     ipoib: Annotated[IpoibConfig | None, field_doc("For cniType ipoib.")] = None
-    enableCoordinator: Annotated[bool | None, field_doc("Run the coordinator for this network.", default=True)] = None
-    disableIPAM: Annotated[bool | None, field_doc("Give no addresses.", default=False)] = None
+    enableCoordinator: Annotated[bool | None, field_doc("Whether the coordinator is run.", default=True)] = None
+    disableIPAM: Annotated[bool | None, field_doc("Whether pods get no addresses.", default=False)] = None
     coordinator: Annotated[CoordinatorSpec | None, field_doc("Coordinator settings of this network.")] = None
     chainCNIJsonData: Annotated[list[str] | None, field_doc("Further CNI plugins, each as JSON text.")] = None
     customCNI: Annotated[str | None, field_doc("For cniType custom: the whole CNI configuration as JSON text.")] = None
 
 
 class SpiderMultusConfig(Object, kw_only=True):
-    """A network in a few words."""
+    """A network for pods, in short form."""
 
     KIND: ClassVar[Kind] = spiderpool_kind("SpiderMultusConfig", Scope.NAMESPACED, "smc")
 

@@ -1,4 +1,7 @@
-"""NetworkAttachmentDefinition (k8s.cni.cncf.io/v1) and the annotations by which pods ask for networks."""
+"""NetworkAttachmentDefinition (k8s.cni.cncf.io/v1), and the annotations by which pods choose networks.
+
+Both are of the Kubernetes Network Plumbing Working Group's "Network Custom Resource Definition De-facto Standard".
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ DEFAULT_NETWORK_ANNOTATION = "v1.multus-cni.io/default-network"
 
 
 class NADSpec(msgspec.Struct, omit_defaults=True):
-    """The configuration as text."""
+    """The CNI configuration of the network."""
 
     config: Annotated[str | None, field_doc("CNI configuration or configuration list as JSON text.")] = None
 
 
 class NetworkAttachmentDefinition(Object, kw_only=True):
-    """A CNI configuration that pods can ask for by name."""
+    """A CNI configuration that pods choose by name."""
 
     KIND: ClassVar[Kind] = Kind(
         "k8s.cni.cncf.io",

@@ -1,4 +1,4 @@
-"""SpiderReservedIP: addresses that no pod gets, whatever pool they are in."""
+"""SpiderReservedIP (spiderpool.spidernet.io/v2beta1): addresses that no pod gets, in whichever pool they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpo
 
 
 class ReservedIPSpec(msgspec.Struct, omit_defaults=True):
-    """The addresses."""
+    """The reserved addresses."""
 
     ipVersion: Annotated[
         int | None, field_doc("Address family, 4 or 6. Taken from the first address when absent.", enum=[4, 6])
@@ -19,7 +19,7 @@ class ReservedIPSpec(msgspec.Struct, omit_defaults=True):
 
 
 class SpiderReservedIP(Object, kw_only=True):
-    """Addresses that no pod gets, whatever pool they are in."""
+    """Addresses that no pod gets, in whichever pool they are."""
 
     KIND: ClassVar[Kind] = spiderpool_kind(
         "SpiderReservedIP", Scope.CLUSTER, "sr", (Column("VERSION", "string", ".spec.ipVersion"),)

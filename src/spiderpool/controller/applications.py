@@ -155,7 +155,7 @@ class ApplicationPoolReconciler:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
         for workload in (old, new):
-            if workload is not None and has_subnet_annotation(workload.pods.template.metadata.annotations):
+            if workload is not None and has_subnet_annotation(workload.workload_spec.template.metadata.annotations):
                 self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:

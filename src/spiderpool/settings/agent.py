@@ -43,7 +43,7 @@ class AgentSettings:
     metrics_port: int | None = derived(_metrics_port, table.ENABLE_METRICS, table.METRICS_PORT)
     """None: metrics are not served on TCP."""
     health_port: int | None = derived(_health_port, table.AGENT_HEALTH_PORT)
-    """None: probes are on the socket alone."""
+    """None: probes are served on the socket only."""
     auto_pool_wait: float = derived(_auto_pool_wait, table.AUTO_POOL_WAIT, table.AUTO_POOL_RETRIES)
     """Seconds that an ADD waits for the pool that the controller makes for an application."""
     detect_conflicts: bool = bound(table.DETECT_CONFLICTS)

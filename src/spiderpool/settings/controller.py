@@ -27,7 +27,7 @@ class PodInject:
     included: tuple[str, ...] = bound(table.INJECT_INCLUDED)
     """If any: only these Namespaces, without the excluded ones."""
     enis: bool = derived(_offers_enis, table.DEVICE_PLUGIN, table.DEVICE_OFFERS)
-    """Whether pods also ask for the node's ENIs as resources of a device plugin."""
+    """Whether pods also request the node's ENIs as resources of a device plugin."""
 
     def covers(self, namespace: str) -> bool:
         """Whether the pods of a Namespace are candidates for injection."""

@@ -1,6 +1,6 @@
 """The table of all settings: the only place that holds their names, defaults, bounds and help.
 
-The dataclasses of the daemons, the parser and docs/reference/settings.md are made from it; so can be a chart's schema.
+The dataclasses of the daemons, the parser and docs/reference/settings.md are made from it. A chart's schema can be too.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Setting(Generic[T]):
     required: str = ""
     """What to set the variable to; empty: the variable may be missing."""
     shown: str = ""
-    """The default in the words of the reference page, where the value alone does not tell."""
+    """The default in words for the reference page, where the value alone is not clear."""
     page: str = ""
-    """The page of docs/ that tells more."""
+    """The page of docs/ that explains the setting."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ CONFIG_FILE: Final = Setting(
     readers=ALL,
     variables=("SPIDERPOOL_CONFIG",),
 )
-"""Read before all others, as it says where the keys are."""
+"""Read before all others, since it locates the file with the keys."""
 
 
 # Access to the cluster, and logs.
@@ -298,7 +298,7 @@ METRICS_PORT: Final = Setting(
 AGENT_HEALTH_PORT: Final = Setting(
     kind=kinds.PORT,
     default=0,
-    help="port of the kubelet's probes; 0: they are on the socket alone",
+    help="port of the kubelet's probes; 0: served on the socket only",
     readers=AGENT,
     variables=("SPIDERPOOL_HEALTH_PORT",),
 )
@@ -370,6 +370,7 @@ COORDINATOR_NAME: Final = Setting(
     default="default",
     help="name of the SpiderCoordinator that the controller fills in",
     readers=CONTROLLER,
+    # The misspelt name is the one that Spiderpool's chart sets.
     variables=("SPIDERPOOL_COORDINATOR_DEAFULT_NAME", "SPIDERPOOL_COORDINATOR_NAME"),
 )
 HOST_CNI_DIR: Final = Setting(
@@ -527,7 +528,7 @@ DEVICE_PLUGIN: Final = Setting(
 DEVICE_OFFERS: Final = Setting(
     kind=kinds.OBJECTS,
     default=(),
-    help="what the device plugin offers; with a `masterNIC` among it, injected pods also ask for the NICs",
+    help="what the device plugin offers; if it holds a `masterNIC`, injected pods also request the NICs",
     readers=CONTROLLER,
     keys=("agent.networkResourcePlugin.resourceAdvertisement",),
     page="usage/network-injection.md",
@@ -584,7 +585,7 @@ CLOUD_REGION: Final = Setting(
 CLUSTER_ID: Final = Setting(
     kind=kinds.TEXT,
     default="clusterid",
-    help="tells what this cluster makes in the account from what other clusters make",
+    help="distinguishes what this cluster creates in the account from what other clusters create",
     readers=CLOUD,
     keys=("cloud.clusterID",),
     page="usage/cloud.md",
@@ -592,7 +593,7 @@ CLUSTER_ID: Final = Setting(
 INTERNAL_ENDPOINTS: Final = Setting(
     kind=kinds.FLAG,
     default=True,
-    help="call the cloud's API by names inside the VPC: needs no way to the Internet",
+    help="call the cloud's API by names inside the VPC, which works without access to the Internet",
     readers=CLOUD,
     keys=("cloud.internalEndpoints",),
     page="usage/cloud.md",

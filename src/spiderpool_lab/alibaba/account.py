@@ -1,4 +1,7 @@
-"""The account: its region, its network, its keys, everything that it holds, and everything that was asked of it."""
+"""The state of one simulated account: resources, access keys, faults and a log of the calls that were answered.
+
+The account knows no HTTP: ``openapi``, ``metadata`` and ``admin`` serve it. Tests and the lab change it directly.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +33,21 @@ from spiderpool_lab.alibaba.tables import AccountTables, Listener, TableChange
 
 Clock = Callable[[], float]
 
-_CALLS_KEPT = 200_000
+_CALL_LOG_MAX = 200_000
+"""Entries of the call log; beyond this number the older half is dropped."""
 
-_MARGIN = 0.01
-"""Seconds by which the loop's timers may run ahead of the account's clock."""
+_TIMER_MARGIN = 0.01
+"""Seconds added to a timer of the event loop, which may fire before the account's clock has reached the due time."""
+
+DEFAULT_VPC = VPC("vpc-bp100000000000001", "172.16.0.0/12")
 
 CREDENTIAL_LIFETIME = 6 * 3600.0
-"""Seconds for which the credentials of a role are valid."""
+"""Seconds for which the temporary credentials of a role are valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call as it was answered. ``outcome`` is OK, the code of a refusal, or ``Dropped``."""
+    """An answered call. ``outcome`` is ``OK``, an error code, or ``Dropped`` if a fault cut the connection."""
 
     action: str
     identity: str
@@ -52,9 +58,10 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Seconds that the cloud takes.
+    """Seconds that asynchronous work takes.
 
-    ``ENI``: to attach or detach an ENI. ``job``: to finish a job of the NLB. ``metadata``: to show a change there.
+    ``eni``: to attach or detach an ENI. ``job``: to finish an NLB job. ``metadata``: until the metadata service
+    shows a change.
     """
 
     eni: float = 0.0
@@ -62,82 +69,91 @@ class Delays:
     metadata: float = 0.0
 
 
-class Account:
-    """A simulated account. ``public`` is the block of its addresses in the Internet.
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """What an account is created with and keeps. Public addresses are allocated from the two public blocks."""
 
-    ``health`` is what the balancers' data plane last found, by address and port of a backend.
-    ``limits`` are calls per minute by ``product:Action``; what has none is not limited.
-    """
+    region: str = "cn-hangzhou"
+    owner: str = "1234567890123456"
+    vpc: VPC = DEFAULT_VPC
+    public_block: str = "198.51.100.64/26"
+    public_ipv6_block: str = "2001:db8:1b::/64"
+
+
+@dataclass(frozen=True, slots=True)
+class ENIAddresses:
+    """The addresses of a new ENI. Without ``primary``, the ENI gets the lowest free address of its vSwitch."""
+
+    primary: str = ""
+    secondaries: tuple[str, ...] = ()
+    ipv6: tuple[str, ...] = ()
+
+
+class Account:
+    """A simulated account with one VPC."""
 
     def __init__(
-        self,
-        *,
-        region: str = "cn-hangzhou",
-        vpc: VPC | None = None,
-        owner: str = "1234567890123456",
-        public: str = "198.51.100.64/26",
-        public_ipv6: str = "2001:db8:1b::/64",
-        delays: Delays | None = None,
-        clock: Clock = time.time,
+        self, settings: AccountSettings | None = None, *, delays: Delays | None = None, clock: Clock = time.time
     ) -> None:
-        self.region = region
-        self.vpc = vpc or VPC("vpc-bp100000000000001", "172.16.0.0/12")
-        self.owner = owner
-        self.public = public
-        self.public_ipv6 = public_ipv6
+        settings = settings or AccountSettings()
+        self.region = settings.region
+        self.owner = settings.owner
+        self.vpc = settings.vpc
+        self.public_block = settings.public_block
+        self.public_ipv6_block = settings.public_ipv6_block
         self.delays = delays or Delays()
         self.clock = clock
         self.faults = Faults()
-        self.health: dict[tuple[str, int], bool] = {}
-        self.remembered: dict[int, AccountTables] = {}
-        self.limits: dict[str, int] = {}
-        self.calls: list[RecordedCall] = []
-        self.identities: dict[str, CallerIdentity] = {}
-        self.roles: dict[str, tuple[str, ...]] = {}
-        self.world = AccountTables(self._tell)
+        self.health: dict[tuple[str, int], bool] = {}  # (address, port) of a backend → last result of the data plane
+        self.snapshots: dict[int, AccountTables] = {}  # number of a "stale" fault → state when the fault was set
+        self.limits: dict[str, int] = {}  # product:Action → calls per minute; without an entry there is no limit
+        self.calls: list[RecordedCall] = []  # oldest first
+        self.identities: dict[str, CallerIdentity] = {}  # access key ID → identity
+        self.roles: dict[str, tuple[str, ...]] = {}  # name of a RAM role → patterns of allowed actions
+        self.tables = AccountTables(self._notify)
         self._listeners: list[Listener] = []
-        self._numbers = itertools.count(1)
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        for kind in INSTANCE_TYPES:
-            self.world.instance_types.put(kind)
+        self._numbers = itertools.count(1)  # source of unique resource IDs and MAC addresses
+        self._due: list[tuple[float, int, Callable[[], None]]] = []  # heap of (due time, sequence number, work)
+        for instance_type in INSTANCE_TYPES:
+            self.tables.instance_types.put(instance_type)
 
-    # What it holds, made by hand
+    # Resources, created without a call of the OpenAPI
 
     def add_vswitch(
         self, block: str, *, zone: str = "", identity: str = "", ipv6_block: str | None = None
     ) -> VSwitchResource:
-        """A vSwitch in the VPC."""
-        return self.world.vswitches.put(
+        """Create a vSwitch in the VPC."""
+        return self.tables.vswitches.put(
             VSwitchResource(identity or self.new_id("vsw-"), zone or f"{self.region}-i", block, ipv6_block)
         )
 
     def add_security_group(self, *, identity: str = "", capacity: int = 2000) -> SecurityGroup:
-        """A security group."""
-        return self.world.security_groups.put(SecurityGroup(identity or self.new_id("sg-"), capacity=capacity))
+        """Create a security group that takes ``capacity`` ENIs."""
+        return self.tables.security_groups.put(SecurityGroup(identity or self.new_id("sg-"), capacity=capacity))
 
-    def add_instance_type(self, kind: InstanceType) -> InstanceType:
-        """An instance type with quotas of its own."""
-        return self.world.instance_types.put(kind)
+    def add_instance_type(self, instance_type: InstanceType) -> InstanceType:
+        """Add an instance type with its quotas."""
+        return self.tables.instance_types.put(instance_type)
 
     def add_instance(
         self,
         name: str,
         *,
         zone: str = "",
-        kind: str = "ecs.g7.large",
+        instance_type: str = "ecs.g7.large",
         identity: str = "",
         role: str | None = None,
     ) -> Instance:
-        """A server without ENIs."""
-        made = Instance(
+        """Create an instance without ENIs."""
+        instance = Instance(
             identity or self.new_id("i-"),
             name,
-            kind,
+            instance_type,
             zone or f"{self.region}-i",
             role=role,
             created=self.clock(),
         )
-        return self.world.instances.put(made)
+        return self.tables.instances.put(instance)
 
     def add_eni(
         self,
@@ -145,33 +161,37 @@ class Account:
         *,
         instance: str | None = None,
         mac: str = "",
-        address: str = "",
-        secondaries: Iterable[str] = (),
-        ipv6_addresses: Iterable[str] = (),
-        security_groups: Iterable[str] = (),
         identity: str = "",
+        addresses: ENIAddresses | None = None,
     ) -> NetworkInterface:
-        """An ENI, in use if it has an instance; the first of an instance is its primary."""
-        first = instance is not None and not self.enis_of(instance)
+        """Create an ENI, attached if ``instance`` is given; the first ENI of an instance is its primary ENI."""
+        addresses = addresses or ENIAddresses()
+        is_primary = instance is not None and not self.enis_of(instance)
         eni = NetworkInterface(
             identity or self.new_id("eni-"),
             mac or self.new_mac(),
             vswitch,
-            address or self.take_addresses(vswitch, 1)[0],
-            tuple(secondaries),
-            tuple(ipv6_addresses),
+            addresses.primary or self.choose_addresses(vswitch, 1)[0],
+            addresses.secondaries,
+            addresses.ipv6,
             instance=instance,
-            primary=first,
+            primary=is_primary,
             status="InUse" if instance else "Available",
-            security_groups=tuple(security_groups),
             created=self.clock(),
         )
-        return self.world.enis.put(eni)
+        return self.tables.enis.put(eni)
+
+    def join_security_group(self, eni: str, group: str) -> None:
+        """Add an ENI to a security group, without a check of the group's capacity. Raises BadConfig without the ENI."""
+        found = self.tables.enis.get(eni)
+        if found is None:
+            raise BadConfig(f"there is no ENI {eni}")
+        self.tables.enis.put(replace(found, security_groups=(*found.security_groups, group)))
 
     def add_identity(
         self, name: str = "cloud", *, key: str = "", secret: str = "", allowed: Iterable[str] = ("*",)
     ) -> CallerIdentity:
-        """A RAM user with an access key."""
+        """Create a RAM user with an access key; ``allowed`` are patterns of ``product:Action``."""
         identity = CallerIdentity(
             name, key or f"LTAI{secrets.token_hex(10)}", secret or secrets.token_hex(15), tuple(allowed)
         )
@@ -179,11 +199,11 @@ class Account:
         return identity
 
     def add_role(self, name: str, allowed: Iterable[str] = ("*",)) -> None:
-        """A RAM role, whose credentials the metadata service gives to instances that have it."""
+        """Create a RAM role. The metadata service hands its credentials to the instances that have the role."""
         self.roles[name] = tuple(allowed)
 
-    def issue(self, role: str, lifetime: float = CREDENTIAL_LIFETIME) -> CallerIdentity:
-        """Temporary credentials of a role, valid for ``lifetime`` seconds."""
+    def issue_credentials(self, role: str, lifetime: float = CREDENTIAL_LIFETIME) -> CallerIdentity:
+        """Create temporary credentials of a role, valid for ``lifetime`` seconds."""
         identity = CallerIdentity(
             role,
             f"STS.{secrets.token_hex(10)}",
@@ -195,139 +215,141 @@ class Account:
         self.identities[identity.key] = identity
         return identity
 
-    # What happens to it
+    # Events
 
-    def release(self, instance: str) -> None:
-        """Delete an instance; the ENIs that go with it go too, others become available."""
+    def delete_instance(self, instance: str) -> None:
+        """Delete an instance with its primary ENI and its ENIs with ``delete_on_release``; others become Available."""
         for eni in self.enis_of(instance):
             if eni.primary or eni.delete_on_release:
-                self.world.enis.remove(eni.identity)
+                self.tables.enis.remove(eni.identity)
             else:
-                self.world.enis.put(replace(eni, instance=None, primary=False, status="Available"))
-        self.world.instances.remove(instance)
+                self.tables.enis.put(replace(eni, instance=None, primary=False, status="Available"))
+        self.tables.instances.remove(instance)
 
-    def fill(self, vswitch: str, full: bool = True) -> None:
-        """Make a vSwitch give no address any more, or give some again."""
-        found = self.world.vswitches.get(vswitch)
+    def set_full(self, vswitch: str, full: bool = True) -> None:
+        """Mark a vSwitch as having no free address, or remove the mark. Raises BadConfig if it does not exist."""
+        found = self.tables.vswitches.get(vswitch)
         if found is None:
             raise BadConfig(f"there is no vSwitch {vswitch}")
-        self.world.vswitches.put(replace(found, full=full))
+        self.tables.vswitches.put(replace(found, full=full))
 
-    def break_down(self, fault: Fault) -> int:
-        """Set a fault and return its number; a stale one keeps reading the state of this moment."""
+    def set_fault(self, fault: Fault) -> int:
+        """Set a fault and return its number. For a ``stale`` fault, store a snapshot of the present state."""
         number = self.faults.add(fault)
         if fault.kind == "stale":
-            self.remembered[number] = self.world.snapshot()
+            self.snapshots[number] = self.tables.snapshot()
         return number
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have every change told to ``listener``, at once and in order; the answer ends that."""
+        """Call ``listener`` synchronously with every change, in order. Returns a function that unsubscribes."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def as_of(self, world: AccountTables) -> Account:
-        """This account holding another world: what a stale or empty answer is read from."""
+    def with_tables(self, tables: AccountTables) -> Account:
+        """A shallow copy of this account over other tables, from which a stale or empty answer is read."""
         other = copy.copy(self)
-        other.world = world
+        other.tables = tables
         return other
 
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Carry out ``work`` when ``seconds`` of the account's clock have passed; at once if there are none."""
+    def schedule(self, seconds: float, work: Callable[[], None]) -> None:
+        """Run ``work`` after ``seconds`` of the account's clock; immediately if ``seconds`` is 0."""
         if seconds <= 0:
             work()
             return
         heapq.heappush(self._due, (self.clock() + seconds, next(self._numbers), work))
         if (loop := _running_loop()) is not None:
-            loop.call_later(seconds + _MARGIN, self.settle)
+            loop.call_later(seconds + _TIMER_MARGIN, self.run_due)
 
-    def settle(self) -> None:
-        """Carry out what has become due."""
+    def run_due(self) -> None:
+        """Run all scheduled work that is due. Called before every read, since tests may move the clock by hand."""
         while self._due and self._due[0][0] <= self.clock():
             heapq.heappop(self._due)[2]()
 
-    # What it can be asked
+    # Queries
 
     def enis_of(self, instance: str) -> list[NetworkInterface]:
         """The ENIs of an instance, the primary first."""
-        enis = (eni for eni in self.world.enis if eni.instance == instance)
+        enis = (eni for eni in self.tables.enis if eni.instance == instance)
         return sorted(enis, key=lambda eni: not eni.primary)
 
     def type_of(self, instance: str) -> InstanceType:
-        """The instance type of an instance that exists."""
-        found = self.world.instances.get(instance)
-        kind = self.world.instance_types.get(found.instance_type) if found else None
-        if kind is None:
+        """The instance type of an instance. Raises BadConfig if the instance or its type does not exist."""
+        found = self.tables.instances.get(instance)
+        instance_type = self.tables.instance_types.get(found.instance_type) if found else None
+        if instance_type is None:
             raise BadConfig(f"instance {instance} or its type does not exist")
-        return kind
+        return instance_type
 
-    def eni_with(self, address: str) -> NetworkInterface | None:
-        """The ENI on which an address, of either family, is registered."""
-        return next((eni for eni in self.world.enis if address in eni.addresses or address in eni.ipv6_addresses), None)
+    def eni_with_address(self, address: str) -> NetworkInterface | None:
+        """The ENI that has an IPv4 or IPv6 address, or None."""
+        return next(
+            (eni for eni in self.tables.enis if address in eni.addresses or address in eni.ipv6_addresses), None
+        )
 
     def record(self, call: RecordedCall) -> None:
-        """Write a call down; of very many, the older half is forgotten."""
+        """Append a call to the log; drop the older half when the log is full."""
         self.calls.append(call)
-        if len(self.calls) > _CALLS_KEPT:
-            del self.calls[: _CALLS_KEPT // 2]
+        if len(self.calls) > _CALL_LOG_MAX:
+            del self.calls[: _CALL_LOG_MAX // 2]
 
-    def counted(self) -> Counter[str]:
-        """How often each ``product:Action`` was called."""
+    def call_counts(self) -> Counter[str]:
+        """Number of calls in the log by ``product:Action``."""
         return Counter(call.action for call in self.calls)
 
-    def used_in(self, vswitch: str) -> set[str]:
-        """Every IPv4 address of a vSwitch that something has."""
-        enis = [eni for eni in self.world.enis if eni.vswitch == vswitch]
+    def used_addresses(self, vswitch: str) -> set[str]:
+        """All IPv4 addresses of a vSwitch that ENIs (with their prefixes) and load balancers have."""
+        enis = [eni for eni in self.tables.enis if eni.vswitch == vswitch]
         used = {address for eni in enis for address in eni.addresses}
-        used.update(address for eni in enis for prefix in eni.prefixes for address in addressing.inside(prefix))
-        used.update(clb.address for clb in self.world.clbs if clb.vswitch == vswitch)
-        used.update(zone.private_address for nlb in self.world.nlbs for zone in nlb.zones if zone.vswitch == vswitch)
+        used.update(address for eni in enis for prefix in eni.prefixes for address in addressing.addresses_in(prefix))
+        used.update(clb.address for clb in self.tables.clbs if clb.vswitch == vswitch)
+        used.update(zone.private_address for nlb in self.tables.nlbs for zone in nlb.zones if zone.vswitch == vswitch)
         return used
 
-    def reserved_in(self, vswitch: str) -> set[str]:
-        """Every address of a vSwitch that is kept for prefixes."""
-        blocks = (reservation.block for reservation in self.world.reservations if reservation.vswitch == vswitch)
-        return {address for block in blocks for address in addressing.inside(block)}
+    def reserved_addresses(self, vswitch: str) -> set[str]:
+        """All addresses of a vSwitch in blocks that are reserved for prefixes."""
+        blocks = (reservation.block for reservation in self.tables.reservations if reservation.vswitch == vswitch)
+        return {address for block in blocks for address in addressing.addresses_in(block)}
 
-    def free_count(self, vswitch: VSwitchResource) -> int:
-        """How many addresses a vSwitch can still give."""
+    def free_address_count(self, vswitch: VSwitchResource) -> int:
+        """Number of addresses of a vSwitch that are neither used nor reserved; 0 if it is marked full."""
         if vswitch.full:
             return 0
         return addressing.capacity(vswitch.block) - len(
-            self.used_in(vswitch.identity) | self.reserved_in(vswitch.identity)
+            self.used_addresses(vswitch.identity) | self.reserved_addresses(vswitch.identity)
         )
 
-    def take_addresses(self, vswitch: str, count: int, *, beside: Iterable[str] = ()) -> list[str]:
-        """The lowest free addresses of a vSwitch, other than those ``beside``. Raises Refusal if it has too few."""
+    def choose_addresses(self, vswitch: str, count: int, *, excluded: Iterable[str] = ()) -> list[str]:
+        """The lowest free addresses except ``excluded``. Raises Refusal if there are fewer than ``count``."""
         found = self.vswitch(vswitch)
-        used = self.used_in(vswitch) | self.reserved_in(vswitch) | set(beside)
+        used = self.used_addresses(vswitch) | self.reserved_addresses(vswitch) | set(excluded)
         addresses = [] if found.full else addressing.free(found.block, used, count)
         if len(addresses) < count:
             raise no_addresses(vswitch)
         return addresses
 
-    def take_public(self, *, beside: Iterable[str] = ()) -> str:
-        """The lowest public address of the account's block that nothing has. Raises Refusal if there is none."""
-        used = {*beside, *(eip.address for eip in self.world.eips), *(clb.address for clb in self.world.clbs)}
-        used.update(zone.public_address for nlb in self.world.nlbs for zone in nlb.zones)
-        if not (addresses := addressing.free(self.public, used, 1)):
+    def choose_public_address(self, *, excluded: Iterable[str] = ()) -> str:
+        """The lowest free public address except ``excluded``. Raises Refusal if the public block is used up."""
+        used = {*excluded, *(eip.address for eip in self.tables.eips), *(clb.address for clb in self.tables.clbs)}
+        used.update(zone.public_address for nlb in self.tables.nlbs for zone in nlb.zones)
+        if not (addresses := addressing.free(self.public_block, used, 1)):
             raise Refusal("QuotaExceeded.Eip", "The quota of elastic IP addresses is exceeded.")
         return addresses[0]
 
     def vswitch(self, identity: str) -> VSwitchResource:
-        """A vSwitch that exists. Raises Refusal if it does not."""
-        if (found := self.world.vswitches.get(identity)) is None:
+        """A vSwitch by its ID. Raises Refusal if it does not exist."""
+        if (found := self.tables.vswitches.get(identity)) is None:
             raise Refusal("InvalidVSwitchId.NotFound", f"The specified VSwitch {identity} does not exist.", 404)
         return found
 
     def new_id(self, prefix: str) -> str:
-        """An identity that nothing else has."""
+        """A unique resource ID with a prefix such as ``eni-``."""
         return f"{prefix}bp1{next(self._numbers):015x}"
 
     def new_mac(self) -> str:
-        """A MAC address that no other ENI has."""
+        """A unique MAC address in the vendor's OUI 00:16:3e."""
         return "00:16:3e:" + (0x80_0000 + next(self._numbers)).to_bytes(3, "big").hex(":")
 
-    def _tell(self, change: TableChange) -> None:
+    def _notify(self, change: TableChange) -> None:
         for listener in list(self._listeners):
             listener(change)
 
@@ -340,7 +362,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def no_addresses(vswitch: str) -> Refusal:
-    """A vSwitch has fewer free addresses than were asked for."""
+    """The error for a vSwitch that has fewer free addresses than requested."""
     return Refusal(
         "InvalidVSwitchId.IpNotEnough", f"The specified VSwitch {vswitch} has not enough private IP addresses.", 403
     )

@@ -1,4 +1,4 @@
-"""The servers of a group, of CLB or NLB: read from a call, checked against what exists, merged."""
+"""Backend servers of a CLB or NLB server group: parses them from a call, checks and merges them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from spiderpool_lab.alibaba.refusals import Refusal, invalid, missing
 
 
 def read_backend(account: Account, sent: Parameters, kind: str) -> BalancerBackend:
-    """A server as a call describes it; ``kind`` is its type in lower case: ecs, eni, eci or ip."""
-    server = sent.needed("ServerId")
+    """Parse a backend. ``kind`` is its type in lower case: ecs, eni or ip. Raises Refusal if it does not exist."""
+    server = sent.required("ServerId")
     return BalancerBackend(
         server,
         kind,
@@ -24,23 +24,23 @@ def read_backend(account: Account, sent: Parameters, kind: str) -> BalancerBacke
     )
 
 
-def _address(account: Account, server: str, wanted: str, kind: str) -> str:
-    """Where traffic for a server goes: the address wanted, or the primary one of the instance or ENI."""
+def _address(account: Account, server: str, requested: str, kind: str) -> str:
+    """The address that traffic goes to: the requested one, or the primary address of the instance or ENI."""
     match kind:
         case "ecs":
             enis = account.enis_of(server)
             if not enis:
                 raise Refusal("InvalidServerId.NotExist", f"The specified server {server} does not exist.")
-            return wanted or enis[0].address
+            return requested or enis[0].address
         case "eni":
-            eni = account.world.enis.get(server)
+            eni = account.tables.enis.get(server)
             if eni is None:
                 raise Refusal("InvalidServerId.NotExist", f"The specified server {server} does not exist.")
-            if wanted and wanted not in (*eni.addresses, *eni.ipv6_addresses):
-                raise Refusal("InvalidServerIp", f"The address {wanted} is not one of {server}.")
-            return wanted or eni.address
+            if requested and requested not in (*eni.addresses, *eni.ipv6_addresses):
+                raise Refusal("InvalidServerIp", f"The address {requested} is not one of {server}.")
+            return requested or eni.address
         case "ip":
-            return _literal(wanted or server)
+            return _literal(requested or server)
         case _:
             raise invalid("ServerType", f"{kind} is not simulated")
 
@@ -52,28 +52,28 @@ def _literal(text: str) -> str:
         raise invalid("ServerIp", f"{text} is not an IP address") from None
 
 
-def without_doubles(backends: Sequence[BalancerBackend], refusal: Refusal) -> Sequence[BalancerBackend]:
-    """Refuse a list that names the same server twice."""
+def without_duplicates(backends: Sequence[BalancerBackend], refusal: Refusal) -> Sequence[BalancerBackend]:
+    """Return ``backends``, or raise ``refusal`` if the same server is listed twice."""
     if len({backend.key for backend in backends}) < len(backends):
         raise refusal
     return backends
 
 
 def merged(present: Iterable[BalancerBackend], sent: Iterable[BalancerBackend]) -> tuple[BalancerBackend, ...]:
-    """What is present with what was sent put in its place or added."""
+    """The present backends with the sent ones replaced or added, by server, address and port."""
     by_key = {backend.key: backend for backend in present}
     by_key.update((backend.key, backend) for backend in sent)
     return tuple(by_key.values())
 
 
-def without(present: Iterable[BalancerBackend], gone: Iterable[BalancerBackend]) -> tuple[BalancerBackend, ...]:
-    """What is present less what was sent; what is not there is not missed."""
-    keys = {backend.key for backend in gone}
+def without(present: Iterable[BalancerBackend], removed: Iterable[BalancerBackend]) -> tuple[BalancerBackend, ...]:
+    """The present backends without the removed ones. Removed backends that are not present are ignored."""
+    keys = {backend.key for backend in removed}
     return tuple(backend for backend in present if backend.key not in keys)
 
 
 def require_port(backend: BalancerBackend) -> BalancerBackend:
-    """Refuse a server without a port."""
+    """Return ``backend``, or raise Refusal if it has no port."""
     if backend.port == 0:
         raise missing("Port")
     return backend

@@ -1,6 +1,6 @@
-"""Load balancers as values: CLB and NLB balancers, listeners, server groups, and the jobs of the NLB.
+"""Load balancers as immutable values: CLBs and NLBs, their listeners and server groups, and NLB jobs.
 
-Settings that the simulation only keeps are mappings under the names that the OpenAPI gives them.
+Settings are mappings from the API's parameter names to their values; most of them are stored without an effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NlbProtocol = Literal["TCP", "UDP", "TCPSSL"]
 
 @dataclass(frozen=True, slots=True)
 class CLBListener:
-    """A listener of a CLB, known by protocol and port. It is stopped until it is started."""
+    """A listener of a CLB, identified by protocol and port. It is created stopped."""
 
     protocol: ClbProtocol
     port: int
@@ -29,13 +29,13 @@ class CLBListener:
 
     @property
     def group(self) -> str:
-        """The vServer group that it forwards to; empty if it has none."""
+        """ID of the vServer group that the listener forwards to, or an empty text."""
         return self.settings.get("VServerGroupId", "")
 
 
 @dataclass(frozen=True, slots=True)
 class CLB:
-    """A classic load balancer. ``settings`` holds what it was created with, in the OpenAPI's names."""
+    """A classic load balancer."""
 
     identity: str
     name: str
@@ -49,13 +49,13 @@ class CLB:
 
     @property
     def public(self) -> bool:
-        """Whether its address is one of the Internet."""
+        """Whether the address is a public one."""
         return self.settings.get("AddressType", "internet") == "internet"
 
 
 @dataclass(frozen=True, slots=True)
 class BalancerBackend:
-    """A server of a group; its type is ecs, eni, eci or ip. ``address`` is where its traffic goes."""
+    """A server of a group; ``server_type`` is ecs, eni or ip. Traffic goes to ``address``."""
 
     server: str
     server_type: str
@@ -67,7 +67,7 @@ class BalancerBackend:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What makes two entries of a group the same server."""
+        """Entries of a group with the same key are the same server."""
         return (self.server, self.address if self.server_type != "ecs" else "", self.port)
 
 
@@ -111,7 +111,7 @@ class NLB:
 
     @property
     def public(self) -> bool:
-        """Whether it has addresses of the Internet."""
+        """Whether the load balancer has public addresses."""
         return self.settings.get("AddressType") == "Internet"
 
 
@@ -129,13 +129,13 @@ class NLBListener:
 
     @property
     def group(self) -> str:
-        """The server group that it forwards to."""
+        """ID of the server group that the listener forwards to."""
         return self.settings.get("ServerGroupId", "")
 
 
 @dataclass(frozen=True, slots=True)
 class NLBGroup:
-    """A server group, which any number of NLB listeners may use. ``health`` is its HealthCheckConfig."""
+    """A server group that any number of NLB listeners may share. ``health`` is its HealthCheckConfig."""
 
     identity: str
     name: str
@@ -153,7 +153,7 @@ class NLBGroup:
 
 @dataclass(frozen=True, slots=True)
 class AsyncJob:
-    """A change that the NLB carries out after it has answered."""
+    """An NLB change that is executed after the call is answered."""
 
     identity: str
     status: Literal["Processing", "Succeeded", "Failed"] = "Processing"

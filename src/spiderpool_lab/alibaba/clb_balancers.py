@@ -1,4 +1,4 @@
-"""SLB: classic load balancers, created, described, changed, protected, tagged, deleted."""
+"""Actions of SLB 2014-05-15 on classic load balancers (CLB)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, missing
+from spiderpool_lab.alibaba.refusals import Refusal, missing, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.settings import ON_OFF, NumberRange, Rule, read_settings
 from spiderpool_lab.alibaba.tagging import check_tags
@@ -39,7 +39,7 @@ DEFAULTS = {
     "ModificationProtectionStatus": "NonProtection",
     "PayType": "PayOnDemand",
 }
-_KEPT = (
+_STORED = (
     *RULES,
     "MasterZoneId",
     "SlaveZoneId",
@@ -49,24 +49,24 @@ _KEPT = (
 
 
 def balancer(account: Account, parameters: Parameters) -> CLB:
-    """The balancer that a call names. Raises Refusal if it does not exist."""
-    identity = parameters.needed("LoadBalancerId")
-    if (found := account.world.clbs.get(identity)) is None:
-        raise absent("InvalidLoadBalancerId.NotFound", "LoadBalancerId", identity)
+    """The CLB that a call names. Raises Refusal if it does not exist."""
+    identity = parameters.required("LoadBalancerId")
+    if (found := account.tables.clbs.get(identity)) is None:
+        raise not_found("InvalidLoadBalancerId.NotFound", "LoadBalancerId", identity)
     return found
 
 
 @action(
     "slb",
     "CreateLoadBalancer",
-    needed="RegionId",
-    known="Address AddressIPVersion AddressType AutoPay Bandwidth ClientToken DeleteProtection Duration "
+    required="RegionId",
+    optional="Address AddressIPVersion AddressType AutoPay Bandwidth ClientToken DeleteProtection Duration "
     "InstanceChargeType InternetChargeType LoadBalancerName LoadBalancerSpec MasterZoneId ModificationProtectionReason "
     "ModificationProtectionStatus PayType PricingCycle ResourceGroupId SlaveZoneId Tag VSwitchId VpcId",
 )
 def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
-    """A balancer without listeners, which is active at once."""
-    settings = {**DEFAULTS, **read_settings(parameters, _KEPT, RULES)}
+    """SLB 2014-05-15 CreateLoadBalancer: creates a CLB without listeners, active immediately."""
+    settings = {**DEFAULTS, **read_settings(parameters, _STORED, RULES)}
     if settings["InstanceChargeType"] == "PayBySpec" and "LoadBalancerSpec" not in settings:
         raise missing("LoadBalancerSpec")
     vswitch = parameters.text("VSwitchId")
@@ -74,7 +74,7 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         raise missing("VSwitchId")
     check_tags(parameters.tags())
     identity = account.new_id("lb-")
-    made = CLB(
+    clb = CLB(
         identity,
         parameters.text("LoadBalancerName", identity),
         _address(account, parameters.text("Address"), settings, vswitch),
@@ -83,63 +83,65 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         tags=parameters.tags(),
         created=account.clock(),
     )
-    account.world.clbs.put(made)
+    account.tables.clbs.put(clb)
     return {
-        "LoadBalancerId": made.identity,
-        "LoadBalancerName": made.name,
-        "Address": made.address,
+        "LoadBalancerId": clb.identity,
+        "LoadBalancerName": clb.name,
+        "Address": clb.address,
         "AddressIPVersion": settings["AddressIPVersion"],
-        "NetworkType": _network_type(made),
-        "VpcId": account.vpc.identity if made.vswitch else "",
-        "VSwitchId": made.vswitch,
+        "NetworkType": _network_type(clb),
+        "VpcId": account.vpc.identity if clb.vswitch else "",
+        "VSwitchId": clb.vswitch,
         "ResourceGroupId": settings.get("ResourceGroupId", ""),
     }
 
 
-def _address(account: Account, wanted: str, settings: Mapping[str, str], vswitch: str) -> str:
+def _address(account: Account, requested: str, settings: Mapping[str, str], vswitch: str) -> str:
     if settings["AddressIPVersion"] == "ipv6":
-        used = {item.address for item in account.world.clbs}
-        return addressing.free_ipv6(account.public_ipv6, used, 1)[0]
+        used = {item.address for item in account.tables.clbs}
+        return addressing.free_ipv6(account.public_ipv6_block, used, 1)[0]
     if settings["AddressType"] == "internet":
-        return account.take_public()
-    if not wanted:
-        return account.take_addresses(vswitch, 1)[0]
-    if wanted in account.used_in(vswitch) or not addressing.assignable(account.vswitch(vswitch).block, wanted):
-        raise Refusal("IpNotAvailable", f"The specified address {wanted} is not available in {vswitch}.")
-    return wanted
+        return account.choose_public_address()
+    if not requested:
+        return account.choose_addresses(vswitch, 1)[0]
+    if requested in account.used_addresses(vswitch) or not addressing.assignable(
+        account.vswitch(vswitch).block, requested
+    ):
+        raise Refusal("IpNotAvailable", f"The specified address {requested} is not available in {vswitch}.")
+    return requested
 
 
 def _network_type(item: CLB) -> str:
     return "vpc" if item.vswitch else "classic"
 
 
-@action("slb", "DeleteLoadBalancer", needed="RegionId LoadBalancerId")
+@action("slb", "DeleteLoadBalancer", required="RegionId LoadBalancerId")
 def delete_load_balancer(account: Account, parameters: Parameters) -> Answer:
-    """Delete a balancer with its listeners and groups, unless it is protected."""
+    """SLB 2014-05-15 DeleteLoadBalancer: deletes a CLB with its listeners and groups, unless it is protected."""
     found = balancer(account, parameters)
     if found.settings["DeleteProtection"] == "on":
         raise Refusal(
             "OperationDenied.DeleteProtectionIsOn",
             "The loadbalancer can't be deleted due to DeleteProtection is enabled.",
         )
-    for group in account.world.clb_groups:
+    for group in account.tables.clb_groups:
         if group.balancer == found.identity:
-            account.world.clb_groups.remove(group.identity)
-    account.world.clbs.remove(found.identity)
+            account.tables.clb_groups.remove(group.identity)
+    account.tables.clbs.remove(found.identity)
     return {}
 
 
 @action(
     "slb",
     "DescribeLoadBalancers",
-    needed="RegionId",
-    known="Address AddressIPVersion AddressType InternetChargeType LoadBalancerId LoadBalancerName LoadBalancerStatus "
-    "MasterZoneId NetworkType PageNumber PageSize PayType ResourceGroupId ServerId ServerIntranetAddress SlaveZoneId "
-    "Tag Tags VSwitchId VpcId",
+    required="RegionId",
+    optional="Address AddressIPVersion AddressType InternetChargeType LoadBalancerId LoadBalancerName "
+    "LoadBalancerStatus MasterZoneId NetworkType PageNumber PageSize PayType ResourceGroupId ServerId "
+    "ServerIntranetAddress SlaveZoneId Tag Tags VSwitchId VpcId",
 )
 def describe_load_balancers(account: Account, parameters: Parameters) -> Answer:
-    """The balancers that pass every filter."""
-    found = [item for item in account.world.clbs if _passes(account, item, parameters)]
+    """SLB 2014-05-15 DescribeLoadBalancers: lists the CLBs that pass all filters."""
+    found = [item for item in account.tables.clbs if _passes(account, item, parameters)]
     page, counted = paging.by_number(found, parameters, most=100)
     return {**counted, "LoadBalancers": {"LoadBalancer": [describe(account, item) for item in page]}}
 
@@ -166,18 +168,18 @@ def _passes(account: Account, item: CLB, parameters: Parameters) -> bool:
     exact["NetworkType"] = _network_type(item)
     ids = set(filter(None, parameters.text("LoadBalancerId").split(",")))
     names = set(filter(None, parameters.text("LoadBalancerName").split(",")))
-    wanted = {**parameters.tags(), **sent_tags(parameters)}
+    tags = {**parameters.tags(), **sent_tags(parameters)}
     return (
         (not ids or item.identity in ids)
         and (not names or item.name in names)
         and all(parameters.text(name) in ("", exact.get(name)) for name in _FILTERS)
-        and all(key in item.tags and value in ("", item.tags[key]) for key, value in wanted.items())
+        and all(key in item.tags and value in ("", item.tags[key]) for key, value in tags.items())
     )
 
 
 def sent_tags(parameters: Parameters) -> dict[str, str]:
-    """The older spelling: ``Tags`` is a JSON array of TagKey and TagValue."""
-    return {tag.needed("TagKey"): tag.text("TagValue") for tag in parameters.json_objects("Tags")}
+    """Tags in the older form: ``Tags`` is a JSON array of TagKey and TagValue."""
+    return {tag.required("TagKey"): tag.text("TagValue") for tag in parameters.json_objects("Tags")}
 
 
 def _status(item: CLB) -> str:
@@ -185,7 +187,7 @@ def _status(item: CLB) -> str:
 
 
 def describe(account: Account, item: CLB) -> dict[str, Any]:
-    """A balancer as the OpenAPI writes it in a list."""
+    """A CLB as the lists of the API show it."""
     settings = dict(item.settings)
     bandwidth = settings.pop("Bandwidth", "-1")
     return {
@@ -204,9 +206,9 @@ def describe(account: Account, item: CLB) -> dict[str, Any]:
     }
 
 
-@action("slb", "DescribeLoadBalancerAttribute", needed="LoadBalancerId")
+@action("slb", "DescribeLoadBalancerAttribute", required="LoadBalancerId")
 def describe_load_balancer_attribute(account: Account, parameters: Parameters) -> Answer:
-    """One balancer with the ports of its listeners."""
+    """SLB 2014-05-15 DescribeLoadBalancerAttribute: describes one CLB with the ports of its listeners."""
     found = balancer(account, parameters)
     ports = [
         {
@@ -226,79 +228,81 @@ def describe_load_balancer_attribute(account: Account, parameters: Parameters) -
 
 
 def _setter(
-    name: str, settings: str, *, needed: str = "", ignored: str = ""
+    name: str, settings: str, *, required: str = "", ignored: str = ""
 ) -> Callable[[Account, Parameters], Answer]:
-    """An action that changes some settings of a balancer and nothing else."""
+    """Register an action of SLB 2014-05-15 that only changes settings of a CLB."""
 
-    @action("slb", name, needed=f"RegionId LoadBalancerId {needed}", known=f"{settings} {ignored}")
+    @action("slb", name, required=f"RegionId LoadBalancerId {required}", optional=f"{settings} {ignored}")
     def change(account: Account, parameters: Parameters) -> Answer:
         found = balancer(account, parameters)
         sent = read_settings(parameters, settings.split(), RULES)
-        account.world.clbs.put(replace(found, settings={**found.settings, **sent}))
+        account.tables.clbs.put(replace(found, settings={**found.settings, **sent}))
         return {}
 
     return change
 
 
-_setter("SetLoadBalancerDeleteProtection", "DeleteProtection", needed="DeleteProtection")
+_setter("SetLoadBalancerDeleteProtection", "DeleteProtection", required="DeleteProtection")
 _setter(
     "SetLoadBalancerModificationProtection",
     "ModificationProtectionStatus ModificationProtectionReason",
-    needed="ModificationProtectionStatus",
+    required="ModificationProtectionStatus",
 )
 _setter("ModifyLoadBalancerInternetSpec", "InternetChargeType Bandwidth", ignored="AutoPay")
-_setter("ModifyLoadBalancerInstanceSpec", "LoadBalancerSpec", needed="LoadBalancerSpec", ignored="AutoPay")
+_setter("ModifyLoadBalancerInstanceSpec", "LoadBalancerSpec", required="LoadBalancerSpec", ignored="AutoPay")
 _setter(
     "ModifyLoadBalancerInstanceChargeType",
     "InstanceChargeType LoadBalancerSpec InternetChargeType Bandwidth",
-    needed="InstanceChargeType",
+    required="InstanceChargeType",
 )
 
 
-@action("slb", "SetLoadBalancerName", needed="RegionId LoadBalancerId LoadBalancerName")
+@action("slb", "SetLoadBalancerName", required="RegionId LoadBalancerId LoadBalancerName")
 def set_load_balancer_name(account: Account, parameters: Parameters) -> Answer:
-    """Give a balancer another name."""
+    """SLB 2014-05-15 SetLoadBalancerName: renames a CLB."""
     found = balancer(account, parameters)
-    account.world.clbs.put(replace(found, name=parameters.needed("LoadBalancerName")))
+    account.tables.clbs.put(replace(found, name=parameters.required("LoadBalancerName")))
     return {}
 
 
-@action("slb", "SetLoadBalancerStatus", needed="RegionId LoadBalancerId LoadBalancerStatus")
+@action("slb", "SetLoadBalancerStatus", required="RegionId LoadBalancerId LoadBalancerStatus")
 def set_load_balancer_status(account: Account, parameters: Parameters) -> Answer:
-    """Switch a balancer on or off with all its listeners."""
+    """SLB 2014-05-15 SetLoadBalancerStatus: enables or disables a CLB with all its listeners."""
     found = balancer(account, parameters)
     status = parameters.one_of("LoadBalancerStatus", ("active", "inactive"))
-    account.world.clbs.put(replace(found, active=status == "active"))
+    account.tables.clbs.put(replace(found, active=status == "active"))
     return {}
 
 
-@action("slb", "AddTags", needed="RegionId LoadBalancerId Tags")
+@action("slb", "AddTags", required="RegionId LoadBalancerId Tags")
 def add_tags(account: Account, parameters: Parameters) -> Answer:
-    """Add tags to one balancer, in the older spelling."""
+    """SLB 2014-05-15 AddTags: adds tags to a CLB, in the older form of ``Tags``."""
     found = balancer(account, parameters)
     tags = {**found.tags, **sent_tags(parameters)}
     check_tags(tags)
-    account.world.clbs.put(replace(found, tags=tags))
+    account.tables.clbs.put(replace(found, tags=tags))
     return {}
 
 
-@action("slb", "RemoveTags", needed="RegionId LoadBalancerId Tags")
+@action("slb", "RemoveTags", required="RegionId LoadBalancerId Tags")
 def remove_tags(account: Account, parameters: Parameters) -> Answer:
-    """Take tags off one balancer, in the older spelling."""
+    """SLB 2014-05-15 RemoveTags: removes tags from a CLB, in the older form of ``Tags``."""
     found = balancer(account, parameters)
-    gone = sent_tags(parameters)
-    account.world.clbs.put(replace(found, tags={key: value for key, value in found.tags.items() if key not in gone}))
+    removed = sent_tags(parameters)
+    account.tables.clbs.put(
+        replace(found, tags={key: value for key, value in found.tags.items() if key not in removed})
+    )
     return {}
 
 
-@action("slb", "DescribeTags", needed="RegionId", known="DistinctKey LoadBalancerId PageNumber PageSize Tags")
+@action("slb", "DescribeTags", required="RegionId", optional="DistinctKey LoadBalancerId PageNumber PageSize Tags")
 def describe_tags_of_balancers(account: Account, parameters: Parameters) -> Answer:
-    """The tags of one balancer or of all, each with the number of balancers that have it."""
-    only, wanted = parameters.text("LoadBalancerId"), sent_tags(parameters)
+    """SLB 2014-05-15 DescribeTags: lists the tags of one or all CLBs, each with the number of CLBs that have it."""
+    identity, filters = parameters.text("LoadBalancerId"), sent_tags(parameters)
     counts: dict[tuple[str, str], int] = {}
-    for item in account.world.clbs:
-        for tag in item.tags.items() if only in ("", item.identity) else ():
-            if not wanted or wanted.get(tag[0]) in ("", tag[1]):
+    for item in account.tables.clbs:
+        for tag in item.tags.items() if identity in ("", item.identity) else ():
+            if not filters or filters.get(tag[0]) in ("", tag[1]):
                 counts[tag] = counts.get(tag, 0) + 1
     page, numbered = paging.by_number(list(counts.items()), parameters, most=100)
     sets = [{"TagKey": key, "TagValue": value, "InstanceCount": count} for (key, value), count in page]

@@ -1,4 +1,4 @@
-"""SLB: vServer groups and their backends."""
+"""Actions of SLB 2014-05-15 on vServer groups and their backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.backends import merged, read_backend, require_port, without, without_doubles
+from spiderpool_lab.alibaba.backends import merged, read_backend, require_port, without, without_duplicates
 from spiderpool_lab.alibaba.balancers import BalancerBackend, CLBGroup
 from spiderpool_lab.alibaba.clb_balancers import balancer
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
@@ -16,12 +16,13 @@ from spiderpool_lab.alibaba.registry import Answer, action
 
 BACKENDS_PER_CALL = 40
 BACKENDS_PER_GROUP = 200
+"""Quotas of the real API."""
 _NEW_BACKENDS = "NewBackendServers"
 
 
 def group(account: Account, parameters: Parameters) -> CLBGroup:
-    """The group that a call names. Raises Refusal if it does not exist."""
-    if (found := account.world.clb_groups.get(parameters.needed("VServerGroupId"))) is None:
+    """The vServer group that a call names. Raises Refusal if it does not exist."""
+    if (found := account.tables.clb_groups.get(parameters.required("VServerGroupId"))) is None:
         raise Refusal("InvalidParameter", "The specified VServerGroupId does not exist.")
     return found
 
@@ -31,14 +32,14 @@ def _backends(account: Account, parameters: Parameters, name: str = "BackendServ
     if len(sent) > BACKENDS_PER_CALL:
         raise invalid(name, f"has more than {BACKENDS_PER_CALL} servers")
     found = [require_port(read_backend(account, item, item.text("Type", "ecs").lower())) for item in sent]
-    return list(without_doubles(found, invalid(name, "names a server twice")))
+    return list(without_duplicates(found, invalid(name, "names a server twice")))
 
 
-def _named(account: Account, parameters: Parameters, name: str) -> list[BalancerBackend]:
-    """Servers that a call names to take them away; they need not exist any more."""
+def _backends_to_remove(account: Account, parameters: Parameters, name: str) -> list[BalancerBackend]:
+    """The backends that a call removes; their servers need not exist any more."""
     return [
         BalancerBackend(
-            item.needed("ServerId"),
+            item.required("ServerId"),
             item.text("Type", "ecs").lower(),
             item.number("Port", 0, 1, 65535),
             address=item.text("ServerIp") or _address_of(account, item),
@@ -48,14 +49,14 @@ def _named(account: Account, parameters: Parameters, name: str) -> list[Balancer
 
 
 def _address_of(account: Account, item: Parameters) -> str:
-    eni = account.world.enis.get(item.needed("ServerId"))
+    eni = account.tables.enis.get(item.required("ServerId"))
     return eni.address if eni else ""
 
 
 def _put(account: Account, found: CLBGroup, backends: tuple[BalancerBackend, ...]) -> Answer:
     if len(backends) > BACKENDS_PER_GROUP:
         raise Refusal("QuotaExceeded.BackendServers", f"A VServerGroup has at most {BACKENDS_PER_GROUP} servers.")
-    account.world.clb_groups.put(replace(found, backends=backends))
+    account.tables.clb_groups.put(replace(found, backends=backends))
     return {
         "VServerGroupId": found.identity,
         "BackendServers": {"BackendServer": [_describe(item) for item in backends]},
@@ -76,30 +77,30 @@ def _describe(item: BalancerBackend) -> dict[str, Any]:
 @action(
     "slb",
     "CreateVServerGroup",
-    needed="RegionId LoadBalancerId",
-    known="BackendServers ClientToken Tag VServerGroupName",
+    required="RegionId LoadBalancerId",
+    optional="BackendServers ClientToken Tag VServerGroupName",
 )
 def create_vserver_group(account: Account, parameters: Parameters) -> Answer:
-    """A group of one balancer."""
+    """SLB 2014-05-15 CreateVServerGroup: creates a vServer group of a CLB."""
     identity = account.new_id("rsp-")
-    made = CLBGroup(
+    created = CLBGroup(
         identity,
         parameters.text("VServerGroupName", identity),
         balancer(account, parameters).identity,
         tags=parameters.tags(),
         created=account.clock(),
     )
-    return _put(account, made, tuple(_backends(account, parameters)))
+    return _put(account, created, tuple(_backends(account, parameters)))
 
 
 @action(
     "slb",
     "DescribeVServerGroups",
-    needed="RegionId LoadBalancerId",
-    known="Description IncludeListener IncludeRule Tag",
+    required="RegionId LoadBalancerId",
+    optional="Description IncludeListener IncludeRule Tag",
 )
 def describe_vserver_groups(account: Account, parameters: Parameters) -> Answer:
-    """The groups of a balancer."""
+    """SLB 2014-05-15 DescribeVServerGroups: lists the vServer groups of a CLB."""
     owner = balancer(account, parameters)
     found = [
         {
@@ -119,15 +120,15 @@ def describe_vserver_groups(account: Account, parameters: Parameters) -> Answer:
             },
             "Tags": {"Tag": describe_tags(item.tags)},
         }
-        for item in account.world.clb_groups
+        for item in account.tables.clb_groups
         if item.balancer == owner.identity and parameters.text("Description") in item.name
     ]
     return {"VServerGroups": {"VServerGroup": found}}
 
 
-@action("slb", "DescribeVServerGroupAttribute", needed="VServerGroupId")
+@action("slb", "DescribeVServerGroupAttribute", required="VServerGroupId")
 def describe_vserver_group_attribute(account: Account, parameters: Parameters) -> Answer:
-    """One group with its backends."""
+    """SLB 2014-05-15 DescribeVServerGroupAttribute: describes one vServer group with its backends."""
     found = group(account, parameters)
     return {
         "VServerGroupId": found.identity,
@@ -139,36 +140,38 @@ def describe_vserver_group_attribute(account: Account, parameters: Parameters) -
     }
 
 
-@action("slb", "AddVServerGroupBackendServers", needed="RegionId VServerGroupId BackendServers")
+@action("slb", "AddVServerGroupBackendServers", required="RegionId VServerGroupId BackendServers")
 def add_backends(account: Account, parameters: Parameters) -> Answer:
-    """Add backends."""
+    """SLB 2014-05-15 AddVServerGroupBackendServers: adds backends."""
     found = group(account, parameters)
     return _put(account, found, merged(found.backends, _backends(account, parameters)))
 
 
-@action("slb", "RemoveVServerGroupBackendServers", needed="RegionId VServerGroupId BackendServers")
+@action("slb", "RemoveVServerGroupBackendServers", required="RegionId VServerGroupId BackendServers")
 def remove_backends(account: Account, parameters: Parameters) -> Answer:
-    """Take backends out."""
+    """SLB 2014-05-15 RemoveVServerGroupBackendServers: removes backends."""
     found = group(account, parameters)
-    return _put(account, found, without(found.backends, _named(account, parameters, "BackendServers")))
+    return _put(account, found, without(found.backends, _backends_to_remove(account, parameters, "BackendServers")))
 
 
 @action(
     "slb",
     "ModifyVServerGroupBackendServers",
-    needed="RegionId VServerGroupId",
-    known=f"{_NEW_BACKENDS} OldBackendServers",
+    required="RegionId VServerGroupId",
+    optional=f"{_NEW_BACKENDS} OldBackendServers",
 )
 def modify_backends(account: Account, parameters: Parameters) -> Answer:
-    """Put new backends in the place of old ones."""
+    """SLB 2014-05-15 ModifyVServerGroupBackendServers: replaces old backends by new ones."""
     found = group(account, parameters)
-    rest = without(found.backends, _named(account, parameters, "OldBackendServers"))
-    return _put(account, found, merged(rest, _backends(account, parameters, _NEW_BACKENDS)))
+    remaining = without(found.backends, _backends_to_remove(account, parameters, "OldBackendServers"))
+    return _put(account, found, merged(remaining, _backends(account, parameters, _NEW_BACKENDS)))
 
 
-@action("slb", "SetVServerGroupAttribute", needed="RegionId VServerGroupId", known="BackendServers VServerGroupName")
+@action(
+    "slb", "SetVServerGroupAttribute", required="RegionId VServerGroupId", optional="BackendServers VServerGroupName"
+)
 def set_vserver_group_attribute(account: Account, parameters: Parameters) -> Answer:
-    """Rename a group, or change weight and description of backends that it has."""
+    """SLB 2014-05-15 SetVServerGroupAttribute: renames a group, or changes weight and description of its backends."""
     found = group(account, parameters)
     found = replace(found, name=parameters.text("VServerGroupName", found.name))
     sent = {item.key: item for item in _backends(account, parameters)}
@@ -177,12 +180,12 @@ def set_vserver_group_attribute(account: Account, parameters: Parameters) -> Ans
     return {**_put(account, found, merged(found.backends, sent.values())), "VServerGroupName": found.name}
 
 
-@action("slb", "DeleteVServerGroup", needed="RegionId VServerGroupId")
+@action("slb", "DeleteVServerGroup", required="RegionId VServerGroupId")
 def delete_vserver_group(account: Account, parameters: Parameters) -> Answer:
-    """Delete a group that no listener forwards to."""
+    """SLB 2014-05-15 DeleteVServerGroup: deletes a group that no listener uses."""
     found = group(account, parameters)
-    owner = account.world.clbs.get(found.balancer)
+    owner = account.tables.clbs.get(found.balancer)
     if owner and any(listener.group == found.identity for listener in owner.listeners):
         raise Refusal("RspoolVipExist", "there are vips associating with this vServer group.")
-    account.world.clb_groups.remove(found.identity)
+    account.tables.clb_groups.remove(found.identity)
     return {}

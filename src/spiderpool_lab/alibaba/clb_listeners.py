@@ -1,4 +1,4 @@
-"""SLB: listeners for TCP, UDP, HTTP and HTTPS."""
+"""Actions of SLB 2014-05-15 on listeners for TCP, UDP, HTTP and HTTPS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spiderpool_lab.alibaba.ecs_enis import describe_tags
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, ON_OFF, NumberRange, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, ON_OFF, NumberRange, Rule, read_settings, typed_settings
 
 PROTOCOLS: tuple[ClbProtocol, ...] = ("tcp", "udp", "http", "https")
 
@@ -73,22 +73,23 @@ NAMES: dict[ClbProtocol, str] = {
     "http": f"{_LAYER_7} ForwardPort ListenerForward",
     "https": f"{_LAYER_7} CACertificateId EnableHttp2 ServerCertificateId TLSCipherPolicy",
 }
-"""The settings of each protocol, as Describe names them."""
+"""The settings of each protocol, under the names of Describe…Attribute."""
 
-_SMALL = {name: name[0].lower() + name[1:] for name in ("HealthCheckInterval", "HealthCheckExp", "HealthCheckReq")}
-"""Names that calls spell with a small letter: the interval where layer 4 is created, the others always."""
+_LOWER_CASE = {name: name[0].lower() + name[1:] for name in ("HealthCheckInterval", "HealthCheckExp", "HealthCheckReq")}
+"""Settings whose names start with a lower-case letter in calls: the interval in CreateLoadBalancer(TCP|UDP)Listener,
+the others in all calls."""
 
-_FIXED = ("BackendServerPort", "ForwardPort", "ListenerForward")
-"""Settings that a listener keeps as it was created."""
+_CREATE_ONLY = ("BackendServerPort", "ForwardPort", "ListenerForward")
+"""Settings that cannot be changed later."""
 
 
-def _spelled(protocol: ClbProtocol, *, create: bool) -> str:
-    """The settings that a call may send, as it spells them."""
-    names = [name for name in NAMES[protocol].split() if create or name not in _FIXED]
-    small = {} if protocol in ("http", "https") else _SMALL
+def _parameter_names(protocol: ClbProtocol, *, create: bool) -> str:
+    """Names of the settings that a call may send, separated by blanks."""
+    names = [name for name in NAMES[protocol].split() if create or name not in _CREATE_ONLY]
+    renamed = {} if protocol in ("http", "https") else _LOWER_CASE
     if not create:
-        small = {name: text for name, text in small.items() if name != "HealthCheckInterval"}
-    return " ".join(small.get(name, name) for name in names)
+        renamed = {name: text for name, text in renamed.items() if name != "HealthCheckInterval"}
+    return " ".join(renamed.get(name, name) for name in names)
 
 
 _DEFAULTS_ALL = {
@@ -144,13 +145,13 @@ _MANDATORY: dict[ClbProtocol, tuple[str, ...]] = {
 
 
 def _settings(parameters: Parameters, protocol: ClbProtocol) -> dict[str, str]:
-    large = {small: name for name, small in _SMALL.items()}
-    modern = Parameters({large.get(name, name): value for name, value in parameters.values.items()})
-    return read_settings(modern, NAMES[protocol].split(), RULES)
+    upper_case = {sent: name for name, sent in _LOWER_CASE.items()}
+    renamed = Parameters({upper_case.get(name, name): value for name, value in parameters.values.items()})
+    return read_settings(renamed, NAMES[protocol].split(), RULES)
 
 
 def _check(account: Account, owner: CLB, protocol: ClbProtocol, settings: Settings) -> None:
-    """Refuse settings that do not go together."""
+    """Raises Refusal if settings do not fit together."""
     forwards = settings.get("ListenerForward") == "on"
     if forwards and "ForwardPort" not in settings:
         raise missing("ForwardPort")
@@ -161,7 +162,7 @@ def _check(account: Account, owner: CLB, protocol: ClbProtocol, settings: Settin
         needed = {"insert": "CookieTimeout", "server": "Cookie"}.get(settings.get("StickySessionType", ""))
         if needed is None or needed not in settings:
             raise missing(needed or "StickySessionType")
-    group = account.world.clb_groups.get(settings["VServerGroupId"]) if settings["VServerGroupId"] else None
+    group = account.tables.clb_groups.get(settings["VServerGroupId"]) if settings["VServerGroupId"] else None
     if settings["VServerGroupId"] and (group is None or group.balancer != owner.identity):
         raise Refusal("InvalidParameter", "The specified VServerGroupId does not exist.")
     if group is None and not forwards and "BackendServerPort" not in settings:
@@ -171,7 +172,7 @@ def _check(account: Account, owner: CLB, protocol: ClbProtocol, settings: Settin
 def _store(account: Account, owner: CLB, listener: CLBListener) -> None:
     others = tuple(item for item in owner.listeners if not _same(item, listener.protocol, listener.port))
     listeners = sorted((*others, listener), key=lambda item: (item.port, item.protocol))
-    account.world.clbs.put(replace(owner, listeners=tuple(listeners)))
+    account.tables.clbs.put(replace(owner, listeners=tuple(listeners)))
 
 
 def _same(listener: CLBListener, protocol: str, port: int) -> bool:
@@ -179,7 +180,7 @@ def _same(listener: CLBListener, protocol: str, port: int) -> bool:
 
 
 def _collides(listener: CLBListener, protocol: str, port: int) -> bool:
-    """Whether two listeners want the same port: UDP has ports of its own, all others share those of TCP."""
+    """Whether a port is taken: UDP has its own ports, all other protocols share the TCP ports."""
     return listener.port == port and (listener.protocol == "udp") == (protocol == "udp")
 
 
@@ -192,19 +193,18 @@ def _listener(owner: CLB, parameters: Parameters, protocol: str) -> CLBListener:
 
 
 def _port(parameters: Parameters) -> int:
-    parameters.needed("ListenerPort")
+    parameters.required("ListenerPort")
     return parameters.number("ListenerPort", 0, 1, 65535)
 
 
-def _register(protocol: ClbProtocol) -> None:
-    title = protocol.upper()
-    group_switches = "MasterSlaveServerGroup VServerGroup" if protocol in ("tcp", "udp") else "VServerGroup"
+def _register_create(protocol: ClbProtocol) -> None:
+    """Register CreateLoadBalancer(TCP|UDP|HTTP|HTTPS)Listener of SLB 2014-05-15."""
 
     @action(
         "slb",
-        f"CreateLoadBalancer{title}Listener",
-        needed="RegionId LoadBalancerId ListenerPort",
-        known=f"{_spelled(protocol, create=True)} Tag",
+        f"CreateLoadBalancer{protocol.upper()}Listener",
+        required="RegionId LoadBalancerId ListenerPort",
+        optional=f"{_parameter_names(protocol, create=True)} Tag",
     )
     def create(account: Account, parameters: Parameters) -> Answer:
         owner = balancer(account, parameters)
@@ -216,11 +216,16 @@ def _register(protocol: ClbProtocol) -> None:
         _store(account, owner, CLBListener(protocol, port, settings, tags=parameters.tags()))
         return {}
 
+
+def _register_set(protocol: ClbProtocol) -> None:
+    """Register SetLoadBalancer(TCP|UDP|HTTP|HTTPS)ListenerAttribute of SLB 2014-05-15."""
+    group_switches = "MasterSlaveServerGroup VServerGroup" if protocol in ("tcp", "udp") else "VServerGroup"
+
     @action(
         "slb",
-        f"SetLoadBalancer{title}ListenerAttribute",
-        needed="RegionId LoadBalancerId ListenerPort",
-        known=f"{_spelled(protocol, create=False)} DryRun {group_switches}",
+        f"SetLoadBalancer{protocol.upper()}ListenerAttribute",
+        required="RegionId LoadBalancerId ListenerPort",
+        optional=f"{_parameter_names(protocol, create=False)} DryRun {group_switches}",
     )
     def change(account: Account, parameters: Parameters) -> Answer:
         owner = balancer(account, parameters)
@@ -232,7 +237,15 @@ def _register(protocol: ClbProtocol) -> None:
         _store(account, owner, replace(found, settings=settings))
         return {}
 
-    @action("slb", f"DescribeLoadBalancer{title}ListenerAttribute", needed="LoadBalancerId ListenerPort")
+
+def _register_describe(protocol: ClbProtocol) -> None:
+    """Register DescribeLoadBalancer(TCP|UDP|HTTP|HTTPS)ListenerAttribute of SLB 2014-05-15."""
+
+    @action(
+        "slb",
+        f"DescribeLoadBalancer{protocol.upper()}ListenerAttribute",
+        required="LoadBalancerId ListenerPort",
+    )
     def describe(account: Account, parameters: Parameters) -> Answer:
         owner = balancer(account, parameters)
         found = _listener(owner, parameters, protocol)
@@ -240,7 +253,9 @@ def _register(protocol: ClbProtocol) -> None:
 
 
 for _protocol in PROTOCOLS:
-    _register(_protocol)
+    _register_create(_protocol)
+    _register_set(_protocol)
+    _register_describe(_protocol)
 
 
 _HEAD = (
@@ -256,8 +271,8 @@ _HEAD = (
 
 
 def _head(owner: CLB, item: CLBListener) -> dict[str, Any]:
-    """What listeners of every protocol have."""
-    head = numbers({name: item.settings[name] for name in _HEAD if name in item.settings}, RULES)
+    """The fields that listeners of all protocols have."""
+    head = typed_settings({name: item.settings[name] for name in _HEAD if name in item.settings}, RULES)
     return {
         **head,
         "LoadBalancerId": owner.identity,
@@ -267,8 +282,10 @@ def _head(owner: CLB, item: CLBListener) -> dict[str, Any]:
 
 
 def _body(item: CLBListener) -> dict[str, Any]:
-    """What listeners of its own protocol have; the switch of the health check is called HealthCheck here."""
-    body: dict[str, Any] = numbers({name: text for name, text in item.settings.items() if name not in _HEAD}, RULES)
+    """The fields of the protocol. HealthCheckSwitch of a call is HealthCheck in answers."""
+    body: dict[str, Any] = typed_settings(
+        {name: text for name, text in item.settings.items() if name not in _HEAD}, RULES
+    )
     if "HealthCheckSwitch" in body:
         body["HealthCheck"] = body.pop("HealthCheckSwitch")
     if "ProxyProtocolV2Enabled" in body:
@@ -279,18 +296,18 @@ def _body(item: CLBListener) -> dict[str, Any]:
 @action(
     "slb",
     "DescribeLoadBalancerListeners",
-    needed="RegionId",
-    known="Description ListenerPort ListenerProtocol LoadBalancerId MaxResults NextToken Tag",
+    required="RegionId",
+    optional="Description ListenerPort ListenerProtocol LoadBalancerId MaxResults NextToken Tag",
 )
 def describe_load_balancer_listeners(account: Account, parameters: Parameters) -> Answer:
-    """The listeners of some balancers, or of all."""
-    wanted = parameters.texts("LoadBalancerId")
+    """SLB 2014-05-15 DescribeLoadBalancerListeners: lists the listeners of some or all CLBs."""
+    identities = parameters.texts("LoadBalancerId")
     protocol, port = parameters.text("ListenerProtocol"), parameters.number("ListenerPort", 0, 1, 65535)
     found = [
         _listed(owner, item)
-        for owner in account.world.clbs
+        for owner in account.tables.clbs
         for item in owner.listeners
-        if (not wanted or owner.identity in wanted)
+        if (not identities or owner.identity in identities)
         and protocol in ("", item.protocol)
         and port in (0, item.port)
         and parameters.text("Description") in item.settings.get("Description", "")
@@ -309,13 +326,13 @@ def _listed(owner: CLB, item: CLBListener) -> dict[str, Any]:
 
 
 def _switch(name: str, work: Callable[[CLB, CLBListener], CLB]) -> None:
-    """An action on one listener that has no parameters but which it is."""
+    """Register an action of SLB 2014-05-15 that replaces one listener and has no other parameters."""
 
-    @action("slb", name, needed="RegionId LoadBalancerId ListenerPort", known="ListenerProtocol")
+    @action("slb", name, required="RegionId LoadBalancerId ListenerPort", optional="ListenerProtocol")
     def switch(account: Account, parameters: Parameters) -> Answer:
         owner = balancer(account, parameters)
         found = _listener(owner, parameters, parameters.one_of("ListenerProtocol", PROTOCOLS))
-        account.world.clbs.put(work(owner, found))
+        account.tables.clbs.put(work(owner, found))
         return {}
 
 
@@ -332,9 +349,9 @@ _switch(
 )
 
 
-@action("slb", "DescribeHealthStatus", needed="LoadBalancerId", known="ListenerPort ListenerProtocol")
+@action("slb", "DescribeHealthStatus", required="LoadBalancerId", optional="ListenerPort ListenerProtocol")
 def describe_health_status(account: Account, parameters: Parameters) -> Answer:
-    """What the health checks of a balancer found: what the data plane reported, or ``unavailable``."""
+    """SLB 2014-05-15 DescribeHealthStatus: backend health as the data plane reported it, else ``unavailable``."""
     owner = balancer(account, parameters)
     protocol, port = parameters.text("ListenerProtocol"), parameters.number("ListenerPort", 0, 1, 65535)
     found = [
@@ -347,7 +364,7 @@ def describe_health_status(account: Account, parameters: Parameters) -> Answer:
 
 
 def _health(account: Account, item: CLBListener) -> list[Mapping[str, Any]]:
-    group = account.world.clb_groups.get(item.group)
+    group = account.tables.clb_groups.get(item.group)
     health = {True: "normal", False: "abnormal", None: "unavailable"}
     return [
         {

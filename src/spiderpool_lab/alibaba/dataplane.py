@@ -1,8 +1,10 @@
-"""The data plane of an account's balancers: it forwards in a network namespace what the account says, as it changes.
+"""The data plane of load balancers: forwards in a network namespace as the listeners of the account say.
 
-Layer 4 is translated by nftables, so backends see the client's address; layer 7 is HAProxy with X-Forwarded-For.
-Backends are asked for their health from ``SOURCE``, and only those that are well get traffic. The namespace must
-route to the backends and be on their way back, as the router of a VPC is.
+Layer 4 is destination NAT by nftables, so backends see the client's address. Layer 7 is HAProxy, which adds
+X-Forwarded-For. Health checks come from ``SOURCE``; only healthy backends get traffic. The namespace must route to the
+backends and must be the next hop of their answers, as the router of a VPC is.
+
+Needs root and the lab's namespaces, so ``python -m spiderpool_lab.alibaba`` does without it.
 """
 
 from __future__ import annotations
@@ -27,21 +29,22 @@ from spiderpool_lab.certificates import Authority
 from spiderpool_lab.processes import Processes
 
 SOURCE = "100.97.0.1"
-"""Where requests of layer 7 and health checks come from: an address of the provider's own block 100.64.0.0/10."""
+"""Source address of health checks and layer 7 requests, in the block 100.64.0.0/10 that the real cloud uses."""
 
 log = logger("balancers")
 
-_TABLES = ("clbs", "clb_groups", "nlbs", "nlb_listeners", "nlb_groups")
+_BALANCER_TABLES = ("clbs", "clb_groups", "nlbs", "nlb_listeners", "nlb_groups")
 
 
 class DataPlane:
-    """Forwards in the named namespace, which has an interface to hold the balancers' addresses.
+    """Forwards in a named namespace. ``interface`` gets the addresses of the load balancers.
 
-    ``directory`` gets the configuration, certificates and log of HAProxy. ``pace`` stretches the times of checks.
+    ``directory`` gets the configuration, certificates and logs of HAProxy. ``time_scale`` multiplies the intervals and
+    timeouts of health checks; tests use less than 1.
     """
 
     def __init__(
-        self, account: Account, namespace: str, directory: Path, *, interface: str = "lo", pace: float = 1.0
+        self, account: Account, namespace: str, directory: Path, *, interface: str = "lo", time_scale: float = 1.0
     ) -> None:
         self.account = account
         self.namespace = namespace
@@ -50,103 +53,105 @@ class DataPlane:
         self._directory = directory
         self._processes = Processes(directory / "processes")
         self._changed = asyncio.Event()
-        self._healthy: dict[HealthCheck, bool] = {}
-        self._addresses: set[str] = set()
-        self._applied: tuple[Frontend, ...] = ()
-        self._proxy_text = ""
-        self._numbers = itertools.count(1)
-        self._prober = Prober(namespaces.path(namespace), self._report, source=SOURCE, pace=pace)
+        self._healthy: dict[HealthCheck, bool] = {}  # check → last result; none yet counts as unhealthy
+        self._addresses: set[str] = set()  # on the interface now
+        self._applied: tuple[Frontend, ...] = ()  # forwarded now, with healthy targets only
+        self._proxy_text = ""  # configuration of the running HAProxy
+        self._numbers = itertools.count(1)  # names of HAProxy processes
+        self._prober = Prober(namespaces.path(namespace), self._record_health, source=SOURCE, time_scale=time_scale)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[DataPlane]:
-        """Forward for the length of a context; then nothing is left in the namespace."""
+        """Forward while the context is open, then clear the namespace. Raises BadConfig without haproxy(1)."""
         if shutil.which("haproxy") is None:
             raise BadConfig("balancers of layer 7 need haproxy; install the Debian package haproxy")
         self._directory.mkdir(parents=True, exist_ok=True)
-        await self._addresses_become({SOURCE})
-        unsubscribe = self.account.subscribe(self._notice)
-        follower = asyncio.create_task(self._follow())
+        await self._set_addresses({SOURCE})
+        unsubscribe = self.account.subscribe(self._on_change)
+        reconciler = asyncio.create_task(self._reconcile())
         try:
             yield self
         finally:
             unsubscribe()
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+            reconciler.cancel()
+            (error,) = await asyncio.gather(reconciler, return_exceptions=True)
+            if isinstance(error, Exception):
+                log.error("forwarding of load balancers failed", error=repr(error))
             await self._prober.stop()
             await self._clear()
 
     @property
     def applied(self) -> tuple[Frontend, ...]:
-        """What is forwarded now: targets that are not well are left out."""
+        """What is forwarded now, without unhealthy targets."""
         return self._applied
 
-    def _notice(self, change: TableChange) -> None:
-        if change.table in _TABLES:
+    def _on_change(self, change: TableChange) -> None:
+        if change.table in _BALANCER_TABLES:
             self._changed.set()
 
-    def _report(self, check: HealthCheck, healthy: bool) -> None:
+    def _record_health(self, check: HealthCheck, healthy: bool) -> None:
         self._healthy[check] = healthy
         self.account.health[check.address, check.port] = healthy
         self._changed.set()
 
-    async def _follow(self) -> None:
+    async def _reconcile(self) -> None:
         while True:
             self._changed.clear()
-            wanted = frontends(self.account.world)
-            self._prober.follow(checks(wanted))
+            desired = frontends(self.account.tables)
+            self._prober.set_checks(checks(desired))
             try:
-                await self._apply(tuple(self._well(frontend) for frontend in wanted))
+                await self._apply(tuple(self._healthy_targets(frontend) for frontend in desired))
             except KernelFailure as error:
                 log.error("what the balancers are told cannot be forwarded", error=error.message, details=error.details)
             await self._changed.wait()
 
-    def _well(self, frontend: Frontend) -> Frontend:
-        """A frontend with the targets that are well."""
-        well = (item for item in frontend.targets if item.check is None or self._healthy.get(item.check))
-        return replace(frontend, targets=tuple(well))
+    def _healthy_targets(self, frontend: Frontend) -> Frontend:
+        """A frontend without unhealthy targets. Targets without a check count as healthy."""
+        healthy = (item for item in frontend.targets if item.check is None or self._healthy.get(item.check))
+        return replace(frontend, targets=tuple(healthy))
 
-    async def _apply(self, wanted: tuple[Frontend, ...]) -> None:
-        if wanted == self._applied:
+    async def _apply(self, desired: tuple[Frontend, ...]) -> None:
+        if desired == self._applied:
             return
-        await self._addresses_become({SOURCE, *(frontend.address for frontend in wanted)})
-        await self._nft(rendering.translation(wanted))
-        self._proxy(wanted)
-        self._applied = wanted
+        await self._set_addresses({SOURCE, *(frontend.address for frontend in desired)})
+        await self._nft(rendering.nft_ruleset(desired))
+        self._proxy(desired)
+        self._applied = desired
 
-    async def _addresses_become(self, wanted: set[str]) -> None:
-        gone, new = self._addresses - wanted, wanted - self._addresses
-        lines = [f"addr del {_host(address)} dev {self.interface}" for address in sorted(gone)]
-        lines += [f"addr replace {_host(address)} dev {self.interface}" for address in sorted(new)]
+    async def _set_addresses(self, desired: set[str]) -> None:
+        removed, added = self._addresses - desired, desired - self._addresses
+        lines = [f"addr del {_host(address)} dev {self.interface}" for address in sorted(removed)]
+        lines += [f"addr replace {_host(address)} dev {self.interface}" for address in sorted(added)]
         if lines:
             await asyncio.to_thread(namespaces.ip_batch, lines, netns=self.namespace)
-        self._addresses = wanted
+        self._addresses = desired
 
     async def _nft(self, text: str) -> None:
         argv = ["ip", "netns", "exec", self.namespace, "nft", "-f", "-"]
         await asyncio.to_thread(namespaces.run_tool, argv, text)
 
-    def _proxy(self, wanted: tuple[Frontend, ...]) -> None:
-        """Have HAProxy serve what is wanted; a new one takes over from the one before, which ends with its clients."""
-        found = [frontend for frontend in wanted if frontend.layer_7]
+    def _proxy(self, desired: tuple[Frontend, ...]) -> None:
+        """Start a new HAProxy that takes over the ports of the old one, which ends with its last client."""
+        found = [frontend for frontend in desired if frontend.layer_7]
         if not found:
             self._processes.stop_all()
             self._proxy_text = ""
             return
-        text = rendering.proxy(found, SOURCE, self._certificates(found))
-        before = self._running()
-        if text != self._proxy_text or not before:
+        text = rendering.haproxy_config(found, SOURCE, self._certificates(found))
+        old = self._running()
+        if text != self._proxy_text or not old:
             self._proxy_text = text
-            self._take_over(text, before)
+            self._start_proxy(text, old)
 
-    def _take_over(self, text: str, before: list[int]) -> None:
+    def _start_proxy(self, text: str, old: list[int]) -> None:
         name = f"haproxy-{next(self._numbers)}"
         file = self._directory / f"{name}.cfg"
         file.write_text(text)
-        finish = ["-sf", *map(str, before)] if before else []
+        finish = ["-sf", *map(str, old)] if old else []
         self._processes.start(name, ["haproxy", "-db", "-f", file, *finish], netns=self.namespace)
 
     def _running(self) -> list[int]:
-        """The processes that still serve; the files of those that ended are removed."""
+        """Pids of running HAProxy processes. Removes the files of those that ended."""
         pids = {name: self._processes.pid(name) for name in self._processes.names()}
         for name in [name for name, pid in pids.items() if pid is None]:
             self._processes.stop(name)
@@ -155,7 +160,7 @@ class DataPlane:
         return [pid for pid in pids.values() if pid is not None]
 
     def _certificates(self, found: list[Frontend]) -> dict[str, Path]:
-        """A certificate for every address that speaks HTTPS, made when it is first needed."""
+        """Address → PEM file with certificate and key, for all HTTPS frontends; created if missing."""
         files = {item.address: self._directory / f"{item.address}.pem" for item in found if item.transport == "https"}
         for address, file in files.items():
             if not file.exists():
@@ -167,7 +172,7 @@ class DataPlane:
     async def _clear(self) -> None:
         self._processes.stop_all()
         await self._nft(f"table inet {rendering.TABLE}\ndelete table inet {rendering.TABLE}\n")
-        await self._addresses_become(set())
+        await self._set_addresses(set())
 
 
 def _host(address: str) -> str:

@@ -1,4 +1,4 @@
-"""ECS: secondary IPv4 addresses, IPv4 prefixes and IPv6 addresses of network interfaces, assigned and given back."""
+"""Actions of ECS 2014-05-26 that assign and unassign IPv4 addresses, IPv4 prefixes and IPv6 addresses of ENIs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
 from spiderpool_lab.alibaba import addressing
 from spiderpool_lab.alibaba.account import Account, no_addresses
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.resources import NetworkInterface
 
 NAMED_MAX = 32
 """IPv4 addresses that one call may name."""
 COUNT_MAX = 49
+"""IPv4 addresses that one call may request by number, and that an unattached ENI may have."""
 IPV6_MAX = 10
 PREFIXES_MAX = 10
+"""IPv6 addresses and IPv4 prefixes that one call may assign."""
 
 
-def choose_ipv4(account: Account, eni: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
-    """The addresses that a call asks for, by name or by count, if the ENI has ``room`` for them."""
+def choose_ipv4(account: Account, eni: NetworkInterface, parameters: Parameters, available: int) -> list[str]:
+    """The IPv4 addresses that a call requests by name or number. Raises Refusal for more than ``available``."""
     named = parameters.texts("PrivateIpAddress")
     count = parameters.number("SecondaryPrivateIpAddressCount", 0, 1, COUNT_MAX)
     if named and count:
@@ -30,17 +32,17 @@ def choose_ipv4(account: Account, eni: NetworkInterface, parameters: Parameters,
         )
     if len(named) > NAMED_MAX:
         raise invalid("PrivateIpAddress", f"has more than {NAMED_MAX} values")
-    if (len(named) or count) > room:
+    if (len(named) or count) > available:
         raise _too_many("Ipv4")
     if named:
         _check_named(account, eni, named)
         return named
-    return account.take_addresses(eni.vswitch, count, beside=[eni.address])
+    return account.choose_addresses(eni.vswitch, count, excluded=[eni.address])
 
 
 def _check_named(account: Account, eni: NetworkInterface, named: Sequence[str]) -> None:
     found = account.vswitch(eni.vswitch)
-    used = account.used_in(found.identity) | account.reserved_in(found.identity) | {eni.address}
+    used = account.used_addresses(found.identity) | account.reserved_addresses(found.identity) | {eni.address}
     if found.full:
         raise no_addresses(found.identity)
     for address in named:
@@ -60,8 +62,10 @@ def _is_ipv4(text: str) -> bool:
     return True
 
 
-def choose_ipv6(account: Account, eni: NetworkInterface, parameters: Parameters, room: int = IPV6_MAX) -> list[str]:
-    """The IPv6 addresses that a call asks for, if the ENI has ``room`` for them and its vSwitch has IPv6."""
+def choose_ipv6(
+    account: Account, eni: NetworkInterface, parameters: Parameters, available: int = IPV6_MAX
+) -> list[str]:
+    """The IPv6 addresses that a call requests. Raises Refusal for more than ``available`` or a vSwitch without IPv6."""
     named = parameters.texts("Ipv6Address")
     count = parameters.number("Ipv6AddressCount", 0, 1, IPV6_MAX)
     if not named and not count:
@@ -71,9 +75,9 @@ def choose_ipv6(account: Account, eni: NetworkInterface, parameters: Parameters,
         raise Refusal("InvalidVSwitchId.Ipv6NotEnabled", f"The VSwitch {eni.vswitch} has no IPv6.", 403)
     if len(named) > IPV6_MAX:
         raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
-    if (len(named) or count) > room:
+    if (len(named) or count) > available:
         raise _too_many("Ipv6")
-    used = {address for item in account.world.enis for address in item.ipv6_addresses}
+    used = {address for item in account.tables.enis for address in item.ipv6_addresses}
     return _named_ipv6(block, named, used) if named else addressing.free_ipv6(block, used, count)
 
 
@@ -103,10 +107,10 @@ def _too_many(family: str) -> Refusal:
 
 
 def _eni(account: Account, parameters: Parameters) -> NetworkInterface:
-    """The ENI of a call, in a state in which its addresses may change."""
-    identity = parameters.needed("NetworkInterfaceId")
-    if (found := account.world.enis.get(identity)) is None:
-        raise absent("InvalidEniId.NotFound", "network interface", identity)
+    """The ENI that a call names. Raises Refusal if it is being attached, detached or deleted."""
+    identity = parameters.required("NetworkInterfaceId")
+    if (found := account.tables.enis.get(identity)) is None:
+        raise not_found("InvalidEniId.NotFound", "network interface", identity)
     if found.status not in ("Available", "InUse"):
         raise Refusal(
             "InvalidOperation.InvalidEniState", f"The network interface {identity} is {found.status}; wait.", 403
@@ -114,13 +118,13 @@ def _eni(account: Account, parameters: Parameters) -> NetworkInterface:
     return found
 
 
-def _room(account: Account, eni: NetworkInterface) -> int:
-    """How many IPv4 addresses or prefixes an ENI can still have; an unattached one has a limit of its own."""
+def _available_ipv4(account: Account, eni: NetworkInterface) -> int:
+    """Number of IPv4 addresses or prefixes that can still be assigned. Unattached ENIs have a fixed limit."""
     most = COUNT_MAX if eni.instance is None else account.type_of(eni.instance).addresses - 1
     return most - len(eni.secondaries) - len(eni.prefixes)
 
 
-def _room_ipv6(account: Account, eni: NetworkInterface) -> int:
+def _available_ipv6(account: Account, eni: NetworkInterface) -> int:
     most = IPV6_MAX if eni.instance is None else account.type_of(eni.instance).ipv6_addresses
     return most - len(eni.ipv6_addresses)
 
@@ -128,20 +132,20 @@ def _room_ipv6(account: Account, eni: NetworkInterface) -> int:
 @action(
     "ecs",
     "AssignPrivateIpAddresses",
-    needed="RegionId NetworkInterfaceId",
-    known="ClientToken Ipv4Prefix Ipv4PrefixCount PrivateIpAddress SecondaryPrivateIpAddressCount",
+    required="RegionId NetworkInterfaceId",
+    optional="ClientToken Ipv4Prefix Ipv4PrefixCount PrivateIpAddress SecondaryPrivateIpAddressCount",
 )
 def assign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Register more addresses, or prefixes, on an ENI."""
+    """ECS 2014-05-26 AssignPrivateIpAddresses: assigns secondary IPv4 addresses or prefixes to an ENI."""
     eni = _eni(account, parameters)
-    room = _room(account, eni)
-    singles = choose_ipv4(account, eni, parameters, room)
-    prefixes = _choose_prefixes(account, eni, parameters, room)
+    available = _available_ipv4(account, eni)
+    singles = choose_ipv4(account, eni, parameters, available)
+    prefixes = _choose_prefixes(account, eni, parameters, available)
     if bool(singles) == bool(prefixes):
         raise Refusal(
             "MissingParameter", "Exactly one of addresses, their count, prefixes, or their count must be sent."
         )
-    account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, *singles), prefixes=(*eni.prefixes, *prefixes)))
+    account.tables.enis.put(replace(eni, secondaries=(*eni.secondaries, *singles), prefixes=(*eni.prefixes, *prefixes)))
     return {
         "AssignedPrivateIpAddressesSet": {
             "NetworkInterfaceId": eni.identity,
@@ -151,18 +155,18 @@ def assign_private_ip_addresses(account: Account, parameters: Parameters) -> Ans
     }
 
 
-def _choose_prefixes(account: Account, eni: NetworkInterface, parameters: Parameters, room: int) -> list[str]:
+def _choose_prefixes(account: Account, eni: NetworkInterface, parameters: Parameters, available: int) -> list[str]:
     named = parameters.texts("Ipv4Prefix")
     count = parameters.number("Ipv4PrefixCount", 0, 1, PREFIXES_MAX)
     if len(named) > PREFIXES_MAX:
         raise invalid("Ipv4Prefix", f"has more than {PREFIXES_MAX} values")
-    if (len(named) or count) > room:
+    if (len(named) or count) > available:
         raise _too_many("Ipv4")
     vswitch = account.vswitch(eni.vswitch)
-    used = account.used_in(vswitch.identity)
+    used = account.used_addresses(vswitch.identity)
     free = [] if vswitch.full else addressing.free_prefixes(vswitch.block, used, count)
     if named:
-        free = [prefix for prefix in named if used.isdisjoint(addressing.inside(prefix))]
+        free = [prefix for prefix in named if used.isdisjoint(addressing.addresses_in(prefix))]
     if len(free) < (len(named) or count):
         raise no_addresses(vswitch.identity)
     return free
@@ -171,22 +175,22 @@ def _choose_prefixes(account: Account, eni: NetworkInterface, parameters: Parame
 @action(
     "ecs",
     "UnassignPrivateIpAddresses",
-    needed="RegionId NetworkInterfaceId",
-    known="Ipv4Prefix PrivateIpAddress",
+    required="RegionId NetworkInterfaceId",
+    optional="Ipv4Prefix PrivateIpAddress",
 )
 def unassign_private_ip_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Take addresses or prefixes off an ENI. The primary address is not one of those that can go."""
+    """ECS 2014-05-26 UnassignPrivateIpAddresses: removes secondary IPv4 addresses or prefixes from an ENI."""
     eni = _eni(account, parameters)
     singles, prefixes = parameters.texts("PrivateIpAddress"), parameters.texts("Ipv4Prefix")
     if not singles and not prefixes:
         raise Refusal("MissingParameter", 'The input parameter "PrivateIpAddress" that is mandatory is not supplied.')
     if len(singles) > NAMED_MAX:
         raise invalid("PrivateIpAddress", f"has more than {NAMED_MAX} values")
-    account.world.enis.put(
+    account.tables.enis.put(
         replace(
             eni,
-            secondaries=_remaining(eni.secondaries, singles),
-            prefixes=_remaining(eni.prefixes, prefixes),
+            secondaries=_without(eni.secondaries, singles),
+            prefixes=_without(eni.prefixes, prefixes),
         )
     )
     return {}
@@ -195,16 +199,16 @@ def unassign_private_ip_addresses(account: Account, parameters: Parameters) -> A
 @action(
     "ecs",
     "AssignIpv6Addresses",
-    needed="RegionId NetworkInterfaceId",
-    known="ClientToken Ipv6Address Ipv6AddressCount",
+    required="RegionId NetworkInterfaceId",
+    optional="ClientToken Ipv6Address Ipv6AddressCount",
 )
 def assign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Register IPv6 addresses on an ENI."""
+    """ECS 2014-05-26 AssignIpv6Addresses: assigns IPv6 addresses to an ENI."""
     eni = _eni(account, parameters)
-    chosen = choose_ipv6(account, eni, parameters, _room_ipv6(account, eni))
+    chosen = choose_ipv6(account, eni, parameters, _available_ipv6(account, eni))
     if not chosen:
         raise Refusal("MissingParameter", "Ipv6Address or Ipv6AddressCount must be sent.")
-    account.world.enis.put(replace(eni, ipv6_addresses=(*eni.ipv6_addresses, *chosen)))
+    account.tables.enis.put(replace(eni, ipv6_addresses=(*eni.ipv6_addresses, *chosen)))
     return {
         "NetworkInterfaceId": eni.identity,
         "Ipv6Sets": {"Ipv6Address": chosen},
@@ -212,19 +216,19 @@ def assign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
     }
 
 
-@action("ecs", "UnassignIpv6Addresses", needed="RegionId NetworkInterfaceId Ipv6Address")
+@action("ecs", "UnassignIpv6Addresses", required="RegionId NetworkInterfaceId Ipv6Address")
 def unassign_ipv6_addresses(account: Account, parameters: Parameters) -> Answer:
-    """Take IPv6 addresses off an ENI."""
+    """ECS 2014-05-26 UnassignIpv6Addresses: removes IPv6 addresses from an ENI."""
     eni = _eni(account, parameters)
     named = [str(_ipv6(text)) for text in parameters.texts("Ipv6Address")]
     if len(named) > IPV6_MAX:
         raise invalid("Ipv6Address", f"has more than {IPV6_MAX} values")
-    account.world.enis.put(replace(eni, ipv6_addresses=_remaining(eni.ipv6_addresses, named)))
+    account.tables.enis.put(replace(eni, ipv6_addresses=_without(eni.ipv6_addresses, named)))
     return {}
 
 
-def _remaining(has: tuple[str, ...], gone: Sequence[str]) -> tuple[str, ...]:
-    for item in gone:
-        if item not in has:
+def _without(present: tuple[str, ...], removed: Sequence[str]) -> tuple[str, ...]:
+    for item in removed:
+        if item not in present:
             raise Refusal("InvalidIp.IpUnassigned", f"{item} is not assigned to the network interface.")
-    return tuple(item for item in has if item not in gone)
+    return tuple(item for item in present if item not in removed)

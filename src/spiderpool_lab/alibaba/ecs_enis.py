@@ -1,4 +1,4 @@
-"""ECS: network interfaces, described, created, attached, detached, changed, deleted."""
+"""Actions of ECS 2014-05-26 on network interfaces (ENIs)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from spiderpool_lab.alibaba import addressing, paging
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.ecs_addresses import choose_ipv4, choose_ipv6
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.resources import NetworkInterface, Tags
 
 ENI_STATUSES = ("Available", "Attaching", "InUse", "Detaching", "Deleting")
 _UNATTACHED_ADDRESSES = 49
+"""Secondary IPv4 addresses that an unattached ENI may have."""
 _SECURITY_GROUPS_MAX = 16
+"""Security groups of an ENI."""
+_FILTER_VALUES_MAX = 100
+"""Values of one filter."""
 
 
 def eni(account: Account, identity: str) -> NetworkInterface:
-    """An ENI that exists. Raises Refusal if it does not."""
-    if (found := account.world.enis.get(identity)) is None:
-        raise absent("InvalidEniId.NotFound", "network interface", identity)
+    """An ENI by its ID. Raises Refusal if it does not exist."""
+    if (found := account.tables.enis.get(identity)) is None:
+        raise not_found("InvalidEniId.NotFound", "network interface", identity)
     return found
 
 
 def require_status(found: NetworkInterface, *allowed: str) -> None:
-    """Refuse what cannot be done to an ENI in its present state."""
+    """Raises Refusal if the status of an ENI is not one of ``allowed``."""
     if found.status not in allowed:
         raise Refusal(
             "InvalidOperation.InvalidEniState",
@@ -40,18 +44,18 @@ def require_status(found: NetworkInterface, *allowed: str) -> None:
 @action(
     "ecs",
     "DescribeNetworkInterfaces",
-    needed="RegionId",
-    known="InstanceId Ipv6Address MaxResults NetworkInterfaceId NetworkInterfaceName NextToken PageNumber PageSize "
+    required="RegionId",
+    optional="InstanceId Ipv6Address MaxResults NetworkInterfaceId NetworkInterfaceName NextToken PageNumber PageSize "
     "PrimaryIpAddress PrivateIpAddress ResourceGroupId SecurityGroupId ServiceManaged Status Tag Type VSwitchId VpcId",
 )
 def describe_network_interfaces(account: Account, parameters: Parameters) -> Answer:
-    """The ENIs that pass every filter."""
+    """ECS 2014-05-26 DescribeNetworkInterfaces: lists the ENIs that pass all filters."""
     for name in ("NetworkInterfaceId", "PrivateIpAddress", "Ipv6Address"):
-        if len(parameters.texts(name)) > 100:
-            raise invalid(name, "has more than 100 values")
+        if len(parameters.texts(name)) > _FILTER_VALUES_MAX:
+            raise invalid(name, f"has more than {_FILTER_VALUES_MAX} values")
     parameters.one_of("Type", ("Primary", "Secondary"))
     parameters.one_of("Status", ENI_STATUSES)
-    found = [item for item in account.world.enis if _passes(account, item, parameters)]
+    found = [item for item in account.tables.enis if _passes(account, item, parameters)]
     if "PageNumber" in parameters or "PageSize" in parameters:
         page, numbers = paging.by_number(found, parameters, most=500)
         return {**numbers, "NextToken": "", "NetworkInterfaceSets": _sets(account, page)}
@@ -77,16 +81,18 @@ def _passes(account: Account, item: NetworkInterface, parameters: Parameters) ->
     group = parameters.text("SecurityGroupId")
     return (
         all(parameters.text(name) in ("", value) for name, value in exact.items())
-        and all(not (wanted := parameters.texts(name)) or not has.isdisjoint(wanted) for name, has in sets.items())
+        and all(
+            not (values := parameters.texts(name)) or not present.isdisjoint(values) for name, present in sets.items()
+        )
         and (not group or (not item.primary and group in item.security_groups))
-        and tagged(item.tags, parameters)
+        and has_tags(item.tags, parameters)
     )
 
 
-def tagged(tags: Tags, parameters: Parameters) -> bool:
-    """Whether tags pass the filters ``Tag.N.Key`` and ``Tag.N.Value``; one without value asks for the key alone."""
-    wanted = parameters.tags()
-    return all(key in tags and value in ("", tags[key]) for key, value in wanted.items())
+def has_tags(tags: Tags, parameters: Parameters) -> bool:
+    """Whether tags pass the filters ``Tag.N.Key`` and ``Tag.N.Value``; without a value, any value passes."""
+    filters = parameters.tags()
+    return all(key in tags and value in ("", tags[key]) for key, value in filters.items())
 
 
 def _sets(account: Account, enis: Any) -> dict[str, Any]:
@@ -94,8 +100,8 @@ def _sets(account: Account, enis: Any) -> dict[str, Any]:
 
 
 def describe(account: Account, item: NetworkInterface) -> dict[str, Any]:
-    """An ENI as the OpenAPI writes it."""
-    vswitch = account.world.vswitches.get(item.vswitch)
+    """An ENI as the answers of the API show it."""
+    vswitch = account.tables.vswitches.get(item.vswitch)
     return {
         "NetworkInterfaceId": item.identity,
         "NetworkInterfaceName": item.name,
@@ -121,7 +127,7 @@ def describe(account: Account, item: NetworkInterface) -> dict[str, Any]:
 
 
 def describe_addresses(item: NetworkInterface) -> dict[str, Any]:
-    """The four lists of addresses that an ENI has."""
+    """The four address lists of an ENI."""
     private = [{"PrivateIpAddress": address, "Primary": address == item.address} for address in item.addresses]
     return {
         "PrivateIpSets": {"PrivateIpSet": private},
@@ -132,28 +138,28 @@ def describe_addresses(item: NetworkInterface) -> dict[str, Any]:
 
 
 def describe_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as ECS and SLB write them."""
+    """Tags in the form of ECS and SLB."""
     return [{"TagKey": key, "TagValue": value} for key, value in tags.items()]
 
 
 def timestamp(seconds: float) -> str:
-    """A moment in ISO 8601, in UTC."""
+    """A Unix time in seconds as ISO 8601 in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @action(
     "ecs",
     "CreateNetworkInterface",
-    needed="RegionId VSwitchId",
-    known="ClientToken DeleteOnRelease Description InstanceType Ipv6Address Ipv6AddressCount NetworkInterfaceName "
+    required="RegionId VSwitchId",
+    optional="ClientToken DeleteOnRelease Description InstanceType Ipv6Address Ipv6AddressCount NetworkInterfaceName "
     "PrimaryIpAddress PrivateIpAddress ResourceGroupId SecondaryPrivateIpAddressCount SecurityGroupId SecurityGroupIds "
     "SourceDestCheck Tag",
 )
 def create_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """A new ENI, not yet attached to anything."""
-    vswitch = account.vswitch(parameters.needed("VSwitchId"))
+    """ECS 2014-05-26 CreateNetworkInterface: creates an unattached ENI."""
+    vswitch = account.vswitch(parameters.required("VSwitchId"))
     primary = _primary_address(account, vswitch.identity, parameters)
-    made = NetworkInterface(
+    created = NetworkInterface(
         account.new_id("eni-"),
         account.new_mac(),
         vswitch.identity,
@@ -166,22 +172,22 @@ def create_network_interface(account: Account, parameters: Parameters) -> Answer
         tags=parameters.tags(),
         created=account.clock(),
     )
-    made = replace(
-        made,
-        secondaries=tuple(choose_ipv4(account, made, parameters, _UNATTACHED_ADDRESSES)),
-        ipv6_addresses=tuple(choose_ipv6(account, made, parameters)),
+    created = replace(
+        created,
+        secondaries=tuple(choose_ipv4(account, created, parameters, _UNATTACHED_ADDRESSES)),
+        ipv6_addresses=tuple(choose_ipv6(account, created, parameters)),
     )
-    account.world.enis.put(made)
-    return describe(account, made)
+    account.tables.enis.put(created)
+    return describe(account, created)
 
 
 def _primary_address(account: Account, vswitch: str, parameters: Parameters) -> str:
     named = parameters.text("PrimaryIpAddress")
     if not named:
-        return account.take_addresses(vswitch, 1)[0]
+        return account.choose_addresses(vswitch, 1)[0]
     if not addressing.assignable(account.vswitch(vswitch).block, named):
         raise invalid("PrimaryIpAddress", f"{named} is not in the vSwitch")
-    if named in account.used_in(vswitch):
+    if named in account.used_addresses(vswitch):
         raise Refusal("InvalidPrivateIpAddress.Duplicated", f"{named} is in use.", 403)
     return named
 
@@ -194,13 +200,13 @@ def _security_groups(account: Account, parameters: Parameters) -> tuple[str, ...
 
 
 def check_security_groups(account: Account, groups: list[str]) -> tuple[str, ...]:
-    """Refuse security groups that do not exist, or that have no room for one more ENI."""
+    """Return ``groups``, or raise Refusal if one does not exist or cannot take one more ENI."""
     if len(groups) > _SECURITY_GROUPS_MAX:
         raise Refusal("SecurityGroupLimitExceed", "A network interface has at most 16 security groups.", 403)
     for identity in groups:
-        if (group := account.world.security_groups.get(identity)) is None:
-            raise absent("InvalidSecurityGroupId.NotFound", "security group", identity)
-        members = sum(identity in item.security_groups for item in account.world.enis)
+        if (group := account.tables.security_groups.get(identity)) is None:
+            raise not_found("InvalidSecurityGroupId.NotFound", "security group", identity)
+        members = sum(identity in item.security_groups for item in account.tables.enis)
         if members >= group.capacity:
             raise Refusal("SecurityGroupInstanceLimitExceed", f"The security group {identity} is full.", 403)
     return tuple(groups)
@@ -209,75 +215,75 @@ def check_security_groups(account: Account, groups: list[str]) -> tuple[str, ...
 @action(
     "ecs",
     "AttachNetworkInterface",
-    needed="RegionId NetworkInterfaceId InstanceId",
-    known="NetworkCardIndex TrunkNetworkInstanceId WaitForNetworkConfigurationReady",
+    required="RegionId NetworkInterfaceId InstanceId",
+    optional="NetworkCardIndex TrunkNetworkInstanceId WaitForNetworkConfigurationReady",
 )
 def attach_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Begin to attach an ENI to an instance of its zone."""
-    found = eni(account, parameters.needed("NetworkInterfaceId"))
+    """ECS 2014-05-26 AttachNetworkInterface: attaches an ENI to an instance in its zone, in ``delays.eni`` seconds."""
+    found = eni(account, parameters.required("NetworkInterfaceId"))
     require_status(found, "Available")
-    instance = account.world.instances.get(parameters.needed("InstanceId"))
+    instance = account.tables.instances.get(parameters.required("InstanceId"))
     if instance is None:
-        raise absent("InvalidEcsId.NotFound", "instance", parameters.needed("InstanceId"))
+        raise not_found("InvalidEcsId.NotFound", "instance", parameters.required("InstanceId"))
     if account.vswitch(found.vswitch).zone != instance.zone:
         raise Refusal("InvalidInstanceId.ZoneMismatch", "The instance and the network interface differ in zone.", 403)
     if len(account.enis_of(instance.identity)) >= account.type_of(instance.identity).enis:
         raise Refusal("EniPerInstanceLimitExceeded", f"The instance {instance.identity} takes no more ENIs.", 403)
-    account.world.enis.put(replace(found, instance=instance.identity, status="Attaching"))
-    account.later(account.delays.eni, lambda: _finish(account, found.identity, "Attaching"))
+    account.tables.enis.put(replace(found, instance=instance.identity, status="Attaching"))
+    account.schedule(account.delays.eni, lambda: _finish(account, found.identity, "Attaching"))
     return {}
 
 
 @action(
     "ecs",
     "DetachNetworkInterface",
-    needed="RegionId NetworkInterfaceId InstanceId",
-    known="TrunkNetworkInstanceId",
+    required="RegionId NetworkInterfaceId InstanceId",
+    optional="TrunkNetworkInstanceId",
 )
 def detach_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Begin to detach a secondary ENI from its instance."""
-    found = eni(account, parameters.needed("NetworkInterfaceId"))
+    """ECS 2014-05-26 DetachNetworkInterface: detaches a secondary ENI, in ``delays.eni`` seconds."""
+    found = eni(account, parameters.required("NetworkInterfaceId"))
     require_status(found, "InUse")
-    if found.instance != parameters.needed("InstanceId"):
-        raise absent("InvalidEcsId.NotFound", "attachment to instance", parameters.needed("InstanceId"))
+    if found.instance != parameters.required("InstanceId"):
+        raise not_found("InvalidEcsId.NotFound", "attachment to instance", parameters.required("InstanceId"))
     if found.primary:
         raise Refusal("InvalidOperation.DetachPrimaryEniNotAllowed", "A primary network interface stays attached.", 403)
-    account.world.enis.put(replace(found, status="Detaching"))
-    account.later(account.delays.eni, lambda: _finish(account, found.identity, "Detaching"))
+    account.tables.enis.put(replace(found, status="Detaching"))
+    account.schedule(account.delays.eni, lambda: _finish(account, found.identity, "Detaching"))
     return {}
 
 
 def _finish(account: Account, identity: str, status: str) -> None:
-    """End an attachment or detachment, unless the ENI went or changed meanwhile."""
-    found = account.world.enis.get(identity)
+    """Finish attaching or detaching, unless the ENI was deleted or changed in the meantime."""
+    found = account.tables.enis.get(identity)
     if found is None or found.status != status:
         return
     done = (
         replace(found, status="InUse") if status == "Attaching" else replace(found, instance=None, status="Available")
     )
-    account.world.enis.put(done)
+    account.tables.enis.put(done)
 
 
-@action("ecs", "DeleteNetworkInterface", needed="RegionId NetworkInterfaceId")
+@action("ecs", "DeleteNetworkInterface", required="RegionId NetworkInterfaceId")
 def delete_network_interface(account: Account, parameters: Parameters) -> Answer:
-    """Delete an ENI that nothing uses."""
-    found = eni(account, parameters.needed("NetworkInterfaceId"))
+    """ECS 2014-05-26 DeleteNetworkInterface: deletes an unattached ENI."""
+    found = eni(account, parameters.required("NetworkInterfaceId"))
     require_status(found, "Available")
-    account.world.enis.remove(found.identity)
+    account.tables.enis.remove(found.identity)
     return {}
 
 
 @action(
     "ecs",
     "ModifyNetworkInterfaceAttribute",
-    needed="RegionId NetworkInterfaceId",
-    known="DeleteOnRelease Description NetworkInterfaceName SecurityGroupId SourceDestCheck",
+    required="RegionId NetworkInterfaceId",
+    optional="DeleteOnRelease Description NetworkInterfaceName SecurityGroupId SourceDestCheck",
 )
 def modify_network_interface_attribute(account: Account, parameters: Parameters) -> Answer:
-    """Change what is sent and leave the rest."""
-    found = eni(account, parameters.needed("NetworkInterfaceId"))
+    """ECS 2014-05-26 ModifyNetworkInterfaceAttribute: changes the attributes that are sent."""
+    found = eni(account, parameters.required("NetworkInterfaceId"))
     groups = parameters.texts("SecurityGroupId")
-    account.world.enis.put(
+    account.tables.enis.put(
         replace(
             found,
             name=parameters.text("NetworkInterfaceName", found.name),

@@ -1,4 +1,4 @@
-"""ECS: instances, instance types with their quotas, security groups."""
+"""Actions of ECS 2014-05-26 that describe instances, instance types with their quotas, and security groups."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from typing import Any
 
 from spiderpool_lab.alibaba import paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.ecs_enis import describe_addresses, describe_tags, tagged, timestamp
+from spiderpool_lab.alibaba.ecs_enis import describe_addresses, describe_tags, has_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.resources import Instance, InstanceType, NetworkInterface, SecurityGroup
 
 INSTANCES_MAX = 100
 TYPES_MAX = 10
+"""IDs that one call may name."""
 
 
 @action(
     "ecs",
     "DescribeInstances",
-    needed="RegionId",
-    known="InstanceIds InstanceName InstanceNetworkType InstanceType MaxResults NextToken PageNumber PageSize "
+    required="RegionId",
+    optional="InstanceIds InstanceName InstanceNetworkType InstanceType MaxResults NextToken PageNumber PageSize "
     "PrivateIpAddresses ResourceGroupId SecurityGroupId Status Tag VSwitchId VpcId ZoneId",
 )
 def describe_instances(account: Account, parameters: Parameters) -> Answer:
-    """The instances that pass every filter; one that does not exist is left out without an error."""
-    wanted = [str(item) for item in parameters.json_list("InstanceIds")]
-    if len(wanted) > INSTANCES_MAX:
+    """ECS 2014-05-26 DescribeInstances: lists the instances that pass all filters; unknown IDs are left out."""
+    identities = [str(item) for item in parameters.json_list("InstanceIds")]
+    if len(identities) > INSTANCES_MAX:
         raise Refusal("InvalidInstanceIds.Malformed", f"InstanceIds has more than {INSTANCES_MAX} values.")
-    found = [item for item in account.world.instances if _passes(account, item, wanted, parameters)]
+    found = [item for item in account.tables.instances if _passes(account, item, identities, parameters)]
     if "MaxResults" in parameters or "NextToken" in parameters:
         page, token = paging.by_token(found, parameters, default=10, most=100)
         return {"TotalCount": len(found), "NextToken": token, "Instances": _instances(account, page)}
@@ -36,7 +37,7 @@ def describe_instances(account: Account, parameters: Parameters) -> Answer:
     return {**numbers, "NextToken": "", "Instances": _instances(account, page)}
 
 
-def _passes(account: Account, item: Instance, wanted: list[str], parameters: Parameters) -> bool:
+def _passes(account: Account, item: Instance, identities: list[str], parameters: Parameters) -> bool:
     enis = account.enis_of(item.identity)
     exact = {
         "InstanceName": item.name,
@@ -49,12 +50,12 @@ def _passes(account: Account, item: Instance, wanted: list[str], parameters: Par
     vswitch, group = parameters.text("VSwitchId"), parameters.text("SecurityGroupId")
     addresses = {str(address) for address in parameters.json_list("PrivateIpAddresses")}
     return (
-        (not wanted or item.identity in wanted)
+        (not identities or item.identity in identities)
         and all(parameters.text(name) in ("", value) for name, value in exact.items())
         and (not vswitch or any(eni.vswitch == vswitch for eni in enis))
         and (not group or any(group in eni.security_groups for eni in enis))
         and (not addresses or any(not addresses.isdisjoint(eni.addresses) for eni in enis))
-        and tagged(item.tags, parameters)
+        and has_tags(item.tags, parameters)
     )
 
 
@@ -65,7 +66,7 @@ def _instances(account: Account, found: Any) -> dict[str, Any]:
 def _instance(account: Account, item: Instance) -> dict[str, Any]:
     enis = account.enis_of(item.identity)
     first = enis[0] if enis else None
-    kind = account.world.instance_types.get(item.instance_type)
+    instance_type = account.tables.instance_types.get(item.instance_type)
     return {
         "InstanceId": item.identity,
         "InstanceName": item.name,
@@ -75,8 +76,8 @@ def _instance(account: Account, item: Instance) -> dict[str, Any]:
         "InstanceNetworkType": "vpc",
         "InstanceChargeType": "PostPaid",
         "SpotStrategy": "NoSpot",
-        "Cpu": kind.cpus if kind else 0,
-        "Memory": int(kind.memory * 1024) if kind else 0,
+        "Cpu": instance_type.cpus if instance_type else 0,
+        "Memory": int(instance_type.memory * 1024) if instance_type else 0,
         "RegionId": account.region,
         "ZoneId": item.zone,
         "Status": item.status,
@@ -85,19 +86,23 @@ def _instance(account: Account, item: Instance) -> dict[str, Any]:
         "PublicIpAddress": {"IpAddress": []},
         "EipAddress": _eip(account, item),
         "SecurityGroupIds": {"SecurityGroupId": list(first.security_groups) if first else []},
-        "VpcAttributes": {
-            "VpcId": account.vpc.identity,
-            "VSwitchId": first.vswitch if first else "",
-            "PrivateIpAddress": {"IpAddress": [first.address] if first else []},
-            "NatIpAddress": "",
-        },
+        "VpcAttributes": _vpc_attributes(account, first),
         "NetworkInterfaces": {"NetworkInterface": [_eni(eni) for eni in enis]},
         "Tags": {"Tag": describe_tags(item.tags)},
     }
 
 
+def _vpc_attributes(account: Account, primary: NetworkInterface | None) -> dict[str, Any]:
+    return {
+        "VpcId": account.vpc.identity,
+        "VSwitchId": primary.vswitch if primary else "",
+        "PrivateIpAddress": {"IpAddress": [primary.address] if primary else []},
+        "NatIpAddress": "",
+    }
+
+
 def _eip(account: Account, item: Instance) -> dict[str, Any]:
-    bound = next((eip for eip in account.world.eips if eip.instance == item.identity), None)
+    bound = next((eip for eip in account.tables.eips if eip.instance == item.identity), None)
     return (
         {"IpAddress": bound.address, "AllocationId": bound.identity} if bound else {"IpAddress": "", "AllocationId": ""}
     )
@@ -113,33 +118,34 @@ def _eni(eni: NetworkInterface) -> dict[str, Any]:
     }
 
 
-@action("ecs", "DescribeInstanceTypes", known="InstanceTypes InstanceTypeFamily MaxResults NextToken")
+@action("ecs", "DescribeInstanceTypes", optional="InstanceTypes InstanceTypeFamily MaxResults NextToken")
 def describe_instance_types(account: Account, parameters: Parameters) -> Answer:
-    """Instance types and what each may have."""
-    wanted = parameters.texts("InstanceTypes")
-    if len(wanted) > TYPES_MAX:
+    """ECS 2014-05-26 DescribeInstanceTypes: lists instance types with their quotas."""
+    identities = parameters.texts("InstanceTypes")
+    if len(identities) > TYPES_MAX:
         raise invalid("InstanceTypes", f"has more than {TYPES_MAX} values")
     family = parameters.text("InstanceTypeFamily")
     found = [
-        kind
-        for kind in account.world.instance_types
-        if (not wanted or kind.identity in wanted) and family in ("", kind.identity.rpartition(".")[0])
+        instance_type
+        for instance_type in account.tables.instance_types
+        if (not identities or instance_type.identity in identities)
+        and family in ("", instance_type.identity.rpartition(".")[0])
     ]
     page, token = paging.by_token(found, parameters, default=100, most=1600)
-    return {"NextToken": token, "InstanceTypes": {"InstanceType": [_type(kind) for kind in page]}}
+    return {"NextToken": token, "InstanceTypes": {"InstanceType": [_type(instance_type) for instance_type in page]}}
 
 
-def _type(kind: InstanceType) -> dict[str, Any]:
+def _type(instance_type: InstanceType) -> dict[str, Any]:
     return {
-        "InstanceTypeId": kind.identity,
-        "InstanceTypeFamily": kind.identity.rpartition(".")[0],
-        "CpuCoreCount": kind.cpus,
+        "InstanceTypeId": instance_type.identity,
+        "InstanceTypeFamily": instance_type.identity.rpartition(".")[0],
+        "CpuCoreCount": instance_type.cpus,
         "CpuArchitecture": "X86",
-        "MemorySize": kind.memory,
-        "EniQuantity": kind.enis,
-        "EniTotalQuantity": kind.enis,
-        "EniPrivateIpAddressQuantity": kind.addresses,
-        "EniIpv6AddressQuantity": kind.ipv6_addresses,
+        "MemorySize": instance_type.memory,
+        "EniQuantity": instance_type.enis,
+        "EniTotalQuantity": instance_type.enis,
+        "EniPrivateIpAddressQuantity": instance_type.addresses,
+        "EniIpv6AddressQuantity": instance_type.ipv6_addresses,
         "EniTrunkSupported": False,
         "EriQuantity": 0,
     }
@@ -148,20 +154,20 @@ def _type(kind: InstanceType) -> dict[str, Any]:
 @action(
     "ecs",
     "DescribeSecurityGroups",
-    needed="RegionId",
-    known="MaxResults NextToken PageNumber PageSize SecurityGroupId SecurityGroupIds Tag VpcId",
+    required="RegionId",
+    optional="MaxResults NextToken PageNumber PageSize SecurityGroupId SecurityGroupIds Tag VpcId",
 )
 def describe_security_groups(account: Account, parameters: Parameters) -> Answer:
-    """The security groups that pass every filter."""
-    wanted = [str(item) for item in parameters.json_list("SecurityGroupIds")]
+    """ECS 2014-05-26 DescribeSecurityGroups: lists the security groups that pass all filters."""
+    identities = [str(item) for item in parameters.json_list("SecurityGroupIds")]
     if single := parameters.text("SecurityGroupId"):
-        wanted.append(single)
+        identities.append(single)
     if parameters.text("VpcId") not in ("", account.vpc.identity):
-        raise absent("InvalidVpcId.NotFound", "VPC", parameters.text("VpcId"))
+        raise not_found("InvalidVpcId.NotFound", "VPC", parameters.text("VpcId"))
     found = [
         group
-        for group in account.world.security_groups
-        if (not wanted or group.identity in wanted) and tagged(group.tags, parameters)
+        for group in account.tables.security_groups
+        if (not identities or group.identity in identities) and has_tags(group.tags, parameters)
     ]
     page, token = paging.by_token(found, parameters, default=10, most=100)
     return {
@@ -173,7 +179,7 @@ def describe_security_groups(account: Account, parameters: Parameters) -> Answer
 
 
 def _group(account: Account, group: SecurityGroup) -> dict[str, Any]:
-    members = sum(group.identity in eni.security_groups for eni in account.world.enis)
+    members = sum(group.identity in eni.security_groups for eni in account.tables.enis)
     return {
         "SecurityGroupId": group.identity,
         "SecurityGroupName": group.name,

@@ -1,4 +1,4 @@
-"""What can go wrong on demand: faults strike the calls whose action they name, always or every n-th time."""
+"""Fault injection: a fault applies to calls whose action matches its pattern, to each of them or to every n-th."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import msgspec
 from spiderpool.errors import BadConfig
 
 Kind = Literal["throttle", "refuse", "delay", "drop", "lose", "stale", "empty"]
-"""throttle: Throttling.User with x-acs-retry-after. refuse: any other code. delay: answer late.
-drop: close the connection, nothing done. lose: carry the call out, then close the connection.
-stale: read from the state as it was when the fault was set. empty: read as if the account held nothing."""
+"""throttle: refuse with Throttling.User and x-acs-retry-after. refuse: refuse with any other code.
+delay: answer late. drop: close the connection without executing the call.
+lose: execute the call, then close the connection without an answer.
+stale: read from the state at the time when the fault was set. empty: read from an account without resources."""
 
-_READS = ("stale", "empty")
+_READ_KINDS = ("stale", "empty")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fault. It strikes every ``every``-th call whose ``product:Action`` fits the pattern, ``times`` at most.
+    """A fault. It applies to every ``every``-th call whose ``product:Action`` matches ``actions``, ``times`` at most.
 
-    ``seconds`` is the delay, or the wait that a throttled caller is told; ``code`` and ``status`` those of a refusal.
+    ``seconds`` is the delay, or the retry-after of a throttled call; ``code``, ``message`` and ``status`` are the
+    answer of a refused call. Raises BadConfig for numbers out of range.
     """
 
     kind: Kind
@@ -39,43 +41,43 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Faults:
-    """The faults that are set, and how often each was met and struck."""
+    """The faults that are set, with counters of the calls that each matched and applied to."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._set: dict[int, Fault] = {}
-        self._met: dict[int, int] = {}
-        self._struck: dict[int, int] = {}
+        self._set: dict[int, Fault] = {}  # number → fault
+        self._matched: dict[int, int] = {}  # number → calls that matched the pattern
+        self._applied: dict[int, int] = {}  # number → calls that the fault applied to
 
     def add(self, fault: Fault) -> int:
         """Set a fault and return the number by which it is cleared."""
         number = next(self._numbers)
         self._set[number] = fault
-        self._met[number] = self._struck[number] = 0
+        self._matched[number] = self._applied[number] = 0
         return number
 
     def clear(self, number: int | None = None) -> None:
-        """Take one fault away, or all."""
+        """Remove one fault, or all faults."""
         for key in [number] if number is not None else list(self._set):
             self._set.pop(key, None)
 
     def listed(self) -> dict[int, Fault]:
-        """All faults that are set."""
+        """All faults that are set, by number."""
         return dict(self._set)
 
-    def strike(self, action: str, *, reads: bool) -> list[tuple[int, Fault]]:
-        """The faults that hit this call of ``product:Action``; those that change what is read hit reads alone."""
-        found = [number for number, fault in self._set.items() if _concerns(fault, action, reads)]
-        return [(number, self._set[number]) for number in found if self._strikes(number)]
+    def triggered(self, action: str, *, is_read: bool) -> list[tuple[int, Fault]]:
+        """Count a call of ``product:Action`` and return the faults that apply to it, with their numbers."""
+        found = [number for number, fault in self._set.items() if _matches(fault, action, is_read)]
+        return [(number, self._set[number]) for number in found if self._count(number)]
 
-    def _strikes(self, number: int) -> bool:
+    def _count(self, number: int) -> bool:
         fault = self._set[number]
-        self._met[number] += 1
-        if self._met[number] % fault.every or (fault.times is not None and self._struck[number] >= fault.times):
+        self._matched[number] += 1
+        if self._matched[number] % fault.every or (fault.times is not None and self._applied[number] >= fault.times):
             return False
-        self._struck[number] += 1
+        self._applied[number] += 1
         return True
 
 
-def _concerns(fault: Fault, action: str, reads: bool) -> bool:
-    return fnmatchcase(action, fault.actions) and (reads or fault.kind not in _READS)
+def _matches(fault: Fault, action: str, is_read: bool) -> bool:
+    return fnmatchcase(action, fault.actions) and (is_read or fault.kind not in _READ_KINDS)

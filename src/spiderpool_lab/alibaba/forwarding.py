@@ -1,4 +1,4 @@
-"""What the balancers of an account are told to forward, as values: pure, from the account's tables."""
+"""Derives frontends, their targets and health checks from the tables of an account. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ Transport = Literal["tcp", "udp", "http", "https"]
 CheckKind = Literal["tcp", "udp", "http"]
 
 _FORWARDING = ("Running", "Configuring", "Stopping", "Deleting")
-"""The states in which a listener of an NLB forwards: also while it is being changed."""
+"""Statuses in which an NLB listener forwards. It also forwards while it is being changed."""
+
+_BACKEND_PORT = "-520"
+"""The HealthCheckConnectPort of a CLB listener that means the port of the backend itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """How a backend is asked whether it is well. Times in seconds; thresholds are answers in a row."""
+    """A health check of a backend. Times are in seconds; ``rise`` and ``fall`` are consecutive results."""
 
     kind: CheckKind
     address: str
@@ -36,7 +39,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend with its share of the traffic; without a check it counts as well."""
+    """A backend with its weight. Without a check it counts as healthy."""
 
     address: str
     port: int
@@ -46,10 +49,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """An address and port of a balancer, and where its traffic goes.
+    """An address and port of a load balancer with its targets.
 
-    A ``sticky`` one sends a client to the same target every time. ``redirect`` is the port of an HTTPS listener
-    to which clients are sent away; ``cookie`` is the name of a cookie that ties a client to a target.
+    ``sticky`` frontends choose the target by the client's address. ``redirect`` is the port of the HTTPS listener that
+    clients are redirected to. ``cookie`` is the name of the cookie that binds a client to a target.
     """
 
     address: str
@@ -63,36 +66,36 @@ class Frontend:
 
     @property
     def layer_7(self) -> bool:
-        """Whether requests are forwarded, rather than packets."""
+        """Whether HTTP requests are forwarded, rather than packets."""
         return self.transport in ("http", "https")
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """IP version: 4 or 6."""
         return ip_address(self.address).version
 
 
-def frontends(world: AccountTables) -> list[Frontend]:
-    """Everything that forwards now, in an order that changes with what it says alone."""
-    found = [*_of_clbs(world), *_of_nlbs(world)]
+def frontends(tables: AccountTables) -> list[Frontend]:
+    """All frontends, sorted, so that equal states give equal lists."""
+    found = [*_clb_frontends(tables), *_nlb_frontends(tables)]
     return sorted(found, key=lambda frontend: (frontend.address, frontend.port, frontend.transport))
 
 
 def checks(found: Iterable[Frontend]) -> set[HealthCheck]:
-    """The checks that the targets of some frontends need."""
+    """The health checks of all targets of the frontends."""
     return {target.check for frontend in found for target in frontend.targets if target.check}
 
 
-def _of_clbs(world: AccountTables) -> Iterator[Frontend]:
-    for clb in world.clbs:
+def _clb_frontends(tables: AccountTables) -> Iterator[Frontend]:
+    for clb in tables.clbs:
         for listener in clb.listeners if clb.active else ():
             if listener.running:
-                yield _clb_frontend(world, clb, listener)
+                yield _clb_frontend(tables, clb, listener)
 
 
-def _clb_frontend(world: AccountTables, clb: CLB, listener: CLBListener) -> Frontend:
+def _clb_frontend(tables: AccountTables, clb: CLB, listener: CLBListener) -> Frontend:
     settings = listener.settings
-    group = world.clb_groups.get(listener.group)
+    group = tables.clb_groups.get(listener.group)
     backends = group.backends if group else ()
     forward = settings["ForwardPort"] if settings.get("ListenerForward") == "on" else None
     sticky = settings.get("PersistenceTimeout", "0") != "0" or settings["Scheduler"] in ("sch", "tch", "qch")
@@ -109,7 +112,7 @@ def _clb_frontend(world: AccountTables, clb: CLB, listener: CLBListener) -> Fron
 
 
 def _reachable(address: str, backends: Iterable[BalancerBackend]) -> Iterator[BalancerBackend]:
-    """The backends of the family of an address that take part: those with a weight."""
+    """The backends with a weight above 0 whose address has the IP version of ``address``."""
     version = ip_address(address).version
     return (item for item in backends if item.weight > 0 and ip_address(item.address).version == version)
 
@@ -126,11 +129,11 @@ def _clb_check(listener: CLBListener, backend: BalancerBackend) -> HealthCheck |
     kind: CheckKind = "udp" if listener.protocol == "udp" else "tcp"
     if layer_7 or settings.get("HealthCheckType") == "http":
         kind = "http"
-    port = int(settings.get("HealthCheckConnectPort", "-520"))
+    port = int(settings.get("HealthCheckConnectPort", _BACKEND_PORT))
     return HealthCheck(
         kind,
         backend.address,
-        backend.port if port == -520 else port,
+        backend.port if port == int(_BACKEND_PORT) else port,
         float(settings["HealthCheckInterval"]),
         float(settings["HealthCheckTimeout" if layer_7 else "HealthCheckConnectTimeout"]),
         int(settings["HealthyThreshold"]),
@@ -142,9 +145,9 @@ def _clb_check(listener: CLBListener, backend: BalancerBackend) -> HealthCheck |
     )
 
 
-def _of_nlbs(world: AccountTables) -> Iterator[Frontend]:
-    for listener in world.nlb_listeners:
-        owner, group = world.nlbs.get(listener.balancer), world.nlb_groups.get(listener.group)
+def _nlb_frontends(tables: AccountTables) -> Iterator[Frontend]:
+    for listener in tables.nlb_listeners:
+        owner, group = tables.nlbs.get(listener.balancer), tables.nlb_groups.get(listener.group)
         if owner is not None and group is not None and listener.status in _FORWARDING and listener.protocol != "TCPSSL":
             yield from (_nlb_frontend(address, listener, group) for address in _addresses(owner))
 
@@ -155,12 +158,12 @@ def _addresses(owner: NLB) -> Iterator[str]:
 
 
 def _nlb_frontend(address: str, listener: NLBListener, group: NLBGroup) -> Frontend:
-    well = (item for item in _reachable(address, group.backends) if item.status not in ("Adding", "Removing"))
+    active = (item for item in _reachable(address, group.backends) if item.status not in ("Adding", "Removing"))
     return Frontend(
         address,
         listener.port,
         "udp" if listener.protocol == "UDP" else "tcp",
-        tuple(Target(item.address, item.port, item.weight, _nlb_check(group, item)) for item in well),
+        tuple(Target(item.address, item.port, item.weight, _nlb_check(group, item)) for item in active),
         group.settings["Scheduler"] in ("sch", "tch", "qch"),
     )
 

@@ -1,4 +1,4 @@
-"""Who calls: access keys, the temporary ones of roles, and which actions each may call."""
+"""Access keys of RAM users, temporary access keys of RAM roles, and the actions that each may call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spiderpool_lab.alibaba.refusals import Refusal
 class CallerIdentity:
     """An access key. ``allowed`` are patterns as in a RAM policy: ``ecs:Describe*``, ``slb:*``, ``*``.
 
-    A temporary key has a ``token`` and ends at ``expires`` (seconds since 1970).
+    A temporary key of a role has a security ``token`` and is valid until ``expires`` (Unix time in seconds).
     """
 
     name: str
@@ -23,13 +23,13 @@ class CallerIdentity:
     token: str = ""
     expires: float | None = None
 
-    def may(self, action: str) -> bool:
+    def is_allowed(self, action: str) -> bool:
         """Whether the policy allows ``product:Action``."""
         return any(fnmatchcase(action, pattern) for pattern in self.allowed)
 
 
-def recognise(identities: Mapping[str, CallerIdentity], key: str, token: str, now: float) -> CallerIdentity:
-    """The identity of an access key and security token that are valid at ``now``."""
+def find_identity(identities: Mapping[str, CallerIdentity], key: str, token: str, now: float) -> CallerIdentity:
+    """The identity with this access key and security token. Raises Refusal if unknown or expired at ``now``."""
     identity = identities.get(key)
     if identity is None:
         raise Refusal("InvalidAccessKeyId.NotFound", "Specified access key is not found.", 404)
@@ -42,9 +42,9 @@ def recognise(identities: Mapping[str, CallerIdentity], key: str, token: str, no
     return identity
 
 
-def permit(identity: CallerIdentity, action: str) -> None:
-    """Refuse an action that the identity's policy does not allow."""
-    if not identity.may(action):
+def authorize(identity: CallerIdentity, action: str) -> None:
+    """Check the policy of an identity. Raises Refusal ``Forbidden.RAM`` if it does not allow the action."""
+    if not identity.is_allowed(action):
         raise Refusal(
             "Forbidden.RAM",
             "User not authorized to operate on the specified resource, or this API doesn't support RAM. "

@@ -1,4 +1,4 @@
-"""NLB: server groups and their servers."""
+"""Actions of NLB 2022-04-30 on server groups and their servers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any, Literal
 
 from spiderpool_lab.alibaba import nlb_jobs, paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.backends import merged, read_backend, without, without_doubles
+from spiderpool_lab.alibaba.backends import merged, read_backend, without, without_duplicates
 from spiderpool_lab.alibaba.balancers import BalancerBackend, NLBGroup
 from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, read_settings, typed_settings
 
 SERVERS_PER_CALL = 200
-KINDS = {"Instance": ("ecs", "eni", "eci"), "Ip": ("ip",)}
-"""What may be in a server group of each type."""
+"""Quota of the real API."""
+SERVER_TYPES = {"Instance": ("ecs", "eni", "eci"), "Ip": ("ip",)}
+"""ServerGroupType → types of the servers that the group takes."""
 
 RULES: dict[str, Rule] = {
     "AddressIPVersion": ("ipv4", "DualStack"),
@@ -68,25 +69,25 @@ _CODES = "HealthCheckHttpCode"
 @action(
     "nlb",
     "CreateServerGroup",
-    needed="ServerGroupName VpcId",
-    known="AddressIPVersion AnyPortEnabled ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun "
+    required="ServerGroupName VpcId",
+    optional="AddressIPVersion AnyPortEnabled ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun "
     "HealthCheckConfig IpVersionAffinityMode PreserveClientIpEnabled Protocol ResourceGroupId Scheduler "
     "ServerGroupType Tag",
 )
 def create_server_group(account: Account, parameters: Parameters) -> Answer:
-    """An empty group that is Creating until it is Available."""
-    if parameters.needed("VpcId") != account.vpc.identity:
-        raise absent("ResourceNotFound.vpc", "resource vpc", parameters.needed("VpcId"))
-    made = NLBGroup(
+    """NLB 2022-04-30 CreateServerGroup: creates an empty server group, Available after ``delays.job`` seconds."""
+    if parameters.required("VpcId") != account.vpc.identity:
+        raise not_found("ResourceNotFound.vpc", "resource vpc", parameters.required("VpcId"))
+    created = NLBGroup(
         account.new_id("sgp-"),
-        parameters.needed("ServerGroupName"),
+        parameters.required("ServerGroupName"),
         {**DEFAULTS, **_settings(parameters, (*RULES, "ResourceGroupId"))},
         {**HEALTH_DEFAULTS, **_health(parameters)},
         status="Creating",
         tags=parameters.tags(),
     )
-    account.world.nlb_groups.put(made)
-    return {**nlb_jobs.start(account, lambda: _finish(account, made)), "ServerGroupId": made.identity}
+    account.tables.nlb_groups.put(created)
+    return {**nlb_jobs.start(account, lambda: _finish(account, created)), "ServerGroupId": created.identity}
 
 
 def _settings(parameters: Parameters, names: Iterable[str]) -> dict[str, str]:
@@ -100,29 +101,31 @@ def _health(parameters: Parameters) -> dict[str, str]:
 
 
 def _finish(account: Account, done: NLBGroup) -> None:
-    """A change of a group has been made, unless the group went meanwhile."""
-    if (present := account.world.nlb_groups.get(done.identity)) is not None:
-        account.world.nlb_groups.put(replace(done, status="Available", tags=present.tags))
+    """Finish a change of a server group, unless it was deleted in the meantime."""
+    if (present := account.tables.nlb_groups.get(done.identity)) is not None:
+        account.tables.nlb_groups.put(replace(done, status="Available", tags=present.tags))
 
 
 def _change(
-    account: Account, found: NLBGroup, done: NLBGroup, *, now: tuple[BalancerBackend, ...] | None = None
+    account: Account, found: NLBGroup, done: NLBGroup, *, meanwhile: tuple[BalancerBackend, ...] | None = None
 ) -> Answer:
-    """Configure a group: ``done`` is what it becomes, ``now`` the servers that it shows meanwhile."""
-    account.world.nlb_groups.put(replace(found, status="Configuring", backends=found.backends if now is None else now))
+    """Make a group Configuring, and ``done`` when the job is done. Until then it shows the servers in ``meanwhile``."""
+    account.tables.nlb_groups.put(
+        replace(found, status="Configuring", backends=found.backends if meanwhile is None else meanwhile)
+    )
     return {**nlb_jobs.start(account, lambda: _finish(account, done)), "ServerGroupId": found.identity}
 
 
 @action(
     "nlb",
     "UpdateServerGroupAttribute",
-    needed="ServerGroupId",
-    known="ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun HealthCheckConfig IpVersionAffinityMode "
+    required="ServerGroupId",
+    optional="ClientToken ConnectionDrainEnabled ConnectionDrainTimeout DryRun HealthCheckConfig IpVersionAffinityMode "
     "PreserveClientIpEnabled Scheduler ServerGroupName",
 )
 def update_server_group_attribute(account: Account, parameters: Parameters) -> Answer:
-    """Change what is sent and leave the rest."""
-    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    """NLB 2022-04-30 UpdateServerGroupAttribute: changes the attributes that are sent."""
+    found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
     names = ("ConnectionDrainEnabled", "ConnectionDrainTimeout", "PreserveClientIpEnabled", "Scheduler")
     done = replace(
         found,
@@ -133,28 +136,28 @@ def update_server_group_attribute(account: Account, parameters: Parameters) -> A
     return _change(account, found, done)
 
 
-@action("nlb", "DeleteServerGroup", needed="ServerGroupId", known="ClientToken DryRun")
+@action("nlb", "DeleteServerGroup", required="ServerGroupId", optional="ClientToken DryRun")
 def delete_server_group(account: Account, parameters: Parameters) -> Answer:
-    """Delete a group that no listener forwards to."""
-    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
-    if any(item.group == found.identity for item in account.world.nlb_listeners):
+    """NLB 2022-04-30 DeleteServerGroup: deletes a server group that no listener uses."""
+    found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
+    if any(item.group == found.identity for item in account.tables.nlb_listeners):
         raise Refusal("ResourceInUse.ServerGroup", "The specified resource of ServerGroup is in use.")
-    account.world.nlb_groups.put(replace(found, status="Deleting"))
-    job = nlb_jobs.start(account, lambda: account.world.nlb_groups.remove(found.identity))
+    account.tables.nlb_groups.put(replace(found, status="Deleting"))
+    job = nlb_jobs.start(account, lambda: account.tables.nlb_groups.remove(found.identity))
     return {**job, "ServerGroupId": found.identity}
 
 
 @action(
     "nlb",
     "ListServerGroups",
-    known="MaxResults NextToken ResourceGroupId ServerGroupIds ServerGroupNames ServerGroupType Tag VpcId",
+    optional="MaxResults NextToken ResourceGroupId ServerGroupIds ServerGroupNames ServerGroupType Tag VpcId",
 )
 def list_server_groups(account: Account, parameters: Parameters) -> Answer:
-    """The groups that pass every filter."""
+    """NLB 2022-04-30 ListServerGroups: lists the server groups that pass all filters."""
     ids, names = parameters.texts("ServerGroupIds"), parameters.texts("ServerGroupNames")
     found = [
         item
-        for item in account.world.nlb_groups
+        for item in account.tables.nlb_groups
         if (not ids or item.identity in ids)
         and (not names or item.name in names)
         and parameters.text("ServerGroupType") in ("", item.kind)
@@ -170,7 +173,7 @@ def _describe(account: Account, item: NLBGroup) -> dict[str, Any]:
     health = _typed(item.health, HEALTH_RULES)
     if _CODES in health:
         health[_CODES] = health[_CODES].split(",")
-    related = {listener.balancer for listener in account.world.nlb_listeners if listener.group == item.identity}
+    related = {listener.balancer for listener in account.tables.nlb_listeners if listener.group == item.identity}
     return {
         **_typed(item.settings, RULES),
         "ServerGroupId": item.identity,
@@ -186,7 +189,7 @@ def _describe(account: Account, item: NLBGroup) -> dict[str, Any]:
 
 
 def _typed(settings: Any, rules: dict[str, Rule]) -> dict[str, Any]:
-    typed: dict[str, Any] = numbers(settings, rules)
+    typed: dict[str, Any] = typed_settings(settings, rules)
     typed.update({name: typed[name] == "true" for name in _FLAGS if name in typed})
     return typed
 
@@ -196,12 +199,12 @@ def _servers(account: Account, found: NLBGroup, parameters: Parameters) -> list[
     if not 1 <= len(sent) <= SERVERS_PER_CALL:
         raise invalid("Servers", f"must be 1 to {SERVERS_PER_CALL} servers")
     servers = [_server(account, found, item) for item in sent]
-    return list(without_doubles(servers, Refusal("DuplicatedParam.Server", "The param of Server is duplicated.")))
+    return list(without_duplicates(servers, Refusal("DuplicatedParam.Server", "The param of Server is duplicated.")))
 
 
 def _server(account: Account, found: NLBGroup, sent: Parameters) -> BalancerBackend:
-    kind = sent.needed("ServerType").lower()
-    if kind not in KINDS[found.kind]:
+    kind = sent.required("ServerType").lower()
+    if kind not in SERVER_TYPES[found.kind]:
         raise Refusal("Mismatch.ServerType", f"A {sent.text('ServerType')} does not fit a group of type {found.kind}.")
     server = read_backend(account, sent, kind)
     if ip_address(server.address).version == 6 and found.settings["AddressIPVersion"] == "ipv4":
@@ -218,49 +221,51 @@ def _with_status(
     return tuple(replace(item, status=status) if item.key in keys else item for item in servers)
 
 
-@action("nlb", "AddServersToServerGroup", needed="ServerGroupId Servers", known="ClientToken DryRun")
+@action("nlb", "AddServersToServerGroup", required="ServerGroupId Servers", optional="ClientToken DryRun")
 def add_servers(account: Account, parameters: Parameters) -> Answer:
-    """Add servers; they are Adding until they are Available."""
-    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    """NLB 2022-04-30 AddServersToServerGroup: adds servers; they are Adding until they are Available."""
+    found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
     sent = _servers(account, found, parameters)
     done = replace(found, backends=merged(found.backends, sent))
     meanwhile = _with_status(done.backends, {item.key for item in sent}, "Adding")
-    return _change(account, found, done, now=meanwhile)
+    return _change(account, found, done, meanwhile=meanwhile)
 
 
-@action("nlb", "UpdateServerGroupServersAttribute", needed="ServerGroupId Servers", known="ClientToken DryRun")
+@action("nlb", "UpdateServerGroupServersAttribute", required="ServerGroupId Servers", optional="ClientToken DryRun")
 def update_servers(account: Account, parameters: Parameters) -> Answer:
-    """Change weight and description of servers that the group has."""
-    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
+    """NLB 2022-04-30 UpdateServerGroupServersAttribute: changes weight and description of servers of the group."""
+    found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
     sent = _servers(account, found, parameters)
     keys = {item.key for item in sent}
     if unknown := keys - {item.key for item in found.backends}:
-        raise absent("ResourceNotFound.BackendServer", "resource BackendServer", min(unknown)[0])
+        raise not_found("ResourceNotFound.BackendServer", "resource BackendServer", min(unknown)[0])
     done = replace(found, backends=merged(found.backends, sent))
-    return _change(account, found, done, now=_with_status(found.backends, keys, "Configuring"))
+    return _change(account, found, done, meanwhile=_with_status(found.backends, keys, "Configuring"))
 
 
-@action("nlb", "RemoveServersFromServerGroup", needed="ServerGroupId Servers", known="ClientToken DryRun")
+@action("nlb", "RemoveServersFromServerGroup", required="ServerGroupId Servers", optional="ClientToken DryRun")
 def remove_servers(account: Account, parameters: Parameters) -> Answer:
-    """Take servers out; they are Removing until they are gone."""
-    found = nlb_jobs.group(account, parameters.needed("ServerGroupId"), settled=True)
-    gone = [_present(found, item) for item in parameters.objects("Servers")]
-    done = replace(found, backends=without(found.backends, gone))
-    return _change(account, found, done, now=_with_status(found.backends, {item.key for item in gone}, "Removing"))
+    """NLB 2022-04-30 RemoveServersFromServerGroup: removes servers; they are Removing until the job is done."""
+    found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
+    removed = [_present(found, item) for item in parameters.objects("Servers")]
+    done = replace(found, backends=without(found.backends, removed))
+    return _change(
+        account, found, done, meanwhile=_with_status(found.backends, {item.key for item in removed}, "Removing")
+    )
 
 
 def _present(found: NLBGroup, sent: Parameters) -> BalancerBackend:
-    """The server of a group that a call names to take it out; it need not exist in the account any more."""
-    server, port, address = sent.needed("ServerId"), sent.number("Port", 0, 0, 65535), sent.text("ServerIp")
+    """The server of a group that a call removes; it need not exist in the account any more."""
+    server, port, address = sent.required("ServerId"), sent.number("Port", 0, 0, 65535), sent.text("ServerIp")
     for item in found.backends:
         if (item.server, item.port) == (server, port) and address in ("", item.address):
             return item
-    raise absent("ResourceNotFound.BackendServer", "resource BackendServer", server)
+    raise not_found("ResourceNotFound.BackendServer", "resource BackendServer", server)
 
 
-@action("nlb", "ListServerGroupServers", known="MaxResults NextToken ServerGroupId ServerIds ServerIps")
+@action("nlb", "ListServerGroupServers", optional="MaxResults NextToken ServerGroupId ServerIds ServerIps")
 def list_server_group_servers(account: Account, parameters: Parameters) -> Answer:
-    """The servers of one group, or of all."""
+    """NLB 2022-04-30 ListServerGroupServers: lists the servers of one or all server groups."""
     only, ids, addresses = (
         parameters.text("ServerGroupId"),
         parameters.texts("ServerIds"),
@@ -268,7 +273,7 @@ def list_server_group_servers(account: Account, parameters: Parameters) -> Answe
     )
     found = [
         _describe_server(group, item)
-        for group in account.world.nlb_groups
+        for group in account.tables.nlb_groups
         if only in ("", group.identity)
         for item in group.backends
         if (not ids or item.server in ids) and (not addresses or item.address in addresses)

@@ -1,4 +1,4 @@
-"""NLB: changes that are carried out after the answer, and the jobs by which a caller follows them."""
+"""Asynchronous jobs of NLB 2022-04-30, and lookups of NLB resources."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from dataclasses import replace
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.balancers import NLB, AsyncJob, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent
+from spiderpool_lab.alibaba.refusals import Refusal, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 
 
 def start(account: Account, work: Callable[[], None]) -> Answer:
-    """Have ``work`` done after ``account.delays.job`` seconds; the answer names the job."""
-    job = account.world.jobs.put(AsyncJob(account.new_id("job-")))
+    """Run ``work`` after ``account.delays.job`` seconds. Returns the job ID for the answer."""
+    job = account.tables.jobs.put(AsyncJob(account.new_id("job-")))
 
     def finish() -> None:
         work()
-        account.world.jobs.put(replace(job, status="Succeeded"))
+        account.tables.jobs.put(replace(job, status="Succeeded"))
 
-    account.later(account.delays.job, finish)
+    account.schedule(account.delays.job, finish)
     return {"JobId": job.identity}
 
 
-@action("nlb", "GetJobStatus", needed="JobId", known="ClientToken")
+@action("nlb", "GetJobStatus", required="JobId", optional="ClientToken")
 def get_job_status(account: Account, parameters: Parameters) -> Answer:
-    """How far a change has come."""
-    job = account.world.jobs.get(parameters.needed("JobId"))
+    """NLB 2022-04-30 GetJobStatus: the status of an asynchronous job."""
+    job = account.tables.jobs.get(parameters.required("JobId"))
     if job is None:
-        raise absent("ResourceNotFound.JobId", "job", parameters.needed("JobId"))
+        raise not_found("ResourceNotFound.JobId", "job", parameters.required("JobId"))
     return {"Status": job.status}
 
 
-def balancer(account: Account, identity: str, *, settled: bool = False) -> NLB:
-    """A balancer that exists and, if asked for, that nothing is being changed about."""
-    found = account.world.nlbs.get(identity)
+def balancer(account: Account, identity: str, *, idle: bool = False) -> NLB:
+    """An NLB by its ID. Raises Refusal if it does not exist or, with ``idle``, is being changed."""
+    found = account.tables.nlbs.get(identity)
     if found is None:
-        raise absent("ResourceNotFound.loadBalancer", "resource loadBalancer", identity)
-    if settled and found.status != "Active":
+        raise not_found("ResourceNotFound.loadBalancer", "resource loadBalancer", identity)
+    if idle and found.status != "Active":
         raise Refusal("IncorrectStatus.loadbalancer", f"The status of loadbalancer [{identity}] is incorrect.")
     return found
 
 
-def listener(account: Account, identity: str, *, settled: bool = False) -> NLBListener:
-    """A listener that exists and, if asked for, that nothing is being changed about."""
-    found = account.world.nlb_listeners.get(identity)
+def listener(account: Account, identity: str, *, idle: bool = False) -> NLBListener:
+    """A listener by its ID. Raises Refusal if it does not exist or, with ``idle``, is being changed."""
+    found = account.tables.nlb_listeners.get(identity)
     if found is None:
-        raise absent("ResourceNotFound.listener", "resource listener", identity)
-    if settled and found.status not in ("Running", "Stopped"):
+        raise not_found("ResourceNotFound.listener", "resource listener", identity)
+    if idle and found.status not in ("Running", "Stopped"):
         raise Refusal("ResourceInConfiguring.listener", f"The specified resource listener [{identity}] is configuring.")
     return found
 
 
-def group(account: Account, identity: str, *, settled: bool = False) -> NLBGroup:
-    """A server group that exists and, if asked for, that nothing is being changed about."""
-    found = account.world.nlb_groups.get(identity)
+def group(account: Account, identity: str, *, idle: bool = False) -> NLBGroup:
+    """A server group by its ID. Raises Refusal if it does not exist or, with ``idle``, is being changed."""
+    found = account.tables.nlb_groups.get(identity)
     if found is None:
-        raise absent("ResourceNotFound.serverGroup", "resource serverGroup", identity)
-    if settled and found.status != "Available":
+        raise not_found("ResourceNotFound.serverGroup", "resource serverGroup", identity)
+    if idle and found.status != "Available":
         raise Refusal("IncorrectStatus.serverGroup", f"The status of servergroup [{identity}] is incorrect.")
     return found

@@ -1,4 +1,4 @@
-"""NLB: listeners."""
+"""Actions of NLB 2022-04-30 on listeners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
 from spiderpool_lab.alibaba.parameters import Parameters
 from spiderpool_lab.alibaba.refusals import Refusal, missing
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, numbers, read_settings
+from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, read_settings, typed_settings
 
 PROTOCOLS = ("TCP", "UDP", "TCPSSL")
 RULES: dict[str, Rule] = {
@@ -26,7 +26,7 @@ RULES: dict[str, Rule] = {
     "SecSensorEnabled": FLAG,
 }
 _LISTS = ("CaCertificateIds", "CertificateIds")
-_KEPT = (*RULES, "AlpnPolicy", "ListenerDescription", "SecurityPolicyId", "ServerGroupId", "StartPort", "EndPort")
+_STORED = (*RULES, "AlpnPolicy", "ListenerDescription", "SecurityPolicyId", "ServerGroupId", "StartPort", "EndPort")
 _CHANGEABLE = (
     "AlpnEnabled AlpnPolicy CaCertificateIds CaEnabled CertificateIds ClientToken Cps DryRun IdleTimeout "
     "ListenerDescription Mss ProxyProtocolEnabled ProxyProtocolV2Config SecSensorEnabled SecurityPolicyId"
@@ -35,7 +35,7 @@ _FLAGS = frozenset(name for name, rule in RULES.items() if rule == FLAG)
 
 
 def _settings(account: Account, parameters: Parameters) -> dict[str, str]:
-    sent = read_settings(parameters, _KEPT, RULES)
+    sent = read_settings(parameters, _STORED, RULES)
     sent.update({name: ",".join(values) for name in _LISTS if (values := parameters.texts(name))})
     if "ServerGroupId" in sent:
         nlb_jobs.group(account, sent["ServerGroupId"])
@@ -45,12 +45,12 @@ def _settings(account: Account, parameters: Parameters) -> dict[str, str]:
 @action(
     "nlb",
     "CreateListener",
-    needed="ListenerProtocol LoadBalancerId ServerGroupId",
-    known=f"{_CHANGEABLE} EndPort ListenerPort StartPort Tag",
+    required="ListenerProtocol LoadBalancerId ServerGroupId",
+    optional=f"{_CHANGEABLE} EndPort ListenerPort StartPort Tag",
 )
 def create_listener(account: Account, parameters: Parameters) -> Answer:
-    """A listener that is Provisioning until it is Running."""
-    owner = nlb_jobs.balancer(account, parameters.needed("LoadBalancerId"), settled=True)
+    """NLB 2022-04-30 CreateListener: creates a listener, Running after ``delays.job`` seconds."""
+    owner = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
     protocol = parameters.one_of("ListenerProtocol", PROTOCOLS)
     if "ListenerPort" not in parameters:
         raise missing("ListenerPort")
@@ -62,7 +62,7 @@ def create_listener(account: Account, parameters: Parameters) -> Answer:
     group = nlb_jobs.group(account, settings["ServerGroupId"])
     if (group.settings["Protocol"] == "UDP") != (protocol == "UDP"):
         raise Refusal("Mismatch.Protocol", f"The protocols of listener and server group {group.identity} differ.")
-    made = NLBListener(
+    created = NLBListener(
         f"{account.new_id('lsn-')}@{port}",
         owner.identity,
         cast(NlbProtocol, protocol),
@@ -71,75 +71,75 @@ def create_listener(account: Account, parameters: Parameters) -> Answer:
         status="Provisioning",
         tags=parameters.tags(),
     )
-    account.world.nlb_listeners.put(made)
-    job = nlb_jobs.start(account, lambda: _finish(account, replace(made, status="Running")))
-    return {**job, "ListenerId": made.identity}
+    account.tables.nlb_listeners.put(created)
+    job = nlb_jobs.start(account, lambda: _finish(account, replace(created, status="Running")))
+    return {**job, "ListenerId": created.identity}
 
 
 def _check_free(account: Account, owner: str, protocol: str, port: int) -> None:
-    """UDP has ports of its own, TCP and TCPSSL share theirs."""
-    for item in account.world.nlb_listeners:
+    """Raises Refusal if the port is taken. UDP has its own ports; TCP and TCPSSL share theirs."""
+    for item in account.tables.nlb_listeners:
         if item.balancer == owner and item.port == port and (item.protocol == "UDP") == (protocol == "UDP"):
             raise Refusal("ResourceAlreadyExist.Listener", f"The specified resource listener {port} is already exist.")
 
 
 def _finish(account: Account, done: NLBListener) -> None:
-    """A change of a listener has been made, unless the listener went meanwhile."""
-    if (present := account.world.nlb_listeners.get(done.identity)) is not None:
-        account.world.nlb_listeners.put(replace(done, tags=present.tags))
+    """Finish a change of a listener, unless it was deleted in the meantime."""
+    if (present := account.tables.nlb_listeners.get(done.identity)) is not None:
+        account.tables.nlb_listeners.put(replace(done, tags=present.tags))
 
 
-@action("nlb", "UpdateListenerAttribute", needed="ListenerId", known=f"{_CHANGEABLE} ServerGroupId")
+@action("nlb", "UpdateListenerAttribute", required="ListenerId", optional=f"{_CHANGEABLE} ServerGroupId")
 def update_listener_attribute(account: Account, parameters: Parameters) -> Answer:
-    """Change what is sent and leave the rest."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"), settled=True)
+    """NLB 2022-04-30 UpdateListenerAttribute: changes the attributes that are sent."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
     done = replace(found, settings={**found.settings, **_settings(account, parameters)})
-    account.world.nlb_listeners.put(replace(found, status="Configuring"))
+    account.tables.nlb_listeners.put(replace(found, status="Configuring"))
     return nlb_jobs.start(account, lambda: _finish(account, done))
 
 
-@action("nlb", "DeleteListener", needed="ListenerId", known="ClientToken DryRun")
+@action("nlb", "DeleteListener", required="ListenerId", optional="ClientToken DryRun")
 def delete_listener(account: Account, parameters: Parameters) -> Answer:
-    """Delete a listener and leave its server group."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"), settled=True)
-    account.world.nlb_listeners.put(replace(found, status="Deleting"))
-    return nlb_jobs.start(account, lambda: account.world.nlb_listeners.remove(found.identity))
+    """NLB 2022-04-30 DeleteListener: deletes a listener, not its server group."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
+    account.tables.nlb_listeners.put(replace(found, status="Deleting"))
+    return nlb_jobs.start(account, lambda: account.tables.nlb_listeners.remove(found.identity))
 
 
-@action("nlb", "StartListener", needed="ListenerId", known="ClientToken DryRun")
+@action("nlb", "StartListener", required="ListenerId", optional="ClientToken DryRun")
 def start_listener(account: Account, parameters: Parameters) -> Answer:
-    """Let a stopped listener forward again."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"), settled=True)
-    account.world.nlb_listeners.put(replace(found, status="Starting"))
+    """NLB 2022-04-30 StartListener: starts a stopped listener."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
+    account.tables.nlb_listeners.put(replace(found, status="Starting"))
     return nlb_jobs.start(account, lambda: _finish(account, replace(found, status="Running")))
 
 
-@action("nlb", "StopListener", needed="ListenerId", known="ClientToken DryRun")
+@action("nlb", "StopListener", required="ListenerId", optional="ClientToken DryRun")
 def stop_listener(account: Account, parameters: Parameters) -> Answer:
-    """Let a listener forward nothing."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"), settled=True)
-    account.world.nlb_listeners.put(replace(found, status="Stopping"))
+    """NLB 2022-04-30 StopListener: stops a listener."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
+    account.tables.nlb_listeners.put(replace(found, status="Stopping"))
     return nlb_jobs.start(account, lambda: _finish(account, replace(found, status="Stopped")))
 
 
-@action("nlb", "GetListenerAttribute", needed="ListenerId", known="ClientToken DryRun")
+@action("nlb", "GetListenerAttribute", required="ListenerId", optional="ClientToken DryRun")
 def get_listener_attribute(account: Account, parameters: Parameters) -> Answer:
-    """One listener."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"))
+    """NLB 2022-04-30 GetListenerAttribute: describes one listener."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"))
     return {**_describe(account, found), "Tags": describe_tags(found.tags)}
 
 
 @action(
     "nlb",
     "ListListeners",
-    known="ListenerIds ListenerProtocol LoadBalancerIds MaxResults NextToken SecSensorEnabled Tag",
+    optional="ListenerIds ListenerProtocol LoadBalancerIds MaxResults NextToken SecSensorEnabled Tag",
 )
 def list_listeners(account: Account, parameters: Parameters) -> Answer:
-    """The listeners that pass every filter."""
+    """NLB 2022-04-30 ListListeners: lists the listeners that pass all filters."""
     owners, ids = parameters.texts("LoadBalancerIds"), parameters.texts("ListenerIds")
     found = [
         item
-        for item in account.world.nlb_listeners
+        for item in account.tables.nlb_listeners
         if (not owners or item.balancer in owners)
         and (not ids or item.identity in ids)
         and parameters.text("ListenerProtocol") in ("", item.protocol)
@@ -151,7 +151,7 @@ def list_listeners(account: Account, parameters: Parameters) -> Answer:
 
 
 def _describe(account: Account, item: NLBListener) -> dict[str, Any]:
-    described: dict[str, Any] = numbers(item.settings, RULES)
+    described: dict[str, Any] = typed_settings(item.settings, RULES)
     described.update({name: described[name] == "true" for name in _FLAGS if name in described})
     described.update({name: described[name].split(",") for name in _LISTS if name in described})
     return {
@@ -165,12 +165,12 @@ def _describe(account: Account, item: NLBListener) -> dict[str, Any]:
     }
 
 
-@action("nlb", "GetListenerHealthStatus", needed="ListenerId", known="MaxResults NextToken")
+@action("nlb", "GetListenerHealthStatus", required="ListenerId", optional="MaxResults NextToken")
 def get_listener_health_status(account: Account, parameters: Parameters) -> Answer:
-    """The servers of a listener that the data plane reported as unhealthy."""
-    found = nlb_jobs.listener(account, parameters.needed("ListenerId"))
+    """NLB 2022-04-30 GetListenerHealthStatus: lists the servers that the data plane reported unhealthy."""
+    found = nlb_jobs.listener(account, parameters.required("ListenerId"))
     group = nlb_jobs.group(account, found.group)
-    sick = [
+    unhealthy = [
         {"ServerId": item.server, "ServerIp": item.address, "Port": item.port, "Status": "Unhealthy"}
         for item in group.backends
         if account.health.get((item.address, item.port)) is False
@@ -178,7 +178,7 @@ def get_listener_health_status(account: Account, parameters: Parameters) -> Answ
     info = {
         "ServerGroupId": group.identity,
         "HeathCheckEnabled": group.health.get("HealthCheckEnabled", "true") == "true",
-        "NonNormalServers": sick,
+        "NonNormalServers": unhealthy,
     }
     row = {
         "ListenerId": found.identity,

@@ -1,6 +1,22 @@
-"""The OpenAPI of the simulated cloud over HTTP and HTTPS: ECS, VPC, SLB and NLB behind one address.
+"""Serves the OpenAPI by HTTP or HTTPS: ECS 2014-05-26, VPC 2016-04-28, SLB 2014-05-15, NLB 2022-04-30 at one address.
 
-A call passes, in this order: signature, action, policy, faults and limits, parameters, client token, handler.
+A call is checked in this order: signature, action, policy, limits, faults, parameters, client token, handler.
+
+What is simplified, compared with the real API:
+
+- One address serves all products, and each product has one API version.
+- There is one account with one region and one VPC. Another RegionId is refused.
+- A page token is a position in the list, so a list that changes between two pages may skip or repeat an item.
+- Client tokens never expire, and limits count calls per full minute of the clock.
+- ``DryRun`` is refused with DryRunOperation before the handler looks at the parameters.
+- Security groups have members and a capacity, but no rules. RAM policies are patterns of actions, without resources
+  or conditions. Prices, orders and resource groups do not exist; their parameters are accepted, some are stored.
+- ENIs, instances, vSwitches and security groups exist only as far as Spiderpool and its users need them: there are no
+  actions that create instances, vSwitches or security groups. Use :class:`~spiderpool_lab.alibaba.account.Account`.
+- Load balancers exist as far as Services of Kubernetes need them: no access control lists, certificates, rules,
+  master-slave groups, ALB or GWLB. Settings without a meaning for forwarding are stored and returned.
+- An action that is not registered is refused with InvalidAction.NotFound. A parameter that is not registered is
+  refused with InvalidParameter, so that a misspelt name does not pass a test unnoticed.
 """
 
 from __future__ import annotations
@@ -11,7 +27,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -32,12 +47,13 @@ from spiderpool_lab.alibaba import (
 )
 from spiderpool_lab.alibaba.account import Account, RecordedCall
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.alibaba.identities import CallerIdentity, permit
+from spiderpool_lab.alibaba.identities import CallerIdentity, authorize
 from spiderpool_lab.alibaba.parameters import Parameters, decode
 from spiderpool_lab.alibaba.refusals import Refusal, throttled
 from spiderpool_lab.alibaba.registry import ACTIONS, VERSIONS, Action, Answer
-from spiderpool_lab.alibaba.requests import Gate, Request, Signed, read
-from spiderpool_lab.alibaba.serving import ServedEndpoint, serve
+from spiderpool_lab.alibaba.requests import Authenticator, SignedCall, read
+from spiderpool_lab.alibaba.serving import ListenAddress, ServedEndpoint, serve
+from spiderpool_lab.alibaba.signature import HTTPRequest
 from spiderpool_lab.alibaba.tables import AccountTables
 from spiderpool_lab.certificates import Authority
 
@@ -55,63 +71,64 @@ HANDLERS = (
     tagging,
     vpc,
 )
-"""The modules whose import registers the actions."""
+"""The handler modules; importing them fills the registry."""
 
-_TOKEN_MAX = 64
-_WINDOW = 60.0
+_CLIENT_TOKEN_MAX = 64
+"""Characters of a ClientToken."""
+_LIMIT_WINDOW = 60.0
 """Seconds of the window in which calls are counted against a limit."""
 
 
-class Lost(Exception):
-    """The connection is to be closed without an answer."""
+class AnswerLost(Exception):
+    """A fault closes the connection without an answer."""
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A call as far as it is understood."""
+class _PendingCall:
+    """A call that is being handled, as far as it is parsed."""
 
     action: str = "unknown"
-    who: str = ""
+    caller: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """An earlier answer to a client token, and what was asked with it."""
+class _IdempotentAnswer:
+    """The answer to the first call with a client token, and the parameters of that call."""
 
-    asked: dict[str, str]
+    parameters: dict[str, str]
     answer: Answer
 
 
 class OpenAPI:
-    """Serves one account. The authority that signs its certificate is handed out as ``authority``."""
+    """Serves the API of an account. ``authority`` signs the server certificate."""
 
     def __init__(self, account: Account, *, authority: Authority | None = None) -> None:
         self.account = account
         self.authority = authority or Authority.create("simulated-cloud")
-        self._gate = Gate(account)
-        self._tokens: dict[tuple[str, str], _Answered] = {}
-        self._windows: dict[tuple[str, int], int] = {}
+        self._authenticator = Authenticator(account)
+        self._idempotent: dict[tuple[str, str], _IdempotentAnswer] = {}  # (action, client token) → first answer
+        self._windows: dict[tuple[str, int], int] = {}  # (action, number of the minute) → calls
 
     def serve(
-        self, host: str = "127.0.0.1", port: int = 0, *, tls: bool = True, netns: Path | None = None
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: bool = True
     ) -> AbstractAsyncContextManager[ServedEndpoint]:
-        """Serve for the length of a context, by HTTPS or, without ``tls``, by plain HTTP."""
+        """Serve by HTTPS or, without ``tls``, by HTTP."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        return serve(app, host, port, netns=netns, authority=self.authority if tls else None)
+        return serve(app, ListenAddress(host, port), self.authority if tls else None)
 
-    async def perform(self, product: str, action: str, parameters: dict[str, str], who: CallerIdentity) -> Answer:
-        """Carry out an action for somebody who is logged in, as the console does: nothing is signed.
+    async def perform(self, product: str, action: str, parameters: dict[str, str], caller: CallerIdentity) -> Answer:
+        """Execute an action without a signature, as the web console does for a user who is logged in.
 
-        Raises Refusal, and Lost when a fault has the answer lost.
+        Raises Refusal if the API refuses the call, and AnswerLost if a fault loses the answer.
         """
-        with self._written_down() as asked:
-            asked.action, asked.who, asked.parameters = f"{product}:{action}", who.name, parameters
-            found = next((each for each in ACTIONS.values() if each.full_name == asked.action), None)
+        with self._recorded() as pending:
+            pending.action, pending.caller, pending.parameters = f"{product}:{action}", caller.name, parameters
+            found = next((item for item in ACTIONS.values() if item.full_name == pending.action), None)
             if found is None:
                 raise _unknown(action, product)
-            return await self._carry_out(found, who, {"RegionId": self.account.region, **parameters})
+            return await self._run(found, caller, {"RegionId": self.account.region, **parameters})
 
     async def _handle(self, http: web.Request) -> web.Response:
         identifier = str(uuid.uuid4()).upper()
@@ -119,104 +136,109 @@ class OpenAPI:
             answer = await self._answer(await _read(http))
         except Refusal as refusal:
             return _refuse(refusal, identifier, http.host)
-        except Lost:
+        except AnswerLost:
             if http.transport is not None:
                 http.transport.abort()
             raise web.HTTPServiceUnavailable from None
         return web.json_response({"RequestId": identifier, **answer})
 
-    async def _answer(self, request: Request) -> Answer:
-        """The answer to a request, written down with its outcome."""
-        with self._written_down() as asked:
+    async def _answer(self, request: HTTPRequest) -> Answer:
+        """Authenticate and execute a request; record it with its outcome."""
+        with self._recorded() as pending:
             signed = read(request)
-            asked.action, asked.parameters = signed.action, signed.parameters
-            identity = self._gate.admit(signed)
-            asked.who = identity.name
+            pending.action, pending.parameters = signed.action, signed.parameters
+            identity = self._authenticator.authenticate(signed)
+            pending.caller = identity.name
             found = _action(signed)
-            asked.action = found.full_name
-            return await self._carry_out(found, identity, signed.parameters)
+            pending.action = found.full_name
+            return await self._run(found, identity, signed.parameters)
 
     @contextmanager
-    def _written_down(self) -> Iterator[_Asked]:
-        """Record a call with its outcome, whatever that is."""
-        asked, outcome = _Asked(), "OK"
+    def _recorded(self) -> Iterator[_PendingCall]:
+        """Record the call when the block ends, with its error code if it fails."""
+        pending, outcome = _PendingCall(), "OK"
         try:
-            yield asked
+            yield pending
         except Refusal as refusal:
             outcome = refusal.code
             raise
-        except Lost:
+        except AnswerLost:
             outcome = "Dropped"
             raise
         finally:
-            self.account.record(RecordedCall(asked.action, asked.who, outcome, self.account.clock(), asked.parameters))
+            self.account.record(
+                RecordedCall(pending.action, pending.caller, outcome, self.account.clock(), pending.parameters)
+            )
 
-    async def _carry_out(self, found: Action, identity: CallerIdentity, flat: dict[str, str]) -> Answer:
-        permit(identity, found.full_name)
-        self._count(found.full_name)
-        struck = self.account.faults.strike(found.full_name, reads=found.reads)
-        for _, fault in struck:
-            await _before(fault)
-        self.account.settle()
-        answer = self._execute(found, flat, self._view(struck))
-        if any(fault.kind == "lose" for _, fault in struck):
-            raise Lost
+    async def _run(self, action: Action, identity: CallerIdentity, flat: dict[str, str]) -> Answer:
+        """Check policy and limit, apply faults, execute. ``flat`` are the parameters as sent."""
+        authorize(identity, action.full_name)
+        self._count(action.full_name)
+        faults = self.account.faults.triggered(action.full_name, is_read=action.is_read)
+        for _, fault in faults:
+            await _apply_before(fault)
+        self.account.run_due()
+        answer = self._execute(action, flat, self._faulty_account(faults))
+        if any(fault.kind == "lose" for _, fault in faults):
+            raise AnswerLost
         return answer
 
-    def _execute(self, found: Action, flat: dict[str, str], account: Account) -> Answer:
+    def _execute(self, action: Action, flat: dict[str, str], account: Account) -> Answer:
         parameters = Parameters(decode(flat))
-        parameters.check(found.known, found.needed)
+        parameters.check(action.allowed, action.required)
         region = parameters.text("RegionId", account.region)
         if region != account.region:
             raise Refusal("InvalidRegionId.NotFound", f"The specified RegionId {region} does not exist.", 404)
         if parameters.flag("DryRun"):
             raise Refusal("DryRunOperation", "Request validation has been passed with DryRun flag set.")
-        token = "" if found.reads else parameters.text("ClientToken")
+        token = "" if action.is_read else parameters.text("ClientToken")
         if not token:
-            return found.handler(account, parameters)
-        return self._once(found, token, flat, lambda: found.handler(account, parameters))
+            return action.handler(account, parameters)
+        return self._execute_once(action, token, flat, lambda: action.handler(account, parameters))
 
-    def _once(self, found: Action, token: str, flat: dict[str, str], work: Callable[[], Answer]) -> Answer:
-        """Carry out a call with a client token once, and answer its repetitions as the first time."""
-        if len(token) > _TOKEN_MAX or not token.isascii():
-            raise Refusal("InvalidClientToken.Malformed", f"A ClientToken has at most {_TOKEN_MAX} ASCII characters.")
-        known = self._tokens.get((found.full_name, token))
-        if known is None:
+    def _execute_once(self, action: Action, token: str, flat: dict[str, str], work: Callable[[], Answer]) -> Answer:
+        """Execute the first call with a client token; answer repetitions with the first answer."""
+        if len(token) > _CLIENT_TOKEN_MAX or not token.isascii():
+            raise Refusal(
+                "InvalidClientToken.Malformed", f"A ClientToken has at most {_CLIENT_TOKEN_MAX} ASCII characters."
+            )
+        earlier = self._idempotent.get((action.full_name, token))
+        if earlier is None:
             answer = work()
-            self._tokens[found.full_name, token] = _Answered(flat, answer)
+            self._idempotent[action.full_name, token] = _IdempotentAnswer(flat, answer)
             return answer
-        if known.asked != flat:
+        if earlier.parameters != flat:
             raise Refusal("IdempotentFailed", "The request uses the same client token as a previous, different one.")
-        return known.answer
+        return earlier.answer
 
-    def _view(self, struck: list[tuple[int, Fault]]) -> Account:
-        """The account as this call sees it."""
-        for number, fault in struck:
+    def _faulty_account(self, faults: list[tuple[int, Fault]]) -> Account:
+        """The account that the call reads: empty or stale if a fault says so."""
+        for number, fault in faults:
             if fault.kind == "empty":
-                return self.account.as_of(AccountTables())
+                return self.account.with_tables(AccountTables())
             if fault.kind == "stale":
-                return self.account.as_of(self.account.remembered[number])
+                return self.account.with_tables(self.account.snapshots[number])
         return self.account
 
     def _count(self, action: str) -> None:
-        """Count a call in its minute; beyond the limit it is refused until the next one begins."""
+        """Count a call against the limit of its action. Raises Refusal for calls beyond the limit in this minute."""
         if (limit := self.account.limits.get(action)) is None:
             return
         now = self.account.clock()
-        window = int(now // _WINDOW)
+        window = int(now // _LIMIT_WINDOW)
         self._windows = {key: count for key, count in self._windows.items() if key[1] == window}
         count = self._windows[action, window] = self._windows.get((action, window), 0) + 1
         if count > limit:
-            raise throttled(int((_WINDOW - now % _WINDOW) * 1000))
+            raise throttled(int((_LIMIT_WINDOW - now % _LIMIT_WINDOW) * 1000))
 
 
-async def _read(http: web.Request) -> Request:
+async def _read(http: web.Request) -> HTTPRequest:
     headers = {name.lower(): value for name, value in http.headers.items()}
     query = dict(parse_qsl(http.rel_url.raw_query_string, keep_blank_values=True))
-    return Request(http.method, http.rel_url.raw_path, query, headers, await http.read())
+    return HTTPRequest(http.method, http.rel_url.raw_path, query, headers, await http.read())
 
 
-def _action(signed: Signed) -> Action:
+def _action(signed: SignedCall) -> Action:
     product = VERSIONS.get(signed.version)
     found = ACTIONS.get((product, signed.action)) if product else None
     if found is None:
@@ -229,15 +251,15 @@ def _unknown(action: str, version: str) -> Refusal:
     return Refusal("InvalidAction.NotFound", text, 404)
 
 
-async def _before(fault: Fault) -> None:
-    """What a fault does before the call is carried out."""
+async def _apply_before(fault: Fault) -> None:
+    """Apply a fault that takes effect before the call is executed."""
     match fault.kind:
         case "throttle":
             raise throttled(int(fault.seconds * 1000))
         case "refuse":
             raise Refusal(fault.code, fault.message, fault.status)
         case "drop":
-            raise Lost
+            raise AnswerLost
         case "delay":
             await asyncio.sleep(fault.seconds)
         case "lose" | "stale" | "empty":

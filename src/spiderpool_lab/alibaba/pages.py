@@ -1,4 +1,4 @@
-"""What the metadata service says about one instance: pure, from path to text."""
+"""The pages of the metadata service for one instance, by path. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME_SERVERS = "100.100.2.136\n100.100.2.138"
 
 
 def pages(account: Account, instance: Instance) -> dict[str, str]:
-    """Every page below ``/latest/meta-data/`` but the credentials, by path."""
+    """All pages below ``/latest/meta-data/`` except the credentials, by path."""
     enis = [eni for eni in account.enis_of(instance.identity) if eni.status == "InUse"]
     own = {
         "region-id": account.region,
@@ -27,7 +27,7 @@ def pages(account: Account, instance: Instance) -> dict[str, str]:
         "network-type": "vpc",
         "dns-conf/nameservers": _NAME_SERVERS,
     }
-    if eip := next((eip for eip in account.world.eips if eip.instance == instance.identity), None):
+    if eip := next((eip for eip in account.tables.eips if eip.instance == instance.identity), None):
         own["eipv4"] = eip.address
     for eni in enis:
         own.update({f"{_MACS}/{eni.mac}/{name}": text for name, text in _eni(account, eni).items()})
@@ -37,7 +37,7 @@ def pages(account: Account, instance: Instance) -> dict[str, str]:
 
 
 def page(contents: Mapping[str, str], path: str) -> str | None:
-    """A page, or the list of what is below a path, folders with a slash at their end; None if there is neither."""
+    """The page at a path, or the list of entries below it (folders end with a slash); None if there is neither."""
     path = path.strip("/")
     if path in contents:
         return contents[path]

@@ -1,4 +1,4 @@
-"""The two ways in which the OpenAPI cuts long lists: a token that continues, or a page number."""
+"""The two paging styles of the API: MaxResults with NextToken, and PageNumber with PageSize."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def by_token(
     items: Sequence[T], parameters: Parameters, *, default: int = 20, least: int = 1, most: int = 100
 ) -> tuple[Sequence[T], str]:
-    """One page and the token of the next, which is empty at the end. A smaller page than ``least`` is raised to it."""
+    """A page and the token of the next page, empty on the last one. MaxResults below ``least`` counts as ``least``."""
     size = max(least, parameters.number("MaxResults", default, 1, most))
     start = _start(parameters.text("NextToken"))
     end = start + size
@@ -24,7 +24,7 @@ def by_token(
 def by_number(
     items: Sequence[T], parameters: Parameters, *, default: int = 10, most: int = 50
 ) -> tuple[Sequence[T], dict[str, Any]]:
-    """One page, and the numbers that the answer carries beside it."""
+    """A page, and the paging fields of the answer."""
     number = parameters.number("PageNumber", 1, 1)
     size = parameters.number("PageSize", default, 1, most)
     page = items[(number - 1) * size : number * size]

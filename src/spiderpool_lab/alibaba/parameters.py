@@ -1,4 +1,4 @@
-"""The parameters of a call: ``Name.1`` and ``Name.1.Key`` read back into lists and objects, then by type."""
+"""Parses the parameters of a call: ``Name.1`` and ``Name.1.Key`` become lists and objects, read by type."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 from spiderpool_lab.alibaba import refusals
 
 Value = Any
-"""A text, a list of values, or an object of values: what the flat spelling can say."""
+"""A text, a list of values, or an object of values."""
 
 
 def decode(flat: Mapping[str, str]) -> dict[str, Value]:
-    """Nested values from flat names. Numbers after a dot are positions, counted from 1."""
+    """Nested values from flat names. Numbers after a dot are list positions, counted from 1."""
     tree: dict[str, Value] = {}
     for name, text in flat.items():
-        _plant(tree, name.split("."), text)
-    return {name: _listed(value) for name, value in tree.items()}
+        _insert(tree, name.split("."), text)
+    return {name: _to_lists(value) for name, value in tree.items()}
 
 
-def _plant(tree: dict[str, Value], path: list[str], text: str) -> None:
+def _insert(tree: dict[str, Value], path: list[str], text: str) -> None:
     for step in path[:-1]:
         branch = tree.setdefault(step, {})
         tree = branch if isinstance(branch, dict) else {}
     tree[path[-1]] = text
 
 
-def _listed(value: Value) -> Value:
+def _to_lists(value: Value) -> Value:
     if not isinstance(value, dict):
         return value
     if all(key.isdigit() for key in value):
-        return [_listed(value[key]) for key in sorted(value, key=int)]
-    return {key: _listed(item) for key, item in value.items()}
+        return [_to_lists(value[key]) for key in sorted(value, key=int)]
+    return {key: _to_lists(item) for key, item in value.items()}
 
 
 class Parameters:
-    """Typed reading of decoded parameters. Raises Refusal, in the cloud's words, for what is missing or wrong."""
+    """Typed access to decoded parameters. Methods raise Refusal if a parameter is missing or invalid."""
 
     def __init__(self, values: Mapping[str, Value]) -> None:
         self.values = values
@@ -53,14 +53,14 @@ class Parameters:
             raise refusals.invalid(name, "must be a single value")
         return value
 
-    def needed(self, name: str) -> str:
-        """A text that must be there."""
+    def required(self, name: str) -> str:
+        """A text that must have been sent."""
         if not (value := self.text(name)):
             raise refusals.missing(name)
         return value
 
     def one_of(self, name: str, allowed: Collection[str], default: str = "") -> str:
-        """A text out of a closed set; no set holds the empty text that an absent parameter is."""
+        """A text that is one of ``allowed``; empty if it was not sent and has no default."""
         value = self.text(name, default)
         if value and value not in allowed:
             raise refusals.invalid(name, f"must be one of {', '.join(sorted(allowed))}")
@@ -75,7 +75,7 @@ class Parameters:
         return int(text)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """``true`` or ``false``, in any case of letters."""
+        """``true`` or ``false``, in upper or lower case."""
         text = self.text(name).lower()
         if text not in ("", "true", "false"):
             raise refusals.invalid(name, "must be true or false")
@@ -124,14 +124,14 @@ class Parameters:
 
     def tags(self, name: str = "Tag") -> dict[str, str]:
         """``Tag.1.Key`` and ``Tag.1.Value``."""
-        return {tag.needed("Key"): tag.text("Value") for tag in self.objects(name)}
+        return {tag.required("Key"): tag.text("Value") for tag in self.objects(name)}
 
-    def check(self, known: Collection[str], needed: Iterable[str]) -> None:
-        """Refuse a call that has a parameter nobody knows, or lacks a mandatory one."""
+    def check(self, allowed: Collection[str], required: Iterable[str]) -> None:
+        """Raises Refusal if there is a parameter that is not allowed, or a required one is missing."""
         for name in self.values:
-            if name not in known:
+            if name not in allowed:
                 raise refusals.invalid(name, "is unknown to this action")
-        for name in needed:
+        for name in required:
             if self.values.get(name, "") == "":
                 raise refusals.missing(name)
 

@@ -1,4 +1,4 @@
-"""Asking backends whether they are well, as the balancers do: by TCP, HTTP or UDP, from inside a namespace."""
+"""Health checks of backends by TCP, HTTP or UDP, from inside a network namespace."""
 
 from __future__ import annotations
 
@@ -8,60 +8,71 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
+from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba.forwarding import HealthCheck
 
-Report = Callable[[HealthCheck, bool], None]
+HealthListener = Callable[[HealthCheck, bool], None]
+"""Gets a check and whether its backend is healthy."""
+
+log = logger("balancers")
+
+_HTTP_ANSWER_MAX = 4096
+"""Bytes to read of an HTTP answer; the status line is enough."""
 
 
 class Prober:
-    """Carries out the checks that it is given and reports every change of health; the first answer counts at once.
+    """Runs health checks and calls the listener at every change of health; the first result counts at once.
 
-    ``source`` is the IPv4 address that it asks from. ``pace`` stretches all times: 0.1 is ten times as fast.
+    ``source`` is the IPv4 source address. ``time_scale`` multiplies all times: 0.1 is ten times as fast.
     """
 
-    def __init__(self, netns: Path | None, report: Report, *, source: str | None = None, pace: float = 1.0) -> None:
+    def __init__(
+        self, netns: Path | None, listener: HealthListener, *, source: str | None = None, time_scale: float = 1.0
+    ) -> None:
         self._netns = netns
-        self._report = report
+        self._listener = listener
         self._source = source
-        self._pace = pace
-        self._tasks: dict[HealthCheck, asyncio.Task[None]] = {}
+        self._pace = time_scale
+        self._tasks: dict[HealthCheck, asyncio.Task[None]] = {}  # check → the task that repeats it
 
-    def follow(self, checks: Iterable[HealthCheck]) -> None:
-        """Carry out these checks from now on, and no others."""
-        wanted = set(checks)
-        for check in self._tasks.keys() - wanted:
+    def set_checks(self, checks: Iterable[HealthCheck]) -> None:
+        """Run exactly these checks from now on."""
+        desired = set(checks)
+        for check in self._tasks.keys() - desired:
             self._tasks.pop(check).cancel()
-        for check in wanted - self._tasks.keys():
-            self._tasks[check] = asyncio.create_task(self._watch(check))
+        for check in desired - self._tasks.keys():
+            self._tasks[check] = asyncio.create_task(self._repeat(check))
 
     async def stop(self) -> None:
         """End all checks."""
         tasks = list(self._tasks.values())
-        self.follow(())
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self.set_checks(())
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("health check failed", error=repr(error))
 
-    async def _watch(self, check: HealthCheck) -> None:
+    async def _repeat(self, check: HealthCheck) -> None:
         healthy: bool | None = None
         streak = 0
         while True:
-            answered = await self._ask(check)
-            streak = streak + 1 if answered != healthy else 0
-            if healthy is None or streak >= (check.rise if answered else check.fall):
-                healthy, streak = answered, 0
-                self._report(check, healthy)
+            passed = await self._is_healthy(check)
+            streak = streak + 1 if passed != healthy else 0
+            if healthy is None or streak >= (check.rise if passed else check.fall):
+                healthy, streak = passed, 0
+                self._listener(check, healthy)
             await asyncio.sleep(check.interval * self._pace)
 
-    async def _ask(self, check: HealthCheck) -> bool:
+    async def _is_healthy(self, check: HealthCheck) -> bool:
         try:
             async with asyncio.timeout(check.timeout * self._pace):
-                return await self._try(check)
+                return await self._probe(check)
         except TimeoutError:
-            return check.kind == "udp"  # silence is all that a well UDP server owes a stranger
+            return check.kind == "udp"  # no ICMP error: as on the real NLB, silence of a UDP server counts as healthy
         except (OSError, ValueError, asyncio.IncompleteReadError):
             return False
 
-    async def _try(self, check: HealthCheck) -> bool:
+    async def _probe(self, check: HealthCheck) -> bool:
         kind = socket.SOCK_DGRAM if check.kind == "udp" else socket.SOCK_STREAM
         with self._socket(check, kind) as sock:
             loop = asyncio.get_running_loop()
@@ -75,7 +86,7 @@ class Prober:
                     return True
                 case "http":
                     await loop.sock_sendall(sock, _request(check))
-                    return _accepted(await loop.sock_recv(sock, 4096), check)
+                    return _is_accepted(await loop.sock_recv(sock, _HTTP_ANSWER_MAX), check)
 
     def _socket(self, check: HealthCheck, kind: int) -> socket.socket:
         version = ip_address(check.address).version
@@ -91,9 +102,7 @@ def _request(check: HealthCheck) -> bytes:
     return f"{check.method} {check.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
 
 
-def _accepted(answer: bytes, check: HealthCheck) -> bool:
-    """Whether a status is one of those that count as well, written as ``http_2xx``."""
-    if not answer.startswith(b"HTTP/"):
-        return False
-    status = answer.split(maxsplit=2)[1].decode()
-    return f"http_{status[0]}xx" in check.codes
+def _is_accepted(answer: bytes, check: HealthCheck) -> bool:
+    """Whether the status code counts as healthy; the check lists codes as ``http_2xx``."""
+    version, _, rest = answer.partition(b" ")
+    return version.startswith(b"HTTP/") and f"http_{rest[:1].decode()}xx" in check.codes

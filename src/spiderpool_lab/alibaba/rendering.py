@@ -1,6 +1,6 @@
-"""Frontends as configuration: layer 4 as nftables destination translation, layer 7 as HAProxy. Pure.
+"""Renders layer 4 frontends as an nftables ruleset and layer 7 frontends as an HAProxy configuration. Pure functions.
 
-Layer 4 translates the destination alone, so that backends see the client's own address.
+nftables translates only the destination, so that backends see the client's address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from spiderpool_lab.alibaba.forwarding import Frontend, Target
 
 TABLE = "balancers"
 _PRIORITY = -110
-"""Before the translation of the fabric, whose priority is dstnat (-100)."""
+"""Runs before the fabric's own destination NAT, whose priority is dstnat (-100)."""
 
 _DEFAULTS = (
     "defaults",
@@ -27,8 +27,8 @@ _DEFAULTS = (
 )
 
 
-def translation(found: Iterable[Frontend]) -> str:
-    """Input for nft(8) that replaces the whole table at once."""
+def nft_ruleset(found: Iterable[Frontend]) -> str:
+    """Input for nft(8) that replaces the whole table in one transaction."""
     rules = [_rule(frontend) for frontend in found if frontend.targets and not frontend.layer_7]
     chains = [
         line
@@ -39,7 +39,7 @@ def translation(found: Iterable[Frontend]) -> str:
 
 
 def _rule(frontend: Frontend) -> str:
-    """One frontend: the target is drawn by weight, or by a hash of the client's address."""
+    """The rule of a frontend: chooses a target at random by weight or, if sticky, by a hash of the client address."""
     family = "ip" if frontend.version == 4 else "ip6"
     total = sum(target.weight for target in frontend.targets)
     draw = f"jhash {family} saddr mod {total}" if frontend.sticky else f"numgen random mod {total}"
@@ -57,8 +57,8 @@ def _shares(targets: Iterable[Target]) -> Iterable[str]:
         start = end + 1
 
 
-def proxy(found: Iterable[Frontend], source: str | None, certificates: Mapping[str, Path]) -> str:
-    """Configuration for haproxy(1). ``source`` is its own IPv4 address towards backends."""
+def haproxy_config(found: Iterable[Frontend], source: str | None, certificates: Mapping[str, Path]) -> str:
+    """Configuration of haproxy(1). ``source`` is the IPv4 source address of its connections to backends."""
     sections = [["global", "  log stdout format raw local0 info"], list(_DEFAULTS)]
     for frontend in found:
         if frontend.layer_7:

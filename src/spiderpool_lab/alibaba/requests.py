@@ -1,21 +1,21 @@
-"""One HTTP request as a call of the OpenAPI: read, and its signature checked, in either of the two styles."""
+"""Reads an HTTP request as a signed API call in either signature scheme, and authenticates its caller."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 from spiderpool_lab.alibaba import signature
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.identities import CallerIdentity, recognise
+from spiderpool_lab.alibaba.identities import CallerIdentity, find_identity
 from spiderpool_lab.alibaba.refusals import Refusal, missing
+from spiderpool_lab.alibaba.signature import HTTPRequest
 
 SKEW = 15 * 60.0
-"""Seconds by which a caller's clock may be off."""
+"""Seconds by which the clock of a caller may differ, as on the real API."""
 
-_SIGNED_ALWAYS = (
+_ALWAYS_SIGNED = (
     "host",
     "x-acs-action",
     "x-acs-version",
@@ -23,7 +23,7 @@ _SIGNED_ALWAYS = (
     "x-acs-signature-nonce",
     "x-acs-content-sha256",
 )
-_RPC_OWN = frozenset(
+_RPC_PROTOCOL_PARAMETERS = frozenset(
     {
         "AccessKeyId",
         "Action",
@@ -41,26 +41,8 @@ _RPC_OWN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What came over the wire; header names in lower case."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def form(self) -> dict[str, str]:
-        """The parameters in the body."""
-        if not self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return {}
-        return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A call: what it names, what it sends, and how its caller proves who it is."""
+class SignedCall:
+    """A signed call. ``text`` is what the caller must have signed; ``is_acs3`` tells which scheme signed it."""
 
     action: str
     version: str
@@ -71,31 +53,29 @@ class Signed:
     date: str
     text: str
     signature: str
-    newer: bool
+    is_acs3: bool
 
     def expected(self, secret: str) -> str:
-        """The signature that the right secret gives."""
-        make = signature.acs3_signature if self.newer else signature.rpc_signature
+        """The signature that a caller with this secret sends."""
+        make = signature.acs3_signature if self.is_acs3 else signature.rpc_signature
         return make(secret, self.text)
 
 
-def read(request: Request) -> Signed:
-    """The call that a request is. Raises Refusal if it is signed in neither style."""
+def read(request: HTTPRequest) -> SignedCall:
+    """Parse a request. Raises Refusal if parts of its signature are missing or malformed."""
     return _read_acs3(request) if "x-acs-action" in request.headers else _read_rpc(request)
 
 
-def _read_acs3(request: Request) -> Signed:
+def _read_acs3(request: HTTPRequest) -> SignedCall:
     headers = request.headers
     authorization = signature.read_authorization(headers.get("authorization", ""))
     if authorization is None:
         raise Refusal("IncompleteSignature", "The request signature does not conform to Aliyun standards.")
-    if absent := [name for name in _must_be_signed(headers) if name not in authorization.signed]:
-        raise Refusal("IncompleteSignature", f"These headers must be signed: {', '.join(absent)}.")
-    payload = signature.payload_hash(request.body)
-    if headers.get("x-acs-content-sha256") != payload:
+    if unsigned := [name for name in _must_be_signed(headers) if name not in authorization.signed]:
+        raise Refusal("IncompleteSignature", f"These headers must be signed: {', '.join(unsigned)}.")
+    if headers.get("x-acs-content-sha256") != request.payload_hash:
         raise Refusal("InvalidParameter.ContentSha256", "The x-acs-content-sha256 is not that of the body.")
-    text = signature.acs3_text(request.method, request.path, request.query, headers, authorization.signed, payload)
-    return Signed(
+    return SignedCall(
         headers["x-acs-action"],
         headers.get("x-acs-version", ""),
         {**request.query, **request.form},
@@ -103,49 +83,49 @@ def _read_acs3(request: Request) -> Signed:
         headers.get("x-acs-security-token", ""),
         headers.get("x-acs-signature-nonce", ""),
         headers.get("x-acs-date", ""),
-        text,
+        signature.acs3_text(request, authorization.signed),
         authorization.signature,
-        newer=True,
+        is_acs3=True,
     )
 
 
 def _must_be_signed(headers: Mapping[str, str]) -> list[str]:
-    return [*_SIGNED_ALWAYS, *(["x-acs-security-token"] if "x-acs-security-token" in headers else [])]
+    return [*_ALWAYS_SIGNED, *(["x-acs-security-token"] if "x-acs-security-token" in headers else [])]
 
 
-def _read_rpc(request: Request) -> Signed:
+def _read_rpc(request: HTTPRequest) -> SignedCall:
     sent = {**request.query, **request.form}
     for name in ("Action", "Version", "AccessKeyId", "Timestamp", "SignatureNonce", "Signature"):
         if not sent.get(name):
             raise missing(name)
     if (sent.get("SignatureMethod"), sent.get("SignatureVersion")) != ("HMAC-SHA1", "1.0"):
         raise Refusal("IncompleteSignature", "SignatureMethod must be HMAC-SHA1 and SignatureVersion 1.0.")
-    return Signed(
+    return SignedCall(
         sent["Action"],
         sent["Version"],
-        {name: value for name, value in sent.items() if name not in _RPC_OWN},
+        {name: value for name, value in sent.items() if name not in _RPC_PROTOCOL_PARAMETERS},
         sent["AccessKeyId"],
         sent.get("SecurityToken", ""),
         sent["SignatureNonce"],
         sent["Timestamp"],
         signature.rpc_text(request.method, sent),
         sent["Signature"],
-        newer=False,
+        is_acs3=False,
     )
 
 
-class Gate:
-    """Lets in calls that are signed rightly, lately, and once."""
+class Authenticator:
+    """Authenticates calls: the signature must be right and recent, and its nonce must be new."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self._nonces: dict[str, float] = {}
+        self._nonces: dict[str, float] = {}  # nonce → time of its use; dropped after twice the allowed clock skew
 
-    def admit(self, signed: Signed) -> CallerIdentity:
-        """The identity that made a call."""
+    def authenticate(self, signed: SignedCall) -> CallerIdentity:
+        """The identity that signed a call. Raises Refusal if the call is not authentic, expired or repeated."""
         now = self.account.clock()
         self._check_date(signed.date, now)
-        identity = recognise(self.account.identities, signed.key, signed.token, now)
+        identity = find_identity(self.account.identities, signed.key, signed.token, now)
         if not signature.equal(signed.signature, signed.expected(identity.secret)):
             raise Refusal(
                 "SignatureDoesNotMatch",

@@ -1,4 +1,4 @@
-"""What an account holds in a VPC, as values: instances, ENIs, vSwitches, security groups, public addresses."""
+"""Resources of a VPC as immutable values: instances, ENIs, vSwitches, security groups, EIPs, reservations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ InstanceStatus = Literal["Running", "Stopped"]
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """An instance type and its quotas. ``addresses`` is IPv4 per ENI, the primary address included."""
+    """An instance type and its quotas. ``addresses`` are IPv4 addresses per ENI, including the primary one."""
 
     identity: str
     enis: int
@@ -27,7 +27,7 @@ class InstanceType:
 
 @dataclass(frozen=True, slots=True)
 class VPC:
-    """The private network that everything is in."""
+    """The VPC of the account."""
 
     identity: str
     block: str
@@ -37,7 +37,7 @@ class VPC:
 
 @dataclass(frozen=True, slots=True)
 class VSwitchResource:
-    """A subnet in one zone. A ``full`` one gives no address, whatever is free in it."""
+    """A vSwitch (subnet) in one zone. A ``full`` one allocates no address, to simulate exhaustion."""
 
     identity: str
     zone: str
@@ -97,7 +97,7 @@ class NetworkInterface:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All single IPv4 addresses, the primary first."""
+        """All IPv4 addresses outside prefixes, the primary one first."""
         return (self.address, *self.secondaries)
 
 
@@ -113,7 +113,7 @@ class SecurityGroup:
 
 @dataclass(frozen=True, slots=True)
 class EIP:
-    """A public address, perhaps bound to an instance, an ENI's private address or a balancer."""
+    """An elastic IP address. If bound, ``instance`` is the ID of the instance, ENI or load balancer that has it."""
 
     identity: str
     address: str
@@ -125,7 +125,7 @@ class EIP:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A block of a vSwitch that is kept for the prefixes of ENIs."""
+    """A block of a vSwitch that is reserved for prefixes of ENIs."""
 
     identity: str
     vswitch: str

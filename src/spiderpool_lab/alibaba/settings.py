@@ -1,4 +1,4 @@
-"""Which values the settings of listeners and health checks may have, by the names that the OpenAPI gives them."""
+"""Validates settings of load balancers, listeners and health checks, under their parameter names in the API."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from spiderpool_lab.alibaba.refusals import invalid
 
 ON_OFF = ("on", "off")
 FLAG = ("true", "false")
-"""Clients write these in any case of letters; we keep small ones."""
+"""Clients send booleans in upper or lower case; they are stored in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """A number in a range, or one of some numbers with a meaning of their own."""
+    """The rule for a number in a range, or one of the special numbers in ``also``."""
 
     low: int
     high: int
     also: tuple[int, ...] = ()
 
     def allows(self, text: str) -> bool:
-        """Whether a text is such a number."""
+        """Whether ``text`` is a number that the rule allows."""
         if not text.lstrip("-").isdigit():
             return False
         return self.low <= int(text) <= self.high or int(text) in self.also
 
 
 Rule = NumberRange | tuple[str, ...]
+"""The numbers or the texts that a setting allows."""
 
 
 def read_settings(parameters: Parameters, names: Iterable[str], rules: Mapping[str, Rule]) -> dict[str, str]:
-    """The settings that a call sends. Raises Refusal for a value that its rule does not allow."""
+    """The settings among ``names`` that a call sends. Raises Refusal if a rule does not allow a value."""
     found = {name: _text(parameters, name, rules) for name in names if parameters.text(name)}
     for name, text in found.items():
         _check(name, text, rules.get(name))
     return found
 
 
-def numbers(settings: Settings, rules: Mapping[str, Rule]) -> dict[str, str | int]:
-    """Settings as an answer has them: numbers where the rule says so."""
+def typed_settings(settings: Settings, rules: Mapping[str, Rule]) -> dict[str, str | int]:
+    """Settings for an answer: as numbers where the rule is a NumberRange."""
     return {name: int(text) if isinstance(rules.get(name), NumberRange) else text for name, text in settings.items()}
 
 

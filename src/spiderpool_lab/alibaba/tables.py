@@ -1,4 +1,4 @@
-"""The account's state as tables of frozen values; every change is told to whoever listens."""
+"""The state of an account as tables of immutable values. Listeners are called with every change."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from spiderpool_lab.alibaba.resources import (
 
 
 class Identified(Protocol):
-    """A value that has an identity in its table."""
+    """A value with an ID that is unique in its table."""
 
     @property
     def identity(self) -> str:
-        """The key of the value."""
+        """The resource ID."""
 
 
 V = TypeVar("V", bound=Identified)
@@ -31,7 +31,7 @@ V = TypeVar("V", bound=Identified)
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
-    """One value of a table came (``before`` is None), changed, or went (``after`` is None)."""
+    """A value was added (``before`` is None), changed, or removed (``after`` is None)."""
 
     table: str
     identity: str
@@ -43,12 +43,12 @@ Listener = Callable[[TableChange], None]
 
 
 class Table(Generic[V]):
-    """Values by identity, in the order in which they came."""
+    """Values by ID, in the order of their addition."""
 
-    def __init__(self, name: str, tell: Listener | None = None) -> None:
+    def __init__(self, name: str, listener: Listener | None = None) -> None:
         self.name = name
-        self._tell = tell
-        self._values: dict[str, V] = {}
+        self._listener = listener
+        self._values: dict[str, V] = {}  # ID → value
 
     def __iter__(self) -> Iterator[V]:
         return iter(list(self._values.values()))
@@ -60,11 +60,11 @@ class Table(Generic[V]):
         return identity in self._values
 
     def get(self, identity: str) -> V | None:
-        """The value of that identity, if there is one."""
+        """The value with this ID, or None."""
         return self._values.get(identity)
 
     def put(self, value: V) -> V:
-        """Add or replace a value."""
+        """Add or replace a value; return it."""
         before = self._values.get(value.identity)
         self._values[value.identity] = value
         if before != value:
@@ -72,27 +72,27 @@ class Table(Generic[V]):
         return value
 
     def remove(self, identity: str) -> None:
-        """Take a value out; nothing happens if it is gone."""
+        """Remove a value; do nothing if there is none."""
         before = self._values.pop(identity, None)
         if before is not None:
             self._notify(TableChange(self.name, identity, before, None))
 
     def copy(self) -> Table[V]:
-        """The same values in a table of their own that tells nobody."""
+        """A copy without a listener."""
         table: Table[V] = Table(self.name)
         table._values = dict(self._values)
         return table
 
     def _notify(self, change: TableChange) -> None:
-        if self._tell is not None:
-            self._tell(change)
+        if self._listener is not None:
+            self._listener(change)
 
 
 @dataclass(slots=True)
 class AccountTables:
     """All tables of an account."""
 
-    tell: Listener | None = None
+    listener: Listener | None = None
     instance_types: Table[InstanceType] = field(init=False)
     vswitches: Table[VSwitchResource] = field(init=False)
     instances: Table[Instance] = field(init=False)
@@ -109,14 +109,14 @@ class AccountTables:
 
     def __post_init__(self) -> None:
         for name in TABLES:
-            setattr(self, name, Table(name, self.tell))
+            setattr(self, name, Table(name, self.listener))
 
     def snapshot(self) -> AccountTables:
-        """The state of this moment, which later changes leave alone."""
-        world = AccountTables()
+        """A copy of all tables that later changes do not affect; values are immutable, so they are shared."""
+        tables = AccountTables()
         for name in TABLES:
-            setattr(world, name, getattr(self, name).copy())
-        return world
+            setattr(tables, name, getattr(self, name).copy())
+        return tables
 
 
 TABLES = (

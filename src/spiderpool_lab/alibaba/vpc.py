@@ -1,4 +1,4 @@
-"""VPC: vSwitches, the VPC itself, its route tables, reserved blocks, public addresses."""
+"""Actions of VPC 2016-04-28 on the VPC, its vSwitches, route table and reserved blocks, and on EIPs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from spiderpool_lab.alibaba import addressing, paging
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.ecs_enis import tagged
+from spiderpool_lab.alibaba.ecs_enis import has_tags
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, absent, invalid
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.resources import EIP, Reservation, VSwitchResource
 
@@ -19,22 +19,22 @@ from spiderpool_lab.alibaba.resources import EIP, Reservation, VSwitchResource
 @action(
     "vpc",
     "DescribeVSwitches",
-    known="PageNumber PageSize ResourceGroupId RouteTableId Tag VSwitchId VSwitchName VpcId ZoneId",
+    optional="PageNumber PageSize ResourceGroupId RouteTableId Tag VSwitchId VSwitchName VpcId ZoneId",
 )
 def describe_vswitches(account: Account, parameters: Parameters) -> Answer:
-    """The vSwitches that pass every filter, with the number of addresses that each can still give."""
-    wanted = set(filter(None, parameters.text("VSwitchId").split(",")))
-    found = [item for item in account.world.vswitches if _passes(account, item, wanted, parameters)]
+    """VPC 2016-04-28 DescribeVSwitches: lists the vSwitches that pass all filters, with their free addresses."""
+    identities = set(filter(None, parameters.text("VSwitchId").split(",")))
+    found = [item for item in account.tables.vswitches if _passes(account, item, identities, parameters)]
     page, numbers = paging.by_number(found, parameters)
     return {**numbers, "VSwitches": {"VSwitch": [_vswitch(account, item) for item in page]}}
 
 
-def _passes(account: Account, item: VSwitchResource, wanted: set[str], parameters: Parameters) -> bool:
+def _passes(account: Account, item: VSwitchResource, identities: set[str], parameters: Parameters) -> bool:
     exact = {"VpcId": account.vpc.identity, "ZoneId": item.zone, "VSwitchName": item.name}
     return (
-        (not wanted or item.identity in wanted)
+        (not identities or item.identity in identities)
         and all(parameters.text(name) in ("", value) for name, value in exact.items())
-        and tagged(item.tags, parameters)
+        and has_tags(item.tags, parameters)
     )
 
 
@@ -47,7 +47,7 @@ def _vswitch(account: Account, item: VSwitchResource) -> dict[str, Any]:
         "CidrBlock": item.block,
         "Ipv6CidrBlock": item.ipv6_block or "",
         "EnabledIpv6": item.ipv6_block is not None,
-        "AvailableIpAddressCount": account.free_count(item),
+        "AvailableIpAddressCount": account.free_address_count(item),
         "Status": "Available",
         "IsDefault": False,
         "RouteTable": {"RouteTableId": account.vpc.route_table, "RouteTableType": "System"},
@@ -56,15 +56,15 @@ def _vswitch(account: Account, item: VSwitchResource) -> dict[str, Any]:
 
 
 def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as VPC and NLB write them."""
+    """Tags in the form of VPC."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-@action("vpc", "DescribeVpcs", known="PageNumber PageSize ResourceGroupId VpcId VpcName")
+@action("vpc", "DescribeVpcs", optional="PageNumber PageSize ResourceGroupId VpcId VpcName")
 def describe_vpcs(account: Account, parameters: Parameters) -> Answer:
-    """The VPC of the account, unless another is asked for."""
-    wanted = set(filter(None, parameters.text("VpcId").split(",")))
-    found = [account.vpc] if not wanted or account.vpc.identity in wanted else []
+    """VPC 2016-04-28 DescribeVpcs: lists the VPC of the account, unless another one is asked for."""
+    identities = set(filter(None, parameters.text("VpcId").split(",")))
+    found = [account.vpc] if not identities or account.vpc.identity in identities else []
     page, numbers = paging.by_number(found, parameters)
     return {**numbers, "Vpcs": {"Vpc": [_vpc(account) for _ in page]}}
 
@@ -77,7 +77,7 @@ def _vpc(account: Account) -> dict[str, Any]:
         "CidrBlock": vpc.block,
         "Ipv6CidrBlock": vpc.ipv6_block or "",
         "SecondaryCidrBlocks": {"SecondaryCidrBlock": []},
-        "VSwitchIds": {"VSwitchId": [item.identity for item in account.world.vswitches]},
+        "VSwitchIds": {"VSwitchId": [item.identity for item in account.tables.vswitches]},
         "RouterTableIds": {"RouterTableIds": [vpc.route_table]},
         "Status": "Available",
     }
@@ -86,10 +86,10 @@ def _vpc(account: Account) -> dict[str, Any]:
 @action(
     "vpc",
     "DescribeRouteTableList",
-    known="PageNumber PageSize ResourceGroupId RouteTableId RouteTableName RouteTableType RouterId RouterType VpcId",
+    optional="PageNumber PageSize ResourceGroupId RouteTableId RouteTableName RouteTableType RouterId RouterType VpcId",
 )
 def describe_route_table_list(account: Account, parameters: Parameters) -> Answer:
-    """The one route table of the VPC."""
+    """VPC 2016-04-28 DescribeRouteTableList: lists the system route table of the VPC."""
     fits = parameters.text("VpcId") in ("", account.vpc.identity)
     fits = fits and parameters.text("RouteTableId") in ("", account.vpc.route_table)
     page, numbers = paging.by_number([account.vpc] if fits else [], parameters)
@@ -99,7 +99,7 @@ def describe_route_table_list(account: Account, parameters: Parameters) -> Answe
             "RouteTableType": "System",
             "VpcId": vpc.identity,
             "Status": "Available",
-            "VSwitchIds": {"VSwitchId": [item.identity for item in account.world.vswitches]},
+            "VSwitchIds": {"VSwitchId": [item.identity for item in account.tables.vswitches]},
         }
         for vpc in page
     ]
@@ -109,19 +109,19 @@ def describe_route_table_list(account: Account, parameters: Parameters) -> Answe
 @action(
     "vpc",
     "CreateVSwitchCidrReservation",
-    needed="RegionId VSwitchId",
-    known="ClientToken IpVersion VSwitchCidrReservationCidr VSwitchCidrReservationDescription "
+    required="RegionId VSwitchId",
+    optional="ClientToken IpVersion VSwitchCidrReservationCidr VSwitchCidrReservationDescription "
     "VSwitchCidrReservationMask VSwitchCidrReservationName VSwitchCidrReservationType Tag",
 )
 def create_vswitch_cidr_reservation(account: Account, parameters: Parameters) -> Answer:
-    """Keep a block of a vSwitch for the prefixes of ENIs."""
-    vswitch = account.vswitch(parameters.needed("VSwitchId"))
-    block = _block(parameters.needed("VSwitchCidrReservationCidr"))
+    """VPC 2016-04-28 CreateVSwitchCidrReservation: reserves a block of a vSwitch for prefixes of ENIs."""
+    vswitch = account.vswitch(parameters.required("VSwitchId"))
+    block = _block(parameters.required("VSwitchCidrReservationCidr"))
     if not block.subnet_of(IPv4Network(vswitch.block)):
         raise invalid("VSwitchCidrReservationCidr", f"is not inside {vswitch.block}")
-    if not account.reserved_in(vswitch.identity).isdisjoint(addressing.inside(str(block))):
+    if not account.reserved_addresses(vswitch.identity).isdisjoint(addressing.addresses_in(str(block))):
         raise Refusal("InvalidVSwitchCidrReservationCidr.Conflict", f"{block} overlaps another reservation.")
-    made = account.world.reservations.put(
+    created = account.tables.reservations.put(
         Reservation(
             account.new_id("vcr-"),
             vswitch.identity,
@@ -130,7 +130,7 @@ def create_vswitch_cidr_reservation(account: Account, parameters: Parameters) ->
             parameters.tags(),
         )
     )
-    return {"VSwitchCidrReservationId": made.identity}
+    return {"VSwitchCidrReservationId": created.identity}
 
 
 def _block(text: str) -> IPv4Network:
@@ -143,11 +143,11 @@ def _block(text: str) -> IPv4Network:
 @action(
     "vpc",
     "DescribeEipAddresses",
-    known="AllocationId AssociatedInstanceId AssociatedInstanceType EipAddress PageNumber PageSize Status Tag",
+    optional="AllocationId AssociatedInstanceId AssociatedInstanceType EipAddress PageNumber PageSize Status Tag",
 )
 def describe_eip_addresses(account: Account, parameters: Parameters) -> Answer:
-    """The public addresses that pass every filter."""
-    found = [eip for eip in account.world.eips if _eip_passes(eip, parameters)]
+    """VPC 2016-04-28 DescribeEipAddresses: lists the EIPs that pass all filters."""
+    found = [eip for eip in account.tables.eips if _eip_passes(eip, parameters)]
     page, numbers = paging.by_number(found, parameters, most=100)
     return {**numbers, "EipAddresses": {"EipAddress": [_eip(account, eip) for eip in page]}}
 
@@ -159,7 +159,7 @@ def _eip_passes(eip: EIP, parameters: Parameters) -> bool:
         "EipAddress": eip.address,
         "Status": "InUse" if eip.instance else "Available",
     }
-    return all(parameters.text(name) in ("", value) for name, value in exact.items()) and tagged(eip.tags, parameters)
+    return all(parameters.text(name) in ("", value) for name, value in exact.items()) and has_tags(eip.tags, parameters)
 
 
 def _eip(account: Account, eip: EIP) -> dict[str, Any]:
@@ -178,31 +178,33 @@ def _eip(account: Account, eip: EIP) -> dict[str, Any]:
 @action(
     "vpc",
     "AllocateEipAddress",
-    needed="RegionId",
-    known="Bandwidth ClientToken ISP InstanceChargeType InternetChargeType Name ResourceGroupId Tag",
+    required="RegionId",
+    optional="Bandwidth ClientToken ISP InstanceChargeType InternetChargeType Name ResourceGroupId Tag",
 )
 def allocate_eip_address(account: Account, parameters: Parameters) -> Answer:
-    """A public address of our own."""
-    made = account.world.eips.put(EIP(account.new_id("eip-"), account.take_public(), tags=parameters.tags()))
-    return {"AllocationId": made.identity, "EipAddress": made.address}
+    """VPC 2016-04-28 AllocateEipAddress: allocates an EIP."""
+    created = account.tables.eips.put(
+        EIP(account.new_id("eip-"), account.choose_public_address(), tags=parameters.tags())
+    )
+    return {"AllocationId": created.identity, "EipAddress": created.address}
 
 
 @action(
     "vpc",
     "AssociateEipAddress",
-    needed="RegionId AllocationId InstanceId",
-    known="ClientToken InstanceType Mode PrivateIpAddress",
+    required="RegionId AllocationId InstanceId",
+    optional="ClientToken InstanceType Mode PrivateIpAddress",
 )
 def associate_eip_address(account: Account, parameters: Parameters) -> Answer:
-    """Bind a public address to an instance, an ENI's address or a balancer."""
-    eip = _existing(account, parameters.needed("AllocationId"))
+    """VPC 2016-04-28 AssociateEipAddress: binds an EIP to an instance, an address of an ENI or a load balancer."""
+    eip = _eip_by_id(account, parameters.required("AllocationId"))
     if eip.instance:
         raise Refusal("IncorrectEipStatus", f"The address {eip.address} is bound already.")
     kinds = ("EcsInstance", "NetworkInterface", "SlbInstance")
-    account.world.eips.put(
+    account.tables.eips.put(
         replace(
             eip,
-            instance=parameters.needed("InstanceId"),
+            instance=parameters.required("InstanceId"),
             instance_type=parameters.one_of("InstanceType", kinds, "EcsInstance"),
             private_address=parameters.text("PrivateIpAddress"),
         )
@@ -213,29 +215,29 @@ def associate_eip_address(account: Account, parameters: Parameters) -> Answer:
 @action(
     "vpc",
     "UnassociateEipAddress",
-    needed="RegionId AllocationId",
-    known="ClientToken Force InstanceId InstanceType PrivateIpAddress",
+    required="RegionId AllocationId",
+    optional="ClientToken Force InstanceId InstanceType PrivateIpAddress",
 )
 def unassociate_eip_address(account: Account, parameters: Parameters) -> Answer:
-    """Take a public address off what it is bound to."""
-    eip = _existing(account, parameters.needed("AllocationId"))
+    """VPC 2016-04-28 UnassociateEipAddress: unbinds an EIP."""
+    eip = _eip_by_id(account, parameters.required("AllocationId"))
     if not eip.instance:
         raise Refusal("IncorrectEipStatus", f"The address {eip.address} is not bound.")
-    account.world.eips.put(replace(eip, instance="", instance_type="", private_address=""))
+    account.tables.eips.put(replace(eip, instance="", instance_type="", private_address=""))
     return {}
 
 
-@action("vpc", "ReleaseEipAddress", needed="AllocationId")
+@action("vpc", "ReleaseEipAddress", required="AllocationId")
 def release_eip_address(account: Account, parameters: Parameters) -> Answer:
-    """Give a public address back."""
-    eip = _existing(account, parameters.needed("AllocationId"))
+    """VPC 2016-04-28 ReleaseEipAddress: releases an unbound EIP."""
+    eip = _eip_by_id(account, parameters.required("AllocationId"))
     if eip.instance:
         raise Refusal("IncorrectEipStatus", f"The address {eip.address} is still bound.")
-    account.world.eips.remove(eip.identity)
+    account.tables.eips.remove(eip.identity)
     return {}
 
 
-def _existing(account: Account, identity: str) -> EIP:
-    if (found := account.world.eips.get(identity)) is None:
-        raise absent("InvalidAllocationId.NotFound", "elastic IP address", identity)
+def _eip_by_id(account: Account, identity: str) -> EIP:
+    if (found := account.tables.eips.get(identity)) is None:
+        raise not_found("InvalidAllocationId.NotFound", "elastic IP address", identity)
     return found

@@ -26,7 +26,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def account() -> Account:
     """A region with one vSwitch."""
-    account = Account(region="cn-hangzhou")
+    account = Account()
     account.add_vswitch("172.31.192.0/20", identity="vsw-1", ipv6_block="2408:4005:1::/64")
     return account
 

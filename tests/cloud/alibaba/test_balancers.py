@@ -15,7 +15,7 @@ from spiderpool.cloud.provider import CloudNotFound, NotPermitted
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan, removal
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, LoadBalancerModel, ObservedLoadBalancer
-from spiderpool_lab.alibaba.account import Delays
+from spiderpool_lab.alibaba.account import Delays, ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.conftest import Far
 from tests.core.pretend_balancers import endpoints, model_of, node, service
@@ -36,8 +36,8 @@ def far(far: Far) -> Far:
     for name in "ab":
         server = far.account.add_instance(name, identity=f"i-{name}").identity
         last = {"a": 10, "b": 20}[name]
-        pods = [f"172.31.192.{last + place}" for place in range(2)]
-        far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", secondaries=pods)
+        pods = tuple(f"172.31.192.{last + place}" for place in range(2))
+        far.account.add_eni("vsw-1", instance=server, identity=f"eni-{name}", addresses=ENIAddresses(secondaries=pods))
     for number in range(45):
         far.account.add_eni("vsw-2", instance=far.account.add_instance("n", identity=f"i-n{number}").identity)
     return far
@@ -142,9 +142,9 @@ async def test_a_classic_balancer_becomes_what_it_should_be(far: Far, history: l
         assert {group.name: group.servers for group in seen.groups} == {
             group.name: group.servers for group in wanted.groups
         }
-    assert len(list(far.account.world.clbs)) == 1
+    assert len(list(far.account.tables.clbs)) == 1
     await classic(far).carry_out(removal("clb", wanted.owner, seen, preserve=False), seen)
-    assert not list(far.account.world.clbs)
+    assert not list(far.account.tables.clbs)
 
 
 @pytest.mark.parametrize(("history", "delay"), [(each, 0.0) for each in NETWORK_HISTORY] + [(NETWORK_HISTORY[0], 0.05)])
@@ -162,8 +162,8 @@ async def test_a_network_balancer_becomes_what_it_should_be(
             group.name: group.servers for group in wanted.groups
         }
     await network(far).carry_out(removal("nlb", wanted.owner, seen, preserve=False), seen)
-    assert not list(far.account.world.nlbs)
-    assert not list(far.account.world.nlb_groups)
+    assert not list(far.account.tables.nlbs)
+    assert not list(far.account.tables.nlb_groups)
 
 
 def of_kind(kind: str) -> dict[str, Any]:
@@ -186,20 +186,20 @@ async def test_security_groups_come_and_go(far: Far) -> None:
 
 @pytest.mark.parametrize("kind", ["clb", "nlb"])
 async def test_a_creation_whose_answer_is_lost_is_made_once(far: Far, kind: str) -> None:
-    far.account.break_down(Fault(kind="lose", actions="*:CreateLoadBalancer", times=1))
+    far.account.set_fault(Fault(kind="lose", actions="*:CreateLoadBalancer", times=1))
     await reached(cloud_of(far, kind), model(far, HTTP, **of_kind(kind)))
-    assert len(list(far.account.world.clbs)) + len(list(far.account.world.nlbs)) == 1
+    assert len(list(far.account.tables.clbs)) + len(list(far.account.tables.nlbs)) == 1
 
 
 async def test_a_lent_balancer_is_left_as_it_was(far: Far) -> None:
     lent = await reached(classic(far), model(far, HTTP))
     await classic(far).carry_out(removal("clb", model(far).owner, lent, preserve=True), lent)
-    before = far.account.world.clbs.get(lent.identity)
+    before = far.account.tables.clbs.get(lent.identity)
     wanted = model(far, SECURE, annotations={"id": lent.identity})
     seen = await reached(classic(far), wanted)
     assert [str(listener) for listener in seen.listeners] == ["tcp/80"]
     await classic(far).carry_out(removal("clb", wanted.owner, seen, preserve=False), seen)
-    after = far.account.world.clbs.get(lent.identity)
+    after = far.account.tables.clbs.get(lent.identity)
     assert before is not None
     assert after is not None
     assert (after.settings, after.tags) == (before.settings, before.tags)

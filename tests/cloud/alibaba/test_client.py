@@ -35,7 +35,7 @@ def counted(action: str, outcome: str) -> float:
 
 @pytest.fixture
 def eni(far: Far) -> str:
-    server = far.account.add_instance("master", kind="ecs.g7.large")
+    server = far.account.add_instance("master", instance_type="ecs.g7.large")
     return far.account.add_eni("vsw-1", instance=server.identity).identity
 
 
@@ -108,7 +108,7 @@ class TestCalls:
         assert budget == 800
 
     async def test_waits_out_a_short_throttling(self, far: Far, eni: str) -> None:
-        far.account.break_down(Fault(kind="throttle", every=2, seconds=0.2))
+        far.account.set_fault(Fault(kind="throttle", every=2, seconds=0.2))
         ecs = far.ecs()
         for _ in range(3):
             await ecs.enis("cn-hangzhou", [eni])
@@ -116,7 +116,7 @@ class TestCalls:
         assert far.outcomes("ecs:DescribeNetworkInterfaces").count("Throttling.User") == 2
 
     async def test_a_long_throttling_is_the_callers_to_plan_and_costs_no_calls(self, far: Far, eni: str) -> None:
-        far.account.break_down(Fault(kind="throttle", times=1, seconds=30))
+        far.account.set_fault(Fault(kind="throttle", times=1, seconds=30))
         ecs = far.ecs()
         with pytest.raises(Throttled) as first:
             await ecs.enis("cn-hangzhou", [eni])
@@ -129,34 +129,34 @@ class TestCalls:
 
     @pytest.mark.parametrize("fault", [Fault(kind="drop", times=2), Fault(kind="refuse", times=2)])
     async def test_repeats_what_got_no_answer(self, far: Far, eni: str, fault: Fault) -> None:
-        far.account.break_down(fault)
+        far.account.set_fault(fault)
         assert eni in await far.ecs().enis("cn-hangzhou", [eni])
         assert len(far.outcomes("ecs:DescribeNetworkInterfaces")) == 3
 
     async def test_gives_up_after_some_tries(self, far: Far, eni: str) -> None:
-        far.account.break_down(Fault(kind="drop"))
+        far.account.set_fault(Fault(kind="drop"))
         with pytest.raises(CloudUnavailable, match="DescribeNetworkInterfaces got no answer from"):
             await far.ecs().enis("cn-hangzhou", [eni])
         assert len(far.account.calls) == 4
 
     async def test_a_lost_answer_assigns_once(self, far: Far, eni: str) -> None:
-        far.account.break_down(Fault(kind="lose", actions=ASSIGN, times=2))
+        far.account.set_fault(Fault(kind="lose", actions=ASSIGN, times=2))
         given = await far.ecs().assign("cn-hangzhou", eni, 4, 2)
         assert len(far.outcomes(ASSIGN)) == 3
-        assert far.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert far.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
 
     async def test_after_giving_up_the_same_wish_is_the_same_request(self, far: Far, eni: str) -> None:
-        number = far.account.break_down(Fault(kind="lose", actions=ASSIGN))
+        number = far.account.set_fault(Fault(kind="lose", actions=ASSIGN))
         ecs = far.ecs()
         with pytest.raises(CloudUnavailable):
             await ecs.assign("cn-hangzhou", eni, 4, 2)
         far.account.faults.clear(number)
         given = await ecs.assign("cn-hangzhou", eni, 4, 2)
-        assert far.account.world.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert far.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
         assert set(await ecs.assign("cn-hangzhou", eni, 4, 2)).isdisjoint(given)
 
     async def test_what_must_happen_once_is_not_repeated_without_a_token(self, far: Far, eni: str) -> None:
-        far.account.break_down(Fault(kind="drop"))
+        far.account.set_fault(Fault(kind="drop"))
         sent = {"RegionId": "cn-hangzhou", "NetworkInterfaceId": eni, "SecondaryPrivateIpAddressCount": 1}
         with pytest.raises(CloudUnavailable):
             await far.caller().call("ecs", "2014-05-26", "AssignPrivateIpAddresses", sent)
@@ -203,7 +203,7 @@ class TestSecrecy:
     ) -> None:
         caplog.set_level(0)
         far.allow("*", key=KEY_ID, secret=SECRET)
-        far.account.break_down(fault)
+        far.account.set_fault(fault)
         with pytest.raises(CloudError) as refused:
             await far.ecs().assign("cn-hangzhou", eni, 4, 1)
         chain: BaseException | None = refused.value

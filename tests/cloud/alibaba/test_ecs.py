@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.cloud.provider import CloudNotFound, Quota, QuotaExceeded, VSwitchFull
+from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloud.alibaba.conftest import Far
@@ -16,12 +17,12 @@ REGION = "cn-hangzhou"
 @pytest.fixture
 def server(far: Far) -> str:
     far.account.add_instance_type(InstanceType("ecs.small", 2, 4, 3))
-    return far.account.add_instance("master", kind="ecs.small").identity
+    return far.account.add_instance("master", instance_type="ecs.small").identity
 
 
 @pytest.fixture
 def eni(far: Far, server: str) -> str:
-    return far.account.add_eni("vsw-1", instance=server, address="172.31.199.183").identity
+    return far.account.add_eni("vsw-1", instance=server, addresses=ENIAddresses("172.31.199.183")).identity
 
 
 async def test_describes_those_instances_that_exist(far: Far, server: str) -> None:
@@ -69,14 +70,14 @@ async def test_limits_are_told_apart(far: Far, eni: str) -> None:
     ecs = far.ecs()
     with pytest.raises(QuotaExceeded):
         await ecs.assign(REGION, eni, 4, 4)
-    far.account.fill("vsw-1")
+    far.account.set_full("vsw-1")
     with pytest.raises(VSwitchFull):
         await ecs.assign(REGION, eni, 4, 1)
     assert await ecs.free_addresses(REGION, "vsw-1") == 0
 
 
 async def test_a_eni_that_is_gone_needs_no_unassigning(far: Far, eni: str, server: str) -> None:
-    far.account.release(server)
+    far.account.delete_instance(server)
     ecs = far.ecs()
     await ecs.unassign(REGION, eni, 4, ["172.31.200.1"])
     with pytest.raises(CloudNotFound):
@@ -84,5 +85,5 @@ async def test_a_eni_that_is_gone_needs_no_unassigning(far: Far, eni: str, serve
 
 
 async def test_an_empty_answer_names_nobody(far: Far, server: str) -> None:
-    far.account.break_down(Fault(kind="empty"))
+    far.account.set_fault(Fault(kind="empty"))
     assert await far.ecs().instances(REGION, [server]) == {}

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spiderpool.cloud.alibaba.metadata import BadAnswer, MetadataClient, NoAnswer
 from spiderpool.core.cloud.instances import doubt
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from spiderpool_lab.alibaba.metadata import MetadataServer
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import ETH0, ETH1, MASTER
@@ -192,8 +192,7 @@ async def test_a_server_of_the_simulated_cloud_is_read(hardened: bool) -> None:
     eni = account.add_eni(
         switch.identity,
         instance=server.identity,
-        secondaries=["172.31.199.186", "172.31.199.185"],
-        ipv6_addresses=["2408:4005:3a0:b00::101"],
+        addresses=ENIAddresses(secondaries=("172.31.199.186", "172.31.199.185"), ipv6=("2408:4005:3a0:b00::101",)),
     )
     simulated = MetadataServer(account, resolve=lambda _: server.identity, hardened=hardened)
     async with simulated.serve() as endpoint, MetadataClient(endpoint.url) as metadata:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from alibabacloud_tea_openapi.models import Config
 
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import OpenAPI
 from spiderpool_lab.alibaba.serving import ServedEndpoint
@@ -25,7 +25,7 @@ PACKAGES = {
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that moves only when a test sets ``now``."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -67,7 +67,7 @@ class Clients:
 
 
 def method_of(product: str, action: str) -> str:
-    """The client's method for an action, whose spelling follows no rule that is worth repeating."""
+    """Name of the client's method for an action; the generated names follow no simple rule."""
     client = import_module(f"{PACKAGES[product]}.client").Client
     wanted = re.sub("[^a-z0-9]", "", action.lower())
     return next(name for name in dir(client) if name.replace("_", "") == wanted)
@@ -75,7 +75,7 @@ def method_of(product: str, action: str) -> str:
 
 @pytest.fixture
 def account() -> Account:
-    """Two nodes with two ENIs each, as in the walkthrough."""
+    """Two instances with two ENIs each, as in the walkthrough."""
     account = Account()
     group = account.add_security_group(identity="sg-1").identity
     account.add_vswitch("172.31.192.0/20", identity="vsw-0", ipv6_block="2408:4005:3c0:1::/64")
@@ -87,17 +87,17 @@ def account() -> Account:
             identity=f"eni-{name}-0",
             instance=f"i-{name}",
             mac=f"00:16:3e:0{number + 1}:01:83",
-            address=f"172.31.199.{183 + number}",
-            security_groups=[group],
+            addresses=ENIAddresses(f"172.31.199.{183 + number}"),
         )
         account.add_eni(
             "vsw-1",
             identity=f"eni-{name}-1",
             instance=f"i-{name}",
             mac=f"00:16:3e:0{number + 1}:02:54",
-            address=f"192.168.0.{154 + number}",
-            security_groups=[group],
+            addresses=ENIAddresses(f"192.168.0.{154 + number}"),
         )
+    for eni in account.tables.enis:
+        account.join_security_group(eni.identity, group)
     account.add_role("node")
     return account
 

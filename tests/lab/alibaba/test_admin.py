@@ -1,4 +1,4 @@
-"""Breaking things over HTTP."""
+"""The administration over HTTP."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ async def admin(account: Account) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def ask(session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+async def send(session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     async with session.request(method, path, json=body) as answer:
         return answer.status, await answer.json() if answer.status == 200 else await answer.text()
 
 
 async def test_faults_are_set_listed_and_cleared(account: Account, admin: aiohttp.ClientSession) -> None:
-    assert await ask(admin, "POST", "/faults", {"kind": "throttle", "every": 2}) == (200, {"number": 1})
-    status, listed = await ask(admin, "GET", "/faults")
+    assert await send(admin, "POST", "/faults", {"kind": "throttle", "every": 2}) == (200, {"number": 1})
+    status, listed = await send(admin, "GET", "/faults")
     assert (status, listed["1"]["kind"], listed["1"]["every"]) == (200, "throttle", 2)
-    await ask(admin, "DELETE", "/faults/1")
+    await send(admin, "DELETE", "/faults/1")
     assert account.faults.listed() == {}
     for wrong in ({"kind": "explode"}, {"kind": "drop", "every": 0}, {"kind": "drop", "often": True}):
-        assert (await ask(admin, "POST", "/faults", wrong))[0] == 400
+        assert (await send(admin, "POST", "/faults", wrong))[0] == 400
 
 
 async def test_vswitches_and_instances(account: Account, admin: aiohttp.ClientSession) -> None:
-    await ask(admin, "PUT", "/vswitches/vsw-0/full")
-    assert account.free_count(account.vswitch("vsw-0")) == 0
-    await ask(admin, "DELETE", "/vswitches/vsw-0/full")
-    assert account.free_count(account.vswitch("vsw-0")) > 0
-    await ask(admin, "DELETE", "/instances/i-worker")
-    assert "i-worker" not in account.world.instances
-    assert (await ask(admin, "DELETE", "/instances/i-worker"))[0] == 404
-    assert (await ask(admin, "PUT", "/vswitches/none/full"))[0] == 404
+    await send(admin, "PUT", "/vswitches/vsw-0/full")
+    assert account.free_address_count(account.vswitch("vsw-0")) == 0
+    await send(admin, "DELETE", "/vswitches/vsw-0/full")
+    assert account.free_address_count(account.vswitch("vsw-0")) > 0
+    await send(admin, "DELETE", "/instances/i-worker")
+    assert "i-worker" not in account.tables.instances
+    assert (await send(admin, "DELETE", "/instances/i-worker"))[0] == 404
+    assert (await send(admin, "PUT", "/vswitches/none/full"))[0] == 404
 
 
 async def test_state_and_calls_without_a_secret(account: Account, admin: aiohttp.ClientSession) -> None:
     identity = account.add_identity()
-    status, state = await ask(admin, "GET", "/state")
+    status, state = await send(admin, "GET", "/state")
     assert (status, [item["identity"] for item in state["instances"]]) == (200, ["i-master", "i-worker"])
     assert identity.secret not in str(state)
-    assert await ask(admin, "GET", "/calls") == (200, {"counts": {}, "last": []})
+    assert await send(admin, "GET", "/calls") == (200, {"counts": {}, "last": []})

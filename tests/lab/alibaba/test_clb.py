@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool_lab.alibaba.account import Account
+from spiderpool_lab.alibaba.account import Account, ENIAddresses
 from tests.lab.alibaba.conftest import Clients
 from tests.lab.alibaba.test_ecs import refused
 
@@ -26,9 +26,13 @@ def servers(*rows: dict[str, Any]) -> str:
 
 
 async def test_a_balancer_is_made_once_and_found_by_its_tag(clients: Clients) -> None:
-    ask = {"LoadBalancerName": "a1", "Tag": [{"Key": "kubernetes.do.not.delete", "Value": "a1"}], "ClientToken": "t"}
-    made = await create(clients, **ask)
-    assert await create(clients, **ask) == made
+    request = {
+        "LoadBalancerName": "a1",
+        "Tag": [{"Key": "kubernetes.do.not.delete", "Value": "a1"}],
+        "ClientToken": "t",
+    }
+    made = await create(clients, **request)
+    assert await create(clients, **request) == made
     tags = json.dumps([{"TagKey": "kubernetes.do.not.delete", "TagValue": "a1"}])
     answer = await clients.call("slb", "DescribeLoadBalancers", Tags=tags)
     (found,) = answer["LoadBalancers"]["LoadBalancer"]
@@ -40,10 +44,10 @@ async def test_a_balancer_is_made_once_and_found_by_its_tag(clients: Clients) ->
 
 async def test_an_intranet_balancer_has_an_address_of_its_vswitch(account: Account, clients: Clients) -> None:
     assert await refused(clients, "slb", "CreateLoadBalancer", AddressType="intranet") == "MissingParameter"
-    ask = {"AddressType": "intranet", "VSwitchId": "vsw-1", "InstanceChargeType": "PayBySpec"}
-    made = await clients.call("slb", "CreateLoadBalancer", **ask, LoadBalancerSpec="slb.s1.small")
+    request = {"AddressType": "intranet", "VSwitchId": "vsw-1", "InstanceChargeType": "PayBySpec"}
+    made = await clients.call("slb", "CreateLoadBalancer", **request, LoadBalancerSpec="slb.s1.small")
     assert (made["Address"], made["NetworkType"]) == ("192.168.0.1", "vpc")
-    assert "192.168.0.1" in account.used_in("vsw-1")
+    assert "192.168.0.1" in account.used_addresses("vsw-1")
 
 
 async def test_protection_against_deletion(clients: Clients) -> None:
@@ -65,8 +69,8 @@ async def test_settings_of_a_balancer_are_changed(clients: Clients) -> None:
     await clients.call("slb", "SetLoadBalancerName", **which, LoadBalancerName="other")
     await clients.call("slb", "SetLoadBalancerStatus", **which, LoadBalancerStatus="inactive")
     answer = await clients.call("slb", "DescribeLoadBalancerAttribute", **which)
-    wanted = {**protect, **spec, "LoadBalancerSpec": "slb.s2.small", "LoadBalancerStatus": "inactive"}
-    assert {name: answer[name] for name in wanted} == wanted
+    expected = {**protect, **spec, "LoadBalancerSpec": "slb.s2.small", "LoadBalancerStatus": "inactive"}
+    assert {name: answer[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -86,9 +90,9 @@ async def test_a_listener_is_made_started_changed_stopped_and_deleted(
     clients: Clients, protocol: str, settings: dict[str, Any], shown: dict[str, Any]
 ) -> None:
     which = {"LoadBalancerId": await create(clients), "ListenerPort": 999}
-    ask = {**which, **settings, "BackendServerPort": 30080, "Bandwidth": -1, "Description": "k8s/999"}
-    await clients.call("slb", f"CreateLoadBalancer{protocol}Listener", **ask)
-    assert await refused(clients, "slb", f"CreateLoadBalancer{protocol}Listener", **ask) == "ListenerAlreadyExists"
+    request = {**which, **settings, "BackendServerPort": 30080, "Bandwidth": -1, "Description": "k8s/999"}
+    await clients.call("slb", f"CreateLoadBalancer{protocol}Listener", **request)
+    assert await refused(clients, "slb", f"CreateLoadBalancer{protocol}Listener", **request) == "ListenerAlreadyExists"
     describe = f"DescribeLoadBalancer{protocol}ListenerAttribute"
     answer = await clients.call("slb", describe, **which)
     assert (answer["Status"], answer["Bandwidth"], answer["BackendServerPort"]) == ("stopped", -1, 30080)
@@ -106,8 +110,8 @@ async def test_a_listener_is_made_started_changed_stopped_and_deleted(
 async def test_listeners_are_listed_with_their_configuration(clients: Clients) -> None:
     balancer = await create(clients)
     for protocol, port in (("TCP", 999), ("UDP", 53)):
-        ask = {"LoadBalancerId": balancer, "ListenerPort": port, "BackendServerPort": 1}
-        await clients.call("slb", f"CreateLoadBalancer{protocol}Listener", **ask)
+        request = {"LoadBalancerId": balancer, "ListenerPort": port, "BackendServerPort": 1}
+        await clients.call("slb", f"CreateLoadBalancer{protocol}Listener", **request)
     answer = await clients.call("slb", "DescribeLoadBalancerListeners", LoadBalancerId=[balancer])
     found = {item["ListenerProtocol"]: item for item in answer["Listeners"]}
     assert found["tcp"]["TCPListenerConfig"]["PersistenceTimeout"] == 0
@@ -130,13 +134,13 @@ async def test_listeners_are_listed_with_their_configuration(clients: Clients) -
     ],
 )
 async def test_listeners_that_cannot_be(clients: Clients, protocol: str, settings: dict[str, Any], code: str) -> None:
-    ask = {"LoadBalancerId": await create(clients), "ListenerPort": 80, **settings}
-    assert await refused(clients, "slb", f"CreateLoadBalancer{protocol}Listener", **ask) == code
+    request = {"LoadBalancerId": await create(clients), "ListenerPort": 80, **settings}
+    assert await refused(clients, "slb", f"CreateLoadBalancer{protocol}Listener", **request) == code
 
 
 async def test_a_redirecting_listener_needs_no_backends(clients: Clients) -> None:
-    ask = {"LoadBalancerId": await create(clients), "ListenerPort": 80, "ListenerForward": "on", "ForwardPort": 443}
-    await clients.call("slb", "CreateLoadBalancerHTTPListener", **ask)
+    request = {"LoadBalancerId": await create(clients), "ListenerPort": 80, "ListenerForward": "on", "ForwardPort": 443}
+    await clients.call("slb", "CreateLoadBalancerHTTPListener", **request)
 
 
 async def test_backends_of_a_group(account: Account, clients: Clients) -> None:
@@ -157,22 +161,24 @@ async def test_backends_of_a_group(account: Account, clients: Clients) -> None:
     await clients.call("slb", "ModifyVServerGroupBackendServers", **group, **swap)
     assert await weights() == {("i-master", 30080): 7, ("i-master", 30081): 100}
     await clients.call("slb", "RemoveVServerGroupBackendServers", **group, BackendServers=servers({"Port": 30081}))
-    account.release("i-master")
+    account.delete_instance("i-master")
     await clients.call("slb", "RemoveVServerGroupBackendServers", **group, BackendServers=servers({}))
     assert await weights() == {}
 
 
 async def test_a_pod_address_is_a_backend_by_its_eni(account: Account, clients: Clients) -> None:
-    account.world.enis.put(account.add_eni("vsw-0", identity="eni-pods", secondaries=["172.31.199.187"]))
+    account.tables.enis.put(
+        account.add_eni("vsw-0", identity="eni-pods", addresses=ENIAddresses(secondaries=("172.31.199.187",)))
+    )
     pod = {"ServerId": "eni-pods", "Type": "eni", "ServerIp": "172.31.199.187", "Port": 80}
-    ask = {"LoadBalancerId": await create(clients), "BackendServers": servers(pod)}
-    made = await clients.call("slb", "CreateVServerGroup", **ask)
+    request = {"LoadBalancerId": await create(clients), "BackendServers": servers(pod)}
+    made = await clients.call("slb", "CreateVServerGroup", **request)
     answer = await clients.call("slb", "DescribeVServerGroupAttribute", VServerGroupId=made["VServerGroupId"])
     assert answer["BackendServers"]["BackendServer"][0]["ServerIp"] == "172.31.199.187"
-    ask["BackendServers"] = servers({**pod, "ServerIp": "172.31.199.250"})
-    assert await refused(clients, "slb", "CreateVServerGroup", **ask) == "InvalidServerIp"
-    ask["BackendServers"] = servers({"ServerId": "i-none"})
-    assert await refused(clients, "slb", "CreateVServerGroup", **ask) == "InvalidServerId.NotExist"
+    request["BackendServers"] = servers({**pod, "ServerIp": "172.31.199.250"})
+    assert await refused(clients, "slb", "CreateVServerGroup", **request) == "InvalidServerIp"
+    request["BackendServers"] = servers({"ServerId": "i-none"})
+    assert await refused(clients, "slb", "CreateVServerGroup", **request) == "InvalidServerId.NotExist"
 
 
 async def test_a_group_in_use_is_not_deleted(clients: Clients) -> None:

@@ -1,4 +1,4 @@
-"""Balancers that forward: a client, the balancers' namespace as router, and two servers behind it."""
+"""Traffic through load balancers: a client, a namespace that is router and data plane, two servers behind it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from spiderpool_lab.alibaba.balancers import CLB, BalancerBackend, CLBGroup, CLB
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
 from spiderpool_lab.alibaba.forwarding import Frontend, Target
-from spiderpool_lab.alibaba.rendering import proxy, translation
+from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.probes import Answer, TrafficProbe, run
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -63,7 +64,7 @@ def _forward() -> None:
 
 @dataclass(slots=True)
 class Server:
-    """Answers HTTP and UDP with its name, the peer it sees and the X-Forwarded-For that it was sent."""
+    """Answers HTTP and UDP requests with its name, the source address and the X-Forwarded-For header."""
 
     name: str
     tcp: asyncio.Server
@@ -90,8 +91,8 @@ async def _answer(name: str, reader: asyncio.StreamReader, writer: asyncio.Strea
     with suppress(OSError, asyncio.IncompleteReadError):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-        seen = {"server": name, "peer": writer.get_extra_info("peername")[0], "for": headers.get("x-forwarded-for")}
-        body = json.dumps(seen).encode()
+        answers = {"server": name, "peer": writer.get_extra_info("peername")[0], "for": headers.get("x-forwarded-for")}
+        body = json.dumps(answers).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
     writer.close()
@@ -118,30 +119,25 @@ async def servers(network: None) -> AsyncIterator[dict[str, Server]]:
 
 @pytest.fixture
 async def plane(account: Account, servers: dict[str, Server], tmp_path: Path) -> AsyncIterator[DataPlane]:
-    async with DataPlane(account, ROUTER, tmp_path / "balancers", pace=0.05).running() as plane:
+    async with DataPlane(account, ROUTER, tmp_path / "balancers", time_scale=0.05).running() as plane:
         yield plane
 
 
 def balance(account: Account, protocol: ClbProtocol, port: int, **settings: str) -> None:
-    """A balancer with both servers behind one running listener."""
+    """A CLB with both servers behind one running listener."""
     backends = tuple(BalancerBackend(name, "ecs", PORT, 100, f"172.31.{i}.10") for i, name in enumerate(SERVERS, 1))
-    account.world.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", backends))
-    wanted = {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}
-    listener = CLBListener(protocol, port, wanted, running=True)
-    account.world.clbs.put(CLB("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
+    account.tables.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", backends))
+    all_settings = {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}
+    listener = CLBListener(protocol, port, all_settings, running=True)
+    account.tables.clbs.put(CLB("lb-1", "a", PUBLIC, {}, listeners=(listener,)))
 
 
 def targets(plane: DataPlane) -> int:
+    """Number of targets that get traffic now."""
     return sum(len(frontend.targets) for frontend in plane.applied)
 
 
-async def ask(probe: TrafficProbe, count: int) -> list[dict[str, str]]:
+async def send(probe: TrafficProbe, count: int) -> list[dict[str, str]]:
     answers: list[Answer] = [await run(probe, namespaces.path(CLIENT)) for _ in range(count)]
     assert all(answer.ok and answer.status in (None, 200) for answer in answers), answers
     return [json.loads(answer.body) for answer in answers]
@@ -149,53 +145,57 @@ async def ask(probe: TrafficProbe, count: int) -> list[dict[str, str]]:
 
 async def test_tcp_keeps_the_clients_address_and_reaches_both(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999)
-    await until(lambda: targets(plane) == 2)
-    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 30)
-    assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
-    assert set(Counter(answer["server"] for answer in seen)) == set(SERVERS)
+    await eventually(lambda: targets(plane) == 2)
+    answers = await send(TrafficProbe(kind="http", target=PUBLIC, port=999), 30)
+    assert {answer["peer"] for answer in answers} == {CLIENT_ADDRESS}
+    assert set(Counter(answer["server"] for answer in answers)) == set(SERVERS)
 
 
 async def test_a_sticky_client_stays_with_its_server(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999, PersistenceTimeout="60")
-    await until(lambda: targets(plane) == 2)
-    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
-    assert len({answer["server"] for answer in seen}) == 1
+    await eventually(lambda: targets(plane) == 2)
+    answers = await send(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
+    assert len({answer["server"] for answer in answers}) == 1
 
 
 async def test_udp_keeps_the_clients_address(account: Account, plane: DataPlane) -> None:
     balance(account, "udp", 53)
-    await until(lambda: targets(plane) == 2)
-    seen = await ask(TrafficProbe(kind="udp", target=PUBLIC, port=53), 10)
-    assert {answer["peer"] for answer in seen} == {CLIENT_ADDRESS}
+    await eventually(lambda: targets(plane) == 2)
+    answers = await send(TrafficProbe(kind="udp", target=PUBLIC, port=53), 10)
+    assert {answer["peer"] for answer in answers} == {CLIENT_ADDRESS}
 
 
 async def test_http_names_the_client_in_a_header(account: Account, plane: DataPlane) -> None:
     balance(account, "http", 80, HealthCheck="on", StickySession="off")
-    await until(lambda: targets(plane) == 2)
-    seen = await answers_of_both(TrafficProbe(kind="http", target=PUBLIC, port=80))
-    assert {(answer["peer"], answer["for"]) for answer in seen} == {(SOURCE, CLIENT_ADDRESS)}
+    await eventually(lambda: targets(plane) == 2)
+    answers = await answers_of_both(TrafficProbe(kind="http", target=PUBLIC, port=80))
+    assert {(answer["peer"], answer["for"]) for answer in answers} == {(SOURCE, CLIENT_ADDRESS)}
 
 
 async def answers_of_both(probe: TrafficProbe) -> list[dict[str, str]]:
-    """Ask until both servers have answered; until HAProxy knows them it answers 503 itself."""
-    seen: list[dict[str, str]] = []
-    async with asyncio.timeout(10):
-        while {answer["server"] for answer in seen} != set(SERVERS):
-            answer = await run(probe, namespaces.path(CLIENT))
-            seen += [json.loads(answer.body)] if answer.status == 200 else []
-    return seen
+    """Send requests until both servers have answered; HAProxy answers 503 until it knows healthy servers."""
+    answers: list[dict[str, str]] = []
+
+    async def have_both_answered() -> bool:
+        answer = await run(probe, namespaces.path(CLIENT))
+        answers.extend([json.loads(answer.body)] if answer.status == 200 else [])
+        return {answer["server"] for answer in answers} == set(SERVERS)
+
+    condition: Callable[[], bool | Awaitable[bool]] = have_both_answered
+    await eventually(condition, "both servers have answered")
+    return answers
 
 
 async def test_a_server_that_is_down_gets_nothing(
     account: Account, plane: DataPlane, servers: dict[str, Server]
 ) -> None:
     balance(account, "tcp", 999)
-    await until(lambda: targets(plane) == 2)
+    await eventually(lambda: targets(plane) == 2)
     await servers[SERVERS[0]].stop()
-    await until(lambda: targets(plane) == 1)
+    await eventually(lambda: targets(plane) == 1)
     assert account.health["172.31.1.10", PORT] is False
-    seen = await ask(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
-    assert {answer["server"] for answer in seen} == {SERVERS[1]}
+    answers = await send(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
+    assert {answer["server"] for answer in answers} == {SERVERS[1]}
 
 
 def test_the_tools_accept_what_is_rendered(network: None, tmp_path: Path) -> None:
@@ -212,21 +212,21 @@ def test_the_tools_accept_what_is_rendered(network: None, tmp_path: Path) -> Non
         Frontend(PUBLIC, 443, "https", v4, cookie="SERVERID", proto_header=True),
         Frontend("2408::9", 80, "http", v6, sticky=True),
     ]
-    namespaces.run_tool(["ip", "netns", "exec", ROUTER, "nft", "-c", "-f", "-"], translation(found))
+    namespaces.run_tool(["ip", "netns", "exec", ROUTER, "nft", "-c", "-f", "-"], nft_ruleset(found))
     file = tmp_path / "haproxy.cfg"
-    file.write_text(proxy(found, SOURCE, {PUBLIC: certificate}))
+    file.write_text(haproxy_config(found, SOURCE, {PUBLIC: certificate}))
     namespaces.run_tool(["haproxy", "-c", "-f", str(file)])
 
 
 async def test_changes_are_followed_and_nothing_stays(account: Account, plane: DataPlane) -> None:
     balance(account, "tcp", 999)
-    await until(lambda: targets(plane) == 2)
-    group = account.world.clb_groups.get("rsp-1")
+    await eventually(lambda: targets(plane) == 2)
+    group = account.tables.clb_groups.get("rsp-1")
     assert group is not None
-    account.world.clb_groups.put(replace(group, backends=group.backends[:1]))
-    await until(lambda: targets(plane) == 1)
-    account.world.clbs.remove("lb-1")
-    await until(lambda: plane.applied == ())
+    account.tables.clb_groups.put(replace(group, backends=group.backends[:1]))
+    await eventually(lambda: targets(plane) == 1)
+    account.tables.clbs.remove("lb-1")
+    await eventually(lambda: plane.applied == ())
     answer = await run(TrafficProbe(kind="tcp", target=PUBLIC, port=999, timeout=0.5), namespaces.path(CLIENT))
     assert not answer.ok
     assert PUBLIC not in namespaces.run_tool(["ip", "-n", ROUTER, "address"])

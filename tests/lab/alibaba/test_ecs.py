@@ -69,13 +69,13 @@ async def test_long_lists_come_in_pages_of_at_least_ten(account: Account, client
 
 
 async def test_addresses_are_assigned_by_count_within_the_quota(clients: Clients) -> None:
-    ask = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 5}
-    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
+    request = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 5}
+    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **request)
     given = answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"]
     assert given == [f"172.31.192.{number}" for number in range(1, 6)]
     assert private((await enis(clients, InstanceId="i-master"))[0]) == ["172.31.199.183", *given]
-    ask["SecondaryPrivateIpAddressCount"] = 1
-    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ask) == "InvalidOperation.Ipv4CountExceeded"
+    request["SecondaryPrivateIpAddressCount"] = 1
+    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **request) == "InvalidOperation.Ipv4CountExceeded"
 
 
 @pytest.mark.parametrize(
@@ -88,23 +88,23 @@ async def test_addresses_are_assigned_by_count_within_the_quota(clients: Clients
     ],
 )
 async def test_addresses_that_cannot_be_assigned(clients: Clients, address: str, code: str) -> None:
-    ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": [address]}
-    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ask) == code
+    request = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": [address]}
+    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **request) == code
 
 
 async def test_addresses_are_given_back_once_and_the_primary_never(account: Account, clients: Clients) -> None:
-    ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185", "172.31.199.186"]}
-    await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
-    await clients.call("ecs", "UnassignPrivateIpAddresses", **ask)
-    assert account.eni_with("172.31.199.185") is None
-    assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
-    ask["PrivateIpAddress"] = ["172.31.199.183"]
-    assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **ask) == "InvalidIp.IpUnassigned"
+    request = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185", "172.31.199.186"]}
+    await clients.call("ecs", "AssignPrivateIpAddresses", **request)
+    await clients.call("ecs", "UnassignPrivateIpAddresses", **request)
+    assert account.eni_with_address("172.31.199.185") is None
+    assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **request) == "InvalidIp.IpUnassigned"
+    request["PrivateIpAddress"] = ["172.31.199.183"]
+    assert await refused(clients, "ecs", "UnassignPrivateIpAddresses", **request) == "InvalidIp.IpUnassigned"
 
 
 async def test_prefixes_are_blocks_of_sixteen(clients: Clients) -> None:
-    ask = {"NetworkInterfaceId": "eni-master-0", "Ipv4PrefixCount": 2}
-    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
+    request = {"NetworkInterfaceId": "eni-master-0", "Ipv4PrefixCount": 2}
+    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **request)
     prefixes = answer["AssignedPrivateIpAddressesSet"]["Ipv4PrefixSet"]["Ipv4Prefixes"]
     assert prefixes == ["172.31.192.16/28", "172.31.192.32/28"]
     await clients.call("ecs", "UnassignPrivateIpAddresses", NetworkInterfaceId="eni-master-0", Ipv4Prefix=prefixes)
@@ -119,17 +119,17 @@ async def test_ipv6_addresses_have_a_quota_of_their_own(account: Account, client
     other = {"NetworkInterfaceId": "eni-master-1", "Ipv6AddressCount": 1}
     assert await refused(clients, "ecs", "AssignIpv6Addresses", **other) == "InvalidVSwitchId.Ipv6NotEnabled"
     await clients.call("ecs", "UnassignIpv6Addresses", NetworkInterfaceId="eni-master-0", Ipv6Address=given[:2])
-    assert account.eni_with(given[0]) is None
+    assert account.eni_with_address(given[0]) is None
 
 
 async def test_a_full_vswitch_gives_nothing(account: Account, clients: Clients) -> None:
-    account.fill("vsw-0")
-    ask = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 1}
-    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **ask) == "InvalidVSwitchId.IpNotEnough"
+    account.set_full("vsw-0")
+    request = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 1}
+    assert await refused(clients, "ecs", "AssignPrivateIpAddresses", **request) == "InvalidVSwitchId.IpNotEnough"
     answer = await clients.call("vpc", "DescribeVSwitches", VSwitchId="vsw-0")
     assert answer["VSwitches"]["VSwitch"][0]["AvailableIpAddressCount"] == 0
-    account.fill("vsw-0", full=False)
-    await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
+    account.set_full("vsw-0", full=False)
+    await clients.call("ecs", "AssignPrivateIpAddresses", **request)
 
 
 async def test_free_addresses_are_counted_down_to_none(account: Account, clients: Clients) -> None:
@@ -141,11 +141,11 @@ async def test_free_addresses_are_counted_down_to_none(account: Account, clients
         return count
 
     assert await free() == 4
-    ask = {"VSwitchId": "vsw-small", "SecurityGroupId": "sg-1", "SecondaryPrivateIpAddressCount": 3}
-    made = await clients.call("ecs", "CreateNetworkInterface", **ask)
+    request = {"VSwitchId": "vsw-small", "SecurityGroupId": "sg-1", "SecondaryPrivateIpAddressCount": 3}
+    made = await clients.call("ecs", "CreateNetworkInterface", **request)
     assert private(made) == [f"192.168.9.{number}" for number in range(1, 5)]
     assert await free() == 0
-    assert await refused(clients, "ecs", "CreateNetworkInterface", **ask) == "InvalidVSwitchId.IpNotEnough"
+    assert await refused(clients, "ecs", "CreateNetworkInterface", **request) == "InvalidVSwitchId.IpNotEnough"
 
 
 async def test_a_eni_is_created_attached_detached_and_deleted(account: Account, clients: Clients) -> None:
@@ -182,15 +182,15 @@ async def test_a_eni_is_created_attached_detached_and_deleted(account: Account, 
 async def test_an_instance_takes_as_many_enis_as_its_type_says(account: Account, clients: Clients) -> None:
     spare = [account.add_eni("vsw-1").identity for _ in range(2)]
     await clients.call("ecs", "AttachNetworkInterface", NetworkInterfaceId=spare[0], InstanceId="i-master")
-    ask = {"NetworkInterfaceId": spare[1], "InstanceId": "i-master"}
-    assert await refused(clients, "ecs", "AttachNetworkInterface", **ask) == "EniPerInstanceLimitExceeded"
-    ask["InstanceId"] = "i-none"
-    assert await refused(clients, "ecs", "AttachNetworkInterface", **ask) == "InvalidEcsId.NotFound"
+    request = {"NetworkInterfaceId": spare[1], "InstanceId": "i-master"}
+    assert await refused(clients, "ecs", "AttachNetworkInterface", **request) == "EniPerInstanceLimitExceeded"
+    request["InstanceId"] = "i-none"
+    assert await refused(clients, "ecs", "AttachNetworkInterface", **request) == "InvalidEcsId.NotFound"
 
 
 async def test_the_source_check_is_switched_off(account: Account, clients: Clients) -> None:
-    ask = {"NetworkInterfaceId": "eni-master-0", "SourceDestCheck": False, "Description": "routes"}
-    await clients.call("ecs", "ModifyNetworkInterfaceAttribute", **ask)
+    request = {"NetworkInterfaceId": "eni-master-0", "SourceDestCheck": False, "Description": "routes"}
+    await clients.call("ecs", "ModifyNetworkInterfaceAttribute", **request)
     eni = (await enis(clients, InstanceId="i-master"))[0]
     assert (eni["SourceDestCheck"], eni["Description"]) == (False, "routes")
 
@@ -201,7 +201,7 @@ async def test_instances_are_described_and_a_lost_one_is_left_out(account: Accou
     found = {item["InstanceId"]: item for item in answer["Instances"]["Instance"]}
     assert found["i-master"]["VpcAttributes"]["PrivateIpAddress"]["IpAddress"] == ["172.31.199.183"]
     assert (found["i-master"]["Status"], found["i-master"]["ZoneId"]) == ("Running", "cn-hangzhou-i")
-    account.release("i-worker")
+    account.delete_instance("i-worker")
     answer = await clients.call("ecs", "DescribeInstances", InstanceIds=ids)
     assert [item["InstanceId"] for item in answer["Instances"]["Instance"]] == ["i-master"]
     assert await enis(clients, InstanceId="i-worker") == []
@@ -240,8 +240,8 @@ async def test_vpc_and_route_table(clients: Clients) -> None:
 async def test_a_reserved_block_is_not_given_out_singly(clients: Clients) -> None:
     block = {"VSwitchId": "vsw-0", "VSwitchCidrReservationCidr": "172.31.192.0/28"}
     await clients.call("vpc", "CreateVSwitchCidrReservation", **block)
-    ask = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 1}
-    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
+    request = {"NetworkInterfaceId": "eni-master-0", "SecondaryPrivateIpAddressCount": 1}
+    answer = await clients.call("ecs", "AssignPrivateIpAddresses", **request)
     assert answer["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"] == ["172.31.192.16"]
 
 
@@ -260,9 +260,9 @@ async def test_public_addresses(clients: Clients) -> None:
 async def test_changes_are_told_as_they_happen(account: Account, clients: Clients) -> None:
     told: list[TableChange] = []
     unsubscribe = account.subscribe(told.append)
-    ask = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185"]}
-    await clients.call("ecs", "AssignPrivateIpAddresses", **ask)
+    request = {"NetworkInterfaceId": "eni-master-0", "PrivateIpAddress": ["172.31.199.185"]}
+    await clients.call("ecs", "AssignPrivateIpAddresses", **request)
     unsubscribe()
-    await clients.call("ecs", "UnassignPrivateIpAddresses", **ask)
+    await clients.call("ecs", "UnassignPrivateIpAddresses", **request)
     assert [(change.table, change.identity) for change in told] == [("enis", "eni-master-0")]
     assert (told[0].before.secondaries, told[0].after.secondaries) == ((), ("172.31.199.185",))

@@ -1,4 +1,4 @@
-"""What balancers forward, and the configuration that says so."""
+"""Frontends from the account's tables, and their nftables and HAProxy configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.forwarding import Frontend, Target, frontends
 from spiderpool_lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
 from spiderpool_lab.alibaba.nlb_groups import HEALTH_DEFAULTS
-from spiderpool_lab.alibaba.rendering import proxy, translation
+from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
 from spiderpool_lab.alibaba.tables import AccountTables
 
 pytestmark = pytest.mark.unit
@@ -33,16 +33,16 @@ BACKENDS = (
 )
 
 
-def world(protocol: ClbProtocol, *, running: bool = True, active: bool = True, **settings: str) -> AccountTables:
-    world = AccountTables()
+def tables(protocol: ClbProtocol, *, running: bool = True, active: bool = True, **settings: str) -> AccountTables:
+    tables = AccountTables()
     listener = CLBListener(protocol, 999, {**DEFAULTS[protocol], "VServerGroupId": "rsp-1", **settings}, running)
-    world.clbs.put(CLB("lb-1", "a", "47.98.137.75", {}, listeners=(listener,), active=active))
-    world.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", BACKENDS))
-    return world
+    tables.clbs.put(CLB("lb-1", "a", "47.98.137.75", {}, listeners=(listener,), active=active))
+    tables.clb_groups.put(CLBGroup("rsp-1", "g", "lb-1", BACKENDS))
+    return tables
 
 
 def test_backends_without_weight_or_of_the_other_family_get_nothing() -> None:
-    (frontend,) = frontends(world("tcp"))
+    (frontend,) = frontends(tables("tcp"))
     assert [(target.address, target.weight) for target in frontend.targets] == [("172.31.199.183", 100)]
     check = frontend.targets[0].check
     assert check is not None
@@ -50,24 +50,24 @@ def test_backends_without_weight_or_of_the_other_family_get_nothing() -> None:
 
 
 def test_what_is_stopped_forwards_nothing() -> None:
-    assert frontends(world("tcp", running=False)) == []
-    assert frontends(world("tcp", active=False)) == []
+    assert frontends(tables("tcp", running=False)) == []
+    assert frontends(tables("tcp", active=False)) == []
 
 
 def test_checks_follow_the_settings() -> None:
-    assert frontends(world("tcp", HealthCheckSwitch="off"))[0].targets[0].check is None
-    check = frontends(world("http", HealthCheck="on", HealthCheckConnectPort="10256"))[0].targets[0].check
+    assert frontends(tables("tcp", HealthCheckSwitch="off"))[0].targets[0].check is None
+    check = frontends(tables("http", HealthCheck="on", HealthCheckConnectPort="10256"))[0].targets[0].check
     assert check is not None
     assert (check.kind, check.port, check.path) == ("http", 10256, "/")
 
 
 def test_an_nlb_forwards_on_the_addresses_of_its_zones() -> None:
-    world = AccountTables()
+    tables = AccountTables()
     zone = ZoneMapping("z", "vsw", "172.31.192.9", "47.98.0.9", "2408::9")
-    world.nlbs.put(NLB("nlb-1", "n", "d", (zone,), {}))
-    world.nlb_groups.put(NLBGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
-    world.nlb_listeners.put(NLBListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
-    found = {frontend.address: [target.address for target in frontend.targets] for frontend in frontends(world)}
+    tables.nlbs.put(NLB("nlb-1", "n", "d", (zone,), {}))
+    tables.nlb_groups.put(NLBGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
+    tables.nlb_listeners.put(NLBListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
+    found = {frontend.address: [target.address for target in frontend.targets] for frontend in frontends(tables)}
     assert found == {
         "172.31.192.9": ["172.31.199.183"],
         "2408::9": ["2408::1"],
@@ -79,17 +79,17 @@ TARGETS = (Target("10.0.0.1", 80, 2, None), Target("10.0.0.2", 80, 1, None))
 
 
 def test_layer_4_draws_by_weight_or_by_the_clients_address() -> None:
-    text = translation([Frontend("47.98.0.1", 999, "tcp", TARGETS)])
+    text = nft_ruleset([Frontend("47.98.0.1", 999, "tcp", TARGETS)])
     rule = "ip daddr 47.98.0.1 tcp dport 999 dnat ip addr . port to numgen random mod 3 map"
     assert f"{rule} {{ 0-1 : 10.0.0.1 . 80, 2 : 10.0.0.2 . 80 }}" in text
-    text = translation([Frontend("47.98.0.1", 53, "udp", TARGETS, sticky=True)])
+    text = nft_ruleset([Frontend("47.98.0.1", 53, "udp", TARGETS, sticky=True)])
     assert "udp dport 53 dnat ip addr . port to jhash ip saddr mod 3 map" in text
-    assert "dnat" not in translation([Frontend("47.98.0.1", 999, "tcp", ())])
+    assert "dnat" not in nft_ruleset([Frontend("47.98.0.1", 999, "tcp", ())])
 
 
 def test_layer_7_is_haproxy_with_the_clients_address_in_a_header() -> None:
     frontend = Frontend("47.98.0.1", 443, "https", TARGETS, cookie="SERVERID", proto_header=True)
-    text = proxy([frontend], "100.97.0.1", {"47.98.0.1": Path("/c.pem")})
+    text = haproxy_config([frontend], "100.97.0.1", {"47.98.0.1": Path("/c.pem")})
     for line in (
         "option forwardfor",
         "bind 47.98.0.1:443 ssl crt /c.pem",
@@ -102,6 +102,6 @@ def test_layer_7_is_haproxy_with_the_clients_address_in_a_header() -> None:
 
 
 def test_a_redirect_has_no_servers() -> None:
-    text = proxy([Frontend("47.98.0.1", 80, "http", (), redirect=443)], None, {})
+    text = haproxy_config([Frontend("47.98.0.1", 80, "http", (), redirect=443)], None, {})
     assert "redirect location https://" in text
     assert "server" not in text.partition("listen")[2]

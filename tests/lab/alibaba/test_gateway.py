@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-untyped"
-"""What every call passes before its action: signature, policy, limits, parameters, client token, faults."""
+"""The checks before an action is executed: signature, policy, limits, parameters, client token, faults."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_wrong_secret_is_refused(account: Account, clients: Clients) -> 
 
 
 async def test_temporary_credentials_need_their_token_and_end(account: Account, clients: Clients) -> None:
-    clients.identity = account.issue("node", lifetime=3600)
+    clients.identity = account.issue_credentials("node", lifetime=3600)
     assert len(await enis(clients)) == 4
     whole = clients.identity
     clients.identity = CallerIdentity("node", whole.key, whole.secret)
@@ -131,7 +131,7 @@ async def test_a_client_token_makes_a_call_happen_once(account: Account, clients
 
 
 async def test_every_second_call_is_throttled(account: Account, clients: Clients) -> None:
-    account.break_down(Fault(kind="throttle", actions="ecs:Describe*", every=2, seconds=1.5))
+    account.set_fault(Fault(kind="throttle", actions="ecs:Describe*", every=2, seconds=1.5))
     await enis(clients)
     with pytest.raises(ThrottlingException) as caught:
         await enis(clients)
@@ -157,27 +157,27 @@ async def test_a_dropped_call_does_nothing_and_a_lost_one_was_carried_out(accoun
         account.faults.add(Fault(kind=kind, times=1))  # type: ignore[arg-type]
         with pytest.raises(Exception, match=r"disconnected|reset|closed"):
             await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN, ClientToken="t")
-        eni = account.world.enis.get("eni-master-0")
+        eni = account.tables.enis.get("eni-master-0")
         assert eni is not None
         assert len(eni.secondaries) == assigned
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN, ClientToken="t")
-    assert account.counted()["ecs:AssignPrivateIpAddresses"] == 3
+    assert account.call_counts()["ecs:AssignPrivateIpAddresses"] == 3
     assert [call.outcome for call in account.calls] == ["Dropped", "Dropped", "OK"]
 
 
 async def test_stale_and_empty_answers(account: Account, clients: Clients) -> None:
-    stale = account.break_down(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
+    stale = account.set_fault(Fault(kind="stale", actions="ecs:DescribeNetworkInterfaces"))
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN)
     assert len((await enis(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 1
     account.faults.clear(stale)
     assert len((await enis(clients))[0]["PrivateIpSets"]["PrivateIpSet"]) == 2
-    account.break_down(Fault(kind="empty"))
+    account.set_fault(Fault(kind="empty"))
     assert await enis(clients) == []
     await clients.call("ecs", "AssignPrivateIpAddresses", **ASSIGN)
 
 
 async def test_a_refusal_of_any_kind(account: Account, clients: Clients) -> None:
-    account.break_down(Fault(kind="refuse", code="ServiceUnavailable", status=503, times=1))
+    account.set_fault(Fault(kind="refuse", code="ServiceUnavailable", status=503, times=1))
     with pytest.raises(AlibabaCloudException) as caught:
         await enis(clients)
     assert (caught.value.code, caught.value.status_code) == ("ServiceUnavailable", 503)
@@ -185,7 +185,7 @@ async def test_a_refusal_of_any_kind(account: Account, clients: Clients) -> None
 
 
 async def test_a_late_answer(account: Account, clients: Clients) -> None:
-    account.break_down(Fault(kind="delay", seconds=0.2, times=1))
+    account.set_fault(Fault(kind="delay", seconds=0.2, times=1))
     before = time.monotonic()
     await enis(clients)
     assert time.monotonic() - before >= 0.2

@@ -1,4 +1,4 @@
-"""The metadata service, asked as an instance asks it."""
+"""The metadata service as an instance reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from spiderpool_lab.alibaba.account import Account, Delays
+from spiderpool_lab.alibaba.account import Account, Delays, ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.metadata import DATA_PATH, TOKEN_HEADER, TOKEN_PATH, TOKEN_TTL_HEADER, MetadataServer
 from tests.lab.alibaba.conftest import Clock
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 MAC = "network/interfaces/macs/00:16:3e:01:01:83"
 
 
-class Asker:
+class MetadataReader:
     """An instance with a connection to its metadata service."""
 
     def __init__(self, session: aiohttp.ClientSession, service: MetadataServer) -> None:
@@ -36,11 +36,11 @@ class Asker:
 
 
 @pytest.fixture
-async def asker(account: Account) -> AsyncIterator[Asker]:
+async def reader(account: Account) -> AsyncIterator[MetadataReader]:
     account.clock = Clock()
     service = MetadataServer(account, resolve=lambda _: "i-master")
     async with service.serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
-        yield Asker(session, service)
+        yield MetadataReader(session, service)
 
 
 @pytest.mark.parametrize(
@@ -76,73 +76,77 @@ async def asker(account: Account) -> AsyncIterator[Asker]:
         ("ram/security-credentials/", "node"),
     ],
 )
-async def test_pages(asker: Asker, path: str, text: str) -> None:
-    assert await asker.get(path) == (200, text)
+async def test_pages(reader: MetadataReader, path: str, text: str) -> None:
+    assert await reader.get(path) == (200, text)
 
 
-async def test_ipv6_addresses_are_written_without_quotes_or_not_at_all(account: Account, asker: Asker) -> None:
-    assert (await asker.get(f"{MAC}/ipv6s"))[0] == 404
-    account.add_eni("vsw-0", instance="i-master", mac="00:16:3e:01:03:00", ipv6_addresses=["2408::1", "2408::2"])
+async def test_ipv6_addresses_are_written_without_quotes_or_not_at_all(
+    account: Account, reader: MetadataReader
+) -> None:
+    assert (await reader.get(f"{MAC}/ipv6s"))[0] == 404
+    account.add_eni(
+        "vsw-0", instance="i-master", mac="00:16:3e:01:03:00", addresses=ENIAddresses(ipv6=("2408::1", "2408::2"))
+    )
     path = "network/interfaces/macs/00:16:3e:01:03:00/ipv6s"
-    assert await asker.get(path) == (200, "[2408::1, 2408::2]")
+    assert await reader.get(path) == (200, "[2408::1, 2408::2]")
 
 
-async def test_what_is_not_there(asker: Asker) -> None:
+async def test_unknown_pages_are_404(reader: MetadataReader) -> None:
     for path in ("eipv4", "nothing", "network/interfaces/macs/00:16:3e:00:00:00/gateway", "ram/security-credentials/x"):
-        assert (await asker.get(path))[0] == 404
+        assert (await reader.get(path))[0] == 404
 
 
-async def test_credentials_are_renewed_before_they_end(account: Account, asker: Asker) -> None:
-    first = json.loads((await asker.get("ram/security-credentials/node"))[1])
+async def test_credentials_are_renewed_before_they_expire(account: Account, reader: MetadataReader) -> None:
+    first = json.loads((await reader.get("ram/security-credentials/node"))[1])
     assert first["Code"] == "Success"
     assert first["Expiration"] == "2023-11-15T04:13:20Z"
     assert account.identities[first["AccessKeyId"]].token == first["SecurityToken"]
-    assert json.loads((await asker.get("ram/security-credentials/node"))[1])["AccessKeyId"] == first["AccessKeyId"]
-    asker.service.account.clock.now += 5.6 * 3600  # type: ignore[attr-defined]
-    assert json.loads((await asker.get("ram/security-credentials/node"))[1])["AccessKeyId"] != first["AccessKeyId"]
+    assert json.loads((await reader.get("ram/security-credentials/node"))[1])["AccessKeyId"] == first["AccessKeyId"]
+    reader.service.account.clock.now += 5.6 * 3600  # type: ignore[attr-defined]
+    assert json.loads((await reader.get("ram/security-credentials/node"))[1])["AccessKeyId"] != first["AccessKeyId"]
 
 
-async def test_tokens(asker: Asker) -> None:
-    assert [(await asker.token(ttl))[0] for ttl in ("0", "21601", "x")] == [400, 400, 400]
-    status, token = await asker.token("60")
+async def test_tokens(reader: MetadataReader) -> None:
+    assert [(await reader.token(ttl))[0] for ttl in ("0", "21601", "x")] == [400, 400, 400]
+    status, token = await reader.token("60")
     assert status == 200
-    assert await asker.get("instance-id", token) == (200, "i-master")
-    assert (await asker.get("instance-id", "wrong"))[0] == 401
-    asker.service.hardened = True
-    assert (await asker.get("instance-id"))[0] == 401
-    asker.service.account.clock.now += 61  # type: ignore[attr-defined]
-    assert (await asker.get("instance-id", token))[0] == 401
+    assert await reader.get("instance-id", token) == (200, "i-master")
+    assert (await reader.get("instance-id", "wrong"))[0] == 401
+    reader.service.hardened = True
+    assert (await reader.get("instance-id"))[0] == 401
+    reader.service.account.clock.now += 61  # type: ignore[attr-defined]
+    assert (await reader.get("instance-id", token))[0] == 401
 
 
-async def test_a_new_address_shows_late(account: Account, asker: Asker) -> None:
+async def test_a_new_address_becomes_visible_after_the_delay(account: Account, reader: MetadataReader) -> None:
     account.delays = Delays(metadata=5)
-    eni = account.world.enis.get("eni-master-0")
+    eni = account.tables.enis.get("eni-master-0")
     assert eni is not None
-    account.world.enis.put(replace(eni, secondaries=("172.31.199.185",)))
-    assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183"]')
+    account.tables.enis.put(replace(eni, secondaries=("172.31.199.185",)))
+    assert await reader.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183"]')
     account.clock.now += 5  # type: ignore[attr-defined]
-    assert await asker.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183","172.31.199.185"]')
+    assert await reader.get(f"{MAC}/private-ipv4s") == (200, '["172.31.199.183","172.31.199.185"]')
 
 
 async def test_the_source_address_tells_the_instance(account: Account) -> None:
     account.add_vswitch("127.0.0.0/24", identity="vsw-loopback")
     account.add_instance("local", identity="i-local")
-    account.add_eni("vsw-loopback", instance="i-local", address="127.0.0.1")
+    account.add_eni("vsw-loopback", instance="i-local", addresses=ENIAddresses("127.0.0.1"))
     async with MetadataServer(account).serve() as endpoint, aiohttp.ClientSession(endpoint.url) as session:
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert await answer.text() == "i-local"
-        account.release("i-local")
+        account.delete_instance("i-local")
         async with session.get(f"{DATA_PATH}/instance-id") as answer:
             assert answer.status == 404
 
 
-async def test_faults_strike_here_too(account: Account, asker: Asker) -> None:
-    account.break_down(Fault(kind="throttle", actions="metadata:*", every=2))
-    assert [(await asker.get("region-id"))[0] for _ in range(3)] == [200, 429, 200]
+async def test_faults_apply_to_the_metadata_service(account: Account, reader: MetadataReader) -> None:
+    account.set_fault(Fault(kind="throttle", actions="metadata:*", every=2))
+    assert [(await reader.get("region-id"))[0] for _ in range(3)] == [200, 429, 200]
     account.faults.clear()
-    account.break_down(Fault(kind="empty", actions="metadata:network/*"))
-    assert await asker.get("network/interfaces/macs/") == (200, "")
+    account.set_fault(Fault(kind="empty", actions="metadata:network/*"))
+    assert await reader.get("network/interfaces/macs/") == (200, "")
     account.faults.clear()
-    account.break_down(Fault(kind="drop", actions="metadata:*"))
+    account.set_fault(Fault(kind="drop", actions="metadata:*"))
     with pytest.raises(aiohttp.ClientError):
-        await asker.get("region-id")
+        await reader.get("region-id")

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-untyped"
-"""Network load balancers, whose changes are jobs, as the vendor's own client sees them."""
+"""Network load balancers and their asynchronous jobs, called by the vendor's own client."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def pass_time(account: Account) -> Callable[[], None]:
 
 
 async def create(clients: Clients, **more: Any) -> str:
-    ask = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
-    identity: str = (await clients.call("nlb", "CreateLoadBalancer", **ask))["LoadbalancerId"]
+    request = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
+    identity: str = (await clients.call("nlb", "CreateLoadBalancer", **request))["LoadbalancerId"]
     return identity
 
 
 async def create_group(clients: Clients, **more: Any) -> str:
-    ask = {"ServerGroupName": "k8s.80", "VpcId": VPC, **more}
-    identity: str = (await clients.call("nlb", "CreateServerGroup", **ask))["ServerGroupId"]
+    request = {"ServerGroupName": "k8s.80", "VpcId": VPC, **more}
+    identity: str = (await clients.call("nlb", "CreateServerGroup", **request))["ServerGroupId"]
     return identity
 
 
@@ -73,9 +73,9 @@ async def test_a_balancer_is_provisioned_described_and_deleted(clients: Clients,
     ],
 )
 async def test_balancers_that_cannot_be(clients: Clients, more: dict[str, Any], code: str | None) -> None:
-    ask = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
-    wanted = code or "OperationDenied.VSwitchNotSupportIpv6"
-    assert await refused(clients, "nlb", "CreateLoadBalancer", **ask) == wanted
+    request = {"AddressType": "Internet", "VpcId": VPC, "ZoneMappings": ZONES, **more}
+    expected = code or "OperationDenied.VSwitchNotSupportIpv6"
+    assert await refused(clients, "nlb", "CreateLoadBalancer", **request) == expected
 
 
 async def test_protections(clients: Clients) -> None:
@@ -106,13 +106,13 @@ async def test_settings_of_a_balancer_are_changed(account: Account, clients: Cli
 
 async def test_a_listener_lives_and_dies(clients: Clients, pass_time: Callable[[], None]) -> None:
     balancer, group = await create(clients), await create_group(clients)
-    ask = {"LoadBalancerId": balancer, "ServerGroupId": group, "ListenerProtocol": "TCP", "ListenerPort": 80}
-    assert await refused(clients, "nlb", "CreateListener", **ask) == "IncorrectStatus.loadbalancer"
+    request = {"LoadBalancerId": balancer, "ServerGroupId": group, "ListenerProtocol": "TCP", "ListenerPort": 80}
+    assert await refused(clients, "nlb", "CreateListener", **request) == "IncorrectStatus.loadbalancer"
     pass_time()
-    made = await clients.call("nlb", "CreateListener", **ask, ProxyProtocolEnabled=True, IdleTimeout=60)
-    which = {"ListenerId": made["ListenerId"]}
+    created = await clients.call("nlb", "CreateListener", **request, ProxyProtocolEnabled=True, IdleTimeout=60)
+    which = {"ListenerId": created["ListenerId"]}
     assert await refused(clients, "nlb", "StopListener", **which) == "ResourceInConfiguring.listener"
-    assert await refused(clients, "nlb", "CreateListener", **ask) == "ResourceAlreadyExist.Listener"
+    assert await refused(clients, "nlb", "CreateListener", **request) == "ResourceAlreadyExist.Listener"
     pass_time()
     answer = await clients.call("nlb", "GetListenerAttribute", **which)
     assert (answer["ListenerStatus"], answer["ProxyProtocolEnabled"], answer["IdleTimeout"]) == ("Running", True, 60)

@@ -65,7 +65,7 @@ def workload_claim(workload: Workload, default_spare: int) -> PoolClaim | None:
 
     Without the annotation for the number, each pool has ``default_spare`` addresses more than there are pods.
     """
-    template = workload.pods.template
+    template = workload.workload_spec.template
     annotations = template.metadata.annotations or {}
     slots = _slots(annotations)
     if not slots or template.spec.hostNetwork or not is_top_controller(workload):
@@ -150,6 +150,6 @@ def pod_count(workload: Workload) -> int:
         case DaemonSet():
             return workload.status.desiredNumberScheduled or 0
         case Job() | CronJob():
-            return workload.pods.completions or workload.pods.parallelism or 1
+            return workload.workload_spec.completions or workload.workload_spec.parallelism or 1
         case _:
             return workload.spec.replicas or 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.topologies import follow, populate
+from spiderpool_lab.cloud_account import follow, populate
 from spiderpool_lab.topology import WALKTHROUGH
 
 pytestmark = pytest.mark.unit
@@ -25,20 +25,20 @@ def test_the_cloud_knows_every_eni_of_the_lab() -> None:
         assert len(found[0].addresses) <= account.type_of(instances[node.name]).addresses
 
 
-def test_addresses_that_come_and_go_are_told_to_the_fabric() -> None:
+def test_addresses_that_come_and_go_are_reported_to_the_fabric() -> None:
     account = Account()
     instances = populate(account, WALKTHROUGH)
-    told: list[tuple[str, str, str]] = []
+    reported: list[tuple[str, str, str]] = []
     end = follow(
         account,
         WALKTHROUGH,
-        lambda eni, address: told.append(("register", eni.mac, address)),
-        lambda eni, address: told.append(("unregister", eni.mac, address)),
+        lambda eni, address: reported.append(("register", eni.mac, address)),
+        lambda eni, address: reported.append(("unregister", eni.mac, address)),
     )
     eni = account.enis_of(instances["master"])[0]
-    eni = account.world.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.200.1")))
-    account.world.enis.put(replace(eni, secondaries=eni.secondaries[:-1], source_check=False))
+    eni = account.tables.enis.put(replace(eni, secondaries=(*eni.secondaries, "172.31.200.1")))
+    account.tables.enis.put(replace(eni, secondaries=eni.secondaries[:-1], source_check=False))
     end()
-    account.world.enis.remove(eni.identity)
+    account.tables.enis.remove(eni.identity)
     expected = [("register", eni.mac, "172.31.200.1"), ("unregister", eni.mac, "172.31.200.1")]
-    assert told == expected
+    assert reported == expected

@@ -1,0 +1,193 @@
+"""Names and places: a class name is enough to find a class, a source file to find its tests, a folder is explained.
+
+The lists of exceptions only shrink: an entry that is no longer needed fails, too.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from scripts.coverage import own_tests
+from scripts.structure import Layout, Source, homes, sources
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parent.parent
+LAYOUT = Layout.of(ROOT)
+SOURCES = [*LAYOUT.product_sources(), *sources(LAYOUT.lab)]
+
+NOT_OURS = {"dist"}
+"""Top folders that builds make."""
+
+MIRRORED = ("core", "kube")
+"""Folders of which every file has a test file of its own."""
+
+WITHOUT_TESTS: set[str] = {
+    "kube/config.py",
+    "kube/discovery.py",
+    "kube/events.py",
+    "kube/owners.py",
+}
+
+TWICE_IN_A_LAYER: set[str] = {"_PlanExecution"}
+
+IN_MANY_MODULES: set[str] = set()
+
+RULES = {"C901", "PLR0913"}
+
+PRIVATE_WORDS = {
+    *("ask", "asks", "demand", "demands", "doomed", "doubt", "doubts", "ghost", "ghosts", "insist", "lack", "lacks"),
+    *("leg", "legs", "pace", "promise", "promises", "remains", "scene", "shelf", "shelves", "shunned", "sight", "tell"),
+    *("told", "twin", "twins", "upkeep", "wiring", "wish", "wished", "wishes", "world"),
+}
+"""Words that once stood for a standard term, or for none. docs/glossary.md has those that we use instead."""
+
+PRIVATE_WORDS_LEFT: dict[str, str] = {
+    "spiderpool/agent/allocator.py": "ask doubt doubts",
+    "spiderpool/agent/delegates.py": "told",
+    "spiderpool/agent/discovery.py": "doubt sight tell told",
+    "spiderpool/agent/interfaces.py": "ask remains wiring wish",
+    "spiderpool/agent/node_network.py": "told",
+    "spiderpool/agent/releases.py": "ask",
+    "spiderpool/cli/services.py": "told",
+    "spiderpool/cloud/alibaba/metadata.py": "ask",
+    "spiderpool/cloud/alibaba/nlb.py": "lack",
+    "spiderpool/cloud/alibaba/pod_enis.py": "ask",
+    "spiderpool/cloudcontroller/addresses.py": "sight tell told",
+    "spiderpool/cloudcontroller/services.py": "sight told world",
+    "spiderpool/controller/applications.py": "sight",
+    "spiderpool/controller/endpoints.py": "pace",
+    "spiderpool/controller/eni_pools.py": "tell told upkeep",
+    "spiderpool/controller/gc.py": "doubt doubts scene twin",
+    "spiderpool/controller/main.py": "sight",
+    "spiderpool/core/cloud/eni_pools.py": "told upkeep",
+    "spiderpool/core/cloud/instances.py": "doubt doubts told",
+    "spiderpool/core/cloud/loadbalancer/backends.py": "told world",
+    "spiderpool/core/cloud/loadbalancer/model.py": "world",
+    "spiderpool/core/cloud/loadbalancer/printing.py": "world",
+    "spiderpool/core/network/plumbing/adopting.py": "wish",
+    "spiderpool/core/network/plumbing/parents.py": "twin",
+    "spiderpool/core/network/plumbing/sweeping.py": "doomed",
+    "spiderpool/kernel/namespaces.py": "tell",
+    "spiderpool/kernel/ndp.py": "told",
+    "spiderpool/kernel/observing.py": "remains wiring",
+    "spiderpool/kernel/probing.py": "ask",
+    "spiderpool_lab/alibaba/account.py": "tell world",
+    "spiderpool_lab/alibaba/admin.py": "world",
+    "spiderpool_lab/alibaba/backends.py": "world",
+    "spiderpool_lab/alibaba/clb_balancers.py": "world",
+    "spiderpool_lab/alibaba/clb_groups.py": "world",
+    "spiderpool_lab/alibaba/clb_listeners.py": "world",
+    "spiderpool_lab/alibaba/dataplane.py": "pace world",
+    "spiderpool_lab/alibaba/ecs_addresses.py": "world",
+    "spiderpool_lab/alibaba/ecs_enis.py": "world",
+    "spiderpool_lab/alibaba/ecs_instances.py": "world",
+    "spiderpool_lab/alibaba/forwarding.py": "world",
+    "spiderpool_lab/alibaba/metadata.py": "world",
+    "spiderpool_lab/alibaba/nlb_balancers.py": "world",
+    "spiderpool_lab/alibaba/nlb_groups.py": "world",
+    "spiderpool_lab/alibaba/nlb_jobs.py": "world",
+    "spiderpool_lab/alibaba/nlb_listeners.py": "world",
+    "spiderpool_lab/alibaba/pages.py": "world",
+    "spiderpool_lab/alibaba/probing.py": "ask pace",
+    "spiderpool_lab/alibaba/tables.py": "tell world",
+    "spiderpool_lab/alibaba/tagging.py": "world",
+    "spiderpool_lab/alibaba/topologies.py": "world",
+    "spiderpool_lab/alibaba/vpc.py": "world",
+    "spiderpool_lab/checks.py": "ask told",
+    "spiderpool_lab/cloud_checks.py": "ask asks told world",
+    "spiderpool_lab/cloud_commands.py": "told",
+    "spiderpool_lab/console.py": "ask",
+    "spiderpool_lab/demo.py": "legs world",
+    "spiderpool_lab/negative_checks.py": "ask asks leg legs told world",
+    "spiderpool_lab/node.py": "leg legs",
+    "spiderpool_lab/pod_servers.py": "told",
+    "spiderpool_lab/probes.py": "ask",
+    "spiderpool_lab/topology.py": "leg legs",
+    "spiderpool_lab/walkthrough.py": "ask asks world",
+}
+"""Names with private words that are still there, by file."""
+
+
+def layer(source: Source) -> str:
+    """The first folder below the product; the lab is one layer."""
+    if source.path.is_relative_to(LAYOUT.lab):
+        return LAYOUT.lab.name
+    return source.path.relative_to(LAYOUT.product).parts[0]
+
+
+def unexpected(found: Iterable[str], exceptions: Iterable[str]) -> str:
+    """What fails and is no exception, and which exceptions have to go; empty when nothing does."""
+    actual, allowed = {*found}, {*exceptions}
+    parts = [("not allowed", actual - allowed), ("no longer needed as an exception", allowed - actual)]
+    return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts if names)
+
+
+def test_a_class_name_stands_once_in_a_layer() -> None:
+    twice = set()
+    for name, found in homes(SOURCES).items():
+        layers = [layer(source) for source in found]
+        if len(layers) > len({*layers}):
+            twice.add(name)
+    assert not unexpected(twice, TWICE_IN_A_LAYER)
+
+
+def test_a_class_name_stands_in_two_modules_at_most() -> None:
+    many = {name for name, found in homes(SOURCES).items() if len(found) > 2 and not name.startswith("_")}
+    assert not unexpected(many, IN_MANY_MODULES)
+
+
+def test_a_source_file_has_its_own_test_file() -> None:
+    files = [path for folder in MIRRORED for path in (LAYOUT.product / folder).rglob("*.py")]
+    without = [path for path in files if path.name != "__init__.py" and not own_tests(path)]
+    assert not unexpected((str(path.relative_to(LAYOUT.product)) for path in without), WITHOUT_TESTS)
+
+
+def test_contributing_explains_every_folder() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = [path for pattern in ("*.py", "*.c") for path in LAYOUT.product.rglob(pattern)]
+    folders = {f"{path.parent.relative_to(LAYOUT.product)}/" for path in files} - {"./"}
+    folders |= {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    missing = [folder for folder in folders - {f"{name}/" for name in NOT_OURS} if f"`{folder}`" not in text]
+    assert missing == []
+
+
+def words(source: Source) -> set[str]:
+    """The words of all names of a file, in lower case."""
+    tokens = tokenize.generate_tokens(io.StringIO(source.text).readline)
+    names = {token.string for token in tokens if token.type == tokenize.NAME}
+    return {word.lower() for name in names for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def test_names_use_standard_terms() -> None:
+    found = {
+        f"{source.path.relative_to(ROOT / 'src')}: {word}"
+        for source in SOURCES
+        for word in words(source) & PRIVATE_WORDS
+    }
+    left = {f"{file}: {word}" for file, listed in PRIVATE_WORDS_LEFT.items() for word in listed.split()}
+    assert not unexpected(found, left)
+
+
+def test_files_with_exceptions_from_limits_still_need_them() -> None:
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    excepted = {f"{file} {rule}" for file, rules in ruff["per-file-ignores"].items() for rule in rules if rule in RULES}
+    limits = f"lint.mccabe.max-complexity={ruff['mccabe']['max-complexity']}"
+    options = ["--isolated", "--no-cache", "--select", ",".join(RULES), "--config", limits, "--output-format", "json"]
+    folders = ["src", "tests", "bench", "scripts"]
+    command = [str(Path(sys.executable).with_name("ruff")), "check", *options, *folders]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    failing = defaultdict(set)
+    for fault in json.loads(done.stdout):
+        failing[fault["code"]].add(str(Path(fault["filename"]).relative_to(ROOT)))
+    assert not unexpected((f"{file} {rule}" for rule, files in failing.items() for file in files), excepted)
