@@ -38,7 +38,7 @@ TOMBSTONES = 10_000
 log = logger("informer")
 
 
-class Options(TypedDict, total=False):
+class InformerOptions(TypedDict, total=False):
     """Which objects of a kind an informer holds."""
 
     labels: str | None
@@ -89,7 +89,9 @@ class Informer(Generic[T]):
     On every change the order is: the object itself, all indexes, then subscribers in the order of their subscription.
     """
 
-    def __init__(self, client: Client, kind: type[T], namespace: str | None = None, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, client: Client, kind: type[T], namespace: str | None = None, **options: Unpack[InformerOptions]
+    ) -> None:
         self._client = client
         self._kind = kind
         self._namespace = namespace
