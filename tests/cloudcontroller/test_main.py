@@ -19,6 +19,7 @@ from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings, SettingsSource, cloud_settings
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import World
+from tests.support.eventually import eventually
 
 CONFIG = """
 cloud: {provider: alibaba, region: cn-hangzhou, alibaba: {assign: true, minFreeAddresses: 2, maxFreeAddresses: 4}}
@@ -46,7 +47,7 @@ class Running:
         return await self.get("/v1/runtime/liveness") == "leading"
 
     async def is_ready(self) -> bool:
-        """Whether it says that it is ready."""
+        """Whether its readiness probe succeeds."""
         return await self.get("/v1/runtime/readiness") == "ok"
 
 
@@ -85,9 +86,9 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
         return running[-1]
 
     yield begin
-    for each in running:
-        each.process.kill()
-        each.process.wait(timeout=10)
+    for replica in running:
+        replica.process.kill()
+        replica.process.wait(timeout=10)
 
 
 @pytest.mark.control_plane
@@ -95,25 +96,25 @@ async def test_one_of_two_replicas_works_and_the_other_takes_over(world: World, 
     world.add_server("master")
     await world.add_node("master")
     one = start(world)
-    await world.eventually(one.is_leading, 30)
+    await eventually(one.is_leading, timeout=30)
     two = start(world)
-    await world.eventually(two.is_ready, 30)
+    await eventually(two.is_ready, timeout=30)
     assert not await two.is_leading()
 
     async def served(name: str) -> bool:
         node = await world.node(name)
         return node.spec.providerID == f"cn-hangzhou.i-{name}" and len(world.registered(f"eni-{name}-0")) == 3
 
-    await world.eventually(lambda: served("master"), 30)
+    await eventually(lambda: served("master"), timeout=30)
     metrics = await one.get("/metrics")
     assert 'spiderpool_cloud_calls_total{action="AssignPrivateIpAddresses",outcome="OK"} 1.0' in metrics
     assert 'spiderpool_cloud_call_budget{action="AssignPrivateIpAddresses"} 400.0' in metrics
     one.process.kill()
     world.add_server("worker")
     await world.add_node("worker")
-    await world.eventually(lambda: served("worker"), 30)
+    await eventually(lambda: served("worker"), timeout=30)
     two.process.terminate()
-    assert await asyncio.to_thread(two.process.wait, 5) == 0, two.log.read_text()
+    assert await asyncio.to_thread(two.process.wait, 20) == 0, two.log.read_text()
     secret = (world.far.secret / "accessKeySecret").read_text()
     assert secret not in one.log.read_text() + two.log.read_text()
     assert "Traceback" not in one.log.read_text() + two.log.read_text()
