@@ -216,3 +216,21 @@ class TestIndex:
         informer.note(made)
         informer.forget(made)
         assert seen == [1, 0]
+
+    async def test_a_function_that_raises_leaves_the_index_consistent(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+
+        def address(obj: SpiderIP) -> str:
+            if obj.spec.pod == "malformed":
+                raise ValueError("malformed")
+            return obj.spec.address
+
+        index = informer.index(pools, address)
+        informer.note(versioned(record("10.0.0.1", uid="1"), 1))
+        malformed = versioned(record("10.0.0.1", "q", uid="1"), 2)
+        malformed.spec.pod = "malformed"
+        with pytest.raises(ValueError, match="malformed"):
+            informer.note(malformed)
+        assert (index.get("p"), index.get("q")) == (["10.0.0.1/24"], [])
+        informer.note(versioned(record("10.0.0.1", "q", uid="1"), 3))
+        assert (index.get("p"), index.get("q")) == ([], ["10.0.0.1/24"])

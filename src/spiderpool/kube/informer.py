@@ -69,15 +69,15 @@ class Index(Generic[T, K, V]):
     def update(self, name: str, obj: T | None) -> None:
         """File the object under its present keys only; None removes it. ``name`` is the object's key."""
         keys = tuple(dict.fromkeys(self._keys_of(obj))) if obj is not None else ()
+        values = [self._value_of(obj)] if obj is not None and keys else []  # may raise: before anything is changed
         for former in self._keys.pop(name, ()):
             if former not in keys:
                 bucket = self._buckets[former]
                 del bucket[name]
                 if not bucket:
                     del self._buckets[former]
-        if obj is not None and keys:
+        for value in values:
             self._keys[name] = keys
-            value = self._value_of(obj)
             for key in keys:
                 self._buckets.setdefault(key, {})[name] = value
 
