@@ -9,6 +9,7 @@ import pytest
 
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, Conflict, Invalid, NotFound
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.api_server import ApiServer
@@ -49,8 +50,8 @@ async def test_create(client: Client) -> None:
     assert await client.get(SpiderIP, made.name) == made
     with pytest.raises(AlreadyExists):
         await client.create(record())
-    with pytest.raises(Invalid):
-        await client.create(made)  # with a resourceVersion
+    with pytest.raises(ApiUnavailable, match="resourceVersion"):
+        await client.create(made)
 
 
 async def test_replace(client: Client) -> None:
@@ -84,7 +85,7 @@ async def test_patch(client: Client) -> None:
     stale = {"metadata": {"resourceVersion": made.metadata.resourceVersion, "labels": {"a": "c"}}}
     with pytest.raises(Conflict):
         await client.patch(SpiderIP, made.name, stale)
-    with pytest.raises(Conflict):
+    with pytest.raises(Invalid, match="uid"):
         await client.patch(SpiderIP, made.name, {"metadata": {"uid": "another"}, "spec": {"pod": "x"}})
     with pytest.raises(NotFound):
         await client.patch(SpiderIP, NAMES[1], {})

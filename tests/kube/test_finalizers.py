@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.kube import finalizers
-from spiderpool.kube.client import Client, Conflict, NotFound
+from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from tests.support.api_server import ApiServer
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
@@ -93,6 +93,6 @@ async def test_clear_is_for_one_object_of_any_version(server: ApiServer, client:
     await client.delete(SpiderIPPool, "p")
     await finalizers.clear(client, stale)
     await client.create(pool("theirs"))
-    with pytest.raises(Conflict):
+    with pytest.raises(Invalid):
         await finalizers.clear(client, stale)
     assert held_by(server) == ["theirs"]

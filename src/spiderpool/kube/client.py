@@ -246,7 +246,7 @@ class Client:
     ) -> T:
         """Merge-patch an object (RFC 7386); returns it as stored.
 
-        A resourceVersion or UID in ``body`` is a precondition. Raises Conflict or NotFound.
+        A resourceVersion or UID in ``body`` is a precondition. Raises Conflict, Invalid (another UID) or NotFound.
         """
         request = Request(
             "PATCH",

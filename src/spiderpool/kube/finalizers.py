@@ -44,7 +44,7 @@ async def remove(client: Client, obj: T, finalizer: str, *, labels: Mapping[str,
 async def clear(client: Client, obj: Object) -> None:
     """Remove all finalizers from exactly this object, whatever its version; for objects whose finalizers mean nothing.
 
-    Raises Conflict when another object has taken its name; one that does not exist is success.
+    Raises Invalid when another object has taken its name, as a UID cannot change. A missing object is success.
     """
     if not obj.metadata.finalizers:
         return
