@@ -32,12 +32,7 @@ NOT_OURS = {"dist"}
 MIRRORED = ("core", "kube")
 """Folders of which every file has a test file of its own."""
 
-WITHOUT_TESTS: set[str] = {
-    "kube/config.py",
-    "kube/discovery.py",
-    "kube/events.py",
-    "kube/owners.py",
-}
+WITHOUT_TESTS: set[str] = set()
 
 TWICE_IN_A_LAYER: set[str] = {"Reservation", "_PlanExecution"}
 
@@ -65,11 +60,7 @@ PRIVATE_WORDS_LEFT: dict[str, str] = {
     "spiderpool/cloud/alibaba/pod_enis.py": "ask",
     "spiderpool/cloudcontroller/addresses.py": "sight tell told",
     "spiderpool/cloudcontroller/services.py": "sight told world",
-    "spiderpool/controller/applications.py": "sight",
-    "spiderpool/controller/endpoints.py": "pace",
-    "spiderpool/controller/eni_pools.py": "tell told upkeep",
-    "spiderpool/controller/gc.py": "doubt doubts scene twin",
-    "spiderpool/controller/main.py": "sight",
+    "spiderpool/controller/eni_pools.py": "upkeep",
     "spiderpool/core/cloud/eni_pools.py": "told upkeep",
     "spiderpool/core/cloud/instances.py": "doubt doubts told",
     "spiderpool/core/cloud/loadbalancer/backends.py": "told world",

@@ -196,6 +196,7 @@ async def metrics(_: web.Request) -> web.Response:
 
 
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run the work until it ends or a signal cancels it. Raises what the work raises."""
     task = asyncio.create_task(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -11,6 +11,7 @@ from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.limits import CEILINGS
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
@@ -183,7 +184,9 @@ async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
     await eventually(lambda: not any(master.gives(each) for each in fenced))
     await addresses.step()
     await master.hold(fenced[0])
-    addresses._held.clear()  # as if the watch were late
+    record = master.ips.get(object_name(fenced[0]))
+    assert record is not None
+    master.ips.forget(record)  # as if the watch were late
     master.clock.now += POLICY.fence
     await addresses.step()
     assert fenced[0] in master.registered(ENI)

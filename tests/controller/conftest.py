@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -19,6 +17,10 @@ import pytest
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
+from tests.support.eventually import wait_until
+
+STOP_TIMEOUT = 20
+"""Seconds for a controller to end after SIGTERM."""
 
 WEBHOOKS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
 
@@ -67,9 +69,9 @@ class Running:
             return 0, ""
 
     def stop(self) -> None:
-        """Stop in order. Fails when it takes more than two seconds, or ends with an error."""
+        """Stop in order. Fails when it does not end, or ends with an error."""
         self.process.terminate()
-        assert self.process.wait(timeout=2) == 0, self.log.read_text()
+        assert self.process.wait(timeout=STOP_TIMEOUT) == 0, self.log.read_text()
 
     def kill(self) -> None:
         """End it, dead or alive."""
@@ -119,14 +121,17 @@ def start_controller(
     return Running(process, f"http://127.0.0.1:{health}", log)
 
 
-def wait(running: Running, condition: Callable[[], bool], what: str, timeout: float = 30.0) -> float:
-    """Seconds until a condition held. Fails with the log when it did not, or when the controller has ended."""
-    begin = time.monotonic()
-    while not condition():
-        assert running.process.poll() is None, running.log.read_text()
-        assert time.monotonic() < begin + timeout, f"{what}: {running.log.read_text()}"
-        time.sleep(0.2)  # most looks are by kubectl, which costs what is waited for a part of the machine
-    return time.monotonic() - begin
+def wait(running: Running, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    """Wait until a condition holds. Fails, with the log, when it does not, or when the controller ends before."""
+
+    def holds_while_it_runs() -> bool:
+        assert running.process.poll() is None, "the controller has ended"
+        return condition()
+
+    try:  # most conditions run kubectl, which takes processor time from the controller: not too often
+        wait_until(holds_while_it_runs, what, timeout=timeout, interval=0.2)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{running.log.read_text()}") from error
 
 
 def refuses(control_plane: ControlPlane) -> bool:
@@ -157,10 +162,3 @@ async def client(control_plane: ControlPlane) -> AsyncIterator[Client]:
     """An administrator's client."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
         yield client
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout: float) -> None:
-    """Wait until a condition holds. Fails after ``timeout`` seconds."""
-    async with asyncio.timeout(timeout):
-        while not await condition():
-            await asyncio.sleep(0.05)

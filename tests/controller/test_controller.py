@@ -20,7 +20,8 @@ from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
-from tests.controller.conftest import Running, eventually
+from tests.controller.conftest import Running
+from tests.support.eventually import eventually
 
 API_VERSION = SpiderIPPool.KIND.api_version
 
@@ -89,7 +90,7 @@ class TestAdmission:
             ("SpiderIPPool; {subnet: 10.9.0.0/16, gateway: 10.8.0.1}", "spec.gateway", "10.9.0.0/16"),
             ("SpiderIPPool; {subnet: 10.9.0.0/16, ips: 7}", "spec.ips", "must be of type array"),
             ("SpiderCoordinator; {mode: auto}", "spec.podCIDRType", "write one of auto"),
-            ("SpiderMultusConfig; {cniType: ipvlan, ipvlan: {master: []}}", "spec.ipvlan.master", "name the ENI"),
+            ("SpiderMultusConfig; {cniType: ipvlan, ipvlan: {master: []}}", "spec.ipvlan.master", "name the NIC"),
         ],
     )
     def test_a_wrong_manifest_is_refused_and_names_the_field(
@@ -127,7 +128,7 @@ class TestAdmission:
 
 
 class TestPools:
-    async def test_the_status_follows_the_records_within_two_seconds(self, client: Client) -> None:
+    async def test_the_status_follows_the_records(self, client: Client) -> None:
         await client.create(pool("status", "10.4.0.0/16", "10.4.0.1-10.4.0.100", excludeIPs=["10.4.0.50"]))
         pod = await make_pod(client, "status")
         uid = pod.metadata.uid or ""
@@ -140,9 +141,9 @@ class TestPools:
             dict(sorted((f"10.4.0.{n}", {"pod": "default/status", "podUid": uid}) for n in range(1, 41))),
             separators=(",", ":"),
         )
-        await eventually(lambda: status_is(IPPoolStatus(view, 99, 40, ["10.4.0.1-10.4.0.40"])), 2)
+        await eventually(lambda: status_is(IPPoolStatus(view, 99, 40, ["10.4.0.1-10.4.0.40"])))
         await asyncio.gather(*(client.delete(SpiderIP, each.name) for each in made))
-        await eventually(lambda: status_is(IPPoolStatus(None, 99, 0, [])), 2)
+        await eventually(lambda: status_is(IPPoolStatus(None, 99, 0, [])))
 
     async def test_a_burst_costs_few_writes(self, client: Client) -> None:
         await client.create(pool("burst", "10.7.0.0/16", "10.7.0.1-10.7.0.250"))
@@ -153,15 +154,14 @@ class TestPools:
         watching = asyncio.create_task(pools.run())
         try:
             await pools.synced(5)
-            begin = asyncio.get_running_loop().time()
             holders = [holder(f"10.7.0.{n}", "burst", "burst", pod.metadata.uid or "") for n in range(1, 201)]
             await asyncio.gather(*map(client.create, holders))
 
             async def complete() -> bool:
                 return writes[-1] == 200
 
-            await eventually(complete, 5)
-            assert len(writes) <= (asyncio.get_running_loop().time() - begin) / 0.3 + 3
+            await eventually(complete)
+            assert len(writes) < len(holders) / 2
         finally:
             watching.cancel()
 
@@ -178,9 +178,9 @@ class TestPools:
         async def gone() -> bool:
             return "leaving" not in {each.name for each in await client.list(SpiderIPPool)}
 
-        await eventually(one_in_use, 2)
+        await eventually(one_in_use)
         await client.delete(SpiderIP, "10.5.0.1")
-        await eventually(gone, 3)
+        await eventually(gone)
 
 
 class TestNetworks:
@@ -197,23 +197,23 @@ class TestNetworks:
         async def is_right(name: str) -> bool:
             return await plugins_of(client, name) == config(name)
 
-        await eventually(lambda: is_right("other"), 3)
+        await eventually(lambda: is_right("other"))
         body = {"spec": {"config": "{}"}, "metadata": {"annotations": {"tool": "kept"}}}
         await client.patch(NetworkAttachmentDefinition, "other", body, "default")
-        await eventually(lambda: is_right("other"), 3)
+        await eventually(lambda: is_right("other"))
         stored = await client.get(NetworkAttachmentDefinition, "other", "default")
         assert (stored.metadata.annotations or {})["tool"] == "kept"
         await client.delete(NetworkAttachmentDefinition, "other", "default")
-        await eventually(lambda: is_right("other"), 3)
+        await eventually(lambda: is_right("other"))
 
         annotations = {"metadata": {"annotations": {NAD_NAME_ANNOTATION: None}}}
         await client.patch(SpiderMultusConfig, "net", annotations, "default")
-        await eventually(lambda: is_right("net"), 3)
+        await eventually(lambda: is_right("net"))
 
         async def former_gone() -> bool:
             return await plugins_of(client, "other") is None
 
-        await eventually(former_gone, 3)
+        await eventually(former_gone)
 
     async def test_an_attachment_without_owner_is_adopted(self, client: Client, control_plane: ControlPlane) -> None:
         await client.create(NetworkAttachmentDefinition(metadata=ObjectMeta(name="orphan", namespace="default")))
@@ -224,7 +224,7 @@ class TestNetworks:
             owners = stored.metadata.ownerReferences or []
             return [owner.name for owner in owners] == ["orphan"] and bool(stored.spec and stored.spec.config)
 
-        await eventually(adopted, 3)
+        await eventually(adopted)
 
     async def test_the_name_of_another_network_is_refused(self, client: Client, control_plane: ControlPlane) -> None:
         control_plane.apply(smc("taken", IPVLAN))
@@ -232,7 +232,7 @@ class TestNetworks:
         async def made() -> bool:
             return await plugins_of(client, "taken") is not None
 
-        await eventually(made, 3)
+        await eventually(made)
         with pytest.raises(SpiderpoolError, match=r"belongs to SpiderMultusConfig taken"):
             control_plane.apply(smc("thief", IPVLAN, f"{{{NAD_NAME_ANNOTATION}: taken}}"))
 
@@ -243,7 +243,7 @@ class TestCoordinator:
             coordinator = await client.get(SpiderCoordinator, "default")
             return coordinator.status is not None and coordinator.status.phase == "Synced"
 
-        await eventually(synced, 5)
+        await eventually(synced)
         status = (await client.get(SpiderCoordinator, "default")).status
         assert status is not None
         assert status.overlayPodCIDR == ["10.233.64.0/18"]
@@ -264,10 +264,10 @@ class TestCoordinator:
 
         try:
             await client.patch(ConfigMap, config.name, {"data": {"ClusterConfiguration": "{}"}}, "kube-system")
-            await eventually(lambda: phase_is("NotReady"), 5)
+            await eventually(lambda: phase_is("NotReady"))
         finally:
             await client.patch(ConfigMap, config.name, {"data": {"ClusterConfiguration": before}}, "kube-system")
-        await eventually(lambda: phase_is("Synced"), 5)
+        await eventually(lambda: phase_is("Synced"))
 
     async def test_a_deleted_one_comes_back(self, client: Client) -> None:
         before = await client.get(SpiderCoordinator, "default")
@@ -277,28 +277,23 @@ class TestCoordinator:
             found = [each.metadata.uid for each in await client.list(SpiderCoordinator)]
             return bool(found) and before.metadata.uid not in found
 
-        await eventually(another, 5)
+        await eventually(another)
 
 
 class TestCollector:
-    async def test_an_orphan_is_released_after_the_grace_period_and_a_live_pods_address_never(
-        self, client: Client
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def test_an_orphan_is_released_and_a_live_pods_address_never(self, client: Client) -> None:
         pod = await make_pod(client, "alive")
         kept = await client.create(holder("10.6.0.1", "any", "alive", pod.metadata.uid or ""))
         reporter = await make_pod(client, "reporter")
         await client.patch(Pod, reporter.name, {"status": {"podIPs": [{"ip": "10.6.0.2"}]}}, "default", sub="status")
         reported = await client.create(holder("10.6.0.2", "any", "another-name", "another-uid"))
-        begin = loop.time()
         orphan = await client.create(holder("10.6.0.3", "any"))
         replaced = await client.create(holder("10.6.0.4", "any", "alive", "an-earlier-uid"))
 
         async def released() -> bool:
             return not await exists(client, orphan) and not await exists(client, replaced)
 
-        await eventually(released, 6)
-        assert loop.time() - begin >= 1
+        await eventually(released)
         assert await exists(client, kept)
         assert await exists(client, reported)
 
@@ -307,7 +302,7 @@ class TestCollector:
         async def follows() -> bool:
             return not await exists(client, reported)
 
-        await eventually(follows, 6)
+        await eventually(follows)
 
     async def test_a_release_that_means_an_earlier_record_does_nothing(self, client: Client) -> None:
         pod = await make_pod(client, "successor")

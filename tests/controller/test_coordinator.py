@@ -31,7 +31,8 @@ from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
-from tests.controller.conftest import Running, eventually
+from tests.controller.conftest import Running
+from tests.support.eventually import eventually
 
 PATIENCE = 15.0
 
@@ -198,7 +199,7 @@ async def look(client: Client, kind: str, *pod_cidrs: str, reason: str = "", ser
             and status.serviceCIDR == ["10.233.0.0/18"]
         )
 
-    await eventually(as_expected, PATIENCE)
+    await eventually(as_expected, timeout=PATIENCE)
 
 
 def made(kind: str, api_version: str, name: str, spec: str) -> str:

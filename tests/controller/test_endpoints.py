@@ -16,7 +16,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller.endpoints import RateLimiter
 from spiderpool.core.addresses import object_name
 from spiderpool.kube.client import Client, NotFound
-from tests.controller.conftest import eventually
+from tests.support.eventually import eventually
 
 PATIENCE = 15.0
 
@@ -34,7 +34,7 @@ async def pool(client: Client) -> AsyncIterator[SpiderIPPool]:
     async def gone() -> bool:
         return "p60" not in {pool.name for pool in await client.list(SpiderIPPool)}
 
-    await eventually(gone, PATIENCE)
+    await eventually(gone, timeout=PATIENCE)
 
 
 async def make_pod(client: Client, name: str) -> Pod:
@@ -67,7 +67,7 @@ async def shows(client: Client, name: str, *addresses: str) -> None:
             return not addresses
         return [detail.ipv4 for detail in found.status.current.ips] == list(addresses)
 
-    await eventually(as_expected, PATIENCE)
+    await eventually(as_expected, timeout=PATIENCE)
 
 
 @pytest.mark.usefixtures("pool")
@@ -110,7 +110,7 @@ class TestEndpoints:
             found = await find(client, "ep-2")
             return found is not None and found.status is not None and found.status.current.node == "n1"
 
-        await eventually(repaired, PATIENCE)
+        await eventually(repaired, timeout=PATIENCE)
 
     async def test_one_that_another_writer_left_behind_goes(self, client: Client) -> None:
         status = EndpointStatus(CurrentDetail("u", "n", []), "Pod", "left")
@@ -134,7 +134,7 @@ class TestEndpoints:
             pods[:] = await client.list(Pod, "default", labels="app=top")
             return len(pods) == 1
 
-        await eventually(started, PATIENCE)
+        await eventually(started, timeout=PATIENCE)
         try:
             await client.create(record(pods[0], "10.60.0.4"))
             await shows(client, pods[0].name, "10.60.0.4/16")
@@ -156,14 +156,19 @@ class TestEndpoints:
 
 
 @pytest.mark.unit
-async def test_the_pace_is_even_however_many_come() -> None:
-    loop, pace, times = asyncio.get_running_loop(), RateLimiter(100.0), list[float]()
+class TestRateLimiter:
+    def test_slots_are_evenly_spaced_however_many_come(self) -> None:
+        limiter = RateLimiter(100.0)
+        assert [limiter.reserve(5.0) for _ in range(4)] == pytest.approx([0.0, 0.01, 0.02, 0.03])
+        assert limiter.reserve(5.02) == pytest.approx(0.02)
+        assert limiter.reserve(9.0) == 0.0, "slots that nobody used are lost"
 
-    async def one() -> None:
-        await pace.turn()
-        times.append(loop.time())
+    async def test_callers_pass_in_the_order_of_their_calls(self) -> None:
+        limiter, passed = RateLimiter(1000.0), list[int]()
 
-    begin = loop.time()
-    await asyncio.gather(*(one() for _ in range(11)))
-    assert times[0] - begin < 0.05
-    assert times[-1] - begin >= 0.1
+        async def call(number: int) -> None:
+            await limiter.wait()
+            passed.append(number)
+
+        await asyncio.gather(*(call(number) for number in range(5)))
+        assert passed == [0, 1, 2, 3, 4]

@@ -28,7 +28,8 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.conftest import CHART
-from tests.controller.conftest import Running, eventually, start_controller, wait
+from tests.controller.conftest import Running, start_controller, wait
+from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent
 
 pytestmark = pytest.mark.control_plane
@@ -87,7 +88,7 @@ async def clear(client: Client) -> None:
             await gone(client, SpiderIPPool, pool.name)
         return not pools
 
-    await eventually(no_pools, PATIENCE)
+    await eventually(no_pools, timeout=PATIENCE)
 
 
 async def gone(client: Client, kind: Any, *name: Any, **options: Any) -> None:
@@ -160,7 +161,7 @@ async def until(client: Client, name: str, condition: Callable[[SpiderIPPool], b
             found.append(seen)
         return bool(found)
 
-    await eventually(holds, PATIENCE)
+    await eventually(holds, timeout=PATIENCE)
     return found[0]
 
 
@@ -221,7 +222,7 @@ async def test_enis_become_pools_and_networks(admin: Client) -> None:
         made = {each.name for each in await admin.list(NetworkAttachmentDefinition, "kube-system")}
         return {"ipvlan-eth0", "ipvlan-eth1"} <= made
 
-    await eventually(attachments, PATIENCE)
+    await eventually(attachments, timeout=PATIENCE)
     network = await admin.get(SpiderMultusConfig, "ipvlan-eth1", "kube-system")
     assert network.metadata.labels == {DEVICE_LABEL: "eth1"}
 
@@ -234,7 +235,7 @@ async def test_what_others_wrote_is_left_alone(admin: Client) -> None:
     await admin.create(network)
     await says(admin, "m2", server("m2", 2, second=("192.168.2.11",)))
     await until(admin, "m2-eth1-v4", has("192.168.2.11"))
-    await eventually(recorded(admin, "Node", "m2", "NoPoolForCard"), PATIENCE)
+    await eventually(recorded(admin, "Node", "m2", "NoPoolForCard"), timeout=PATIENCE)
     assert await admin.get(SpiderIPPool, "m2-eth0-v4") == await admin.get(SpiderIPPool, by_hand.name)
     assert (await admin.get(SpiderIPPool, "m2-eth0-v4")).spec == by_hand.spec
     assert (await admin.get(SpiderMultusConfig, "ipvlan-eth1", "kube-system")).metadata.labels == {"by": "hand"}
@@ -258,7 +259,7 @@ async def test_a_node_that_says_nothing_sensible_changes_nothing(admin: Client, 
     assert after is not None
     assert after.spec == before.spec
     if text:
-        await eventually(recorded(admin, "Node", "m4", "CardsNotReadable"), PATIENCE)
+        await eventually(recorded(admin, "Node", "m4", "CardsNotReadable"), timeout=PATIENCE)
 
 
 async def test_an_address_in_use_that_vanishes_is_fenced_told_and_comes_back(admin: Client) -> None:
@@ -269,11 +270,11 @@ async def test_an_address_in_use_that_vanishes_is_fenced_told_and_comes_back(adm
     fenced = await until(admin, "m6-eth1-v4", has("192.168.6.11-192.168.6.12", exclude=("192.168.6.11",)))
     assert unregistered(fenced) == "192.168.6.11"
     for kind, name in (("Pod", record.spec.pod), ("SpiderIPPool", "m6-eth1-v4")):
-        await eventually(recorded(admin, kind, name, "AddressNotRegistered"), PATIENCE)
+        await eventually(recorded(admin, kind, name, "AddressNotRegistered"), timeout=PATIENCE)
     await says(admin, "m6", both)
     back = await until(admin, "m6-eth1-v4", has("192.168.6.11-192.168.6.12"))
     assert unregistered(back) is None
-    await eventually(recorded(admin, "Pod", record.spec.pod, "AddressRegistered"), PATIENCE)
+    await eventually(recorded(admin, "Pod", record.spec.pod, "AddressRegistered"), timeout=PATIENCE)
     assert (await admin.get(SpiderIP, record.name)).metadata.uid == record.metadata.uid
 
 
@@ -307,7 +308,7 @@ async def vanished(client: Client, name: str) -> None:
     async def so() -> bool:
         return await pool(client, name) is None
 
-    await eventually(so, PATIENCE)
+    await eventually(so, timeout=PATIENCE)
 
 
 async def test_a_node_that_is_made_again_finds_its_pools_and_one_that_stays_away_loses_them(admin: Client) -> None:
@@ -338,7 +339,7 @@ async def test_a_eni_that_moves_to_another_server_takes_its_pool_along(admin: Cl
         pools = await admin.list(SpiderIPPool, labels=f"{POOL_CARD_LABEL}=eni-m11-1")
         return [each.spec.nodeName for each in pools if not each.terminating] == [["m12"]]
 
-    await eventually(moved, PATIENCE)
+    await eventually(moved, timeout=PATIENCE)
     assert before.spec.ips == ["192.168.11.11"]
 
 
@@ -392,14 +393,14 @@ async def test_from_the_metadata_service_to_the_pod_and_back(
             private = f"{ENIS}{MAC0}/private-ipv4s"
             far_end.pages[private] = '["172.31.199.183", "172.31.199.190"]'
             await until(admin, "m20-eth0-v4", has("172.31.199.185", "172.31.199.190", exclude=("172.31.199.185",)))
-            await eventually(recorded(admin, "Pod", "web", "AddressNotRegistered"), PATIENCE)
+            await eventually(recorded(admin, "Pod", "web", "AddressNotRegistered"), timeout=PATIENCE)
             other = await make_pod(admin, "other", "m20")
 
             async def given() -> bool:
                 second = await local.address("ADD", "default", "other", other.metadata.uid or "")
                 return [each["address"] for each in second.get("ips", ())] == ["172.31.199.190/20"]
 
-            await eventually(given, PATIENCE)
+            await eventually(given, timeout=PATIENCE)
             await admin.delete(Pod, "web", "default", grace=0)
             assert await local.address("DEL", "default", "web", pod.metadata.uid or "") == {}
             await until(admin, "m20-eth0-v4", has("172.31.199.190"))

@@ -13,7 +13,7 @@ from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPOwner, IPSpec, Spi
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.kube.client import Client, NotFound
-from tests.controller.conftest import eventually
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 
@@ -69,7 +69,7 @@ async def released(client: Client, *ips: SpiderIP) -> None:
         there = {each.metadata.uid for each in await client.list(SpiderIP)}
         return not there & {ip.metadata.uid for ip in ips}
 
-    await eventually(gone, PATIENCE)
+    await eventually(gone, timeout=PATIENCE)
 
 
 async def kept(client: Client, ip: SpiderIP) -> bool:
@@ -125,7 +125,7 @@ async def test_a_collected_address_cools_down_where_the_pool_wants_it(client: Cl
         async def cooling() -> bool:
             return (await client.get(SpiderIP, held.name)).spec.releasedAt is not None
 
-        await eventually(cooling, PATIENCE)
+        await eventually(cooling, timeout=PATIENCE)
         await released(client, held)
     finally:
         await client.delete(SpiderIPPool, "cool")

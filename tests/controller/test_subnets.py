@@ -26,7 +26,7 @@ from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
-from tests.controller.conftest import eventually
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 
@@ -41,14 +41,14 @@ async def namespace(client: Client, request: pytest.FixtureRequest) -> AsyncIter
     """A namespace of the test's own; at the end what it holds goes, then the cluster's pools and subnets."""
     name = "ns-" + re.sub(r"[^a-z0-9]", "-", request.node.name.lower())[:40].strip("-")
     await client.create(Namespace(metadata=ObjectMeta(name=name)))
-    await eventually(lambda: has_account(client, name), PATIENCE)
+    await eventually(lambda: has_account(client, name), timeout=PATIENCE)
     yield name
     await client.delete(Namespace, name)
     for ip in await client.list(SpiderIP):
         await client.delete(SpiderIP, ip.name)
     for reserved in await client.list(SpiderReservedIP):
         await client.delete(SpiderReservedIP, reserved.name)
-    await eventually(lambda: emptied(client), 30)
+    await eventually(lambda: emptied(client), timeout=30)
 
 
 async def has_account(client: Client, namespace: str) -> bool:
@@ -143,7 +143,7 @@ class Watching:
             return self._seen == list(expected)
 
         try:
-            await eventually(as_expected, PATIENCE)
+            await eventually(as_expected, timeout=PATIENCE)
         except TimeoutError:
             pytest.fail(f"expected {expected}, last seen {self._seen}")
         return await pools_of(self._client, self._namespace)
@@ -172,8 +172,8 @@ class TestSubnets:
             label = (pool.metadata.labels or {}).get(f"{LABEL}owner-spider-subnet")
             return owners == [(subnet.metadata.uid, True)] and label == "s40"
 
-        await eventually(lambda: adopted("before"), PATIENCE)
-        await eventually(lambda: adopted("later"), PATIENCE)
+        await eventually(lambda: adopted("before"), timeout=PATIENCE)
+        await eventually(lambda: adopted("later"), timeout=PATIENCE)
         inherited = (await client.get(SpiderIPPool, "before")).spec
         assert (inherited.gateway, inherited.routes) == ("10.40.255.254", [Route("10.7.0.0/16", "10.40.0.254")])
         assert (await client.get(SpiderIPPool, "later")).spec.gateway == "10.40.255.253"
@@ -187,7 +187,7 @@ class TestSubnets:
                 and (status.totalIPCount, status.allocatedIPCount) == (99, 12)
             )
 
-        await eventually(counted, PATIENCE)
+        await eventually(counted, timeout=PATIENCE)
 
     async def test_a_deleted_subnet_goes_after_its_pools_and_they_after_their_addresses(
         self, client: Client, namespace: str
@@ -210,9 +210,9 @@ class TestSubnets:
         async def all_gone() -> bool:
             return await left() == (set(), set())
 
-        await eventually(waiting, PATIENCE)
+        await eventually(waiting, timeout=PATIENCE)
         await client.delete(SpiderIP, held.name)
-        await eventually(all_gone, PATIENCE)
+        await eventually(all_gone, timeout=PATIENCE)
 
     async def test_a_subnet_deleted_without_its_pools_leaves_them(
         self, client: Client, namespace: str, control_plane: ControlPlane
@@ -273,21 +273,21 @@ class TestApplications:
             application = f"apps_v1_Deployment_{namespace}_web"
             return bool(shares == {four.name: {"ips": ["10.42.0.4-10.42.0.6"], "application": application}})
 
-        await eventually(counted, PATIENCE)
+        await eventually(counted, timeout=PATIENCE)
         await client.delete(Deployment, "web", namespace)
 
         async def waits_for_its_pods() -> bool:
             pools = await pools_of(client, namespace)
             return [(pool.name, pool.terminating) for pool in pools] == [(four.name, True)]
 
-        await eventually(waits_for_its_pods, PATIENCE)
+        await eventually(waits_for_its_pods, timeout=PATIENCE)
         for each in held[2:]:
             await client.delete(SpiderIP, each.name)
 
         async def gone() -> bool:
             return not await pools_of(client, namespace)
 
-        await eventually(gone, PATIENCE)
+        await eventually(gone, timeout=PATIENCE)
 
     async def _scale(self, client: Client, namespace: str, replicas: int) -> None:
         await client.patch(Deployment, "web", {"spec": {"replicas": replicas}}, namespace)
@@ -310,7 +310,7 @@ class TestApplications:
             wanted = {"sts/eth0": 3, "sts/net1": 3, "rs/eth0": 3, "ds/eth0": 2, "job/eth0": 5}
             return found == wanted
 
-        await eventually(sizes, PATIENCE)
+        await eventually(sizes, timeout=PATIENCE)
         pools = await pools_of(client, namespace)
         assert _disjoint(pools)
         assert len({pool.name for pool in pools}) == 5
@@ -326,7 +326,7 @@ class TestApplications:
             pools = await pools_of(client, namespace)
             return [pool_addresses(pool, 4).size for pool in pools] == [2] * 30
 
-        await eventually(all_served, 30)
+        await eventually(all_served, timeout=30)
         assert _disjoint(await pools_of(client, namespace))
 
     async def test_too_few_addresses_are_told_and_made_up_for_later(
@@ -341,7 +341,7 @@ class TestApplications:
         async def told() -> bool:
             return any("4 of 5" in message for message in await events(client, namespace, "SubnetExhausted"))
 
-        await eventually(told, PATIENCE)
+        await eventually(told, timeout=PATIENCE)
         ips = {"spec": {"ips": ["10.45.0.1-10.45.0.9"]}}
         await client.patch(SpiderSubnet, "s45", ips)
         await watching.shows(["10.45.0.1", "10.45.0.3", "10.45.0.5-10.45.0.7"])
@@ -399,7 +399,7 @@ class TestApplications:
             wrong = await events(client, namespace, "BadSubnetAnnotation")
             return any("nowhere does not exist" in text for text in missing) and bool(wrong)
 
-        await eventually(told, PATIENCE)
+        await eventually(told, timeout=PATIENCE)
         assert await pools_of(client, namespace) == []
         await make_subnet(client, "nowhere", "10.49.0.0/16", "10.49.0.1-10.49.0.9")
         await Watching(client, namespace).shows(["10.49.0.1-10.49.0.2"])
@@ -419,14 +419,14 @@ async def test_two_controllers_at_once_make_one_pool_for_each(
             pools = [pool for pool in await pools_of(client, namespace) if not pool.terminating]
             return [pool_addresses(pool, 4).size for pool in pools] == [2] * 10 and _disjoint(pools)
 
-        await eventually(all_served, 30)
+        await eventually(all_served, timeout=30)
         control_plane.kubectl("scale", "deployment", "--all", "-n", namespace, "--replicas=4")
 
         async def all_grown() -> bool:
             pools = [pool for pool in await pools_of(client, namespace) if not pool.terminating]
             return [pool_addresses(pool, 4).size for pool in pools] == [5] * 10 and _disjoint(pools)
 
-        await eventually(all_grown, 30)
+        await eventually(all_grown, timeout=30)
 
 
 @asynccontextmanager
@@ -500,7 +500,7 @@ async def test_pods_of_a_third_party_get_a_pool_that_ends_with_their_controller(
         async def told() -> bool:
             return any("ippool-ip-number" in text for text in await events(client, namespace, "BadSubnetAnnotation"))
 
-        await eventually(told, PATIENCE)
+        await eventually(told, timeout=PATIENCE)
         body["metadata"]["annotations"] = asking("s50", "+2")
         await client.apply(Pod, body, "w-1", namespace)
         (pool,) = await Watching(client, namespace).shows(["10.50.0.1-10.50.0.2"])
@@ -512,7 +512,7 @@ async def test_pods_of_a_third_party_get_a_pool_that_ends_with_their_controller(
         async def unknown() -> bool:
             return bool(await events(client, "default", "ApplicationUnknown"))
 
-        await eventually(unknown, PATIENCE)
+        await eventually(unknown, timeout=PATIENCE)
         control_plane.apply(MAY_READ)
         control_plane.kubectl("delete", "widget", "w", "-n", namespace)
         await client.patch(SpiderIPPool, pool.name, {"metadata": {"labels": {"look": "again"}}})

@@ -23,6 +23,7 @@ from spiderpool.kube.config import ClientCredentials, ClusterAccess, load_access
 from spiderpool.kube.informer import Informer
 from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import ControlPlane
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
 
@@ -40,12 +41,6 @@ def record(name: str, node: str = "n1") -> SpiderIP:
         metadata=ObjectMeta(name=name, labels={"node": node}),
         spec=IPSpec(f"{name}/24", "p", node, "default", "pod", "uid", "eth0"),
     )
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -184,7 +179,7 @@ async def test_an_informer_follows_and_knows_its_own_writes_at_once(client: Clie
     assert informer.get("10.1.1.6") == made
     await client.create(record("10.1.1.7", "n2"))
     await client.patch(SpiderIP, "10.1.1.5", {"spec": {"pod": "other"}})
-    await until(lambda: (informer.get("10.1.1.5") or made).spec.pod == "other")
+    await eventually(lambda: (informer.get("10.1.1.5") or made).spec.pod == "other")
     await client.delete(SpiderIP, "10.1.1.6")
     informer.forget(made)
     informer.note(made)
@@ -208,7 +203,7 @@ async def test_an_informer_survives_a_subscriber_that_fails(client: Client) -> N
     task = asyncio.create_task(informer.run())
     await client.create(record("10.1.1.8"))
     await client.create(record("10.1.1.9"))
-    await until(lambda: {"10.1.1.8", "10.1.1.9"} <= set(seen))
+    await eventually(lambda: {"10.1.1.8", "10.1.1.9"} <= set(seen))
     await ended(task)
 
 

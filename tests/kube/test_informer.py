@@ -168,40 +168,44 @@ def pools(obj: SpiderIP) -> Iterable[str]:
     return [name for name in obj.spec.pool.split(",") if name]
 
 
+def carry_out(informer: Informer[SpiderIP], changes: list[tuple[str, str | None]], first_version: int) -> None:
+    """Store an object with these pools, or drop it (None), one change after the other."""
+    for version, (name, pool) in enumerate(changes, first_version):
+        known = informer.get(name)
+        if pool is not None:
+            uid = known.metadata.uid if known else f"uid-{version}"
+            informer.note(versioned(record(name, pool, uid=uid), version))
+        elif known is not None:
+            informer.forget(known)
+
+
+def recomputed(informer: Informer[SpiderIP]) -> dict[str, set[str]]:
+    """Names of objects by pool."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for obj in informer.items():
+        for pool in pools(obj):
+            found[pool].add(obj.name)
+    return dict(found)
+
+
 class TestIndex:
     @given(before=CHANGES, after=CHANGES)
     async def test_equals_a_recomputation_from_items(
         self, before: list[tuple[str, str | None]], after: list[tuple[str, str | None]]
     ) -> None:
-        async with ApiServer() as server, server.client() as client:
-            informer, version = Informer(client, SpiderIP), 0
-
-            def change(name: str, pool: str | None) -> None:
-                nonlocal version
-                version += 1
-                known = informer.get(name)
-                if pool is not None:
-                    uid = known.metadata.uid if known else f"uid-{version}"
-                    informer.note(versioned(record(name, pool, uid=uid), version))
-                elif known is not None:
-                    informer.forget(known)
-
-            for step in before:
-                change(*step)
-            by_pool = informer.index(pools)
-            names = informer.index(pools, lambda obj: obj.name)
-            for step in after:
-                change(*step)
-            expected: dict[str, set[str]] = defaultdict(set)
-            for obj in informer.items():
-                for pool in pools(obj):
-                    expected[pool].add(obj.name)
-            assert set(by_pool) == set(names) == set(expected)
-            for pool in ("p", "q", "none"):
-                assert (pool in by_pool) == (pool in expected)
-                assert {obj.name for obj in by_pool.get(pool)} == set(names.get(pool)) == expected.get(pool, set())
-                assert len(by_pool.get(pool)) == len(expected.get(pool, ()))
-            assert all(obj is informer.get(obj.name) for pool in by_pool for obj in by_pool.get(pool))
+        async with ApiServer().client() as client:  # sends nothing
+            informer = Informer(client, SpiderIP)
+        carry_out(informer, before, 1)
+        by_pool = informer.index(pools)
+        names = informer.index(pools, lambda obj: obj.name)
+        carry_out(informer, after, 100)
+        expected = recomputed(informer)
+        assert {pool: {obj.name for obj in by_pool.get(pool)} for pool in by_pool} == expected
+        assert {pool: set(names.get(pool)) for pool in names} == expected
+        for pool in ("p", "q", "none"):
+            assert (pool in by_pool) == (pool in expected)
+            assert len(by_pool.get(pool)) == len(expected.get(pool, ()))
+            assert all(obj is informer.get(obj.name) for obj in by_pool.get(pool))
 
     async def test_is_current_when_subscribers_are_called(self, client: Client) -> None:
         informer = Informer(client, SpiderIP)
@@ -212,3 +216,21 @@ class TestIndex:
         informer.note(made)
         informer.forget(made)
         assert seen == [1, 0]
+
+    async def test_a_function_that_raises_leaves_the_index_consistent(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+
+        def address(obj: SpiderIP) -> str:
+            if obj.spec.pod == "malformed":
+                raise ValueError("malformed")
+            return obj.spec.address
+
+        index = informer.index(pools, address)
+        informer.note(versioned(record("10.0.0.1", uid="1"), 1))
+        malformed = versioned(record("10.0.0.1", "q", uid="1"), 2)
+        malformed.spec.pod = "malformed"
+        with pytest.raises(ValueError, match="malformed"):
+            informer.note(malformed)
+        assert (index.get("p"), index.get("q")) == (["10.0.0.1/24"], [])
+        informer.note(versioned(record("10.0.0.1", "q", uid="1"), 3))
+        assert (index.get("p"), index.get("q")) == ([], ["10.0.0.1/24"])

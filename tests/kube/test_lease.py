@@ -18,6 +18,8 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.config import load_access
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings, ObservedLease
 from spiderpool_lab.control_plane import ControlPlane
+from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
 from tests.support.relay import Relay
 
 NAMESPACE = "default"
@@ -95,14 +97,111 @@ async def arena(plane: ControlPlane, lease: str, running: list[str]) -> AsyncIte
             await candidate.client.close()
 
 
-async def until(condition: Callable[[], bool], timeout: float) -> float:
-    """Seconds until a condition held."""
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)
-    return loop.time() - begin
+class Clock:
+    """Time as a test sets it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestTiming:
+    """By a clock that the test moves; the pauses between tries are real, and short."""
+
+    pytestmark = pytest.mark.unit
+    TIMINGS = LeaseTimings(duration=15, renew=10, retry=0.01)
+    LOCK = LeaseLock("timed", NAMESPACE, "me")
+
+    @asynccontextmanager
+    async def candidate(self, server: ApiServer, clock: Clock) -> AsyncIterator[Candidate]:
+        async with server.client() as client:
+            election = Election(client, self.LOCK, self.TIMINGS, clock=clock)
+            candidate = Candidate(election, client, [], "me")
+            candidate.start()
+            try:
+                yield candidate
+            finally:
+                await candidate.stop()
+
+    @staticmethod
+    def held_by(holder: str, renewed: str = "1970-01-01T00:00:00.000000Z") -> Lease:
+        spec = LeaseSpec(holder, 15, None, renewed, 7)
+        return Lease(metadata=ObjectMeta(name="timed", namespace=NAMESPACE), spec=spec)
+
+    @staticmethod
+    async def tries(server: ApiServer, count: int = 3) -> None:
+        """Wait until the candidate has looked some more times."""
+        before = server.requests["get"]
+        await eventually(lambda: server.requests["get"] >= before + count)
+
+    async def test_a_lease_is_taken_when_it_has_not_changed_for_its_duration_and_not_before(self) -> None:
+        clock = Clock()
+        async with ApiServer(Lease.KIND) as server:
+            server.put(self.held_by("ghost", "2999-01-01T00:00:00.000000Z"))
+            async with self.candidate(server, clock) as candidate:
+                await self.tries(server)
+                clock.now += 14.9
+                await self.tries(server)
+                assert candidate.running == []
+                assert candidate.election.leader == "ghost"
+                server.put(self.held_by("ghost", "1970-01-01T00:00:01.000000Z"))  # a sign of life
+                await self.tries(server)
+                clock.now += 14.9
+                await self.tries(server)
+                assert candidate.running == []
+                clock.now += 0.2
+                await eventually(lambda: candidate.running == ["me"])
+            stored = server.stored(Lease)[f"{NAMESPACE}/timed"]
+            assert (stored.spec.holderIdentity, stored.spec.leaseTransitions) == (None, 8)
+
+    async def test_a_leader_that_cannot_renew_stops_after_the_deadline_and_not_before(self) -> None:
+        clock = Clock()
+        async with ApiServer(Lease.KIND) as server, self.candidate(server, clock) as candidate:
+            await eventually(lambda: candidate.running == ["me"])
+            server.inject(Fault("*", times=1_000_000, status=503))
+            clock.now += 9.0
+            await self.tries(server)
+            assert candidate.running == ["me"]
+            clock.now += 1.1
+            await eventually(lambda: candidate.running == [])
+            assert not candidate.election.leading
+            server.clear_faults()
+            await eventually(lambda: candidate.running == ["me"])
+
+    async def test_the_lease_is_given_back_though_the_answer_to_the_last_renewal_was_lost(self) -> None:
+        async with ApiServer(Lease.KIND) as server:
+            async with self.candidate(server, Clock()) as candidate:
+                await eventually(lambda: candidate.running == ["me"])
+                stored = server.stored(Lease)[f"{NAMESPACE}/timed"]
+                renewed = replace(stored.spec, renewTime="2999-01-01T00:00:00.000000Z")
+                server.inject(Fault("get", times=1_000, delay=0.3))  # no further renewal before the end
+                await self.tries(server, 1)
+                server.put(replace(stored, spec=renewed))
+                server.clear_faults()
+            assert server.stored(Lease)[f"{NAMESPACE}/timed"].spec.holderIdentity is None
+
+    async def test_a_lease_that_another_candidate_has_taken_is_not_given_back(self) -> None:
+        async with ApiServer(Lease.KIND) as server:
+            async with self.candidate(server, Clock()) as candidate:
+                await eventually(lambda: candidate.running == ["me"])
+                server.inject(Fault("get", times=1_000, delay=0.3))
+                await self.tries(server, 1)
+                server.put(self.held_by("usurper"))
+                server.clear_faults()
+            assert server.stored(Lease)[f"{NAMESPACE}/timed"].spec.holderIdentity == "usurper"
+
+    async def test_a_renewal_whose_answer_was_lost_is_repeated(self) -> None:
+        clock = Clock()
+        async with ApiServer(Lease.KIND) as server, self.candidate(server, clock) as candidate:
+            await eventually(lambda: candidate.running == ["me"])
+            server.inject(Fault("replace", times=3, lose_answer=True))
+            clock.now += 5.0
+            await self.tries(server, 5)
+            clock.now += 9.0
+            await self.tries(server)
+            assert candidate.running == ["me"]
 
 
 @pytest.mark.control_plane
@@ -111,12 +210,12 @@ class TestElection:
         running: list[str] = []
         async with arena(control_plane, "in-order", running) as join:
             first = await join("first")
-            await until(lambda: running == ["first"], 3)
+            await eventually(lambda: running == ["first"])
             second = await join("second")
-            await until(lambda: second.election.leader == "first", 3)
+            await eventually(lambda: second.election.leader == "first")
             assert (first.election.leading, second.election.leading) == (True, False)
             await first.stop()
-            assert await until(lambda: running == ["second"], 3) < QUICK.retry + 0.6
+            await eventually(lambda: running == ["second"])
             stored = await second.client.get(Lease, "in-order", NAMESPACE)
             assert stored.spec.holderIdentity == "second"
             assert stored.spec.leaseTransitions == 1
@@ -125,7 +224,7 @@ class TestElection:
         running: list[str] = []
         async with arena(control_plane, "many", running) as join:
             candidates = [await join(f"c{number}") for number in range(8)]
-            await until(lambda: len({each.election.leader for each in candidates} - {None}) == 1 and bool(running), 5)
+            await eventually(lambda: len({each.election.leader for each in candidates} - {None}) == 1 and bool(running))
             assert len(running) == 1
             assert sum(each.election.leading for each in candidates) == 1
 
@@ -135,7 +234,7 @@ class TestElection:
             spec = LeaseSpec("ghost", 3, None, "2999-01-01T00:00:00.000000Z", 7)
             await admin.create(Lease(metadata=ObjectMeta(name="gone", namespace=NAMESPACE), spec=spec))
             await join("heir")
-            assert 2.5 < await until(lambda: running == ["heir"], 6) < 4.5
+            await eventually(lambda: running == ["heir"])
 
     async def test_a_holder_that_is_alive_stays_whatever_time_it_writes(self, control_plane: ControlPlane) -> None:
         running: list[str] = []
@@ -156,10 +255,10 @@ class TestElection:
         running: list[str] = []
         async with arena(control_plane, "lost", running) as join, Client.load(control_plane.admin_kubeconfig) as admin:
             loser = await join("loser")
-            await until(lambda: running == ["loser"], 3)
+            await eventually(lambda: running == ["loser"])
             stored = await admin.get(Lease, "lost", NAMESPACE)
             await admin.replace(replace(stored, spec=replace(stored.spec, holderIdentity="usurper")))
-            await until(lambda: running == [], 2)
+            await eventually(lambda: running == [])
             assert not loser.election.leading
             assert (await admin.get(Lease, "lost", NAMESPACE)).spec.holderIdentity == "usurper"
 
@@ -172,14 +271,14 @@ class TestElection:
                 Client(dataclasses.replace(access, server=f"https://127.0.0.1:{line.port}")) as far,
             ):
                 first = await join("first", far)
-                await until(lambda: running == ["first"], 3)
+                await eventually(lambda: running == ["first"])
                 second = await join("second")
-                await until(lambda: second.election.leader == "first", 3)
+                await eventually(lambda: second.election.leader == "first")
                 line.backends.clear()
                 line.cut()
-                assert await until(lambda: running == [], 3) <= QUICK.renew + 0.3
+                await eventually(lambda: running == [])
                 assert not first.election.leading
-                await until(lambda: running == ["second"], QUICK.duration + 1)
+                await eventually(lambda: running == ["second"])
 
     async def test_what_the_work_raises_is_told_and_the_lease_given_back(self, control_plane: ControlPlane) -> None:
         async def fail() -> None:

@@ -1,4 +1,4 @@
-"""The queue of keys: when each is worked on, and how often."""
+"""The queue of keys: which key is handled when, by a clock that the tests move, and how often."""
 
 from __future__ import annotations
 
@@ -7,40 +7,77 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiderpool.errors import ApiUnavailable
-from spiderpool.kube.workqueue import FIRST_PAUSE, WorkQueue
+from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, WorkQueue
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
 
-class Handler:
-    """Notes what it was called with; fails for each key as often as it is told."""
+class Clock:
+    """Time stands still until a test advances it; timers that become due are called in their order."""
 
-    def __init__(self, **failures: int) -> None:
-        self.calls: list[str] = []
-        self.times: list[float] = []
-        self.failures = failures
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[str], None], key: str, /) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(self.now + delay, callback, (key,), asyncio.get_running_loop())
+        self.timers.append(timer)
+        return timer
+
+    async def advance(self, seconds: float) -> None:
+        """Let this time pass, and let the workers do what is due."""
+        end = self.now + seconds
+        await settle()
+        while due := sorted(timer for timer in self.timers if timer.when() <= end and not timer.cancelled()):
+            self.timers.remove(due[0])
+            self.now = due[0].when()
+            due[0]._run()
+            await settle()
+        self.now = end
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something that only the test can bring."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Handler:
+    """Notes what it was called with, and when; fails for each key as often as it is told."""
+
+    def __init__(self, clock: Clock, failures: dict[str, int] | None = None) -> None:
+        self.clock = clock
+        self.calls: list[tuple[str, float]] = []
+        self.failures = failures or {}
         self.entered: Callable[[str], None] = lambda _: None
+        self.active: list[str] = []
 
     async def __call__(self, key: str) -> None:
-        self.calls.append(key)
-        self.times.append(asyncio.get_running_loop().time())
+        assert key not in self.active, "a key is handled by one worker at a time"
+        self.active.append(key)
+        self.calls.append((key, self.clock.now - 100))
         self.entered(key)
         await asyncio.sleep(0)
+        self.active.remove(key)
         if self.failures.get(key):
             self.failures[key] -= 1
             raise ApiUnavailable("not yet")
 
-    async def until(self, *calls: str) -> None:
-        async with asyncio.timeout(10):
-            while sorted(self.calls) != sorted(calls):
-                await asyncio.sleep(0.005)
+    def times(self, key: str) -> list[float]:
+        """Seconds from the beginning at which a key was handled, in milliseconds' precision."""
+        return [round(time, 3) for called, time in self.calls if called == key]
 
 
 @asynccontextmanager
-async def running(handler: Handler) -> AsyncIterator[WorkQueue]:
-    queue = WorkQueue(handler, "test")
+async def running(handler: Handler, first: float = FIRST_PAUSE, last: float = LAST_PAUSE) -> AsyncIterator[WorkQueue]:
+    queue = WorkQueue(handler, "test", first_pause=first, last_pause=last, timers=handler.clock)
     task = asyncio.create_task(queue.run(workers=2))
     try:
         yield queue
@@ -50,71 +87,127 @@ async def running(handler: Handler) -> AsyncIterator[WorkQueue]:
             await task
 
 
-async def test_a_key_waits_once_and_comes_back_when_it_fails() -> None:
-    handler = Handler(a=1)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def test_a_key_that_is_added_several_times_is_handled_once(clock: Clock) -> None:
+    handler = Handler(clock)
     async with running(handler) as queue:
         for _ in range(3):
             queue.add("a")
-        queue.add("b", after=0.02)
-        await handler.until("a", "a", "b")
-        await asyncio.sleep(FIRST_PAUSE + 0.1)
-    assert sorted(handler.calls) == ["a", "a", "b"]
+        queue.add("b", after=2)
+        await clock.advance(60)
+    assert handler.calls == [("a", 0), ("b", 2)]
 
 
-async def test_news_pull_a_waiting_key_forward_but_never_put_it_back() -> None:
-    handler = Handler()
+async def test_a_key_that_fails_is_retried_after_doubled_pauses(clock: Clock) -> None:
+    handler = Handler(clock, {"a": 4})
+    async with running(handler, first=1, last=3) as queue:
+        queue.add("a")
+        await clock.advance(60)
+        assert handler.times("a") == [0, 1, 3, 6, 9]
+        handler.failures["a"] = 1
+        queue.add("a")
+        await clock.advance(60)
+    assert handler.times("a")[5:] == [60, 61], "a success ends the doubling"
+
+
+async def test_a_bug_in_a_handler_is_a_failure_of_its_key_only(clock: Clock) -> None:
+    handler = Handler(clock)
+
+    def fail_once(key: str) -> None:
+        if handler.times("a") == [0] and key == "a":
+            handler.active.remove("a")
+            raise RuntimeError("a bug")
+
+    handler.entered = fail_once
+    async with running(handler) as queue:
+        queue.add("a")
+        queue.add("b")
+        await clock.advance(1)
+    assert sorted(handler.calls) == [("a", 0), ("a", pytest.approx(FIRST_PAUSE)), ("b", 0)]
+
+
+async def test_of_two_times_the_earlier_counts(clock: Clock) -> None:
+    handler = Handler(clock)
     async with running(handler) as queue:
         queue.add("a", after=60)
-        queue.add("b", after=0.02)
+        queue.add("b", after=2)
         queue.add("b", after=60)
-        queue.add("a")
-        await handler.until("a", "b")
-        await asyncio.sleep(0.05)
-    assert sorted(handler.calls) == ["a", "b"]
+        queue.add("a", after=1)
+        queue.add("c", after=60)
+        queue.add("c")
+        await clock.advance(200)
+    assert handler.calls == [("c", 0), ("a", 1), ("b", 2)]
 
 
-async def test_news_end_a_long_pause_after_failures() -> None:
-    handler = Handler(a=4)
+async def test_an_addition_ends_a_long_pause_after_failures(clock: Clock) -> None:
+    handler = Handler(clock, {"a": 4})
     async with running(handler) as queue:
         queue.add("a")
-        await handler.until("a", "a", "a", "a")  # the next pause would be eight times the first
-        failed = handler.times[-1]
+        await clock.advance(1.5)  # the fourth failure was at 1.4, the next try would be at 3.0
         queue.add("a")
-        await handler.until("a", "a", "a", "a", "a")
-    assert handler.times[-1] - failed < 4 * FIRST_PAUSE
+        await clock.advance(0)
+    assert handler.times("a")[-1] == 1.5
+    assert len(handler.calls) == 5
 
 
-async def test_news_while_a_key_is_in_work_bring_it_back_once() -> None:
-    handler = Handler()
+async def test_additions_while_a_key_is_handled_bring_it_back_once(clock: Clock) -> None:
+    handler = Handler(clock)
     async with running(handler) as queue:
 
         def twice(key: str) -> None:
             if len(handler.calls) == 1:
                 queue.add(key, after=60)
-                queue.add(key)
+                queue.add(key, after=2)
 
         handler.entered = twice
         queue.add("a")
-        await handler.until("a", "a")
-        await asyncio.sleep(0.05)
-    assert handler.calls == ["a", "a"]
+        await clock.advance(200)
+    assert handler.calls == [("a", 0), ("a", 2)]
 
 
-async def test_a_key_that_fails_and_makes_news_of_itself_keeps_a_pause() -> None:
-    handler = Handler(a=1)
+async def test_a_key_that_fails_and_adds_itself_waits_for_the_first_pause(clock: Clock) -> None:
+    handler = Handler(clock, {"a": 1})
     async with running(handler) as queue:
         handler.entered = lambda key: queue.add(key) if len(handler.calls) == 1 else None
         queue.add("a")
-        await handler.until("a", "a")
-    assert handler.times[1] - handler.times[0] >= FIRST_PAUSE * 0.9
+        await clock.advance(60)
+    assert handler.times("a") == [0, FIRST_PAUSE]
 
 
-async def test_pauses_are_the_queues_own() -> None:
-    handler = Handler(a=3)
-    queue = WorkQueue(handler, "test", first_pause=0.01, last_pause=0.02)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5), st.floats(0, 5)), max_size=20))
+async def test_every_added_key_is_handled_and_not_more_often_than_it_was_added(
+    additions: list[tuple[str, float, float]],
+) -> None:
+    clock = Clock()
+    handler = Handler(clock)
+    async with running(handler) as queue:
+        for key, after, pause in additions:
+            queue.add(key, after)
+            await clock.advance(pause)
+        await clock.advance(5)
+    for key in "abc":
+        count = sum(added == key for added, _, _ in additions)
+        times = [time for called, time in handler.calls if called == key]
+        assert len(times) <= count
+        assert bool(times) == bool(count)
+    assert clock.timers == [timer for timer in clock.timers if timer.cancelled()], "nothing waits any more"
+
+
+async def test_without_a_clock_the_event_loop_keeps_the_time() -> None:
+    done = asyncio.Event()
+
+    async def handle(_: str) -> None:
+        done.set()
+
+    queue = WorkQueue(handle, "test")
     task = asyncio.create_task(queue.run())
-    queue.add("a")
-    await handler.until("a", "a", "a", "a")
+    queue.add("a", after=60)
+    queue.add("a", after=0.01)
+    await done.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -12,8 +12,10 @@ It stands in for the far end, so that :class:`spiderpool.kube.client.Client` its
 What it speaks, for every kind given to it:
 
 - get, list and watch with label and field selectors, bookmarks, and 410 for versions from before :meth:`compact`;
-- create (409 AlreadyExists, ``generateName``), replace (409 Conflict on another resourceVersion or UID, 422 without a
-  resourceVersion), merge patch with the same preconditions, the ``status`` subresource, delete with preconditions;
+- create (409 AlreadyExists, ``generateName``);
+- replace (409 Conflict on another resourceVersion or UID, 422 without a resourceVersion);
+- merge patch (409 on another resourceVersion, 422 on another UID), and the ``status`` subresource;
+- delete with preconditions;
 - finalizers: a deleted object stays, with a deletionTimestamp, until its last finalizer is removed;
 - a write that changes nothing keeps the resourceVersion; resource versions grow over all kinds together;
 - discovery of the kinds of a group and version.
@@ -327,7 +329,7 @@ class ApiServer:
     def _create(self, target: Target, body: Body) -> Body:
         metadata = body.setdefault("metadata", {})
         if metadata.get("resourceVersion"):
-            raise Refusal(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise Refusal(500, "InternalError", "resourceVersion should not be set on objects to be created")
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = f"{metadata['generateName']}{uuid.uuid4().hex[:5]}"
         if target.kind.scope is Scope.NAMESPACED:
@@ -346,7 +348,10 @@ class ApiServer:
 
     def _patch(self, target: Target, patch: Body) -> Body:
         stored = self._existing(target)
-        _check_preconditions(target, patch.get("metadata") or {}, stored)
+        metadata = patch.get("metadata") or {}
+        if metadata.get("uid") and metadata["uid"] != stored["metadata"]["uid"]:
+            raise Refusal(422, "Invalid", f"metadata.uid: Invalid value: {metadata['uid']}: field is immutable")
+        _check_preconditions(target, metadata, stored)
         return self._update(target, stored, _merged(stored, patch))
 
     def _update(self, target: Target, stored: Body, body: Body) -> Body:

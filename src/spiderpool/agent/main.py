@@ -68,7 +68,7 @@ async def run(settings: AgentSettings) -> None:
             cluster.pools,
             settings.node,
             reserved=cluster.reserved,
-            keeps=partial(cluster.owners.keep, timeout=KEEP_TIMEOUT),
+            keeps=partial(cluster.owners.is_needed, timeout=KEEP_TIMEOUT),
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))

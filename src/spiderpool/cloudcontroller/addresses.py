@@ -138,7 +138,7 @@ class AddressReconciler:
         self._rules = rules
         self._policy = rules.policy
         self._clock = clock
-        self._held: set[str] = set()  # addresses that have a SpiderIP
+        self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description by the cloud
         self._requested: set[str] = set()  # ENIs that were to be described last
         self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits
@@ -185,9 +185,6 @@ class AddressReconciler:
         self._changed.clear()
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        for record, change in ((old, self._held.discard), (new, self._held.add)):
-            if record is not None:
-                change(record.spec.address.partition("/")[0])
         if old is None or new is None:
             self._changed.set()
 
@@ -255,7 +252,7 @@ class AddressReconciler:
         registered = remembered.recent.applied(_addresses(eni, version)) - {eni.primary_address}
         pools = list(self._eni_pools(family))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
-        held = registered & self._held
+        held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
         assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
         reported = frozenset(family.eni.addresses_of(version))

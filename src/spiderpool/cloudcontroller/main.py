@@ -59,6 +59,7 @@ class CloudLeader:
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:
+        """The informers that the enabled features need, but for those of load balancers."""
         preallocation: list[Informer[Any]] = [self._pools, self._ips]
         return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
 
@@ -82,6 +83,7 @@ class CloudLeader:
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+        """The tasks of the enabled features."""
         return [
             self._recorder.run(),
             NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),

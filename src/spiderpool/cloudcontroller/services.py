@@ -23,6 +23,7 @@ from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_mo
 from spiderpool.core.cloud.loadbalancer.steps import Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
+from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.discovery import find_kind
 from spiderpool.kube.informer import Informer
@@ -93,10 +94,10 @@ class ServiceReconciler:
         self._configuration = configuration
         self._timings = timings or ServiceTimings()
         self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
-        self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)  # Service key → slice key → slice
+        self._slices = listers.slices.index(lambda piece: [key] if (key := _service_of(piece)) else [])
         self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
-        pauses = {"first_pause": self._timings.first_pause, "last_pause": self._timings.last_pause}
-        self._queue = WorkQueue(self._reconcile, "services", **pauses)
+        first, last = self._timings.first_pause, self._timings.last_pause
+        self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
@@ -136,11 +137,6 @@ class ServiceReconciler:
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for item in (old, new):
             if item is not None and (key := _service_of(item)):
-                self._slices[key].pop(item.key, None)
-                if item is new:
-                    self._slices[key][item.key] = item
-                if not self._slices[key]:
-                    del self._slices[key]
                 self._queue_later(key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
@@ -212,10 +208,9 @@ class ServiceReconciler:
 
     async def _add_finalizer(self, service: Service, kind: BalancerKind) -> Service:
         """Adds the finalizer before anything is created, so that the Service cannot vanish without its balancer."""
-        held, finalizer = service.metadata.finalizers or [], kind.naming.finalizer
-        if finalizer in held:
-            return service
-        return await self._patch(service, {"finalizers": [*held, finalizer]}, guarded=True)
+        updated = await finalizers.add(self._client, service, kind.naming.finalizer)
+        self._listers.services.note(updated)
+        return updated
 
     async def _find(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
         """Returns the Service's balancer; None when it never had one.
@@ -338,7 +333,7 @@ class ServiceReconciler:
     # --- servers
 
     async def _snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
-        slices = list(self._slices.get(service.key, {}).values())
+        slices = self._slices.get(service.key)
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
             enis = await self._enis_of(pod_addresses(service.spec.ports or (), slices, options))
@@ -402,15 +397,13 @@ class ServiceReconciler:
             if not service.terminating and service.status.loadBalancer.ingress:
                 await self._publish_ingress(service, [])
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
-            finalizers = [each for each in fresh.metadata.finalizers or () if each != kind.naming.finalizer]
             labels = {kind.naming.identity_label: None}
-            await self._patch(fresh, {"finalizers": finalizers, "labels": labels}, guarded=True)
+            updated = await finalizers.remove(self._client, fresh, kind.naming.finalizer, labels=labels)
+            if updated is not None:
+                self._listers.services.note(updated)
 
-    async def _patch(self, service: Service, metadata: Mapping[str, Any], *, guarded: bool = False) -> Service:
-        """Changes metadata; ``guarded``: only if the Service still has the resourceVersion that was read."""
-        guard = {"resourceVersion": service.metadata.resourceVersion} if guarded else {}
-        body = {"metadata": {**metadata, **guard}}
-        patched = await self._client.patch(Service, service.name, body, service.metadata.namespace)
+    async def _patch(self, service: Service, metadata: Mapping[str, Any]) -> Service:
+        patched = await self._client.patch(Service, service.name, {"metadata": metadata}, service.metadata.namespace)
         self._listers.services.note(patched)
         return patched
 

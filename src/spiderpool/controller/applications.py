@@ -1,4 +1,8 @@
-"""Automatic pools: one for each interface and address family of every application that asks a subnet for one."""
+"""Automatic pools: one for each interface and address family of every application whose annotations ask for one.
+
+An automatic pool takes its addresses from a SpiderSubnet. This module creates, resizes and deletes automatic pools; it
+never touches pools that users made, and never decides which pod gets which address.
+"""
 
 from __future__ import annotations
 
@@ -51,17 +55,19 @@ from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 RESYNC = 300.0
-"""Seconds after which every application is looked at again."""
+"""Seconds between two reconciliations of all applications."""
 WORKERS = 4
+"""Applications that are reconciled at a time; those of one subnet are serialized by a lock."""
 
 KINDS: Mapping[tuple[str, str], type[Workload]] = {(kind.KIND.api_version, kind.KIND.name): kind for kind in WORKLOADS}
+"""Watched kinds of workloads, by apiVersion and kind; other controllers of pods are called third-party."""
 
 log = logger("applications")
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationListers:
-    """The local copies that automatic pools are made from."""
+    """The caches that automatic pools are computed from."""
 
     subnets: Informer[SpiderSubnet]
     pools: Informer[SpiderIPPool]
@@ -71,31 +77,51 @@ class ApplicationListers:
     workloads: Mapping[type[Workload], Informer[Any]]
 
 
-class ApplicationPoolReconciler:
-    """Makes, sizes and ends the pools of applications.
+@dataclass(frozen=True, slots=True)
+class PoolTarget:
+    """What a pool is made from: the application's claim, the slot in it, the subnet, and the addresses to have."""
 
-    Writers to one subnet go one at a time, and know what they wrote before its event arrives. Should a pool made
-    by hand take the same addresses at the same moment, the automatic one gives way when it is looked at next;
-    until then creating the SpiderIP decides who has an address, as always.
+    claim: PoolClaim
+    slot: PoolSlot
+    subnet: SpiderSubnet
+    addresses: AddressSet
+
+    def pool(self, current: SpiderIPPool | str) -> SpiderIPPool:
+        """The pool as it should be: ``current`` with its changes, or a new pool of that name."""
+        return desired_pool(self.claim, self.slot, self.subnet, current, self.addresses)
+
+
+class ApplicationPoolReconciler:
+    """Creates, resizes and deletes the pools of applications.
+
+    Pools of one subnet are written one at a time, and every write is cached at once, so two applications never get the
+    same addresses. A pool that a user makes at the same moment may overlap; then the automatic pool gives the addresses
+    up at its next reconciliation, and until then the creation of the SpiderIP decides, as always.
     """
 
     def __init__(
-        self, client: Client, sight: ApplicationListers, recorder: Recorder, *, families: frozenset[int], redundant: int
+        self,
+        client: Client,
+        listers: ApplicationListers,
+        recorder: Recorder,
+        *,
+        families: frozenset[int],
+        redundant: int,
     ) -> None:
         self._client = client
-        self._sight = sight
+        self._listers = listers
         self._recorder = recorder
         self._families = families
         self._redundant = redundant
         self._queue = WorkQueue(self._reconcile, "applications")
-        self._cuts = PoolsBySubnet(sight.pools)
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
-        self._foreign: dict[str, dict[str, Pod]] = defaultdict(dict)
-        self._made: dict[str, dict[str, SpiderIPPool]] = defaultdict(dict)
-        self._asking: dict[str, set[str]] = defaultdict(set)
-        self._short: set[str] = set()
-        self._full: dict[str, str] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # CIDR → held while its pools are written
+        self._applications_by_subnet: dict[str, set[str]] = {}  # subnet name → keys of applications that depend on it
+        self._short: set[str] = set()  # keys of applications that have fewer addresses than they ask for
+        self._shrinking: dict[str, str] = {}  # pool with more addresses than asked for, all in use → application key
+        self._pools_by_subnet = PoolsBySubnet(listers.pools)
+        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._pools_by_application = listers.pools.index(_applications_of)
+        self._third_party_pods = listers.pods.index(_third_party_applications)  # application key → its pods
         self._subscribe()
 
     async def run(self) -> None:
@@ -104,113 +130,95 @@ class ApplicationPoolReconciler:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
 
-    # --- What makes us look at an application ---------------------------------------------------------------------
+    # --- Which events cause a reconciliation -----------------------------------------------------------------------
 
     def _subscribe(self) -> None:
-        self._sight.ips.subscribe(self._on_ip)
-        self._sight.pools.subscribe(self._on_pool)
-        self._sight.pods.subscribe(self._on_pod)
-        for informer in self._sight.workloads.values():
+        self._listers.ips.subscribe(self._on_ip)
+        self._listers.pools.subscribe(self._on_pool)
+        self._listers.pods.subscribe(self._on_pod)
+        for informer in self._listers.workloads.values():
             informer.subscribe(self._on_workload)
-        self._sight.subnets.subscribe(self._on_subnet)
-        self._sight.reserved.subscribe(self._on_reserved)
+        self._listers.subnets.subscribe(self._on_subnet)
+        self._listers.reserved.subscribe(self._on_reserved)
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC)
-            self._touch({*self._made, *self._foreign, *(key for keys in self._asking.values() for key in keys)})
+            asking = (key for keys in self._applications_by_subnet.values() for key in keys)
+            self._touch({*self._pools_by_application, *self._third_party_pods, *asking})
 
     def _touch(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             self._queue.add(key)
 
     def _on_workload(self, old: Workload | None, new: Workload | None) -> None:
-        if old is not None and new is not None and _essence(old) == _essence(new):
+        if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
         for workload in (old, new):
             if workload is not None and has_subnet_annotation(workload.workload_spec.template.metadata.annotations):
                 self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
-        pod = new or old
-        if pod is None or not has_subnet_annotation(pod.metadata.annotations):
-            return
-        of = third_party_application(pod)
-        if of is None:
-            return
-        key = application_key(of)
-        known = self._foreign[key].pop(pod.key, None)
-        if new is not None:
-            self._foreign[key][new.key] = new
-        elif not self._foreign[key]:
-            del self._foreign[key]
-        if known is None or new is None or known.metadata.annotations != new.metadata.annotations:
-            self._queue.add(key)
+        before, after = (
+            dict.fromkeys(_third_party_applications(pod), pod.metadata.annotations) if pod else {} for pod in (old, new)
+        )
+        if before != after:
+            self._touch({*before, *after})
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and old.spec == new.spec and old.metadata.labels == new.metadata.labels:
             return
         for pool in (old, new):
-            of = pool_application(pool) if pool is not None else None
-            if pool is not None and of is not None:
-                self._made[application_key(of)].pop(pool.name, None)
-                if not self._made[application_key(of)]:
-                    del self._made[application_key(of)]
-                self._queue.add(application_key(of))
-        if new is not None and (of := pool_application(new)):
-            self._made[application_key(of)][new.name] = new
-        if old is not None:
+            self._touch(_applications_of(pool) if pool is not None else ())
+        if old is not None:  # addresses of the subnet may have become free
             self._touch(self._short)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        if old is not None:
-            self._holders[old.spec.pool].pop(old.name, None)
-            if not self._holders[old.spec.pool]:
-                del self._holders[old.spec.pool]
-        if new is not None:
-            self._holders[new.spec.pool][new.name] = new
-        elif old is not None and old.spec.pool in self._full:
-            self._queue.add(self._full[old.spec.pool])
+        if new is None and old is not None and old.spec.pool in self._shrinking:
+            self._queue.add(self._shrinking[old.spec.pool])
 
     def _on_subnet(self, old: SpiderSubnet | None, new: SpiderSubnet | None) -> None:
         if old is None or new is None or old.spec != new.spec or old.terminating != new.terminating:
             for subnet in (old, new):
-                self._touch(self._asking.get(subnet.name, ()) if subnet is not None else ())
+                self._touch(self._applications_by_subnet.get(subnet.name, ()) if subnet is not None else ())
 
     def _on_reserved(self, _: SpiderReservedIP | None, __: SpiderReservedIP | None) -> None:
-        for keys in self._asking.values():
+        for keys in self._applications_by_subnet.values():
             self._touch(keys)
 
-    # --- What we do for it ----------------------------------------------------------------------------------------
+    # --- What is done for an application ---------------------------------------------------------------------------
 
     async def _reconcile(self, key: str) -> None:
+        """Create or resize the pools that an application asks for, and delete those that it no longer asks for."""
         source = self._source(key)
         try:
             claimed = self._claim(source)
         except BadConfig as error:
-            self._complain(source, "BadSubnetAnnotation", error.message)
+            self._warn(source, "BadSubnetAnnotation", error.message)
             return
         self._forget(key)
-        served = [await self._serve(claimed, place, source) for place in self._places(claimed)] if claimed else []
-        await self._reclaim(key, source, {pool.name for pool in served if pool is not None})
+        served = [await self._serve(claimed, slot, source) for slot in self._slots(claimed)] if claimed else []
+        await self._delete_unused(key, source, {pool.name for pool in served if pool is not None})
 
     def _forget(self, key: str) -> None:
-        """Drop what an application waits for; looking at it finds it again."""
+        """Drop what an application waits for; its reconciliation enters it again."""
         self._short.discard(key)
-        for keys in self._asking.values():
+        for keys in self._applications_by_subnet.values():
             keys.discard(key)
+        self._applications_by_subnet = {subnet: keys for subnet, keys in self._applications_by_subnet.items() if keys}
 
     def _source(self, key: str) -> Workload | Pod | None:
-        """What speaks for an application: the workload, or the newest pod of a third party's."""
+        """The object whose annotations count: the workload, or the newest pod of a third-party application."""
         api_version, kind, namespace, name = key.split("|")
         watched = KINDS.get((api_version, kind))
         if watched is not None:
-            found: Workload | None = self._sight.workloads[watched].get(f"{namespace}/{name}")
+            found: Workload | None = self._listers.workloads[watched].get(f"{namespace}/{name}")
             return found
-        pods = self._foreign.get(key, {}).values()
+        pods = self._third_party_pods.get(key)
         return max(pods, key=lambda pod: (pod.metadata.creationTimestamp or "", pod.name), default=None)
 
     def _claim(self, source: Workload | Pod | None) -> PoolClaim | None:
+        """What the annotations ask for; None when they ask for nothing. Raises BadConfig."""
         match source:
             case Workload():
                 return workload_claim(source, self._redundant)
@@ -219,145 +227,154 @@ class ApplicationPoolReconciler:
             case None:
                 return None
 
-    def _places(self, claimed: PoolClaim) -> list[PoolSlot]:
-        for place in claimed.slots:
-            self._asking[place.subnet].add(application_key(claimed.application))
-        return [place for place in claimed.slots if place.version in self._families]
+    def _slots(self, claimed: PoolClaim) -> list[PoolSlot]:
+        """The pools to make for a claim, of the enabled families; notes the subnets that the application depends on."""
+        for slot in claimed.slots:
+            self._applications_by_subnet.setdefault(slot.subnet, set()).add(application_key(claimed.application))
+        return [slot for slot in claimed.slots if slot.version in self._families]
 
-    async def _serve(self, claimed: PoolClaim, place: PoolSlot, source: Object | None) -> SpiderIPPool | None:
-        """The pool of a place, made or brought to its size; as it is when its subnet gives nothing now."""
-        subnet = self._sight.subnets.get(place.subnet)
-        if subnet is None or (reason := why_subnet_unusable(subnet, place.version)):
-            self._complain(source, "NoSubnet", f"SpiderSubnet {place.subnet} {reason if subnet else 'does not exist'}")
-            made_pools = self._made.get(application_key(claimed.application), {}).values()
-            return find_pool(made_pools, claimed.application, place)
+    async def _serve(self, claimed: PoolClaim, slot: PoolSlot, source: Object | None) -> SpiderIPPool | None:
+        """Create or resize the pool of a slot; leaves it as it is when its subnet cannot be used now."""
+        subnet = self._listers.subnets.get(slot.subnet)
+        if subnet is None or (reason := why_subnet_unusable(subnet, slot.version)):
+            self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
+            pools = self._pools_by_application.get(application_key(claimed.application))
+            return find_pool(pools, claimed.application, slot)
         async with self._locks[subnet.spec.subnet]:
-            stored = find_pool(self._cuts.of(subnet), claimed.application, place)
+            stored = find_pool(self._pools_by_subnet.of(subnet), claimed.application, slot)
             addresses = self._addresses(claimed, subnet, stored)
-            made = await self._put(claimed, place, subnet, stored, addresses)
-        self._judge(claimed, place, made, addresses, source)
-        return made
+            target = PoolTarget(claimed, slot, subnet, addresses)
+            pool = await self._create(target) if stored is None else await self._resize(stored, target)
+        self._note_size(target, pool, source)
+        return pool
 
     def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
-        """The addresses that the pool shall have."""
+        """The addresses that the pool should have: as many as the application asks for, if the subnet has them."""
         whole = parse_subnet_addresses(subnet)
-        version, peers = whole.version, self._cuts.of(subnet)
+        version, peers = whole.version, self._pools_by_subnet.of(subnet)
         others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
-        offer = available_addresses(whole, others, reserved_addresses(self._sight.reserved.items(), version))
+        offer = available_addresses(whole, others, reserved_addresses(self._listers.reserved.items(), version))
         current = pool_addresses(stored, version) if stored else AddressSet(version)
         return resize(current, claimed.size, offer, self._in_use(peers, version))
 
     def _in_use(self, peers: Iterable[SpiderIPPool], version: int) -> AddressSet:
-        """Addresses that pods hold from these pools, or from pools that are gone."""
-        gone = [name for name in self._holders if self._sight.pools.get(name) is None]
-        names = [*(pool.name for pool in peers), *gone]
-        held = (ip for name in names for ip in self._holders.get(name, {}).values() if family(ip) == version)
+        """Addresses that pods hold from these pools, or from pools that were deleted."""
+        deleted = [name for name in self._ips_by_pool if self._listers.pools.get(name) is None]
+        names = [*(pool.name for pool in peers), *deleted]
+        held = (ip for name in names for ip in self._ips_by_pool.get(name) if family(ip) == version)
         return AddressSet.of_addresses((address_of(ip) for ip in held), version)
 
-    async def _put(
-        self,
-        claimed: PoolClaim,
-        place: PoolSlot,
-        subnet: SpiderSubnet,
-        stored: SpiderIPPool | None,
-        addresses: AddressSet,
-    ) -> SpiderIPPool:
-        if stored is None:
-            return await self._create(claimed, place, subnet, addresses)
-        wanted = desired_pool(claimed, place, subnet, stored, addresses)
-        if wanted == stored:
+    async def _resize(self, stored: SpiderIPPool, target: PoolTarget) -> SpiderIPPool:
+        """Bring a pool up to date; returns it as stored. Raises Conflict when it has changed meanwhile."""
+        desired = target.pool(stored)
+        if desired == stored:
             return stored
-        changed = await self._client.patch(SpiderIPPool, stored.name, _patch(stored, wanted))
-        self._sight.pools.note(changed)
-        log.info("pool changed", pool=stored.name, application=str(claimed.application), ips=wanted.spec.ips)
+        changed = await self._client.patch(SpiderIPPool, stored.name, _patch(stored, desired))
+        self._listers.pools.note(changed)
+        log.info("pool changed", pool=stored.name, application=str(target.claim.application), ips=desired.spec.ips)
         return changed
 
-    async def _create(
-        self, claimed: PoolClaim, place: PoolSlot, subnet: SpiderSubnet, addresses: AddressSet
-    ) -> SpiderIPPool:
-        """A new pool. Raises NotReady when its name is taken by one that we did not know, or that is being deleted."""
-        names = pool_names(claimed.application, place)
-        name = next((each for each in names if self._sight.pools.get(each) is None), None)
+    async def _create(self, target: PoolTarget) -> SpiderIPPool:
+        """Create a pool; returns it as stored.
+
+        Raises NotReady when another pool has its name: one that is missing in our cache, or is being deleted.
+        """
+        names = pool_names(target.claim.application, target.slot)
+        name = next((name for name in names if self._listers.pools.get(name) is None), None)
         if name is None:
             raise NotReady(f"pools {' and '.join(names)} are being deleted; their successor waits")
         try:
-            made = await self._client.create(desired_pool(claimed, place, subnet, name, addresses))
+            made = await self._client.create(target.pool(name))
         except AlreadyExists as error:
-            self._sight.pools.note(await self._client.get(SpiderIPPool, name))
+            self._listers.pools.note(await self._client.get(SpiderIPPool, name))
             raise NotReady(f"pool {name} has just been made by another; it is looked at anew") from error
-        self._sight.pools.note(made)
-        log.info("pool made", pool=name, application=str(claimed.application), ips=made.spec.ips)
+        self._listers.pools.note(made)
+        log.info("pool made", pool=name, application=str(target.claim.application), ips=made.spec.ips)
         return made
 
-    def _judge(
-        self, claimed: PoolClaim, place: PoolSlot, made: SpiderIPPool, addresses: AddressSet, source: Object | None
-    ) -> None:
-        """Remember what a pool waits for, when it has not the size that was asked for."""
-        key, missing = application_key(claimed.application), claimed.size - addresses.size
-        self._full.pop(made.name, None)
+    def _note_size(self, target: PoolTarget, pool: SpiderIPPool, source: Object | None) -> None:
+        """Note that a pool has too many or too few addresses, so that the events that can change this are noticed."""
+        key, size = application_key(target.claim.application), target.claim.size
+        missing = size - target.addresses.size
+        self._shrinking.pop(pool.name, None)
         if missing < 0:
-            self._full[made.name] = key
+            self._shrinking[pool.name] = key
         if missing > 0:
             self._short.add(key)
-            reason = f"pool {made.name} has {addresses.size} of {claimed.size} addresses"
-            self._complain(source, "SubnetExhausted", f"{reason}: SpiderSubnet {place.subnet} has no more; add some")
+            reason = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
+            self._warn(source, "SubnetExhausted", f"{reason}: SpiderSubnet {target.slot.subnet} has no more; add some")
 
-    # --- What becomes of pools that nobody asks for ---------------------------------------------------------------
+    # --- What becomes of pools that no application asks for --------------------------------------------------------
 
-    async def _reclaim(self, key: str, source: Workload | Pod | None, served: set[str]) -> None:
-        for pool in list(self._made.get(key, {}).values()):
-            of = pool_application(pool)
-            if of is None or pool.name in served or pool.terminating or not is_reclaimed(pool):
+    async def _delete_unused(self, key: str, source: Workload | Pod | None, served: set[str]) -> None:
+        """Delete an application's pools that it no longer asks for, or all of them when it is gone."""
+        for pool in self._pools_by_application.get(key):
+            owner = pool_application(pool)
+            if owner is None or pool.name in served or pool.terminating or not is_reclaimed(pool):
                 continue
-            if isinstance(source, Workload) and source.metadata.uid == of.uid:
-                await self._drop_unasked(pool, key)
-            elif not isinstance(source, Pod) and await self._is_gone(pool, of):
-                await self._delete(pool, f"{of} is gone")
+            if isinstance(source, Workload) and source.metadata.uid == owner.uid:
+                await self._delete_when_empty(pool, key)
+            elif not isinstance(source, Pod) and await self._is_gone(pool, owner):
+                await self._delete(pool, f"{owner} is gone")
 
-    async def _drop_unasked(self, pool: SpiderIPPool, key: str) -> None:
-        """A pool that a living application no longer asks for serves its older pods until they are gone."""
-        if self._holders.get(pool.name):
-            self._full[pool.name] = key
+    async def _delete_when_empty(self, pool: SpiderIPPool, key: str) -> None:
+        """Delete a pool that its application no longer asks for; while it has SpiderIPs, it stays for older pods."""
+        if pool.name in self._ips_by_pool:
+            self._shrinking[pool.name] = key
             return
         message = f"{pool_application(pool)} no longer asks for it"
         self._recorder.event(pool, "Warning", "ApplicationSubnetChanged", message)
         await self._delete(pool, message)
 
     async def _delete(self, pool: SpiderIPPool, reason: str) -> None:
-        with suppress(NotFound):
+        with suppress(NotFound):  # another client was faster
             await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
-        self._full.pop(pool.name, None)
+        self._shrinking.pop(pool.name, None)
         log.info("pool ended", pool=pool.name, reason=reason)
 
-    async def _is_gone(self, pool: SpiderIPPool, of: Controller) -> bool:
-        """Whether the API server, too, knows no such application. Unknown counts as no."""
-        watched = KINDS.get((of.api_version, of.kind))
+    async def _is_gone(self, pool: SpiderIPPool, owner: Controller) -> bool:
+        """Whether an application does not exist, by a fresh read. False, with an event, when we may not read it."""
+        watched = KINDS.get((owner.api_version, owner.kind))
         try:
-            kind = watched.KIND if watched else await find_kind(self._client, of.api_version, of.kind)
-            return kind is None or await uid_of(self._client, kind, of.name, of.namespace) != of.uid
+            kind = watched.KIND if watched else await find_kind(self._client, owner.api_version, owner.kind)
+            return kind is None or await uid_of(self._client, kind, owner.name, owner.namespace) != owner.uid
         except Forbidden as error:
             remedy = "let the controller get it, or delete the pool by hand when the application is gone"
-            self._recorder.event(pool, "Warning", "ApplicationUnknown", f"{of} cannot be read ({error}); {remedy}")
+            self._recorder.event(pool, "Warning", "ApplicationUnknown", f"{owner} cannot be read ({error}); {remedy}")
             return False
 
-    def _complain(self, source: Object | None, reason: str, message: str) -> None:
+    def _warn(self, source: Object | None, reason: str, message: str) -> None:
+        """Record a warning event on the object whose annotations are at fault, and log it."""
         if source is not None:
             self._recorder.event(source, "Warning", reason, message)
             log.warning("application not served", source=source.key, reason=reason, message=message)
 
 
-def _essence(workload: Workload) -> tuple[Any, ...]:
-    """What of a workload decides about its pools."""
+def _applications_of(pool: SpiderIPPool) -> list[str]:
+    """Key of the application that an automatic pool was made for; none for other pools."""
+    owner = pool_application(pool)
+    return [application_key(owner)] if owner else []
+
+
+def _third_party_applications(pod: Pod) -> list[str]:
+    """Key of the third-party application of a pod that asks for a pool; none for other pods."""
+    owner = third_party_application(pod) if has_subnet_annotation(pod.metadata.annotations) else None
+    return [application_key(owner)] if owner else []
+
+
+def _relevant(workload: Workload) -> tuple[Any, ...]:
+    """The parts of a workload that decide about its pools."""
     return workload.metadata.uid, workload.metadata.ownerReferences, workload.spec, workload.status
 
 
-def _patch(stored: SpiderIPPool, wanted: SpiderIPPool) -> dict[str, Any]:
+def _patch(stored: SpiderIPPool, desired: SpiderIPPool) -> dict[str, Any]:
+    """The merge patch from one pool to the other, which must change the version ``stored`` only."""
     metadata = {
-        "labels": wanted.metadata.labels,
-        "annotations": wanted.metadata.annotations,
+        "labels": desired.metadata.labels,
+        "annotations": desired.metadata.annotations,
         "resourceVersion": stored.metadata.resourceVersion,
     }
-    if wanted.spec == stored.spec:
+    if desired.spec == stored.spec:
         return {"metadata": metadata}
-    changing = {name: getattr(wanted.spec, name) for name in ("ips", "excludeIPs", "podAffinity")}
+    changing = {name: getattr(desired.spec, name) for name in ("ips", "excludeIPs", "podAffinity")}
     return {"metadata": metadata, "spec": msgspec.to_builtins(changing)}

@@ -1,4 +1,7 @@
-"""The SpiderCoordinator: it exists, and its status says which networks pods reach through their node."""
+"""SpiderCoordinators: creates the default one, and writes the cluster's pod and Service CIDRs into the status of each.
+
+The CIDRs are detected from the cluster's objects and from CNI configurations. It writes SpiderCoordinators only.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from spiderpool.api.coordinator import NOT_READY, SYNCED, CoordinatorSpec, Coord
 from spiderpool.api.core_v1 import ConfigMap, Pod
 from spiderpool.api.meta import FINALIZER, Kind, Object, ObjectMeta, Scope
 from spiderpool.errors import SpiderpoolError
+from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -29,7 +33,7 @@ KUBEADM_CONFIG = "kubeadm-config"
 CONTROLLER_MANAGER = "component=kube-controller-manager"
 
 RESYNC = 60.0
-"""Seconds after which everything is looked at again."""
+"""Seconds between two detections: most sources are read, not watched."""
 
 OUR_NETWORK = "spiderpool"
 """Name of the CNI configuration that our agents install."""
@@ -42,7 +46,7 @@ log = logger("coordinator")
 
 
 class CIDRsUnknown(SpiderpoolError):
-    """The cluster does not say what its networks are; the message says what to set instead."""
+    """The CIDRs cannot be detected; the message says what to set by hand."""
 
 
 class CNIPlugin(msgspec.Struct):
@@ -73,7 +77,7 @@ class ContainersSpec(msgspec.Struct):
 
 
 class ControllerManager(Object, kw_only=True):
-    """A core/v1 Pod, of which we read the command line."""
+    """A core/v1 Pod, in part: its command lines."""
 
     KIND: ClassVar[Kind] = Pod.KIND
 
@@ -147,18 +151,18 @@ SERVICE_CIDRS = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
 
 @dataclass(frozen=True, slots=True)
 class ClusterCIDRs:
-    """CIDRs of a cluster, as one source tells them; empty where it does not."""
+    """CIDRs of a cluster according to one source; empty where the source does not say."""
 
     pods: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
 
     def or_else(self, other: ClusterCIDRs) -> ClusterCIDRs:
-        """With the gaps filled from another source."""
+        """These CIDRs, with those of ``other`` where there are none."""
         return ClusterCIDRs(self.pods or other.pods, self.services or other.services)
 
 
 def kubeadm_networks(configuration: str) -> ClusterCIDRs:
-    """From the ClusterConfiguration that kubeadm leaves behind."""
+    """CIDRs in the YAML text of a kubeadm ClusterConfiguration; none when it is malformed."""
     try:
         document = yaml.safe_load(configuration)
     except yaml.YAMLError:
@@ -169,14 +173,14 @@ def kubeadm_networks(configuration: str) -> ClusterCIDRs:
 
 
 def flag_networks(command: Iterable[str]) -> ClusterCIDRs:
-    """From the command line of kube-controller-manager: ``--flag=value``, or the value as the next word."""
+    """CIDRs on the command line of kube-controller-manager: ``--flag=value``, or the value as the next word."""
     words = [part for word in command for part in word.split("=", 1)]
     flags = dict(pairwise(words))
     return ClusterCIDRs(cidrs([flags.get("--cluster-cidr")]), cidrs([flags.get("--service-cluster-ip-range")]))
 
 
 def cidrs(texts: Iterable[Any]) -> tuple[str, ...]:
-    """The CIDRs among lists that are separated by commas or spaces; anything else is left out."""
+    """The CIDRs in texts that list them separated by commas or spaces; other words are left out."""
     words = (word for text in texts if isinstance(text, str) for word in text.replace(",", " ").split())
     return tuple(word for word in words if _is_cidr(word))
 
@@ -198,17 +202,20 @@ NETWORKS = {
 }
 """podCIDRType by the name of a CNI configuration; cbr0 is what flannel's own manifest calls it."""
 PLUGINS = {"calico": "calico", "cilium-cni": "cilium", "flannel": "cluster"}
-"""podCIDRType by the type of one of its plugins, for names that say nothing."""
+"""podCIDRType by the type of a plugin in the configuration, for names that are not in NETWORKS."""
 
 
 def detected_type(directory: Path) -> str | None:
-    """PodCIDRType as the first CNI configuration of a node tells it; None without such a directory. Raises Unknown.
+    """Return the podCIDRType by the first CNI configuration in a directory; None when the directory cannot be read.
 
-    Configurations of meta plugins, ours and Multus, are passed over.
+    Skips configurations of meta plugins: ours and Multus. Raises CIDRsUnknown for a malformed configuration.
     """
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix in (".conf", ".conflist"))
-    except OSError:
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("CNI configurations not read", directory=str(directory), error=str(error))
         return None
     for path in paths:
         file = _read_cni(path)
@@ -225,20 +232,20 @@ def _read_cni(path: Path) -> CNIFile:
 
 
 def network_type(file: CNIFile) -> str:
-    """PodCIDRType of a CNI configuration."""
+    """Return the podCIDRType of the network that a CNI configuration belongs to."""
     types = [file.type, *(plugin.type for plugin in file.plugins)]
-    return NETWORKS.get(file.name) or next((PLUGINS[each] for each in types if each in PLUGINS), "none")
+    return NETWORKS.get(file.name) or next((PLUGINS[plugin] for plugin in types if plugin in PLUGINS), "none")
 
 
 def default_settings(name: str) -> SpiderCoordinator:
-    """The coordinator settings of a cluster whose administrator has written none."""
+    """The SpiderCoordinator that is created when there is none."""
     spec = CoordinatorSpec(mode="auto", podCIDRType="auto", hijackCIDR=["169.254.0.0/16"], tunePodRoutes=True)
     return SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
 
 
 @dataclass(frozen=True, slots=True)
 class CIDRSources:
-    """Where the cluster's networks are looked for, beside its objects."""
+    """Where CIDRs are detected from, beside the cluster's objects, and for which default SpiderCoordinator."""
 
     default: str
     """Name of the SpiderCoordinator that always exists."""
@@ -249,7 +256,7 @@ class CIDRSources:
 
 
 class CoordinatorReconciler:
-    """Keeps the default SpiderCoordinator in being, and the status of every one right."""
+    """Keeps the default SpiderCoordinator in existence, and the status of every SpiderCoordinator up to date."""
 
     def __init__(
         self,
@@ -293,28 +300,22 @@ class CoordinatorReconciler:
         self._touch_all()
 
     async def _reconcile(self, name: str) -> None:
+        """Create the default SpiderCoordinator, or write the status of one that exists."""
         coordinator = self._coordinators.get(name)
         if coordinator is None:
             await self._create(name)
         elif coordinator.terminating:
-            await self._let_go(coordinator)
+            await finalizers.remove(self._client, coordinator, FINALIZER)  # of earlier versions: nothing to clean up
         else:
             await self._write(coordinator, await self._status(coordinator))
 
     async def _create(self, name: str) -> None:
         if name == self._default:
-            with suppress(AlreadyExists):
+            with suppress(AlreadyExists):  # our cache is late; its event reconciles it
                 await self._client.create(default_settings(name))
 
-    async def _let_go(self, coordinator: SpiderCoordinator) -> None:
-        """Drop our finalizer, which earlier versions set: nothing has to be cleaned up."""
-        finalizers = coordinator.metadata.finalizers or []
-        if FINALIZER in finalizers:
-            rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
-            metadata = {"finalizers": rest, "resourceVersion": coordinator.metadata.resourceVersion}
-            await self._client.patch(SpiderCoordinator, coordinator.name, {"metadata": metadata})
-
     async def _write(self, coordinator: SpiderCoordinator, status: CoordinatorStatus) -> None:
+        """Write the status if it differs, with an event when it has become not ready."""
         if status == coordinator.status:
             return
         body = {field: getattr(status, field) for field in status.__struct_fields__}
@@ -324,7 +325,7 @@ class CoordinatorReconciler:
         log.info("coordinator status", coordinator=coordinator.name, phase=status.phase, reason=status.reason)
 
     async def _status(self, coordinator: SpiderCoordinator) -> CoordinatorStatus:
-        """Lists are written even when empty: agents tell an empty list from one that is not known yet."""
+        """The status; its lists are never None, since agents take a missing list as not known yet."""
         try:
             networks = await self._networks((coordinator.spec and coordinator.spec.podCIDRType) or "auto")
         except CIDRsUnknown as error:
@@ -332,7 +333,7 @@ class CoordinatorReconciler:
         return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services))
 
     async def _networks(self, kind: str) -> ClusterCIDRs:
-        """Pod CIDRs of the overlay network, and Service CIDRs. Raises Unknown."""
+        """Pod CIDRs of the overlay network of a podCIDRType, and Service CIDRs. Raises CIDRsUnknown."""
         cluster = ClusterCIDRs(services=await self._service_cidrs()).or_else(await self._cluster())
         if kind == "auto":
             kind = detected_type(self._cni_dir) or kind
@@ -348,6 +349,7 @@ class CoordinatorReconciler:
         return ClusterCIDRs(pods, cluster.services)
 
     async def _pod_cidrs(self, kind: str, cluster: tuple[str, ...]) -> tuple[str, ...]:
+        """Pod CIDRs by podCIDRType; ``cluster`` are those of kubeadm or kube-controller-manager."""
         match kind:
             case "calico":
                 return await self._calico() or _unknown("calico has no enabled IPPool")
@@ -359,6 +361,7 @@ class CoordinatorReconciler:
                 return cluster
 
     async def _cluster(self) -> ClusterCIDRs:
+        """CIDRs by kubeadm's ConfigMap, and where it has none, by the flags of kube-controller-manager."""
         config = await self._config_map(SYSTEM_NAMESPACE, KUBEADM_CONFIG)
         networks = kubeadm_networks(config.get("ClusterConfiguration", ""))
         if networks.pods and networks.services:
@@ -369,10 +372,12 @@ class CoordinatorReconciler:
         return networks
 
     async def _calico(self) -> tuple[str, ...]:
+        """CIDRs of calico's enabled IPPools; none when calico is not installed."""
         pools = [pool for pool in await self._served(CalicoPool) if not pool.terminating and not pool.spec.disabled]
         return cidrs(pool.spec.cidr for pool in _by_age(pools))
 
     async def _cilium(self, cluster: tuple[str, ...]) -> tuple[str, ...]:
+        """Pod CIDRs of cilium, by its IPAM mode; none when cilium is not installed. Raises CIDRsUnknown."""
         namespace, _, name = self._cilium_config.rpartition("/")
         config = await self._config_map(namespace or SYSTEM_NAMESPACE, name)
         match config.get("ipam"):
@@ -381,7 +386,7 @@ class CoordinatorReconciler:
             case "multi-pool":
                 pools = _by_age([pool for pool in await self._served(CiliumPool) if not pool.terminating])
                 families = ([pool.spec.ipv4 for pool in pools], [pool.spec.ipv6 for pool in pools])
-                return cidrs(text for each in families for family in each for text in family.cidrs or ())
+                return cidrs(text for family in families for pool in family for text in pool.cidrs or ())
             case "kubernetes":
                 return cluster
             case None:
@@ -390,20 +395,22 @@ class CoordinatorReconciler:
                 return _unknown(f"cilium's IPAM mode {mode} does not tell its pod CIDRs")
 
     async def _service_cidrs(self) -> tuple[str, ...]:
+        """CIDRs of the cluster's ServiceCIDRs, in the newest version that has any; none before Kubernetes 1.29."""
         for kind in SERVICE_CIDRS:
-            objects = [each for each in await self._served(kind) if not each.terminating]
-            if objects:
-                return cidrs(text for each in _by_age(objects) for text in each.spec.cidrs or ())
+            ranges = [service_cidr for service_cidr in await self._served(kind) if not service_cidr.terminating]
+            if ranges:
+                return cidrs(text for service_cidr in _by_age(ranges) for text in service_cidr.spec.cidrs or ())
         return ()
 
     async def _served(self, kind: type[T]) -> list[T]:
-        """Objects of a kind that the cluster may not know."""
+        """Objects of a kind; none when the API server does not serve it."""
         try:
             return await self._client.list(kind)
         except NotFound:
             return []
 
     async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
+        """Data of a ConfigMap; empty when it does not exist."""
         try:
             return (await self._client.get(ConfigMap, name, namespace)).data or {}
         except NotFound:
@@ -415,4 +422,5 @@ def _unknown(what: str) -> tuple[str, ...]:
 
 
 def _by_age(objects: list[T]) -> list[T]:
-    return sorted(objects, key=lambda each: each.metadata.creationTimestamp or "")
+    """Oldest first, so that a CIDR that is added later does not change the order."""
+    return sorted(objects, key=lambda obj: obj.metadata.creationTimestamp or "")

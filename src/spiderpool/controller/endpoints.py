@@ -1,10 +1,13 @@
-"""SpiderEndpoints: one for every pod that holds addresses, rebuilt from the records at every start."""
+"""SpiderEndpoints: one for every pod that holds addresses, computed from the SpiderIPs.
+
+They are for people: no part of Spiderpool reads them, so they may be late, and any of them may be deleted.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from contextlib import suppress
+from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
@@ -12,6 +15,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.endpoints import endpoint, is_current, is_held
 from spiderpool.core.ipam.gc import pod_key, pod_uids
+from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
@@ -20,56 +24,57 @@ from spiderpool.telemetry import logger
 
 WORKERS = 4
 READ_TIMEOUT = 10.0
+"""Seconds for the read of a pod's owner."""
 
 log = logger("endpoints")
 
 
 class RateLimiter:
-    """Lets through so many a second, evenly."""
+    """Lets ``per_second`` calls through in a second, evenly spaced."""
 
     def __init__(self, per_second: float) -> None:
         self._gap = 1 / per_second
-        self._next = 0.0
+        self._next = 0.0  # loop time of the next free slot
 
-    async def turn(self) -> None:
-        """Wait for the caller's turn."""
-        now = asyncio.get_running_loop().time()
-        mine = max(self._next, now)
-        self._next = mine + self._gap
-        await asyncio.sleep(mine - now)
+    async def wait(self) -> None:
+        """Wait for the caller's slot; callers get their slots in the order of their calls."""
+        await asyncio.sleep(self.reserve(asyncio.get_running_loop().time()))
+
+    def reserve(self, now: float) -> float:
+        """Take the next free slot; returns the seconds until it begins."""
+        slot = max(self._next, now)
+        self._next = slot + self._gap
+        return slot - now
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointListers:
+    """The caches that endpoints are computed from."""
+
+    endpoints: Informer[SpiderEndpoint]
+    ips: Informer[SpiderIP]
+    pods: Informer[Pod]
+    pools: Informer[SpiderIPPool]
 
 
 class EndpointReconciler:
-    """Writes a pod's endpoint ``debounce`` seconds after the first change of its records, ``rate`` a second at most.
+    """Writes a pod's endpoint ``debounce`` seconds after the first change of its records, ``rate`` a second at most."""
 
-    Nothing waits for it and nothing of ours reads it: an endpoint may be late, and any of them may be deleted.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        endpoints: Informer[SpiderEndpoint],
-        ips: Informer[SpiderIP],
-        pods: Informer[Pod],
-        pools: Informer[SpiderIPPool],
-        *,
-        debounce: float = 1.0,
-        rate: float = 50.0,
-    ) -> None:
+    def __init__(self, client: Client, listers: EndpointListers, *, debounce: float = 1.0, rate: float = 50.0) -> None:
         self._client = client
-        self._endpoints = endpoints
-        self._pods = pods
-        self._pools = pools
+        self._endpoints = listers.endpoints
+        self._pods = listers.pods
+        self._pools = listers.pools
         self._owners = OwnerReader(client)
         self._debounce = debounce
-        self._pace = RateLimiter(rate)
+        self._limiter = RateLimiter(rate)
         self._queue = WorkQueue(self._reconcile, "endpoints")
-        self._records: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
-        self._by_pool: dict[str, dict[str, str]] = defaultdict(dict)
-        ips.subscribe(self._on_ip)
-        pods.subscribe(self._on_pod)
-        pools.subscribe(self._on_pool)
-        endpoints.subscribe(self._on_endpoint)
+        self._records_by_pod = listers.ips.index(_holding_pods)
+        self._pods_by_pool = listers.ips.index(lambda ip: [ip.spec.pool] if is_held(ip) else [], pod_key)
+        listers.ips.subscribe(self._on_ip)
+        listers.pods.subscribe(self._on_pod)
+        listers.pools.subscribe(self._on_pool)
+        listers.endpoints.subscribe(self._on_endpoint)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -77,27 +82,20 @@ class EndpointReconciler:
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if old is not None:
-            self._records[pod_key(old)].pop(old.name, None)
-            self._by_pool[old.spec.pool].pop(old.name, None)
             self._queue.add(pod_key(old), self._debounce)
-            for index, name in ((self._records, pod_key(old)), (self._by_pool, old.spec.pool)):
-                if not index[name]:
-                    del index[name]
         if new is not None and is_held(new):
-            self._records[pod_key(new)][new.name] = new
-            self._by_pool[new.spec.pool][new.name] = pod_key(new)
             self._queue.add(pod_key(new), self._debounce)
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
-        """Only what an endpoint shows of a pod; a pod that is gone takes its endpoint with it."""
+        """Reconcile when a part of the pod changes that its endpoint shows; Kubernetes deletes it with its pod."""
         if new is None or (old is not None and _shown(old) == _shown(new)):
             return
-        if new.key in self._records or self._endpoints.get(new.key) is not None:
+        if new.key in self._records_by_pod or self._endpoints.get(new.key) is not None:
             self._queue.add(new.key, self._debounce)
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
-        if new is not None and (old is None or _handed_down(old) != _handed_down(new)):
-            for key in set(self._by_pool.get(new.name, {}).values()):
+        if new is not None and (old is None or _inherited(old) != _inherited(new)):
+            for key in set(self._pods_by_pool.get(new.name)):
                 self._queue.add(key, self._debounce)
 
     def _on_endpoint(self, old: SpiderEndpoint | None, new: SpiderEndpoint | None) -> None:
@@ -106,50 +104,52 @@ class EndpointReconciler:
             self._queue.add(changed.key, self._debounce)
 
     async def _reconcile(self, key: str) -> None:
-        stored, wanted = self._endpoints.get(key), await self._wanted(key)
-        if wanted is None and stored is not None:
+        stored, desired = self._endpoints.get(key), await self._desired(key)
+        if desired is None and stored is not None:
             await self._delete(stored)
-        elif wanted is not None and (stored is None or not is_current(stored, wanted)):
-            await self._put(stored, wanted)
+        elif desired is not None and (stored is None or not is_current(stored, desired)):
+            await self._put(stored, desired)
 
-    async def _wanted(self, key: str) -> SpiderEndpoint | None:
+    async def _desired(self, key: str) -> SpiderEndpoint | None:
+        """The endpoint that a pod should have; None for a pod that is gone or holds nothing."""
         pod = self._pods.get(key)
         if pod is None:
             return None
-        records = [ip for ip in self._records.get(key, {}).values() if ip.spec.podUID in pod_uids(pod)]
+        records = [ip for ip in self._records_by_pod.get(key) if ip.spec.podUID in pod_uids(pod)]
         if not records:
             return None
         return endpoint(pod, records, self._pools, await self._owners.top(pod, timeout=READ_TIMEOUT))
 
-    async def _put(self, stored: SpiderEndpoint | None, wanted: SpiderEndpoint) -> None:
-        await self._pace.turn()
+    async def _put(self, stored: SpiderEndpoint | None, desired: SpiderEndpoint) -> None:
+        """Create or replace an endpoint. Raises Conflict: the queue retries with what the cache holds then."""
+        await self._limiter.wait()
         if stored is not None and stored.terminating:
-            await self._let_go(stored)
+            await finalizers.clear(self._client, stored)
         elif stored is not None:
-            wanted.metadata.resourceVersion = stored.metadata.resourceVersion
-            self._endpoints.note(await self._client.replace(wanted))
+            desired.metadata.resourceVersion = stored.metadata.resourceVersion
+            self._endpoints.note(await self._client.replace(desired))
         else:
-            with suppress(AlreadyExists):  # its event is on the way, and brings us back
-                self._endpoints.note(await self._client.create(wanted))
+            with suppress(AlreadyExists):  # our cache is late; the event that is under way reconciles the pod again
+                self._endpoints.note(await self._client.create(desired))
 
     async def _delete(self, stored: SpiderEndpoint) -> None:
-        await self._pace.turn()
-        await self._let_go(stored)
+        await self._limiter.wait()
+        await finalizers.clear(self._client, stored)  # other writers of endpoints set some, with nothing to clean up
         with suppress(NotFound):
             uid, namespace = stored.metadata.uid, stored.metadata.namespace
             await self._client.delete(SpiderEndpoint, stored.name, namespace, uid=uid)
 
-    async def _let_go(self, stored: SpiderEndpoint) -> None:
-        """Drop finalizers, which other writers of endpoints set: nothing has to be cleaned up."""
-        if stored.metadata.finalizers:
-            with suppress(NotFound):
-                body = {"metadata": {"finalizers": None, "uid": stored.metadata.uid}}
-                await self._client.patch(SpiderEndpoint, stored.name, body, stored.metadata.namespace)
+
+def _holding_pods(ip: SpiderIP) -> list[str]:
+    """Key of the pod that holds the address; none while the record is in its cooldown."""
+    return [pod_key(ip)] if is_held(ip) else []
 
 
 def _shown(pod: Pod) -> tuple[object, ...]:
+    """The parts of a pod that its endpoint shows."""
     return pod.metadata.uid, pod.spec.nodeName, pod.metadata.annotations, pod.metadata.ownerReferences
 
 
-def _handed_down(pool: SpiderIPPool) -> tuple[object, ...]:
+def _inherited(pool: SpiderIPPool) -> tuple[object, ...]:
+    """The parts of a pool that the endpoints of its pods show."""
     return pool.spec.gateway, pool.spec.routes

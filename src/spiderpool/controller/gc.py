@@ -1,10 +1,12 @@
-"""Collection of addresses whose pods are gone without having been detached."""
+"""Garbage collection of addresses whose pods are gone without a CNI DEL.
+
+It deletes SpiderIPs, or marks them as released, and nothing else; a failed or stale read releases nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,9 +37,10 @@ from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
 from spiderpool.telemetry import COLLECT_FAILURES, COLLECTED, logger
 
-SHORTEST = 0.05
-"""Seconds between two looks at least, whatever the settings say."""
+SHORTEST_INTERVAL = 0.05
+"""Seconds between two checks at least, whatever the settings say."""
 READ_TIMEOUT = 10.0
+"""Seconds for each fresh read before an address is released."""
 
 T = TypeVar("T", bound=Object)
 
@@ -46,7 +49,7 @@ log = logger("collector")
 
 @dataclass(frozen=True, slots=True)
 class GCListers:
-    """The local copies that raise doubts."""
+    """The caches in which candidates for release are found."""
 
     ips: Informer[SpiderIP]
     pods: Informer[Pod]
@@ -56,169 +59,171 @@ class GCListers:
 
 @dataclass(frozen=True, slots=True)
 class GCTimings:
-    """Seconds: between two looks at suspects, between two at everything, and what must lie between two doubts."""
+    """Seconds: between two checks of changed pods, between two full checks, and from candidate to release."""
 
     interval: float = 5.0
     full_interval: float = 600.0
     grace: float = 5.0
     node_grace: float = 60.0
 
+    @property
+    def pause(self) -> float:
+        """Seconds between two checks."""
+        return max(self.interval, SHORTEST_INTERVAL)
+
     def graces(self) -> dict[ReleaseCause, float]:
-        """The grace of each cause."""
+        """Seconds for which each cause must persist before the address is released."""
         return {cause: self.node_grace if cause is ReleaseCause.NODE_GONE else self.grace for cause in ReleaseCause}
 
 
 @dataclass(slots=True)
 class GCState:
-    """What we have seen so far: all of it can be lost, and is found again."""
+    """What is remembered between checks. All of it can be lost: the next full check finds it again."""
 
-    doubts: dict[str, ReleaseCandidate] = field(default_factory=dict)
+    candidates: dict[str, ReleaseCandidate] = field(default_factory=dict)
+    """By UID of the record."""
     pods: set[str] = field(default_factory=set)
-    """Keys of pods to whose records something has happened."""
-    kept: set[str] = field(default_factory=set)
-    """UIDs of records whose owner wants them, as a fresh read said; asked again at the next look at everything."""
+    """Keys of pods whose records the next check looks at."""
+    sticky: set[str] = field(default_factory=set)
+    """UIDs of records whose owner still needs them, by a fresh read; checked again at the next full check."""
 
 
 class ClusterGC:
-    """Looks at the records of pods that something has happened to, and now and then at all records.
+    """Checks the records of pods that have changed, and at longer intervals all records.
 
-    The copies that the informers keep raise doubts; what releases an address is a fresh read of its pod, and
-    a write that holds only for the very version of the record that was doubted. An API error releases nothing.
+    The caches only yield candidates. An address is released after a fresh read of its pod has confirmed the candidate,
+    by a write whose precondition is the version of the record that was checked. An API error releases nothing.
     """
 
     def __init__(
-        self, client: Client, copies: GCListers, recorder: Recorder, timing: GCTimings, policy: GCPolicy
+        self, client: Client, listers: GCListers, recorder: Recorder, timings: GCTimings, policy: GCPolicy
     ) -> None:
         self._client = client
-        self._copies = copies
+        self._listers = listers
         self._owners = OwnerReader(client)
         self._recorder = recorder
-        self._timing = timing
+        self._timings = timings
         self._policy = policy
-        self._seen = GCState()
-        self._records: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
-        self._reporters: dict[str, set[str]] = defaultdict(set)
-        copies.ips.subscribe(self._on_ip)
-        copies.pods.subscribe(self._on_pod)
-        copies.nodes.subscribe(self._on_node)
+        self._state = GCState()
+        self._records_by_pod = listers.ips.index(lambda ip: [pod_key(ip)])
+        self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
+        listers.ips.subscribe(self._on_ip)
+        listers.pods.subscribe(self._on_pod)
+        listers.nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Look and collect until cancelled."""
-        pause, full = max(self._timing.interval, SHORTEST), 0.0
+        """Check and release until cancelled."""
+        pause, next_full = self._timings.pause, 0.0
         while True:
             now = time.monotonic()
-            if now >= full:
-                full = now + max(self._timing.full_interval, pause)
-                self._seen.kept.clear()
-                self._seen.pods |= self._records.keys()
-            await self._look(now)
+            if now >= next_full:
+                next_full = now + max(self._timings.full_interval, pause)
+                self._state.sticky.clear()
+                self._state.pods.update(self._records_by_pod)
+            await self._check(now)
             await asyncio.sleep(pause)
 
-    async def _look(self, now: float) -> None:
-        keys = self._seen.pods | {pod_key(doubt.record) for doubt in self._seen.doubts.values()}
-        ips = [ip for key in keys for ip in self._records.get(key, {}).values()]  # records first, then pods
-        ips = [ip for ip in ips if (ip.metadata.uid or "") not in self._seen.kept]
-        self._seen.doubts = find_candidates(ips, self._scene(), self._seen.doubts, now)
-        self._seen.pods = {key for key in keys if self._is_watched(key)}
-        for doubt in past_grace(self._seen.doubts, now, self._timing.graces()):
+    async def _check(self, now: float) -> None:
+        """Update the candidates and release those that are due; stops at the first API error, until the next check."""
+        keys = self._state.pods | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
+        ips = [ip for key in keys for ip in self._collectable(key)]  # records before pods: find_candidates() needs it
+        self._state.candidates = find_candidates(ips, self._snapshot(), self._state.candidates, now)
+        self._state.pods = {key for key in keys if self._may_become_candidate(key)}
+        for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
             try:
-                await self._settle(doubt)
+                await self._confirm_and_release(candidate)
             except SpiderpoolError as error:
                 COLLECT_FAILURES.inc()
-                log.warning("address not released", address=doubt.record.spec.address, error=str(error))
+                log.warning("address not released", address=candidate.record.spec.address, error=str(error))
                 return
 
-    def _scene(self) -> Snapshot:
-        copies = self._copies
-        return Snapshot(copies.pods, copies.nodes, copies.pools, self._reporters, time.time(), self._policy)
+    def _snapshot(self) -> Snapshot:
+        listers = self._listers
+        return Snapshot(listers.pods, listers.nodes, listers.pools, self._reporters, time.time(), self._policy)
 
-    def _is_watched(self, key: str) -> bool:
-        """Whether time alone may bring a doubt about a pod's records."""
-        ips = [ip for ip in self._records.get(key, {}).values() if (ip.metadata.uid or "") not in self._seen.kept]
-        return bool(ips) and not is_stable(ips, self._copies.pods.get(key))
+    def _collectable(self, key: str) -> list[SpiderIP]:
+        """Records of a pod, but for those that stay with their owner."""
+        return [ip for ip in self._records_by_pod.get(key) if (ip.metadata.uid or "") not in self._state.sticky]
 
-    # --- What makes us look ---------------------------------------------------------------------------------------
+    def _may_become_candidate(self, key: str) -> bool:
+        """Whether a pod's records may become candidates by the passing of time alone, without any event."""
+        ips = self._collectable(key)
+        return bool(ips) and not is_stable(ips, self._listers.pods.get(key))
+
+    # --- Which events cause a check -------------------------------------------------------------------------------
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        if old is not None:
-            self._records[pod_key(old)].pop(old.name, None)
-            self._suspect(pod_key(old))
-            if not self._records[pod_key(old)]:
-                del self._records[pod_key(old)]
-        if new is not None:
-            self._records[pod_key(new)][new.name] = new
-            self._suspect(pod_key(new))
+        for ip in (old, new):
+            if ip is not None:
+                self._check_soon(pod_key(ip))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
-        before, after = (_standing(pod) if pod else None for pod in (old, new))
-        if before == after:
-            return
-        for address in reported_addresses(old) if old else ():
-            self._reporters[address].discard(old.key if old else "")
-            if not self._reporters[address]:
-                del self._reporters[address]
-        for address in reported_addresses(new) if new else ():
-            self._reporters[address].add(new.key if new else "")
-        self._suspect((new or old).key)  # type: ignore[union-attr]  # one of the two is there
+        pod = new or old
+        if pod is not None and (old is None or new is None or _relevant(old) != _relevant(new)):
+            self._check_soon(pod.key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         if old is not None and new is not None and is_ready(old) == is_ready(new):
             return
         name = new.name if new else old.name if old else ""
-        for ip in self._copies.ips.items():
+        for ip in self._listers.ips.items():
             if ip.spec.node == name:
-                self._suspect(pod_key(ip))
+                self._check_soon(pod_key(ip))
 
-    def _suspect(self, key: str) -> None:
-        self._seen.pods.add(key)
-        self._seen.kept -= {ip.metadata.uid or "" for ip in self._records.get(key, {}).values()}
+    def _check_soon(self, key: str) -> None:
+        """Have the next check look at all records of a pod."""
+        self._state.pods.add(key)
+        self._state.sticky -= {ip.metadata.uid or "" for ip in self._records_by_pod.get(key)}
 
-    # --- What becomes of a doubt ----------------------------------------------------------------------------------
+    # --- What becomes of a candidate ------------------------------------------------------------------------------
 
-    async def _settle(self, doubt: ReleaseCandidate) -> None:
-        """Release the address, unless the pod as it is now holds it or its owner wants it."""
-        ip, uid = doubt.record, doubt.record.metadata.uid or ""
-        self._seen.doubts.pop(uid, None)
-        self._seen.pods.add(pod_key(ip))
-        confirmed = find_candidates(*await self._read_again(doubt), {}, 0.0).get(uid)
+    async def _confirm_and_release(self, candidate: ReleaseCandidate) -> None:
+        """Release the address unless, by fresh reads, its pod holds it or its owner still needs it."""
+        ip, uid = candidate.record, candidate.record.metadata.uid or ""
+        self._state.candidates.pop(uid, None)
+        self._state.pods.add(pod_key(ip))
+        confirmed = find_candidates(*await self._read_again(candidate), {}, 0.0).get(uid)
         if confirmed is None:
             return
-        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.keep(ip, timeout=READ_TIMEOUT):
-            self._seen.kept.add(uid)
+        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(ip, timeout=READ_TIMEOUT):
+            self._state.sticky.add(uid)
             return
-        with suppress(NotFound, Conflict):  # released, or changed, by somebody else: looked at again next time
+        with suppress(NotFound, Conflict):  # released or changed by another client: the next check sees how
             await self._release(ip, confirmed)
 
-    async def _read_again(self, doubt: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
-        """The doubted record and its twin, then the pod and its node, as the API server holds them now."""
-        ip, copies = doubt.record, self._copies
-        twin = await self._read(SpiderIP, doubt.kept_duplicate.name) if doubt.kept_duplicate else None
+    async def _read_again(self, candidate: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
+        """The record and the duplicate that its pod keeps, then the pod and its node, by fresh reads."""
+        ip = candidate.record
+        duplicate = candidate.kept_duplicate
+        kept = await self._read(SpiderIP, duplicate.name) if duplicate else None
         pod = None if ip.spec.releasedAt else await self._read(Pod, ip.spec.pod, ip.spec.namespace)
         node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
         pods = {pod.key: pod} if pod else {}
         nodes = {node.name: node} if node else {}
-        scene = Snapshot(pods, nodes, copies.pools, self._reporters, time.time(), self._policy)
-        return (ip, twin) if twin else (ip,), scene
+        snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, time.time(), self._policy)
+        return (ip, kept) if kept else (ip,), snapshot
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
+        """An object by a fresh read; None when it does not exist."""
         try:
             return await self._client.get(kind, name, namespace, timeout=READ_TIMEOUT)
         except NotFound:
             return None
 
-    async def _release(self, ip: SpiderIP, doubt: ReleaseCandidate) -> None:
-        pool = self._copies.pools.get(ip.spec.pool)
-        if doubt.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
-            self._copies.ips.note(await self._client.replace(released(ip, time.time())))
+    async def _release(self, ip: SpiderIP, candidate: ReleaseCandidate) -> None:
+        """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
+        pool = self._listers.pools.get(ip.spec.pool)
+        if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
+            self._listers.ips.note(await self._client.replace(released(ip, time.time())))
         else:
             meta = ip.metadata
             await self._client.delete(SpiderIP, ip.name, uid=meta.uid, resourceVersion=meta.resourceVersion)
         COLLECTED.inc()
-        self._recorder.event(ip, "Normal", "Collected", f"{ip.spec.address} released: {doubt.reason}")
+        self._recorder.event(ip, "Normal", "Collected", f"{ip.spec.address} released: {candidate.reason}")
         spec = ip.spec
-        log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=doubt.reason)
+        log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=candidate.reason)
 
 
-def _standing(pod: Pod) -> tuple[object, ...]:
-    """What of a pod decides about its addresses."""
+def _relevant(pod: Pod) -> tuple[object, ...]:
+    """The parts of a pod that decide whether its addresses may be released."""
     return pod.metadata.uid, is_alive(pod), pod.spec.nodeName, reported_addresses(pod)

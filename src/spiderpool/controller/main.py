@@ -23,9 +23,8 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
 from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRSources, CoordinatorReconciler
-from spiderpool.controller.endpoints import EndpointReconciler
-from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler
-from spiderpool.controller.eni_pools import ENIPoolRules as ENIRules
+from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
+from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolReconciler
@@ -86,6 +85,7 @@ class ControllerLeader:
             log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
+        """The informers that the enabled features need."""
         return [
             self._pools,
             self._ips,
@@ -102,41 +102,43 @@ class ControllerLeader:
         ]
 
     def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+        """The tasks of the enabled features."""
         client, settings, recorder = self._client, self._settings, self._recorder
+        endpoints = EndpointListers(self._endpoints, self._ips, self._pods, self._pools)
         sources = CIDRSources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)
         return [
             recorder.run(),
             PoolReconciler(client, self._pools, self._ips, settings.status_debounce).run(),
             NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
             CoordinatorReconciler(client, self._coordinators, self._kubeadm, recorder, sources).run(),
-            EndpointReconciler(client, self._endpoints, self._ips, self._pods, self._pools).run(),
-            *([self._collector().run()] if settings.gc_enabled else []),
-            *([self._subnet_work().run()] if settings.common.enable_spider_subnet else []),
+            EndpointReconciler(client, endpoints).run(),
+            *([self._gc().run()] if settings.gc_enabled else []),
+            *([self._subnet_reconciler().run()] if settings.common.enable_spider_subnet else []),
             *([self._applications().run()] if self._workloads else []),
-            *([self._discovery().run()] if settings.common.cloud.provider else []),
+            *([self._eni_pools().run()] if settings.common.cloud.provider else []),
         ]
 
-    def _collector(self) -> ClusterGC:
-        given = self._settings
-        timing = GCTimings(given.gc_interval, given.gc_full_interval, given.gc_grace, given.gc_node_grace)
-        policy = GCPolicy(given.gc_delay, given.gc_on_ready_node, given.gc_on_not_ready_node)
-        copies = GCListers(self._ips, self._pods, self._nodes, self._pools)
-        return ClusterGC(self._client, copies, self._recorder, timing, policy)
+    def _gc(self) -> ClusterGC:
+        settings = self._settings
+        timings = GCTimings(settings.gc_interval, settings.gc_full_interval, settings.gc_grace, settings.gc_node_grace)
+        policy = GCPolicy(settings.gc_delay, settings.gc_on_ready_node, settings.gc_on_not_ready_node)
+        listers = GCListers(self._ips, self._pods, self._nodes, self._pools)
+        return ClusterGC(self._client, listers, self._recorder, timings, policy)
 
-    def _discovery(self) -> ENIPoolReconciler:
-        given = self._settings
-        families, primary = given.common.families, given.common.cloud.primary_eni
-        rules = ENIRules(families, given.common.namespace, primary, given.gc_node_grace)
-        copies = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
-        return ENIPoolReconciler(self._client, copies, self._recorder, rules)
+    def _eni_pools(self) -> ENIPoolReconciler:
+        settings = self._settings
+        families, primary = settings.common.families, settings.common.cloud.primary_eni
+        rules = ENIPoolRules(families, settings.common.namespace, primary, settings.gc_node_grace)
+        listers = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
+        return ENIPoolReconciler(self._client, listers, self._recorder, rules)
 
-    def _subnet_work(self) -> SubnetReconciler:
+    def _subnet_reconciler(self) -> SubnetReconciler:
         return SubnetReconciler(self._client, self._subnets, self._pools, self._settings.status_debounce)
 
     def _applications(self) -> ApplicationPoolReconciler:
-        sight = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
+        listers = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
         families, redundant = self._settings.common.families, self._settings.redundant_ips
-        return ApplicationPoolReconciler(self._client, sight, self._recorder, families=families, redundant=redundant)
+        return ApplicationPoolReconciler(self._client, listers, self._recorder, families=families, redundant=redundant)
 
 
 async def serve(settings: ControllerSettings) -> None:

@@ -1,4 +1,7 @@
-"""From every SpiderMultusConfig its NetworkAttachmentDefinition: made, repaired, renamed."""
+"""NetworkAttachmentDefinitions: creates, repairs and renames the one of every SpiderMultusConfig.
+
+Definitions that belong to no SpiderMultusConfig are never touched.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ log = logger("networks")
 
 
 class NetworkReconciler:
-    """Keeps the NetworkAttachmentDefinitions as the networks want them.
+    """Keeps NetworkAttachmentDefinitions as their SpiderMultusConfigs describe them.
 
-    They are applied server-side, so annotations of other tools stay. Deletion is Kubernetes' own, by
-    the owner reference; only one that has lost its name to another is deleted here.
+    They are applied server-side, so annotations of other tools stay. Kubernetes deletes them with their owner; only a
+    definition under a former name is deleted here.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class NetworkReconciler:
         self._attachments = attachments
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
-        self._applied: dict[str, NetworkAttachmentDefinition] = {}
+        self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
 
@@ -57,53 +60,55 @@ class NetworkReconciler:
             self._applied.pop(old.key, None)
 
     def _on_attachment(self, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None) -> None:
-        for seen in (old, new):
-            if seen is not None:
-                self._queue.add(seen.key)
-                for name in _owning_configs(seen):
-                    self._queue.add(f"{seen.metadata.namespace}/{name}")
+        for stored in (old, new):
+            if stored is not None:
+                self._queue.add(stored.key)  # the config of the same name, and those that own it under another name
+                for name in _owning_configs(stored):
+                    self._queue.add(f"{stored.metadata.namespace}/{name}")
 
     async def _reconcile(self, key: str) -> None:
+        """Apply the definition of a config, and delete its definitions under former names."""
         config = self._configs.get(key)
         if config is None or config.terminating:
             return
         try:
-            wanted = attachment(config)
+            desired = attachment(config)
         except BadConfig as error:
-            self._complain(config, "BadNetwork", error.message)
+            self._warn(config, "BadNetwork", error.message)
             return
-        if await self._put(config, wanted):
-            await self._drop_former(config, wanted)
+        if await self._put(config, desired):
+            await self._drop_former(config, desired)
 
-    async def _put(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> bool:
-        """Make the stored one as it is wanted; false when it belongs to another network."""
-        stored = self._attachments.get(wanted.key)
+    async def _put(self, config: SpiderMultusConfig, desired: NetworkAttachmentDefinition) -> bool:
+        """Apply ``desired`` unless it is stored; false when another config owns the stored one. Raises NotReady."""
+        stored = self._attachments.get(desired.key)
         if stored is not None and stored.terminating:
-            raise NotReady(f"NetworkAttachmentDefinition {wanted.key} is being deleted; its successor waits")
+            raise NotReady(f"NetworkAttachmentDefinition {desired.key} is being deleted; its successor waits")
         if stored is not None and (owner := other_owner(config, stored)):
-            self._complain(config, "NameTaken", f"{wanted.key} belongs to SpiderMultusConfig {owner.name}")
+            self._warn(config, "NameTaken", f"{desired.key} belongs to SpiderMultusConfig {owner.name}")
             return False
-        if stored is None or self._applied.get(config.key) != wanted or _drifted(stored, wanted):
-            await self._apply(config, stored, wanted)
+        if stored is None or self._applied.get(config.key) != desired or _drifted(stored, desired):
+            await self._apply(config, stored, desired)
         return True
 
     async def _apply(
         self,
         config: SpiderMultusConfig,
         stored: NetworkAttachmentDefinition | None,
-        wanted: NetworkAttachmentDefinition,
+        desired: NetworkAttachmentDefinition,
     ) -> None:
-        name, namespace = wanted.name, wanted.metadata.namespace
-        if stored is not None and (body := _repair(stored, wanted)):
+        name, namespace = desired.name, desired.metadata.namespace
+        if stored is not None and (body := _repair(stored, desired)):
             await self._client.patch(NetworkAttachmentDefinition, name, body, namespace)
-        await self._client.apply(NetworkAttachmentDefinition, msgspec.to_builtins(wanted), name, namespace)
-        self._applied[config.key] = wanted
-        log.info("network attachment applied", network=config.key, attachment=wanted.key)
+        await self._client.apply(NetworkAttachmentDefinition, msgspec.to_builtins(desired), name, namespace)
+        self._applied[config.key] = desired
+        log.info("network attachment applied", network=config.key, attachment=desired.key)
 
-    async def _drop_former(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> None:
+    async def _drop_former(self, config: SpiderMultusConfig, desired: NetworkAttachmentDefinition) -> None:
+        """Delete the config's definitions that have another name than ``desired``."""
         for stored in self._attachments.items():
-            if stored.name != wanted.name and _is_owned(stored, config) and not stored.terminating:
-                with suppress(NotFound, Conflict):
+            if stored.name != desired.name and _is_owned(stored, config) and not stored.terminating:
+                with suppress(NotFound, Conflict):  # deleted or changed meanwhile: its event reconciles the config
                     await self._client.delete(
                         NetworkAttachmentDefinition,
                         stored.name,
@@ -113,12 +118,13 @@ class NetworkReconciler:
                     )
                 log.info("former network attachment deleted", network=config.key, attachment=stored.key)
 
-    def _complain(self, config: SpiderMultusConfig, reason: str, message: str) -> None:
+    def _warn(self, config: SpiderMultusConfig, reason: str, message: str) -> None:
         self._recorder.event(config, "Warning", reason, message)
         log.warning("network attachment not made", network=config.key, reason=reason, message=message)
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:
+    """Names of the configs in a definition's owner references."""
     kind = SpiderMultusConfig.KIND.name
     return (owner.name for owner in stored.metadata.ownerReferences or () if owner.kind == kind)
 
@@ -130,19 +136,20 @@ def _is_owned(stored: NetworkAttachmentDefinition, config: SpiderMultusConfig) -
     )
 
 
-def _drifted(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> bool:
+def _drifted(stored: NetworkAttachmentDefinition, desired: NetworkAttachmentDefinition) -> bool:
+    """Whether somebody has changed what we applied."""
     annotations = stored.metadata.annotations or {}
-    missing = (wanted.metadata.annotations or {}).items() - annotations.items()
-    return bool(missing) or bool(_repair(stored, wanted))
+    missing = (desired.metadata.annotations or {}).items() - annotations.items()
+    return bool(missing) or bool(_repair(stored, desired))
 
 
-def _repair(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> dict[str, Any]:
-    """What apply alone cannot do to an object that others wrote: replace its owners, and empty its configuration."""
+def _repair(stored: NetworkAttachmentDefinition, desired: NetworkAttachmentDefinition) -> dict[str, Any]:
+    """The merge patch for what server-side apply cannot do: replace owner references, and empty ``spec.config``."""
     body: dict[str, Any] = {}
-    config = wanted.spec.config if wanted.spec else None
+    config = desired.spec.config if desired.spec else None
     if config != (stored.spec.config if stored.spec else None):
         body["spec"] = {"config": config}
-    if owners := _new_owners(stored, wanted):
+    if owners := _new_owners(stored, desired):
         body["metadata"] = {
             "ownerReferences": msgspec.to_builtins(owners),
             "resourceVersion": stored.metadata.resourceVersion,
@@ -150,9 +157,12 @@ def _repair(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefini
     return body
 
 
-def _new_owners(stored: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> list[OwnerReference]:
-    """Owners that make the stored one ours, as there may be one controlling owner only; none if it is ours."""
-    ours = wanted.metadata.ownerReferences or []
+def _new_owners(stored: NetworkAttachmentDefinition, desired: NetworkAttachmentDefinition) -> list[OwnerReference]:
+    """The owner references that make a definition ours; empty when it is ours already.
+
+    An object may have one controlling owner only, so those of others are dropped.
+    """
+    ours = desired.metadata.ownerReferences or []
     owners = stored.metadata.ownerReferences or []
     if all(owner in owners for owner in ours):
         return []

@@ -1,9 +1,11 @@
-"""The status of pools, computed from the SpiderIP objects, and the end of pools that are being deleted."""
+"""SpiderIPPools: writes their status, computed from the SpiderIPs, and lets terminating pools go once they are empty.
+
+It never decides who gets an address: the status is for people and a hint for agents.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,26 +18,28 @@ from spiderpool.api.meta import FINALIZER, Condition
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.labels import label_value
+from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 MAX_RANGES = 512
-"""Above so many ranges the hint costs every watcher more than it saves."""
+"""Ranges in ``allocatedRanges`` at most: with more, the hint costs every watcher more than it saves."""
 MAX_VIEW = 2_000
-"""Above so many addresses (some 180 kB) the view for people and older tools is left out: every change of the pool
-would send all of it to every agent."""
+"""Addresses in ``allocatedIPs`` at most (some 180 kB of text), which people and older tools read: every change of the
+pool sends all of them to every agent."""
 PUBLISHED = "AllocationsPublished"
 """Condition of a pool whose status leaves something out."""
 MAX_COUNT = 2**63 - 1
+"""Largest number that the CRD's int64 fields can hold."""
 WORKERS = 4
 
 log = logger("pools")
 
 
 def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP], now: datetime) -> IPPoolStatus:
-    """The status that the SpiderIPs of a pool give it; ``now`` is the time of a condition that it did not have."""
+    """The status of a pool whose SpiderIPs are ``holders``; ``now`` becomes the time of a condition that is new."""
     by_address = {address_of(holder): holder for holder in holders}
     taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
     shown, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
@@ -49,7 +53,7 @@ def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP], now: datetime) ->
 
 
 def _conditions(pool: SpiderIPPool, *, shown: bool, hinted: bool, now: datetime) -> list[Condition] | None:
-    """What the status leaves out, and where it is to be found instead."""
+    """The condition that says what the status leaves out, and where to find it instead; None when it is complete."""
     left_out = [
         *([] if shown else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
         *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
@@ -58,20 +62,21 @@ def _conditions(pool: SpiderIPPool, *, shown: bool, hinted: bool, now: datetime)
         return None
     where = f"list SpiderIPs with label {IP_POOL_LABEL}={label_value(pool.name)}"
     message = f"left out: {'; '.join(left_out)}. To see the addresses, {where}"
-    earlier = next((each for each in (pool.status and pool.status.conditions) or () if each.type == PUBLISHED), None)
-    since = earlier.lastTransitionTime if earlier else now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = (pool.status and pool.status.conditions) or ()
+    former = next((condition for condition in conditions if condition.type == PUBLISHED), None)
+    since = former.lastTransitionTime if former else now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return [Condition(PUBLISHED, "False", "TooLarge", message, since)]
 
 
 def _size(pool: SpiderIPPool) -> int:
     try:
         return usable(pool).size
-    except ValueError:  # written past the webhooks; no agent takes an address from it either
+    except ValueError:  # written past the admission webhook and malformed: no agent takes an address from it either
         return 0
 
 
 def _view(holders: Iterable[SpiderIP]) -> str:
-    """JSON text ``{address: {pod, podUid}}``, its keys in byte order."""
+    """``allocatedIPs``: the JSON text ``{address: {pod, podUid}}``, keys in byte order."""
     entries = {
         holder.spec.address.partition("/")[0]: {
             "pod": f"{holder.spec.namespace}/{holder.spec.pod}",
@@ -83,15 +88,15 @@ def _view(holders: Iterable[SpiderIP]) -> str:
 
 
 class PoolReconciler:
-    """Keeps every pool's status right, at most one write per pool and ``debounce`` seconds."""
+    """Writes the status of every pool, at most once per pool in ``debounce`` seconds."""
 
     def __init__(self, client: Client, pools: Informer[SpiderIPPool], ips: Informer[SpiderIP], debounce: float) -> None:
         self._client = client
         self._pools = pools
         self._debounce = debounce
         self._queue = WorkQueue(self._reconcile, "pools")
-        self._waiting: set[str] = set()
-        self._holders: dict[str, dict[str, SpiderIP]] = defaultdict(dict)
+        self._waiting: set[str] = set()  # names of pools whose debounce timer runs
+        self._ips_by_pool = ips.index(lambda ip: [ip.spec.pool])
         ips.subscribe(self._on_ip)
         pools.subscribe(self._on_pool)
 
@@ -102,17 +107,14 @@ class PoolReconciler:
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for ip in (old, new):
             if ip is not None:
-                self._holders[ip.spec.pool].pop(ip.name, None)
                 self._touch(ip.spec.pool)
-        if new is not None:
-            self._holders[new.spec.pool][new.name] = new
 
     def _on_pool(self, _: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if new is not None:
             self._touch(new.name)
 
     def _touch(self, pool: str) -> None:
-        """Reconcile a pool ``debounce`` seconds from the first change, however many follow."""
+        """Reconcile a pool ``debounce`` seconds after the first change, however many follow."""
         if pool not in self._waiting:
             self._waiting.add(pool)
             asyncio.get_running_loop().call_later(self._debounce, self._release, pool)
@@ -122,17 +124,18 @@ class PoolReconciler:
         self._queue.add(pool)
 
     async def _reconcile(self, name: str) -> None:
+        """Write the status of a pool; let it go when it is terminating and empty."""
         pool = self._pools.get(name)
         if pool is None:
             return
-        holders = self._holders.get(name, {})
-        with suppress(NotFound):
-            pool = await self._write(pool, status_of(pool, holders.values(), datetime.now(UTC)))
+        holders = self._ips_by_pool.get(name)
+        with suppress(NotFound):  # the pool is gone: nothing to write
+            pool = await self._write(pool, status_of(pool, holders, datetime.now(UTC)))
             if pool.terminating and not holders:
                 await self._finish(pool)
 
     async def _write(self, pool: SpiderIPPool, status: IPPoolStatus) -> SpiderIPPool:
-        """The pool with this status, as stored."""
+        """Write the status if it differs; returns the pool as stored."""
         if status == pool.status:
             return pool
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
@@ -141,15 +144,13 @@ class PoolReconciler:
         return written
 
     async def _finish(self, pool: SpiderIPPool) -> None:
-        """Let a terminating pool go when the API server, too, knows no address of it."""
-        finalizers = pool.metadata.finalizers or []
-        if FINALIZER not in finalizers or await self._in_use(pool.name):
+        """Remove the finalizer of a terminating pool when the API server, too, has no SpiderIP of it."""
+        if FINALIZER not in (pool.metadata.finalizers or ()) or await self._in_use(pool.name):
             return
-        rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
-        metadata = {"finalizers": rest, "resourceVersion": pool.metadata.resourceVersion}
-        await self._client.patch(SpiderIPPool, pool.name, {"metadata": metadata})
+        await finalizers.remove(self._client, pool, FINALIZER)
         log.info("pool deleted", pool=pool.name)
 
     async def _in_use(self, name: str) -> bool:
+        """Whether a pool has SpiderIPs, by a fresh read."""
         holders = await self._client.list(SpiderIP, labels=f"{IP_POOL_LABEL}={label_value(name)}")
         return any(holder.spec.pool == name for holder in holders)

@@ -1,1 +1,4 @@
-"""The only folder that speaks to the API server: client, informers, work queue, events."""
+"""Access to the Kubernetes API: client, informers, work queue, leader election, events. No other folder talks to it.
+
+It makes no decisions about addresses or networks: those are functions of ``spiderpool.core``.
+"""

@@ -1,6 +1,7 @@
-"""A thin typed client on aiohttp (docs/decisions/0002-own-api-client.md says why it is our own).
+"""A typed client of the Kubernetes API on aiohttp (docs/decisions/0002-own-api-client.md says why it is our own).
 
-A request is built by a pure function, sent by :class:`Client`, and its answer read by a pure function.
+It sends requests and decodes answers. It caches nothing and, but for what :class:`Client` says about idempotent
+requests, repeats nothing: that is up to its callers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlencode
 
 import aiohttp
@@ -26,7 +27,7 @@ from spiderpool.telemetry import logger
 T = TypeVar("T", bound=Object)
 S = TypeVar("S")
 Items = list[T]
-"""So named, since :class:`Client` has a method ``list``."""
+"""Stands for ``list[T]`` inside :class:`Client`, whose method ``list`` hides the built-in."""
 
 FIELD_MANAGER = "spiderpool"
 PAGE = 500
@@ -35,10 +36,10 @@ PAGE = 500
 DEFAULT_TIMEOUT = 10.0
 
 CONNECTIONS = 100
-"""At most so many at a time: watches, and as many requests as pods can be attached at once."""
+"""Connections at a time at most: one per watch, and one per request of the pods that are attached at once."""
 
 IDLE_SECONDS = 300.0
-"""A pod that comes after a quiet minute must not wait for a TLS handshake."""
+"""Seconds for which an unused connection stays open: a pod after a quiet minute must not wait for a TLS handshake."""
 
 DEAD_AFTER = {
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
@@ -47,14 +48,14 @@ DEAD_AFTER = {
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 30_000,
 }
-"""Socket options (tcp(7)) by which a path that swallows packets is given up within 30 s, watches too: an API server
-that lost its power, or a load balancer that forgot us, says no goodbye."""
+"""Socket options (tcp(7)) by which connections, watches too, break within 30 s when the path swallows packets: an API
+server that lost its power, or a load balancer that dropped its state, closes no connection."""
 
 log = logger("api")
 
 
 class ApiRefusal(SpiderpoolError):
-    """The API server understood the request and said no."""
+    """The API server understood the request and refused it."""
 
 
 class NotFound(ApiRefusal):
@@ -66,7 +67,7 @@ class AlreadyExists(ApiRefusal):
 
 
 class Conflict(ApiRefusal):
-    """409 on change or delete: the object is not the one that was meant, or has changed."""
+    """409 on change or delete: the object has another UID or resource version than the request names."""
 
 
 class Forbidden(ApiRefusal):
@@ -111,7 +112,7 @@ class Bookmark(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes over the wire."""
+    """An HTTP request to the API server; ``path`` has no leading slash."""
 
     method: str
     path: str
@@ -120,17 +121,40 @@ class Request:
     content_type: str = "application/json"
 
 
+class PatchOptions(TypedDict, total=False):
+    """How an object is patched."""
+
+    sub: str  # subresource to patch instead of the object
+    strategic: bool  # merge lists too, by the keys that the server knows for its built-in kinds
+
+
+class DeleteOptions(TypedDict, total=False):
+    """metav1.DeleteOptions, in part; None stands for absent."""
+
+    uid: str | None  # precondition
+    resourceVersion: str | None  # precondition
+    grace: int | None  # grace period in seconds instead of the pod's own; 0 removes the pod at once
+
+
+class Selectors(TypedDict, total=False):
+    """Which objects a watch shows; None stands for all."""
+
+    labels: str | None
+    fields: str | None
+
+
 class Client:
     """One connection pool to the API server. Every call takes a timeout in seconds.
 
-    Calls raise the refusals above, or ApiUnavailable when there was no usable answer. After
-    ApiUnavailable on a create, whether the object exists is unknown.
+    Calls raise the refusals above, or ApiUnavailable when there was no usable answer: then it is unknown whether a
+    write was done. aiohttp sends GET, PUT and DELETE once more when a reused connection breaks, so after a lost answer
+    our own write can come back as Conflict (replace) or NotFound (delete).
     """
 
     def __init__(self, access: ClusterAccess) -> None:
         self._access = access
         self.reachable = True
-        """Whether the API server gave a usable answer when it was last asked."""
+        """Whether the API server gave a usable answer to the last request."""
         connector = aiohttp.TCPConnector(
             limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
         )
@@ -143,7 +167,7 @@ class Client:
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> Self:
-        """From a kubeconfig file, or from the service account of the pod. Raises BadConfig."""
+        """A client by a kubeconfig file or, for None, by the service account of the pod. Raises BadConfig."""
         return cls(load_access(kubeconfig))
 
     async def __aenter__(self) -> Self:
@@ -159,12 +183,12 @@ class Client:
     async def get(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T:
-        """One object, read from the store."""
+        """One object, read from etcd. Raises NotFound."""
         content = await self._send(Request("GET", kind.KIND.path(namespace, name)), timeout)
         return msgspec.json.decode(content, type=kind)
 
     async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:
-        """The answer to a GET of any path, as it is: for what we have no type for."""
+        """The undecoded answer to a GET of any path, for objects that we have no type for."""
         return await self._send(Request("GET", path), timeout)
 
     async def list(
@@ -188,7 +212,7 @@ class Client:
         fields: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> tuple[str, Items[T]]:
-        """As :meth:`list`, with the resource version to watch from."""
+        """As :meth:`list`, with the resource version to watch from. The timeout is that of each page."""
         params = _selectors(labels, fields) | {"limit": str(PAGE)}
         items: Items[T] = []
         while True:
@@ -200,12 +224,12 @@ class Client:
             params = params | {"continue": meta.continue_}
 
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
-        """Create an object and return it as stored."""
+        """Create an object; returns it as stored. Raises AlreadyExists."""
         request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
         return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
-        """Replace an object that was read before; Conflict if it has changed since."""
+        """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
         path = obj.KIND.path(obj.metadata.namespace, obj.name)
         request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
         return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
@@ -217,20 +241,19 @@ class Client:
         body: Mapping[str, Any],
         namespace: str | None = None,
         *,
-        sub: str | None = None,
-        strategic: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
+        **options: Unpack[PatchOptions],
     ) -> T:
-        """Merge-patch an object (RFC 7386), or a subresource of it.
+        """Merge-patch an object (RFC 7386); returns it as stored.
 
-        ``strategic`` also merges lists, by the keys that the server knows for kinds of its own.
+        A resourceVersion or UID in ``body`` is a precondition. Raises Conflict, Invalid (another UID) or NotFound.
         """
         request = Request(
             "PATCH",
-            kind.KIND.path(namespace, name, sub),
+            kind.KIND.path(namespace, name, options.get("sub")),
             {"fieldManager": FIELD_MANAGER},
             msgspec.json.encode(body),
-            f"application/{'strategic-merge-patch' if strategic else 'merge-patch'}+json",
+            f"application/{'strategic-merge-patch' if options.get('strategic') else 'merge-patch'}+json",
         )
         return msgspec.json.decode(await self._send(request, timeout), type=kind)
 
@@ -243,7 +266,7 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> T:
-        """Server-side apply, taking over fields of others."""
+        """Server-side apply, forced: fields that other managers own become ours. Returns the object as stored."""
         content = await self.apply_raw(kind.KIND, body, name, namespace, timeout=timeout)
         return msgspec.json.decode(content, type=kind)
 
@@ -256,7 +279,7 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> bytes:
-        """Server-side apply of an object that we have no type for."""
+        """As :meth:`apply`, for an object that we have no type for; returns the undecoded answer."""
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
         request = Request(
             "PATCH",
@@ -273,21 +296,15 @@ class Client:
         name: str,
         namespace: str | None = None,
         *,
-        uid: str | None = None,
-        resourceVersion: str | None = None,
-        grace: int | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        **options: Unpack[DeleteOptions],
     ) -> None:
-        """Delete an object; with preconditions, Conflict if it is not the one that was meant.
-
-        ``grace`` is a pod's grace period in seconds instead of its own; 0 removes it now.
-        """
-        conditions = {"uid": uid, "resourceVersion": resourceVersion}
-        conditions = {key: value for key, value in conditions.items() if value}
-        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
-        if grace is not None:
-            options["gracePeriodSeconds"] = grace
-        await self._send(Request("DELETE", kind.KIND.path(namespace, name), body=msgspec.json.encode(options)), timeout)
+        """Delete an object. Raises NotFound, or Conflict when a precondition does not hold."""
+        conditions = {name: value for name in ("uid", "resourceVersion") if (value := options.get(name))}
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
+        if (grace := options.get("grace")) is not None:
+            body["gracePeriodSeconds"] = grace
+        await self._send(Request("DELETE", kind.KIND.path(namespace, name), body=msgspec.json.encode(body)), timeout)
 
     async def watch(
         self,
@@ -295,16 +312,15 @@ class Client:
         version: str,
         namespace: str | None = None,
         *,
-        labels: str | None = None,
-        fields: str | None = None,
         seconds: int = 300,
+        **selectors: Unpack[Selectors],
     ) -> AsyncGenerator[tuple[str, T | Bookmark], None]:
         """Events (ADDED, MODIFIED, DELETED, BOOKMARK) after ``version``, for at most ``seconds``.
 
-        A bookmark tells a resource version and nothing else. Ends when the server closes;
-        raises Expired when ``version`` is too old.
+        A bookmark holds a resource version and nothing else. Ends when the server closes the watch. Raises Expired
+        when ``version`` is too old.
         """
-        params = _selectors(labels, fields) | {
+        params = _selectors(selectors.get("labels"), selectors.get("fields")) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
@@ -321,6 +337,7 @@ class Client:
                     yield event.type, obj
 
     async def _send(self, request: Request, timeout: float) -> bytes:
+        """The body of a successful answer. Raises a refusal or ApiUnavailable."""
         try:
             async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
                 content = await response.read()
@@ -334,11 +351,14 @@ class Client:
 
     @asynccontextmanager
     async def _stream(self, request: Request, silence: float) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body as it comes; an error when it does not begin soon, or then nothing comes for ``silence`` seconds."""
+        """The body of the answer as it arrives.
+
+        Raises ApiUnavailable when the answer does not begin within DEFAULT_TIMEOUT, or stops for ``silence`` seconds.
+        """
         timeout = aiohttp.ClientTimeout(total=None, sock_read=silence)
         try:
-            async with asyncio.timeout(DEFAULT_TIMEOUT) as beginning, self._open(request, timeout) as response:
-                beginning.reschedule(None)
+            async with asyncio.timeout(DEFAULT_TIMEOUT) as deadline, self._open(request, timeout) as response:
+                deadline.reschedule(None)  # the answer has begun
                 self.reachable = response.status < 500
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), request)
@@ -362,17 +382,17 @@ class Client:
         )
 
 
-def _socket(about: tuple[Any, ...]) -> socket.socket:
-    """A socket for an entry of getaddrinfo(3)."""
-    family, kind, protocol, *_ = about
-    made = socket.socket(family, kind, protocol)
+def _socket(address_info: tuple[Any, ...]) -> socket.socket:
+    """A socket for an entry of getaddrinfo(3), with the options of DEAD_AFTER."""
+    family, kind, protocol, *_ = address_info
+    connection = socket.socket(family, kind, protocol)
     for (level, option), value in DEAD_AFTER.items():
-        made.setsockopt(level, option, value)
-    return made
+        connection.setsockopt(level, option, value)
+    return connection
 
 
 def encode(obj: Object) -> bytes:
-    """An object as JSON, with its apiVersion and kind."""
+    """An object as JSON; sets its apiVersion and kind."""
     obj.apiVersion = obj.KIND.api_version
     obj.kind = obj.KIND.name
     return msgspec.json.encode(obj)
@@ -390,12 +410,12 @@ class _RawList(msgspec.Struct):
 
 def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
     page = msgspec.json.decode(content, type=_RawList)
-    read = (_read(item, kind) for item in page.items or ())
-    return page.metadata, [obj for obj in read if obj is not None]
+    objects = (_read(item, kind) for item in page.items or ())
+    return page.metadata, [obj for obj in objects if obj is not None]
 
 
 def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
-    """An object; None, with a log line, for one that breaks its own schema: it must not hide the others."""
+    """An object; None, with a log line, for one that breaks its own schema: the other objects stay usable."""
     try:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.ValidationError as error:
@@ -404,8 +424,8 @@ def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length. Chunks are searched once, so a long line costs no more than its length."""
-    parts: list[bytes] = []
+    """Lines of any length. Every chunk is searched once, so a line costs time in proportion to its length."""
+    parts: list[bytes] = []  # of a line whose end has not arrived
     async for chunk in content.iter_any():
         *complete, rest = chunk.split(b"\n")
         for line in complete:
@@ -429,6 +449,7 @@ def _failure(code: int, content: bytes, request: Request) -> SpiderpoolError:
 
 
 def _refusal(status: StatusMessage, method: str, path: str = "") -> SpiderpoolError:
+    """The exception for an answer of status 400 or more."""
     message = status.message or f"{method} {path} answered {status.code}"
     match status.code:
         case 404:

@@ -1,4 +1,4 @@
-"""Where the API server is and who we are: a kubeconfig file, or the service account of the pod that we run in."""
+"""Address of the API server and our credentials: from a kubeconfig file, or from the service account of our pod."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from spiderpool.errors import BadConfig
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 TOKEN_SECONDS = 60.0
-"""How long a token that was read from a file is used: kubelet replaces the file long before the token expires."""
+"""Seconds for which a token from a file is used before it is read again; kubelet renews it long before it expires."""
 
 
 class ClientCredentials:
-    """The Authorization header: none (a client certificate speaks for us), a fixed token, or one kept in a file."""
+    """The Authorization header: none (a client certificate is used instead), a fixed token, or the token in a file."""
 
     def __init__(self, token: str | None = None, file: Path | None = None) -> None:
         self._token = token
@@ -31,7 +31,7 @@ class ClientCredentials:
         self._read_at = -TOKEN_SECONDS
 
     def headers(self) -> dict[str, str]:
-        """Headers for a request now. Raises BadConfig when the file of the token cannot be read."""
+        """Headers for the next request. Raises BadConfig when the token file cannot be read."""
         if self._file and time.monotonic() - self._read_at >= TOKEN_SECONDS:
             self._token = _read(self._file, "token").decode().strip()
             self._read_at = time.monotonic()
@@ -48,8 +48,12 @@ class ClusterAccess:
 
 
 def load_access(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) -> ClusterAccess:
-    """From a kubeconfig file, or from the pod's service account. Raises BadConfig."""
-    return _from_file(kubeconfig) if kubeconfig else _from_service_account(environ)
+    """Access by a kubeconfig file or, without one, by the pod's service account. Raises BadConfig."""
+    try:
+        return _from_file(kubeconfig) if kubeconfig else _from_service_account(environ)
+    except (ValueError, ssl.SSLError) as error:
+        source = kubeconfig or SERVICE_ACCOUNT
+        raise BadConfig(f"a certificate or key of {source} cannot be used: {error}; set KUBECONFIG") from error
 
 
 def _from_service_account(environ: Mapping[str, str]) -> ClusterAccess:
@@ -84,13 +88,14 @@ def _from_file(path: Path) -> ClusterAccess:
 
 
 def _current(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Cluster and user of the current context."""
+    """Cluster and user of the current context; the user is empty when the context names none. Raises KeyError."""
     context = _named(document, "contexts", document["current-context"])["context"]
     cluster = _named(document, "clusters", context["cluster"])["cluster"]
     return cluster, _named(document, "users", context["user"])["user"] if context.get("user") else {}
 
 
 def _named(document: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
+    """The entry of a section by its name. Raises KeyError."""
     entries: dict[str, Mapping[str, Any]] = {entry["name"]: entry for entry in document[section]}
     return entries[name]
 
@@ -103,12 +108,13 @@ def _material(section: Mapping[str, Any], key: str, folder: Path) -> bytes:
 
 
 def _tls(authority: bytes, certificate: bytes, key: bytes, *, verify: bool) -> ssl.SSLContext:
+    """A client's TLS context; without ``authority`` the system's certificate authorities count."""
     context = ssl.create_default_context(cadata=authority.decode() or None)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate and key:
-        with tempfile.NamedTemporaryFile() as pair:  # the standard library reads certificates from files only
+        with tempfile.NamedTemporaryFile() as pair:  # the ssl module reads certificates from files only; mode 0600
             pair.write(certificate + b"\n" + key)
             pair.flush()
             context.load_cert_chain(pair.name)
@@ -116,6 +122,7 @@ def _tls(authority: bytes, certificate: bytes, key: bytes, *, verify: bool) -> s
 
 
 def _read(path: Path, what: str) -> bytes:
+    """Content of a file. Raises BadConfig, which names ``what`` it should hold."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Objects of kinds that we have no type for: how they are addressed, and whether one exists."""
+"""API discovery for kinds that we have no type for: their request paths, and the UIDs of their objects."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ class ServerResources(msgspec.Struct):
 
 
 async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
-    """How a kind is addressed; None when the server does not serve it."""
+    """The kind of that name in ``group/version``; None when the API server does not serve it."""
     group, _, version = api_version.rpartition("/")
     path = f"apis/{group}/{version}" if group else f"api/{version}"
     try:
         served = msgspec.json.decode(await client.get_raw(path), type=ServerResources)
     except NotFound:
         return None
-    found = next((each for each in served.resources if each.kind == name and "/" not in each.name), None)
+    objects = (resource for resource in served.resources if "/" not in resource.name)  # others are subresources
+    found = next((resource for resource in objects if resource.kind == name), None)
     if found is None:
         return None
     return Kind(group, version, name, found.name, Scope.NAMESPACED if found.namespaced else Scope.CLUSTER)
 
 
 async def uid_of(client: Client, kind: Kind, name: str, namespace: str | None) -> str | None:
-    """UID of an object as the server has it now; None when it does not exist."""
+    """UID of an object by a fresh read; None when it does not exist."""
     try:
         content = await client.get_raw(kind.path(namespace, name))
     except NotFound:

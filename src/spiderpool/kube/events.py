@@ -1,4 +1,7 @@
-"""Events on objects, as ``kubectl describe`` shows them."""
+"""Kubernetes Events, as ``kubectl describe`` shows them, written in the background.
+
+Events are a courtesy to users: losing one is logged and has no other consequence.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,26 @@ from spiderpool.kube.client import Client, NotFound
 from spiderpool.telemetry import logger
 
 QUEUE = 1_000
+"""Events that wait to be written at most."""
 REMEMBERED = 4_096
+"""Written events that can be counted up, the least recently used are forgotten first."""
 
 log = logger("events")
 
-Identity = tuple[str, str, str]
+Identity = tuple[str, str, str]  # UID or name of the object, reason, message
 
 
 class Recorder:
-    """Records events without making the caller wait; a repeated event raises the count of the first."""
+    """Records events without blocking the caller; a repeated event raises the count of the first one."""
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
         self._client = client
         self._source = EventSource(component, host or None)
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
-        self._known: OrderedDict[Identity, Event] = OrderedDict()
+        self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
 
     def event(self, obj: Object, type: str, reason: str, message: str) -> None:
-        """Record an event of ``type`` Normal or Warning. Dropped, with a log line, when too many wait."""
+        """Record an event of ``type`` Normal or Warning; dropped, with a log line, while QUEUE others wait."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = Event(
             metadata=ObjectMeta(generateName=f"{obj.name}.", namespace=obj.metadata.namespace or "default"),
@@ -58,6 +63,7 @@ class Recorder:
                 log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
 
     async def _write(self, event: Event) -> None:
+        """Create an event, or raise the count of the same event that was written before."""
         identity = (event.involvedObject.uid or event.involvedObject.name or "", event.reason, event.message)
         known = self._known.get(identity)
         written = await self._repeat(known, event) if known else None
@@ -67,8 +73,9 @@ class Recorder:
             self._known.popitem(last=False)
 
     async def _repeat(self, known: Event, event: Event) -> Event | None:
+        """Raise the count of a written event; None when the API server no longer has it."""
         body = {"count": (known.count or 1) + 1, "lastTimestamp": event.lastTimestamp}
         try:
             return await self._client.patch(Event, known.name, body, known.metadata.namespace)
-        except NotFound:  # the server forgets events after an hour
+        except NotFound:  # kube-apiserver deletes events after an hour (--event-ttl)
             return None

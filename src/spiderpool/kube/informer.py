@@ -38,11 +38,11 @@ TOMBSTONES = 10_000
 log = logger("informer")
 
 
-class Options(TypedDict, total=False):
+class InformerOptions(TypedDict, total=False):
     """Which objects of a kind an informer holds."""
 
-    labels: str
-    fields: str
+    labels: str | None
+    fields: str | None
     optional: bool  # the server may not serve the kind: there are no objects until it does
 
 
@@ -69,15 +69,15 @@ class Index(Generic[T, K, V]):
     def update(self, name: str, obj: T | None) -> None:
         """File the object under its present keys only; None removes it. ``name`` is the object's key."""
         keys = tuple(dict.fromkeys(self._keys_of(obj))) if obj is not None else ()
+        values = [self._value_of(obj)] if obj is not None and keys else []  # may raise: before anything is changed
         for former in self._keys.pop(name, ()):
             if former not in keys:
                 bucket = self._buckets[former]
                 del bucket[name]
                 if not bucket:
                     del self._buckets[former]
-        if obj is not None and keys:
+        for value in values:
             self._keys[name] = keys
-            value = self._value_of(obj)
             for key in keys:
                 self._buckets.setdefault(key, {})[name] = value
 
@@ -89,7 +89,9 @@ class Informer(Generic[T]):
     On every change the order is: the object itself, all indexes, then subscribers in the order of their subscription.
     """
 
-    def __init__(self, client: Client, kind: type[T], namespace: str | None = None, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, client: Client, kind: type[T], namespace: str | None = None, **options: Unpack[InformerOptions]
+    ) -> None:
         self._client = client
         self._kind = kind
         self._namespace = namespace
@@ -187,6 +189,7 @@ class Informer(Generic[T]):
         return min(pause * 2, LAST_PAUSE)
 
     async def _list(self) -> None:
+        """Replace the cache by a list, but for objects that are newer than the list."""
         version, items = await self._client.list_at(
             self._kind, self._namespace, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
         )
@@ -200,6 +203,7 @@ class Informer(Generic[T]):
         self._synced.set()
 
     async def _watch(self) -> None:
+        """Apply events until the API server ends the watch. Raises Expired, or another SpiderpoolError."""
         events = self._client.watch(
             self._kind, self._version, self._namespace, labels=self._labels, fields=self._fields
         )
@@ -214,6 +218,7 @@ class Informer(Generic[T]):
                     self.note(obj)
 
     def _is_news(self, obj: T) -> bool:
+        """Whether an object is neither older than its cached version, nor older than its deletion."""
         uid = obj.metadata.uid or ""
         if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False

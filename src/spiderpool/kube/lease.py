@@ -204,13 +204,27 @@ class Election:
 
     async def _release(self) -> None:
         """Release the Lease if we still hold it; when that fails, it expires by itself."""
-        held, self._valid_until = self._observed, 0.0
-        if held is None or held.lease.spec.holderIdentity != self._identity:
+        observed, self._valid_until = self._observed, 0.0
+        if observed is None or observed.lease.spec.holderIdentity != self._identity:
             return
-        spec = replace(held.lease.spec, holderIdentity=None, leaseDurationSeconds=1)
         try:
-            await self._client.replace(replace(held.lease, spec=spec), timeout=self._timings.retry)
-        except SpiderpoolError as error:
-            log.warning("lease not given back", lease=self._name, error=str(error))
+            async with asyncio.timeout(self._timings.retry):
+                await self._give_back(observed.lease)
+        except (SpiderpoolError, TimeoutError) as error:
+            log.warning("lease not given back", lease=self._name, error=str(error) or "no answer in time")
         else:
             log.info("lease given back", lease=self._name)
+
+    async def _give_back(self, held: Lease) -> None:
+        try:
+            await self._client.replace(_released(held))
+        except Conflict:  # a renewal that was cancelled before its answer came may have been written
+            current = await self._client.get(Lease, self._name, self._namespace)
+            if current.spec.holderIdentity != self._identity:
+                raise
+            await self._client.replace(_released(current))
+
+
+def _released(lease: Lease) -> Lease:
+    """The Lease without a holder, so that any candidate may take it at once."""
+    return replace(lease, spec=replace(lease.spec, holderIdentity=None, leaseDurationSeconds=1))

@@ -1,4 +1,4 @@
-"""Owners of pods and addresses, read one at a time and only when something depends on them."""
+"""Owners of pods and of sticky addresses, read from the API server one at a time instead of being watched."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from spiderpool.errors import Refused
 from spiderpool.kube.client import Client, NotFound
 
 REMEMBERED = 1_000
-"""Controllers whose own controller is remembered; it never changes in their life."""
+"""Controllers whose top controller is cached. It is assumed not to change during the controller's life."""
 
 T = TypeVar("T", bound=Object)
 
 
 class OwnerReader:
-    """Answers who is at the top, and whether an owner still wants an address."""
+    """Finds the top controller of pods, and whether the owner of an address still needs it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._tops: dict[str, Controller] = {}
+        self._tops: dict[str, Controller] = {}  # UID of a controller → its top controller
 
     async def top(self, pod: Pod, *, timeout: float) -> Controller | None:
-        """The workload at the top of a pod's owners; None for a bare pod. Raises Refused while it is missing."""
+        """The top controller of a pod (for a ReplicaSet's pod its Deployment); None for a bare pod.
+
+        Raises Refused when the pod's controller does not exist, as happens while it is being deleted.
+        """
         controller = controller_of(pod)
         kind = kind_to_read(controller) if controller else None
         if controller is None or kind is None:
@@ -48,8 +51,8 @@ class OwnerReader:
             self._tops[controller.uid] = top_controller(controller, read)
         return self._tops[controller.uid]
 
-    async def keep(self, record: SpiderIP, *, timeout: float) -> bool:
-        """Whether the owner of a record still wants its address though the pod is gone; one read, or two."""
+    async def is_needed(self, record: SpiderIP, *, timeout: float) -> bool:
+        """Whether the owner of a record still needs its address though the pod is gone. Costs one or two reads."""
         owner = record.spec.owner
         if owner is None:
             return False
@@ -63,6 +66,7 @@ class OwnerReader:
         return sticky_owner_is_valid(record, instance=instance, machine=machine)
 
     async def _read(self, kind: type[T], name: str, namespace: str, timeout: float) -> T | None:
+        """An object by a fresh read; None when it does not exist."""
         try:
             return await self._client.get(kind, name, namespace, timeout=timeout)
         except NotFound:

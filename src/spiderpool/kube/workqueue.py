@@ -1,23 +1,37 @@
-"""A queue of keys to reconcile: each key at most once in the queue and at most once in work."""
+"""A queue of object keys to reconcile: each key is queued at most once, and handled by one worker at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from spiderpool.errors import SpiderpoolError
 from spiderpool.telemetry import logger
 
 FIRST_PAUSE, LAST_PAUSE = 0.2, 30.0
-"""Seconds before a failed key is tried again: doubled each time."""
+"""Seconds before a failed key is tried again: doubled with each failure, from the first to the last."""
+
+MAX_DOUBLINGS = 10
+"""Keeps the power below from overflowing for a key that never succeeds."""
 
 log = logger("workqueue")
 
 
-class WorkQueue:
-    """Calls ``handler(key)`` for every added key; a key that fails comes back after a growing pause.
+class Timers(Protocol):
+    """The part of an event loop that tells time and calls back later."""
 
-    A key that is added while in work is worked on once more afterwards.
+    def time(self) -> float:
+        """Seconds of a monotonic clock."""
+
+    def call_later(self, delay: float, callback: Callable[[str], None], key: str, /) -> asyncio.TimerHandle:
+        """Call ``callback(key)`` after ``delay`` seconds."""
+
+
+class WorkQueue:
+    """Calls ``handler(key)`` for every added key; a key whose handler raises is retried after a growing pause.
+
+    A key that is added while its handler runs is handled once more afterwards. Handlers must be idempotent.
     """
 
     def __init__(
@@ -27,39 +41,46 @@ class WorkQueue:
         *,
         first_pause: float = FIRST_PAUSE,
         last_pause: float = LAST_PAUSE,
+        timers: Timers | None = None,
     ) -> None:
+        """``timers`` None stands for the running event loop."""
         self._handler = handler
         self._name = name
         self._pauses = first_pause, last_pause
+        self._timers = timers
         self._ready: asyncio.Queue[str] = asyncio.Queue()
-        self._waiting: dict[str, asyncio.TimerHandle | None] = {}
-        """Keys that wait: with a timer, or (None) in the queue already."""
-        self._working: set[str] = set()
-        self._again: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
+        self._waiting: dict[str, asyncio.TimerHandle | None] = {}  # waiting key → its timer; None: it is in _ready
+        self._active: set[str] = set()  # keys whose handler runs
+        self._again: dict[str, float] = {}  # active key that was added meanwhile → seconds to wait afterwards
+        self._failures: dict[str, int] = {}  # key → failures in a row
 
     def add(self, key: str, after: float = 0.0) -> None:
-        """Work on ``key``, not before ``after`` seconds. Of two times that a key is to wait, the shorter counts."""
-        if key in self._working:
+        """Handle ``key`` after ``after`` seconds. For a key that waits already, the earlier time counts."""
+        if key in self._active:
             self._again[key] = min(after, self._again.get(key, after))
         elif key not in self._waiting or self._waits_longer(key, after):
             self._schedule(key, after)
 
     async def run(self, workers: int = 1) -> None:
-        """Work until cancelled."""
+        """Handle keys with so many workers until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(self._work())
 
+    @property
+    def _clock(self) -> Timers:
+        return self._timers or asyncio.get_running_loop()
+
     def _waits_longer(self, key: str, after: float) -> bool:
         timer = self._waiting[key]
-        return timer is not None and timer.when() > asyncio.get_running_loop().time() + after
+        return timer is not None and timer.when() > self._clock.time() + after
 
     def _schedule(self, key: str, after: float) -> None:
+        """Queue a key now, or by a timer that replaces the one it has."""
         before = self._waiting.get(key)
         if before is not None:
             before.cancel()
-        timer = asyncio.get_running_loop().call_later(after, self._due, key) if after > 0 else None
+        timer = self._clock.call_later(after, self._due, key) if after > 0 else None
         self._waiting[key] = timer
         if timer is None:
             self._ready.put_nowait(key)
@@ -72,20 +93,20 @@ class WorkQueue:
         while True:
             key = await self._ready.get()
             self._waiting.pop(key, None)
-            self._working.add(key)
+            self._active.add(key)
             pause = await self._try(key)
-            self._working.discard(key)
+            self._active.discard(key)
             again = self._again.pop(key, None)
             if pause or again is not None:
                 self._schedule(key, self._next(pause, again))
 
     async def _try(self, key: str) -> float:
-        """Handle a key; the pause before it must be tried again, 0 when it need not."""
+        """Handle a key; returns the seconds before it must be retried, 0 when it need not be."""
         try:
             await self._handler(key)
         except SpiderpoolError as error:
             return self._failed(key, error)
-        except Exception as error:  # a bug in one reconciler must not end the others
+        except Exception as error:  # a bug in one reconciler must not stop the others
             log.exception("reconciler failed", queue=self._name, key=key)
             return self._failed(key, error)
         self._failures.pop(key, None)
@@ -94,12 +115,15 @@ class WorkQueue:
     def _failed(self, key: str, error: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         first, last = self._pauses
-        pause = min(first * 2.0 ** min(count - 1, 10), last)
+        pause = min(first * 2.0 ** min(count - 1, MAX_DOUBLINGS), last)
         log.warning("will be tried again", queue=self._name, key=key, error=str(error), pause=pause)
         return pause
 
     def _next(self, pause: float, again: float | None) -> float:
-        """Seconds until a key's next turn: news make a failed key's pause shorter, but for the first."""
+        """Seconds until a key is handled again.
+
+        A failed key that was added meanwhile waits as long as the first pause at least, and its own pause at most.
+        """
         if again is None:
             return pause
         return min(max(again, self._pauses[0]), pause) if pause else again

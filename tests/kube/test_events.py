@@ -1,0 +1,113 @@
+"""Events: written in the background, counted when repeated, never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from spiderpool.api.core_v1 import ConfigMap, Event
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.kube import events
+from spiderpool.kube.events import Recorder
+from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
+
+POOL = SpiderIPPool(metadata=ObjectMeta(name="p", uid="u"), spec=IPPoolSpec("10.0.0.0/24"))
+CONFIG = ConfigMap(metadata=ObjectMeta(name="c", namespace="ns", uid="v"))
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer(Event.KIND) as server:
+        yield server
+
+
+@asynccontextmanager
+async def recording(server: ApiServer, host: str = "") -> AsyncIterator[Recorder]:
+    async with server.client() as client:
+        recorder = Recorder(client, "tests", host)
+        task = asyncio.create_task(recorder.run())
+        try:
+            yield recorder
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def stored(server: ApiServer) -> list[Event]:
+    return list(server.stored(Event).values())
+
+
+def counts(server: ApiServer) -> dict[str, int | None]:
+    return {event.message or "": event.count for event in stored(server)}
+
+
+async def test_an_event_names_object_source_and_namespace(server: ApiServer) -> None:
+    async with recording(server, "n1") as recorder:
+        recorder.event(CONFIG, "Warning", "Wrong", "correct it")
+        recorder.event(POOL, "Normal", "Right", "thanks")
+        await eventually(lambda: len(stored(server)) == 2)
+    wrong, right = sorted(stored(server), key=lambda event: event.reason, reverse=True)
+    assert (wrong.type, wrong.reason, wrong.message, wrong.metadata.namespace) == (
+        "Warning",
+        "Wrong",
+        "correct it",
+        "ns",
+    )
+    assert (wrong.involvedObject.kind, wrong.involvedObject.name, wrong.involvedObject.uid) == ("ConfigMap", "c", "v")
+    assert wrong.source is not None
+    assert (wrong.source.component, wrong.source.host) == ("tests", "n1")
+    assert right.metadata.namespace == "default", "events on cluster-scoped objects are in namespace default"
+
+
+async def test_a_repeated_event_is_counted(server: ApiServer) -> None:
+    async with recording(server) as recorder:
+        for message in ("a", "b", "a", "a"):
+            recorder.event(POOL, "Normal", "Said", message)
+        await eventually(lambda: counts(server) == {"a": 3, "b": 1})
+
+
+async def test_an_event_that_the_server_has_forgotten_is_written_anew(server: ApiServer) -> None:
+    async with recording(server) as recorder:
+        recorder.event(POOL, "Normal", "Said", "a")
+        await eventually(lambda: counts(server) == {"a": 1})
+        server.remove(stored(server)[0])
+        recorder.event(POOL, "Normal", "Said", "a")
+        await eventually(lambda: counts(server) == {"a": 1})
+
+
+async def test_the_least_recently_used_is_forgotten_first(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "REMEMBERED", 2)
+    async with recording(server) as recorder:
+        for message in ("a", "b", "a", "c", "a", "b"):
+            recorder.event(POOL, "Normal", "Said", message)
+        await eventually(lambda: sorted(event.message or "" for event in stored(server)) == ["a", "b", "b", "c"])
+        assert server.requests["patch"] == 2
+
+
+async def test_a_failed_write_loses_one_event_only(server: ApiServer) -> None:
+    server.inject(Fault("create", status=500))
+    async with recording(server) as recorder:
+        recorder.event(POOL, "Normal", "Said", "lost")
+        recorder.event(POOL, "Normal", "Said", "kept")
+        await eventually(lambda: counts(server) == {"kept": 1})
+
+
+async def test_the_caller_never_waits(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "QUEUE", 3)
+    async with server.client() as client:
+        recorder = Recorder(client, "tests")
+        for number in range(10):
+            recorder.event(POOL, "Normal", "Said", str(number))
+        task = asyncio.create_task(recorder.run())
+        await eventually(lambda: set(counts(server)) == {"0", "1", "2"})
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
