@@ -34,9 +34,9 @@ MIRRORED = ("core", "kube")
 
 WITHOUT_TESTS: set[str] = set()
 
-TWICE_IN_A_LAYER: set[str] = {"Reservation", "_PlanExecution"}
+TWICE_IN_A_LAYER: set[str] = set()
 
-IN_MANY_MODULES: set[str] = {"Options"}
+IN_MANY_MODULES: set[str] = set()
 
 RULES = {"C901", "PLR0913"}
 
@@ -47,35 +47,7 @@ PRIVATE_WORDS = {
 }
 """Words that once stood for a standard term, or for none. docs/glossary.md has those that we use instead."""
 
-PRIVATE_WORDS_LEFT: dict[str, str] = {
-    "spiderpool/agent/allocator.py": "ask doubt doubts",
-    "spiderpool/agent/delegates.py": "told",
-    "spiderpool/agent/discovery.py": "doubt sight tell told",
-    "spiderpool/agent/interfaces.py": "ask remains wiring wish",
-    "spiderpool/agent/node_network.py": "told",
-    "spiderpool/agent/releases.py": "ask",
-    "spiderpool/cli/services.py": "told",
-    "spiderpool/cloud/alibaba/metadata.py": "ask",
-    "spiderpool/cloud/alibaba/nlb.py": "lack",
-    "spiderpool/cloud/alibaba/pod_enis.py": "ask",
-    "spiderpool/cloudcontroller/addresses.py": "sight tell told",
-    "spiderpool/cloudcontroller/services.py": "sight told world",
-    "spiderpool/controller/eni_pools.py": "upkeep",
-    "spiderpool/core/cloud/eni_pools.py": "told upkeep",
-    "spiderpool/core/cloud/instances.py": "doubt doubts told",
-    "spiderpool/core/cloud/loadbalancer/backends.py": "told world",
-    "spiderpool/core/cloud/loadbalancer/model.py": "world",
-    "spiderpool/core/cloud/loadbalancer/printing.py": "world",
-    "spiderpool/core/network/plumbing/adopting.py": "wish",
-    "spiderpool/core/network/plumbing/parents.py": "twin",
-    "spiderpool/core/network/plumbing/sweeping.py": "doomed",
-    "spiderpool/kernel/namespaces.py": "tell",
-    "spiderpool/kernel/ndp.py": "told",
-    "spiderpool/kernel/observing.py": "remains wiring",
-    "spiderpool/kernel/probing.py": "ask",
-    "spiderpool_lab/alibaba/probing.py": "pace",
-    "spiderpool_lab/checks.py": "lacks",
-}
+PRIVATE_WORDS_LEFT: dict[str, str] = {}
 """Names with private words that are still there, by file."""
 
 

@@ -123,7 +123,6 @@ def test_every_module_is_imported_from_the_wheel(environment: Path) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("option", ["--help", "--version"])
-@pytest.mark.xfail(strict=False, reason="the daemons do not have these options yet")
 def test_a_program_tells_its_options_and_version(environment: Path, program: str, option: str) -> None:
     done = _program(environment, program, option)
     assert done.returncode == 0, done.stderr

@@ -70,13 +70,13 @@ class _PendingCheck:
     @property
     def is_open(self) -> bool:
         """Whether another round may change the result: an answer or an endpoint is missing, and no answer is wrong."""
-        if self._lacks_answers():
+        if self._is_unanswered():
             return self.rounds < ATTEMPTS
         return not self.rounds or (not self._fault() and bool(self._missing_endpoints()))
 
     def add(self, answers: list[Answer]) -> None:
         """Add the answers of one more round. They replace those of a round in which an answer was missing."""
-        earlier = [] if self._lacks_answers() else self.answers
+        earlier = [] if self._is_unanswered() else self.answers
         self.answers = [*earlier, *answers]
         self.rounds += 1
 
@@ -85,7 +85,7 @@ class _PendingCheck:
         fault = self._fault() or (f"never answered by {missing}" if missing else "")
         return CheckResult(self.check.topic, self.check.text, not fault, fault)
 
-    def _lacks_answers(self) -> bool:
+    def _is_unanswered(self) -> bool:
         return self.check.expected.answered and not all(answer.ok for answer in self.answers)
 
     def _fault(self) -> str:

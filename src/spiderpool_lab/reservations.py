@@ -28,7 +28,7 @@ from spiderpool_lab.processes import Processes, start_ticks
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+class LabReservation(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a name or a port. ``pid`` and ``start`` identify the process that reserved it.
 
     ``processes`` is the folder with the records of the lab's processes, None where a lab has none. ``namespaces`` and
@@ -57,7 +57,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 class LabName:
     """The name of one lab, to be reserved before anything is made under it.
 
-    ``namespaces`` are the lab's network namespaces, ``processes`` and ``directory`` as in :class:`Reservation`.
+    ``namespaces`` are the lab's network namespaces, ``processes`` and ``directory`` as in :class:`LabReservation`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LabName:
         if not _NAME.fullmatch(name):
             raise BadConfig(f"{name!r} cannot name a lab: use letters, digits, '-', '_' and '.'")
         self.name = name
-        self._reservation = Reservation(
+        self._reservation = LabReservation(
             pid=os.getpid(),
             start=start_ticks(os.getpid()),
             processes=str(processes) if processes else None,
@@ -107,11 +107,11 @@ class LabName:
             if holder is not None and (self._is_ours(holder) or not holder.holds):
                 self._file(folder).unlink()
 
-    def _is_ours(self, holder: Reservation) -> bool:
+    def _is_ours(self, holder: LabReservation) -> bool:
         same_folder = holder.processes is not None and holder.processes == self._reservation.processes
         return same_folder or holder.token == self._reservation.token
 
-    def _remedy(self, holder: Reservation) -> str:
+    def _remedy(self, holder: LabReservation) -> str:
         place = f" (started by process {holder.pid}, its files are in {holder.directory or 'a folder of a test'})"
         return f"{place}; take it down by: spiderpool-lab down --name {self.name}, or choose another --name"
 
@@ -126,7 +126,7 @@ def reserve_ports(candidates: Iterable[int], count: int, processes: Path | None)
     fewer than ``count``.
     """
     pid = os.getpid()
-    reservation = Reservation(pid=pid, start=start_ticks(pid), processes=str(processes) if processes else None)
+    reservation = LabReservation(pid=pid, start=start_ticks(pid), processes=str(processes) if processes else None)
     with _locked() as folder:
         _remove_stale(folder)
         ports: list[int] = []
@@ -182,7 +182,7 @@ def _remove_stale(folder: Path) -> None:
             _remove(file, reservation)
 
 
-def _remove(file: Path, reservation: Reservation) -> None:
+def _remove(file: Path, reservation: LabReservation) -> None:
     for name in reservation.namespaces:
         namespaces.remove(name)
     if reservation.directory is not None:
@@ -190,10 +190,10 @@ def _remove(file: Path, reservation: Reservation) -> None:
     file.unlink()
 
 
-def _read(file: Path) -> Reservation | None:
+def _read(file: Path) -> LabReservation | None:
     """The reservation in a file; None if there is none. A file that a crash left half-written counts as none."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Reservation)
+        return msgspec.json.decode(file.read_bytes(), type=LabReservation)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace as changed
 
 from spiderpool.agent.allocator import Allocation, Allocator
+from spiderpool.agent.pool_cache import NodePools
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -178,9 +179,7 @@ class Surroundings:
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
-            lambda: self.pools,
-            records.node,
-            reserved=self.reserved.__getitem__,
+            NodePools(records.node, lambda: self.pools, self.reserved.__getitem__),
             keeps=self.keeps,
             clock=lambda: self.now,
         )

@@ -10,7 +10,7 @@ A holder is a pod UID and an interface. The states of one address, as this node 
 
     free             no record, as far as we know                           (PoolCache.free)
     in flight        we sent a create and wait for the answer               (PoolCache.in_flight)
-    in doubt         we sent a create or replace, and its answer was lost   (Allocator._in_doubt)
+    in doubt         we sent a create or replace, and its answer was lost   (Allocator._unanswered)
     held             its record names a holder                              (RecordStore)
     pending release  held, but a DEL wants it released                      (Releases)
     cooling          its record has releasedAt, in a pool with a cooldown   (RecordStore, PoolCache.cooling)
@@ -50,12 +50,12 @@ from dataclasses import dataclass, field
 
 from spiderpool.agent import record_store
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.pool_cache import PoolCache, PoolCaches
+from spiderpool.agent.pool_cache import NodePools, PoolCache, PoolCaches
 from spiderpool.agent.record_store import Identity, RecordStore
 from spiderpool.agent.releases import CONFLICT_TRIES, RELEASE_TIMEOUT, PendingRelease, Releases
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import AddressSet, to_int
+from spiderpool.core.addresses import to_int
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.candidates import RequestKey
@@ -110,26 +110,24 @@ class _Progress:
 class Allocator:
     """Allocates and releases the addresses of one node's pods.
 
-    ``pools`` returns the pools this node may use, ``reserved`` the reserved addresses of a family, ``keeps`` whether
-    the sticky owner of a record still wants it though its pod is gone, ``clock`` the seconds since 1970.
+    ``keeps`` says whether the sticky owner of a record still wants it though its pod is gone, ``clock`` gives the
+    seconds since 1970.
     """
 
     def __init__(
         self,
         records: RecordStore,
-        pools: Callable[[], list[SpiderIPPool]],
-        node: str,
+        pools: NodePools,
         *,
-        reserved: Callable[[int], AddressSet],
         keeps: Callable[[SpiderIP], Awaitable[bool]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
-        self._pools = pools
+        self._pools = pools.usable
         self._clock = clock
         self._locks = KeyedLock()  # by pod UID: ADD, DEL and deferred releases of one pod run one at a time
-        self._caches = PoolCaches(node, reserved)
-        self._in_doubt: dict[Identity, list[str]] = {}  # holder → names of records whose write was not answered
+        self._caches = PoolCaches(pools.node, pools.reserved)
+        self._unanswered: dict[Identity, list[str]] = {}  # holder → names of records whose write was not answered
         self.releases = Releases(records, self._pool, self._locks, keeps=keeps, clock=clock)
 
     async def run(self) -> None:
@@ -154,7 +152,7 @@ class Allocator:
         """
         async with self._locks.held(pod_uid):
             try:
-                await self._resolve_doubts((pod_uid, interface), RELEASE_TIMEOUT)
+                await self._resolve_unanswered((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
                 log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
             for record in self._records.of(pod_uid, interface):
@@ -165,7 +163,7 @@ class Allocator:
         async with self._locks.held(pod_uid):
             for record in self._records.of_pod(pod_uid):
                 self._mark_conflicting(record)
-                await self.releases.release(PendingRelease(record, ask_owner=False, cool=False))
+                await self.releases.release(PendingRelease(record, keep_for_owner=False, cool=False))
 
     def release_soon(self, pod_uid: str) -> None:
         """Release what all interfaces of a pod hold, in the background."""
@@ -210,19 +208,19 @@ class Allocator:
     async def _held_already(self, request: AllocationRequest) -> SpiderIP | None:
         """The record that the holder has, also by a write whose answer was lost."""
         holder = (request.pod_uid, request.interface)
-        await self._resolve_doubts(holder, CALL_TIMEOUT)
+        await self._resolve_unanswered(holder, CALL_TIMEOUT)
         for record in self._records.of(*holder):
             if family(record) == request.version and await self.releases.withdraw(record):
                 return record
         return None
 
-    async def _resolve_doubts(self, holder: Identity, timeout: float) -> None:
+    async def _resolve_unanswered(self, holder: Identity, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got."""
-        for name in self._in_doubt.get(holder, ()):
+        for name in self._unanswered.get(holder, ()):
             found = await self._records.get(name, timeout=timeout)
             if found and record_store.identity(found) == holder:
                 self._records.adopt(found)
-        self._in_doubt.pop(holder, None)
+        self._unanswered.pop(holder, None)
 
     # --- what its owner or predecessor had
 
@@ -304,7 +302,7 @@ class Allocator:
         created = await self._create(request, pool, cache, address)
         if created is None:
             return allocation.occupied(pool.name, request.address)
-        progress.taken.append(PendingRelease(created, ask_owner=False, cool=False))
+        progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
         return created
 
     async def _claim_next(
@@ -325,7 +323,7 @@ class Allocator:
                 continue
             created = await self._create(request, pool, cache, address)
             if created:
-                progress.taken.append(PendingRelease(created, ask_owner=False, cool=False))
+                progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
                 return created
             tries, just_read = tries + 1, False
 
@@ -342,7 +340,7 @@ class Allocator:
             cache.exclude(address)
             return None
         except (ApiUnavailable, asyncio.CancelledError):
-            self._doubt(request, record.name)
+            self._remember_unanswered(request, record.name)
             raise
         finally:
             cache.in_flight.discard(address)
@@ -395,7 +393,7 @@ class Allocator:
     async def _take_over(self, request: AllocationRequest, record: SpiderIP, progress: _Progress) -> SpiderIP:
         """Take over a released record. Raises Conflict or NotFound."""
         taken = await self._replace(request, record)
-        progress.taken.append(PendingRelease(taken, ask_owner=False))
+        progress.taken.append(PendingRelease(taken, keep_for_owner=False))
         return taken
 
     async def _replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
@@ -403,7 +401,7 @@ class Allocator:
         try:
             return await self._replace_once(request, record)
         except (ApiUnavailable, asyncio.CancelledError):
-            self._doubt(request, record.name)
+            self._remember_unanswered(request, record.name)
             raise
 
     async def _replace_once(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
@@ -423,9 +421,9 @@ class Allocator:
 
     # ---
 
-    def _doubt(self, request: AllocationRequest, name: str) -> None:
+    def _remember_unanswered(self, request: AllocationRequest, name: str) -> None:
         """Remember a record whose write was not answered: the holder's next ADD or DEL reads it."""
-        self._in_doubt.setdefault((request.pod_uid, request.interface), []).append(name)
+        self._unanswered.setdefault((request.pod_uid, request.interface), []).append(name)
 
     def _mark_conflicting(self, record: SpiderIP) -> None:
         pool = self._pool(record.spec.pool)

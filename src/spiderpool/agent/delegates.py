@@ -122,8 +122,8 @@ async def _run(path: Path, environment: dict[str, str], stdin: bytes, kind: str,
 def _failure(kind: str, command: str, output: bytes) -> PluginFailure:
     """The error that the plugin printed (CNI specification, section 5), or its raw output where it printed none."""
     try:
-        told = msgspec.json.decode(output, type=dict[str, Any])
-        message = f"{told.get('msg', '')} {told.get('details', '')}".strip()
+        printed = msgspec.json.decode(output, type=dict[str, Any])
+        message = f"{printed.get('msg', '')} {printed.get('details', '')}".strip()
     except msgspec.DecodeError:
         message = output.decode(errors="replace").strip()
     return PluginFailure(f"{command} of plugin {kind}: {message[:LONGEST_MESSAGE] or 'it failed without a word'}")

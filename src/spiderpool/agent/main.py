@@ -22,6 +22,7 @@ from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
+from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
@@ -65,9 +66,7 @@ async def run(settings: AgentSettings) -> None:
         cluster = ClusterCache(client, settings.node)
         allocator = Allocator(
             cluster.records,
-            cluster.pools,
-            settings.node,
-            reserved=cluster.reserved,
+            NodePools(settings.node, cluster.pools, cluster.reserved),
             keeps=partial(cluster.owners.is_needed, timeout=KEEP_TIMEOUT),
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)

@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclusive, start_of, usable
+
+
+@dataclass(frozen=True, slots=True)
+class NodePools:
+    """The pools as one node sees them."""
+
+    node: str
+    usable: Callable[[], list[SpiderIPPool]]
+    """Returns the pools of this node and the shared ones."""
+    reserved: Callable[[int], AddressSet]
+    """Returns the reserved addresses of a family, the same object until they change."""
 
 
 class PoolCache:

@@ -41,7 +41,7 @@ class PendingRelease:
     """A record to be released."""
 
     record: SpiderIP
-    ask_owner: bool = True
+    keep_for_owner: bool = True
     """Keep the record if its sticky owner still wants it."""
     cool: bool = True
     """Start the cooldown where the pool has one, rather than delete the record."""
@@ -125,7 +125,7 @@ class Releases:
 
     async def _release(self, pending: PendingRelease) -> None:
         record = pending.record
-        if not (pending.ask_owner and record.spec.owner and await self._keeps(record)):
+        if not (pending.keep_for_owner and record.spec.owner and await self._keeps(record)):
             await self._end_unless_taken_over(record, cool=pending.cool)
             RELEASES.inc()
         self._pending.pop(record.name, None)

@@ -102,6 +102,12 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         result["default"] = node[SERVER_DEFAULT]
     if "format" not in result and result.get("type") == "integer":
         result["format"] = "int64"
+    return result | _children(node, components)
+
+
+def _children(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of a schema that describe the fields of an object or the items of an array."""
+    result: dict[str, Any] = {}
     if properties := node.get("properties"):
         result["properties"] = {name: _structural(child, components) for name, child in properties.items()}
     if required := node.get("required"):

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 from rich.syntax import Syntax
 
+from spiderpool import __version__
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import plans
 from spiderpool.cloud import registry
@@ -25,6 +26,7 @@ FEATURES = registry.DEFAULT.features
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
     """Ask Spiderpool."""
 

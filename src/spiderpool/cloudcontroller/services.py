@@ -361,8 +361,8 @@ class ServiceReconciler:
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
         except NotFound:
             return
-        asks_again = not fresh.terminating and self._balancers.kind_of(fresh) is kind
-        if fresh.metadata.uid != service.metadata.uid or asks_again:
+        wants_again = not fresh.terminating and self._balancers.kind_of(fresh) is kind
+        if fresh.metadata.uid != service.metadata.uid or wants_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
         observed = await self._balancers.apis[kind].find(owner, identity)

@@ -33,7 +33,7 @@ class Prober:
         self._netns = netns
         self._listener = listener
         self._source = source
-        self._pace = time_scale
+        self._time_scale = time_scale
         self._tasks: dict[HealthCheck, asyncio.Task[None]] = {}  # check → the task that repeats it
 
     def set_checks(self, checks: Iterable[HealthCheck]) -> None:
@@ -61,11 +61,11 @@ class Prober:
             if healthy is None or streak >= (check.rise if passed else check.fall):
                 healthy, streak = passed, 0
                 self._listener(check, healthy)
-            await asyncio.sleep(check.interval * self._pace)
+            await asyncio.sleep(check.interval * self._time_scale)
 
     async def _is_healthy(self, check: HealthCheck) -> bool:
         try:
-            async with asyncio.timeout(check.timeout * self._pace):
+            async with asyncio.timeout(check.timeout * self._time_scale):
                 return await self._probe(check)
         except TimeoutError:
             return check.kind == "udp"  # no ICMP error: as on the real NLB, silence of a UDP server counts as healthy

@@ -184,13 +184,13 @@ class MetadataClient:
 
     async def _authorized(self, path: str) -> tuple[int, str]:
         """Returns the answer to a request with a token; a token that is refused is replaced once."""
-        status, text = await self._ask(path)
+        status, text = await self._request(path)
         if status in UNAUTHORIZED:
             self._token = None
-            status, text = await self._ask(path)
+            status, text = await self._request(path)
         return status, text
 
-    async def _ask(self, path: str) -> tuple[int, str]:
+    async def _request(self, path: str) -> tuple[int, str]:
         if self._token is None:
             self._token = await self._new_token()
         headers = {AUTH_HEADER: self._token} if self._token else {}
