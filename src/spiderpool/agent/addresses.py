@@ -13,10 +13,15 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import AddressPolicy, AllocationPlan, InterfaceRequest, PodContext, RequestKey
+from spiderpool.core.ipam.candidates import (
+    AddressPolicy,
+    AllocationPlan,
+    InterfaceNetworks,
+    InterfaceRequest,
+    PodContext,
+    PodSurroundings,
+)
 from spiderpool.core.ipam.gc import is_alive
-from spiderpool.core.ipam.owners import sticky_owner
-from spiderpool.core.ipam.selection import concerns_application
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.pod_networks import interface_networks
@@ -44,10 +49,6 @@ class PodPolicy:
 
     networks: NetworkPolicy
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
-    statefulsets: bool = True
-    """Whether pods of StatefulSets keep their addresses."""
-    machines: bool = True
-    """Whether virtual machines keep their addresses."""
     auto_pool_wait: float = 50.0
     """Seconds that an ADD waits for the controller to make an application's pool."""
     release_conflicts: bool = True
@@ -71,9 +72,9 @@ class PodPolicy:
                 subnets=common.enable_spider_subnet,
                 automatic=common.enable_auto_pools,
                 namespace=common.namespace,
+                statefulsets=common.enable_statefulset,
+                machines=common.enable_kubevirt_static_ip,
             ),
-            statefulsets=common.enable_statefulset,
-            machines=common.enable_kubevirt_static_ip,
             auto_pool_wait=settings.auto_pool_wait,
             release_conflicts=settings.release_conflicts,
             detection=Detection(settings.detect_conflicts, settings.detect_gateway),
@@ -91,21 +92,21 @@ class PodAddresses:
         self._detached: set[str] = set()  # UIDs of living pods that had a DEL: released once the pod object ends
         cluster.pods.subscribe(self._pod_changed)
 
-    async def allocate(self, pod: Pod, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
         """Grant addresses to interfaces of a pod: what they hold already, and all that is missing, or nothing.
 
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
         self._detached.discard(pod.metadata.uid or "")
         try:
-            return await self._allocate(pod, requests) if requests else {}
+            return await self._allocate(pod, networks, requests) if requests else {}
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise
 
-    async def check(self, pod: Pod, request: InterfaceRequest) -> tuple[Grant, ...]:
+    async def check(self, pod: Pod, networks: InterfaceNetworks, request: InterfaceRequest) -> tuple[Grant, ...]:
         """What an interface of a pod holds. Raises Drift when an address is missing."""
-        context = await self._context(pod)
+        context = await self._context(pod, networks)
         plan = candidates.allocation_plan(context, [request], self.policy.addresses, self._cluster.pools())
         interface, held = request.interface, self._allocator.held(context.uid)
         for version in plan.families(interface):
@@ -113,10 +114,16 @@ class PodAddresses:
                 raise Drift(
                     f"{interface} of pod {pod.key} holds no IPv{version} address: its SpiderIP is gone; delete the pod"
                 )
-        grants = self._grants(held, interface, plan)
+        grants = plan.grants(interface, held, self._cluster.pool)
         if not grants:
             raise Drift(f"{interface} of pod {pod.key} holds no address: its SpiderIP is gone; delete the pod")
         return grants
+
+    def networks(self, pod: Pod) -> InterfaceNetworks:
+        """The network of each interface that the pod's annotations and the settings name. Raises BadConfig."""
+        policy = self.policy.networks
+        annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
+        return interface_networks(annotations, namespace, policy.default_network, policy.namespace)
 
     async def release(self, args: PodArgs, interface: str) -> None:
         """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
@@ -151,7 +158,7 @@ class PodAddresses:
 
     def is_sticky(self, pod: Pod) -> bool:
         """Whether the pod's addresses stay with its owner."""
-        return sticky_owner(pod, statefulsets=self.policy.statefulsets, machines=self.policy.machines) is not None
+        return self.policy.addresses.sticky_owner(pod) is not None
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         """Release the addresses of a pod whose DEL came while it looked alive, once it does not."""
@@ -159,58 +166,44 @@ class PodAddresses:
             self._detached.discard(old.metadata.uid)
             self._allocator.release_soon(old.metadata.uid)
 
-    async def _allocate(self, pod: Pod, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def _allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
         """Plan and allocate; again whenever pools change, while the controller may still be making the pod's pool."""
         if any(request.config.match_master_subnet for request in requests):
             raise BadConfig("match_master_subnet is for SR-IOV NICs, which this agent does not attach; remove it")
-        context = await self._context(pod)
+        context = await self._context(pod, networks)
         deadline = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
             change = self._cluster.pool_change()
             plan = candidates.allocation_plan(context, requests, self.policy.addresses, self._cluster.pools())
             try:
-                done = await self._execute(pod, context, plan)
+                done = await self._execute(pod, plan)
             except Refused:
                 if not plan.awaits_pool or not await _set_before(change, deadline):
                     raise
                 continue
             self._report(pod, plan, done)
             held = {**self._allocator.held(context.uid), **done.granted}
-            return {request.interface: self._grants(held, request.interface, plan) for request in requests}
+            return {each.interface: plan.grants(each.interface, held, self._cluster.pool) for each in requests}
 
-    async def _execute(self, pod: Pod, context: PodContext, plan: AllocationPlan) -> Allocation:
-        requests = plan.requests.values()
-        if any(each.controller is None and concerns_application(each, self._cluster.pools()) for each in requests):
-            controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
-            plan = candidates.with_controller(plan, controller)
-        candidates.check_served(plan, context, self.policy.addresses)
+    async def _execute(self, pod: Pod, plan: AllocationPlan) -> Allocation:
+        if plan.needs_controller:
+            plan = candidates.with_controller(plan, await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
+        if plan.unserved is not None:
+            raise plan.unserved
         return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
 
-    async def _context(self, pod: Pod) -> PodContext:
+    async def _context(self, pod: Pod, networks: InterfaceNetworks) -> PodContext:
         """What is known of a pod; its top controller is read from the API server only if the pod needs it."""
-        annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
-        policy = self.policy
-        home = self._cluster.namespaces.get(namespace)
-        node = self._cluster.nodes.get(self._cluster.node_name)
-        uid = pod.metadata.uid or ""
-        context = PodContext(
-            namespace=namespace,
-            name=pod.name,
-            uid=uid,
-            node=self._cluster.node_name,
-            networks=interface_networks(
-                annotations, namespace, policy.networks.default_network, policy.networks.namespace
-            ),
-            holding=self._allocator.interfaces(uid),
-            annotations=annotations,
-            namespace_annotations=(home.metadata.annotations if home else None) or {},
-            labels=pod.metadata.labels or {},
-            namespace_labels=(home.metadata.labels if home else None) or {},
-            node_labels=(node.metadata.labels if node else None) or {},
-            owner=sticky_owner(pod, statefulsets=policy.statefulsets, machines=policy.machines),
+        cluster = self._cluster
+        around = PodSurroundings(
+            cluster.node_name,
+            cluster.nodes.get(cluster.node_name),
+            cluster.namespaces.get(pod.metadata.namespace or ""),
+            self._allocator.interfaces(pod.metadata.uid or ""),
         )
-        if candidates.needs_controller(annotations, policy.addresses):
-            context = replace(context, controller=await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
+        context = candidates.pod_context(pod, networks, around, self.policy.addresses)
+        if context.needs_controller:
+            context = replace(context, controller=await cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         return context
 
     def _report(self, pod: Pod, plan: AllocationPlan, done: Allocation) -> None:
@@ -230,17 +223,6 @@ class PodAddresses:
                 address=[record.spec.address for record in done.created],
                 considered=[str(verdict) for verdict in (*plan.trace, *done.trace)],
             )
-
-    def _grants(
-        self, records: Mapping[RequestKey, SpiderIP], interface: str, plan: AllocationPlan
-    ) -> tuple[Grant, ...]:
-        """The grants of one interface, IPv4 first."""
-        clean = plan.clean_gateway(interface)
-        return tuple(
-            allocation.grant(record, self._cluster.pool(record.spec.pool), clean_gateway=clean, routes=plan.routes)
-            for (name, _), record in sorted(records.items(), key=lambda item: item[0])
-            if name == interface
-        )
 
 
 def result_routes(grants: Iterable[Grant]) -> tuple[tuple[str, str], ...]:

@@ -66,7 +66,7 @@ class Attacher:
         attachment = await self._plan(call)
         async with self._containers.held(call.container_id):
             self._store.save(sandbox_record(call, attachment.interfaces))
-            grants = await self._addresses.allocate(attachment.pod, attachment.address_requests)
+            grants = await self._addresses.allocate(attachment.pod, attachment.networks, attachment.address_requests)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
         return results[0]
@@ -86,7 +86,9 @@ class Attacher:
             match plan.chain:
                 case Chain():
                     request = plan.address_request
-                    granted = await self._addresses.check(attachment.pod, request) if request else ()
+                    granted = (
+                        await self._addresses.check(attachment.pod, attachment.networks, request) if request else ()
+                    )
                     await interfaces.check(self._kernel_attachment(call, attachment, plan, granted))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")

@@ -99,10 +99,10 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
     match plan.chain:
         case Chain():
             coordinated = plan.chain.coordinator is not None
-            return InterfaceRecord(plan.interface, plan.request.network, coordinated=coordinated)
+            return InterfaceRecord(plan.request.interface, plan.request.network, coordinated=coordinated)
         case DelegatedNetwork():
             return InterfaceRecord(
-                plan.interface,
+                plan.request.interface,
                 plan.request.network,
                 chain=plan.chain.name,
                 version=plan.chain.version,

@@ -7,19 +7,21 @@ source that names anything decides, even if its pools turn out to be full or not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TypeAlias
 
 from spiderpool.api.cni import IPAMConfig
-from spiderpool.api.ip import IPOwner
+from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.core import annotations as pod_annotations
 from spiderpool.core.annotations import POOL, POOLS, Annotations, Names, Route
 from spiderpool.core.ipam import allocation
-from spiderpool.core.ipam.owners import Controller, application_labels
+from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.ipam.owners import Controller, application_labels, sticky_owner
 from spiderpool.core.ipam.selection import (
     DEFAULT_SOURCE,
     AllocationRequest,
@@ -28,10 +30,11 @@ from spiderpool.core.ipam.selection import (
     DefaultPools,
     NamedPools,
     Verdict,
+    concerns_application,
     version_of,
 )
 from spiderpool.core.labels import Labels
-from spiderpool.errors import BadConfig
+from spiderpool.errors import BadConfig, Refused
 
 FAMILIES = (4, 6)
 
@@ -51,6 +54,14 @@ class AddressPolicy:
     """Whether pools are made automatically for applications."""
     namespace: str = "kube-system"
     """The agent's own Namespace, in which networks are looked up that are named without one."""
+    statefulsets: bool = True
+    """Whether pods of StatefulSets keep their addresses."""
+    machines: bool = True
+    """Whether virtual machines keep their addresses."""
+
+    def sticky_owner(self, pod: Pod) -> IPOwner | None:
+        """The owner that keeps the pod's addresses; None when they go with the pod."""
+        return sticky_owner(pod, statefulsets=self.statefulsets, machines=self.machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,10 @@ class PodContext:
     node_labels: Labels = field(default_factory=dict)
     owner: IPOwner | None = None
     """The StatefulSet or virtual machine that keeps the addresses."""
+    needs_controller: bool = False
+    """Whether the pod asks for a pool cut from a SpiderSubnet, so that its top controller must be known."""
     controller: Controller | None = None
-    """The top controller; must be known where :func:`needs_controller` is true."""
+    """The top controller, where it is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +142,62 @@ class AllocationPlan:
     """Further routes that the pod's annotation asks for."""
     trace: tuple[Verdict, ...]
     """The verdict on every source and family."""
+    needs_controller: bool
+    """Whether a candidate belongs to an application, so that the pod's top controller must be known."""
+    unserved: Refused | None
+    """The refusal of an interface that holds no address and is left without any enabled family."""
 
     @property
     def awaits_pool(self) -> bool:
         """Whether a candidate is a pool that the controller may still be making."""
         return any(isinstance(request.candidates, ApplicationPool) for request in self.requests.values())
 
-    def clean_gateway(self, interface: str) -> bool:
-        """Whether the interface's gateway serves no default route."""
-        return any(source.clean_gateway for source in self.sources if source.interface == interface)
+    def grants(
+        self, interface: str, records: Mapping[RequestKey, SpiderIP], pool: Callable[[str], SpiderIPPool | None]
+    ) -> tuple[Grant, ...]:
+        """What an interface is granted by the records that it holds, IPv4 first; ``pool`` looks up a pool by name."""
+        clean = any(source.clean_gateway for source in self.sources if source.interface == interface)
+        return tuple(
+            allocation.grant(records[key], pool(records[key].spec.pool), clean_gateway=clean, routes=self.routes)
+            for key in sorted(records)
+            if key[0] == interface
+        )
 
     def families(self, interface: str) -> tuple[int, ...]:
         """Address families that an interface is to get."""
         return tuple(version for name, version in self.requests if name == interface)
 
 
-def needs_controller(pod: Annotations, policy: AddressPolicy) -> bool:
-    """Whether a pod asks for a pool cut from a SpiderSubnet, so that its top controller must be known."""
-    return policy.subnets and (SUBNETS_ANNOTATION in pod or SUBNET_ANNOTATION in pod)
+@dataclass(frozen=True, slots=True)
+class PodSurroundings:
+    """The objects around a pod that have a say in its addresses."""
+
+    node_name: str
+    node: Node | None
+    namespace: Namespace | None
+    holding: tuple[str, ...]
+    """Interfaces of the pod that hold addresses already, in the order in which they got them."""
+
+
+def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, policy: AddressPolicy) -> PodContext:
+    """What is known of a pod, but for its top controller, which has to be read from the API server."""
+    annotations = pod.metadata.annotations or {}
+    namespace, node = around.namespace, around.node
+    return PodContext(
+        namespace=pod.metadata.namespace or "",
+        name=pod.name,
+        uid=pod.metadata.uid or "",
+        node=around.node_name,
+        networks=networks,
+        holding=around.holding,
+        annotations=annotations,
+        namespace_annotations=(namespace.metadata.annotations if namespace else None) or {},
+        labels=pod.metadata.labels or {},
+        namespace_labels=(namespace.metadata.labels if namespace else None) or {},
+        node_labels=(node.metadata.labels if node else None) or {},
+        owner=policy.sticky_owner(pod),
+        needs_controller=policy.subnets and (SUBNETS_ANNOTATION in annotations or SUBNET_ANNOTATION in annotations),
+    )
 
 
 def allocation_plan(
@@ -167,7 +218,15 @@ def allocation_plan(
     for source in sources:
         for version in sorted(source.candidates):
             requests.setdefault((source.interface, version), _request(pod, source, version, policy))
-    return AllocationPlan(_with_addresses(requests, interfaces), tuple(sources), routes, tuple(trace))
+    requests = _with_addresses(requests, interfaces)
+    return AllocationPlan(
+        requests,
+        tuple(sources),
+        routes,
+        tuple(trace),
+        needs_controller=pod.controller is None and any(concerns_application(one, pools) for one in requests.values()),
+        unserved=_unserved(pod, sources, trace, policy),
+    )
 
 
 def with_controller(plan: AllocationPlan, controller: Controller | None) -> AllocationPlan:
@@ -175,17 +234,16 @@ def with_controller(plan: AllocationPlan, controller: Controller | None) -> Allo
     return replace(plan, requests={key: replace(each, controller=controller) for key, each in plan.requests.items()})
 
 
-def check_served(plan: AllocationPlan, pod: PodContext, policy: AddressPolicy) -> None:
-    """Raises Refused where an interface that holds no address is left without any enabled family.
-
-    An interface that gets nothing means that the pod gets nothing.
-    """
-    for source in plan.sources:
-        if source.candidates or source.interface in pod.holding:
-            continue
-        dropped = [verdict for verdict in plan.trace if verdict.rule == "family"]
-        version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
-        raise allocation.refusal(_request(pod, source, version, policy), dropped)
+def _unserved(
+    pod: PodContext, sources: Iterable[PoolSource], trace: Iterable[Verdict], policy: AddressPolicy
+) -> Refused | None:
+    """The refusal of the first interface that would get nothing: then the pod gets nothing."""
+    for source in sources:
+        if not source.candidates and source.interface not in pod.holding:
+            dropped = [verdict for verdict in trace if verdict.rule == "family"]
+            version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
+            return allocation.refusal(_request(pod, source, version, policy), dropped)
+    return None
 
 
 def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressPolicy) -> AllocationRequest:

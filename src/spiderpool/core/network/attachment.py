@@ -14,7 +14,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.candidates import InterfaceNetworks, InterfaceRequest
 from spiderpool.core.network import chains, coordinator, pod_networks
 from spiderpool.core.network.chains import Chain, DelegatedNetwork
 from spiderpool.core.network.plumbing.values import Attachment, everything
@@ -62,12 +62,10 @@ class PodAttachment:
 
     pod: Pod
     interfaces: tuple[InterfacePlan, ...]
-
-    @property
-    def address_requests(self) -> tuple[InterfaceRequest, ...]:
-        """What its interfaces need of IPAM."""
-        requests = (plan.address_request for plan in self.interfaces)
-        return tuple(request for request in requests if request is not None)
+    networks: InterfaceNetworks
+    """The network of each interface."""
+    address_requests: tuple[InterfaceRequest, ...]
+    """What its interfaces need of IPAM."""
 
     @property
     def first_interface(self) -> str:
@@ -92,11 +90,13 @@ def plan_pod(
     )
     pod_networks.check_isolation(namespace, networks[1:], policy.isolated, policy.shared_namespaces)
     chosen = pod_networks.default_route_of(networks)
-    interfaces = (
+    plans = tuple(
         InterfacePlan(network, chains.read_network(network.network, definition(network.network)), chosen)
         for network in networks
     )
-    return PodAttachment(pod, tuple(interfaces))
+    names = InterfaceNetworks(tuple((network.interface, network.network) for network in networks))
+    requests = (plan.address_request for plan in plans)
+    return PodAttachment(pod, plans, names, tuple(request for request in requests if request is not None))
 
 
 @dataclass(frozen=True, slots=True)
