@@ -29,7 +29,7 @@ EVENT_REFUSED = "AddressRefused"
 EVENT_COOLDOWN = "CooldownIgnored"
 OWNER_TIMEOUT = 5.0
 """Seconds for reading a pod's top controller on the ADD path."""
-KEEP_TIMEOUT = 2.0
+STICKY_OWNER_TIMEOUT = 2.0
 """Seconds for reading a sticky owner on the DEL path; then the release is deferred."""
 
 Grants = Mapping[str, tuple[Grant, ...]]
