@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spiderpool.agent.allocator import Allocation, Allocator
-from spiderpool.agent.cluster import ClusterCache, is_meant
+from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
@@ -34,7 +34,7 @@ EVENT_REFUSED = "AddressRefused"
 EVENT_COOLDOWN = "CooldownIgnored"
 OWNER_TIMEOUT = 5.0
 """Seconds for reading a pod's top controller on the ADD path."""
-KEEP_TIMEOUT = 2.0
+STICKY_OWNER_TIMEOUT = 2.0
 """Seconds for reading a sticky owner on the DEL path; then the release is deferred."""
 
 Grants = Mapping[str, tuple[Grant, ...]]
@@ -128,12 +128,12 @@ class PodAddresses:
     async def release(self, args: PodArgs, interface: str) -> None:
         """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        if pod and is_meant(pod, args.uid):
+        if pod and has_runtime_uid(pod, args.uid):
             uid = pod.metadata.uid or ""
             if is_alive(pod):
                 self._detached.add(uid)
                 return
-        else:
+        else:  # static pods, and pods whose UID the runtime does not pass, are then left to garbage collection
             uid = args.uid
         await self._allocator.release(uid, interface)
 
@@ -142,9 +142,9 @@ class PodAddresses:
         await self._allocator.release(record.spec.podUID, record.spec.interface)
 
     async def release_conflicting(self, args: PodArgs) -> None:
-        """Release all that a pod holds, though it lives, because something outside the cluster uses it."""
+        """Release all addresses of a living pod, because something outside the cluster uses one of them."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        known = pod.metadata.uid if pod and is_meant(pod, args.uid) else None
+        known = pod.metadata.uid if pod and has_runtime_uid(pod, args.uid) else None
         await self._allocator.release_conflicting(known or args.uid)
 
     def records_of(self, namespace: str, name: str) -> list[SpiderIP]:
@@ -173,19 +173,21 @@ class PodAddresses:
         context = await self._context(pod, networks)
         deadline = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
-            change = self._cluster.pool_change()
+            change = self._cluster.pool_change()  # before the plan, so that no change is missed
             plan = candidates.allocation_plan(context, requests, self.policy.addresses, self._cluster.pools())
             try:
-                done = await self._execute(pod, plan)
+                allocated = await self._allocate_plan(pod, plan)
             except Refused:
                 if not plan.awaits_pool or not await _set_before(change, deadline):
                     raise
                 continue
-            self._report(pod, plan, done)
-            held = {**self._allocator.held(context.uid), **done.granted}
+            self._report(pod, plan, allocated)
+            # A pod keeps what it held before, also of families that its sources no longer name.
+            held = {**self._allocator.held(context.uid), **allocated.granted}
             return {each.interface: plan.grants(each.interface, held, self._cluster.pool) for each in requests}
 
-    async def _execute(self, pod: Pod, plan: AllocationPlan) -> Allocation:
+    async def _allocate_plan(self, pod: Pod, plan: AllocationPlan) -> Allocation:
+        """Allocate what a plan requests; read the pod's top controller first where a candidate belongs to one."""
         if plan.needs_controller:
             plan = candidates.with_controller(plan, await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         if plan.unserved is not None:
@@ -206,8 +208,9 @@ class PodAddresses:
             context = replace(context, controller=await cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         return context
 
-    def _report(self, pod: Pod, plan: AllocationPlan, done: Allocation) -> None:
-        for record in done.early:
+    def _report(self, pod: Pod, plan: AllocationPlan, allocated: Allocation) -> None:
+        """Log what was allocated and why; an Event for each address that was given before its cooldown was over."""
+        for record in allocated.early:
             spec = record.spec
             self._recorder.event(
                 pod,
@@ -216,12 +219,12 @@ class PodAddresses:
                 f"{spec.address} of pool {spec.pool} was given before its cooldown was over: nothing else was free; "
                 f"it was released by pod {spec.namespace}/{spec.pod} at {spec.releasedAt}",
             )
-        if done.created:
+        if allocated.created:
             log.info(
                 "given",
                 pod=pod.key,
-                address=[record.spec.address for record in done.created],
-                considered=[str(verdict) for verdict in (*plan.trace, *done.trace)],
+                address=[record.spec.address for record in allocated.created],
+                considered=[str(verdict) for verdict in (*plan.trace, *allocated.trace)],
             )
 
 

@@ -36,7 +36,7 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     coordinated: bool = False
     """Whether the pod has a veth pair to its node."""
     first_nic: str = ""
-    """The pod's first interface, where another plugin made it."""
+    """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
     """Name of the network's configuration, where the agent did not make the interface itself."""
     version: str = ""

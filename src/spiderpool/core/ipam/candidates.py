@@ -53,7 +53,7 @@ class AddressPolicy:
     automatic: bool = True
     """Whether pools are made automatically for applications."""
     namespace: str = "kube-system"
-    """The agent's own Namespace, in which networks are looked up that are named without one."""
+    """The agent's own Namespace: that of networks which a pool's ``multusName`` names without one."""
     statefulsets: bool = True
     """Whether pods of StatefulSets keep their addresses."""
     machines: bool = True
@@ -137,6 +137,7 @@ class AllocationPlan:
     """The requests of a pod, which are granted all or none."""
 
     requests: Mapping[RequestKey, AllocationRequest]
+    """One for each interface and enabled family."""
     sources: tuple[PoolSource, ...]
     routes: tuple[Route, ...]
     """Further routes that the pod's annotation asks for."""
@@ -203,7 +204,7 @@ def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, 
 def allocation_plan(
     pod: PodContext, interfaces: Sequence[InterfaceRequest], policy: AddressPolicy, pools: Sequence[SpiderIPPool]
 ) -> AllocationPlan:
-    """The requests of some interfaces of a pod; an annotation may add interfaces that were not asked for.
+    """The requests of some interfaces of a pod, and of further interfaces that the annotation ``ippools`` names.
 
     Raises BadConfig for an annotation or configuration that cannot be served.
     """
@@ -305,73 +306,76 @@ class _InterfaceContext:
 
 
 def _deciding_source(
-    about: _InterfaceContext, pools: Iterable[SpiderIPPool]
+    context: _InterfaceContext, pools: Iterable[SpiderIPPool]
 ) -> tuple[tuple[PoolSource, ...], list[Verdict]]:
-    """The first source that names pools, without the families that are disabled, and the verdicts on the way there."""
+    """The first source that names pools, and the verdicts on it and on those before it; leaves out disabled families.
+
+    There is one PoolSource per interface, since the annotation ``ippools`` may decide for several interfaces at once.
+    """
     trace: list[Verdict] = []
-    sources = _sources(about, pools)
+    sources = _sources(context, pools)
     while isinstance(found := next(sources), Verdict):
         trace.append(found)
     priority = len(trace) + 1
     trace.append(Verdict(found[0].name, True, "source", f"decides, as number {priority} in order of priority"))
-    kept, dropped = _enabled(found, about.policy.families)
+    kept, dropped = _enabled(found, context.policy.families)
     return kept, [*trace, *dropped]
 
 
-def _sources(about: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
+def _sources(context: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
     """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
-    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
-    yield _subnet_annotation(about)
-    yield _pools_annotation(about)
-    yield _pool_annotation(about)
-    yield _named(about, namespace, "the default pools of the Namespace's annotations")
-    yield _named(about, about.request.pools, "the network's configuration")
-    yield about.source(DEFAULT_SOURCE, _default_candidates(pools))
+    namespace = pod_annotations.namespace_pools(context.pod.namespace_annotations)
+    yield _subnet_annotation(context)
+    yield _pools_annotation(context)
+    yield _pool_annotation(context)
+    yield _named(context, namespace, "the default pools of the Namespace's annotations")
+    yield _named(context, context.request.pools, "the network's configuration")
+    yield context.source(DEFAULT_SOURCE, _default_candidates(pools))
 
 
-def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
-    pod = about.pod.annotations
+def _subnet_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    pod = context.pod.annotations
     plural = SUBNETS_ANNOTATION in pod
     key = SUBNETS_ANNOTATION if plural else SUBNET_ANNOTATION
-    listed = pod_annotations.all_interface_subnets(pod) if about.policy.subnets else None
+    listed = pod_annotations.all_interface_subnets(pod) if context.policy.subnets else None
     if listed is None:
         off = key in pod
         return _skipped(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
-    if not about.policy.automatic:
+    if not context.policy.automatic:
         raise BadConfig(
             f"annotation {key} cannot be served: enableAutoPoolForApplication is false in the ConfigMap; remove it"
         )
-    if not plural and listed[0].interface != about.interface:
-        return _skipped(key, f"is for {listed[0].interface}, not {about.interface}")
-    controller = about.pod.controller
+    if not plural and listed[0].interface != context.interface:
+        return _skipped(key, f"is for {listed[0].interface}, not {context.interface}")
+    controller = context.pod.controller
     if controller is None:
         raise BadConfig(f"annotation {key} is for pods of a workload; a bare pod gets its address by ippool")
-    names = pod_annotations.entry_for(listed, key, about.interface, about.position).names
+    names = pod_annotations.entry_for(listed, key, context.interface, context.position).names
     candidates = {
-        version: ApplicationPool(subnet, application_labels(controller, subnet, about.interface, version))
+        version: ApplicationPool(subnet, application_labels(controller, subnet, context.interface, version))
         for version, (subnet, *_) in names.items()
     }
-    return about.source(_annotation(key), candidates)
+    return context.source(_annotation(key), candidates)
 
 
-def _pools_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+def _pools_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
     """With interface names in it, the annotation decides for all of them at once; without, for the next interface."""
-    listed = pod_annotations.all_interface_pools(about.pod.annotations)
+    listed = pod_annotations.all_interface_pools(context.pod.annotations)
     if listed is None:
         return _skipped(POOLS, "is not set")
-    own = pod_annotations.entry_for(listed, POOLS, about.interface, about.position)
-    chosen = listed if own.interface else (replace(own, interface=about.interface),)
+    own = pod_annotations.entry_for(listed, POOLS, context.interface, context.position)
+    chosen = listed if own.interface else (replace(own, interface=context.interface),)
     source = _annotation(POOLS)
     return tuple(PoolSource(each.interface, source, _by_name(each.names), each.clean_gateway) for each in chosen)
 
 
-def _pool_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
-    named = pod_annotations.interface_pools(about.pod.annotations, about.interface)
-    return _named(about, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
+def _pool_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    named = pod_annotations.interface_pools(context.pod.annotations, context.interface)
+    return _named(context, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
 
 
-def _named(about: _InterfaceContext, names: Names, source: str) -> tuple[PoolSource, ...] | Verdict:
-    return about.source(source, _by_name(names)) if names else Verdict(source, False, "source", "names no pools")
+def _named(context: _InterfaceContext, names: Names, source: str) -> tuple[PoolSource, ...] | Verdict:
+    return context.source(source, _by_name(names)) if names else Verdict(source, False, "source", "names no pools")
 
 
 def _by_name(names: Names) -> dict[int, Candidates]:
