@@ -1,4 +1,4 @@
-"""What this node watches: only objects that concern it, so that nodes do not multiply the API server's work."""
+"""The informers of one node: only for objects that concern it, so that nodes do not multiply the API server's work."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ClusterCache:
 
     @property
     def reachable(self) -> bool:
-        """Whether the API server answered when it was last asked."""
+        """Whether the API server gave a usable answer to the last request."""
         return self._client.reachable
 
     async def run(self) -> None:

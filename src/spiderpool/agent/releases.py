@@ -1,4 +1,4 @@
-"""Releasing SpiderIP records: at once where the API server takes it, else again and again in the background.
+"""Releases SpiderIP records: at once if the API server answers, otherwise by retries in the background.
 
 A release never touches a record that has another holder by now: every write names the version that was read.
 """

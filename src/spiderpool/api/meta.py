@@ -1,4 +1,4 @@
-"""What all Kubernetes objects share (meta.k8s.io/v1): metadata, conditions, selectors, and the address of a kind."""
+"""Parts of every Kubernetes object (meta.k8s.io/v1): metadata, conditions, selectors, and the address of a kind."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class NodeRecords:
     """Cached records of one node, and the writes to records.
 
     A write is visible in the cache as soon as it returns, before its watch event arrives. After ApiUnavailable it is
-    unknown whether the write was done: the cache is unchanged, and the watch event or a fresh read brings the truth.
+    unknown whether the write was done: the cache is unchanged, and the watch event or a fresh read shows the outcome.
     """
 
     def __init__(self, client: Client, node: str) -> None:

@@ -19,7 +19,7 @@ log = logger("workqueue")
 
 
 class Timers(Protocol):
-    """The part of an event loop that tells time and calls back later."""
+    """The methods of an event loop that a queue uses; tests replace them."""
 
     def time(self) -> float:
         """Seconds of a monotonic clock."""

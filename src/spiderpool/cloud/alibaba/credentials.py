@@ -65,7 +65,7 @@ class Keys:
 
 
 class CredentialSource(Protocol):
-    """A place from which access keys can come."""
+    """A source of access keys."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What a fault is, and the faults of values that all kinds have: labels, selectors, prefixes, addresses."""
+"""The type of faults, and checks of values that all kinds have: labels, selectors, prefixes, addresses."""
 
 from __future__ import annotations
 
