@@ -27,8 +27,8 @@ READ_TIMEOUT = 10.0
 
 RETRY_PAUSE = 1.0
 """Seconds until a release that failed is tried again; the queue's own backoff comes after that."""
-
 WORKERS = 4
+"""Deferred releases that are carried out at a time."""
 
 CONFLICT_TRIES = 3
 """Times that a record may change between our read and our write before we give up for now."""

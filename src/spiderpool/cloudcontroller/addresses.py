@@ -163,7 +163,7 @@ class AddressReconciler:
             await self._wait()
 
     async def step(self) -> bool:
-        """Reads the ENIs from the cloud if that is due, and carries out all steps that are due; whether there were any."""
+        """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
         families = list(self._families())
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
@@ -243,7 +243,7 @@ class AddressReconciler:
         return self._states.setdefault(family.key, ENIFamilyState())
 
     def _eni_state(self, family: ENIFamily) -> ENIState | None:
-        """Returns the input of the plan; None while the cloud has not described the ENI, or has it on another server."""
+        """Returns the input of the plan; None until the cloud has described the ENI as one of this server."""
         eni = self._enis.get(family.eni.identity)
         quota = self._quotas.get((family.instance.region, family.instance.instance_type))
         if eni is None or quota is None or eni.instance != family.instance.identity or eni.status != "InUse":
@@ -375,11 +375,7 @@ class AddressReconciler:
         await self._change_assigned(family, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
-        try:
-            await self._client.get(SpiderIP, object_name(address))
-        except kube.NotFound:
-            return False
-        return True
+        return await self._client.find(SpiderIP, object_name(address)) is not None
 
     async def _change_releasing(
         self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()

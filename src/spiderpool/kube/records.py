@@ -70,10 +70,7 @@ class NodeRecords:
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
         """A record as the API server has it now; None when it does not exist."""
-        try:
-            return await self._client.get(SpiderIP, name, timeout=timeout)
-        except NotFound:
-            return None
+        return await self._client.find(SpiderIP, name, timeout=timeout)
 
     def adopt(self, record: SpiderIP) -> None:
         """Cache a record of this node that a fresh read found."""
