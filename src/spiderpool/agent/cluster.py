@@ -1,4 +1,4 @@
-"""What this node watches: only objects that concern it, so that nodes do not multiply the API server's work."""
+"""The informers of one node: only for objects that concern it, so that nodes do not multiply the API server's work."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.core.labels import label_value
 from spiderpool.errors import NotReady
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
 from spiderpool.kube.records import NodeRecords
 from spiderpool.telemetry import logger
-
-FAMILIES = (4, 6)
 
 log = logger("cluster")
 
@@ -39,7 +37,7 @@ class ClusterCache:
         self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
         self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
-        self._pool_change = asyncio.Event()  # set, and replaced by a new one, at every change of a pool
+        self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
         self._reserved_ips = Informer(client, SpiderReservedIP)
         self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
         self.networks = Informer(client, NetworkAttachmentDefinition)
@@ -57,7 +55,7 @@ class ClusterCache:
 
     @property
     def reachable(self) -> bool:
-        """Whether the API server answered when it was last asked."""
+        """Whether the API server gave a usable answer to the last request."""
         return self._client.reachable
 
     async def run(self) -> None:
@@ -104,17 +102,14 @@ class ClusterCache:
         return pod
 
     async def holder(self, record: SpiderIP) -> Pod | None:
-        """The pod whose name a record has, read from the API server; None if there is none. Raises ApiUnavailable."""
-        try:
-            return await self._client.get(Pod, record.spec.pod, record.spec.namespace)
-        except NotFound:
-            return None
+        """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
+        return await self._client.find(Pod, record.spec.pod, record.spec.namespace)
 
     async def _read_pod(self, namespace: str, name: str) -> Pod:
-        try:
-            return await self._client.get(Pod, name, namespace)
-        except NotFound as error:
-            raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile") from error
+        pod = await self._client.find(Pod, name, namespace)
+        if pod is None:
+            raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile")
+        return pod
 
     def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
         changed, self._pool_change = self._pool_change, asyncio.Event()

@@ -1,4 +1,4 @@
-"""What the allocator needs of the store of SpiderIP records; `kube.records.NodeRecords` provides it."""
+"""The protocol by which the allocator reads and writes SpiderIP records; `kube.records.NodeRecords` implements it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Holder = tuple[str, str]
 
 
 class RecordStore(Protocol):
-    """SpiderIP records: this node's from a cache, everybody's by reading them from the API server.
+    """SpiderIP records: those of this node from a cache, those of other nodes by reads from the API server.
 
     Every write goes to the API server and changes the cache at once. ``timeout`` is in seconds; ApiUnavailable
     means that the outcome of a call is unknown.

@@ -1,4 +1,4 @@
-"""Releasing SpiderIP records: at once where the API server takes it, else again and again in the background.
+"""Releases SpiderIP records: at once if the API server answers, otherwise by retries in the background.
 
 A release never touches a record that has another holder by now: every write names the version that was read.
 """
@@ -27,7 +27,6 @@ READ_TIMEOUT = 10.0
 
 RETRY_PAUSE = 1.0
 """Seconds until a release that failed is tried again; the queue's own backoff comes after that."""
-
 WORKERS = 4
 """Deferred releases that are carried out at a time."""
 

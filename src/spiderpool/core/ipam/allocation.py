@@ -1,6 +1,6 @@
 """Which address of a pool to try next, and the SpiderIP record that claims it.
 
-Nothing here talks to the API server. The free addresses are the node's best guess; creating the SpiderIP decides.
+Nothing here calls the API server. The free addresses are the node's best guess; creating the SpiderIP decides.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from spiderpool.errors import BadConfig, NotReady
 T = TypeVar("T")
 
 VETH_MTU = 1500
+"""MTU of the veth pair unless the settings name another."""
 RULE_TABLE = 500
+"""Routing table on the node with the routes to pods unless the settings name another."""
 
 
 def coordination(

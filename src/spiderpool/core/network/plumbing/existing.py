@@ -58,7 +58,7 @@ def _gateways(pod: PodState, name: str) -> Iterator[Address]:
 
 
 def place_default_route(pod: PodState, name: str, gateways: tuple[Address, ...] | None) -> tuple[Step, ...]:
-    """The steps that give an interface of another plugin the default route as the pod's annotation says.
+    """The steps that give an interface of another plugin the default route that the pod's annotation requests.
 
     ``gateways`` None: no default route through this interface. Empty: as the plugin left it. Else through these.
     """
@@ -72,6 +72,6 @@ def place_default_route(pod: PodState, name: str, gateways: tuple[Address, ...] 
 
 
 def place_default_route_if_free(pod: PodState, name: str) -> tuple[Step, ...]:
-    """As `place_default_route` for a pod whose annotation says nothing: the present holder keeps the default route."""
+    """As `place_default_route` for a pod without that annotation: the present holder keeps the default route."""
     taken = [version for version in (4, 6) if default_route_holder(pod, version, name) is not None]
     return tuple(step for version in taken for step in remove_default_routes(pod, name, version))

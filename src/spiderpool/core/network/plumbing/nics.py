@@ -31,8 +31,11 @@ from spiderpool.core.network.plumbing.values import Address, Interface, Network,
 from spiderpool.errors import BadConfig
 
 NIC_MARK_PRIORITY = 1100
+"""Priority of the rules that send marked packets to a NIC's table."""
 NIC_SOURCE_PRIORITY = 3000
+"""Priority of the rules that send packets from a NIC's address to the NIC's table."""
 NIC_TABLES = range(1000, 1016)
+"""Tables of NICs: one for each number that a mark can hold."""
 NIC_MASK = 0xF0
 """Bits of the mark with the NIC's number. kube-proxy uses 0x4000 and 0x8000, overlay networks the upper half."""
 
