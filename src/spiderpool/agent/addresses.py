@@ -13,15 +13,16 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import (
+from spiderpool.core.ipam.candidates import AllocationPlan
+from spiderpool.core.ipam.gc import is_alive
+from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
-    AllocationPlan,
     InterfaceNetworks,
     InterfaceRequest,
     PodContext,
     PodSurroundings,
+    pod_context,
 )
-from spiderpool.core.ipam.gc import is_alive
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.pod_networks import interface_networks
@@ -203,7 +204,7 @@ class PodAddresses:
             cluster.namespaces.get(pod.metadata.namespace or ""),
             self._allocator.interfaces(pod.metadata.uid or ""),
         )
-        context = candidates.pod_context(pod, networks, around, self.policy.addresses)
+        context = pod_context(pod, networks, around, self.policy.addresses)
         if context.needs_controller:
             context = replace(context, controller=await cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         return context

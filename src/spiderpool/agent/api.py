@@ -38,7 +38,7 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.coordinator import default_route_interface, synced_status
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.cni import CNICall, Result, ResultIP
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 
 
 class IPAMPlugin:

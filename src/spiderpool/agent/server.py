@@ -49,7 +49,7 @@ from spiderpool.api.cni import (
     valid_attachments,
     version_document,
 )
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (
     BadConfig,

@@ -9,22 +9,17 @@ from typing import Any
 import pytest
 
 from spiderpool.api.cni import IPAMConfig
-from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.core.ipam.candidates import (
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, with_controller
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
-    AllocationPlan,
     InterfaceNetworks,
     InterfaceRequest,
     PodContext,
-    PodSurroundings,
-    allocation_plan,
-    pod_context,
-    with_controller,
 )
-from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.selection import ApplicationPool, DefaultPools, NamedPools
 from spiderpool.errors import BadConfig, Refused
 
@@ -297,35 +292,3 @@ def test_a_pool_of_an_application_asks_for_the_pods_controller() -> None:
     assert plan(pod, pools=[made]).needs_controller
     assert not plan(replace(pod, controller=WEB), pools=[made]).needs_controller
     assert not plan(pod, pools=DEFAULT).needs_controller
-
-
-class TestContext:
-    POD = Pod(
-        metadata=ObjectMeta(
-            name="web-0",
-            namespace="shop",
-            uid="u",
-            labels={"a": "b"},
-            annotations=annotated(subnet='{"ipv4": ["s"]}'),
-            ownerReferences=[OwnerReference("apps/v1", "StatefulSet", "web", "s", controller=True)],
-        )
-    )
-    AROUND = PodSurroundings(
-        "n1",
-        Node(metadata=ObjectMeta(name="n1", labels={"zone": "i"})),
-        Namespace(metadata=ObjectMeta(name="shop", labels={"c": "d"}, annotations={"e": "f"})),
-        ("eth0",),
-    )
-
-    def test_it_gathers_labels_annotations_and_the_sticky_owner(self) -> None:
-        found = pod_context(self.POD, ONE_NIC, self.AROUND, AddressPolicy())
-        assert (found.namespace, found.name, found.uid, found.node) == ("shop", "web-0", "u", "n1")
-        assert (found.labels, found.node_labels, found.namespace_labels) == ({"a": "b"}, {"zone": "i"}, {"c": "d"})
-        assert (found.namespace_annotations, found.holding) == ({"e": "f"}, ("eth0",))
-        assert found.owner is not None
-        assert found.needs_controller
-
-    def test_settings_switch_sticky_owners_and_subnets_off(self) -> None:
-        policy = AddressPolicy(subnets=False, statefulsets=False)
-        found = pod_context(self.POD, ONE_NIC, PodSurroundings("n1", None, None, ()), policy)
-        assert (found.owner, found.needs_controller, found.namespace_labels) == (None, False, {})

@@ -14,7 +14,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import InterfaceNetworks, InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceNetworks, InterfaceRequest
 from spiderpool.core.network import chains, coordinator, pod_networks
 from spiderpool.core.network.chains import Chain, DelegatedNetwork
 from spiderpool.core.network.plumbing.values import Attachment, default_destination
