@@ -17,7 +17,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route
-from spiderpool.core.network.plumbing.values import PRESENT, Attachment
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -99,7 +99,7 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        return Attachment(call.container_id, call.netns, call.ifname, PRESENT, "", coordination=settings)
+        return Attachment(call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings)
 
     def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
         known = self._chained.load(call.container_id)

@@ -105,9 +105,9 @@ class ClusterGC:
         self._timings = timings
         self._policy = policy
         self._state = GCState()
-        self._records_by_pod = listers.ips.index(lambda ip: [pod_key(ip)])
+        self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
-        listers.ips.subscribe(self._on_ip)
+        listers.ips.subscribe(self._on_record)
         listers.pods.subscribe(self._on_pod)
         listers.nodes.subscribe(self._on_node)
 
@@ -154,7 +154,7 @@ class ClusterGC:
 
     # --- Which events cause a check -------------------------------------------------------------------------------
 
-    def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
+    def _on_record(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for record in (old, new):
             if record is not None:
                 self._check_soon(pod_key(record))

@@ -170,7 +170,8 @@ class _ClassicExecution:
         self._call = balancers.call
         self.identity = observed.identity if observed else ""
         self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        self._groups: dict[str, str] = {group.name: group.identity for group in observed.groups} if observed else {}
+        groups = observed.groups if observed else ()
+        self._groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
 
     async def do(self, step: Step) -> None:
         """Carries out one step. Deleting what no longer exists is not an error."""

@@ -88,7 +88,7 @@ class OpenAPIClient:
         self._first_pause = pause
         self._access = access
         self._clock = clock
-        self._signers: dict[ProductEndpoint, Signer] = {}
+        self._signers: dict[ProductEndpoint, Signer] = {}  # endpoint → the library's client for it
         self._budgets: dict[tuple[str, str], CallBudget] = {}  # (action, region) → calls of the last minute
         self._tokens = ClientTokens()
 
@@ -169,6 +169,7 @@ class OpenAPIClient:
         return self._budgets[action, region]
 
     async def _counted(self, product: Product, action: str, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Sends a call and counts its outcome; if the cloud throttles it, no further one goes out for a while."""
         outcome = "Cancelled"
         try:
             answer = await self._send(product, action, region, parameters)
