@@ -23,7 +23,7 @@ from spiderpool.agent.attachment_store import (
     sandbox_record,
 )
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.agent.coordinator import refresh
+from spiderpool.agent.coordinator import refresh_pods
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
@@ -117,7 +117,7 @@ class Attacher:
 
     async def refresh(self) -> None:
         """Update the routes to the node's own addresses in all pods; a pod where that fails is logged and skipped."""
-        await refresh(self._store.all(), self._containers)
+        await refresh_pods(self._store.all(), self._containers)
 
     async def _plan(self, call: CNICall) -> PodAttachment:
         """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""

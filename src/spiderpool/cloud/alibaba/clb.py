@@ -170,7 +170,8 @@ class _ClassicExecution:
         self._call = balancers.call
         self.identity = observed.identity if observed else ""
         self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        self._groups: dict[str, str] = {group.name: group.identity for group in observed.groups} if observed else {}
+        groups = observed.groups if observed else ()
+        self._groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
 
     async def do(self, step: Step) -> None:
         """Carries out one step. Deleting what no longer exists is not an error."""
@@ -228,7 +229,7 @@ class _ClassicExecution:
     async def _set(self, step: SetBalancer) -> None:
         settings = step.model.settings
         names = [*ASPECTS[step.aspect]]
-        if step.aspect == "payment":
+        if step.aspect == "payment":  # the action takes size and bandwidth as well, which depend on the payment
             names += ["LoadBalancerSpec", "InternetChargeType", "Bandwidth"]
         await self._set_aspect(step.aspect, {name: settings[name] for name in names if name in settings})
 
@@ -291,7 +292,7 @@ class _ClassicExecution:
 
     def _creation(self, listener: Listener) -> Json:
         sent = self._parameters(listener)
-        if sent.get("HealthCheckConnectPort") == SERVER_PORT:
+        if sent.get("HealthCheckConnectPort") == SERVER_PORT:  # at creation an absent port stands for it
             del sent["HealthCheckConnectPort"]
         if listener.protocol in ("tcp", "udp") and "HealthCheckInterval" in sent:
             sent["healthCheckInterval"] = sent.pop("HealthCheckInterval")  # these two actions spell it so, no others
@@ -326,12 +327,13 @@ def _fits(described: Json, request: Json) -> bool:
 
 
 def _settings(described: Json) -> Settings:
+    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty."""
     names = (
         "LoadBalancerName Address AddressType AddressIPVersion VSwitchId MasterZoneId SlaveZoneId ResourceGroupId "
         "DeleteProtection ModificationProtectionStatus InstanceChargeType LoadBalancerSpec Bandwidth"
     )
     found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
-    codes = {"3": "paybybandwidth", "4": "paybytraffic"}
+    codes = {"3": "paybybandwidth", "4": "paybytraffic"}  # an answer has the code or the name
     charge = text(described.get("InternetChargeTypeAlias") or described.get("InternetChargeType"))
     return found | {"InternetChargeType": codes.get(charge, charge)}
 

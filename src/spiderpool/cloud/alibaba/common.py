@@ -12,6 +12,7 @@ PROTECTION_REASON = "managed.by.kubernetes"
 """Reason that the API requires for the modification protection."""
 
 Json = dict[str, Any]
+"""An object of an answer, or the parameters of a call, with the API's own keys."""
 
 
 async def send_servers(

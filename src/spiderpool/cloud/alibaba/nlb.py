@@ -123,6 +123,8 @@ class NetworkLoadBalancers:
         await self._until(is_active, f"network load balancer {identity} is not active")
 
     async def _finished(self, action: str, job: str) -> None:
+        """Waits for a job. Raises CloudConflict when it fails, CloudUnavailable after `JOB_TIMEOUT`."""
+
         async def is_finished() -> bool:
             answer = await self._client.call(PRODUCT, "GetJobStatus", {"JobId": job}, region=self._region)
             if answer.get("Status") == "Failed":
@@ -132,6 +134,7 @@ class NetworkLoadBalancers:
         await self._until(is_finished, f"{action} has not ended (job {job})")
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
+        """Waits until a condition is true. Raises CloudUnavailable with the ``problem`` after `JOB_TIMEOUT`."""
         try:
             async with asyncio.timeout(JOB_TIMEOUT):
                 while not await condition():
@@ -203,7 +206,8 @@ class _NetworkExecution:
         self._change = balancers.change
         self.identity = observed.identity if observed else ""
         self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        self._groups: dict[str, str] = {group.name: group.identity for group in observed.groups} if observed else {}
+        groups = observed.groups if observed else ()
+        self._groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
 
     async def do(self, step: Step) -> None:
         """Carries out one step. Deleting what no longer exists is not an error."""

@@ -144,7 +144,7 @@ def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressP
         network=pod.networks.network(source.interface),
         version=version,
         source=source.name,
-        candidates=source.candidates.get(version, DefaultPools()),
+        candidates=source.candidates.get(version, DefaultPools()),  # the default is for the refusal of check_served
         our_namespace=policy.namespace,
         pod_labels=pod.labels,
         namespace_labels=pod.namespace_labels,

@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.steps import AddRoute, LoadMarks
-from spiderpool.core.network.plumbing.values import PRESENT, Link, default_destination
+from spiderpool.core.network.plumbing.values import EXISTING, Link, default_destination
 from tests.core.pods import (
     FIRST,
     NETNS,
@@ -160,7 +160,7 @@ def test_interface_of_another_plugin_brings_its_default_route(default: str) -> N
         *world.sides["pod"].routes,
     ]
     chosen = replace(UNDERLAY, default_route_nic=default)
-    part = replace(SECOND, kind=PRESENT, master="", coordination=chosen)
+    part = replace(SECOND, kind=EXISTING, master="", coordination=chosen)
     world.apply(plan(part, world.observe(part)))
     for version in (4, 6):
         assert_paths(world, two_interfaces(version, default or "eth0"))

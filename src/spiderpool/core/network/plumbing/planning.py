@@ -52,8 +52,8 @@ from spiderpool.core.network.plumbing.steps import (
 )
 from spiderpool.core.network.plumbing.values import (
     DISABLED,
+    EXISTING,
     MODES,
-    PRESENT,
     Address,
     Attachment,
     Coordination,
@@ -73,8 +73,8 @@ def plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
         NotReady: the node has no address yet through which its pods could reach it.
     """
     steps = full_plan(attachment, observed)
-    present = already_in_pod(attachment, observed)
-    return (*plan_cleanup(attachment, observed), *(step for step in steps if step not in present))
+    done = already_in_pod(attachment, observed)
+    return (*plan_cleanup(attachment, observed), *(step for step in steps if step not in done))
 
 
 def full_plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
@@ -99,7 +99,7 @@ def _interface(attachment: Attachment, observed: Observation) -> Iterator[Step]:
         yield from _prepare_ipv6()
     queue = coordination.tx_queue_len if coordination else 0
     mac = _mac(attachment)
-    if attachment.kind == PRESENT:
+    if attachment.kind == EXISTING:
         yield SetLink("pod", name, queue, mac=mac)
         return
     if attachment.kind == "host-device":
@@ -213,7 +213,7 @@ def _own_table(
     table = own_table(observed.pod, attachment.ifname, coordination.first_nic, path.link)
     for version in versions:
         addresses = attachment.of(version)
-        if attachment.kind == PRESENT:
+        if attachment.kind == EXISTING:
             yield from copy_main_routes(attachment.ifname, version, table, observed.pod)
         yield from own_table_routes(attachment, version, table)
         yield from routes_to_node(path, required_node_addresses(observed, version), coordination, addresses[0], table)
@@ -265,7 +265,7 @@ def _place_defaults(
 
     An interface that another plugin made already has a default route in ``main``: then one of the two is removed.
     """
-    has_default = attachment.kind == PRESENT and coordination.tune_pod_routes
+    has_default = attachment.kind == EXISTING and coordination.tune_pod_routes
     for route, holder in _defaults(attachment, observed):
         version = route.destination.version
         if not takes_default_route(attachment, holder):
