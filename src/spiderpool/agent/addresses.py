@@ -104,8 +104,11 @@ class PodAddresses:
             raise
 
     async def check(self, pod: Pod, request: InterfaceRequest) -> tuple[Grant, ...]:
-        """What an interface of a pod holds. Raises Drift when an address is missing."""
-        context = await self._context(pod)
+        """What an interface of a pod holds. Raises Drift when an address is missing.
+
+        Which addresses the pod asks for does not matter here: it may hold them from pools that no source names now.
+        """
+        context, request = await self._context(pod), replace(request, ips=())
         plan = candidates.allocation_plan(context, [request], self.policy.addresses, self._cluster.pools())
         interface, held = request.interface, self._allocator.held(context.uid)
         for version in plan.families(interface):

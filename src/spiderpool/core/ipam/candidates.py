@@ -61,8 +61,8 @@ class InterfaceNetworks:
     """(interface, ``namespace/name`` of its network or None when it is not known)."""
 
     def network(self, interface: str) -> str | None:
-        """``namespace/name`` of the interface's network; None when it is not known."""
-        return dict(self.names).get(interface)
+        """``namespace/name`` of the interface's network, by its first mention; None when it is not known."""
+        return next((network for name, network in self.names if name == interface), None)
 
     def position(self, interface: str) -> int | None:
         """0 for the first interface, 1 for the next, ...; None for an interface that no annotation names."""
@@ -117,6 +117,8 @@ class PoolSource:
     """The source in words, for error messages and events."""
     candidates: Mapping[int, Candidates]
     clean_gateway: bool = False
+    dropped: tuple[Verdict, ...] = ()
+    """The verdicts on disabled families of the source, for all interfaces that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +185,8 @@ def check_served(plan: AllocationPlan, pod: PodContext, policy: AddressPolicy) -
     for source in plan.sources:
         if source.candidates or source.interface in pod.holding:
             continue
-        dropped = [verdict for verdict in plan.trace if verdict.rule == "family"]
-        version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
-        raise allocation.refusal(_request(pod, source, version, policy), dropped)
+        version = 6 if policy.families == (6,) or (source.dropped and policy.families == (4,)) else 4
+        raise allocation.refusal(_request(pod, source, version, policy), source.dropped)
 
 
 def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressPolicy) -> AllocationRequest:
@@ -262,10 +263,11 @@ def _deciding_source(
 
 def _sources(about: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
     """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
-    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
     yield _subnet_annotation(about)
     yield _pools_annotation(about)
     yield _pool_annotation(about)
+    # Read only now: malformed annotations of the Namespace must not hinder pods whose own annotations decide.
+    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
     yield _named(about, namespace, "the default pools of the Namespace's annotations")
     yield _named(about, about.request.pools, "the network's configuration")
     yield about.source(DEFAULT_SOURCE, _default_candidates(pools))
@@ -338,11 +340,21 @@ def _enabled(
     sources: tuple[PoolSource, ...], families: tuple[int, ...]
 ) -> tuple[tuple[PoolSource, ...], tuple[Verdict, ...]]:
     """The sources without candidates of disabled families, and a verdict for each family that was dropped."""
-    kept, dropped = [], []
-    for source in sources:
-        kept.append(replace(source, candidates={v: pools for v, pools in source.candidates.items() if v in families}))
-        dropped += [_disabled_family(source, version) for version in source.candidates if version not in families]
-    return tuple(kept), tuple(dropped)
+    dropped = tuple(
+        _disabled_family(source, version)
+        for source in sources
+        for version in source.candidates
+        if version not in families
+    )
+    kept = (
+        replace(
+            source,
+            candidates={version: pools for version, pools in source.candidates.items() if version in families},
+            dropped=dropped,
+        )
+        for source in sources
+    )
+    return tuple(kept), dropped
 
 
 def _disabled_family(source: PoolSource, version: int) -> Verdict:
