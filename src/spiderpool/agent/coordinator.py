@@ -91,7 +91,7 @@ class CoordinatorPlugin:
             self._chained.forget(container_id)
 
     async def _attachment(self, call: CNICall, config: CoordinatorConfig) -> Attachment | None:
-        """What the kernel is to make; None where the coordinator is disabled."""
+        """The input of the kernel steps; None where the coordinator is disabled."""
         pod = await self._cluster.pod(call.required_pod())
         annotations = pod.metadata.annotations or {}
         chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))

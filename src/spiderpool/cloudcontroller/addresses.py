@@ -12,7 +12,7 @@ import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -50,7 +50,7 @@ from spiderpool.core.cloud.preallocation import (
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_SWITCH_FREE, logger
+from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_VSWITCH_FREE, logger
 
 CONFIRMATION_LAG = 120.0
 """Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
@@ -237,7 +237,7 @@ class AddressReconciler:
                 self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
         for vswitch in sorted({eni.vswitch for eni in described.values()}):
             self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
-            CLOUD_SWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+            CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
 
     def _state(self, family: ENIFamily) -> ENIFamilyState:
         return self._states.setdefault(family.key, ENIFamilyState())
@@ -287,7 +287,7 @@ class AddressReconciler:
 
     def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
         for pool in self._listers.pools.items():
-            of_eni = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == family.eni.identity
+            of_eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == family.eni.identity
             if of_eni and version_of(pool) == family.version:
                 yield pool
 

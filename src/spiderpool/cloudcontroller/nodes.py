@@ -89,10 +89,10 @@ class NodeReconciler:
 
     async def search_lost_servers(self) -> None:
         """Has the cloud look up the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
-        asked = queries(self._nodes.items(), self._cloud.parse_provider_id)
-        suspected = {uid for query in asked for uid in query.suspects}
+        due = queries(self._nodes.items(), self._cloud.parse_provider_id)
+        suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
-        for query in asked:
+        for query in due:
             for uid in await self._lost(query):
                 await self._delete(uid)
 

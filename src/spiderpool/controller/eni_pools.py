@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.core.cloud.eni_pools import (
@@ -329,7 +329,7 @@ def _enis_of(node: Node) -> list[str]:
 
 def _eni_of(pool: SpiderIPPool) -> str | None:
     """ID of the ENI that a pool was made for; None for other pools."""
-    return (pool.metadata.labels or {}).get(POOL_CARD_LABEL)
+    return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[object, ...]:

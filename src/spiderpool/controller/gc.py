@@ -105,7 +105,7 @@ class ClusterGC:
         self._timings = timings
         self._policy = policy
         self._state = GCState()
-        self._records_by_pod = listers.ips.index(lambda ip: [pod_key(ip)])
+        self._records_by_pod = listers.ips.index(lambda ip: [pod_key(ip)])  # pod key → records that name the pod
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
         listers.ips.subscribe(self._on_ip)
         listers.pods.subscribe(self._on_pod)
@@ -142,7 +142,7 @@ class ClusterGC:
         return Snapshot(listers.pods, listers.nodes, listers.pools, self._reporters, time.time(), self._policy)
 
     def _collectable(self, key: str) -> list[SpiderIP]:
-        """Records of a pod, but for those that stay with their owner."""
+        """Records of a pod, without those whose owner still needed them at the last fresh read."""
         return [ip for ip in self._records_by_pod.get(key) if (ip.metadata.uid or "") not in self._state.sticky]
 
     def _may_become_candidate(self, key: str) -> bool:

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.unit
 
 def test_an_absent_list_is_not_an_empty_one() -> None:
     assert objects({"A": {"B": []}}, "List", "A", "B") == []
-    for answer in ({}, {"A": None}, {"A": {}}, {"A": {"B": None}}, {"A": []}):
+    lacking: list[dict[str, Any]] = [{}, {"A": None}, {"A": {}}, {"A": {"B": None}}, {"A": []}]
+    for answer in lacking:
         with pytest.raises(CloudUnavailable, match=r"answer to List lacks A\.B"):
             objects(answer, "List", "A", "B")
 

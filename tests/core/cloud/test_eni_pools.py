@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.api.ip import IPSpec, SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
 from spiderpool.core.addresses import AddressSet
@@ -90,7 +90,7 @@ def unregistered(pool: SpiderIPPool) -> str | None:
 def test_the_pool_of_the_walkthrough() -> None:
     pool = made(ETH0)
     assert pool.metadata.labels is not None
-    assert pool.metadata.labels[POOL_CARD_LABEL] == "eni-m0"
+    assert pool.metadata.labels[POOL_ENI_LABEL] == "eni-m0"
     assert pool.metadata.ownerReferences is None
     assert msgspec.to_builtins(pool.spec) == {
         "subnet": "172.31.192.0/20",

@@ -16,7 +16,7 @@ from typing import Any
 
 from spiderpool.api.coordinator import CoordinatorSpec
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.core.addresses import AddressSet, from_int
@@ -206,7 +206,7 @@ def new_pool(
         multusName=_network_of(claim, namespace),
         default=True,
     )
-    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: eni.identity}), spec=spec)
+    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_ENI_LABEL: eni.identity}), spec=spec)
 
 
 def _gateway(eni: ENI, version: int, addresses: AddressSet) -> str | None:
@@ -223,11 +223,11 @@ def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool 
     present = pool(name)
     if present is None:
         return name
-    if POOL_CARD_LABEL in (present.metadata.labels or {}):
+    if POOL_ENI_LABEL in (present.metadata.labels or {}):
         return _name_of(f"{claim.node}-{claim.eni.identity}-v{version}")
     raise BadConfig(
         f"pool {name} was not made from an ENI and stays as it is; ENI {claim.eni.identity} gets no pool: "
-        f"delete the pool, or give it the label {POOL_CARD_LABEL}={claim.eni.identity}"
+        f"delete the pool, or give it the label {POOL_ENI_LABEL}={claim.eni.identity}"
     )
 
 
