@@ -17,7 +17,6 @@ from spiderpool.core.cloud.nodes import (
     judge,
     mismatch,
     queries,
-    readiness,
 )
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Conflict, NotFound
@@ -116,7 +115,7 @@ class NodeReconciler:
         with suppress(NotFound, Conflict):  # deleted or changed meanwhile: the next search decides
             node = await self._client.get(Node, known.name)
             same = node.metadata.uid == uid and node.spec.providerID == known.spec.providerID
-            if not same or readiness(node) != "Unknown":
+            if not same or node.ready_status != "Unknown":
                 return
             await self._client.delete(Node, node.name, uid=uid, resourceVersion=node.metadata.resourceVersion)
             self._nodes.forget(node)

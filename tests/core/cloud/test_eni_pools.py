@@ -34,8 +34,8 @@ from spiderpool.core.cloud.eni_pools import (
     pool_name,
     registered,
     releasing,
+    subnet_version,
     unregistered_text,
-    version_of,
 )
 from spiderpool.core.cloud.instances import ENI
 from spiderpool.core.ipam.allocation import usable
@@ -108,7 +108,7 @@ def test_the_ipv6_pool_of_an_eni() -> None:
     pool = made(ETH0, 6)
     assert pool.spec.ips == ["2408:4005:3a0:b00::101-2408:4005:3a0:b00::102"]
     assert pool.spec.gateway == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
-    assert (version_of(pool), validate_ippool(pool)) == (6, ())
+    assert (subnet_version(pool), validate_ippool(pool)) == (6, ())
 
 
 @pytest.mark.parametrize(
