@@ -32,7 +32,7 @@ COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose c
 CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
 CLOUD_CALL_BUDGET = Gauge("spiderpool_cloud_call_budget", "Calls that we allow ourselves in a minute.", ("action",))
 CLOUD_ADDRESSES = Counter("spiderpool_cloud_addresses", "Addresses registered on and taken from ENIs.", ("change",))
-CLOUD_SWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addresses of a vSwitch.", ("switch",))
+CLOUD_VSWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addresses of a vSwitch.", ("switch",))
 METADATA_READINGS = Counter(
     "spiderpool_metadata_readings", "Readings of the server's ENIs: good, unanswered or doubtful.", ("outcome",)
 )

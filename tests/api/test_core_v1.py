@@ -36,6 +36,18 @@ def test_node() -> None:
     assert [(each.type, each.status) for each in node.status.conditions or ()] == [("Ready", "True")]
 
 
+@pytest.mark.parametrize("status", ["True", "False", "Unknown"])
+def test_the_readiness_of_a_node(status: str) -> None:
+    conditions = [{"type": "DiskPressure", "status": "True"}, {"type": "Ready", "status": status}]
+    node = read({"metadata": {"name": "n1"}, "status": {"conditions": conditions}}, Node)
+    assert (node.ready_status, node.ready) == (status, status == "True")
+
+
+def test_a_node_without_conditions_is_not_ready() -> None:
+    node = read({"metadata": {"name": "n1"}}, Node)
+    assert (node.ready_status, node.ready) == ("False", False)
+
+
 def test_service() -> None:
     service = read(
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -17,69 +16,18 @@ from aiohttp.test_utils import TestServer
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.controller.coordinator import (
-    CIDRSources,
-    CIDRsUnknown,
-    CNIFile,
-    CNIPlugin,
-    CoordinatorReconciler,
-    detected_type,
-    network_type,
-)
+from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources
+from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
 from tests.controller.conftest import Running
+from tests.controller.test_cidr_detection import conflist
 from tests.support.eventually import eventually
 
 PATIENCE = 15.0
-
-
-def conflist(name: str, *types: str) -> str:
-    return json.dumps({"cniVersion": "1.0.0", "name": name, "plugins": [{"type": each} for each in types]})
-
-
-@pytest.mark.unit
-class TestDirectory:
-    @pytest.mark.parametrize(
-        ("files", "found"),
-        [
-            ({}, "none"),
-            ({"10-calico.conflist": conflist("k8s-pod-network", "calico")}, "calico"),
-            ({"05-cilium.conf": '{"name":"cilium","type":"cilium-cni"}', "10-x.conf": "{"}, "cilium"),
-            ({"10-flannel.conflist": conflist("cbr0", "flannel", "portmap")}, "cluster"),
-            ({"10-own.conflist": conflist("mine", "flannel")}, "cluster"),
-            ({"10-bridge.conflist": conflist("bridge", "bridge")}, "none"),
-            (
-                {
-                    "00-multus.conf": '{"name":"multus","type":"multus"}',
-                    "00-spiderpool.conflist": conflist("spiderpool", "spiderpool-attach"),
-                    "10-calico.conflist": conflist("k8s-pod-network", "calico"),
-                },
-                "calico",
-            ),
-            ({"00-spiderpool.conflist": conflist("spiderpool", "spiderpool-attach")}, "none"),
-            ({"01-other.json": conflist("cilium", "cilium-cni")}, "none"),
-        ],
-    )
-    def test_the_first_configuration_that_is_not_a_meta_plugins_tells(
-        self, tmp_path: Path, files: dict[str, str], found: str
-    ) -> None:
-        for name, text in files.items():
-            (tmp_path / name).write_text(text)
-        assert detected_type(tmp_path) == found
-
-    def test_no_directory_tells_nothing_and_a_broken_file_is_named(self, tmp_path: Path) -> None:
-        assert detected_type(tmp_path / "absent") is None
-        (tmp_path / "10-broken.conflist").write_text("{")
-        with pytest.raises(CIDRsUnknown, match=r"10-broken\.conflist"):
-            detected_type(tmp_path)
-
-    def test_the_name_goes_before_the_plugins(self) -> None:
-        assert network_type(CNIFile("cilium", plugins=[CNIPlugin("calico")])) == "cilium"
-        assert network_type(CNIFile(type="calico")) == "calico"
 
 
 KUBEADM = "networking: {podSubnet: 10.1.0.0/16, serviceSubnet: 10.2.0.0/16}"
@@ -107,9 +55,9 @@ async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
             spec = CoordinatorSpec(podCIDRType="cluster")
             metadata = ObjectMeta(name="default", resourceVersion="1")
             coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
-            sources = CIDRSources("default", Path("/nowhere"), "kube-system/cilium-config")
-            recorder = Recorder(client, "test")
-            work = CoordinatorReconciler(client, coordinators, Informer(client, ConfigMap), recorder, sources)
+            detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
+            listers = CoordinatorListers(coordinators, Informer(client, ConfigMap))
+            work = CoordinatorReconciler(client, listers, Recorder(client, "test"), detector, default="default")
             task = asyncio.create_task(work.run())
             try:
                 async with asyncio.timeout(5):

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode
 from spiderpool.api.core_v1 import Event, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -209,7 +209,7 @@ async def test_enis_become_pools_and_networks(admin: Client) -> None:
     await says(admin, "m1", server("m1", 1, second=("192.168.1.11", "192.168.1.12", "192.168.1.20")))
     first, second = await until(admin, "m1-eth0-v4", bool), await until(admin, "m1-eth1-v4", bool)
     assert first.metadata.labels is not None
-    assert (first.metadata.labels[POOL_CARD_LABEL], first.metadata.ownerReferences) == ("eni-m1-0", None)
+    assert (first.metadata.labels[POOL_ENI_LABEL], first.metadata.ownerReferences) == ("eni-m1-0", None)
     assert (first.spec.ips, first.spec.subnet, first.spec.gateway) == (
         ["172.31.1.10"],
         "172.31.0.0/16",
@@ -336,7 +336,7 @@ async def test_a_eni_that_moves_to_another_server_takes_its_pool_along(admin: Cl
     await says(admin, "m12", replace(there, enis=(there.enis[0], here.enis[1])))
 
     async def moved() -> bool:
-        pools = await admin.list(SpiderIPPool, labels=f"{POOL_CARD_LABEL}=eni-m11-1")
+        pools = await admin.list(SpiderIPPool, labels=f"{POOL_ENI_LABEL}=eni-m11-1")
         return [each.spec.nodeName for each in pools if not each.terminating] == [["m12"]]
 
     await eventually(moved, timeout=PATIENCE)

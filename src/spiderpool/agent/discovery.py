@@ -109,7 +109,7 @@ class InstanceCache:
 
 @dataclass(frozen=True, slots=True)
 class OwnNode:
-    """The Node object of this node: where it is written, and where it is read."""
+    """Access to the Node object of this node: written by the client, read from the informer."""
 
     client: Client
     informer: Informer[Node]
@@ -141,8 +141,8 @@ class ENIDiscovery:
         self._cache = cache
         self._interval = interval
         self._read_links = read_links
-        self._last: Instance | None = None  # the last good reading; at the start, what was published before
-        self._desired: Instance | None = None  # what the Node's annotation should say
+        self._last: Instance | None = None  # the last good reading; at the start, the description published before
+        self._desired: Instance | None = None  # desired content of the Node's annotation
         self._overwritten = asyncio.Event()  # set when another client changed the annotation
         node.informer.subscribe(self._on_node)
 
@@ -182,7 +182,7 @@ class ENIDiscovery:
         return "no link of this machine has the MAC of the primary ENI"
 
     def _accept(self, reading: Instance) -> None:
-        """Updates what should be published after a good reading."""
+        """Updates the desired annotation after a good reading."""
         desired, self._last = merged(self._last, reading), reading
         if desired != self._desired:
             self._desired = desired
@@ -190,7 +190,7 @@ class ENIDiscovery:
             log.info("cards", node=self._node.name, instance=desired.provider_id, cards=_summary(desired))
 
     def _restore(self, links: HostLinks) -> None:
-        """Restores what was published before the start, from disk or from the Node, if it is about this machine."""
+        """Restores the description published before the start, from disk or the Node, if it is about this machine."""
         known = (self._cache.load(), self._published())
         self._desired = self._last = next(
             (instance for instance in known if instance and is_this_machine(instance, links.links)), None

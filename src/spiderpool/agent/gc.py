@@ -54,11 +54,11 @@ class NodeGC:
 
     async def _sweep(self, containers: set[str]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of pods that are gone; the failures."""
-        kept = {*containers, *self._coordinator.containers()}
-        kept |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
+        existing = {*containers, *self._coordinator.containers()}
+        existing |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
         living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
         try:
-            steps = await interfaces.sweep(kept, living, [rule_table(self._cluster.coordinator())])
+            steps = await interfaces.sweep(existing, living, [rule_table(self._cluster.coordinator())])
         except SpiderpoolError as error:
             return [error]
         if steps:

@@ -81,6 +81,17 @@ class Node(Object, kw_only=True):
     spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
+    @property
+    def ready_status(self) -> str:
+        """Status of the condition Ready: ``True``, ``False``, or ``Unknown`` once the kubelet has stopped reporting."""
+        conditions = self.status.conditions or []
+        return next((each.status for each in conditions if each.type == "Ready"), "False")
+
+    @property
+    def ready(self) -> bool:
+        """Whether the condition Ready is true."""
+        return self.ready_status == "True"
+
 
 class ServicePort(msgspec.Struct, omit_defaults=True):
     """core/v1 ServicePort."""

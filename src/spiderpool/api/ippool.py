@@ -12,7 +12,7 @@ from spiderpool.api.meta import Column, Condition, Kind, LabelSelector, Object, 
 POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
 """Label of a pool that names exactly one node, with that node: the agents of other nodes need not watch the pool."""
-POOL_CARD_LABEL = "cloud.spidernet.io/card"
+POOL_ENI_LABEL = "cloud.spidernet.io/card"
 """Label of a pool that the controller fills with the addresses of an ENI, with the identity of that ENI."""
 
 ATOMIC = {"x-kubernetes-map-type": "atomic"}

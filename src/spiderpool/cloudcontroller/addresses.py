@@ -12,7 +12,7 @@ import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -30,9 +30,9 @@ from spiderpool.cloud.provider import (
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
 from spiderpool.core.cloud.instances import ENI, Instance
-from spiderpool.core.cloud.nodes import instance_of, mismatch, readiness
+from spiderpool.core.cloud.nodes import instance_of, mismatch
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -50,7 +50,7 @@ from spiderpool.core.cloud.preallocation import (
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_SWITCH_FREE, logger
+from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_VSWITCH_FREE, logger
 
 CONFIRMATION_LAG = 120.0
 """Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
@@ -194,9 +194,9 @@ class AddressReconciler:
     def _families(self) -> Iterator[ENIFamily]:
         """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
         listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
-        for node in sorted(self._listers.nodes.items(), key=lambda each: (readiness(each) != "True", each.name)):
+        for node in sorted(self._listers.nodes.items(), key=lambda each: (not each.ready, each.name)):
             instance = instance_of(node)
-            if instance is None or readiness(node) == "Unknown":
+            if instance is None or node.ready_status == "Unknown":
                 continue
             if mismatch(node, instance, self._cloud.parse_provider_id):
                 continue
@@ -237,7 +237,7 @@ class AddressReconciler:
                 self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
         for vswitch in sorted({eni.vswitch for eni in described.values()}):
             self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
-            CLOUD_SWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+            CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
 
     def _state(self, family: ENIFamily) -> ENIFamilyState:
         return self._states.setdefault(family.key, ENIFamilyState())
@@ -287,8 +287,8 @@ class AddressReconciler:
 
     def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
         for pool in self._listers.pools.items():
-            of_eni = (pool.metadata.labels or {}).get(POOL_CARD_LABEL) == family.eni.identity
-            if of_eni and version_of(pool) == family.version:
+            of_eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == family.eni.identity
+            if of_eni and subnet_version(pool) == family.version:
                 yield pool
 
     def _is_given(self, address: str) -> bool:

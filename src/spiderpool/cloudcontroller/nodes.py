@@ -17,7 +17,6 @@ from spiderpool.core.cloud.nodes import (
     judge,
     mismatch,
     queries,
-    readiness,
 )
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Conflict, NotFound
@@ -89,10 +88,10 @@ class NodeReconciler:
 
     async def search_lost_servers(self) -> None:
         """Has the cloud look up the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
-        asked = queries(self._nodes.items(), self._cloud.parse_provider_id)
-        suspected = {uid for query in asked for uid in query.suspects}
+        due = queries(self._nodes.items(), self._cloud.parse_provider_id)
+        suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
-        for query in asked:
+        for query in due:
             for uid in await self._lost(query):
                 await self._delete(uid)
 
@@ -116,7 +115,7 @@ class NodeReconciler:
         with suppress(NotFound, Conflict):  # deleted or changed meanwhile: the next search decides
             node = await self._client.get(Node, known.name)
             same = node.metadata.uid == uid and node.spec.providerID == known.spec.providerID
-            if not same or readiness(node) != "Unknown":
+            if not same or node.ready_status != "Unknown":
                 return
             await self._client.delete(Node, node.name, uid=uid, resourceVersion=node.metadata.resourceVersion)
             self._nodes.forget(node)

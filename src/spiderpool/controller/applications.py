@@ -117,7 +117,7 @@ class ApplicationPoolReconciler:
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # CIDR → held while its pools are written
         self._applications_by_subnet: dict[str, set[str]] = {}  # subnet name → keys of applications that depend on it
         self._short: set[str] = set()  # keys of applications that have fewer addresses than they ask for
-        self._shrinking: dict[str, str] = {}  # pool with more addresses than asked for, all in use → application key
+        self._shrinking: dict[str, str] = {}  # pool that is to shrink once addresses become idle → application key
         self._pools_by_subnet = PoolsBySubnet(listers.pools)
         self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
         self._pools_by_application = listers.pools.index(_applications_of)
@@ -144,8 +144,8 @@ class ApplicationPoolReconciler:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC)
-            asking = (key for keys in self._applications_by_subnet.values() for key in keys)
-            self._touch({*self._pools_by_application, *self._third_party_pods, *asking})
+            dependent = (key for keys in self._applications_by_subnet.values() for key in keys)
+            self._touch({*self._pools_by_application, *self._third_party_pods, *dependent})
 
     def _touch(self, keys: Iterable[str]) -> None:
         for key in list(keys):
@@ -201,7 +201,7 @@ class ApplicationPoolReconciler:
         await self._delete_unused(key, source, {pool.name for pool in served if pool is not None})
 
     def _forget(self, key: str) -> None:
-        """Drop what an application waits for; its reconciliation enters it again."""
+        """Remove an application from the state; its reconciliation adds it again where that still applies."""
         self._short.discard(key)
         for keys in self._applications_by_subnet.values():
             keys.discard(key)
@@ -234,7 +234,10 @@ class ApplicationPoolReconciler:
         return [slot for slot in claimed.slots if slot.version in self._families]
 
     async def _serve(self, claimed: PoolClaim, slot: PoolSlot, source: Object | None) -> SpiderIPPool | None:
-        """Create or resize the pool of a slot; leaves it as it is when its subnet cannot be used now."""
+        """Create or resize the pool of a slot, and return it.
+
+        When the subnet cannot be used now, returns the pool that there is, which must not be deleted for that.
+        """
         subnet = self._listers.subnets.get(slot.subnet)
         if subnet is None or (reason := why_subnet_unusable(subnet, slot.version)):
             self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
@@ -293,7 +296,7 @@ class ApplicationPoolReconciler:
         return made
 
     def _note_size(self, target: PoolTarget, pool: SpiderIPPool, source: Object | None) -> None:
-        """Note that a pool has too many or too few addresses, so that the events that can change this are noticed."""
+        """Remember that a pool has too many or too few addresses: then certain events cause a reconciliation."""
         key, size = application_key(target.claim.application), target.claim.size
         missing = size - target.addresses.size
         self._shrinking.pop(pool.name, None)

@@ -342,26 +342,26 @@ class Certificates:
         """Write the Secret when a step is due, otherwise load what it holds. Writes a lost or damaged Secret again."""
         stored = self._secrets.get(f"{self._namespace}/{STORE}")
         in_secret = parse(stored.data) if stored else None
-        wanted = renewed(in_secret or self._bundle, self._hosts, self._now(), self._lifetimes)
-        if wanted == in_secret:
-            self._load(wanted)
+        desired = renewed(in_secret or self._bundle, self._hosts, self._now(), self._lifetimes)
+        if desired == in_secret:
+            self._load(desired)
             return
         try:
-            self._secrets.note(await self._write(stored, wanted))
-            log.info("certificates written", secret=STORE, valid_until=wanted.leaf.not_valid_after_utc.isoformat())
+            self._secrets.note(await self._write(stored, desired))
+            log.info("certificates written", secret=STORE, valid_until=desired.leaf.not_valid_after_utc.isoformat())
         except (AlreadyExists, Conflict, NotFound):  # another replica was faster; the watch brings what it wrote
             return
 
-    async def _write(self, stored: Secret | None, wanted: CertificateBundle) -> Secret:
+    async def _write(self, stored: Secret | None, desired: CertificateBundle) -> Secret:
         if stored is None:
             metadata = ObjectMeta(name=STORE, namespace=self._namespace)
-            return await self._client.create(Secret(metadata=metadata, data=wanted.data(), type="Opaque"))
+            return await self._client.create(Secret(metadata=metadata, data=desired.data(), type="Opaque"))
         try:
-            return await self._client.replace(with_fields(stored, data=wanted.data()))
+            return await self._client.replace(with_fields(stored, data=desired.data()))
         except Invalid:  # the stored Secret is immutable, or of a type that requires other keys
             await self._client.delete(Secret, STORE, self._namespace, uid=stored.metadata.uid)
             self._secrets.forget(stored)
-            return await self._write(None, wanted)
+            return await self._write(None, desired)
 
     def _load(self, bundle: CertificateBundle) -> None:
         if bundle != self._bundle:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.core.cloud.eni_pools import (
@@ -29,11 +29,10 @@ from spiderpool.core.cloud.eni_pools import (
     patch_of,
     plan_update,
     pool_name,
+    subnet_version,
     unregistered_text,
-    version_of,
 )
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
-from spiderpool.core.ipam.gc import is_ready
 from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig, Undecodable
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
@@ -110,12 +109,7 @@ class ENIPoolReconciler:
     # --- Which events cause a reconciliation -----------------------------------------------------------------------
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if (
-            old is not None
-            and new is not None
-            and _report_of(old) == _report_of(new)
-            and is_ready(old) == is_ready(new)
-        ):
+        if old is not None and new is not None and _report_of(old) == _report_of(new) and old.ready == new.ready:
             return
         name = new.name if new is not None else old.name if old is not None else ""
         before = self._servers.pop(name, None)
@@ -178,12 +172,12 @@ class ENIPoolReconciler:
         """What a Node reports about an ENI; None when its server does not have it."""
         server, node = self._servers.get(name), self._listers.nodes.get(name)
         eni = server.eni(identity) if server else None
-        return ENIClaim(name, server, eni, node is not None and is_ready(node)) if server and eni else None
+        return ENIClaim(name, server, eni, node is not None and node.ready) if server and eni else None
 
     def _pool_of(self, eni: str, version: int) -> SpiderIPPool | None:
         """The pool of an ENI and family; by name, should there be several."""
         pools = sorted(self._pools_by_eni.get(eni), key=lambda pool: pool.name)
-        return next((pool for pool in pools if version_of(pool) == version), None)
+        return next((pool for pool in pools if subnet_version(pool) == version), None)
 
     async def _keep_or_retire(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
         """Bring a pool up to date, or delete it when its ENI or its Node is gone."""
@@ -206,7 +200,7 @@ class ENIPoolReconciler:
 
     async def _update(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
         """Make the pool hold what the ENI has, report unregistered addresses, and make the ENI's network."""
-        if claim and (block := claim.eni.subnet_of(version_of(pool))) not in (None, pool.spec.subnet):
+        if claim and (block := claim.eni.subnet_of(subnet_version(pool))) not in (None, pool.spec.subnet):
             message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
             self._warn(f"pool/{pool.name}", pool, "OtherSubnet", message)
             return
@@ -329,7 +323,7 @@ def _enis_of(node: Node) -> list[str]:
 
 def _eni_of(pool: SpiderIPPool) -> str | None:
     """ID of the ENI that a pool was made for; None for other pools."""
-    return (pool.metadata.labels or {}).get(POOL_CARD_LABEL)
+    return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[object, ...]:

@@ -24,7 +24,6 @@ from spiderpool.core.ipam.gc import (
     Snapshot,
     find_candidates,
     is_alive,
-    is_ready,
     is_stable,
     past_grace,
     pod_key,
@@ -165,7 +164,7 @@ class ClusterGC:
             self._check_soon(pod.key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if old is not None and new is not None and is_ready(old) == is_ready(new):
+        if old is not None and new is not None and old.ready == new.ready:
             return
         name = new.name if new else old.name if old else ""
         for record in self._listers.ips.items():

@@ -22,7 +22,8 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
-from spiderpool.controller.coordinator import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRSources, CoordinatorReconciler
+from spiderpool.controller.cidr_detection import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRDetector, CIDRSources
+from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
@@ -105,18 +106,23 @@ class ControllerLeader:
         """The tasks of the enabled features."""
         client, settings, recorder = self._client, self._settings, self._recorder
         endpoints = EndpointListers(self._endpoints, self._ips, self._pods, self._pools)
-        sources = CIDRSources(settings.coordinator_name, settings.host_cni_dir, settings.cilium_config)
         return [
             recorder.run(),
             PoolReconciler(client, self._pools, self._ips, settings.status_debounce).run(),
             NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
-            CoordinatorReconciler(client, self._coordinators, self._kubeadm, recorder, sources).run(),
+            self._coordinator().run(),
             EndpointReconciler(client, endpoints).run(),
             *([self._gc().run()] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run()] if settings.common.enable_spider_subnet else []),
             *([self._applications().run()] if self._workloads else []),
             *([self._eni_pools().run()] if settings.common.cloud.provider else []),
         ]
+
+    def _coordinator(self) -> CoordinatorReconciler:
+        settings = self._settings
+        listers = CoordinatorListers(self._coordinators, self._kubeadm)
+        detector = CIDRDetector(self._client, CIDRSources(settings.host_cni_dir, settings.cilium_config))
+        return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
 
     def _gc(self) -> ClusterGC:
         settings = self._settings

@@ -130,13 +130,13 @@ def _endpoint(path: str, settings: ControllerSettings) -> dict[str, Any]:
     return {"service": {**service, "port": settings.webhook_port}}
 
 
-def matches(stored: Any, wanted: Any) -> bool:
-    """Whether a stored document has all wanted fields; ignores fields that the API server has added."""
-    if isinstance(wanted, dict) and wanted and isinstance(stored, dict):
-        return all(key in stored and matches(stored[key], value) for key, value in wanted.items())
-    if isinstance(wanted, list) and isinstance(stored, list):
-        return len(stored) == len(wanted) and all(map(matches, stored, wanted))
-    return bool(stored == wanted)
+def matches(stored: Any, desired: Any) -> bool:
+    """Whether a stored document has all desired fields; ignores fields that the API server has added."""
+    if isinstance(desired, dict) and desired and isinstance(stored, dict):
+        return all(key in stored and matches(stored[key], value) for key, value in desired.items())
+    if isinstance(desired, list) and isinstance(stored, list):
+        return len(stored) == len(desired) and all(map(matches, stored, desired))
+    return bool(stored == desired)
 
 
 class Registration:
@@ -204,16 +204,16 @@ class Registration:
         ours = await self._client.get(Namespace, self._settings.common.namespace)
         return NAMESPACE_NAME_LABEL in (ours.metadata.labels or {})
 
-    async def _ensure(self, kind: type[WebhookConfiguration], wanted: list[Webhook]) -> None:
+    async def _ensure(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> None:
         stored = self._informers[kind].get(NAME)
-        if stored is not None and matches(stored.webhooks, wanted):
+        if stored is not None and matches(stored.webhooks, desired):
             return
         try:
-            written = await self._client.patch(kind, NAME, {"webhooks": wanted})
+            written = await self._client.patch(kind, NAME, {"webhooks": desired})
         except NotFound:
-            written = await self._client.apply(kind, {"metadata": {"name": NAME}, "webhooks": wanted}, NAME)
+            written = await self._client.apply(kind, {"metadata": {"name": NAME}, "webhooks": desired}, NAME)
         self._informers[kind].note(written)
-        log.info("webhooks registered", kind=kind.KIND.name, webhooks=len(wanted))
+        log.info("webhooks registered", kind=kind.KIND.name, webhooks=len(desired))
 
 
 async def unregister(client: Client) -> None:

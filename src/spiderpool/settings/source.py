@@ -88,10 +88,10 @@ def _parse(parse: Callable[[Any], T], raw: Any, complaint: str) -> T:
         raise BadConfig(complaint.replace("{}", str(error))) from error
 
 
-def _within_bounds(setting: Setting[T], value: T, place: str) -> T:
+def _within_bounds(setting: Setting[T], value: T, origin: str) -> T:
     if isinstance(value, int | float) and value < setting.minimum:
         reason = f": {setting.reason}" if setting.reason else ""
-        raise BadConfig(f"{place} is {value}; write at least {setting.minimum:g}{reason}")
+        raise BadConfig(f"{origin} is {value}; write at least {setting.minimum:g}{reason}")
     if setting.choices and value not in setting.choices:
-        raise BadConfig(f"{place} is {value!r}; write {' or '.join(map(repr, setting.choices))}")
+        raise BadConfig(f"{origin} is {value!r}; write {' or '.join(map(repr, setting.choices))}")
     return value

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.cloud.alibaba.common import lost_servers, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.common import tag_list, text
 from spiderpool.cloud.provider import CloudNotFound
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.planning import plan
-from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.balancers import (
     HTTP,
@@ -42,27 +41,6 @@ async def test_a_server_that_is_gone_keeps_no_other_out(balanced: SimulatedCloud
     with pytest.raises(CloudNotFound, match="i-gone"):
         await cloud.carry_out(plan(desired, observed), observed)
     assert await reached(cloud, model(balanced, HTTP, **spec)) is not None
-
-
-async def test_servers_are_sent_in_batches_and_one_by_one_around_those_that_are_gone() -> None:
-    servers = [BackendServer(f"i-{number}", "instance", 80) for number in range(5)]
-    sent: list[list[str]] = []
-
-    async def send(part: list[BackendServer]) -> None:
-        sent.append([server.identity for server in part])
-        if "i-3" in sent[-1]:
-            raise CloudNotFound("i-3 does not exist")
-
-    errors = await send_servers(send, servers, 2)
-    assert sent == [["i-0", "i-1"], ["i-2", "i-3"], ["i-2"], ["i-3"], ["i-4"]]
-    assert [error.message for error in errors] == ["i-3 does not exist"]
-
-
-def test_all_servers_that_are_gone_are_reported() -> None:
-    one, two = CloudNotFound("i-1 is gone", cloud_code="NotFound"), CloudNotFound("i-2 is gone")
-    assert lost_servers([one]) is one
-    both = lost_servers([one, two])
-    assert (both.message, both.cloud_code, both.details) == ("i-1 is gone", "NotFound", "i-2 is gone")
 
 
 @pytest.mark.parametrize(("value", "written"), [(True, "true"), (False, "false"), (None, ""), (9, "9"), ("a", "a")])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.ippool import POOL_CARD_LABEL, POOL_CIDR_LABEL, POOL_NODE_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_ENI_LABEL, POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, OwnerReference
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL, OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.core.addresses import from_int
@@ -208,7 +208,7 @@ class TestPoolFaults:
     def test_the_controller_may_exclude_addresses_in_use_of_a_nics_pool(
         self, trusted: bool, faults: list[tuple[str, str]]
     ) -> None:
-        labels = {POOL_CARD_LABEL: "eni-1"}
+        labels = {POOL_ENI_LABEL: "eni-1"}
         old = pool({"ips": ["10.6.0.1-10.6.0.9"]}, labels=labels)
         fenced = pool({"ips": ["10.6.0.1-10.6.0.9"], "excludeIPs": ["10.6.0.1"]}, labels=labels)
         assert found(validate_ippool(fenced, old, PoolContext(trusted=trusted, records=[holder("10.6.0.1")]))) == faults

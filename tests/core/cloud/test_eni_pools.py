@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.api.ip import IPSpec, SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
 from spiderpool.core.addresses import AddressSet
@@ -34,8 +34,8 @@ from spiderpool.core.cloud.eni_pools import (
     pool_name,
     registered,
     releasing,
+    subnet_version,
     unregistered_text,
-    version_of,
 )
 from spiderpool.core.cloud.instances import ENI
 from spiderpool.core.ipam.allocation import usable
@@ -90,7 +90,7 @@ def unregistered(pool: SpiderIPPool) -> str | None:
 def test_the_pool_of_the_walkthrough() -> None:
     pool = made(ETH0)
     assert pool.metadata.labels is not None
-    assert pool.metadata.labels[POOL_CARD_LABEL] == "eni-m0"
+    assert pool.metadata.labels[POOL_ENI_LABEL] == "eni-m0"
     assert pool.metadata.ownerReferences is None
     assert msgspec.to_builtins(pool.spec) == {
         "subnet": "172.31.192.0/20",
@@ -108,7 +108,7 @@ def test_the_ipv6_pool_of_an_eni() -> None:
     pool = made(ETH0, 6)
     assert pool.spec.ips == ["2408:4005:3a0:b00::101-2408:4005:3a0:b00::102"]
     assert pool.spec.gateway == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
-    assert (version_of(pool), validate_ippool(pool)) == (6, ())
+    assert (subnet_version(pool), validate_ippool(pool)) == (6, ())
 
 
 @pytest.mark.parametrize(

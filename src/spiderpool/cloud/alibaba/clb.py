@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
+from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, lost_servers, send_servers, tag_list, text
-from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
+from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
+from spiderpool.cloud.provider import CloudNotFound
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
@@ -45,9 +47,6 @@ from spiderpool.core.cloud.loadbalancer.values import (
 SLB = Product("slb", "2014-05-15")
 BATCH = 20
 """Servers that one call may add, change or remove."""
-PAGE = 100
-MAX_PAGES = 50
-"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
 DEFAULT_WEIGHT = 100
 """Weight of a server where the answer leaves it out."""
 MAX_DESCRIPTION = 80
@@ -75,6 +74,11 @@ SET_LISTENER: Mapping[str, str] = {
     "https": "SetLoadBalancerHTTPSListenerAttribute",
 }
 
+SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
+    AddServers: "AddVServerGroupBackendServers",
+    SetWeights: "SetVServerGroupAttribute",
+    RemoveServers: "RemoveVServerGroupBackendServers",
+}
 SERVER_TYPES: Mapping[ServerType, str] = {"instance": "ecs", "eni": "eni"}
 """Our type of a server → the API's; this kind of balancer has no servers by address alone."""
 
@@ -104,12 +108,7 @@ class ClassicLoadBalancers:
 
         Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        execution = _ClassicExecution(self, observed)
-        for step in steps:
-            await execution.do(step)
-        if execution.lost:
-            raise lost_servers(execution.lost)
-        return execution.identity
+        return await _ClassicExecution(self, observed).carry_out(steps)
 
     async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         """Calls an action in this region."""
@@ -118,7 +117,7 @@ class ClassicLoadBalancers:
 
     async def _balancers(self, parameters: Json) -> list[Json]:
         answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": 1})
-        found = _list(answer, "LoadBalancers", "LoadBalancer")
+        found = objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
         return [each for each in found if _fits(each, parameters)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
@@ -130,66 +129,42 @@ class ClassicLoadBalancers:
             name=described.get("LoadBalancerName", ""),
             address=described.get("Address", ""),
             settings=_settings(described),
-            tags=tags_of(described),
+            tags=_tags_of(described),
             listeners=tuple(_listener(each, names) for each in await self._listeners(identity)),
             groups=tuple(groups),
         )
 
     async def _listeners(self, identity: str) -> list[Json]:
-        sent: Json = {"LoadBalancerId": [identity], "MaxResults": PAGE}
-        found: list[Json] = []
-        for _ in range(MAX_PAGES):
-            answer = await self.call("DescribeLoadBalancerListeners", sent)
-            if not isinstance(answer.get("Listeners"), list):
-                raise CloudUnavailable("the answer to DescribeLoadBalancerListeners lacks Listeners")
-            found += answer["Listeners"]
-            if not answer.get("NextToken"):
-                return found
-            sent["NextToken"] = answer["NextToken"]
-        raise CloudUnavailable(f"DescribeLoadBalancerListeners did not come to an end after {MAX_PAGES} pages")
+        sent: Json = {"LoadBalancerId": [identity]}
+        return await all_objects(self.call, "DescribeLoadBalancerListeners", sent, "Listeners")
 
     async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
         """Returns all server groups, those of the Service with their servers."""
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
         groups: list[ServerGroup] = []
-        for each in _list(answer, "VServerGroups", "VServerGroup"):
+        for each in objects(answer, "DescribeVServerGroups", "VServerGroups", "VServerGroup"):
             name, group = each.get("VServerGroupName", ""), each["VServerGroupId"]
             servers = await self._servers(group) if CLB.naming.is_part_of(name, owner) else frozenset()
             groups.append(ServerGroup(name, {}, servers, group))
         return groups
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
-        answer = await self.call("DescribeVServerGroupAttribute", {"VServerGroupId": group})
-        return frozenset(_server(each) for each in _list(answer, "BackendServers", "BackendServer"))
+        action = "DescribeVServerGroupAttribute"
+        answer = await self.call(action, {"VServerGroupId": group})
+        return frozenset(_server(each) for each in objects(answer, action, "BackendServers", "BackendServer"))
 
 
-class _ClassicExecution:
-    """Carries out the steps of one plan, and remembers the identities of what it creates."""
+class _ClassicExecution(Execution):
+    """Turns the steps of one plan into calls."""
+
+    batch = BATCH
 
     def __init__(self, balancers: ClassicLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
+        super().__init__(observed)
         self._call = balancers.call
-        self.identity = observed.identity if observed else ""
-        self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        groups = observed.groups if observed else ()
-        self._groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
 
-    async def do(self, step: Step) -> None:
-        """Carries out one step. Deleting what no longer exists is not an error."""
-        match step:
-            case CreateBalancer() | SetBalancer() | Unprotect() | Tag() | Untag() | DeleteBalancer():
-                await self._change_balancer(step)
-            case CreateGroup() | SetGroup() | DeleteGroup():
-                await self._change_group(step)
-            case AddServers() | SetWeights() | RemoveServers():
-                await self._change_servers(step)
-            case CreateListener() | SetListener() | StartListener() | DeleteListener():
-                await self._change_listener(step)
-            case unknown:
-                assert_never(unknown)
-
-    async def _change_balancer(
-        self, step: CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
-    ) -> None:
+    async def change_balancer(self, step: BalancerStep) -> None:
+        """Carries out a step about the balancer itself."""
         match step:
             case CreateBalancer():
                 await self._create(step)
@@ -204,17 +179,6 @@ class _ClassicExecution:
             case DeleteBalancer(identity):
                 with suppress(CloudNotFound):
                     await self._call("DeleteLoadBalancer", {"LoadBalancerId": identity})
-            case unknown:
-                assert_never(unknown)
-
-    async def _change_servers(self, step: AddServers | SetWeights | RemoveServers) -> None:
-        match step:
-            case AddServers(group, servers):
-                await self._send_servers("AddVServerGroupBackendServers", group, servers)
-            case SetWeights(group, servers):
-                await self._send_servers("SetVServerGroupAttribute", group, servers)
-            case RemoveServers(group, servers):
-                await self._send_servers("RemoveVServerGroupBackendServers", group, servers)
             case unknown:
                 assert_never(unknown)
 
@@ -247,11 +211,12 @@ class _ClassicExecution:
     async def _tag(self, action: str, parameters: Json) -> None:
         await self._call(action, {"ResourceType": "instance", "ResourceId": [self.identity], **parameters})
 
-    async def _change_group(self, step: CreateGroup | SetGroup | DeleteGroup) -> None:
+    async def change_group(self, step: GroupStep) -> None:
+        """Carries out a step about a server group."""
         match step:
             case CreateGroup(_, group):
                 sent = {"LoadBalancerId": self.identity, "VServerGroupName": group.name}
-                self._groups[group.name] = (await self._call("CreateVServerGroup", sent))["VServerGroupId"]
+                self.groups[group.name] = (await self._call("CreateVServerGroup", sent))["VServerGroupId"]
             case DeleteGroup(_, identity):
                 with suppress(CloudNotFound):
                     await self._call("DeleteVServerGroup", {"VServerGroupId": identity})
@@ -260,14 +225,13 @@ class _ClassicExecution:
             case unknown:
                 assert_never(unknown)
 
-    async def _send_servers(self, action: str, group: str, servers: Collection[BackendServer]) -> None:
-        self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
-
-    async def _send(self, action: str, group: str, servers: list[BackendServer]) -> None:
+    async def send_servers(self, kind: type[ServerStep], group: str, servers: list[BackendServer]) -> None:
+        """Adds, changes or removes servers of a group by one call."""
         body = json.dumps([_backend(server, group) for server in servers])
-        await self._call(action, {"VServerGroupId": self._groups[group], "BackendServers": body})
+        await self._call(SERVER_ACTIONS[kind], {"VServerGroupId": self.groups[group], "BackendServers": body})
 
-    async def _change_listener(self, step: CreateListener | SetListener | StartListener | DeleteListener) -> None:
+    async def change_listener(self, step: ListenerStep) -> None:
+        """Carries out a step about a listener."""
         listener = step.listener
         match step:
             case CreateListener():
@@ -310,10 +274,10 @@ class _ClassicExecution:
             "Description": listener.description,
             **listener.settings,
         }
-        return sent | ({"VServerGroupId": self._groups[listener.group]} if listener.group else {})
+        return sent | ({"VServerGroupId": self.groups[listener.group]} if listener.group else {})
 
 
-def tags_of(described: Json) -> Settings:
+def _tags_of(described: Json) -> Settings:
     """Returns the tags of a balancer."""
     tags = (described.get("Tags") or {}).get("Tag") or []
     return {tag["TagKey"]: tag.get("TagValue", "") for tag in tags}
@@ -323,7 +287,7 @@ def _fits(described: Json, request: Json) -> bool:
     """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
     same = all(described.get(key) == request[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in request)
-    return same and tags.items() <= tags_of(described).items()
+    return same and tags.items() <= _tags_of(described).items()
 
 
 def _settings(described: Json) -> Settings:
@@ -385,12 +349,3 @@ def _backend(server: BackendServer, group: str) -> Json:
         "Description": group[:MAX_DESCRIPTION],
     }
     return found | ({"ServerIp": server.address} if server.address else {})
-
-
-def _list(answer: Json, outer: str, inner: str) -> list[Json]:
-    """Returns a list of objects of an answer. Raises CloudUnavailable when it is absent, rather than empty."""
-    try:
-        found: Iterable[Json] = answer[outer][inner]
-    except (KeyError, TypeError):
-        raise CloudUnavailable(f"the answer lacks {outer}.{inner}") from None
-    return list(found)

@@ -108,11 +108,11 @@ class OpenAPIClient:
         until there is a definite answer. Raises CloudError; after CloudUnavailable it is unknown whether the cloud
         carried the call out.
         """
-        place = region or parameters.get("RegionId") or self._access.region
-        key = f"{action} {place} {json.dumps(parameters, sort_keys=True)}" if token else ""
+        target = region or parameters.get("RegionId") or self._access.region
+        key = f"{action} {target} {json.dumps(parameters, sort_keys=True)}" if token else ""
         for attempt in range(1, TRIES + 1):
             try:
-                return await self._try(product, action, place, parameters, key)
+                return await self._try(product, action, target, parameters, key)
             except CloudError as error:
                 if attempt == TRIES or not self._may_repeat(action, error, attempt, token=token):
                     raise

@@ -6,21 +6,17 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
 
+from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.provider import CloudNotFound, CloudServer, CloudUnavailable, Quota, RegisteredENI
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 
 ECS, VPC = Product("ecs", "2014-05-26"), Product("vpc", "2016-04-28")
-PAGE = 100
-"""Identities that one call may name, and objects that one answer may hold."""
-MAX_PAGES = 50
-"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
+ENI_LIST = ("NetworkInterfaceSets", "NetworkInterfaceSet")
+"""Path of the ENIs in the answer to DescribeNetworkInterfaces."""
 UNASSIGN_LIMIT = {4: 32, 6: 10}
 """Addresses that one call may take from an ENI."""
-
-Json = dict[str, Any]
 
 
 class ECSCloud:
@@ -38,7 +34,7 @@ class ECSCloud:
         found: list[Json] = []
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "InstanceIds": json.dumps(names)}
-            found += await self._pages("DescribeInstances", sent, "Instances", "Instance")
+            found += await all_objects(self._ecs, "DescribeInstances", sent, "Instances", "Instance")
         return {each["InstanceId"]: _server(each) for each in found}
 
     async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
@@ -46,13 +42,13 @@ class ECSCloud:
         found: list[Json] = []
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "NetworkInterfaceId": names}
-            found += await self._pages("DescribeNetworkInterfaces", sent, "NetworkInterfaceSets", "NetworkInterfaceSet")
+            found += await all_objects(self._ecs, "DescribeNetworkInterfaces", sent, *ENI_LIST)
         return {each["NetworkInterfaceId"]: _eni(each) for each in found}
 
     async def quota(self, region: str, instance_type: str) -> Quota:
         """Returns the limits of the ENIs of an instance type. Raises CloudNotFound."""
         answer = await self._ecs("DescribeInstanceTypes", {"InstanceTypes": [instance_type]}, region=region)
-        for each in _list(answer, "InstanceTypes", "InstanceType"):
+        for each in objects(answer, "DescribeInstanceTypes", "InstanceTypes", "InstanceType"):
             if each.get("InstanceTypeId") == instance_type:
                 # the cloud counts the primary address of an ENI among its IPv4 addresses
                 secondary = max(int(each["EniPrivateIpAddressQuantity"]) - 1, 0)
@@ -63,7 +59,7 @@ class ECSCloud:
         """Returns the number of unused addresses of a vSwitch. Raises CloudNotFound."""
         sent = {"RegionId": region, "VSwitchId": vswitch}
         answer = await self._client.call(VPC, "DescribeVSwitches", sent)
-        for each in _list(answer, "VSwitches", "VSwitch"):
+        for each in objects(answer, "DescribeVSwitches", "VSwitches", "VSwitch"):
             if each.get("VSwitchId") == vswitch:
                 return int(each["AvailableIpAddressCount"])
         raise CloudNotFound(f"vSwitch {vswitch} is not known in region {region}")
@@ -101,33 +97,12 @@ class ECSCloud:
     async def _ecs(self, action: str, parameters: Json, *, region: str | None = None, token: bool = False) -> Json:
         return await self._client.call(ECS, action, parameters, region=region, token=token)
 
-    async def _pages(self, action: str, parameters: Json, outer: str, inner: str) -> list[Json]:
-        """Returns the objects of all pages of an answer. Raises CloudUnavailable when a page is missing."""
-        found: list[Json] = []
-        sent = {**parameters, "MaxResults": PAGE}
-        for _ in range(MAX_PAGES):
-            answer = await self._ecs(action, sent)
-            found += _list(answer, outer, inner)
-            if not answer.get("NextToken"):
-                return found
-            sent["NextToken"] = answer["NextToken"]
-        raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
-
 
 def _parts(names: Collection[str], size: int) -> Iterator[list[str]]:
     """Yields the names in order, at most ``size`` at a time."""
     ordered = sorted(names)
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
-
-
-def _list(answer: Json, outer: str, inner: str) -> list[Json]:
-    """Returns a list of objects of an answer. Raises CloudUnavailable when it is absent, rather than empty."""
-    try:
-        found = answer[outer][inner]
-    except (KeyError, TypeError):
-        raise CloudUnavailable(f"the answer lacks {outer}.{inner}") from None
-    return list(found)
 
 
 def _texts(found: object, action: str) -> Sequence[str]:

@@ -6,12 +6,14 @@ Most changes are jobs: the cloud answers at once and works afterwards, so we wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
+from spiderpool.cloud.alibaba.answers import Json, all_objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, Json, lost_servers, send_servers, tag_list, text
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
+from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
 from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
@@ -57,15 +59,17 @@ from spiderpool.core.cloud.loadbalancer.values import (
 PRODUCT = Product("nlb", "2022-04-30")
 BATCH = 40
 """Servers that one call may add, change or remove."""
-PAGE = 100
-MAX_PAGES = 50
-"""Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
 DEFAULT_WEIGHT = 100
 """Weight of a server where the answer leaves it out."""
 JOB_TIMEOUT = 120.0
 """Seconds that we wait for a job; after that the Service is reconciled again later."""
 JOB_PAUSE = 1.0
 """Seconds between two queries of a job's status."""
+SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
+    AddServers: "AddServersToServerGroup",
+    SetWeights: "UpdateServerGroupServersAttribute",
+    RemoveServers: "RemoveServersFromServerGroup",
+}
 SERVER_TYPES: Mapping[ServerType, str] = {"instance": "Ecs", "eni": "Eni", "address": "Ip"}
 """Our type of a server → the API's."""
 
@@ -99,12 +103,7 @@ class NetworkLoadBalancers:
 
         Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
         """
-        execution = _NetworkExecution(self, observed)
-        for step in steps:
-            await execution.do(step)
-        if execution.lost:
-            raise lost_servers(execution.lost)
-        return execution.identity
+        return await _NetworkExecution(self, observed).carry_out(steps)
 
     async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
         """Calls an action that changes something, and waits for its job. Raises CloudError."""
@@ -147,46 +146,29 @@ class NetworkLoadBalancers:
         return await self._client.call(PRODUCT, action, sent, token=token)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
-        return [
-            each
-            async for each in self._pages("ListLoadBalancers", parameters, "LoadBalancers")
-            if _fits(each, parameters)
-        ]
-
-    async def _pages(self, action: str, parameters: Json, name: str) -> AsyncIterator[Json]:
-        """Yields the objects of all pages of an answer. Raises CloudUnavailable when a page is missing."""
-        sent = {**parameters, "MaxResults": PAGE}
-        for _ in range(MAX_PAGES):
-            answer = await self._call(action, sent)
-            if not isinstance(answer.get(name), list):
-                raise CloudUnavailable(f"the answer to {action} lacks {name}")
-            for each in answer[name]:
-                yield each
-            if not answer.get("NextToken"):
-                return
-            sent["NextToken"] = answer["NextToken"]
-        raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
+        found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
+        return [each for each in found if _fits(each, parameters)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
         groups = await self._groups(owner)
         names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
-        listeners = [_listener(each, names) async for each in self._pages("ListListeners", sent, "Listeners")]
+        listeners = await all_objects(self._call, "ListListeners", sent, "Listeners")
         return ObservedLoadBalancer(
             identity=identity,
             name=described.get("LoadBalancerName", ""),
             address=described.get("DNSName", ""),
             settings=_settings(described),
             tags=_tags_of(described),
-            listeners=tuple(listeners),
+            listeners=tuple(_listener(each, names) for each in listeners),
             groups=tuple(groups),
         )
 
     async def _groups(self, owner: BalancerOwner) -> list[ServerGroup]:
         """Returns the Service's server groups: those with its tags and its name."""
         sent = {"Tag": tag_list(own_tags(owner))}
-        found = [each async for each in self._pages("ListServerGroups", sent, "ServerGroups")]
+        found = await all_objects(self._call, "ListServerGroups", sent, "ServerGroups")
         return [
             ServerGroup(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
             for each in found
@@ -194,38 +176,22 @@ class NetworkLoadBalancers:
         ]
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
-        pages = self._pages("ListServerGroupServers", {"ServerGroupId": group}, "Servers")
-        return frozenset([_server(each) async for each in pages])
+        found = await all_objects(self._call, "ListServerGroupServers", {"ServerGroupId": group}, "Servers")
+        return frozenset(_server(each) for each in found)
 
 
-class _NetworkExecution:
-    """Carries out the steps of one plan, and remembers the identities of what it creates."""
+class _NetworkExecution(Execution):
+    """Turns the steps of one plan into calls."""
+
+    batch = BATCH
 
     def __init__(self, balancers: NetworkLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
+        super().__init__(observed)
         self._balancers = balancers
         self._change = balancers.change
-        self.identity = observed.identity if observed else ""
-        self.lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        groups = observed.groups if observed else ()
-        self._groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
 
-    async def do(self, step: Step) -> None:
-        """Carries out one step. Deleting what no longer exists is not an error."""
-        match step:
-            case CreateBalancer() | SetBalancer() | Unprotect() | Tag() | Untag() | DeleteBalancer():
-                await self._change_balancer(step)
-            case CreateGroup() | SetGroup() | DeleteGroup():
-                await self._change_group(step)
-            case AddServers() | SetWeights() | RemoveServers():
-                await self._change_servers(step)
-            case CreateListener() | SetListener() | StartListener() | DeleteListener():
-                await self._change_listener(step)
-            case unknown:
-                assert_never(unknown)
-
-    async def _change_balancer(
-        self, step: CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
-    ) -> None:
+    async def change_balancer(self, step: BalancerStep) -> None:
+        """Carries out a step about the balancer itself."""
         match step:
             case CreateBalancer():
                 await self._create(step)
@@ -240,17 +206,6 @@ class _NetworkExecution:
             case DeleteBalancer(identity):
                 with suppress(CloudNotFound):
                     await self._change("DeleteLoadBalancer", {"LoadBalancerId": identity})
-            case unknown:
-                assert_never(unknown)
-
-    async def _change_servers(self, step: AddServers | SetWeights | RemoveServers) -> None:
-        match step:
-            case AddServers(group, servers):
-                await self._send_servers("AddServersToServerGroup", group, servers)
-            case SetWeights(group, servers):
-                await self._send_servers("UpdateServerGroupServersAttribute", group, servers)
-            case RemoveServers(group, servers):
-                await self._send_servers("RemoveServersFromServerGroup", group, servers)
             case unknown:
                 assert_never(unknown)
 
@@ -288,7 +243,8 @@ class _NetworkExecution:
     async def _tag(self, action: str, parameters: Json) -> None:
         await self._change(action, {"ResourceType": "loadbalancer", "ResourceId": [self.identity], **parameters})
 
-    async def _change_group(self, step: CreateGroup | SetGroup | DeleteGroup) -> None:
+    async def change_group(self, step: GroupStep) -> None:
+        """Carries out a step about a server group."""
         match step:
             case CreateGroup(model, group):
                 sent = _listed(group.settings) | {
@@ -296,7 +252,7 @@ class _NetworkExecution:
                     "VpcId": model.vpc,
                     "Tag": tag_list(own_tags(model.owner)),
                 }
-                self._groups[group.name] = (await self._change("CreateServerGroup", sent))["ServerGroupId"]
+                self.groups[group.name] = (await self._change("CreateServerGroup", sent))["ServerGroupId"]
             case SetGroup(group, _):
                 sent = {key: value for key, value in _listed(group.settings).items() if key not in FIXED_OF_GROUP}
                 await self._change("UpdateServerGroupAttribute", {"ServerGroupId": group.identity, **sent})
@@ -306,15 +262,14 @@ class _NetworkExecution:
             case unknown:
                 assert_never(unknown)
 
-    async def _send_servers(self, action: str, group: str, servers: Collection[BackendServer]) -> None:
-        self.lost += await send_servers(lambda part: self._send(action, group, part), servers, BATCH)
+    async def send_servers(self, kind: type[ServerStep], group: str, servers: list[BackendServer]) -> None:
+        """Adds, changes or removes servers of a group by one call."""
+        described = _named_server if kind is RemoveServers else _backend
+        sent = {"ServerGroupId": self.groups[group], "Servers": [described(server, group) for server in servers]}
+        await self._change(SERVER_ACTIONS[kind], sent)
 
-    async def _send(self, action: str, group: str, servers: list[BackendServer]) -> None:
-        described = _backend if action != "RemoveServersFromServerGroup" else _named_server
-        sent = {"ServerGroupId": self._groups[group], "Servers": [described(server, group) for server in servers]}
-        await self._change(action, sent)
-
-    async def _change_listener(self, step: CreateListener | SetListener | StartListener | DeleteListener) -> None:
+    async def change_listener(self, step: ListenerStep) -> None:
+        """Carries out a step about a listener."""
         listener = step.listener
         match step:
             case CreateListener():
@@ -339,7 +294,7 @@ class _NetworkExecution:
     def _parameters(self, listener: Listener) -> Json:
         return _listed(listener.settings) | {
             "ListenerDescription": listener.description,
-            "ServerGroupId": self._groups[listener.group],
+            "ServerGroupId": self.groups[listener.group],
         }
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient
-from spiderpool.cloud.alibaba.ecs import ECS
-from spiderpool.cloud.provider import CloudUnavailable
-
-PAGE = 100
-"""Addresses that one call may name."""
+from spiderpool.cloud.alibaba.ecs import ECS, ENI_LIST
 
 
 class PodENIs:
@@ -36,17 +33,13 @@ class PodENIs:
         name = "PrivateIpAddress" if version == 4 else "Ipv6Address"
         sent: dict[str, Any] = {"RegionId": self._region, "VpcId": self._vpc, "Status": "InUse", name: addresses}
         found: dict[str, str] = {}
-        while True:
-            answer = await self._client.call(ECS, "DescribeNetworkInterfaces", {**sent, "MaxResults": PAGE})
-            try:
-                enis = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
-            except (KeyError, TypeError):
-                raise CloudUnavailable("the answer to DescribeNetworkInterfaces lacks its list") from None
-            for eni in enis:
-                found |= dict.fromkeys(_addresses(eni), eni["NetworkInterfaceId"])
-            if not answer.get("NextToken"):
-                return {address: found[address] for address in addresses if address in found}
-            sent["NextToken"] = answer["NextToken"]
+        for eni in await all_objects(self._call, "DescribeNetworkInterfaces", sent, *ENI_LIST):
+            identity: str = eni["NetworkInterfaceId"]
+            found |= dict.fromkeys(_addresses(eni), identity)
+        return {address: found[address] for address in addresses if address in found}
+
+    async def _call(self, action: str, parameters: Json) -> Json:
+        return await self._client.call(ECS, action, parameters)
 
 
 def _addresses(eni: Mapping[str, Any]) -> list[str]:

@@ -103,10 +103,10 @@ def gateway_faults(gateway: str | None, subnet: Network, usable: AddressSet) -> 
 
 def route_faults(routes: Iterable[Route], subnet: Network) -> Faults:
     """Faults of routes: a destination that is repeated or the default route, a next hop outside the subnet."""
-    seen: set[str] = set()  # destinations of earlier routes
+    earlier: set[str] = set()  # destinations of earlier routes
     for index, route in enumerate(routes):
         path = f"spec.routes[{index}]"
-        yield from _destination_faults(route.dst, f"{path}.dst", subnet.version, seen)
+        yield from _destination_faults(route.dst, f"{path}.dst", subnet.version, earlier)
         yield from _hop_faults(route.gw, f"{path}.gw", subnet)
 
 
@@ -120,7 +120,7 @@ def _hop_faults(text: str, path: str, subnet: Network) -> Faults:
         yield FieldError(Fault.INVALID, path, text, f"lies outside the subnet {subnet}; write an address of the subnet")
 
 
-def _destination_faults(text: str, path: str, version: int, seen: set[str]) -> Faults:
+def _destination_faults(text: str, path: str, version: int, earlier: set[str]) -> Faults:
     prefix = parse_prefix(text) if "/" in text else None
     if prefix is None or prefix.version != version:
         yield FieldError(Fault.INVALID, path, text, f"not an IPv{version} CIDR; write one such as {_example(version)}")
@@ -128,9 +128,9 @@ def _destination_faults(text: str, path: str, version: int, seen: set[str]) -> F
     network = str(prefix.network)
     if prefix.network.prefixlen == 0:
         yield FieldError(Fault.INVALID, path, text, "a default route is made from spec.gateway; leave this one out")
-    elif network in seen:
+    elif network in earlier:
         yield FieldError(Fault.INVALID, path, text, f"a route to {network} is in the list already; keep one of them")
-    seen.add(network)
+    earlier.add(network)
 
 
 def _example(version: int) -> str:

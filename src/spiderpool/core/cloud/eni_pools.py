@@ -16,7 +16,7 @@ from typing import Any
 
 from spiderpool.api.coordinator import CoordinatorSpec
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CARD_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.core.addresses import AddressSet, from_int
@@ -110,7 +110,7 @@ def plan_update(
     keeps it, and no other pod gets it. ``others`` are the other pools of the cluster: an address that one of them has
     is not added to this one.
     """
-    version = version_of(pool)
+    version = subnet_version(pool)
     known, present = registered(claim.eni if claim else None, version), _usable(pool, version)
     held = [holder for holder in holders if holder.spec.releasedAt is None]
     given = (known & present) | _untaken(known - present, pool.spec.subnet, others)
@@ -135,8 +135,8 @@ def _network_of(claim: ENIClaim | None, namespace: str) -> list[str] | None:
     return [f"{namespace}/{network_name(claim.eni.device)}"] if claim and claim.eni.device else None
 
 
-def version_of(pool: SpiderIPPool) -> int:
-    """Returns the address family of a pool, 4 or 6."""
+def subnet_version(pool: SpiderIPPool) -> int:
+    """Returns the address family of a pool's subnet, 4 or 6, whatever its field ``ipVersion`` says."""
     return 6 if ":" in pool.spec.subnet else 4
 
 
@@ -161,7 +161,7 @@ def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool])
 
 def releasing(pool: SpiderIPPool) -> AddressSet:
     """Returns the addresses of a pool that will be returned to the cloud; skips words that are no addresses of it."""
-    version, found = version_of(pool), AddressSet(version_of(pool))
+    version, found = subnet_version(pool), AddressSet(subnet_version(pool))
     for word in (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "").split(","):
         with suppress(ValueError):
             found |= AddressSet.parse([word.strip()], version)
@@ -206,7 +206,7 @@ def new_pool(
         multusName=_network_of(claim, namespace),
         default=True,
     )
-    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_CARD_LABEL: eni.identity}), spec=spec)
+    return SpiderIPPool(metadata=ObjectMeta(name=name, labels={POOL_ENI_LABEL: eni.identity}), spec=spec)
 
 
 def _gateway(eni: ENI, version: int, addresses: AddressSet) -> str | None:
@@ -223,11 +223,11 @@ def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool 
     present = pool(name)
     if present is None:
         return name
-    if POOL_CARD_LABEL in (present.metadata.labels or {}):
+    if POOL_ENI_LABEL in (present.metadata.labels or {}):
         return _name_of(f"{claim.node}-{claim.eni.identity}-v{version}")
     raise BadConfig(
         f"pool {name} was not made from an ENI and stays as it is; ENI {claim.eni.identity} gets no pool: "
-        f"delete the pool, or give it the label {POOL_CARD_LABEL}={claim.eni.identity}"
+        f"delete the pool, or give it the label {POOL_ENI_LABEL}={claim.eni.identity}"
     )
 
 

@@ -71,12 +71,6 @@ def labels_of(instance: Instance) -> dict[str, str]:
     }
 
 
-def readiness(node: Node) -> str:
-    """Returns the status of the condition Ready: True, False, or Unknown once the kubelet has stopped reporting."""
-    conditions = node.status.conditions or []
-    return next((each.status for each in conditions if each.type == "Ready"), "False")
-
-
 @dataclass(frozen=True, slots=True)
 class ServerQuery:
     """Instances of one region to ask the cloud about."""
@@ -100,7 +94,7 @@ def queries(nodes: Iterable[Node], parse: ProviderIDParser) -> list[ServerQuery]
         if named is None or _has_mismatch(node, parse):
             continue
         region, identity = named
-        match readiness(node):
+        match node.ready_status:
             case "Unknown":
                 silent.setdefault(region, {})[node.metadata.uid or ""] = identity
             case "True":

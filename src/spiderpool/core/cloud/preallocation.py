@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import RangeError
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, version_of
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
 from spiderpool.core.ipam.allocation import usable
 
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
@@ -232,7 +232,7 @@ def releasing_text(addresses: Iterable[str]) -> str | None:
 def gives(pool: SpiderIPPool, address: str) -> bool:
     """Whether a pod could get an address from a pool; True for a malformed pool, to be safe."""
     parsed = ip_address(address)
-    if version_of(pool) != parsed.version:
+    if subnet_version(pool) != parsed.version:
         return False
     try:
         return int(parsed) in usable(pool)

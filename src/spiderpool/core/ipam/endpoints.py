@@ -88,11 +88,11 @@ def _has_clean_gateway(pod: Pod, interface: str) -> bool:
     return any(item.interface == interface and item.clean_gateway for item in pools)
 
 
-def is_current(stored: SpiderEndpoint, wanted: SpiderEndpoint) -> bool:
-    """Whether a stored endpoint is as wanted, and nothing delays or has begun its deletion."""
+def is_current(stored: SpiderEndpoint, desired: SpiderEndpoint) -> bool:
+    """Whether a stored endpoint is as desired, and nothing delays or has begun its deletion."""
     return (
-        stored.status == wanted.status
-        and stored.metadata.ownerReferences == wanted.metadata.ownerReferences
+        stored.status == desired.status
+        and stored.metadata.ownerReferences == desired.metadata.ownerReferences
         and not stored.metadata.finalizers
         and not stored.terminating
     )

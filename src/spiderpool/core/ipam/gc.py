@@ -125,11 +125,6 @@ def is_finished(pod: Pod) -> bool:
             return False
 
 
-def is_ready(node: Node) -> bool:
-    """Whether the node's condition ``Ready`` is true."""
-    return any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions or ())
-
-
 def pod_key(record: SpiderIP) -> str:
     """``namespace/name`` of the pod that a record names."""
     return f"{record.spec.namespace}/{record.spec.pod}"
@@ -234,7 +229,7 @@ def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
     node = snapshot.nodes.get(pod.spec.nodeName or "")
     if node is None or pod.metadata.deletionTimestamp is None:
         return None
-    ready, policy = is_ready(node), snapshot.policy
+    ready, policy = node.ready, snapshot.policy
     if not (policy.on_ready_node if ready else policy.on_not_ready_node):
         return None
     # the API server has added the pod's grace period to deletionTimestamp already

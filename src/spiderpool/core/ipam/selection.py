@@ -211,8 +211,8 @@ def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tupl
 
 def _foreign_application(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
     """A pool made for one application serves only the pods of that application, on every network."""
-    wanted = (pool.spec.podAffinity or LabelSelector()).matchLabels or {}
-    if request.controller is not None and application_affinity(request.controller).items() <= wanted.items():
+    labels = (pool.spec.podAffinity or LabelSelector()).matchLabels or {}
+    if request.controller is not None and application_affinity(request.controller).items() <= labels.items():
         return None
     return f"was made for another application than {request.controller or 'a bare pod'}"
 

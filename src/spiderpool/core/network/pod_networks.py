@@ -61,11 +61,11 @@ def first_network(
     annotations: Mapping[str, str], cluster_default: str | None, our_namespace: str
 ) -> RequestedNetwork | None:
     """The network of a pod's first interface; None when neither pod nor settings name one. Raises BadConfig."""
-    asked = annotations.get(DEFAULT_NETWORK_ANNOTATION, "").strip()
-    if not asked:
+    text = annotations.get(DEFAULT_NETWORK_ANNOTATION, "").strip()
+    if not text:
         network = qualified(cluster_default, our_namespace) if cluster_default else None
         return RequestedNetwork(network, FIRST_INTERFACE) if network else None
-    networks = _parse_networks(DEFAULT_NETWORK_ANNOTATION, asked, our_namespace)
+    networks = _parse_networks(DEFAULT_NETWORK_ANNOTATION, text, our_namespace)
     if len(networks) != 1:
         raise BadConfig(f"annotation {DEFAULT_NETWORK_ANNOTATION} must name one network, not {len(networks)}")
     return replace(networks[0], interface=FIRST_INTERFACE)
@@ -217,11 +217,16 @@ def _address(key: str, field_name: str, text: str) -> str:
 
 
 def _check_default_routes(networks: tuple[RequestedNetwork, ...]) -> None:
-    asking = [each for each in networks if each.gateways is not None]
-    if len(asking) > 1:
-        named = ", ".join(each.network for each in asking)
+    with_gateways = [each for each in networks if each.gateways is not None]
+    if len(with_gateways) > 1:
+        named = ", ".join(each.network for each in with_gateways)
         raise BadConfig(f"default-route is asked for on several networks ({named}); keep it on one")
     for version in FAMILIES:
-        gateways = [text for each in asking for text in each.gateways or () if ip_address(text).version == version]
+        gateways = [
+            address
+            for each in with_gateways
+            for address in each.gateways or ()
+            if ip_address(address).version == version
+        ]
         if len(gateways) > 1:
             raise BadConfig(f"default-route names {len(gateways)} IPv{version} gateways; keep one of a family")

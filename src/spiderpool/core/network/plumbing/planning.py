@@ -329,11 +329,11 @@ def _announcements(attachment: Attachment) -> Iterator[Step]:
 def _without_conflicts(steps: Iterable[Step], connected: Iterable[Network]) -> Iterator[Step]:
     """Drop repeated steps, and routes to a destination that has one: earlier steps and ``connected`` subnets win."""
     routed: set[tuple[str, int, Network]] = {("pod", MAIN_TABLE, network) for network in connected}
-    seen: set[Step] = set()
+    earlier: set[Step] = set()
     for step in steps:
-        if step in seen:
+        if step in earlier:
             continue
-        seen.add(step)
+        earlier.add(step)
         if isinstance(step, AddRoute):
             key = (step.side, step.table, step.destination)
             if key in routed:

@@ -1,4 +1,4 @@
-"""What the controller decides without asking the API server: the status of pools, and the CIDRs of the cluster."""
+"""The status of pools, computed from their SpiderIPs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from msgspec.structs import replace
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import Condition, ObjectMeta
-from spiderpool.controller.coordinator import ClusterCIDRs, cidrs, flag_networks, kubeadm_networks
 from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, status_of
 
 pytestmark = pytest.mark.unit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-MUTATE = "/mutate-spiderpool-spidernet-io-v2beta1-spiderippool"
-VALIDATE = "/validate-spiderpool-spidernet-io-v2beta1-spidermultusconfig"
 
 
 def pool(subnet: str = "10.6.0.0/16", *ips: str) -> SpiderIPPool:
@@ -65,29 +62,3 @@ class TestPoolStatus:
     def test_sizes_that_no_integer_of_the_api_holds_and_pools_that_cannot_be_read(self) -> None:
         assert status_of(pool("fd00::/64", "fd00::-fd00::ffff:ffff:ffff:ffff"), [], NOW).totalIPCount == 2**63 - 1
         assert status_of(pool("10.6.0.0/16", "x"), [], NOW).totalIPCount == 0
-
-
-class TestClusterNetworks:
-    @pytest.mark.parametrize(
-        ("text", "networks"),
-        [
-            (
-                'networking:\n  podSubnet: "10.244.0.0/16, fd00:10::/56"\n  serviceSubnet: 10.96.0.0/12\n',
-                ClusterCIDRs(("10.244.0.0/16", "fd00:10::/56"), ("10.96.0.0/12",)),
-            ),
-            ("networking: {serviceSubnet: 10.96.0.0/12}", ClusterCIDRs((), ("10.96.0.0/12",))),
-            ("networking: [1]", ClusterCIDRs()),
-            ("a: b: c", ClusterCIDRs()),
-            ("", ClusterCIDRs()),
-        ],
-    )
-    def test_kubeadm(self, text: str, networks: ClusterCIDRs) -> None:
-        assert kubeadm_networks(text) == networks
-
-    def test_flags(self) -> None:
-        words = ["kube-controller-manager", "--cluster-cidr=10.1.0.0/16,x", "--service-cluster-ip-range", "10.2.0.0/16"]
-        assert flag_networks(words) == ClusterCIDRs(("10.1.0.0/16",), ("10.2.0.0/16",))
-        assert flag_networks(["--leader-elect"]) == ClusterCIDRs()
-
-    def test_only_cidrs(self) -> None:
-        assert cidrs([None, "10.0.0.1", "10.0.0.0/8 fd00::/8", 7]) == ("10.0.0.0/8", "fd00::/8")
