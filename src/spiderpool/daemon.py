@@ -1,4 +1,4 @@
-"""What all daemons share: command line, signals, probes and metrics over HTTP, and the life of an elected replica.
+"""Shared by all daemons: command line, signals, probes and metrics over HTTP, and the life of an elected replica.
 
 It reads no objects of the cluster other than the Lease, and touches neither kernel nor cloud.
 """

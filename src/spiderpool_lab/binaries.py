@@ -73,7 +73,7 @@ def find(program: str) -> Path:
 
 
 def locate(program: str) -> Location | None:
-    """The first place where a program is found; None if there is none."""
+    """The first location in which a program is found; None if there is none."""
     for origin, path in _candidates(program):
         if path.is_file() and os.access(path, os.X_OK):
             return Location(program, path, origin)

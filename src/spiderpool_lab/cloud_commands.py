@@ -35,7 +35,7 @@ def state(name: str) -> None:
 @click.argument("action")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 def call(name: str, product: str, action: str, parameters: tuple[str, ...]) -> None:
-    """Carry out an action of the API, as somebody at the admin.
+    """Carry out an action of the API, as a user does at the console.
 
     For example: ecs AssignPrivateIpAddresses NetworkInterfaceId=eni-master-eth0 SecondaryPrivateIpAddressCount=1
     """
@@ -49,7 +49,7 @@ def call(name: str, product: str, action: str, parameters: tuple[str, ...]) -> N
 @click.option("--actions", default="*", show_default=True, help="Which calls it hits: product:Action, as a pattern.")
 @click.option("--every", default=1, show_default=True, help="Every how many of them.")
 @click.option("--times", type=int, help="At most how often.")
-@click.option("--seconds", default=1.0, show_default=True, help="The delay, or the wait that is told.")
+@click.option("--seconds", default=1.0, show_default=True, help="The delay, or the retry-after of a throttled call.")
 def fault(name: str, **fields: Any) -> None:
     """Make something go wrong: throttle, refuse, delay, drop, lose (the answer), stale, empty.
 

@@ -41,7 +41,7 @@ SETTINGS = EXAMPLE / "settings.yaml"
 CLOUD_PERIOD = "5"
 """Seconds between two reconciliations of servers and ENIs by spiderpool-cloud."""
 POLL_INTERVAL = 0.3
-"""Seconds between two looks at a condition: most run kubectl, which takes CPU from what is waited for."""
+"""Seconds between two evaluations of a condition. Most run kubectl, which takes CPU from what we wait for."""
 DISCOVERY_INTERVAL = "10"
 """Seconds between two reads of a server's ENIs by its agent."""
 ERROR_TAIL = 2000

@@ -32,6 +32,7 @@ from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CID
 
 ADMIN = "kubernetes-admin"
 TOKEN_SECONDS = 24 * 3600
+"""Lifetime of service account tokens in kubeconfigs."""
 
 NODE_HOST, NODE_PORT = "198.18.0.1", 6443
 NODE_SERVER = f"https://{NODE_HOST}:{NODE_PORT}"
@@ -49,7 +50,7 @@ SERVER_NAMES = (
     "127.0.0.1",
     "::1",
     NODE_HOST,
-    "10.233.0.1",
+    "10.233.0.1",  # of Service ``kubernetes``: the first address of SERVICE_CIDR
 )
 
 API_SERVER, CONTROLLER_MANAGER, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
@@ -63,7 +64,7 @@ KUBEADM_CONFIGURATION = {
 }
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks at a condition."""
+"""Seconds between two evaluations of a condition."""
 SHORT_LIVED = {"GOGC": "800"}
 """Environment of kubectl: a Go program that ends soon need not collect garbage, which saves a third of its work."""
 LOG_LINES = 10

@@ -23,7 +23,9 @@ APPLICATIONS = ("apps", "two-cards", "host", "services")
 BALANCERS = ("load-balancers", "load-balancer-ipv6")
 GROWTH = "growth"
 PODS_PER_NODE, PODS_PER_ENI = 4, 3
+"""Pods of the applications on each node, and addresses of each pool that they have."""
 GROWING_PODS = 3
+"""Pods of the application that needs one more address."""
 WRITTEN_POOLS = ("master-172", "master-172-v6")
 """The pools of the ENI that gets one more address, where they are not discovered."""
 DISCOVERY_TIMEOUT = 60.0

@@ -28,7 +28,7 @@ MANAGEMENT = "mgmt"
 UPLINK = "internet"
 """The cloud's link to the internet."""
 STRAY = "stray"
-"""Counter of answers to the internet that the router drops because it has not seen their request."""
+"""Counter of answers to the internet that the router drops because it did not forward their request."""
 _LINK_NAME_MAX = 15  # IFNAMSIZ - 1
 _ROUTER_SYSCTLS = {
     "ipv4/ip_forward": "1",
@@ -109,7 +109,7 @@ class Fabric:
         }
 
     def strays(self) -> int:
-        """Answers to the internet that the router has dropped because it has not seen their request."""
+        """Number of answers to the internet that the router has dropped because it did not forward their request."""
         return self._nft_counters("inet", "router")[STRAY]
 
     def register(self, eni: ENI, address: str) -> None:
@@ -233,7 +233,7 @@ def _address_map(name: str, pairs: dict[str, str]) -> Iterator[str]:
 
 
 def _statefulness() -> Iterator[str]:
-    """Drop answers whose request the router has not seen, as a router does that translates addresses."""
+    """Drop answers whose request the router did not forward, as every router that translates addresses does."""
     yield "table inet router {"
     yield f"counter {STRAY} {{ }}"
     yield "chain forward {"

@@ -18,7 +18,9 @@ from spiderpool.errors import SpiderpoolError
 from spiderpool_lab import namespaces
 
 CHUNK = 65536
+"""Bytes that are copied at a time."""
 BACKLOG = 256
+"""Connections that may wait to be accepted."""
 CONNECT_TIMEOUT = 10.0
 """Seconds that the target has to accept a connection."""
 

@@ -34,7 +34,7 @@ VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
 """Seconds between two reports of the Node, and two renewals of its Lease."""
 _POLL_INTERVAL = 0.2
-"""Seconds between two looks for a network configuration list."""
+"""Seconds between two searches for a network configuration list."""
 _WHOLE_LIST = {"$patch": "replace"}
 """Replaces the list of a Node's addresses: a strategic merge by type would refuse two of one type."""
 

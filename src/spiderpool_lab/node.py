@@ -23,6 +23,7 @@ STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
 CNI_CONFIGURATION = STATE / "cni/net.d"
 ENDPOINT_PORT = 10250
+"""Port of the node's endpoint, which is that of a kubelet."""
 RESTART_DELAY = 0.5
 """Seconds before a daemon that has ended is started again."""
 POWER_OFF_TIMEOUT = 10

@@ -18,8 +18,8 @@ from spiderpool_lab.node_client import Command, NodePodState, NodeState, Outcome
 from spiderpool_lab.pods import PodWorker
 from spiderpool_lab.probes import Answer, TrafficProbe
 
-_TIMED_OUT = 124
-_NO_COMMAND = 127
+_TIMED_OUT = 124  # the exit status of timeout(1)
+_NO_COMMAND = 127  # the shell's exit status for a missing program
 
 T = TypeVar("T")
 

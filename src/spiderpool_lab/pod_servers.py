@@ -65,7 +65,7 @@ async def _respond(identity: PodIdentity, reader: asyncio.StreamReader, writer: 
             writer.write(_response(head, identity.answer(client, _forwarded_for(head))))
             await writer.drain()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return  # the client has gone or sent no request: there is nobody to report it to
+        return  # the client has gone or sent no request: no answer can reach it
     finally:
         writer.close()
 

@@ -24,7 +24,7 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 2.0
 """Seconds before a failed ADD or DEL is repeated, doubled each time; shorter than a kubelet's."""
 _NETWORK_POLL_INTERVAL = 0.2
-"""Seconds between two looks for a network configuration list."""
+"""Seconds between two searches for a network configuration list."""
 
 
 class ContainerPort(msgspec.Struct, rename="camel"):

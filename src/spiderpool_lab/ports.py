@@ -13,7 +13,7 @@ PORTS = range(20000, 32768)
 
 
 def free_ports(count: int, processes: Path | None = None) -> list[int]:
-    """TCP ports on which nobody listens and which no other lab on this machine is given.
+    """TCP ports on which no server listens and which no other lab on this machine has reserved.
 
     They are reserved until this process ends, and all processes recorded in the folder ``processes``.
     """

@@ -21,7 +21,7 @@ The "parent" is the thread that forked, so such a command must be started from t
 
 _KILL_TIMEOUT = 5.0
 """Seconds that killed processes have to end."""
-_POLL_INTERVAL = 0.02
+_POLL_INTERVAL = 0.02  # seconds between two checks whether processes have ended
 _THREADS = 17  # num_threads, field 20 of proc(5) stat, counted from the third
 
 

@@ -1,4 +1,4 @@
-"""What a lab reserves on this machine: its name, which names its network namespaces, and TCP ports on loopback.
+"""Reservations of a lab on this machine: its name, which names its network namespaces, and TCP ports on loopback.
 
 Both exist once per machine, whichever state folder a lab uses, so each is reserved by one file in a folder of the
 machine, written under one lock. A reservation holds as long as the process that made it runs, or any process recorded
@@ -122,7 +122,7 @@ class LabName:
 def reserve_ports(candidates: Iterable[int], count: int, processes: Path | None) -> list[int]:
     """Reserve the first ``count`` of the candidates that no other reservation holds, and return them.
 
-    ``candidates`` is read under the lock, so it may check there whether anybody listens. Raises BadConfig if there are
+    ``candidates`` is read under the lock, so it may check there whether a server listens. Raises BadConfig if there are
     fewer than ``count``.
     """
     pid = os.getpid()

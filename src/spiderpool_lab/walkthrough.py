@@ -28,7 +28,7 @@ KINDS: dict[str, Kind] = {"TCP": "http", "UDP": "udp"}
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What there is to check: the servers, the pods that run, and the Services by name."""
+    """The objects to check: the servers, the pods that run, and the Services by name."""
 
     topology: Topology
     pods: tuple[PodFact, ...]

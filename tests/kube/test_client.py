@@ -61,9 +61,11 @@ async def test_create_read_change_delete(client: Client) -> None:
     assert (await client.replace(changed)).spec.pod == "third"
     applied = await client.apply(SpiderIP, {"spec": {"pod": "fourth"}}, "10.1.1.1")
     assert applied.spec.pod == "fourth"
+    assert (await client.find(SpiderIP, "10.1.1.1")) == applied
     await client.delete(SpiderIP, "10.1.1.1", uid=made.metadata.uid)
     with pytest.raises(NotFound):
         await client.get(SpiderIP, "10.1.1.1")
+    assert await client.find(SpiderIP, "10.1.1.1") is None
 
 
 async def test_the_second_creator_is_refused_and_a_late_release_hits_nobody(client: Client) -> None:

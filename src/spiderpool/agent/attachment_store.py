@@ -1,8 +1,9 @@
 """Records of the pod sandboxes on this node: one JSON file per sandbox, written before the first interface is made.
 
-DEL, GC and a restarted agent learn from them what to remove or refresh; the pod object may be gone by then. They lie in
-memory (``/run``), since sandboxes do not outlive a node's restart either. Sandboxes that the agent attaches, and those
-for which it only runs the plugin ``coordinator``, have stores of their own, since one call may come within the other.
+DEL, GC and a restarted agent learn from them what to remove or refresh; the pod object may be gone by then. The files
+are in memory (``/run``), since sandboxes do not outlive a node's restart either. There are two stores: one for
+sandboxes that the agent attaches, one for sandboxes for which it only runs the plugin ``coordinator``. An ADD of the
+agent may execute that plugin, so a sandbox may have a record in both.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     coordinated: bool = False
     """Whether the pod has a veth pair to its node."""
     first_nic: str = ""
-    """The pod's first interface, where another plugin made it."""
+    """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
     """Name of the network's configuration, where the agent did not make the interface itself."""
     version: str = ""
@@ -44,9 +45,9 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     plugins: tuple[str, ...] = ()
     """JSON of the plugins that were executed; empty where the agent made the interface itself."""
     request: dict[str, Any] = {}
-    """Capabilities and arguments with which they were executed."""
+    """Capabilities and arguments with which these plugins were executed."""
     result: str = ""
-    """What the last of them printed."""
+    """Standard output of the last of these plugins."""
 
     @property
     def network_executed(self) -> DelegatedNetwork | None:
@@ -77,7 +78,7 @@ class SandboxRecord(msgspec.Struct, frozen=True):
         return Invocation(self.container_id, netns, interface.name, self.cni_args, capabilities, arguments)
 
     def with_result(self, interface: str, output: bytes) -> SandboxRecord:
-        """The record with what an interface's last plugin printed."""
+        """The record with the standard output of an interface's last plugin added."""
         interfaces = (
             msgspec.structs.replace(one, result=output.decode()) if one.name == interface else one
             for one in self.interfaces
@@ -99,10 +100,10 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
     match plan.chain:
         case Chain():
             coordinated = plan.chain.coordinator is not None
-            return InterfaceRecord(plan.interface, plan.request.network, coordinated=coordinated)
+            return InterfaceRecord(plan.request.interface, plan.request.network, coordinated=coordinated)
         case DelegatedNetwork():
             return InterfaceRecord(
-                plan.interface,
+                plan.request.interface,
                 plan.request.network,
                 chain=plan.chain.name,
                 version=plan.chain.version,

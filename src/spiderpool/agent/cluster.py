@@ -1,4 +1,4 @@
-"""What this node watches: only objects that concern it, so that nodes do not multiply the API server's work."""
+"""The informers of one node: only for objects that concern it, so that nodes do not multiply the API server's work."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.core.labels import label_value
 from spiderpool.errors import NotReady
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
 from spiderpool.kube.records import NodeRecords
 from spiderpool.telemetry import logger
-
-FAMILIES = (4, 6)
 
 log = logger("cluster")
 
@@ -39,9 +37,9 @@ class ClusterCache:
         self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
         self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
-        self._pool_change = asyncio.Event()
+        self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
         self._reserved_ips = Informer(client, SpiderReservedIP)
-        self._reserved = {version: AddressSet(version) for version in FAMILIES}
+        self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
         self.networks = Informer(client, NetworkAttachmentDefinition)
         self.coordinators = Informer(client, SpiderCoordinator)
         self.namespaces = Informer(client, Namespace)
@@ -57,7 +55,7 @@ class ClusterCache:
 
     @property
     def reachable(self) -> bool:
-        """Whether the API server answered when it was last asked."""
+        """Whether the API server gave a usable answer to the last request."""
         return self._client.reachable
 
     async def run(self) -> None:
@@ -95,9 +93,9 @@ class ClusterCache:
         """A pod of this node, cached or else read. Raises NotReady when it is gone or has been replaced."""
         key = f"{args.namespace}/{args.name}"
         pod = self.pods.get(key)
-        if pod is None or not is_meant(pod, args.uid):
+        if pod is None or not has_runtime_uid(pod, args.uid):
             pod = await self._read_pod(args.namespace, args.name)
-        if not is_meant(pod, args.uid):
+        if not has_runtime_uid(pod, args.uid):
             raise NotReady(
                 f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {args.uid}: it has been replaced"
             )
@@ -105,16 +103,13 @@ class ClusterCache:
 
     async def holder(self, record: SpiderIP) -> Pod | None:
         """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
-        try:
-            return await self._client.get(Pod, record.spec.pod, record.spec.namespace)
-        except NotFound:
-            return None
+        return await self._client.find(Pod, record.spec.pod, record.spec.namespace)
 
     async def _read_pod(self, namespace: str, name: str) -> Pod:
-        try:
-            return await self._client.get(Pod, name, namespace)
-        except NotFound as error:
-            raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile") from error
+        pod = await self._client.find(Pod, name, namespace)
+        if pod is None:
+            raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile")
+        return pod
 
     def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
         changed, self._pool_change = self._pool_change, asyncio.Event()
@@ -138,8 +133,11 @@ class ClusterCache:
         ]
 
 
-def is_meant(pod: Pod, uid: str) -> bool:
-    """Whether a pod has the UID that the runtime passes; for a static pod that is the hash of its manifest."""
+def has_runtime_uid(pod: Pod, uid: str) -> bool:
+    """Whether a pod is the one with the UID that the runtime passes; true for every pod if the runtime passes none.
+
+    Of a static pod the runtime knows the hash of its manifest, not the UID of its object.
+    """
     return uid in ("", pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION))
 
 

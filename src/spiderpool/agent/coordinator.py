@@ -61,7 +61,10 @@ class CoordinatorPlugin:
         await refresh((each for each in self._chained.all() if each.container_id not in theirs), self._containers)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
-        """Remove what interfaces of the network have that are not ``valid`` (container ID, interface); the failures."""
+        """Remove veth pairs and routes of a network's interfaces; returns the failures.
+
+        Attachments in ``valid``, as (container ID, interface), stay.
+        """
         failures: list[SpiderpoolError] = []
         for sandbox in list(self._chained.all()):
             for each in sandbox.interfaces:

@@ -33,7 +33,7 @@ class DelegateExecutor:
     async def add(self, network: DelegatedNetwork, invocation: Invocation) -> bytes:
         """ADD, plugin by plugin; the last result. After a failure the caller is to call `delete`.
 
-        Raises PluginFailure with what the plugin said, or UnknownPlugin where its executable is missing.
+        Raises PluginFailure with the plugin's own message, or UnknownPlugin where its executable is missing.
         """
         self._check(network)
         result = b""

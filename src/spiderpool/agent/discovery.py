@@ -42,7 +42,7 @@ from spiderpool.telemetry import METADATA_READINGS, logger
 FIRST_LIST = 300.0
 """Seconds until the first list of the Node must have arrived."""
 REPAIR_PAUSE = 1.0
-"""Seconds before an annotation that somebody else changed is written again."""
+"""Seconds before an annotation that another client changed is written again."""
 JITTER = (0.8, 1.2)
 """Factors of the interval between two readings, so that the agents of a cluster do not read at the same time."""
 FORMAT = 1
@@ -143,7 +143,7 @@ class ENIDiscovery:
         self._read_links = read_links
         self._last: Instance | None = None  # the last good reading; at the start, what was published before
         self._desired: Instance | None = None  # what the Node's annotation should say
-        self._overwritten = asyncio.Event()  # set when somebody else changed the annotation
+        self._overwritten = asyncio.Event()  # set when another client changed the annotation
         node.informer.subscribe(self._on_node)
 
     async def run(self) -> None:
@@ -210,7 +210,7 @@ class ENIDiscovery:
         log.warning("reading of the cards changes nothing", node=self._node.name, outcome=outcome, reason=reason)
 
     async def _publish_for(self, seconds: float) -> None:
-        """Publishes, and for so many seconds again whenever somebody else changed the annotation."""
+        """Publishes now and, for that many seconds, again whenever another client changes the annotation."""
         with contextlib.suppress(TimeoutError):  # the end of this interval
             async with asyncio.timeout(seconds):
                 while True:

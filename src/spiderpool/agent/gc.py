@@ -1,7 +1,7 @@
-"""The CNI command GC: remove what belongs to none of the sandboxes that the runtime still has.
+"""The CNI command GC: removes everything of ours that belongs to no sandbox of the runtime.
 
-All is tried, then the failures are raised. An address is only released when neither the cached pods nor a fresh read
-know a pod that holds it.
+Every removal is tried, then all failures are raised together. An address is released only when neither the cached pods
+nor a fresh read show a pod that holds it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logger("garbage")
 
 
 class NodeGC:
-    """Collects what pods have left on this node."""
+    """Removes what deleted pods have left on this node."""
 
     def __init__(
         self, cluster: ClusterCache, addresses: PodAddresses, attacher: Attacher, coordinator: CoordinatorPlugin
@@ -66,7 +66,7 @@ class NodeGC:
         return []
 
     async def _release_orphans(self) -> list[SpiderpoolError]:
-        """Release addresses without a pod; nothing once the API server does not answer, as then nothing is known."""
+        """Release addresses without a pod. Stops if the API server does not answer: then no pod is known to be gone."""
         for record in node_gc.orphans(self._records(), self._cluster.pods.items(), self._attached()):
             try:
                 pod = await self._cluster.holder(record)

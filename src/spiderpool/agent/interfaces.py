@@ -54,7 +54,7 @@ class _AddAbandonedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AttachedInterface:
-    """What the CNI result contains of an interface; ``host_interface`` is the node's end of the pod's path."""
+    """The part of the CNI result about one interface; ``host_interface`` is the node's end of the pod's path."""
 
     mac: str
     mtu: int
@@ -158,7 +158,7 @@ async def refresh(
 async def place_default(
     netns: str, ifname: str, gateways: tuple[Address, ...] | None, *, if_free: bool = False, node: Path | None = None
 ) -> frozenset[int]:
-    """Give an interface of another plugin the default route as the pod's annotation says.
+    """Give an interface of another plugin the default route that the pod's annotation requests.
 
     ``gateways`` None: no default route through this interface. Empty: as the plugin left it; with ``if_free`` only if
     no other interface has one. Else through these gateways. Returns the families whose default route it has then.

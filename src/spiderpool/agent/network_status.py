@@ -12,6 +12,7 @@ from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
 
 WORKERS = 4
+"""Pods whose status is written at a time."""
 LONGEST_QUEUE = 10_000
 """Statuses that may wait for the API server; beyond that the oldest is dropped."""
 

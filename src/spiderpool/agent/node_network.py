@@ -1,4 +1,4 @@
-"""Tasks that keep the node's network right while pods run.
+"""Tasks that keep the node's network correct while pods run.
 
 They update the pods' routes when the node's addresses change, tune the node's NICs, and report faults as Events.
 """
@@ -33,7 +33,7 @@ log = logger("upkeep")
 class Tuning:
     """Whether to tune the node's NICs, and the file that records that we did.
 
-    Rules and tables with our numbers may belong to somebody else, so we undo them only if the file exists.
+    Rules and tables with our numbers may belong to the administrator, so we undo them only if the file exists.
     """
 
     enabled: bool

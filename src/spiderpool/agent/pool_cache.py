@@ -1,4 +1,4 @@
-"""What this node believes about each pool: which addresses are free is a guess; creating the SpiderIP decides.
+"""A node's cache of each pool. Which addresses are free is only a guess: creating the SpiderIP decides.
 
 The states of an address are described at the top of `allocator`.
 """
@@ -17,7 +17,7 @@ from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclu
 
 @dataclass(frozen=True, slots=True)
 class NodePools:
-    """The pools as one node sees them."""
+    """The pools and reserved addresses in a node's cache."""
 
     node: str
     usable: Callable[[], list[SpiderIPPool]]
@@ -27,7 +27,7 @@ class NodePools:
 
 
 class PoolCache:
-    """One pool as this node believes it to be. Addresses are integers."""
+    """The cached state of one pool. Addresses are integers."""
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
         self.addresses = usable(pool) - reserved
@@ -78,7 +78,7 @@ class PoolCache:
 
 
 class PoolCaches:
-    """The caches of all pools that were asked for."""
+    """The caches of all pools from which a pod of this node has requested an address."""
 
     def __init__(self, node: str, reserved: Callable[[int], AddressSet]) -> None:
         """``reserved`` returns the reserved addresses of a family, the same object until they change."""
@@ -88,7 +88,7 @@ class PoolCaches:
         """Pool name → the pool and the reserved addresses that the cache was made from, and the cache."""
 
     def known(self, pool: str) -> PoolCache | None:
-        """The cache of a pool that was asked for before."""
+        """The cache of a pool by name; None before the first request for the pool."""
         entry = self._caches.get(pool)
         return entry[2] if entry else None
 

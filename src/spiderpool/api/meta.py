@@ -1,4 +1,4 @@
-"""What all Kubernetes objects share (meta.k8s.io/v1): metadata, conditions, selectors, and the address of a kind."""
+"""Parts of every Kubernetes object (meta.k8s.io/v1): metadata, conditions, selectors, and the address of a kind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ GROUP = "spiderpool.spidernet.io"
 VERSION = "v2beta1"
 """API group and version of our own kinds."""
 FINALIZER = GROUP
+INT64_MAX = 2**63 - 1
+"""The largest number that an int64 field holds; an IPv6 subnet may have more addresses."""
 SERVER_DEFAULT = "x-server-default"
 """Keyword under which `field_doc` hands a default to the generator of CRDs."""
 

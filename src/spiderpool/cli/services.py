@@ -1,4 +1,4 @@
-"""What spiderpool-cloud would create for Services, from manifests alone: calls neither a cluster nor a cloud."""
+"""The dry run of spiderpool-cloud: plans load balancers from manifests alone; calls neither a cluster nor a cloud."""
 
 from __future__ import annotations
 

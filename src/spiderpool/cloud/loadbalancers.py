@@ -1,4 +1,4 @@
-"""What spiderpool-cloud asks of a cloud that has load balancers. Errors are those of `provider`."""
+"""The protocols that a cloud with load balancers implements for spiderpool-cloud. Errors are those of `provider`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Bal
 from spiderpool.settings import CloudSettings
 
 KindOf: TypeAlias = Callable[[Service], BalancerKind | None]
-"""Returns the kind of balancer that a Service asks us for; None: it asks for none, or asks another controller."""
+"""Returns the kind of balancer that a Service requests from us; None: it requests none, or from another controller."""
 
 
 class LoadBalancerAPI(Protocol):
@@ -49,7 +49,7 @@ class LoadBalancers:
 
 
 def configuration_of(settings: CloudSettings) -> BalancerConfiguration:
-    """Returns what the settings of spiderpool-cloud say about all load balancers."""
+    """Returns the settings of spiderpool-cloud that apply to all load balancers."""
     balancing = settings.balancing
     return BalancerConfiguration(
         cluster=settings.cluster_id,

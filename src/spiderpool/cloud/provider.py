@@ -1,12 +1,12 @@
-"""What agents and spiderpool-cloud ask of a cloud, and the errors of a cloud. Each cloud implements these protocols.
+"""The protocols that each cloud implements for agents and spiderpool-cloud, and the errors that their calls raise.
 
-CloudError           the cloud did not do what was asked
+CloudError           the cloud did not carry out the call
 ├── Throttled        too many calls; not before ``retry_after`` seconds
 ├── QuotaExceeded    a limit of the instance, ENI or account
 ├── VSwitchFull      the vSwitch has no free address
 ├── NotPermitted     our identity may not do this; names the action
-├── CloudNotFound    what was named does not exist
-├── CloudConflict    what was named is in another state or being changed; read it again and retry
+├── CloudNotFound    the named object does not exist
+├── CloudConflict    the named object is in another state or being changed; read it again and retry
 ├── Rejected         any other refusal; the same call would be refused again
 └── CloudUnavailable no usable answer; whether the call was carried out is unknown
 """
@@ -22,7 +22,7 @@ from spiderpool.errors import SpiderpoolError
 
 
 class CloudError(SpiderpoolError):
-    """The cloud did not do what was asked; ``cloud_code`` is its own error code, empty when it gave none."""
+    """The cloud did not carry out the call; ``cloud_code`` is its own error code, empty when it gave none."""
 
     def __init__(self, message: str, *, cloud_code: str = "", details: str = "") -> None:
         super().__init__(message, details)
@@ -56,11 +56,11 @@ class NotPermitted(CloudError):
 
 
 class CloudNotFound(CloudError):
-    """What was named does not exist, or no longer."""
+    """The named object does not exist, or no longer exists."""
 
 
 class CloudConflict(CloudError):
-    """What was named is in a state that forbids this, or being changed: read it again, then retry."""
+    """The named object is in a state that forbids this, or is being changed: read it again, then retry."""
 
     retriable = True
 
@@ -113,7 +113,7 @@ class Quota:
 
 
 class MetadataSource(Protocol):
-    """The metadata service of a cloud, which each server can ask about itself."""
+    """The metadata service of a cloud, from which each server can read its own description."""
 
     async def read(self) -> Instance:
         """Returns the server and its ENIs, without their Linux names. Raises SpiderpoolError."""

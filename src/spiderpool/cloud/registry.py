@@ -1,4 +1,4 @@
-"""The cloud providers by name, as ``cloud.provider`` in conf.yml has it: the only place that knows which there are.
+"""The cloud providers by name, the value of ``cloud.provider`` in conf.yml. No other module lists the providers.
 
 To add a provider, write its folder beside this file and its folder in `core.cloud`, and list it in `PROVIDERS`.
 Node agents import this module, so it must not import the libraries that sign calls to a cloud.

@@ -1,1 +1,4 @@
-"""spiderpool-cloud: what the cluster needs of its cloud. It alone has credentials of the cloud; pods do not need it."""
+"""spiderpool-cloud: manages Nodes, addresses of ENIs and load balancers with the cloud's API.
+
+It is the only daemon with credentials of the cloud; pods start and stop without it.
+"""

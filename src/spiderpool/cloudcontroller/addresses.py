@@ -55,7 +55,7 @@ from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_SWITCH_FREE, logger
 CONFIRMATION_LAG = 120.0
 """Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
 VSWITCH_PAUSE = 300.0
-"""Seconds until a full vSwitch is asked for addresses again."""
+"""Seconds until addresses are requested again from a full vSwitch."""
 PERMISSION_PAUSE = 300.0
 """Seconds until an action that we may not call is tried again."""
 FAILURE_PAUSE = 15.0
@@ -108,13 +108,13 @@ class ENIFamily:
 
 @dataclass(slots=True)
 class ENIFamilyState:
-    """What is remembered of a family of an ENI. Times are those of the reconciler's clock."""
+    """State of a family of an ENI between two plans. Times are those of the reconciler's clock."""
 
     recent: RecentChanges = field(default_factory=RecentChanges)
     idle_since: dict[str, float] = field(default_factory=dict)
-    """Address → time since when no pod has it."""
+    """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
-    """Address → time since when every pool excludes it."""
+    """Address → time from which on every pool has excluded it."""
     not_before: float = 0.0
     """Time before which no step is tried, after a refusal."""
 
@@ -140,13 +140,13 @@ class AddressReconciler:
         self._clock = clock
         self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description by the cloud
-        self._requested: set[str] = set()  # ENIs that were to be described last
+        self._requested: set[str] = set()  # ENIs of the last request for descriptions
         self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits
         self._free: dict[str, int] = {}  # vSwitch → free addresses
-        self._full_until: dict[str, float] = {}  # vSwitch → time until when it is not asked for addresses
+        self._full_until: dict[str, float] = {}  # vSwitch → time before which no address is requested from it
         self._states: dict[tuple[str, int], ENIFamilyState] = {}  # key of an ENIFamily → state
         self._describe_at = 0.0  # time of the next descriptions
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # set when a Node, a pool or the set of SpiderIPs changed: plan again
         listers.ips.subscribe(self._on_ip)
         listers.nodes.subscribe(self._on_change)
         listers.pools.subscribe(self._on_change)
@@ -163,7 +163,7 @@ class AddressReconciler:
             await self._wait()
 
     async def step(self) -> bool:
-        """Has the ENIs described if that is due, and does what is to be done now. Returns whether anything was done."""
+        """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
         families = list(self._families())
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
@@ -211,7 +211,7 @@ class AddressReconciler:
     # --- read
 
     async def _describe(self, families: Collection[ENIFamily]) -> None:
-        """Has the cloud describe the ENIs. After an error the former descriptions stay."""
+        """Reads the ENIs from the cloud. After an error the former descriptions stay."""
         self._describe_at = self._clock() + self._rules.period
         self._requested = {family.eni.identity for family in families}
         for region in sorted({family.instance.region for family in families}):
@@ -243,7 +243,7 @@ class AddressReconciler:
         return self._states.setdefault(family.key, ENIFamilyState())
 
     def _eni_state(self, family: ENIFamily) -> ENIState | None:
-        """Returns what to plan for; None while the cloud has not described the ENI, or describes it elsewhere."""
+        """Returns the input of the plan; None until the cloud has described the ENI as one of this server."""
         eni = self._enis.get(family.eni.identity)
         quota = self._quotas.get((family.instance.region, family.instance.instance_type))
         if eni is None or quota is None or eni.instance != family.instance.identity or eni.status != "InUse":
@@ -295,7 +295,7 @@ class AddressReconciler:
         return any(gives(pool, address) for pool in self._listers.pools.items())
 
     def _fenceable(self, state: ENIState, pools: Collection[SpiderIPPool]) -> frozenset[str]:
-        """Returns the surplus addresses that only the ENI's own pools give; looks at none while there is no surplus."""
+        """Returns the surplus addresses that only the ENI's own pools give; empty while there is no surplus."""
         if len(state.free) <= self._policy.high:
             return frozenset()
         names = {pool.name for pool in pools}
@@ -309,7 +309,7 @@ class AddressReconciler:
     # --- write
 
     async def _reconcile_node(self, families: Iterable[ENIFamily], limit: asyncio.Semaphore) -> bool:
-        """Does what is to be done for one node, one step after the other, since the steps write to the same objects."""
+        """Carries out the plans of one node, one step after the other, since the steps write to the same objects."""
         done = False
         async with limit:
             for family in families:
@@ -323,7 +323,7 @@ class AddressReconciler:
         return done
 
     async def _try(self, family: ENIFamily, state: ENIState, step: Step) -> bool:
-        """Does one step; returns whether it was done. After a refusal of the cloud the family pauses."""
+        """Carries out one step; returns whether it succeeded. After a refusal of the cloud the family pauses."""
         try:
             await self._do(family, state, step)
         except CloudError as error:
@@ -375,11 +375,7 @@ class AddressReconciler:
         await self._change_assigned(family, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
-        try:
-            await self._client.get(SpiderIP, object_name(address))
-        except kube.NotFound:
-            return False
-        return True
+        return await self._client.find(SpiderIP, object_name(address)) is not None
 
     async def _change_releasing(
         self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()
@@ -409,7 +405,7 @@ class AddressReconciler:
     # --- refusals of the cloud
 
     def _on_refusal(self, family: ENIFamily, error: CloudError) -> None:
-        """Pauses for as long as the reason probably lasts, and records an Event where somebody must act."""
+        """Pauses for as long as the reason probably lasts, and records an Event where the administrator must act."""
         now, state = self._clock(), self._state(family)
         state.not_before = now + _pause(error)
         log.warning("cloud refused", card=family.eni.identity, node=family.node.name, error=error.message)

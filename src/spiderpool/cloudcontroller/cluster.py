@@ -1,4 +1,4 @@
-"""What the reconcilers of spiderpool-cloud write to the cluster with."""
+"""The API client and the Event recorder that the reconcilers of spiderpool-cloud share."""
 
 from __future__ import annotations
 

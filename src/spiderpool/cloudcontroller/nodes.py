@@ -88,7 +88,7 @@ class NodeReconciler:
                 log.warning("lost servers not looked for", error=str(error))
 
     async def search_lost_servers(self) -> None:
-        """Asks the cloud about the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
+        """Has the cloud look up the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
         asked = queries(self._nodes.items(), self._cloud.parse_provider_id)
         suspected = {uid for query in asked for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}

@@ -304,7 +304,7 @@ class ApplicationPoolReconciler:
             reason = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
             self._warn(source, "SubnetExhausted", f"{reason}: SpiderSubnet {target.slot.subnet} has no more; add some")
 
-    # --- What becomes of pools that no application asks for --------------------------------------------------------
+    # --- Deletion of pools that no application asks for --------------------------------------------------------
 
     async def _delete_unused(self, key: str, source: Workload | Pod | None, served: set[str]) -> None:
         """Delete an application's pools that it no longer asks for, or all of them when it is gone."""

@@ -61,6 +61,7 @@ SYNC_TIMEOUT = 60.0
 SHORTEST_CHECK, LONGEST_CHECK = 0.1, 60.0
 """Bounds in seconds of the time between two checks whether a certificate is due."""
 CHECKS_PER_OVERLAP = 4
+"""Checks within ``CertificateLifetimes.overlap``, so that a replica loads new certificates well before it ends."""
 
 Now = Callable[[], datetime]
 
@@ -304,7 +305,7 @@ class Certificates:
         self._secrets = Informer(client, Secret, namespace, fields=f"metadata.name={STORE}")
         self._changed = asyncio.Event()  # the Secret changed: check it
         self._secrets.subscribe(lambda _, __: self._changed.set())
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []  # called whenever a certificate has been loaded
         self._bundle: CertificateBundle | None = None  # what ``context`` serves; restores a deleted Secret
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 

@@ -411,10 +411,8 @@ class CoordinatorReconciler:
 
     async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
         """Data of a ConfigMap; empty when it does not exist."""
-        try:
-            return (await self._client.get(ConfigMap, name, namespace)).data or {}
-        except NotFound:
-            return {}
+        config_map = await self._client.find(ConfigMap, name, namespace)
+        return (config_map and config_map.data) or {}
 
 
 def _unknown(what: str) -> tuple[str, ...]:

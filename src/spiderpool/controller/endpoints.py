@@ -23,6 +23,7 @@ from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 WORKERS = 4
+"""Pods whose endpoint is written at a time."""
 READ_TIMEOUT = 10.0
 """Seconds for the read of a pod's owner."""
 

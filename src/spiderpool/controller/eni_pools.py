@@ -45,6 +45,7 @@ from spiderpool.telemetry import UNREGISTERED, logger
 RESYNC = 60.0
 """Seconds between two reconciliations of all ENIs."""
 WORKERS = 2
+"""ENIs that are reconciled at a time."""
 
 UNREGISTERED_REASON = "AddressNotRegistered"
 REGISTERED_REASON = "AddressRegistered"

@@ -205,10 +205,7 @@ class ClusterGC:
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """An object by a fresh read; None when it does not exist."""
-        try:
-            return await self._client.get(kind, name, namespace, timeout=READ_TIMEOUT)
-        except NotFound:
-            return None
+        return await self._client.find(kind, name, namespace, timeout=READ_TIMEOUT)
 
     async def _release(self, ip: SpiderIP, candidate: ReleaseCandidate) -> None:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""

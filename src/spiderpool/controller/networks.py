@@ -137,7 +137,7 @@ def _is_owned(stored: NetworkAttachmentDefinition, config: SpiderMultusConfig) -
 
 
 def _drifted(stored: NetworkAttachmentDefinition, desired: NetworkAttachmentDefinition) -> bool:
-    """Whether somebody has changed what we applied."""
+    """Whether another client has changed what we applied."""
     annotations = stored.metadata.annotations or {}
     missing = (desired.metadata.annotations or {}).items() - annotations.items()
     return bool(missing) or bool(_repair(stored, desired))

@@ -14,7 +14,7 @@ import msgspec
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import FINALIZER, Condition
+from spiderpool.api.meta import FINALIZER, INT64_MAX, Condition
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.labels import label_value
@@ -31,9 +31,8 @@ MAX_VIEW = 2_000
 pool sends all of them to every agent."""
 PUBLISHED = "AllocationsPublished"
 """Condition of a pool whose status leaves something out."""
-MAX_COUNT = 2**63 - 1
-"""Largest number that the CRD's int64 fields can hold."""
 WORKERS = 4
+"""Pools that are reconciled at a time."""
 
 log = logger("pools")
 
@@ -45,7 +44,7 @@ def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP], now: datetime) ->
     shown, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
     return IPPoolStatus(
         allocatedIPs=_view(by_address.values()) if by_address and shown else None,
-        totalIPCount=min(_size(pool), MAX_COUNT),
+        totalIPCount=min(_size(pool), INT64_MAX),
         allocatedIPCount=len(by_address),
         allocatedRanges=taken.ranges() if hinted else None,
         conditions=_conditions(pool, shown=shown, hinted=hinted, now=now),

@@ -102,7 +102,7 @@ def _namespaces(settings: ControllerSettings, *, named: bool) -> list[dict[str, 
 def _common(
     kind: Kind, verb: str, settings: ControllerSettings, trusted: bytes, operations: Sequence[str]
 ) -> dict[str, Any]:
-    """Fields of every webhook. Sets defaults explicitly, so that :func:`matches` notices when somebody edits them."""
+    """Fields of every webhook. Sets defaults explicitly, so that :func:`matches` notices when a user edits them."""
     rule = {
         "apiGroups": [kind.group],
         "apiVersions": [kind.version],
@@ -140,7 +140,7 @@ def matches(stored: Any, wanted: Any) -> bool:
 
 
 class Registration:
-    """Keeps the webhook configurations as they should be, also when authorities change or somebody edits them.
+    """Keeps the webhook configurations as they should be, also when authorities change or a user edits them.
 
     Run it in the leader alone. The configurations stay when it stops, because other replicas go on serving.
     """

@@ -25,6 +25,7 @@ ORPHAN = "orphan"
 """Finalizer of an object that is deleted while its dependents stay (kubectl delete --cascade=orphan)."""
 
 WORKERS = 2
+"""Subnets that are reconciled at a time."""
 
 log = logger("subnets")
 

@@ -40,7 +40,7 @@ from spiderpool.core.admission.subnet import default_subnet, validate_subnet, wh
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
@@ -222,10 +222,7 @@ class Webhooks:
 
     async def _attachment(self, config: SpiderMultusConfig) -> NetworkAttachmentDefinition | None:
         name, namespace = attachment_name(config), config.metadata.namespace
-        try:
-            return await self._client.get(NetworkAttachmentDefinition, name, namespace, timeout=READ_TIMEOUT)
-        except NotFound:
-            return None
+        return await self._client.find(NetworkAttachmentDefinition, name, namespace, timeout=READ_TIMEOUT)
 
     # --- Answers
 

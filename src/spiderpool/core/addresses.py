@@ -18,6 +18,8 @@ Address = IPv4Address | IPv6Address
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _BYTES = {4: 4, 6: 16}
 """Length of an address by family."""
+FAMILIES = (4, 6)
+"""All address families."""
 
 
 class RangeError(ValueError):

@@ -1,4 +1,4 @@
-"""Label values and label selectors of Kubernetes."""
+"""Label values, label selectors and the length of names of Kubernetes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from spiderpool.api.meta import LabelSelector, SelectorRequirement
 
 LABEL_LENGTH = 63
 """The longest label value that Kubernetes accepts."""
+NAME_LENGTH = 253
+"""The longest name of an object, and the longest domain of a label key, that Kubernetes accepts (RFC 1123)."""
 
 Labels = Mapping[str, str]
 

@@ -14,7 +14,7 @@ from spiderpool.kernel.netlink import Netns, index_of
 TIMEOUT = 5.0
 """Seconds; detection takes the kernel one or two."""
 INTERVAL = 0.02
-"""Seconds between two looks."""
+"""Seconds between two reads of the addresses' flags."""
 
 
 def wait_for_dad(netns: Netns, link: str, check: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ async def address_changes(node: Path | None = None, *, at_once: bool = False) ->
     """Yield once after each burst of changes of global addresses, and once when the kernel has dropped events.
 
     The subscription begins with the first step; ``at_once`` makes that step yield without waiting for a change. An
-    event says only that the addresses may differ: the caller reads them flush.
+    event says only that the addresses may differ: the caller reads them afresh.
 
     Raises:
         BadNamespace: ``node`` is missing or is no network namespace.

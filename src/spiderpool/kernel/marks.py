@@ -54,7 +54,7 @@ async def detect() -> Backend:
     """Find out, in a new namespace, which backend this kernel has, and use only that one from now on.
 
     Raises:
-        KernelFailure: neither works; says what both answered.
+        KernelFailure: neither works; the message quotes both.
     """
     return await run_inside(None, _detect)
 
@@ -157,7 +157,7 @@ def drop_nics() -> None:
     """Remove the rules of `load_nics`; success if there are none. After a failure, still removes the other families'.
 
     Raises:
-        KernelFailure: a program failed for another reason than absence; says what all of them answered.
+        KernelFailure: a program failed for another reason than absence; the message quotes all failures.
     """
     failures: list[KernelFailure] = []
     for drop in (_drop_nft_nics, lambda: _drop_iptables_nics(4), lambda: _drop_iptables_nics(6)):

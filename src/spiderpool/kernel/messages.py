@@ -247,7 +247,7 @@ def neighbour_dump(index: int = 0) -> bytes:
 
 
 def route_lookup(destination: Address, source: Address | None = None, mark: int = 0) -> bytes:
-    """Ask for the route that a packet would take."""
+    """Request the route that a packet would take."""
     bits = destination.max_prefixlen
     body = _ROUTE.pack(FAMILIES[destination.version], bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
     body += attribute(_RTA_DST, destination.packed)

@@ -135,7 +135,7 @@ def _enter_and_close(namespace: int | None) -> None:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits for the result any more
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: no task waits for the result any more
         loop.call_soon_threadsafe(callback, *arguments)
 
 

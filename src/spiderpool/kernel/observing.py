@@ -39,7 +39,7 @@ from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 _FAR_CLIENT: dict[int, Address] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8:ffff:ffff::1")}
-"""IP version → an address reserved for documentation (RFC 5737, RFC 3849), in place of any client outside."""
+"""IP version → an address reserved for documentation (RFC 5737, RFC 3849), as the address of any outside client."""
 
 
 def observe(kernel: Kernel, attachment: Attachment) -> Observation:

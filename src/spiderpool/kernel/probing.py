@@ -14,6 +14,7 @@ from spiderpool.errors import KernelFailure
 from spiderpool.kernel import arp, ndp
 
 TRIES = 3
+"""Times that a probe is sent: a frame may get lost."""
 TRY_SECONDS = 0.1
 """Seconds that each try waits for answers."""
 _BUFFER = 2048  # bytes; answers to both protocols are shorter than an Ethernet frame of 1514

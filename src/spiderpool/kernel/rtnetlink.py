@@ -17,7 +17,7 @@ from spiderpool.errors import KernelFailure
 
 # Message types RTM_*: linux/rtnetlink.h.
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
-NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
@@ -39,7 +39,7 @@ TIMEOUT = 10.0
 """Seconds for the answer to one request."""
 
 _DUMPS = (GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE)
-_DUMP_ATTEMPTS = 10
+_DUMP_ATTEMPTS = 10  # times that a dump is requested while changes interrupt it
 _BUFFER = 1 << 16  # bytes; the kernel's datagrams have at most 32 KiB
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
@@ -131,7 +131,7 @@ class Socket:
             self._socket = connection or _open()
         except OSError as error:
             raise KernelFailure(f"open a netlink socket: {error.strerror}") from error
-        self._sequence = 0
+        self._sequence = 0  # number of the last request, by which its answers are recognised
 
     def close(self) -> None:
         """Close it."""

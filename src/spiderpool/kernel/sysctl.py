@@ -13,7 +13,7 @@ _ROOT = Path("/proc/sys")
 
 
 def read(path: str) -> str:
-    """The value of a sysctl, by its path below /proc/sys; empty if it does not exist. Raises KernelFailure else."""
+    """The value of a sysctl by its path below /proc/sys; empty if it does not exist. Raises KernelFailure otherwise."""
     try:
         return (_ROOT / path).read_text().strip()
     except FileNotFoundError:

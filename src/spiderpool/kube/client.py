@@ -34,6 +34,7 @@ PAGE = 500
 """Objects per page of a list: bounds the server's memory, one page for all but the largest clusters."""
 
 DEFAULT_TIMEOUT = 10.0
+"""Seconds for a request, unless its caller sets another limit."""
 
 CONNECTIONS = 100
 """Connections at a time at most: one per watch, and one per request of the pods that are attached at once."""
@@ -186,6 +187,15 @@ class Client:
         """One object, read from etcd. Raises NotFound."""
         content = await self._send(Request("GET", kind.KIND.path(namespace, name)), timeout)
         return msgspec.json.decode(content, type=kind)
+
+    async def find(
+        self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> T | None:
+        """As :meth:`get`, but None when the object does not exist."""
+        try:
+            return await self.get(kind, name, namespace, timeout=timeout)
+        except NotFound:
+            return None
 
     async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:
         """The undecoded answer to a GET of any path, for objects that we have no type for."""

@@ -16,9 +16,9 @@ from spiderpool.kube.client import Client, NotFound
 from spiderpool.telemetry import logger
 
 QUEUE = 1_000
-"""Events that wait to be written at most."""
+"""Events that may wait to be written."""
 REMEMBERED = 4_096
-"""Written events that can be counted up, the least recently used are forgotten first."""
+"""Written events whose count can be raised; the least recently used one is forgotten first."""
 
 log = logger("events")
 
@@ -31,7 +31,7 @@ class Recorder:
     def __init__(self, client: Client, component: str, host: str = "") -> None:
         self._client = client
         self._source = EventSource(component, host or None)
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)  # recorded, not yet written
         self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
 
     def event(self, obj: Object, type: str, reason: str, message: str) -> None:

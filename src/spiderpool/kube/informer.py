@@ -100,8 +100,8 @@ class Informer(Generic[T]):
         self._optional = options.get("optional", False)
         self._objects: dict[str, T] = {}  # object key → object
         self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
-        self._indexes: list[Index[T, Any, Any]] = []
-        self._subscribers: list[Callback[T]] = []
+        self._indexes: list[Index[T, Any, Any]] = []  # updated before the subscribers are called
+        self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
         self._version = ""  # resource version to watch from; empty: list first
 

@@ -52,7 +52,7 @@ class LeaseTimings:
     renew: float
     """The leader stops when it could not renew for so long."""
     retry: float
-    """Pause between two looks of a candidate, and between two renewals of the leader."""
+    """Pause between two reads by a candidate, and between two renewals by the leader."""
 
     def __post_init__(self) -> None:
         if not 0 < self.retry < self.renew < self.duration:

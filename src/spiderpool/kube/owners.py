@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from spiderpool.api.applications import StatefulSet
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.api.meta import Object
 from spiderpool.core.ipam.owners import (
     MACHINE_INSTANCE,
     Controller,
@@ -18,12 +15,10 @@ from spiderpool.core.ipam.owners import (
     top_controller,
 )
 from spiderpool.errors import Refused
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client
 
 REMEMBERED = 1_000
 """Controllers whose top controller is cached. It is assumed not to change during the controller's life."""
-
-T = TypeVar("T", bound=Object)
 
 
 class OwnerReader:
@@ -43,7 +38,7 @@ class OwnerReader:
         if controller is None or kind is None:
             return controller
         if controller.uid not in self._tops:
-            read = await self._read(kind, controller.name, controller.namespace, timeout)
+            read = await self._client.find(kind, controller.name, controller.namespace, timeout=timeout)
             if read is None:
                 raise Refused(f"{controller}, which owns pod {pod.key}, does not exist; it is being deleted")
             if len(self._tops) >= REMEMBERED:
@@ -57,17 +52,10 @@ class OwnerReader:
         if owner is None:
             return False
         if owner.kind != MACHINE_INSTANCE:
-            statefulset = await self._read(StatefulSet, owner.name, owner.namespace, timeout)
+            statefulset = await self._client.find(StatefulSet, owner.name, owner.namespace, timeout=timeout)
             return sticky_owner_is_valid(record, statefulset=statefulset)
-        instance = await self._read(VirtualMachineInstance, owner.name, owner.namespace, timeout)
+        instance = await self._client.find(VirtualMachineInstance, owner.name, owner.namespace, timeout=timeout)
         if sticky_owner_is_valid(record, instance=instance):
             return True
-        machine = await self._read(VirtualMachine, owner.name, owner.namespace, timeout)
+        machine = await self._client.find(VirtualMachine, owner.name, owner.namespace, timeout=timeout)
         return sticky_owner_is_valid(record, instance=instance, machine=machine)
-
-    async def _read(self, kind: type[T], name: str, namespace: str, timeout: float) -> T | None:
-        """An object by a fresh read; None when it does not exist."""
-        try:
-            return await self._client.get(kind, name, namespace, timeout=timeout)
-        except NotFound:
-            return None

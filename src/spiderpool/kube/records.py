@@ -18,7 +18,7 @@ class NodeRecords:
     """Cached records of one node, and the writes to records.
 
     A write is visible in the cache as soon as it returns, before its watch event arrives. After ApiUnavailable it is
-    unknown whether the write was done: the cache is unchanged, and the watch event or a fresh read brings the truth.
+    unknown whether the write was done: the cache is unchanged, and the watch event or a fresh read shows the outcome.
     """
 
     def __init__(self, client: Client, node: str) -> None:
@@ -70,10 +70,7 @@ class NodeRecords:
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
         """A record as the API server has it now; None when it does not exist."""
-        try:
-            return await self._client.get(SpiderIP, name, timeout=timeout)
-        except NotFound:
-            return None
+        return await self._client.find(SpiderIP, name, timeout=timeout)
 
     def adopt(self, record: SpiderIP) -> None:
         """Cache a record of this node that a fresh read found."""

@@ -19,7 +19,7 @@ log = logger("workqueue")
 
 
 class Timers(Protocol):
-    """The part of an event loop that tells time and calls back later."""
+    """The methods of an event loop that a queue uses; tests replace them."""
 
     def time(self) -> float:
         """Seconds of a monotonic clock."""
@@ -48,7 +48,7 @@ class WorkQueue:
         self._name = name
         self._pauses = first_pause, last_pause
         self._timers = timers
-        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._ready: asyncio.Queue[str] = asyncio.Queue()  # keys that a worker may take now
         self._waiting: dict[str, asyncio.TimerHandle | None] = {}  # waiting key → its timer; None: it is in _ready
         self._active: set[str] = set()  # keys whose handler runs
         self._again: dict[str, float] = {}  # active key that was added meanwhile → seconds to wait afterwards

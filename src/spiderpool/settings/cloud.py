@@ -42,7 +42,7 @@ class LoadBalancerSettings:
     vswitch: str = bound(table.BALANCER_VSWITCH)
     resource_group: str = bound(table.RESOURCE_GROUP)
     pod_backends: bool = derived(_is_pods, table.BACKEND_TYPE)
-    """Whether Services that do not say get pods as backends."""
+    """Whether Services without the annotation for the backend type get pods as backends."""
     public: bool = bound(table.PUBLIC)
     ipv6_backends: bool = bound(table.IPV6_BACKENDS)
     period: float = bound(table.BALANCER_PERIOD)

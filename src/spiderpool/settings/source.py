@@ -29,8 +29,8 @@ class SettingsSource:
     def read(self, setting: Setting[T]) -> T:
         """The value of a setting: a variable, else a key of conf.yml, else the default.
 
-        Raises BadConfig when a required variable is missing, or when any place holds a wrong value: also a place that
-        another one precedes, as its value would count once the other is removed.
+        Raises BadConfig when a required variable is missing, or when any variable or key of the setting holds a wrong
+        value. That includes one that another overrides, since it would take effect once the other is removed.
         """
         values = [*self._from_variables(setting), *self._from_keys(setting)]
         if values:

@@ -111,7 +111,7 @@ class Account:
         self.identities: dict[str, CallerIdentity] = {}  # access key ID → identity
         self.roles: dict[str, tuple[str, ...]] = {}  # name of a RAM role → patterns of allowed actions
         self.tables = AccountTables(self._notify)
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener] = []  # called with every change, in order
         self._numbers = itertools.count(1)  # source of unique resource IDs and MAC addresses
         self._due: list[tuple[float, int, Callable[[], None]]] = []  # heap of (due time, sequence number, work)
         for instance_type in INSTANCE_TYPES:

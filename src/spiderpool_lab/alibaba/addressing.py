@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import islice
 
-_RESERVED_FIRST = 1
-_RESERVED_LAST = 3
+_RESERVED_FIRST = 1  # addresses at the beginning of a block that cannot be assigned
+_RESERVED_LAST = 3  # addresses at its end that cannot be assigned
 _IPV6_FIRST = 0x100
 """Offset of the first automatically chosen IPv6 address, so that low addresses stay free for manual use."""
 

@@ -52,7 +52,7 @@ class DataPlane:
         self.authority = Authority.create("simulated-balancers")
         self._directory = directory
         self._processes = Processes(directory / "processes")
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # set when the account or the health of a target changed: forward anew
         self._healthy: dict[HealthCheck, bool] = {}  # check → last result; none yet counts as unhealthy
         self._addresses: set[str] = set()  # on the interface now
         self._applied: tuple[Frontend, ...] = ()  # forwarded now, with healthy targets only

@@ -44,7 +44,7 @@ class Faults:
     """The faults that are set, with counters of the calls that each matched and applied to."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(1)  # source of the numbers of faults
         self._set: dict[int, Fault] = {}  # number → fault
         self._matched: dict[int, int] = {}  # number → calls that matched the pattern
         self._applied: dict[int, int] = {}  # number → calls that the fault applied to

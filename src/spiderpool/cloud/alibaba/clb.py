@@ -319,7 +319,7 @@ def tags_of(described: Json) -> Settings:
 
 
 def _fits(described: Json, request: Json) -> bool:
-    """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
+    """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
     same = all(described.get(key) == request[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in request)
     return same and tags.items() <= tags_of(described).items()

@@ -88,7 +88,7 @@ class OpenAPIClient:
         self._first_pause = pause
         self._access = access
         self._clock = clock
-        self._signers: dict[ProductEndpoint, Signer] = {}
+        self._signers: dict[ProductEndpoint, Signer] = {}  # endpoint → the library's client for it
         self._budgets: dict[tuple[str, str], CallBudget] = {}  # (action, region) → calls of the last minute
         self._tokens = ClientTokens()
 

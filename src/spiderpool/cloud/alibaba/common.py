@@ -1,4 +1,4 @@
-"""What the calls for both kinds of balancers have in common: batches of servers, tags, and values for comparison."""
+"""Shared by the calls for both kinds of balancers: batches of servers, tags, and values for comparison."""
 
 from __future__ import annotations
 

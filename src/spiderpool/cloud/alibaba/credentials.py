@@ -65,7 +65,7 @@ class Keys:
 
 
 class CredentialSource(Protocol):
-    """A place from which access keys can come."""
+    """A source of access keys."""
 
     name: str
 
@@ -239,7 +239,7 @@ class Credentials:
 
     def __init__(self, sources: Sequence[CredentialSource]) -> None:
         self._sources = list(sources)
-        self._chosen: CredentialSource | None = None
+        self._chosen: CredentialSource | None = None  # source of the last keys; it is tried first
         self._known: set[str] = set()  # every secret that was ever handed out, for `redacted`
         self._lock = asyncio.Lock()  # around fetching keys: concurrent calls fetch them once
 

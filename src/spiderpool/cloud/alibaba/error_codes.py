@@ -22,11 +22,11 @@ LIMITS = {
     "SecurityGroupInstanceLimitExceed",
 }
 GONE = {"InvalidIp.IpUnassigned"}
-"""Also the answer to unassigning a primary address; callers must never ask for that, as it would count as success."""
+"""Also the answer to unassigning a primary address; callers must never request that, as it would count as success."""
 BUSY = {"InvalidOperation.InvalidEniState", "Operation.Conflict", "IdempotentFailed"}
 BUSY_WORDS = ("Conflict", "IncorrectStatus", "Configuring", "configuring", "IncorrectEniStatus")
 KEY_WORDS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurityToken", "IncompleteSignature")
-"""Beginnings of codes that say that the keys are wrong or expired."""
+"""Prefixes of codes that mean that the keys are wrong or expired."""
 PERMISSION_WORDS = ("Forbidden", "NoPermission", "Unauthorized", *KEY_WORDS)
 OUTAGES = {"InternalError", "ServiceUnavailable", "SystemBusy"}
 

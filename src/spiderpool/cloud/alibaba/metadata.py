@@ -1,4 +1,4 @@
-"""Client of Alibaba Cloud's metadata service: what a server can ask about itself, without credentials.
+"""Client of Alibaba Cloud's metadata service: a server reads its own description there, without credentials.
 
 Source: Elastic Compute Service, "Instance metadata": paths under ``/latest/meta-data/``, and the security hardening
 mode with tokens.
@@ -57,7 +57,7 @@ class NoAnswer(SpiderpoolError):
 
 
 class BadAnswer(SpiderpoolError):
-    """The metadata service answered something that cannot be read, or only a part."""
+    """An answer of the metadata service cannot be parsed, or is incomplete."""
 
     retriable = True
 
@@ -68,7 +68,7 @@ class _Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Fixed:
-    """What does not change in the life of a server."""
+    """Properties of a server that never change."""
 
     region: str
     zone: str

@@ -353,7 +353,7 @@ def _tags_of(described: Json) -> Settings:
 
 
 def _fits(described: Json, request: Json) -> bool:
-    """Whether a balancer matches the request: if the cloud ignored a filter, we could take somebody else's."""
+    """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
     named = described["LoadBalancerId"] in request.get("LoadBalancerIds", [described["LoadBalancerId"]])
     called = described.get("LoadBalancerName") in request.get("LoadBalancerNames", [described.get("LoadBalancerName")])

@@ -10,11 +10,9 @@ from msgspec.structs import replace
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, parse_prefix, prefix_text
+from spiderpool.core.network.coordinator import RULE_TABLE, VETH_MTU
 
 POD_CIDR_TYPES = ("auto", "cluster", "calico", "cilium", "none")
-DEFAULT_HOST_RULE_TABLE = 500
-"""Routing table of the node for routes to pods."""
-DEFAULT_VETH_MTU = 1500
 
 _MAC_PREFIX = re.compile(r"[0-9a-fA-F][02468aceACE]:[0-9a-fA-F]{2}")
 """Two bytes; bit 0 of the first is clear, as in every unicast address (IEEE 802)."""
@@ -30,10 +28,10 @@ def default_coordinator(coordinator: SpiderCoordinator) -> SpiderCoordinator:
         spec,
         mode=spec.mode or "auto",
         tunePodRoutes=spec.tunePodRoutes is not False,
-        hostRuleTable=DEFAULT_HOST_RULE_TABLE if spec.hostRuleTable is None else spec.hostRuleTable,
+        hostRuleTable=RULE_TABLE if spec.hostRuleTable is None else spec.hostRuleTable,
         podRPFilter=spec.podRPFilter or 0,
         txQueueLen=spec.txQueueLen or 0,
-        vethMTU=DEFAULT_VETH_MTU if spec.vethMTU is None else spec.vethMTU,
+        vethMTU=VETH_MTU if spec.vethMTU is None else spec.vethMTU,
     )
     return replace(coordinator, spec=with_prefixes(spec))
 

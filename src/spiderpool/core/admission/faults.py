@@ -1,4 +1,4 @@
-"""What a fault is, and the faults of values that all kinds have: labels, selectors, prefixes, addresses."""
+"""The type of faults, and checks of values that all kinds have: labels, selectors, prefixes, addresses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import msgspec
 
 from spiderpool.api.meta import LabelSelector, SelectorRequirement
 from spiderpool.core.addresses import to_int
-from spiderpool.core.labels import LABEL_LENGTH
+from spiderpool.core.labels import LABEL_LENGTH, NAME_LENGTH
 
 SHOWN = 5
 """Names that one message lists; it counts the others."""
 
-NAME_LENGTH = 253
-"""Characters of an object's name, and of the domain of a label key, at most (RFC 1123)."""
 
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")

@@ -59,7 +59,7 @@ class ENIAbsence(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolUpdate:
-    """What a pool's spec should say, and which SpiderIPs have addresses that are not registered on the ENI."""
+    """The desired fields of a pool's spec, and the SpiderIPs whose addresses are not registered on the ENI."""
 
     ips: list[str] | None
     exclude: list[str] | None
@@ -104,7 +104,7 @@ def plan_update(
     others: Iterable[SpiderIPPool],
     namespace: str,
 ) -> PoolUpdate:
-    """Returns what a pool should say; without a claim its ENI is gone.
+    """Returns the update of a pool; without a claim its ENI is gone.
 
     An address that is not registered leaves the pool, but one that a pod has stays in ``ips`` and is excluded: the pod
     keeps it, and no other pod gets it. ``others`` are the other pools of the cluster: an address that one of them has

@@ -1,4 +1,4 @@
-"""What a Node object should say about its server, and when the server of a Node is proven to be gone."""
+"""The provider ID and labels that a Node gets from its server, and the proof that the server of a Node is gone."""
 
 from __future__ import annotations
 

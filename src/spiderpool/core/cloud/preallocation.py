@@ -63,9 +63,9 @@ class ENIState:
     releasing: frozenset[str] = frozenset()
     """Addresses that pools exclude by their annotation."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
-    """Address → time since when all pools exclude it."""
+    """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
-    """Address → time since when no pod has it."""
+    """Address → time from which on no pod has had it."""
     fenceable: frozenset[str] = frozenset()
     """Addresses that only pools made from ENIs give: no other pool honours the annotation."""
     vswitch_free: int | None = None
@@ -119,7 +119,7 @@ Step: TypeAlias = Assign | Fence | Unfence | Unassign
 def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]:
     """Returns what to do next for one family of an ENI.
 
-    Addresses that pools exclude although we did not register them were excluded by somebody else, and stay so.
+    Addresses that pools exclude although we did not register them were excluded by a user and stay excluded.
     """
     missing = policy.low - len(state.free)
     fenced = state.releasing & state.assigned & (state.registered - state.held)
@@ -166,7 +166,7 @@ def _surplus(state: ENIState, policy: PreallocationPolicy, now: float) -> tuple[
 
 
 def _newest(addresses: Iterable[str], since: Mapping[str, float]) -> list[str]:
-    """Returns addresses in order, those first that were fenced last."""
+    """Returns addresses, the one that was fenced last first."""
     return sorted(addresses, key=lambda each: (-since.get(each, float("inf")), int(ip_address(each))))
 
 
@@ -175,7 +175,7 @@ def _ordered(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def since(former: Mapping[str, float], members: Collection[str], now: float) -> dict[str, float]:
-    """Returns since when each member is one: the former time, or ``now`` for a new member."""
+    """Returns member → time at which it became a member: its former time, or ``now`` for a new one."""
     return {each: former.get(each, now) for each in members}
 
 
@@ -183,7 +183,7 @@ def since(former: Mapping[str, float], members: Collection[str], now: float) -> 
 class RecentChanges:
     """Changes that the cloud confirmed and may not show yet.
 
-    Both dicts map an address to the time after which the cloud's description is believed again.
+    Both dicts map an address to the time from which on the cloud's description is trusted again.
     """
 
     added: Mapping[str, float] = field(default_factory=dict)

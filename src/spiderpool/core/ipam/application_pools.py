@@ -26,9 +26,8 @@ from spiderpool.core.ipam.applications import PoolClaim, PoolSlot, application_k
 from spiderpool.core.ipam.owners import Controller, application_affinity, application_labels
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.core.ipam.subnets import owner_reference
+from spiderpool.core.labels import NAME_LENGTH
 
-NAME_LENGTH = 253
-"""Characters of an object's name at most (RFC 1123)."""
 UID_DIGITS = 5
 """Characters of the application's UID in the name of a pool."""
 

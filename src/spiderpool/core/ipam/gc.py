@@ -12,7 +12,7 @@ between held and released lives in the memory of the controller that holds the l
     PAST GRACE    Time alone is no evidence, so the controller reads the pod and its Node from the API server.
       ↓           find_candidates() again, on that fresh read. It shows no holder either, and no StatefulSet
                   or virtual machine keeps the address.
-    CONFIRMED     The write names the UID and version of the record that was read, so it fails when anybody has
+    CONFIRMED     The write names the UID and version of the record that was read, so it fails when a client has
       ↓           changed the record meanwhile; then the record is HELD until the next reading.
     RELEASED      The pool has a cooldown: ``releasedAt`` is set. The record stays until the cooldown is over.
       ↓           cooldown_is_over(): the record is a candidate again, with cause COOLDOWN_OVER, and takes the

@@ -1,6 +1,6 @@
 """Which addresses a subnet and its pools hold, and which addresses a pool shall hold when its size changes.
 
-The pools say which addresses of a subnet are given away; ``status`` of the subnet only shows it.
+An address of a subnet is taken if a pool holds it; ``status`` of the subnet only shows that.
 """
 
 from __future__ import annotations

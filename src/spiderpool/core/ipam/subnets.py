@@ -8,16 +8,13 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import OwnerReference
+from spiderpool.api.meta import INT64_MAX, OwnerReference
 from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet, SubnetStatus
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.applications import pool_application
 from spiderpool.core.ipam.owners import Controller, is_automatic
 from spiderpool.core.ipam.subnet_addresses import pool_addresses, subnet_addresses
 from spiderpool.core.labels import label_value
-
-MAX_COUNT = 2**63 - 1
-"""Largest number that an int64 field of the API holds; an IPv6 subnet has more addresses."""
 
 
 class _ControlledPool(msgspec.Struct, omit_defaults=True):
@@ -50,8 +47,8 @@ def subnet_status(subnet: SpiderSubnet, pools: Iterable[SpiderIPPool]) -> Subnet
     }
     return SubnetStatus(
         controlledIPPools=msgspec.json.encode(entries).decode() if entries else None,
-        totalIPCount=min(whole.size, MAX_COUNT),
-        allocatedIPCount=min(sum(addresses.size for _, addresses in held.values()), MAX_COUNT),
+        totalIPCount=min(whole.size, INT64_MAX),
+        allocatedIPCount=min(sum(addresses.size for _, addresses in held.values()), INT64_MAX),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import (
+    DEFAULT_VERSION,
     ConfigList,
     CoordinatorConfig,
     IfacerConfig,
@@ -27,7 +28,6 @@ INTERFACE_TYPES = ("ipvlan", "macvlan", "vlan", "host-device")
 COORDINATOR_TYPE = "coordinator"
 PARENT_TYPE = "ifacer"
 IPAM_TYPE = "spiderpool"
-DEFAULT_VERSION = "1.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Chain:
 
     name: str
     version: str
+    """cniVersion of the configuration."""
     kind: str
+    """Type of the interface plugin, one of INTERFACE_TYPES."""
     interface: InterfaceConfig
     ipam: IPAMConfig | None
     """None: the interface gets no address."""

@@ -1,4 +1,4 @@
-"""What a SpiderMultusConfig describes: the block of its interface, and the name of its NetworkAttachmentDefinition."""
+"""Reads a SpiderMultusConfig: the block that describes its interface, and its NetworkAttachmentDefinition's name."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from spiderpool.core.network.plumbing.existing import (
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, CreateLink, DeleteLink, Remove, SetLink
-from spiderpool.core.network.plumbing.values import PRESENT, Attachment, Link, PodState, everything
+from spiderpool.core.network.plumbing.values import PRESENT, Attachment, Link, PodState, default_destination
 from spiderpool.errors import BadConfig
 from tests.core.pods import FIRST, NETNS, SECOND, assert_paths, faults
 from tests.core.pretend import Pretend
@@ -30,7 +30,7 @@ def by_plugin(world: Pretend, made: Attachment, kind: str = "macvlan") -> Attach
     bare = replace(made, coordination=None, kind=kind)
     world.apply(plan(replace(bare, gateways=()), world.observe(bare)))
     for gateway in made.gateways:  # a reference plugin puts its default route before those that are there
-        default = everything(gateway.version)
+        default = default_destination(gateway.version)
         world.sides["pod"].routes.insert(0, AddRoute("pod", default, made.ifname, gateway))
     return Attachment(CONTAINER, NETNS, made.ifname, PRESENT, "", coordination=made.coordination)
 
@@ -130,7 +130,7 @@ def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:
 
 
 def default(link: str, gateway: str) -> AddRoute:
-    return AddRoute("pod", everything(ip_address(gateway).version), link, ip_address(gateway))
+    return AddRoute("pod", default_destination(ip_address(gateway).version), link, ip_address(gateway))
 
 
 def test_the_default_route_of_a_plugin_by_wish() -> None:

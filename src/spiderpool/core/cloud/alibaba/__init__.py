@@ -1,4 +1,4 @@
-"""What decisions need to know of Alibaba Cloud: names, annotations, parameters and rules of its API.
+"""Facts about Alibaba Cloud on which decisions depend: names, annotations, parameters and rules of its API.
 
 No other folder of core knows a cloud. `kinds` has the two kinds of load balancers that the other folders work with.
 """

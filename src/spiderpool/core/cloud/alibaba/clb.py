@@ -84,7 +84,7 @@ DEFAULTS: Mapping[str, Settings] = {
     "http": _HTTP,
     "https": _HTTP | {"EnableHttp2": "on", "TLSCipherPolicy": "tls_cipher_policy_1_0"},
 }
-"""Protocol → what holds of a listener where the cloud's description leaves it out."""
+"""Protocol → settings that the cloud's description of a listener leaves out, with their values."""
 
 
 def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> Settings:

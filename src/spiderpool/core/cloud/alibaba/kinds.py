@@ -69,7 +69,7 @@ NLB = BalancerKind(
 
 
 def kind_of(service: Service) -> BalancerKind | None:
-    """Returns the kind of balancer that a Service asks us for; None: it asks for none, or asks another controller."""
+    """Returns the kind of balancer that a Service requests from us; None: it requests none, or from another one."""
     if service.spec.type != "LoadBalancer":
         return None
     match service.spec.loadBalancerClass:
@@ -82,7 +82,7 @@ def kind_of(service: Service) -> BalancerKind | None:
 
 
 def _kind_without_class(annotations: Mapping[str, str]) -> BalancerKind | None:
-    """By annotation: Kubernetes before 1.22 stores no class."""
+    """The kind that annotations select, for Services without a class: Kubernetes before 1.22 stores none."""
     if annotations.get(f"{PREFIX}type", "").lower() == NLB.name:
         return NLB
     return None if CLASS in annotations else CLB

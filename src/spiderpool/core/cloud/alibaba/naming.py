@@ -19,6 +19,7 @@ IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 MAX_GROUP_NAME = 128
 """Characters of a server group's name."""
 MAX_BALANCER_NAME = 32
+"""Characters of a balancer's name."""
 OWNER_PARTS = 3
 """Service, namespace and cluster, at the end of each name."""
 

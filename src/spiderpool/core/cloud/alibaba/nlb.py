@@ -17,6 +17,7 @@ UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProt
 """Values of the parameters that protect a balancer, when it is not protected."""
 
 MIN_ZONES = 2
+"""Zones that a network load balancer must have at least."""
 MAX_UDP_IDLE = 20
 """Seconds that a UDP listener may wait for the next packet of a client."""
 

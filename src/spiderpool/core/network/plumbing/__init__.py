@@ -34,7 +34,7 @@ Steps name links, not interface indexes, so that a plan can be printed, compared
     values      input: attachment, settings, observed state    steps      output: the steps
     naming      names, tables, priorities, marks               checks     reject what cannot work
     planning    ADD                                            removal    DEL
-    leftovers   remains of an interrupted ADD                  drift      CHECK
+    leftovers   removes what an interrupted ADD left           drift      CHECK
     routing     tables, default route, path to the node        sweeping   GC
     existing    interfaces of other plugins of the chain       refresh    the node's addresses changed
     parents     bonds and VLANs on the node                    nics       a node with several NICs

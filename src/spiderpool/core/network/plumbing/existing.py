@@ -12,7 +12,7 @@ from dataclasses import replace
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE
 from spiderpool.core.network.plumbing.routing import default_route_holder
 from spiderpool.core.network.plumbing.steps import AddRoute, Remove, Step
-from spiderpool.core.network.plumbing.values import Address, Attachment, PodState, everything, is_default
+from spiderpool.core.network.plumbing.values import Address, Attachment, PodState, default_destination, is_default
 
 
 def missing_part(attachment: Attachment, pod: PodState) -> str:
@@ -49,14 +49,16 @@ def remove_default_routes(pod: PodState, name: str, version: int) -> Iterator[Re
 def _gateways(pod: PodState, name: str) -> Iterator[Address]:
     """The gateway of each family: from ``main``, or else from the interface's own table."""
     for version in (4, 6):
-        found = [route for route in pod.routes if (route.link, route.destination) == (name, everything(version))]
+        found = [
+            route for route in pod.routes if (route.link, route.destination) == (name, default_destination(version))
+        ]
         for route in sorted(found, key=lambda route: route.table != MAIN_TABLE)[:1]:
             if route.gateway is not None:
                 yield route.gateway
 
 
 def place_default_route(pod: PodState, name: str, gateways: tuple[Address, ...] | None) -> tuple[Step, ...]:
-    """The steps that give an interface of another plugin the default route as the pod's annotation says.
+    """The steps that give an interface of another plugin the default route that the pod's annotation requests.
 
     ``gateways`` None: no default route through this interface. Empty: as the plugin left it. Else through these.
     """
@@ -65,11 +67,11 @@ def place_default_route(pod: PodState, name: str, gateways: tuple[Address, ...] 
     steps: list[Step] = []
     for gateway in gateways:
         steps += remove_default_routes(pod, name, gateway.version)
-        steps.append(AddRoute("pod", everything(gateway.version), name, gateway))
+        steps.append(AddRoute("pod", default_destination(gateway.version), name, gateway))
     return tuple(steps)
 
 
 def place_default_route_if_free(pod: PodState, name: str) -> tuple[Step, ...]:
-    """As `place_default_route` for a pod whose annotation says nothing: the present holder keeps the default route."""
+    """As `place_default_route` for a pod without that annotation: the present holder keeps the default route."""
     taken = [version for version in (4, 6) if default_route_holder(pod, version, name) is not None]
     return tuple(step for version in taken for step in remove_default_routes(pod, name, version))

@@ -16,6 +16,7 @@ MARK = 0x1
 """Mark of packets and connections that came in through veth0; the answers leave through it."""
 
 MAIN_TABLE = 254
+"""The kernel's table ``main`` (RT_TABLE_MAIN: linux/rtnetlink.h)."""
 FIRST_TABLE = 99
 """Table of a pod's first interface, once the pod has another."""
 MARK_TABLE = 100

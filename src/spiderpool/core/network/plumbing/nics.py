@@ -27,12 +27,15 @@ from spiderpool.core.network.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.core.network.plumbing.values import Address, Interface, Network, everything, is_default
+from spiderpool.core.network.plumbing.values import Address, Interface, Network, default_destination, is_default
 from spiderpool.errors import BadConfig
 
 NIC_MARK_PRIORITY = 1100
+"""Priority of the rules that send marked packets to a NIC's table."""
 NIC_SOURCE_PRIORITY = 3000
+"""Priority of the rules that send packets from a NIC's address to the NIC's table."""
 NIC_TABLES = range(1000, 1016)
+"""Tables of NICs: one for each number that a mark can hold."""
 NIC_MASK = 0xF0
 """Bits of the mark with the NIC's number. kube-proxy uses 0x4000 and 0x8000, overlay networks the upper half."""
 
@@ -135,7 +138,7 @@ def _nic_steps(number: int, nic: NIC, observed: NodeState, mark: int | None) -> 
             raise BadConfig(
                 f"gateway {gateway} lies in no subnet of {nic.link}: correct it, or give the NIC an address"
             )
-        yield AddRoute("node", everything(gateway.version), nic.link, gateway, table=table)
+        yield AddRoute("node", default_destination(gateway.version), nic.link, gateway, table=table)
         if mark is not None:
             yield AddRule("node", gateway.version, NIC_MARK_PRIORITY, table, mark, mask=NIC_MASK)
 

@@ -60,7 +60,7 @@ from spiderpool.core.network.plumbing.values import (
     Network,
     Observation,
     PodState,
-    everything,
+    default_destination,
 )
 
 
@@ -156,7 +156,7 @@ def _main_routes(attachment: Attachment, routes: tuple[tuple[Network, Address], 
 def _defaults(attachment: Attachment, observed: Observation) -> Iterator[tuple[AddRoute, str | None]]:
     """The default routes that the interface could have in ``main``, and the other link that has each of them now."""
     for gateway in attachment.gateways:
-        route = AddRoute("pod", everything(gateway.version), attachment.ifname, gateway)
+        route = AddRoute("pod", default_destination(gateway.version), attachment.ifname, gateway)
         yield route, default_route_holder(observed.pod, gateway.version, attachment.ifname)
 
 
@@ -315,7 +315,7 @@ def _marks(attachment: Attachment, observed: Observation, versions: tuple[int, .
     yield LoadMarks("pod", VETH, MARK, versions, flush=marked)
     for version in versions:
         gateway = required_node_addresses(observed, version)[0]
-        yield AddRoute("pod", everything(version), VETH, gateway, table=MARK_TABLE)
+        yield AddRoute("pod", default_destination(version), VETH, gateway, table=MARK_TABLE)
 
 
 def _announcements(attachment: Attachment) -> Iterator[Step]:

@@ -170,7 +170,7 @@ class Observation:
     pod: PodState = PodState()
 
 
-def everything(version: int) -> Network:
+def default_destination(version: int) -> Network:
     """The destination of a default route."""
     return ip_network("0.0.0.0/0" if version == 4 else "::/0")
 
