@@ -11,9 +11,10 @@ from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import AllocationPlan
+from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
 from spiderpool.core.ipam.gc import is_alive
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
@@ -115,7 +116,7 @@ class PodAddresses:
                 raise Drift(
                     f"{interface} of pod {pod.key} holds no IPv{version} address: its SpiderIP is gone; delete the pod"
                 )
-        grants = plan.grants(interface, held, self._cluster.pool)
+        grants = plan.grants(interface, held, self._pools_of(held))
         if not grants:
             raise Drift(f"{interface} of pod {pod.key} holds no address: its SpiderIP is gone; delete the pod")
         return grants
@@ -185,7 +186,12 @@ class PodAddresses:
             self._report(pod, plan, allocated)
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}
-            return {each.interface: plan.grants(each.interface, held, self._cluster.pool) for each in requests}
+            pools = self._pools_of(held)
+            return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
+
+    def _pools_of(self, records: Mapping[RequestKey, SpiderIP]) -> dict[str, SpiderIPPool | None]:
+        """The pools of some records by name; None for one that has been deleted meanwhile."""
+        return {record.spec.pool: self._cluster.pool(record.spec.pool) for record in records.values()}
 
     async def _allocate_plan(self, pod: Pod, plan: AllocationPlan) -> Allocation:
         """Allocate what a plan requests; read the pod's top controller first where a candidate belongs to one."""

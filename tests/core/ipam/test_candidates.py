@@ -65,7 +65,7 @@ def gateway_of(found: AllocationPlan, interface: str) -> str | None:
         spec=IPSpec("10.0.0.7/24", "four", "n1", "default", "p", "u", interface),
     )
     other = (f"{interface}x", 4)
-    (grant,) = found.grants(interface, {(interface, 4): record, other: record}, {"four": four}.get)
+    (grant,) = found.grants(interface, {(interface, 4): record, other: record}, {"four": four})
     return grant.gateway
 
 

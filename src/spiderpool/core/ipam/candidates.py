@@ -7,7 +7,7 @@ source that names anything decides, even if its pools turn out to be full or not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeAlias
@@ -73,12 +73,12 @@ class AllocationPlan:
         return any(isinstance(request.candidates, ApplicationPool) for request in self.requests.values())
 
     def grants(
-        self, interface: str, records: Mapping[RequestKey, SpiderIP], pool: Callable[[str], SpiderIPPool | None]
+        self, interface: str, records: Mapping[RequestKey, SpiderIP], pools: Mapping[str, SpiderIPPool | None]
     ) -> tuple[Grant, ...]:
-        """What an interface is granted by the records that it holds, IPv4 first; ``pool`` looks up a pool by name."""
+        """What an interface is granted by the records that it holds, IPv4 first; ``pools`` are theirs, by name."""
         clean = any(source.clean_gateway for source in self.sources if source.interface == interface)
         return tuple(
-            allocation.grant(records[key], pool(records[key].spec.pool), clean_gateway=clean, routes=self.routes)
+            allocation.grant(records[key], pools.get(records[key].spec.pool), clean_gateway=clean, routes=self.routes)
             for key in sorted(records)
             if key[0] == interface
         )
