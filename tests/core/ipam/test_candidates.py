@@ -12,7 +12,7 @@ from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, with_controller
+from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, check_plan, with_controller
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
