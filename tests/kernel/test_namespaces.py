@@ -112,6 +112,21 @@ def test_namespace_that_cannot_be_opened_now_is_not_called_missing() -> None:
 
 
 @pytest.mark.unit
+def test_namespace_of_a_process_that_ends_meanwhile_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file or directory")]
+
+    def open_once_more(_path: str, _flags: int) -> int:
+        raise answers.pop(0)
+
+    monkeypatch.setattr(os, "open", open_once_more)
+    with pytest.raises(BadNamespace, match="No such file"), opened("/proc/1/ns/net"):
+        pass
+    answers += [PermissionError(13, "Permission denied")] * 2
+    with pytest.raises(KernelFailure, match="Permission denied"), opened("/proc/1/ns/net"):
+        pass
+
+
+@pytest.mark.unit
 def test_namespace_that_the_kernel_does_not_let_us_enter() -> None:
     with pytest.raises(KernelFailure, match="cannot enter the network namespace: Bad file descriptor"):
         enter(-1)

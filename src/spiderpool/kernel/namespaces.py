@@ -47,7 +47,7 @@ def opened(path: str | Path) -> Iterator[int]:
         KernelFailure: the path could not be opened for another reason, such as too many open files.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(path)
     except OSError as error:
         kind = BadNamespace if error.errno in _NO_SUCH_PATH else KernelFailure
         raise kind(f"network namespace {str(path)!r}: {error.strerror}") from error
@@ -56,6 +56,14 @@ def opened(path: str | Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(path: str | Path) -> int:
+    """Open a path; twice, since Linux says EACCES for ``/proc/<pid>/ns/net`` of a process that ends at this moment."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 async def run_inside(namespace: int | None, work: Callable[[], T], afterwards: Callable[[], None] | None = None) -> T:
