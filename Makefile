@@ -24,7 +24,7 @@ test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy src tests bench scripts
+	.venv/bin/mypy
 	.venv/bin/lint-imports
 
 coverage: bootstrap  ## Check that the own tests of each file of core/ and api/ run every line of it

@@ -52,7 +52,7 @@ def test_figures_of_a_checkout(tmp_path: Path, lab: str) -> None:
     found = dict(figures(tmp_path))
     assert found["product: files, lines"] == "2, 35"
     assert found["lab: files, lines"] == "1, 1"
-    assert found["comment lines in agent/"] == "1 in 3 lines"
+    assert found["commented lines in agent/"] == "1 in 3 lines"
     assert found["product: functions over 30 lines"] == 1
     assert found["product: functions with more than 5 parameters"] == 1
     assert found["class names in more than two modules"] == 1

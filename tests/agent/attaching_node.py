@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.runtime import Container, Json, Runtime
 from tests.kernel.environment import World
 from tests.kernel.questions import ETH0, NET1
+from tests.support.eventually import wait_until
 from tests.support.local_agent import AgentOptions, LocalAgent
 
 NODE = "n1"
@@ -113,7 +114,7 @@ class AttachingNode:
         self.runtime.collect(NEWEST, [])
         while left := [name for name in self.links(self.world.node) if name not in ("eth0", "eth1")]:
             self.world.ip(self.world.node, "link", "delete", left[0])
-        wait_for(lambda: self.records() == {}, "release of all addresses")
+        wait_until(lambda: self.records() == {}, "release of all addresses", timeout=PATIENCE)
 
     def stop(self) -> None:
         """End all processes."""
@@ -201,20 +202,12 @@ class AttachingNode:
             found[:] = json.loads(metadata.get("annotations", {}).get("k8s.v1.cni.cncf.io/network-status", "[]"))
             return bool(found)
 
-        wait_for(told, f"network-status of {pod}")
+        wait_until(told, f"network-status of {pod}", timeout=PATIENCE)
         return found
 
 
 def _object(version: str, kind: str, name: str, **more: Any) -> Json:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **more}
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until a condition holds. Fails with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.2)
 
 
 @contextmanager

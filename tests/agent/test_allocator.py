@@ -173,14 +173,14 @@ class Surroundings:
         self.gone: set[str] = set()
         """Pods that their owner no longer wants."""
 
-    async def keeps(self, held: SpiderIP) -> bool:
+    async def is_needed(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
 
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
             NodePools(records.node, lambda: self.pools, self.reserved.__getitem__),
-            keeps=self.keeps,
+            is_needed=self.is_needed,
             clock=lambda: self.now,
         )
 

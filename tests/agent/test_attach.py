@@ -12,13 +12,14 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
+    PATIENCE,
     AttachingNode,
     attaching_node,
     macvlan,
-    wait_for,
 )
 from tests.agent.runtime import Json, Refusal
 from tests.kernel.questions import CLIENT, ETH0, NET1
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -145,7 +146,7 @@ def test_no_address_is_given_when_one_of_the_pools_is_full(node: AttachingNode) 
     with pytest.raises(Refusal) as caught:
         node.runtime.add(ATTACH, pod)
     assert (caught.value.code, "eth1-v4" in caught.value.message) == (11, True), caught.value.document
-    wait_for(lambda: node.records() == before, "the first network's addresses given back")
+    wait_until(lambda: node.records() == before, "the first network's addresses given back", timeout=PATIENCE)
     assert node.links(pod.netns) == []
     node.runtime.delete(ATTACH, pod, {})
     node.runtime.delete(ATTACH, holder, held)

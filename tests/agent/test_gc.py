@@ -13,15 +13,16 @@ from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
     NEWEST,
+    PATIENCE,
     AttachingNode,
     attaching_node,
     ipam,
     macvlan,
     network,
-    wait_for,
 )
 from tests.agent.runtime import Json, Refusal
 from tests.kernel.questions import ETH0, NET1
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -59,7 +60,7 @@ def test_sandboxes_that_are_not_listed_go_with_all_that_was_theirs(node: Attachi
     node.end("stale")
     node.runtime.collect(NEWEST, [])
     assert (node.files(), node.links(pod.netns), node.host_side()) == ([], [], [])
-    wait_for(lambda: node.records() == {}, "release")
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
 
 
 def test_addresses_of_a_live_pod_stay_though_its_sandbox_is_stale(node: AttachingNode) -> None:
@@ -123,7 +124,7 @@ def test_addresses_alone(node: AttachingNode) -> None:
     assert list(node.records()) == [NET1[4].pod]
     node.end("addressed")
     node.runtime.collect(ADDRESSES, [])
-    wait_for(lambda: node.records() == {}, "release")
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.delete(CLASSIC, pod, {})
 
 
@@ -151,7 +152,11 @@ def test_failures_are_told_at_the_end(node: AttachingNode) -> None:
         node.runtime.collect(NEWEST, [])
     assert (caught.value.code, "out of order" in caught.value.message) == (102, True)
     assert node.files() == [f"{stuck.identifier}.json"]
-    wait_for(lambda: node.records() == {}, "release of both: the plugins beside the broken one have done their part")
+    wait_until(
+        lambda: node.records() == {},
+        "release of both: the plugins beside the broken one have done their part",
+        timeout=PATIENCE,
+    )
 
 
 def test_without_the_api_server_sandboxes_go_and_addresses_stay(node: AttachingNode) -> None:
@@ -161,7 +166,7 @@ def test_without_the_api_server_sandboxes_go_and_addresses_stay(node: AttachingN
     node.runtime.status(NEWEST)
     node.disconnect()
     try:
-        wait_for(lambda: _status(node) == 50, "STATUS tells that the API server is away")
+        wait_until(lambda: _status(node) == 50, "STATUS tells that the API server is away", timeout=PATIENCE)
         node.end("gone")
         node.runtime.collect(ADDRESSES, [])
         node.runtime.delete(ATTACH, gone, {})
@@ -169,8 +174,8 @@ def test_without_the_api_server_sandboxes_go_and_addresses_stay(node: AttachingN
         assert len(node.records()) == 3
     finally:
         node.connect()
-    wait_for(lambda: _status(node) == 0, "STATUS tells that all is well", 30)
-    wait_for(lambda: sorted(node.records()) == sorted(POD), "the release that was put off", 30)
+    wait_until(lambda: _status(node) == 0, "STATUS tells that all is well", timeout=30)
+    wait_until(lambda: sorted(node.records()) == sorted(POD), "the release that was put off", timeout=30)
     node.runtime.delete(ATTACH, pod, {})
 
 

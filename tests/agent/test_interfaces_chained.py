@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent.interfaces import add, check, refresh, remove
-from spiderpool.core.network.plumbing.values import PRESENT, Attachment
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.errors import AddressInUse, BadConfig, Drift
 from spiderpool_lab.binaries import cni_plugins
 from tests.agent.runtime import Container, Json, Runtime
@@ -43,7 +43,7 @@ def runtime(world: World) -> Runtime:
 
 def part(pod: str, name: str, default: str = "eth0") -> Attachment:
     """The coordinator's part of an interface."""
-    return Attachment(CONTAINER, pod, name, PRESENT, "", coordination=replace(UNDERLAY, default_route_nic=default))
+    return Attachment(CONTAINER, pod, name, EXISTING, "", coordination=replace(UNDERLAY, default_route_nic=default))
 
 
 async def test_one_interface(wide: World, kind: str) -> None:

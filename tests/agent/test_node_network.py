@@ -11,14 +11,15 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
+    PATIENCE,
     AttachingNode,
     attaching_node,
     macvlan,
     network,
-    wait_for,
 )
 from tests.agent.runtime import Container, Json
 from tests.kernel.questions import ETH0, NET1
+from tests.support.eventually import wait_until
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -60,13 +61,13 @@ def test_pods_are_told_of_addresses_that_come_and_go(node: AttachingNode, net: J
         nodad = ("nodad",) if version == 6 else ()
         node.world.ip(node.world.node, "address", "add", f"{address}/{ETH0[version].length}", "dev", "eth0", *nodad)
     for address in NEW.values():
-        wait_for(partial(knows, node, pod, address), f"pod knows {address}")
+        wait_until(partial(knows, node, pod, address), f"pod knows {address}", timeout=PATIENCE)
         node.world.inside(pod.netns, "ping", "-c", "1", "-W", "2", address)
     node.runtime.check(net, pod, result)
     for version, address in NEW.items():
         node.world.ip(node.world.node, "address", "delete", f"{address}/{ETH0[version].length}", "dev", "eth0")
     for address in NEW.values():
-        wait_for(partial(forgot, node, pod, address), f"pod forgets {address}")
+        wait_until(partial(forgot, node, pod, address), f"pod forgets {address}", timeout=PATIENCE)
     node.runtime.check(net, pod, result)
     node.runtime.delete(net, pod, result)
 
@@ -78,10 +79,10 @@ def test_an_agent_that_was_away_catches_up(node: AttachingNode) -> None:
     node.world.ip(node.world.node, "address", "add", f"{NEW[4]}/20", "dev", "eth0")
     try:
         node.start_again()
-        wait_for(lambda: knows(node, pod, NEW[4]), "the agent looks at its start")
+        wait_until(lambda: knows(node, pod, NEW[4]), "the agent looks at its start", timeout=PATIENCE)
     finally:
         node.world.ip(node.world.node, "address", "delete", f"{NEW[4]}/20", "dev", "eth0")
-    wait_for(lambda: not knows(node, pod, NEW[4]), "pod forgets")
+    wait_until(lambda: not knows(node, pod, NEW[4]), "pod forgets", timeout=PATIENCE)
     node.runtime.delete(ATTACH, pod, result)
 
 
@@ -95,9 +96,11 @@ def test_tuning_of_the_nodes_nics_on_and_off(node: AttachingNode) -> None:
     try:
         node.start_again(SPIDERPOOL_TUNE_NODE="true")
         wanted = [f"from {net[4].node} lookup" for net in (ETH0, NET1)]
-        wait_for(lambda: all(rule in rules(node) for rule in wanted), "rules for both NICs")
+        wait_until(lambda: all(rule in rules(node) for rule in wanted), "rules for both NICs", timeout=PATIENCE)
         assert "1100:" in rules(node)
     finally:
         node.plane.kubectl("delete", "spiderippool", "nonsense")
         node.start_again()
-    wait_for(lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left")
+    wait_until(
+        lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left", timeout=PATIENCE
+    )

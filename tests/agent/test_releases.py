@@ -31,7 +31,7 @@ class Node:
             self.view,
             {self.pool.name: self.pool}.get,
             KeyedLock(),
-            keeps=self.surroundings.keeps,
+            is_needed=self.surroundings.is_needed,
             clock=lambda: self.surroundings.now,
         )
 
@@ -43,16 +43,16 @@ class Node:
 async def test_a_release_deletes_the_record_or_starts_its_cooldown() -> None:
     for cooldown, cool, releases in ((0, True, False), (60, False, False), (60, True, True)):
         node = Node(cooldown)
-        await node.releases.release(PendingRelease(node.record, cool=cool))
+        await node.releases.release_or_defer(PendingRelease(node.record, cool=cool))
         assert bool(node.stored and node.stored.spec.releasedAt) is releases
 
 
 async def test_a_sticky_owner_that_wants_the_address_keeps_it() -> None:
     node = Node(owner=IPOwner("StatefulSet", "default", "web"))
-    await node.releases.release(PendingRelease(node.record))
+    await node.releases.release_or_defer(PendingRelease(node.record))
     assert node.stored == node.record
     node.surroundings.gone.add("a")
-    await node.releases.release(PendingRelease(node.record))
+    await node.releases.release_or_defer(PendingRelease(node.record))
     assert node.stored is None
 
 
@@ -60,7 +60,7 @@ async def test_a_sticky_owner_that_wants_the_address_keeps_it() -> None:
 async def test_a_release_that_fails_is_carried_out_later(fault: str) -> None:
     node = Node()
     node.store.faults = [fault]
-    await node.releases.release(PendingRelease(node.record))
+    await node.releases.release_or_defer(PendingRelease(node.record))
     await node.releases.retry("10.0.0.1")
     assert node.stored is None
     assert "10.0.0.1" not in node.view.known
@@ -70,7 +70,7 @@ async def test_a_release_that_fails_is_carried_out_later(fault: str) -> None:
 async def test_a_withdrawn_release_does_not_happen(fault: str, held: bool) -> None:
     node = Node()
     node.store.faults = [fault]
-    await node.releases.release(PendingRelease(node.record))
+    await node.releases.release_or_defer(PendingRelease(node.record))
     assert await node.releases.withdraw(node.record) is held, "a lost answer may mean that it is released already"
     await node.releases.retry("10.0.0.1")
     assert bool(node.stored) is held
@@ -86,7 +86,7 @@ async def test_withdrawing_nothing_costs_no_read() -> None:
 async def test_a_record_with_another_holder_by_now_is_left_alone() -> None:
     node = Node()
     taken = node.store.replace(taken_over(node.record, ask("b")))
-    await node.releases.release(PendingRelease(node.record))
+    await node.releases.release_or_defer(PendingRelease(node.record))
     assert node.stored == taken
     assert node.view.known["10.0.0.1"] == taken
 
@@ -101,7 +101,7 @@ async def test_a_record_that_keeps_changing_is_given_up_for_now() -> None:
             await super().delete(held, timeout=timeout)
 
     releases = Releases(
-        Busy(node.store, "n1"), {node.pool.name: node.pool}.get, KeyedLock(), keeps=node.surroundings.keeps
+        Busy(node.store, "n1"), {node.pool.name: node.pool}.get, KeyedLock(), is_needed=node.surroundings.is_needed
     )
     releases.defer(PendingRelease(node.record))
     with pytest.raises(ApiUnavailable, match="changes under our hands"):

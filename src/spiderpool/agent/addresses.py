@@ -7,16 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spiderpool.agent.allocator import Allocation, Allocator
-from spiderpool.agent.cluster import ClusterCache, is_meant
+from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import AddressPolicy, AllocationPlan, InterfaceRequest, PodContext, RequestKey
+from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
 from spiderpool.core.ipam.gc import is_alive
-from spiderpool.core.ipam.owners import sticky_owner
-from spiderpool.core.ipam.selection import concerns_application
+from spiderpool.core.ipam.pod_context import (
+    AddressPolicy,
+    InterfaceNetworks,
+    InterfaceRequest,
+    PodContext,
+    PodSurroundings,
+    pod_context,
+)
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.pod_networks import interface_networks
@@ -29,7 +36,7 @@ EVENT_REFUSED = "AddressRefused"
 EVENT_COOLDOWN = "CooldownIgnored"
 OWNER_TIMEOUT = 5.0
 """Seconds for reading a pod's top controller on the ADD path."""
-KEEP_TIMEOUT = 2.0
+STICKY_OWNER_TIMEOUT = 2.0
 """Seconds for reading a sticky owner on the DEL path; then the release is deferred."""
 
 Grants = Mapping[str, tuple[Grant, ...]]
@@ -44,10 +51,6 @@ class PodPolicy:
 
     networks: NetworkPolicy
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
-    statefulsets: bool = True
-    """Whether pods of StatefulSets keep their addresses."""
-    machines: bool = True
-    """Whether virtual machines keep their addresses."""
     auto_pool_wait: float = 50.0
     """Seconds that an ADD waits for the controller to make an application's pool."""
     release_conflicts: bool = True
@@ -71,9 +74,9 @@ class PodPolicy:
                 subnets=common.enable_spider_subnet,
                 automatic=common.enable_auto_pools,
                 namespace=common.namespace,
+                statefulsets=common.enable_statefulset,
+                machines=common.enable_kubevirt_static_ip,
             ),
-            statefulsets=common.enable_statefulset,
-            machines=common.enable_kubevirt_static_ip,
             auto_pool_wait=settings.auto_pool_wait,
             release_conflicts=settings.release_conflicts,
             detection=Detection(settings.detect_conflicts, settings.detect_gateway),
@@ -91,21 +94,21 @@ class PodAddresses:
         self._detached: set[str] = set()  # UIDs of living pods that had a DEL: released once the pod object ends
         cluster.pods.subscribe(self._pod_changed)
 
-    async def allocate(self, pod: Pod, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
         """Grant addresses to interfaces of a pod: what they hold already, and all that is missing, or nothing.
 
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
         self._detached.discard(pod.metadata.uid or "")
         try:
-            return await self._allocate(pod, requests) if requests else {}
+            return await self._allocate(pod, networks, requests) if requests else {}
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise
 
-    async def check(self, pod: Pod, request: InterfaceRequest) -> tuple[Grant, ...]:
+    async def check(self, pod: Pod, networks: InterfaceNetworks, request: InterfaceRequest) -> tuple[Grant, ...]:
         """What an interface of a pod holds. Raises Drift when an address is missing."""
-        context = await self._context(pod)
+        context = await self._context(pod, networks)
         plan = candidates.allocation_plan(context, [request], self.policy.addresses, self._cluster.pools())
         interface, held = request.interface, self._allocator.held(context.uid)
         for version in plan.families(interface):
@@ -113,20 +116,26 @@ class PodAddresses:
                 raise Drift(
                     f"{interface} of pod {pod.key} holds no IPv{version} address: its SpiderIP is gone; delete the pod"
                 )
-        grants = self._grants(held, interface, plan)
+        grants = plan.grants(interface, held, self._pools_of(held))
         if not grants:
             raise Drift(f"{interface} of pod {pod.key} holds no address: its SpiderIP is gone; delete the pod")
         return grants
 
+    def networks(self, pod: Pod) -> InterfaceNetworks:
+        """The network of each interface that the pod's annotations and the settings name. Raises BadConfig."""
+        policy = self.policy.networks
+        annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
+        return interface_networks(annotations, namespace, policy.default_network, policy.namespace)
+
     async def release(self, args: PodArgs, interface: str) -> None:
         """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        if pod and is_meant(pod, args.uid):
+        if pod and has_runtime_uid(pod, args.uid):
             uid = pod.metadata.uid or ""
             if is_alive(pod):
                 self._detached.add(uid)
                 return
-        else:
+        else:  # static pods, and pods whose UID the runtime does not pass, are then left to garbage collection
             uid = args.uid
         await self._allocator.release(uid, interface)
 
@@ -135,9 +144,9 @@ class PodAddresses:
         await self._allocator.release(record.spec.podUID, record.spec.interface)
 
     async def release_conflicting(self, args: PodArgs) -> None:
-        """Release all that a pod holds, though it lives, because something outside the cluster uses it."""
+        """Release all addresses of a living pod, because something outside the cluster uses one of them."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        known = pod.metadata.uid if pod and is_meant(pod, args.uid) else None
+        known = pod.metadata.uid if pod and has_runtime_uid(pod, args.uid) else None
         await self._allocator.release_conflicting(known or args.uid)
 
     def records_of(self, namespace: str, name: str) -> list[SpiderIP]:
@@ -151,7 +160,7 @@ class PodAddresses:
 
     def is_sticky(self, pod: Pod) -> bool:
         """Whether the pod's addresses stay with its owner."""
-        return sticky_owner(pod, statefulsets=self.policy.statefulsets, machines=self.policy.machines) is not None
+        return self.policy.addresses.sticky_owner(pod) is not None
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         """Release the addresses of a pod whose DEL came while it looked alive, once it does not."""
@@ -159,62 +168,56 @@ class PodAddresses:
             self._detached.discard(old.metadata.uid)
             self._allocator.release_soon(old.metadata.uid)
 
-    async def _allocate(self, pod: Pod, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def _allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
         """Plan and allocate; again whenever pools change, while the controller may still be making the pod's pool."""
         if any(request.config.match_master_subnet for request in requests):
             raise BadConfig("match_master_subnet is for SR-IOV NICs, which this agent does not attach; remove it")
-        context = await self._context(pod)
+        context = await self._context(pod, networks)
         deadline = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
-            change = self._cluster.pool_change()
+            change = self._cluster.pool_change()  # before the plan, so that no change is missed
             plan = candidates.allocation_plan(context, requests, self.policy.addresses, self._cluster.pools())
             try:
-                done = await self._execute(pod, context, plan)
+                allocated = await self._allocate_plan(pod, plan)
             except Refused:
                 if not plan.awaits_pool or not await _set_before(change, deadline):
                     raise
                 continue
-            self._report(pod, plan, done)
-            held = {**self._allocator.held(context.uid), **done.granted}
-            return {request.interface: self._grants(held, request.interface, plan) for request in requests}
+            self._report(pod, plan, allocated)
+            # A pod keeps what it held before, also of families that its sources no longer name.
+            held = {**self._allocator.held(context.uid), **allocated.granted}
+            pools = self._pools_of(held)
+            return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
 
-    async def _execute(self, pod: Pod, context: PodContext, plan: AllocationPlan) -> Allocation:
-        requests = plan.requests.values()
-        if any(each.controller is None and concerns_application(each, self._cluster.pools()) for each in requests):
-            controller = await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT)
-            plan = candidates.with_controller(plan, controller)
-        candidates.check_served(plan, context, self.policy.addresses)
+    def _pools_of(self, records: Mapping[RequestKey, SpiderIP]) -> dict[str, SpiderIPPool | None]:
+        """The pools of some records by name; None for one that has been deleted meanwhile."""
+        return {record.spec.pool: self._cluster.pool(record.spec.pool) for record in records.values()}
+
+    async def _allocate_plan(self, pod: Pod, plan: AllocationPlan) -> Allocation:
+        """Allocate what a plan requests; read the pod's top controller first where a candidate belongs to one."""
+        if plan.needs_controller:
+            plan = candidates.with_controller(plan, await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
+        if plan.unserved is not None:
+            raise plan.unserved
         return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
 
-    async def _context(self, pod: Pod) -> PodContext:
+    async def _context(self, pod: Pod, networks: InterfaceNetworks) -> PodContext:
         """What is known of a pod; its top controller is read from the API server only if the pod needs it."""
-        annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
-        policy = self.policy
-        home = self._cluster.namespaces.get(namespace)
-        node = self._cluster.nodes.get(self._cluster.node_name)
-        uid = pod.metadata.uid or ""
-        context = PodContext(
-            namespace=namespace,
-            name=pod.name,
-            uid=uid,
-            node=self._cluster.node_name,
-            networks=interface_networks(
-                annotations, namespace, policy.networks.default_network, policy.networks.namespace
-            ),
-            holding=self._allocator.interfaces(uid),
-            annotations=annotations,
-            namespace_annotations=(home.metadata.annotations if home else None) or {},
-            labels=pod.metadata.labels or {},
-            namespace_labels=(home.metadata.labels if home else None) or {},
-            node_labels=(node.metadata.labels if node else None) or {},
-            owner=sticky_owner(pod, statefulsets=policy.statefulsets, machines=policy.machines),
+        cluster = self._cluster
+        around = PodSurroundings(
+            cluster.node_name,
+            cluster.nodes.get(cluster.node_name),
+            cluster.namespaces.get(pod.metadata.namespace or ""),
+            self._allocator.interfaces(pod.metadata.uid or ""),
         )
-        if candidates.needs_controller(annotations, policy.addresses):
-            context = replace(context, controller=await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
+        context = pod_context(pod, networks, around, self.policy.addresses)
+        if context.needs_controller:
+            context = replace(context, controller=await cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         return context
 
-    def _report(self, pod: Pod, plan: AllocationPlan, done: Allocation) -> None:
-        for record in done.early:
+    def _report(self, pod: Pod, plan: AllocationPlan, allocated: Allocation) -> None:
+        """Log what was allocated and why; an Event for each address that was given before its cooldown was over."""
+        for record in allocated.early:
             spec = record.spec
             self._recorder.event(
                 pod,
@@ -223,24 +226,13 @@ class PodAddresses:
                 f"{spec.address} of pool {spec.pool} was given before its cooldown was over: nothing else was free; "
                 f"it was released by pod {spec.namespace}/{spec.pod} at {spec.releasedAt}",
             )
-        if done.created:
+        if allocated.created:
             log.info(
                 "given",
                 pod=pod.key,
-                address=[record.spec.address for record in done.created],
-                considered=[str(verdict) for verdict in (*plan.trace, *done.trace)],
+                address=[record.spec.address for record in allocated.created],
+                considered=[str(verdict) for verdict in (*plan.trace, *allocated.trace)],
             )
-
-    def _grants(
-        self, records: Mapping[RequestKey, SpiderIP], interface: str, plan: AllocationPlan
-    ) -> tuple[Grant, ...]:
-        """The grants of one interface, IPv4 first."""
-        clean = plan.clean_gateway(interface)
-        return tuple(
-            allocation.grant(record, self._cluster.pool(record.spec.pool), clean_gateway=clean, routes=plan.routes)
-            for (name, _), record in sorted(records.items(), key=lambda item: item[0])
-            if name == interface
-        )
 
 
 def result_routes(grants: Iterable[Grant]) -> tuple[tuple[str, str], ...]:

@@ -51,7 +51,7 @@ from dataclasses import dataclass, field
 from spiderpool.agent import record_store
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pool_cache import NodePools, PoolCache, PoolCaches
-from spiderpool.agent.record_store import Identity, RecordStore
+from spiderpool.agent.record_store import Holder, RecordStore
 from spiderpool.agent.releases import CONFLICT_TRIES, RELEASE_TIMEOUT, PendingRelease, Releases
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -104,13 +104,13 @@ class _Progress:
     early: list[SpiderIP] = field(default_factory=list)
     trace: list[Verdict] = field(default_factory=list)
     owned: list[SpiderIP] | None = None
-    """The records of the pod's sticky owner; None until they are read."""
+    """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
 
 
 class Allocator:
     """Allocates and releases the addresses of one node's pods.
 
-    ``keeps`` says whether the sticky owner of a record still wants it though its pod is gone, ``clock`` gives the
+    ``is_needed`` says whether the sticky owner of a record still needs it though its pod is gone, ``clock`` gives the
     seconds since 1970.
     """
 
@@ -119,7 +119,7 @@ class Allocator:
         records: RecordStore,
         pools: NodePools,
         *,
-        keeps: Callable[[SpiderIP], Awaitable[bool]],
+        is_needed: Callable[[SpiderIP], Awaitable[bool]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
@@ -127,8 +127,8 @@ class Allocator:
         self._clock = clock
         self._locks = KeyedLock()  # by pod UID: ADD, DEL and deferred releases of one pod run one at a time
         self._caches = PoolCaches(pools.node, pools.reserved)
-        self._unanswered: dict[Identity, list[str]] = {}  # holder → names of records whose write was not answered
-        self.releases = Releases(records, self._pool, self._locks, keeps=keeps, clock=clock)
+        self._unanswered: dict[Holder, list[str]] = {}  # holder → names of records whose write was not answered
+        self.releases = Releases(records, self._pool, self._locks, is_needed=is_needed, clock=clock)
 
     async def run(self) -> None:
         """Carry out deferred releases until cancelled."""
@@ -146,7 +146,7 @@ class Allocator:
                 return await self._all_or_none(requests)
 
     async def release(self, pod_uid: str, interface: str) -> None:
-        """Release what an interface of a pod holds, unless its sticky owner still wants it.
+        """Release what an interface of a pod holds, unless its sticky owner still needs it.
 
         Never fails: what the API server does not take now is released later.
         """
@@ -156,14 +156,14 @@ class Allocator:
             except SpiderpoolError as error:
                 log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
             for record in self._records.of(pod_uid, interface):
-                await self.releases.release(PendingRelease(record))
+                await self.releases.release_or_defer(PendingRelease(record))
 
     async def release_conflicting(self, pod_uid: str) -> None:
         """Release all that a pod holds because something outside the cluster uses it; try these addresses last."""
         async with self._locks.held(pod_uid):
             for record in self._records.of_pod(pod_uid):
                 self._mark_conflicting(record)
-                await self.releases.release(PendingRelease(record, keep_for_owner=False, cool=False))
+                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=False, cool=False))
 
     def release_soon(self, pod_uid: str) -> None:
         """Release what all interfaces of a pod hold, in the background."""
@@ -173,7 +173,7 @@ class Allocator:
     def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:
         """The records that a pod holds, by interface and family, as far as this node knows."""
         records = sorted(self._records.of_pod(pod_uid), key=lambda record: record.name, reverse=True)
-        return {record_store.key(record): record for record in records}
+        return {record_store.request_key(record): record for record in records}
 
     def interfaces(self, pod_uid: str) -> tuple[str, ...]:
         """Interfaces of a pod that hold addresses, in the order in which they got them."""
@@ -187,7 +187,7 @@ class Allocator:
                 granted[key] = await self._grant(request, progress)
         except SpiderpoolError:
             for taken in progress.taken:
-                await self.releases.release(taken)
+                await self.releases.release_or_defer(taken)
             raise
         except BaseException:  # cancelled: there is no time to wait for the API server
             for taken in progress.taken:
@@ -214,11 +214,11 @@ class Allocator:
                 return record
         return None
 
-    async def _resolve_unanswered(self, holder: Identity, timeout: float) -> None:
+    async def _resolve_unanswered(self, holder: Holder, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got."""
         for name in self._unanswered.get(holder, ()):
             found = await self._records.get(name, timeout=timeout)
-            if found and record_store.identity(found) == holder:
+            if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
         self._unanswered.pop(holder, None)
 
@@ -235,7 +235,10 @@ class Allocator:
         return None
 
     async def _inherit_from_owner(self, request: AllocationRequest, progress: _Progress) -> SpiderIP | None:
-        """As `_inherit`. Repeated while records change, since each try reads them again before it writes."""
+        """The address that the pod's sticky owner had. Repeating is safe: each try reads the records before it writes.
+
+        Not undone when a later request of the call fails: the record stays with the owner, whichever pod holds it.
+        """
         assert request.owner is not None
         label = owner_label(request.owner, request.pod)
         for _ in range(CONFLICT_TRIES):
@@ -248,14 +251,14 @@ class Allocator:
         raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
 
     async def _first_that_suits(self, request: AllocationRequest, owned: list[SpiderIP]) -> SpiderIP | None:
-        """Take over the first record whose pool still suits the pod; release the others."""
+        """Take over the first record whose pool suits the pod; release the others. Raises Conflict or NotFound."""
         inherited: SpiderIP | None = None
         for record in owned:
             if inherited or not selection.suits(request, record.spec.pool, self._pools()):
                 if not record.spec.releasedAt:
-                    await self.releases.end(record, cool=True)
+                    await self.releases.end_holding(record, cool=True)
                     log.info("address no longer suits its owner", address=record.spec.address, asked=str(request))
-            elif record_store.identity(record) == (request.pod_uid, request.interface) and (
+            elif record_store.holder_of(record) == (request.pod_uid, request.interface) and (
                 record.spec.node == request.node
             ):
                 self._records.adopt(record)
@@ -360,7 +363,7 @@ class Allocator:
     async def _take_cooled(
         self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: _Progress
     ) -> SpiderIP | None:
-        """Take over a record whose cooldown is over."""
+        """Take over a record whose cooldown is over, which the controller has not deleted yet."""
         now = self._clock()
         over = [record for record in cache.cooling if allocation.cooldown_is_over(record, pool, now)]
         taken = await self._take_any(request, cache, over, progress)
@@ -380,11 +383,11 @@ class Allocator:
         return None
 
     async def _take_any(
-        self, request: AllocationRequest, cache: PoolCache, waiting: list[SpiderIP], progress: _Progress
+        self, request: AllocationRequest, cache: PoolCache, released: list[SpiderIP], progress: _Progress
     ) -> tuple[SpiderIP, SpiderIP] | None:
         """Take over the first record that no other pod takes meanwhile: (as it was, as it is now)."""
-        for record in waiting:
-            if record in cache.cooling:
+        for record in released:
+            if record in cache.cooling:  # another call may have removed it while we waited for the API server
                 cache.cooling.remove(record)
                 with suppress(Conflict, NotFound):  # another pod was faster; try the next one
                     return record, await self._take_over(request, record, progress)
@@ -399,12 +402,12 @@ class Allocator:
     async def _replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
         """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
         try:
-            return await self._replace_once(request, record)
+            return await self._replace_or_recognise(request, record)
         except (ApiUnavailable, asyncio.CancelledError):
             self._remember_unanswered(request, record.name)
             raise
 
-    async def _replace_once(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+    async def _replace_or_recognise(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
         """The record as replaced by us, also where the answer was lost.
 
         The HTTP library repeats a PUT whose answer was lost, and the repetition conflicts with the first one: so a
@@ -414,12 +417,12 @@ class Allocator:
             return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
         except Conflict:
             found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
-            if found is None or record_store.identity(found) != (request.pod_uid, request.interface):
+            if found is None or record_store.holder_of(found) != (request.pod_uid, request.interface):
                 raise
             self._records.adopt(found)
             return found
 
-    # ---
+    # --- what this node remembers of addresses
 
     def _remember_unanswered(self, request: AllocationRequest, name: str) -> None:
         """Remember a record whose write was not answered: the holder's next ADD or DEL reads it."""
@@ -437,7 +440,10 @@ class Allocator:
 
 def _is_for(record: SpiderIP, request: AllocationRequest) -> bool:
     """Whether a record of the sticky owner is for the interface and family of a request."""
-    return record.spec.owner == request.owner and record_store.key(record) == (request.interface, request.version)
+    return record.spec.owner == request.owner and record_store.request_key(record) == (
+        request.interface,
+        request.version,
+    )
 
 
 def _was_of(record: SpiderIP, request: AllocationRequest) -> bool:

@@ -38,7 +38,7 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.coordinator import default_route_interface, synced_status
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -99,7 +99,8 @@ class AgentAPI:
         )
         interface = call.ifName or ""
         pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", call.podUID or ""))
-        grants = (await self._addresses.allocate(pod, [InterfaceRequest(interface, config)]))[interface]
+        wanted = InterfaceRequest(interface, config)
+        grants = (await self._addresses.allocate(pod, self._addresses.networks(pod), [wanted]))[interface]
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 

@@ -23,7 +23,7 @@ from spiderpool.agent.attachment_store import (
     sandbox_record,
 )
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.agent.coordinator import refresh
+from spiderpool.agent.coordinator import refresh_pods
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
@@ -38,6 +38,7 @@ from spiderpool.core.network.attachment import (
     plan_pod,
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
@@ -65,8 +66,8 @@ class Attacher:
         """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated."""
         attachment = await self._plan(call)
         async with self._containers.held(call.container_id):
-            self._store.save(sandbox_record(call, attachment.interfaces))
-            grants = await self._addresses.allocate(attachment.pod, attachment.address_requests)
+            self._store.save(sandbox_record(call, attachment.interfaces))  # first, so that DEL finds it after a crash
+            grants = await self._addresses.allocate(attachment.pod, attachment.networks, attachment.address_requests)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
         return results[0]
@@ -86,7 +87,9 @@ class Attacher:
             match plan.chain:
                 case Chain():
                     request = plan.address_request
-                    granted = await self._addresses.check(attachment.pod, request) if request else ()
+                    granted = (
+                        await self._addresses.check(attachment.pod, attachment.networks, request) if request else ()
+                    )
                     await interfaces.check(self._kernel_attachment(call, attachment, plan, granted))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")
@@ -114,9 +117,10 @@ class Attacher:
 
     async def refresh(self) -> None:
         """Update the routes to the node's own addresses in all pods; a pod where that fails is logged and skipped."""
-        await refresh(self._store.all(), self._containers)
+        await refresh_pods(self._store.all(), self._containers)
 
     async def _plan(self, call: CNICall) -> PodAttachment:
+        """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""
         pod = await self._cluster.pod(call.required_pod())
         return plan_pod(pod, call.ifname, self._addresses.policy.networks, self._cluster.networks.get)
 
@@ -140,22 +144,28 @@ class Attacher:
     ) -> Result:
         match plan.chain:
             case Chain():
-                return await self._create_interface(call, attachment, plan, grants)
+                return await self._create_interface(call, attachment, plan, grants, plan.chain.parent)
             case DelegatedNetwork():
                 return await self._execute(call, plan, plan.chain)
             case _:
                 assert_never(plan.chain)
 
     async def _create_interface(
-        self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
+        self,
+        call: CNICall,
+        attachment: PodAttachment,
+        plan: InterfacePlan,
+        grants: tuple[Grant, ...],
+        parent: ParentLink | None,
     ) -> Result:
-        wanted = self._kernel_attachment(call, attachment, plan, grants)
-        if isinstance(plan.chain, Chain) and plan.chain.parent is not None:
-            await interfaces.ensure_parent(plan.chain.parent)
-        await self._probe(call, wanted)
-        created = await interfaces.add(wanted)
+        """Create an interface of a network that the agent attaches itself; ``parent`` must exist on the node first."""
+        desired = self._kernel_attachment(call, attachment, plan, grants)
+        if parent is not None:
+            await interfaces.ensure_parent(parent)
+        await self._probe(call, desired)
+        created = await interfaces.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
-        return cni_result(wanted, grants, interface)
+        return cni_result(desired, grants, interface)
 
     def _kernel_attachment(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
@@ -163,7 +173,7 @@ class Attacher:
         target = SandboxTarget(call.container_id, call.netns)
         return kernel_attachment(target, attachment, plan, grants, self._cluster.coordinator())
 
-    async def _probe(self, call: CNICall, wanted: Attachment) -> None:
+    async def _probe(self, call: CNICall, desired: Attachment) -> None:
         """Detect others that use the addresses, and silent gateways, where the settings say so.
 
         Conflicting addresses are released and tried last from now on.
@@ -172,7 +182,7 @@ class Attacher:
         if not (detection.conflicts or detection.gateway):
             return
         try:
-            await interfaces.probe(wanted, detection)
+            await interfaces.probe(desired, detection)
         except AddressInUse:
             await self._addresses.release_conflicting(call.required_pod())
             raise
@@ -186,16 +196,17 @@ class Attacher:
         return read_result(output)
 
     async def _with_default_route(self, call: CNICall, plan: InterfacePlan, output: bytes) -> bytes:
-        """Set the default route as the pod asks, since executed plugins do not know its other networks.
+        """Set the default route as the pod requests it, since executed plugins do not know its other networks.
 
-        Returns the plugins' result with the default routes that are left.
+        Returns the plugins' result with the default routes that the interface has then.
         """
-        if plan.default_route in (None, plan.request):
-            asked = plan.request.gateways or ()
-            gateways, if_free = tuple(map(ip_address, asked)), plan.default_route is None
-            left = await interfaces.place_default(call.netns, plan.interface, gateways, if_free=if_free)
-            return with_default_routes(output, left, asked)
-        return with_default_routes(output, await interfaces.place_default(call.netns, plan.interface, None), ())
+        chosen, gateways = plan.default_route_network, plan.request.gateways or ()
+        if chosen is not None and chosen != plan.request:  # it belongs to another network of the pod
+            families = await interfaces.place_default(call.netns, plan.interface, None)
+            return with_default_routes(output, families, ())
+        addresses, if_free = tuple(map(ip_address, gateways)), chosen is None
+        families = await interfaces.place_default(call.netns, plan.interface, addresses, if_free=if_free)
+        return with_default_routes(output, families, gateways)
 
     def _publish(self, attachment: PodAttachment, results: list[Result]) -> None:
         attached = (
@@ -206,7 +217,7 @@ class Attacher:
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""
-        sandbox = self._store.load(begun.container_id) or begun
+        sandbox = self._store.load(begun.container_id) or begun  # the file also has the results of executed plugins
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
             try:
                 await self._remove_interface(sandbox, begun.netns, interface)
@@ -218,19 +229,20 @@ class Attacher:
     async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None) -> None:
         """Remove all interfaces, the last one first, then the file. Raises after all were tried."""
         failures: list[SpiderpoolError] = []
-        releases = pod is not None and not self._has_other_sandbox(sandbox, pod)
+        # The pod whose addresses to release, if any.
+        holder = pod if pod is not None and not self._has_other_sandbox(sandbox, pod) else None
         for interface in reversed(sandbox.interfaces):
             try:
                 await self._remove_interface(sandbox, netns, interface)
-                if pod is not None and releases:
-                    await self._addresses.release(pod, interface.name)
+                if holder is not None:
+                    await self._addresses.release(holder, interface.name)
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
         raise_all(failures)
         self._store.forget(sandbox.container_id)
 
     def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
-        """Whether the pod has another sandbox, which uses the same addresses."""
+        """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""
         others = (other for other in self._store.all() if other.container_id != sandbox.container_id)
         return any(other.pod == pod for other in others)
 

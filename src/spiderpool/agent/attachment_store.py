@@ -37,7 +37,7 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     coordinated: bool = False
     """Whether the pod has a veth pair to its node."""
     first_nic: str = ""
-    """The pod's first interface, where another plugin made it."""
+    """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
     """Name of the network's configuration, where the agent did not make the interface itself."""
     version: str = ""
@@ -100,10 +100,10 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
     match plan.chain:
         case Chain():
             coordinated = plan.chain.coordinator is not None
-            return InterfaceRecord(plan.interface, plan.request.network, coordinated=coordinated)
+            return InterfaceRecord(plan.request.interface, plan.request.network, coordinated=coordinated)
         case DelegatedNetwork():
             return InterfaceRecord(
-                plan.interface,
+                plan.request.interface,
                 plan.request.network,
                 chain=plan.chain.name,
                 version=plan.chain.version,

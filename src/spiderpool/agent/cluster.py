@@ -39,7 +39,7 @@ class ClusterCache:
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
         self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
         self._reserved_ips = Informer(client, SpiderReservedIP)
-        self._reserved = {version: AddressSet(version) for version in FAMILIES}
+        self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
         self.networks = Informer(client, NetworkAttachmentDefinition)
         self.coordinators = Informer(client, SpiderCoordinator)
         self.namespaces = Informer(client, Namespace)
@@ -93,9 +93,9 @@ class ClusterCache:
         """A pod of this node, cached or else read. Raises NotReady when it is gone or has been replaced."""
         key = f"{args.namespace}/{args.name}"
         pod = self.pods.get(key)
-        if pod is None or not is_meant(pod, args.uid):
+        if pod is None or not has_runtime_uid(pod, args.uid):
             pod = await self._read_pod(args.namespace, args.name)
-        if not is_meant(pod, args.uid):
+        if not has_runtime_uid(pod, args.uid):
             raise NotReady(
                 f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {args.uid}: it has been replaced"
             )
@@ -133,8 +133,11 @@ class ClusterCache:
         ]
 
 
-def is_meant(pod: Pod, uid: str) -> bool:
-    """Whether a pod has the UID that the runtime passes; for a static pod that is the hash of its manifest."""
+def has_runtime_uid(pod: Pod, uid: str) -> bool:
+    """Whether a pod is the one with the UID that the runtime passes; true for every pod if the runtime passes none.
+
+    Of a static pod the runtime knows the hash of its manifest, not the UID of its object.
+    """
     return uid in ("", pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION))
 
 

@@ -17,7 +17,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route
-from spiderpool.core.network.plumbing.values import PRESENT, Attachment
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -57,8 +57,9 @@ class CoordinatorPlugin:
 
     async def refresh(self) -> None:
         """Update the routes to the node's own addresses in all pods but those that the agent itself attaches."""
-        theirs = {sandbox.container_id for sandbox in self._attached.all()}
-        await refresh((each for each in self._chained.all() if each.container_id not in theirs), self._containers)
+        attached = {sandbox.container_id for sandbox in self._attached.all()}
+        chained = (sandbox for sandbox in self._chained.all() if sandbox.container_id not in attached)
+        await refresh_pods(chained, self._containers)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of a network's interfaces; returns the failures.
@@ -82,6 +83,7 @@ class CoordinatorPlugin:
         return (each.container_id for each in self._chained.all() if _exists(Path(each.netns)))
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
+        """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
         await interfaces.remove(container_id, netns, ifname, keep_link=True)
         known = self._chained.load(container_id)
         others = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
@@ -91,7 +93,7 @@ class CoordinatorPlugin:
             self._chained.forget(container_id)
 
     async def _attachment(self, call: CNICall, config: CoordinatorConfig) -> Attachment | None:
-        """The input of the kernel steps; None where the coordinator is disabled."""
+        """The kernel's input for the interface of a call; None where the coordinator is disabled."""
         pod = await self._cluster.pod(call.required_pod())
         annotations = pod.metadata.annotations or {}
         chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))
@@ -102,9 +104,10 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        return Attachment(call.container_id, call.netns, call.ifname, PRESENT, "", coordination=settings)
+        return Attachment(call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings)
 
     def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
+        """The record of the sandbox with the interface of this call beside those that earlier calls coordinated."""
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
@@ -127,15 +130,18 @@ def previous_result(config: CoordinatorConfig) -> dict[str, object]:
     return config.prevResult
 
 
-async def refresh(sandboxes: Iterator[SandboxRecord], containers: KeyedLock) -> None:
-    """Update the routes to the node's own addresses in pods; a pod where that fails is logged and skipped."""
+async def refresh_pods(sandboxes: Iterator[SandboxRecord], containers: KeyedLock) -> None:
+    """Update the routes to the node's own addresses in pods; a pod where that fails is logged and skipped.
+
+    ``containers`` are the locks of the sandboxes' owner, by container ID.
+    """
     for sandbox in sandboxes:
         if not any(each.coordinated for each in sandbox.interfaces):
             continue
         try:
             async with containers.held(sandbox.container_id):
-                one = sandbox.interfaces[0]
-                first = one.first_nic or one.name
+                first_interface = sandbox.interfaces[0]
+                first = first_interface.first_nic or first_interface.name
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, first_nic=first)
         except BadNamespace:
             continue  # the pod is gone, its DEL is to come

@@ -33,7 +33,7 @@ from spiderpool.core.network.plumbing.refresh import plan_refresh
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
 from spiderpool.core.network.plumbing.sweeping import plan_sweep
-from spiderpool.core.network.plumbing.values import PRESENT, Address, Attachment, is_default
+from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, is_default
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel import observing
 from spiderpool.kernel.applying import apply, apply_all
@@ -65,7 +65,7 @@ class AttachedInterface:
 async def add(attachment: Attachment, *, node: Path | None = None) -> AttachedInterface:
     """Give the pod the interface. Removes what it made after a failure or a cancellation. May be repeated.
 
-    An interface of kind ``PRESENT``, which another plugin made, gets only the pod's path to its node.
+    An interface of kind ``EXISTING``, which another plugin made, gets only the pod's path to its node.
 
     Raises:
         BadNamespace: the pod's namespace is missing or is no network namespace.
@@ -292,7 +292,7 @@ def _log_hidden_failure(task: asyncio.Future[T]) -> None:
 
 
 def _start_thread(netns: str | None, node: Path | None, work: Callable[[Kernel], T]) -> asyncio.Future[T]:
-    finish = contextlib.ExitStack()
+    finish = contextlib.ExitStack()  # what the thread still does once the caller has its result
 
     def body() -> T:
         with opened_kernel(netns, node, finish) as kernel:
@@ -305,7 +305,7 @@ def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> Attac
     attachment, fault = _complete(kernel, attachment)
     if fault:
         raise BadConfig(fault)
-    if attachment.kind == PRESENT:
+    if attachment.kind == EXISTING:
         wait_for_dad(kernel.netns("pod"), attachment.ifname, lambda: _raise_if_abandoned(stop))
     steps = plan(attachment, observing.observe(kernel, attachment))
     try:
@@ -318,7 +318,7 @@ def _add(kernel: Kernel, attachment: Attachment, stop: threading.Event) -> Attac
 
 def _complete(kernel: Kernel, attachment: Attachment) -> tuple[Attachment, str]:
     """The attachment, completed if another plugin made its interface, and a sentence about what it lacks."""
-    if attachment.kind != PRESENT:
+    if attachment.kind != EXISTING:
         return attachment, ""
     pod = observing.observe_pod(kernel.netns("pod"))
     return complete_attachment(attachment, pod), missing_part(attachment, pod)
@@ -351,7 +351,7 @@ def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
 
 
 def _remove_attachment(kernel: Kernel, attachment: Attachment) -> None:
-    _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == PRESENT)
+    _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == EXISTING)
 
 
 def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:
@@ -369,6 +369,6 @@ def _find_faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:
 
 
 def _apply(kernel: Kernel, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Carry out steps and return them."""
+    """Carry out steps and return them. Raises KernelFailure at the first step that fails."""
     apply(kernel, steps)
     return steps

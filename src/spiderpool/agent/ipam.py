@@ -5,7 +5,7 @@ from __future__ import annotations
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.cni import CNICall, Result, ResultIP
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 
 
 class IPAMPlugin:
@@ -18,7 +18,7 @@ class IPAMPlugin:
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
         pod = await self._cluster.pod(call.required_pod())
-        grants = (await self._addresses.allocate(pod, [request]))[request.interface]
+        grants = (await self._addresses.allocate(pod, self._addresses.networks(pod), [request]))[request.interface]
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -26,7 +26,8 @@ class IPAMPlugin:
 
     async def check(self, call: CNICall, request: InterfaceRequest) -> None:
         """Raises Drift when the interface lacks an address."""
-        await self._addresses.check(await self._cluster.pod(call.required_pod()), request)
+        pod = await self._cluster.pod(call.required_pod())
+        await self._addresses.check(pod, self._addresses.networks(pod), request)
 
     async def delete(self, call: CNICall) -> None:
         """Release the addresses, unless the pod lives on. Nothing to do where the call names no pod."""

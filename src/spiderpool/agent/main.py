@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from spiderpool import daemon
-from spiderpool.agent.addresses import KEEP_TIMEOUT, PodAddresses, PodPolicy
+from spiderpool.agent.addresses import STICKY_OWNER_TIMEOUT, PodAddresses, PodPolicy
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.api import AgentAPI
 from spiderpool.agent.attach import Attacher
@@ -67,7 +67,7 @@ async def run(settings: AgentSettings) -> None:
         allocator = Allocator(
             cluster.records,
             NodePools(settings.node, cluster.pools, cluster.reserved),
-            keeps=partial(cluster.owners.is_needed, timeout=KEEP_TIMEOUT),
+            is_needed=partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))

@@ -17,7 +17,7 @@ from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclu
 
 @dataclass(frozen=True, slots=True)
 class NodePools:
-    """The pools and reserved addresses in a node's cache."""
+    """How to look up the pools and reserved addresses that one node may use."""
 
     node: str
     usable: Callable[[], list[SpiderIPPool]]
@@ -32,10 +32,9 @@ class PoolCache:
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
         self.addresses = usable(pool) - reserved
         self.exclusive = is_exclusive(pool, node)
-        self.start = start_of(self.addresses, node, exclusive=self.exclusive)
+        self.start = start_of(self.addresses, node, exclusive=self.exclusive)  # where the next search begins
         others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
-        self.free = self.addresses - others
-        """Addresses without a record, as far as known; those of our own records may still be among them."""
+        self.free = self.addresses - others  # without a record, as far as known; `next` leaves out our own records
         self.in_flight: set[int] = set()  # being created by this agent right now
         self.conflicting: set[int] = set()  # used by something outside the cluster; tried last
         self.stale: set[int] = set()  # in our watch's cache, but missing from a later read: free
@@ -77,20 +76,28 @@ class PoolCache:
         self.free -= AddressSet.of_addresses((address,), self.addresses.version)
 
 
+@dataclass(frozen=True, slots=True)
+class _CacheEntry:
+    """A cache, and the objects that it was made from: with others it must be made again."""
+
+    pool: SpiderIPPool
+    reserved: AddressSet
+    cache: PoolCache
+
+
 class PoolCaches:
-    """The caches of all pools from which a pod of this node has requested an address."""
+    """The caches of all pools that an ADD has tried."""
 
     def __init__(self, node: str, reserved: Callable[[int], AddressSet]) -> None:
         """``reserved`` returns the reserved addresses of a family, the same object until they change."""
         self._node = node
         self._reserved = reserved
-        self._caches: dict[str, tuple[SpiderIPPool, AddressSet, PoolCache]] = {}
-        """Pool name → the pool and the reserved addresses that the cache was made from, and the cache."""
+        self._entries: dict[str, _CacheEntry] = {}  # pool name → its cache
 
     def known(self, pool: str) -> PoolCache | None:
-        """The cache of a pool by name; None before the first request for the pool."""
-        entry = self._caches.get(pool)
-        return entry[2] if entry else None
+        """The cache of a pool; None while no ADD has tried the pool."""
+        entry = self._entries.get(pool)
+        return entry.cache if entry else None
 
     def of(self, pool: SpiderIPPool) -> PoolCache:
         """The cache of a pool, made again when the pool, its status or the reserved addresses have changed.
@@ -98,12 +105,11 @@ class PoolCaches:
         Raises ValueError when the pool's ranges cannot be parsed.
         """
         reserved = self._reserved(6 if ":" in pool.spec.subnet else 4)
-        known = self._caches.get(pool.name)
-        if known and known[0] is pool and known[1] is reserved:
-            return known[2]
+        entry = self._entries.get(pool.name)
+        if entry and entry.pool is pool and entry.reserved is reserved:
+            return entry.cache
         cache = PoolCache(pool, self._node, reserved)
-        if known:
-            former = known[2]
+        if former := entry.cache if entry else None:
             cache.in_flight, cache.conflicting, cache.start = former.in_flight, former.conflicting, former.start
-        self._caches[pool.name] = (pool, reserved, cache)
+        self._entries[pool.name] = _CacheEntry(pool, reserved, cache)
         return cache

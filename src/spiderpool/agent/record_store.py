@@ -7,8 +7,9 @@ from typing import Protocol
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import family
+from spiderpool.core.ipam.candidates import RequestKey
 
-Identity = tuple[str, str]
+Holder = tuple[str, str]
 """Who holds an address: pod UID and interface."""
 
 
@@ -44,10 +45,10 @@ class RecordStore(Protocol):
         """A record, read from the API server."""
 
     def adopt(self, record: SpiderIP) -> None:
-        """Put a record of this node that was read into the cache."""
+        """Cache a record of this node that a fresh read found."""
 
     def forget(self, record: SpiderIP) -> None:
-        """Drop a record from the cache that a read did not find, or found on another node."""
+        """Drop a cached record that a fresh read did not find, or found on another node."""
 
     async def of_owner(self, label: str, *, timeout: float) -> list[SpiderIP]:
         """The records of a sticky owner, on any node, read from the API server."""
@@ -56,16 +57,16 @@ class RecordStore(Protocol):
         """All records of a pool, read from the API server."""
 
 
-def identity(record: SpiderIP) -> Identity | None:
+def holder_of(record: SpiderIP) -> Holder | None:
     """Who holds a record; None once it is released."""
     return None if record.spec.releasedAt else (record.spec.podUID, record.spec.interface)
 
 
 def is_same_holding(one: SpiderIP, other: SpiderIP) -> bool:
     """Whether two versions of a record are the same object with the same holder."""
-    return (one.metadata.uid, identity(one)) == (other.metadata.uid, identity(other))
+    return (one.metadata.uid, holder_of(one)) == (other.metadata.uid, holder_of(other))
 
 
-def key(record: SpiderIP) -> tuple[str, int]:
-    """The (interface, family) for which a record is held."""
+def request_key(record: SpiderIP) -> RequestKey:
+    """The (interface, family) for which a record is held: the key of the request that it answers."""
     return record.spec.interface, family(record)

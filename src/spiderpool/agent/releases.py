@@ -42,7 +42,7 @@ class PendingRelease:
 
     record: SpiderIP
     keep_for_owner: bool = True
-    """Keep the record if its sticky owner still wants it."""
+    """Leave the record as it is if its sticky owner still needs it."""
     cool: bool = True
     """Start the cooldown where the pool has one, rather than delete the record."""
 
@@ -50,8 +50,11 @@ class PendingRelease:
 class Releases:
     """The releases of one node.
 
-    ``keeps`` says whether the sticky owner of a record still wants it though its pod is gone; ``locks`` are held
+    ``is_needed`` says whether the sticky owner of a record still needs it though its pod is gone; ``locks`` are held
     per pod UID, so that a release and an ADD of one pod never run at once; ``clock`` gives seconds since 1970.
+
+    The calls of a DEL: `release_or_defer`, then `_release` (unless the owner needs the record), then
+    `_end_holding_unless_taken_over` (repeats while the record changes), then `end_holding` (the write).
     """
 
     def __init__(
@@ -60,13 +63,13 @@ class Releases:
         pool: Callable[[str], SpiderIPPool | None],
         locks: KeyedLock,
         *,
-        keeps: Callable[[SpiderIP], Awaitable[bool]],
+        is_needed: Callable[[SpiderIP], Awaitable[bool]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._pool = pool
         self._locks = locks
-        self._keeps = keeps
+        self._is_needed = is_needed
         self._clock = clock
         self._pending: dict[str, PendingRelease] = {}  # record name → release that is not done yet
         self._queue = WorkQueue(self.retry, "release")
@@ -75,8 +78,12 @@ class Releases:
         """Carry out deferred releases until cancelled."""
         await self._queue.run(workers=WORKERS)
 
-    async def release(self, pending: PendingRelease) -> None:
-        """Release a record now; deferred when the API server does not answer. Needs the lock of the pod."""
+    async def release_or_defer(self, pending: PendingRelease) -> None:
+        """Release a record now or, after any error, in the background. The caller holds the lock of the pod.
+
+        Never fails, so a DEL succeeds while the API server is away. A restart of the agent forgets what is pending;
+        then garbage collection releases the record.
+        """
         name = pending.record.name
         self._pending[name] = pending
         try:
@@ -87,12 +94,12 @@ class Releases:
             self._queue.add(name, after=RETRY_PAUSE)
 
     def defer(self, pending: PendingRelease) -> None:
-        """Release a record in the background, without waiting."""
+        """Release a record in the background. The caller need not hold the lock of the pod."""
         self._pending[pending.record.name] = pending
         self._queue.add(pending.record.name)
 
     async def withdraw(self, record: SpiderIP) -> bool:
-        """Cancel the pending release of a record that its pod asks for again; whether the pod still holds it.
+        """Cancel the pending release of a record that its pod asks for again. Returns whether the pod still holds it.
 
         A release whose answer was lost may have happened, so a record with a pending release is read again.
         """
@@ -106,7 +113,7 @@ class Releases:
         self._update_cache(record, found)
         return False
 
-    async def end(self, record: SpiderIP, *, cool: bool) -> None:
+    async def end_holding(self, record: SpiderIP, *, cool: bool) -> None:
         """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
         pool = self._pool(record.spec.pool)
         if cool and pool and not pool.terminating and pool.spec.cooldownSeconds:
@@ -124,20 +131,21 @@ class Releases:
                 await self._release(pending)
 
     async def _release(self, pending: PendingRelease) -> None:
+        """Release a record unless its owner needs it. After an error the release stays pending."""
         record = pending.record
-        if not (pending.keep_for_owner and record.spec.owner and await self._keeps(record)):
-            await self._end_unless_taken_over(record, cool=pending.cool)
+        if not (pending.keep_for_owner and record.spec.owner and await self._is_needed(record)):
+            await self._end_holding_unless_taken_over(record, cool=pending.cool)
             RELEASES.inc()
         self._pending.pop(record.name, None)
 
-    async def _end_unless_taken_over(self, record: SpiderIP, *, cool: bool) -> None:
-        """End a record, reading it again while only its version has changed.
+    async def _end_holding_unless_taken_over(self, record: SpiderIP, *, cool: bool) -> None:
+        """End the holding of a record; read it again and retry while only its version has changed.
 
         Repeating is safe: a record with another holder is left alone.
         """
         for _ in range(CONFLICT_TRIES):
             try:
-                return await self.end(record, cool=cool)
+                return await self.end_holding(record, cool=cool)
             except (Conflict, NotFound):
                 found = await self._records.get(record.name, timeout=RELEASE_TIMEOUT)
                 if found is None or not is_same_holding(found, record):

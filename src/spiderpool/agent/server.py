@@ -49,7 +49,7 @@ from spiderpool.api.cni import (
     valid_attachments,
     version_document,
 )
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (
     BadConfig,
@@ -120,10 +120,11 @@ class CNIServer:
         return app
 
     async def _cni(self, request: web.Request) -> web.Response:
+        """The handler of every CNI call: bytes in, a CNI result or a CNI error out."""
         version = DEFAULT_VERSION
         try:
-            call = parse_call(await _read(request))
-            version = _asked_version(call.stdin)
+            call = parse_call(await _read_body(request))
+            version = _requested_version(call.stdin)
             return _answer(await self._serve(call), version)
         except SpiderpoolError as error:
             return _failure(error, version)
@@ -137,14 +138,19 @@ class CNIServer:
         if call.command not in COMMANDS:
             raise BadEnvironment(f"CNI_COMMAND={call.command!r} is none of {', '.join(COMMANDS)}")
         if call.command == "VERSION":
-            return version_document(_asked_version(call.stdin, VERSIONS[-1]))
+            return version_document(_requested_version(call.stdin, VERSIONS[-1]))
         if call.command == "STATUS":
             self._check_status(call)
             return None
-        with structlog.contextvars.bound_contextvars(**_context(call)):
-            return await self._within_limits(call)
+        with structlog.contextvars.bound_contextvars(**_log_context(call)):
+            return await self._call_plugin(call)
 
-    async def _within_limits(self, call: CNICall) -> dict[str, Any] | None:
+    async def _call_plugin(self, call: CNICall) -> dict[str, Any] | None:
+        """Have the plugin serve the call once the caches are filled, all within the time limit.
+
+        A DEL waits for the caches too: without them the agent cannot tell whether the pod lives on. They are empty only
+        after a start of the agent; once filled they serve on while the API server is away.
+        """
         handlers = {
             ATTACH: self._attach,
             IPAM: self._address,
@@ -162,9 +168,9 @@ class CNIServer:
     async def _attach(self, call: CNICall) -> dict[str, Any] | None:
         """Plugin ``spiderpool-attach``: all networks of a pod."""
         config = parse_plugin(call.stdin, PluginConfig)
-        match _checked(call, config):
+        match _checked_command(call, config):
             case "ADD":
-                return _done(call, await self._plugins.attach.add(call), config.cniVersion)
+                return _logged_result(call, await self._plugins.attach.add(call), config.cniVersion)
             case "DEL":
                 await self._plugins.attach.delete(call)
             case "CHECK":
@@ -176,13 +182,15 @@ class CNIServer:
     async def _address(self, call: CNICall) -> dict[str, Any] | None:
         """Plugin ``spiderpool``: addresses alone, called by an interface plugin as its IPAM plugin."""
         config = parse_plugin(call.stdin, DelegateConfig)
-        match _checked(call, config):
+        match _checked_command(call, config):
             case "ADD":
-                return _done(call, await self._plugins.ipam.add(call, _request(call, config)), config.cniVersion)
+                return _logged_result(
+                    call, await self._plugins.ipam.add(call, _interface_request(call, config)), config.cniVersion
+                )
             case "DEL":
                 await self._plugins.ipam.delete(call)
             case "CHECK":
-                await self._plugins.ipam.check(call, _request(call, config))
+                await self._plugins.ipam.check(call, _interface_request(call, config))
             case "GC":
                 await self._plugins.gc.collect_addresses()
         return None
@@ -190,7 +198,7 @@ class CNIServer:
     async def _coordinate(self, call: CNICall) -> dict[str, Any] | None:
         """Plugin ``coordinator``: veth pair and routes alone, for an interface of the previous plugin."""
         config = parse_plugin(call.stdin, CoordinatorConfig)
-        match _checked(call, config):
+        match _checked_command(call, config):
             case "ADD":
                 result = previous_result(config)
                 await self._plugins.coordinator.add(call, config)
@@ -206,7 +214,7 @@ class CNIServer:
     async def _make_parent(self, call: CNICall) -> dict[str, Any] | None:
         """Plugin ``ifacer``: the bond or VLAN that the next plugin uses as parent. It stays, so DEL does nothing."""
         config = parse_plugin(call.stdin, IfacerConfig)
-        if _checked(call, config) != "ADD":
+        if _checked_command(call, config) != "ADD":
             return None
         await interfaces.ensure_parent(parent_of(config))
         return convert_result(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
@@ -221,8 +229,8 @@ class CNIServer:
             raise Unavailable("the API server does not answer spiderpool-agent, so no address can be given")
 
 
-def _checked(call: CNICall, config: PluginConfig | DelegateConfig) -> str:
-    """The command of a call that conforms to the CNI specification. Raises a BadRequest."""
+def _checked_command(call: CNICall, config: PluginConfig | DelegateConfig) -> str:
+    """Check a call against the CNI specification and return its command. Raises a BadRequest."""
     check_command(call.command, config.cniVersion or DEFAULT_VERSION)
     check_name(config.name)
     if call.command != "GC":
@@ -238,18 +246,20 @@ def _check_namespace(netns: str) -> None:
             raise BadNamespace(f"CNI_NETNS={netns!r} is the node's own network namespace, not a pod's")
 
 
-def _done(call: CNICall, result: Result, version: str) -> dict[str, Any]:
+def _logged_result(call: CNICall, result: Result, version: str) -> dict[str, Any]:
+    """Log the result of an ADD and return it as JSON."""
     log.info(call.command, address=[ip.address for ip in result.ips])
     return result_document(result, version or DEFAULT_VERSION)
 
 
-def _request(call: CNICall, config: DelegateConfig) -> InterfaceRequest:
+def _interface_request(call: CNICall, config: DelegateConfig) -> InterfaceRequest:
+    """What the interface of a call to ``spiderpool`` needs of IPAM. Raises BadConfig."""
     if config.ipam is None:
         raise BadConfig('the network configuration has no ipam block; add "ipam": {"type": "spiderpool"}')
     return InterfaceRequest(call.ifname, config.ipam, requested_ips(config))
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read_body(request: web.Request) -> bytes:
     """The body. A too large one is read to its end before it is refused, so that the sender gets the error."""
     body = bytearray()
     total = 0
@@ -264,16 +274,16 @@ async def _read(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _asked_version(stdin: bytes, otherwise: str = DEFAULT_VERSION) -> str:
-    """The cniVersion in which to answer; ``otherwise`` when the configuration has none that we speak."""
+def _requested_version(stdin: bytes, default: str = DEFAULT_VERSION) -> str:
+    """The cniVersion in which to answer; ``default`` when the configuration has none that we speak."""
     try:
         version = msgspec.json.decode(stdin, type=dict[str, Any]).get("cniVersion")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return otherwise
-    return version if version in VERSIONS else otherwise
+        return default
+    return version if version in VERSIONS else default
 
 
-def _context(call: CNICall) -> dict[str, str]:
+def _log_context(call: CNICall) -> dict[str, str]:
     """Fields of every log line of a call."""
     return {
         "cni_args": call.cni_args,

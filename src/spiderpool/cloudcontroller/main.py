@@ -63,8 +63,17 @@ class CloudLeader:
         preallocation: list[Informer[Any]] = [self._pools, self._ips]
         return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
 
-    async def _balance(self) -> None:
-        """Reconcile load balancers, as soon as the region of the nodes is known."""
+    def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+        """The tasks of the enabled features."""
+        return [
+            self._recorder.run(),
+            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),
+            *([self._address_reconciler().run()] if self._settings.preallocation.enabled else []),
+            *([self._reconcile_services()] if self._settings.balancing.enabled else []),
+        ]
+
+    async def _reconcile_services(self) -> None:
+        """Keep the load balancers of Services in step, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
         listers = ServiceListers(
@@ -82,16 +91,7 @@ class CloudLeader:
             group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
-    def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
-        """The tasks of the enabled features."""
-        return [
-            self._recorder.run(),
-            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),
-            *([self._addresses().run()] if self._settings.preallocation.enabled else []),
-            *([self._balance()] if self._settings.balancing.enabled else []),
-        ]
-
-    def _addresses(self) -> AddressReconciler:
+    def _address_reconciler(self) -> AddressReconciler:
         preallocation, common = self._settings.preallocation, self._settings.common
         policy = PreallocationPolicy(
             low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence

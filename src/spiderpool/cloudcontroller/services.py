@@ -15,12 +15,11 @@ from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice, EndpointSl
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
-from spiderpool.core.cloud.loadbalancer import planning
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, pod_addresses, reported_enis
-from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
+from spiderpool.core.cloud.loadbalancer import backends, checking, planning
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of, uses_pods
-from spiderpool.core.cloud.loadbalancer.steps import Step
+from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
@@ -94,7 +93,7 @@ class ServiceReconciler:
         self._configuration = configuration
         self._timings = timings or ServiceTimings()
         self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
-        self._slices = listers.slices.index(lambda piece: [key] if (key := _service_of(piece)) else [])
+        self._slices = listers.slices.index(lambda item: [key] if (key := _service_of(item)) else [])  # Service key
         self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
@@ -150,6 +149,7 @@ class ServiceReconciler:
             self._queue.add(key, self._timings.gather)
 
     async def _reconcile(self, key: str) -> None:
+        """Handles one key of the queue; records an error as an Event and raises it, so that the queue retries."""
         service = self._listers.services.get(key)
         if service is None:
             return
@@ -165,18 +165,22 @@ class ServiceReconciler:
         for former in self._held_kinds(service):
             if former is not kind:
                 await self._remove(service, former)
-        current = self._listers.services.get(service.key)
+        current = self._listers.services.get(service.key)  # as changed by the removals
         if kind is not None and current is not None and current.metadata.uid == service.metadata.uid:
             await self._ensure(current, kind)
 
     # --- create and update
 
     async def _ensure(self, service: Service, kind: BalancerKind) -> None:
+        """Creates or updates the Service's balancer: options, faults, model, observation, steps, address.
+
+        Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one.
+        """
         options = read_options(service.metadata.annotations or {}, kind)
         self._record(service, "Warning", "AnnotationIgnored", *options.remarks)
-        found = faults(service, options, self._configuration)
-        self._record(service, "Warning", "InvalidService", *found)
-        if found:
+        faults = checking.faults(service, options, self._configuration)
+        self._record(service, "Warning", "InvalidService", *faults)
+        if faults:
             await self._ensure_backends(service, options)
             return
         model = build_model(service, options, await self._snapshot(service, options), self._configuration)
@@ -190,10 +194,10 @@ class ServiceReconciler:
         self._report_unresolved(service, model)
 
     async def _ensure_backends(self, service: Service, options: BalancerOptions) -> None:
-        """Updates the servers while everything else waits for a correction of the Service."""
+        """Updates the servers of a Service with faults; everything else waits for its correction."""
         naming = options.kind.naming
         identity = (service.metadata.labels or {}).get(naming.identity_label)
-        if not identity or not backends_clear(service, options, self._configuration):
+        if not identity or not checking.are_backends_valid(service, options, self._configuration):
             return
         model = build_model(service, options, await self._snapshot(service, options), self._configuration)
         observed = await self._balancers.apis[options.kind].find(model.owner, identity)
@@ -202,9 +206,10 @@ class ServiceReconciler:
             await self._carry_out(service, options.kind, steps, observed)
 
     def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
-        held = model.kind.naming.finalizer in (service.metadata.finalizers or ())
+        """Whether the balancer was made like this model, and the Service still has its finalizer and address."""
+        has_finalizer = model.kind.naming.finalizer in (service.metadata.finalizers or ())
         published = service.status.loadBalancer.ingress or []
-        return held and self._states[service.key].applied == (model, published)
+        return has_finalizer and self._states[service.key].applied == (model, published)
 
     async def _add_finalizer(self, service: Service, kind: BalancerKind) -> Service:
         """Adds the finalizer before anything is created, so that the Service cannot vanish without its balancer."""
@@ -270,6 +275,7 @@ class ServiceReconciler:
     async def _apply(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer | None
     ) -> ObservedLoadBalancer:
+        """Turns the observed balancer (None: a new one) into the model; returns it as it was before the steps."""
         if observed is None:
             observed = await self._create(service, model)
         self._record(service, "Warning", "CannotBeChanged", *planning.unchangeable(model, observed))
@@ -277,8 +283,8 @@ class ServiceReconciler:
         return observed
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
-        """Creates the balancer and records its identity at once; further steps are planned after a fresh read."""
-        identity = await self._carry_out(service, model.kind, planning.plan(model, None)[:1], None)
+        """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
+        identity = await self._carry_out(service, model.kind, [CreateBalancer(model)], None)
         await self._patch(service, {"labels": {model.kind.naming.identity_label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)
         if observed is None:
@@ -288,6 +294,7 @@ class ServiceReconciler:
     async def _carry_out(
         self, service: Service, kind: BalancerKind, steps: Sequence[Step], observed: ObservedLoadBalancer | None
     ) -> str:
+        """Logs and carries out steps; returns the balancer's identity. Raises CloudError."""
         if not steps:
             return observed.identity if observed else ""
         for step in steps:
@@ -333,15 +340,16 @@ class ServiceReconciler:
     # --- servers
 
     async def _snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
+        """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
         slices = self._slices.get(service.key)
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
-            enis = await self._enis_of(pod_addresses(service.spec.ports or (), slices, options))
+            enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
         return BackendSnapshot(self._listers.nodes.items(), slices, enis)
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
-        reported = reported_enis(self._listers.nodes.items())
+        reported = backends.reported_enis(self._listers.nodes.items())
         now = self._timings.clock()
         cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
         unknown = [address for address in addresses if address not in reported and address not in cached]
@@ -361,13 +369,13 @@ class ServiceReconciler:
             fresh = await self._client.get(Service, service.name, service.metadata.namespace)
         except NotFound:
             return
-        wants_again = not fresh.terminating and self._balancers.kind_of(fresh) is kind
-        if fresh.metadata.uid != service.metadata.uid or wants_again:
+        is_requested_again = not fresh.terminating and self._balancers.kind_of(fresh) is kind
+        if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
         observed = await self._balancers.apis[kind].find(owner, identity)
         if observed is None and identity:
-            observed = await self._balancers.apis[kind].find(owner)
+            observed = await self._balancers.apis[kind].find(owner)  # the label may name one that is gone
         if observed is None:
             self._confirm_missing(fresh)
         else:
@@ -380,6 +388,7 @@ class ServiceReconciler:
             raise NotReady("the load balancer cannot be found; it is looked for once more before the Service goes")
 
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
+        """Deletes, preserves or hands back the balancer, and records which of these."""
         owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._carry_out(service, kind, steps, observed)
@@ -434,12 +443,13 @@ async def slice_kind(client: Client) -> type[EndpointSlice]:
 
 
 def _service_of(item: EndpointSlice) -> str | None:
+    """Returns the key of the Service that an EndpointSlice belongs to; None when it belongs to none."""
     name = (item.metadata.labels or {}).get(SERVICE_LABEL)
     return f"{item.metadata.namespace}/{name}" if name else None
 
 
 def _relevant_part(node: Node) -> Iterable[object]:
-    """Returns what matters of a node; without its heartbeats, which change it every few seconds."""
+    """Returns the parts of a node that decide whether it is a backend; its heartbeats change others all the time."""
     ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
     instance = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
     return node.metadata.labels, node.spec, ready, instance

@@ -226,7 +226,7 @@ class ENIPoolReconciler:
 
     async def _make(self, claim: ENIClaim, version: int) -> None:
         """Create the pool of an ENI and family, unless the ENI has no interface or no address of the family."""
-        key, node = f"ENI/{claim.eni.identity}/{version}", self._listers.nodes.get(claim.node)
+        key, node = f"card/{claim.eni.identity}/{version}", self._listers.nodes.get(claim.node)
         if node is None or claim.eni.device is None or not claim.eni.addresses_of(version):
             return
         try:

@@ -81,8 +81,8 @@ class GCState:
 
     candidates: dict[str, ReleaseCandidate] = field(default_factory=dict)
     """By UID of the record."""
-    pods: set[str] = field(default_factory=set)
-    """Keys of pods whose records the next check looks at."""
+    pods_to_check: set[str] = field(default_factory=set)
+    """Keys of pods whose records the next check looks at; the pods may be gone."""
     sticky: set[str] = field(default_factory=set)
     """UIDs of records whose owner still needs them, by a fresh read; checked again at the next full check."""
 
@@ -104,9 +104,9 @@ class ClusterGC:
         self._timings = timings
         self._policy = policy
         self._state = GCState()
-        self._records_by_pod = listers.ips.index(lambda ip: [pod_key(ip)])  # pod key → records that name the pod
+        self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
-        listers.ips.subscribe(self._on_ip)
+        listers.ips.subscribe(self._on_record)
         listers.pods.subscribe(self._on_pod)
         listers.nodes.subscribe(self._on_node)
 
@@ -118,16 +118,17 @@ class ClusterGC:
             if now >= next_full:
                 next_full = now + max(self._timings.full_interval, pause)
                 self._state.sticky.clear()
-                self._state.pods.update(self._records_by_pod)
+                self._state.pods_to_check.update(self._records_by_pod)  # the keys of all pods that have records
             await self._check(now)
             await asyncio.sleep(pause)
 
     async def _check(self, now: float) -> None:
         """Update the candidates and release those that are due; stops at the first API error, until the next check."""
-        keys = self._state.pods | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
-        ips = [ip for key in keys for ip in self._collectable(key)]  # records before pods: find_candidates() needs it
-        self._state.candidates = find_candidates(ips, self._snapshot(), self._state.candidates, now)
-        self._state.pods = {key for key in keys if self._may_become_candidate(key)}
+        keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
+        # The records before the pods: find_candidates() requires this order.
+        records = [record for key in keys for record in self._records_to_check(key)]
+        self._state.candidates = find_candidates(records, self._snapshot(), self._state.candidates, now)
+        self._state.pods_to_check = {key for key in keys if self._may_become_candidate(key)}
         for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
             try:
                 await self._confirm_and_release(candidate)
@@ -140,21 +141,22 @@ class ClusterGC:
         listers = self._listers
         return Snapshot(listers.pods, listers.nodes, listers.pools, self._reporters, time.time(), self._policy)
 
-    def _collectable(self, key: str) -> list[SpiderIP]:
+    def _records_to_check(self, key: str) -> list[SpiderIP]:
         """Records of a pod, without those whose owner still needed them at the last fresh read."""
-        return [ip for ip in self._records_by_pod.get(key) if (ip.metadata.uid or "") not in self._state.sticky]
+        records = self._records_by_pod.get(key)
+        return [record for record in records if (record.metadata.uid or "") not in self._state.sticky]
 
     def _may_become_candidate(self, key: str) -> bool:
         """Whether a pod's records may become candidates by the passing of time alone, without any event."""
-        ips = self._collectable(key)
-        return bool(ips) and not is_stable(ips, self._listers.pods.get(key))
+        records = self._records_to_check(key)
+        return bool(records) and not is_stable(records, self._listers.pods.get(key))
 
     # --- Which events cause a check -------------------------------------------------------------------------------
 
-    def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        for ip in (old, new):
-            if ip is not None:
-                self._check_soon(pod_key(ip))
+    def _on_record(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        for record in (old, new):
+            if record is not None:
+                self._check_soon(pod_key(record))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -165,58 +167,64 @@ class ClusterGC:
         if old is not None and new is not None and old.ready == new.ready:
             return
         name = new.name if new else old.name if old else ""
-        for ip in self._listers.ips.items():
-            if ip.spec.node == name:
-                self._check_soon(pod_key(ip))
+        for record in self._listers.ips.items():
+            if record.spec.node == name:
+                self._check_soon(pod_key(record))
 
     def _check_soon(self, key: str) -> None:
         """Have the next check look at all records of a pod."""
-        self._state.pods.add(key)
-        self._state.sticky -= {ip.metadata.uid or "" for ip in self._records_by_pod.get(key)}
+        self._state.pods_to_check.add(key)
+        self._state.sticky -= {record.metadata.uid or "" for record in self._records_by_pod.get(key)}
 
     # --- What becomes of a candidate ------------------------------------------------------------------------------
 
     async def _confirm_and_release(self, candidate: ReleaseCandidate) -> None:
         """Release the address unless, by fresh reads, its pod holds it or its owner still needs it."""
-        ip, uid = candidate.record, candidate.record.metadata.uid or ""
+        record, uid = candidate.record, candidate.record.metadata.uid or ""
         self._state.candidates.pop(uid, None)
-        self._state.pods.add(pod_key(ip))
-        confirmed = find_candidates(*await self._read_again(candidate), {}, 0.0).get(uid)
+        self._state.pods_to_check.add(pod_key(record))  # whatever becomes of it, the next check looks at it afresh
+        records, snapshot = await self._read_again(candidate)
+        confirmed = find_candidates(records, snapshot, previous={}, now=0.0).get(uid)  # its grace period is over
         if confirmed is None:
             return
-        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(ip, timeout=READ_TIMEOUT):
+        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(
+            record, timeout=READ_TIMEOUT
+        ):
             self._state.sticky.add(uid)
             return
         with suppress(NotFound, Conflict):  # released or changed by another client: the next check sees how
-            await self._release(ip, confirmed)
+            await self._release(record, confirmed)
 
     async def _read_again(self, candidate: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
-        """The record and the duplicate that its pod keeps, then the pod and its node, by fresh reads."""
-        ip = candidate.record
-        duplicate = candidate.kept_duplicate
+        """The input of `find_candidates` for one candidate, with its pod and Node by fresh reads.
+
+        The record itself is not read again: its release names the version that was checked. The duplicate that the pod
+        keeps is, since it may be gone. Pools and reported addresses are those of the caches.
+        """
+        record, duplicate = candidate.record, candidate.kept_duplicate
         kept = await self._read(SpiderIP, duplicate.name) if duplicate else None
-        pod = None if ip.spec.releasedAt else await self._read(Pod, ip.spec.pod, ip.spec.namespace)
+        pod = None if record.spec.releasedAt else await self._read(Pod, record.spec.pod, record.spec.namespace)
         node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
         pods = {pod.key: pod} if pod else {}
         nodes = {node.name: node} if node else {}
         snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, time.time(), self._policy)
-        return (ip, kept) if kept else (ip,), snapshot
+        return (record, kept) if kept else (record,), snapshot
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """An object by a fresh read; None when it does not exist."""
         return await self._client.find(kind, name, namespace, timeout=READ_TIMEOUT)
 
-    async def _release(self, ip: SpiderIP, candidate: ReleaseCandidate) -> None:
+    async def _release(self, record: SpiderIP, candidate: ReleaseCandidate) -> None:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
-        pool = self._listers.pools.get(ip.spec.pool)
+        pool = self._listers.pools.get(record.spec.pool)
         if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
-            self._listers.ips.note(await self._client.replace(released(ip, time.time())))
+            self._listers.ips.note(await self._client.replace(released(record, time.time())))
         else:
-            meta = ip.metadata
-            await self._client.delete(SpiderIP, ip.name, uid=meta.uid, resourceVersion=meta.resourceVersion)
+            meta = record.metadata
+            await self._client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion)
         COLLECTED.inc()
-        self._recorder.event(ip, "Normal", "Collected", f"{ip.spec.address} released: {candidate.reason}")
-        spec = ip.spec
+        self._recorder.event(record, "Normal", "Collected", f"{record.spec.address} released: {candidate.reason}")
+        spec = record.spec
         log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=candidate.reason)
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from spiderpool.api.cni import IPAMConfig
+from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.ipam.candidates import (
+from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, with_controller
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
-    AllocationPlan,
     InterfaceNetworks,
     InterfaceRequest,
     PodContext,
-    allocation_plan,
-    check_served,
-    needs_controller,
-    with_controller,
 )
-from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.selection import ApplicationPool, DefaultPools, NamedPools
 from spiderpool.errors import BadConfig, Refused
 
@@ -57,6 +55,18 @@ def plan(
 ) -> AllocationPlan:
     listed = DEFAULT if pools is None else pools
     return allocation_plan(pod, interfaces or [request()], policy or AddressPolicy(), listed)
+
+
+def gateway_of(found: AllocationPlan, interface: str) -> str | None:
+    """The gateway that the plan grants to an interface which holds an address of a pool with one."""
+    four = SpiderIPPool(metadata=ObjectMeta(name="four"), spec=IPPoolSpec(subnet="10.0.0.0/24", gateway="10.0.0.1"))
+    record = SpiderIP(
+        metadata=ObjectMeta(name="10.0.0.7"),
+        spec=IPSpec("10.0.0.7/24", "four", "n1", "default", "p", "u", interface),
+    )
+    other = (f"{interface}x", 4)
+    (grant,) = found.grants(interface, {(interface, 4): record, other: record}, {"four": four})
+    return grant.gateway
 
 
 ORDER = ("subnet", "ippools", "ippool", "namespace", "configured")
@@ -119,7 +129,7 @@ def test_named_interfaces_are_served_at_once_each_with_its_own_default_route() -
         ("eth0", 4): (NamedPools(("a",)), "kube-system/a"),
         ("net1", 4): (NamedPools(("b",)), "default/b"),
     }
-    assert [found.clean_gateway(interface) for interface in ("eth0", "net1")] == [False, True]
+    assert [gateway_of(found, interface) for interface in ("eth0", "net1")] == ["10.0.0.1", None]
 
 
 def test_an_interface_that_two_requests_name_gets_one_address_of_each_family() -> None:
@@ -129,7 +139,8 @@ def test_an_interface_that_two_requests_name_gets_one_address_of_each_family() -
 
 
 def test_the_configuration_may_drop_the_default_route() -> None:
-    assert plan(context(), request(clean_gateway=True)).clean_gateway("eth0")
+    assert gateway_of(plan(context(), request()), "eth0") == "10.0.0.1"
+    assert gateway_of(plan(context(), request(clean_gateway=True)), "eth0") is None
 
 
 UNNAMED = annotated(ippools='[{"ipv4": ["a"]}, {"ipv4": ["b"]}]')
@@ -215,8 +226,6 @@ def test_subnet_is_for_its_own_interface_and_others_are_served_by_the_next_sourc
 
 def test_subnets_have_no_effect_where_they_are_switched_off() -> None:
     annotations, off = annotated(subnet='{"ipv4": ["s"]}'), AddressPolicy(subnets=False)
-    assert needs_controller(annotations, AddressPolicy())
-    assert not needs_controller(annotations, off)
     assert "enableSpiderSubnet is false" in str(plan(context(annotations=annotations), policy=off).trace[0])
 
 
@@ -270,8 +279,16 @@ ONLY_SIX = annotated(ippool='{"ipv6": ["b"]}')
 def test_an_interface_without_any_family_is_refused_unless_it_holds_an_address(
     annotations: dict[str, str], policy: AddressPolicy, pools: list[SpiderIPPool], message: str
 ) -> None:
-    pod = context(annotations=annotations)
-    with pytest.raises(Refused, match=message):
-        check_served(plan(pod, policy=policy, pools=pools), pod, policy)
-    holding = replace(pod, holding=("eth0",))
-    check_served(plan(holding, policy=policy, pools=pools), holding, policy)
+    found = plan(context(annotations=annotations), policy=policy, pools=pools).unserved
+    assert isinstance(found, Refused)
+    assert re.search(message, found.message)
+    assert plan(context(annotations=annotations, holding=("eth0",)), policy=policy, pools=pools).unserved is None
+
+
+def test_a_pool_of_an_application_asks_for_the_pods_controller() -> None:
+    labels = {"ipam.spidernet.io/owner-application-name": "web"}
+    made = SpiderIPPool(metadata=ObjectMeta(name="a", labels=labels), spec=IPPoolSpec(subnet="10.0.0.0/24"))
+    pod = context(annotations=annotated(ippool='{"ipv4": ["a"]}'))
+    assert plan(pod, pools=[made]).needs_controller
+    assert not plan(replace(pod, controller=WEB), pools=[made]).needs_controller
+    assert not plan(pod, pools=DEFAULT).needs_controller

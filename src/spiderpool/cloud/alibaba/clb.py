@@ -193,7 +193,7 @@ class _ClassicExecution(Execution):
     async def _set(self, step: SetBalancer) -> None:
         settings = step.model.settings
         names = [*ASPECTS[step.aspect]]
-        if step.aspect == "payment":
+        if step.aspect == "payment":  # the action takes size and bandwidth as well, which depend on the payment
             names += ["LoadBalancerSpec", "InternetChargeType", "Bandwidth"]
         await self._set_aspect(step.aspect, {name: settings[name] for name in names if name in settings})
 
@@ -256,7 +256,7 @@ class _ClassicExecution(Execution):
 
     def _creation(self, listener: Listener) -> Json:
         sent = self._parameters(listener)
-        if sent.get("HealthCheckConnectPort") == SERVER_PORT:
+        if sent.get("HealthCheckConnectPort") == SERVER_PORT:  # at creation an absent port stands for it
             del sent["HealthCheckConnectPort"]
         if listener.protocol in ("tcp", "udp") and "HealthCheckInterval" in sent:
             sent["healthCheckInterval"] = sent.pop("HealthCheckInterval")  # these two actions spell it so, no others
@@ -291,12 +291,13 @@ def _fits(described: Json, request: Json) -> bool:
 
 
 def _settings(described: Json) -> Settings:
+    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty."""
     names = (
         "LoadBalancerName Address AddressType AddressIPVersion VSwitchId MasterZoneId SlaveZoneId ResourceGroupId "
         "DeleteProtection ModificationProtectionStatus InstanceChargeType LoadBalancerSpec Bandwidth"
     )
     found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
-    codes = {"3": "paybybandwidth", "4": "paybytraffic"}
+    codes = {"3": "paybybandwidth", "4": "paybytraffic"}  # an answer has the code or the name
     charge = text(described.get("InternetChargeTypeAlias") or described.get("InternetChargeType"))
     return found | {"InternetChargeType": codes.get(charge, charge)}
 

@@ -169,6 +169,7 @@ class OpenAPIClient:
         return self._budgets[action, region]
 
     async def _counted(self, product: Product, action: str, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Sends a call and counts its outcome; if the cloud throttles it, no further one goes out for a while."""
         outcome = "Cancelled"
         try:
             answer = await self._send(product, action, region, parameters)

@@ -122,6 +122,8 @@ class NetworkLoadBalancers:
         await self._until(is_active, f"network load balancer {identity} is not active")
 
     async def _finished(self, action: str, job: str) -> None:
+        """Waits for a job. Raises CloudConflict when it fails, CloudUnavailable after `JOB_TIMEOUT`."""
+
         async def is_finished() -> bool:
             answer = await self._client.call(PRODUCT, "GetJobStatus", {"JobId": job}, region=self._region)
             if answer.get("Status") == "Failed":
@@ -131,6 +133,7 @@ class NetworkLoadBalancers:
         await self._until(is_finished, f"{action} has not ended (job {job})")
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
+        """Waits until a condition is true. Raises CloudUnavailable with the ``problem`` after `JOB_TIMEOUT`."""
         try:
             async with asyncio.timeout(JOB_TIMEOUT):
                 while not await condition():

@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from msgspec.structs import replace
 
+from spiderpool.api.cni import DEFAULT_DESTINATIONS
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -34,7 +35,7 @@ class Grant:
     gateway: str | None
     routes: tuple[Route, ...]
     clean_gateway: bool = False
-    """The interface gets no default route by the gateway."""
+    """Whether the gateway is left out, so that the interface gets no default route."""
 
     @property
     def version(self) -> int:
@@ -44,8 +45,7 @@ class Grant:
     @property
     def all_routes(self) -> tuple[Route, ...]:
         """(destination, gateway) of every route: the default route first, if there is a gateway."""
-        everything = "::/0" if self.version == 6 else "0.0.0.0/0"
-        return ((everything, self.gateway), *self.routes) if self.gateway else self.routes
+        return ((DEFAULT_DESTINATIONS[self.version], self.gateway), *self.routes) if self.gateway else self.routes
 
 
 def usable(pool: SpiderIPPool) -> AddressSet:

@@ -8,18 +8,19 @@ source that names anything decides, even if its pools turn out to be full or not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeAlias
 
-from spiderpool.api.cni import IPAMConfig
-from spiderpool.api.ip import IPOwner
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.core import annotations as pod_annotations
-from spiderpool.core.annotations import POOL, POOLS, Annotations, Names, Route
+from spiderpool.core.annotations import POOL, POOLS, Names, Route
 from spiderpool.core.ipam import allocation
+from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.owners import Controller, application_labels
+from spiderpool.core.ipam.pod_context import AddressPolicy, InterfaceRequest, PodContext
 from spiderpool.core.ipam.selection import (
     DEFAULT_SOURCE,
     AllocationRequest,
@@ -28,84 +29,15 @@ from spiderpool.core.ipam.selection import (
     DefaultPools,
     NamedPools,
     Verdict,
+    concerns_application,
     version_of,
 )
-from spiderpool.core.labels import Labels
-from spiderpool.errors import BadConfig
+from spiderpool.errors import BadConfig, Refused
 
 FAMILIES = (4, 6)
 
 RequestKey: TypeAlias = tuple[str, int]
 """(interface, address family): what a pod has at most one address for."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddressPolicy:
-    """The settings that decide which sources and families count."""
-
-    families: tuple[int, ...] = (4,)
-    """Enabled address families, 4 and 6."""
-    subnets: bool = True
-    """Whether SpiderSubnets are enabled."""
-    automatic: bool = True
-    """Whether pools are made automatically for applications."""
-    namespace: str = "kube-system"
-    """The agent's own Namespace, in which networks are looked up that are named without one."""
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceNetworks:
-    """The network of each interface of a pod, in the order of its annotations, the first interface first."""
-
-    names: tuple[tuple[str, str | None], ...]
-    """(interface, ``namespace/name`` of its network or None when it is not known)."""
-
-    def network(self, interface: str) -> str | None:
-        """``namespace/name`` of the interface's network; None when it is not known."""
-        return dict(self.names).get(interface)
-
-    def position(self, interface: str) -> int | None:
-        """0 for the first interface, 1 for the next, ...; None for an interface that no annotation names."""
-        names = [name for name, _ in self.names]
-        return names.index(interface) if interface in names else None
-
-
-@dataclass(frozen=True, slots=True)
-class PodContext:
-    """What is known of a pod when it asks for addresses: identity, labels, annotations, networks, owners."""
-
-    namespace: str
-    name: str
-    uid: str
-    node: str
-    networks: InterfaceNetworks
-    holding: tuple[str, ...] = ()
-    """Interfaces that hold addresses already, in the order in which they got them."""
-    annotations: Annotations = field(default_factory=dict)
-    namespace_annotations: Annotations = field(default_factory=dict)
-    labels: Labels = field(default_factory=dict)
-    namespace_labels: Labels = field(default_factory=dict)
-    node_labels: Labels = field(default_factory=dict)
-    owner: IPOwner | None = None
-    """The StatefulSet or virtual machine that keeps the addresses."""
-    controller: Controller | None = None
-    """The top controller; must be known where :func:`needs_controller` is true."""
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceRequest:
-    """An interface that needs addresses, by the ``ipam`` block of its network."""
-
-    interface: str
-    config: IPAMConfig
-    ips: tuple[str, ...] = ()
-    """Addresses that the pod asks for, without prefix lengths; at most one per family."""
-
-    @property
-    def pools(self) -> Names:
-        """Pools that the network's configuration names, by family."""
-        named = {4: self.config.default_ipv4_ippool, 6: self.config.default_ipv6_ippool}
-        return {version: tuple(names) for version, names in named.items() if names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,35 +56,42 @@ class AllocationPlan:
     """The requests of a pod, which are granted all or none."""
 
     requests: Mapping[RequestKey, AllocationRequest]
+    """One for each interface and enabled family."""
     sources: tuple[PoolSource, ...]
     routes: tuple[Route, ...]
     """Further routes that the pod's annotation asks for."""
     trace: tuple[Verdict, ...]
     """The verdict on every source and family."""
+    needs_controller: bool
+    """Whether a candidate belongs to an application, so that the pod's top controller must be known."""
+    unserved: Refused | None
+    """The refusal of an interface that holds no address and is left without any enabled family."""
 
     @property
     def awaits_pool(self) -> bool:
         """Whether a candidate is a pool that the controller may still be making."""
         return any(isinstance(request.candidates, ApplicationPool) for request in self.requests.values())
 
-    def clean_gateway(self, interface: str) -> bool:
-        """Whether the interface's gateway serves no default route."""
-        return any(source.clean_gateway for source in self.sources if source.interface == interface)
+    def grants(
+        self, interface: str, records: Mapping[RequestKey, SpiderIP], pools: Mapping[str, SpiderIPPool | None]
+    ) -> tuple[Grant, ...]:
+        """What an interface is granted by the records that it holds, IPv4 first; ``pools`` are theirs, by name."""
+        clean = any(source.clean_gateway for source in self.sources if source.interface == interface)
+        return tuple(
+            allocation.grant(records[key], pools.get(records[key].spec.pool), clean_gateway=clean, routes=self.routes)
+            for key in sorted(records)
+            if key[0] == interface
+        )
 
     def families(self, interface: str) -> tuple[int, ...]:
         """Address families that an interface is to get."""
         return tuple(version for name, version in self.requests if name == interface)
 
 
-def needs_controller(pod: Annotations, policy: AddressPolicy) -> bool:
-    """Whether a pod asks for a pool cut from a SpiderSubnet, so that its top controller must be known."""
-    return policy.subnets and (SUBNETS_ANNOTATION in pod or SUBNET_ANNOTATION in pod)
-
-
 def allocation_plan(
     pod: PodContext, interfaces: Sequence[InterfaceRequest], policy: AddressPolicy, pools: Sequence[SpiderIPPool]
 ) -> AllocationPlan:
-    """The requests of some interfaces of a pod; an annotation may add interfaces that were not asked for.
+    """The requests of some interfaces of a pod, and of further interfaces that the annotation ``ippools`` names.
 
     Raises BadConfig for an annotation or configuration that cannot be served.
     """
@@ -167,7 +106,15 @@ def allocation_plan(
     for source in sources:
         for version in sorted(source.candidates):
             requests.setdefault((source.interface, version), _request(pod, source, version, policy))
-    return AllocationPlan(_with_addresses(requests, interfaces), tuple(sources), routes, tuple(trace))
+    requests = _with_addresses(requests, interfaces)
+    return AllocationPlan(
+        requests,
+        tuple(sources),
+        routes,
+        tuple(trace),
+        needs_controller=pod.controller is None and any(concerns_application(one, pools) for one in requests.values()),
+        unserved=_unserved(pod, sources, trace, policy),
+    )
 
 
 def with_controller(plan: AllocationPlan, controller: Controller | None) -> AllocationPlan:
@@ -175,17 +122,16 @@ def with_controller(plan: AllocationPlan, controller: Controller | None) -> Allo
     return replace(plan, requests={key: replace(each, controller=controller) for key, each in plan.requests.items()})
 
 
-def check_served(plan: AllocationPlan, pod: PodContext, policy: AddressPolicy) -> None:
-    """Raises Refused where an interface that holds no address is left without any enabled family.
-
-    An interface that gets nothing means that the pod gets nothing.
-    """
-    for source in plan.sources:
-        if source.candidates or source.interface in pod.holding:
-            continue
-        dropped = [verdict for verdict in plan.trace if verdict.rule == "family"]
-        version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
-        raise allocation.refusal(_request(pod, source, version, policy), dropped)
+def _unserved(
+    pod: PodContext, sources: Iterable[PoolSource], trace: Iterable[Verdict], policy: AddressPolicy
+) -> Refused | None:
+    """The refusal of the first interface that would get nothing: then the pod gets nothing."""
+    for source in sources:
+        if not source.candidates and source.interface not in pod.holding:
+            dropped = [verdict for verdict in trace if verdict.rule == "family"]
+            version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
+            return allocation.refusal(_request(pod, source, version, policy), dropped)
+    return None
 
 
 def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressPolicy) -> AllocationRequest:
@@ -198,7 +144,7 @@ def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressP
         network=pod.networks.network(source.interface),
         version=version,
         source=source.name,
-        candidates=source.candidates.get(version, DefaultPools()),
+        candidates=source.candidates.get(version, DefaultPools()),  # the default is for the refusal of check_served
         our_namespace=policy.namespace,
         pod_labels=pod.labels,
         namespace_labels=pod.namespace_labels,
@@ -247,73 +193,76 @@ class _InterfaceContext:
 
 
 def _deciding_source(
-    about: _InterfaceContext, pools: Iterable[SpiderIPPool]
+    context: _InterfaceContext, pools: Iterable[SpiderIPPool]
 ) -> tuple[tuple[PoolSource, ...], list[Verdict]]:
-    """The first source that names pools, without the families that are disabled, and the verdicts on the way there."""
+    """The first source that names pools, and the verdicts on it and on those before it; leaves out disabled families.
+
+    There is one PoolSource per interface, since the annotation ``ippools`` may decide for several interfaces at once.
+    """
     trace: list[Verdict] = []
-    sources = _sources(about, pools)
+    sources = _sources(context, pools)
     while isinstance(found := next(sources), Verdict):
         trace.append(found)
     priority = len(trace) + 1
     trace.append(Verdict(found[0].name, True, "source", f"decides, as number {priority} in order of priority"))
-    kept, dropped = _enabled(found, about.policy.families)
+    kept, dropped = _enabled(found, context.policy.families)
     return kept, [*trace, *dropped]
 
 
-def _sources(about: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
+def _sources(context: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
     """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
-    namespace = pod_annotations.namespace_pools(about.pod.namespace_annotations)
-    yield _subnet_annotation(about)
-    yield _pools_annotation(about)
-    yield _pool_annotation(about)
-    yield _named(about, namespace, "the default pools of the Namespace's annotations")
-    yield _named(about, about.request.pools, "the network's configuration")
-    yield about.source(DEFAULT_SOURCE, _default_candidates(pools))
+    namespace = pod_annotations.namespace_pools(context.pod.namespace_annotations)
+    yield _subnet_annotation(context)
+    yield _pools_annotation(context)
+    yield _pool_annotation(context)
+    yield _named(context, namespace, "the default pools of the Namespace's annotations")
+    yield _named(context, context.request.pools, "the network's configuration")
+    yield context.source(DEFAULT_SOURCE, _default_candidates(pools))
 
 
-def _subnet_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
-    pod = about.pod.annotations
+def _subnet_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    pod = context.pod.annotations
     plural = SUBNETS_ANNOTATION in pod
     key = SUBNETS_ANNOTATION if plural else SUBNET_ANNOTATION
-    listed = pod_annotations.all_interface_subnets(pod) if about.policy.subnets else None
+    listed = pod_annotations.all_interface_subnets(pod) if context.policy.subnets else None
     if listed is None:
         off = key in pod
         return _skipped(key, "has no effect: enableSpiderSubnet is false in the ConfigMap" if off else "is not set")
-    if not about.policy.automatic:
+    if not context.policy.automatic:
         raise BadConfig(
             f"annotation {key} cannot be served: enableAutoPoolForApplication is false in the ConfigMap; remove it"
         )
-    if not plural and listed[0].interface != about.interface:
-        return _skipped(key, f"is for {listed[0].interface}, not {about.interface}")
-    controller = about.pod.controller
+    if not plural and listed[0].interface != context.interface:
+        return _skipped(key, f"is for {listed[0].interface}, not {context.interface}")
+    controller = context.pod.controller
     if controller is None:
         raise BadConfig(f"annotation {key} is for pods of a workload; a bare pod gets its address by ippool")
-    names = pod_annotations.entry_for(listed, key, about.interface, about.position).names
+    names = pod_annotations.entry_for(listed, key, context.interface, context.position).names
     candidates = {
-        version: ApplicationPool(subnet, application_labels(controller, subnet, about.interface, version))
+        version: ApplicationPool(subnet, application_labels(controller, subnet, context.interface, version))
         for version, (subnet, *_) in names.items()
     }
-    return about.source(_annotation(key), candidates)
+    return context.source(_annotation(key), candidates)
 
 
-def _pools_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+def _pools_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
     """With interface names in it, the annotation decides for all of them at once; without, for the next interface."""
-    listed = pod_annotations.all_interface_pools(about.pod.annotations)
+    listed = pod_annotations.all_interface_pools(context.pod.annotations)
     if listed is None:
         return _skipped(POOLS, "is not set")
-    own = pod_annotations.entry_for(listed, POOLS, about.interface, about.position)
-    chosen = listed if own.interface else (replace(own, interface=about.interface),)
+    own = pod_annotations.entry_for(listed, POOLS, context.interface, context.position)
+    chosen = listed if own.interface else (replace(own, interface=context.interface),)
     source = _annotation(POOLS)
     return tuple(PoolSource(each.interface, source, _by_name(each.names), each.clean_gateway) for each in chosen)
 
 
-def _pool_annotation(about: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
-    named = pod_annotations.interface_pools(about.pod.annotations, about.interface)
-    return _named(about, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
+def _pool_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:
+    named = pod_annotations.interface_pools(context.pod.annotations, context.interface)
+    return _named(context, named.names, _annotation(POOL)) if named else _skipped(POOL, "is not set")
 
 
-def _named(about: _InterfaceContext, names: Names, source: str) -> tuple[PoolSource, ...] | Verdict:
-    return about.source(source, _by_name(names)) if names else Verdict(source, False, "source", "names no pools")
+def _named(context: _InterfaceContext, names: Names, source: str) -> tuple[PoolSource, ...] | Verdict:
+    return context.source(source, _by_name(names)) if names else Verdict(source, False, "source", "names no pools")
 
 
 def _by_name(names: Names) -> dict[int, Candidates]:

@@ -89,7 +89,7 @@ class GCPolicy:
 
 
 class Lister(Protocol[T_co]):
-    """Looks up by key: ``namespace/name`` or name of an object, or an address."""
+    """A cache, index or dictionary with values by key: an object's ``namespace/name`` or name, or an address."""
 
     def get(self, key: str, /) -> T_co | None:
         """Returns the value of a key, None when there is none."""

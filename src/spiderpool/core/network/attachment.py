@@ -14,10 +14,10 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.ipam.allocation import Grant
-from spiderpool.core.ipam.candidates import InterfaceRequest
+from spiderpool.core.ipam.pod_context import InterfaceNetworks, InterfaceRequest
 from spiderpool.core.network import chains, coordinator, pod_networks
 from spiderpool.core.network.chains import Chain, DelegatedNetwork
-from spiderpool.core.network.plumbing.values import Attachment, everything
+from spiderpool.core.network.plumbing.values import Attachment, default_destination
 from spiderpool.core.network.pod_networks import RequestedNetwork
 
 
@@ -28,7 +28,7 @@ class NetworkPolicy:
     default_network: str | None
     """Network of the first interface of pods that name none."""
     namespace: str
-    """The agent's own Namespace, in which networks are looked up that are named without one."""
+    """The agent's own Namespace: that of a pod's first network, where annotation or settings name it without one."""
     isolated: bool = False
     """Whether a pod may only use networks of its own Namespace and of the shared ones."""
     shared_namespaces: tuple[str, ...] = ("default",)
@@ -40,8 +40,8 @@ class InterfacePlan:
 
     request: RequestedNetwork
     chain: Chain | DelegatedNetwork
-    default_route: RequestedNetwork | None
-    """The network that the pod chose for its default route; None when it chose none."""
+    default_route_network: RequestedNetwork | None
+    """The network that the pod chose for its default route, the same in all its plans; None when it chose none."""
 
     @property
     def interface(self) -> str:
@@ -62,12 +62,10 @@ class PodAttachment:
 
     pod: Pod
     interfaces: tuple[InterfacePlan, ...]
-
-    @property
-    def address_requests(self) -> tuple[InterfaceRequest, ...]:
-        """What its interfaces need of IPAM."""
-        requests = (plan.address_request for plan in self.interfaces)
-        return tuple(request for request in requests if request is not None)
+    networks: InterfaceNetworks
+    """The network of each interface."""
+    address_requests: tuple[InterfaceRequest, ...]
+    """What its interfaces need of IPAM."""
 
     @property
     def first_interface(self) -> str:
@@ -92,11 +90,13 @@ def plan_pod(
     )
     pod_networks.check_isolation(namespace, networks[1:], policy.isolated, policy.shared_namespaces)
     chosen = pod_networks.default_route_of(networks)
-    interfaces = (
+    plans = tuple(
         InterfacePlan(network, chains.read_network(network.network, definition(network.network)), chosen)
         for network in networks
     )
-    return PodAttachment(pod, tuple(interfaces))
+    names = InterfaceNetworks(tuple((network.interface, network.network) for network in networks))
+    requests = (plan.address_request for plan in plans)
+    return PodAttachment(pod, plans, names, tuple(request for request in requests if request is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ def kernel_attachment(
     attachment: PodAttachment,
     plan: InterfacePlan,
     grants: Sequence[Grant],
-    cluster: SpiderCoordinator | None,
+    spider_coordinator: SpiderCoordinator | None,
 ) -> Attachment:
-    """What the kernel is to make of an interface that the agent attaches itself.
+    """The kernel's input for an interface that the agent attaches itself.
 
     Raises BadConfig for requests that only executed plugins can serve, NotReady while the SpiderCoordinator lacks
     the cluster's CIDRs.
@@ -134,8 +134,8 @@ def kernel_attachment(
         gateways=tuple(map(ip_address, _gateways(plan, grants))),
         routes=tuple((ip_network(dst, strict=False), ip_address(gw)) for grant in grants for dst, gw in grant.routes),
         coordination=coordinator.coordination(
-            chain.coordinator if grants else None,
-            cluster,
+            chain.coordinator if grants else None,  # without an address there is no traffic to coordinate
+            spider_coordinator,
             first_nic=attachment.first_interface,
             default_route_nic=_default_route_nic(attachment, plan),
         ),
@@ -146,7 +146,7 @@ def kernel_attachment(
 
 def cni_result(attachment: Attachment, grants: Iterable[Grant], interface: ResultInterface) -> Result:
     """The CNI result of an interface that the agent created."""
-    defaults = ((everything(gateway.version), gateway) for gateway in attachment.gateways)
+    defaults = ((default_destination(gateway.version), gateway) for gateway in attachment.gateways)
     return Result(
         ips=tuple(ResultIP(grant.address, grant.gateway, 0) for grant in grants),
         routes=tuple((str(dst), str(gw)) for dst, gw in (*defaults, *attachment.routes)),
@@ -156,11 +156,11 @@ def cni_result(attachment: Attachment, grants: Iterable[Grant], interface: Resul
 
 def _default_route_nic(attachment: PodAttachment, plan: InterfacePlan) -> str:
     """The interface of the pod's default route: by ``default-route``, else by its annotation; empty: neither."""
-    if plan.default_route:
-        return plan.default_route.interface
+    if plan.default_route_network:
+        return plan.default_route_network.interface
     return coordinator.requested_default_route(attachment.pod.metadata.annotations or {})
 
 
 def _gateways(plan: InterfacePlan, grants: Iterable[Grant]) -> tuple[str, ...]:
     given = tuple(grant.gateway for grant in grants if grant.gateway)
-    return pod_networks.gateways_of(plan.request, plan.default_route, given)
+    return pod_networks.gateways_of(plan.request, plan.default_route_network, given)

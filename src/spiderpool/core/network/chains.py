@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import (
+    DEFAULT_VERSION,
     ConfigList,
     CoordinatorConfig,
     IfacerConfig,
@@ -27,7 +28,6 @@ INTERFACE_TYPES = ("ipvlan", "macvlan", "vlan", "host-device")
 COORDINATOR_TYPE = "coordinator"
 PARENT_TYPE = "ifacer"
 IPAM_TYPE = "spiderpool"
-DEFAULT_VERSION = "1.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Chain:
 
     name: str
     version: str
+    """cniVersion of the configuration."""
     kind: str
+    """Type of the interface plugin, one of INTERFACE_TYPES."""
     interface: InterfaceConfig
     ipam: IPAMConfig | None
     """None: the interface gets no address."""
@@ -107,6 +109,7 @@ def _read(name: str, config: ConfigList) -> Chain | DelegatedNetwork:
 
 
 def _is_built_in(kind: str, raw: bytes) -> bool:
+    """Whether the agent does the work of a plugin itself. With an IPAM plugin other than ours it does not."""
     if kind not in INTERFACE_TYPES:
         return kind in (COORDINATOR_TYPE, PARENT_TYPE)
     config: dict[str, Any] = msgspec.json.decode(raw)
@@ -144,19 +147,19 @@ def parent_of(config: IfacerConfig) -> ParentLink:
     )
 
 
-def configuration(network: DelegatedNetwork, raw: bytes, about: Invocation, previous: bytes) -> dict[str, Any]:
+def configuration(network: DelegatedNetwork, raw: bytes, invocation: Invocation, previous: bytes) -> dict[str, Any]:
     """The configuration that an executed plugin reads on stdin (CNI specification 1.1.0, section 3)."""
     config: dict[str, Any] = msgspec.json.decode(raw)
     config |= {"name": network.name, "cniVersion": network.version}
     declared = config.get("capabilities") or {}
-    runtime = {name: value for name, value in about.capabilities.items() if declared.get(name)}
+    runtime = {name: value for name, value in invocation.capabilities.items() if declared.get(name)}
     if runtime:
         config["runtimeConfig"] = runtime
-    if about.capabilities.get("deviceID"):
-        config |= {"deviceID": about.capabilities["deviceID"], "pciBusID": about.capabilities["deviceID"]}
-    if about.arguments:
+    if invocation.capabilities.get("deviceID"):
+        config |= {"deviceID": invocation.capabilities["deviceID"], "pciBusID": invocation.capabilities["deviceID"]}
+    if invocation.arguments:
         args = config.get("args") or {}
-        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(about.arguments)}
+        config["args"] = args | {"cni": (args.get("cni") or {}) | dict(invocation.arguments)}
     if previous:
         config["prevResult"] = msgspec.json.decode(previous)
     return config

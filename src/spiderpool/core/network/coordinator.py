@@ -23,7 +23,7 @@ RULE_TABLE = 500
 
 def coordination(
     block: CoordinatorConfig | None,
-    cluster: SpiderCoordinator | None,
+    spider_coordinator: SpiderCoordinator | None,
     *,
     first_nic: str = FIRST_INTERFACE,
     default_route_nic: str = "",
@@ -36,11 +36,11 @@ def coordination(
     """
     if block is None:
         return None
-    spec = (cluster.spec if cluster else None) or CoordinatorSpec()
+    spec = (spider_coordinator.spec if spider_coordinator else None) or CoordinatorSpec()
     mode = block.mode or spec.mode or "auto"
     if mode in DISABLED:
         return None
-    overlay, service = _cluster_cidrs(block, cluster)
+    overlay, service = _cluster_cidrs(block, spider_coordinator)
     address = block.vethLinkAddress or spec.vethLinkAddress or None
     default_nic = block.podDefaultRouteNIC or block.podDefaultRouteNic or spec.podDefaultRouteNIC or ""
     return Coordination(
@@ -61,14 +61,15 @@ def coordination(
     )
 
 
-def rule_table(cluster: SpiderCoordinator | None) -> int:
+def rule_table(spider_coordinator: SpiderCoordinator | None) -> int:
     """The routing table on the node with the routes to pods, unless a network's block names another one."""
-    return _first(None, cluster.spec.hostRuleTable if cluster and cluster.spec else None, RULE_TABLE)
+    spec = (spider_coordinator.spec if spider_coordinator else None) or CoordinatorSpec()
+    return _first(None, spec.hostRuleTable, RULE_TABLE)
 
 
-def default_route_interface(annotations: Mapping[str, str], cluster: SpiderCoordinator) -> str:
+def default_route_interface(annotations: Mapping[str, str], spider_coordinator: SpiderCoordinator) -> str:
     """The interface of the default route: by the pod's annotation, else the SpiderCoordinator; empty: neither."""
-    spec = cluster.spec or CoordinatorSpec()
+    spec = spider_coordinator.spec or CoordinatorSpec()
     return requested_default_route(annotations) or spec.podDefaultRouteNIC or ""
 
 
@@ -77,21 +78,23 @@ def requested_default_route(annotations: Mapping[str, str]) -> str:
     return annotations.get(DEFAULT_ROUTE_NIC, "").strip()
 
 
-def synced_status(cluster: SpiderCoordinator | None) -> CoordinatorStatus:
+def synced_status(spider_coordinator: SpiderCoordinator | None) -> CoordinatorStatus:
     """The status of the SpiderCoordinator. Raises NotReady until the controller has found the cluster's CIDRs."""
-    if cluster is None:
+    if spider_coordinator is None:
         raise NotReady("there is no SpiderCoordinator yet; the controller creates one named default")
-    if cluster.status is None or cluster.status.phase != SYNCED:
-        reason = cluster.status.reason if cluster.status else "it has no status yet"
-        raise NotReady(f"SpiderCoordinator {cluster.name} is not ready: {reason}")
-    return cluster.status
+    if spider_coordinator.status is None or spider_coordinator.status.phase != SYNCED:
+        reason = spider_coordinator.status.reason if spider_coordinator.status else "it has no status yet"
+        raise NotReady(f"SpiderCoordinator {spider_coordinator.name} is not ready: {reason}")
+    return spider_coordinator.status
 
 
-def _cluster_cidrs(block: CoordinatorConfig, cluster: SpiderCoordinator | None) -> tuple[list[str], list[str]]:
+def _cluster_cidrs(
+    block: CoordinatorConfig, spider_coordinator: SpiderCoordinator | None
+) -> tuple[list[str], list[str]]:
     """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
     if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
         return block.overlayPodCIDR, block.serviceCIDR
-    status = synced_status(cluster)
+    status = synced_status(spider_coordinator)
     return (block.overlayPodCIDR or status.overlayPodCIDR or [], block.serviceCIDR or status.serviceCIDR or [])
 
 
@@ -117,8 +120,8 @@ def _networks(key: str, texts: list[str]) -> tuple[Network, ...]:
         raise BadConfig(f"coordinator: {key} holds {error}; write CIDRs, as in 10.233.0.0/18") from error
 
 
-def _first(block: T | None, cluster: T | None, default: T) -> T:
-    return next((value for value in (block, cluster) if value is not None), default)
+def _first(block_value: T | None, cluster_value: T | None, default: T) -> T:
+    return next((value for value in (block_value, cluster_value) if value is not None), default)
 
 
 def _reverse_path_filter(value: int) -> int | None:

@@ -16,7 +16,7 @@ from spiderpool.api.cni import IFNAME_LENGTH
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.ipam.candidates import InterfaceNetworks
+from spiderpool.core.ipam.pod_context import InterfaceNetworks
 from spiderpool.errors import BadConfig, Refused
 
 

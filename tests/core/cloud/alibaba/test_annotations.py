@@ -240,13 +240,13 @@ def test_pods_or_nodes(text: str | None, pods: bool | None) -> None:
 def test_a_backend_type_that_there_is_not() -> None:
     found = read({BACKEND_TYPE: "pod"}, "clb")
     assert found.faults == (f"annotation {BACKEND_TYPE} must be eni (pods) or ecs (nodes), not 'pod'",)
-    assert not found.backends_clear
+    assert not found.backends_valid
 
 
 def test_a_fault_about_something_else_leaves_it_clear_which_servers_there_are() -> None:
-    assert options("clb", "bandwidth", "many").backends_clear
+    assert options("clb", "bandwidth", "many").backends_valid
     for suffix in sorted(BACKEND_SUFFIXES & BY_KIND["clb"].keys() - {"id"}):
-        assert not options("clb", suffix, "?").backends_clear, suffix
+        assert not options("clb", suffix, "?").backends_valid, suffix
 
 
 def test_annotations_of_others_are_nothing_to_us() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
-from spiderpool.core.cloud.loadbalancer.checking import backends_clear, faults
+from spiderpool.core.cloud.loadbalancer.checking import are_backends_valid, faults
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, service
@@ -199,4 +199,4 @@ def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
 ) -> None:
     requested = service(HTTP, annotations=annotations, ipFamilies=families)
     options = read_options(requested.metadata.annotations or {}, KINDS["clb"])
-    assert backends_clear(requested, options, CONFIGURATION) is clear
+    assert are_backends_valid(requested, options, CONFIGURATION) is clear

@@ -39,8 +39,8 @@ def test_switches_and_lists() -> None:
 def test_a_value_that_is_not_valid_is_a_fault_and_not_given() -> None:
     options = read({"bandwidth": "many"})
     assert options.faults == (f"annotation {PREFIX}bandwidth must be a whole number, 1–5120 Mbit/s, not 'many'",)
-    assert (options.given, options.backends_clear) == ({}, True)
-    assert not read({"default-weight": "many"}).backends_clear
+    assert (options.given, options.backends_valid) == ({}, True)
+    assert not read({"default-weight": "many"}).backends_valid
 
 
 @pytest.mark.parametrize(("text", "pods"), [(None, None), ("eni", True), ("ecs", False)])
@@ -51,7 +51,7 @@ def test_pods_or_nodes(text: str | None, pods: bool | None) -> None:
 def test_a_backend_type_that_there_is_not() -> None:
     options = read_options({BACKEND_TYPE: "pod"}, CLB)
     assert options.faults == (f"annotation {BACKEND_TYPE} must be eni (pods) or ecs (nodes), not 'pod'",)
-    assert not options.backends_clear
+    assert not options.backends_valid
 
 
 def test_a_kind_is_printed_by_its_name_and_equal_to_itself_alone() -> None:

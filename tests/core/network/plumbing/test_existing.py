@@ -16,7 +16,7 @@ from spiderpool.core.network.plumbing.existing import (
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, CreateLink, DeleteLink, Remove, SetLink
-from spiderpool.core.network.plumbing.values import PRESENT, Attachment, Link, PodState, everything
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Link, PodState, default_destination
 from spiderpool.errors import BadConfig
 from tests.core.pods import FIRST, NETNS, SECOND, assert_paths, faults
 from tests.core.pretend import Pretend
@@ -30,9 +30,9 @@ def by_plugin(world: Pretend, made: Attachment, kind: str = "macvlan") -> Attach
     bare = replace(made, coordination=None, kind=kind)
     world.apply(plan(replace(bare, gateways=()), world.observe(bare)))
     for gateway in made.gateways:  # a reference plugin puts its default route before those that are there
-        default = everything(gateway.version)
+        default = default_destination(gateway.version)
         world.sides["pod"].routes.insert(0, AddRoute("pod", default, made.ifname, gateway))
-    return Attachment(CONTAINER, NETNS, made.ifname, PRESENT, "", coordination=made.coordination)
+    return Attachment(CONTAINER, NETNS, made.ifname, EXISTING, "", coordination=made.coordination)
 
 
 def coordinate(world: Pretend, part: Attachment) -> Attachment:
@@ -105,7 +105,7 @@ def test_the_removal_keeps_the_interface() -> None:
 
 
 def test_what_must_be_there() -> None:
-    part = Attachment(CONTAINER, NETNS, "eth0", PRESENT, "")
+    part = Attachment(CONTAINER, NETNS, "eth0", EXISTING, "")
     assert "eth0 is missing in the pod" in missing_part(part, PodState())
     assert "eth0 of the pod has no address" in missing_part(part, PodState((Link("eth0", 2),)))
     held = PodState((Link("eth0", 2),), (AddAddress("pod", "eth0", ip_interface("10.0.0.1/24")),))
@@ -130,7 +130,7 @@ def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:
 
 
 def default(link: str, gateway: str) -> AddRoute:
-    return AddRoute("pod", everything(ip_address(gateway).version), link, ip_address(gateway))
+    return AddRoute("pod", default_destination(ip_address(gateway).version), link, ip_address(gateway))
 
 
 def test_the_default_route_of_a_plugin_by_wish() -> None:

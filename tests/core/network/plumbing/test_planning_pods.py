@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.steps import AddRoute, LoadMarks
-from spiderpool.core.network.plumbing.values import PRESENT, Link, everything
+from spiderpool.core.network.plumbing.values import EXISTING, Link, default_destination
 from tests.core.pods import (
     FIRST,
     NETNS,
@@ -156,11 +156,11 @@ def test_interface_of_another_plugin_brings_its_default_route(default: str) -> N
     bare = replace(SECOND, kind="macvlan", coordination=None)
     world.apply(plan(bare, world.observe(bare)))
     world.sides["pod"].routes = [
-        *(AddRoute("pod", everything(one.version), "net1", one) for one in SECOND.gateways),
+        *(AddRoute("pod", default_destination(one.version), "net1", one) for one in SECOND.gateways),
         *world.sides["pod"].routes,
     ]
     chosen = replace(UNDERLAY, default_route_nic=default)
-    part = replace(SECOND, kind=PRESENT, master="", coordination=chosen)
+    part = replace(SECOND, kind=EXISTING, master="", coordination=chosen)
     world.apply(plan(part, world.observe(part)))
     for version in (4, 6):
         assert_paths(world, two_interfaces(version, default or "eth0"))

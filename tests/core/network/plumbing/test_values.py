@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute
-from spiderpool.core.network.plumbing.values import Link, PodState, everything, is_default, is_global
+from spiderpool.core.network.plumbing.values import Link, PodState, default_destination, is_default, is_global
 from tests.core.pods import POD_ETH0
 
 pytestmark = pytest.mark.unit
@@ -42,15 +42,15 @@ def test_which_addresses_other_machines_can_use(address: str, reachable: bool) -
 
 
 def test_the_destination_of_a_default_route() -> None:
-    assert [str(everything(version)) for version in (4, 6)] == ["0.0.0.0/0", "::/0"]
+    assert [str(default_destination(version)) for version in (4, 6)] == ["0.0.0.0/0", "::/0"]
 
 
 @pytest.mark.parametrize(
     ("route", "default"),
     [
-        (AddRoute("pod", everything(4), "eth0"), True),
-        (AddRoute("pod", everything(6), "eth0"), True),
-        (AddRoute("pod", everything(4), "eth0", table=101), False),
+        (AddRoute("pod", default_destination(4), "eth0"), True),
+        (AddRoute("pod", default_destination(6), "eth0"), True),
+        (AddRoute("pod", default_destination(4), "eth0", table=101), False),
         (AddRoute("pod", ip_network("0.0.0.0/1"), "eth0"), False),
     ],
 )

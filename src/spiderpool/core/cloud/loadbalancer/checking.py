@@ -24,9 +24,9 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     )
 
 
-def backends_clear(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
-    """Whether the servers are certain, even if something else in the Service must be corrected."""
-    return options.backends_clear and not any(_family_faults(service, options, configuration))
+def are_backends_valid(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
+    """Whether no fault concerns the servers, so that they can be updated before the Service is corrected."""
+    return options.backends_valid and not any(_family_faults(service, options, configuration))
 
 
 def _family_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:

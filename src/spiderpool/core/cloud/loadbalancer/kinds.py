@@ -131,12 +131,12 @@ class BalancerOptions:
     given: Mapping[str, str]
     """Suffix → value, of the annotations that are set, known and valid."""
     pods: bool | None
-    """Whether pods are the backends; None when the Service does not say."""
+    """Whether pods are the backends, by the annotation of the backend type; None when it is not set."""
     remarks: tuple[str, ...] = ()
     """Annotations without effect, and why."""
     faults: tuple[str, ...] = ()
     """Annotations whose value is not valid, and why."""
-    backends_clear: bool = True
+    backends_valid: bool = True
     """False when one of the faults is in an annotation that decides which servers there are."""
 
     def __getitem__(self, suffix: str) -> str:
@@ -148,7 +148,7 @@ class BalancerOptions:
         return self[suffix] if suffix in self.kind.annotations.known else ""
 
     def on(self, suffix: str) -> bool:
-        """Whether a switch is on."""
+        """Whether an annotation that switches something is on. Raises KeyError when the kind has no such annotation."""
         return self[suffix] in ("on", "true")
 
     def list(self, suffix: str) -> tuple[str, ...]:
@@ -166,19 +166,19 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Balancer
     values = table.values(annotations)
     given: dict[str, str] = {}
     faults: list[str] = []
-    clear = True
+    backends_valid = True
     for suffix, text in sorted(values.items()):
         if known := table.known.get(suffix):
             try:
                 given[suffix] = known.type.read(text)
             except ValueError as error:
                 faults.append(f"annotation {table.prefix}{suffix} {error}, not {text!r}")
-                clear = clear and suffix not in table.backend_suffixes
+                backends_valid = backends_valid and suffix not in table.backend_suffixes
     choice = table.backend_type
     backend = annotations.get(choice.name)
     if backend not in (None, choice.pods, choice.nodes):
         allowed = f"{choice.pods} (pods) or {choice.nodes} (nodes)"
         faults.append(f"annotation {choice.name} must be {allowed}, not {backend!r}")
-        clear = False
+        backends_valid = False
     pods = None if backend is None else backend == choice.pods
-    return BalancerOptions(kind, given, pods, tuple(table.remarks(values)), tuple(faults), clear)
+    return BalancerOptions(kind, given, pods, tuple(table.remarks(values)), tuple(faults), backends_valid)

@@ -43,6 +43,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
 
 def plan(model: LoadBalancerModel, observed: ObservedLoadBalancer | None) -> tuple[Step, ...]:
     """Returns the steps that turn the observed balancer (None: there is none) into the desired one."""
+    # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
     present = observed or ObservedLoadBalancer("", model.name, "", model.settings, model.tags)
     return (
         *([] if observed or model.reuse else [CreateBalancer(model)]),

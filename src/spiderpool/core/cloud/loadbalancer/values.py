@@ -18,13 +18,13 @@ class BalancerConfiguration:
     """What one installation sets for all its Services."""
 
     cluster: str = "clusterid"
-    """Marks what is ours. Two clusters of one account must have different ones."""
+    """The cluster's ID, which names and tags what is ours. Two clusters of one account must have different ones."""
     vpc: str = ""
     vswitch: str = ""
     """For private balancers whose Service names none."""
     resource_group: str = ""
     pod_backends: bool = False
-    """Whether pods are the backends of Services that do not say."""
+    """Whether pods are the backends of Services without the annotation of the backend type."""
     public_allowed: bool = True
     ipv6_backends: bool = False
     """Whether the account's server groups take IPv6 servers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spiderpool.core.network.plumbing.leftovers import is_lent
 from spiderpool.core.network.plumbing.naming import is_nic
-from spiderpool.core.network.plumbing.values import DISABLED, MODES, PRESENT, Attachment, Observation
+from spiderpool.core.network.plumbing.values import DISABLED, EXISTING, MODES, Attachment, Observation
 from spiderpool.errors import BadConfig, KernelFailure
 
 MINIMUM_MTU = {4: 68, 6: 1280}
@@ -22,7 +22,7 @@ def check(attachment: Attachment, observed: Observation) -> None:
     _check_mac(attachment, observed)
     _check_gateways(attachment)
     _check_mtu(attachment)
-    if observed.master is None and attachment.kind != PRESENT and not is_lent(attachment, observed.pod):
+    if observed.master is None and attachment.kind != EXISTING and not is_lent(attachment, observed.pod):
         nics = ", ".join(name for name in observed.links if is_nic(name)) or "none"
         raise KernelFailure(
             f"NIC {attachment.master} does not exist on this node; its NICs are {nics}:"
@@ -50,7 +50,7 @@ def _check_kind(attachment: Attachment) -> None:
 
 
 def _check_mac(attachment: Attachment, observed: Observation) -> None:
-    existing = observed.pod.link(attachment.ifname) if attachment.kind == PRESENT else None
+    existing = observed.pod.link(attachment.ifname) if attachment.kind == EXISTING else None
     kind = existing.kind if existing else attachment.kind
     coordination = attachment.coordination
     if kind == "ipvlan" and (attachment.mac or (coordination and coordination.pod_mac_prefix)):

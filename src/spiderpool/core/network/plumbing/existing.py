@@ -12,7 +12,7 @@ from dataclasses import replace
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE
 from spiderpool.core.network.plumbing.routing import default_route_holder
 from spiderpool.core.network.plumbing.steps import AddRoute, Remove, Step
-from spiderpool.core.network.plumbing.values import Address, Attachment, PodState, everything, is_default
+from spiderpool.core.network.plumbing.values import Address, Attachment, PodState, default_destination, is_default
 
 
 def missing_part(attachment: Attachment, pod: PodState) -> str:
@@ -49,7 +49,9 @@ def remove_default_routes(pod: PodState, name: str, version: int) -> Iterator[Re
 def _gateways(pod: PodState, name: str) -> Iterator[Address]:
     """The gateway of each family: from ``main``, or else from the interface's own table."""
     for version in (4, 6):
-        found = [route for route in pod.routes if (route.link, route.destination) == (name, everything(version))]
+        found = [
+            route for route in pod.routes if (route.link, route.destination) == (name, default_destination(version))
+        ]
         for route in sorted(found, key=lambda route: route.table != MAIN_TABLE)[:1]:
             if route.gateway is not None:
                 yield route.gateway
@@ -65,7 +67,7 @@ def place_default_route(pod: PodState, name: str, gateways: tuple[Address, ...] 
     steps: list[Step] = []
     for gateway in gateways:
         steps += remove_default_routes(pod, name, gateway.version)
-        steps.append(AddRoute("pod", everything(gateway.version), name, gateway))
+        steps.append(AddRoute("pod", default_destination(gateway.version), name, gateway))
     return tuple(steps)
 
 

@@ -19,8 +19,8 @@ from spiderpool.core.network.plumbing.naming import (
 from spiderpool.core.network.plumbing.routing import orphan_rules, role_of, tables_of
 from spiderpool.core.network.plumbing.steps import CreateVeth, DeleteLink, MoveLink, Remove, Step
 from spiderpool.core.network.plumbing.values import (
+    EXISTING,
     MODES,
-    PRESENT,
     Attachment,
     Coordination,
     Link,
@@ -38,7 +38,7 @@ def plan_cleanup(attachment: Attachment, observed: Observation) -> Iterator[Step
     """
     temporary = temporary_name(attachment.container_id, attachment.ifname)
     for link in observed.pod.links:
-        if link.name in (attachment.ifname, temporary) and attachment.kind != PRESENT:
+        if link.name in (attachment.ifname, temporary) and attachment.kind != EXISTING:
             yield from _remove_link(attachment, link)
     yield from empty_tables(observed.pod, attachment.ifname)
     if _replaces_veth_pair(attachment, observed):

@@ -27,7 +27,7 @@ from spiderpool.core.network.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.core.network.plumbing.values import Address, Interface, Network, everything, is_default
+from spiderpool.core.network.plumbing.values import Address, Interface, Network, default_destination, is_default
 from spiderpool.errors import BadConfig
 
 NIC_MARK_PRIORITY = 1100
@@ -138,7 +138,7 @@ def _nic_steps(number: int, nic: NIC, observed: NodeState, mark: int | None) -> 
             raise BadConfig(
                 f"gateway {gateway} lies in no subnet of {nic.link}: correct it, or give the NIC an address"
             )
-        yield AddRoute("node", everything(gateway.version), nic.link, gateway, table=table)
+        yield AddRoute("node", default_destination(gateway.version), nic.link, gateway, table=table)
         if mark is not None:
             yield AddRule("node", gateway.version, NIC_MARK_PRIORITY, table, mark, mask=NIC_MASK)
 

@@ -52,15 +52,15 @@ from spiderpool.core.network.plumbing.steps import (
 )
 from spiderpool.core.network.plumbing.values import (
     DISABLED,
+    EXISTING,
     MODES,
-    PRESENT,
     Address,
     Attachment,
     Coordination,
     Network,
     Observation,
     PodState,
-    everything,
+    default_destination,
 )
 
 
@@ -73,8 +73,8 @@ def plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
         NotReady: the node has no address yet through which its pods could reach it.
     """
     steps = full_plan(attachment, observed)
-    present = already_in_pod(attachment, observed)
-    return (*plan_cleanup(attachment, observed), *(step for step in steps if step not in present))
+    done = already_in_pod(attachment, observed)
+    return (*plan_cleanup(attachment, observed), *(step for step in steps if step not in done))
 
 
 def full_plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
@@ -99,7 +99,7 @@ def _interface(attachment: Attachment, observed: Observation) -> Iterator[Step]:
         yield from _prepare_ipv6()
     queue = coordination.tx_queue_len if coordination else 0
     mac = _mac(attachment)
-    if attachment.kind == PRESENT:
+    if attachment.kind == EXISTING:
         yield SetLink("pod", name, queue, mac=mac)
         return
     if attachment.kind == "host-device":
@@ -156,7 +156,7 @@ def _main_routes(attachment: Attachment, routes: tuple[tuple[Network, Address], 
 def _defaults(attachment: Attachment, observed: Observation) -> Iterator[tuple[AddRoute, str | None]]:
     """The default routes that the interface could have in ``main``, and the other link that has each of them now."""
     for gateway in attachment.gateways:
-        route = AddRoute("pod", everything(gateway.version), attachment.ifname, gateway)
+        route = AddRoute("pod", default_destination(gateway.version), attachment.ifname, gateway)
         yield route, default_route_holder(observed.pod, gateway.version, attachment.ifname)
 
 
@@ -213,7 +213,7 @@ def _own_table(
     table = own_table(observed.pod, attachment.ifname, coordination.first_nic, path.link)
     for version in versions:
         addresses = attachment.of(version)
-        if attachment.kind == PRESENT:
+        if attachment.kind == EXISTING:
             yield from copy_main_routes(attachment.ifname, version, table, observed.pod)
         yield from own_table_routes(attachment, version, table)
         yield from routes_to_node(path, required_node_addresses(observed, version), coordination, addresses[0], table)
@@ -265,7 +265,7 @@ def _place_defaults(
 
     An interface that another plugin made already has a default route in ``main``: then one of the two is removed.
     """
-    has_default = attachment.kind == PRESENT and coordination.tune_pod_routes
+    has_default = attachment.kind == EXISTING and coordination.tune_pod_routes
     for route, holder in _defaults(attachment, observed):
         version = route.destination.version
         if not takes_default_route(attachment, holder):
@@ -315,7 +315,7 @@ def _marks(attachment: Attachment, observed: Observation, versions: tuple[int, .
     yield LoadMarks("pod", VETH, MARK, versions, flush=marked)
     for version in versions:
         gateway = required_node_addresses(observed, version)[0]
-        yield AddRoute("pod", everything(version), VETH, gateway, table=MARK_TABLE)
+        yield AddRoute("pod", default_destination(version), VETH, gateway, table=MARK_TABLE)
 
 
 def _announcements(attachment: Attachment) -> Iterator[Step]:

@@ -29,7 +29,7 @@ from spiderpool.core.network.plumbing.values import (
     NodeAddress,
     Observation,
     PodState,
-    everything,
+    default_destination,
     is_default,
     is_global,
 )
@@ -231,7 +231,7 @@ def own_table_routes(attachment: Attachment, version: int, table: int) -> Iterat
     yield from routes_through(name, (*attachment.routes, *policy), version, table)
     for gateway in attachment.gateways:
         if gateway.version == version:
-            yield AddRoute("pod", everything(version), name, gateway, table=table)
+            yield AddRoute("pod", default_destination(version), name, gateway, table=table)
 
 
 def routes_through(

@@ -21,7 +21,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
 
-PRESENT = "present"
+EXISTING = "existing"
 """Kind of an interface that another plugin of the chain made: it stays as it is, and we only coordinate it."""
 
 MODES = {
@@ -29,7 +29,7 @@ MODES = {
     "macvlan": ("bridge", "private", "vepa", "passthru"),
     "vlan": ("",),
     "host-device": ("",),
-    PRESENT: ("",),
+    EXISTING: ("",),
 }
 """Kind of interface → its modes, the first is the default. ``host-device`` moves a NIC or VF into the pod."""
 
@@ -70,7 +70,7 @@ class Attachment:
     ``netns`` is the path of its namespace, ``master`` the NIC on the node (for ``host-device``: the NIC itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
     ``gateways`` become the default routes, one for each family; ``routes`` are (destination, gateway).
-    Without ``coordination`` the pod gets the interface alone. Of kind `PRESENT` it has ``coordination`` only: the rest
+    Without ``coordination`` the pod gets the interface alone. Of kind `EXISTING` it has ``coordination`` only: the rest
     is what the pod's interface has.
     """
 
@@ -170,7 +170,7 @@ class Observation:
     pod: PodState = PodState()
 
 
-def everything(version: int) -> Network:
+def default_destination(version: int) -> Network:
     """The destination of a default route."""
     return ip_network("0.0.0.0/0" if version == 4 else "::/0")
 
