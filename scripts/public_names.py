@@ -229,7 +229,8 @@ def public_names(root: Path) -> Lines:
 
 
 def _unique(lines: Iterable[str]) -> list[str]:
-    return sorted({line.replace("\n", "\\n") for line in lines})
+    """The lines, sorted, each once, with control characters as Python writes them."""
+    return sorted({re.sub(r"[\x00-\x1f]", lambda found: repr(found[0])[1:-1], line) for line in lines})
 
 
 def main() -> None:

@@ -170,12 +170,12 @@ def _locked() -> Iterator[Path]:
 
 def _remove_stale(folder: Path) -> None:
     """Remove stale reservations with the namespaces and files of their labs."""
-    alive: dict[tuple[int, str | None], bool] = {}  # (pid, folder of processes) → holds: ports of a lab share both
+    alive: dict[tuple[int, int | None, str | None], bool] = {}  # (process, folder of processes) → holds
     for file in (*folder.glob("name-*"), *folder.glob("port-*")):
         reservation = _read(file)
         if reservation is None:
             continue
-        key = (reservation.pid, reservation.processes)
+        key = (reservation.pid, reservation.start, reservation.processes)  # the ports of a lab share it
         if key not in alive:
             alive[key] = reservation.holds
         if not alive[key]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from spiderpool.agent.locks import KeyedLock
@@ -11,6 +13,7 @@ from spiderpool.core.addresses import to_int
 from spiderpool.core.ipam.allocation import new_record, taken_over
 from spiderpool.errors import ApiUnavailable
 from tests.agent.test_allocator import NodeView, Store, Surroundings, ask, pool
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -106,3 +109,30 @@ async def test_a_record_that_keeps_changing_is_given_up_for_now() -> None:
     releases.defer(PendingRelease(node.record))
     with pytest.raises(ApiUnavailable, match="changes under our hands"):
         await releases.retry("10.0.0.1")
+
+
+class Slow(NodeView):
+    """The API server does not answer until it is told to."""
+
+    answer: asyncio.Event
+
+    async def delete(self, held: SpiderIP, *, timeout: float) -> None:
+        await self.answer.wait()
+        await super().delete(held, timeout=timeout)
+
+
+async def test_the_release_of_a_cancelled_del_is_carried_out_all_the_same() -> None:
+    node = Node()
+    view = Slow(node.store, "n1")
+    view.answer = asyncio.Event()
+    is_needed = node.surroundings.is_needed
+    releases = Releases(view, {node.pool.name: node.pool}.get, KeyedLock(), is_needed=is_needed)
+    work = asyncio.create_task(releases.release_or_defer(PendingRelease(node.record)))
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    view.answer.set()
+    worker = asyncio.create_task(releases.run())
+    await eventually(lambda: node.stored is None)
+    worker.cancel()

@@ -165,6 +165,16 @@ def test_rules_that_do_not_exist_are_dropped_with_success(programs: Path, output
 
 
 @pytest.mark.unit
+def test_a_kernel_without_ipv6_has_no_ipv6_rules(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "_backends", ["iptables"])
+    answer = "ip6tables-save v1.8.9 (legacy): Cannot initialize: Address family not supported by protocol"
+    _install(programs, "ip6tables-legacy-save", answer, 1)
+    _install(programs, "iptables-legacy-save", "-A OUTPUT -j CONNMARK --restore-mark", 0)
+    marks.drop_nics()
+    assert marks.loaded() == (4,)
+
+
+@pytest.mark.unit
 def test_every_failure_to_drop_rules_is_reported(programs: Path) -> None:
     _install(programs, "nft", BUSY, 1)
     _install(programs, "iptables-legacy-save", "Permission denied (you must be root)", 1)

@@ -114,6 +114,23 @@ async def test_a_thousand_routes_come_in_several_datagrams(world: World) -> None
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize(
+    ("request_type", "absent", "failures"),
+    [
+        (rt.DELROUTE, {errno.ESRCH, errno.ENODEV, errno.ENOENT}, {errno.EPERM, errno.EINVAL}),
+        (rt.DELRULE, {errno.ENOENT}, {errno.EPERM, errno.ESRCH}),
+        (rt.DELNEIGH, {errno.ENOENT, errno.ENODEV}, {errno.EPERM}),
+        (rt.NEWROUTE, set(), {errno.ENOENT, errno.ESRCH}),
+    ],
+)
+def test_what_another_process_has_deleted_meanwhile_is_absent(
+    request_type: int, absent: set[int], failures: set[int]
+) -> None:
+    assert all(rt.NetlinkError(request_type, code, "").is_absent for code in absent)
+    assert not any(rt.NetlinkError(request_type, code, "").is_absent for code in failures)
+
+
+@pytest.mark.unit
 def test_attributes_round_trip() -> None:
     data = rt.nested(18, rt.text(1, "veth"), rt.number(2, 258, 2)) + rt.attribute(9, b"")
     outer = rt.attributes(data)

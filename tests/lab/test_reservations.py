@@ -93,6 +93,17 @@ def test_what_a_dead_process_reserved_is_free_again_and_its_files_are_removed(ma
     assert not [port for port in taken if (machine / f"port-{port}").exists()]
 
 
+def test_a_process_keeps_its_ports_although_a_dead_one_had_its_pid(machine: Path) -> None:
+    LabName("former").reserve()
+    disown(machine)
+    (machine / "name-former").rename(machine / "held-back")
+    (port,) = ports.free_ports(1)
+    (machine / "held-back").rename(machine / "name-former")
+    LabName("mine").reserve()
+    assert not (machine / "name-former").exists()
+    assert (machine / f"port-{port}").exists()
+
+
 def test_a_lab_whose_processes_outlive_the_one_that_started_them_keeps_its_name_and_ports(
     machine: Path, tmp_path: Path
 ) -> None:

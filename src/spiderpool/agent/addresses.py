@@ -109,7 +109,7 @@ class PodAddresses:
     async def check(self, pod: Pod, networks: InterfaceNetworks, request: InterfaceRequest) -> tuple[Grant, ...]:
         """What an interface of a pod holds. Raises Drift when an address is missing."""
         context = await self._context(pod, networks)
-        plan = candidates.allocation_plan(context, [request], self.policy.addresses, self._cluster.pools())
+        plan = candidates.check_plan(context, request, self.policy.addresses, self._cluster.pools())
         interface, held = request.interface, self._allocator.held(context.uid)
         for version in plan.families(interface):
             if (interface, version) not in held:

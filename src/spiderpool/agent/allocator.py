@@ -154,6 +154,7 @@ class Allocator:
             try:
                 await self._resolve_unanswered((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
+                self._unanswered.pop((pod_uid, interface), None)
                 log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(PendingRelease(record))
@@ -186,15 +187,27 @@ class Allocator:
             for key, request in requests.items():
                 granted[key] = await self._grant(request, progress)
         except SpiderpoolError:
-            for taken in progress.taken:
-                await self.releases.release_or_defer(taken)
+            await self._undo(progress)
             raise
         except BaseException:  # cancelled: there is no time to wait for the API server
-            for taken in progress.taken:
-                self.releases.defer(taken)
+            self._undo_later(progress)
             raise
         created = tuple(taken.record for taken in progress.taken)
         return Allocation(granted, created, tuple(progress.early), tuple(progress.trace))
+
+    async def _undo(self, progress: _Progress) -> None:
+        """Release what a call has taken; the rest in the background where it is cancelled meanwhile."""
+        try:
+            while progress.taken:
+                await self.releases.release_or_defer(progress.taken[0])
+                progress.taken.pop(0)
+        except asyncio.CancelledError:
+            self._undo_later(progress)
+            raise
+
+    def _undo_later(self, progress: _Progress) -> None:
+        for taken in progress.taken:
+            self.releases.defer(taken)
 
     async def _grant(self, request: AllocationRequest, progress: _Progress) -> SpiderIP:
         return (

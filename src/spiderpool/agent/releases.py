@@ -5,6 +5,7 @@ A release never touches a record that has another holder by now: every write nam
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ class Releases:
             RELEASE_FAILURES.inc()
             log.warning("release put off", address=name, error=str(error))
             self._queue.add(name, after=RETRY_PAUSE)
+        except asyncio.CancelledError:  # the DEL took too long; its release goes on without it
+            self._queue.add(name, after=RETRY_PAUSE)
+            raise
 
     def defer(self, pending: PendingRelease) -> None:
         """Release a record in the background. The caller need not hold the lock of the pod."""

@@ -45,7 +45,10 @@ _NFT_ABSENT = (
     "Protocol not supported",  # the kernel has no nfnetlink
     "cache initialization failed: Invalid argument",  # the kernel has no nf_tables
 )
-_IPTABLES_ABSENT = ("do you need to insmod?",)  # the kernel has no ip_tables, or no mangle table
+_IPTABLES_ABSENT = (
+    "do you need to insmod?",  # the kernel has no ip_tables, or no mangle table
+    "Address family not supported by protocol",  # the kernel has no IPv6, or runs with ipv6.disable=1
+)
 
 _backends: list[Backend] = ["nft", "iptables"]  # in order of preference; only the working one once it is known
 

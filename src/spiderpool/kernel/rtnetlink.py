@@ -48,16 +48,17 @@ _NESTED, _TYPE_MASK = 0x8000, 0x3FFF  # NLA_F_NESTED, NLA_TYPE_MASK
 _ABSENT = {
     GETLINK: (errno.ENODEV,),
     DELLINK: (errno.ENODEV,),
-    DELROUTE: (errno.ESRCH, errno.ENODEV),
+    DELROUTE: (errno.ESRCH, errno.ENODEV, errno.ENOENT),
     DELRULE: (errno.ENOENT,),
     DELNEIGH: (errno.ENOENT, errno.ENODEV),
     GETROUTE: (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES),
 }
 """Request type → the errnos by which the kernel says that the object does not exist; every other errno is a failure.
 
-A route lookup (GETROUTE without DUMP) fails with ENETUNREACH when no route matches; the other three are the errors of
-routes of type unreachable, blackhole and prohibit (``fib_props`` in net/ipv4/fib_semantics.c). EINVAL also means that
-this host does not hold the source address.
+An IPv6 route that another process deletes at the same moment is ENOENT (``fib6_del`` in net/ipv6/ip6_fib.c), any other
+one ESRCH. A route lookup (GETROUTE without DUMP) fails with ENETUNREACH when no route matches; the other three are the
+errors of routes of type unreachable, blackhole and prohibit (``fib_props`` in net/ipv4/fib_semantics.c). EINVAL also
+means that this host does not hold the source address.
 """
 
 

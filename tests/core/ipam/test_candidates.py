@@ -12,7 +12,7 @@ from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, with_controller
+from spiderpool.core.ipam.candidates import AllocationPlan, allocation_plan, check_plan, with_controller
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
@@ -102,6 +102,14 @@ def test_the_first_source_that_names_pools_decides(first: int, source: str, name
         assert wanted.candidates == NamedPools(names)
     assert [verdict.subject for verdict in found.trace if verdict.kept] == [source]
     assert len(found.trace) == first + 1, "every source before it is in the trace"
+
+
+def test_malformed_annotations_of_the_namespace_matter_only_where_the_pod_names_no_pools() -> None:
+    home = annotated(default_ipv4_ippool="pool")
+    decided = plan(context(annotations=annotated(ippool='{"ipv4": ["a"]}'), namespace_annotations=home))
+    assert decided.requests["eth0", 4].candidates == NamedPools(("a",))
+    with pytest.raises(BadConfig, match="default-ipv4-ippool of the Namespace is wrong"):
+        plan(context(namespace_annotations=home))
 
 
 def test_default_pools_serve_every_family_that_has_one() -> None:
@@ -238,6 +246,12 @@ def test_requests_tell_all_about_the_pod() -> None:
     assert all(each.controller == WEB for each in with_controller(plan(pod), WEB).requests.values())
 
 
+def test_an_interface_that_is_named_twice_has_the_network_of_its_first_mention() -> None:
+    networks = InterfaceNetworks((("eth0", "kube-system/a"), ("eth0", "default/b")))
+    assert networks.network("eth0") == "kube-system/a"
+    assert networks.position("eth0") == 0
+
+
 def test_routes_of_the_pod_go_with_every_source() -> None:
     found = plan(context(annotations=annotated(routes='[{"dst": "10.0.0.0/8", "gw": "10.0.0.1"}]')))
     assert found.routes == (("10.0.0.0/8", "10.0.0.1"),)
@@ -292,3 +306,16 @@ def test_a_pool_of_an_application_asks_for_the_pods_controller() -> None:
     assert plan(pod, pools=[made]).needs_controller
     assert not plan(replace(pod, controller=WEB), pools=[made]).needs_controller
     assert not plan(pod, pools=DEFAULT).needs_controller
+
+
+def test_a_refusal_tells_nothing_of_the_families_of_other_interfaces() -> None:
+    pod = context(networks=TWO_NICS)
+    both = request(default_ipv4_ippool=["a"], default_ipv6_ippool=["b"])
+    found = plan(pod, both, request("net1"), pools=[]).unserved
+    assert isinstance(found, Refused)
+    assert re.search(r"no IPv4 address for net1 .*: no pool is a default pool", found.message)
+
+
+def test_a_check_does_not_mind_that_no_source_names_the_family_of_an_address_any_more() -> None:
+    asked = request("eth0", "fd00::7", default_ipv4_ippool=["a"])
+    assert check_plan(context(), asked, BOTH, DEFAULT).families("eth0") == (4,)

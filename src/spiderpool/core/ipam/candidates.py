@@ -49,6 +49,8 @@ class PoolSource:
     """The source in words, for error messages and events."""
     candidates: Mapping[int, Candidates]
     clean_gateway: bool = False
+    dropped: tuple[Verdict, ...] = ()
+    """The verdicts on disabled families of the source, for all interfaces that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,18 @@ def allocation_plan(
         routes,
         tuple(trace),
         needs_controller=pod.controller is None and any(concerns_application(one, pools) for one in requests.values()),
-        unserved=_unserved(pod, sources, trace, policy),
+        unserved=_unserved(pod, sources, policy),
     )
+
+
+def check_plan(
+    pod: PodContext, interface: InterfaceRequest, policy: AddressPolicy, pools: Sequence[SpiderIPPool]
+) -> AllocationPlan:
+    """The plan that an interface is compared with at CHECK, whatever addresses the pod asks for.
+
+    The pod may hold them from pools that no source names any more. Raises BadConfig as `allocation_plan`.
+    """
+    return allocation_plan(pod, [replace(interface, ips=())], policy, pools)
 
 
 def with_controller(plan: AllocationPlan, controller: Controller | None) -> AllocationPlan:
@@ -122,15 +134,12 @@ def with_controller(plan: AllocationPlan, controller: Controller | None) -> Allo
     return replace(plan, requests={key: replace(each, controller=controller) for key, each in plan.requests.items()})
 
 
-def _unserved(
-    pod: PodContext, sources: Iterable[PoolSource], trace: Iterable[Verdict], policy: AddressPolicy
-) -> Refused | None:
+def _unserved(pod: PodContext, sources: Iterable[PoolSource], policy: AddressPolicy) -> Refused | None:
     """The refusal of the first interface that would get nothing: then the pod gets nothing."""
     for source in sources:
         if not source.candidates and source.interface not in pod.holding:
-            dropped = [verdict for verdict in trace if verdict.rule == "family"]
-            version = 6 if policy.families == (6,) or (dropped and policy.families == (4,)) else 4
-            return allocation.refusal(_request(pod, source, version, policy), dropped)
+            version = 6 if policy.families == (6,) or (source.dropped and policy.families == (4,)) else 4
+            return allocation.refusal(_request(pod, source, version, policy), source.dropped)
     return None
 
 
@@ -211,10 +220,11 @@ def _deciding_source(
 
 def _sources(context: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Iterator[tuple[PoolSource, ...] | Verdict]:
     """The sources in order of priority; a verdict says why one is skipped. The last one always names pools."""
-    namespace = pod_annotations.namespace_pools(context.pod.namespace_annotations)
     yield _subnet_annotation(context)
     yield _pools_annotation(context)
     yield _pool_annotation(context)
+    # Read only now: malformed annotations of the Namespace must not hinder pods whose own annotations decide.
+    namespace = pod_annotations.namespace_pools(context.pod.namespace_annotations)
     yield _named(context, namespace, "the default pools of the Namespace's annotations")
     yield _named(context, context.request.pools, "the network's configuration")
     yield context.source(DEFAULT_SOURCE, _default_candidates(pools))
@@ -287,11 +297,21 @@ def _enabled(
     sources: tuple[PoolSource, ...], families: tuple[int, ...]
 ) -> tuple[tuple[PoolSource, ...], tuple[Verdict, ...]]:
     """The sources without candidates of disabled families, and a verdict for each family that was dropped."""
-    kept, dropped = [], []
-    for source in sources:
-        kept.append(replace(source, candidates={v: pools for v, pools in source.candidates.items() if v in families}))
-        dropped += [_disabled_family(source, version) for version in source.candidates if version not in families]
-    return tuple(kept), tuple(dropped)
+    dropped = tuple(
+        _disabled_family(source, version)
+        for source in sources
+        for version in source.candidates
+        if version not in families
+    )
+    kept = (
+        replace(
+            source,
+            candidates={version: pools for version, pools in source.candidates.items() if version in families},
+            dropped=dropped,
+        )
+        for source in sources
+    )
+    return tuple(kept), dropped
 
 
 def _disabled_family(source: PoolSource, version: int) -> Verdict:

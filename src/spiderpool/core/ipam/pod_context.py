@@ -43,8 +43,8 @@ class InterfaceNetworks:
     """(interface, ``namespace/name`` of its network or None when it is not known)."""
 
     def network(self, interface: str) -> str | None:
-        """``namespace/name`` of the interface's network; None when it is not known."""
-        return dict(self.names).get(interface)
+        """``namespace/name`` of the interface's network, by its first mention; None when it is not known."""
+        return next((network for name, network in self.names if name == interface), None)
 
     def position(self, interface: str) -> int | None:
         """0 for the first interface, 1 for the next, ...; None for an interface that no annotation names."""
