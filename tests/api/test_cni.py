@@ -1,11 +1,9 @@
-"""CNI calls, configurations, results and errors, as the specification defines them."""
+"""CNI calls and configurations, as the specification defines them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,32 +15,22 @@ from spiderpool.api.cni import (
     InterfaceConfig,
     PluginConfig,
     PodArgs,
-    Result,
-    ResultInterface,
-    ResultIP,
     check_command,
     check_environment,
     check_name,
     check_version,
-    convert_result,
-    error_document,
     frame_call,
     parse_args,
     parse_call,
     parse_network,
     parse_plugin,
     plugin_type,
-    read_result,
     requested_ips,
-    result_document,
     valid_attachments,
-    version_document,
-    with_default_routes,
 )
 from spiderpool.errors import (
     BadConfig,
     BadEnvironment,
-    Refused,
     SpiderpoolError,
     Undecodable,
     UnknownPlugin,
@@ -191,62 +179,7 @@ def test_a_plugin_without_a_type_is_wrong() -> None:
         plugin_type(b"{}")
 
 
-RESULT = Result(
-    (ResultIP("10.0.0.5/24", "10.0.0.1", 0),),
-    (("0.0.0.0/0", "10.0.0.1"),),
-    (ResultInterface("eth0", "00:16:3e:00:00:01", 1500, "/ns"),),
-)
-IP = {"address": "10.0.0.5/24", "gateway": "10.0.0.1", "interface": 0}
-INTERFACE = {"name": "eth0", "mac": "00:16:3e:00:00:01", "sandbox": "/ns"}
-
-
-@pytest.mark.parametrize(
-    ("version", "interface", "ip"),
-    [
-        ("0.3.1", INTERFACE, {"version": "4"} | IP),
-        ("0.4.0", INTERFACE, {"version": "4"} | IP),
-        ("1.0.0", INTERFACE, IP),
-        ("1.1.0", INTERFACE | {"mtu": 1500}, IP),
-    ],
-)
-def test_results_in_the_requested_version(version: str, interface: dict[str, Any], ip: dict[str, Any]) -> None:
-    assert result_document(RESULT, version) == {
-        "cniVersion": version,
-        "interfaces": [interface],
-        "ips": [ip],
-        "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}],
-        "dns": {},
-    }
-
-
-def test_an_ipam_result_names_no_interface() -> None:
-    document = result_document(Result((ResultIP("fd00::5/64", None),)), "0.4.0")
-    assert document == {"cniVersion": "0.4.0", "ips": [{"version": "6", "address": "fd00::5/64"}], "dns": {}}
-
-
-@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-def test_a_plugins_result_is_read(version: str) -> None:
-    two = replace(
-        RESULT, interfaces=(ResultInterface("veth1", "0a:00:00:00:00:01"), *RESULT.interfaces), dns={"search": ["a"]}
-    )
-    read = read_result(msgspec.json.encode(result_document(two, version)))
-    mtu = 1500 if version == "1.1.0" else 0
-    assert read == replace(two, interfaces=(two.interfaces[0], replace(two.interfaces[1], mtu=mtu)))
-
-
-def test_an_empty_result_and_a_wrong_one() -> None:
-    assert read_result(b'{"cniVersion": "1.0.0"}') == Result()
-    assert read_result(b'{"routes": [{"dst": "0.0.0.0/0"}]}').routes == (("0.0.0.0/0", ""),)
-    with pytest.raises(Undecodable):
-        read_result(b"ready")
-    with pytest.raises(BadConfig):
-        read_result(b'{"ips": [{"gateway": "10.0.0.1"}]}')
-
-
-def test_errors_and_versions() -> None:
-    assert error_document(Refused("no"), "0.4.0") == {"cniVersion": "0.4.0", "code": 11, "msg": "no"}
-    assert error_document(Refused("no", "because"))["details"] == "because"
-    assert version_document("1.0.0")["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+def test_a_version_that_we_do_not_speak() -> None:
     with pytest.raises(Unsupported, match="use one of"):
         check_version("0.2.0")
 
@@ -282,15 +215,6 @@ def test_attachments_that_gc_must_not_remove() -> None:
         valid("{}")
 
 
-def test_a_result_is_converted_only_to_another_version() -> None:
-    strange = {"ips": [{"version": "4", "address": "10.0.0.1/24", "interface": 0}], "custom": [1]}
-    assert convert_result(strange, "0.4.0") == strange | {"cniVersion": "0.4.0"}
-    converted = convert_result(strange | {"cniVersion": "0.4.0"}, "1.0.0")
-    assert converted["ips"] == [{"address": "10.0.0.1/24", "interface": 0}]
-    with pytest.raises(BadConfig):
-        convert_result({"cniVersion": "0.4.0", "ips": "none"}, "1.0.0")
-
-
 def test_addresses_that_a_pod_requests_by_capability() -> None:
     def requested(ips: Any) -> tuple[str, ...]:
         return requested_ips(DelegateConfig(runtimeConfig={"ips": ips}))
@@ -300,22 +224,6 @@ def test_addresses_that_a_pod_requests_by_capability() -> None:
     for wrong in ("10.0.0.7", [7], ["nonsense"], {"a": 1}):
         with pytest.raises(BadConfig, match=r"runtimeConfig\.ips"):
             requested(wrong)
-
-
-def test_default_routes_of_a_result() -> None:
-    def routes(families: set[int], *gateways: str) -> list[tuple[str, str]]:
-        both = [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}, {"dst": "::/0", "gw": "fd00::1"}, {"dst": "10.9.0.0/16"}]
-        document = msgspec.json.encode({"routes": both, "x": 1})
-        result = msgspec.json.decode(with_default_routes(document, families, gateways))
-        assert result["x"] == 1
-        return [(route["dst"], route.get("gw", "")) for route in result["routes"]]
-
-    other = ("10.9.0.0/16", "")
-    assert routes({4, 6}) == [("0.0.0.0/0", "10.0.0.1"), ("::/0", "fd00::1"), other]
-    assert routes({6}) == [("::/0", "fd00::1"), other]
-    assert routes(set()) == [other]
-    assert routes({4, 6}, "10.0.0.2") == [("::/0", "fd00::1"), other, ("0.0.0.0/0", "10.0.0.2")]
-    assert with_default_routes(b'{"ips": []}', {4}, ()) == b'{"ips": []}'
 
 
 def test_a_configuration_that_is_not_utf_8() -> None:

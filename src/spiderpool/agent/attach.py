@@ -27,7 +27,8 @@ from spiderpool.agent.coordinator import refresh_pods
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
-from spiderpool.api.cni import CNICall, PodArgs, Result, ResultInterface, read_result, with_default_routes
+from spiderpool.api.cni import CNICall, PodArgs
+from spiderpool.api.cni_result import Result, ResultInterface, read_result, with_default_routes
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
     InterfacePlan,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.api.cni import CNICall, Result, ResultIP
+from spiderpool.api.cni import CNICall
+from spiderpool.api.cni_result import Result, ResultIP
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 
 

@@ -36,19 +36,15 @@ from spiderpool.api.cni import (
     DelegateConfig,
     IfacerConfig,
     PluginConfig,
-    Result,
     check_command,
     check_environment,
     check_name,
-    convert_result,
-    error_document,
     parse_call,
     parse_plugin,
     requested_ips,
-    result_document,
     valid_attachments,
-    version_document,
 )
+from spiderpool.api.cni_result import Result, convert_result, error_document, result_document, version_document
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (

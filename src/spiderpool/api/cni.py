@@ -1,4 +1,4 @@
-"""The Container Network Interface (CNI specification 1.1.0): calls, configurations, results and errors.
+"""The Container Network Interface (CNI specification 1.1.0): calls and configurations. Results: `cni_result`.
 
 Section numbers are those of the specification. The framing by which our CNI executable sends a call to the agent is
 here too: docs/reference/cni-protocol.md.
@@ -7,15 +7,14 @@ here too: docs/reference/cni-protocol.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_interface
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
-from spiderpool.errors import BadConfig, BadEnvironment, SpiderpoolError, Undecodable, UnknownPlugin, Unsupported
+from spiderpool.errors import BadConfig, BadEnvironment, Undecodable, UnknownPlugin, Unsupported
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """Versions of the specification that we speak, the oldest first."""
@@ -26,8 +25,6 @@ FIRST_VERSIONS = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 """First version of the specification that has a command, for commands that not every version has."""
 POD_ARGUMENTS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
 """Keys of CNI_ARGS that container runtimes of Kubernetes set."""
-DEFAULT_DESTINATIONS = {4: "0.0.0.0/0", 6: "::/0"}
-"""Destinations of default routes by address family."""
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 """Names of networks and container IDs, as the specification allows them."""
 OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}")
@@ -230,37 +227,6 @@ class ConfigList(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 P = TypeVar("P", PluginConfig, DelegateConfig, InterfaceConfig, IfacerConfig, CoordinatorConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class ResultIP:
-    """An address of a result: a CIDR, and its gateway if it has one (section 5)."""
-
-    address: str
-    gateway: str | None
-    interface: int | None = None
-    """Index into the interfaces of the result; None in the result of an IPAM plugin."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResultInterface:
-    """An interface of a result; without a ``sandbox`` it is on the node (section 5)."""
-
-    name: str
-    mac: str = ""
-    mtu: int = 0
-    sandbox: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of an ADD in a form for all versions (section 5). Results of IPAM plugins have no interfaces."""
-
-    ips: tuple[ResultIP, ...] = ()
-    routes: tuple[tuple[str, str], ...] = ()
-    """(destination, gateway); an empty gateway means that the destination is on the link."""
-    interfaces: tuple[ResultInterface, ...] = ()
-    dns: dict[str, Any] = field(default_factory=dict)
-
-
 def parse_call(body: bytes) -> CNICall:
     """The call in a framed body. Raises Undecodable.
 
@@ -318,7 +284,7 @@ def parse_args(text: str) -> PodArgs:
 
 def parse_plugin(raw: bytes, shape: type[P]) -> P:
     """The configuration of one plugin. Raises UnknownPlugin (unknown field), Unsupported, BadConfig or Undecodable."""
-    config = _decode(raw, shape)
+    config = decode(raw, shape)
     check_version(config.cniVersion or DEFAULT_VERSION)
     return config
 
@@ -326,15 +292,15 @@ def parse_plugin(raw: bytes, shape: type[P]) -> P:
 def parse_network(text: str) -> ConfigList:
     """A network's ``spec.config``: a list, or a single plugin as a list of one. Raises as `parse_plugin`."""
     raw = text.encode()
-    head = _decode(raw, dict[str, Any])
+    head = decode(raw, dict[str, Any])
     if "plugins" in head:
-        return _decode(raw, ConfigList)
+        return decode(raw, ConfigList)
     return ConfigList([msgspec.Raw(raw)], str(head.get("name", "")), str(head.get("cniVersion", "")))
 
 
 def plugin_type(raw: bytes) -> str:
     """The ``type`` of a plugin's configuration. Raises BadConfig or Undecodable."""
-    kind = _decode(raw, dict[str, Any]).get("type")
+    kind = decode(raw, dict[str, Any]).get("type")
     if not isinstance(kind, str) or not kind:
         raise BadConfig('a plugin of the network has no type; add "type" to its configuration')
     return kind
@@ -381,72 +347,6 @@ def requested_ips(config: DelegateConfig) -> tuple[str, ...]:
         raise BadConfig(f"runtimeConfig.ips of the network is no list of addresses: {error}") from error
 
 
-def result_document(result: Result, version: str) -> dict[str, Any]:
-    """A result as JSON in a version of the specification (section 5)."""
-    document: dict[str, Any] = {"cniVersion": version}
-    if result.interfaces:
-        document["interfaces"] = [_interface(each, version) for each in result.interfaces]
-    document["ips"] = [_ip(ip, version) for ip in result.ips]
-    if result.routes:
-        document["routes"] = [{"dst": dst} | ({"gw": gw} if gw else {}) for dst, gw in result.routes]
-    document["dns"] = result.dns
-    return document
-
-
-def read_result(document: bytes) -> Result:
-    """A result that a plugin printed in any of our versions. Raises Undecodable or BadConfig."""
-    read = _decode(document, _Document)
-    return Result(
-        ips=tuple(ResultIP(ip.address, ip.gateway, ip.interface) for ip in read.ips or ()),
-        routes=tuple((route.dst, route.gw or "") for route in read.routes or ()),
-        interfaces=tuple(
-            ResultInterface(each.name, each.mac, each.mtu, each.sandbox) for each in read.interfaces or ()
-        ),
-        dns=read.dns or {},
-    )
-
-
-def with_default_routes(document: bytes, families: Collection[int], gateways: Collection[str]) -> bytes:
-    """A plugin's result with default routes of ``families`` only, by ``gateways`` in the families that these are of.
-
-    Raises Undecodable or BadConfig.
-    """
-    result = _decode(document, dict[str, Any])
-    replaced = {_family(gateway) for gateway in gateways}
-    removed = {
-        destination
-        for version, destination in DEFAULT_DESTINATIONS.items()
-        if version not in families or version in replaced
-    }
-    routes = [route for route in result.get("routes") or () if route.get("dst") not in removed]
-    routes += [{"dst": DEFAULT_DESTINATIONS[_family(gateway)], "gw": gateway} for gateway in gateways]
-    if not routes and "routes" not in result:
-        return document
-    return msgspec.json.encode(result | {"routes": routes})
-
-
-def convert_result(document: dict[str, Any], version: str) -> dict[str, Any]:
-    """A result in another version of the specification. In its own version it stays as it is. Raises BadConfig."""
-    if document.get("cniVersion", version) == version:
-        return document | {"cniVersion": version}
-    return result_document(read_result(msgspec.json.encode(document)), version)
-
-
-def error_document(error: SpiderpoolError, version: str = DEFAULT_VERSION) -> dict[str, Any]:
-    """An error as JSON for standard output (section 5, "Error")."""
-    document = {"cniVersion": version, "code": error.code, "msg": error.message}
-    return document | ({"details": error.details} if error.details else {})
-
-
-def version_document(version: str) -> dict[str, Any]:
-    """The result of VERSION as JSON, in the version of the request (section 5)."""
-    return {"cniVersion": version, "supportedVersions": list(VERSIONS)}
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
 def _entry(entry: str) -> tuple[str, str]:
     key, _, value = entry.partition("=")
     return key, value
@@ -463,7 +363,8 @@ def _is_true(text: str) -> bool:
     return text.lower() in ("1", "true")
 
 
-def _decode(raw: bytes, shape: type[S]) -> S:
+def decode(raw: bytes, shape: type[S]) -> S:
+    """JSON of a given type. Raises UnknownPlugin (unknown field), BadConfig or Undecodable."""
     try:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.ValidationError as error:
@@ -475,46 +376,3 @@ def _decode(raw: bytes, shape: type[S]) -> S:
         raise BadConfig(f"the network configuration is wrong: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"the network configuration is not JSON: {error}") from error
-
-
-def _interface(interface: ResultInterface, version: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": interface.name, "mac": interface.mac}
-    if interface.sandbox:
-        document["sandbox"] = interface.sandbox
-    return document | ({"mtu": interface.mtu} if version == "1.1.0" and interface.mtu else {})
-
-
-def _ip(ip: ResultIP, version: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"address": ip.address}
-    if version.startswith("0."):
-        document = {"version": str(_family(ip.address)), **document}
-    if ip.gateway:
-        document["gateway"] = ip.gateway
-    return document | ({"interface": ip.interface} if ip.interface is not None else {})
-
-
-class _DocumentIP(msgspec.Struct):
-    address: str
-    gateway: str | None = None
-    interface: int | None = None
-
-
-class _DocumentRoute(msgspec.Struct):
-    dst: str
-    gw: str | None = None
-
-
-class _DocumentInterface(msgspec.Struct):
-    name: str
-    mac: str = ""
-    mtu: int = 0
-    sandbox: str = ""
-
-
-class _Document(msgspec.Struct):
-    """The parts of a plugin's result that we keep."""
-
-    ips: list[_DocumentIP] | None = None
-    routes: list[_DocumentRoute] | None = None
-    interfaces: list[_DocumentInterface] | None = None
-    dns: dict[str, Any] | None = None

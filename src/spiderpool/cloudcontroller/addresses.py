@@ -20,7 +20,6 @@ from spiderpool.cloud.provider import (
     CloudProvider,
     CloudUnavailable,
     NotPermitted,
-    Quota,
     QuotaExceeded,
     RegisteredENI,
     Rejected,
@@ -28,6 +27,7 @@ from spiderpool.cloud.provider import (
     VSwitchFull,
 )
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.eni_descriptions import ENIDescriptions
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
@@ -39,7 +39,6 @@ from spiderpool.core.cloud.preallocation import (
     ENIState,
     Fence,
     PreallocationPolicy,
-    RecentChanges,
     Step,
     Unassign,
     Unfence,
@@ -50,10 +49,8 @@ from spiderpool.core.cloud.preallocation import (
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_VSWITCH_FREE, logger
+from spiderpool.telemetry import CLOUD_ADDRESSES, logger
 
-CONFIRMATION_LAG = 120.0
-"""Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
 VSWITCH_PAUSE = 300.0
 """Seconds until addresses are requested again from a full vSwitch."""
 PERMISSION_PAUSE = 300.0
@@ -110,7 +107,6 @@ class ENIFamily:
 class ENIFamilyState:
     """State of a family of an ENI between two plans. Times are those of the reconciler's clock."""
 
-    recent: RecentChanges = field(default_factory=RecentChanges)
     idle_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
@@ -139,10 +135,8 @@ class AddressReconciler:
         self._policy = rules.policy
         self._clock = clock
         self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
-        self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description by the cloud
+        self._descriptions = ENIDescriptions(cloud, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
-        self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits
-        self._free: dict[str, int] = {}  # vSwitch → free addresses
         self._full_until: dict[str, float] = {}  # vSwitch → time before which no address is requested from it
         self._states: dict[tuple[str, int], ENIFamilyState] = {}  # key of an ENIFamily → state
         self._describe_at = 0.0  # time of the next descriptions
@@ -216,46 +210,40 @@ class AddressReconciler:
         self._requested = {family.eni.identity for family in families}
         for region in sorted({family.instance.region for family in families}):
             in_region = [family for family in families if family.instance.region == region]
+            enis = {family.eni.identity for family in in_region}
+            instance_types = {family.instance.instance_type for family in in_region}
             try:
-                await self._describe_region(region, in_region)
+                await self._descriptions.read(region, enis, instance_types)
             except CloudError as error:
                 wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
                 self._describe_at = min(self._describe_at, self._clock() + wait)
                 self._report_permission(in_region[0], error)
                 log.warning("cards not described", region=region, error=error.message)
 
-    async def _describe_region(self, region: str, families: Collection[ENIFamily]) -> None:
-        described = await self._cloud.enis(region, {family.eni.identity for family in families})
-        now = self._clock()
-        for family in families:
-            if (eni := described.get(family.eni.identity)) is not None:
-                self._enis[eni.identity] = eni
-                state = self._state(family)
-                state.recent = state.recent.pending(_addresses(eni, family.version), now)
-        for instance_type in sorted({family.instance.instance_type for family in families}):
-            if (region, instance_type) not in self._quotas:
-                self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
-        for vswitch in sorted({eni.vswitch for eni in described.values()}):
-            self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
-            CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+    def _described(self, family: ENIFamily) -> RegisteredENI:
+        """Returns the description of an ENI for which a step was planned, so there is one."""
+        eni = self._descriptions.eni(family.eni.identity)
+        assert eni is not None
+        return eni
 
     def _state(self, family: ENIFamily) -> ENIFamilyState:
         return self._states.setdefault(family.key, ENIFamilyState())
 
     def _eni_state(self, family: ENIFamily) -> ENIState | None:
         """Returns the input of the plan; None until the cloud has described the ENI as one of this server."""
-        eni = self._enis.get(family.eni.identity)
-        quota = self._quotas.get((family.instance.region, family.instance.instance_type))
+        eni = self._descriptions.eni(family.eni.identity)
+        quota = self._descriptions.quota(family.instance.region, family.instance.instance_type)
         if eni is None or quota is None or eni.instance != family.instance.identity or eni.status != "InUse":
             return None
         version, remembered = family.version, self._state(family)
-        registered = remembered.recent.applied(_addresses(eni, version)) - {eni.primary_address}
+        registered = self._descriptions.registered(eni, version)
         pools = list(self._eni_pools(family))
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
         assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
         reported = frozenset(family.eni.addresses_of(version))
+        recently_assigned = self._descriptions.recently_assigned(eni.identity, version)
         state = ENIState(
             eni.identity,
             version,
@@ -264,7 +252,7 @@ class AddressReconciler:
             held=held,
             assigned=assigned,
             reported=reported,
-            own=preallocation.own_of(version, registered, reported | assigned | remembered.recent.added.keys()),
+            own=preallocation.own_of(version, registered, reported | assigned | {*recently_assigned}),
             releasing=releasing,
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
@@ -283,7 +271,7 @@ class AddressReconciler:
         """Returns the free addresses of a vSwitch; None for IPv6, whose blocks do not run out."""
         if self._full_until.get(vswitch, 0.0) > self._clock():
             return 0
-        return self._free.get(vswitch) if version == 4 else None
+        return self._descriptions.free_addresses(vswitch) if version == 4 else None
 
     def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
         for pool in self._listers.pools.items():
@@ -347,12 +335,9 @@ class AddressReconciler:
                 assert_never(step)
 
     async def _assign(self, family: ENIFamily, state: ENIState, count: int) -> None:
-        eni = self._enis[state.eni]
+        eni = self._described(family)
         given = await self._cloud.assign(family.instance.region, eni.identity, family.version, count)
-        remembered = self._state(family)
-        remembered.recent = remembered.recent.with_added(given, self._clock() + CONFIRMATION_LAG)
-        if family.version == 4 and eni.vswitch in self._free:
-            self._free[eni.vswitch] -= len(given)
+        self._descriptions.note_assigned(eni, family.version, given)
         CLOUD_ADDRESSES.labels("assigned").inc(len(given))
         log.info("addresses registered", card=eni.identity, node=family.node.name, addresses=list(given))
         await self._change_assigned(family, add=given)
@@ -362,14 +347,13 @@ class AddressReconciler:
     async def _unassign(self, family: ENIFamily, addresses: Iterable[str]) -> None:
         """Removes those addresses from the ENI that no pool gives and no pod has, by a fresh read of the API server."""
         pools = await self._client.list(SpiderIPPool)
-        primary = self._enis[family.eni.identity].primary_address
+        primary = self._described(family).primary_address
         fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
         unused = [each for each in fenced if not await self._is_held(each)]
         if not unused:
             return
         await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
-        state = self._state(family)
-        state.recent = state.recent.with_removed(unused, self._clock() + CONFIRMATION_LAG)
+        self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
         log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)
         await self._change_assigned(family, remove=unused)
@@ -411,7 +395,7 @@ class AddressReconciler:
         log.warning("cloud refused", card=family.eni.identity, node=family.node.name, error=error.message)
         match error:
             case VSwitchFull():
-                vswitch = self._enis[family.eni.identity].vswitch
+                vswitch = self._described(family).vswitch
                 self._full_until[vswitch] = now + VSWITCH_PAUSE
                 text = f"vSwitch {vswitch} of ENI {family.eni.identity} has no free address; not asked again for "
                 self._recorder.event(family.node, "Warning", "VSwitchFull", f"{text}{VSWITCH_PAUSE / 60:.0f} minutes")
@@ -440,10 +424,6 @@ def _pause(error: CloudError) -> float:
             return FAILURE_PAUSE
         case _:
             return VSWITCH_PAUSE
-
-
-def _addresses(eni: RegisteredENI, version: int) -> frozenset[str]:
-    return eni.ipv6_addresses if version == 6 else eni.addresses
 
 
 def _assigned(node: Node) -> dict[str, list[str]]:

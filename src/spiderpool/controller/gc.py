@@ -142,7 +142,7 @@ class ClusterGC:
         return Snapshot(listers.pods, listers.nodes, listers.pools, self._reporters, time.time(), self._policy)
 
     def _records_to_check(self, key: str) -> list[SpiderIP]:
-        """Records of a pod, but for those that stay with their owner."""
+        """Records of a pod, without those whose owner still needed them at the last fresh read."""
         records = self._records_by_pod.get(key)
         return [record for record in records if (record.metadata.uid or "") not in self._state.sticky]
 

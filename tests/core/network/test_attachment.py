@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.cni import ResultInterface, ResultIP
+from spiderpool.api.cni_result import ResultInterface, ResultIP
 from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import ObjectMeta

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from spiderpool.api.cni import Result, ResultInterface, ResultIP
+from spiderpool.api.cni_result import Result, ResultInterface, ResultIP
 from spiderpool.core.network.status import AttachedNetwork, network_status
 
 pytestmark = pytest.mark.unit

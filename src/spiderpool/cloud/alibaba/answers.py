@@ -13,6 +13,7 @@ MAX_PAGES = 50
 """Pages of one answer; more of them mean that the cloud's tokens go in a circle."""
 
 Json = dict[str, Any]
+"""An object of an answer, or the parameters of a call, with the API's own keys."""
 Call = Callable[[str, Json], Awaitable[Json]]
 """Calls an action with parameters."""
 

@@ -45,10 +45,9 @@ class Execution(ABC):
 
     def __init__(self, observed: ObservedLoadBalancer | None) -> None:
         self.identity = observed.identity if observed else ""
-        self.groups: dict[str, str] = {}  # name of a server group → its identity
+        groups = observed.groups if observed else ()
+        self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
         self._lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
-        if observed:
-            self.groups |= {group.name: group.identity for group in observed.groups}
 
     async def carry_out(self, steps: Sequence[Step]) -> str:
         """Carries out the steps in order, and returns the balancer's identity.

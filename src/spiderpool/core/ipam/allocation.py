@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from msgspec.structs import replace
 
-from spiderpool.api.cni import DEFAULT_DESTINATIONS
+from spiderpool.api.cni_result import DEFAULT_DESTINATIONS
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta

@@ -16,6 +16,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.core import annotations as pod_annotations
+from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.annotations import POOL, POOLS, Names, Route
 from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.allocation import Grant
@@ -33,8 +34,6 @@ from spiderpool.core.ipam.selection import (
     version_of,
 )
 from spiderpool.errors import BadConfig, Refused
-
-FAMILIES = (4, 6)
 
 RequestKey: TypeAlias = tuple[str, int]
 """(interface, address family): what a pod has at most one address for."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spiderpool.api.cni import Result, ResultInterface, ResultIP
+from spiderpool.api.cni_result import Result, ResultInterface, ResultIP
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.api.cni import Result, ResultInterface
+from spiderpool.api.cni_result import Result, ResultInterface
 
 JSON_INDENT = 4
 """Spaces, as Multus writes the annotation."""

@@ -14,7 +14,6 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     PortBackends,
     eligible,
     exclusion,
-    is_ready,
     node_backends,
     pod_addresses,
     pod_backends,
@@ -79,7 +78,7 @@ def test_nodes_that_are_not_ready_are_left_out_unless_none_is(
     ready: tuple[bool, ...], chosen: str, notes: tuple[str, ...]
 ) -> None:
     nodes = [node(name, ready=each) for name, each in zip("abc", ready, strict=True)]
-    assert [is_ready(each) for each in nodes] == list(ready)
+    assert [each.ready for each in nodes] == list(ready)
     assert eligible(nodes, PLAIN) == ([each for each in nodes if each.name in chosen], notes)
 
 

@@ -54,11 +54,6 @@ def reported_enis(nodes: Iterable[Node]) -> dict[str, str]:
     return found
 
 
-def is_ready(node: Node) -> bool:
-    """Whether the node's condition Ready is True."""
-    return any(each.type == "Ready" and each.status == "True" for each in node.status.conditions or ())
-
-
 def exclusion(node: Node, options: BalancerOptions) -> str | None:
     """Returns why a node must not be a backend, whether it is ready or not; None when it may be one."""
     labels = node.metadata.labels or {}
@@ -98,7 +93,7 @@ def eligible(nodes: Iterable[Node], options: BalancerOptions) -> tuple[list[Node
     """
     reasons = {node.name: exclusion(node, options) for node in nodes}
     allowed = [node for node in nodes if reasons[node.name] is None]
-    ready = [node for node in allowed if is_ready(node)]
+    ready = [node for node in allowed if node.ready]
     chosen = ready or allowed
     notes = {name: reason for name, reason in reasons.items() if reason}
     notes |= {node.name: "it is not ready" for node in allowed if node not in chosen}

@@ -1,0 +1,85 @@
+"""The ENIs of the cluster's servers as the cloud described them last, with the changes that it confirmed since then.
+
+It decides nothing and writes nothing to the cluster; `addresses` plans by it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+
+from spiderpool.cloud.provider import CloudProvider, Quota, RegisteredENI
+from spiderpool.core.cloud.preallocation import RecentChanges
+from spiderpool.telemetry import CLOUD_VSWITCH_FREE
+
+CONFIRMATION_LAG = 120.0
+"""Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
+
+
+class ENIDescriptions:
+    """Descriptions of ENIs, limits of instance types, and free addresses of vSwitches."""
+
+    def __init__(self, cloud: CloudProvider, clock: Callable[[], float]) -> None:
+        self._cloud = cloud
+        self._clock = clock
+        self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description
+        self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits, which do not change
+        self._free: dict[str, int] = {}  # vSwitch → free addresses
+        self._recent: dict[tuple[str, int], RecentChanges] = defaultdict(RecentChanges)
+        """(ENI, address family) → confirmed changes that its description may not show yet."""
+
+    async def read(self, region: str, enis: Collection[str], instance_types: Iterable[str]) -> None:
+        """Reads ENIs of a region, their vSwitches, and limits that are not known yet.
+
+        Raises CloudError; what was read before the error is kept.
+        """
+        described = await self._cloud.enis(region, enis)
+        self._enis |= described
+        now = self._clock()
+        for identity, version in list(self._recent):
+            if (eni := described.get(identity)) is not None:
+                recent = self._recent[identity, version]
+                self._recent[identity, version] = recent.pending(_secondary(eni, version), now)
+        for instance_type in sorted(instance_types):
+            if (region, instance_type) not in self._quotas:
+                self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
+        for vswitch in sorted({eni.vswitch for eni in described.values()}):
+            self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
+            CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+
+    def eni(self, identity: str) -> RegisteredENI | None:
+        """Returns the latest description of an ENI; None until there is one."""
+        return self._enis.get(identity)
+
+    def quota(self, region: str, instance_type: str) -> Quota | None:
+        """Returns the limits of the ENIs of an instance type; None until they are known."""
+        return self._quotas.get((region, instance_type))
+
+    def free_addresses(self, vswitch: str) -> int | None:
+        """Returns the number of free IPv4 addresses of a vSwitch; None until it is known."""
+        return self._free.get(vswitch)
+
+    def registered(self, eni: RegisteredENI, version: int) -> frozenset[str]:
+        """Returns the secondary addresses of a family on an ENI: as described, with confirmed changes."""
+        return self._recent[eni.identity, version].applied(_secondary(eni, version)) - {eni.primary_address}
+
+    def recently_assigned(self, eni: str, version: int) -> Collection[str]:
+        """Returns the addresses whose assignment the description of the ENI may not show yet."""
+        return self._recent[eni, version].added.keys()
+
+    def note_assigned(self, eni: RegisteredENI, version: int, addresses: Collection[str]) -> None:
+        """Notes that the cloud has registered addresses on an ENI."""
+        key = eni.identity, version
+        self._recent[key] = self._recent[key].with_added(addresses, self._clock() + CONFIRMATION_LAG)
+        if version == 4 and eni.vswitch in self._free:
+            self._free[eni.vswitch] -= len(addresses)
+
+    def note_unassigned(self, eni: str, version: int, addresses: Iterable[str]) -> None:
+        """Notes that the cloud has removed addresses from an ENI."""
+        self._recent[eni, version] = self._recent[eni, version].with_removed(
+            addresses, self._clock() + CONFIRMATION_LAG
+        )
+
+
+def _secondary(eni: RegisteredENI, version: int) -> frozenset[str]:
+    return eni.ipv6_addresses if version == 6 else eni.addresses
