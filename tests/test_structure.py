@@ -29,7 +29,7 @@ SOURCES = [*LAYOUT.product_sources(), *sources(LAYOUT.lab)]
 NOT_OURS = {"dist"}
 """Top folders that builds make."""
 
-MIRRORED = ("core", "kube")
+MIRRORED = ("core", "kube", "cloud")
 """Folders of which every file has a test file of its own."""
 
 WITHOUT_TESTS: set[str] = set()
