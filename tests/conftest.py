@@ -50,11 +50,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: group_of(item.nodeid))
 
 
-def pytest_configure() -> None:
-    """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made; give examples no deadline under load."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = TEARDOWN_TIMEOUT
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # nodes of the lab run tests without it
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
