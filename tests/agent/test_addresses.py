@@ -161,6 +161,8 @@ async def test_a_wrong_annotation_is_told_by_the_answer_and_an_event(cluster: Cl
     uid = cluster.pod("q", {f"{PREFIX}/ippool": {"ipv6": ["six"]}})
     refused = await add(agent, "q", uid)
     assert "enableIPv6 is false in the ConfigMap" in refused["msg"]
+    refused = await add(agent, "r", cluster.pod("r", {"k8s.v1.cni.cncf.io/networks": "a@eth9,b@eth9"}))
+    await until(lambda: "asks for interface eth9 twice" in cluster.events("r"))
     assert cluster.records() == {}
 
 

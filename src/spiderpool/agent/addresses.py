@@ -94,14 +94,17 @@ class PodAddresses:
         self._detached: set[str] = set()  # UIDs of living pods that had a DEL: released once the pod object ends
         cluster.pods.subscribe(self._pod_changed)
 
-    async def allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def allocate(
+        self, pod: Pod, requests: Sequence[InterfaceRequest], networks: InterfaceNetworks | None = None
+    ) -> Grants:
         """Grant addresses to interfaces of a pod: what they hold already, and all that is missing, or nothing.
 
+        ``networks`` are those of the pod's interfaces; None: as its annotations and the settings name them.
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
         self._detached.discard(pod.metadata.uid or "")
         try:
-            return await self._allocate(pod, networks, requests) if requests else {}
+            return await self._allocate(pod, networks or self.networks(pod), requests) if requests else {}
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise

@@ -100,7 +100,7 @@ class AgentAPI:
         interface = call.ifName or ""
         pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", call.podUID or ""))
         wanted = InterfaceRequest(interface, config)
-        grants = (await self._addresses.allocate(pod, self._addresses.networks(pod), [wanted]))[interface]
+        grants = (await self._addresses.allocate(pod, [wanted]))[interface]
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 

@@ -68,7 +68,7 @@ class Attacher:
         attachment = await self._plan(call)
         async with self._containers.held(call.container_id):
             self._store.save(sandbox_record(call, attachment.interfaces))  # first, so that DEL finds it after a crash
-            grants = await self._addresses.allocate(attachment.pod, attachment.networks, attachment.address_requests)
+            grants = await self._addresses.allocate(attachment.pod, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
         return results[0]

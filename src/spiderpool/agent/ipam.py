@@ -19,7 +19,7 @@ class IPAMPlugin:
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
         pod = await self._cluster.pod(call.required_pod())
-        grants = (await self._addresses.allocate(pod, self._addresses.networks(pod), [request]))[request.interface]
+        grants = (await self._addresses.allocate(pod, [request]))[request.interface]
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
