@@ -1,21 +1,22 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz clean
+.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 bootstrap:  ## Install what is missing on this machine, make .venv
 	@scripts/bootstrap
 
-binaries: bootstrap  ## Find, unpack or build etcd, kube-apiserver and the other real programs
-	@.venv/bin/python -m spiderpool_lab.binaries
+binaries: bootstrap  ## Find or build etcd, Kubernetes, containerd and the other real programs; KUBERNETES=1.30: another version
+	@.venv/bin/python -m spiderpool_lab.binaries test
 
-demo: binaries  ## Play the walkthrough of Alibaba Cloud and check it; POOLS=manual: hand-written pools; KEEP=1 leaves it up
+demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; POOLS=manual: hand-written pools; KEEP=1 leaves it up
+	@.venv/bin/python -m spiderpool_lab.binaries demo
 	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
@@ -46,3 +47,8 @@ fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spiderpool
+clean-cache:  ## Remove our cache: uv, built programs, Go modules and compiled packages; the next target builds anew
+	[ ! -d $(CACHE)/go ] || chmod -R u+w $(CACHE)/go
+	rm -rf $(CACHE)

@@ -28,7 +28,7 @@ from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
 from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.processes import Processes
-from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
+from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 
 ADMIN = "kubernetes-admin"
 TOKEN_SECONDS = 24 * 3600
@@ -254,7 +254,6 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
-            *self._gates(),
             "--allow-privileged=true",
             "--default-not-ready-toleration-seconds=60",  # pods leave a dead node within a test
             "--default-unreachable-toleration-seconds=60",
@@ -274,7 +273,6 @@ class ControlPlane:
             "--node-monitor-grace-period=30s",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
-            *self._gates(),
         )
         self._start_controller(CONTROLLER_MANAGER, manager)
         self._start_controller(SCHEDULER)
@@ -290,15 +288,11 @@ class ControlPlane:
             "--leader-elect=false",
             "--profiling=false",
             *self._serving(program),
-            *_no_insecure_port(program),
         )
         self.processes.start(program, [find(program), *common, *flags])
 
     def _networks(self, ipv4: str, ipv6: str) -> str:
         return f"{ipv4},{ipv6}" if self.dual_stack else ipv4
-
-    def _gates(self) -> tuple[str, ...]:
-        return (f"--feature-gates={DUAL_STACK}",) if self.dual_stack else ()
 
     def _serving(self, program: str) -> tuple[str, ...]:
         return (
@@ -323,7 +317,8 @@ class ControlPlane:
             "kube-system", "configmaps", {"metadata": {"name": "kubeadm-config"}, "data": configuration}, deadline
         )
         self._create("default", "endpoints", {"metadata": {"name": "kubernetes"}, "subsets": [endpoint]}, deadline)
-        self._wait("the default service account is not there", self._default_account_ready, deadline)
+        account = "/api/v1/namespaces/default/serviceaccounts/default"  # without it no pod is admitted
+        self._wait("the default service account is not there", lambda: self._exists(account), deadline)
 
     def _create(self, namespace: str, plural: str, document: dict[str, Any], deadline: float) -> None:
         """Create an object in a namespace that the API server may be about to create."""
@@ -337,14 +332,6 @@ class ControlPlane:
         except SpiderpoolError:
             return False
         return True
-
-    def _default_account_ready(self) -> bool:
-        """Whether pods are admitted: that needs their service account, and before 1.24 the account's token secret."""
-        try:
-            account = self._request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
-        except SpiderpoolError:
-            return False
-        return bool(account.get("secrets")) or _minor(API_SERVER) >= 24
 
     # --- requests and waits
 
@@ -429,17 +416,3 @@ def _base64(data: bytes) -> str:
 def _write_private(path: Path, data: bytes) -> None:
     path.touch(mode=0o600)
     path.write_bytes(data)
-
-
-def _minor(program: str) -> int:
-    """The minor version of a program of Kubernetes: 20 for v1.20.2."""
-    words = subprocess.run([find(program), "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
-    found = re.search(r"v1\.(\d+)", words)
-    if not found:
-        raise IOFailure(f"{find(program)} --version says {words.strip()!r}: no Kubernetes 1.x")
-    return int(found[1])
-
-
-def _no_insecure_port(program: str) -> tuple[str, ...]:
-    """The flag that disables the unauthenticated port; version 1.22 and later have neither."""
-    return ("--port=0",) if _minor(program) < 22 else ()

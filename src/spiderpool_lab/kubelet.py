@@ -25,12 +25,12 @@ from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab import node
 from spiderpool_lab.cni_runtime import CniRuntime, Json
+from spiderpool_lab.go_build import kubernetes_version
 from spiderpool_lab.node import ClusterServices, NodeConfig
 from spiderpool_lab.node_endpoint import NodeEndpoint, listening
 from spiderpool_lab.pods import KubeletPod, PodHost, PodWorker, now
 from spiderpool_lab.retry import retry
 
-VERSION = "v1.20.2"
 _HEARTBEAT = 10.0
 """Seconds between two reports of the Node, and two renewals of its Lease."""
 _POLL_INTERVAL = 0.2
@@ -167,8 +167,7 @@ def _ready_condition(ready: bool, since: str) -> Json:
 def _node_info() -> Json:
     system = os.uname()
     return {
-        "kubeletVersion": VERSION,
-        "kubeProxyVersion": VERSION,
+        "kubeletVersion": kubernetes_version(),
         "kernelVersion": system.release,
         "osImage": "Spiderpool lab node",
         "operatingSystem": "linux",

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from spiderpool_lab import kernel_modules, namespaces, syscalls
-from spiderpool_lab.topology import DUAL_STACK, POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
+from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
@@ -236,7 +236,6 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
     options = [
         "--proxy-mode=iptables",
         f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
-        f"--feature-gates={DUAL_STACK}",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",

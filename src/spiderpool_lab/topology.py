@@ -9,8 +9,6 @@ import msgspec
 SERVICE_CIDR, SERVICE_CIDR6 = "10.233.0.0/18", "fd00:10:233::/112"
 POD_CIDR, POD_CIDR6 = "10.233.64.0/18", "fd00:10:233:64::/64"
 """Networks of Services and pods as the cluster is configured; the cloud routes neither of them."""
-DUAL_STACK = "IPv6DualStack=true"
-"""The feature gate that Kubernetes 1.20 needs for two IP families."""
 
 
 class VSwitch(msgspec.Struct, frozen=True):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.errors import IOFailure
-from spiderpool_lab import binaries
+from spiderpool.errors import BadConfig, IOFailure
+from spiderpool_lab import binaries, go_build
 from spiderpool_lab.processes import WITH_PARENT
 from tests.support.eventually import wait_until
 
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.unit
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No program of a lab is to be found anywhere."""
-    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    for variable in ("KUBEBUILDER_ASSETS", "KUBERNETES", "LAB_KERNEL"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -31,14 +32,20 @@ def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
     return path
 
 
+def cached(tmp_path: Path, program: str, minor: str = "1.37") -> Path:
+    """The place of a program in the cache."""
+    folder = go_build.KUBERNETES_MODULES[minor]
+    return tmp_path / "cache/spiderpool/programs" / go_build.key(folder) / "bin" / program
+
+
 def test_a_program_that_is_nowhere_is_refused_with_the_remedy() -> None:
-    with pytest.raises(IOFailure, match=r"kube-proxy is in none of .* run: python -m spiderpool_lab.binaries"):
+    with pytest.raises(IOFailure, match=r"kube-proxy is in none of .* run: .*python -m spiderpool_lab.binaries"):
         binaries.find("kube-proxy")
 
 
 def test_assets_come_before_path_and_path_before_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cached = executable(tmp_path / "cache/spiderpool/control-plane/v1.20.2/kube-scheduler")
-    assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", cached, "cache")
+    built = executable(cached(tmp_path, "kube-scheduler"))
+    assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", built, "cache")
     on_path = executable(tmp_path / "bin/kube-scheduler")
     assert binaries.locate("kube-scheduler") == binaries.Location("kube-scheduler", on_path, "PATH")
     asset = executable(tmp_path / "assets/kube-scheduler")
@@ -49,18 +56,54 @@ def test_assets_come_before_path_and_path_before_cache(tmp_path: Path, monkeypat
 def test_assets_need_not_hold_every_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executable(tmp_path / "assets/etcd")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
-    on_path = executable(tmp_path / "bin/kubectl")
-    assert binaries.find("kubectl") == on_path
+    on_path = executable(tmp_path / "bin/kube-proxy")
+    assert binaries.find("kube-proxy") == on_path
+
+
+def test_kubectl_comes_with_the_environment(tmp_path: Path) -> None:
+    executable(tmp_path / "bin/kubectl")
+    assert binaries.locate("kubectl") == binaries.Location("kubectl", Path(sys.prefix) / "bin/kubectl", "environment")
+
+
+def test_a_containerd_of_the_machine_is_not_taken(tmp_path: Path) -> None:
+    executable(tmp_path / "bin/containerd")
+    assert binaries.locate("containerd") is None
+
+
+def test_a_chosen_kubernetes_is_the_one_of_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(executable(tmp_path / "assets/kube-proxy").parent))
+    asset = executable(tmp_path / "assets/etcd")
+    newer, older = executable(cached(tmp_path, "kube-proxy")), executable(cached(tmp_path, "kube-proxy", "1.30"))
+    monkeypatch.setenv("KUBERNETES", "1.37")
+    assert (binaries.find("kube-proxy"), binaries.find("etcd")) == (newer, asset)
+    monkeypatch.setenv("KUBERNETES", "1.30")
+    assert (binaries.find("kube-proxy"), binaries.find("etcd")) == (older, asset)
+
+
+@pytest.mark.parametrize("name", ["1.29", "1.37.2", "v1.30"])
+def test_a_kubernetes_without_a_lock_is_refused_with_the_choice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES", name)
+    with pytest.raises(BadConfig, match=r"choose one of 1\.37, 1\.30; .*KUBEBUILDER_ASSETS"):
+        binaries.find("kube-apiserver")
+
+
+def test_another_kernel_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = executable(tmp_path / "mine/linux")
+    monkeypatch.setenv("LAB_KERNEL", str(kernel))
+    assert binaries.locate("linux.uml") == binaries.Location("linux.uml", kernel, "LAB_KERNEL")
+    kernel.unlink()
+    with pytest.raises(BadConfig, match=r"LAB_KERNEL=.*/linux is no program"):
+        binaries.find("linux.uml")
 
 
 def test_what_is_not_executable_is_not_a_program(tmp_path: Path) -> None:
-    executable(tmp_path / "cache/spiderpool/etcd-server/usr/bin/etcd").chmod(0o644)
+    executable(cached(tmp_path, "etcd")).chmod(0o644)
     assert binaries.locate("etcd") is None
 
 
 def test_modules_lie_beside_the_kernel(tmp_path: Path) -> None:
     kernel = executable(tmp_path / "cache/spiderpool/user-mode-linux/usr/bin/linux.uml")
-    with pytest.raises(IOFailure, match="no modules beside it"):
+    with pytest.raises(IOFailure, match=r"no modules beside it; name another one in \$LAB_KERNEL"):
         binaries.uml_modules()
     modules = kernel.parent.parent / "lib/uml/modules"
     modules.mkdir(parents=True)
@@ -74,14 +117,14 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_the_tools_says_which_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(IOFailure, match="apt-get is not on this machine"):
-        binaries.provide(["etcd"])
+    with pytest.raises(IOFailure, match=r"there is no apt-get; name a program in \$LAB_KERNEL"):
+        binaries.provide(["linux.uml"])
     assert list((tmp_path / "cache/spiderpool").glob("making-*")) == []
 
 
 APT = """#!/bin/sh
 case "$*" in
-    *indextargets*) echo "mirror: bookworm main Debian" ;;
+    *indextargets*) echo mirror ;;
     *) touch "{started}"; sleep 300 & sleep 300 ;;
 esac
 """
