@@ -19,10 +19,11 @@ import msgspec
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes, reservations
+from spiderpool_lab import binaries, cloud, executable, frames, internet, namespaces, probes, reservations
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.frames import DroppedFrame
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.node import ClusterServices
 from spiderpool_lab.ports import free_ports
@@ -153,6 +154,7 @@ class LabCluster:
         self.processes.stop(CONTROLLER)
         self.processes.stop(CLOUD)
         self.processes.stop(internet.NAME)
+        self.processes.stop(frames.NAME)
         self.cloud.stop()
         self.plane.stop()
         self.processes.stop_all()
@@ -218,6 +220,7 @@ class LabCluster:
     def _start(self, agent_env: dict[str, str]) -> None:
         self.progress("the cloud's network: two vSwitches that drop what is not registered")
         self.fabric.up()
+        self._start_recorder()
         self._start_internet()
         self.progress("the cloud: metadata service, API, load balancers")
         self.cloud.start(self._features)
@@ -259,6 +262,18 @@ class LabCluster:
     @property
     def _configuration(self) -> Path:
         return self.directory / "conf.yml"
+
+    def dropped_frames(self) -> list[DroppedFrame]:
+        """The last frames that the cloud dropped, oldest first; known milliseconds after they are counted."""
+        return frames.read(self._dropped)
+
+    @property
+    def _dropped(self) -> Path:
+        return self.directory / "dropped-frames.json"
+
+    def _start_recorder(self) -> None:
+        arguments = ["--netns", self.fabric.vpc, "--file", str(self._dropped)]
+        self.processes.start(frames.NAME, [sys.executable, "-m", "spiderpool_lab.frames", *arguments])
 
     def _start_internet(self) -> None:
         command = [sys.executable, "-m", "spiderpool_lab.internet", "--netns", self.fabric.internet]

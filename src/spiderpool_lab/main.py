@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,6 +24,9 @@ from spiderpool_lab.running import NAME, need_root, running
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything after the first argument belongs to the command that is run."""
+
+LAST_FRAMES = 10
+"""Dropped frames that the status shows."""
 
 POOLS = click.option(
     "--pools",
@@ -108,6 +112,9 @@ def status(name: str) -> None:
     console.print("\nframes that the cloud dropped, by ENI and rule")
     for eni, rules in cluster.fabric.counters().items():
         console.print(f"{eni:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+    for frame in cluster.dropped_frames()[-LAST_FRAMES:]:
+        when = time.strftime("%H:%M:%S", time.localtime(frame.time))
+        console.print(f"{frame.eni:16} {when} {frame.rule}: {frame}", markup=False)
     console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
     for line in describe(cluster.cloud.admin):
         console.print(line, markup=False)
