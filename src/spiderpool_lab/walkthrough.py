@@ -82,6 +82,22 @@ def observe(cluster: LabCluster) -> Environment:
     return Environment(cluster.fabric.topology, tuple(facts.running_pods(cluster)), facts.services(cluster))
 
 
+def services_answer(cluster: LabCluster, environment: Environment) -> bool:
+    """Whether every node reaches every Service by each of its cluster IPs, so kube-proxy has set all of them up.
+
+    Until then a node sends what a pod sends to a cluster IP to the gateway of its first ENI, and the cloud drops it if
+    the pod's address belongs to another ENI. The node's own address passes, so none of these probes is dropped.
+    """
+    probes = [
+        TrafficProbe(kind=KINDS[protocol], target=address, port=port, count=1, timeout=1.0)
+        for service in environment.services.values()
+        for address in service.addresses
+        for protocol, port in service.ports.items()
+    ]
+    answers = (answer for node in environment.topology.nodes for answer in cluster.probe(node.name, probes))
+    return all(answer.ok for answer in answers)
+
+
 def check_addresses(cluster: LabCluster, environment: Environment) -> Iterator[CheckResult]:
     """Check that the addresses of each interface are registered on one ENI of its node, and that it has its MAC."""
     macs = {pod: links for node in environment.topology.nodes for pod, links in _macs(cluster, node).items()}
