@@ -56,7 +56,7 @@ _PROXY_TOOLS = {
 }
 
 MODULES = (
-    *("veth", "bridge", "br_netfilter", "ipvlan", "macvlan", "8021q", "ipv6", "nf_tables", "nft_objref"),
+    *("veth", "bridge", "br_netfilter", "ipvlan", "macvlan", "8021q", "ipv6", "nf_tables"),
     *("ip_tables", "iptable_nat", "iptable_mangle", "iptable_filter", "iptable_raw", "ip6_tables"),
     *("ip6table_nat", "ip6table_mangle", "ip6table_filter", "ip6table_raw", "ipt_REJECT", "ip6t_REJECT"),
     *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_comment", "xt_addrtype"),
