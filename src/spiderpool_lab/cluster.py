@@ -25,7 +25,7 @@ from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, Cont
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.frames import DroppedFrame
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import ClusterServices
+from spiderpool_lab.node import ClusterServices, ProxyMode
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
@@ -70,6 +70,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False
     discovery: bool = False
     spare: int = 0
+    proxy_mode: ProxyMode = "iptables"
 
 
 def _no_progress(_: str) -> None:
@@ -84,6 +85,7 @@ class LabCluster:
         self.name = name
         self.discovery = options.discovery
         self.spare = options.spare
+        self.proxy_mode = options.proxy_mode
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
@@ -304,6 +306,7 @@ class LabCluster:
                 kube_proxy=str(binaries.find("kube-proxy")),
                 agent_kubeconfig=str(agent),
                 external_cloud=self.discovery,
+                proxy_mode=self.proxy_mode,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -20,6 +20,7 @@ from spiderpool_lab.cloud_commands import cloud, describe
 from spiderpool_lab.cluster import LabCluster, LabOptions
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
+from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -34,6 +35,13 @@ POOLS = click.option(
     default="discovered",
     show_default=True,
     help="Whether pools and networks are made from what the ENIs have, or written by hand.",
+)
+PROXY_MODE = click.option(
+    "--proxy-mode",
+    type=click.Choice(get_args(ProxyMode)),
+    default="iptables",
+    show_default=True,
+    help="How kube-proxy serves Services.",
 )
 SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
@@ -57,12 +65,14 @@ def main() -> None:
 @main.command()
 @NAME
 @POOLS
+@PROXY_MODE
 @click.option("--keep", is_flag=True, help="Leave the cluster up.")
-def demo(name: str, pools: str, keep: bool) -> None:
+def demo(name: str, pools: str, proxy_mode: ProxyMode, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    cluster = LabCluster(name, LabOptions(detached=keep, discovery=pools == "discovered"))
+    options = LabOptions(detached=keep, discovery=pools == "discovered", proxy_mode=proxy_mode)
+    cluster = LabCluster(name, options)
     walkthrough = Demo(cluster, console)
     cluster.progress = walkthrough.progress
     with _taken_down(cluster, keep=keep):
@@ -79,12 +89,13 @@ def demo(name: str, pools: str, keep: bool) -> None:
 @main.command()
 @NAME
 @POOLS
+@PROXY_MODE
 @SPARE
-def up(name: str, pools: str, spare: int) -> None:
+def up(name: str, pools: str, proxy_mode: ProxyMode, spare: int) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare)
+    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare, proxy_mode=proxy_mode)
     cluster = LabCluster(name, options, progress=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
