@@ -19,12 +19,13 @@ import msgspec
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, internet, namespaces, probes, reservations
+from spiderpool_lab import binaries, cloud, executable, frames, internet, namespaces, probes, reservations
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.frames import DroppedFrame
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import ClusterServices
+from spiderpool_lab.node import ClusterServices, ProxyMode
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
@@ -69,6 +70,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False
     discovery: bool = False
     spare: int = 0
+    proxy_mode: ProxyMode = "iptables"
 
 
 def _no_progress(_: str) -> None:
@@ -83,6 +85,7 @@ class LabCluster:
         self.name = name
         self.discovery = options.discovery
         self.spare = options.spare
+        self.proxy_mode = options.proxy_mode
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
@@ -153,6 +156,7 @@ class LabCluster:
         self.processes.stop(CONTROLLER)
         self.processes.stop(CLOUD)
         self.processes.stop(internet.NAME)
+        self.processes.stop(frames.NAME)
         self.cloud.stop()
         self.plane.stop()
         self.processes.stop_all()
@@ -218,6 +222,7 @@ class LabCluster:
     def _start(self, agent_env: dict[str, str]) -> None:
         self.progress("the cloud's network: two vSwitches that drop what is not registered")
         self.fabric.up()
+        self._start_recorder()
         self._start_internet()
         self.progress("the cloud: metadata service, API, load balancers")
         self.cloud.start(self._features)
@@ -260,6 +265,18 @@ class LabCluster:
     def _configuration(self) -> Path:
         return self.directory / "conf.yml"
 
+    def dropped_frames(self) -> list[DroppedFrame]:
+        """The last frames that the cloud dropped, oldest first; known milliseconds after they are counted."""
+        return frames.read(self._dropped)
+
+    @property
+    def _dropped(self) -> Path:
+        return self.directory / "dropped-frames.json"
+
+    def _start_recorder(self) -> None:
+        arguments = ["--netns", self.fabric.vpc, "--file", str(self._dropped)]
+        self.processes.start(frames.NAME, [sys.executable, "-m", "spiderpool_lab.frames", *arguments])
+
     def _start_internet(self) -> None:
         command = [sys.executable, "-m", "spiderpool_lab.internet", "--netns", self.fabric.internet]
         self.processes.start(internet.NAME, command)
@@ -289,6 +306,7 @@ class LabCluster:
                 kube_proxy=str(binaries.find("kube-proxy")),
                 agent_kubeconfig=str(agent),
                 external_cloud=self.discovery,
+                proxy_mode=self.proxy_mode,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes

@@ -121,6 +121,8 @@ class Demo:
 
     def _check_traffic(self, environment: Environment) -> None:
         cluster = self._cluster
+        self.progress("waiting until kube-proxy serves every Service on every node")
+        cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), 60)
         self._report("East-west", walkthrough.run(cluster, walkthrough.east_west(environment)))
         self._report("North-south", walkthrough.run(cluster, walkthrough.north_south(environment)))
         self._check_balancers(environment)

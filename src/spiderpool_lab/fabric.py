@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from spiderpool.errors import BadConfig
-from spiderpool_lab import namespaces
+from spiderpool_lab import frames, namespaces
 from spiderpool_lab.backend import NodeBackend, choose
 from spiderpool_lab.reservations import LabName
 from spiderpool_lab.topology import ENI, LabNode, Topology
@@ -271,7 +271,8 @@ def _port_chain(node: LabNode, eni: ENI) -> Iterator[str]:
         (f"ip saddr != @{port}-ipv4", "spoof_ip"),
         (f"ip6 saddr != @{port}-ipv6", "spoof_ip6"),
     ):
-        yield f"{match} counter name {_counter(node, eni, rule)} drop"
+        log = f'log prefix "{node.name}/{eni.name} {rule}" group {frames.GROUP} snaplen {frames.SNAPSHOT}'
+        yield f"{match} counter name {_counter(node, eni, rule)} {log} drop"
     yield "}"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -19,10 +20,14 @@ from spiderpool_lab.cloud_commands import cloud, describe
 from spiderpool_lab.cluster import LabCluster, LabOptions
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
+from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything after the first argument belongs to the command that is run."""
+
+LAST_FRAMES = 10
+"""Dropped frames that the status shows."""
 
 POOLS = click.option(
     "--pools",
@@ -30,6 +35,13 @@ POOLS = click.option(
     default="discovered",
     show_default=True,
     help="Whether pools and networks are made from what the ENIs have, or written by hand.",
+)
+PROXY_MODE = click.option(
+    "--proxy-mode",
+    type=click.Choice(get_args(ProxyMode)),
+    default="iptables",
+    show_default=True,
+    help="How kube-proxy serves Services.",
 )
 SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
@@ -53,12 +65,14 @@ def main() -> None:
 @main.command()
 @NAME
 @POOLS
+@PROXY_MODE
 @click.option("--keep", is_flag=True, help="Leave the cluster up.")
-def demo(name: str, pools: str, keep: bool) -> None:
+def demo(name: str, pools: str, proxy_mode: ProxyMode, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    cluster = LabCluster(name, LabOptions(detached=keep, discovery=pools == "discovered"))
+    options = LabOptions(detached=keep, discovery=pools == "discovered", proxy_mode=proxy_mode)
+    cluster = LabCluster(name, options)
     walkthrough = Demo(cluster, console)
     cluster.progress = walkthrough.progress
     with _taken_down(cluster, keep=keep):
@@ -75,12 +89,13 @@ def demo(name: str, pools: str, keep: bool) -> None:
 @main.command()
 @NAME
 @POOLS
+@PROXY_MODE
 @SPARE
-def up(name: str, pools: str, spare: int) -> None:
+def up(name: str, pools: str, proxy_mode: ProxyMode, spare: int) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare)
+    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare, proxy_mode=proxy_mode)
     cluster = LabCluster(name, options, progress=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
@@ -108,6 +123,9 @@ def status(name: str) -> None:
     console.print("\nframes that the cloud dropped, by ENI and rule")
     for eni, rules in cluster.fabric.counters().items():
         console.print(f"{eni:16} " + ", ".join(f"{rule} {count}" for rule, count in rules.items()))
+    for frame in cluster.dropped_frames()[-LAST_FRAMES:]:
+        when = time.strftime("%H:%M:%S", time.localtime(frame.time))
+        console.print(f"{frame.eni:16} {when} {frame.rule}: {frame}", markup=False)
     console.print(f"{'router':16} {STRAY} {cluster.fabric.strays()}\n")
     for line in describe(cluster.cloud.admin):
         console.print(line, markup=False)

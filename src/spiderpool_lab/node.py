@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -53,16 +54,25 @@ _PROXY_TOOLS = {
         for suffix in ("", "-save", "-restore")
     },
     "conntrack": "conntrack",
+    "ipset": "ipset",
 }
 
 MODULES = (
-    *("veth", "bridge", "br_netfilter", "ipvlan", "macvlan", "8021q", "ipv6", "nf_tables", "nft_objref"),
+    *("veth", "bridge", "br_netfilter", "ipvlan", "macvlan", "8021q", "ipv6", "nf_tables"),
     *("ip_tables", "iptable_nat", "iptable_mangle", "iptable_filter", "iptable_raw", "ip6_tables"),
     *("ip6table_nat", "ip6table_mangle", "ip6table_filter", "ip6table_raw", "ipt_REJECT", "ip6t_REJECT"),
     *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_comment", "xt_addrtype"),
     *("xt_statistic", "xt_tcpudp", "xt_recent", "xt_physdev", "xt_multiport", "nf_conntrack", "nf_conntrack_netlink"),
 )
 """Kernel modules of the data path and kube-proxy. A node has no kmod, so the kernel cannot load them on demand."""
+IPVS_MODULES = (
+    *("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy", "xt_set", "xt_ipvs", "ip_set", "ip_set_bitmap_port"),
+    *("ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net"),
+)
+"""What kube-proxy needs beyond them in its mode ipvs."""
+
+ProxyMode = Literal["iptables", "ipvs"]
+"""How kube-proxy serves Services. Its third mode, nftables, needs tables that User Mode Linux has not."""
 
 
 class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +87,7 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     kube_proxy: str
     agent_kubeconfig: str | None = None
     external_cloud: bool = False
+    proxy_mode: ProxyMode = "iptables"
     agent_env: dict[str, str] = {}
 
 
@@ -125,7 +136,7 @@ def main() -> None:
         os.environ.update(_ENVIRONMENT)
         logs = _mount_all(config)
         if config.modules is not None:
-            kernel_modules.load(Path(config.modules) / os.uname().release, MODULES)
+            kernel_modules.load(Path(config.modules) / os.uname().release, _modules(config.services))
         _join_fabric(config)
         _supervise(_children(config, file), logs)
     except BaseException:
@@ -134,6 +145,10 @@ def main() -> None:
 
 
 # --- set-up
+
+
+def _modules(services: ClusterServices | None) -> Sequence[str]:
+    return [*MODULES, *IPVS_MODULES] if services and services.proxy_mode == "ipvs" else MODULES
 
 
 def _mount_all(config: NodeConfig) -> Path:
@@ -234,7 +249,8 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
         (tools / name).symlink_to(f"/usr/sbin/{program}")
     argv = [services.kube_proxy, f"--kubeconfig={services.proxy_kubeconfig}", f"--hostname-override={node}"]
     options = [
-        "--proxy-mode=iptables",
+        f"--proxy-mode={services.proxy_mode}",
+        "--ipvs-strict-arp",  # a node answers for no cluster IP that kube-proxy adds to a link of it
         f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",

@@ -22,6 +22,9 @@ from spiderpool_lab.topology import ENI, LabNode, Topology, VSwitch
 HOST_PORTS = {"TCP": 9080, "UDP": 9053}
 """Ports of the server of examples/alibaba-cloud/host.yaml on every node."""
 
+QUOTED_FRAMES = 5
+"""Dropped frames of one rule that a failed check quotes."""
+
 Kind = Literal["ping", "http", "udp"]
 KINDS: dict[str, Kind] = {"TCP": "http", "UDP": "udp"}
 
@@ -79,6 +82,22 @@ def observe(cluster: LabCluster) -> Environment:
     return Environment(cluster.fabric.topology, tuple(facts.running_pods(cluster)), facts.services(cluster))
 
 
+def services_answer(cluster: LabCluster, environment: Environment) -> bool:
+    """Whether every node reaches every Service by each of its cluster IPs, so kube-proxy has set all of them up.
+
+    Until then a node sends what a pod sends to a cluster IP to the gateway of its first ENI, and the cloud drops it if
+    the pod's address belongs to another ENI. The node's own address passes, so none of these probes is dropped.
+    """
+    probes = [
+        TrafficProbe(kind=KINDS[protocol], target=address, port=port, count=1, timeout=1.0)
+        for service in environment.services.values()
+        for address in service.addresses
+        for protocol, port in service.ports.items()
+    ]
+    answers = (answer for node in environment.topology.nodes for answer in cluster.probe(node.name, probes))
+    return all(answer.ok for answer in answers)
+
+
 def check_addresses(cluster: LabCluster, environment: Environment) -> Iterator[CheckResult]:
     """Check that the addresses of each interface are registered on one ENI of its node, and that it has its MAC."""
     macs = {pod: links for node in environment.topology.nodes for pod, links in _macs(cluster, node).items()}
@@ -99,14 +118,22 @@ def run(cluster: LabCluster, checks: Iterable[Check]) -> list[CheckResult]:
 
 
 def nothing_dropped(cluster: LabCluster, before: dict[str, dict[str, int]]) -> CheckResult:
-    """Check that the cloud has dropped no frame since its counters were as ``before``."""
+    """Check that the cloud has dropped no frame since its counters were as ``before``; the detail quotes the last."""
     dropped = [
-        f"{eni} {rule} {count - before[eni][rule]}"
+        (eni, rule, count - before[eni][rule])
         for eni, rules in cluster.fabric.counters().items()
         for rule, count in rules.items()
         if count != before[eni][rule]
     ]
-    return CheckResult("no frame dropped by the cloud", "all ENIs", not dropped, ", ".join(dropped))
+    detail = "; ".join(_dropped_in_words(cluster, *found) for found in dropped)
+    return CheckResult("no frame dropped by the cloud", "all ENIs", not dropped, detail)
+
+
+def _dropped_in_words(cluster: LabCluster, eni: str, rule: str, count: int) -> str:
+    """The number of frames that a rule has dropped, and the last of them, each kind once."""
+    recorded = [str(frame) for frame in cluster.dropped_frames() if (frame.eni, frame.rule) == (eni, rule)]
+    kinds = list(dict.fromkeys(recorded[-count:]))[-QUOTED_FRAMES:]
+    return f"{eni} {rule} {count}: {', '.join(kinds) or 'not recorded'}"
 
 
 def east_west(environment: Environment) -> Iterator[Check]:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.client import Client
-from spiderpool_lab import facts, negative_checks
+from spiderpool_lab import facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cluster import EXAMPLE, LabCluster, temporary
 from spiderpool_lab.demo import Demo
@@ -43,6 +43,14 @@ metadata: {{name: {name}, annotations: {{v1.multus-cni.io/default-network: kube-
 spec:
   nodeName: {node}
   containers: [{{name: web, image: web}}]
+"""
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: late}
+spec:
+  selector: {app: test-app-2}
+  ports: [{port: 80}]
 """
 LEFTOVERS = """
 ip -brief link show type veth
@@ -211,6 +219,30 @@ def stopped_agent(cluster: LabCluster, node: str) -> Iterator[None]:
         yield
     finally:
         client.signal("agent", signal.SIGCONT)
+
+
+def test_a_service_that_kube_proxy_has_not_set_up_yet_is_waited_for(cluster: LabCluster) -> None:
+    """Until then the node sends what is for its cluster IP to the internet, by an ENI without the pod's address."""
+    client = cluster.machines.client("master")
+    cluster.plane.apply(EXAMPLE / "apps.yaml")
+    cluster.wait_for("all pods are Running", lambda: len(running(cluster)) == 4, PATIENCE)
+    client.signal("kube-proxy", signal.SIGSTOP)
+    try:
+        cluster.plane.apply(SERVICE)
+        environment = walkthrough.observe(cluster)
+        service = environment.services["late"]
+        source = next(pod for pod in environment.pods if (pod.node, pod.app) == ("master", "test-app-2"))
+        check = walkthrough.pod_source(source).check("late", "http", service.addresses[0], service.ports["TCP"])
+        assert not walkthrough.services_answer(cluster, environment)
+        unanswered, dropped = walkthrough.run(cluster, [check])
+    finally:
+        client.signal("kube-proxy", signal.SIGCONT)
+    assert (unanswered.passed, dropped.passed) == (False, False)
+    assert "master/eth0 spoof_ip " in dropped.detail
+    assert f" → {service.addresses[0]}:80 SYN" in dropped.detail
+    cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), PATIENCE)
+    assert [result.detail for result in walkthrough.run(cluster, [check])] == ["", ""]
+    cluster.plane.kubectl("delete", "service", "late")
 
 
 def test_macvlan_is_cut_off_by_the_cloud(cluster: LabCluster) -> None:
