@@ -54,7 +54,7 @@ class TestSubnets:
         assert stored["spec"]["ips"] == ["10.60.0.1-10.60.0.9"]
         assert stored["spec"]["ipVersion"] == 4
         assert stored["metadata"]["labels"] == {"ipam.spidernet.io/subnet-cidr": "10-60-0-0-16"}
-        assert stored["metadata"]["finalizers"] == ["spiderpool.spidernet.io"]
+        assert stored["metadata"]["finalizers"] == ["spiderpool.spidernet.io/in-use"]
 
     @pytest.mark.parametrize(
         ("spec", "message"),

@@ -32,7 +32,7 @@ SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum")
 
 
 def crd(kind: type[Object]) -> dict[str, Any]:
-    """The CRD of a kind (apiextensions.k8s.io/v1), valid from Kubernetes 1.20 on."""
+    """The CRD of a kind (apiextensions.k8s.io/v1), valid from Kubernetes 1.30 on."""
     info = kind.KIND
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

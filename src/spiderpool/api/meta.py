@@ -11,7 +11,10 @@ from msgspec import Meta
 GROUP = "spiderpool.spidernet.io"
 VERSION = "v2beta1"
 """API group and version of our own kinds."""
-FINALIZER = GROUP
+FINALIZER = f"{GROUP}/in-use"
+"""Keeps a pool or subnet until its addresses are free. API servers warn of finalizers without a path."""
+FORMER_FINALIZER = GROUP
+"""The same in objects of Spiderpool and of earlier versions: replaced at the next change, removed like our own."""
 INT64_MAX = 2**63 - 1
 """The largest number that an int64 field holds; an IPv6 subnet may have more addresses."""
 SERVER_DEFAULT = "x-server-default"

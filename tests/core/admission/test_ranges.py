@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import FINALIZER, ObjectMeta
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, ObjectMeta
 from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.admission.ranges import (
     cidr_label,
@@ -36,7 +36,14 @@ def test_a_subnet_as_a_label(text: str, label: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(None, [FINALIZER]), (["x"], ["x", FINALIZER]), ([FINALIZER], [FINALIZER])]
+    ("before", "after"),
+    [
+        (None, [FINALIZER]),
+        (["x"], ["x", FINALIZER]),
+        ([FINALIZER], [FINALIZER]),
+        ([FORMER_FINALIZER, "x"], ["x", FINALIZER]),
+        ([FINALIZER, FORMER_FINALIZER], [FINALIZER]),
+    ],
 )
 def test_our_finalizer_is_added_once(before: list[str] | None, after: list[str]) -> None:
     metadata = ObjectMeta(finalizers=before, labels={"stale": "x"})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import FINALIZER, ObjectMeta
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, ObjectMeta
 from spiderpool.core.addresses import AddressSet, Network, RangeError, parse_address, parse_subnet, to_int
 from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, is_label_value, parse_prefix
 
@@ -32,8 +32,8 @@ def cidr_label(subnet: Network) -> str | None:
 
 
 def with_finalizer(metadata: ObjectMeta, labels: Labels) -> ObjectMeta:
-    """The metadata with our finalizer added, and its labels replaced by ``labels``."""
-    finalizers = metadata.finalizers or []
+    """The metadata with our finalizer, without its former name, and with its labels replaced by ``labels``."""
+    finalizers = [name for name in metadata.finalizers or () if name != FORMER_FINALIZER]
     ours = finalizers if FINALIZER in finalizers else [*finalizers, FINALIZER]
     return replace(metadata, finalizers=ours, labels=labels or None)
 
