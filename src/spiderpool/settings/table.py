@@ -226,6 +226,14 @@ INSTALL_CNI: Final = Setting(
     readers=AGENT,
     variables=("SPIDERPOOL_INSTALL_CNI",),
 )
+CNI_STATUS: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="the network list offers CNI 1.1.0 too: a Node whose agent is away for more than 10 s is not ready",
+    readers=AGENT,
+    variables=("SPIDERPOOL_CNI_STATUS",),
+    page="reference/cni-protocol.md",
+)
 DEFAULT_NETWORK: Final = Setting(
     kind=kinds.OPTIONAL_TEXT,
     default=None,
