@@ -64,9 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real control plane with our custom resources and our roles."""
+    """A real dual-stack control plane with our custom resources and our roles."""
     directory = tmp_path_factory.mktemp("control-plane")
-    plane = ControlPlane(directory, Processes(directory / "processes"))
+    plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
     plane.start()
     try:
         plane.apply(*sorted(CHART.glob("crds/*.yaml")))

@@ -259,6 +259,35 @@ def test_the_former_sandbox_of_a_pod_goes_after_the_next_has_come(node: Attachin
     node.runtime.delete(ATTACH, later, result)
 
 
+def test_a_sandbox_whose_namespace_is_gone_does_not_hold_the_pods_addresses(node: AttachingNode) -> None:
+    former = node.pod("died")
+    node.runtime.add(ATTACH, former)
+    node.remove(former)  # as after an ADD during which the agent was killed: its only DEL met no agent
+    later = node.sandbox("died")
+    result = node.runtime.add(ATTACH, later)
+    node.end("died")
+    assert len(node.files()) == 2
+    node.runtime.delete(ATTACH, later, result)
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
+    node.runtime.delete(ATTACH, former, {}, netns=False)
+
+
+def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_starts(node: AttachingNode) -> None:
+    gone, here = node.pod("gone", networks="coordinated"), node.pod("here", first="default/bridged")
+    node.runtime.add(ATTACH, gone)
+    result = node.runtime.add(ATTACH, here)
+    assert len(node.files()) == 3
+    node.agent.kill()
+    node.remove(gone)
+    node.start_again()
+    wait_until(lambda: node.files() == [f"{here.identifier}.json"], "removal of the files", timeout=PATIENCE)
+    assert len(node.records()) == 3  # the pod lives, and gets its next sandbox
+    node.end("gone")
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
+    node.runtime.check(ATTACH, here, result)
+    node.runtime.delete(ATTACH, here, result)
+
+
 def test_the_nodes_own_namespace_is_no_pods(node: AttachingNode) -> None:
     pod = node.pod("own")
     environment = {"CNI_CONTAINERID": pod.identifier, "CNI_IFNAME": "eth0", "CNI_ARGS": pod.arguments}

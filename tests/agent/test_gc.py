@@ -1,8 +1,9 @@
-"""GC and STATUS: what belongs to no pod any more goes, what a live pod has stays, and failures hinder nothing else."""
+"""GC: what belongs to no pod any more goes, what a live pod has stays, and failures hinder nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,17 +130,34 @@ def test_addresses_alone(node: AttachingNode) -> None:
 
 
 @contextmanager
+def replaced(executables: Path, name: str, script: str) -> Iterator[Path]:
+    """A script in the place of a plugin; the plugin that it replaces."""
+    file = executables / name
+    whole = file.readlink()
+    file.unlink()
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    try:
+        yield whole
+    finally:
+        file.unlink()
+        file.symlink_to(whole)
+
+
+@contextmanager
 def broken(executables: Path, name: str) -> Iterator[None]:
     """A plugin that fails."""
-    whole = (executables / name).readlink()
-    (executables / name).unlink()
-    (executables / name).write_text('#!/bin/sh\necho \'{"code": 7, "msg": "out of order"}\'\nexit 1\n')
-    (executables / name).chmod(0o755)
-    try:
+    with replaced(executables, name, 'echo \'{"code": 7, "msg": "out of order"}\'\nexit 1'):
         yield
-    finally:
-        (executables / name).unlink()
-        (executables / name).symlink_to(whole)
+
+
+@contextmanager
+def slowed(executables: Path, name: str) -> Iterator[Path]:
+    """A plugin that takes five seconds; the file that is there once it runs."""
+    begun = executables / f"{name}-begun"
+    with replaced(executables, name, f"touch {begun}\nsleep 5\nexec {(executables / name).readlink()}"):
+        yield begun
+    begun.unlink()
 
 
 def test_failures_are_told_at_the_end(node: AttachingNode) -> None:
@@ -163,10 +181,8 @@ def test_without_the_api_server_sandboxes_go_and_addresses_stay(node: AttachingN
     pod, gone = node.pod("offline"), node.pod("gone", first="default/coordinated")
     node.runtime.add(ATTACH, pod)
     node.runtime.add(ATTACH, gone)
-    node.runtime.status(NEWEST)
     node.disconnect()
     try:
-        wait_until(lambda: _status(node) == 50, "STATUS tells that the API server is away", timeout=PATIENCE)
         node.end("gone")
         node.runtime.collect(ADDRESSES, [])
         node.runtime.delete(ATTACH, gone, {})
@@ -174,17 +190,8 @@ def test_without_the_api_server_sandboxes_go_and_addresses_stay(node: AttachingN
         assert len(node.records()) == 3
     finally:
         node.connect()
-    wait_until(lambda: _status(node) == 0, "STATUS tells that all is well", timeout=30)
     wait_until(lambda: sorted(node.records()) == sorted(POD), "the release that was put off", timeout=30)
     node.runtime.delete(ATTACH, pod, {})
-
-
-def _status(node: AttachingNode) -> int:
-    try:
-        node.runtime.status(NEWEST)
-    except Refusal as refusal:
-        return refusal.code
-    return 0
 
 
 @pytest.mark.parametrize("plugin", ["spiderpool-attach", "spiderpool", "coordinator"])
@@ -196,14 +203,43 @@ def test_commands_that_a_version_does_not_have(node: AttachingNode, plugin: str,
     assert caught.value.code == 1
 
 
-def test_a_collection_that_lists_nothing_at_all_is_refused(node: AttachingNode) -> None:
-    pod = node.pod("listed")
+def test_a_collection_that_lists_nothing_at_all_removes_only_what_has_no_namespace(node: AttachingNode) -> None:
+    gone, pod = node.pod("gone", networks="coordinated"), node.pod("listed", first="default/coordinated")
+    node.runtime.add(ATTACH, gone)
+    node.remove(gone)
+    node.end("gone")
+    for plugin in ("spiderpool-attach", "coordinator"):
+        assert node.runtime.execute("GC", NEWEST, {"type": plugin}, {}) == {}
+    assert node.files() == []
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     result = node.runtime.add(ATTACH, pod)
     for plugin in ("spiderpool-attach", "coordinator"):
-        with pytest.raises(Refusal, match=r"cni\.dev/valid-attachments") as caught:
-            node.runtime.execute("GC", NEWEST, {"type": plugin}, {})
-        assert caught.value.code == 7
+        assert node.runtime.execute("GC", NEWEST, {"type": plugin}, {}) == {}
     older = {"cni.dev/attachments": [{"containerID": pod.identifier, "ifname": "eth0"}]}
     assert node.runtime.execute("GC", NEWEST, {"type": "spiderpool-attach"} | older, {}) == {}
     node.runtime.check(ATTACH, pod, result)
     node.runtime.delete(ATTACH, pod, result)
+
+
+def test_sandboxes_of_another_list_stay(node: AttachingNode) -> None:
+    pod = node.pod("other")
+    other = ATTACH | {"name": "another"}
+    result = node.runtime.add(other, pod)
+    node.runtime.collect(NEWEST, [])
+    node.runtime.check(other, pod, result)
+    node.runtime.collect(NEWEST | {"name": "another"}, [])
+    assert node.links(pod.netns) == []
+
+
+def test_a_sandbox_that_comes_during_a_collection_stays(node: AttachingNode) -> None:
+    stale, new = node.pod("stale", first="default/coordinated"), node.pod("new")
+    node.runtime.add(ATTACH, stale)
+    with slowed(node.runtime.executables, "tuning") as begun, ThreadPoolExecutor() as pool:
+        collection = pool.submit(node.runtime.collect, NEWEST, [])
+        wait_until(begun.exists, "the collection", timeout=PATIENCE)
+        result = node.runtime.add(ATTACH, new)
+        assert not collection.done()
+        collection.result(PATIENCE)
+    assert node.links(stale.netns) == []
+    node.runtime.check(ATTACH, new, result)
+    node.runtime.delete(ATTACH, new, result)

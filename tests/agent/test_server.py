@@ -53,7 +53,7 @@ def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CNI executable, installed under its names."""
     directory = tmp_path_factory.mktemp("cni")
-    install(directory / "bin", directory / "net.d", build(directory))
+    install(directory / "bin", directory / "net.d", build(directory), status=False)
     return directory / "bin" / "spiderpool-attach"
 
 
@@ -220,10 +220,10 @@ def test_installation_is_by_rename_and_complete(executable: Path) -> None:
     ]
     assert all(os.access(path, os.X_OK) for path in folder.iterdir())
     conflist = folder.parent / "net.d" / "00-spiderpool.conflist"
-    assert conflist.read_bytes() == network_list()
+    assert conflist.read_bytes() == network_list(status=False)
     assert json.loads(conflist.read_text())["plugins"] == [{"type": "spiderpool-attach"}]
 
 
 def test_a_missing_executable_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="set SPIDERPOOL_CNI_EXECUTABLE"):
-        install(tmp_path, tmp_path, tmp_path / "missing")
+        install(tmp_path, tmp_path, tmp_path / "missing", status=False)

@@ -12,14 +12,14 @@ import msgspec
 import pytest
 
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
-from spiderpool.api.discovery_v1 import HOST_TOPOLOGY, SERVICE_LABEL, Endpoint, EndpointPort
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointPort, EndpointSlice
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, slice_kind
+from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
@@ -67,11 +67,10 @@ class ServiceCluster:
     async def endpoints(self, name: str, *pods: tuple[str, str], version: str = "1") -> None:
         """The ready pods of a Service: address and node of each."""
         metadata = ObjectMeta(name=f"{name}-{version}", namespace=NAMESPACE, labels={SERVICE_LABEL: name})
-        listed = [Endpoint([address], topology={HOST_TOPOLOGY: node}) for address, node in pods]
+        listed = [Endpoint([address], nodeName=node) for address, node in pods]
         ports = [EndpointPort("", 8080, "TCP")]
-        kind = await slice_kind(self.client)
-        body = kind(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)
-        await self.client.apply(kind, msgspec.to_builtins(body), metadata.name, NAMESPACE)
+        body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)
+        await self.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)
 
     async def get(self, name: str) -> Service:
         """A Service as it is stored."""
@@ -156,9 +155,7 @@ async def reconciling(simulated: SimulatedCloud, control_plane: ControlPlane, cl
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
     async with Client.load(kubeconfig) as client:
-        listers = ServiceListers(
-            Informer(client, Service), Informer(client, await slice_kind(client)), Informer(client, Node)
-        )
+        listers = ServiceListers(Informer(client, Service), Informer(client, EndpointSlice), Informer(client, Node))
         recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
         vpc = simulated.account.vpc.identity
         apis: dict[BalancerKind, LoadBalancerAPI] = {
@@ -217,7 +214,7 @@ async def empty(client: Client) -> None:
             with suppress(NotFound):
                 await client.patch(Service, service.name, {"metadata": {"finalizers": None}}, NAMESPACE)
                 await client.delete(Service, service.name, NAMESPACE)
-    kinds: list[type[Any]] = [await slice_kind(client), Event]
+    kinds: list[type[Any]] = [EndpointSlice, Event]
     for kind in kinds:
         for each in await client.list(kind, NAMESPACE):
             if each.name != "kubernetes":

@@ -1,7 +1,8 @@
-"""The status of pools, computed from their SpiderIPs."""
+"""The status of pools, computed from their SpiderIPs, and the finalizers of pools and subnets."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +10,13 @@ from msgspec.structs import replace
 
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import Condition, ObjectMeta
-from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, status_of
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition, ObjectMeta
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, PoolReconciler, status_of
+from spiderpool.controller.subnets import SubnetReconciler
+from spiderpool.kube.informer import Informer
+from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -62,3 +68,25 @@ class TestPoolStatus:
     def test_sizes_that_no_integer_of_the_api_holds_and_pools_that_cannot_be_read(self) -> None:
         assert status_of(pool("fd00::/64", "fd00::-fd00::ffff:ffff:ffff:ffff"), [], NOW).totalIPCount == 2**63 - 1
         assert status_of(pool("10.6.0.0/16", "x"), [], NOW).totalIPCount == 0
+
+
+@pytest.mark.parametrize("names", [(FINALIZER,), (FORMER_FINALIZER,), (FORMER_FINALIZER, FINALIZER)])
+async def test_idle_pools_and_subnets_go_whatever_our_finalizer_was_called(names: tuple[str, ...]) -> None:
+    async with ApiServer(SpiderIPPool.KIND, SpiderIP.KIND, SpiderSubnet.KIND) as server, server.client() as client:
+        metadata = ObjectMeta(name="p", finalizers=[*names])
+        await client.create(replace(pool(), metadata=metadata))
+        await client.create(SpiderSubnet(metadata=replace(metadata, name="s"), spec=SubnetSpec("10.7.0.0/16")))
+        pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
+        subnets = Informer(client, SpiderSubnet)
+        reconcilers = PoolReconciler(client, pools, ips, 0.0), SubnetReconciler(client, subnets, pools, 0.0)
+        tasks = [asyncio.create_task(each.run()) for each in (pools, ips, subnets, *reconcilers)]
+        try:
+            for informer in (pools, ips, subnets):
+                await informer.synced(5)
+            await client.delete(SpiderIPPool, "p")
+            await client.delete(SpiderSubnet, "s")
+            await eventually(lambda: not server.stored(SpiderIPPool) and not server.stored(SpiderSubnet))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

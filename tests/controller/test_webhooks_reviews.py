@@ -92,7 +92,7 @@ class TestWebhooks:
             "metadata": {
                 **metadata,
                 "labels": {"a": "b", "ipam.spidernet.io/ippool-cidr": "10-6-0-0-16"},
-                "finalizers": ["spiderpool.spidernet.io"],
+                "finalizers": ["spiderpool.spidernet.io/in-use"],
             },
             "spec": {**spec, "ipVersion": 4},
         }

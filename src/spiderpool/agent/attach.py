@@ -9,7 +9,7 @@ ADD, step by step, each passing one value to the next:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -43,6 +43,9 @@ from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
+from spiderpool.telemetry import logger
+
+log = logger("attach")
 
 
 class Attacher:
@@ -63,11 +66,15 @@ class Attacher:
         self._publisher = publisher
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
 
-    async def add(self, call: CNICall) -> Result:
-        """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated."""
+    async def add(self, call: CNICall, network: str) -> Result:
+        """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated.
+
+        ``network`` is the name of the runtime's list.
+        """
         attachment = await self._plan(call)
         async with self._containers.held(call.container_id):
-            self._store.save(sandbox_record(call, attachment.interfaces))  # first, so that DEL finds it after a crash
+            sandbox = sandbox_record(call, attachment.interfaces, network)
+            self._store.save(sandbox)  # first, so that DEL finds it after a crash
             grants = await self._addresses.allocate(attachment.pod, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
@@ -98,16 +105,28 @@ class Attacher:
                 case _:
                     assert_never(plan.chain)
 
-    async def collect(self, valid: Collection[str]) -> list[SpiderpoolError]:
-        """Remove the sandboxes of all containers but ``valid`` and those that a call works on now; the failures."""
+    async def collect(self, network: str, valid: Collection[str]) -> list[SpiderpoolError]:
+        """Remove the sandboxes of a runtime's network whose containers are not ``valid``; the failures.
+
+        Those whose calls are under way, and those that come meanwhile, stay.
+        """
+        return await self._collect(lambda each: each.network == network and each.container_id not in valid)
+
+    async def collect_gone(self) -> list[SpiderpoolError]:
+        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
+        return await self._collect(lambda each: each.is_gone)
+
+    async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
-        for sandbox in list(self._store.all()):
-            container = sandbox.container_id
-            if container in valid or self._containers.is_held(container):
+        for container in [each.container_id for each in self._store.all() if is_garbage(each)]:
+            if self._containers.is_held(container):
                 continue
             try:
                 async with self._containers.held(container):
-                    await self._remove(sandbox, sandbox.netns, sandbox.pod)
+                    sandbox = self._store.load(container)  # as it is now: earlier removals may have taken long
+                    if sandbox is not None and is_garbage(sandbox):
+                        await self._remove(sandbox, sandbox.netns, sandbox.pod)
+                        log.info("collected", container=container, pod=sandbox.cni_args)
             except SpiderpoolError as error:
                 failures.append(error)
         return failures
@@ -136,7 +155,7 @@ class Attacher:
                 begun.append(plan)
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
         except BaseException as error:
-            await _finish(self._undo(sandbox_record(call, begun), error))
+            await _finish(self._undo(sandbox_record(call, begun, ""), error))
             raise
         return results
 
@@ -230,13 +249,12 @@ class Attacher:
     async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None) -> None:
         """Remove all interfaces, the last one first, then the file. Raises after all were tried."""
         failures: list[SpiderpoolError] = []
-        # The pod whose addresses to release, if any.
-        holder = pod if pod is not None and not self._has_other_sandbox(sandbox, pod) else None
         for interface in reversed(sandbox.interfaces):
             try:
                 await self._remove_interface(sandbox, netns, interface)
-                if holder is not None:
-                    await self._addresses.release(holder, interface.name)
+                # Looked at each time: the ADD of the pod's next sandbox may have come meanwhile.
+                if pod is not None and not self._has_other_sandbox(sandbox, pod):
+                    await self._addresses.release(pod, interface.name)
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
         raise_all(failures)
@@ -245,7 +263,7 @@ class Attacher:
     def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
         """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""
         others = (other for other in self._store.all() if other.container_id != sandbox.container_id)
-        return any(other.pod == pod for other in others)
+        return any(other.pod == pod and not other.is_gone for other in others)
 
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed

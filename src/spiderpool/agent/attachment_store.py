@@ -1,9 +1,11 @@
 """Records of the pod sandboxes on this node: one JSON file per sandbox, written before the first interface is made.
 
 DEL, GC and a restarted agent learn from them what to remove or refresh; the pod object may be gone by then. The files
-are in memory (``/run``), since sandboxes do not outlive a node's restart either. There are two stores: one for
-sandboxes that the agent attaches, one for sandboxes for which it only runs the plugin ``coordinator``. An ADD of the
-agent may execute that plugin, so a sandbox may have a record in both.
+are in memory (``/run``), since sandboxes do not outlive a node's restart either. A DEL that met
+no agent may never be repeated: what it left is known by the sandbox's network namespace, which is gone.
+
+There are two stores: one for sandboxes that the agent attaches, one for sandboxes for which it only runs the plugin
+``coordinator``. An ADD of the agent may execute that plugin, so a sandbox may have a record in both.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.errors import IOFailure
+from spiderpool.kernel.namespaces import is_gone
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
@@ -65,6 +68,13 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     cni_args: str
     """CNI_ARGS of the ADD; empty when unknown."""
     interfaces: tuple[InterfaceRecord, ...]
+    network: str = ""
+    """Name of the network list by which the runtime attached it; empty where that is not known."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the sandbox's network namespace has been removed, and all interfaces in it."""
+        return is_gone(self.netns)
 
     @property
     def pod(self) -> PodArgs | None:
@@ -86,9 +96,9 @@ class SandboxRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, interfaces=tuple(interfaces))
 
 
-def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan]) -> SandboxRecord:
-    """The record of a sandbox whose interfaces are about to be made."""
-    return SandboxRecord(call.container_id, call.netns, call.cni_args, tuple(map(_interface_record, plans)))
+def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan], network: str) -> SandboxRecord:
+    """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list."""
+    return SandboxRecord(call.container_id, call.netns, call.cni_args, tuple(map(_interface_record, plans)), network)
 
 
 def assumed_record(call: CNICall) -> SandboxRecord:

@@ -53,11 +53,6 @@ class ClusterCache:
         """Whether the first list of every kind has arrived."""
         return all(informer.ready for informer in self._informers())
 
-    @property
-    def reachable(self) -> bool:
-        """Whether the API server gave a usable answer to the last request."""
-        return self._client.reachable
-
     async def run(self) -> None:
         """Keep all caches up to date until cancelled."""
         async with asyncio.TaskGroup() as group:

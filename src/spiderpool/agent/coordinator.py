@@ -7,8 +7,7 @@ the agent still holds the container's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
@@ -66,21 +65,30 @@ class CoordinatorPlugin:
 
         Attachments in ``valid``, as (container ID, interface), stay.
         """
+        return await self._collect(
+            lambda sandbox, each: each.chain == network and (sandbox.container_id, each.name) not in valid
+        )
+
+    async def collect_gone(self) -> list[SpiderpoolError]:
+        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
+        return await self._collect(lambda sandbox, _: sandbox.is_gone)
+
+    async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
-        for sandbox in list(self._chained.all()):
-            for each in sandbox.interfaces:
-                if each.chain != network or (sandbox.container_id, each.name) in valid:
-                    continue
-                try:
-                    async with self._containers.held(sandbox.container_id):
-                        await self._delete(sandbox.container_id, sandbox.netns, each.name)
-                except SpiderpoolError as error:
-                    failures.append(error)
+        found = [(sandbox, each) for sandbox in self._chained.all() for each in sandbox.interfaces]
+        for sandbox, each in found:
+            if self._containers.is_held(sandbox.container_id) or not is_garbage(sandbox, each):
+                continue
+            try:
+                async with self._containers.held(sandbox.container_id):
+                    await self._delete(sandbox.container_id, sandbox.netns, each.name)
+            except SpiderpoolError as error:
+                failures.append(error)
         return failures
 
     def containers(self) -> Iterator[str]:
         """Containers that have a veth pair of ours and a network namespace."""
-        return (each.container_id for each in self._chained.all() if _exists(Path(each.netns)))
+        return (each.container_id for each in self._chained.all() if not each.is_gone)
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
@@ -113,14 +121,6 @@ class CoordinatorPlugin:
         first = config.podDefaultCniNic or FIRST_INTERFACE
         one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
         return SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one))
-
-
-def _exists(path: Path) -> bool:
-    """Whether a namespace's file exists; a path that is too long or malformed names none."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def previous_result(config: CoordinatorConfig) -> dict[str, object]:

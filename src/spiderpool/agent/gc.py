@@ -1,4 +1,8 @@
-"""The CNI command GC: removes everything of ours that belongs to no sandbox of the runtime.
+"""Removes everything of ours that belongs to no sandbox: by the CNI command GC, and by itself every minute.
+
+Few runtimes call GC, and none repeats a DEL that follows a failed ADD. So the agent removes by itself what it knows to
+be garbage: sandboxes whose network namespace is gone. Of sandboxes that have one, only the runtime can say that they
+are garbage, and only of those of the network list that it names.
 
 Every removal is tried, then all failures are raised together. An address is released only when neither the cached pods
 nor a fresh read show a pod that holds it.
@@ -6,6 +10,7 @@ nor a fresh read show a pod that holds it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from spiderpool.agent import interfaces
@@ -16,11 +21,15 @@ from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import node_gc
 from spiderpool.core.network.coordinator import rule_table
+from spiderpool.core.network.plumbing.sweeping import plan_sweep
 from spiderpool.errors import ApiUnavailable, SpiderpoolError, raise_all
 from spiderpool.telemetry import logger
 
 Attachments = Collection[tuple[str, str]]
 """(container ID, interface) of each valid attachment."""
+
+PERIOD = 60.0
+"""Seconds between two searches for sandboxes whose network namespace is gone."""
 
 log = logger("garbage")
 
@@ -36,29 +45,54 @@ class NodeGC:
         self._attacher = attacher
         self._coordinator = coordinator
 
-    async def collect(self, valid: Attachments) -> None:
-        """GC of ``spiderpool-attach``: sandboxes, veth pairs and routes, addresses. Raises all failures."""
-        containers = {container for container, _ in valid}
-        failures = await self._attacher.collect(containers)
+    async def run(self) -> None:
+        """Remove what is left of sandboxes whose network namespace is gone, now and every minute, until cancelled."""
+        while True:
+            try:
+                raise_all(await self._collect_gone())
+            except SpiderpoolError as error:
+                log.warning("sandboxes that are gone not collected", error=error.message, details=error.details)
+            await asyncio.sleep(PERIOD)
+
+    async def collect(self, network: str, valid: Attachments | None) -> None:
+        """GC of ``spiderpool-attach``: sandboxes of a list, veth pairs and routes, addresses. Raises all failures.
+
+        ``valid`` are the list's attachments to keep; None: the runtime names none, so all that have a namespace stay.
+        """
+        failures = await self._collect_gone()
+        containers = {container for container, _ in valid or ()}
+        if valid is not None:
+            failures += await self._attacher.collect(network, containers)
         failures += await self._sweep(containers)
         failures += await self._release_orphans()
         raise_all(failures)
 
-    async def collect_coordinated(self, network: str, valid: Attachments) -> None:
-        """GC of ``coordinator``: the veth pairs of one network's pods. Raises all failures."""
-        raise_all(await self._coordinator.collect(network, valid))
+    async def collect_coordinated(self, network: str, valid: Attachments | None) -> None:
+        """GC of ``coordinator``: the veth pairs of one network's pods, as `collect`. Raises all failures."""
+        failures = await self._coordinator.collect_gone()
+        if valid is not None:
+            failures += await self._coordinator.collect(network, valid)
+        raise_all(failures)
 
     async def collect_addresses(self) -> None:
         """GC of ``spiderpool``: addresses. Raises all failures."""
         raise_all(await self._release_orphans())
 
+    async def _collect_gone(self) -> list[SpiderpoolError]:
+        return [*await self._attacher.collect_gone(), *await self._coordinator.collect_gone()]
+
     async def _sweep(self, containers: set[str]) -> list[SpiderpoolError]:
-        """Remove veth pairs and routes of pods that are gone; the failures."""
-        existing = {*containers, *self._coordinator.containers()}
-        existing |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
-        living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
+        """Remove veth pairs and routes of pods that are gone; the failures.
+
+        The kernel is read first, then the files: a sandbox has its file before its interfaces, so none is missed.
+        """
         try:
-            steps = await interfaces.sweep(existing, living, [rule_table(self._cluster.coordinator())])
+            observed = await interfaces.pod_paths([rule_table(self._cluster.coordinator())])
+            existing = {*containers, *self._coordinator.containers()}
+            existing |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
+            living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
+            steps = plan_sweep(observed, existing, living)
+            await interfaces.remove_paths(steps)
         except SpiderpoolError as error:
             return [error]
         if steps:
@@ -81,5 +115,5 @@ class NodeGC:
         return self._cluster.records.informer.items()
 
     def _attached(self) -> set[str]:
-        """UIDs of the pods of all sandboxes that have a file."""
-        return {sandbox.pod.uid for sandbox in self._attacher.sandboxes() if sandbox.pod}
+        """UIDs of the pods of all sandboxes that have a file and a network namespace."""
+        return {each.pod.uid for each in self._attacher.sandboxes() if each.pod and not each.is_gone}

@@ -7,16 +7,18 @@ from pathlib import Path
 import msgspec
 
 from spiderpool.agent.server import ATTACH, SERVED
+from spiderpool.api.cni import DEFAULT_VERSION, VERSIONS
 from spiderpool.errors import BadConfig
 
 NETWORK_LIST = "00-spiderpool.conflist"
 """Runtimes take the first file by name."""
 
 
-def install(bin_dir: Path, conf_dir: Path, executable: Path) -> None:
+def install(bin_dir: Path, conf_dir: Path, executable: Path, *, status: bool) -> None:
     """Install under every plugin name, then the list: a runtime that sees the list finds the executable.
 
-    Files are replaced by rename, so that a call under way keeps its executable. Raises BadConfig.
+    Files are replaced by rename, so that a call under way keeps its executable. ``status`` as in `network_list`.
+    Raises BadConfig.
     """
     if not executable.is_file():
         raise BadConfig(f"the CNI executable {executable} is missing; set SPIDERPOOL_CNI_EXECUTABLE to where it lies")
@@ -25,17 +27,22 @@ def install(bin_dir: Path, conf_dir: Path, executable: Path) -> None:
             directory.mkdir(parents=True, exist_ok=True)
         for name in SERVED:
             _replace(bin_dir / name, executable.read_bytes(), 0o755)
-        _replace(conf_dir / NETWORK_LIST, network_list(), 0o644)
+        _replace(conf_dir / NETWORK_LIST, network_list(status=status), 0o644)
     except OSError as error:
         raise BadConfig(
             f"the CNI executable cannot be installed in {bin_dir}: {error}; mount the host's folder"
         ) from error
 
 
-def network_list() -> bytes:
-    """The runtime's network: everything else is decided per pod, in the agent."""
+def network_list(*, status: bool) -> bytes:
+    """The runtime's network: everything else is decided per pod, in the agent.
+
+    ``status`` also offers CNI 1.1.0, whose STATUS decides whether the Node is ready. A runtime takes the highest
+    version that it knows; those from before 1.1.0 know no ``cniVersions`` (docs/decisions/0009-status-on-request.md).
+    """
+    versions = {"cniVersions": [DEFAULT_VERSION, VERSIONS[-1]]} if status else {}
     plugins = [{"type": ATTACH}]
-    return msgspec.json.encode({"cniVersion": "1.0.0", "name": "spiderpool", "plugins": plugins})
+    return msgspec.json.encode({"cniVersion": DEFAULT_VERSION, **versions, "name": "spiderpool", "plugins": plugins})
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

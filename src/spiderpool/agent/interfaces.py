@@ -32,7 +32,7 @@ from spiderpool.core.network.plumbing.planning import full_plan, plan
 from spiderpool.core.network.plumbing.refresh import plan_refresh
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
-from spiderpool.core.network.plumbing.sweeping import plan_sweep
+from spiderpool.core.network.plumbing.sweeping import PodPaths
 from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, is_default
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel import observing
@@ -178,28 +178,22 @@ async def place_default(
     return await _operate(netns, node, work)
 
 
-async def sweep(
-    containers: Collection[str],
-    addresses: Collection[Address],
-    tables: Collection[int],
-    *,
-    node: Path | None = None,
-) -> tuple[Step, ...]:
-    """Remove what deleted pods left on the node; returns the steps taken.
+async def pod_paths(tables: Collection[int], *, node: Path | None = None) -> PodPaths:
+    """What the node has of paths to pods: its links, and its routes and neighbours in some routing tables.
 
-    ``containers`` and ``addresses`` are those of existing pods; their links and routes stay. ``tables`` are the routing
-    tables with routes to pods.
+    Raises:
+        KernelFailure: it cannot be read.
+    """
+    return await _operate(None, node, lambda kernel, _: observing.observe_pod_paths(kernel, tables))
+
+
+async def remove_paths(steps: Sequence[Step], *, node: Path | None = None) -> None:
+    """Carry out the steps of `plan_sweep`.
 
     Raises:
         KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
-
-    def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        steps = plan_sweep(observing.observe_pod_paths(kernel, tables), containers, addresses)
-        apply_all(kernel, steps)
-        return steps
-
-    return await _operate(None, node, work)
+    await _operate(None, node, lambda kernel, _: apply_all(kernel, steps))
 
 
 async def ensure_parent(parent: ParentLink, *, node: Path | None = None) -> str:

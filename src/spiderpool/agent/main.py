@@ -90,8 +90,10 @@ async def run(settings: AgentSettings) -> None:
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.synced(FIRST_LISTS)
             group.create_task(node.run())
+            group.create_task(gc.run())
             if settings.install_cni:
-                install(settings.cni_bin_dir, settings.cni_conf_dir, settings.cni_executable)
+                directories = (settings.cni_bin_dir, settings.cni_conf_dir)
+                install(*directories, settings.cni_executable, status=settings.cni_status)
             log.info("ready", node=settings.node)
             await asyncio.Event().wait()
 

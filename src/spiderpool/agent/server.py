@@ -66,6 +66,9 @@ MAX_CALL = 1 << 20
 MAX_READ = 64 << 20
 """Bytes of an oversized call that are read and discarded, so that its sender gets the answer."""
 
+STATUS_TIMEOUT = 3.0
+"""Seconds that a STATUS waits for the caches of a starting agent. The executable waits 5 s, the kubelet for both."""
+
 ATTACH, IPAM, COORDINATOR, IFACER = "spiderpool-attach", "spiderpool", "coordinator", "ifacer"
 SERVED = (ATTACH, IPAM, COORDINATOR, IFACER)
 """Plugin names under which our executable is installed and served."""
@@ -136,7 +139,7 @@ class CNIServer:
         if call.command == "VERSION":
             return version_document(_requested_version(call.stdin, VERSIONS[-1]))
         if call.command == "STATUS":
-            self._check_status(call)
+            await self._check_status(call)
             return None
         with structlog.contextvars.bound_contextvars(**_log_context(call)):
             return await self._call_plugin(call)
@@ -166,13 +169,13 @@ class CNIServer:
         config = parse_plugin(call.stdin, PluginConfig)
         match _checked_command(call, config):
             case "ADD":
-                return _logged_result(call, await self._plugins.attach.add(call), config.cniVersion)
+                return _logged_result(call, await self._plugins.attach.add(call, config.name), config.cniVersion)
             case "DEL":
                 await self._plugins.attach.delete(call)
             case "CHECK":
                 await self._plugins.attach.check(call)
             case "GC":
-                await self._plugins.gc.collect(valid_attachments(config))
+                await self._plugins.gc.collect(config.name, valid_attachments(config))
         return None
 
     async def _address(self, call: CNICall) -> dict[str, Any] | None:
@@ -215,14 +218,21 @@ class CNIServer:
         await interfaces.ensure_parent(parent_of(config))
         return convert_result(config.prevResult or {}, config.cniVersion or DEFAULT_VERSION)
 
-    def _check_status(self, call: CNICall) -> None:
-        """Raises Unavailable while every ADD would fail, as far as the caches tell."""
+    async def _check_status(self, call: CNICall) -> None:
+        """Raises Unavailable while every ADD of this node fails, for that makes the kubelet call the Node not ready.
+
+        Hence not for a full pool, a fault of one network, or an API server that went away after the caches were filled.
+        """
         config = parse_plugin(call.stdin, DelegateConfig)
         check_command(call.command, config.cniVersion or DEFAULT_VERSION)
-        if not self._cluster.ready:
-            raise Unavailable("spiderpool-agent has not read the cluster's pods, pools and networks yet")
-        if not self._cluster.reachable:
-            raise Unavailable("the API server does not answer spiderpool-agent, so no address can be given")
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                await self._cluster.synced(STATUS_TIMEOUT)
+        except (TimeoutError, NotReady) as error:
+            raise Unavailable(
+                "spiderpool-agent has not read the cluster's pods, pools and networks since it started, so it cannot "
+                "attach pods; its log says what the API server answers"
+            ) from error
 
 
 def _checked_command(call: CNICall, config: PluginConfig | DelegateConfig) -> str:

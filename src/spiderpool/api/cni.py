@@ -330,11 +330,11 @@ def check_name(name: str) -> None:
         raise BadConfig(f"the network's name {name!r} must be of letters, digits, '_', '.' and '-', and begin with one")
 
 
-def valid_attachments(config: PluginConfig | DelegateConfig) -> frozenset[tuple[str, str]]:
-    """(container ID, interface) of every attachment that GC must not remove. Raises BadConfig if no key lists them."""
+def valid_attachments(config: PluginConfig | DelegateConfig) -> frozenset[tuple[str, str]] | None:
+    """(container ID, interface) of every attachment that GC must not remove; None if no key lists them."""
     lists = [each for each in (config.valid, config.older_valid) if each is not msgspec.UNSET]
     if not lists:
-        raise BadConfig("GC needs cni.dev/valid-attachments in the configuration: without it all would be garbage")
+        return None
     return frozenset((one.containerID, one.ifname) for each in lists for one in each or ())
 
 

@@ -27,12 +27,12 @@ KINDS: tuple[type[Object], ...] = (
     NetworkAttachmentDefinition,
 )
 
-SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum")
+SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum", "pattern")
 """Keywords of JSON Schema that go into the CRD as they are."""
 
 
 def crd(kind: type[Object]) -> dict[str, Any]:
-    """The CRD of a kind (apiextensions.k8s.io/v1), valid from Kubernetes 1.20 on."""
+    """The CRD of a kind (apiextensions.k8s.io/v1), valid from Kubernetes 1.30 on."""
     info = kind.KIND
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -11,7 +11,10 @@ from msgspec import Meta
 GROUP = "spiderpool.spidernet.io"
 VERSION = "v2beta1"
 """API group and version of our own kinds."""
-FINALIZER = GROUP
+FINALIZER = f"{GROUP}/in-use"
+"""Keeps a pool or subnet until its addresses are free. API servers warn of finalizers without a path."""
+FORMER_FINALIZER = GROUP
+"""The same in objects of Spiderpool and of earlier versions: replaced at the next change, removed like our own."""
 INT64_MAX = 2**63 - 1
 """The largest number that an int64 field holds; an IPv6 subnet may have more addresses."""
 SERVER_DEFAULT = "x-server-default"
@@ -25,6 +28,12 @@ def field_doc(text: str, *, default: Any = None, **schema: Any) -> Meta:
     """
     extra = schema if default is None else {**schema, SERVER_DEFAULT: default}
     return Meta(description=text, extra_json_schema=extra or None)
+
+
+def immutable(remedy: str) -> dict[str, Any]:
+    """Keywords of `field_doc` for a field that the API server lets nobody change once it is set (a CEL rule)."""
+    rule = {"rule": "self == oldSelf", "message": f"cannot be changed; {remedy}", "reason": "FieldValueForbidden"}
+    return {"x-kubernetes-validations": [rule]}
 
 
 class Scope(enum.StrEnum):

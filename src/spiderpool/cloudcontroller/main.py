@@ -8,6 +8,7 @@ from typing import Any
 
 from spiderpool import daemon
 from spiderpool.api.core_v1 import Node, Service
+from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cloud import registry
@@ -16,7 +17,7 @@ from spiderpool.cloud.registry import CloudConnection
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of, slice_kind
+from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -76,9 +77,7 @@ class CloudLeader:
         """Keep the load balancers of Services in step, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
-        listers = ServiceListers(
-            Informer(self._client, Service), Informer(self._client, await slice_kind(self._client)), self._nodes
-        )
+        listers = ServiceListers(Informer(self._client, Service), Informer(self._client, EndpointSlice), self._nodes)
         services = ServiceReconciler(
             self._cluster,
             listers,

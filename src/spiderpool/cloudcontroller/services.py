@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
-from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice, EndpointSliceV1Beta1
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
@@ -23,8 +23,7 @@ from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
-from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.discovery import find_kind
+from spiderpool.kube.client import NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
@@ -434,12 +433,6 @@ async def region_of(nodes: Informer[Node], parse: ProviderIDParser) -> str:
                 return named[0]
         log.warning("no node has a provider ID yet; load balancers wait")
         await asyncio.sleep(IDLE)
-
-
-async def slice_kind(client: Client) -> type[EndpointSlice]:
-    """Returns the version of EndpointSlice that the API server has: v1, or v1beta1 before Kubernetes 1.21."""
-    kind = EndpointSlice.KIND
-    return EndpointSlice if await find_kind(client, kind.api_version, kind.name) else EndpointSliceV1Beta1
 
 
 def _service_of(item: EndpointSlice) -> str | None:

@@ -7,6 +7,8 @@
  * entry, and standard input, with NUL between them.
  *
  * SPIDERPOOL_SOCKET names another socket, for tests and labs.
+ *
+ * STATUS and VERSION answer soon, since the kubelet waits for them, but wait for an agent that is being restarted.
  */
 #include <errno.h>
 #include <signal.h>
@@ -16,12 +18,15 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SOCKET_PATH
 #define SOCKET_PATH "/var/run/spidernet/spiderpool.sock"
 #endif
 #define ANSWER_SECONDS 110 /* the agent answers within 60 s; container runtimes wait longer than this */
+#define PROBE_SECONDS 5    /* the same for STATUS and VERSION, which the agent answers within 3 s */
+#define RESTART_SECONDS 10 /* STATUS and VERSION wait for the socket. After 30 s without a status, a Node is NotReady. */
 
 extern char **environ;
 
@@ -30,7 +35,9 @@ struct buffer {
     size_t used, size;
 };
 
-/* Prints a CNI error. Code 11, "try again later", tells runtimes that the network provider is not ready. */
+/* The codes of the CNI specification for "try again later" and, of STATUS, "cannot service ADD requests". */
+enum { TRY_AGAIN = 11, NOT_AVAILABLE = 50 };
+
 static int fail(const char *what, int code) {
     printf("{\"cniVersion\":\"1.0.0\",\"code\":%d,\"msg\":\"spiderpool-agent %s: %s\"}\n", code, what,
            strerror(errno));
@@ -84,6 +91,17 @@ static int send_all(int fd, const char *data, size_t length) {
     return 0;
 }
 
+/* Connects; while nobody listens, tries again every 250 ms for the given time. */
+static int connect_within(int fd, const struct sockaddr_un *address, int seconds) {
+    for (int left = 4 * seconds;; left--) {
+        if (!connect(fd, (const struct sockaddr *)address, sizeof *address))
+            return 0;
+        if (left <= 0 || (errno != ECONNREFUSED && errno != ENOENT))
+            return -1;
+        nanosleep(&(struct timespec){.tv_nsec = 250000000}, NULL);
+    }
+}
+
 int main(int argc, char **argv) {
     struct buffer body = {0}, answer = {0};
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
@@ -99,20 +117,23 @@ int main(int argc, char **argv) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = getenv("SPIDERPOOL_SOCKET");
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path ? path : SOCKET_PATH);
-    struct timeval patience = {.tv_sec = ANSWER_SECONDS};
+    const char *command = getenv("CNI_COMMAND");
+    int status = command && !strcmp(command, "STATUS"), probe = status || (command && !strcmp(command, "VERSION"));
+    int away = status ? NOT_AVAILABLE : TRY_AGAIN;
+    struct timeval patience = {.tv_sec = probe ? PROBE_SECONDS : ANSWER_SECONDS};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) ||
-        connect(fd, (struct sockaddr *)&address, sizeof address))
-        return fail("is not running on this node", 11);
+        connect_within(fd, &address, probe ? RESTART_SECONDS : 0))
+        return fail("is not running on this node", away);
     char head[128];
     int length = snprintf(head, sizeof head, "POST /v1/cni HTTP/1.0\r\nContent-Length: %zu\r\n\r\n", body.used);
     send_all(fd, head, (size_t)length);
     send_all(fd, body.data, body.used); /* after a failed send the agent's refusal can still be read */
     if ((read_all(&answer, fd) && !answer.used) || append(&answer, "", 1))
-        return fail("did not answer", 11);
+        return fail("did not answer", away);
     char *text = answer.used > 12 ? strstr(answer.data, "\r\n\r\n") : NULL;
     if (!text || strncmp(answer.data, "HTTP/1.", 7))
-        return fail("went away without an answer", 11);
+        return fail("went away without an answer", away);
     fputs(text + 4, stdout);
     return strncmp(answer.data + 9, "200", 3) != 0;
 }

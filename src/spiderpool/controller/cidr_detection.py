@@ -132,13 +132,7 @@ class ServiceCIDRBeta(ServiceCIDR, kw_only=True):
     KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
 
 
-class ServiceCIDRAlpha(ServiceCIDR, kw_only=True):
-    """networking.k8s.io/v1alpha1 ServiceCIDR: Kubernetes 1.29 and 1.30, where it is switched on."""
-
-    KIND: ClassVar[Kind] = Kind("networking.k8s.io", "v1alpha1", "ServiceCIDR", "servicecidrs", Scope.CLUSTER)
-
-
-SERVICE_CIDRS = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
+SERVICE_CIDRS = (ServiceCIDR, ServiceCIDRBeta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +304,7 @@ class CIDRDetector:
                 return _unknown(f"cilium's IPAM mode {mode} does not tell its pod CIDRs")
 
     async def _service_cidrs(self) -> tuple[str, ...]:
-        """CIDRs of the cluster's ServiceCIDRs, in the newest version that has any; none before Kubernetes 1.29."""
+        """CIDRs of the cluster's ServiceCIDRs, in the newest version that has any; none before Kubernetes 1.31."""
         for kind in SERVICE_CIDRS:
             ranges = [service_cidr for service_cidr in await self._served(kind) if not service_cidr.terminating]
             if ranges:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.coordinator import NOT_READY, SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
-from spiderpool.api.meta import FINALIZER, ObjectMeta
+from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client
@@ -92,7 +92,7 @@ class CoordinatorReconciler:
         if coordinator is None:
             await self._create(name)
         elif coordinator.terminating:
-            await finalizers.remove(self._client, coordinator, FINALIZER)  # of earlier versions: nothing to clean up
+            await finalizers.remove(self._client, coordinator, FORMER_FINALIZER)  # nothing to clean up
         else:
             await self._write(coordinator, await self._status(coordinator))
 

@@ -14,7 +14,7 @@ import msgspec
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import FINALIZER, INT64_MAX, Condition
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, INT64_MAX, Condition
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.labels import label_value
@@ -144,9 +144,10 @@ class PoolReconciler:
 
     async def _finish(self, pool: SpiderIPPool) -> None:
         """Remove the finalizer of a terminating pool when the API server, too, has no SpiderIP of it."""
-        if FINALIZER not in (pool.metadata.finalizers or ()) or await self._in_use(pool.name):
+        ours = {FINALIZER, FORMER_FINALIZER}.intersection(pool.metadata.finalizers or ())
+        if not ours or await self._in_use(pool.name):
             return
-        await finalizers.remove(self._client, pool, FINALIZER)
+        await finalizers.remove(self._client, pool, *ours)
         log.info("pool deleted", pool=pool.name)
 
     async def _in_use(self, name: str) -> bool:

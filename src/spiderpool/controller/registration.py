@@ -15,7 +15,7 @@ from spiderpool.api.admissionregistration_v1 import (
     Webhook,
     WebhookConfiguration,
 )
-from spiderpool.api.core_v1 import Namespace, Pod
+from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import Kind
 from spiderpool.controller.certificates import Certificates
 from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
@@ -36,7 +36,7 @@ SYNC_TIMEOUT = 60.0
 RETRY = 2.0
 """Seconds until a failed registration is tried again. Repeating is safe: it writes the whole configuration."""
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-"""Holds the name of a namespace; the API server sets it on every namespace from Kubernetes 1.21 on."""
+"""Label of every namespace with its name; the API server sets it."""
 
 REGISTRATIONS: tuple[tuple[str, type[WebhookConfiguration]], ...] = (
     ("mutate", MutatingWebhookConfiguration),
@@ -54,14 +54,11 @@ def hosts(settings: ControllerSettings) -> list[str]:
     return [service, f"{service}.cluster.local"]
 
 
-def webhooks(verb: str, settings: ControllerSettings, trusted: bytes, *, named: bool) -> list[Webhook]:
-    """The webhooks of the configuration to ``mutate`` or to ``validate``; ``trusted`` are the authorities (PEM).
-
-    ``named``: whether the namespaces of this cluster have their name as a label.
-    """
+def webhooks(verb: str, settings: ControllerSettings, trusted: bytes) -> list[Webhook]:
+    """The webhooks of the configuration to ``mutate`` or to ``validate``; ``trusted`` are the authorities (PEM)."""
     registered = [_webhook(kind.KIND, verb, settings, trusted) for kind in kinds(settings)]
     if verb == "mutate" and settings.pod_inject.enabled:
-        registered.append(_pod_webhook(settings, trusted, named=named))
+        registered.append(_pod_webhook(settings, trusted))
     return registered
 
 
@@ -76,24 +73,20 @@ def _webhook(kind: Kind, verb: str, settings: ControllerSettings, trusted: bytes
     }
 
 
-def _pod_webhook(settings: ControllerSettings, trusted: bytes, *, named: bool) -> Webhook:
+def _pod_webhook(settings: ControllerSettings, trusted: bytes) -> Webhook:
     """The webhook for pods fails open: without our answer the API server admits a pod unchanged."""
     return {
         **_common(Pod.KIND, "mutate", settings, trusted, ["CREATE"]),
         "name": "pods.spiderpool.spidernet.io",
         "failurePolicy": "Ignore",
-        "namespaceSelector": {"matchExpressions": _namespaces(settings, named=named)},
+        "namespaceSelector": {"matchExpressions": _namespaces(settings)},
         "timeoutSeconds": POD_TIMEOUT,
     }
 
 
-def _namespaces(settings: ControllerSettings, *, named: bool) -> list[dict[str, Any]]:
-    """Requirements of the namespace selector.
-
-    Without the label no namespace would match ``In``, so then the webhook itself skips namespaces not included.
-    """
-    excluded, included = settings.pod_inject.excluded, settings.pod_inject.included
-    lists = [("NotIn", excluded), ("In", included if named else ())]
+def _namespaces(settings: ControllerSettings) -> list[dict[str, Any]]:
+    """Requirements of the namespace selector."""
+    lists = [("NotIn", settings.pod_inject.excluded), ("In", settings.pod_inject.included)]
     return [
         {"key": NAMESPACE_NAME_LABEL, "operator": operator, "values": list(names)} for operator, names in lists if names
     ]
@@ -188,21 +181,13 @@ class Registration:
         if trusted is None:
             return False
         try:
-            named = await self._have_namespaces_name_label()
             for verb, kind in REGISTRATIONS:
-                await self._ensure(kind, webhooks(verb, self._settings, trusted, named=named))
+                await self._ensure(kind, webhooks(verb, self._settings, trusted))
         except SpiderpoolError as error:
             log.warning("webhooks not registered", error=str(error))
             return False
         self._registered.set()
         return True
-
-    async def _have_namespaces_name_label(self) -> bool:
-        """Whether namespaces have their name as a label; not read when no setting depends on it."""
-        if not self._settings.pod_inject.included:
-            return False
-        ours = await self._client.get(Namespace, self._settings.common.namespace)
-        return NAMESPACE_NAME_LABEL in (ours.metadata.labels or {})
 
     async def _ensure(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> None:
         stored = self._informers[kind].get(NAME)

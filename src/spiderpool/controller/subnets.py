@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import FINALIZER
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.core.admission.subnet import default_subnet
 from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
@@ -111,14 +111,15 @@ class SubnetReconciler:
         Every pool waits, by its own finalizer, until its last address is released.
         """
         held = subnet.metadata.finalizers or ()
-        if FINALIZER not in held or ORPHAN in held:
+        ours = {FINALIZER, FORMER_FINALIZER}.intersection(held)
+        if not ours or ORPHAN in held:
             return
         for pool in self._owned(subnet, self._pools_by_subnet.of(subnet)):
             if not pool.terminating:
                 with suppress(NotFound):
                     await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
         if not self._owned(subnet, await self._client.list(SpiderIPPool)):
-            await finalizers.remove(self._client, subnet, FINALIZER)
+            await finalizers.remove(self._client, subnet, *ours)
             log.info("subnet deleted", subnet=subnet.name)
 
     def _owned(self, subnet: SpiderSubnet, pools: list[SpiderIPPool]) -> list[SpiderIPPool]:

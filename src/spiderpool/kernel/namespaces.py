@@ -58,6 +58,17 @@ def opened(path: str | Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_gone(path: str | Path) -> bool:
+    """Whether no network namespace is at ``path``: it is missing or something else. False if that cannot be told."""
+    try:
+        with opened(path):
+            return False
+    except BadNamespace:
+        return True
+    except KernelFailure:
+        return False
+
+
 def _open(path: str | Path) -> int:
     """Open a path; twice, since Linux says EACCES for ``/proc/<pid>/ns/net`` of a process that ends at this moment."""
     try:

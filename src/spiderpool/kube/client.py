@@ -154,8 +154,6 @@ class Client:
 
     def __init__(self, access: ClusterAccess) -> None:
         self._access = access
-        self.reachable = True
-        """Whether the API server gave a usable answer to the last request."""
         connector = aiohttp.TCPConnector(
             limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
         )
@@ -352,9 +350,7 @@ class Client:
             async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.reachable = False
             raise _unavailable(request, error) from error
-        self.reachable = response.status < 500
         if response.status >= 400:
             raise _failure(response.status, content, request)
         return content
@@ -369,12 +365,10 @@ class Client:
         try:
             async with asyncio.timeout(DEFAULT_TIMEOUT) as deadline, self._open(request, timeout) as response:
                 deadline.reschedule(None)  # the answer has begun
-                self.reachable = response.status < 500
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), request)
                 yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.reachable = False
             raise _unavailable(request, error) from error
 
     def _open(

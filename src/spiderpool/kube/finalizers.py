@@ -23,16 +23,17 @@ async def add(client: Client, obj: T, finalizer: str) -> T:
     return await _patch(client, obj, {"finalizers": [*present, finalizer]})
 
 
-async def remove(client: Client, obj: T, finalizer: str, *, labels: Mapping[str, str | None] | None = None) -> T | None:
-    """Remove a finalizer and, in the same write, change ``labels`` (None deletes one). Raises Conflict.
+async def remove(client: Client, obj: T, *finalizers: str, labels: Mapping[str, str | None] | None = None) -> T | None:
+    """Remove finalizers and, in the same write, change ``labels`` (None deletes one). Raises Conflict.
 
     Returns the object as stored, or None when it does not exist any more, which is success. Makes no request when
     there is nothing to change.
     """
     present = obj.metadata.finalizers or []
-    if finalizer not in present and not labels:
+    others = [name for name in present if name not in finalizers]
+    if others == present and not labels:
         return obj
-    changes: dict[str, Any] = {"finalizers": [name for name in present if name != finalizer]}
+    changes: dict[str, Any] = {"finalizers": others}
     if labels:
         changes["labels"] = dict(labels)
     try:

@@ -226,6 +226,14 @@ INSTALL_CNI: Final = Setting(
     readers=AGENT,
     variables=("SPIDERPOOL_INSTALL_CNI",),
 )
+CNI_STATUS: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="the network list offers CNI 1.1.0 too: a Node whose agent is away for more than 10 s is not ready",
+    readers=AGENT,
+    variables=("SPIDERPOOL_CNI_STATUS",),
+    page="reference/cni-protocol.md",
+)
 DEFAULT_NETWORK: Final = Setting(
     kind=kinds.OPTIONAL_TEXT,
     default=None,
@@ -427,6 +435,14 @@ GC_NODE_GRACE: Final = Setting(
     variables=("SPIDERPOOL_GC_NODE_GRACE_SECONDS",),
     page="reference/collection.md",
 )
+GC_AGENT_GRACE: Final = Setting(
+    kind=kinds.SECONDS,
+    default=300.0,
+    help="the same for pods that are gone, have finished or should have ended: their agent has this time to release",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
+    page="reference/collection.md",
+)
 GC_DELAY: Final = Setting(
     kind=kinds.SECONDS,
     default=0.0,
@@ -437,8 +453,8 @@ GC_DELAY: Final = Setting(
 )
 GC_ON_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
-    default=True,
-    help="release the addresses of pods that should have ended, on Nodes that are ready",
+    default=False,
+    help="release the addresses of pods that should have ended, also on Nodes that are ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED",),
     page="reference/collection.md",
@@ -446,7 +462,7 @@ GC_ON_READY_NODE: Final = Setting(
 GC_ON_NOT_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
     default=True,
-    help="the same, on Nodes that are not ready",
+    help="release the addresses of pods that should have ended, on Nodes that are not ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED",),
     page="reference/collection.md",

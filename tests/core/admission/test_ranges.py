@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import FINALIZER, ObjectMeta
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, ObjectMeta
 from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.admission.ranges import (
     cidr_label,
@@ -36,7 +36,14 @@ def test_a_subnet_as_a_label(text: str, label: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(None, [FINALIZER]), (["x"], ["x", FINALIZER]), ([FINALIZER], [FINALIZER])]
+    ("before", "after"),
+    [
+        (None, [FINALIZER]),
+        (["x"], ["x", FINALIZER]),
+        ([FINALIZER], [FINALIZER]),
+        ([FORMER_FINALIZER, "x"], ["x", FINALIZER]),
+        ([FINALIZER, FORMER_FINALIZER], [FINALIZER]),
+    ],
 )
 def test_our_finalizer_is_added_once(before: list[str] | None, after: list[str]) -> None:
     metadata = ObjectMeta(finalizers=before, labels={"stale": "x"})
@@ -59,20 +66,19 @@ def test_ranges_are_joined_unless_one_is_invalid(ranges: list[str] | None, after
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "version", "families", "faults"),
+    ("subnet", "version", "families", "faults"),
     [
-        (NET, NET, 4, BOTH, []),
-        (NET, None, None, BOTH, []),
-        ("10.7.0.0/24", NET, None, BOTH, [("FORBIDDEN", "spec.subnet")]),
-        ("10.6.0.1/24", None, None, BOTH, [("INVALID", "spec.subnet")]),
-        (NET, None, 6, BOTH, [("INVALID", "spec.ipVersion")]),
-        ("fd00::/64", None, None, frozenset({4}), [("FORBIDDEN", "spec.ipVersion")]),
+        (NET, 4, BOTH, []),
+        (NET, None, BOTH, []),
+        ("10.6.0.1/24", None, BOTH, [("INVALID", "spec.subnet")]),
+        (NET, 6, BOTH, [("INVALID", "spec.ipVersion")]),
+        ("fd00::/64", None, frozenset({4}), [("FORBIDDEN", "spec.ipVersion")]),
     ],
 )
 def test_the_subnet_and_its_family(
-    new: str, old: str | None, version: int | None, families: frozenset[int], faults: list[tuple[str, str]]
+    subnet: str, version: int | None, families: frozenset[int], faults: list[tuple[str, str]]
 ) -> None:
-    assert found(subnet_faults(new, old, version, families, "pool")) == faults
+    assert found(subnet_faults(subnet, version, families)) == faults
 
 
 def test_the_fault_names_the_setting_that_switches_a_family_on() -> None:

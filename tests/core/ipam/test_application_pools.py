@@ -63,7 +63,7 @@ class TestPool:
         }
         assert made.metadata.annotations == {"ipam.spidernet.io/ippool-ip-number": "+1"}
         assert made.metadata.ownerReferences == [owner_reference(blue)]
-        assert made.metadata.finalizers == ["spiderpool.spidernet.io"]
+        assert made.metadata.finalizers == ["spiderpool.spidernet.io/in-use"]
         assert msgspec.to_builtins(made.spec) == {
             "ipVersion": 4,
             "subnet": "10.6.0.0/16",

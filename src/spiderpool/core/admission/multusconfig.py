@@ -45,9 +45,8 @@ _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 def default_multusconfig(config: SpiderMultusConfig, old: SpiderMultusConfig | None = None) -> SpiderMultusConfig:
     """The network with defaults in the interface's block and the coordinator, and with labels for injection.
 
-    No default is an empty string: an absent field means the same, and older API servers read an empty value in a
-    patch as null. ``enableCoordinator`` stays as written, also for ``custom``, where it has no effect: a network that
-    becomes ipvlan later must not find it switched off.
+    No default is an empty string: an absent field means the same. ``enableCoordinator`` stays as written, also for
+    ``custom``, where it has no effect: a network that becomes ipvlan later must not find it switched off.
     """
     spec = config.spec or MultusConfigSpec()
     spec = replace(spec, cniType=spec.cniType or "custom", chainCNIJsonData=spec.chainCNIJsonData or [])

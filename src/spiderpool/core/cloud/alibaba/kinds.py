@@ -82,7 +82,7 @@ def kind_of(service: Service) -> BalancerKind | None:
 
 
 def _kind_without_class(annotations: Mapping[str, str]) -> BalancerKind | None:
-    """The kind that annotations select, for Services without a class: Kubernetes before 1.22 stores none."""
+    """The kind that annotations select, for Services without a class."""
     if annotations.get(f"{PREFIX}type", "").lower() == NLB.name:
         return NLB
     return None if CLASS in annotations else CLB

@@ -151,8 +151,8 @@ def pod_addresses(
 def _pods_by_node(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for address, _, endpoint in _ready(port, slices, version):
-        if endpoint.node:
-            found[endpoint.node].add(address)
+        if endpoint.nodeName:
+            found[endpoint.nodeName].add(address)
     return found
 
 
