@@ -18,7 +18,14 @@ from spiderpool_lab import binaries, uml
 from tests.kernel.environment import has_kind
 
 PROJECT = Path(__file__).parent.parent.parent
-INTERFACES = ("interfaces", "interfaces_pods", "interfaces_kinds", "interfaces_chained", "node_tuning")
+INTERFACES = (
+    "interfaces",
+    "interfaces_pods",
+    "interfaces_kinds",
+    "interfaces_chained",
+    "interfaces_users",
+    "node_tuning",
+)
 TESTS = (
     *(f"tests/agent/test_{name}.py" for name in INTERFACES),
     *(f"tests/kernel/test_{name}.py" for name in ("marks", "arp", "rtnetlink")),
