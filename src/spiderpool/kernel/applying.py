@@ -245,6 +245,18 @@ _EXECUTORS: Mapping[type[Step], Callable[[Kernel, Any], None]] = {
 """Type of step → the function that carries it out; a test checks that none is missing."""
 
 
+def _kind(step: CreateLink | CreateVeth | CreateBond) -> str:
+    match step:
+        case CreateLink():
+            return step.kind
+        case CreateVeth():
+            return "veth"
+        case CreateBond():
+            return "bond"
+        case _:
+            assert_never(step)
+
+
 def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
     """A sentence for the operator: the likely cause where the errno has one, else the step and the kernel's answer."""
     child = next((other for other in steps if isinstance(other, CreateLink)), None)
@@ -259,7 +271,7 @@ def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
                 f"{step.master} cannot have a {step.kind} child: it has children of another kind (macvlan and ipvlan"
                 f" exclude each other on one NIC) or belongs to a bridge or bond"
             )
-        case CreateLink() | CreateBond(), errno.EOPNOTSUPP:
-            kind = step.kind if isinstance(step, CreateLink) else "bond"
+        case CreateLink() | CreateVeth() | CreateBond(), errno.EOPNOTSUPP:
+            kind = _kind(step)
             return f"this kernel has no {kind}: load the module {_MODULES.get(kind, kind)} on the node"
     return f"{step}: {error.reason}"
