@@ -31,7 +31,7 @@ from spiderpool.core.network.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.errors import KernelFailure
+from spiderpool.errors import AddressHeld, KernelFailure
 from spiderpool.kernel import frames, marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, index_of
@@ -46,6 +46,7 @@ def apply(kernel: Kernel, steps: Sequence[Step], check: Callable[[], None] = lam
 
     Raises:
         KernelFailure: names the step and the kernel's answer.
+        AddressHeld: the kernel refuses an address that another namespace has (ipvlan).
     """
     for step in steps:
         check()
@@ -76,7 +77,9 @@ def _execute(kernel: Kernel, step: Step, steps: Sequence[Step]) -> None:
     try:
         _EXECUTORS[type(step)](kernel, step)
     except rt.NetlinkError as error:
-        raise KernelFailure(_explain(step, error, steps), f"step: {step}") from error
+        held = isinstance(step, AddAddress) and error.code == errno.EADDRINUSE
+        failure = AddressHeld if held else KernelFailure
+        raise failure(_explain(step, error, steps), f"step: {step}") from error
 
 
 def _create_link(kernel: Kernel, step: CreateLink) -> None:
