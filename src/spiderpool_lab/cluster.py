@@ -19,17 +19,19 @@ import msgspec
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, frames, internet, namespaces, probes, reservations
+from spiderpool_lab import binaries, cloud, executable, frames, images, internet, namespaces, probes, reservations
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LabCloud
+from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.frames import DroppedFrame
 from spiderpool_lab.machines import Machines
-from spiderpool_lab.node import ClusterServices, ProxyMode
+from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
-from spiderpool_lab.topology import WALKTHROUGH, Topology
+from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
 SOURCE_TREE = Path(__file__).parents[2]
 CHART = SOURCE_TREE / "charts" / "spiderpool"
@@ -71,6 +73,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     discovery: bool = False
     spare: int = 0
     proxy_mode: ProxyMode = "iptables"
+    nodes: NodeKind = NodeKind.FAST
+    memory: str = "2G"
 
 
 def _no_progress(_: str) -> None:
@@ -86,13 +90,14 @@ class LabCluster:
         self.discovery = options.discovery
         self.spare = options.spare
         self.proxy_mode = options.proxy_mode
+        self.nodes = options.nodes
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
         self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
-        self.fabric = Fabric(options.topology, name, directory=self.directory)
+        self.fabric = Fabric(options.topology, name, backend=_backend(options.nodes), directory=self.directory)
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
-        self.machines = Machines(self.fabric, self.processes, self.directory / "nodes")
+        self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", memory=options.memory)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
 
     @property
@@ -290,6 +295,7 @@ class LabCluster:
         agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
+        real = self._real_kubelet() if self.nodes is NodeKind.REAL else None
         environment = {
             "SPIDERPOOL_CONFIG": str(self._configuration),
             "SPIDERPOOL_CNI_EXECUTABLE": str(shim),
@@ -307,10 +313,22 @@ class LabCluster:
                 agent_kubeconfig=str(agent),
                 external_cloud=self.discovery,
                 proxy_mode=self.proxy_mode,
+                real=real,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes
         }
+
+    def _real_kubelet(self) -> RealKubelet:
+        programs = {name: str(binaries.find(name)) for name in ("containerd", "containerd-shim-runc-v2", "ctr")}
+        runtime = ContainerRuntime(
+            containerd=programs["containerd"],
+            shim=programs["containerd-shim-runc-v2"],
+            ctr=programs["ctr"],
+            images=[str(archive) for archive in images.archives()],
+        )
+        kubelet, client_ca = str(binaries.find("kubelet")), str(self.plane.authority)
+        return RealKubelet(kubelet=kubelet, client_ca=client_ca, runtime=runtime)
 
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:
@@ -340,6 +358,11 @@ def temporary(
         yield cluster
     finally:
         cluster.down()
+
+
+def _backend(nodes: NodeKind) -> NodeBackend | None:
+    """Real nodes need a kernel of their own each: containers would share ours, and kubelets its cgroups."""
+    return NodeBackend.UML if nodes is NodeKind.REAL else None
 
 
 def _has_condition(obj: dict[str, Any], kind: str) -> bool:

@@ -133,6 +133,11 @@ class ControlPlane:
         """The kubeconfig of a member of ``system:masters``."""
         return self._kubeconfig_path(ADMIN, None)
 
+    @property
+    def authority(self) -> Path:
+        """The certificate of the authority of all clients and servers."""
+        return self._pki / "ca.crt"
+
     def kubeconfig(self, user: str, groups: Sequence[str] = (), server: str | None = None) -> Path:
         """Write a kubeconfig with a client certificate of ``user``, for a ``server`` other than that on loopback."""
         pair = self._authority().client(user, groups)

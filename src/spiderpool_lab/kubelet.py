@@ -27,6 +27,7 @@ from spiderpool_lab import node
 from spiderpool_lab.cni_runtime import CniRuntime, Json
 from spiderpool_lab.go_build import kubernetes_version
 from spiderpool_lab.node import ClusterServices, NodeConfig
+from spiderpool_lab.node_client import NodePodState
 from spiderpool_lab.node_endpoint import NodeEndpoint, listening
 from spiderpool_lab.pods import KubeletPod, PodHost, PodWorker, now
 from spiderpool_lab.retry import retry
@@ -182,11 +183,18 @@ def _node_info() -> Json:
 async def run(config: NodeConfig) -> None:
     """Serve the node's endpoint, and run a kubelet if the node is part of a cluster."""
     pods: dict[str, PodWorker] = {}
-    async with listening(NodeEndpoint(pods), config.node.management):
+    endpoint = NodeEndpoint(lambda: [_pod_state(worker) for worker in pods.values()])
+    async with listening(endpoint, config.node.management):
         if config.services is None:
             await asyncio.Event().wait()
         else:
             await _run_kubelet(config, config.services, pods)
+
+
+def _pod_state(worker: PodWorker) -> NodePodState:
+    sandbox = worker.sandbox
+    netns, container = (str(sandbox.netns), sandbox.container_id) if sandbox else (None, None)
+    return NodePodState(worker.key, worker.uid, netns, container)
 
 
 async def _run_kubelet(config: NodeConfig, services: ClusterServices, pods: dict[str, PodWorker]) -> None:

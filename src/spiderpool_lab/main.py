@@ -22,6 +22,7 @@ from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
 from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
+from spiderpool_lab.topology import NodeKind
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything after the first argument belongs to the command that is run."""
@@ -42,6 +43,13 @@ PROXY_MODE = click.option(
     default="iptables",
     show_default=True,
     help="How kube-proxy serves Services.",
+)
+NODES = click.option(
+    "--nodes",
+    type=click.Choice([kind.value for kind in NodeKind]),
+    default=NodeKind.REAL.value,
+    show_default=True,
+    help="Nodes with containerd and a kubelet, or with a stand-in for both, which runs no containers.",
 )
 SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
@@ -66,12 +74,13 @@ def main() -> None:
 @NAME
 @POOLS
 @PROXY_MODE
+@NODES
 @click.option("--keep", is_flag=True, help="Leave the cluster up.")
-def demo(name: str, pools: str, proxy_mode: ProxyMode, keep: bool) -> None:
+def demo(name: str, pools: str, proxy_mode: ProxyMode, nodes: str, keep: bool) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    options = LabOptions(detached=keep, discovery=pools == "discovered", proxy_mode=proxy_mode)
+    options = LabOptions(detached=keep, discovery=pools == "discovered", proxy_mode=proxy_mode, nodes=NodeKind(nodes))
     cluster = LabCluster(name, options)
     walkthrough = Demo(cluster, console)
     cluster.progress = walkthrough.progress
@@ -90,12 +99,15 @@ def demo(name: str, pools: str, proxy_mode: ProxyMode, keep: bool) -> None:
 @NAME
 @POOLS
 @PROXY_MODE
+@NODES
 @SPARE
-def up(name: str, pools: str, proxy_mode: ProxyMode, spare: int) -> None:
+def up(name: str, pools: str, proxy_mode: ProxyMode, nodes: str, spare: int) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    options = LabOptions(detached=True, discovery=pools == "discovered", spare=spare, proxy_mode=proxy_mode)
+    options = LabOptions(
+        detached=True, discovery=pools == "discovered", spare=spare, proxy_mode=proxy_mode, nodes=NodeKind(nodes)
+    )
     cluster = LabCluster(name, options, progress=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()

@@ -17,14 +17,15 @@ from typing import Literal
 
 import msgspec
 
-from spiderpool_lab import kernel_modules, namespaces, syscalls
+from spiderpool_lab import container_runtime, kernel_modules, namespaces, syscalls
+from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI_EXECUTABLES = STATE / "cni/bin"
 CNI_CONFIGURATION = STATE / "cni/net.d"
-ENDPOINT_PORT = 10250
-"""Port of the node's endpoint, which is that of a kubelet."""
+ENDPOINT_PORT = 10270
+"""Port of the node's endpoint. A kubelet has 10250."""
 RESTART_DELAY = 0.5
 """Seconds before a daemon that has ended is started again."""
 POWER_OFF_TIMEOUT = 10
@@ -47,6 +48,15 @@ _NODE_SYSCTLS = {
     "net/ipv6/conf/default/accept_dad": "0",
 }
 _PROMPT_WRITEBACK = {"vm/dirty_writeback_centisecs": "10", "vm/dirty_expire_centisecs": "10"}
+_CONTAINER_MOUNTS = {
+    "/dev/pts": "devpts",
+    "/dev/shm": "tmpfs",
+    "/sys/fs/cgroup": "cgroup2",
+    "/var/lib": "tmpfs",
+    "/var/log": "tmpfs",
+    "/run/cpuinfo": "tmpfs",
+}
+_TOOLS = STATE / "proxy-tools"
 _PROXY_TOOLS = {
     **{
         f"{family}tables{suffix}": "xtables-legacy-multi"
@@ -75,11 +85,20 @@ ProxyMode = Literal["iptables", "ipvs"]
 """How kube-proxy serves Services. Its third mode, nftables, needs tables that User Mode Linux has not."""
 
 
+class RealKubelet(msgspec.Struct, frozen=True, kw_only=True):
+    """A kubelet and its container runtime. ``client_ca`` is the file with the authority of the kubelet's clients."""
+
+    kubelet: str
+    client_ca: str
+    runtime: ContainerRuntime
+
+
 class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     """The daemons of a node that is part of a cluster. Paths are those of the host, which nodes see as well.
 
     Without ``agent_kubeconfig`` no agent runs, and pods wait for another network configuration list. With
     ``external_cloud`` the Node has the taint of ``--cloud-provider=external`` until a cloud controller removes it.
+    With ``real`` pods run in containers, without it in a stand-in for the kubelet.
     """
 
     kubelet_kubeconfig: str
@@ -88,6 +107,7 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     agent_kubeconfig: str | None = None
     external_cloud: bool = False
     proxy_mode: ProxyMode = "iptables"
+    real: RealKubelet | None = None
     agent_env: dict[str, str] = {}
 
 
@@ -108,6 +128,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def node(self) -> LabNode:
         """This node in the topology."""
         return self.topology.node(self.name)
+
+    @property
+    def real(self) -> RealKubelet | None:
+        """The kubelet and container runtime of a real node."""
+        return self.services.real if self.services else None
 
     @property
     def has_kernel(self) -> bool:
@@ -136,8 +161,9 @@ def main() -> None:
         os.environ.update(_ENVIRONMENT)
         logs = _mount_all(config)
         if config.modules is not None:
-            kernel_modules.load(Path(config.modules) / os.uname().release, _modules(config.services))
+            kernel_modules.load(Path(config.modules) / os.uname().release, _modules(config))
         _join_fabric(config)
+        _link_tools()
         _supervise(_children(config, file), logs)
     except BaseException:
         traceback.print_exc()
@@ -147,8 +173,9 @@ def main() -> None:
 # --- set-up
 
 
-def _modules(services: ClusterServices | None) -> Sequence[str]:
-    return [*MODULES, *IPVS_MODULES] if services and services.proxy_mode == "ipvs" else MODULES
+def _modules(config: NodeConfig) -> Sequence[str]:
+    ipvs = config.services is not None and config.services.proxy_mode == "ipvs"
+    return [*MODULES, *(IPVS_MODULES if ipvs else ()), *(container_runtime.MODULES if config.real else ())]
 
 
 def _mount_all(config: NodeConfig) -> Path:
@@ -157,9 +184,26 @@ def _mount_all(config: NodeConfig) -> Path:
         syscalls.mount("proc", Path("/proc"), "proc")
         syscalls.mount("sysfs", Path("/sys"), "sysfs")
     syscalls.mount("tmpfs", Path("/run"), "tmpfs", data="mode=755")
+    if config.real:
+        _mount_for_containers()
     for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION):
         folder.mkdir(parents=True)
     return _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
+
+
+def _mount_for_containers() -> None:
+    """Mount what containerd and kubelet need. Mounts are shared, as systemd does, so that containers may see new ones.
+
+    cAdvisor looks for the clock rate of the processor, which User Mode Linux does not tell. The copy is on a file
+    system of its own: the kubelet takes that of the mount for the one of the images.
+    """
+    syscalls.mount("none", Path("/"), flags=syscalls.MS_SHARED | syscalls.MS_REC)
+    for folder, kind in _CONTAINER_MOUNTS.items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        syscalls.mount(kind, Path(folder), kind)
+    copy = Path("/run/cpuinfo/cpuinfo")
+    copy.write_text(Path("/proc/cpuinfo").read_text().rstrip("\n") + "\ncpu MHz\t\t: 2000.000\n\n")
+    syscalls.mount(str(copy), Path("/proc/cpuinfo"), flags=syscalls.MS_BIND)
 
 
 def _mount_share(share: Path) -> Path:
@@ -222,12 +266,27 @@ def _write_sysctls(values: dict[str, str]) -> None:
 
 
 def _children(config: NodeConfig, file: Path) -> list[Child]:
-    kubelet = Child("kubelet", [sys.executable, "-m", "spiderpool_lab.kubelet", str(file)])
     services = config.services
+    kubelet = _real_kubelet(services.real, file) if services and services.real else [_python("kubelet", file)]
     if services is None:
-        return [kubelet]
+        return kubelet
     agent = [_agent(config.name, kubeconfig, services.agent_env)] if (kubeconfig := services.agent_kubeconfig) else []
-    return [*agent, kubelet, _kube_proxy(config.name, services)]
+    return [*kubelet, *agent, _kube_proxy(config.name, services)]
+
+
+def _python(name: str, file: Path, module: str = "") -> Child:
+    """A child that is a module of ours; kubelets set rules with the same tools as kube-proxy."""
+    argv = [sys.executable, "-m", f"spiderpool_lab.{module or name}", str(file)]
+    return Child(name, argv, {"PATH": f"{_TOOLS}:{_ENVIRONMENT['PATH']}"})
+
+
+def _real_kubelet(real: RealKubelet, file: Path) -> list[Child]:
+    """A container runtime, the kubelet, and the endpoint, which is the stand-in's elsewhere."""
+    settings = STATE / "containerd.toml"
+    settings.write_text(container_runtime.configuration(CNI_EXECUTABLES, CNI_CONFIGURATION))
+    containerd = Child("containerd", [real.runtime.containerd, "--config", str(settings)], {"PATH": real.runtime.path})
+    kubelet = _python("kubelet", file, "real_kubelet")
+    return [containerd, _python("endpoint", file, "real_endpoint"), kubelet]
 
 
 def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
@@ -242,11 +301,6 @@ def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
 
 
 def _kube_proxy(node: str, services: ClusterServices) -> Child:
-    """kube-proxy with iptables-legacy in its PATH: User Mode Linux has no nftables backend for iptables."""
-    tools = STATE / "proxy-tools"
-    tools.mkdir()
-    for name, program in _PROXY_TOOLS.items():
-        (tools / name).symlink_to(f"/usr/sbin/{program}")
     argv = [services.kube_proxy, f"--kubeconfig={services.proxy_kubeconfig}", f"--hostname-override={node}"]
     options = [
         f"--proxy-mode={services.proxy_mode}",
@@ -256,7 +310,14 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",
     ]
-    return Child("kube-proxy", [*argv, *options], {"PATH": str(tools)})
+    return Child("kube-proxy", [*argv, *options], {"PATH": str(_TOOLS)})
+
+
+def _link_tools() -> None:
+    """Make a folder with iptables-legacy as iptables: User Mode Linux has no nftables backend for iptables."""
+    _TOOLS.mkdir()
+    for name, program in _PROXY_TOOLS.items():
+        (_TOOLS / name).symlink_to(f"/usr/sbin/{program}")
 
 
 def _supervise(children: list[Child], logs: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from aiohttp import web
 
 from spiderpool_lab import node, probes, syscalls
 from spiderpool_lab.node_client import Command, NodePodState, NodeState, Outcome, Signal
-from spiderpool_lab.pods import PodWorker
 from spiderpool_lab.probes import Answer, TrafficProbe
 
 _TIMED_OUT = 124  # the exit status of timeout(1)
@@ -25,9 +24,9 @@ T = TypeVar("T")
 
 
 class NodeEndpoint:
-    """The handlers. ``pods`` is the kubelet's table of workers by UID, read at every request."""
+    """The handlers. ``pods`` gives the pods of the node, the newest of a name last; it is called at every request."""
 
-    def __init__(self, pods: Mapping[str, PodWorker]) -> None:
+    def __init__(self, pods: Callable[[], list[NodePodState]]) -> None:
         self._pods = pods
 
     def application(self) -> web.Application:
@@ -49,7 +48,7 @@ class NodeEndpoint:
         return _answer(answers)
 
     async def _state(self, _: web.Request) -> web.Response:
-        return _answer(NodeState([_pod_state(worker) for worker in self._pods.values()], _children()))
+        return _answer(NodeState(self._pods(), _children()))
 
     async def _signal(self, request: web.Request) -> web.Response:
         signal = await _decoded(request, Signal)
@@ -62,9 +61,9 @@ class NodeEndpoint:
     def _netns(self, pod: str | None) -> Path | None:
         if pod is None:
             return None
-        for worker in self._pods.values():
-            if worker.key == pod and worker.sandbox is not None:
-                return worker.sandbox.netns
+        for state in reversed(self._pods()):
+            if state.pod == pod and state.netns is not None:
+                return Path(state.netns)
         raise web.HTTPNotFound(text=f"pod {pod!r} has no sandbox on this node; see /state")
 
 
@@ -109,12 +108,6 @@ async def _decoded(request: web.Request, shape: type[T]) -> T:
 
 def _answer(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
-def _pod_state(worker: PodWorker) -> NodePodState:
-    sandbox = worker.sandbox
-    netns, container = (str(sandbox.netns), sandbox.container_id) if sandbox else (None, None)
-    return NodePodState(worker.key, worker.uid, netns, container)
 
 
 def _children() -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from spiderpool.errors import KernelFailure
 
 CLONE_NEWNET = 0x40000000
-MS_BIND = 0x1000
+MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH = 2
 _SYS_FINIT_MODULE = 313  # x86-64
 

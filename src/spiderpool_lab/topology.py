@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import enum
 from ipaddress import IPv4Address, ip_network
 
 import msgspec
 
 SERVICE_CIDR, SERVICE_CIDR6 = "10.233.0.0/18", "fd00:10:233::/112"
+CLUSTER_DNS = ("10.233.0.10",)
+"""Addresses of the Service ``kube-dns``."""
+CLUSTER_DOMAIN = "cluster.local"
 POD_CIDR, POD_CIDR6 = "10.233.64.0/18", "fd00:10:233:64::/64"
 """Networks of Services and pods as the cluster is configured; the cloud routes neither of them."""
+
+
+class NodeKind(enum.Enum):
+    """``REAL``: nodes run containerd and a kubelet. ``FAST``: a stand-in for both, which runs no containers."""
+
+    REAL = "real"
+    FAST = "fast"
 
 
 class VSwitch(msgspec.Struct, frozen=True):

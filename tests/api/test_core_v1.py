@@ -14,8 +14,8 @@ def test_pod() -> None:
     pod = read(
         {
             "metadata": {"name": "web-1", "namespace": "shop"},
-            "spec": {"nodeName": "n1", "hostNetwork": True, "restartPolicy": "Never"},
-            "status": {"phase": "Running", "reason": "x", "podIPs": [{"ip": "10.6.0.1"}, {"ip": "fd00::1"}]},
+            "spec": {"nodeName": "n1", "hostNetwork": True},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.6.0.1"}, {"ip": "fd00::1"}]},
         },
         Pod,
     )

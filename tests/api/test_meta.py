@@ -16,6 +16,7 @@ from spiderpool.api.meta import (
     Scope,
     SelectorRequirement,
     field_doc,
+    immutable,
     spiderpool_kind,
 )
 from tests.api.documents import read
@@ -117,3 +118,8 @@ def test_descriptions_and_defaults_of_fields() -> None:
     assert field_doc("A port.") == msgspec.Meta(description="A port.")
     described = field_doc("A port.", default=80, maximum=90)
     assert described.extra_json_schema == {"maximum": 90, "x-server-default": 80}
+
+
+def test_an_immutable_field_has_a_rule_with_a_remedy() -> None:
+    (rule,) = immutable("create another one")["x-kubernetes-validations"]
+    assert (rule["rule"], rule["message"]) == ("self == oldSelf", "cannot be changed; create another one")

@@ -29,6 +29,7 @@ from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.kube.client import Client
 from spiderpool.settings import cloud_settings, load_source
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.compat.cluster import Cluster, JSONObject, addresses, is_within, until
 from tests.compat.conftest import agents, nodes
 from tests.compat.expectations import (
@@ -323,8 +324,8 @@ async def test_the_coordinators_settings_reach_the_pods_and_the_clusters_network
     await until(synced, "SpiderCoordinator is synced")
     settings = await _coordinator_settings(cluster, await cluster.pod("default/pools-ipv4"))
     assert settings["hijackCIDR"] == ["169.254.0.0/16"]
-    assert settings["serviceCIDR"] == ["10.233.0.0/18"]
-    assert settings["overlayPodCIDR"] == ["10.233.64.0/18"]
+    assert settings["serviceCIDR"] == [SERVICE_CIDR, SERVICE_CIDR6]
+    assert settings["overlayPodCIDR"] == [POD_CIDR, POD_CIDR6]
     assert (settings["mode"], settings["hostRuleTable"]) == ("auto", 500)
 
 

@@ -111,6 +111,7 @@ def start_controller(
         "SPIDERPOOL_GC_INTERVAL_SECONDS": "0.3",
         "SPIDERPOOL_GC_GRACE_SECONDS": "1",
         "SPIDERPOOL_GC_NODE_GRACE_SECONDS": "2",
+        "SPIDERPOOL_GC_AGENT_GRACE_SECONDS": "3",
         "SPIDERPOOL_CNI_CONFIG_DIR": str(directory / "net.d"),
     }
     (directory / "conf.yml").write_text(config)

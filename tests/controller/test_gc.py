@@ -36,7 +36,7 @@ ORPHAN = SpiderIP(
 ALIVE = Pod(
     metadata=ObjectMeta(name="web", namespace="ns", uid="u-1", resourceVersion="9"),
     spec=PodSpec(nodeName="n"),
-    status=PodStatus("Running", None, [PodIP("10.6.0.1")]),
+    status=PodStatus("Running", [PodIP("10.6.0.1")]),
 )
 
 NODE = Node(metadata=ObjectMeta(name="n", resourceVersion="3"), status=NodeStatus([NodeCondition("Ready", "True")]))
@@ -95,6 +95,7 @@ class Given:
     seconds: float = 0.5
     policy: GCPolicy = field(default_factory=GCPolicy)
     full_interval: float = 0.1
+    agent_grace: float = 0.01
 
 
 async def collect(pod: Reply, **changes: Any) -> list[Asked]:
@@ -110,7 +111,7 @@ async def collect(pod: Reply, **changes: Any) -> list[Asked]:
         informers: dict[type, Informer[Any]] = {Pod: listers.pods, Node: listers.nodes, SpiderIPPool: listers.pools}
         for other in given.known:
             informers[type(other)].note(other)
-        timings = GCTimings(interval=0, full_interval=given.full_interval, grace=0.01, node_grace=0.01)
+        timings = GCTimings(0, given.full_interval, grace=0.01, node_grace=0.01, agent_grace=given.agent_grace)
         collector = ClusterGC(client, listers, Recorder(client, "test"), timings, given.policy)
         task = asyncio.create_task(collector.run())
         with suppress(TimeoutError):
@@ -140,10 +141,25 @@ def gone() -> web.Response:
 
 async def test_a_release_names_the_very_record_and_follows_a_fresh_read() -> None:
     requests = await collect(gone)
-    assert [request.method for request in requests[:2]] == ["GET", "DELETE"]
-    assert requests[0].path == "/api/v1/namespaces/ns/pods/web"
-    options = msgspec.json.decode(requests[1].body)
+    assert [request.method for request in requests[:3]] == ["GET", "GET", "DELETE"]
+    assert [request.path for request in requests[:2]] == [f"{PODS}web", f"{NODES}n"]
+    options = msgspec.json.decode(requests[2].body)
     assert options["preconditions"] == {"uid": "r-1", "resourceVersion": "7"}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        None,
+        replace(ALIVE, status=PodStatus("Succeeded")),
+        replace(ALIVE, metadata=replace(ALIVE.metadata, uid="u-2"), status=PodStatus("Pending")),
+    ],
+)
+async def test_the_agent_of_a_node_that_exists_has_time_to_release_first(last: Pod | None) -> None:
+    known = (NODE, last) if last else (NODE,)
+    reply = found(last) if last else gone
+    assert await collect(reply, known=known, agent_grace=30.0) == []
+    assert "DELETE" in {request.method for request in await collect(reply, known=known)}
 
 
 async def test_a_pod_that_the_copy_does_not_know_yet_keeps_its_address() -> None:
@@ -191,6 +207,12 @@ class TestNodes:
     async def test_an_error_about_the_node_releases_nothing(self, status: int) -> None:
         requests = await collect(found(ALIVE), known=(ALIVE,), replies={NODES: lambda: failing(status)})
         assert {request.method for request in requests} == {"GET"}
+
+    async def test_the_wait_for_an_agent_is_not_cut_short_when_only_the_copy_lacks_the_node(self) -> None:
+        requests = await collect(gone, known=(), agent_grace=30.0)
+        assert {request.method for request in requests} == {"GET"}
+        requests = await collect(gone, known=(), agent_grace=30.0, replies={NODES: gone})
+        assert "DELETE" in {request.method for request in requests}
 
     @pytest.mark.parametrize("on_ready_node", [True, False])
     async def test_a_pod_that_should_have_ended(self, on_ready_node: bool) -> None:

@@ -90,6 +90,13 @@ class TestSubnets:
         message = refusal(control_plane, smaller, "apply")
         assert "spec.ips: Forbidden: takes away 10.60.0.1 of pool inside" in message
 
+    def test_the_subnet_of_pools_and_subnets_cannot_be_changed(self, control_plane: ControlPlane, subnet: str) -> None:
+        apply(control_plane, manifest("SpiderIPPool", "inside", "{subnet: 10.60.0.0/16, ips: [10.60.0.1-10.60.0.4]}"))
+        for kind, name, noun in (("SpiderIPPool", "inside", "pool"), ("SpiderSubnet", subnet, "subnet")):
+            message = refusal(control_plane, manifest(kind, name, "{subnet: 10.61.0.0/16}"), "apply")
+            fault = f"spec.subnet: Forbidden: cannot be changed; create another {noun}"
+            assert fault in message
+
     def test_the_pool_of_an_application_cannot_be_resized_by_hand(
         self, control_plane: ControlPlane, subnet: str
     ) -> None:
@@ -107,7 +114,8 @@ class TestReservedIPs:
             "ips": ["10.70.0.1-10.70.0.2"],
         }
         changed = manifest("SpiderReservedIP", "kept", "{ipVersion: 6, ips: [fd00::1]}")
-        assert "spec.ipVersion: Forbidden: cannot be changed from 4" in refusal(control_plane, changed, "apply")
+        message = refusal(control_plane, changed, "apply")
+        assert "spec.ipVersion: Forbidden: cannot be changed; create another SpiderReservedIP" in message
         control_plane.kubectl("delete", "spiderreservedip", "kept")
 
     def test_a_faulty_object_is_refused(self, control_plane: ControlPlane) -> None:

@@ -68,6 +68,15 @@ async def test_create_read_change_delete(client: Client) -> None:
     assert await client.find(SpiderIP, "10.1.1.1") is None
 
 
+async def test_the_address_of_a_record_is_one_and_stays(client: Client) -> None:
+    made = await client.create(record("10.1.1.3"))
+    with pytest.raises(Invalid, match=r"spec\.address: Forbidden: cannot be changed; "):
+        await client.patch(SpiderIP, made.name, {"spec": {"address": "10.1.1.4/24"}})
+    made.spec.address, made.metadata = "10.1.1.5", ObjectMeta(name="10.1.1.5")
+    with pytest.raises(Invalid, match=r"spec\.address in body should match"):
+        await client.create(made)
+
+
 async def test_the_second_creator_is_refused_and_a_late_release_hits_nobody(client: Client) -> None:
     first = await client.create(record("10.1.1.2"))
     with pytest.raises(AlreadyExists):

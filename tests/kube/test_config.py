@@ -82,6 +82,22 @@ class TestKubeconfig:
         assert authority["serialNumber"] == "01"
         assert access.credentials.headers() == {}
 
+    def test_authorities_without_key_identifiers_are_accepted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Python 3.13 refuses them by default."""
+        create = ssl.create_default_context
+
+        def strict(**options: Any) -> ssl.SSLContext:
+            context = create(**options)
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            return context
+
+        monkeypatch.setattr(ssl, "create_default_context", strict)
+        access = load_access(kubeconfig(tmp_path, {"server": "https://c"}))
+        assert not access.tls.verify_flags & ssl.VERIFY_X509_STRICT
+        assert access.tls.verify_mode is ssl.CERT_REQUIRED
+
     def test_verification_is_switched_off_only_on_request(self, tmp_path: Path) -> None:
         access = load_access(kubeconfig(tmp_path, {"server": "https://c", "insecure-skip-tls-verify": True}))
         assert (access.tls.verify_mode, access.tls.check_hostname) == (ssl.CERT_NONE, False)

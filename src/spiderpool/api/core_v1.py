@@ -17,7 +17,6 @@ class PodSpec(msgspec.Struct, omit_defaults=True):
 
     nodeName: str | None = None
     hostNetwork: bool | None = None
-    restartPolicy: str | None = None
 
 
 class PodIP(msgspec.Struct, omit_defaults=True):
@@ -30,7 +29,6 @@ class PodStatus(msgspec.Struct, omit_defaults=True):
     """core/v1 PodStatus, in part."""
 
     phase: str | None = None
-    reason: str | None = None
     podIPs: list[PodIP] | None = None
 
 

@@ -27,7 +27,7 @@ KINDS: tuple[type[Object], ...] = (
     NetworkAttachmentDefinition,
 )
 
-SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum")
+SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum", "pattern")
 """Keywords of JSON Schema that go into the CRD as they are."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, immutable, spiderpool_kind
 
 IP_NODE_LABEL = "ipam.spidernet.io/node"
 IP_POOL_LABEL = "ipam.spidernet.io/ippool"
@@ -25,7 +25,14 @@ class IPOwner(msgspec.Struct, omit_defaults=True, frozen=True):
 class IPSpec(msgspec.Struct, omit_defaults=True):
     """The holder of the address. To release it, delete the object, or set releasedAt where the pool has a cooldown."""
 
-    address: Annotated[str, field_doc("The address with the prefix length of its subnet.")]
+    address: Annotated[
+        str,
+        field_doc(
+            "The address with the prefix length of its subnet. Cannot be changed.",
+            pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-f:.]*:[0-9a-f:.]*)/[0-9]{1,3}$",
+            **immutable("an address in use has an object of its own"),
+        ),
+    ]
     pool: Annotated[str, field_doc("Pool that the address was taken from.")]
     node: Annotated[str, field_doc("Node of the pod.")]
     namespace: Annotated[str, field_doc("Namespace of the pod.")]

@@ -7,7 +7,17 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from spiderpool.api.meta import Column, Condition, Kind, LabelSelector, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import (
+    Column,
+    Condition,
+    Kind,
+    LabelSelector,
+    Object,
+    Scope,
+    field_doc,
+    immutable,
+    spiderpool_kind,
+)
 
 POOL_CIDR_LABEL = "ipam.spidernet.io/ippool-cidr"
 POOL_NODE_LABEL = "ipam.spidernet.io/node"
@@ -29,7 +39,12 @@ class Route(msgspec.Struct, omit_defaults=True):
 class IPPoolSpec(msgspec.Struct, omit_defaults=True):
     """The addresses of a pool, and which pods may get them."""
 
-    subnet: Annotated[str, field_doc("Subnet of the addresses, in canonical CIDR form. Cannot be changed.")]
+    subnet: Annotated[
+        str,
+        field_doc(
+            "Subnet of the addresses, in canonical CIDR form. Cannot be changed.", **immutable("create another pool")
+        ),
+    ]
     ipVersion: Annotated[
         int | None, field_doc("Address family, 4 or 6. Taken from the subnet when absent.", enum=[4, 6])
     ] = None

@@ -30,6 +30,12 @@ def field_doc(text: str, *, default: Any = None, **schema: Any) -> Meta:
     return Meta(description=text, extra_json_schema=extra or None)
 
 
+def immutable(remedy: str) -> dict[str, Any]:
+    """Keywords of `field_doc` for a field that the API server lets nobody change once it is set (a CEL rule)."""
+    rule = {"rule": "self == oldSelf", "message": f"cannot be changed; {remedy}", "reason": "FieldValueForbidden"}
+    return {"x-kubernetes-validations": [rule]}
+
+
 class Scope(enum.StrEnum):
     """apiextensions/v1 ResourceScope: whether the objects of a kind are in a Namespace."""
 

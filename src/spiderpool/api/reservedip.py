@@ -6,14 +6,19 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, immutable, spiderpool_kind
 
 
 class ReservedIPSpec(msgspec.Struct, omit_defaults=True):
     """The reserved addresses."""
 
     ipVersion: Annotated[
-        int | None, field_doc("Address family, 4 or 6. Taken from the first address when absent.", enum=[4, 6])
+        int | None,
+        field_doc(
+            "Address family, 4 or 6. Taken from the first address when absent. Cannot be changed.",
+            enum=[4, 6],
+            **immutable("create another SpiderReservedIP"),
+        ),
     ] = None
     ips: Annotated[list[str] | None, field_doc("Addresses and ranges a-b that no pod gets.")] = None
 

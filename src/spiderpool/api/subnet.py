@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, immutable, spiderpool_kind
 
 SUBNET_CIDR_LABEL = "ipam.spidernet.io/subnet-cidr"
 OWNER_SUBNET_LABEL = "ipam.spidernet.io/owner-spider-subnet"
@@ -37,7 +37,12 @@ APP_GROUP, APP_VERSION, APP_KIND, APP_NAMESPACE, APP_NAME = (
 class SubnetSpec(msgspec.Struct, omit_defaults=True):
     """The addresses of a subnet, and what its pools inherit."""
 
-    subnet: Annotated[str, field_doc("Subnet of the addresses, in canonical CIDR form. Cannot be changed.")]
+    subnet: Annotated[
+        str,
+        field_doc(
+            "Subnet of the addresses, in canonical CIDR form. Cannot be changed.", **immutable("create another subnet")
+        ),
+    ]
     ipVersion: Annotated[
         int | None, field_doc("Address family, 4 or 6. Taken from the subnet when absent.", enum=[4, 6])
     ] = None

@@ -216,28 +216,48 @@ def _new_bundle(hosts: set[str], now: datetime, lifetimes: CertificateLifetimes)
     return CertificateBundle((authority,), authority_key, leaf, leaf_key)
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What the key of an authority is for (RFC 5280, 4.2.1.3)."""
+
+
 def _new_authority(now: datetime, lifetimes: CertificateLifetimes) -> tuple[x509.Certificate, bytes]:
     """A new authority with a unique name: by name a TLS client finds the authority that signed a leaf."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     name = _subject(f"{COMMON_NAME}-ca-{serial:x}")
-    usage = x509.BasicConstraints(ca=True, path_length=0)
-    builder = _builder(name, name, key, now, now + lifetimes.authority).serial_number(serial)
-    return builder.add_extension(usage, critical=True).sign(key, hashes.SHA256()), _key_pem(key)
+    builder = (
+        _builder(name, name, key, now, now + lifetimes.authority)
+        .serial_number(serial)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()), _key_pem(key)
 
 
 def _new_leaf(
     authority: x509.Certificate, authority_key: bytes, hosts: set[str], now: datetime, lifetimes: CertificateLifetimes
 ) -> tuple[x509.Certificate, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key, signer = ec.generate_private_key(ec.SECP256R1()), _load_key(authority_key)
     end = min(now + lifetimes.leaf, authority.not_valid_after_utc)
     names = x509.SubjectAlternativeName([_general_name(host) for host in sorted(hosts)])
     certificate = (
         _builder(_subject(min(hosts)), authority.subject, key, now, end)
         .serial_number(x509.random_serial_number())
         .add_extension(names, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(_load_key(authority_key), hashes.SHA256())
+        .sign(signer, hashes.SHA256())
     )
     return certificate, _key_pem(key)
 

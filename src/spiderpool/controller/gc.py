@@ -64,6 +64,7 @@ class GCTimings:
     full_interval: float = 600.0
     grace: float = 5.0
     node_grace: float = 60.0
+    agent_grace: float = 300.0
 
     @property
     def pause(self) -> float:
@@ -72,7 +73,13 @@ class GCTimings:
 
     def graces(self) -> dict[ReleaseCause, float]:
         """Seconds for which each cause must persist before the address is released."""
-        return {cause: self.node_grace if cause is ReleaseCause.NODE_GONE else self.grace for cause in ReleaseCause}
+        return {
+            ReleaseCause.POD_GONE: self.agent_grace,
+            ReleaseCause.NODE_GONE: self.node_grace,
+            ReleaseCause.DELETION_OVERDUE: self.agent_grace,
+            ReleaseCause.DUPLICATE: self.grace,
+            ReleaseCause.COOLDOWN_OVER: self.grace,
+        }
 
 
 @dataclass(slots=True)
@@ -185,7 +192,7 @@ class ClusterGC:
         self._state.pods_to_check.add(pod_key(record))  # whatever becomes of it, the next check looks at it afresh
         records, snapshot = await self._read_again(candidate)
         confirmed = find_candidates(records, snapshot, previous={}, now=0.0).get(uid)  # its grace period is over
-        if confirmed is None:
+        if confirmed is None or confirmed.cause is not candidate.cause:
             return
         if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(
             record, timeout=READ_TIMEOUT
@@ -204,9 +211,10 @@ class ClusterGC:
         record, duplicate = candidate.record, candidate.kept_duplicate
         kept = await self._read(SpiderIP, duplicate.name) if duplicate else None
         pod = None if record.spec.releasedAt else await self._read(Pod, record.spec.pod, record.spec.namespace)
-        node = await self._read(Node, pod.spec.nodeName) if pod and pod.spec.nodeName else None
+        names = {record.spec.node, pod.spec.nodeName or ""} if pod else {record.spec.node}
+        read = [await self._read(Node, name) for name in sorted(names) if name and not record.spec.releasedAt]
         pods = {pod.key: pod} if pod else {}
-        nodes = {node.name: node} if node else {}
+        nodes = {node.name: node for node in read if node}
         snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, time.time(), self._policy)
         return (record, kept) if kept else (record,), snapshot
 

@@ -126,7 +126,13 @@ class ControllerLeader:
 
     def _gc(self) -> ClusterGC:
         settings = self._settings
-        timings = GCTimings(settings.gc_interval, settings.gc_full_interval, settings.gc_grace, settings.gc_node_grace)
+        timings = GCTimings(
+            settings.gc_interval,
+            settings.gc_full_interval,
+            settings.gc_grace,
+            settings.gc_node_grace,
+            settings.gc_agent_grace,
+        )
         policy = GCPolicy(settings.gc_delay, settings.gc_on_ready_node, settings.gc_on_not_ready_node)
         listers = GCListers(self._ips, self._pods, self._nodes, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)

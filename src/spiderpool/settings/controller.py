@@ -51,6 +51,7 @@ class ControllerSettings:
     gc_full_interval: float = bound(table.GC_FULL_INTERVAL)
     gc_grace: float = bound(table.GC_GRACE)
     gc_node_grace: float = bound(table.GC_NODE_GRACE)
+    gc_agent_grace: float = bound(table.GC_AGENT_GRACE)
     gc_delay: float = bound(table.GC_DELAY)
     gc_on_ready_node: bool = bound(table.GC_ON_READY_NODE)
     gc_on_not_ready_node: bool = bound(table.GC_ON_NOT_READY_NODE)

@@ -435,6 +435,14 @@ GC_NODE_GRACE: Final = Setting(
     variables=("SPIDERPOOL_GC_NODE_GRACE_SECONDS",),
     page="reference/collection.md",
 )
+GC_AGENT_GRACE: Final = Setting(
+    kind=kinds.SECONDS,
+    default=300.0,
+    help="the same for pods that are gone, have finished or should have ended: their agent has this time to release",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
+    page="reference/collection.md",
+)
 GC_DELAY: Final = Setting(
     kind=kinds.SECONDS,
     default=0.0,
@@ -445,8 +453,8 @@ GC_DELAY: Final = Setting(
 )
 GC_ON_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
-    default=True,
-    help="release the addresses of pods that should have ended, on Nodes that are ready",
+    default=False,
+    help="release the addresses of pods that should have ended, also on Nodes that are ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED",),
     page="reference/collection.md",
@@ -454,7 +462,7 @@ GC_ON_READY_NODE: Final = Setting(
 GC_ON_NOT_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
     default=True,
-    help="the same, on Nodes that are not ready",
+    help="release the addresses of pods that should have ended, on Nodes that are not ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED",),
     page="reference/collection.md",

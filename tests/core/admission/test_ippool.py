@@ -186,9 +186,7 @@ class TestPoolFaults:
         broken = [pool({"subnet": "nonsense"}, "a"), pool({"ips": ["x"]}, "b")]
         assert validate_ippool(pool({"ips": ["10.6.0.1"]}), None, PoolContext(others=broken)) == ()
 
-    def test_subnet_and_family_cannot_change(self) -> None:
-        faults = validate_ippool(pool({"subnet": "10.7.0.0/24"}), pool({}))
-        assert paths(faults) == ["spec.subnet"]
+    def test_the_family_is_that_of_the_subnet(self) -> None:
         assert paths(validate_ippool(pool({"ipVersion": 6}), pool({"ipVersion": 4}))) == ["spec.ipVersion"]
 
     def test_addresses_in_use_stay(self) -> None:

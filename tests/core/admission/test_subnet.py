@@ -96,7 +96,6 @@ class TestSubnetFaults:
                 {"ips": ["10.6.0.1-10.6.0.20"], "excludeIPs": ["10.6.0.9"]},
                 [("FORBIDDEN", "spec.ips")],
             ),
-            ({"subnet": "10.9.0.0/24"}, [("FORBIDDEN", "spec.subnet")]),
             ({"ipVersion": 6}, [("INVALID", "spec.ipVersion")]),
         ],
     )

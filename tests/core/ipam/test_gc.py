@@ -15,6 +15,7 @@ from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.gc import (
+    MIRROR_POD_ANNOTATION,
     STATIC_POD_ANNOTATION,
     GCPolicy,
     ReleaseCandidate,
@@ -39,15 +40,13 @@ def pod(
     name: str = "web",
     *,
     phase: str = "Running",
-    restart: str = "Always",
-    reason: str | None = None,
     ips: tuple[str, ...] = (),
     **metadata: Any,
 ) -> Pod:
     return Pod(
         metadata=ObjectMeta(name=name, namespace="ns", **{"uid": "u-1", **metadata}),
-        spec=PodSpec(nodeName="n", restartPolicy=restart),
-        status=PodStatus(phase, reason, [PodIP(ip) for ip in ips]),
+        spec=PodSpec(nodeName="n"),
+        status=PodStatus(phase, [PodIP(ip) for ip in ips]),
     )
 
 
@@ -73,14 +72,10 @@ def record(
         (pod(), True, False),
         (pod(phase="Pending"), True, False),
         (pod(deletionTimestamp=DELETED), False, False),
-        (pod(phase="Succeeded"), True, False),
-        (pod(phase="Succeeded", restart="OnFailure"), False, True),
-        (pod(phase="Succeeded", restart="Never"), False, True),
-        (pod(phase="Failed"), True, False),
-        (pod(phase="Failed", restart="OnFailure"), True, False),
-        (pod(phase="Failed", restart="Never"), False, True),
-        (pod(phase="Failed", reason="Evicted"), False, True),
-        (pod(phase="Failed", restart="Never", deletionTimestamp=DELETED), False, True),
+        (pod(phase="Unknown"), True, False),
+        (pod(phase="Succeeded"), False, True),
+        (pod(phase="Failed"), False, True),
+        (pod(phase="Failed", deletionTimestamp=DELETED), False, True),
     ],
 )
 def test_alive_and_finished(candidate: Pod, alive: bool, finished: bool) -> None:
@@ -128,7 +123,7 @@ def causes(records: list[SpiderIP], reading: Snapshot) -> dict[str, ReleaseCause
         (None, "does not exist"),
         (pod(), None),
         (pod(deletionTimestamp=LATER), None),
-        (pod(phase="Failed", restart="Never", ips=("10.6.0.1",)), "has finished"),
+        (pod(phase="Failed", ips=("10.6.0.1",)), "has finished"),
         (pod(uid="u-2"), "another one of the same name"),
         (pod(uid="u-2", ips=("10.6.0.1",)), None),
         (pod(uid="u-2", ips=("10.6.0.9",)), "another one"),
@@ -144,7 +139,7 @@ def test_why_no_pod_holds_a_record(now: Pod | None, reason: str | None) -> None:
 def test_a_live_pod_that_reports_the_address_keeps_it_whatever_the_record_says() -> None:
     stranger = pod("stranger", uid="u-9", ips=("fd00::1", "10.6.0.1"))
     assert find_candidates([record()], snapshot(stranger), {}, 0) == {}
-    finished = pod("stranger", uid="u-9", phase="Succeeded", restart="Never", ips=("10.6.0.1",))
+    finished = pod("stranger", uid="u-9", phase="Succeeded", ips=("10.6.0.1",))
     assert list(find_candidates([record()], snapshot(finished), {}, 0)) == ["r-1"]
 
 
@@ -160,12 +155,12 @@ class TestNodeGoneAndDeletionOverdue:
     @pytest.mark.parametrize(
         ("ready", "policy", "past", "overdue"),
         [
-            (True, GCPolicy(), 1, True),
-            (True, GCPolicy(), -1, False),
-            (True, GCPolicy(delay=10), 9, False),
-            (True, GCPolicy(delay=10), 11, True),
-            (True, GCPolicy(on_ready_node=False), 99, False),
-            (False, GCPolicy(on_ready_node=False), 99, True),
+            (True, GCPolicy(), 9999, False),
+            (True, GCPolicy(on_ready_node=True), 1, True),
+            (False, GCPolicy(), 1, True),
+            (False, GCPolicy(), -1, False),
+            (False, GCPolicy(delay=10), 9, False),
+            (False, GCPolicy(delay=10), 11, True),
             (False, GCPolicy(on_not_ready_node=False), 99, False),
         ],
     )
@@ -175,9 +170,24 @@ class TestNodeGoneAndDeletionOverdue:
         reading = snapshot(ending, nodes=(node(ready=ready),), now=DELETED_AT + past, policy=policy)
         assert causes([record()], reading) == ({"10.6.0.1": ReleaseCause.DELETION_OVERDUE} if overdue else {})
 
+    def test_the_deletion_of_a_mirror_pod_ends_no_static_pod(self) -> None:
+        mirror = pod(deletionTimestamp=DELETED, annotations={MIRROR_POD_ANNOTATION: "u-1"})
+        reading = snapshot(mirror, nodes=(node(ready=False),), now=DELETED_AT + 9999)
+        assert causes([record()], reading) == {}
+
+    def test_the_node_of_a_pod_that_is_gone_is_that_of_the_record(self) -> None:
+        gone, replaced = snapshot(nodes=(node("other"),)), snapshot(pod(uid="u-2"), nodes=(node("other"),))
+        for reading in (gone, replaced):
+            assert causes([record()], reading) == {"10.6.0.1": ReleaseCause.NODE_GONE}
+        assert causes([record()], snapshot()) == {"10.6.0.1": ReleaseCause.POD_GONE}
+        unscheduled = pod()
+        unscheduled.spec.nodeName = None
+        assert causes([record()], snapshot(unscheduled, nodes=(node("other"),))) == {}
+
     def test_a_sticky_address_waits_for_its_pod_to_go(self) -> None:
         sticky = record(owner=IPOwner("StatefulSet", "ns", "web"))
-        assert causes([sticky], snapshot(pod(deletionTimestamp=DELETED), now=DELETED_AT + 99)) == {}
+        reading = snapshot(pod(deletionTimestamp=DELETED), nodes=(node(ready=False),), now=DELETED_AT + 99)
+        assert causes([sticky], reading) == {}
 
 
 class TestDuplicates:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.api.core_v1 import Pod, PodIP, PodSpec, PodStatus
+from spiderpool.api.core_v1 import Pod, PodIP, PodStatus
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
@@ -33,7 +33,6 @@ def pod(name: str = "p", uid: str = "u", phase: str = "Running", *ips: str, endi
     meta = ObjectMeta(name=name, namespace="ns", uid=uid, deletionTimestamp="2026-01-01T00:00:00Z" if ending else None)
     return Pod(
         metadata=meta,
-        spec=PodSpec(restartPolicy="Never"),
         status=PodStatus(phase=phase, podIPs=[PodIP(ip) for ip in ips]),
     )
 

@@ -99,8 +99,7 @@ def validate_ippool(
         return ()
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "the pool is being deleted; create another one"),)
-    former = old.spec.subnet if old else None
-    identity = tuple(subnet_faults(new.spec.subnet, former, new.spec.ipVersion, context.families, "pool"))
+    identity = tuple(subnet_faults(new.spec.subnet, new.spec.ipVersion, context.families))
     return identity or tuple(_pool_faults(new, old, context))
 
 

@@ -53,19 +53,18 @@ def merged(ranges: list[str] | None, version: int, whole: AddressSet | None = No
     return parsed.ranges() if whole is None or parsed.issubset(whole) else ranges
 
 
-def subnet_faults(new: str, old: str | None, version: int | None, families: frozenset[int], noun: str) -> Faults:
-    """Faults of ``spec.subnet`` and ``spec.ipVersion``. While there is one, the other fields cannot be checked."""
-    if old is not None and old != new:
-        remedy = f"the subnet of a {noun} cannot be changed from {old}; create another {noun}"
-        yield FieldError(Fault.FORBIDDEN, "spec.subnet", new, remedy)
-        return
+def subnet_faults(subnet: str, version: int | None, families: frozenset[int]) -> Faults:
+    """Faults of ``spec.subnet`` and ``spec.ipVersion``. While there is one, the other fields cannot be checked.
+
+    That the subnet stays as it is, is a rule of the CRD.
+    """
     try:
-        family = parse_subnet(new).version
+        family = parse_subnet(subnet).version
     except ValueError as error:
-        yield FieldError(Fault.INVALID, "spec.subnet", new, str(error))
+        yield FieldError(Fault.INVALID, "spec.subnet", subnet, str(error))
         return
     if (version or family) != family:
-        remedy = f"the subnet {new} is IPv{family}; write {family} or leave the field out"
+        remedy = f"the subnet {subnet} is IPv{family}; write {family} or leave the field out"
         yield FieldError(Fault.INVALID, "spec.ipVersion", version, remedy)
     else:
         yield from family_faults(family, families)

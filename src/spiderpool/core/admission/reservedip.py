@@ -37,16 +37,13 @@ def validate_reservedip(
         return ()
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "it is being deleted; create another one"),)
-    return tuple(_version_faults(new, old, families)) or tuple(_range_faults(new))
+    return tuple(_version_faults(new, families)) or tuple(_range_faults(new))
 
 
-def _version_faults(new: SpiderReservedIP, old: SpiderReservedIP | None, families: frozenset[int]) -> Faults:
-    version, former = new.spec.ipVersion, old.spec.ipVersion if old else None
-    if former is not None and version != former:
-        remedy = f"cannot be changed from {former}; create another SpiderReservedIP"
-        yield FieldError(Fault.FORBIDDEN, "spec.ipVersion", version, remedy)
-    elif version is not None:
-        yield from family_faults(version, families)
+def _version_faults(new: SpiderReservedIP, families: frozenset[int]) -> Faults:
+    """Faults of ``spec.ipVersion``; that it stays as it is, is a rule of the CRD."""
+    if new.spec.ipVersion is not None:
+        yield from family_faults(new.spec.ipVersion, families)
     elif new.spec.ips:
         remedy = "not an IPv4 or IPv6 address; write one address, or two joined by '-'"
         yield FieldError(Fault.INVALID, "spec.ips[0]", new.spec.ips[0], remedy)

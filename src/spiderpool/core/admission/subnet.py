@@ -68,8 +68,7 @@ def validate_subnet(
         return ()
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "the subnet is being deleted; create another one"),)
-    former = old.spec.subnet if old else None
-    identity = tuple(subnet_faults(new.spec.subnet, former, new.spec.ipVersion, families, "subnet"))
+    identity = tuple(subnet_faults(new.spec.subnet, new.spec.ipVersion, families))
     return identity or tuple(_subnet_faults(new, old, tuple(others), tuple(pools)))
 
 

@@ -19,6 +19,10 @@ between held and released lives in the memory of the controller that holds the l
                   same way. An agent that needs the address may take over the record first.
     DELETED       At once, when the pool has no cooldown.
 
+While a pod's Node exists, its agent releases what the pod held, at the DEL of the runtime. The end of a pod takes as
+long as it takes, and neither a passed grace period nor a missing object says that its sandbox is gone. So the causes
+POD_GONE and DELETION_OVERDUE have a grace period of minutes: they are for what an agent has missed.
+
 A restart of the controller, or a new leader, forgets candidates and starts every wait anew: this delays a release
 and never hastens one. The agent of the record's node releases addresses too (CNI DEL and GC, see ``node_gc``);
 then the record changes or goes, and its candidate with it.
@@ -44,8 +48,8 @@ from spiderpool.core.ipam.allocation import cooldown_is_over, family
 STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
 """On the mirror of a static pod: the UID by which the kubelet, and so the CNI plugin, knows the pod."""
 
-EVICTED = "Evicted"
-"""``status.reason`` of a pod that the kubelet evicted; it never runs again, whatever its restartPolicy."""
+MIRROR_POD_ANNOTATION = "kubernetes.io/config.mirror"
+"""On the mirror of a static pod, whose deletion ends no container: its kubelet makes another mirror."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -54,9 +58,9 @@ class ReleaseCause(enum.Enum):
     """Why a record is a candidate. Each cause has its own grace period."""
 
     POD_GONE = enum.auto()
-    """The pod does not exist, has finished, or was replaced by one of the same name."""
+    """The pod does not exist, has finished, or was replaced by one of the same name; its Node exists."""
     NODE_GONE = enum.auto()
-    """The pod's Node object does not exist."""
+    """The Node object of the pod, or of the record where the pod is gone, does not exist."""
     DELETION_OVERDUE = enum.auto()
     """The pod is being deleted and its grace period is over."""
     DUPLICATE = enum.auto()
@@ -84,7 +88,7 @@ class GCPolicy:
 
     delay: float = 0.0
     """Seconds to wait after the pod's grace period."""
-    on_ready_node: bool = True
+    on_ready_node: bool = False
     on_not_ready_node: bool = True
 
 
@@ -115,14 +119,11 @@ def is_alive(pod: Pod) -> bool:
 
 
 def is_finished(pod: Pod) -> bool:
-    """Whether no container of the pod runs or will run again (Kubernetes: pod lifecycle, phases)."""
-    match pod.status.phase:
-        case "Succeeded":
-            return pod.spec.restartPolicy not in ("Always", None)
-        case "Failed":
-            return pod.spec.restartPolicy == "Never" or pod.status.reason == EVICTED
-        case _:
-            return False
+    """Whether no container of the pod runs or will run again.
+
+    For a kubelet both phases are final whatever the restartPolicy: it also sets them when it evicts or rejects a pod.
+    """
+    return pod.status.phase in ("Succeeded", "Failed")
 
 
 def pod_key(record: SpiderIP) -> str:
@@ -191,17 +192,17 @@ def _release_cause(
     if any(reporter != key for reporter in snapshot.reporters.get(_address(record)) or ()):
         return None  # the pod that reports the address uses it, whichever pod the record names
     pod = snapshot.pods.get(key)
-    if pod is None:
-        return ReleaseCause.POD_GONE, f"pod {key} does not exist"
-    if reason := _why_not_holder(record, pod):
+    reason = _why_not_holder(record, pod)
+    node = record.spec.node if pod is None or reason else pod.spec.nodeName
+    if node and snapshot.nodes.get(node) is None:
+        return ReleaseCause.NODE_GONE, reason or f"node {node} of pod {key} does not exist"
+    if reason:
         return ReleaseCause.POD_GONE, reason
-    if pod.spec.nodeName and snapshot.nodes.get(pod.spec.nodeName) is None:
-        return ReleaseCause.NODE_GONE, f"node {pod.spec.nodeName} of pod {pod.key} does not exist"
-    if record.spec.owner is None and (reason := _why_overdue(pod, snapshot)):
+    if pod is not None and record.spec.owner is None and (reason := _why_overdue(pod, snapshot)):
         return ReleaseCause.DELETION_OVERDUE, reason
     if kept_duplicate is None:
         return None
-    return ReleaseCause.DUPLICATE, f"pod {pod.key} uses {_address(kept_duplicate)} on {record.spec.interface}"
+    return ReleaseCause.DUPLICATE, f"pod {key} uses {_address(kept_duplicate)} on {record.spec.interface}"
 
 
 def _cooldown_cause(record: SpiderIP, snapshot: Snapshot) -> tuple[ReleaseCause, str] | None:
@@ -209,8 +210,10 @@ def _cooldown_cause(record: SpiderIP, snapshot: Snapshot) -> tuple[ReleaseCause,
     return (ReleaseCause.COOLDOWN_OVER, f"the cooldown since {record.spec.releasedAt} is over") if over else None
 
 
-def _why_not_holder(record: SpiderIP, pod: Pod) -> str | None:
+def _why_not_holder(record: SpiderIP, pod: Pod | None) -> str | None:
     """Why the pod of the name in a record does not hold the record; None when it does."""
+    if pod is None:
+        return f"pod {pod_key(record)} does not exist"
     if is_finished(pod):
         return f"pod {pod.key} has finished ({pod.status.phase})"
     return None if _holds(pod, record) else f"pod {pod.key} is another one of the same name"
@@ -225,9 +228,13 @@ def _is_reported(record: SpiderIP, pod: Pod) -> bool:
 
 
 def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
-    """Why the deletion of a pod is overdue; None when it is not, or when the policy excludes its node."""
+    """Why the deletion of a pod is overdue; None when it is not, or when the policy excludes its node.
+
+    A mirror pod is deleted when somebody deletes the mirror; that says nothing about the static pod.
+    """
     node = snapshot.nodes.get(pod.spec.nodeName or "")
-    if node is None or pod.metadata.deletionTimestamp is None:
+    mirror = MIRROR_POD_ANNOTATION in (pod.metadata.annotations or {})
+    if node is None or pod.metadata.deletionTimestamp is None or mirror:
         return None
     ready, policy = node.ready, snapshot.policy
     if not (policy.on_ready_node if ready else policy.on_not_ready_node):
