@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -59,7 +60,7 @@ class CRISandbox(msgspec.Struct, frozen=True):
 
 
 def configuration(executables: Path, lists: Path) -> str:
-    """The configuration of containerd (version 3, TOML), with the folders of CNI executables and configuration lists."""
+    """The configuration of containerd (version 3), with the folders of CNI executables and configuration lists."""
     return f"""
 version = 3
 root = "{ROOT}"
@@ -113,6 +114,7 @@ def import_images(runtime: ContainerRuntime) -> None:
         if done.returncode:
             raise IOFailure(f"containerd cannot import {archive}: {done.stderr.strip()}")
         print(f"imported {archive} in {time.monotonic() - started:.1f} s", flush=True)
+    os.sync()  # power may be cut before the kernel writes the files of an image
     _IMPORTED.write_text("\n".join([*present, *missing]))
 
 

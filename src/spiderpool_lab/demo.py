@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from spiderpool.errors import NotReady
-from spiderpool_lab import cloud_checks, facts, negative_checks, walkthrough
+from spiderpool_lab import cloud_checks, container_checks, facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cloud_checks import Growth
 from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, LabCluster
+from spiderpool_lab.topology import NodeKind
 from spiderpool_lab.walkthrough import Environment
 
 NETWORKS = ("networks", "pools", "pools-ipv6")
@@ -51,6 +52,7 @@ class Demo:
         self._show_state()
         environment = walkthrough.observe(self._cluster)
         self._report("Addresses", walkthrough.check_addresses(self._cluster, environment))
+        self._check_containers(environment)
         self._apply(*BALANCERS)
         self._check_traffic(environment)
         self._check_growth(self._register_address())
@@ -118,6 +120,18 @@ class Demo:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     # --- checks
+
+    def _check_containers(self, environment: Environment) -> None:
+        """What pods with containers can do. Shown once by the commands that a user types."""
+        cluster = self._cluster
+        if cluster.nodes is not NodeKind.REAL:
+            return
+        cluster.wait_for("the cluster's DNS is ready", lambda: container_checks.dns_is_ready(cluster), 60)
+        pod = environment.pods[0].key.partition("/")[2]
+        self._show(f"exec {pod} -- ip -br address")
+        self._show(f"exec {pod} -- nslookup {next(iter(environment.services))}")
+        self._console.print()
+        self._report("Containers", container_checks.check_containers(cluster, environment))
 
     def _check_traffic(self, environment: Environment) -> None:
         cluster = self._cluster
