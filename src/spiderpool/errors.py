@@ -18,6 +18,7 @@
     ├── KernelFailure         101   yes    the administrator: netlink, sysctl or packet filter refused a request
     ├── PluginFailure         102   yes    the administrator: another CNI plugin, which we executed, has failed
     ├── AddressInUse          103   yes    the administrator: a machine outside the cluster has the pod's address
+    │   └── AddressHeld       103   yes    nobody: another sandbox of the node still has it; the pod gets another one
     └── GatewaySilent         104   yes    the administrator: the gateway of the pod's address does not answer
 
 ``again`` is the class attribute ``retriable``. Codes below 100 are those of the CNI specification 1.1.0, section
@@ -147,6 +148,10 @@ class AddressInUse(SpiderpoolError):
 
     code = 103
     retriable = True
+
+
+class AddressHeld(AddressInUse):
+    """The kernel refused an address chosen for a pod, because another sandbox of the node still has it."""
 
 
 class GatewaySilent(SpiderpoolError):

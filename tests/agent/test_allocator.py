@@ -593,6 +593,16 @@ def ordinal(uid: str, node: str = "n1", **fields: object) -> AllocationRequest:
     return ask("web-0", node, pod_uid=uid, owner=WEB, **fields)
 
 
+async def test_of_conflicting_addresses_a_sticky_owner_may_keep_its_own() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert [await one.give(ordinal("first")), await one.give(ask("a"))] == ["10.0.0.1", "10.0.0.2"]
+    for uid in ("first", "uid-of-a"):
+        await one.allocator.release_conflicting(uid, keep_for_owner=True)
+    assert list(one.store.objects) == ["10.0.0.1"]
+    await one.allocator.release_conflicting("first")
+    assert one.store.objects == {}
+
+
 async def test_an_address_stays_with_its_owner_for_one_read_and_one_write() -> None:
     one = One(pool(nodeName=["n1"]))
     assert await one.give(ordinal("first")) == "10.0.0.1"

@@ -17,7 +17,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.interfaces import add, check, remove
 from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
 from spiderpool.core.network.plumbing.values import Attachment, Coordination
-from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
+from spiderpool.errors import AddressHeld, BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel.arp import ETH_P_ARP, gratuitous_request
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from spiderpool.kernel.netlink import Kernel
@@ -164,7 +164,7 @@ async def test_address_that_another_sandbox_holds(world: World, kind: str) -> No
     await add(attachment(world.pod("first"), kind), node=world.node)
     second = world.pod("second")
     before = snapshot(world, second)
-    with pytest.raises(KernelFailure) as caught:
+    with pytest.raises(AddressHeld) as caught:
         await add(attachment(second, kind, container="another-container"), node=world.node)
     assert caught.value.message == (
         f"{POD} is already assigned to an ipvlan device on eth0: another sandbox still holds it"

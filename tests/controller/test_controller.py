@@ -20,6 +20,7 @@ from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.controller.conftest import Running
 from tests.support.eventually import eventually
 
@@ -246,8 +247,8 @@ class TestCoordinator:
         await eventually(synced)
         status = (await client.get(SpiderCoordinator, "default")).status
         assert status is not None
-        assert status.overlayPodCIDR == ["10.233.64.0/18"]
-        assert status.serviceCIDR == ["10.233.0.0/18"]
+        assert status.overlayPodCIDR == [POD_CIDR, POD_CIDR6]
+        assert status.serviceCIDR == [SERVICE_CIDR, SERVICE_CIDR6]
 
     async def test_it_says_what_to_set_when_the_cluster_says_nothing(self, client: Client) -> None:
         config = await client.get(ConfigMap, "kubeadm-config", "kube-system")

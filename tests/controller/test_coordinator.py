@@ -23,6 +23,7 @@ from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.controller.conftest import Running
 from tests.controller.test_cidr_detection import conflist
 from tests.support.eventually import eventually
@@ -130,7 +131,7 @@ async def probe(client: Client) -> AsyncIterator[str]:
     await client.delete(SpiderCoordinator, "probe")
 
 
-async def look(client: Client, kind: str, *pod_cidrs: str, reason: str = "", services: str = "10.233.0.0/18") -> None:
+async def look(client: Client, kind: str, *pod_cidrs: str, reason: str = "") -> None:
     """Set podCIDRType and wait for the status. A pause in between, so that it is looked at anew."""
     await client.patch(SpiderCoordinator, "probe", {"spec": {"podCIDRType": "none"}})
     await client.patch(SpiderCoordinator, "probe", {"spec": {"podCIDRType": kind}})
@@ -144,7 +145,7 @@ async def look(client: Client, kind: str, *pod_cidrs: str, reason: str = "", ser
         return (
             status.phase == "Synced"
             and status.overlayPodCIDR == list(pod_cidrs)
-            and status.serviceCIDR == ["10.233.0.0/18"]
+            and status.serviceCIDR == [SERVICE_CIDR, SERVICE_CIDR6]
         )
 
     await eventually(as_expected, timeout=PATIENCE)
@@ -158,7 +159,7 @@ def made(kind: str, api_version: str, name: str, spec: str) -> str:
 @pytest.mark.usefixtures("controller", "probe", "foreign_kinds")
 class TestSources:
     async def test_none_and_cluster(self, client: Client) -> None:
-        await look(client, "cluster", "10.233.64.0/18")
+        await look(client, "cluster", POD_CIDR, POD_CIDR6)
         await look(client, "none")
 
     async def test_calico(self, client: Client, control_plane: ControlPlane) -> None:
@@ -193,7 +194,7 @@ class TestSources:
                     ("10.120.0.0/16", "fd12::/104"),
                 ),
                 ({"ipam": "multi-pool"}, ("10.110.0.0/16", "fd11::/104")),
-                ({"ipam": "kubernetes"}, ("10.233.64.0/18",)),
+                ({"ipam": "kubernetes"}, (POD_CIDR, POD_CIDR6)),
             ):
                 await client.patch(ConfigMap, config.name, {"data": data}, "kube-system")
                 await look(client, "cilium", *cidrs)
@@ -215,7 +216,7 @@ class TestSources:
             (directory / "10-calico.conflist").write_text(conflist("k8s-pod-network", "calico"))
             await look(client, "auto", "10.100.0.0/16")
             (directory / "05-flannel.conflist").write_text(conflist("cbr0", "flannel"))
-            await look(client, "auto", "10.233.64.0/18")
+            await look(client, "auto", POD_CIDR, POD_CIDR6)
             (directory / "01-broken.conf").write_text("{")
             await look(client, "auto", reason="01-broken.conf")
         finally:

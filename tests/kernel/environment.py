@@ -14,6 +14,7 @@ from pathlib import Path
 
 from spiderpool.kernel.namespaces import opened, socket_in_netns
 from tests.kernel.questions import CLIENT, ETH0, NET1, NextHop, Question
+from tests.support.eventually import wait_until
 
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
 NIC_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
@@ -89,6 +90,21 @@ class World:
     def pod(self, name: str = "pod") -> str:
         """A new, empty pod namespace; returns its path."""
         return self._namespaces(name)[0]
+
+    def pod_of_other_users(self, name: str = "pod") -> str:
+        """As `pod`, owned by a user namespace whose users are 65536 others of the machine (``hostUsers: false``)."""
+        path = f"/run/netns/{self._prefix}-{name}"
+        Path(path).touch()
+        with subprocess.Popen(
+            ["unshare", "--user", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        ) as owner:
+            process = Path(f"/proc/{owner.pid}")
+            wait_until(lambda: (process / "ns/user").readlink() != Path("/proc/self/ns/user").readlink(), "it is there")
+            for kind in ("uid", "gid"):
+                (process / f"{kind}_map").write_text("0 196608 65536")
+            run("mount", "--bind", f"{process}/ns/net", path)
+        self._names.append(Path(path).name)
+        return path
 
     def batch(self, namespace: Path, *lines: str) -> None:
         """Run many ip(8) commands in a namespace."""

@@ -1,8 +1,8 @@
 """First program of a User Mode Linux guest: prepare it, run pytest, say how it went, switch off.
 
 The guest sees the host's files read-only. ``sys.argv`` is the folder it may write, the folder of its modules, the
-folder that holds the tests, this guest's part of them (see ``shard.py``), and the test files; the
-kernel appends a ``console=`` of its own.
+folder that holds the tests, the modules to load, this guest's part of the tests (see ``shard.py``), and the test files;
+the kernel appends a ``console=`` of its own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,6 @@ from pathlib import Path
 
 from spiderpool_lab import kernel_modules, syscalls
 
-MODULES = (
-    *("veth", "ipv6", "ipvlan", "macvlan", "nf_tables", "ip_tables", "iptable_mangle", "iptable_nat"),
-    *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_tcpudp"),
-    *("ip6_tables", "ip6table_mangle", "ip6table_nat", "8021q", "bonding", "dummy"),
-)
-
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-ra", "--durations=5", "-p", "no:cacheprovider"),
     *("-p", "no:hypothesispytest", "-p", "tests.kernel.shard", "-m", "lab", "-k", "not macvlan"),
@@ -29,14 +23,14 @@ PYTEST = (
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": "/run/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def main(share: str, modules: str, project: str, guest: str, *files: str) -> None:
+def main(share: str, modules: str, project: str, wanted: str, guest: str, *files: str) -> None:
     for kind, place in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
         syscalls.mount(kind, Path(place), kind)
     for place in ("/run/netns", "/run/tmp", "/run/share"):
         Path(place).mkdir()
     syscalls.mount("none", Path("/run/share"), "hostfs", data=share)
     try:
-        kernel_modules.load(Path(modules) / os.uname().release, MODULES)
+        kernel_modules.load(Path(modules) / os.uname().release, wanted.split(","))
         with Path("/run/share/output").open("wb") as output:
             done = subprocess.run(
                 [*PYTEST, *(file for file in files if not file.startswith("console="))],

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class AgentOptions:
     settings: str = "enableIPv4: true"
     environment: Mapping[str, str] = field(default_factory=dict)
     netns: Path | None = None
+    prefix: Sequence[str] = ()
+    """A program with arguments that executes the agent."""
 
 
 class LocalAgent:
@@ -50,11 +52,11 @@ class LocalAgent:
         self._name = f"agent-{node}"
         self._processes = processes
         self._environment = _environment(kubeconfig, directory, node, self.socket, options)
-        self._enter = ["nsenter", f"--net={options.netns}", "--"] if options.netns else []
+        self._prefix = [*(["nsenter", f"--net={options.netns}", "--"] if options.netns else []), *options.prefix]
 
     def start(self, timeout: float = 60.0) -> None:
         """Start the agent and wait until it is healthy. Raises NotReady, with the end of its log, if it is not."""
-        command = [*self._enter, sys.executable, "-m", "spiderpool.agent.main"]
+        command = [*self._prefix, sys.executable, "-m", "spiderpool.agent.main"]
         self._processes.start(self._name, command, env=self._environment)
         deadline = time.monotonic() + timeout
         while not asyncio.run(self._healthy()):

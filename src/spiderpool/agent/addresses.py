@@ -146,11 +146,14 @@ class PodAddresses:
         """Release what the interface of a record holds, whose pod is gone."""
         await self._allocator.release(record.spec.podUID, record.spec.interface)
 
-    async def release_conflicting(self, args: PodArgs) -> None:
-        """Release all addresses of a living pod, because something outside the cluster uses one of them."""
+    async def release_conflicting(self, args: PodArgs, *, keep_for_owner: bool = False) -> None:
+        """Release all addresses of a living pod, because somebody else uses one of them.
+
+        With ``keep_for_owner`` those stay that a sticky owner needs.
+        """
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         known = pod.metadata.uid if pod and has_runtime_uid(pod, args.uid) else None
-        await self._allocator.release_conflicting(known or args.uid)
+        await self._allocator.release_conflicting(known or args.uid, keep_for_owner=keep_for_owner)
 
     def records_of(self, namespace: str, name: str) -> list[SpiderIP]:
         """The records of a pod of this node, by the pod's name."""

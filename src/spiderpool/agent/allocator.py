@@ -15,7 +15,7 @@ A holder is a pod UID and an interface. The states of one address, as this node 
     pending release  held, but a DEL wants it released                      (Releases)
     cooling          its record has releasedAt, in a pool with a cooldown   (RecordStore, PoolCache.cooling)
     stale            our cache has a record that a later read lacks: free   (PoolCache.stale)
-    conflicting      something outside the cluster uses it: tried last      (PoolCache.conflicting)
+    conflicting      somebody else uses it: tried last                      (PoolCache.conflicting)
 
     free ── ADD: create ──▶ in flight ── answer ──▶ held ── DEL ──▶ pending release ── delete ──▶ free
                                │                     ▲   ▲                │
@@ -159,12 +159,15 @@ class Allocator:
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(PendingRelease(record))
 
-    async def release_conflicting(self, pod_uid: str) -> None:
-        """Release all that a pod holds because something outside the cluster uses it; try these addresses last."""
+    async def release_conflicting(self, pod_uid: str, *, keep_for_owner: bool = False) -> None:
+        """Release all that a pod holds because somebody else uses it; try these addresses last.
+
+        With ``keep_for_owner`` a sticky owner that still needs its address keeps it.
+        """
         async with self._locks.held(pod_uid):
             for record in self._records.of_pod(pod_uid):
                 self._mark_conflicting(record)
-                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=False, cool=False))
+                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=keep_for_owner, cool=False))
 
     def release_soon(self, pod_uid: str) -> None:
         """Release what all interfaces of a pod hold, in the background."""

@@ -42,7 +42,7 @@ from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
-from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
+from spiderpool.errors import AddressHeld, AddressInUse, SpiderpoolError, raise_all
 from spiderpool.telemetry import logger
 
 log = logger("attach")
@@ -147,7 +147,10 @@ class Attacher:
     # --- ADD
 
     async def _create_all(self, call: CNICall, attachment: PodAttachment, grants: Grants) -> list[Result]:
-        """Create the interfaces in order. After a failure those that were begun are removed again."""
+        """Create the interfaces in order. After a failure those that were begun are removed again.
+
+        Addresses that somebody else uses are released then, and tried last from now on.
+        """
         results: list[Result] = []
         begun: list[InterfacePlan] = []
         try:
@@ -156,6 +159,10 @@ class Attacher:
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun, ""), error))
+            if isinstance(error, AddressInUse):
+                # A sticky owner waits for the sandbox of its former pod to go.
+                sticky = isinstance(error, AddressHeld)
+                await self._addresses.release_conflicting(call.required_pod(), keep_for_owner=sticky)
             raise
         return results
 
@@ -182,7 +189,7 @@ class Attacher:
         desired = self._kernel_attachment(call, attachment, plan, grants)
         if parent is not None:
             await interfaces.ensure_parent(parent)
-        await self._probe(call, desired)
+        await self._probe(desired)
         created = await interfaces.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
         return cni_result(desired, grants, interface)
@@ -193,19 +200,11 @@ class Attacher:
         target = SandboxTarget(call.container_id, call.netns)
         return kernel_attachment(target, attachment, plan, grants, self._cluster.coordinator())
 
-    async def _probe(self, call: CNICall, desired: Attachment) -> None:
-        """Detect others that use the addresses, and silent gateways, where the settings say so.
-
-        Conflicting addresses are released and tried last from now on.
-        """
+    async def _probe(self, desired: Attachment) -> None:
+        """Detect others that use the addresses, and silent gateways, where the settings say so."""
         detection = self._addresses.policy.detection
-        if not (detection.conflicts or detection.gateway):
-            return
-        try:
+        if detection.conflicts or detection.gateway:
             await interfaces.probe(desired, detection)
-        except AddressInUse:
-            await self._addresses.release_conflicting(call.required_pod())
-            raise
 
     async def _execute(self, call: CNICall, plan: InterfacePlan, network: DelegatedNetwork) -> Result:
         """Execute the plugins of a network and keep their result, which DEL and CHECK need."""

@@ -70,6 +70,7 @@ async def add(attachment: Attachment, *, node: Path | None = None) -> AttachedIn
     Raises:
         BadNamespace: the pod's namespace is missing or is no network namespace.
         BadConfig, NotReady: the attachment cannot work on this node, or not yet.
+        AddressInUse, AddressHeld: another machine, or another sandbox of this node, has an address.
         KernelFailure: the kernel refused a step.
     """
 

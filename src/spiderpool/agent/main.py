@@ -20,6 +20,7 @@ from spiderpool.agent.discovery import discover
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
+from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
@@ -78,10 +79,13 @@ async def run(settings: AgentSettings) -> None:
         attacher = Attacher(cluster, addresses, attached, delegates, publisher)
         coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator)
-        plugins = Plugins(attacher, IPAMPlugin(cluster, addresses), coordinator, gc)
+        kernel = KernelProbe()
+        plugins = Plugins(attacher, IPAMPlugin(cluster, addresses), coordinator, gc, kernel)
         tuned = settings.socket.parent / TUNED
         node = NodeNetwork(cluster, attacher, coordinator, recorder, Tuning(settings.tune_node, tuned))
         server = CNIServer(cluster, plugins, api, settings.add_timeout)
+        if fault := await kernel.fault():
+            log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)

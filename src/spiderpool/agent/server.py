@@ -27,6 +27,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin, previous_result
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.ipam import IPAMPlugin
+from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.api.cni import (
     COMMANDS,
     DEFAULT_VERSION,
@@ -78,12 +79,13 @@ log = logger("server")
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """The CNI plugins that the agent serves, beside ``ifacer``, which needs nothing but the kernel."""
+    """What serves the CNI commands; ``ifacer`` needs nothing but the kernel."""
 
     attach: Attacher
     ipam: IPAMPlugin
     coordinator: CoordinatorPlugin
     gc: NodeGC
+    kernel: KernelProbe
 
 
 class CNIServer:
@@ -233,6 +235,8 @@ class CNIServer:
                 "spiderpool-agent has not read the cluster's pods, pools and networks since it started, so it cannot "
                 "attach pods; its log says what the API server answers"
             ) from error
+        if fault := await self._plugins.kernel.fault():
+            raise Unavailable(fault)
 
 
 def _checked_command(call: CNICall, config: PluginConfig | DelegateConfig) -> str:

@@ -31,7 +31,7 @@ from spiderpool.core.network.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.errors import KernelFailure
+from spiderpool.errors import AddressHeld, KernelFailure
 from spiderpool.kernel import frames, marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, index_of
@@ -46,6 +46,7 @@ def apply(kernel: Kernel, steps: Sequence[Step], check: Callable[[], None] = lam
 
     Raises:
         KernelFailure: names the step and the kernel's answer.
+        AddressHeld: the kernel refuses an address that another namespace has (ipvlan).
     """
     for step in steps:
         check()
@@ -76,7 +77,9 @@ def _execute(kernel: Kernel, step: Step, steps: Sequence[Step]) -> None:
     try:
         _EXECUTORS[type(step)](kernel, step)
     except rt.NetlinkError as error:
-        raise KernelFailure(_explain(step, error, steps), f"step: {step}") from error
+        held = isinstance(step, AddAddress) and error.code == errno.EADDRINUSE
+        failure = AddressHeld if held else KernelFailure
+        raise failure(_explain(step, error, steps), f"step: {step}") from error
 
 
 def _create_link(kernel: Kernel, step: CreateLink) -> None:
@@ -245,6 +248,18 @@ _EXECUTORS: Mapping[type[Step], Callable[[Kernel, Any], None]] = {
 """Type of step → the function that carries it out; a test checks that none is missing."""
 
 
+def _kind(step: CreateLink | CreateVeth | CreateBond) -> str:
+    match step:
+        case CreateLink():
+            return step.kind
+        case CreateVeth():
+            return "veth"
+        case CreateBond():
+            return "bond"
+        case _:
+            assert_never(step)
+
+
 def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
     """A sentence for the operator: the likely cause where the errno has one, else the step and the kernel's answer."""
     child = next((other for other in steps if isinstance(other, CreateLink)), None)
@@ -259,7 +274,7 @@ def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
                 f"{step.master} cannot have a {step.kind} child: it has children of another kind (macvlan and ipvlan"
                 f" exclude each other on one NIC) or belongs to a bridge or bond"
             )
-        case CreateLink() | CreateBond(), errno.EOPNOTSUPP:
-            kind = step.kind if isinstance(step, CreateLink) else "bond"
+        case CreateLink() | CreateVeth() | CreateBond(), errno.EOPNOTSUPP:
+            kind = _kind(step)
             return f"this kernel has no {kind}: load the module {_MODULES.get(kind, kind)} on the node"
     return f"{step}: {error.reason}"

@@ -50,6 +50,11 @@ _IPTABLES_ABSENT = (
     "Address family not supported by protocol",  # the kernel has no IPv6, or runs with ipv6.disable=1
 )
 
+_NEEDED = (
+    "the kernel needs the modules nf_tables and nft_ct, or ip_tables, iptable_mangle, xt_conntrack and xt_connmark, "
+    "of which details tell what is missing"
+)
+
 _backends: list[Backend] = ["nft", "iptables"]  # in order of preference; only the working one once it is known
 
 
@@ -85,7 +90,7 @@ def load(link: str, mark: int, versions: tuple[int, ...] = (4,), *, flush: bool)
             _backends[:] = [backend]
             return
         refusals.append(f"{backend}: {refusal}")
-    raise KernelFailure(f"mark {mark:#x} on connections from {link} could not be set", "\n".join(refusals))
+    raise KernelFailure(f"mark {mark:#x} on connections from {link} could not be set: {_NEEDED}", "\n".join(refusals))
 
 
 def loaded() -> tuple[int, ...]:

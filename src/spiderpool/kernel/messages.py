@@ -130,6 +130,16 @@ def create_child(step: CreateLink, name: str, master: int, namespace: int | None
     return body + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, step.kind), nested(_IFLA_INFO_DATA, _kind_data(step)))
 
 
+def create_bare(kind: str) -> bytes:
+    """Create a link of a kind, named after it, on link 1 (``lo`` of a new namespace): to see if the kind exists."""
+    return (
+        link_header()
+        + text(_IFLA_IFNAME, kind)
+        + number(_IFLA_LINK, 1)
+        + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, kind))
+    )
+
+
 def _kind_data(step: CreateLink) -> bytes:
     match step.kind:
         case "ipvlan":

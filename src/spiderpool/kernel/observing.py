@@ -32,6 +32,7 @@ from spiderpool.core.network.plumbing.values import (
     PodState,
     is_global,
 )
+from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_at, lookup_route
@@ -237,10 +238,17 @@ def _nic_towards(
 def _forwarding(kernel: Kernel, attachment: Attachment) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The attachment's families that the node does not forward, and the links that follow router advertisements.
 
+    Raises KernelFailure for IPv6 on a kernel without it.
+
     Once the node forwards IPv6, a link with accept_ra 1 ignores router advertisements.
     """
     kernel.enter("node")
     versions = attachment.versions()
+    if 6 in versions and not sysctl.read(_FORWARDING[6]):
+        raise KernelFailure(
+            f"this kernel has no IPv6 for {attachment.ifname}: load the module ipv6 and start the kernel without "
+            "ipv6.disable=1, or give the pod's network IPv4 pools only"
+        )
     off = tuple(version for version, path in _FORWARDING.items() if version in versions and sysctl.read(path) == "0")
     if 6 not in off:
         return off, ()

@@ -180,6 +180,9 @@ class TestNodeGoneAndDeletionOverdue:
         for reading in (gone, replaced):
             assert causes([record()], reading) == {"10.6.0.1": ReleaseCause.NODE_GONE}
         assert causes([record()], snapshot()) == {"10.6.0.1": ReleaseCause.POD_GONE}
+        unscheduled = pod()
+        unscheduled.spec.nodeName = None
+        assert causes([record()], snapshot(unscheduled, nodes=(node("other"),))) == {}
 
     def test_a_sticky_address_waits_for_its_pod_to_go(self) -> None:
         sticky = record(owner=IPOwner("StatefulSet", "ns", "web"))

@@ -193,8 +193,8 @@ def _release_cause(
         return None  # the pod that reports the address uses it, whichever pod the record names
     pod = snapshot.pods.get(key)
     reason = _why_not_holder(record, pod)
-    node = (pod is not None and not reason and pod.spec.nodeName) or record.spec.node
-    if snapshot.nodes.get(node) is None:
+    node = record.spec.node if pod is None or reason else pod.spec.nodeName
+    if node and snapshot.nodes.get(node) is None:
         return ReleaseCause.NODE_GONE, reason or f"node {node} of pod {key} does not exist"
     if reason:
         return ReleaseCause.POD_GONE, reason
