@@ -52,7 +52,18 @@ def prepare(archives: Sequence[Path]) -> Path:
             if not disk.exists():
                 print_progress("importing the images of real nodes")
                 _import(archives, work / "tree" / container_runtime.ROOT.name)
-                make = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", work / "tree", work / disk.name, SIZE]
+                make: list[str | Path] = [
+                    "mke2fs",
+                    "-q",
+                    "-t",
+                    "ext4",
+                    "-m",
+                    "0",
+                    "-d",
+                    work / "tree",
+                    work / disk.name,
+                    SIZE,
+                ]
                 run(make, show=_silently)
                 binaries.publish(work / disk.name, disk)
     return disk
