@@ -15,9 +15,9 @@ bootstrap:  ## Install what is missing on this machine, make .venv
 binaries: bootstrap  ## Find or build etcd, Kubernetes, containerd and the other real programs; KUBERNETES=1.30: another version
 	@.venv/bin/python -m spiderpool_lab.binaries test
 
-demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; POOLS=manual, PROXY=ipvs: variants; KEEP=1 leaves it up
+demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fast, POOLS=manual, PROXY=ipvs: variants; KEEP=1 leaves it up
 	@.venv/bin/python -m spiderpool_lab.binaries demo
-	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(POOLS),--pools $(POOLS)) $(if $(PROXY),--proxy-mode $(PROXY))
+	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(POOLS),--pools $(POOLS)) $(if $(PROXY),--proxy-mode $(PROXY))
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)

@@ -94,7 +94,7 @@ def provide(programs: Sequence[str] = TEST) -> list[Location]:
     Raises IOFailure if a program can be neither found nor made, BadConfig for a bad variable.
     """
     if any(locate(program) is None for program in programs):
-        with _scratch_folder() as work:
+        with scratch_folder(cache()) as work:
             _make(work, [program for program in programs if locate(program) is None])
     found = (locate(program) for program in programs)
     return [location for location in found if location]
@@ -129,25 +129,25 @@ def _cached(program: str) -> Path:
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """A scratch folder for one process at a time, removed afterwards.
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A scratch folder in ``place`` for one process at a time, removed afterwards.
 
-    It is in the cache, so on one file system with the results, which a rename moves into place atomically.
+    It is on one file system with the results, which a rename moves into ``place`` atomically.
     """
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w") as lock:
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in cache().glob("making-*"):
+        for leftover in place.glob("making-*"):
             shutil.rmtree(leftover)
-        work = Path(tempfile.mkdtemp(prefix="making-", dir=cache()))
+        work = Path(tempfile.mkdtemp(prefix="making-", dir=place))
         try:
             yield work
         finally:
             shutil.rmtree(work)
 
 
-def _publish(made: Path, place: Path) -> None:
-    """Move a finished file or folder into the cache atomically."""
+def publish(made: Path, place: Path) -> None:
+    """Move a finished file or folder to its place in the cache atomically."""
     if place.is_dir():
         shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _publish(made: Path, place: Path) -> None:
 def _make(work: Path, missing: Sequence[str]) -> None:
     if UML in missing:
         print_progress("unpacking User Mode Linux")
-        _publish(_unpacked(work, "user-mode-linux"), cache() / "user-mode-linux")
+        publish(_unpacked(work, "user-mode-linux"), cache() / "user-mode-linux")
     by_module: dict[Path, list[str]] = {}
     for program in missing:
         if program in go_build.PACKAGES:
@@ -167,26 +167,27 @@ def _make(work: Path, missing: Sequence[str]) -> None:
         target = work / f"programs-{number}"
         go_build.build(programs, target, cache())
         for program in programs:
-            _publish(target / program, _cached(program))
+            publish(target / program, _cached(program))
 
 
 def _unpacked(work: Path, package: str) -> Path:
     """Download a Debian package and unpack it, without installing it."""
     if not shutil.which("apt-get"):
         raise IOFailure(f"{package} comes from a Debian package and there is no apt-get; name a program in ${KERNEL}")
-    _update_lists_if_empty()
+    update_lists_if_empty()
     debs = work / f"{package}.debs"
     debs.mkdir()
-    run(["apt-get", "-qq", *_AS_ROOT, "download", package], cwd=debs)
+    run(["apt-get", "-qq", *AS_ROOT, "download", package], cwd=debs)
     tree = work / package
     run(["dpkg", "-x", *debs.glob("*.deb"), tree])
     return tree
 
 
-_AS_ROOT = ("-o", "APT::Sandbox::User=root")  # the user _apt may not write to our scratch folder
+AS_ROOT = ("-o", "APT::Sandbox::User=root")
+"""Options of apt-get: its user _apt may not write to our scratch folder."""
 
 
-def _update_lists_if_empty() -> None:
+def update_lists_if_empty() -> None:
     """Run ``apt-get update`` where it has never run, as in a new container."""
     lists = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     if not output(lists) and os.geteuid() == 0:

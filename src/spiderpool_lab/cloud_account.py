@@ -20,14 +20,14 @@ Registration = Callable[[ENI, str], None]
 
 
 def populate(account: Account, topology: Topology, *, role: str | None = None) -> dict[str, str]:
-    """Create the resources of a topology. Returns node name → instance ID.
+    """Create the resources of a topology. Returns server name → instance ID.
 
     The ID of an ENI is ``eni-<node>-<ENI>``, and the ID of a vSwitch is its name.
     """
     for vswitch in topology.vswitches:
         account.add_vswitch(vswitch.subnet, identity=vswitch.name, ipv6_block=vswitch.subnet6)
     instances = {}
-    for node in topology.nodes:
+    for node in topology.servers:
         instance = account.add_instance(node.name, instance_type=INSTANCE_TYPE, identity=f"i-{node.name}", role=role)
         instances[node.name] = instance.identity
         for eni in node.enis:
@@ -66,7 +66,7 @@ def follow(
 
     ENIs that are not in the topology, such as those created later, are ignored.
     """
-    enis = {eni.mac: eni for node in topology.nodes for eni in node.enis}
+    enis = {eni.mac: eni for node in topology.servers for eni in node.enis}
 
     def on_change(change: TableChange) -> None:
         if change.table != "enis":

@@ -26,7 +26,7 @@ from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.frames import DroppedFrame
-from spiderpool_lab.machines import Machines
+from spiderpool_lab.machines import Machines, NodeHardware
 from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
@@ -39,6 +39,7 @@ OUR_NAMESPACE = "kube-system"
 DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
 CONTROLLER, FORWARDER, CLOUD = "spiderpool-controller", "forwarder", "spiderpool-cloud"
 EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
+COREDNS = Path(__file__).with_name("coredns.yaml")
 SETTINGS = EXAMPLE / "settings.yaml"
 """The ConfigMap with the settings of agents, controller and spiderpool-cloud."""
 CLOUD_PERIOD = "5"
@@ -49,6 +50,8 @@ DISCOVERY_INTERVAL = "10"
 """Seconds between two reads of a server's ENIs by its agent."""
 ERROR_TAIL = 2000
 """Characters of a log that an error quotes."""
+
+_KUBELETS = {NodeKind.REAL: "kubelet, containerd", NodeKind.FAST: "kubelet stand-in"}
 
 Progress = Callable[[str], None]
 """Called with a sentence at each step."""
@@ -65,7 +68,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
     the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
-    ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none.
+    ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
+    with a disk keep the state of kubelet, containerd and CNI over a reboot. They have the ``images`` of these names.
     """
 
     topology: Topology = WALKTHROUGH
@@ -74,7 +78,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     spare: int = 0
     proxy_mode: ProxyMode = "iptables"
     nodes: NodeKind = NodeKind.FAST
-    memory: str = "2G"
+    hardware: NodeHardware = NodeHardware(memory="2G")
+    images: tuple[str, ...] = images.DEMO
 
 
 def _no_progress(_: str) -> None:
@@ -91,13 +96,16 @@ class LabCluster:
         self.spare = options.spare
         self.proxy_mode = options.proxy_mode
         self.nodes = options.nodes
+        self.images = options.images
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
-        self.plane = ControlPlane(self.directory / "control-plane", self.processes, dual_stack=True)
         self.fabric = Fabric(options.topology, name, backend=_backend(options.nodes), directory=self.directory)
+        self.plane = ControlPlane(
+            self.directory / "control-plane", self.processes, dual_stack=True, netns=self.fabric.management
+        )
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
-        self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", memory=options.memory)
+        self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
 
     @property
@@ -233,7 +241,8 @@ class LabCluster:
         self.cloud.start(self._features)
         self.progress("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
-        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+        dns = [COREDNS] if self.nodes is NodeKind.REAL else []
+        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")), *dns)
         self.progress("spiderpool-controller, spiderpool-cloud")
         self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()
@@ -241,7 +250,9 @@ class LabCluster:
         self.start_cloud_controller()
         self._start_forwarder()
         nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
-        self.progress(f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, kubelet stand-in")
+        self.progress(
+            f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, {_KUBELETS[self.nodes]}"
+        )
         self.machines.services = self._services(agent_env)
         self.machines.start()
         for daemon in self._health_ports:
@@ -325,7 +336,7 @@ class LabCluster:
             containerd=programs["containerd"],
             shim=programs["containerd-shim-runc-v2"],
             ctr=programs["ctr"],
-            images=[str(archive) for archive in images.archives()],
+            images=[str(archive) for archive in images.archives(self.images)],
         )
         kubelet, client_ca = str(binaries.find("kubelet")), str(self.plane.authority)
         return RealKubelet(kubelet=kubelet, client_ca=client_ca, runtime=runtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -28,7 +29,8 @@ START_TIMEOUT = 60.0
 IMPORT_TIMEOUT = 120
 """Seconds for the import of one archive."""
 
-_BUNDLES = STATE / "io.containerd.runtime.v2.task" / NAMESPACE
+BUNDLES = STATE / "io.containerd.runtime.v2.task" / NAMESPACE
+"""A folder for each running container, with its configuration for runc."""
 _IMPORTED = ROOT / "imported-images"
 """Names of the archives that were imported; it is lost with the images, unless the node's disk is kept."""
 _POLL_INTERVAL = 0.05
@@ -59,7 +61,7 @@ class CRISandbox(msgspec.Struct, frozen=True):
 
 
 def configuration(executables: Path, lists: Path) -> str:
-    """The configuration of containerd (version 3, TOML), with the folders of CNI executables and configuration lists."""
+    """The configuration of containerd (version 3), with the folders of CNI executables and configuration lists."""
     return f"""
 version = 3
 root = "{ROOT}"
@@ -113,6 +115,7 @@ def import_images(runtime: ContainerRuntime) -> None:
         if done.returncode:
             raise IOFailure(f"containerd cannot import {archive}: {done.stderr.strip()}")
         print(f"imported {archive} in {time.monotonic() - started:.1f} s", flush=True)
+    os.sync()  # power may be cut before the kernel writes the files of an image
     _IMPORTED.write_text("\n".join([*present, *missing]))
 
 
@@ -122,7 +125,7 @@ def sandboxes() -> list[CRISandbox]:
 
 
 def _running() -> Iterator[CRISandbox]:
-    for file in _BUNDLES.glob("*/config.json"):
+    for file in BUNDLES.glob("*/config.json"):
         try:
             spec, started = json.loads(file.read_bytes()), file.stat().st_mtime
         except (OSError, ValueError):  # removed, or not written yet

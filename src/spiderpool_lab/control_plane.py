@@ -14,8 +14,9 @@ import re
 import signal
 import ssl
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,9 @@ SERVER_NAMES = (
     "10.233.0.1",  # of Service ``kubernetes``: the first address of SERVICE_CIDR
 )
 
+EGRESS = "egress"
 API_SERVER, CONTROLLER_MANAGER, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
-PROGRAMS = ("etcd", API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
+PROGRAMS = ("etcd", EGRESS, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 
 KUBEADM_CONFIGURATION = {
     "apiVersion": "kubeadm.k8s.io/v1beta3",
@@ -62,6 +64,8 @@ KUBEADM_CONFIGURATION = {
     "clusterName": "kubernetes",
     "certificatesDir": "/etc/kubernetes/pki",
 }
+
+EGRESS_CONFIGURATION = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
 
 POLL_INTERVAL = 0.05
 """Seconds between two evaluations of a condition."""
@@ -76,13 +80,18 @@ _IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0
 class ControlPlane:
     """One control plane with its files in ``directory``. With ``dual_stack`` pods and Services have IPv6 as well.
 
+    ``netns`` is the name of the network namespace from which the API server reaches nodes and pods; our own if None.
+
     An object made for the directory of a running control plane can use and stop it.
     """
 
-    def __init__(self, directory: Path, processes: Processes, *, dual_stack: bool = False) -> None:
+    def __init__(
+        self, directory: Path, processes: Processes, *, dual_stack: bool = False, netns: str | None = None
+    ) -> None:
         self.directory = directory.absolute()
         self.processes = processes
         self.dual_stack = dual_stack
+        self.netns = netns
 
     # --- start and stop
 
@@ -98,6 +107,7 @@ class ControlPlane:
         try:
             self._write_files()
             self._start_etcd(deadline)
+            self._start_egress()
             self._start_api_server(deadline)
             self._start_controllers(deadline)
             self._create_objects(deadline)
@@ -109,6 +119,7 @@ class ControlPlane:
         """End every process that runs. Logs and certificates stay in the directory."""
         for program in reversed(PROGRAMS):
             self.processes.stop(program)
+        self._egress_socket.unlink(missing_ok=True)
 
     def restart_api_server(self, timeout: float = 60.0) -> None:
         """Kill the API server, as an outage does, and start it again on the same store and port.
@@ -192,7 +203,7 @@ class ControlPlane:
 
     def _write_files(self) -> None:
         self._pki.mkdir(parents=True, exist_ok=True)
-        names = (*PROGRAMS, "etcd-peer")
+        names = ("etcd", "etcd-peer", API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
         ports = free_ports(len(names), self.processes.directory)
         (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, ports, strict=True))))
         authority = Authority.create("kubernetes-ca")
@@ -259,6 +270,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
+            *self._ways_to_nodes(),
             "--allow-privileged=true",
             "--default-not-ready-toleration-seconds=60",  # pods leave a dead node within a test
             "--default-unreachable-toleration-seconds=60",
@@ -266,6 +278,32 @@ class ControlPlane:
         )
         self.processes.start(API_SERVER, [find(API_SERVER), *flags])
         self._wait_healthy(API_SERVER, self._connection(API_SERVER), "/readyz", deadline)
+
+    def _start_egress(self) -> None:
+        """Start the proxy through which the API server reaches nodes and pods."""
+        if self.netns is None:
+            return
+        arguments: list[str | Path] = ["--netns", self.netns, "--socket", self._egress_socket]
+        self.processes.start(EGRESS, [sys.executable, "-m", "spiderpool_lab.egress", *arguments])
+
+    @property
+    def _egress_socket(self) -> Path:
+        """In a folder with a short name: the kernel allows a socket 107 characters."""
+        return Path("/run") / f"{self.netns}.egress"
+
+    def _ways_to_nodes(self) -> Iterator[str]:
+        """Flags for the requests that the API server passes on to kubelets, pods and Services."""
+        yield "--kubelet-preferred-address-types=InternalIP"
+        yield f"--kubelet-client-certificate={self._pki}/{ADMIN}.crt"
+        yield f"--kubelet-client-key={self._pki}/{ADMIN}.key"
+        yield "--enable-aggregator-routing=true"  # to the pods of a Service: no kube-proxy runs beside the API server
+        if self.netns is None:
+            return
+        transport = {"uds": {"udsName": str(self._egress_socket)}}
+        selection = {"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}}
+        file = self.directory / "egress.json"
+        file.write_text(json.dumps({**EGRESS_CONFIGURATION, "egressSelections": [selection]}))
+        yield f"--egress-selector-config-file={file}"
 
     def _start_controllers(self, deadline: float) -> None:
         manager = (

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from spiderpool.errors import NotReady
-from spiderpool_lab import cloud_checks, facts, negative_checks, walkthrough
+from spiderpool_lab import cloud_checks, container_checks, facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cloud_checks import Growth
 from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, LabCluster
+from spiderpool_lab.topology import NodeKind
 from spiderpool_lab.walkthrough import Environment
 
 NETWORKS = ("networks", "pools", "pools-ipv6")
@@ -30,6 +31,8 @@ WRITTEN_POOLS = ("master-172", "master-172-v6")
 """The pools of the ENI that gets one more address, where they are not discovered."""
 DISCOVERY_TIMEOUT = 60.0
 """Seconds within which pools must follow the cloud."""
+PODS_TIMEOUT = 180.0
+"""Seconds within which all pods must run, or have ended: a node starts containers one after the other."""
 
 
 class Demo:
@@ -51,6 +54,7 @@ class Demo:
         self._show_state()
         environment = walkthrough.observe(self._cluster)
         self._report("Addresses", walkthrough.check_addresses(self._cluster, environment))
+        self._check_containers(environment)
         self._apply(*BALANCERS)
         self._check_traffic(environment)
         self._check_growth(self._register_address())
@@ -102,7 +106,7 @@ class Demo:
         cluster = self._cluster
         self.progress("waiting until the pods are Running")
         expected = PODS_PER_NODE * len(cluster.fabric.topology.nodes)
-        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == expected, 90)
+        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == expected, PODS_TIMEOUT)
         cluster.wait_for("the pools count every address", lambda: set(self._allocated_counts()) == {PODS_PER_ENI}, 10)
 
     def _show_state(self) -> None:
@@ -118,6 +122,18 @@ class Demo:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     # --- checks
+
+    def _check_containers(self, environment: Environment) -> None:
+        """What pods with containers can do. Shown once by the commands that a user types."""
+        cluster = self._cluster
+        if cluster.nodes is not NodeKind.REAL:
+            return
+        cluster.wait_for("the cluster's DNS is ready", lambda: container_checks.dns_is_ready(cluster), 60)
+        pod = environment.pods[0].key.partition("/")[2]
+        self._show(f"exec {pod} -- ip -br address")
+        self._show(f"exec {pod} -- nslookup {next(iter(environment.services))}")
+        self._console.print()
+        self._report("Containers", container_checks.check_containers(cluster, environment))
 
     def _check_traffic(self, environment: Environment) -> None:
         cluster = self._cluster
@@ -177,7 +193,7 @@ class Demo:
         cluster = self._cluster
         self.progress("waiting until the pool has the new address, and a pod")
         cluster.wait_for(
-            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, DISCOVERY_TIMEOUT
+            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, PODS_TIMEOUT
         )
         self._show("get spiderippool")
         self._console.print()
@@ -191,7 +207,7 @@ class Demo:
         self.progress("kubectl delete -f … of all applications and load balancers")
         self._cluster.plane.kubectl("delete", "--wait=false", *(f"--filename={file}" for file in files))
         try:
-            self._cluster.wait_for("every address is free again", self._all_free, 60)
+            self._cluster.wait_for("every address is free again", self._all_free, PODS_TIMEOUT)
             self._cluster.wait_for("no load balancer is left", self._no_balancer, 60)
         except NotReady as error:
             self.progress(f"[red]{error.message}[/red]")

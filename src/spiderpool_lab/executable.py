@@ -1,4 +1,4 @@
-"""Builds the CNI executable from its C file, as the image build does."""
+"""Builds static programs from C files: the CNI executable, as the image build does, and those of the lab's images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
 
 
 def build(directory: Path) -> Path:
-    """Compile it into ``directory`` with musl-gcc, else gcc, and return its path. Raises IOFailure."""
+    """Compile the CNI executable into ``directory`` and return its path. Raises IOFailure."""
+    return compile_static(SOURCE, directory / "cni")
+
+
+def compile_static(source: Path, target: Path) -> Path:
+    """Compile a C file with musl-gcc, else gcc, and return ``target``. Raises IOFailure."""
     compiler = shutil.which("musl-gcc") or shutil.which("gcc")
     if compiler is None:
-        raise IOFailure("no C compiler for the CNI executable; install musl-tools or gcc")
-    target = directory / "cni"
+        raise IOFailure(f"no C compiler for {source.name}; install musl-tools or gcc")
     result = subprocess.run(
-        [compiler, *FLAGS, "-o", str(target), str(SOURCE)], capture_output=True, text=True, timeout=60, check=False
+        [compiler, *FLAGS, "-o", str(target), str(source)], capture_output=True, text=True, timeout=60, check=False
     )
     if result.returncode:
-        raise IOFailure(f"{compiler} cannot build {SOURCE.name}: {result.stderr.strip()}")
+        raise IOFailure(f"{compiler} cannot build {source.name}: {result.stderr.strip()}")
     return target

@@ -1,8 +1,9 @@
 """The cloud's network: vSwitches, a router, and ports that drop the frames that the real cloud drops.
 
 It lives in three network namespaces, ``spl-<name>-vpc`` for the cloud, ``spl-<name>-inet`` for the internet and
-``spl-<name>-mgmt`` for the management network, and in one more per node where nodes are namespaces. Nothing is added
-to the caller's own namespace. So labs may use the same addresses and link names at once; only names must differ.
+``spl-<name>-mgmt`` for the control plane's server and the management network, and in one more per node where nodes are
+namespaces. Nothing is added to the caller's own namespace. So labs may use the same addresses and link names at once;
+only names must differ.
 
 Between cloud and internet IPv4 is translated, by the NAT address of the vSwitch or the elastic address of an ENI. IPv6
 is routed.
@@ -55,8 +56,8 @@ class Fabric:
         self.vpc = f"spl-{name}-vpc"
         self.internet = f"spl-{name}-inet"
         self.management = f"spl-{name}-mgmt"
-        for node in topology.nodes:
-            _check_names(node)
+        for server in topology.servers:
+            _check_names(server)
         processes = directory / "processes" if directory else None
         self._reserved_name = LabName(name, self._namespaces(), processes=processes, directory=directory)
 
@@ -104,7 +105,7 @@ class Fabric:
         found = self._nft_counters("bridge", "vpc")
         return {
             f"{node.name}/{eni.name}": {rule: found[_counter(node, eni, rule)] for rule in RULES}
-            for node in self.topology.nodes
+            for node in self.topology.servers
             for eni in node.enis
         }
 
@@ -157,25 +158,22 @@ class Fabric:
         yield f"link add host type veth peer name {MANAGEMENT} netns {self.management}"
         yield f"link set host master {MANAGEMENT} up"
         for node in self.topology.nodes:
-            yield from self._ports(node)
+            yield from self._eni_ports(node, self._namespace(node))
+            yield from _port(node.port(MANAGEMENT), MANAGEMENT, self._namespace(node), MANAGEMENT, node.management_mac)
+        if self.topology.control_plane:
+            yield from self._eni_ports(self.topology.control_plane, self.management)
 
-    def _ports(self, node: LabNode) -> Iterator[str]:
-        for eni in node.enis:
-            yield from self._port(node, eni.name, eni.vswitch.name, eni.mac)
-            yield f"link set {node.port(eni.name)} type bridge_slave learning off flood off"
-        yield from self._port(node, MANAGEMENT, MANAGEMENT, node.management_mac)
+    def _namespace(self, node: LabNode) -> str | None:
+        return None if self.backend is NodeBackend.UML else self.node_namespace(node)
 
-    def _port(self, node: LabNode, link: str, bridge: str, mac: str) -> Iterator[str]:
-        port = node.port(link)
-        if self.backend is NodeBackend.UML:
-            yield f"tuntap add {port} mode tap vnet_hdr"
-        else:
-            yield f"link add {port} type veth peer name {link} address {mac} netns {self.node_namespace(node)}"
-        yield f"link set {port} master {bridge} up addrgenmode none"
+    def _eni_ports(self, server: LabNode, netns: str | None) -> Iterator[str]:
+        for eni in server.enis:
+            yield from _port(server.port(eni.name), eni.vswitch.name, netns, eni.name, eni.mac)
+            yield f"link set {server.port(eni.name)} type bridge_slave learning off flood off"
 
     def _forwarding(self) -> Iterator[str]:
         """One static entry per ENI; with learning and flooding off, frames to any other MAC go nowhere."""
-        for node in self.topology.nodes:
+        for node in self.topology.servers:
             for eni in node.enis:
                 yield f"fdb add {eni.mac} dev {node.port(eni.name)} master static"
 
@@ -195,6 +193,20 @@ class Fabric:
         yield "link set lo up"
         yield f"address add {self.topology.host}/{self.topology.management_prefix_length} dev {MANAGEMENT}"
         yield f"link set {MANAGEMENT} up"
+        for eni in self.topology.control_plane.enis if self.topology.control_plane else ():
+            for config in eni.address_configs:
+                yield f"address add {config.interface} dev {eni.name}{' nodad' if config.version == 6 else ''}"
+            yield f"link set {eni.name} up"
+            yield from (f"route add default via {config.gateway} dev {eni.name}" for config in eni.address_configs)
+
+
+def _port(port: str, bridge: str, netns: str | None, link: str, mac: str) -> Iterator[str]:
+    """A port of a bridge: a link with that MAC in a namespace, or without one a tap for User Mode Linux."""
+    if netns is None:
+        yield f"tuntap add {port} mode tap vnet_hdr"
+    else:
+        yield f"link add {port} type veth peer name {link} address {mac} netns {netns}"
+    yield f"link set {port} master {bridge} up addrgenmode none"
 
 
 def _link_end(link: str, own: Iterable[str], behind: Iterable[str], far: Iterable[str]) -> Iterator[str]:
@@ -244,7 +256,7 @@ def _statefulness() -> Iterator[str]:
 
 
 def _anti_spoof(topology: Topology) -> Iterator[str]:
-    enis = [(node, eni) for node in topology.nodes for eni in node.enis]
+    enis = [(node, eni) for node in topology.servers for eni in node.enis]
     yield "table bridge vpc {"
     for node, eni in enis:
         yield from _port_chain(node, eni)

@@ -69,14 +69,22 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
             far_reader, far_writer = await asyncio.open_connection(*to, limit=CHUNK)
     except OSError:  # refused or, as a TimeoutError, unanswered: the caller closes the client's connection
         return
+    await splice((reader, writer), (far_reader, far_writer))
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def splice(near: Connection, far: Connection) -> None:
+    """Copy both directions between two connections, then close the far one; the near one is the caller's to close."""
     try:
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(_pump(reader, far_writer))
-            pumps.create_task(_pump(far_reader, writer))
+            pumps.create_task(_pump(near[0], far[1]))
+            pumps.create_task(_pump(far[0], near[1]))
     except* OSError:
         pass  # a peer has reset the connection: both ends are closed below and by the caller
     finally:
-        far_writer.close()
+        far[1].close()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

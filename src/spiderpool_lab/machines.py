@@ -17,6 +17,7 @@ import spiderpool
 from spiderpool.errors import BadConfig, IOFailure, NotReady
 from spiderpool_lab import binaries, uml
 from spiderpool_lab.backend import NodeBackend
+from spiderpool_lab.commands import run
 from spiderpool_lab.fabric import MANAGEMENT, Fabric
 from spiderpool_lab.node import ClusterServices, NodeConfig
 from spiderpool_lab.node_client import NodeClient
@@ -27,8 +28,19 @@ _POLL_INTERVAL = 0.05
 """Seconds between two requests to a node that boots."""
 _LOG_TAIL = 3000
 """Characters of a node's log that an error quotes."""
+DISK_SIZE = "8G"
 _NOT_FIRST = ("sh", "-c", '"$@"; exit', "sh")
 """Runs a command as a child of process 1: abort(3), by which a panicking kernel ends, does not end process 1 itself."""
+
+
+class NodeHardware(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory of a node, as the kernel's ``mem=``, and whether it has a disk, which keeps /var/lib over a reboot."""
+
+    memory: str = "1G"
+    disk: bool = False
+
+
+DEFAULT_HARDWARE = NodeHardware()
 
 
 class Machines:
@@ -45,13 +57,13 @@ class Machines:
         directory: Path,
         *,
         services: Mapping[str, ClusterServices] | None = None,
-        memory: str = "1G",
+        hardware: NodeHardware = DEFAULT_HARDWARE,
     ) -> None:
         self.fabric = fabric
         self.processes = processes
         self.directory = directory.resolve()
         self.services = services or {}
-        self.memory = memory
+        self.hardware = hardware
 
     def start(self, *, timeout: float = 60.0) -> None:
         """Boot all nodes and wait until each answers, for at most ``timeout`` seconds; stop them again on failure."""
@@ -74,6 +86,8 @@ class Machines:
         config = self._config(node, share)
         file = share / "config.json"
         file.write_bytes(msgspec.json.encode(config))
+        if self.hardware.disk:
+            self._make_disk(node)
         match self.fabric.backend:
             case NodeBackend.UML:
                 command, netns = self._uml_command(node, file), self.fabric.vpc
@@ -94,6 +108,10 @@ class Machines:
         """Kill one node; :meth:`boot` starts it again with an empty file system."""
         self.processes.kill(_process(node), signal.SIGKILL)
         self.processes.stop(_process(node))
+
+    def erase(self, node: LabNode) -> None:
+        """Remove the disk of a node that is off; :meth:`boot` makes an empty one."""
+        self._disk(node).unlink(missing_ok=True)
 
     def client(self, name: str) -> NodeClient:
         """A client of the node's endpoint. Raises KeyError if there is no such node."""
@@ -116,16 +134,27 @@ class Machines:
             share=str(share),
             modules=modules,
             services=self.services.get(node.name),
+            disk=self.hardware.disk,
         )
+
+    def _disk(self, node: LabNode) -> Path:
+        return self.share(node) / "disk.ext4"
+
+    def _make_disk(self, node: LabNode) -> None:
+        """Make the node's disk, unless it has one. The file is sparse: it takes the space that the node uses."""
+        disk = self._disk(node)
+        if not disk.exists():
+            run(["mke2fs", "-q", "-t", "ext4", "-m", "0", disk, DISK_SIZE])
 
     def _uml_command(self, node: LabNode, file: Path) -> list[str]:
         """The kernel, with the host's file tree as its read-only root. Its umid is unique in the lab's own folder."""
         init, *arguments = _without_spaces(_first_program(file))
         console = ["con=null", "con0=null,fd:1", "ssl=null", "quiet", "loglevel=3"]
-        root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.memory}"]
+        root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.hardware.memory}"]
         identity = [f"umid={node.name}", f"uml_dir={file.parent}/uml"]
         kernel = [*_NOT_FIRST, *uml.kernel_command()]
-        command = [*kernel, *root, *console, *identity, *self._uml_enis(node)]
+        disk = [f"ubd0={self._disk(node)}"] if self.hardware.disk else []
+        command = [*kernel, *root, *console, *identity, *disk, *self._uml_enis(node)]
         return [*command, f"init={init}", "--", *arguments]
 
     def _uml_enis(self, node: LabNode) -> list[str]:

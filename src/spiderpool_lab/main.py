@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, get_args
 
 import click
+import msgspec
 from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -51,6 +52,7 @@ NODES = click.option(
     show_default=True,
     help="Nodes with containerd and a kubelet, or with a stand-in for both, which runs no containers.",
 )
+DISKS = click.option("--disks", is_flag=True, help="Keep the state of kubelet, containerd and CNI over a reboot.")
 SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
 
@@ -76,12 +78,11 @@ def main() -> None:
 @PROXY_MODE
 @NODES
 @click.option("--keep", is_flag=True, help="Leave the cluster up.")
-def demo(name: str, pools: str, proxy_mode: ProxyMode, nodes: str, keep: bool) -> None:
+def demo(name: str, keep: bool, **chosen: Any) -> None:
     """Play the walkthrough of running on Alibaba Cloud, and check it."""
     need_root()
     console = Console(width=None if sys.stdout.isatty() else 130, emoji=False)
-    options = LabOptions(detached=keep, discovery=pools == "discovered", proxy_mode=proxy_mode, nodes=NodeKind(nodes))
-    cluster = LabCluster(name, options)
+    cluster = LabCluster(name, _options(detached=keep, **chosen))
     walkthrough = Demo(cluster, console)
     cluster.progress = walkthrough.progress
     with _taken_down(cluster, keep=keep):
@@ -100,15 +101,13 @@ def demo(name: str, pools: str, proxy_mode: ProxyMode, nodes: str, keep: bool) -
 @POOLS
 @PROXY_MODE
 @NODES
+@DISKS
 @SPARE
-def up(name: str, pools: str, proxy_mode: ProxyMode, nodes: str, spare: int) -> None:
+def up(name: str, **chosen: Any) -> None:
     """Bring a cluster up and leave it running."""
     need_root()
     console = Console(emoji=False)
-    options = LabOptions(
-        detached=True, discovery=pools == "discovered", spare=spare, proxy_mode=proxy_mode, nodes=NodeKind(nodes)
-    )
-    cluster = LabCluster(name, options, progress=console.print)
+    cluster = LabCluster(name, _options(detached=True, **chosen), progress=console.print)
     with _taken_down(cluster, keep=True):
         cluster.up()
     _print_usage(console, cluster)
@@ -194,6 +193,12 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
         raise
     if not keep:
         _down_undisturbed(cluster)
+
+
+def _options(*, pools: str, nodes: str, disks: bool = False, **others: Any) -> LabOptions:
+    """The options of a lab from those of the command line."""
+    hardware = msgspec.structs.replace(LabOptions().hardware, disk=disks)
+    return LabOptions(discovery=pools == "discovered", nodes=NodeKind(nodes), hardware=hardware, **others)
 
 
 def _down_undisturbed(cluster: LabCluster) -> None:

@@ -7,6 +7,7 @@ It runs in a User Mode Linux kernel or in a PID namespace. ``python -m spiderpoo
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -22,8 +23,8 @@ from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
 
 STATE = Path("/run/spiderpool-node")
-CNI_EXECUTABLES = STATE / "cni/bin"
-CNI_CONFIGURATION = STATE / "cni/net.d"
+CNI = STATE / "cni"
+CNI_EXECUTABLES, CNI_CONFIGURATION = CNI / "bin", CNI / "net.d"
 ENDPOINT_PORT = 10270
 """Port of the node's endpoint. A kubelet has 10250."""
 RESTART_DELAY = 0.5
@@ -38,6 +39,8 @@ _ENVIRONMENT = {
     "TMPDIR": "/run/tmp",
     "SSL_CERT_FILE": os.devnull,  # no daemon needs a public authority, and reading them all delays its start
 }
+_DISK = (98, 0)
+"""Device number of User Mode Linux' first disk."""
 _FIRST_TABLE = 2000
 _SOURCE_RULE_PREFERENCE = 20000
 """Route tables and rules as a cloud's images configure them; the agent's own rules have a lower preference number."""
@@ -115,13 +118,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of a node.
 
     ``share`` is the host folder for its logs. ``modules`` is the folder of kernel modules, None where the node has no
-    kernel of its own.
+    kernel of its own. With ``disk`` the node has a disk, which keeps the state of kubelet, containerd and CNI.
     """
 
     topology: Topology
     name: str
     share: str
     modules: str | None = None
+    disk: bool = False
     services: ClusterServices | None = None
 
     @property
@@ -185,13 +189,13 @@ def _mount_all(config: NodeConfig) -> Path:
         syscalls.mount("sysfs", Path("/sys"), "sysfs")
     syscalls.mount("tmpfs", Path("/run"), "tmpfs", data="mode=755")
     if config.real:
-        _mount_for_containers()
+        _mount_for_containers(config)
     for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     return _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
 
 
-def _mount_for_containers() -> None:
+def _mount_for_containers(config: NodeConfig) -> None:
     """Mount what containerd and kubelet need. Mounts are shared, as systemd does, so that containers may see new ones.
 
     cAdvisor looks for the clock rate of the processor, which User Mode Linux does not tell. The copy is on a file
@@ -201,9 +205,22 @@ def _mount_for_containers() -> None:
     for folder, kind in _CONTAINER_MOUNTS.items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         syscalls.mount(kind, Path(folder), kind)
+    if config.disk:
+        _mount_disk()
     copy = Path("/run/cpuinfo/cpuinfo")
     copy.write_text(Path("/proc/cpuinfo").read_text().rstrip("\n") + "\ncpu MHz\t\t: 2000.000\n\n")
     syscalls.mount(str(copy), Path("/proc/cpuinfo"), flags=syscalls.MS_BIND)
+
+
+def _mount_disk() -> None:
+    """Mount the node's disk on /var/lib, and keep the configuration of CNI on it as a server does."""
+    device = Path("/run/disk")
+    os.mknod(device, stat.S_IFBLK | 0o600, os.makedev(*_DISK))
+    syscalls.mount(str(device), Path("/var/lib"), "ext4", data="commit=1")  # seconds; power may be cut at any time
+    kept = Path("/var/lib/cni/configuration")
+    kept.mkdir(parents=True, exist_ok=True)
+    CNI.mkdir(parents=True)
+    syscalls.mount(str(kept), CNI, flags=syscalls.MS_BIND)
 
 
 def _mount_share(share: Path) -> Path:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, ip_network
 import msgspec
 
 SERVICE_CIDR, SERVICE_CIDR6 = "10.233.0.0/18", "fd00:10:233::/112"
-CLUSTER_DNS = ("10.233.0.10",)
+CLUSTER_DNS = ("10.233.0.10", "fd00:10:233::a")
 """Addresses of the Service ``kube-dns``."""
 CLUSTER_DOMAIN = "cluster.local"
 POD_CIDR, POD_CIDR6 = "10.233.64.0/18", "fd00:10:233:64::/64"
@@ -127,13 +127,22 @@ class Internet(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """A whole lab. ``host`` is this machine's address in the management network ``management``."""
+    """A whole lab. ``host`` is this machine's address in the management network ``management``.
+
+    ``control_plane`` is the server from which the API server reaches nodes and pods; without one it reaches none.
+    """
 
     vswitches: tuple[VSwitch, ...]
     nodes: tuple[LabNode, ...]
     management: str
     host: str
     internet: Internet = Internet()
+    control_plane: LabNode | None = None
+
+    @property
+    def servers(self) -> tuple[LabNode, ...]:
+        """The nodes, and the control plane's server."""
+        return (*self.nodes, self.control_plane) if self.control_plane else self.nodes
 
     @property
     def management_prefix_length(self) -> int:
@@ -145,8 +154,8 @@ class Topology(msgspec.Struct, frozen=True):
         return {node.name: node for node in self.nodes}[name]
 
     def owner(self, eni: ENI) -> LabNode:
-        """The node of an ENI; KeyError if there is none."""
-        return {candidate.mac: node for node in self.nodes for candidate in node.enis}[eni.mac]
+        """The server of an ENI; KeyError if there is none."""
+        return {candidate.mac: node for node in self.servers for candidate in node.enis}[eni.mac]
 
 
 def _vswitch(name: str, subnet: str, subnet6: str, nat: str) -> VSwitch:
@@ -196,5 +205,10 @@ WALKTHROUGH = Topology(
     ),
     management="198.18.0.0/24",  # in a namespace of each lab, so labs can all have the same
     host="198.18.0.1",
+    control_plane=LabNode(
+        "plane",
+        (ENI("eth0", "00:16:3e:00:01:82", _VSW0, "172.31.199.182", address6="2001:db8:0:100::182"),),
+        "198.18.0.1",
+    ),
 )
 """Two servers with two ENIs, each with five secondary addresses per family, as in docs/usage/alibaba-cloud.md."""
