@@ -69,7 +69,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
     the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
-    with a disk keep the state of kubelet, containerd and CNI over a reboot.
+    with a disk keep the state of kubelet, containerd and CNI over a reboot. They have the ``images`` of these names.
     """
 
     topology: Topology = WALKTHROUGH
@@ -79,6 +79,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     proxy_mode: ProxyMode = "iptables"
     nodes: NodeKind = NodeKind.FAST
     hardware: NodeHardware = NodeHardware(memory="2G")
+    images: tuple[str, ...] = images.DEMO
 
 
 def _no_progress(_: str) -> None:
@@ -95,6 +96,7 @@ class LabCluster:
         self.spare = options.spare
         self.proxy_mode = options.proxy_mode
         self.nodes = options.nodes
+        self.images = options.images
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
@@ -334,7 +336,7 @@ class LabCluster:
             containerd=programs["containerd"],
             shim=programs["containerd-shim-runc-v2"],
             ctr=programs["ctr"],
-            images=[str(archive) for archive in images.archives()],
+            images=[str(archive) for archive in images.archives(self.images)],
         )
         kubelet, client_ca = str(binaries.find("kubelet")), str(self.plane.authority)
         return RealKubelet(kubelet=kubelet, client_ca=client_ca, runtime=runtime)
