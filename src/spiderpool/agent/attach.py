@@ -75,7 +75,8 @@ class Attacher:
         async with self._containers.held(call.container_id):
             sandbox = sandbox_record(call, attachment.interfaces, network)
             self._store.save(sandbox)  # first, so that DEL finds it after a crash
-            grants = await self._addresses.allocate(attachment.pod, attachment.address_requests, attachment.networks)
+            pod, uid = attachment.pod, call.required_pod().uid
+            grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
         return results[0]
@@ -94,16 +95,22 @@ class Attacher:
         for plan in attachment.interfaces:
             match plan.chain:
                 case Chain():
-                    request = plan.address_request
-                    granted = (
-                        await self._addresses.check(attachment.pod, attachment.networks, request) if request else ()
-                    )
+                    granted = await self._check_addresses(call, attachment, plan)
                     await interfaces.check(self._kernel_attachment(call, attachment, plan, granted))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")
                     await self._delegates.check(plan.chain, _invocation(call, plan), previous)
                 case _:
                     assert_never(plan.chain)
+
+    async def _check_addresses(
+        self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan
+    ) -> tuple[Grant, ...]:
+        """What an interface holds, none if it requests none. Raises Drift."""
+        if plan.address_request is None:
+            return ()
+        uid = call.required_pod().uid
+        return await self._addresses.check(attachment.pod, uid, attachment.networks, plan.address_request)
 
     async def collect(self, network: str, valid: Collection[str]) -> list[SpiderpoolError]:
         """Remove the sandboxes of a runtime's network whose containers are not ``valid``; the failures.
