@@ -17,7 +17,8 @@ from spiderpool_lab import kernel_modules, syscalls
 
 MODULES = (
     *("veth", "ipv6", "ipvlan", "macvlan", "nf_tables", "ip_tables", "iptable_mangle", "iptable_nat"),
-    *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_tcpudp"),
+    *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_tcpudp", "xt_addrtype", "xt_multiport"),
+    *("iptable_raw", "nf_conntrack_netlink", "sctp"),
     *("ip6_tables", "ip6table_mangle", "ip6table_nat", "8021q", "bonding", "dummy"),
 )
 

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parent.parent.parent
 INTERFACES = ("interfaces", "interfaces_pods", "interfaces_kinds", "interfaces_chained", "node_tuning")
 TESTS = (
     *(f"tests/agent/test_{name}.py" for name in INTERFACES),
-    *(f"tests/kernel/test_{name}.py" for name in ("marks", "arp", "rtnetlink")),
+    *(f"tests/kernel/test_{name}.py" for name in ("marks", "hostports", "arp", "rtnetlink")),
 )
 
 GUESTS = 2
