@@ -1,0 +1,272 @@
+"""Runs Kubernetes' own tests that judge a network against real nodes, and writes the page that reports on them.
+
+Each test has a process and a time limit of its own; several run side by side. Outcomes are kept in the state folder:
+a run that is interrupted goes on with ``--again``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from spiderpool.errors import IOFailure, SpiderpoolError
+from spiderpool_lab import binaries, go_build, images
+from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
+from spiderpool_lab.commands import output
+from spiderpool_lab.conformance_report import Outcome, Run, failures, junit, read_junit, section, updated
+from spiderpool_lab.conformance_tests import (
+    LIMIT,
+    Plan,
+    focus_of,
+    is_from_internet,
+    listed,
+    needs_cluster_alone,
+    plan,
+    smoke,
+)
+from spiderpool_lab.control_plane import ADMIN, NODE_SERVER
+from spiderpool_lab.machines import NodeHardware
+from spiderpool_lab.processes import WITH_PARENT
+from spiderpool_lab.running import need_root
+from spiderpool_lab.topology import WALKTHROUGH, LabNode, NodeKind, Topology
+
+PAGE = SOURCE_TREE / "docs" / "reference" / "conformance.md"
+ADDRESSES = 30
+"""Registered addresses of each family on the first ENI of each node."""
+END_SECONDS = 60.0
+"""Seconds that a test which is ended has to clean up."""
+NAME = "conformance"
+"""Of the lab."""
+_LIST_TIMEOUT = 120.0
+
+
+def topology() -> Topology:
+    """The walkthrough's servers with :data:`ADDRESSES` addresses on their first ENI."""
+    nodes = tuple(_with_addresses(node, 10 + 50 * number) for number, node in enumerate(WALKTHROUGH.nodes))
+    return msgspec.structs.replace(WALKTHROUGH, nodes=nodes)
+
+
+def _with_addresses(node: LabNode, first: int) -> LabNode:
+    eni, *others = node.enis
+    numbers = range(first, first + ADDRESSES)
+    secondaries = tuple(f"172.31.198.{number}" for number in numbers)
+    secondaries6 = tuple(f"2001:db8:0:100::198:{number}" for number in numbers)
+    grown = msgspec.structs.replace(eni, secondaries=secondaries, secondaries6=secondaries6)
+    return msgspec.structs.replace(node, enis=(grown, *others))
+
+
+def lab_options() -> LabOptions:
+    """How the lab of a run is brought up: nodes with all images that can be made of those that the tests want."""
+    program = binaries.find("e2e.test")
+    wanted = output([program, "--list-images"]).split()
+    can = {name for image in images.IMAGES for name in image.names}
+    return LabOptions(
+        topology=topology(),
+        detached=True,
+        discovery=True,
+        nodes=NodeKind.REAL,
+        hardware=NodeHardware(memory="4G"),
+        images=(*images.DEMO, *(name for name in wanted if name in can)),
+    )
+
+
+class Tests:
+    """Runs tests against a lab that is up, and keeps their outcomes in a folder."""
+
+    def __init__(self, cluster: LabCluster, folder: Path, *, limit: float = LIMIT) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._limit = limit
+        self._program = binaries.find("e2e.test")
+        self._kubeconfig = cluster.plane.kubeconfig(ADMIN, ["system:masters"], server=NODE_SERVER)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def known(self, name: str) -> Outcome | None:
+        """The outcome of an earlier run of a test."""
+        file = self._report(name)
+        found = read_junit(file.read_text()) if file.exists() else []
+        return next((outcome for outcome in found if outcome.name == name), None)
+
+    async def run(self, names: Sequence[str], side_by_side: int, until: float) -> None:
+        """Run tests; none is started after ``until`` by the monotonic clock."""
+        together = [name for name in names if not needs_cluster_alone(name)]
+        queue = iter(together)
+
+        async def work() -> None:
+            for name in queue:
+                if time.monotonic() < until:
+                    await self._run_one(name)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(side_by_side):
+                group.create_task(work())
+        for name in names:
+            if needs_cluster_alone(name) and time.monotonic() < until:
+                await self._run_one(name)
+
+    async def _run_one(self, name: str) -> None:
+        draft = self._folder / f"{self._key(name)}.draft"
+        started = time.monotonic()
+        with (self._folder / f"{self._key(name)}.log").open("w") as log:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(name, draft), stdout=log, stderr=log, start_new_session=True, env=self._environment()
+            )
+            try:
+                await self._ended(process)
+            finally:
+                _kill(process.pid)
+        seconds = time.monotonic() - started
+        outcome = _outcome(name, draft, seconds)
+        self._report(name).write_text(junit([outcome]))
+        draft.unlink(missing_ok=True)
+        click.echo(f"{outcome.status:8} {seconds:4.0f} s  {name}  {outcome.message}")
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for a test; after its own limit it has some time to clean up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limit + 2 * END_SECONDS):
+                await process.wait()
+
+    def _command(self, name: str, report: Path) -> list[str]:
+        fabric = self._cluster.fabric
+        place = fabric.internet if is_from_internet(name) else fabric.management
+        return [
+            *(*WITH_PARENT, "ip", "netns", "exec", place, str(self._program)),
+            *(f"--kubeconfig={self._kubeconfig}", "--provider=local", "--disable-log-dump"),
+            *("--ginkgo.no-color", "--ginkgo.v", f"--ginkgo.focus={focus_of(name)}"),
+            *(f"--ginkgo.timeout={self._limit:.0f}s", f"--ginkgo.grace-period={END_SECONDS:.0f}s"),
+            f"--ginkgo.junit-report={report}",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"}  # kubectl
+
+    def _report(self, name: str) -> Path:
+        return self._folder / f"{self._key(name)}.xml"
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _outcome(name: str, report: Path, seconds: float) -> Outcome:
+    found = read_junit(report.read_text()) if report.exists() else []
+    unfinished = Outcome(name, "failed", seconds, f"did not end within {seconds:.0f} s, or ended without a report")
+    return next((outcome for outcome in found if outcome.name == name), unfinished)
+
+
+def _kill(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def list_tests() -> list[str]:
+    """The names of all tests of the cluster's version. Raises IOFailure if the program does not list them."""
+    command = [str(binaries.find("e2e.test")), "--list-tests"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIST_TIMEOUT, check=False)
+    if not (names := listed(done.stdout)):
+        raise IOFailure(f"e2e.test lists no tests: {done.stderr.strip()[-500:]}")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Options of the command; what each means is said there."""
+
+    again: bool
+    missing: bool
+    side_by_side: int
+    limit: float
+    minutes: float
+
+
+@click.command()
+@click.option("--focus", default="", help="Run only tests whose name matches this regular expression.")
+@click.option("--smoke", "few", is_flag=True, help="Run a few tests that take some minutes.")
+@click.option("--again", is_flag=True, help="Keep the outcomes of the last run, and run what is missing or failed.")
+@click.option("--missing", is_flag=True, help="Keep the outcomes of the last run, and run only what is missing.")
+@click.option("--side-by-side", default=4, show_default=True, help="Tests that run at the same time.")
+@click.option("--limit", default=LIMIT, show_default=True, help="Seconds that each test has.")
+@click.option("--minutes", default=240.0, show_default=True, help="Start no test after this time.")
+@click.option("--keep", is_flag=True, help="Use a lab of an earlier run that is up, and leave it up.")
+def main(focus: str, few: bool, keep: bool, **chosen: Any) -> None:
+    """Run Kubernetes' own tests of a network against real nodes, and write docs/reference/conformance.md."""
+    need_root()
+    names = list_tests()
+    tests_plan = smoke(names) if few else plan(names, focus)
+    cluster = LabCluster(NAME, lab_options(), progress=click.echo)
+    try:
+        if not (keep and cluster.is_up):
+            cluster.up()
+            reach_api_server_from_internet(cluster)
+        outcomes = _run(cluster, tests_plan, _Choice(**chosen))
+    except SpiderpoolError as error:
+        raise click.ClickException(error.message) from error
+    finally:
+        if not keep:
+            cluster.down()
+    if not (few or focus):
+        _write_page(tests_plan, outcomes)
+    sys.exit(1 if failures(outcomes) else 0)
+
+
+def reach_api_server_from_internet(cluster: LabCluster) -> None:
+    """Forward the API server's address for nodes into the internet's namespace, where clients of balancers run."""
+    netns, server = cluster.fabric.internet, NODE_SERVER.removeprefix("https://")
+    subprocess.run(
+        ["ip", "-n", netns, "address", "replace", f"{server.partition(':')[0]}/32", "dev", "lo"], check=True, timeout=10
+    )
+    to = cluster.plane.server.removeprefix("https://")
+    arguments = ["--netns", netns, "--listen", server, "--to", to]
+    cluster.processes.start("internet-forwarder", [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
+
+
+def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[Outcome]:
+    folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
+    if not (choice.again or choice.missing):
+        for file in folder.glob("*.xml"):
+            file.unlink()
+    tests = Tests(cluster, folder, limit=choice.limit)
+    before = {name: tests.known(name) for name in chosen.run}
+    wanted = [name for name, known in before.items() if not known or (choice.again and known.status == "failed")]
+    click.echo(f"{len(wanted)} tests to run, {len(chosen.left_out)} are left out")
+    asyncio.run(tests.run(wanted, choice.side_by_side, time.monotonic() + 60 * choice.minutes))
+    outcomes = [known for name in chosen.run if (known := tests.known(name))]
+    (folder / "junit.xml").write_text(junit(outcomes))
+    click.echo(f"JUnit report: {folder / 'junit.xml'}")
+    return outcomes
+
+
+def _write_page(chosen: Plan, outcomes: Sequence[Outcome]) -> None:
+    minor, version = go_build.kubernetes_minor(), go_build.kubernetes_version()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=SOURCE_TREE,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    ).stdout.strip()
+    today = datetime.now(tz=UTC).date()
+    run = Run(version, commit, today, f"KUBERNETES={minor} make conformance", chosen, outcomes)
+    page = PAGE.read_text() if PAGE.exists() else ""
+    PAGE.write_text(updated(page, version, section(run)))
+    click.echo(f"wrote {PAGE.relative_to(SOURCE_TREE)}")
+
+
+if __name__ == "__main__":
+    main()
