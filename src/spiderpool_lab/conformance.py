@@ -69,14 +69,14 @@ def _with_addresses(node: LabNode, first: int) -> LabNode:
     return msgspec.structs.replace(node, enis=(grown, *others))
 
 
-def lab_options() -> LabOptions:
+def lab_options(*, detached: bool = False) -> LabOptions:
     """How the lab of a run is brought up: nodes with all images that can be made of those that the tests want."""
     program = binaries.find("e2e.test")
     wanted = output([program, "--list-images"]).split()
     can = {name for image in images.IMAGES for name in image.names}
     return LabOptions(
         topology=topology(),
-        detached=True,
+        detached=detached,
         discovery=True,
         nodes=NodeKind.REAL,
         hardware=NodeHardware(memory="4G"),
@@ -208,7 +208,7 @@ def main(focus: str, few: bool, keep: bool, **chosen: Any) -> None:
     need_root()
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
-    cluster = LabCluster(NAME, lab_options(), progress=click.echo)
+    cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
     try:
         if not (keep and cluster.is_up):
             cluster.up()
