@@ -123,9 +123,8 @@ def subject(name: str) -> str:
     """The heading under which a test is counted: its group's name."""
     if name.startswith("[sig-network]") and "[Conformance]" in name:
         return "[sig-network] … [Conformance]"
-    if "[Feature:IPv6DualStack]" in name:
-        return "[sig-network] [Feature:IPv6DualStack]"
-    return " ".join(name.split()[:2]).rstrip(":")
+    first_words = re.match(r"\[sig-[a-z]+\] (\[Feature:[^]]+\]|\S+)", name)
+    return first_words[0] if first_words else name
 
 
 def cause_outside(name: str) -> str | None:

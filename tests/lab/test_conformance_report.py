@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from spiderpool_lab.conformance_report import Outcome, Run, failures, junit, read_junit, section, updated
+from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
 from spiderpool_lab.conformance_tests import Plan
 
 pytestmark = pytest.mark.unit
@@ -33,10 +33,10 @@ GINKGO = """\
 </testsuites>
 """  # noqa: E501  # as Ginkgo writes it
 OUTCOMES = [
-    Outcome("[sig-network] DNS a [Conformance]", "passed", 20.5),
-    Outcome("[sig-apps] StatefulSet c", "skipped", 3.4, "No default StorageClass"),
-    Outcome("[sig-network] HostPort d", "failed", 82.0, 'Can not connect to "127.0.0.1" | port 54323'),
-    Outcome("[sig-network] Services e", "failed", 300.0, "A suite timeout occurred"),
+    E2EOutcome("[sig-network] DNS a [Conformance]", "passed", 20.5),
+    E2EOutcome("[sig-apps] StatefulSet c", "skipped", 3.4, "No default StorageClass"),
+    E2EOutcome("[sig-network] HostPort d", "failed", 82.0, 'Can not connect to "127.0.0.1" | port 54323'),
+    E2EOutcome("[sig-network] Services e", "failed", 300.0, "A suite timeout occurred"),
 ]
 
 
@@ -56,7 +56,7 @@ def test_a_merged_file_says_the_same() -> None:
 
 
 def test_failures_of_the_lab_are_none_of_the_network() -> None:
-    lab = Outcome("[sig-network] Services should be rejected for evicted pods", "failed", 1.0, "timed out")
+    lab = E2EOutcome("[sig-network] Services should be rejected for evicted pods", "failed", 1.0, "timed out")
     assert failures([*OUTCOMES, lab]) == OUTCOMES[2:]
 
 
