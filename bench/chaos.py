@@ -45,6 +45,9 @@ RELEASE_TIMEOUT = 60.0
 RETRY_INTERVAL = 0.3
 """Seconds between two tries of the simulated kubelet."""
 
+QUICK = {"SPIDERPOOL_GC_AGENT_GRACE_SECONDS": "5"}
+"""Environment of the controller: it waits no minutes for the agents, since pods here never end slowly."""
+
 LOST_DEL_SHARE = 0.1
 """Share of pods for which DEL is never called, as after a power failure of the node."""
 
@@ -177,7 +180,7 @@ class Chaos:
         elif victim == CONTROLLER:
             processes.kill(CONTROLLER, signal.SIGKILL)
             processes.stop(CONTROLLER)
-            self._cluster.start_controller()
+            self._cluster.start_controller(**QUICK)
         else:
             self._cluster.plane.restart_api_server()
 
@@ -230,7 +233,7 @@ def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]
         cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
         cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         cluster.plane.apply(*(NODE.format(name=node) for node in NODES))
-        cluster.start_controller()
+        cluster.start_controller(**QUICK)
         cluster.wait_for("pools are admitted", lambda: _admitted(cluster), 60)
         kubeconfig = cluster.plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
         agents = {node: LocalAgent(kubeconfig, cluster.processes, cluster.directory, node) for node in NODES}

@@ -196,8 +196,11 @@ class LabCluster:
                 raise NotReady(f"{what}: not within {timeout:.0f} s")
             time.sleep(POLL_INTERVAL)
 
-    def start_controller(self) -> None:
-        """Start our controller on loopback, under its own service account, without waiting."""
+    def start_controller(self, **variables: str) -> None:
+        """Start our controller on loopback, under its own service account, without waiting.
+
+        ``variables`` are added to its environment.
+        """
         (webhook,) = free_ports(1, self.processes.directory)
         environment = {
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
@@ -205,7 +208,7 @@ class LabCluster:
             "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
             "SPIDERPOOL_GC_INTERVAL_SECONDS": "2",
         }
-        self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment)
+        self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment | variables)
 
     def start_cloud_controller(self) -> None:
         """Start spiderpool-cloud, under its own service account, without waiting.

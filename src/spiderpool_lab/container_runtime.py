@@ -29,7 +29,8 @@ START_TIMEOUT = 60.0
 IMPORT_TIMEOUT = 120
 """Seconds for the import of one archive."""
 
-_BUNDLES = STATE / "io.containerd.runtime.v2.task" / NAMESPACE
+BUNDLES = STATE / "io.containerd.runtime.v2.task" / NAMESPACE
+"""A folder for each running container, with its configuration for runc."""
 _IMPORTED = ROOT / "imported-images"
 """Names of the archives that were imported; it is lost with the images, unless the node's disk is kept."""
 _POLL_INTERVAL = 0.05
@@ -124,7 +125,7 @@ def sandboxes() -> list[CRISandbox]:
 
 
 def _running() -> Iterator[CRISandbox]:
-    for file in _BUNDLES.glob("*/config.json"):
+    for file in BUNDLES.glob("*/config.json"):
         try:
             spec, started = json.loads(file.read_bytes()), file.stat().st_mtime
         except (OSError, ValueError):  # removed, or not written yet

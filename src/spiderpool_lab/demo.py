@@ -31,6 +31,8 @@ WRITTEN_POOLS = ("master-172", "master-172-v6")
 """The pools of the ENI that gets one more address, where they are not discovered."""
 DISCOVERY_TIMEOUT = 60.0
 """Seconds within which pools must follow the cloud."""
+PODS_TIMEOUT = 180.0
+"""Seconds within which all pods must run, or have ended: a node starts containers one after the other."""
 
 
 class Demo:
@@ -104,7 +106,7 @@ class Demo:
         cluster = self._cluster
         self.progress("waiting until the pods are Running")
         expected = PODS_PER_NODE * len(cluster.fabric.topology.nodes)
-        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == expected, 90)
+        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == expected, PODS_TIMEOUT)
         cluster.wait_for("the pools count every address", lambda: set(self._allocated_counts()) == {PODS_PER_ENI}, 10)
 
     def _show_state(self) -> None:
@@ -191,7 +193,7 @@ class Demo:
         cluster = self._cluster
         self.progress("waiting until the pool has the new address, and a pod")
         cluster.wait_for(
-            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, DISCOVERY_TIMEOUT
+            "the pod is Running", lambda: len(cloud_checks.growing_pods(cluster)) == GROWING_PODS, PODS_TIMEOUT
         )
         self._show("get spiderippool")
         self._console.print()
@@ -205,7 +207,7 @@ class Demo:
         self.progress("kubectl delete -f … of all applications and load balancers")
         self._cluster.plane.kubectl("delete", "--wait=false", *(f"--filename={file}" for file in files))
         try:
-            self._cluster.wait_for("every address is free again", self._all_free, 60)
+            self._cluster.wait_for("every address is free again", self._all_free, PODS_TIMEOUT)
             self._cluster.wait_for("no load balancer is left", self._no_balancer, 60)
         except NotReady as error:
             self.progress(f"[red]{error.message}[/red]")

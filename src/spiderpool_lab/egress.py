@@ -21,12 +21,12 @@ _REQUEST_TIMEOUT = 10.0
 """Seconds that a client has to send its request."""
 
 
-async def serve(path: Path, netns: Path) -> asyncio.Server:
-    """Serve on a Unix socket until the returned server is closed. Raises OSError if it cannot be made."""
+async def serve(path: Path, netns: Path | None) -> asyncio.Server:
+    """Serve until the returned server is closed, connecting in a namespace or in our own. Raises OSError."""
     return await asyncio.start_unix_server(partial(_handle, netns), path, limit=CHUNK)
 
 
-async def _handle(netns: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _handle(netns: Path | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one connection: read its request, answer, and copy both directions."""
     try:
         async with asyncio.timeout(_REQUEST_TIMEOUT):
@@ -51,7 +51,7 @@ def _target(head: bytes) -> ForwardAddress:
     return ForwardAddress.parse(rest.partition(" ")[0])
 
 
-async def _connected(netns: Path, to: ForwardAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connected(netns: Path | None, to: ForwardAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to an IP address from a network namespace. Raises OSError."""
     family = socket.AF_INET6 if ":" in to.host else socket.AF_INET
     sock = namespaces.open_socket(netns, family, socket.SOCK_STREAM)
@@ -72,7 +72,7 @@ async def _refuse(writer: asyncio.StreamWriter, status: str, failure: Exception)
         await writer.drain()
 
 
-async def _run(path: Path, netns: Path) -> None:
+async def _run(path: Path, netns: Path | None) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

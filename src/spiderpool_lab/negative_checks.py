@@ -134,10 +134,10 @@ def _running_pod(cluster: LabCluster, name: str) -> Iterator[PodFact]:
     manifest = MANIFESTS / f"{name}.yaml"
     cluster.plane.apply(manifest)
     try:
-        cluster.wait_for(f"pod {name} is Running", lambda: _pods_of(cluster, name), 60)
+        cluster.wait_for(f"pod {name} is Running", lambda: _pods_of(cluster, name), 120)
         yield _pods_of(cluster, name)[0]
     finally:
-        cluster.plane.kubectl("delete", "pod", name, "--timeout=30s", "--ignore-not-found")
+        cluster.plane.kubectl("delete", "pod", name, "--timeout=60s", "--ignore-not-found")
         cluster.plane.kubectl("delete", "--filename", str(manifest), "--timeout=30s", "--ignore-not-found")
 
 

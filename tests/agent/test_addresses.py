@@ -470,3 +470,40 @@ async def test_the_http_api_tells_what_a_caller_did_wrong(cluster: Cluster, make
     for body in (b"{", b'{"ifName": 1}', b"[]"):
         status, told = await api(agent, "POST", "/ipam/ip", body)
         assert (status, told["code"]) == (400, 400)
+
+
+HASH = "0123456789abcdef0123456789abcdef"
+MIRROR = {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.mirror": HASH}
+
+
+async def test_a_static_pod_keeps_its_address_when_its_mirror_is_made_again(
+    cluster: Cluster, make_agent: MakeAgent
+) -> None:
+    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["n1"], default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    mirror = cluster.pod("static-n1", MIRROR)
+    first = addresses(await served(agent, "static-n1", HASH))
+    assert [record["podUID"] for record in cluster.records().values()] == [HASH]
+    cluster.delete_pod("static-n1")
+    assert cluster.pod("static-n1", MIRROR) != mirror
+    assert await agent.address("DEL", "asking", "static-n1", HASH) == {}, "a sandbox ends, the pod goes on"
+    assert addresses(await served(agent, "static-n1", HASH)) == first
+    await agent.address("DEL", "asking", "static-n1", HASH)
+    assert len(cluster.records()) == 1
+    cluster.delete_pod("static-n1")
+    await until(lambda: cluster.records() == {})
+
+
+async def test_nobody_gets_the_address_of_a_pod_whose_uid_he_writes_into_an_annotation(
+    cluster: Cluster, make_agent: MakeAgent
+) -> None:
+    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["n1"], default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    victim = cluster.pod("victim")
+    held = addresses(await served(agent, "victim", victim))
+    thief = cluster.pod("thief", {"kubernetes.io/config.hash": victim})
+    assert addresses(await served(agent, "thief", thief)) != held
+    cluster.delete_pod("thief")
+    await agent.address("DEL", "asking", "thief", thief)
+    assert addresses(await served(agent, "victim", victim)) == held
+    assert [record["podUID"] for record in cluster.records().values()] == [victim]

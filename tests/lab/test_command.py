@@ -109,7 +109,7 @@ def _still_there(processes: Iterable[Identity]) -> list[int]:
 
 @pytest.mark.parametrize("command", ["kept"], indirect=True)
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
-    up = command.run("up", "--spare", "6")
+    up = command.run("up", "--spare", "6", "--nodes", "fast")
     assert up.returncode == 0, up.stderr
     assert f"spiderpool-lab down --name {command.name}" in up.stdout
     status = command.run("status").stdout

@@ -75,7 +75,7 @@ def test_comes_and_goes_without_a_trace(scratch: Fabric) -> None:
 
 def test_counts_nothing_at_first(scratch: Fabric) -> None:
     scratch.up()
-    enis = {f"{node.name}/{eni.name}" for node in WALKTHROUGH.nodes for eni in node.enis}
+    enis = {f"{node.name}/{eni.name}" for node in WALKTHROUGH.servers for eni in node.enis}
     assert scratch.counters() == {eni: dict.fromkeys(RULES, 0) for eni in enis}
 
 

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from spiderpool.api.ip import SpiderIP
+from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client
 from spiderpool_lab import facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
@@ -27,6 +28,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 PATIENCE = 120
 """Seconds for what takes a few on a machine that has nothing else to do."""
+
+COLLECTING = 15
+"""Seconds in which the controller looks several times for addresses to release."""
 
 NODES = [node.name for node in WALKTHROUGH.nodes]
 POOLS = {
@@ -204,11 +208,24 @@ async def first_address(cluster: LabCluster) -> None:
         assert records
 
 
-def test_a_pod_that_vanishes_while_its_agent_hangs_holds_no_address(cluster: LabCluster) -> None:
+def test_a_pod_that_vanishes_while_its_agent_hangs_keeps_its_address_until_it_is_detached(cluster: LabCluster) -> None:
     run_pods(cluster, pod("vanishing", "master", "ipvlan-eth0"))
+    before = records(cluster)
     with stopped_agent(cluster, "master"):
         cluster.plane.kubectl("delete", "pod", "vanishing", "--force", "--grace-period=0", "--wait=false")
-        cluster.wait_for("the address is released", lambda: records(cluster) == {}, PATIENCE)
+        with pytest.raises(NotReady):
+            cluster.wait_for("the address is released", lambda: records(cluster) != before, COLLECTING)
+    cluster.wait_for("the address is released", lambda: records(cluster) == {}, PATIENCE)
+
+
+def test_an_address_that_another_sandbox_still_has_is_given_back_for_another(cluster: LabCluster) -> None:
+    (first,) = run_pods(cluster, pod("first", "master", "ipvlan-eth0"))
+    (name,) = (ip["metadata"]["name"] for ip in cluster.objects("spiderips"))
+    cluster.plane.kubectl("delete", "spiderip", name)
+    found = {each.key: each.address for each in run_pods(cluster, pod("second", "master", "ipvlan-eth0"))}
+    assert found["default/first"] == first.address
+    assert list(records(cluster)) == [found["default/second"]] != [first.address]
+    assert "another sandbox still holds it" in cluster.plane.kubectl("describe", "pod", "second")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
-from spiderpool.core.ipam.gc import is_alive
+from spiderpool.core.ipam.gc import is_alive, pod_uids
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
     InterfaceNetworks,
@@ -91,27 +91,34 @@ class PodAddresses:
         self._allocator = allocator
         self._recorder = recorder
         self.policy = policy
-        self._detached: set[str] = set()  # UIDs of living pods that had a DEL: released once the pod object ends
+        # UID of a living pod's object → UID by which it holds addresses: had a DEL, released once the object ends
+        self._detached: dict[str, str] = {}
         cluster.pods.subscribe(self._pod_changed)
 
     async def allocate(
-        self, pod: Pod, requests: Sequence[InterfaceRequest], networks: InterfaceNetworks | None = None
+        self, pod: Pod, uid: str, requests: Sequence[InterfaceRequest], networks: InterfaceNetworks | None = None
     ) -> Grants:
         """Grant addresses to interfaces of a pod: what they hold already, and all that is missing, or nothing.
 
-        ``networks`` are those of the pod's interfaces; None: as its annotations and the settings name them.
+        ``uid`` is what the container runtime calls the pod, empty if it does not say. ``networks`` are those of the
+        pod's interfaces; None: as its annotations and the settings name them.
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
-        self._detached.discard(pod.metadata.uid or "")
+        self._detached.pop(pod.metadata.uid or "", None)
+        if not requests:
+            return {}
         try:
-            return await self._allocate(pod, networks or self.networks(pod), requests) if requests else {}
+            context = await self._context(pod, uid, networks or self.networks(pod))
+            return await self._allocate(pod, context, requests)
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise
 
-    async def check(self, pod: Pod, networks: InterfaceNetworks, request: InterfaceRequest) -> tuple[Grant, ...]:
+    async def check(
+        self, pod: Pod, uid: str, networks: InterfaceNetworks, request: InterfaceRequest
+    ) -> tuple[Grant, ...]:
         """What an interface of a pod holds. Raises Drift when an address is missing."""
-        context = await self._context(pod, networks)
+        context = await self._context(pod, uid, networks)
         plan = candidates.check_plan(context, request, self.policy.addresses, self._cluster.pools())
         interface, held = request.interface, self._allocator.held(context.uid)
         for version in plan.families(interface):
@@ -133,13 +140,12 @@ class PodAddresses:
     async def release(self, args: PodArgs, interface: str) -> None:
         """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        uid = args.uid  # without it, and without the pod, there is nothing to go by: left to garbage collection
         if pod and has_runtime_uid(pod, args.uid):
-            uid = pod.metadata.uid or ""
+            uid = _holder_uid(pod, args.uid)
             if is_alive(pod):
-                self._detached.add(uid)
+                self._detached[pod.metadata.uid or ""] = uid
                 return
-        else:  # static pods, and pods whose UID the runtime does not pass, are then left to garbage collection
-            uid = args.uid
         await self._allocator.release(uid, interface)
 
     async def release_orphan(self, record: SpiderIP) -> None:
@@ -152,13 +158,14 @@ class PodAddresses:
         With ``keep_for_owner`` those stay that a sticky owner needs.
         """
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        known = pod.metadata.uid if pod and has_runtime_uid(pod, args.uid) else None
-        await self._allocator.release_conflicting(known or args.uid, keep_for_owner=keep_for_owner)
+        uid = _holder_uid(pod, args.uid) if pod else args.uid
+        await self._allocator.release_conflicting(uid, keep_for_owner=keep_for_owner)
 
     def records_of(self, namespace: str, name: str) -> list[SpiderIP]:
         """The records of a pod of this node, by the pod's name."""
         pod = self._cluster.pods.get(f"{namespace}/{name}")
-        return self._cluster.records.of_pod(pod.metadata.uid or "") if pod else []
+        uids = sorted(uid for uid in pod_uids(pod) if uid) if pod else []
+        return [record for uid in uids for record in self._cluster.records.of_pod(uid)]
 
     def grant(self, record: SpiderIP) -> Grant:
         """What a record and its pool grant."""
@@ -170,15 +177,15 @@ class PodAddresses:
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         """Release the addresses of a pod whose DEL came while it looked alive, once it does not."""
-        if old and old.metadata.uid in self._detached and not (new and is_alive(new)):
-            self._detached.discard(old.metadata.uid)
-            self._allocator.release_soon(old.metadata.uid)
+        if old and not (new and is_alive(new)):
+            uid = self._detached.pop(old.metadata.uid or "", None)
+            if uid is not None:
+                self._allocator.release_soon(uid)
 
-    async def _allocate(self, pod: Pod, networks: InterfaceNetworks, requests: Sequence[InterfaceRequest]) -> Grants:
+    async def _allocate(self, pod: Pod, context: PodContext, requests: Sequence[InterfaceRequest]) -> Grants:
         """Plan and allocate; again whenever pools change, while the controller may still be making the pod's pool."""
         if any(request.config.match_master_subnet for request in requests):
             raise BadConfig("match_master_subnet is for SR-IOV NICs, which this agent does not attach; remove it")
-        context = await self._context(pod, networks)
         deadline = asyncio.get_running_loop().time() + self.policy.auto_pool_wait
         while True:
             change = self._cluster.pool_change()  # before the plan, so that no change is missed
@@ -207,14 +214,15 @@ class PodAddresses:
             raise plan.unserved
         return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
 
-    async def _context(self, pod: Pod, networks: InterfaceNetworks) -> PodContext:
+    async def _context(self, pod: Pod, uid: str, networks: InterfaceNetworks) -> PodContext:
         """What is known of a pod; its top controller is read from the API server only if the pod needs it."""
-        cluster = self._cluster
+        cluster, uid = self._cluster, _holder_uid(pod, uid)
         around = PodSurroundings(
             cluster.node_name,
             cluster.nodes.get(cluster.node_name),
             cluster.namespaces.get(pod.metadata.namespace or ""),
-            self._allocator.interfaces(pod.metadata.uid or ""),
+            self._allocator.interfaces(uid),
+            uid,
         )
         context = pod_context(pod, networks, around, self.policy.addresses)
         if context.needs_controller:
@@ -239,6 +247,14 @@ class PodAddresses:
                 address=[record.spec.address for record in allocated.created],
                 considered=[str(verdict) for verdict in (*plan.trace, *allocated.trace)],
             )
+
+
+def _holder_uid(pod: Pod, runtime_uid: str) -> str:
+    """The UID by which a pod holds addresses: the runtime's, since that of a static pod outlives its mirrors.
+
+    Not that of the pod's annotation, which any user could write.
+    """
+    return runtime_uid or pod.metadata.uid or ""
 
 
 def result_routes(grants: Iterable[Grant]) -> tuple[tuple[str, str], ...]:

@@ -98,9 +98,10 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", call.podUID or ""))
+        args = _args(call)
+        pod = await self._cluster.pod(args)
         wanted = InterfaceRequest(interface, config)
-        grants = (await self._addresses.allocate(pod, [wanted]))[interface]
+        grants = (await self._addresses.allocate(pod, args.uid, [wanted]))[interface]
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 
@@ -197,7 +198,7 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
         return _json(error_body(413, error.text or "body too large"), 413)
 
 
-def _args(call: DelCall | BatchDelCall) -> PodArgs:
+def _args(call: AddCall | DelCall | BatchDelCall) -> PodArgs:
     return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
 
 

@@ -18,8 +18,9 @@ class IPAMPlugin:
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
-        pod = await self._cluster.pod(call.required_pod())
-        grants = (await self._addresses.allocate(pod, [request]))[request.interface]
+        args = call.required_pod()
+        pod = await self._cluster.pod(args)
+        grants = (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -27,8 +28,9 @@ class IPAMPlugin:
 
     async def check(self, call: CNICall, request: InterfaceRequest) -> None:
         """Raises Drift when the interface lacks an address."""
-        pod = await self._cluster.pod(call.required_pod())
-        await self._addresses.check(pod, self._addresses.networks(pod), request)
+        args = call.required_pod()
+        pod = await self._cluster.pod(args)
+        await self._addresses.check(pod, args.uid, self._addresses.networks(pod), request)
 
     async def delete(self, call: CNICall) -> None:
         """Release the addresses, unless the pod lives on. Nothing to do where the call names no pod."""

@@ -50,11 +50,12 @@ class TestContext:
         Node(metadata=ObjectMeta(name="n1", labels={"zone": "i"})),
         Namespace(metadata=ObjectMeta(name="shop", labels={"c": "d"}, annotations={"e": "f"})),
         ("eth0",),
+        "of the manifest",
     )
 
     def test_it_gathers_labels_annotations_and_the_sticky_owner(self) -> None:
         found = pod_context(self.POD, NETWORKS, self.AROUND, AddressPolicy())
-        assert (found.namespace, found.name, found.uid, found.node) == ("shop", "web-0", "u", "n1")
+        assert (found.namespace, found.name, found.uid, found.node) == ("shop", "web-0", "of the manifest", "n1")
         assert (found.labels, found.node_labels, found.namespace_labels) == ({"a": "b"}, {"zone": "i"}, {"c": "d"})
         assert (found.namespace_annotations, found.holding) == ({"e": "f"}, ("eth0",))
         assert found.owner is not None
@@ -62,5 +63,5 @@ class TestContext:
 
     def test_settings_switch_sticky_owners_and_subnets_off(self) -> None:
         policy = AddressPolicy(subnets=False, statefulsets=False)
-        found = pod_context(self.POD, NETWORKS, PodSurroundings("n1", None, None, ()), policy)
+        found = pod_context(self.POD, NETWORKS, PodSurroundings("n1", None, None, (), "u"), policy)
         assert (found.owner, found.needs_controller, found.namespace_labels) == (None, False, {})

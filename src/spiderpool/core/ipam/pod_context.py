@@ -75,6 +75,7 @@ class PodContext:
     namespace: str
     name: str
     uid: str
+    """UID by which the container runtime knows the pod: that of a static pod outlives its mirrors."""
     node: str
     networks: InterfaceNetworks
     holding: tuple[str, ...] = ()
@@ -101,6 +102,8 @@ class PodSurroundings:
     namespace: Namespace | None
     holding: tuple[str, ...]
     """Interfaces of the pod that hold addresses already, in the order in which they got them."""
+    uid: str
+    """UID by which the container runtime knows the pod."""
 
 
 def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, policy: AddressPolicy) -> PodContext:
@@ -110,7 +113,7 @@ def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, 
     return PodContext(
         namespace=pod.metadata.namespace or "",
         name=pod.name,
-        uid=pod.metadata.uid or "",
+        uid=around.uid,
         node=around.node_name,
         networks=networks,
         holding=around.holding,
