@@ -87,11 +87,15 @@ def listed(text: str) -> list[str]:
 def plan(names: Iterable[str], focus: str = "") -> Plan:
     """Choose from all tests those that judge a network; ``focus`` is a regular expression that limits them further.
 
-    Tests that need the cluster for themselves come last.
+    Those of ``[Conformance]`` come first, those that need the cluster for themselves last.
     """
     chosen = sorted({name for name in names if name.startswith(SUBJECTS) and re.search(focus, name)})
     reasons = {name: reason for name in chosen if (reason := reason_to_leave_out(name))}
-    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=needs_cluster_alone)), reasons)
+    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=_turn)), reasons)
+
+
+def _turn(name: str) -> tuple[bool, bool]:
+    return needs_cluster_alone(name), "[Conformance]" not in name
 
 
 def reason_to_leave_out(name: str) -> str | None:

@@ -28,8 +28,8 @@ def test_names_are_read_without_their_place() -> None:
     assert len(names) == 6
 
 
-def test_tests_of_other_subjects_are_no_part_of_the_plan_and_serial_ones_come_last() -> None:
-    chosen = plan(conformance_tests.listed(LISTED))
+def test_tests_of_other_subjects_are_no_part_of_the_plan_and_order_is_by_weight() -> None:
+    chosen = plan(reversed(conformance_tests.listed(LISTED)))
     assert chosen.run == (
         DNS,
         "[sig-node] Pods should get a host IP [NodeConformance]",
