@@ -289,7 +289,7 @@ def _agnhost() -> tuple[Part, ...]:
 
 
 def _iptables() -> tuple[Part, ...]:
-    """iptables in its form for kernels without nftables; Debian's scripts would link it."""
+    """The form of iptables for kernels without nftables; Debian's scripts would link it."""
     names = [f"{family}{command}" for family in ("iptables", "ip6tables") for command in ("", "-save", "-restore")]
     links = {f"/usr/sbin/{name}": name.replace("tables", "tables-legacy") for name in names}
     return _packages("busybox", "iptables", "conntrack", "kmod"), _applets("lsmod"), _files({}, links)
