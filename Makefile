@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz clean clean-cache
+.PHONY: help bootstrap binaries demo test lint coverage fmt bench chaos fuzz conformance clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -43,6 +43,10 @@ chaos: binaries  ## Kill agents, controller and API server at random while pods 
 
 fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
 	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))
+
+conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', ARGS=--help shows the options
+	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
+	@exec .venv/bin/python -m spiderpool_lab.conformance $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
 
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

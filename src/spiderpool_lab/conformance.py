@@ -27,7 +27,7 @@ from spiderpool.errors import IOFailure, SpiderpoolError
 from spiderpool_lab import binaries, go_build, images
 from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
 from spiderpool_lab.commands import output
-from spiderpool_lab.conformance_report import Outcome, Run, failures, junit, read_junit, section, updated
+from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
 from spiderpool_lab.conformance_tests import (
     LIMIT,
     Plan,
@@ -69,14 +69,14 @@ def _with_addresses(node: LabNode, first: int) -> LabNode:
     return msgspec.structs.replace(node, enis=(grown, *others))
 
 
-def lab_options() -> LabOptions:
+def lab_options(*, detached: bool = False) -> LabOptions:
     """How the lab of a run is brought up: nodes with all images that can be made of those that the tests want."""
     program = binaries.find("e2e.test")
     wanted = output([program, "--list-images"]).split()
     can = {name for image in images.IMAGES for name in image.names}
     return LabOptions(
         topology=topology(),
-        detached=True,
+        detached=detached,
         discovery=True,
         nodes=NodeKind.REAL,
         hardware=NodeHardware(memory="4G"),
@@ -95,7 +95,7 @@ class Tests:
         self._kubeconfig = cluster.plane.kubeconfig(ADMIN, ["system:masters"], server=NODE_SERVER)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def known(self, name: str) -> Outcome | None:
+    def known(self, name: str) -> E2EOutcome | None:
         """The outcome of an earlier run of a test."""
         file = self._report(name)
         found = read_junit(file.read_text()) if file.exists() else []
@@ -163,9 +163,9 @@ class Tests:
         return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def _outcome(name: str, report: Path, seconds: float) -> Outcome:
+def _outcome(name: str, report: Path, seconds: float) -> E2EOutcome:
     found = read_junit(report.read_text()) if report.exists() else []
-    unfinished = Outcome(name, "failed", seconds, f"did not end within {seconds:.0f} s, or ended without a report")
+    unfinished = E2EOutcome(name, "failed", seconds, f"did not end within {seconds:.0f} s, or ended without a report")
     return next((outcome for outcome in found if outcome.name == name), unfinished)
 
 
@@ -208,7 +208,7 @@ def main(focus: str, few: bool, keep: bool, **chosen: Any) -> None:
     need_root()
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
-    cluster = LabCluster(NAME, lab_options(), progress=click.echo)
+    cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
     try:
         if not (keep and cluster.is_up):
             cluster.up()
@@ -235,7 +235,7 @@ def reach_api_server_from_internet(cluster: LabCluster) -> None:
     cluster.processes.start("internet-forwarder", [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 
 
-def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[Outcome]:
+def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]:
     folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
     if not (choice.again or choice.missing):
         for file in folder.glob("*.xml"):
@@ -251,7 +251,7 @@ def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[Outcome]:
     return outcomes
 
 
-def _write_page(chosen: Plan, outcomes: Sequence[Outcome]) -> None:
+def _write_page(chosen: Plan, outcomes: Sequence[E2EOutcome]) -> None:
     minor, version = go_build.kubernetes_minor(), go_build.kubernetes_version()
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],

@@ -23,7 +23,7 @@ lab. [How to run it](../usage/conformance.md).
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class E2EOutcome:
     """How a test ended. ``message`` is the first line of why it failed or skipped itself."""
 
     name: str
@@ -41,10 +41,10 @@ class Run:
     day: date
     command: str
     plan: Plan
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[E2EOutcome]
 
 
-def read_junit(text: str) -> list[Outcome]:
+def read_junit(text: str) -> list[E2EOutcome]:
     """The tests that were run, or skipped themselves, by a JUnit file of Ginkgo. Raises ValueError if it is none."""
     try:
         root = ElementTree.fromstring(text)  # noqa: S314  # written by a program of ours
@@ -54,27 +54,27 @@ def read_junit(text: str) -> list[Outcome]:
     return [outcome for outcome in found if outcome]
 
 
-def _outcome(case: ElementTree.Element) -> Outcome | None:
+def _outcome(case: ElementTree.Element) -> E2EOutcome | None:
     name, status = case.get("name", "").removeprefix(_PREFIX), case.get("status", "")
     seconds = float(case.get("time", "0"))
     skipped = case.find("skipped")
     if skipped is not None:
         reason = _first_line(skipped.get("message", ""))
         filtered_out = reason in ("skipped", "")
-        return None if filtered_out else Outcome(name, "skipped", seconds, reason.removeprefix("skipped - "))
+        return None if filtered_out else E2EOutcome(name, "skipped", seconds, reason.removeprefix("skipped - "))
     if status == "passed":
-        return Outcome(name, "passed", seconds)
+        return E2EOutcome(name, "passed", seconds)
     fault = case.find("failure")
     fault = case.find("error") if fault is None else fault
     message = "" if fault is None else fault.get("message", "")
-    return Outcome(name, "failed", seconds, _first_line(message) or status)
+    return E2EOutcome(name, "failed", seconds, _first_line(message) or status)
 
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
 
 
-def junit(outcomes: Iterable[Outcome]) -> str:
+def junit(outcomes: Iterable[E2EOutcome]) -> str:
     """One JUnit file with all outcomes, which :func:`read_junit` reads."""
     cases = [*outcomes]
     count = Counter(case.status for case in cases)
@@ -91,7 +91,7 @@ def junit(outcomes: Iterable[Outcome]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def failures(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def failures(outcomes: Iterable[E2EOutcome]) -> list[E2EOutcome]:
     """The tests that failed, and whose cause is neither the lab nor a documented difference."""
     return [outcome for outcome in outcomes if outcome.status == "failed" and not cause_outside(outcome.name)]
 
@@ -133,7 +133,7 @@ def _counts(run: Run) -> str:
     return "\n".join(["| tests | passed | failed | skipped | left out |", "|---|---|---|---|---|", *rows])
 
 
-def _failed(outcomes: Sequence[Outcome]) -> str:
+def _failed(outcomes: Sequence[E2EOutcome]) -> str:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not failed:
         return ""

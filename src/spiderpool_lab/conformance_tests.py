@@ -87,11 +87,15 @@ def listed(text: str) -> list[str]:
 def plan(names: Iterable[str], focus: str = "") -> Plan:
     """Choose from all tests those that judge a network; ``focus`` is a regular expression that limits them further.
 
-    Tests that need the cluster for themselves come last.
+    Those of ``[Conformance]`` come first, those that need the cluster for themselves last.
     """
     chosen = sorted({name for name in names if name.startswith(SUBJECTS) and re.search(focus, name)})
     reasons = {name: reason for name in chosen if (reason := reason_to_leave_out(name))}
-    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=needs_cluster_alone)), reasons)
+    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=_turn)), reasons)
+
+
+def _turn(name: str) -> tuple[bool, bool]:
+    return needs_cluster_alone(name), "[Conformance]" not in name
 
 
 def reason_to_leave_out(name: str) -> str | None:
@@ -123,9 +127,8 @@ def subject(name: str) -> str:
     """The heading under which a test is counted: its group's name."""
     if name.startswith("[sig-network]") and "[Conformance]" in name:
         return "[sig-network] … [Conformance]"
-    if "[Feature:IPv6DualStack]" in name:
-        return "[sig-network] [Feature:IPv6DualStack]"
-    return " ".join(name.split()[:2]).rstrip(":")
+    first_words = re.match(r"\[sig-[a-z]+\] (\[Feature:[^]]+\]|\S+)", name)
+    return first_words[0] if first_words else name
 
 
 def cause_outside(name: str) -> str | None:

@@ -37,7 +37,7 @@ SETS = {"demo": DEMO, "test": TEST, "conformance": CONFORMANCE}
 
 _SOURCES = Path(__file__).parent
 _E2E = "registry.k8s.io/e2e-test-images"
-_VERSION = 1
+_VERSION = 2
 """Raised when the code below makes other layers of equal recipes."""
 
 
@@ -289,7 +289,10 @@ def _agnhost() -> tuple[Part, ...]:
 
 
 def _iptables() -> tuple[Part, ...]:
-    return _packages("busybox", "iptables", "conntrack", "kmod"), _applets("lsmod")
+    """The form of iptables for kernels without nftables; Debian's scripts would link it."""
+    names = [f"{family}{command}" for family in ("iptables", "ip6tables") for command in ("", "-save", "-restore")]
+    links = {f"/usr/sbin/{name}": name.replace("tables", "tables-legacy") for name in names}
+    return _packages("busybox", "iptables", "conntrack", "kmod"), _applets("lsmod"), _files({}, links)
 
 
 IMAGES = (

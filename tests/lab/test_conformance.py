@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from spiderpool_lab import binaries, cluster, conformance
+from spiderpool_lab.conformance_report import failures
+from spiderpool_lab.conformance_tests import plan, smoke
+from tests.lab.names import lab_name
+
+
+@pytest.mark.unit
+def test_nodes_have_addresses_for_many_pods_and_none_twice() -> None:
+    topology = conformance.topology()
+    registered = [address for node in topology.nodes for eni in node.enis for address in eni.registered]
+    assert len(registered) == len({*registered})
+    for node in topology.nodes:
+        assert len(node.enis[0].secondaries) == len(node.enis[0].secondaries6) == conformance.ADDRESSES
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(420)
+@pytest.mark.skipif(binaries.locate("e2e.test") is None, reason="`make conformance` builds e2e.test")
+def test_a_few_of_kubernetes_own_tests_pass(tmp_path: Path) -> None:
+    names = smoke(conformance.list_tests()).run
+    with cluster.temporary(lab_name("conf"), conformance.lab_options()) as lab:
+        conformance.reach_api_server_from_internet(lab)
+        tests = conformance.Tests(lab, tmp_path, limit=120)
+        asyncio.run(tests.run(names, 4, time.monotonic() + 240))
+    outcomes = [outcome for name in names if (outcome := tests.known(name))]
+    assert [outcome.name for outcome in outcomes] == [*names]
+    assert not failures(outcomes)
+
+
+@pytest.mark.unit
+@pytest.mark.skipif(binaries.locate("e2e.test") is None, reason="`make conformance` builds e2e.test")
+def test_the_version_has_all_conformance_tests_of_the_network() -> None:
+    chosen = plan(conformance.list_tests())
+    assert len([name for name in chosen.run if name.startswith("[sig-network]") and "[Conformance]" in name]) >= 40
+    assert not [name for name in chosen.left_out if "[Conformance]" in name]
+    assert len(smoke(chosen.run).run) == 4
