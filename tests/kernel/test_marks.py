@@ -10,6 +10,7 @@ import pytest
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
 from spiderpool.kernel.namespaces import opened, run_inside
+from spiderpool.kernel.programs import Backend
 from tests.kernel.environment import World
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ async def _load(pod: str, *, flush: bool, versions: tuple[int, ...] = (4,)) -> N
 
 
 @pytest.mark.lab
-async def test_loading_again_does_not_stack(world: World, backend: marks.Backend) -> None:
+async def test_loading_again_does_not_stack(world: World, backend: Backend) -> None:
     pod = world.pod()
     await _load(pod, flush=False)
     show = ("nft", "list", "ruleset") if backend == "nft" else ("iptables-legacy", "-t", "mangle", "-S")
@@ -34,7 +35,7 @@ async def test_loading_again_does_not_stack(world: World, backend: marks.Backend
 
 
 @pytest.mark.lab
-async def test_both_families(world: World, backend: marks.Backend) -> None:
+async def test_both_families(world: World, backend: Backend) -> None:
     pod = world.pod()
     await _load(pod, flush=False, versions=(4, 6))
     with opened(pod) as descriptor:
@@ -42,7 +43,7 @@ async def test_both_families(world: World, backend: marks.Backend) -> None:
 
 
 @pytest.mark.lab
-async def test_marks_by_nic_replace_each_other_and_go(world: World, backend: marks.Backend) -> None:
+async def test_marks_by_nic_replace_each_other_and_go(world: World, backend: Backend) -> None:
     show = ("nft", "list", "ruleset") if backend == "nft" else ("iptables-legacy", "-t", "mangle", "-S")
     empty = world.inside(world.node, *show)
 
@@ -62,7 +63,7 @@ async def test_marks_by_nic_replace_each_other_and_go(world: World, backend: mar
 
 
 @pytest.mark.lab
-async def test_nics_stay_marked_while_their_marks_are_replaced(world: World, backend: marks.Backend) -> None:
+async def test_nics_stay_marked_while_their_marks_are_replaced(world: World, backend: Backend) -> None:
     with opened(world.node) as descriptor:
         nics = [("eth1", 0x20)]
         await run_inside(descriptor, lambda: marks.load_nics(nics, 0xF0, (4,)))
@@ -86,7 +87,7 @@ async def test_backend_is_found_out_at_the_start(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.lab
-async def test_foreign_rules_survive_the_first_load(world: World, backend: marks.Backend) -> None:
+async def test_foreign_rules_survive_the_first_load(world: World, backend: Backend) -> None:
     pod = world.pod()
     world.inside(pod, "iptables-legacy", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "0x539")
     await _load(pod, flush=False)

@@ -13,42 +13,20 @@ Everything here but `detect` acts in the network namespace of the calling thread
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
 
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel.namespaces import enter_new, run_inside
-
-Backend: TypeAlias = Literal["nft", "iptables"]
+from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, NFT_ABSENT, Backend, query, run
 
 TABLE = "spiderpool"
 NIC_TABLE = "spiderpool_cards"
 NIC_CHAINS = {"PREROUTING": "SPIDERPOOL-IN", "OUTPUT": "SPIDERPOOL-OUT"}  # hook → our chain
-TIMEOUT = 10.0
-"""Seconds for one call of nft or iptables."""
-
-_LOCK = "/proc/self/ns/net"
+_ENVIRONMENT = {"XTABLES_LOCKFILE": "/proc/self/ns/net"}
 """The file that iptables locks: the namespace itself. By default all namespaces of a node share kube-proxy's lock."""
 
-_PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _RESTORED = "CONNMARK --restore-mark"
-
-_MISSING_PROGRAM = 127  # the shell's exit status for it
-_TIMED_OUT = 124  # the exit status of timeout(1)
-
-_NFT_ABSENT = (
-    "No such file or directory",  # the table does not exist
-    "Operation not supported",  # the kernel has no inet family
-    "Protocol not supported",  # the kernel has no nfnetlink
-    "cache initialization failed: Invalid argument",  # the kernel has no nf_tables
-)
-_IPTABLES_ABSENT = (
-    "do you need to insmod?",  # the kernel has no ip_tables, or no mangle table
-    "Address family not supported by protocol",  # the kernel has no IPv6, or runs with ipv6.disable=1
-)
 
 _NEEDED = (
     "the kernel needs the modules nf_tables and nft_ct, or ip_tables, iptable_mangle, xt_conntrack and xt_connmark, "
@@ -101,7 +79,7 @@ def loaded() -> tuple[int, ...]:
     """
     if "nft" in _backends and _nft_table(TABLE):
         return (4, 6)
-    return tuple(version for version in _PROGRAMS if _RESTORED in _mangle_table(version))
+    return tuple(version for version in IPTABLES if _RESTORED in _mangle_table(version))
 
 
 def nft_script(link: str, mark: int) -> str:
@@ -179,7 +157,7 @@ def drop_nics() -> None:
 
 
 def _drop_nft_nics() -> None:
-    _query(["nft", "delete", "table", "inet", NIC_TABLE], _NFT_ABSENT)
+    query(["nft", "delete", "table", "inet", NIC_TABLE], NFT_ABSENT)
 
 
 def _drop_iptables_nics(version: int) -> None:
@@ -187,7 +165,7 @@ def _drop_iptables_nics(version: int) -> None:
         return
     refusal = _load_iptables(_IPTABLES_WITHOUT_NICS, (version,), flush=False)
     if refusal:
-        raise KernelFailure(f"{_PROGRAMS[version]} has failed", refusal)
+        raise KernelFailure(f"{IPTABLES[version]} has failed", refusal)
 
 
 _IPTABLES_WITHOUT_NICS = "\n".join(
@@ -252,7 +230,7 @@ def iptables_nic_script(nics: Sequence[tuple[str, int]], mask: int, hooks: Itera
 
 def _load_nft(script: str) -> str:
     """Load a script; returns nft's error output, empty on success. A table that exists is complete: success."""
-    code, output = _run(["nft", "-f", "-"], script)
+    code, output = run(["nft", "-f", "-"], script)
     return "" if code == 0 or "File exists" in output else output
 
 
@@ -261,52 +239,16 @@ def _load_iptables(script: str, versions: tuple[int, ...], flush: bool) -> str:
     keep = () if flush else ("--noflush",)
     refusals = []
     for version in versions:
-        code, output = _run([f"{_PROGRAMS[version]}-legacy-restore", "--wait=5", *keep], script)
+        code, output = run([f"{IPTABLES[version]}-restore", "--wait=5", *keep], script, _ENVIRONMENT)
         refusals += [output or f"exit status {code}"] if code else []
     return "\n".join(refusals)
 
 
 def _nft_table(name: str) -> str:
     """The rules of one of our nftables tables; empty if it does not exist."""
-    return _query(["nft", "list", "table", "inet", name], _NFT_ABSENT)
+    return query(["nft", "list", "table", "inet", name], NFT_ABSENT)
 
 
 def _mangle_table(version: int) -> str:
     """The rules of iptables' mangle table; empty if the kernel has none."""
-    return _query([f"{_PROGRAMS[version]}-legacy-save", "-t", "mangle"], _IPTABLES_ABSENT)
-
-
-def _query(command: Sequence[str], absent: tuple[str, ...]) -> str:
-    """A program's output; empty if the program is missing or its error contains one of ``absent``.
-
-    Raises:
-        KernelFailure: the program failed otherwise.
-    """
-    code, output = _run(command, "")
-    if code == 0:
-        return output
-    if code == _MISSING_PROGRAM or any(words in output for words in absent):
-        return ""
-    raise KernelFailure(f"{command[0]} has failed", output or f"exit status {code}")
-
-
-def _run(command: Sequence[str], text: str) -> tuple[int, str]:
-    """Exit status and all output. A missing program and one that hangs have an exit status and a reason, too."""
-    environment = {**os.environ, "XTABLES_LOCKFILE": _LOCK, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            command,
-            input=text,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT,
-            env=environment,
-        )
-    except FileNotFoundError as error:
-        return _MISSING_PROGRAM, str(error)
-    except OSError as error:
-        raise KernelFailure(f"{command[0]} could not be started", str(error)) from error
-    except subprocess.TimeoutExpired:
-        return _TIMED_OUT, f"no answer within {TIMEOUT:g} seconds"
-    return done.returncode, done.stdout.strip()
+    return query([f"{IPTABLES[version]}-save", "-t", "mangle"], IPTABLES_ABSENT, _ENVIRONMENT)
