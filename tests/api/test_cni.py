@@ -15,6 +15,7 @@ from spiderpool.api.cni import (
     InterfaceConfig,
     PluginConfig,
     PodArgs,
+    PortMapping,
     check_command,
     check_environment,
     check_name,
@@ -26,6 +27,7 @@ from spiderpool.api.cni import (
     parse_plugin,
     plugin_type,
     requested_ips,
+    requested_ports,
     valid_attachments,
 )
 from spiderpool.errors import (
@@ -242,3 +244,35 @@ def test_a_call_tells_its_pod_which_only_a_del_may_leave_out() -> None:
     assert without.pod is None
     with pytest.raises(BadEnvironment, match="CNI_ARGS names no K8S_POD_NAMESPACE"):
         without.required_pod()
+
+
+def test_ports_of_the_node_that_the_runtime_requests() -> None:
+    def requested(*ports: Any) -> tuple[PortMapping, ...]:
+        return requested_ports(PluginConfig(runtimeConfig={"portMappings": list(ports)}))
+
+    assert requested_ports(PluginConfig()) == requested_ports(PluginConfig(runtimeConfig={"portMappings": None})) == ()
+    assert requested({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}) == (
+        PortMapping(8080, 80),
+    )
+    assert requested({"hostPort": 1, "containerPort": 2, "protocol": "SCTP", "hostIP": "2001:DB8::1"}) == (
+        PortMapping(1, 2, "sctp", "2001:db8::1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"hostPort": 0, "containerPort": 80}, r"`int` >= 1 - at `\$\[1\]\.hostPort`"),
+        ({"hostPort": 80, "containerPort": 65536}, r"`int` <= 65535 - at `\$\[1\]\.containerPort`"),
+        ({"containerPort": 80}, r"missing required field `hostPort`"),
+        (
+            {"hostPort": 1, "containerPort": 1, "protocol": "icmp"},
+            r"\[1\]\.protocol is 'icmp'; use one of tcp, udp, sctp",
+        ),
+        ({"hostPort": 1, "containerPort": 1, "hostIP": "node"}, r"\[1\]\.hostIP is 'node', which is no address"),
+    ],
+)
+def test_a_wrong_port_of_the_node_is_named(wrong: dict[str, Any], words: str) -> None:
+    right = {"hostPort": 1, "containerPort": 1}
+    with pytest.raises(BadConfig, match=rf"^runtimeConfig\.portMappings.*{words}"):
+        requested_ports(PluginConfig(runtimeConfig={"portMappings": [right, wrong]}))

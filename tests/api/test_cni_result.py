@@ -14,6 +14,7 @@ from spiderpool.api.cni_result import (
     ResultIP,
     convert_result,
     error_document,
+    pod_addresses,
     read_result,
     result_document,
     version_document,
@@ -104,3 +105,16 @@ def test_default_routes_of_a_result() -> None:
     assert routes(set()) == [other]
     assert routes({4, 6}, "10.0.0.2") == [("::/0", "fd00::1"), other, ("0.0.0.0/0", "10.0.0.2")]
     assert with_default_routes(b'{"ips": []}', {4}, ()) == b'{"ips": []}'
+
+
+def test_the_addresses_of_the_pod_are_the_first_of_each_family() -> None:
+    node, pod = ResultInterface("br0"), ResultInterface("eth0", sandbox="/run/netns/x")
+    ips = (
+        ResultIP("10.0.0.1/24", None, 0),
+        ResultIP("10.0.0.5/24", None, 1),
+        ResultIP("2001:db8::5/64", None, 1),
+        ResultIP("10.0.0.6/24", None, 1),
+    )
+    assert pod_addresses(Result(ips, interfaces=(node, pod))) == ("10.0.0.5", "2001:db8::5")
+    assert pod_addresses(Result((ResultIP("10.0.0.5/24", None),), interfaces=(node, pod))) == ("10.0.0.5",)
+    assert pod_addresses(Result()) == ()

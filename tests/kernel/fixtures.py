@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from spiderpool.kernel import marks
+from spiderpool.kernel import hostports, marks
+from spiderpool.kernel.programs import Backend
 from tests.kernel.environment import World, has_backend, has_kind
 
 
@@ -44,15 +45,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @cache
-def _has_backend(backend: marks.Backend) -> bool:
+def _has_backend(backend: Backend) -> bool:
     return has_backend(backend)
 
 
 @pytest.fixture(params=["nft", "iptables"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> marks.Backend:
-    """Each packet filter that this kernel has, as the only one that `marks` uses."""
-    backend: marks.Backend = request.param
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Each packet filter that this kernel has, as the only one that our rules use."""
+    backend: Backend = request.param
     if not _has_backend(backend):
         pytest.skip(f"this kernel has no {backend}")
-    monkeypatch.setattr(marks, "_backends", [backend])
+    for rules in (marks, hostports):
+        monkeypatch.setattr(rules, "_backends", [backend])
     return backend

@@ -3,15 +3,18 @@
 ADD, step by step, each passing one value to the next:
 
     CNICall ──plan_pod──▶ PodAttachment ──PodAddresses.allocate──▶ Grants ──kernel_attachment──▶ Attachment
-            ──interfaces.add──▶ CNI result
+            ──interfaces.add──▶ CNI result ──host_ports──▶ HostPorts.add
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import assert_never
+
+import msgspec
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.addresses import Grants, PodAddresses
@@ -25,10 +28,11 @@ from spiderpool.agent.attachment_store import (
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import refresh_pods
 from spiderpool.agent.delegates import DelegateExecutor
+from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
-from spiderpool.api.cni import CNICall, PodArgs
-from spiderpool.api.cni_result import Result, ResultInterface, read_result, with_default_routes
+from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
+from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
     InterfacePlan,
@@ -37,43 +41,55 @@ from spiderpool.core.network.attachment import (
     cni_result,
     kernel_attachment,
     plan_pod,
+    with_ports,
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressHeld, AddressInUse, SpiderpoolError, raise_all
+from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
+EVENT_HOST_PORT = "HostPortUnavailable"
+
 log = logger("attach")
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentEffects:
+    """What attaching a pod does beside its addresses and the interfaces that the agent makes itself."""
+
+    delegates: DelegateExecutor
+    host_ports: HostPorts
+    publisher: NetworkStatusPublisher
+    recorder: Recorder
 
 
 class Attacher:
     """ADD, DEL and CHECK for the pods of this node."""
 
     def __init__(
-        self,
-        cluster: ClusterCache,
-        addresses: PodAddresses,
-        store: AttachmentStore,
-        delegates: DelegateExecutor,
-        publisher: NetworkStatusPublisher,
+        self, cluster: ClusterCache, addresses: PodAddresses, store: AttachmentStore, effects: AttachmentEffects
     ) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._store = store
-        self._delegates = delegates
-        self._publisher = publisher
+        self._delegates = effects.delegates
+        self._host_ports = effects.host_ports
+        self._publisher = effects.publisher
+        self._recorder = effects.recorder
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
 
-    async def add(self, call: CNICall, network: str) -> Result:
+    async def add(self, call: CNICall, config: PluginConfig) -> Result:
         """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated.
 
-        ``network`` is the name of the runtime's list.
+        ``config`` is the runtime's: the name of its list, and the ports of the node that are to lead to the pod.
         """
-        attachment = await self._plan(call)
+        attachment = await self._plan(call, requested_ports(config))
         async with self._containers.held(call.container_id):
-            sandbox = sandbox_record(call, attachment.interfaces, network)
+            sandbox = sandbox_record(call, attachment.interfaces, config.name)
             self._store.save(sandbox)  # first, so that DEL finds it after a crash
             grants = await self._addresses.allocate(attachment.pod, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
@@ -86,9 +102,9 @@ class Attacher:
             sandbox = self._store.load(call.container_id) or assumed_record(call)
             await self._remove(sandbox, call.netns, call.pod or sandbox.pod)
 
-    async def check(self, call: CNICall) -> None:
-        """Raises Drift when record, interface, address or route is not as ADD left it."""
-        attachment = await self._plan(call)
+    async def check(self, call: CNICall, config: PluginConfig) -> None:
+        """Raises Drift when record, interface, address, route or host port is not as ADD left it."""
+        attachment = await self._plan(call, requested_ports(config))
         sandbox = self._store.load(call.container_id) or assumed_record(call)
         results = {interface.name: interface.result.encode() for interface in sandbox.interfaces}
         for plan in attachment.interfaces:
@@ -104,6 +120,9 @@ class Attacher:
                     await self._delegates.check(plan.chain, _invocation(call, plan), previous)
                 case _:
                     assert_never(plan.chain)
+        if config.prevResult is not None:
+            addresses = pod_addresses(read_result(msgspec.json.encode(config.prevResult)))
+            await self._host_ports.check(call.container_id, host_ports(attachment.ports, addresses))
 
     async def collect(self, network: str, valid: Collection[str]) -> list[SpiderpoolError]:
         """Remove the sandboxes of a runtime's network whose containers are not ``valid``; the failures.
@@ -139,10 +158,11 @@ class Attacher:
         """Update the routes to the node's own addresses in all pods; a pod where that fails is logged and skipped."""
         await refresh_pods(self._store.all(), self._containers)
 
-    async def _plan(self, call: CNICall) -> PodAttachment:
+    async def _plan(self, call: CNICall, ports: tuple[PortMapping, ...]) -> PodAttachment:
         """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""
         pod = await self._cluster.pod(call.required_pod())
-        return plan_pod(pod, call.ifname, self._addresses.policy.networks, self._cluster.networks.get)
+        attachment = plan_pod(pod, call.ifname, self._addresses.policy.networks, self._cluster.networks.get)
+        return with_ports(attachment, ports, self._cluster.coordinator())
 
     # --- ADD
 
@@ -157,6 +177,7 @@ class Attacher:
             for plan in attachment.interfaces:
                 begun.append(plan)
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
+            await self._open_ports(call, attachment, results[0])
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun, ""), error))
             if isinstance(error, AddressInUse):
@@ -227,6 +248,14 @@ class Attacher:
         families = await interfaces.place_default(call.netns, plan.interface, addresses, if_free=if_free)
         return with_default_routes(output, families, gateways)
 
+    async def _open_ports(self, call: CNICall, attachment: PodAttachment, first: Result) -> None:
+        """Let the requested ports of the node lead to the pod; an Event of it names those that cannot."""
+        addresses = pod_addresses(first)
+        faults = (*attachment.port_faults, *unserved(attachment.ports, addresses))
+        if faults:
+            self._recorder.event(attachment.pod, "Warning", EVENT_HOST_PORT, "; ".join(faults))
+        await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
+
     def _publish(self, attachment: PodAttachment, results: list[Result]) -> None:
         attached = (
             AttachedNetwork(plan.request.network, plan.interface, result, plan.request.gateways or ())
@@ -236,6 +265,7 @@ class Attacher:
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""
+        await self._host_ports.remove(begun.container_id)
         sandbox = self._store.load(begun.container_id) or begun  # the file also has the results of executed plugins
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
             try:
@@ -246,7 +276,8 @@ class Attacher:
     # --- DEL
 
     async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None) -> None:
-        """Remove all interfaces, the last one first, then the file. Raises after all were tried."""
+        """Remove the host ports, all interfaces, the last one first, then the file. Raises after all were tried."""
+        await self._host_ports.remove(sandbox.container_id)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from spiderpool.agent.server import ATTACH, SERVED
-from spiderpool.api.cni import DEFAULT_VERSION, VERSIONS
+from spiderpool.api.cni import DEFAULT_VERSION, PORT_MAPPINGS, VERSIONS
 from spiderpool.errors import BadConfig
 
 NETWORK_LIST = "00-spiderpool.conflist"
@@ -41,7 +41,7 @@ def network_list(*, status: bool) -> bytes:
     version that it knows; those from before 1.1.0 know no ``cniVersions`` (docs/decisions/0009-status-on-request.md).
     """
     versions = {"cniVersions": [DEFAULT_VERSION, VERSIONS[-1]]} if status else {}
-    plugins = [{"type": ATTACH}]
+    plugins = [{"type": ATTACH, "capabilities": {PORT_MAPPINGS: True}}]
     return msgspec.json.encode({"cniVersion": DEFAULT_VERSION, **versions, "name": "spiderpool", "plugins": plugins})
 
 

@@ -11,13 +11,14 @@ from spiderpool import daemon
 from spiderpool.agent.addresses import STICKY_OWNER_TIMEOUT, PodAddresses, PodPolicy
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.api import AgentAPI
-from spiderpool.agent.attach import Attacher
+from spiderpool.agent.attach import Attacher, AttachmentEffects
 from spiderpool.agent.attachment_store import AttachmentStore
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.discovery import discover
 from spiderpool.agent.gc import NodeGC
+from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
@@ -37,6 +38,9 @@ FIRST_LISTS = 300.0
 
 ATTACHED, CHAINED = "sandboxes", "chained"
 """Directories beside the socket with the records of sandboxes: those that we attach, those that we only coordinate."""
+
+HOST_PORTS = "hostports.json"
+"""File beside the socket with the ports of the node that lead to pods."""
 
 TUNED = "node-tuned"
 """File beside the socket that exists while the node's NICs are tuned."""
@@ -76,7 +80,9 @@ async def run(settings: AgentSettings) -> None:
         publisher = NetworkStatusPublisher(client)
         attached = AttachmentStore(settings.socket.parent / ATTACHED)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
-        attacher = Attacher(cluster, addresses, attached, delegates, publisher)
+        host_ports = HostPorts(settings.socket.parent / HOST_PORTS)
+        effects = AttachmentEffects(delegates, host_ports, publisher, recorder)
+        attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator)
         kernel = KernelProbe()
@@ -87,6 +93,7 @@ async def run(settings: AgentSettings) -> None:
         if fault := await kernel.fault():
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
+        await host_ports.read()
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
@@ -95,6 +102,7 @@ async def run(settings: AgentSettings) -> None:
             await cluster.synced(FIRST_LISTS)
             group.create_task(node.run())
             group.create_task(gc.run())
+            group.create_task(host_ports.run(lambda: {each.container_id for each in attacher.sandboxes()}))
             if settings.install_cni:
                 directories = (settings.cni_bin_dir, settings.cni_conf_dir)
                 install(*directories, settings.cni_executable, status=settings.cni_status)

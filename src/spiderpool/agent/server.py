@@ -171,11 +171,11 @@ class CNIServer:
         config = parse_plugin(call.stdin, PluginConfig)
         match _checked_command(call, config):
             case "ADD":
-                return _logged_result(call, await self._plugins.attach.add(call, config.name), config.cniVersion)
+                return _logged_result(call, await self._plugins.attach.add(call, config), config.cniVersion)
             case "DEL":
                 await self._plugins.attach.delete(call)
             case "CHECK":
-                await self._plugins.attach.check(call)
+                await self._plugins.attach.check(call, config)
             case "GC":
                 await self._plugins.gc.collect(config.name, valid_attachments(config))
         return None

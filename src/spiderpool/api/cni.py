@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -31,6 +31,9 @@ OBJECT_NAME = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}")
 """Names of Kubernetes objects (RFC 1123 subdomain). Checked since they become part of request paths."""
 IFNAME_LENGTH = 15
 """The longest interface name that Linux accepts (IFNAMSIZ without the final NUL)."""
+PORT_MAPPINGS = "portMappings"
+"""The capability by which a runtime passes the ports of the node that lead to a pod."""
+PROTOCOLS = ("tcp", "udp", "sctp")
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `\$(?P<path>[^`]*)`)?")
 """The message by which msgspec refuses a key that a type does not have."""
 
@@ -100,6 +103,20 @@ class ValidAttachment(msgspec.Struct, frozen=True):
 
 Valid: TypeAlias = list[ValidAttachment] | msgspec.UnsetType | None
 """None counts as an empty list, since Go encodes an empty slice as null; UNSET is an absent key."""
+
+
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class PortMapping(msgspec.Struct, frozen=True):
+    """A port of the node that leads to a port of a container (capability ``portMappings`` of the CNI conventions)."""
+
+    hostPort: Port
+    containerPort: Port
+    protocol: str = "tcp"
+    """tcp, udp or sctp."""
+    hostIP: str = ""
+    """The only address of the node that it concerns; empty, 0.0.0.0 and :: mean all, the latter of one family."""
 
 
 class IPAMConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -345,6 +362,28 @@ def requested_ips(config: DelegateConfig) -> tuple[str, ...]:
         return tuple(str(ip_interface(text).ip) for text in msgspec.convert(requested, list[str]))
     except ValueError as error:
         raise BadConfig(f"runtimeConfig.ips of the network is no list of addresses: {error}") from error
+
+
+def requested_ports(config: PluginConfig) -> tuple[PortMapping, ...]:
+    """Ports of the node that the runtime requests for the pod. Raises BadConfig, which names the entry."""
+    requested = (config.runtimeConfig or {}).get(PORT_MAPPINGS) or []
+    try:
+        mappings = msgspec.convert(requested, list[PortMapping])
+    except msgspec.ValidationError as error:
+        raise BadConfig(f"runtimeConfig.{PORT_MAPPINGS} of the container runtime is wrong: {error}") from error
+    return tuple(_checked_mapping(number, mapping) for number, mapping in enumerate(mappings))
+
+
+def _checked_mapping(number: int, mapping: PortMapping) -> PortMapping:
+    where = f"runtimeConfig.{PORT_MAPPINGS}[{number}]"
+    protocol = mapping.protocol.lower() or PROTOCOLS[0]
+    if protocol not in PROTOCOLS:
+        raise BadConfig(f"{where}.protocol is {mapping.protocol!r}; use one of {', '.join(PROTOCOLS)}")
+    try:
+        address = str(ip_address(mapping.hostIP)) if mapping.hostIP else ""
+    except ValueError as error:
+        raise BadConfig(f"{where}.hostIP is {mapping.hostIP!r}, which is no address of the node") from error
+    return PortMapping(mapping.hostPort, mapping.containerPort, protocol, address)
 
 
 def _entry(entry: str) -> tuple[str, str]:

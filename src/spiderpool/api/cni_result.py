@@ -46,6 +46,16 @@ class Result:
     dns: dict[str, Any] = field(default_factory=dict)
 
 
+def pod_addresses(result: Result) -> tuple[str, ...]:
+    """The first address of each family that a result gives to an interface of the pod, without prefix length."""
+    found: dict[int, str] = {}
+    for ip in result.ips:
+        if ip.interface is None or not result.interfaces or result.interfaces[ip.interface].sandbox:
+            address = ip.address.partition("/")[0]
+            found.setdefault(_family(address), address)
+    return tuple(found.values())
+
+
 def result_document(result: Result, version: str) -> dict[str, Any]:
     """A result as JSON in a version of the specification (section 5)."""
     document: dict[str, Any] = {"cniVersion": version}

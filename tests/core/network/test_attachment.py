@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool.api.cni import PortMapping
 from spiderpool.api.cni_result import ResultInterface, ResultIP
 from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
@@ -21,6 +22,7 @@ from spiderpool.core.network.attachment import (
     cni_result,
     kernel_attachment,
     plan_pod,
+    with_ports,
 )
 from spiderpool.errors import BadConfig, NotReady, Refused
 
@@ -31,6 +33,11 @@ NETWORKS = {
     "kube-system/a": [{"type": "ipvlan", "master": "eth0", "mtu": 1400, "ipam": IPAM}, {"type": "coordinator"}],
     "kube-system/b": [{"type": "macvlan", "master": "eth1", "ipam": IPAM}],
     "kube-system/bare": [{"type": "macvlan", "master": "eth1"}],
+    "kube-system/cut-off": [
+        {"type": "ipvlan", "master": "eth0", "ipam": IPAM},
+        {"type": "coordinator", "mode": "disable"},
+    ],
+    "kube-system/mapping": [{"type": "bridge"}, {"type": "portmap", "capabilities": {"portMappings": True}}],
     "kube-system/executed": [{"type": "bridge", "ipam": {"type": "host-local"}}],
 }
 POLICY = NetworkPolicy("a", "kube-system")
@@ -122,3 +129,33 @@ def test_the_cni_result_names_interface_addresses_and_routes() -> None:
     assert result.interfaces == (interface,)
     assert result.ips == (ResultIP("10.0.0.5/24", "10.0.0.1", 0),)
     assert result.routes == (("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "10.0.0.2"))
+
+
+PORTS = (PortMapping(8080, 80), PortMapping(53, 53, "udp"))
+
+
+def test_ports_of_the_node_are_the_agents_work_unless_a_plugin_of_the_first_network_has_the_capability() -> None:
+    for first in ("a", "executed"):
+        found = with_ports(attachment(first=first), PORTS, CLUSTER)
+        assert (found.ports, found.port_faults) == (PORTS, ())
+    found = with_ports(attachment(first="mapping", further="kube-system/executed"), PORTS, CLUSTER)
+    assert (found.ports, found.port_faults) == ((), ())
+    assert found.interfaces[0].request.runtime_config()["portMappings"][1] == {
+        "hostPort": 53,
+        "containerPort": 53,
+        "protocol": "udp",
+        "hostIP": "",
+    }
+    assert found.interfaces[1] == attachment(first="mapping", further="kube-system/executed").interfaces[1]
+    assert with_ports(attachment(first="mapping"), (), CLUSTER) == attachment(first="mapping")
+
+
+@pytest.mark.parametrize("first", ["bare", "b", "cut-off"])
+def test_ports_of_the_node_need_a_path_to_the_pod(first: str) -> None:
+    found = with_ports(attachment(first=first), PORTS, CLUSTER)
+    assert found.ports == ()
+    assert found.port_faults[0] == (
+        f"hostPort 8080/tcp does not lead to the pod: network kube-system/{first} gives it no path to its node; "
+        "add the coordinator to it"
+    )
+    assert "53/udp" in found.port_faults[1]

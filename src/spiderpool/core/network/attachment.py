@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
+import msgspec
+
+from spiderpool.api.cni import PORT_MAPPINGS, PortMapping
 from spiderpool.api.cni_result import Result, ResultInterface, ResultIP
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
@@ -66,6 +69,10 @@ class PodAttachment:
     """The network of each interface."""
     address_requests: tuple[InterfaceRequest, ...]
     """What its interfaces need of IPAM."""
+    ports: tuple[PortMapping, ...] = ()
+    """The ports of the node that the agent is to lead to the pod."""
+    port_faults: tuple[str, ...] = ()
+    """A sentence for each requested port of the node that cannot lead to the pod."""
 
     @property
     def first_interface(self) -> str:
@@ -97,6 +104,30 @@ def plan_pod(
     names = InterfaceNetworks(tuple((network.interface, network.network) for network in networks))
     requests = (plan.address_request for plan in plans)
     return PodAttachment(pod, plans, names, tuple(request for request in requests if request is not None))
+
+
+def with_ports(
+    attachment: PodAttachment, ports: tuple[PortMapping, ...], spider_coordinator: SpiderCoordinator | None
+) -> PodAttachment:
+    """The plan of a pod that also requests ports of the node; they lead to its first interface.
+
+    The plugins of an executed network get them if one declares the capability. Raises BadConfig, or NotReady while the
+    SpiderCoordinator lacks the cluster's CIDRs.
+    """
+    first, *others = attachment.interfaces
+    match first.chain:
+        case _ if not ports:
+            return attachment
+        case DelegatedNetwork() if first.chain.declares(PORT_MAPPINGS):
+            capabilities = {**first.request.capabilities, PORT_MAPPINGS: msgspec.to_builtins(ports)}
+            request = replace(first.request, capabilities=capabilities)
+            return replace(attachment, interfaces=(replace(first, request=request), *others))
+        case Chain() if coordinator.coordination(first.chain.coordinator, spider_coordinator) is None:
+            remedy = f"network {first.request.network} gives it no path to its node; add the coordinator to it"
+            faults = (f"hostPort {port.hostPort}/{port.protocol} does not lead to the pod: {remedy}" for port in ports)
+            return replace(attachment, port_faults=tuple(faults))
+        case _:
+            return replace(attachment, ports=ports)
 
 
 @dataclass(frozen=True, slots=True)

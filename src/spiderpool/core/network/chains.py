@@ -67,6 +67,10 @@ class DelegatedNetwork:
         """Whether one of the plugins is the coordinator."""
         return any(plugin_type(raw) == COORDINATOR_TYPE for raw in self.plugins)
 
+    def declares(self, capability: str) -> bool:
+        """Whether one of the plugins has a capability."""
+        return any((msgspec.json.decode(raw).get("capabilities") or {}).get(capability) for raw in self.plugins)
+
 
 @dataclass(frozen=True, slots=True)
 class Invocation:

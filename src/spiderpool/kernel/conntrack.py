@@ -1,0 +1,103 @@
+"""Connections that the kernel tracks for address translation: list and delete those of UDP (ctnetlink).
+
+Constants carry the names of linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h. All acts in the network namespace of
+the calling thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+
+from spiderpool.core.network.hostports import Connection
+from spiderpool.errors import KernelFailure
+from spiderpool.kernel import rtnetlink as rt
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
+_GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2  # IPCTNL_MSG_CT_*
+_HEADER = struct.Struct("!BBH")  # struct nfgenmsg
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+_TUPLE_ORIG, _TUPLE_REPLY, _ID, _FILTER = 1, 2, 12, 25  # CTA_*
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_SOURCES, _DESTINATIONS = {4: 1, 6: 3}, {4: 2, 6: 4}  # CTA_IP_V4_SRC …
+_PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
+_FILTER_ORIG_FLAGS = 1
+_FILTER_NUM, _FILTER_DST_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_CTA_PROTO_*
+
+
+def forget_udp(version: int, port: int, is_stale: Callable[[Connection], bool]) -> int:
+    """Delete the UDP connections to a port for which ``is_stale`` is true; their number.
+
+    Raises KernelFailure: the kernel cannot list or delete them.
+    """
+    try:
+        with contextlib.closing(_Conntrack(_open())) as kernel:
+            stale = [entry for entry, connection in kernel.udp_to(version, port) if is_stale(connection)]
+            for entry in stale:
+                kernel.delete(version, entry)
+    except (OSError, rt.NetlinkError) as error:
+        raise KernelFailure(f"connections to UDP port {port} cannot be deleted: {error}") from error
+    return len(stale)
+
+
+class _Conntrack(rt.Socket):
+    def udp_to(self, version: int, port: int) -> Iterator[tuple[bytes, Connection]]:
+        """The entries of UDP connections to a port. Kernels older than 5.8 list all, hence the comparison."""
+        wanted = rt.nested(
+            _TUPLE_PROTO,
+            rt.attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP])),
+            rt.attribute(_PROTO_DST_PORT, port.to_bytes(2)),
+        )
+        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, wanted)
+        body += rt.nested(_FILTER, rt.number(_FILTER_ORIG_FLAGS, _FILTER_NUM | _FILTER_DST_PORT))
+        for entry in self.request(_GET, body, rt.DUMP):
+            protocol, connection = _read(version, entry)
+            if protocol == socket.IPPROTO_UDP and connection.port == port:
+                yield entry, connection
+
+    def delete(self, version: int, entry: bytes) -> None:
+        """Delete an entry, as `udp_to` gave it; one that has ended meanwhile is success."""
+        found = rt.attributes(entry, _HEADER.size)
+        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
+        body += rt.attribute(_ID, found[_ID])
+        try:
+            self.request(_DELETE, body)
+        except rt.NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+
+
+def _read(version: int, entry: bytes) -> tuple[int, Connection]:
+    """The protocol of an entry, and its connection."""
+    found = rt.attributes(entry, _HEADER.size)
+    first, answer = (rt.attributes(found[kind]) for kind in (_TUPLE_ORIG, _TUPLE_REPLY))
+    protocol, answered = (rt.attributes(each[_TUPLE_PROTO]) for each in (first, answer))
+    source, destination = _addresses(version, first)
+    answer_source, answer_destination = _addresses(version, answer)
+    connection = Connection(
+        source,
+        destination,
+        int.from_bytes(protocol.get(_PROTO_DST_PORT, b"")),
+        answer_source,
+        answer_destination,
+        int.from_bytes(answered.get(_PROTO_SRC_PORT, b"")),
+    )
+    return protocol[_PROTO_NUM][0], connection
+
+
+def _addresses(version: int, direction: dict[int, bytes]) -> tuple[str, str]:
+    """Source and destination of a direction."""
+    found = rt.attributes(direction[_TUPLE_IP])
+    return str(ip_address(found[_SOURCES[version]])), str(ip_address(found[_DESTINATIONS[version]]))
+
+
+def _open() -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(rt.TIMEOUT), 0))
+    return opened
