@@ -10,12 +10,13 @@ import json
 import os
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from spiderpool.api.cni import PORT_MAPPINGS
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab import namespaces
 
@@ -42,6 +43,8 @@ class Sandbox(msgspec.Struct, frozen=True):
     annotations: dict[str, str]
     container_id: str
     netns: Path
+    ports: list[dict[str, Any]] = []
+    """The pod's host ports, as ``portMappings``."""
 
     def environment(self, command: str, *, netns: bool) -> dict[str, str]:
         """The ``CNI_*`` variables, without CNI_PATH."""
@@ -61,10 +64,12 @@ class Sandbox(msgspec.Struct, frozen=True):
         }
 
 
-def create_sandbox(namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Sandbox:
+def create_sandbox(
+    namespace: str, name: str, uid: str, annotations: Mapping[str, str], ports: Sequence[Json] = ()
+) -> Sandbox:
     """A new sandbox, with its network namespace created."""
     netns = namespaces.create(f"cni-{uuid.uuid4()}")
-    return Sandbox(namespace, name, uid, dict(annotations), secrets.token_hex(32), netns)
+    return Sandbox(namespace, name, uid, dict(annotations), secrets.token_hex(32), netns, list(ports))
 
 
 class CniRuntime:
@@ -143,8 +148,13 @@ def _on_pod_interface(entry: Json, interfaces: list[Json]) -> bool:
 
 def _request(network: Json, plugin: Json, sandbox: Sandbox, result: Json | None) -> Json:
     request = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
-    if plugin.get("capabilities", {}).get(POD_ANNOTATIONS):
-        request["runtimeConfig"] = {POD_ANNOTATIONS: sandbox.annotations}
+    declared, passed = (
+        plugin.get("capabilities", {}),
+        {POD_ANNOTATIONS: sandbox.annotations, PORT_MAPPINGS: sandbox.ports},
+    )
+    runtime = {name: value for name, value in passed.items() if value and declared.get(name)}
+    if runtime:
+        request["runtimeConfig"] = runtime
     if result is not None:
         request["prevResult"] = result
     return request

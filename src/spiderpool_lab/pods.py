@@ -32,6 +32,18 @@ class ContainerPort(msgspec.Struct, rename="camel"):
 
     container_port: int
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+    def mapping(self) -> Json:
+        """The entry of ``portMappings`` that a container runtime makes of it."""
+        protocol = self.protocol.lower()
+        return {
+            "hostPort": self.host_port,
+            "containerPort": self.container_port,
+            "protocol": protocol,
+            "hostIP": self.host_ip,
+        }
 
 
 class KubeletContainer(msgspec.Struct):
@@ -157,7 +169,9 @@ class PodWorker:
 
     async def _try_sandbox(self, network: Json) -> Running:
         meta = self.pod.metadata
-        sandbox = create_sandbox(meta.namespace or "", meta.name, self.uid, meta.annotations or {})
+        sandbox = create_sandbox(
+            meta.namespace or "", meta.name, self.uid, meta.annotations or {}, host_ports(self.pod)
+        )
         self.sandbox = sandbox
         try:
             return Running(sandbox, network, await self._host.runtime.add(network, sandbox))
@@ -234,6 +248,12 @@ def declared_ports(pod: KubeletPod) -> list[tuple[Protocol, int]]:
     """Every declared container port once, without those of SCTP."""
     declared = [port for container in pod.spec.containers for port in container.ports]
     return sorted({(port.protocol, port.container_port) for port in declared if port.protocol != "SCTP"})
+
+
+def host_ports(pod: KubeletPod) -> list[Json]:
+    """The host ports of all containers, as ``portMappings``."""
+    declared = (port for container in pod.spec.containers for port in container.ports)
+    return [port.mapping() for port in declared if port.host_port]
 
 
 def pending_status(pod: KubeletPod, node_address: str) -> Json:
