@@ -15,7 +15,7 @@ LINE = "written by a process of the container"
 
 
 def check_containers(cluster: LabCluster, environment: Environment) -> Iterator[CheckResult]:
-    """``kubectl exec`` and ``logs`` and the API server's proxy, for a pod of each application; names of all Services."""
+    """``kubectl exec``, ``logs`` and the API server's proxy for a pod of each application; names of all Services."""
     pods = list({pod.app: pod for pod in environment.pods}.values())
     for pod in pods:
         name = _name(pod)
