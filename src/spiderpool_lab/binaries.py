@@ -177,7 +177,11 @@ def _unpacked(work: Path, package: str) -> Path:
     update_lists_if_empty()
     debs = work / f"{package}.debs"
     debs.mkdir()
-    run(["apt-get", "-qq", *AS_ROOT, "download", package], cwd=debs)
+    try:
+        run(["apt-get", "-qq", *AS_ROOT, "download", package], cwd=debs)
+    except IOFailure as failure:
+        remedy = f"run apt-get update, or name a program in ${KERNEL}"
+        raise IOFailure(f"apt-get cannot download {package}; {remedy}", details=failure.details) from failure
     tree = work / package
     run(["dpkg", "-x", *debs.glob("*.deb"), tree])
     return tree

@@ -19,7 +19,18 @@ import msgspec
 import yaml
 
 from spiderpool.errors import IOFailure, NotReady
-from spiderpool_lab import binaries, cloud, executable, frames, images, internet, namespaces, probes, reservations
+from spiderpool_lab import (
+    binaries,
+    cloud,
+    executable,
+    frames,
+    images,
+    internet,
+    namespaces,
+    node_disk,
+    probes,
+    reservations,
+)
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.container_runtime import ContainerRuntime
@@ -71,7 +82,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
     the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
-    with a disk keep the state of kubelet, containerd and CNI over a reboot. They have the ``images`` of these names.
+    have the ``images`` of these names.
     """
 
     topology: Topology = WALKTHROUGH
@@ -336,15 +347,12 @@ class LabCluster:
         }
 
     def _real_kubelet(self) -> RealKubelet:
-        programs = {name: str(binaries.find(name)) for name in ("containerd", "containerd-shim-runc-v2", "ctr")}
-        runtime = ContainerRuntime(
-            containerd=programs["containerd"],
-            shim=programs["containerd-shim-runc-v2"],
-            ctr=programs["ctr"],
-            images=[str(archive) for archive in images.archives(self.images)],
+        return RealKubelet(
+            kubelet=str(binaries.find("kubelet")),
+            client_ca=str(self.plane.authority),
+            disk=str(node_disk.prepare(images.archives(self.images))),
+            runtime=ContainerRuntime(str(binaries.find("containerd")), str(binaries.find("containerd-shim-runc-v2"))),
         )
-        kubelet, client_ca = str(binaries.find("kubelet")), str(self.plane.authority)
-        return RealKubelet(kubelet=kubelet, client_ca=client_ca, runtime=runtime)
 
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:

@@ -1,18 +1,16 @@
-"""containerd on a node: what it needs of the node, its configuration, its images, and the sandboxes that it runs."""
+"""containerd on a node: its configuration, and the sandboxes that it runs."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from spiderpool.errors import IOFailure, NotReady
+from spiderpool.errors import NotReady
 
 MODULES = ("overlay",)
 """Kernel modules that containerd needs beyond those of every node."""
@@ -26,23 +24,17 @@ NAMESPACE = "k8s.io"
 RUNC = "/usr/sbin/runc"
 START_TIMEOUT = 60.0
 """Seconds that containerd has to listen."""
-IMPORT_TIMEOUT = 120
-"""Seconds for the import of one archive."""
 
 BUNDLES = STATE / "io.containerd.runtime.v2.task" / NAMESPACE
 """A folder for each running container, with its configuration for runc."""
-_IMPORTED = ROOT / "imported-images"
-"""Names of the archives that were imported; it is lost with the images, unless the node's disk is kept."""
 _POLL_INTERVAL = 0.05
 
 
 class ContainerRuntime(msgspec.Struct, frozen=True):
-    """containerd's programs, and the OCI archives of the images that a node has. Paths are those of the host."""
+    """The programs of containerd. Paths are those of the host."""
 
     containerd: str
     shim: str
-    ctr: str
-    images: list[str] = []
 
     @property
     def path(self) -> str:
@@ -95,28 +87,13 @@ use_internal_loopback = true
 """
 
 
-def wait_until_listening() -> None:
+def wait_until_listening(address: Path = SOCKET) -> None:
     """Wait until containerd accepts connections. Raises NotReady after :data:`START_TIMEOUT` seconds."""
     deadline = time.monotonic() + START_TIMEOUT
-    while not _is_listening():
+    while not _is_listening(address):
         if time.monotonic() > deadline:
-            raise NotReady(f"containerd does not listen on {SOCKET} after {START_TIMEOUT:.0f} s; see containerd.log")
+            raise NotReady(f"containerd does not listen on {address} after {START_TIMEOUT:.0f} s; see containerd.log")
         time.sleep(_POLL_INTERVAL)
-
-
-def import_images(runtime: ContainerRuntime) -> None:
-    """Import the archives that this node does not have yet. Raises IOFailure."""
-    present = _IMPORTED.read_text().splitlines() if _IMPORTED.exists() else []
-    missing = [archive for archive in runtime.images if archive not in present]
-    for archive in missing:
-        started = time.monotonic()
-        command = [runtime.ctr, "--address", str(SOCKET), "--namespace", NAMESPACE, "images", "import", archive]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT, check=False)
-        if done.returncode:
-            raise IOFailure(f"containerd cannot import {archive}: {done.stderr.strip()}")
-        print(f"imported {archive} in {time.monotonic() - started:.1f} s", flush=True)
-    os.sync()  # power may be cut before the kernel writes the files of an image
-    _IMPORTED.write_text("\n".join([*present, *missing]))
 
 
 def sandboxes() -> list[CRISandbox]:
@@ -142,6 +119,6 @@ def _netns(spec: dict[str, dict[str, list[dict[str, str]]]]) -> Path | None:
     return next((Path(path) for path in paths if path and Path(path).exists()), None)
 
 
-def _is_listening() -> bool:
+def _is_listening(address: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(SOCKET)) == 0
+        return probe.connect_ex(str(address)) == 0

@@ -130,7 +130,7 @@ class Demo:
             return
         cluster.wait_for("the cluster's DNS is ready", lambda: container_checks.dns_is_ready(cluster), 60)
         pod = environment.pods[0].key.partition("/")[2]
-        self._show(f"exec {pod} -- ip -br address")
+        self._show(f"exec {pod} -- ip address")
         self._show(f"exec {pod} -- nslookup {next(iter(environment.services))}")
         self._console.print()
         self._report("Containers", container_checks.check_containers(cluster, environment))

@@ -15,9 +15,8 @@ import msgspec
 
 import spiderpool
 from spiderpool.errors import BadConfig, IOFailure, NotReady
-from spiderpool_lab import binaries, uml
+from spiderpool_lab import binaries, node_disk, uml
 from spiderpool_lab.backend import NodeBackend
-from spiderpool_lab.commands import run
 from spiderpool_lab.fabric import MANAGEMENT, Fabric
 from spiderpool_lab.node import ClusterServices, NodeConfig
 from spiderpool_lab.node_client import NodeClient
@@ -28,16 +27,18 @@ _POLL_INTERVAL = 0.05
 """Seconds between two requests to a node that boots."""
 _LOG_TAIL = 3000
 """Characters of a node's log that an error quotes."""
-DISK_SIZE = "8G"
 _NOT_FIRST = ("sh", "-c", '"$@"; exit', "sh")
 """Runs a command as a child of process 1: abort(3), by which a panicking kernel ends, does not end process 1 itself."""
 
 
 class NodeHardware(msgspec.Struct, frozen=True, kw_only=True):
-    """The memory of a node, as the kernel's ``mem=``, and whether it has a disk, which keeps /var/lib over a reboot."""
+    """The memory of a node, as the kernel's ``mem=``, and whether a real node keeps its disk over a reboot.
+
+    On the disk are the states of kubelet, containerd and CNI.
+    """
 
     memory: str = "1G"
-    disk: bool = False
+    keep_disk: bool = False
 
 
 DEFAULT_HARDWARE = NodeHardware()
@@ -86,8 +87,7 @@ class Machines:
         config = self._config(node, share)
         file = share / "config.json"
         file.write_bytes(msgspec.json.encode(config))
-        if self.hardware.disk:
-            self._make_disk(node)
+        self._make_disk(node, config)
         match self.fabric.backend:
             case NodeBackend.UML:
                 command, netns = self._uml_command(node, file), self.fabric.vpc
@@ -105,12 +105,12 @@ class Machines:
             self.cut_power(node)
 
     def cut_power(self, node: LabNode) -> None:
-        """Kill one node; :meth:`boot` starts it again with an empty file system."""
+        """Kill one node; :meth:`boot` starts it again, with an empty file system unless it keeps its disk."""
         self.processes.kill(_process(node), signal.SIGKILL)
         self.processes.stop(_process(node))
 
     def erase(self, node: LabNode) -> None:
-        """Remove the disk of a node that is off; :meth:`boot` makes an empty one."""
+        """Remove the disk of a node that is off; :meth:`boot` makes a new one."""
         self._disk(node).unlink(missing_ok=True)
 
     def client(self, name: str) -> NodeClient:
@@ -134,17 +134,15 @@ class Machines:
             share=str(share),
             modules=modules,
             services=self.services.get(node.name),
-            disk=self.hardware.disk,
         )
 
     def _disk(self, node: LabNode) -> Path:
         return self.share(node) / "disk.ext4"
 
-    def _make_disk(self, node: LabNode) -> None:
-        """Make the node's disk, unless it has one. The file is sparse: it takes the space that the node uses."""
-        disk = self._disk(node)
-        if not disk.exists():
-            run(["mke2fs", "-q", "-t", "ext4", "-m", "0", disk, DISK_SIZE])
+    def _make_disk(self, node: LabNode, config: NodeConfig) -> None:
+        """Give a real node a new disk, unless it has one that it keeps."""
+        if config.real and not (self.hardware.keep_disk and self._disk(node).exists()):
+            node_disk.copy(Path(config.real.disk), self._disk(node))
 
     def _uml_command(self, node: LabNode, file: Path) -> list[str]:
         """The kernel, with the host's file tree as its read-only root. Its umid is unique in the lab's own folder."""
@@ -153,7 +151,7 @@ class Machines:
         root = ["root=/dev/root", "rootfstype=hostfs", "ro", f"mem={self.hardware.memory}"]
         identity = [f"umid={node.name}", f"uml_dir={file.parent}/uml"]
         kernel = [*_NOT_FIRST, *uml.kernel_command()]
-        disk = [f"ubd0={self._disk(node)}"] if self.hardware.disk else []
+        disk = [f"ubd0={self._disk(node)}"] if self._disk(node).exists() else []
         command = [*kernel, *root, *console, *identity, *disk, *self._uml_enis(node)]
         return [*command, f"init={init}", "--", *arguments]
 

@@ -197,7 +197,7 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
 
 def _options(*, pools: str, nodes: str, disks: bool = False, **others: Any) -> LabOptions:
     """The options of a lab from those of the command line."""
-    hardware = msgspec.structs.replace(LabOptions().hardware, disk=disks)
+    hardware = msgspec.structs.replace(LabOptions().hardware, keep_disk=disks)
     return LabOptions(discovery=pools == "discovered", nodes=NodeKind(nodes), hardware=hardware, **others)
 
 

@@ -55,7 +55,6 @@ _CONTAINER_MOUNTS = {
     "/dev/pts": "devpts",
     "/dev/shm": "tmpfs",
     "/sys/fs/cgroup": "cgroup2",
-    "/var/lib": "tmpfs",
     "/var/log": "tmpfs",
     "/run/cpuinfo": "tmpfs",
 }
@@ -89,9 +88,13 @@ ProxyMode = Literal["iptables", "ipvs"]
 
 
 class RealKubelet(msgspec.Struct, frozen=True, kw_only=True):
-    """A kubelet and its container runtime. ``client_ca`` is the file with the authority of the kubelet's clients."""
+    """A kubelet and its container runtime. ``client_ca`` is the file with the authority of the kubelet's clients.
+
+    ``disk`` is the file system with the images, of which a node gets a copy as its disk.
+    """
 
     kubelet: str
+    disk: str
     client_ca: str
     runtime: ContainerRuntime
 
@@ -118,14 +121,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of a node.
 
     ``share`` is the host folder for its logs. ``modules`` is the folder of kernel modules, None where the node has no
-    kernel of its own. With ``disk`` the node has a disk, which keeps the state of kubelet, containerd and CNI.
+    kernel of its own.
     """
 
     topology: Topology
     name: str
     share: str
     modules: str | None = None
-    disk: bool = False
     services: ClusterServices | None = None
 
     @property
@@ -189,13 +191,13 @@ def _mount_all(config: NodeConfig) -> Path:
         syscalls.mount("sysfs", Path("/sys"), "sysfs")
     syscalls.mount("tmpfs", Path("/run"), "tmpfs", data="mode=755")
     if config.real:
-        _mount_for_containers(config)
+        _mount_for_containers()
     for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION):
         folder.mkdir(parents=True, exist_ok=True)
     return _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
 
 
-def _mount_for_containers(config: NodeConfig) -> None:
+def _mount_for_containers() -> None:
     """Mount what containerd and kubelet need. Mounts are shared, as systemd does, so that containers may see new ones.
 
     cAdvisor looks for the clock rate of the processor, which User Mode Linux does not tell. The copy is on a file
@@ -205,8 +207,7 @@ def _mount_for_containers(config: NodeConfig) -> None:
     for folder, kind in _CONTAINER_MOUNTS.items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         syscalls.mount(kind, Path(folder), kind)
-    if config.disk:
-        _mount_disk()
+    _mount_disk()
     copy = Path("/run/cpuinfo/cpuinfo")
     copy.write_text(Path("/proc/cpuinfo").read_text().rstrip("\n") + "\ncpu MHz\t\t: 2000.000\n\n")
     syscalls.mount(str(copy), Path("/proc/cpuinfo"), flags=syscalls.MS_BIND)
@@ -216,7 +217,8 @@ def _mount_disk() -> None:
     """Mount the node's disk on /var/lib, and keep the configuration of CNI on it as a server does."""
     device = Path("/run/disk")
     os.mknod(device, stat.S_IFBLK | 0o600, os.makedev(*_DISK))
-    syscalls.mount(str(device), Path("/var/lib"), "ext4", data="commit=1")  # seconds; power may be cut at any time
+    options = "commit=1,barrier=0"  # what is written outlives a cut of power, as the host has it; and fsync is fast
+    syscalls.mount(str(device), Path("/var/lib"), "ext4", data=options)
     kept = Path("/var/lib/cni/configuration")
     kept.mkdir(parents=True, exist_ok=True)
     CNI.mkdir(parents=True)

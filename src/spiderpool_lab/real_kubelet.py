@@ -1,4 +1,4 @@
-"""Starts a real kubelet on a node: waits for containerd, imports the images, and becomes the kubelet.
+"""Starts a real kubelet on a node: waits for containerd, and becomes the kubelet.
 
 ``python -m spiderpool_lab.real_kubelet FILE`` reads the node's :class:`~spiderpool_lab.node.NodeConfig`.
 """
@@ -79,7 +79,6 @@ def main() -> None:
     file = node.STATE / "kubelet.json"
     file.write_text(json.dumps(configuration(services.real.client_ca)))
     container_runtime.wait_until_listening()
-    container_runtime.import_images(services.real.runtime)
     argv = command(config, services, file)
     os.execv(argv[0], argv)  # noqa: S606  # the same process, so that signals reach the kubelet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from spiderpool.errors import Drift, KernelFailure
 from spiderpool.kernel import hostports
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import ATTACH, NEWEST, PATIENCE, AttachingNode, attaching_node, macvlan
-from tests.agent.runtime import Json, Refusal
+from tests.agent.runtime import Container, Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, NET1
 from tests.support.eventually import wait_until
@@ -68,9 +69,26 @@ def rules(node: AttachingNode) -> list[str]:
     return [line.strip() for text in shown for line in text.splitlines() if str(PORT) in line]
 
 
-async def seen(node: AttachingNode, version: int = 4, **more: Any) -> str:
-    """Whom the pod sees as the client of the node's port that connects from beyond the router."""
-    return await seen_by(node.world.router, ETH0[version].node, PORT, source=CLIENT[version], **more)
+def clients_seen(node: AttachingNode, pod: Container) -> list[str]:
+    """By whom the pod thinks it is called: IPv4 and IPv6 from beyond the router, itself, and the node's 127.0.0.1."""
+
+    async def call() -> list[str]:
+        servers = [await serve(pod.netns, 8080, version) for version in (4, 6)]
+        try:
+            found = []
+            for version in (4, 6):
+                address = ETH0[version].node
+                found.append(await seen_by(node.world.router, address, PORT, source=CLIENT[version]))
+                found.append(await seen_by(pod.netns, address, PORT))
+            return [*found, await seen_by(node.world.node, "127.0.0.1", PORT)]
+        finally:
+            for server in servers:
+                server.close()
+
+    return asyncio.run(call())
+
+
+ALL_SEEN = [CLIENT[4], ETH0[4].node, CLIENT[6], ETH0[6].node, ETH0[4].node]
 
 
 for_real = pytest.mark.usefixtures("clean")
@@ -84,29 +102,24 @@ def real(test: Any) -> Any:
 
 
 @real
-async def test_from_add_to_del(node: AttachingNode) -> None:
+def test_from_add_to_del(node: AttachingNode) -> None:
     pod = node.pod("ports")
     result = node.runtime.add(BOTH, pod)
     node.runtime.add(BOTH, pod)
-    servers = [await serve(pod.netns, 8080, version) for version in (4, 6)]
-    for version in (4, 6):
-        assert await seen(node, version) == CLIENT[version]
-        assert await seen_by(pod.netns, ETH0[version].node, PORT) == ETH0[version].node
-    assert await seen_by(node.world.node, "127.0.0.1", PORT) == ETH0[4].node
+    assert clients_seen(node, pod) == ALL_SEEN
     node.runtime.check(BOTH, pod, result)
     node.agent.kill()
-    assert await seen(node) == CLIENT[4], "without an agent, too"
+    assert clients_seen(node, pod) == ALL_SEEN, "without an agent, too"
     node.start_again()
     node.runtime.check(BOTH, pod, result)
+    assert clients_seen(node, pod) == ALL_SEEN
     node.runtime.delete(BOTH, pod, result)
     assert rules(node) == []
     node.runtime.delete(BOTH, pod, {}, netns=False)
-    for server in servers:
-        server.close()
 
 
 @real
-async def test_what_was_flushed_is_drift_and_comes_back_with_the_next_agent(node: AttachingNode) -> None:
+def test_what_was_flushed_is_drift_and_comes_back_with_the_next_agent(node: AttachingNode) -> None:
     pod = node.pod("flushed")
     result = node.runtime.add(BOTH, pod)
     flush(node)

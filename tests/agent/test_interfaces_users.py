@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,17 @@ pytestmark = pytest.mark.lab
 ADD = """
 import asyncio, pickle, sys
 from spiderpool.agent.interfaces import add
-attachment, node = pickle.loads(bytes.fromhex(sys.argv[1]))
-asyncio.run(add(attachment, node=node))
+attachments, node = pickle.loads(bytes.fromhex(sys.argv[1]))
+for attachment in attachments:
+    asyncio.run(add(attachment, node=node))
 """
 ENOUGH = "-all,+sys_admin,+net_admin,+net_raw"
 """The capabilities that an ADD needs: to enter namespaces, to change them, to announce addresses."""
 
 
-def add_with(capabilities: str, attachment: Attachment, node: Path) -> None:
-    """Attach a pod in a process that has some capabilities only."""
-    request = pickle.dumps((attachment, node)).hex()
+def add_with(capabilities: str, node: Path, *attachments: Attachment) -> None:
+    """Attach pods in a process that has some capabilities only."""
+    request = pickle.dumps((attachments, node)).hex()
     run("setpriv", f"--bounding-set={capabilities}", "--inh-caps=-all", sys.executable, "-c", ADD, request)
 
 
@@ -50,13 +52,15 @@ async def test_it_is_attached_checked_and_removed_as_any_other(wide: World, kind
 
 
 async def test_it_needs_no_more_capabilities_than_any_other(wide: World, kind: str) -> None:
-    others = wide.pod_of_other_users("other")
-    for pod in (wide.pod("own"), others):
-        await asyncio.to_thread(add_with, ENOUGH, interface(pod, kind, versions=(4,)), wide.node)
-        server = await serve(pod, 8080)
-        assert await seen_by(wide.node, ETH0[4].pod, 8080) == ETH0[4].node
+    net = ETH0[4]
+    own = interface(wide.pod("own"), kind, versions=(4,))
+    nets = {4: replace(net, pod=net.other)}
+    other = replace(interface(wide.pod_of_other_users("other"), kind, versions=(4,), nets=nets), container_id="b" * 12)
+    await asyncio.to_thread(add_with, ENOUGH, wide.node, own, other)
+    for attachment, address in ((own, net.pod), (other, net.other)):
+        server = await serve(attachment.netns, 8080)
+        assert await seen_by(wide.node, address, 8080) == net.node
         server.close()
-        await remove(CONTAINER, pod, "eth0", node=wide.node)
     for missing in ("sys_admin", "net_admin"):
         with pytest.raises(AssertionError, match="not permitted"):
-            add_with(ENOUGH.replace(f",+{missing}", ""), interface(others, kind, versions=(4,)), wide.node)
+            add_with(ENOUGH.replace(f",+{missing}", ""), wide.node, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 
@@ -83,6 +84,65 @@ def test_an_agent_that_was_away_catches_up(node: AttachingNode) -> None:
     finally:
         node.world.ip(node.world.node, "address", "delete", f"{NEW[4]}/20", "dev", "eth0")
     wait_until(lambda: not knows(node, pod, NEW[4]), "pod forgets", timeout=PATIENCE)
+    node.runtime.delete(ATTACH, pod, result)
+
+
+BALANCERS = ("198.51.100.65", "2001:db8:5::65")
+
+
+@pytest.fixture
+def coordinator(node: AttachingNode) -> Iterator[None]:
+    """A SpiderCoordinator, whose status tests write in place of the controller."""
+    kind = {"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderCoordinator"}
+    node.plane.apply(json.dumps({**kind, "metadata": {"name": "default"}, "spec": {}}))
+    yield
+    node.plane.kubectl("delete", "spidercoordinator", "default")
+
+
+def publish(node: AttachingNode, *addresses: str) -> None:
+    """Write the addresses of Services that pods reach through their node."""
+    patch = json.dumps({"status": {"phase": "Synced", "serviceAddresses": list(addresses)}})
+    node.plane.kubectl("patch", "spidercoordinator", "default", "--subresource=status", "--type=merge", "-p", patch)
+
+
+def by_node(node: AttachingNode, pod: Container) -> list[str]:
+    """Destinations beyond its tables for interfaces that a pod reaches through its node."""
+    shown = [node.world.ip(pod.netns, f"-{version}", "route", "show", "table", "all") for version in (4, 6)]
+    return [line.split()[0] for text in shown for line in text.splitlines() if "dev veth0 table 98" in line]
+
+
+def has_by_node(node: AttachingNode, pod: Container, known: tuple[str, ...]) -> bool:
+    """Whether these, and no others, are the destinations that a pod reaches through its node."""
+    return by_node(node, pod) == [*known]
+
+
+@pytest.mark.usefixtures("coordinator")
+@pytest.mark.parametrize("net", [ATTACH, CLASSIC], ids=["attached", "classic"])
+def test_addresses_of_services_that_come_and_go(node: AttachingNode, net: Json) -> None:
+    early = node.pod("early")
+    result = node.runtime.add(net, early)
+    assert by_node(node, early) == []
+    for known in (BALANCERS, BALANCERS[1:], (), BALANCERS):
+        publish(node, *known)
+        wait_until(partial(has_by_node, node, early, known), f"{known} by the node", timeout=PATIENCE)
+        node.runtime.check(net, early, result)
+        for address in known:
+            assert "dev veth0" in node.world.ip(early.netns, "route", "get", address)
+    node.agent.kill()
+    publish(node, BALANCERS[0])
+    node.start_again()
+    wait_until(lambda: by_node(node, early) == [BALANCERS[0]], "the agent looks at its start", timeout=PATIENCE)
+    node.runtime.check(net, early, result)
+    node.runtime.delete(net, early, result)
+
+
+@pytest.mark.usefixtures("coordinator")
+def test_a_pod_has_routes_to_services_from_the_beginning(node: AttachingNode) -> None:
+    publish(node, *BALANCERS)
+    node.start_again()
+    pod = node.pod("later")
+    result = node.runtime.add(ATTACH, pod)
+    assert by_node(node, pod) == [*BALANCERS]
     node.runtime.delete(ATTACH, pod, result)
 
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
+from spiderpool.api.coordinator import ClusterCoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources
@@ -53,7 +53,7 @@ async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
         access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
         async with Client(access) as client:
             coordinators = Informer(client, SpiderCoordinator)
-            spec = CoordinatorSpec(podCIDRType="cluster")
+            spec = ClusterCoordinatorSpec(podCIDRType="cluster")
             metadata = ObjectMeta(name="default", resourceVersion="1")
             coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
             detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
@@ -125,7 +125,7 @@ def foreign_kinds(control_plane: ControlPlane) -> Iterator[None]:
 @pytest.fixture
 async def probe(client: Client) -> AsyncIterator[str]:
     """A coordinator beside the default one."""
-    spec = CoordinatorSpec(podCIDRType="none")
+    spec = ClusterCoordinatorSpec(podCIDRType="none")
     await client.create(SpiderCoordinator(metadata=ObjectMeta(name="probe"), spec=spec))
     yield "probe"
     await client.delete(SpiderCoordinator, "probe")

@@ -122,6 +122,17 @@ def test_a_machine_without_the_tools_says_which_is_missing(tmp_path: Path) -> No
     assert list((tmp_path / "cache/spiderpool").glob("making-*")) == []
 
 
+def test_an_apt_without_the_package_is_told_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = "#!/bin/sh\ncase $* in *indextargets*) echo mirror ;; *) echo E: no such package; exit 100 ;; esac\n"
+    executable(tmp_path / "bin/apt-get", answers)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    with pytest.raises(
+        IOFailure, match=r"cannot download user-mode-linux; .* name a program in \$LAB_KERNEL"
+    ) as failure:
+        binaries.provide(["linux.uml"])
+    assert failure.value.details == "E: no such package"
+
+
 APT = """#!/bin/sh
 case "$*" in
     *indextargets*) echo mirror ;;

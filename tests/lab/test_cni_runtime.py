@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from spiderpool.api.cni import PORT_MAPPINGS
 from spiderpool_lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
-from spiderpool_lab.pods import KubeletPod, container_ports, pending_status, running_status
+from spiderpool_lab.pods import KubeletPod, container_ports, host_ports, pending_status, running_status
 
 pytestmark = pytest.mark.unit
 
@@ -75,6 +76,25 @@ async def test_annotations_go_to_plugins_that_ask_for_them(runtime: CniRuntime) 
     net = network({**plugin(runtime, "one"), "capabilities": {POD_ANNOTATIONS: True}})
     await runtime.add(net, SANDBOX)
     assert calls(runtime)[0]["request"]["runtimeConfig"] == {POD_ANNOTATIONS: {"colour": "green"}}
+
+
+async def test_host_ports_go_to_plugins_that_map_them(runtime: CniRuntime) -> None:
+    ports = [
+        {"containerPort": 80, "hostPort": 8080},
+        {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "10.0.0.1"},
+        {"containerPort": 9090},
+    ]
+    container = {"name": "web", "ports": ports}
+    pod = msgspec.convert({"metadata": {"name": "web"}, "spec": {"containers": [container]}}, KubeletPod)
+    mapper = {**plugin(runtime, "one"), "capabilities": {PORT_MAPPINGS: True, POD_ANNOTATIONS: False}}
+    sandbox = msgspec.structs.replace(SANDBOX, ports=host_ports(pod))
+    await runtime.add(network(mapper, plugin(runtime, "two")), sandbox)
+    first, second = (call["request"] for call in calls(runtime))
+    assert first["runtimeConfig"]["portMappings"] == [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""},
+        {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "10.0.0.1"},
+    ]
+    assert "runtimeConfig" not in second
 
 
 @pytest.mark.parametrize(

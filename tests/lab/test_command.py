@@ -58,6 +58,7 @@ class Command:
             *(f"namespace {path.name}" for path in DIRECTORY.glob(f"spl-{self.name}-*")),
             *(f"mount {line}" for line in mounts if any(word in line for word in ours)),
             *(f"file {path}" for path in self.state.glob("spiderpool/lab/*")),
+            *(f"file {path}" for path in Path("/run").glob(f"spl-{self.name}-*")),
         ]
 
     def _argv(self, word: str, *arguments: str) -> list[str]:

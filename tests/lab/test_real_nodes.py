@@ -30,7 +30,7 @@ Kubectl = Callable[..., str]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
     """Real nodes with disks, and the pods of the manifests, all of them ready."""
-    hardware = NodeHardware(memory="2G", disk=True)
+    hardware = NodeHardware(memory="2G", keep_disk=True)
     options = LabOptions(discovery=True, nodes=NodeKind.REAL, hardware=hardware)
     with temporary(lab_name("real"), options) as cluster:
         cluster.plane.apply(MANIFESTS)
@@ -70,7 +70,7 @@ def answers(cluster: LabCluster, pod: str) -> bool:
 
 
 def test_a_command_runs_in_the_container_with_the_addresses_of_the_pod(cluster: LabCluster, kubectl: Kubectl) -> None:
-    shown = kubectl("exec", "main", "-c", "web", "--", "ip", "-br", "address", "show", "eth0")
+    shown = kubectl("exec", "main", "-c", "web", "--", "ip", "address", "show", "eth0")
     assert all(f"{address}/" in shown for address in addresses(ready(cluster)["main"])), shown
 
 

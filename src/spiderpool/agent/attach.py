@@ -26,11 +26,11 @@ from spiderpool.agent.attachment_store import (
     sandbox_record,
 )
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.agent.coordinator import refresh_pods
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
+from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
 from spiderpool.core.ipam.allocation import Grant
@@ -81,6 +81,7 @@ class Attacher:
         self._publisher = effects.publisher
         self._recorder = effects.recorder
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
+        self._routes = PodRoutes(cluster, self._containers)
 
     async def add(self, call: CNICall, config: PluginConfig) -> Result:
         """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated.
@@ -112,7 +113,8 @@ class Attacher:
             match plan.chain:
                 case Chain():
                     granted = await self._check_addresses(call, attachment, plan)
-                    await interfaces.check(self._kernel_attachment(call, attachment, plan, granted))
+                    desired = self._kernel_attachment(call, attachment, plan, granted)
+                    await interfaces.check(self._routes.settled(desired))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")
                     await self._delegates.check(plan.chain, _invocation(call, plan), previous)
@@ -162,8 +164,8 @@ class Attacher:
         return self._store.all()
 
     async def refresh(self) -> None:
-        """Update the routes to the node's own addresses in all pods; a pod where that fails is logged and skipped."""
-        await refresh_pods(self._store.all(), self._containers)
+        """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
+        await self._routes.refresh(self._store.all())
 
     async def _plan(self, call: CNICall, ports: tuple[PortMapping, ...]) -> PodAttachment:
         """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""

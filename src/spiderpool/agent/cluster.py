@@ -15,6 +15,8 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.core.labels import label_value
+from spiderpool.core.network.coordinator import service_addresses
+from spiderpool.core.network.plumbing.values import Address
 from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
@@ -83,6 +85,13 @@ class ClusterCache:
     def coordinator(self) -> SpiderCoordinator | None:
         """The SpiderCoordinator in force: the first by name, so that all nodes agree."""
         return min(self.coordinators.items(), key=lambda each: each.name, default=None)
+
+    def service_addresses(self) -> tuple[Address, ...] | None:
+        """Addresses of Services that pods reach through the node, beside the Service CIDRs; None: not known yet.
+
+        Raises BadConfig.
+        """
+        return service_addresses(self.coordinator())
 
     async def pod(self, args: PodArgs) -> Pod:
         """A pod of this node, cached or else read. Raises NotReady when it is gone or has been replaced."""

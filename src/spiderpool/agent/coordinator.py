@@ -13,12 +13,13 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
-from spiderpool.errors import BadConfig, BadNamespace, SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.telemetry import logger
 
 log = logger("coordinator")
@@ -32,13 +33,15 @@ class CoordinatorPlugin:
         self._chained = chained
         self._attached = attached
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
+        self._routes = PodRoutes(cluster, self._containers)
 
     async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
-        attachment = await self._attachment(call, config)
-        if attachment is None:
-            return
         async with self._containers.held(call.container_id):
+            attachment = await self._attachment(call, config)
+            if attachment is None:
+                return
+            # At once: whatever changes from here on is seen by a refresh that finds the file.
             self._chained.save(self._record(call, config))
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
@@ -52,13 +55,13 @@ class CoordinatorPlugin:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
         attachment = await self._attachment(call, config)
         if attachment is not None:
-            await interfaces.check(attachment)
+            await interfaces.check(self._routes.settled(attachment))
 
     async def refresh(self) -> None:
-        """Update the routes to the node's own addresses in all pods but those that the agent itself attaches."""
+        """Update the routes to the node and to Services in all pods but those that the agent itself attaches."""
         attached = {sandbox.container_id for sandbox in self._attached.all()}
         chained = (sandbox for sandbox in self._chained.all() if sandbox.container_id not in attached)
-        await refresh_pods(chained, self._containers)
+        await self._routes.refresh(chained)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of a network's interfaces; returns the failures.
@@ -128,25 +131,3 @@ def previous_result(config: CoordinatorConfig) -> dict[str, object]:
     if config.prevResult is None:
         raise BadConfig("coordinator needs a prevResult: put it behind the plugin that makes the interface")
     return config.prevResult
-
-
-async def refresh_pods(sandboxes: Iterator[SandboxRecord], containers: KeyedLock) -> None:
-    """Update the routes to the node's own addresses in pods; a pod where that fails is logged and skipped.
-
-    ``containers`` are the locks of the sandboxes' owner, by container ID.
-    """
-    for sandbox in sandboxes:
-        if not any(each.coordinated for each in sandbox.interfaces):
-            continue
-        try:
-            async with containers.held(sandbox.container_id):
-                first_interface = sandbox.interfaces[0]
-                first = first_interface.first_nic or first_interface.name
-                steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, first_nic=first)
-        except BadNamespace:
-            continue  # the pod is gone, its DEL is to come
-        except SpiderpoolError as error:
-            log.warning("pod not told of its node's addresses", netns=sandbox.netns, error=str(error))
-            continue
-        if steps:
-            log.info("pod told of its node's addresses", netns=sandbox.netns, steps=len(steps))

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -139,11 +139,17 @@ async def check(attachment: Attachment, *, node: Path | None = None) -> None:
 
 
 async def refresh(
-    container_id: str, netns: str, *, first_nic: str = "eth0", node: Path | None = None
+    container_id: str,
+    netns: str,
+    *,
+    first_nic: str = "eth0",
+    services: tuple[Address, ...] | None = None,
+    node: Path | None = None,
 ) -> tuple[Step, ...]:
     """Update the pod's routes and neighbours of its node; returns the steps taken, none if nothing had changed.
 
-    Call it for each pod when an address of the node was added or removed.
+    Call it for each pod when an address of the node, or of Services outside the Service CIDRs, was added or removed.
+    ``services`` are all of the latter; None: not known, their routes stay.
 
     Raises:
         BadNamespace: the pod's namespace is missing or is no network namespace.
@@ -151,7 +157,8 @@ async def refresh(
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        return _apply(kernel, plan_refresh(observing.observe_pod_link(kernel, container_id, first_nic)))
+        observed = replace(observing.observe_pod_link(kernel, container_id, first_nic), services=services)
+        return _apply(kernel, plan_refresh(observed))
 
     return await _operate(netns, node, work)
 

@@ -1,6 +1,7 @@
 """Tasks that keep the node's network correct while pods run.
 
-They update the pods' routes when the node's addresses change, tune the node's NICs, and report faults as Events.
+They update the pods' routes when addresses of the node or of Services change, tune the node's NICs, and report faults
+as Events.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.core.network.plumbing.nics import nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
@@ -23,6 +25,8 @@ from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
+BATCH = 0.5
+"""Seconds between two passes over all pods: addresses that change together are told together."""
 PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds before a retry; the tuning of NICs doubles its pause after each failure, up to the longest."""
 
@@ -56,27 +60,51 @@ class NodeNetwork:
         self._coordinator = coordinator
         self._recorder = recorder
         self._tuning = tuning
+        self._stale = asyncio.Event()  # set when addresses of the node or of Services have changed: update the pods
+        self._services: list[str] | None = None  # the addresses of Services that were seen last
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
         self._reported: tuple[str, ...] = ()  # the faults of the last diagnosis: each is reported once
 
     async def run(self) -> None:
         """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
+        self._cluster.coordinators.subscribe(self._coordinator_changed)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
+            group.create_task(self._update_pods())
             group.create_task(self._follow_pools())
             group.create_task(self._tune_nics())
 
     async def _follow_addresses(self) -> None:
-        """Refresh all pods after every change, and at the start: addresses may have changed while no agent ran."""
+        """Update all pods after every change, and at the start: addresses may have changed while no agent ran."""
         while True:
             try:
                 async for _ in address_changes(at_once=True):
-                    await self._attacher.refresh()
-                    await self._coordinator.refresh()
+                    self._stale.set()
                     self._changed.set()
             except SpiderpoolError as error:
                 log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
             await asyncio.sleep(PAUSE)
+
+    def _coordinator_changed(self, _: SpiderCoordinator | None, __: SpiderCoordinator | None) -> None:
+        coordinator = self._cluster.coordinator()
+        services = coordinator.status.serviceAddresses if coordinator and coordinator.status else None
+        if services != self._services:
+            self._services = services
+            self._stale.set()
+
+    async def _update_pods(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            pause = BATCH
+            try:
+                await self._attacher.refresh()
+                await self._coordinator.refresh()
+            except SpiderpoolError as error:
+                log.warning("routes of pods not updated", error=str(error), pause=PAUSE)
+                self._stale.set()
+                pause = PAUSE
+            await asyncio.sleep(pause)
 
     async def _follow_pools(self) -> None:
         """Check the NICs when a gateway has changed; most changes of pools concern other fields."""

@@ -14,6 +14,9 @@ SYNCED = "Synced"
 NOT_READY = "NotReady"
 """Values of ``status.phase``."""
 
+LOAD_BALANCER, EXTERNAL_IP = "LoadBalancer", "ExternalIP"
+"""Values of ``spec.serviceAddresses``."""
+
 
 class CoordinatorSpec(msgspec.Struct, omit_defaults=True):
     """Settings for all networks; the ``coordinator`` block of a network overrides them."""
@@ -42,6 +45,15 @@ class CoordinatorSpec(msgspec.Struct, omit_defaults=True):
     vethMTU: Annotated[Annotated[int, Meta(ge=1)] | None, field_doc("MTU of the veth pair.")] = None
 
 
+class ClusterCoordinatorSpec(CoordinatorSpec, omit_defaults=True):
+    """`CoordinatorSpec`, and what a network cannot override."""
+
+    serviceAddresses: Annotated[
+        list[Annotated[str, Meta(extra_json_schema={"enum": [LOAD_BALANCER, EXTERNAL_IP]})]] | None,
+        field_doc("Which addresses of Services, beside ClusterIPs, pods reach through the node; unset: all of these."),
+    ] = None
+
+
 class CoordinatorStatus(msgspec.Struct, omit_defaults=True):
     """The cluster's networks, as the controller found them."""
 
@@ -49,6 +61,9 @@ class CoordinatorStatus(msgspec.Struct, omit_defaults=True):
     reason: Annotated[str | None, field_doc("Why it is not ready.")] = None
     overlayPodCIDR: Annotated[list[str] | None, field_doc("Pod CIDRs of the overlay network.")] = None
     serviceCIDR: Annotated[list[str] | None, field_doc("CIDRs of ClusterIPs.")] = None
+    serviceAddresses: Annotated[
+        list[str] | None, field_doc("Addresses of Services that pods reach through the node, beside serviceCIDR.")
+    ] = None
 
 
 class SpiderCoordinator(Object, kw_only=True):
@@ -56,5 +71,5 @@ class SpiderCoordinator(Object, kw_only=True):
 
     KIND: ClassVar[Kind] = spiderpool_kind("SpiderCoordinator", Scope.CLUSTER, "scc", status=True)
 
-    spec: CoordinatorSpec | None = None
+    spec: ClusterCoordinatorSpec | None = None
     status: CoordinatorStatus | None = None

@@ -48,10 +48,18 @@ class NodeCondition(msgspec.Struct, omit_defaults=True):
     status: str
 
 
+class NodeAddress(msgspec.Struct, omit_defaults=True):
+    """core/v1 NodeAddress, of type InternalIP, ExternalIP or Hostname among others."""
+
+    type: str
+    address: str
+
+
 class NodeStatus(msgspec.Struct, omit_defaults=True):
     """core/v1 NodeStatus, in part."""
 
     conditions: list[NodeCondition] | None = None
+    addresses: list[NodeAddress] | None = None
 
 
 class Taint(msgspec.Struct, omit_defaults=True):
@@ -110,6 +118,8 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     externalTrafficPolicy: str | None = None
     loadBalancerClass: str | None = None
     ipFamilies: list[str] | None = None
+    clusterIP: str | None = None
+    externalIPs: list[str] | None = None
 
 
 class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):
@@ -117,6 +127,8 @@ class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):
 
     ip: str | None = None
     hostname: str | None = None
+    ipMode: str | None = None
+    """VIP, the default: the balancer passes packets on with its own address; Proxy: with the node's or the pod's."""
 
 
 class LoadBalancerStatus(msgspec.Struct, omit_defaults=True):

@@ -1,6 +1,6 @@
 """SpiderCoordinators: creates the default one, and writes the cluster's pod and Service CIDRs into the status of each.
 
-It writes SpiderCoordinators only. `cidr_detection` finds the CIDRs.
+It writes SpiderCoordinators only. `cidr_detection` finds the CIDRs; `service_addresses` writes the rest of the status.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-from spiderpool.api.coordinator import NOT_READY, SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.api.coordinator import NOT_READY, SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown
@@ -28,7 +28,7 @@ log = logger("coordinator")
 
 def default_settings(name: str) -> SpiderCoordinator:
     """The SpiderCoordinator that is created when there is none."""
-    spec = CoordinatorSpec(mode="auto", podCIDRType="auto", hijackCIDR=["169.254.0.0/16"], tunePodRoutes=True)
+    spec = ClusterCoordinatorSpec(mode="auto", podCIDRType="auto", hijackCIDR=["169.254.0.0/16"], tunePodRoutes=True)
     return SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
 
 
@@ -105,16 +105,17 @@ class CoordinatorReconciler:
         """Write the status if it differs, with an event when it has become not ready."""
         if status == coordinator.status:
             return
-        body = {field: getattr(status, field) for field in status.__struct_fields__}
+        body = {field: getattr(status, field) for field in ("phase", "reason", "overlayPodCIDR", "serviceCIDR")}
         await self._client.patch(SpiderCoordinator, coordinator.name, {"status": body}, sub="status")
         if status.reason:
             self._recorder.event(coordinator, "Warning", "ClusterNotReady", status.reason)
         log.info("coordinator status", coordinator=coordinator.name, phase=status.phase, reason=status.reason)
 
     async def _status(self, coordinator: SpiderCoordinator) -> CoordinatorStatus:
-        """The status; its lists are never None, since agents take a missing list as not known yet."""
+        """The status; its own lists are never None, since agents take a missing list as not known yet."""
+        addresses = coordinator.status.serviceAddresses if coordinator.status else None  # not ours to write
         try:
             networks = await self._detector.detect((coordinator.spec and coordinator.spec.podCIDRType) or "auto")
         except CIDRsUnknown as error:
-            return CoordinatorStatus(NOT_READY, error.message, [], [])
-        return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services))
+            return CoordinatorStatus(NOT_READY, error.message, [], [], addresses)
+        return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services), addresses)

@@ -12,7 +12,7 @@ from spiderpool import daemon
 from spiderpool.api.applications import WORKLOADS
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret
+from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret, Service
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -30,6 +30,7 @@ from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
+from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
@@ -66,6 +67,7 @@ class ControllerLeader:
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
         self._nodes = Informer(client, Node)
+        self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
         self._reserved = Informer(client, SpiderReservedIP)
@@ -96,6 +98,7 @@ class ControllerLeader:
             self._coordinators,
             self._kubeadm,
             self._nodes,
+            self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
             *([self._reserved] if self._workloads else []),
@@ -111,6 +114,7 @@ class ControllerLeader:
             PoolReconciler(client, self._pools, self._ips, settings.status_debounce).run(),
             NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
             self._coordinator().run(),
+            self._service_addresses().run(),
             EndpointReconciler(client, endpoints).run(),
             *([self._gc().run()] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run()] if settings.common.enable_spider_subnet else []),
@@ -123,6 +127,10 @@ class ControllerLeader:
         listers = CoordinatorListers(self._coordinators, self._kubeadm)
         detector = CIDRDetector(self._client, CIDRSources(settings.host_cni_dir, settings.cilium_config))
         return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
+
+    def _service_addresses(self) -> ServiceAddressReconciler:
+        listers = ServiceAddressListers(self._coordinators, self._services, self._nodes, self._pools)
+        return ServiceAddressReconciler(self._client, listers, self._recorder)
 
     def _gc(self) -> ClusterGC:
         settings = self._settings

@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.api.cni import PortMapping
 from spiderpool.api.cni_result import ResultInterface, ResultIP
-from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.api.coordinator import SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
@@ -43,7 +43,7 @@ NETWORKS = {
 POLICY = NetworkPolicy("a", "kube-system")
 CLUSTER = SpiderCoordinator(
     metadata=ObjectMeta(name="default"),
-    spec=CoordinatorSpec(mode="underlay"),
+    spec=ClusterCoordinatorSpec(mode="underlay"),
     status=CoordinatorStatus(phase=SYNCED, overlayPodCIDR=[], serviceCIDR=["10.96.0.0/12"]),
 )
 TARGET = SandboxTarget("c1", "/run/netns/x")

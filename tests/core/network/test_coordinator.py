@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spiderpool.api.cni import CoordinatorConfig, PolicyRoute
-from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.api.coordinator import ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.coordinator import (
@@ -17,6 +17,7 @@ from spiderpool.core.network.coordinator import (
     default_route_interface,
     requested_default_route,
     rule_table,
+    service_addresses,
     synced_status,
 )
 from spiderpool.core.network.plumbing.values import Coordination
@@ -33,7 +34,7 @@ FOUND_OUT = Coordination(
 
 
 def cluster(status: CoordinatorStatus | None = SYNCED, **spec: Any) -> SpiderCoordinator:
-    return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=CoordinatorSpec(**spec), status=status)
+    return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(**spec), status=status)
 
 
 def test_defaults() -> None:
@@ -131,3 +132,15 @@ def test_a_coordinator_that_is_not_ready_is_told() -> None:
 
 def test_the_nodes_table_for_pods() -> None:
     assert (rule_table(None), rule_table(cluster()), rule_table(cluster(hostRuleTable=600))) == (500, 500, 600)
+
+
+def test_addresses_of_services() -> None:
+    known = CoordinatorStatus("Synced", None, [], [], ["198.51.100.65", "2001:db8::1"])
+    expected = (ip_address("198.51.100.65"), ip_address("2001:db8::1"))
+    assert service_addresses(cluster(known)) == expected
+    found = coordination(CoordinatorConfig(), cluster(known))
+    assert found is not None
+    assert found.service_addresses == expected
+    assert service_addresses(None) is service_addresses(cluster(None)) is service_addresses(cluster()) is None
+    with pytest.raises(BadConfig, match="serviceAddresses of the SpiderCoordinator holds 'x'"):
+        service_addresses(cluster(CoordinatorStatus("Synced", None, [], [], ["x"])))

@@ -58,7 +58,22 @@ def coordination(
         policy_routes=_policy_routes(block, spec),
         pod_mac_prefix=block.podMACPrefix or spec.podMACPrefix or "",
         first_nic=block.podDefaultCniNic or first_nic,
+        service_addresses=service_addresses(spider_coordinator) or (),
     )
+
+
+def service_addresses(spider_coordinator: SpiderCoordinator | None) -> tuple[Address, ...] | None:
+    """Addresses of Services outside the Service CIDRs that pods reach through the node; None: not known yet.
+
+    Raises BadConfig for a status that somebody else has written.
+    """
+    status = spider_coordinator.status if spider_coordinator else None
+    if status is None or status.serviceAddresses is None:
+        return None
+    try:
+        return tuple(map(ip_address, status.serviceAddresses))
+    except ValueError as error:
+        raise BadConfig(f"status.serviceAddresses of the SpiderCoordinator holds {error}; remove it") from error
 
 
 def rule_table(spider_coordinator: SpiderCoordinator | None) -> int:

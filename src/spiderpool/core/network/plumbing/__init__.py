@@ -7,7 +7,8 @@ the pair. One pair serves all interfaces of a pod.
 
 **Rules and tables.** The number in front is the priority of the rule:
 
-    pod    1000  fwmark 0x1           table 100  default route through veth0
+    pod     999  all                  table 98   load balancers' addresses and externalIPs of Services through veth0
+           1000  fwmark 0x1           table 100  default route through veth0
            1001  from net1's address  table 101  node and Services through veth0; the rest through net1
            1001  from eth0's address  table 99   node and Services through veth0; the rest through eth0
            32766 all                  main       node and Services through veth0; the rest through the default interface
@@ -17,6 +18,7 @@ the pair. One pair serves all interfaces of a pod.
   Otherwise they would leave through the NIC, past the node that translated the addresses.
 - A pod with several interfaces has a table for each (99 for eth0, 101 to 199 for the others), each complete from the
   beginning. So the choice of the default interface is one route in ``main``, and no other route moves.
+- Table 98 follows the Services of the cluster while the pod runs (`services`); nothing else is in it.
 - Table 500 (``hostRuleTable``) has a rule before those that choose a NIC by source address; see `naming.RULE_PRIORITY`.
 - Where another CNI plugin made eth0, its veth is the path to the node: no veth0, no mark, and table 100 is eth0's.
 - For a node with several NICs see `nics`: tables 1000 to 1015, rules 1100 and 3000, marks 0x10 to 0xf0.
@@ -36,6 +38,7 @@ Steps name links, not interface indexes, so that a plan can be printed, compared
     planning    ADD                                            removal    DEL
     leftovers   removes what an interrupted ADD left           drift      CHECK
     routing     tables, default route, path to the node        sweeping   GC
+    services    addresses of Services by the node
     existing    interfaces of other plugins of the chain       refresh    the node's addresses changed
     parents     bonds and VLANs on the node                    nics       a node with several NICs
     probing     address conflicts and silent gateways

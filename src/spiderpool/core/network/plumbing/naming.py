@@ -21,6 +21,8 @@ FIRST_TABLE = 99
 """Table of a pod's first interface, once the pod has another."""
 MARK_TABLE = 100
 """Table of marked packets. In a pod whose eth0 another CNI plugin made there are no marks: there it is eth0's table."""
+SERVICE_TABLE = 98
+"""Table of a pod's routes to addresses of Services outside the Service CIDRs."""
 INTERFACE_TABLES = range(101, 200)
 """Tables of further interfaces: each gets the lowest free number and keeps it."""
 
@@ -30,6 +32,9 @@ RULE_PRIORITY = 1000
 On the node it must precede the rules that choose a NIC by source address (``from <NIC's address>``): an answer to a pod
 has such a source address and would leave through the NIC. It must follow the rule of table ``local`` (0).
 """
+
+SERVICE_PRIORITY = 999
+"""Priority of the rule of `SERVICE_TABLE`: before source rules, as it serves packets of all interfaces."""
 
 SOURCE_PRIORITY = 1001
 """Priority of a pod's source rules. They follow the mark rule, since an answer to marked traffic goes by its mark."""

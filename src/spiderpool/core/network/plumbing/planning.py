@@ -39,6 +39,7 @@ from spiderpool.core.network.plumbing.routing import (
     tables_of,
     takes_default_route,
 )
+from spiderpool.core.network.plumbing.services import reserved_addresses, service_steps
 from spiderpool.core.network.plumbing.steps import (
     AddAddress,
     AddRoute,
@@ -247,15 +248,25 @@ def _node_path_steps(
         node = required_node_addresses(observed, version)
         yield from routes_to_node(path, node, coordination, addresses[0])
         yield from routes_from_node(path, addresses, coordination.host_rule_table)
+        template = AddRoute("pod", default_destination(version), path.link, node[0], addresses[0])
+        yield from service_steps(template, coordination.service_addresses, _reserved(attachment, observed, path))
+
+
+def _reserved(attachment: Attachment, observed: Observation, path: NodePath) -> frozenset[Address]:
+    return reserved_addresses(observed.pod, path.link, observed.addresses) | {*attachment.gateways}
 
 
 def _missing_in_main(steps: Iterable[Step], role: Role, pod: PodState) -> Iterator[Step]:
     """Leave out routes to destinations for which another CNI plugin has a route in ``main``: its route stays."""
     present = {route.destination for route in pod.routes if route.table == MAIN_TABLE}
     for step in steps:
-        if role == "overlay" and isinstance(step, AddRoute) and step.side == "pod" and step.destination in present:
+        if role == "overlay" and isinstance(step, AddRoute) and _in_main(step) and step.destination in present:
             continue
         yield step
+
+
+def _in_main(route: AddRoute) -> bool:
+    return route.side == "pod" and route.table == MAIN_TABLE
 
 
 def _place_defaults(

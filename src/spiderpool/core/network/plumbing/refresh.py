@@ -1,4 +1,4 @@
-"""The node's addresses changed: the steps that update a pod's routes and neighbours of its node."""
+"""Addresses of the node or of Services changed: the steps that update a pod's routes and neighbours of its node."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from spiderpool.core.network.plumbing.naming import MARK_TABLE
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE
 from spiderpool.core.network.plumbing.routing import NodePath, reachable
+from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes
 from spiderpool.core.network.plumbing.steps import AddNeighbour, AddRoute, Remove, Step
-from spiderpool.core.network.plumbing.values import Address, NodeAddress, PodState
+from spiderpool.core.network.plumbing.values import Address, NodeAddress, PodState, default_destination
 
 
 @dataclass(frozen=True, slots=True)
 class PodLink:
-    """A pod's state, its path to the node (None: it has none), and the node's present addresses."""
+    """A pod's state, its path to the node (None: it has none), and the node's present addresses.
+
+    ``services`` are the addresses of Services outside the Service CIDRs; None: not known, so their routes stay.
+    """
 
     pod: PodState
     path: NodePath | None
     node: tuple[NodeAddress, ...]
+    services: tuple[Address, ...] | None = None
 
 
 def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
@@ -38,13 +43,30 @@ def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
     if not present or not known:
         return
     routes = [
-        route for route in observed.pod.routes if route.link == path.link and route.destination.version == version
+        route
+        for route in observed.pod.routes
+        if route.link == path.link
+        and route.destination.version == version
+        and (route.table != SERVICE_TABLE or observed.services is None)
     ]
     yield from _additions(path, present, known, routes)
     yield from _gateway_replacements(present, routes)
     stale = known - set(present)
     yield from (Remove(route) for route in routes if route.destination in {ip_network(address) for address in stale})
     yield from (Remove(neighbour) for neighbour in neighbours if neighbour.address in stale)
+    yield from _services(observed, path, present, _tables(routes, known).get(MAIN_TABLE), routes)
+
+
+def _services(
+    observed: PodLink, path: NodePath, present: tuple[Address, ...], source: Address | None, routes: list[AddRoute]
+) -> Iterator[Step]:
+    """Routes to addresses of Services as ADD makes them: by the gateway that is in use, unless the node has lost it."""
+    if observed.services is None or source is None:
+        return
+    gateway = next((route.gateway for route in routes if route.gateway in present), present[0])
+    template = AddRoute("pod", default_destination(source.version), path.link, gateway, source)
+    reserved = reserved_addresses(observed.pod, path.link, observed.node)
+    yield from service_changes(observed.pod, template, observed.services, reserved)
 
 
 def _additions(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from spiderpool.core.network.plumbing.leftovers import empty_tables, other_interfaces
 from spiderpool.core.network.plumbing.naming import (
     MAIN_TABLE,
+    SERVICE_TABLE,
     host_interface,
     loan_alias,
     temporary_name,
@@ -56,6 +57,7 @@ def plan_removal(
     others = other_interfaces(leftover.pod, container_id, ifname)
     if others:
         steps += _restore_default(leftover.pod, ifname, others)
+        steps += _remove_service_routes(leftover.pod, ifname)
         steps += _remove_stale_paths(container_id, ifname, leftover, others)
     else:
         steps.append(DeleteLink("node", host_interface(container_id)))
@@ -91,6 +93,12 @@ def _restore_default(pod: PodState, ifname: str, others: tuple[str, ...]) -> Ite
             if route.destination == lost.destination and route.link in others and route.table != MAIN_TABLE
         )
         yield from (replace(route, table=MAIN_TABLE) for route in list(candidates)[:1])
+
+
+def _remove_service_routes(pod: PodState, ifname: str) -> Iterator[Step]:
+    """Remove the routes to Services that have the interface's address as source: older kernels keep them."""
+    gone = set(pod.held_by(ifname))
+    yield from (Remove(route) for route in pod.routes if route.table == SERVICE_TABLE and route.source in gone)
 
 
 def _remove_stale_paths(

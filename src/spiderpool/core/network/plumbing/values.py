@@ -41,6 +41,7 @@ DISABLED = ("disabled", "disable")
 class Coordination:
     """Resolved settings of the coordinator for one interface.
 
+    ``service_addresses`` are those outside ``service_cidrs``: of load balancers, and externalIPs.
     ``mode`` is auto, underlay, overlay or disabled (or disable). ``pod_rp_filter`` None leaves the sysctl alone,
     ``tx_queue_len`` 0 the queue. ``veth_link_address`` gives veth0 an address of its own, for sidecars that look for
     one. An empty ``default_route_nic`` means the first interface that has a gateway. ``policy_routes`` are
@@ -61,6 +62,7 @@ class Coordination:
     policy_routes: tuple[tuple[Network, Address], ...] = ()
     pod_mac_prefix: str = ""
     first_nic: str = "eth0"
+    service_addresses: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

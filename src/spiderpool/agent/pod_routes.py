@@ -1,0 +1,59 @@
+"""Keeps the routes of running pods by their node up to date: to the node's own addresses, and to those of Services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from spiderpool.agent import interfaces
+from spiderpool.agent.attachment_store import SandboxRecord
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.locks import KeyedLock
+from spiderpool.core.network.plumbing.values import Address, Attachment
+from spiderpool.errors import BadNamespace, SpiderpoolError
+from spiderpool.telemetry import logger
+
+log = logger("pod-routes")
+
+
+class PodRoutes:
+    """The routes of the pods of one store. ``containers`` are the locks of its sandboxes, by container ID."""
+
+    def __init__(self, cluster: ClusterCache, containers: KeyedLock) -> None:
+        self._cluster = cluster
+        self._containers = containers
+        self._applied: frozenset[Address] = frozenset()  # addresses of Services that all pods have a route to
+
+    async def refresh(self, sandboxes: Iterator[SandboxRecord]) -> None:
+        """Update the routes in these pods, which are all; a pod where that fails is logged and skipped.
+
+        A pod that is attached meanwhile has the addresses of that moment, which are no older.
+        """
+        services = self._cluster.service_addresses()
+        for sandbox in sandboxes:
+            if any(each.coordinated for each in sandbox.interfaces):
+                await self._refresh(sandbox, services)
+        self._applied = frozenset(services or ())
+
+    def settled(self, attachment: Attachment) -> Attachment:
+        """The attachment without addresses of Services that pods may not have a route to yet: for CHECK."""
+        settings = attachment.coordination
+        if settings is None:
+            return attachment
+        known = tuple(address for address in settings.service_addresses if address in self._applied)
+        return replace(attachment, coordination=replace(settings, service_addresses=known))
+
+    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> None:
+        first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
+        try:
+            async with self._containers.held(sandbox.container_id):
+                steps = await interfaces.refresh(
+                    sandbox.container_id, sandbox.netns, first_nic=first, services=services
+                )
+        except BadNamespace:
+            return  # the pod is gone, its DEL is to come
+        except SpiderpoolError as error:
+            log.warning("routes of a pod not updated", netns=sandbox.netns, error=str(error))
+            return
+        if steps:
+            log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))

@@ -1,0 +1,132 @@
+"""Writes into the status of SpiderCoordinators which addresses of Services pods reach through their node.
+
+Agents watch SpiderCoordinators anyway; thousands of them need not watch all Services and Nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER, SpiderCoordinator
+from spiderpool.api.core_v1 import Node, Service
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.cloud.nodes import instance_of
+from spiderpool.core.network.service_addresses import ServiceAddress, addresses_of, bounded, has_address, objection
+from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import logger
+
+EVENT_REFUSED = "AddressNotRouted"
+KINDS = (LOAD_BALANCER, EXTERNAL_IP)
+DEBOUNCE, DEBOUNCE_PER_ADDRESS = 0.5, 0.002
+"""Seconds from the first change to the write, and more for each address that every agent is then sent."""
+
+log = logger("service-addresses")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddressListers:
+    """The caches from which the addresses are computed."""
+
+    coordinators: Informer[SpiderCoordinator]
+    services: Informer[Service]
+    nodes: Informer[Node]
+    pools: Informer[SpiderIPPool]
+
+
+class ServiceAddressReconciler:
+    """Writes ``status.serviceAddresses`` of every SpiderCoordinator that has a status."""
+
+    def __init__(self, client: Client, listers: ServiceAddressListers, recorder: Recorder) -> None:
+        self._client = client
+        self._coordinators = listers.coordinators
+        self._services = listers.services
+        self._recorder = recorder
+        self._queue = WorkQueue(self._reconcile, "service-addresses")
+        self._reported: dict[str, str] = {}  # Service → the objection that its Event told
+        self._written = 0  # addresses of the last write
+        self._node_addresses = listers.nodes.index(_addresses_of_node, lambda node: node.name)
+        self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet])
+        listers.coordinators.subscribe(self._on_coordinator)
+        for informer, part in ((listers.services, _served), (listers.nodes, _addresses_of_node)):
+            self._follow(informer, part)
+        self._follow(listers.pools, lambda pool: (pool.spec.subnet, pool.spec.ips, pool.spec.gateway))
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        await self._queue.run()
+
+    def _follow(self, informer: Informer[Any], part: Any) -> None:
+        """Reconcile when the part of an object that counts has changed."""
+
+        def changed(old: Any, new: Any) -> None:
+            if (part(old) if old is not None else None) != (part(new) if new is not None else None):
+                self._touch_all()
+
+        informer.subscribe(changed)
+
+    def _on_coordinator(self, _: SpiderCoordinator | None, new: SpiderCoordinator | None) -> None:
+        if new is not None:
+            self._queue.add(new.name, DEBOUNCE)
+
+    def _touch_all(self) -> None:
+        for coordinator in self._coordinators.items():
+            self._queue.add(coordinator.name, DEBOUNCE + DEBOUNCE_PER_ADDRESS * self._written)
+
+    async def _reconcile(self, name: str) -> None:
+        """Write the addresses of a SpiderCoordinator if they differ. Its phase is written first, which is required."""
+        coordinator = self._coordinators.get(name)
+        if coordinator is None or coordinator.status is None:
+            return
+        kinds = coordinator.spec.serviceAddresses if coordinator.spec else None
+        addresses, left_out = bounded(list(self._routed(KINDS if kinds is None else kinds)))
+        self._written = len(addresses)
+        if addresses == coordinator.status.serviceAddresses:
+            return
+        body = {"status": {"serviceAddresses": addresses}}
+        with suppress(NotFound):
+            await self._client.patch(SpiderCoordinator, name, body, sub="status")
+        if left_out:
+            text = f"{left_out} addresses of Services are not reached from pods, as there are too many"
+            self._recorder.event(coordinator, "Warning", EVENT_REFUSED, text)
+        log.info("addresses of Services", coordinator=name, addresses=len(addresses), left_out=left_out)
+
+    def _routed(self, kinds: tuple[str, ...] | list[str]) -> Iterator[ServiceAddress]:
+        """The addresses that pods may reach through their node; an Event tells of the others, but of nodes' own."""
+        reported: dict[str, str] = {}
+        for service in self._services.items():
+            for found in addresses_of(service, kinds):
+                if str(found.address) in self._node_addresses:
+                    continue  # pods reach it on that node, whose kube-proxy serves it as well
+                reason = objection(found, self._pools_with(found))
+                if reason is None:
+                    yield found
+                else:
+                    reported[service.key] = f"pods do not reach {found.address} through their node: {reason}"
+                    self._report(service, reported[service.key])
+        self._reported = reported
+
+    def _report(self, service: Service, text: str) -> None:
+        if self._reported.get(service.key) != text:
+            self._recorder.event(service, "Warning", EVENT_REFUSED, text)
+
+    def _pools_with(self, found: ServiceAddress) -> Iterator[SpiderIPPool]:
+        for subnet in self._pools_by_subnet:
+            if has_address(subnet, found.address):
+                yield from self._pools_by_subnet.get(subnet)
+
+
+def _served(service: Service) -> tuple[ServiceAddress, ...]:
+    return tuple(addresses_of(service, KINDS))
+
+
+def _addresses_of_node(node: Node) -> tuple[str, ...]:
+    """The addresses of a node, and those of its ENIs that are its own."""
+    instance = instance_of(node)
+    own = [eni.primary_address for eni in instance.enis] if instance else []
+    return (*(each.address for each in node.status.addresses or ()), *own)
