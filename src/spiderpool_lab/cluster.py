@@ -62,6 +62,8 @@ DISCOVERY_INTERVAL = "10"
 ERROR_TAIL = 2000
 """Characters of a log that an error quotes."""
 
+READY_TIMEOUT = {NodeKind.REAL: 300, NodeKind.FAST: 90}
+"""Seconds until all nodes are Ready. On a busy machine the import of an image takes half a second for each megabyte."""
 _KUBELETS = {NodeKind.REAL: "kubelet, containerd", NodeKind.FAST: "kubelet stand-in"}
 
 Progress = Callable[[str], None]
@@ -272,7 +274,7 @@ class LabCluster:
         for daemon in self._health_ports:
             self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
         self.progress("waiting until the nodes are Ready")
-        self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
+        self.wait_for("nodes are Ready", self._nodes_are_ready, READY_TIMEOUT[self.nodes])
 
     @property
     def _features(self) -> list[str]:
