@@ -324,12 +324,19 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
     options = [
         f"--proxy-mode={services.proxy_mode}",
         "--ipvs-strict-arp",  # a node answers for no cluster IP that kube-proxy adds to a link of it
-        f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
+        *_pod_detection(services.proxy_mode),
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",
     ]
     return Child("kube-proxy", [*argv, *options], {"PATH": str(_TOOLS)})
+
+
+def _pod_detection(mode: str) -> tuple[str, ...]:
+    """How kube-proxy tells pods from outsiders: by their links; in mode ipvs by a range, which has no pod."""
+    if mode == "ipvs":
+        return (f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",)
+    return ("--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=veth")
 
 
 def _link_tools() -> None:
