@@ -19,12 +19,13 @@ CLASSES: dict[str, type[SpiderpoolError]] = {
 
 
 def test_the_table_at_the_top_lists_every_class_with_its_parent_code_and_retriability() -> None:
-    parents = {0: "Exception", 1: "SpiderpoolError", 2: "BadRequest"}
-    listed = {}
+    parents, listed = {0: "Exception"}, {}  # indentation → the class that has children there
     for indent, name, code, again in re.findall(
         r"^    ((?:│   )?(?:[├└]── )?)(\w+) +(\d+)(?:   (yes|no))?", errors.__doc__ or "", re.MULTILINE
     ):
-        listed[name] = (parents[len(indent) // 4], int(code), again == "yes")
+        level = len(indent) // 4
+        listed[name] = (parents[level], int(code), again == "yes")
+        parents[level + 1] = name
     real = {name: (kind.__bases__[0].__name__, kind.code, kind.retriable) for name, kind in CLASSES.items()}
     assert listed == real
 

@@ -150,6 +150,11 @@ def test_a_plugin_is_told_its_network_and_the_result_before() -> None:
     assert told(ABOUT, b'{"ips": []}')["prevResult"] == {"ips": []}
 
 
+def test_a_network_declares_what_one_of_its_plugins_can() -> None:
+    network = DelegatedNetwork("net", "0.4.0", (b'{"type": "tuning"}', json.dumps(PLUGIN).encode()))
+    assert [network.declares(name) for name in ("ips", "mac", "bandwidth")] == [True, False, False]
+
+
 def test_a_plugin_is_told_the_requests_that_it_declares() -> None:
     asked = replace(ABOUT, capabilities={"ips": ["10.0.0.7"], "mac": "0a:00:00:00:00:01", "bandwidth": {}})
     assert told(asked)["runtimeConfig"] == {"ips": ["10.0.0.7"]}

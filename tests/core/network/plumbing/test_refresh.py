@@ -63,3 +63,10 @@ def test_family_whose_last_address_the_node_lost_is_left_alone() -> None:
 
 def test_nothing_to_refresh_without_a_path() -> None:
     assert plan_refresh(with_pod(replace(FIRST, coordination=None)).pod_link(CONTAINER)) == ()
+
+
+def test_addresses_of_services_are_reached_by_the_node_as_long_as_services_have_them() -> None:
+    world, outside = with_pod(FIRST), ip_address("198.51.100.65")
+    for services, hop in (((outside,), NextHop("veth0", ETH0[4].node)), ((), NextHop("eth0", ETH0[4].router))):
+        world.apply(plan_refresh(replace(world.pod_link(CONTAINER), services=services)))
+        assert_paths(world, [Question("pod", str(outside), hop)])
