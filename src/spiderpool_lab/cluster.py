@@ -22,6 +22,7 @@ from spiderpool.errors import IOFailure, NotReady
 from spiderpool_lab import (
     binaries,
     cloud,
+    cni_calls,
     executable,
     frames,
     images,
@@ -42,6 +43,7 @@ from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
+from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
 SOURCE_TREE = Path(__file__).parents[2]
@@ -62,6 +64,8 @@ DISCOVERY_INTERVAL = "10"
 ERROR_TAIL = 2000
 """Characters of a log that an error quotes."""
 
+READY_TIMEOUT = {NodeKind.REAL: 300, NodeKind.FAST: 90}
+"""Seconds until all nodes are Ready. On a busy machine the import of an image takes half a second for each megabyte."""
 _KUBELETS = {NodeKind.REAL: "kubelet, containerd", NodeKind.FAST: "kubelet stand-in"}
 
 Progress = Callable[[str], None]
@@ -80,7 +84,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
     the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
-    have the ``images`` of these names.
+    have the ``images`` of these names. ``stand_in`` are the times of the stand-in
+    of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
     """
 
     topology: Topology = WALKTHROUGH
@@ -91,6 +96,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     nodes: NodeKind = NodeKind.FAST
     hardware: NodeHardware = NodeHardware(memory="2G")
     images: tuple[str, ...] = images.DEMO
+    stand_in: StandIn = StandIn()
+    recorded: bool = False
 
 
 def _no_progress(_: str) -> None:
@@ -108,6 +115,7 @@ class LabCluster:
         self.proxy_mode = options.proxy_mode
         self.nodes = options.nodes
         self.images = options.images
+        self._options = options
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
@@ -277,7 +285,7 @@ class LabCluster:
         for daemon in self._health_ports:
             self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
         self.progress("waiting until the nodes are Ready")
-        self.wait_for("nodes are Ready", self._nodes_are_ready, 90)
+        self.wait_for("nodes are Ready", self._nodes_are_ready, READY_TIMEOUT[self.nodes])
 
     @property
     def _features(self) -> list[str]:
@@ -325,6 +333,8 @@ class LabCluster:
         agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
+        if self._options.recorded:
+            shim = executable.build_recorder(shim, cni_calls.RECORDS)
         real = self._real_kubelet() if self.nodes is NodeKind.REAL else None
         environment = {
             "SPIDERPOOL_CONFIG": str(self._configuration),
@@ -344,6 +354,7 @@ class LabCluster:
                 external_cloud=self.discovery,
                 proxy_mode=self.proxy_mode,
                 real=real,
+                stand_in=self._options.stand_in,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes

@@ -191,7 +191,8 @@ class _Choice:
     missing: bool
     side_by_side: int
     limit: float
-    minutes: float
+    until: float
+    """By the monotonic clock."""
 
 
 @click.command()
@@ -203,17 +204,20 @@ class _Choice:
 @click.option("--limit", default=LIMIT, show_default=True, help="Seconds that each test has.")
 @click.option("--minutes", default=240.0, show_default=True, help="Start no test after this time.")
 @click.option("--keep", is_flag=True, help="Use a lab of an earlier run that is up, and leave it up.")
-def main(focus: str, few: bool, keep: bool, **chosen: Any) -> None:
+def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> None:
     """Run Kubernetes' own tests of a network against real nodes, and write docs/reference/conformance.md."""
     need_root()
+    until = time.monotonic() + 60 * minutes
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
     cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
     try:
-        if not (keep and cluster.is_up):
+        if keep and cluster.is_up:
+            _remove_leftovers(cluster)
+        else:
             cluster.up()
             reach_api_server_from_internet(cluster)
-        outcomes = _run(cluster, tests_plan, _Choice(**chosen))
+        outcomes = _run(cluster, tests_plan, _Choice(until=until, **chosen))
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
     finally:
@@ -235,6 +239,11 @@ def reach_api_server_from_internet(cluster: LabCluster) -> None:
     cluster.processes.start("internet-forwarder", [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 
 
+def _remove_leftovers(cluster: LabCluster) -> None:
+    """Delete what tests of an interrupted run have left, so that its pods need no addresses."""
+    cluster.plane.kubectl("delete", "namespaces", "--selector=e2e-framework", "--wait=false")
+
+
 def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]:
     folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
     if not (choice.again or choice.missing):
@@ -244,7 +253,7 @@ def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]
     before = {name: tests.known(name) for name in chosen.run}
     wanted = [name for name, known in before.items() if not known or (choice.again and known.status == "failed")]
     click.echo(f"{len(wanted)} tests to run, {len(chosen.left_out)} are left out")
-    asyncio.run(tests.run(wanted, choice.side_by_side, time.monotonic() + 60 * choice.minutes))
+    asyncio.run(tests.run(wanted, choice.side_by_side, choice.until))
     outcomes = [known for name in chosen.run if (known := tests.known(name))]
     (folder / "junit.xml").write_text(junit(outcomes))
     click.echo(f"JUnit report: {folder / 'junit.xml'}")
