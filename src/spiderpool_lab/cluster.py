@@ -120,8 +120,13 @@ class LabCluster:
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
         self.fabric = Fabric(options.topology, name, backend=_backend(options.nodes), directory=self.directory)
+        server = options.topology.control_plane
         self.plane = ControlPlane(
-            self.directory / "control-plane", self.processes, dual_stack=True, netns=self.fabric.management
+            self.directory / "control-plane",
+            self.processes,
+            dual_stack=True,
+            netns=self.fabric.management,
+            address=server.enis[0].address if server else NODE_HOST,
         )
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
@@ -320,7 +325,7 @@ class LabCluster:
         self.processes.start(internet.NAME, command)
 
     def _start_forwarder(self) -> None:
-        listen, to = f"{NODE_HOST}:{NODE_PORT}", self.plane.server.removeprefix("https://")
+        listen, to = f"0.0.0.0:{NODE_PORT}", self.plane.server.removeprefix("https://")
         arguments = ["--netns", self.fabric.management, "--listen", listen, "--to", to]
         self.processes.start(FORWARDER, [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 

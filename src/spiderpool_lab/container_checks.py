@@ -11,6 +11,8 @@ from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import CLUSTER_DOMAIN
 from spiderpool_lab.walkthrough import Environment
 
+REQUEST = "wget -qO- http://test-svc"
+"""A request by the short name of a Service, which the pod's resolver completes."""
 LINE = "written by a process of the container"
 
 
@@ -19,10 +21,13 @@ def check_containers(cluster: LabCluster, environment: Environment) -> Iterator[
     pods = list({pod.app: pod for pod in environment.pods}.values())
     for pod in pods:
         name = _name(pod)
-        yield _check("kubectl exec", pod, name, _exec(cluster, pod, f"hostname; echo {LINE} > /proc/1/fd/1"))
+        yield _check("kubectl exec", pod, name, execute(cluster, pod, f"hostname; echo {LINE} > /proc/1/fd/1"))
         yield _check("kubectl logs", pod, LINE, _kubectl(cluster, "logs", name))
         path = f"/api/v1/namespaces/default/pods/{name}/proxy/"
         yield _check("API server → pod", pod, f'"pod": "{pod.key}"', _kubectl(cluster, "get", "--raw", path))
+    yield _check(
+        "pod → test-svc by its short name", pods[0], '"pod": "default/test-app-1-', execute(cluster, pods[0], REQUEST)
+    )
     yield from _check_names(cluster, environment, pods[0])
 
 
@@ -32,19 +37,20 @@ def dns_is_ready(cluster: LabCluster) -> bool:
     return all(deployment.get("status", {}).get("readyReplicas") for deployment in deployments)
 
 
+def execute(cluster: LabCluster, pod: PodFact, script: str) -> str:
+    """What a script in the pod's first container prints, or the error of ``kubectl exec``."""
+    return _kubectl(cluster, "exec", _name(pod), "--", "sh", "-c", script)
+
+
 def _check_names(cluster: LabCluster, environment: Environment, pod: PodFact) -> Iterator[CheckResult]:
     """Every Service is resolved to its addresses of both families, all by one command."""
     services = environment.services.values()
     domains = [f"{service.name}.default.svc.{CLUSTER_DOMAIN}" for service in services]
     queries = [f"nslookup -type={kind} {domain}" for domain in domains for kind in ("a", "aaaa")]
-    printed = _exec(cluster, pod, "; ".join([*queries, "true"]))
+    printed = execute(cluster, pod, "; ".join([*queries, "true"]))
     for service in services:
         for address in service.addresses:
             yield _check(f"pod → {service.name} by its name", pod, f"Address: {address}\n", printed)
-
-
-def _exec(cluster: LabCluster, pod: PodFact, script: str) -> str:
-    return _kubectl(cluster, "exec", _name(pod), "--", "sh", "-c", script)
 
 
 def _kubectl(cluster: LabCluster, *arguments: str) -> str:

@@ -37,7 +37,7 @@ TOKEN_SECONDS = 24 * 3600
 
 NODE_HOST, NODE_PORT = "198.18.0.1", 6443
 NODE_SERVER = f"https://{NODE_HOST}:{NODE_PORT}"
-"""The forwarder by which nodes, and pods by the Service ``kubernetes``, reach the API server.
+"""The forwarder by which nodes reach the API server.
 
 Its address is in the management namespace of each lab, so all labs have the same.
 """
@@ -81,17 +81,25 @@ class ControlPlane:
     """One control plane with its files in ``directory``. With ``dual_stack`` pods and Services have IPv6 as well.
 
     ``netns`` is the name of the network namespace from which the API server reaches nodes and pods; our own if None.
+    Pods reach the API server at ``address``, to which the Service ``kubernetes`` leads.
 
     An object made for the directory of a running control plane can use and stop it.
     """
 
     def __init__(
-        self, directory: Path, processes: Processes, *, dual_stack: bool = False, netns: str | None = None
+        self,
+        directory: Path,
+        processes: Processes,
+        *,
+        dual_stack: bool = False,
+        netns: str | None = None,
+        address: str = NODE_HOST,
     ) -> None:
         self.directory = directory.absolute()
         self.processes = processes
         self.dual_stack = dual_stack
         self.netns = netns
+        self.address = address
 
     # --- start and stop
 
@@ -208,7 +216,7 @@ class ControlPlane:
         (self.directory / "ports.json").write_text(json.dumps(dict(zip(names, ports, strict=True))))
         authority = Authority.create("kubernetes-ca")
         self._write_pair("ca", authority.pair)
-        self._write_pair("server", authority.server(SERVER_NAMES))
+        self._write_pair("server", authority.server(list(dict.fromkeys([*SERVER_NAMES, self.address]))))
         _write_private(self._pki / "service-account.key", private_key_pem(ec.generate_private_key(ec.SECP256R1())))
         self._write_pair(ADMIN, authority.client(ADMIN, ["system:masters"]))
         self.kubeconfig(ADMIN, ["system:masters"])
@@ -355,7 +363,7 @@ class ControlPlane:
         }
         document = {**KUBEADM_CONFIGURATION, "networking": networking}
         configuration = {"ClusterConfiguration": yaml.safe_dump(document, sort_keys=False)}
-        endpoint = {"addresses": [{"ip": NODE_HOST}], "ports": [{"name": "https", "port": NODE_PORT}]}
+        endpoint = {"addresses": [{"ip": self.address}], "ports": [{"name": "https", "port": NODE_PORT}]}
         self._create(
             "kube-system", "configmaps", {"metadata": {"name": "kubeadm-config"}, "data": configuration}, deadline
         )

@@ -129,10 +129,9 @@ class Demo:
         if cluster.nodes is not NodeKind.REAL:
             return
         cluster.wait_for("the cluster's DNS is ready", lambda: container_checks.dns_is_ready(cluster), 60)
-        pod = environment.pods[0].key.partition("/")[2]
-        self._show(f"exec {pod} -- ip address")
-        self._show(f"exec {pod} -- nslookup {next(iter(environment.services))}")
-        self._console.print()
+        pod = environment.pods[0]
+        self._print(f"\n~# kubectl exec {pod.key.partition('/')[2]} -- {container_checks.REQUEST}")
+        self._print(container_checks.execute(cluster, pod, container_checks.REQUEST) + "\n")
         self._report("Containers", container_checks.check_containers(cluster, environment))
 
     def _check_traffic(self, environment: Environment) -> None:

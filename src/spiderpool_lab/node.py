@@ -224,8 +224,9 @@ def _mount_for_containers() -> None:
 
 def _mount_disk() -> None:
     """Mount the node's disk on /var/lib, and keep the configuration of CNI on it as a server does."""
-    device = Path("/run/disk")
-    os.mknod(device, stat.S_IFBLK | 0o600, os.makedev(*_DISK))
+    device = Path("/dev/ubda")  # by this name the kubelet finds it among the kernel's disks
+    if not device.exists():
+        os.mknod(device, stat.S_IFBLK | 0o600, os.makedev(*_DISK))
     options = "commit=1,barrier=0"  # what is written outlives a cut of power, as the host has it; and fsync is fast
     syscalls.mount(str(device), Path("/var/lib"), "ext4", data=options)
     kept = Path("/var/lib/cni/configuration")
