@@ -121,7 +121,8 @@ class Tests:
 
     async def _run_one(self, name: str) -> None:
         draft = self._folder / f"{self._key(name)}.draft"
-        draft.mkdir(exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         started = time.monotonic()
         with (self._folder / f"{self._key(name)}.log").open("w") as log:
             process = await asyncio.create_subprocess_exec(
