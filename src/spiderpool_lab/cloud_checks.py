@@ -112,6 +112,25 @@ def load_balancers(cluster: LabCluster, environment: Environment) -> Iterator[Ch
             yield replace(check, expected=forwarded)
 
 
+def pods_to_load_balancers(cluster: LabCluster, environment: Environment) -> Iterator[Check]:
+    """Every pod reaches every pod behind a load balancer by its address, although the policy is Local.
+
+    With kube-proxy in mode ipvs, those of its own node. They see the client, or its node.
+    """
+    addresses = external_addresses(cluster)
+    for pod in environment.pods:
+        node = environment.topology.node(pod.node)
+        own = frozenset(address for eni in node.enis for address in eni.own_addresses)
+        served_by = [each for each in environment.pods if each.app == BACKEND_APP]
+        keys = {each.key for each in served_by if cluster.proxy_mode == "iptables" or each.node == pod.node}
+        for name, port in PORTS.items():
+            check = pod_source(pod).check(
+                f"pod → {name}:{port} by its load balancer's address", "http", addresses[name], port
+            )
+            expected = replace(check.expected, answered_by=frozenset(keys), status=200, seen_as=pod.addresses | own)
+            yield replace(check, expected=expected)
+
+
 def ipv6_event(cluster: LabCluster) -> str:
     """The Event that says why the Service with IPv6 alone has no load balancer; empty while there is none."""
     selector = f"involvedObject.kind=Service,involvedObject.name={IPV6_SERVICE}"

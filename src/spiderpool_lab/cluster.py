@@ -22,6 +22,7 @@ from spiderpool.errors import IOFailure, NotReady
 from spiderpool_lab import (
     binaries,
     cloud,
+    cni_calls,
     executable,
     frames,
     images,
@@ -42,6 +43,7 @@ from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
+from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
 SOURCE_TREE = Path(__file__).parents[2]
@@ -82,7 +84,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     With ``detached`` it outlives the process that starts it. With ``discovery`` pools and networks are made from what
     the servers' ENIs have, and Nodes wait for spiderpool-cloud; without, both have to be written, and the providerIDs.
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
-    have the ``images`` of these names.
+    have the ``images`` of these names. ``stand_in`` are the times of the stand-in
+    of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
     """
 
     topology: Topology = WALKTHROUGH
@@ -93,6 +96,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     nodes: NodeKind = NodeKind.FAST
     hardware: NodeHardware = NodeHardware(memory="2G")
     images: tuple[str, ...] = images.DEMO
+    stand_in: StandIn = StandIn()
+    recorded: bool = False
 
 
 def _no_progress(_: str) -> None:
@@ -110,6 +115,7 @@ class LabCluster:
         self.proxy_mode = options.proxy_mode
         self.nodes = options.nodes
         self.images = options.images
+        self._options = options
         self.directory = state_directory(name)
         self.progress = progress
         self.processes = Processes(self.directory / "processes", detached=options.detached)
@@ -322,6 +328,8 @@ class LabCluster:
         agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
+        if self._options.recorded:
+            shim = executable.build_recorder(shim, cni_calls.RECORDS)
         real = self._real_kubelet() if self.nodes is NodeKind.REAL else None
         environment = {
             "SPIDERPOOL_CONFIG": str(self._configuration),
@@ -341,6 +349,7 @@ class LabCluster:
                 external_cloud=self.discovery,
                 proxy_mode=self.proxy_mode,
                 real=real,
+                stand_in=self._options.stand_in,
                 agent_env=environment | agent_env,
             )
             for node in self.fabric.topology.nodes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ INTERFACE = "eth0"
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability with which containerd passes a pod's annotations to a plugin."""
 
+_STATUS_SINCE = _NEWEST = (1, 1, 0)
+"""The version of CNI that introduced STATUS, and the newest one that the runtime knows."""
+
 Json = dict[str, Any]
 
 
@@ -35,7 +39,10 @@ class CniFailure(SpiderpoolError):
 
 
 class Sandbox(msgspec.Struct, frozen=True):
-    """One sandbox of a pod, with its container id and network namespace."""
+    """One sandbox of a pod, with its container id and network namespace.
+
+    ``uid`` is the one that the kubelet knows: of a static pod the hash of its manifest, not the mirror's.
+    """
 
     namespace: str
     name: str
@@ -46,8 +53,8 @@ class Sandbox(msgspec.Struct, frozen=True):
     ports: list[dict[str, Any]] = []
     """The pod's host ports, as ``portMappings``."""
 
-    def environment(self, command: str, *, netns: bool) -> dict[str, str]:
-        """The ``CNI_*`` variables, without CNI_PATH."""
+    def environment(self, command: str, *, netns: bool, order: random.Random) -> dict[str, str]:
+        """The ``CNI_*`` variables, without CNI_PATH; the keys of CNI_ARGS in any order, as those of a Go map."""
         arguments = {
             "IgnoreUnknown": "1",
             "K8S_POD_NAMESPACE": self.namespace,
@@ -60,7 +67,7 @@ class Sandbox(msgspec.Struct, frozen=True):
             "CNI_CONTAINERID": self.container_id,
             "CNI_NETNS": str(self.netns) if netns else "",
             "CNI_IFNAME": INTERFACE,
-            "CNI_ARGS": ";".join(f"{key}={value}" for key, value in arguments.items()),
+            "CNI_ARGS": ";".join(f"{key}={arguments[key]}" for key in order.sample([*arguments], len(arguments))),
         }
 
 
@@ -73,12 +80,15 @@ def create_sandbox(
 
 
 class CniRuntime:
-    """Calls the plugins of the first network configuration list in a directory."""
+    """Calls the plugins of the first network configuration list in a directory; ``seed`` repeats the random orders."""
 
-    def __init__(self, configuration: Path, executables: Path, *, timeout: float = 60.0) -> None:
+    def __init__(
+        self, configuration: Path, executables: Path, *, timeout: float = 60.0, seed: int | None = None
+    ) -> None:
         self.configuration = configuration
         self.executables = executables
         self.timeout = timeout
+        self._order = random.Random(seed)
 
     def network(self) -> Json | None:
         """The first ``*.conflist`` by name that is valid; None if there is none."""
@@ -95,23 +105,29 @@ class CniRuntime:
         """Call ADD of every plugin in order, each with its predecessor's result; return the last result."""
         result: Json | None = None
         for plugin in network["plugins"]:
-            output = await self._call(network, plugin, sandbox.environment("ADD", netns=True), sandbox, result)
+            environment = sandbox.environment("ADD", netns=True, order=self._order)
+            output = await self._call(plugin, environment, _request(network, plugin, sandbox, result))
             result = _decode(plugin, output)
         return result or {}
 
     async def delete(self, network: Json, sandbox: Sandbox, result: Json | None, *, netns: bool = True) -> None:
         """Call DEL of every plugin in reverse order; containerd calls it again without ``result`` and ``netns``."""
         for plugin in reversed(network["plugins"]):
-            await self._call(network, plugin, sandbox.environment("DEL", netns=netns), sandbox, result)
+            environment = sandbox.environment("DEL", netns=netns, order=self._order)
+            await self._call(plugin, environment, _request(network, plugin, sandbox, result))
 
-    async def _call(
-        self, network: Json, plugin: Json, environment: dict[str, str], sandbox: Sandbox, result: Json | None
-    ) -> bytes:
+    async def status(self, network: Json) -> None:
+        """Call STATUS of every plugin, if the list offers the version that has it. Raises CniFailure."""
+        if not has_status(network):
+            return
+        for plugin in network["plugins"]:
+            await self._call(plugin, {"CNI_COMMAND": "STATUS"}, _configuration(network, plugin))
+
+    async def _call(self, plugin: Json, environment: dict[str, str], request: Json) -> bytes:
         process = await self._start(plugin, environment)
-        text = json.dumps(_request(network, plugin, sandbox, result)).encode()
         try:
             async with asyncio.timeout(self.timeout):
-                output, errors = await process.communicate(text)
+                output, errors = await process.communicate(json.dumps(request).encode())
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -146,8 +162,27 @@ def _on_pod_interface(entry: Json, interfaces: list[Json]) -> bool:
     return index is None or (interfaces[index]["name"] == INTERFACE and bool(interfaces[index].get("sandbox")))
 
 
+def has_status(network: Json) -> bool:
+    """Whether a list offers CNI 1.1.0, with which a runtime calls STATUS."""
+    return _numbers(spoken_version(network)) >= _STATUS_SINCE
+
+
+def spoken_version(network: Json) -> str:
+    """The newest of the versions that a list offers, and that the runtime knows (section 1, ``cniVersions``)."""
+    offered: list[str] = [*network.get("cniVersions", []), network["cniVersion"]]
+    return max((version for version in offered if _numbers(version) <= _NEWEST), key=_numbers, default=offered[-1])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
+def _configuration(network: Json, plugin: Json) -> Json:
+    return {**plugin, "name": network["name"], "cniVersion": spoken_version(network)}
+
+
 def _request(network: Json, plugin: Json, sandbox: Sandbox, result: Json | None) -> Json:
-    request = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
+    request = _configuration(network, plugin)
     declared, passed = (
         plugin.get("capabilities", {}),
         {POD_ANNOTATIONS: sandbox.annotations, PORT_MAPPINGS: sandbox.ports},

@@ -11,23 +11,19 @@ from spiderpool_lab.facts import PodFact
 from spiderpool_lab.topology import CLUSTER_DOMAIN
 from spiderpool_lab.walkthrough import Environment
 
-LINE = "written-by-the-container"
+LINE = "written by a process of the container"
 
 
 def check_containers(cluster: LabCluster, environment: Environment) -> Iterator[CheckResult]:
-    """``kubectl exec`` and ``logs``, the API server's proxy, and names of Services, for one pod of each application."""
-    for pod in {pod.app: pod for pod in environment.pods}.values():
-        name = pod.key.partition("/")[2]
-        yield _check(cluster, "kubectl exec", pod, name, _exec(pod, "hostname"))
-        yield _check(cluster, "kubectl logs", pod, LINE, _exec(pod, f"echo {LINE} > /proc/1/fd/1"), ("logs", name))
+    """``kubectl exec``, ``logs`` and the API server's proxy for a pod of each application; names of all Services."""
+    pods = list({pod.app: pod for pod in environment.pods}.values())
+    for pod in pods:
+        name = _name(pod)
+        yield _check("kubectl exec", pod, name, _exec(cluster, pod, f"hostname; echo {LINE} > /proc/1/fd/1"))
+        yield _check("kubectl logs", pod, LINE, _kubectl(cluster, "logs", name))
         path = f"/api/v1/namespaces/default/pods/{name}/proxy/"
-        yield _check(cluster, "API server → pod", pod, f'"pod": "{pod.key}"', ("get", "--raw", path))
-        for service in environment.services.values():
-            domain = f"{service.name}.default.svc.{CLUSTER_DOMAIN}"
-            for address in service.addresses:
-                kind = "aaaa" if ":" in address else "a"
-                query = _exec(pod, f"nslookup -type={kind} {domain}")
-                yield _check(cluster, "pod → name of a Service", pod, f"Address: {address}", query)
+        yield _check("API server → pod", pod, f'"pod": "{pod.key}"', _kubectl(cluster, "get", "--raw", path))
+    yield from _check_names(cluster, environment, pods[0])
 
 
 def dns_is_ready(cluster: LabCluster) -> bool:
@@ -36,14 +32,32 @@ def dns_is_ready(cluster: LabCluster) -> bool:
     return all(deployment.get("status", {}).get("readyReplicas") for deployment in deployments)
 
 
-def _exec(pod: PodFact, script: str) -> tuple[str, ...]:
-    return ("exec", pod.key.partition("/")[2], "--", "sh", "-c", script)
+def _check_names(cluster: LabCluster, environment: Environment, pod: PodFact) -> Iterator[CheckResult]:
+    """Every Service is resolved to its addresses of both families, all by one command."""
+    services = environment.services.values()
+    domains = [f"{service.name}.default.svc.{CLUSTER_DOMAIN}" for service in services]
+    queries = [f"nslookup -type={kind} {domain}" for domain in domains for kind in ("a", "aaaa")]
+    printed = _exec(cluster, pod, "; ".join([*queries, "true"]))
+    for service in services:
+        for address in service.addresses:
+            yield _check(f"pod → {service.name} by its name", pod, f"Address: {address}\n", printed)
 
 
-def _check(cluster: LabCluster, topic: str, pod: PodFact, expected: str, *commands: tuple[str, ...]) -> CheckResult:
-    """Run commands of kubectl; the last one must print what is expected."""
+def _exec(cluster: LabCluster, pod: PodFact, script: str) -> str:
+    return _kubectl(cluster, "exec", _name(pod), "--", "sh", "-c", script)
+
+
+def _kubectl(cluster: LabCluster, *arguments: str) -> str:
+    """What kubectl prints, or its error."""
     try:
-        printed = [cluster.plane.kubectl(*command) for command in commands][-1]
+        return cluster.plane.kubectl(*arguments)
     except SpiderpoolError as error:
-        return CheckResult(topic, str(pod), False, error.message)
+        return error.message
+
+
+def _name(pod: PodFact) -> str:
+    return pod.key.partition("/")[2]
+
+
+def _check(topic: str, pod: PodFact, expected: str, printed: str) -> CheckResult:
     return CheckResult(topic, str(pod), expected in printed, printed.strip())

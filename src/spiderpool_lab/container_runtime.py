@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -101,17 +104,37 @@ def sandboxes() -> list[CRISandbox]:
     return sorted(_running(), key=lambda sandbox: sandbox.started)
 
 
-def _running() -> Iterator[CRISandbox]:
+def kill(pod: str, container: str | None) -> None:
+    """End a container of a pod (``namespace/name``) with SIGKILL, or without a name the process that holds its sandbox.
+
+    Raises KeyError if there is none.
+    """
+    newest = {sandbox.pod: sandbox.container_id for sandbox in sandboxes()}[pod]
+    notes = {folder: spec.get("annotations", {}) for folder, spec, _ in _bundles()}
+    containers = {
+        found.get("io.kubernetes.cri.container-name"): folder
+        for folder, found in notes.items()
+        if found.get("io.kubernetes.cri.sandbox-id") == newest
+    }
+    os.kill(int((containers[container] / "init.pid").read_text()), signal.SIGKILL)
+
+
+def _bundles() -> Iterator[tuple[Path, Any, float]]:
+    """The folder of every container, its configuration, and when that was written."""
     for file in BUNDLES.glob("*/config.json"):
         try:
-            spec, started = json.loads(file.read_bytes()), file.stat().st_mtime
+            yield file.parent, json.loads(file.read_bytes()), file.stat().st_mtime
         except (OSError, ValueError):  # removed, or not written yet
             continue
+
+
+def _running() -> Iterator[CRISandbox]:
+    for folder, spec, written in _bundles():
         notes = spec.get("annotations", {})
         if notes.get("io.kubernetes.cri.container-type") != "sandbox":
             continue
         name = f"{notes['io.kubernetes.cri.sandbox-namespace']}/{notes['io.kubernetes.cri.sandbox-name']}"
-        yield CRISandbox(file.parent.name, name, notes["io.kubernetes.cri.sandbox-uid"], _netns(spec), started)
+        yield CRISandbox(folder.name, name, notes["io.kubernetes.cri.sandbox-uid"], _netns(spec), written)
 
 
 def _netns(spec: dict[str, dict[str, list[dict[str, str]]]]) -> Path | None:

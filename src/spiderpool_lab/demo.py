@@ -157,6 +157,8 @@ class Demo:
         self._show("get events --field-selector=involvedObject.name=lb-ipv6")
         self._console.print()
         self._report("Load balancers", walkthrough.run(cluster, cloud_checks.load_balancers(cluster, environment)))
+        inside = cloud_checks.pods_to_load_balancers(cluster, environment)
+        self._report("Load balancers from inside", walkthrough.run(cluster, inside))
         self._report("What load balancers cannot do", cloud_checks.check_ipv6_refused(cluster))
 
     def _report(self, title: str, results: Iterable[CheckResult]) -> None:

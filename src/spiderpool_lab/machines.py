@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from spiderpool.errors import BadConfig, IOFailure, NotReady
 from spiderpool_lab import binaries, node_disk, uml
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.fabric import MANAGEMENT, Fabric
-from spiderpool_lab.node import ClusterServices, NodeConfig
+from spiderpool_lab.node import DISK, ClusterServices, NodeConfig
 from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import LabNode
@@ -80,14 +81,16 @@ class Machines:
             self.stop()
             raise
 
-    def boot(self, node: LabNode) -> None:
-        """Boot one node, without waiting."""
-        share = self.share(node)
-        share.mkdir(parents=True, exist_ok=True)
+    def boot(self, node: LabNode, *, keep_disk: bool | None = None) -> None:
+        """Boot one node, without waiting, with the disk that it had or a new one; its hardware decides by default."""
+        share, keep = self.share(node), self.hardware.keep_disk if keep_disk is None else keep_disk
+        if not keep:
+            shutil.rmtree(share / DISK.name, ignore_errors=True)
+        (share / DISK.name).mkdir(parents=True, exist_ok=True)
         config = self._config(node, share)
         file = share / "config.json"
         file.write_bytes(msgspec.json.encode(config))
-        self._make_disk(node, config)
+        self._make_disk(node, config, keep=keep)
         match self.fabric.backend:
             case NodeBackend.UML:
                 command, netns = self._uml_command(node, file), self.fabric.vpc
@@ -139,9 +142,9 @@ class Machines:
     def _disk(self, node: LabNode) -> Path:
         return self.share(node) / "disk.ext4"
 
-    def _make_disk(self, node: LabNode, config: NodeConfig) -> None:
+    def _make_disk(self, node: LabNode, config: NodeConfig, *, keep: bool) -> None:
         """Give a real node a new disk, unless it has one that it keeps."""
-        if config.real and not (self.hardware.keep_disk and self._disk(node).exists()):
+        if config.real and not (keep and self._disk(node).exists()):
             node_disk.copy(Path(config.real.disk), self._disk(node))
 
     def _uml_command(self, node: LabNode, file: Path) -> list[str]:

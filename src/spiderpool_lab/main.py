@@ -23,6 +23,7 @@ from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
 from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
+from spiderpool_lab.stories.command import stories
 from spiderpool_lab.topology import NodeKind
 
 _OPTIONS_FIRST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -143,6 +144,7 @@ def status(name: str) -> None:
 
 
 main.add_command(cloud)
+main.add_command(stories)
 
 
 @main.command(context_settings=_OPTIONS_FIRST)

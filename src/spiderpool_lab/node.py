@@ -20,11 +20,16 @@ import msgspec
 
 from spiderpool_lab import container_runtime, kernel_modules, namespaces, syscalls
 from spiderpool_lab.container_runtime import ContainerRuntime
+from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, AddressConfig, LabNode, Topology
 
 STATE = Path("/run/spiderpool-node")
 CNI = STATE / "cni"
 CNI_EXECUTABLES, CNI_CONFIGURATION = CNI / "bin", CNI / "net.d"
+MANIFESTS = STATE / "manifests"
+"""The folder of static pods."""
+DISK = STATE / "disk"
+"""What outlives a reboot of the node, unless that is with an empty disk (:meth:`Machines.boot`)."""
 ENDPOINT_PORT = 10270
 """Port of the node's endpoint. A kubelet has 10250."""
 RESTART_DELAY = 0.5
@@ -105,6 +110,7 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     Without ``agent_kubeconfig`` no agent runs, and pods wait for another network configuration list. With
     ``external_cloud`` the Node has the taint of ``--cloud-provider=external`` until a cloud controller removes it.
     With ``real`` pods run in containers, without it in a stand-in for the kubelet.
+    ``stand_in`` are the times of the kubelet's stand-in.
     """
 
     kubelet_kubeconfig: str
@@ -114,6 +120,7 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     external_cloud: bool = False
     proxy_mode: ProxyMode = "iptables"
     real: RealKubelet | None = None
+    stand_in: StandIn = StandIn()
     agent_env: dict[str, str] = {}
 
 
@@ -192,9 +199,11 @@ def _mount_all(config: NodeConfig) -> Path:
     syscalls.mount("tmpfs", Path("/run"), "tmpfs", data="mode=755")
     if config.real:
         _mount_for_containers()
-    for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION):
+    for folder in (Path("/run/netns"), Path("/run/tmp"), CNI_EXECUTABLES, CNI_CONFIGURATION, MANIFESTS):
         folder.mkdir(parents=True, exist_ok=True)
-    return _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
+    logs = _mount_share(Path(config.share)) if config.has_kernel else Path(config.share)
+    DISK.symlink_to(logs / DISK.name)
+    return logs
 
 
 def _mount_for_containers() -> None:
@@ -324,12 +333,19 @@ def _kube_proxy(node: str, services: ClusterServices) -> Child:
     options = [
         f"--proxy-mode={services.proxy_mode}",
         "--ipvs-strict-arp",  # a node answers for no cluster IP that kube-proxy adds to a link of it
-        f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",
+        *_pod_detection(services.proxy_mode),
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",
     ]
     return Child("kube-proxy", [*argv, *options], {"PATH": str(_TOOLS)})
+
+
+def _pod_detection(mode: str) -> tuple[str, ...]:
+    """How kube-proxy tells pods from outsiders: by their links; in mode ipvs by a range, which has no pod."""
+    if mode == "ipvs":
+        return (f"--cluster-cidr={POD_CIDR},{POD_CIDR6}",)
+    return ("--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=veth")
 
 
 def _link_tools() -> None:

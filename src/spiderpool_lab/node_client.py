@@ -60,6 +60,13 @@ class Signal(msgspec.Struct, frozen=True):
     number: int = 9
 
 
+class Kill(msgspec.Struct, frozen=True):
+    """A pod (``namespace/name``) of the stand-in of which a container is to end, or with None the sandbox."""
+
+    pod: str
+    container: str | None = None
+
+
 class NodeClient:
     """Reaches a node through a named network namespace of the host. Methods raise IOFailure if it does not answer."""
 
@@ -84,6 +91,10 @@ class NodeClient:
     def signal(self, child: str, number: int = 9) -> None:
         """Send a signal to a daemon of the node."""
         self._call("POST", "/signal", Signal(child, number), dict[str, int], 5.0)
+
+    def kill(self, pod: str, container: str | None = None) -> None:
+        """End a container of a pod of the stand-in as SIGKILL would, or without a name its sandbox."""
+        self._call("POST", "/kill", Kill(pod, container), dict[str, str], 5.0)
 
     def _call(self, method: str, path: str, body: object, shape: type[T], timeout: float) -> T:
         """One request. Raises IOFailure if the node does not answer, or refuses."""

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from spiderpool_lab import node, probes, syscalls
-from spiderpool_lab.node_client import Command, NodePodState, NodeState, Outcome, Signal
+from spiderpool_lab.node_client import Command, Kill, NodePodState, NodeState, Outcome, Signal
 from spiderpool_lab.probes import Answer, TrafficProbe
 
 _TIMED_OUT = 124  # the exit status of timeout(1)
@@ -24,10 +24,14 @@ T = TypeVar("T")
 
 
 class NodeEndpoint:
-    """The handlers. ``pods`` gives the pods of the node, the newest of a name last; it is called at every request."""
+    """The handlers. ``pods`` gives the pods of the node, the newest of a name last; it is called at every request.
 
-    def __init__(self, pods: Callable[[], list[NodePodState]]) -> None:
+    ``kill`` ends a container of a pod, or its sandbox, as SIGKILL does. It raises KeyError if there is none.
+    """
+
+    def __init__(self, pods: Callable[[], list[NodePodState]], kill: Callable[[str, str | None], None]) -> None:
         self._pods = pods
+        self._end = kill
 
     def application(self) -> web.Application:
         """The routes."""
@@ -36,6 +40,7 @@ class NodeEndpoint:
         application.router.add_post("/probes", self._probes)
         application.router.add_get("/state", self._state)
         application.router.add_post("/signal", self._signal)
+        application.router.add_post("/kill", self._kill)
         return application
 
     async def _exec(self, request: web.Request) -> web.Response:
@@ -57,6 +62,14 @@ class NodeEndpoint:
             raise web.HTTPNotFound(text=f"no daemon {signal.child!r} runs here; there are {sorted(_children())}")
         os.kill(pid, signal.number)
         return _answer({signal.child: pid})
+
+    async def _kill(self, request: web.Request) -> web.Response:
+        kill = await _decoded(request, Kill)
+        try:
+            self._end(kill.pod, kill.container)
+        except KeyError:
+            raise web.HTTPNotFound(text=f"pod {kill.pod!r} has no container {kill.container!r}") from None
+        return _answer({"pod": kill.pod})
 
     def _netns(self, pod: str | None) -> Path | None:
         if pod is None:

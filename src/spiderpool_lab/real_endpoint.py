@@ -27,7 +27,7 @@ def pods() -> list[NodePodState]:
 
 async def run(address: str) -> None:
     """Serve the endpoint until cancelled."""
-    async with listening(NodeEndpoint(pods), address):
+    async with listening(NodeEndpoint(pods, container_runtime.kill), address):
         await asyncio.Event().wait()
 
 

@@ -212,3 +212,22 @@ WALKTHROUGH = Topology(
     ),
 )
 """Two servers with two ENIs, each with five secondary addresses per family, as in docs/usage/alibaba-cloud.md."""
+
+
+def enlarged(secondaries: int) -> Topology:
+    """The walkthrough's servers with that many secondary addresses of each family on eth0, at most 250."""
+    nodes = WALKTHROUGH.nodes
+    return msgspec.structs.replace(
+        WALKTHROUGH, nodes=tuple(_enlarged_node(node, 196 + index, secondaries) for index, node in enumerate(nodes))
+    )
+
+
+def _enlarged_node(node: LabNode, part: int, secondaries: int) -> LabNode:
+    """The node with other addresses on eth0: their third part is ``part``, which no server has."""
+    numbers, first = range(1, secondaries + 1), node.enis[0]
+    more = msgspec.structs.replace(
+        first,
+        secondaries=tuple(f"172.31.{part}.{number}" for number in numbers),
+        secondaries6=tuple(f"2001:db8:0:100::{part}:{number}" for number in numbers),
+    )
+    return msgspec.structs.replace(node, enis=(more, *node.enis[1:]))

@@ -214,14 +214,25 @@ def to_cluster_ip(environment: Environment) -> Iterator[Check]:
 
 
 def pod_to_node_port(environment: Environment) -> Iterator[Check]:
-    """Every pod reaches every endpoint by the node port of either node, and with policy Local those of that node."""
+    """Every pod reaches every endpoint by the node port of either node, and with policy Local those of that node.
+
+    By its own node and with policy Local it depends on kube-proxy whether those of other nodes answer, too.
+    """
     for service in (service for service in environment.services.values() if service.node_ports):
         for pod in environment.pods:
             for node in environment.topology.nodes:
                 topic = f"pod → node port of {'own' if node.name == pod.node else 'other'} node, {_policy(service)}"
                 for eni in node.enis:
                     port = NodePort(service, node, eni.own_addresses)
-                    yield from _to_node_port(environment, pod_source(pod), topic, port)
+                    checks = _to_node_port(environment, pod_source(pod), topic, port)
+                    own = service.local and node.name == pod.node
+                    yield from (_by_own_node(check, node) if own else check for check in checks)
+
+
+def _by_own_node(check: Check, node: LabNode) -> Check:
+    """Any endpoint may answer, one of another node sees the pod's node."""
+    seen_as = check.expected.seen_as | frozenset(_own_addresses(node))
+    return replace(check, expected=replace(check.expected, answered_by=frozenset(), seen_as=seen_as))
 
 
 # --- north-south

@@ -221,7 +221,9 @@ def test_installation_is_by_rename_and_complete(executable: Path) -> None:
     assert all(os.access(path, os.X_OK) for path in folder.iterdir())
     conflist = folder.parent / "net.d" / "00-spiderpool.conflist"
     assert conflist.read_bytes() == network_list(status=False)
-    assert json.loads(conflist.read_text())["plugins"] == [{"type": "spiderpool-attach"}]
+    assert json.loads(conflist.read_text())["plugins"] == [
+        {"type": "spiderpool-attach", "capabilities": {"portMappings": True}}
+    ]
 
 
 def test_a_missing_executable_is_told(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ async def serve(namespace: str | Path, port: int, version: int = 4) -> asyncio.S
         sock = await socket_in_netns(descriptor, _FAMILIES[version], socket.SOCK_STREAM, 0)
     if version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier server may linger
     sock.bind((_ANY[version], port))
     return await asyncio.start_server(answer, sock=sock)
 

@@ -257,12 +257,12 @@ async def test_sctp(wide: World, kind: str, backend: Backend, version: int) -> N
     pod, net = wide.pod(), ETH0[version]
     await interfaces.add(interface(pod, kind, versions=(version,)), node=wide.node)
     await open_ports(wide, port_of(net.pod, protocol="sctp"))
+    wide.inside(pod, "sysctl", "-qw", "net.sctp.cookie_hmac_alg=none")  # its module may be missing
     loop = asyncio.get_running_loop()
     with opened(pod) as inside, opened(wide.router) as outside:
         server = await socket_in_netns(inside, FAMILIES[version], socket.SOCK_STREAM, SCTP)
         client = await socket_in_netns(outside, FAMILIES[version], socket.SOCK_STREAM, SCTP)
     with server, client:
-        wide.inside(pod, "sysctl", "-qw", "net.sctp.cookie_hmac_alg=none")  # its module may be missing
         for each in (server, client):
             each.setblocking(False)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import BadNamespace, KernelFailure
-from spiderpool.kernel.namespaces import enter, opened, run_inside, socket_in_netns
+from spiderpool.kernel.namespaces import enter, is_gone, opened, run_inside, socket_in_netns
 from tests.kernel.environment import World
 from tests.support.eventually import eventually
 
@@ -130,3 +130,22 @@ def test_namespace_of_a_process_that_ends_meanwhile_is_missing(monkeypatch: pyte
 def test_namespace_that_the_kernel_does_not_let_us_enter() -> None:
     with pytest.raises(KernelFailure, match="cannot enter the network namespace: Bad file descriptor"):
         enter(-1)
+
+
+@pytest.mark.lab
+def test_a_namespace_that_was_removed(world: World) -> None:
+    pod = world.pod()
+    assert not is_gone(pod)
+    world.remove(pod)
+    assert is_gone(pod)
+
+
+@pytest.mark.unit
+def test_only_a_folder_that_is_seen_tells_what_is_gone(tmp_path: Path) -> None:
+    assert not is_gone(tmp_path / "unseen" / "pod")
+    assert not is_gone(tmp_path / "pod")
+    assert not is_gone("/proc/0/ns/net")
+    (tmp_path / "plain").write_text("")
+    assert is_gone(tmp_path / "pod")
+    assert is_gone(tmp_path / "plain")
+    assert not is_gone("/proc/self/ns/net")

@@ -14,7 +14,8 @@ import pytest
 from spiderpool.agent import interfaces
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel import features, marks
+from spiderpool.kernel import features, hostports, marks
+from spiderpool.kernel.namespaces import enter_new, run_inside
 from tests.kernel.environment import World, has_backend
 from tests.kernel.questions import interface
 
@@ -66,6 +67,14 @@ async def test_missing_ipv6_is_told(world: World) -> None:
     pod = replace(pod, addresses=(ip_interface("2001:db8:1::187/64"),), gateways=())
     with pytest.raises(KernelFailure, match="this kernel has no IPv6"):
         await interfaces.add(pod, node=world.node)
+
+
+async def test_host_ports_are_given_up_without_a_packet_filter() -> None:
+    def give_up() -> None:
+        enter_new()
+        hostports.load(())
+
+    await run_inside(None, give_up)
 
 
 async def test_a_missing_packet_filter_is_told() -> None:

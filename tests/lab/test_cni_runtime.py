@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,16 @@ import msgspec
 import pytest
 
 from spiderpool.api.cni import PORT_MAPPINGS
-from spiderpool_lab.cni_runtime import POD_ANNOTATIONS, CniFailure, CniRuntime, Sandbox, pod_addresses
-from spiderpool_lab.pods import KubeletPod, container_ports, host_ports, pending_status, running_status
+from spiderpool_lab.cni_runtime import (
+    POD_ANNOTATIONS,
+    CniFailure,
+    CniRuntime,
+    Sandbox,
+    has_status,
+    pod_addresses,
+    spoken_version,
+)
+from spiderpool_lab.kubelet_pod import KubeletPod, host_ports
 
 pytestmark = pytest.mark.unit
 
@@ -52,10 +61,22 @@ async def test_add_hands_each_result_to_the_next_plugin(runtime: CniRuntime) -> 
     assert first["request"] == {"cniVersion": "1.0.0", "name": "net", "type": "one", "mtu": 1400}
     assert second["request"]["prevResult"] == {"cniVersion": "1.0.0", "from": "one"}
     assert (first["command"], first["netns"], first["path"]) == ("ADD", "/run/netns/cni-1", str(runtime.executables))
-    assert first["args"] == (
-        "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;"
-        f"K8S_POD_INFRA_CONTAINER_ID={'c' * 64};K8S_POD_UID=uid-1"
-    )
+    assert dict(entry.split("=") for entry in first["args"].split(";")) == {
+        "IgnoreUnknown": "1",
+        "K8S_POD_NAMESPACE": "default",
+        "K8S_POD_NAME": "web",
+        "K8S_POD_INFRA_CONTAINER_ID": "c" * 64,
+        "K8S_POD_UID": "uid-1",
+    }
+
+
+def test_arguments_are_in_any_order_which_a_seed_repeats() -> None:
+    def orders(seed: int) -> list[str]:
+        order = random.Random(seed)
+        return [SANDBOX.environment("ADD", netns=True, order=order)["CNI_ARGS"] for _ in range(8)]
+
+    assert len({*orders(1)}) > 1
+    assert orders(1) == orders(1) != orders(2)
 
 
 async def test_delete_goes_backwards_with_the_last_result(runtime: CniRuntime) -> None:
@@ -95,6 +116,30 @@ async def test_host_ports_go_to_plugins_that_map_them(runtime: CniRuntime) -> No
         {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "10.0.0.1"},
     ]
     assert "runtimeConfig" not in second
+
+
+async def test_status_is_called_if_the_list_offers_it(runtime: CniRuntime) -> None:
+    old = network(plugin(runtime, "one"))
+    await runtime.status(old)
+    await runtime.status({**old, "cniVersions": ["1.0.0", "1.1.0"]})
+    (call,) = calls(runtime)
+    assert (call["command"], call["netns"], call["args"]) == ("STATUS", "", "")
+    assert call["request"] == {"cniVersion": "1.1.0", "name": "net", "type": "one"}
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "spoken"),
+    [
+        ("1.0.0", [], "1.0.0"),
+        ("1.0.0", ["0.4.0", "1.1.0"], "1.1.0"),
+        ("1.0.0", ["1.0.0", "2.0.0"], "1.0.0"),
+        ("2.0.0", [], "2.0.0"),
+    ],
+)
+def test_the_newest_version_that_is_known_is_spoken(version: str, versions: list[str], spoken: str) -> None:
+    offered = {"cniVersion": version, "cniVersions": versions}
+    assert spoken_version(offered) == spoken
+    assert has_status(offered) == (spoken >= "1.1.0")
 
 
 @pytest.mark.parametrize(
@@ -142,29 +187,3 @@ def test_pod_addresses_are_those_of_its_own_eth0() -> None:
     }
     assert pod_addresses(result) == ["10.0.0.2", "fd00::2"]
     assert pod_addresses({"ips": [{"address": "10.0.0.3/24"}]}) == ["10.0.0.3"]
-
-
-def pod(*ports: list[dict[str, Any]]) -> KubeletPod:
-    """As decoded from the API server: one container for each list of ports."""
-    containers = [{"name": f"c{index}", "image": "web:1", "ports": declared} for index, declared in enumerate(ports)]
-    return msgspec.json.decode(json.dumps({"spec": {"containers": containers}}), type=KubeletPod)
-
-
-def test_ports_of_all_containers_once_and_80_if_there_are_none() -> None:
-    ports: list[dict[str, Any]] = [
-        {"containerPort": 53, "protocol": "UDP"},
-        {"containerPort": 8080},
-        {"containerPort": 8080},
-    ]
-    assert container_ports(pod(ports, [{"containerPort": 9, "protocol": "SCTP"}])) == [("TCP", 8080), ("UDP", 53)]
-    assert container_ports(pod([])) == [("TCP", 80)]
-
-
-def test_status_before_and_after_the_network_is_there() -> None:
-    before = pending_status(pod([]), "10.0.0.1")
-    after = running_status(pod([]), "10.0.0.1", ["10.0.0.2", "fd00::2"])
-    assert (before["phase"], before["containerStatuses"][0]["ready"]) == ("Pending", False)
-    assert (after["phase"], after["containerStatuses"][0]["ready"]) == ("Running", True)
-    assert (after["podIP"], after["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])
-    ready = {entry["type"]: entry["status"] for entry in after["conditions"]}
-    assert ready == {"Initialized": "True", "Ready": "True", "ContainersReady": "True"}

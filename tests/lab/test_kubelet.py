@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from spiderpool.errors import IOFailure
 from spiderpool_lab import binaries, node
 from spiderpool_lab.backend import NodeBackend, choose
 from spiderpool_lab.control_plane import NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
 from spiderpool_lab.node import ClusterServices
-from spiderpool_lab.node_client import NodeClient
+from spiderpool_lab.node_client import NodeClient, NodePodState
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.processes import Processes
+from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
 from tests.support.eventually import wait_until
@@ -49,7 +52,7 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeClient]:
+def machines(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """A booted node that is part of the cluster and has no network configuration list yet."""
     directory = tmp_path_factory.mktemp("kubelet")
     fabric, processes = Fabric(ONE_NODE, lab_name("kubelet")), Processes(directory / "processes")
@@ -58,12 +61,17 @@ def master(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
     try:
         forward(control_plane, processes, fabric.management)
         machines.start()
-        yield machines.client("master")
+        yield machines
     finally:
         machines.stop()
         processes.stop_all()
         fabric.down()
         control_plane.kubectl("delete", "node/master", "pod/web", "--ignore-not-found", "--force", "--grace-period=0")
+
+
+@pytest.fixture
+def master(machines: Machines) -> NodeClient:
+    return machines.client("master")
 
 
 def services(plane: ControlPlane) -> ClusterServices:
@@ -72,6 +80,7 @@ def services(plane: ControlPlane) -> ClusterServices:
         proxy_kubeconfig=str(plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)),
         kube_proxy=str(binaries.find("kube-proxy")),
         external_cloud=True,
+        stand_in=StandIn(seed=1, collection=(0.2, 0.5), resync=(1.0, 1.0)),
     )
 
 
@@ -151,11 +160,143 @@ def runs(master: NodeClient, plane: ControlPlane) -> None:
 def ends(master: NodeClient, plane: ControlPlane) -> None:
     assert [pod.pod for pod in master.state().pods] == ["default/web"]
     plane.kubectl("delete", "pod/web", "--timeout=30s")
-    assert run(master, "cat /run/tmp/calls").splitlines()[-3:] == [
-        "ADD netns nothing",
-        "DEL netns prevResult",
-        "DEL  nothing",
-    ]
+    wait_until(lambda: calls(master)[-4:] == LIFE, "both DELs of the removal", timeout=PATIENCE)
     assert run(master, "ls /run/netns") == ""
     wait_until(lambda: master.state().pods == [], "the node has no pod", timeout=PATIENCE)
     assert get(plane, "pod/web") == {}
+
+
+LIFE = ["ADD netns nothing", "DEL netns prevResult", "DEL  nothing", "DEL  nothing"]
+"""The calls of a pod that comes and goes."""
+FINISHING = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  nodeName: master
+  tolerations: [{operator: Exists}]
+  %s
+  containers: [{name: web, image: web, command: [sh, -c, %s]}]
+"""
+
+
+@pytest.fixture
+def network(master: NodeClient, control_plane: ControlPlane) -> Iterator[NodeClient]:
+    """The node with its network, without calls and pods."""
+    run(master, f"cp {PLUGIN} {node.CNI_EXECUTABLES}; rm -f /run/tmp/refuse")
+    run(master, f"echo '{json.dumps(CONFLIST)}' > {node.CNI_CONFIGURATION}/10-test.conflist; : > /run/tmp/calls")
+    yield master
+    control_plane.kubectl("delete", "pod", "--all", "--ignore-not-found", "--force", "--grace-period=0")
+    wait_until(lambda: master.state().pods == [], "the node has no pod", timeout=PATIENCE)
+    wait_until(lambda: run(master, f"ls {node.DISK}/sandboxes") == "", "no sandbox is left", timeout=PATIENCE)
+
+
+def calls(master: NodeClient) -> list[str]:
+    return run(master, "cat /run/tmp/calls").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("spec", "script", "end"),
+    [
+        ("restartPolicy: Never", "sleep 1", ("Succeeded", None)),
+        ("restartPolicy: Never", "'sleep 1; exit 3'", ("Failed", None)),
+        ("activeDeadlineSeconds: 2", "wait", ("Failed", "DeadlineExceeded")),
+    ],
+)
+def test_del_comes_before_the_final_phase(
+    network: NodeClient, control_plane: ControlPlane, spec: str, script: str, end: tuple[str, str | None]
+) -> None:
+    control_plane.apply(FINISHING % (spec, script))
+    wait_until(lambda: final_status(network, control_plane) == end, "the pod has finished so", timeout=PATIENCE)
+    wait_until(lambda: calls(network) == LIFE, "the sandbox is removed while the object stays", timeout=PATIENCE)
+    assert get(control_plane, "pod/web")
+
+
+def final_status(master: NodeClient, plane: ControlPlane) -> tuple[str, str | None] | None:
+    """Phase and reason once the phase is final; at that moment the first DEL has been sent."""
+    status = get(plane, "pod/web")["status"]
+    if status.get("phase") not in ("Succeeded", "Failed"):
+        return None
+    assert LIFE[1] in calls(master)
+    return status["phase"], status.get("reason")
+
+
+def ready(plane: ControlPlane, name: str = "web") -> None:
+    plane.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=40s")
+
+
+def test_a_sandbox_that_is_lost_is_replaced(network: NodeClient, control_plane: ControlPlane) -> None:
+    control_plane.apply(POD)
+    ready(control_plane)
+    network.kill("default/web")
+    wait_until(lambda: LIFE[0] in calls(network)[1:], "the second ADD", timeout=PATIENCE)
+    assert calls(network)[:3] == [LIFE[0], LIFE[1], LIFE[0]]
+    ready(control_plane)
+    assert get(control_plane, "pod/web")["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_a_restart_of_the_kubelet_calls_nothing(network: NodeClient, control_plane: ControlPlane) -> None:
+    control_plane.apply(POD)
+    ready(control_plane)
+    before = network.state().pods
+    with suppress(IOFailure):  # the daemon that dies is the one that would answer
+        network.signal("kubelet")
+    wait_until(lambda: pods(network) == before, "the kubelet has the same sandbox", timeout=PATIENCE)
+    assert network.probe([TrafficProbe(kind="http", target=ADDRESS, source="default/web", port=8080)])[0].ok
+    assert calls(network) == LIFE[:1]
+
+
+def pods(master: NodeClient) -> list[NodePodState]:
+    """The node's pods; none while its endpoint does not answer."""
+    try:
+        return master.state(timeout=1.0).pods
+    except IOFailure:
+        return []
+
+
+def test_a_static_pod_has_a_uid_of_its_own_and_outlives_its_mirror(
+    network: NodeClient, control_plane: ControlPlane
+) -> None:
+    manifest = json.dumps({"metadata": {"name": "static"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    run(network, f"echo '{manifest}' > {node.MANIFESTS}/static.yaml")
+    wait_until(lambda: get(control_plane, "pod/static-master"), "the mirror", timeout=PATIENCE)
+    ready(control_plane, "static-master")
+    first = get(control_plane, "pod/static-master")["metadata"]
+    (state,) = network.state().pods
+    assert first["annotations"]["kubernetes.io/config.mirror"] == state.uid != first["uid"]
+    control_plane.kubectl("delete", "pod/static-master", "--wait=false")
+    wait_until(lambda: mirror_uid(control_plane) not in (None, first["uid"]), "another mirror", timeout=PATIENCE)
+    ready(control_plane, "static-master")
+    assert calls(network) == LIFE[:1]
+    run(network, f"rm {node.MANIFESTS}/static.yaml")
+    wait_until(lambda: calls(network) == LIFE, "the static pod has ended", timeout=PATIENCE)
+    wait_until(lambda: mirror_uid(control_plane) is None, "the mirror is gone", timeout=PATIENCE)
+
+
+def mirror_uid(plane: ControlPlane) -> str | None:
+    found = get(plane, "pod/static-master")
+    return str(found["metadata"]["uid"]) if found else None
+
+
+@pytest.mark.parametrize("keep_disk", [True, False])
+def test_after_a_reboot_the_pod_comes_back(
+    network: NodeClient, machines: Machines, control_plane: ControlPlane, keep_disk: bool
+) -> None:
+    """With its disk the node knows the old sandbox, and what its ADD answered."""
+    control_plane.apply(POD)
+    ready(control_plane)
+    master = machines.fabric.topology.node("master")
+    machines.cut_power(master)
+    machines.boot(master, keep_disk=keep_disk)
+    machines.wait(master)
+    run(network, f": > /run/tmp/calls; cp {PLUGIN} {node.CNI_EXECUTABLES}")
+    run(network, f"echo '{json.dumps(CONFLIST)}' > {node.CNI_CONFIGURATION}/10-test.conflist")
+    wait_until(lambda: LIFE[0] in calls(network), "the next ADD", timeout=PATIENCE)
+    assert calls(network)[:2] == [*(["DEL  prevResult"] if keep_disk else []), "ADD netns nothing"][:2]
+
+
+def test_the_node_reports_the_version_of_its_cluster(network: NodeClient, control_plane: ControlPlane) -> None:
+    info = get(control_plane, "node/master")["status"]["nodeInfo"]
+    assert (
+        info["kubeletVersion"] == json.loads(control_plane.kubectl("version", "-ojson"))["serverVersion"]["gitVersion"]
+    )

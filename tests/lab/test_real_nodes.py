@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -13,6 +13,7 @@ import pytest
 
 from spiderpool_lab import binaries
 from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
+from spiderpool_lab.container_checks import dns_is_ready
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import NodeKind
@@ -35,6 +36,7 @@ def cluster() -> Iterator[LabCluster]:
     with temporary(lab_name("real"), options) as cluster:
         cluster.plane.apply(MANIFESTS)
         cluster.wait_for("all pods are ready", lambda: len(ready(cluster)) == 4, PATIENCE)
+        cluster.wait_for("the cluster's DNS is ready", lambda: dns_is_ready(cluster), PATIENCE)
         yield cluster
 
 
@@ -158,17 +160,30 @@ def test_pods_come_back_with_their_addresses_after_a_reboot(cluster: LabCluster,
     worker = cluster.fabric.topology.node("worker")
     pods = {name: pod for name, pod in ready(cluster).items() if pod["spec"]["nodeName"] == "worker"}
     assert pods, "a pod runs there"
-    boot = boot_id(cluster)
+    boot, before = boot_id(cluster), containers(cluster)
     cluster.machines.cut_power(worker)
     if disk == "lost":
         cluster.machines.erase(worker)
     cluster.machines.boot(worker)
     cluster.machines.wait(worker)
     cluster.wait_for("the Node has booted", lambda: boot_id(cluster) != boot, PATIENCE)
-    cluster.wait_for("the pods run again", lambda: all(restarts(cluster, name) for name in pods), PATIENCE)
+    cluster.wait_for("the pods have new containers", lambda: restarted(cluster, before, pods), PATIENCE)
     cluster.wait_for("the pods are ready", lambda: pods.keys() <= ready(cluster).keys(), PATIENCE)
     assert {name: addresses(ready(cluster)[name]) for name in pods} == {name: addresses(pods[name]) for name in pods}
     assert all(answers(cluster, name) for name in pods)
+
+
+def containers(cluster: LabCluster) -> dict[str, list[str]]:
+    """The containers of each pod by its name, as its status has them."""
+    return {
+        pod["metadata"]["name"]: [status.get("containerID", "") for status in pod["status"]["containerStatuses"]]
+        for pod in cluster.objects("pods")
+    }
+
+
+def restarted(cluster: LabCluster, before: dict[str, list[str]], pods: Iterable[str]) -> bool:
+    now = containers(cluster)
+    return all(now[name] != before[name] for name in pods)
 
 
 def boot_id(cluster: LabCluster) -> str:

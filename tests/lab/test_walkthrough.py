@@ -220,12 +220,17 @@ def test_a_pod_that_vanishes_while_its_agent_hangs_keeps_its_address_until_it_is
 
 def test_an_address_that_another_sandbox_still_has_is_given_back_for_another(cluster: LabCluster) -> None:
     (first,) = run_pods(cluster, pod("first", "master", "ipvlan-eth0"))
-    (name,) = (ip["metadata"]["name"] for ip in cluster.objects("spiderips"))
-    cluster.plane.kubectl("delete", "spiderip", name)
-    found = {each.key: each.address for each in run_pods(cluster, pod("second", "master", "ipvlan-eth0"))}
-    assert found["default/first"] == first.address
-    assert list(records(cluster)) == [found["default/second"]] != [first.address]
-    assert "another sandbox still holds it" in cluster.plane.kubectl("describe", "pod", "second")
+    (record,) = cluster.objects("spiderips")
+    cluster.plane.kubectl("delete", "spiderip", record["metadata"]["name"])
+    others = run_pods(cluster, *(pod(f"other-{number}", "master", "ipvlan-eth0") for number in range(4)))
+    cluster.plane.apply(pod("late", "master", "ipvlan-eth0"))
+    refused = f"{first.address} is already assigned to an ipvlan device on eth0: another sandbox still holds it"
+    cluster.wait_for("a refusal", lambda: refused in cluster.plane.kubectl("describe", "pod", "late"), PATIENCE)
+    freed = next(each.address for each in others if each.key == "default/other-2")
+    cluster.plane.kubectl("delete", "pod", "other-2", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
+    cluster.wait_for("the pod is Running", lambda: freed in [each.address for each in running(cluster)], PATIENCE)
+    assert records(cluster)[freed][0] == "late"
+    assert first.address not in records(cluster)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Tasks that keep the node's network correct while pods run.
 
-They update the pods' routes when addresses of the node or of Services change, tune the node's NICs, and report faults
-as Events.
+They update the pods' routes when addresses of the node or of Services change, keep the rules that masquerade what pods
+send to Services, tune the node's NICs, and report faults as Events.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.core.network.plumbing.nics import nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import SpiderpoolError
+from spiderpool.kernel import masquerade
 from spiderpool.kernel.events import address_changes
+from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
 BATCH = 0.5
 """Seconds between two passes over all pods: addresses that change together are told together."""
+LOOK = 60.0
+"""Seconds between two looks whether the rules for pods' connections to Services are complete."""
 PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds before a retry; the tuning of NICs doubles its pause after each failure, up to the longest."""
 
@@ -71,6 +75,7 @@ class NodeNetwork:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
             group.create_task(self._update_pods())
+            group.create_task(self._keep_masquerade())
             group.create_task(self._follow_pools())
             group.create_task(self._tune_nics())
 
@@ -105,6 +110,15 @@ class NodeNetwork:
                 self._stale.set()
                 pause = PAUSE
             await asyncio.sleep(pause)
+
+    async def _keep_masquerade(self) -> None:
+        """Load the rules, and again what another program has removed."""
+        while True:
+            try:
+                await run_inside(None, masquerade.load)
+            except SpiderpoolError as error:
+                log.warning("pods do not reach all endpoints of Services", error=str(error), pause=LOOK)
+            await asyncio.sleep(LOOK)
 
     async def _follow_pools(self) -> None:
         """Check the NICs when a gateway has changed; most changes of pools concern other fields."""

@@ -59,13 +59,24 @@ def opened(path: str | Path) -> Iterator[int]:
 
 
 def is_gone(path: str | Path) -> bool:
-    """Whether no network namespace is at ``path``: it is missing or something else. False if that cannot be told."""
+    """Whether the network namespace at ``path`` has been removed: nothing is there, or something else.
+
+    False where that cannot be told. To an agent in a container that does not see the node's folder of namespaces, all
+    would be gone; so the folder must hold something.
+    """
     try:
         with opened(path):
             return False
     except BadNamespace:
-        return True
+        return _has_entries(Path(path).parent)
     except KernelFailure:
+        return False
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except (OSError, ValueError):
         return False
 
 

@@ -15,6 +15,9 @@ VETH = "veth0"
 MARK = 0x1
 """Mark of packets and connections that came in through veth0; the answers leave through it."""
 
+MASQUERADE_MARK = 0x100
+"""Mark, on the node, of a pod's packets that must get the node's address as source."""
+
 MAIN_TABLE = 254
 """The kernel's table ``main`` (RT_TABLE_MAIN: linux/rtnetlink.h)."""
 FIRST_TABLE = 99

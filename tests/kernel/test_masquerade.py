@@ -1,0 +1,82 @@
+"""Rules by which connections of pods to Services on other nodes have the node's address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from spiderpool.agent import interfaces
+from spiderpool.kernel import masquerade
+from spiderpool.kernel.namespaces import opened, run_inside
+from tests.kernel.environment import World, seen_by, serve
+from tests.kernel.questions import CONTAINER, ETH0, SERVICE, interface
+
+PORT = 8080
+
+
+@pytest.mark.unit
+def test_only_tables_that_lack_our_rule_get_it() -> None:
+    assert masquerade.iptables_script(()) == ""
+    nat = masquerade.iptables_script(("nat",))
+    assert nat.startswith("*nat\n-A POSTROUTING -m mark --mark 0x100/0x100 ")
+    assert nat.count("COMMIT\n") == 1
+    assert masquerade.iptables_script(("mangle", "nat")).count("\n-A ") == 2
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("version", "family"), [(4, "ip"), (6, "ip6")])
+def test_nft_tables_are_whole(version: int, family: str) -> None:
+    script = masquerade.nft_script(version)
+    assert script.startswith(f"create table {family} spiderpool_masquerade\n")
+    assert script.count("{") == script.count("}") == 3
+
+
+async def on_node(world: World, work: Callable[[], None]) -> None:
+    with opened(world.node) as descriptor:
+        await run_inside(descriptor, work)
+
+
+def rules(world: World) -> list[str]:
+    """Our rules in the node's packet filter."""
+    programs = "nft list ruleset; iptables-legacy-save; ip6tables-legacy-save"
+    shown = world.inside(world.node, "sh", "-c", f"({programs}) 2>/dev/null || true")
+    return [line for line in shown.splitlines() if masquerade.TABLE in line or "masquerade" in line]
+
+
+def translate(world: World, version: int) -> None:
+    """What kube-proxy does with an address of a Service whose endpoint is on another machine."""
+    service, target = SERVICE[version], ETH0[version].router
+    family, program = {4: ("ip", "iptables-legacy"), 6: ("ip6", "ip6tables-legacy")}[version]
+    chain = f"type nat hook prerouting priority -100; {family} daddr {service} dnat to {target};"
+    by_nft = f"nft 'table {family} service {{ chain c {{ {chain} }} }}' 2>/dev/null"
+    by_iptables = f"{program} -t nat -A PREROUTING -d {service} -j DNAT --to-destination {target}"
+    world.inside(world.node, "sh", "-c", f"{by_nft} || {by_iptables}")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("version", [4, 6])
+async def test_an_endpoint_elsewhere_sees_the_node(wide: World, kind: str, version: int) -> None:
+    pod = wide.pod()
+    await interfaces.add(interface(pod, kind), node=wide.node)
+    translate(wide, version)
+    server = await serve(wide.router, PORT, version)
+    try:
+        with pytest.raises((OSError, TimeoutError)):  # the answer passes the node by
+            await asyncio.wait_for(seen_by(pod, SERVICE[version], PORT), 2)
+        await on_node(wide, masquerade.load)
+        assert await asyncio.wait_for(seen_by(pod, SERVICE[version], PORT), 10) == ETH0[version].node
+        assert await seen_by(pod, ETH0[version].router, PORT) == ETH0[version].pod
+    finally:
+        server.close()
+    await interfaces.remove(CONTAINER, pod, "eth0", node=wide.node)
+
+
+@pytest.mark.lab
+async def test_rules_are_loaded_once(wide: World) -> None:
+    await on_node(wide, masquerade.load)
+    once = rules(wide)
+    assert once
+    await on_node(wide, masquerade.load)
+    assert rules(wide) == once

@@ -1,0 +1,125 @@
+"""Fast nodes do in the stories what real ones were seen to do (``tests/lab/data/stories/real.json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from spiderpool_lab.cluster import LabCluster, temporary
+from spiderpool_lab.stories import command, contract, report
+from spiderpool_lab.stories.report import Report, StoryOutcome
+from spiderpool_lab.stories.runner import Runner
+from spiderpool_lab.stories.stage import Scale, pod, replicated
+from spiderpool_lab.stories.story import STORIES, Story, StoryFailed, expect
+from spiderpool_lab.topology import NodeKind, enlarged
+from tests.lab.names import lab_name
+from tests.lab.test_story_audit import ADD
+
+QUICK = (
+    *("pause-killed", "container-killed", "crash-loop", "init-and-sidecar", "jobs", "restart-policies", "late-del"),
+    *("several-networks", "families", "host-network"),
+)
+"""Stories that take seconds. ``make stories`` plays all."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LabCluster]:
+    with temporary(lab_name("stories"), command.options(NodeKind.FAST)) as cluster:
+        yield cluster
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(400)
+def test_fast_nodes_do_what_real_ones_were_seen_to_do(cluster: LabCluster) -> None:
+    """All stories in one test, because the late calls of each come while the others are played."""
+    command.wait_for_pools(cluster)
+    runner = Runner(cluster, Scale(), progress=print)
+    outcomes = [runner.play(story) for story in command.select(QUICK, cluster)]
+    assert [fault for outcome in outcomes for fault in outcome.faults] == []
+    runner.wait_for_removals()
+    assert report.unlike(report.load("real"), runner.report(), STORIES.values()) == {}
+
+
+@pytest.mark.unit
+def test_each_quick_story_was_seen_on_real_nodes() -> None:
+    real = report.load("real")
+    assert [name for name in QUICK if name not in real.traces or not real.outcomes[name].passed] == []
+
+
+LIVES = {"web-abcde": [[ADD, msgspec.structs.replace(ADD, command="DEL", has_netns=False)]]}
+
+
+@pytest.mark.unit
+def test_a_trace_has_the_calls_of_each_sandbox_without_random_names() -> None:
+    found = contract.trace(LIVES, {"web-abcde": "Running"})
+    assert found.sandboxes == {"web": [["ADD netns", "DEL"]]}
+    assert found.statuses == {"web": "Running"}
+    assert contract.plain_name("many-5d78c9869d-x2k4v") == "many"
+    assert contract.plain_name("static-master") == "static-master"
+
+
+@pytest.mark.unit
+def test_late_calls_with_nothing_count_once() -> None:
+    late = msgspec.structs.replace(ADD, command="DEL", has_netns=False)
+    assert contract.trace({"a": [[ADD, late, late, late]]}, {}).sandboxes == {"a": [["ADD netns", "DEL"]]}
+
+
+@pytest.mark.unit
+def test_differences_name_the_pod_and_both_sides() -> None:
+    real = contract.trace(LIVES, {"web-abcde": "Running"})
+    assert contract.differences(real, real) == []
+    fast = msgspec.structs.replace(real, sandboxes={"web": [["ADD netns"]]}, statuses={})
+    assert contract.differences(real, fast) == [
+        "sandboxes of web: real [['ADD netns', 'DEL']], fast [['ADD netns']]",
+        "statuses of web: real Running, fast nothing",
+    ]
+
+
+def _story(name: str, *, steady: bool = True, real_only: str = "") -> Story:
+    return Story(name, name.title(), lambda _: None, real_only, steady)
+
+
+@pytest.mark.unit
+def test_only_steady_stories_that_both_have_played_are_compared() -> None:
+    seen = contract.trace(LIVES, {})
+    other = msgspec.structs.replace(seen, sandboxes={})
+    real = Report(traces={"a": seen, "b": seen, "c": seen})
+    fast = Report(traces={"a": other, "b": other})
+    found = report.unlike(real, fast, [_story("a"), _story("b", steady=False), _story("c")])
+    assert list(found) == ["a"]
+
+
+@pytest.mark.unit
+def test_the_page_has_a_row_for_each_story_and_kind_of_nodes() -> None:
+    outcome = StoryOutcome("a", "A", 3.2, ["lost"], {"ADD": 2, "DEL!": 1})
+    stories = {"a": _story("a"), "b": _story("b", real_only="needs images")}
+    rows = report.page(stories, {"real": Report("v1", {"a": outcome}), "fast": Report()}).splitlines()
+    assert "| A (`a`) | real | 2 ADD, 1 DEL! | fail: lost | 3 |" in rows
+    assert "| A (`a`) | fast | | not played yet | |" in rows
+    assert "| B (`b`) | fast | | not played: needs images | |" in rows
+    assert "- real: v1" in rows
+
+
+@pytest.mark.unit
+def test_the_page_is_that_of_the_files() -> None:
+    assert report.PAGE.read_text() == report.page(STORIES, {kind: report.load(kind) for kind in command.KINDS})
+
+
+@pytest.mark.unit
+def test_manifests_of_stories() -> None:
+    made = pod("web", "master", host_network=True)
+    assert made["spec"]["hostNetwork"]
+    assert made["spec"]["nodeSelector"] == {"kubernetes.io/hostname": "master"}
+    assert replicated("StatefulSet", "set", 2)["spec"]["serviceName"] == "set"
+    with pytest.raises(StoryFailed, match="not so: the sky is green"):
+        expect(False, "the sky is green")
+
+
+@pytest.mark.unit
+def test_a_larger_topology_has_addresses_that_no_server_has() -> None:
+    large = enlarged(130)
+    every = [address for node in large.nodes for eni in node.enis for address in eni.registered]
+    assert len(every) == len({*every})
+    assert [len(node.enis[0].secondaries) for node in large.nodes] == [130, 130]
