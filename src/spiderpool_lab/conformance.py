@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,8 @@ class Tests:
 
     async def _run_one(self, name: str) -> None:
         draft = self._folder / f"{self._key(name)}.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         started = time.monotonic()
         with (self._folder / f"{self._key(name)}.log").open("w") as log:
             process = await asyncio.create_subprocess_exec(
@@ -130,9 +133,9 @@ class Tests:
             finally:
                 _kill(process.pid)
         seconds = time.monotonic() - started
-        outcome = _outcome(name, draft, seconds)
+        outcome = _outcome(name, draft / "junit_01.xml", seconds)
         self._report(name).write_text(junit([outcome]))
-        draft.unlink(missing_ok=True)
+        shutil.rmtree(draft)
         click.echo(f"{outcome.status:8} {seconds:4.0f} s  {name}  {outcome.message}")
 
     async def _ended(self, process: asyncio.subprocess.Process) -> None:
@@ -141,7 +144,7 @@ class Tests:
             async with asyncio.timeout(self._limit + 2 * END_SECONDS):
                 await process.wait()
 
-    def _command(self, name: str, report: Path) -> list[str]:
+    def _command(self, name: str, reports: Path) -> list[str]:
         fabric = self._cluster.fabric
         place = fabric.internet if is_from_internet(name) else fabric.management
         return [
@@ -149,7 +152,7 @@ class Tests:
             *(f"--kubeconfig={self._kubeconfig}", "--provider=local", "--disable-log-dump"),
             *("--ginkgo.no-color", "--ginkgo.v", f"--ginkgo.focus={focus_of(name)}"),
             *(f"--ginkgo.timeout={self._limit:.0f}s", f"--ginkgo.grace-period={END_SECONDS:.0f}s"),
-            f"--ginkgo.junit-report={report}",
+            f"--report-dir={reports}",  # with a file whose names are those of the list; Ginkgo's own adds labels
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -28,13 +28,13 @@ class ContainerPort(msgspec.Struct, rename="camel"):
     host_ip: str = msgspec.field(default="", name="hostIP")
 
     def mapping(self) -> dict[str, Any]:
-        """The entry of ``portMappings`` that a container runtime makes of it."""
+        """The entry of ``portMappings`` that containerd makes of it, whose keys begin with a capital."""
         protocol = self.protocol.lower()
         return {
-            "hostPort": self.host_port,
-            "containerPort": self.container_port,
-            "protocol": protocol,
-            "hostIP": self.host_ip,
+            "HostPort": self.host_port,
+            "ContainerPort": self.container_port,
+            "Protocol": protocol,
+            "HostIP": self.host_ip,
         }
 
 

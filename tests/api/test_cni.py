@@ -259,6 +259,18 @@ def test_ports_of_the_node_that_the_runtime_requests() -> None:
     )
 
 
+def test_ports_of_the_node_may_be_spelled_as_containerd_does() -> None:
+    port = {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "192.0.2.1"}
+    requested = requested_ports(PluginConfig(runtimeConfig={"portMappings": [port]}))
+    assert requested == (PortMapping(8080, 80, "tcp", "192.0.2.1"),)
+
+
+@pytest.mark.parametrize("wrong", ["a text", 7, [8080, 80]])
+def test_a_port_of_the_node_that_is_no_object_is_refused(wrong: object) -> None:
+    with pytest.raises(BadConfig, match=r"^runtimeConfig\.portMappings .* Expected `object`"):
+        requested_ports(PluginConfig(runtimeConfig={"portMappings": [wrong]}))
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

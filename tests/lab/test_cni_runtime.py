@@ -112,8 +112,8 @@ async def test_host_ports_go_to_plugins_that_map_them(runtime: CniRuntime) -> No
     await runtime.add(network(mapper, plugin(runtime, "two")), sandbox)
     first, second = (call["request"] for call in calls(runtime))
     assert first["runtimeConfig"]["portMappings"] == [
-        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""},
-        {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "10.0.0.1"},
+        {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""},
+        {"HostPort": 53, "ContainerPort": 53, "Protocol": "udp", "HostIP": "10.0.0.1"},
     ]
     assert "runtimeConfig" not in second
 

@@ -368,10 +368,15 @@ def requested_ports(config: PluginConfig) -> tuple[PortMapping, ...]:
     """Ports of the node that the runtime requests for the pod. Raises BadConfig, which names the entry."""
     requested = (config.runtimeConfig or {}).get(PORT_MAPPINGS) or []
     try:
-        mappings = msgspec.convert(requested, list[PortMapping])
+        mappings = msgspec.convert([_lower_initials(entry) for entry in requested], list[PortMapping])
     except msgspec.ValidationError as error:
         raise BadConfig(f"runtimeConfig.{PORT_MAPPINGS} of the container runtime is wrong: {error}") from error
     return tuple(_checked_mapping(number, mapping) for number, mapping in enumerate(mappings))
+
+
+def _lower_initials(entry: object) -> object:
+    """An entry with keys as the conventions spell them: containerd sends ``HostPort``, and Go's decoders take both."""
+    return {key[:1].lower() + key[1:]: value for key, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def _checked_mapping(number: int, mapping: PortMapping) -> PortMapping:
