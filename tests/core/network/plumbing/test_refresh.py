@@ -65,8 +65,11 @@ def test_nothing_to_refresh_without_a_path() -> None:
     assert plan_refresh(with_pod(replace(FIRST, coordination=None)).pod_link(CONTAINER)) == ()
 
 
-def test_addresses_of_services_are_reached_by_the_node_as_long_as_services_have_them() -> None:
-    world, outside = with_pod(FIRST), ip_address("198.51.100.65")
-    for services, hop in (((outside,), NextHop("veth0", ETH0[4].node)), ((), NextHop("eth0", ETH0[4].router))):
+def test_addresses_of_services_by_the_gateway_that_is_in_use() -> None:
+    world, service = with_pod(FIRST), ip_address("198.51.100.65")
+    world.apply(plan_refresh(replace(world.pod_link(CONTAINER), services=(service,))))
+    assert_paths(world, [Question("pod", str(service), NextHop("veth0", ETH0[4].node))])
+    world.lose_node_address(ETH0[4].node)
+    for services in (None, (service,)):  # while they are not known, the gateway is replaced all the same
         world.apply(plan_refresh(replace(world.pod_link(CONTAINER), services=services)))
-        assert_paths(world, [Question("pod", str(outside), hop)])
+        assert_paths(world, [Question("pod", str(service), NextHop("veth0", NET1[4].node))])

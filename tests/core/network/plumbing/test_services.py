@@ -111,5 +111,5 @@ def test_nothing_of_other_families_or_reserved() -> None:
     assert isinstance(rule, AddRule)
     assert str(route) == "pod: route 198.51.100.65/32 via 10.0.0.1 dev veth0 src 10.0.0.9 table 98"
     assert tuple(service_changes(PodState(), TEMPLATE, BALANCERS, frozenset(BALANCERS))) == ()
-    node = (NodeAddress("eth0", BALANCERS[0]),)
+    node = (NodeAddress("eth0", BALANCERS[0]), NodeAddress("kube-ipvs0", BALANCERS[1]))
     assert reserved_addresses(PodState(routes=(TEMPLATE,)), "eth0", node) == {BALANCERS[0], ip_address("10.0.0.1")}

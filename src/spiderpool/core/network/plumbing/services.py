@@ -11,14 +11,18 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 from spiderpool.core.network.plumbing.naming import SERVICE_PRIORITY, SERVICE_TABLE
+from spiderpool.core.network.plumbing.routing import reachable
 from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, Remove, Step
 from spiderpool.core.network.plumbing.values import Address, NodeAddress, PodState
 
 
 def reserved_addresses(pod: PodState, path_link: str, node: Iterable[NodeAddress]) -> frozenset[Address]:
-    """Addresses to which a pod must not get a route through its node: the node's own, and gateways of other links."""
+    """Addresses to which a pod must not get a route through its node: the node's on NICs, and gateways of other links.
+
+    kube-proxy in mode ipvs gives the node the addresses of Services too, on a link that is no NIC.
+    """
     gateways = {route.gateway for route in pod.routes if route.gateway is not None and route.link != path_link}
-    return frozenset(gateways | {held.address for held in node})
+    return frozenset({*gateways, *reachable(node)})
 
 
 def service_steps(template: AddRoute, addresses: Iterable[Address], reserved: frozenset[Address]) -> Iterator[Step]:
