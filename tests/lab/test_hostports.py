@@ -120,11 +120,12 @@ def test_every_address_of_the_node_leads_to_the_pod_from_everywhere(cluster: Lab
 
 
 def test_the_pod_sees_its_clients(cluster: LabCluster, ported: str) -> None:
-    clients = {*cluster.fabric.topology.internet.client}
     for eni in cluster.fabric.topology.node(NODE).enis:
-        found = ask(cluster, Place(internet.NAME), everything(public_addresses(eni)))
-        assert {answer.partition(" ")[0] for answer in found.values()} == {ported}, (eni.name, found)
-        assert {answer.rpartition(" ")[2] for answer in found.values()} <= clients, (eni.name, found)
+        for version, client in zip((4, 6), cluster.fabric.topology.internet.client, strict=True):
+            addresses = facts.of_version(version, public_addresses(eni))
+            probes = [msgspec.structs.replace(probe, bind=client) for probe in everything(addresses)]
+            found = ask(cluster, Place(internet.NAME), probes)
+            assert {*found.values()} == {f"{ported} for {client}"}, (eni.name, found)
     others = [pod for pod in facts.running_pods(cluster) if pod.key != ported]
     assert len(others) == 4
     for pod in others:
