@@ -7,6 +7,7 @@ It runs in a User Mode Linux kernel or in a PID namespace. ``python -m spiderpoo
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -353,7 +354,8 @@ def _link_tools() -> None:
     """Make a folder with iptables-legacy as iptables: User Mode Linux has no nftables backend for iptables."""
     _TOOLS.mkdir()
     for name, program in _PROXY_TOOLS.items():
-        (_TOOLS / name).symlink_to(f"/usr/sbin/{program}")
+        if found := shutil.which(program):
+            (_TOOLS / name).symlink_to(found)
 
 
 def _supervise(children: list[Child], logs: Path) -> None:
