@@ -42,9 +42,7 @@ class RunOptions(TypedDict):
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--name", default="stories", show_default=True, help="Name of the lab.")
-@click.option(
-    "--nodes", type=click.Choice([*NodeKind]), default=NodeKind.FAST, show_default=True, help="Kind of nodes."
-)
+@click.option("--nodes", type=click.Choice(KINDS), default="fast", show_default=True, help="Kind of nodes.")
 @click.option(
     "--long", is_flag=True, help="Hours instead of minutes: 110 pods, an end of 600 s, two hours without API."
 )
