@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from spiderpool.errors import BadConfig
 from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
 from spiderpool_lab.stories.report import Report, StoryOutcome
@@ -99,6 +100,13 @@ def test_the_page_has_a_row_for_each_story_and_kind_of_nodes() -> None:
 @pytest.mark.unit
 def test_the_page_is_that_of_the_files() -> None:
     assert report.PAGE.read_text() == report.page(STORIES, {kind: report.load(kind) for kind in command.KINDS})
+
+
+@pytest.mark.unit
+def test_a_name_that_is_no_story_is_refused() -> None:
+    command.check_names(["jobs"])
+    with pytest.raises(BadConfig, match="there is no story jbos; there are"):
+        command.check_names(["jbos"])
 
 
 @pytest.mark.unit
