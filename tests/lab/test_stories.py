@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from spiderpool.errors import BadConfig
 from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
 from spiderpool_lab.stories.report import Report, StoryOutcome
@@ -40,12 +41,6 @@ def test_fast_nodes_do_what_real_ones_were_seen_to_do(cluster: LabCluster) -> No
     assert [fault for outcome in outcomes for fault in outcome.faults] == []
     runner.wait_for_removals()
     assert report.unlike(report.load("real"), runner.report(), STORIES.values()) == {}
-
-
-@pytest.mark.unit
-def test_each_quick_story_was_seen_on_real_nodes() -> None:
-    real = report.load("real")
-    assert [name for name in QUICK if name not in real.traces or not real.outcomes[name].passed] == []
 
 
 LIVES = {"web-abcde": [[ADD, msgspec.structs.replace(ADD, command="DEL", has_netns=False)]]}
@@ -105,6 +100,13 @@ def test_the_page_has_a_row_for_each_story_and_kind_of_nodes() -> None:
 @pytest.mark.unit
 def test_the_page_is_that_of_the_files() -> None:
     assert report.PAGE.read_text() == report.page(STORIES, {kind: report.load(kind) for kind in command.KINDS})
+
+
+@pytest.mark.unit
+def test_a_name_that_is_no_story_is_refused() -> None:
+    command.check_names(["jobs"])
+    with pytest.raises(BadConfig, match="there is no story jbos; there are"):
+        command.check_names(["jbos"])
 
 
 @pytest.mark.unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import TypedDict, Unpack
 
@@ -42,9 +43,7 @@ class RunOptions(TypedDict):
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--name", default="stories", show_default=True, help="Name of the lab.")
-@click.option(
-    "--nodes", type=click.Choice([*NodeKind]), default=NodeKind.FAST, show_default=True, help="Kind of nodes."
-)
+@click.option("--nodes", type=click.Choice(KINDS), default="fast", show_default=True, help="Kind of nodes.")
 @click.option(
     "--long", is_flag=True, help="Hours instead of minutes: 110 pods, an end of 600 s, two hours without API."
 )
@@ -53,6 +52,7 @@ class RunOptions(TypedDict):
 def stories(names: tuple[str, ...], name: str, nodes: str, **run: Unpack[RunOptions]) -> None:
     """Play stories (all, or those named) and check the addresses after each."""
     need_root()
+    check_names(names)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # take the lab down
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     end = time.monotonic() + (run["seconds"] or float("inf"))
@@ -98,10 +98,14 @@ def options(nodes: NodeKind) -> LabOptions:
     )
 
 
-def select(names: tuple[str, ...], cluster: LabCluster) -> list[Story]:
-    """The stories of these names in that order, or all that the lab's nodes can play. Raises BadConfig."""
+def check_names(names: Iterable[str]) -> None:
+    """Raise BadConfig for a name that is no story's."""
     if unknown := set(names) - STORIES.keys():
         raise BadConfig(f"there is no story {', '.join(sorted(unknown))}; there are {', '.join(STORIES)}")
+
+
+def select(names: tuple[str, ...], cluster: LabCluster) -> list[Story]:
+    """The stories of these names in that order, or all, without those that the lab's nodes cannot play."""
     real = cluster.nodes is NodeKind.REAL
     shared = cluster.fabric.backend is NodeBackend.NATIVE
     chosen = [STORIES[name] for name in names or STORIES]
