@@ -24,7 +24,8 @@ SOCKET = STATE / "containerd.sock"
 ENDPOINT = f"unix://{SOCKET}"
 NAMESPACE = "k8s.io"
 """containerd's namespace for what a kubelet asks for."""
-RUNC = "/usr/sbin/runc"
+RUNC = "runc"
+"""Found in the PATH of containerd: distributions have it in different folders."""
 START_TIMEOUT = 60.0
 """Seconds that containerd has to listen."""
 
