@@ -228,7 +228,7 @@ def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> No
             cluster.down()
     if not (few or focus):
         _write_page(tests_plan, outcomes)
-    sys.exit(1 if failures(outcomes) else 0)
+    sys.exit(1 if failures(outcomes) or len(outcomes) < len(tests_plan.run) else 0)
 
 
 def reach_api_server_from_internet(cluster: LabCluster) -> None:

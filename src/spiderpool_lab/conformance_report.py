@@ -104,8 +104,9 @@ def section(run: Run) -> str:
     parts = [
         _heading(run.version),
         f"{run.day.isoformat()}, commit {run.commit}: `{run.command}`",
-        f"Of {total} tests {len(run.outcomes)} were run: {count['passed']} passed, "
-        f"{count['failed']} failed, {count['skipped']} skipped themselves. {len(run.plan.left_out)} are left out.",
+        f"`e2e.test` has {run.plan.available} tests, of which {total} judge a network. {len(run.outcomes)} were run: "
+        f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped themselves. "
+        f"{len(not_run)} have not been run yet, {len(run.plan.left_out)} are left out.",
         _counts(run),
         _failed(run.outcomes),
         _reasons("Skipped themselves", {case.name: case.message for case in run.outcomes if case.status == "skipped"}),

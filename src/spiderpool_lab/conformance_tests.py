@@ -6,7 +6,7 @@ Values in, values out. The names are those of ``e2e.test --list-tests``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SUBJECTS = ("[sig-network]", "[sig-node] Pods ", "[sig-node] Probing container ", "[sig-apps] StatefulSet Basic ")
@@ -73,10 +73,11 @@ LIMIT = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tests that run, in order, and those that do not with the reason."""
+    """The tests that run, in order, and those that do not with the reason; ``available`` are all that there are."""
 
     run: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    available: int = 0
 
 
 def listed(text: str) -> list[str]:
@@ -84,14 +85,14 @@ def listed(text: str) -> list[str]:
     return re.findall(r"^\s+\S+\.go:\d+: (.+?)\s*$", text, re.MULTILINE)
 
 
-def plan(names: Iterable[str], focus: str = "") -> Plan:
+def plan(names: Sequence[str], focus: str = "") -> Plan:
     """Choose from all tests those that judge a network; ``focus`` is a regular expression that limits them further.
 
     Those of ``[Conformance]`` come first, those that need the cluster for themselves last.
     """
     chosen = sorted({name for name in names if name.startswith(SUBJECTS) and re.search(focus, name)})
     reasons = {name: reason for name in chosen if (reason := reason_to_leave_out(name))}
-    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=_turn)), reasons)
+    return Plan(tuple(sorted((name for name in chosen if name not in reasons), key=_turn)), reasons, len(names))
 
 
 def _turn(name: str) -> tuple[bool, bool]:
@@ -103,9 +104,9 @@ def reason_to_leave_out(name: str) -> str | None:
     return next((reason for part, reason in LEFT_OUT.items() if part in name), None)
 
 
-def smoke(names: Iterable[str]) -> Plan:
+def smoke(names: Sequence[str]) -> Plan:
     """The plan of the few tests of :data:`SMOKE`."""
-    return Plan(tuple(name for name in names if name.startswith(SMOKE)))
+    return Plan(tuple(name for name in names if name.startswith(SMOKE)), available=len(names))
 
 
 def needs_cluster_alone(name: str) -> bool:
