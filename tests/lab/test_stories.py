@@ -18,10 +18,7 @@ from spiderpool_lab.topology import NodeKind, enlarged
 from tests.lab.names import lab_name
 from tests.lab.test_story_audit import ADD
 
-QUICK = (
-    *("pause-killed", "container-killed", "crash-loop", "init-and-sidecar", "jobs", "restart-policies", "late-del"),
-    *("several-networks", "families", "host-network"),
-)
+QUICK = ("pause-killed", "container-killed", "crash-loop", "init-and-sidecar", "jobs", "late-del")
 """Stories that take seconds. ``make stories`` plays all."""
 
 
