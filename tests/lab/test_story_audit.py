@@ -59,6 +59,10 @@ def test_an_address_that_is_given_before_its_del_is_found() -> None:
     assert overlaps(possessions(early)) == ["10.0.0.2 was given to default/b 1.0 s before default/a had its DEL"]
 
 
+def test_two_plugins_of_a_chain_may_report_the_same_address() -> None:
+    assert overlaps(possessions([call("ADD", "a", 1), call("ADD", "a", 3), call("DEL", "a", 5)])) == []
+
+
 def test_a_failed_del_and_a_failed_add_change_nothing() -> None:
     calls = [call("ADD", "a", 1), call("DEL", "a", 2, status=1), call("ADD", "b", 4), call("DEL", "a", 6)]
     assert len(overlaps(possessions(calls))) == 1

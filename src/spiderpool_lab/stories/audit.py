@@ -101,7 +101,7 @@ def _until(call: CniRecord, ends: Mapping[str, float], cuts: Iterable[float], en
 
 
 def overlaps(found: Iterable[Possession]) -> list[str]:
-    """Sentences about addresses that two containers had at once."""
+    """Sentences about addresses that two containers had at once. Several plugins of a chain may report those of one."""
     by_address = defaultdict(list)
     for each in sorted(found, key=lambda one: one.since):
         by_address[each.address].append(each)
@@ -109,7 +109,7 @@ def overlaps(found: Iterable[Possession]) -> list[str]:
         f"{address} was given to {later.pod} {earlier.until - later.since:.1f} s before {earlier.pod} had its DEL"
         for address, holders in by_address.items()
         for earlier, later in pairwise(holders)
-        if later.since < earlier.until
+        if later.since < earlier.until and later.container != earlier.container
     ]
 
 
