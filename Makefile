@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test lint coverage fmt bench chaos fuzz conformance clean clean-cache
+.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench chaos fuzz conformance clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -24,6 +24,13 @@ stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, 
 
 test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
+
+full:  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
+	$(MAKE) test ARGS=--full
+	$(MAKE) stories NODES=fast WRITE=1
+	$(MAKE) stories NODES=real WRITE=1
+	$(MAKE) conformance
+	$(MAKE) conformance KUBERNETES=1.30
 
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check

@@ -45,8 +45,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
     return Groups(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort tests by group; within a group they keep their order."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full`` also runs the tests that only `make full` runs."""
+    parser.addoption("--full", action="store_true", help="run the long tests as well, which are marked full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long tests, and sort the others by group; within a group they keep their order."""
+    if not config.getoption("--full"):
+        long = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     items.sort(key=lambda item: group_of(item.nodeid))
 
 

@@ -22,6 +22,7 @@ def test_nodes_have_addresses_for_many_pods_and_none_twice() -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.full
 @pytest.mark.timeout(420)
 @pytest.mark.skipif(binaries.locate("e2e.test") is None, reason="`make conformance` builds e2e.test")
 def test_a_few_of_kubernetes_own_tests_pass(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
 from spiderpool_lab.walkthrough import Environment
 from tests.lab.names import lab_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(600)]
 
 PATIENCE = 120
 """Seconds for what takes a few on a machine that has nothing else to do."""

@@ -155,7 +155,7 @@ def runs_commands(cluster: LabCluster) -> bool:
         return False
 
 
-@pytest.mark.parametrize("disk", ["kept", "lost"])
+@pytest.mark.parametrize("disk", ["kept", pytest.param("lost", marks=pytest.mark.full)])
 def test_pods_come_back_with_their_addresses_after_a_reboot(cluster: LabCluster, disk: str) -> None:
     worker = cluster.fabric.topology.node("worker")
     pods = {name: pod for name, pod in ready(cluster).items() if pod["spec"]["nodeName"] == "worker"}
@@ -191,6 +191,7 @@ def boot_id(cluster: LabCluster) -> str:
     return str(node["status"]["nodeInfo"]["bootID"])
 
 
+@pytest.mark.full
 def test_a_drained_node_gives_its_pods_to_the_other(cluster: LabCluster, kubectl: Kubectl) -> None:
     kubectl("drain", "worker", "--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={PATIENCE}s")
     cluster.wait_for("the pods have moved", lambda: moved(cluster), PATIENCE)
