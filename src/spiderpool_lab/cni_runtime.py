@@ -129,9 +129,9 @@ class CniRuntime:
             async with asyncio.timeout(self.timeout):
                 output, errors = await process.communicate(json.dumps(request).encode())
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise _failure(plugin, environment, f"no answer within {self.timeout} s") from None
+        finally:
+            await _end(process)
         if process.returncode != 0:
             raise _failure(plugin, environment, _reason(output, errors, process.returncode))
         return output
@@ -148,6 +148,13 @@ class CniRuntime:
             )
         except OSError as error:
             raise _failure(plugin, environment, f"failed to find plugin {executable}: {error.strerror}") from None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a plugin that still runs: after a timeout, and when the caller is cancelled."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 def pod_addresses(result: Json) -> list[str]:

@@ -125,7 +125,7 @@ def test_calls_at_the_console_are_refused_as_those_of_the_api_and_faults_apply_t
     with pytest.raises(BadConfig, match="the answer was lost"):
         admin.call("ecs", "DescribeInstances")
     admin.clear_faults(number)
-    assert admin.call("ecs", "DescribeInstances")["TotalCount"] == 3
+    assert admin.call("ecs", "DescribeInstances")["TotalCount"] == 4
     last = admin.calls()["last"]
     assert [call["outcome"] for call in last if call["action"] == "ecs:DescribeInstances"] == ["Dropped", "OK"]
     with pytest.raises(BadConfig, match="no instance"):

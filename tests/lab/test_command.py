@@ -169,7 +169,7 @@ def breaks_its_cloud(command: Command) -> None:
     assert command.run("cloud", "lose", "worker").returncode == 0
     shown = command.run("cloud", "state").stdout
     servers = [line.split()[0] for line in shown.splitlines() if line.startswith("i-")]
-    assert servers == ["i-operations", "i-master"]
+    assert servers == ["i-operations", "i-master", "i-plane"]
     assert "console ecs:AssignPrivateIpAddresses OK" in shown
 
 
