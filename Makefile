@@ -17,20 +17,22 @@ binaries: bootstrap  ## Find or build etcd, Kubernetes, containerd and the other
 
 demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fast, POOLS=manual, PROXY=ipvs: variants; KEEP=1 leaves it up
 	@.venv/bin/python -m spiderpool_lab.binaries demo
+	@.venv/bin/python -m spiderpool_lab.images >/dev/null
 	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(POOLS),--pools $(POOLS)) $(if $(PROXY),--proxy-mode $(PROXY))
 
 stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, WRITE=1: docs/reference/stories.md, LONG=1, ARGS=names
 	@.venv/bin/spiderpool-lab stories $(if $(NODES),--nodes $(NODES)) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(LONG)),--long) $(ARGS)
 
-test: binaries  ## Run every test; ARGS='-k name -x' are passed to pytest
+test: binaries  ## Run every test but the long ones; ARGS='-k name -x' are passed to pytest
+	@.venv/bin/python -m spiderpool_lab.images >/dev/null
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
-full:  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
-	$(MAKE) test ARGS=--full
-	$(MAKE) stories NODES=fast WRITE=1
-	$(MAKE) stories NODES=real WRITE=1
-	$(MAKE) conformance
-	$(MAKE) conformance KUBERNETES=1.30
+full: bootstrap  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
+	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
+	@failed=0; \
+	for part in 'test ARGS=--full' 'stories NODES=fast WRITE=1' 'stories NODES=real WRITE=1' conformance 'conformance KUBERNETES=1.30'; do \
+	    $(MAKE) --no-print-directory $$part || failed=1; \
+	done; exit $$failed
 
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check

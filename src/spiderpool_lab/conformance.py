@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -22,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from spiderpool.errors import IOFailure, SpiderpoolError
+from spiderpool.errors import BadConfig, IOFailure, SpiderpoolError
 from spiderpool_lab import binaries, go_build, images
 from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
-from spiderpool_lab.commands import output
+from spiderpool_lab.commands import exit_on_signal, output
 from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
 from spiderpool_lab.conformance_tests import (
     LIMIT,
@@ -43,7 +43,7 @@ from spiderpool_lab.control_plane import ADMIN, NODE_SERVER
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.processes import WITH_PARENT
 from spiderpool_lab.running import need_root
-from spiderpool_lab.topology import WALKTHROUGH, LabNode, NodeKind, Topology
+from spiderpool_lab.topology import NodeKind, enlarged
 
 PAGE = SOURCE_TREE / "docs" / "reference" / "conformance.md"
 ADDRESSES = 30
@@ -55,28 +55,13 @@ NAME = "conformance"
 _LIST_TIMEOUT = 120.0
 
 
-def topology() -> Topology:
-    """The walkthrough's servers with :data:`ADDRESSES` addresses on their first ENI."""
-    nodes = tuple(_with_addresses(node, 10 + 50 * number) for number, node in enumerate(WALKTHROUGH.nodes))
-    return msgspec.structs.replace(WALKTHROUGH, nodes=nodes)
-
-
-def _with_addresses(node: LabNode, first: int) -> LabNode:
-    eni, *others = node.enis
-    numbers = range(first, first + ADDRESSES)
-    secondaries = tuple(f"172.31.198.{number}" for number in numbers)
-    secondaries6 = tuple(f"2001:db8:0:100::198:{number}" for number in numbers)
-    grown = msgspec.structs.replace(eni, secondaries=secondaries, secondaries6=secondaries6)
-    return msgspec.structs.replace(node, enis=(grown, *others))
-
-
 def lab_options(*, detached: bool = False) -> LabOptions:
     """How the lab of a run is brought up: nodes with all images that can be made of those that the tests want."""
     program = binaries.find("e2e.test")
     wanted = output([program, "--list-images"]).split()
     can = {name for image in images.IMAGES for name in image.names}
     return LabOptions(
-        topology=topology(),
+        topology=enlarged(ADDRESSES),
         detached=detached,
         discovery=True,
         nodes=NodeKind.REAL,
@@ -210,6 +195,8 @@ class _Choice:
 def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> None:
     """Run Kubernetes' own tests of a network against real nodes, and write docs/reference/conformance.md."""
     need_root()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, exit_on_signal)
     until = time.monotonic() + 60 * minutes
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
@@ -247,7 +234,15 @@ def _remove_leftovers(cluster: LabCluster) -> None:
     cluster.plane.kubectl("delete", "namespaces", "--selector=e2e-framework", "--wait=false")
 
 
+def _check_version(cluster: LabCluster) -> None:
+    """Raise BadConfig unless the cluster is of the version that tests and page are for."""
+    served = json.loads(cluster.plane.kubectl("get", "--raw", "/version"))["gitVersion"]
+    if served != go_build.kubernetes_version():
+        raise BadConfig(f"the lab runs {served}: take it down, or set KUBERNETES to its version")
+
+
 def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]:
+    _check_version(cluster)
     folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
     if not (choice.again or choice.missing):
         for file in folder.glob("*.xml"):

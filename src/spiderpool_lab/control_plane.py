@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
+from spiderpool_lab.egress import socket_of
 from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.processes import Processes
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
@@ -127,7 +128,8 @@ class ControlPlane:
         """End every process that runs. Logs and certificates stay in the directory."""
         for program in reversed(PROGRAMS):
             self.processes.stop(program)
-        self._egress_socket.unlink(missing_ok=True)
+        if self.netns is not None:
+            socket_of(self.netns).unlink(missing_ok=True)
 
     def restart_api_server(self, timeout: float = 60.0) -> None:
         """Kill the API server, as an outage does, and start it again on the same store and port.
@@ -291,13 +293,8 @@ class ControlPlane:
         """Start the proxy through which the API server reaches nodes and pods."""
         if self.netns is None:
             return
-        arguments: list[str | Path] = ["--netns", self.netns, "--socket", self._egress_socket]
+        arguments: list[str | Path] = ["--netns", self.netns, "--socket", socket_of(self.netns)]
         self.processes.start(EGRESS, [sys.executable, "-m", "spiderpool_lab.egress", *arguments])
-
-    @property
-    def _egress_socket(self) -> Path:
-        """In a folder with a short name: the kernel allows a socket 107 characters."""
-        return Path("/run") / f"{self.netns}.egress"
 
     def _ways_to_nodes(self) -> Iterator[str]:
         """Flags for the requests that the API server passes on to kubelets, pods and Services."""
@@ -307,7 +304,7 @@ class ControlPlane:
         yield "--enable-aggregator-routing=true"  # to the pods of a Service: no kube-proxy runs beside the API server
         if self.netns is None:
             return
-        transport = {"uds": {"udsName": str(self._egress_socket)}}
+        transport = {"uds": {"udsName": str(socket_of(self.netns))}}
         selection = {"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}}
         file = self.directory / "egress.json"
         file.write_text(json.dumps({**EGRESS_CONFIGURATION, "egressSelections": [selection]}))

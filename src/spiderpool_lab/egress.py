@@ -21,6 +21,11 @@ _REQUEST_TIMEOUT = 10.0
 """Seconds that a client has to send its request."""
 
 
+def socket_of(netns: str) -> Path:
+    """The socket of the lab with that namespace, in a folder with a short name: a socket's path has 107 characters."""
+    return Path("/run") / f"{netns}.egress"
+
+
 async def serve(path: Path, netns: Path | None) -> asyncio.Server:
     """Serve until the returned server is closed, connecting in a namespace or in our own. Raises OSError."""
     return await asyncio.start_unix_server(partial(_handle, netns), path, limit=CHUNK)

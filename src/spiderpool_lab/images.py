@@ -3,7 +3,7 @@
 No registry and no engine for containers is needed. An image that stands in for a published one has the same programs
 in the same places. Archives and layers are kept in our cache folder.
 
-``python -m spiderpool_lab.images [demo|test|conformance]`` makes a set of images and prints where each archive is.
+``python -m spiderpool_lab.images`` makes the images of the demo and prints where each archive is.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ HTTPD = "registry.k8s.io/e2e-test-images/httpd:2.4.38-4"
 IPTABLES = "registry.k8s.io/build-image/distroless-iptables:v0.9.9"
 
 DEMO = (PAUSE, SERVER, COREDNS)
-TEST = (*DEMO, BUSYBOX, AGNHOST)
-CONFORMANCE = (*TEST, NGINX, HTTPD, IPTABLES)
-SETS = {"demo": DEMO, "test": TEST, "conformance": CONFORMANCE}
 
 _SOURCES = Path(__file__).parent
 _E2E = "registry.k8s.io/e2e-test-images"
@@ -341,12 +338,9 @@ IMAGES = (
 
 
 def main() -> int:
-    """Make a set of images and print the path of each archive."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    """Make the images of the demo and print the path of each archive."""
     try:
-        if name not in SETS:
-            raise BadConfig(f"{name!r} is no set of images; choose one of {', '.join(SETS)}")
-        made = archives(SETS[name])
+        made = archives()
     except (IOFailure, BadConfig) as failure:
         print_progress("\n".join(filter(None, (failure.details, f"error: {failure.message}"))))
         return 1

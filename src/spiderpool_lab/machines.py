@@ -112,10 +112,6 @@ class Machines:
         self.processes.kill(_process(node), signal.SIGKILL)
         self.processes.stop(_process(node))
 
-    def erase(self, node: LabNode) -> None:
-        """Remove the disk of a node that is off; :meth:`boot` makes a new one."""
-        self._disk(node).unlink(missing_ok=True)
-
     def client(self, name: str) -> NodeClient:
         """A client of the node's endpoint. Raises KeyError if there is no such node."""
         return NodeClient(self.fabric.management, self.fabric.topology.node(name).management)

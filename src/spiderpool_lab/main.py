@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any, get_args
 
 import click
-import msgspec
 from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -53,7 +52,6 @@ NODES = click.option(
     show_default=True,
     help="Nodes with containerd and a kubelet, or with a stand-in for both, which runs no containers.",
 )
-DISKS = click.option("--disks", is_flag=True, help="Keep the state of kubelet, containerd and CNI over a reboot.")
 SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
 
 
@@ -102,7 +100,6 @@ def demo(name: str, keep: bool, **chosen: Any) -> None:
 @POOLS
 @PROXY_MODE
 @NODES
-@DISKS
 @SPARE
 def up(name: str, **chosen: Any) -> None:
     """Bring a cluster up and leave it running."""
@@ -197,10 +194,9 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
         _down_undisturbed(cluster)
 
 
-def _options(*, pools: str, nodes: str, disks: bool = False, **others: Any) -> LabOptions:
+def _options(*, pools: str, nodes: str, **others: Any) -> LabOptions:
     """The options of a lab from those of the command line."""
-    hardware = msgspec.structs.replace(LabOptions().hardware, keep_disk=disks)
-    return LabOptions(discovery=pools == "discovered", nodes=NodeKind(nodes), hardware=hardware, **others)
+    return LabOptions(discovery=pools == "discovered", nodes=NodeKind(nodes), **others)
 
 
 def _down_undisturbed(cluster: LabCluster) -> None:

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from spiderpool.errors import IOFailure, NotReady
 from spiderpool_lab import binaries, container_runtime
 from spiderpool_lab.commands import print_progress, run
 from spiderpool_lab.container_runtime import NAMESPACE
+from spiderpool_lab.processes import WITH_PARENT
 
 SIZE = "8G"
 """Size of a disk. The file is sparse: it takes the space that the node uses."""
@@ -24,6 +26,8 @@ IMPORT_TIMEOUT = 300
 """Seconds for the import of one archive."""
 END_TIMEOUT = 10
 """Seconds that containerd has to end."""
+LOG_TAIL = 2000
+"""Last characters of containerd's log that an error quotes."""
 
 _IMPORTER = """
 version = 3
@@ -52,19 +56,8 @@ def prepare(archives: Sequence[Path]) -> Path:
             if not disk.exists():
                 print_progress("importing the images of real nodes")
                 _import(archives, work / "tree" / container_runtime.ROOT.name)
-                make: list[str | Path] = [
-                    "mke2fs",
-                    "-q",
-                    "-t",
-                    "ext4",
-                    "-m",
-                    "0",
-                    "-d",
-                    work / "tree",
-                    work / disk.name,
-                    SIZE,
-                ]
-                run(make, show=_silently)
+                options = ["-q", "-t", "ext4", "-m", "0", "-d", str(work / "tree")]
+                run(["mke2fs", *options, work / disk.name, SIZE], show=_silently)
                 binaries.publish(work / disk.name, disk)
     return disk
 
@@ -86,19 +79,30 @@ def _import(archives: Sequence[Path], root: Path) -> None:
             run(["timeout", str(IMPORT_TIMEOUT), *ctr, "images", "import", archive], show=_silently)
 
 
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+
+
 @contextmanager
 def _containerd(root: Path) -> Iterator[Path]:
     """A containerd with mounts of its own; the path of its socket."""
     state = Path(tempfile.mkdtemp(prefix="spiderpool-"))  # a socket's path may have 107 characters
     try:
         (state / "config.toml").write_text(_IMPORTER.format(root=root, state=state))
-        command = ["unshare", "--mount", str(binaries.find("containerd")), "--config", str(state / "config.toml")]
+        containerd = [str(binaries.find("containerd")), "--config", str(state / "config.toml")]
+        command = [*WITH_PARENT, "unshare", "--mount", *containerd]
         with (state / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as daemon:
             try:
                 container_runtime.wait_until_listening(state / "containerd.sock")
                 yield state / "containerd.sock"
+            except NotReady as late:
+                said = (state / "log").read_text(errors="replace")[-LOG_TAIL:]
+                raise IOFailure("containerd does not start, so no image can be imported", details=said) from late
             finally:
-                daemon.terminate()
-                daemon.wait(END_TIMEOUT)
+                _end(daemon)
     finally:
         shutil.rmtree(state)

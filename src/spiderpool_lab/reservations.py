@@ -23,6 +23,7 @@ import msgspec
 
 from spiderpool.errors import BadConfig
 from spiderpool_lab import namespaces
+from spiderpool_lab.egress import socket_of
 from spiderpool_lab.processes import Processes, start_ticks
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -185,6 +186,7 @@ def _remove_stale(folder: Path) -> None:
 def _remove(file: Path, reservation: LabReservation) -> None:
     for name in reservation.namespaces:
         namespaces.remove(name)
+        socket_of(name).unlink(missing_ok=True)
     if reservation.directory is not None:
         shutil.rmtree(reservation.directory, ignore_errors=True)  # what cannot be removed stays, and does no harm
     file.unlink()

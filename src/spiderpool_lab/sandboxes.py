@@ -87,8 +87,9 @@ class Sandboxes:
         while True:
             await asyncio.sleep(_POLL_INTERVAL)
             for container, due in [*self._due.items()]:
-                if self._stored[container].stopped and due <= time.monotonic():
-                    await self._remove(self._stored[container])
+                stored = self._stored.get(container)  # an ADD that has failed meanwhile has forgotten its own
+                if stored and stored.stopped and due <= time.monotonic():
+                    await self._remove(stored)
 
     async def _remove(self, stored: StoredSandbox) -> None:
         container = stored.sandbox.container_id

@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,21 @@ class StaticPods:
 
 def read_manifests(directory: Path, node: str) -> dict[str, MirrorPod]:
     """The manifests of a folder as mirror pods of a node, by the hash that is the static pod's UID."""
-    return dict(_mirror(file.read_bytes(), node) for file in sorted(directory.glob("*.yaml")))
+    contents = (file.read_bytes() for file in sorted(directory.glob("*.yaml")))
+    return dict(mirror for content in contents if (mirror := _mirror(content, node)))
 
 
-def _mirror(content: bytes, node: str) -> tuple[str, MirrorPod]:
+@lru_cache
+def _mirror(content: bytes, node: str) -> tuple[str, MirrorPod] | None:
+    """A manifest, parsed once; None if it is none, as while its file is being written."""
     import yaml  # only nodes with static pods need it, and modules are slow to import there
 
-    manifest: dict[str, Any] = yaml.safe_load(content)
+    try:
+        manifest: Any = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return None
+    if not isinstance(manifest, dict) or not {"metadata", "spec"} <= manifest.keys():
+        return None
     uid = hashlib.md5(content + node.encode(), usedforsecurity=False).hexdigest()
     metadata = msgspec.convert(manifest["metadata"], ObjectMeta)
     metadata.name, metadata.namespace = f"{metadata.name}-{node}", metadata.namespace or "default"

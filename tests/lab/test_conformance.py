@@ -9,12 +9,13 @@ import pytest
 from spiderpool_lab import binaries, cluster, conformance
 from spiderpool_lab.conformance_report import failures
 from spiderpool_lab.conformance_tests import plan, smoke
+from spiderpool_lab.topology import enlarged
 from tests.lab.names import lab_name
 
 
 @pytest.mark.unit
 def test_nodes_have_addresses_for_many_pods_and_none_twice() -> None:
-    topology = conformance.topology()
+    topology = enlarged(conformance.ADDRESSES)
     registered = [address for node in topology.nodes for eni in node.enis for address in eni.registered]
     assert len(registered) == len({*registered})
     for node in topology.nodes:

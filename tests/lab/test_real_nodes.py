@@ -162,9 +162,7 @@ def test_pods_come_back_with_their_addresses_after_a_reboot(cluster: LabCluster,
     assert pods, "a pod runs there"
     boot, before = boot_id(cluster), containers(cluster)
     cluster.machines.cut_power(worker)
-    if disk == "lost":
-        cluster.machines.erase(worker)
-    cluster.machines.boot(worker)
+    cluster.machines.boot(worker, keep_disk=disk == "kept")
     cluster.machines.wait(worker)
     cluster.wait_for("the Node has booted", lambda: boot_id(cluster) != boot, PATIENCE)
     cluster.wait_for("the pods have new containers", lambda: restarted(cluster, before, pods), PATIENCE)

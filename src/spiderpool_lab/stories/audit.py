@@ -46,7 +46,7 @@ class Possession:
 
 
 def kernel_addresses(cluster: LabCluster) -> list[KernelAddress]:
-    """The addresses in all network namespaces of all nodes that answer."""
+    """The addresses in all network namespaces of all nodes. Raises IOFailure if one does not answer."""
     nodes = [node.name for node in cluster.fabric.topology.nodes]
     return [found for node in nodes for found in _of_node(cluster, node)]
 

@@ -16,6 +16,7 @@ from spiderpool.errors import BadConfig
 from spiderpool_lab import images
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
+from spiderpool_lab.commands import exit_on_signal
 from spiderpool_lab.running import need_root
 from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.stories import networks, node_lives, pod_lives, report
@@ -53,7 +54,8 @@ def stories(names: tuple[str, ...], name: str, nodes: str, **run: Unpack[RunOpti
     """Play stories (all, or those named) and check the addresses after each."""
     need_root()
     check_names(names)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # take the lab down
+    for number in (signal.SIGTERM, signal.SIGHUP):  # take the lab down
+        signal.signal(number, exit_on_signal)
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     end = time.monotonic() + (run["seconds"] or float("inf"))
     with temporary(name, options(NodeKind(nodes))) as cluster:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from spiderpool_lab.images import AGNHOST
-from spiderpool_lab.stories.stage import IMAGE, Stage, container, is_ready, pod, replicated, script
+from spiderpool_lab.images import AGNHOST, SERVER
+from spiderpool_lab.stories.stage import Stage, container, is_ready, pod, replicated, script
 from spiderpool_lab.stories.story import expect, story
 
 LIFE = ["ADD netns", "DEL netns result"]
@@ -208,7 +208,7 @@ def image_missing(stage: Stage) -> None:
 
 
 def _replace_image() -> str:
-    return f'[{{"op": "replace", "path": "/spec/containers/0/image", "value": "{IMAGE}"}}]'
+    return f'[{{"op": "replace", "path": "/spec/containers/0/image", "value": "{SERVER}"}}]'
 
 
 @story()

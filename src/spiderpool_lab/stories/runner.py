@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from spiderpool.errors import NotReady, SpiderpoolError
+from spiderpool.errors import SpiderpoolError
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.cni_calls import CniRecord
 from spiderpool_lab.stories import audit, contract
@@ -35,8 +35,8 @@ class Runner:
         self.outcomes: dict[str, StoryOutcome] = {}  # story → what came of it
         self._stages: dict[str, Stage] = {}  # story → where it was played
         self._statuses: dict[str, dict[str, str]] = {}  # story → pod → phase and reason at its end
-        self._cuts: dict[str, list[float]] = {}
-        self._kept: list[CniRecord] = []
+        self._cuts: dict[str, list[float]] = {}  # node → when its power was cut, in Unix seconds
+        self._kept: dict[str, list[CniRecord]] = {}  # node → calls of disks that were thrown away
 
     def play(self, story: Story) -> StoryOutcome:
         """Play one story, check the addresses, delete what it made, and check again."""
@@ -98,9 +98,9 @@ class Runner:
         return mine + [f"pod {name} is still there" for name in stage.pods()]
 
     def _settled(self, when: str, look: Callable[[], list[str]]) -> list[str]:
-        """What is wrong and stays so."""
+        """What is wrong and stays so; a node that does not answer is wrong as well."""
         deadline = time.monotonic() + _SETTLE_TIMEOUT
-        while wrong := look():
+        while wrong := _found(look):
             if time.monotonic() > deadline:
                 return [f"{when}: {one}" for one in wrong]
             time.sleep(1.0)
@@ -115,11 +115,19 @@ class Runner:
             yield from audit.possessions(stage.calls_of(node), self._cuts.get(node, ()))
 
 
+def _found(look: Callable[[], list[str]]) -> list[str]:
+    """What a look finds, or why it finds nothing."""
+    try:
+        return look()
+    except SpiderpoolError as error:
+        return [error.message]
+
+
 def _faults(work: Callable[[], object]) -> list[str]:
     """What went wrong with some work, in words."""
     try:
         work()
-    except (SpiderpoolError, NotReady) as error:
+    except SpiderpoolError as error:
         return [error.message]
     return []
 

@@ -16,6 +16,7 @@ from spiderpool.errors import IOFailure
 from spiderpool_lab import cni_calls
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.cni_calls import CniRecord
+from spiderpool_lab.images import SERVER
 from spiderpool_lab.node import CNI_EXECUTABLES, MANIFESTS
 from spiderpool_lab.node_client import NodeClient
 from spiderpool_lab.probes import TrafficProbe
@@ -23,8 +24,6 @@ from spiderpool_lab.real_kubelet import STATIC_PODS
 from spiderpool_lab.stories.story import StoryFailed, expect
 from spiderpool_lab.topology import NodeKind
 
-IMAGE = "docker.io/centos/tools:latest"
-"""The image of all pods: it answers on port 80 as the pods of the walkthrough do, and has a shell and sleep."""
 PATIENCE = 90.0
 """Seconds for what takes a few, or up to forty on a busy real node."""
 
@@ -86,7 +85,7 @@ class Stage:
     namespace: str
     scale: Scale = Scale()
     cuts: dict[str, list[float]] = field(default_factory=dict)
-    kept: list[CniRecord] = field(default_factory=list)  # calls of disks that were thrown away
+    kept: dict[str, list[CniRecord]] = field(default_factory=dict)  # node → calls of disks that were thrown away
 
     @property
     def real(self) -> bool:
@@ -215,7 +214,7 @@ class Stage:
 
     def calls(self, pod: str | None = None) -> list[CniRecord]:
         """The CNI calls of the story's pods, or of one, that its nodes have recorded, in the order of their start."""
-        found = [call for node in self.nodes for call in self.calls_of(node)] + self.kept
+        found = [call for node in self.nodes for call in self.calls_of(node)]
         mine = [call for call in found if call.pod.partition("/")[0] == self.namespace]
         return sorted(
             (call for call in mine if pod is None or call.pod == f"{self.namespace}/{pod}"),
@@ -223,7 +222,10 @@ class Stage:
         )
 
     def calls_of(self, node: str) -> list[CniRecord]:
-        """All calls that a node has recorded. Raises IOFailure if it does not answer."""
+        """All calls that a node has recorded, also on disks that were thrown away."""
+        return [*self.kept.get(node, ()), *self._calls_on_disk(node)]
+
+    def _calls_on_disk(self, node: str) -> list[CniRecord]:
         share = self.cluster.machines.share(self.cluster.fabric.topology.node(node))
         file = share / cni_calls.RECORDS.parent.name / cni_calls.RECORDS.name
         return list(cni_calls.parse(file.read_bytes())) if file.exists() else []
@@ -243,7 +245,7 @@ class Stage:
         """Put a manifest into the folder of a node's static pods, or remove it."""
         file = f"{self.static_folder}/{name}"
         text = json.dumps(manifest).replace("'", "")
-        self.run(node, f"rm -f {file}" if manifest is None else f"echo '{text}' > {file}")
+        self.run(node, f"rm -f {file}" if manifest is None else f"echo '{text}' > {file}.new; mv {file}.new {file}")
 
     @property
     def static_folder(self) -> Path:
@@ -281,7 +283,7 @@ class Stage:
     def boot(self, node: str, *, keep_disk: bool) -> None:
         """Boot a node and wait until it answers."""
         if not keep_disk:
-            self.kept += self.calls_of(node)
+            self.kept.setdefault(node, []).extend(self._calls_on_disk(node))
         machine = self.cluster.fabric.topology.node(node)
         self.cluster.machines.boot(machine, keep_disk=keep_disk)
         self.cluster.machines.wait(machine)
@@ -315,7 +317,7 @@ def container(name: str = "web", command: Sequence[str] = (), **fields: Any) -> 
     """A container that serves port 80, or runs a command instead."""
     runs: Json = {"command": [*command]} if command else {"ports": [{"containerPort": 80}]}
     more = {_camel(key): value for key, value in fields.items()}
-    return {"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent", **runs, **more}
+    return {"name": name, "image": SERVER, "imagePullPolicy": "IfNotPresent", **runs, **more}
 
 
 def script(text: str) -> list[str]:
