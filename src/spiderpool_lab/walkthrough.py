@@ -16,6 +16,7 @@ from spiderpool_lab import facts, internet
 from spiderpool_lab.checks import Check, CheckResult, run_checks
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.facts import PodFact, PodInterface, ServiceFact, of_version
+from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import ENI, LabNode, Topology, VSwitch
 
@@ -36,6 +37,7 @@ class Environment:
     topology: Topology
     pods: tuple[PodFact, ...]
     services: dict[str, ServiceFact]
+    proxy_mode: ProxyMode = "iptables"
 
     def endpoints(self, service: ServiceFact, node: str | None = None) -> frozenset[str]:
         """Keys of the pods behind a Service, of all nodes or of one."""
@@ -79,7 +81,9 @@ class NodePort:
 
 def observe(cluster: LabCluster) -> Environment:
     """The running cluster as the API server shows it."""
-    return Environment(cluster.fabric.topology, tuple(facts.running_pods(cluster)), facts.services(cluster))
+    return Environment(
+        cluster.fabric.topology, tuple(facts.running_pods(cluster)), facts.services(cluster), cluster.proxy_mode
+    )
 
 
 def services_answer(cluster: LabCluster, environment: Environment) -> bool:
@@ -216,7 +220,7 @@ def to_cluster_ip(environment: Environment) -> Iterator[Check]:
 def pod_to_node_port(environment: Environment) -> Iterator[Check]:
     """Every pod reaches every endpoint by the node port of either node, and with policy Local those of that node.
 
-    By its own node and with policy Local it depends on kube-proxy whether those of other nodes answer, too.
+    By its own node and with policy Local, kube-proxy in mode iptables takes it for a client inside: all answer.
     """
     for service in (service for service in environment.services.values() if service.node_ports):
         for pod in environment.pods:
@@ -226,13 +230,14 @@ def pod_to_node_port(environment: Environment) -> Iterator[Check]:
                     port = NodePort(service, node, eni.own_addresses)
                     checks = _to_node_port(environment, pod_source(pod), topic, port)
                     own = service.local and node.name == pod.node
-                    yield from (_by_own_node(check, node) if own else check for check in checks)
+                    yield from (_by_own_node(environment, service, check, node) if own else check for check in checks)
 
 
-def _by_own_node(check: Check, node: LabNode) -> Check:
-    """Any endpoint may answer, one of another node sees the pod's node."""
+def _by_own_node(environment: Environment, service: ServiceFact, check: Check, node: LabNode) -> Check:
+    """Every endpoint answers, or with mode ipvs those of the node; one of another node sees the pod's node."""
+    endpoints = environment.endpoints(service, None if environment.proxy_mode == "iptables" else node.name)
     seen_as = check.expected.seen_as | frozenset(_own_addresses(node))
-    return replace(check, expected=replace(check.expected, answered_by=frozenset(), seen_as=seen_as))
+    return replace(check, expected=replace(check.expected, answered_by=endpoints, seen_as=seen_as))
 
 
 # --- north-south

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent import hostports as host_ports_module
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.core.network.hostports import HostPort
 from spiderpool.errors import Drift, KernelFailure
@@ -220,17 +219,41 @@ async def test_an_add_fails_and_a_del_does_not(broken: HostPorts, tmp_path: Path
 
 
 @pytest.mark.unit
-async def test_a_file_that_cannot_be_read_costs_the_ports_and_not_the_start(broken: HostPorts, tmp_path: Path) -> None:
-    (tmp_path / "hostports.json").write_text("nonsense")
+@pytest.mark.parametrize("content", [b"nonsense", b'{"\xff": []}'])
+async def test_a_file_that_cannot_be_read_costs_the_ports_and_not_the_start(
+    broken: HostPorts, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "hostports.json").write_bytes(content)
     await broken.read()
     with pytest.raises(Drift):
         await broken.check("c", (TCP,))
 
 
 @pytest.mark.unit
-async def test_ports_are_read_again_and_given_up_with_their_container(
-    broken: HostPorts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_del_that_cannot_write_the_file_is_made_good_by_the_next_repair(
+    broken: HostPorts, tmp_path: Path
 ) -> None:
+    (tmp_path / "busy").unlink()
+    await broken.add("c", (TCP,))
+    loads = tmp_path / "loads"
+    (tmp_path / "nft").write_text(f"#!/bin/sh\necho >> {loads}\n")
+    (tmp_path / "hostports.new").mkdir()
+    await broken.remove("c")
+    assert not loads.exists()
+    (tmp_path / "hostports.new").rmdir()
+    await broken._repair(())
+    assert loads.exists(), "the rules are loaded without the port of the container that is gone"
+
+
+@pytest.mark.unit
+async def test_pods_without_ports_do_not_wait_for_the_rules_of_others(broken: HostPorts) -> None:
+    async with asyncio.timeout(5), broken._changing:
+        await broken.add("plain", ())
+        await broken.remove("plain")
+
+
+@pytest.mark.unit
+async def test_ports_are_read_again_and_given_up_with_their_container(broken: HostPorts, tmp_path: Path) -> None:
     (tmp_path / "busy").unlink()
     await broken.add("c", (TCP,))
     await broken.add("d", (HostPort("tcp", PORT, NET1[4].pod, 8080),))
@@ -242,4 +265,3 @@ async def test_ports_are_read_again_and_given_up_with_their_container(
     (tmp_path / "busy").unlink()
     await successor._repair({"d"})
     assert [*json.loads((tmp_path / "hostports.json").read_text())] == ["d"]
-    assert host_ports_module.PERIOD == 60.0

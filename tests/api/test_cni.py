@@ -282,6 +282,14 @@ def test_a_port_of_the_node_that_is_no_object_is_refused(wrong: object) -> None:
             r"\[1\]\.protocol is 'icmp'; use one of tcp, udp, sctp",
         ),
         ({"hostPort": 1, "containerPort": 1, "hostIP": "node"}, r"\[1\]\.hostIP is 'node', which is no address"),
+        (
+            {"hostPort": 1, "containerPort": 1, "hostIP": "fe80::1%eth0"},
+            r"\[1\]\.hostIP is 'fe80::1%eth0', which is no",
+        ),
+        (  # a zone may hold any text, and the address becomes text of packet filter rules
+            {"hostPort": 1, "containerPort": 1, "hostIP": "fe80::1%lo -j RETURN\n-F KUBE-SERVICES"},
+            r"\[1\]\.hostIP is .*KUBE-SERVICES', which is no address",
+        ),
     ],
 )
 def test_a_wrong_port_of_the_node_is_named(wrong: dict[str, Any], words: str) -> None:

@@ -224,17 +224,19 @@ async def test_udp_connections_follow_the_port(wide: World, kind: str, backend: 
         await open_ports(wide, first)
         assert await forget(wide, first, bypasses) == 1
         assert await udp.question(client, net.node, PORT) == "first"
-        assert await forget(wide, first, bypasses) == 0
+        assert await forget(wide, first, bypasses, beside=9) == 0
         second = port_of(net.other, protocol="udp")
         await open_ports(wide, second)
         assert await udp.question(client, net.node, PORT) == "first"
-        assert await forget(wide, first, leads_to) == 1
+        assert await forget(wide, first, leads_to, beside=9) == 1
         assert await udp.question(client, net.node, PORT) == "second"
 
 
-async def forget(world: World, port: HostPort, is_stale: Callable[..., bool]) -> int:
+async def forget(world: World, port: HostPort, is_stale: Callable[..., bool], *, beside: int | None = None) -> int:
+    """``beside`` is another port to look at: the kernel filters by one port, or not."""
+    ports = {port.port} | ({beside} if beside else set())
     return await on_node(
-        world, lambda: conntrack.forget_udp(port.version, port.port, lambda connection: is_stale(connection, port))
+        world, lambda: conntrack.forget_udp(port.version, ports, lambda connection: is_stale(connection, port))
     )
 
 
@@ -308,3 +310,18 @@ def test_hooks_that_are_there_are_not_added_again() -> None:
     assert hostports.iptables_script([], 4, present).count("-D PREROUTING") == 2
     assert hostports.iptables_script([], 4, "*nat\nCOMMIT\n") == ""
     assert CONTAINER.startswith(HOST_END.removeprefix("veth"))
+
+
+@pytest.mark.lab
+async def test_the_way_to_loopback_closes_with_the_last_port(wide: World, kind: str) -> None:
+    pod = wide.pod()
+    await interfaces.add(interface(pod, kind), node=wide.node)
+    await open_ports(wide, port_of(ETH0[4].pod))
+    assert is_open(wide) == "1"
+    await on_node(wide, lambda: hostports.load(()))
+    assert is_open(wide) == "0", "the rules that guard it are gone"
+    await interfaces.remove(CONTAINER, pod, "eth0", node=wide.node)
+
+
+def is_open(world: World) -> str:
+    return world.inside(world.node, "cat", f"/proc/sys/net/ipv4/conf/{HOST_END}/route_localnet").strip()

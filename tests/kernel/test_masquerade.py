@@ -29,7 +29,7 @@ def test_only_tables_that_lack_our_rule_get_it() -> None:
 @pytest.mark.parametrize(("version", "family"), [(4, "ip"), (6, "ip6")])
 def test_nft_tables_are_whole(version: int, family: str) -> None:
     script = masquerade.nft_script(version)
-    assert script.startswith(f"create table {family} spiderpool_masquerade\n")
+    assert script.startswith(f"table {family} spiderpool_masquerade\ndelete table {family} spiderpool_masquerade\n")
     assert script.count("{") == script.count("}") == 3
 
 
@@ -74,9 +74,15 @@ async def test_an_endpoint_elsewhere_sees_the_node(wide: World, kind: str, versi
 
 
 @pytest.mark.lab
-async def test_rules_are_loaded_once(wide: World) -> None:
+async def test_rules_are_loaded_once_and_come_back(wide: World) -> None:
     await on_node(wide, masquerade.load)
     once = rules(wide)
     assert once
     await on_node(wide, masquerade.load)
     assert rules(wide) == once
+    wide.inside(
+        wide.node, "sh", "-c", f"nft flush table ip {masquerade.TABLE} || iptables-legacy -t nat -F POSTROUTING"
+    )
+    assert rules(wide) != once
+    await on_node(wide, masquerade.load)
+    assert sorted(rules(wide)) == sorted(once)

@@ -259,11 +259,13 @@ class Attacher:
 
     async def _open_ports(self, call: CNICall, attachment: PodAttachment, first: Result) -> None:
         """Let the requested ports of the node lead to the pod; an Event of it names those that cannot."""
+        if not attachment.ports and not attachment.port_faults:
+            return await self._host_ports.add(call.container_id, ())
         addresses = pod_addresses(first)
         faults = (*attachment.port_faults, *unserved(attachment.ports, addresses))
         if faults:
             self._recorder.event(attachment.pod, "Warning", EVENT_HOST_PORT, "; ".join(faults))
-        await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
+        return await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
 
     def _publish(self, attachment: PodAttachment, results: list[Result]) -> None:
         attached = (

@@ -174,6 +174,6 @@ def _read(path: Path) -> SandboxRecord | None:
         return None
     except OSError as error:
         raise IOFailure(f"{path} cannot be read: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("passed over", file=str(path), error=str(error))
         return None

@@ -8,7 +8,7 @@ comes back. The end of a pod never waits for the rules: a failure is logged, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -55,7 +55,7 @@ class HostPorts:
             self._ports = msgspec.json.decode(self._file.read_bytes(), type=dict[str, Ports])
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("host ports forgotten, restart their pods", file=str(self._file), error=str(error))
         try:
             await self._load()
@@ -64,10 +64,10 @@ class HostPorts:
 
     async def add(self, container: str, ports: Ports) -> None:
         """Let ports lead to a pod. May be repeated. Raises KernelFailure or IOFailure; then call `remove`."""
+        if not ports and container not in self._ports:
+            return  # without waiting for the rules of other pods
         async with self._changing:
             others = {name: theirs for name, theirs in self._ports.items() if name != container}
-            if not ports and len(others) == len(self._ports):
-                return
             self._ports = others | ({container: ports} if ports else {})
             self._save()
             await self._load()
@@ -77,10 +77,11 @@ class HostPorts:
 
     async def remove(self, container: str) -> None:
         """Give up a pod's ports; failures are logged."""
+        if container not in self._ports:
+            return  # without waiting for the rules of other pods
         async with self._changing:
             ports = self._ports.pop(container, ())
-            if not ports:
-                return
+            self._is_loaded = False  # also when the file cannot be written: then the next repair loads
             try:
                 self._save()
                 await self._load()
@@ -133,14 +134,19 @@ class HostPorts:
             raise IOFailure(f"{self._file} cannot be written: {error}; make room, or make it writable") from error
 
 
-async def _forget(ports: Iterable[HostPort], is_stale: Callable[[Connection, HostPort], bool]) -> None:
+async def _forget(ports: Ports, is_stale: Callable[[Connection, HostPort], bool]) -> None:
     """End the UDP connections that would go on to where their first packet went; TCP ends by itself."""
-    for port in (each for each in ports if each.protocol == "udp"):
+    by_version = {
+        version: [port for port in ports if (port.protocol, port.version) == ("udp", version)] for version in (4, 6)
+    }
+    for version, mine in by_version.items():
 
-        def work(port: HostPort = port) -> int:
-            return conntrack.forget_udp(port.version, port.port, lambda connection: is_stale(connection, port))
+        def work(version: int = version, mine: list[HostPort] = mine) -> int:
+            numbers = frozenset(port.port for port in mine)
+            return conntrack.forget_udp(version, numbers, lambda found: any(is_stale(found, port) for port in mine))
 
         try:
-            await run_inside(None, work)
+            if mine:
+                await run_inside(None, work)
         except KernelFailure as error:
-            log.warning("connections of a host port not ended", port=port.port, error=error.message)
+            log.warning("connections of host ports not ended", error=error.message)

@@ -385,10 +385,18 @@ def _checked_mapping(number: int, mapping: PortMapping) -> PortMapping:
     if protocol not in PROTOCOLS:
         raise BadConfig(f"{where}.protocol is {mapping.protocol!r}; use one of {', '.join(PROTOCOLS)}")
     try:
-        address = str(ip_address(mapping.hostIP)) if mapping.hostIP else ""
+        address = _plain_address(mapping.hostIP) if mapping.hostIP else ""
     except ValueError as error:
         raise BadConfig(f"{where}.hostIP is {mapping.hostIP!r}, which is no address of the node") from error
     return PortMapping(mapping.hostPort, mapping.containerPort, protocol, address)
+
+
+def _plain_address(text: str) -> str:
+    """An address in its usual form. Raises ValueError, also for a zone: that is free text of the pod's author."""
+    address = ip_address(text)
+    if address.version == 6 and address.scope_id is not None:
+        raise ValueError("an address of the node has no zone")
+    return str(address)
 
 
 def _entry(entry: str) -> tuple[str, str]:

@@ -123,6 +123,7 @@ int main(int argc, char **argv) {
     struct timeval patience = {.tv_sec = probe ? PROBE_SECONDS : ANSWER_SECONDS};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) ||
         connect_within(fd, &address, probe ? RESTART_SECONDS : 0))
         return fail("is not running on this node", away);
     char head[128];

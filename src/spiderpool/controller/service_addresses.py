@@ -5,7 +5,7 @@ Agents watch SpiderCoordinators anyway; thousands of them need not watch all Ser
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,15 @@ from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER, SpiderCoordin
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.cloud.nodes import instance_of
-from spiderpool.core.network.service_addresses import ServiceAddress, addresses_of, bounded, has_address, objection
+from spiderpool.core.network.service_addresses import (
+    PoolAddresses,
+    ServiceAddress,
+    addresses_of,
+    bounded,
+    has_address,
+    objection,
+    pool_addresses,
+)
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -25,6 +33,9 @@ EVENT_REFUSED = "AddressNotRouted"
 KINDS = (LOAD_BALANCER, EXTERNAL_IP)
 DEBOUNCE, DEBOUNCE_PER_ADDRESS = 0.5, 0.002
 """Seconds from the first change to the write, and more for each address that every agent is then sent."""
+
+QUOTED = 5
+"""Refused addresses of a Service that its Event names."""
 
 log = logger("service-addresses")
 
@@ -48,14 +59,16 @@ class ServiceAddressReconciler:
         self._services = listers.services
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "service-addresses")
-        self._reported: dict[str, str] = {}  # Service → the objection that its Event told
+        self._reported: dict[str, dict[str, str]] = {}  # SpiderCoordinator → Service → what its last Event reported
         self._written = 0  # addresses of the last write
         self._node_addresses = listers.nodes.index(_addresses_of_node, lambda node: node.name)
-        self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet])
+        self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet], pool_addresses)
         listers.coordinators.subscribe(self._on_coordinator)
         for informer, part in ((listers.services, _served), (listers.nodes, _addresses_of_node)):
             self._follow(informer, part)
-        self._follow(listers.pools, lambda pool: (pool.spec.subnet, pool.spec.ips, pool.spec.gateway))
+        self._follow(
+            listers.pools, lambda pool: (pool.spec.subnet, pool.spec.ips, pool.spec.excludeIPs, pool.spec.gateway)
+        )
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -84,7 +97,7 @@ class ServiceAddressReconciler:
         if coordinator is None or coordinator.status is None:
             return
         kinds = coordinator.spec.serviceAddresses if coordinator.spec else None
-        addresses, left_out = bounded(list(self._routed(KINDS if kinds is None else kinds)))
+        addresses, left_out = bounded(list(self._routed(name, KINDS if kinds is None else kinds)))
         self._written = len(addresses)
         if addresses == coordinator.status.serviceAddresses:
             return
@@ -96,10 +109,11 @@ class ServiceAddressReconciler:
             self._recorder.event(coordinator, "Warning", EVENT_REFUSED, text)
         log.info("addresses of Services", coordinator=name, addresses=len(addresses), left_out=left_out)
 
-    def _routed(self, kinds: tuple[str, ...] | list[str]) -> Iterator[ServiceAddress]:
+    def _routed(self, coordinator: str, kinds: Collection[str]) -> Iterator[ServiceAddress]:
         """The addresses that pods may reach through their node; an Event tells of the others, but of nodes' own."""
-        reported: dict[str, str] = {}
+        reported, before = dict[str, str](), self._reported.get(coordinator, {})
         for service in self._services.items():
+            refused = []
             for found in addresses_of(service, kinds):
                 if str(found.address) in self._node_addresses:
                     continue  # pods reach it on that node, whose kube-proxy serves it as well
@@ -107,18 +121,22 @@ class ServiceAddressReconciler:
                 if reason is None:
                     yield found
                 else:
-                    reported[service.key] = f"pods do not reach {found.address} through their node: {reason}"
-                    self._report(service, reported[service.key])
-        self._reported = reported
+                    refused.append(f"{found.address} through their node: {reason}")
+            if refused:
+                reported[service.key] = _sentence(refused)
+                if reported[service.key] != before.get(service.key):
+                    self._recorder.event(service, "Warning", EVENT_REFUSED, reported[service.key])
+        self._reported[coordinator] = reported
 
-    def _report(self, service: Service, text: str) -> None:
-        if self._reported.get(service.key) != text:
-            self._recorder.event(service, "Warning", EVENT_REFUSED, text)
-
-    def _pools_with(self, found: ServiceAddress) -> Iterator[SpiderIPPool]:
+    def _pools_with(self, found: ServiceAddress) -> Iterator[PoolAddresses]:
         for subnet in self._pools_by_subnet:
             if has_address(subnet, found.address):
                 yield from self._pools_by_subnet.get(subnet)
+
+
+def _sentence(refused: Sequence[str]) -> str:
+    more = len(refused) - QUOTED
+    return f"pods do not reach {'; '.join(refused[:QUOTED])}" + (f"; and {more} more" if more > 0 else "")
 
 
 def _served(service: Service) -> tuple[ServiceAddress, ...]:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import ip_address
 
 from spiderpool.core.network.hostports import Connection
@@ -31,34 +31,36 @@ _FILTER_ORIG_FLAGS = 1
 _FILTER_NUM, _FILTER_DST_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_CTA_PROTO_*
 
 
-def forget_udp(version: int, port: int, is_stale: Callable[[Connection], bool]) -> int:
-    """Delete the UDP connections to a port for which ``is_stale`` is true; their number.
+def forget_udp(version: int, ports: Collection[int], is_stale: Callable[[Connection], bool]) -> int:
+    """Delete the UDP connections to these ports for which ``is_stale`` is true; their number.
 
     Raises KernelFailure: the kernel cannot list or delete them.
     """
     try:
         with contextlib.closing(_Conntrack(_open())) as kernel:
-            stale = [entry for entry, connection in kernel.udp_to(version, port) if is_stale(connection)]
+            stale = [entry for entry, connection in kernel.udp_to(version, ports) if is_stale(connection)]
             for entry in stale:
                 kernel.delete(version, entry)
     except (OSError, rt.NetlinkError) as error:
-        raise KernelFailure(f"connections to UDP port {port} cannot be deleted: {error}") from error
+        raise KernelFailure(f"connections to UDP ports {sorted(ports)[:5]} cannot be deleted: {error}") from error
     return len(stale)
 
 
 class _Conntrack(rt.Socket):
-    def udp_to(self, version: int, port: int) -> Iterator[tuple[bytes, Connection]]:
-        """The entries of UDP connections to a port. Kernels older than 5.8 list all, hence the comparison."""
-        wanted = rt.nested(
-            _TUPLE_PROTO,
-            rt.attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP])),
-            rt.attribute(_PROTO_DST_PORT, port.to_bytes(2)),
-        )
-        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, wanted)
-        body += rt.nested(_FILTER, rt.number(_FILTER_ORIG_FLAGS, _FILTER_NUM | _FILTER_DST_PORT))
+    def udp_to(self, version: int, ports: Collection[int]) -> Iterator[tuple[bytes, Connection]]:
+        """The entries of UDP connections to ports, by one list: the kernel filters by one port, or lists all of UDP.
+
+        Kernels older than 5.8 list all, hence the comparison.
+        """
+        wanted, flags = rt.attribute(_PROTO_NUM, bytes([socket.IPPROTO_UDP])), _FILTER_NUM
+        if len(ports) == 1:
+            (port,) = ports
+            wanted, flags = wanted + rt.attribute(_PROTO_DST_PORT, port.to_bytes(2)), flags | _FILTER_DST_PORT
+        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, rt.nested(_TUPLE_PROTO, wanted))
+        body += rt.nested(_FILTER, rt.number(_FILTER_ORIG_FLAGS, flags))
         for entry in self.request(_GET, body, rt.DUMP):
             protocol, connection = _read(version, entry)
-            if protocol == socket.IPPROTO_UDP and connection.port == port:
+            if protocol == socket.IPPROTO_UDP and connection.port in ports:
                 yield entry, connection
 
     def delete(self, version: int, entry: bytes) -> None:

@@ -15,11 +15,22 @@ Everything here acts in the network namespace of the calling thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from spiderpool.core.network.hostports import HostPort, in_order
+from spiderpool.core.network.plumbing.naming import host_interface
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import sysctl
-from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, MISSING_PROGRAM, NFT_ABSENT, Backend, query, run
+from spiderpool.kernel.programs import (
+    IPTABLES,
+    IPTABLES_ABSENT,
+    MISSING_PROGRAM,
+    NFT_ABSENT,
+    Backend,
+    query,
+    refusal,
+    run,
+)
 
 NFT_TABLE = "spiderpool_hostports"
 CHAIN, MASQUERADE_CHAIN = "SPIDERPOOL-HOSTPORTS", "SPIDERPOOL-HOSTPORTS-MASQ"
@@ -56,6 +67,8 @@ def load(ports: Iterable[HostPort]) -> None:
             may have been loaded.
     """
     wanted = in_order(ports)
+    if not any(port.version == 4 for port in wanted):
+        _close_loopback()  # before the rules go that keep it from the wire
     for version in _NFT_FAMILIES:
         _load_family(version, [port for port in wanted if port.version == version])
 
@@ -75,6 +88,12 @@ def missing(ports: Iterable[HostPort]) -> tuple[str, ...]:
 def open_loopback(link: str) -> None:
     """Let the node reach 127.0.0.1 through a pod's link; success if there is no such link. Raises KernelFailure."""
     sysctl.write(f"net/ipv4/conf/{link}/route_localnet", "1", required=False)
+
+
+def _close_loopback() -> None:
+    """Undo `open_loopback` for all pods. Raises KernelFailure."""
+    for link in Path("/proc/sys/net/ipv4/conf").glob(host_interface("*")):
+        sysctl.write(f"net/ipv4/conf/{link.name}/route_localnet", "0", required=False)
 
 
 def nft_script(ports: Sequence[HostPort], version: int) -> str:
@@ -175,10 +194,19 @@ def _load_family(version: int, ports: Sequence[HostPort]) -> None:
         if refusal:
             refusals.append(f"{backend}: {refusal}")
         elif ports:
-            _backends[:] = [backend]
+            _keep(backend)
             return
     if refusals:  # without ports, each of them must have removed its rules
         raise KernelFailure(f"host ports of IPv{version} could not be set", "\n".join(refusals))
+
+
+def _keep(backend: Backend) -> None:
+    """Use one backend from now on, after removing what an earlier agent may have loaded by the other one it prefers."""
+    if backend == "iptables" and "nft" in _backends:
+        left = [refused for version in _NFT_FAMILIES if (refused := _load_nft(version, ()))]
+        if left:
+            raise KernelFailure("former host ports could not be removed by nft", "\n".join(left))
+    _backends[:] = [backend]
 
 
 def _load_nft(version: int, ports: Sequence[HostPort]) -> str:
@@ -191,8 +219,7 @@ def _load_nft(version: int, ports: Sequence[HostPort]) -> str:
 def _load_iptables(version: int, ports: Sequence[HostPort]) -> str:
     """Returns the error output of iptables-restore, empty on success. It waits for kube-proxy, by iptables' lock."""
     script = iptables_script(ports, version, _saved(version))
-    code, output = run([f"{IPTABLES[version]}-restore", "--wait=5", "--noflush"], script) if script else (0, "")
-    return (output or f"exit status {code}") if code else ""
+    return refusal([f"{IPTABLES[version]}-restore", "--wait=5", "--noflush"], script) if script else ""
 
 
 def _expected(ports: Sequence[HostPort]) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel.namespaces import enter_new, run_inside
-from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, NFT_ABSENT, Backend, query, run
+from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, NFT_ABSENT, Backend, query, refusal
 
 TABLE = "spiderpool"
 NIC_TABLE = "spiderpool_cards"
@@ -230,8 +230,8 @@ def iptables_nic_script(nics: Sequence[tuple[str, int]], mask: int, hooks: Itera
 
 def _load_nft(script: str) -> str:
     """Load a script; returns nft's error output, empty on success. A table that exists is complete: success."""
-    code, output = run(["nft", "-f", "-"], script)
-    return "" if code == 0 or "File exists" in output else output
+    refused = refusal(["nft", "-f", "-"], script)
+    return "" if "File exists" in refused else refused
 
 
 def _load_iptables(script: str, versions: tuple[int, ...], flush: bool) -> str:
@@ -239,8 +239,8 @@ def _load_iptables(script: str, versions: tuple[int, ...], flush: bool) -> str:
     keep = () if flush else ("--noflush",)
     refusals = []
     for version in versions:
-        code, output = run([f"{IPTABLES[version]}-restore", "--wait=5", *keep], script, _ENVIRONMENT)
-        refusals += [output or f"exit status {code}"] if code else []
+        refused = refusal([f"{IPTABLES[version]}-restore", "--wait=5", *keep], script, _ENVIRONMENT)
+        refusals += [refused] if refused else []
     return "\n".join(refusals)
 
 

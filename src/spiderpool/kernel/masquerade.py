@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from spiderpool.core.network.plumbing.naming import MASQUERADE_MARK, host_interface
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, query, run
+from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, query, refusal
 
 TABLE = "spiderpool_masquerade"
 """Our nftables table, in families ip and ip6; the comment of our rules in iptables."""
@@ -32,13 +32,13 @@ _IPTABLES = {
 
 
 def load() -> None:
-    """Load what is missing of the rules of both families; IPv6 only where the kernel has it.
+    """Load the rules of both families, or what is missing of them; IPv6 only where the kernel has it.
 
     Raises:
         KernelFailure: neither nftables nor iptables took the rules; says what both answered.
     """
     for version in _NFT_FAMILIES:
-        by_nft = _load_nft(version)
+        by_nft = refusal(["nft", "-f", "-"], nft_script(version))
         by_iptables = _load_iptables(version) if by_nft else ""
         if by_iptables and not (version == 6 and any(words in by_iptables for words in IPTABLES_ABSENT)):
             details = f"nft: {by_nft}\niptables: {by_iptables}"
@@ -46,10 +46,11 @@ def load() -> None:
 
 
 def nft_script(version: int) -> str:
-    """The rules of one family for ``nft -f -``. ``create`` fails if the table exists, so it is never half loaded."""
+    """The rules of one family for ``nft -f -``, in place of those that are there: one transaction."""
     family = _NFT_FAMILIES[version]
     return f"""\
-create table {family} {TABLE}
+table {family} {TABLE}
+delete table {family} {TABLE}
 table {family} {TABLE} {{
   chain forward {{
     type filter hook forward priority -150;
@@ -68,17 +69,10 @@ def iptables_script(tables: Collection[str]) -> str:
     return "".join(f"*{table}\n-A {rule}\nCOMMIT\n" for table, rule in _IPTABLES.items() if table in tables)
 
 
-def _load_nft(version: int) -> str:
-    """Returns nft's error output, empty on success. A table that exists is complete."""
-    code, output = run(["nft", "-f", "-"], nft_script(version))
-    return "" if code == 0 or "File exists" in output else output or f"exit status {code}"
-
-
 def _load_iptables(version: int) -> str:
     """Returns the error output of iptables-restore, empty on success. It waits for kube-proxy, by iptables' lock."""
     program = IPTABLES[version]
     absent = [table for table in _IPTABLES if TABLE not in query([f"{program}-save", "-t", table], IPTABLES_ABSENT)]
     if not absent:
         return ""
-    code, output = run([f"{program}-restore", "--wait=5", "--noflush"], iptables_script(absent))
-    return (output or f"exit status {code}") if code else ""
+    return refusal([f"{program}-restore", "--wait=5", "--noflush"], iptables_script(absent))

@@ -58,6 +58,12 @@ def run(command: Sequence[str], text: str = "", environment: Mapping[str, str] =
     return done.returncode, done.stdout.strip()
 
 
+def refusal(command: Sequence[str], text: str, environment: Mapping[str, str] = _NOTHING) -> str:
+    """Run a program that changes something; why it failed, empty on success."""
+    code, output = run(command, text, environment)
+    return (output or f"exit status {code}") if code else ""
+
+
 def query(command: Sequence[str], absent: tuple[str, ...], environment: Mapping[str, str] = _NOTHING) -> str:
     """A program's output; empty if the program is missing or its error contains one of ``absent``.
 

@@ -18,6 +18,7 @@ from spiderpool.core.network.service_addresses import (
     bounded,
     has_address,
     objection,
+    pool_addresses,
 )
 
 pytestmark = pytest.mark.unit
@@ -74,17 +75,18 @@ def pool(**spec: Any) -> SpiderIPPool:
         ("172.31.207.253", "LoadBalancer", "it is the gateway of pool p"),
         ("172.31.199.188", "LoadBalancer", "pool p gives it to pods"),
         ("172.31.200.1", "LoadBalancer", None),
+        ("172.31.199.189", "LoadBalancer", None),
         ("172.31.200.1", "ExternalIP", "an externalIP in 172.31.192.0/20, the subnet of pool p, may be another"),
     ],
 )
 def test_addresses_that_pods_keep_their_own_way_to(address: str, kind: str, reason: str | None) -> None:
-    found = objection(ServiceAddress(ip_address(address), kind), [pool()])
+    found = objection(ServiceAddress(ip_address(address), kind), [pool_addresses(pool(excludeIPs=["172.31.199.189"]))])
     assert (found or "").startswith(reason or "")
     assert (found is None) == (reason is None)
 
 
 def test_pools_that_are_malformed_object_to_nothing() -> None:
-    assert objection(ServiceAddress(ip_address(BALANCER), "LoadBalancer"), [pool(ips=["x"])]) is None
+    assert objection(ServiceAddress(ip_address(BALANCER), "LoadBalancer"), [pool_addresses(pool(ips=["x"]))]) is None
     assert not has_address("x", ip_address(BALANCER))
     assert has_address("198.51.100.0/24", ip_address(BALANCER))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TypeVar
 
@@ -71,9 +72,15 @@ def service_addresses(spider_coordinator: SpiderCoordinator | None) -> tuple[Add
     if status is None or status.serviceAddresses is None:
         return None
     try:
-        return tuple(map(ip_address, status.serviceAddresses))
+        return _parsed_addresses(tuple(status.serviceAddresses))
     except ValueError as error:
         raise BadConfig(f"status.serviceAddresses of the SpiderCoordinator holds {error}; remove it") from error
+
+
+@lru_cache(maxsize=2)
+def _parsed_addresses(texts: tuple[str, ...]) -> tuple[Address, ...]:
+    """Parsed once per change: every ADD asks, for each interface, and there may be thousands."""
+    return tuple(map(ip_address, texts))
 
 
 def rule_table(spider_coordinator: SpiderCoordinator | None) -> int:

@@ -10,6 +10,7 @@ from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.plumbing.values import Address, is_global
 
 LIMIT = 5_000
@@ -58,27 +59,40 @@ def _parsed(text: str) -> Address | None:
     return address if is_global(address) else None
 
 
-def objection(found: ServiceAddress, pools: Iterable[SpiderIPPool]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class PoolAddresses:
+    """What of a pool counts here: the addresses that it gives to pods, its subnet and its gateway."""
+
+    name: str
+    subnet: str
+    gateway: str | None
+    addresses: AddressSet
+
+
+def pool_addresses(pool: SpiderIPPool) -> PoolAddresses:
+    """A pool that was written past the admission webhook and is malformed gives no address to a pod."""
+    try:
+        addresses = usable(pool)
+    except ValueError:
+        addresses = AddressSet(4)
+    return PoolAddresses(pool.name, pool.spec.subnet, pool.spec.gateway, addresses)
+
+
+def objection(found: ServiceAddress, pools: Iterable[PoolAddresses]) -> str | None:
     """Why pods must not be led to their node for an address, by the pools whose subnet has it; None: they may be.
 
     A balancer may have an address of a pods' subnet, as private ones do. An externalIP may not: whoever may write a
     Service would take what pods send to a machine beside them.
     """
+    text, number = str(found.address), int(found.address)
     for pool in pools:
-        if pool.spec.gateway == str(found.address):
+        if pool.gateway == text:
             return f"it is the gateway of pool {pool.name}"
-        if _holds(pool, found.address):
+        if number in pool.addresses:
             return f"pool {pool.name} gives it to pods"
         if found.kind == EXTERNAL_IP:
-            return f"an externalIP in {pool.spec.subnet}, the subnet of pool {pool.name}, may be another machine's"
+            return f"an externalIP in {pool.subnet}, the subnet of pool {pool.name}, may be another machine's"
     return None
-
-
-def _holds(pool: SpiderIPPool, address: Address) -> bool:
-    try:
-        return int(address) in AddressSet.parse(pool.spec.ips or (), address.version)
-    except ValueError:  # written past the admission webhook and malformed: no pod gets an address from it
-        return False
 
 
 def has_address(subnet: str, address: Address) -> bool:
