@@ -246,6 +246,29 @@ async def test_a_del_that_cannot_write_the_file_is_made_good_by_the_next_repair(
 
 
 @pytest.mark.unit
+def test_what_nft_holds_from_before_must_go_before_iptables_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An nft that refuses once, and the rules of an earlier agent in it, which lead to pods that are gone."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(hostports, "_backends", ["nft", "iptables"])
+    for name in (
+        "nft",
+        "iptables-legacy-save",
+        "iptables-legacy-restore",
+        "ip6tables-legacy-save",
+        "ip6tables-legacy-restore",
+    ):
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho resource busy >&2; exit 1\n" if name == "nft" else "#!/bin/sh\ncat >/dev/null\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(KernelFailure, match="former host ports could not be removed by nft"):
+        hostports.load([TCP])
+    assert hostports._backends == ["nft", "iptables"], "both are tried again"
+
+
+@pytest.mark.unit
 async def test_pods_without_ports_do_not_wait_for_the_rules_of_others(broken: HostPorts) -> None:
     async with asyncio.timeout(5), broken._changing:
         await broken.add("plain", ())

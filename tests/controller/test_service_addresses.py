@@ -74,7 +74,7 @@ async def test_an_external_ip_beside_pods_gets_an_event_instead(client: Client, 
     kind = {"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool", "metadata": {"name": "beside"}}
     control_plane.apply(objects({**kind, "spec": spec}))
     try:
-        control_plane.apply(service("thief", externalIPs=["10.77.0.200"]))
+        control_plane.apply(service("thief", externalIPs=["10.77.0.200", "10.77.0.201"]))
         control_plane.apply(service("honest", externalIPs=[EXTERNAL]))
 
         async def reported() -> bool:
@@ -88,6 +88,12 @@ async def test_an_external_ip_beside_pods_gets_an_event_instead(client: Client, 
 
         await eventually(reported, timeout=PATIENCE)
         await published(client, EXTERNAL)
+        control_plane.apply(
+            service("other", externalIPs=["203.0.113.251"])
+        )  # another pass, which has nothing new to say
+        await published(client, EXTERNAL, "203.0.113.251")
+        events = await client.list(Event, namespace="default")
+        assert [event.count for event in events if event.involvedObject.name == "thief"] == [1]
     finally:
-        control_plane.kubectl("delete", "service", "thief", "honest", "--ignore-not-found")
+        control_plane.kubectl("delete", "service", "thief", "honest", "other", "--ignore-not-found")
         control_plane.kubectl("delete", "spiderippool", "beside")
