@@ -15,15 +15,15 @@ bootstrap:  ## Install what is missing on this machine, make .venv
 binaries: bootstrap  ## Find or build etcd, Kubernetes, containerd and the other real programs; KUBERNETES=1.30: another version
 	@.venv/bin/python -m spiderpool_lab.binaries test
 
-demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fast, POOLS=manual, PROXY=ipvs: variants; KEEP=1 leaves it up
-	@.venv/bin/python -m spiderpool_lab.binaries demo
-	@.venv/bin/python -m spiderpool_lab.images >/dev/null
+demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fast, POOLS=manual, PROXY=ipvs, KUBERNETES=1.30: variants; KEEP=1 leaves it up
+	@.venv/bin/python -m spiderpool_lab.binaries $(if $(filter fast,$(NODES)),fast,demo)
+	@$(if $(filter fast,$(NODES)),,.venv/bin/python -m spiderpool_lab.images >/dev/null)
 	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(POOLS),--pools $(POOLS)) $(if $(PROXY),--proxy-mode $(PROXY))
 
 stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, WRITE=1: docs/reference/stories.md, LONG=1, ARGS=names
 	@.venv/bin/spiderpool-lab stories $(if $(NODES),--nodes $(NODES)) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(LONG)),--long) $(ARGS)
 
-test: binaries  ## Run every test but the long ones; ARGS='-k name -x' are passed to pytest
+test: binaries  ## Run every test but those marked full (ARGS=--full: those too); ARGS='-k name -x' are passed to pytest
 	@.venv/bin/python -m spiderpool_lab.images >/dev/null
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
@@ -56,7 +56,7 @@ chaos: binaries  ## Kill agents, controller and API server at random while pods 
 fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
 	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))
 
-conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', ARGS=--help shows the options
+conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', KUBERNETES=1.30, ARGS=--help shows the options
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
 	@exec .venv/bin/python -m spiderpool_lab.conformance $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
 

@@ -7,7 +7,7 @@ is a Debian package, which is unpacked but not installed.
 ``$KUBERNETES`` chooses a version (``1.37``, ``1.30``): then Kubernetes' own programs are taken from our cache alone.
 ``$LAB_KERNEL`` names another User Mode Linux.
 
-``python -m spiderpool_lab.binaries [demo|test|conformance]`` provides a set of programs and prints where each is.
+``python -m spiderpool_lab.binaries [fast|demo|test|conformance]`` provides a set of programs and prints where each is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,12 +31,15 @@ from spiderpool_lab.commands import exit_on_signal, output, print_progress, run
 UML = "linux.uml"
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 NODE = (UML, "kube-proxy", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "coredns")
+FAST = (*CONTROL_PLANE, UML, "kube-proxy")
 DEMO = (*CONTROL_PLANE, *NODE)
 TEST = (*DEMO, "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS)
-SETS = {"demo": DEMO, "test": TEST, "conformance": (*TEST, "e2e.test")}
+SETS = {"fast": FAST, "demo": DEMO, "test": TEST, "conformance": (*TEST, "e2e.test")}
 
 TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML} - {"kubectl"})
 """Programs that a user may have installed in a version of his choice; our configuration of containerd fits 2.x only."""
+UNUSED_DAYS = 14
+"""Days after which an image or disk that nobody uses is removed: each change of its parts makes a new one."""
 KERNEL = "LAB_KERNEL"
 """Environment variable with the path of another User Mode Linux."""
 
@@ -144,6 +148,20 @@ def scratch_folder(place: Path) -> Iterator[Path]:
             yield work
         finally:
             shutil.rmtree(work)
+
+
+def used(file: Path) -> Path:
+    """Note that a file of the cache was used, so that `prune` keeps it."""
+    os.utime(file)
+    return file
+
+
+def prune(folder: Path) -> None:
+    """Remove files of a cache folder that nobody has used for :data:`UNUSED_DAYS`. Call it with the folder's lock."""
+    oldest = time.time() - UNUSED_DAYS * 86_400
+    for file in folder.iterdir():
+        if file.is_file() and file.name != "lock" and file.stat().st_mtime < oldest:
+            file.unlink()
 
 
 def publish(made: Path, place: Path) -> None:

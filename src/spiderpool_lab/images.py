@@ -80,12 +80,13 @@ def _archive(image: Image) -> Path:
     target = _folder() / f"{image.names[0].rpartition('/')[2].replace(':', '-')}-{_digest(*identity)}.tar"
     if not target.exists():
         with binaries.scratch_folder(_folder()) as work:
+            binaries.prune(_folder())
             if not target.exists():
                 print_progress(f"making image {image.names[0]}")
                 layers = [_layer(part, work) for part in parts]
                 oci.write_archive(work / "archive.tar", image.names, layers, image.config)
                 binaries.publish(work / "archive.tar", target)
-    return target
+    return binaries.used(target)
 
 
 def _layer(part: Part, work: Path) -> Path:

@@ -53,13 +53,14 @@ def prepare(archives: Sequence[Path]) -> Path:
     disk = folder / f"{identity[:16]}.ext4"
     if not disk.exists():
         with binaries.scratch_folder(folder) as work:
+            binaries.prune(folder)
             if not disk.exists():
                 print_progress("importing the images of real nodes")
                 _import(archives, work / "tree" / container_runtime.ROOT.name)
                 options = ["-q", "-t", "ext4", "-m", "0", "-d", str(work / "tree")]
                 run(["mke2fs", *options, work / disk.name, SIZE], show=_silently)
                 binaries.publish(work / disk.name, disk)
-    return disk
+    return binaries.used(disk)
 
 
 def copy(prepared: Path, target: Path) -> None:

@@ -116,6 +116,15 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_what_nobody_has_used_for_long_is_removed(tmp_path: Path) -> None:
+    old, fresh, lock = (executable(tmp_path / name) for name in ("old", "fresh", "lock"))
+    for file in (old, fresh, lock):
+        os.utime(file, (0, 0))
+    binaries.used(fresh)
+    binaries.prune(tmp_path)
+    assert (old.exists(), fresh.exists(), lock.exists()) == (False, True, True)
+
+
 def test_a_machine_without_the_tools_says_which_is_missing(tmp_path: Path) -> None:
     with pytest.raises(IOFailure, match=r"there is no apt-get; name a program in \$LAB_KERNEL"):
         binaries.provide(["linux.uml"])

@@ -38,9 +38,9 @@ def test_every_name_stands_once_and_the_demo_can_be_made() -> None:
 def test_an_archive_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (made,) = images.archives([images.PAUSE, "registry.k8s.io/pause:3.9"])
-    before = made.stat()
+    before = made.stat().st_ino
     assert images.archives([images.PAUSE]) == [made]
-    assert made.stat() == before
+    assert made.stat().st_ino == before
     assert not [*(tmp_path / "spiderpool/images").glob("making-*")]
 
 
