@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
-from xdist.workermanage import NodeManager  # type: ignore[import-untyped]
+from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
@@ -22,8 +22,10 @@ GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube"), ("compa
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
 A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
-because they share objects in it.
+because they share objects in it. Each file of LABS has labs of its own, and is a group for itself.
 """
+
+LABS = "tests/lab/"
 
 
 def group_of(nodeid: str) -> int:
@@ -33,10 +35,17 @@ def group_of(nodeid: str) -> int:
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each group to one worker."""
+    """Gives each group to one worker: labs to the first one, since two at a time are slow, until another is idle."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return f"group {group_of(nodeid)}"
+        return nodeid.partition("::")[0] if nodeid.startswith(LABS) else f"group {group_of(nodeid)}"
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        labs = node is self.nodes[0]
+        for scope in [*self.workqueue]:
+            if scope.startswith(LABS) is not labs:
+                self.workqueue.move_to_end(scope)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:

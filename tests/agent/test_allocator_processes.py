@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +62,10 @@ async def test_200_pods_through_two_agents_on_one_shared_pool(
 
 
 class Tap:
-    """A TCP relay to the API server that can hold back what the server answers."""
+    """A TCP relay to the API server that can hold back what the server answers.
+
+    TLS handshakes always pass, so that a request also reaches the server over a connection made while answers are held.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._far = host, port
@@ -82,21 +85,27 @@ class Tap:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(*self._far)
-        for source, target, gated in ((reader, far_writer, False), (far_reader, writer, True)):
-            task = asyncio.create_task(self._pump(source, target, gated))
+        asked = asyncio.Event()  # set when the client has said more than its first flight, the ClientHello
+        for pump in (self._ask(reader, far_writer, asked), self._answer(far_reader, writer, asked)):
+            task = asyncio.create_task(pump)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, gated: bool) -> None:
-        try:
-            while data := await source.read(65536):
-                if gated:
+    async def _ask(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, asked: asyncio.Event) -> None:
+        flights = 0
+        with closing(server), suppress(ConnectionError):
+            while data := await client.read(65536):
+                flights += 1
+                if flights > 1:
+                    asked.set()
+                server.write(data)
+
+    async def _answer(self, server: asyncio.StreamReader, client: asyncio.StreamWriter, asked: asyncio.Event) -> None:
+        with closing(client), suppress(ConnectionError):
+            while data := await server.read(65536):
+                if asked.is_set():
                     await self.open.wait()
-                target.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            target.close()
+                client.write(data)
 
 
 def tapped(plane: ControlPlane, port: int) -> Path:
@@ -126,7 +135,7 @@ async def test_an_agent_killed_between_claim_and_answer_grants_the_same_address_
         agent = LocalAgent(tapped(control_plane, port), processes, tmp_path, "n1")
         try:
             await asyncio.to_thread(agent.start)
-            await agent.address("ADD", "default", "pod-001", uids["pod-001"])  # leaves a connection that is kept
+            await agent.address("ADD", "default", "pod-001", uids["pod-001"])
             tap.open.clear()
             add = asyncio.create_task(agent.address("ADD", "default", "pod-000", uid))
             await until(lambda: len(records(control_plane)) == 2)
