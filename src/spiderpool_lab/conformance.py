@@ -1,7 +1,7 @@
 """Runs Kubernetes' own tests that judge a network against real nodes, and writes the page that reports on them.
 
-Each test has a process and a time limit of its own; several run side by side. Outcomes are kept in the state folder:
-a run that is interrupted goes on with ``--again``.
+Each test has a process and a time limit of its own; several run side by side. Outcomes are kept in the state folder,
+and those of all tests beside the page: a run that is interrupted goes on with ``--missing``, also on another machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ from spiderpool_lab.running import need_root
 from spiderpool_lab.topology import NodeKind, enlarged
 
 PAGE = SOURCE_TREE / "docs" / "reference" / "conformance.md"
+REPORTS = PAGE.with_suffix("")
+"""The folder with a JUnit file for each version, which the page tells about."""
 ADDRESSES = 30
 """Registered addresses of each family on the first ENI of each node."""
 END_SECONDS = 60.0
@@ -73,10 +75,14 @@ def lab_options(*, detached: bool = False) -> LabOptions:
 class Tests:
     """Runs tests against a lab that is up, and keeps their outcomes in a folder."""
 
-    def __init__(self, cluster: LabCluster, folder: Path, *, limit: float = LIMIT) -> None:
+    def __init__(
+        self, cluster: LabCluster, folder: Path, recorded: Iterable[E2EOutcome] = (), *, limit: float = LIMIT
+    ) -> None:
         self._cluster = cluster
         self._folder = folder
+        self._recorded = {outcome.name: outcome for outcome in recorded}
         self._limit = limit
+        self._tree = _tree()
         self._program = binaries.find("e2e.test")
         self._kubeconfig = cluster.plane.kubeconfig(ADMIN, ["system:masters"], server=NODE_SERVER)
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +91,7 @@ class Tests:
         """The outcome of an earlier run of a test."""
         file = self._report(name)
         found = read_junit(file.read_text()) if file.exists() else []
-        return next((outcome for outcome in found if outcome.name == name), None)
+        return next((outcome for outcome in found if outcome.name == name), self._recorded.get(name))
 
     async def run(self, names: Sequence[str], side_by_side: int, until: float) -> None:
         """Run tests; none is started after ``until`` by the monotonic clock."""
@@ -118,7 +124,7 @@ class Tests:
             finally:
                 _kill(process.pid)
         seconds = time.monotonic() - started
-        outcome = _outcome(name, draft / "junit_01.xml", seconds)
+        outcome = replace(_outcome(name, draft / "junit_01.xml", seconds), tested=self._tree)
         self._report(name).write_text(junit([outcome]))
         shutil.rmtree(draft)
         click.echo(f"{outcome.status:8} {seconds:4.0f} s  {name}  {outcome.message}")
@@ -157,6 +163,13 @@ def _outcome(name: str, report: Path, seconds: float) -> E2EOutcome:
     return next((outcome for outcome in found if outcome.name == name), unfinished)
 
 
+def _tree() -> str:
+    """Today's date, and the commit of the source tree."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=SOURCE_TREE, capture_output=True, text=True, timeout=10, check=False)
+    return f"{datetime.now(tz=UTC).date().isoformat()} commit {done.stdout.strip() or 'unknown'}"
+
+
 def _kill(group: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
@@ -186,8 +199,8 @@ class _Choice:
 @click.command()
 @click.option("--focus", default="", help="Run only tests whose name matches this regular expression.")
 @click.option("--smoke", "few", is_flag=True, help="Run a few tests that take some minutes.")
-@click.option("--again", is_flag=True, help="Keep the outcomes of the last run, and run what is missing or failed.")
-@click.option("--missing", is_flag=True, help="Keep the outcomes of the last run, and run only what is missing.")
+@click.option("--again", is_flag=True, help="Keep the outcomes of earlier runs, and run what is missing or failed.")
+@click.option("--missing", is_flag=True, help="Keep the outcomes of earlier runs, and run only what is missing.")
 @click.option("--side-by-side", default=4, show_default=True, help="Tests that run at the same time.")
 @click.option("--limit", default=LIMIT, show_default=True, help="Seconds that each test has.")
 @click.option("--minutes", default=240.0, show_default=True, help="Start no test after this time.")
@@ -244,10 +257,13 @@ def _check_version(cluster: LabCluster) -> None:
 def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]:
     _check_version(cluster)
     folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
-    if not (choice.again or choice.missing):
+    recorded: list[E2EOutcome] = []
+    if choice.again or choice.missing:
+        recorded = read_junit(_record().read_text()) if _record().exists() else []
+    else:
         for file in folder.glob("*.xml"):
             file.unlink()
-    tests = Tests(cluster, folder, limit=choice.limit)
+    tests = Tests(cluster, folder, recorded, limit=choice.limit)
     before = {name: tests.known(name) for name in chosen.run}
     wanted = [name for name, known in before.items() if not known or (choice.again and known.status == "failed")]
     click.echo(f"{len(wanted)} tests to run, {len(chosen.left_out)} are left out")
@@ -258,18 +274,16 @@ def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]
     return outcomes
 
 
+def _record() -> Path:
+    """The JUnit file in the documentation of the cluster's version."""
+    return REPORTS / f"{go_build.kubernetes_version()}.xml"
+
+
 def _write_page(chosen: Plan, outcomes: Sequence[E2EOutcome]) -> None:
     minor, version = go_build.kubernetes_minor(), go_build.kubernetes_version()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=SOURCE_TREE,
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    ).stdout.strip()
-    today = datetime.now(tz=UTC).date()
-    run = Run(version, commit, today, f"KUBERNETES={minor} make conformance", chosen, outcomes)
+    REPORTS.mkdir(exist_ok=True)
+    _record().write_text(junit(outcomes))
+    run = Run(version, f"KUBERNETES={minor} make conformance", chosen, outcomes)
     page = PAGE.read_text() if PAGE.exists() else ""
     PAGE.write_text(updated(page, version, section(run)))
     click.echo(f"wrote {PAGE.relative_to(SOURCE_TREE)}")

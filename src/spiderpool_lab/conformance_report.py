@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from functools import partial
 from typing import Literal
 
 from spiderpool_lab.conformance_tests import Plan, cause_outside, subject
@@ -14,6 +14,8 @@ from spiderpool_lab.conformance_tests import Plan, cause_outside, subject
 Status = Literal["passed", "failed", "skipped"]
 _PREFIX = "[It] "
 """What Ginkgo writes before the name of a test."""
+_TESTED = "tested"
+"""The property of a test in a file of ours that says of which tree its outcome is."""
 INTRODUCTION = """\
 # Kubernetes' own tests
 
@@ -24,12 +26,16 @@ lab. [How to run it](../usage/conformance.md).
 
 @dataclass(frozen=True, slots=True)
 class E2EOutcome:
-    """How a test ended. ``message`` is the first line of why it failed or skipped itself."""
+    """How a test ended. ``message`` is the first line of why it failed or skipped itself.
+
+    ``tested`` names the tree that was tested by day and commit: a report is completed by several runs.
+    """
 
     name: str
     status: Status
     seconds: float
     message: str = ""
+    tested: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,6 @@ class Run:
     """What a report is about. ``command`` is what repeats it."""
 
     version: str
-    commit: str
-    day: date
     command: str
     plan: Plan
     outcomes: Sequence[E2EOutcome]
@@ -56,18 +60,19 @@ def read_junit(text: str) -> list[E2EOutcome]:
 
 def _outcome(case: ElementTree.Element) -> E2EOutcome | None:
     name, status = case.get("name", "").removeprefix(_PREFIX), case.get("status", "")
-    seconds = float(case.get("time", "0"))
+    seconds, tested = float(case.get("time", "0")), case.find(f"properties/property[@name='{_TESTED}']")
+    outcome = partial(E2EOutcome, name, seconds=seconds, tested="" if tested is None else tested.get("value", ""))
     skipped = case.find("skipped")
     if skipped is not None:
         reason = _first_line(skipped.get("message", ""))
         filtered_out = reason in ("skipped", "")
-        return None if filtered_out else E2EOutcome(name, "skipped", seconds, reason.removeprefix("skipped - "))
+        return None if filtered_out else outcome(status="skipped", message=reason.removeprefix("skipped - "))
     if status == "passed":
-        return E2EOutcome(name, "passed", seconds)
+        return outcome(status="passed")
     fault = case.find("failure")
     fault = case.find("error") if fault is None else fault
     message = "" if fault is None else fault.get("message", "")
-    return E2EOutcome(name, "failed", seconds, _first_line(message) or status)
+    return outcome(status="failed", message=_first_line(message) or status)
 
 
 def _first_line(text: str) -> str:
@@ -84,6 +89,9 @@ def junit(outcomes: Iterable[E2EOutcome]) -> str:
     for case in cases:
         attributes = {"name": f"{_PREFIX}{case.name}", "classname": subject(case.name), "status": case.status}
         element = ElementTree.SubElement(suite, "testcase", {**attributes, "time": f"{case.seconds:.3f}"})
+        if case.tested:
+            properties = ElementTree.SubElement(element, "properties")
+            ElementTree.SubElement(properties, "property", name=_TESTED, value=case.tested)
         if case.status != "passed":
             kind = "failure" if case.status == "failed" else "skipped"
             ElementTree.SubElement(element, kind, message=case.message)
@@ -103,7 +111,7 @@ def section(run: Run) -> str:
     not_run = [name for name in run.plan.run if name not in {outcome.name for outcome in run.outcomes}]
     parts = [
         _heading(run.version),
-        f"{run.day.isoformat()}, commit {run.commit}: `{run.command}`",
+        f"`{run.command}`: {'; '.join(sorted({outcome.tested for outcome in run.outcomes if outcome.tested}))}",
         f"`e2e.test` has {run.plan.available} tests, of which {total} judge a network. {len(run.outcomes)} were run: "
         f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped themselves. "
         f"{len(not_run)} have not been run yet, {len(run.plan.left_out)} are left out.",

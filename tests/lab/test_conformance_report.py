@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
 
 import pytest
 
@@ -50,8 +50,9 @@ def test_what_is_no_junit_file_is_refused() -> None:
 
 
 def test_a_merged_file_says_the_same() -> None:
-    merged = junit(OUTCOMES)
-    assert read_junit(merged) == OUTCOMES
+    outcomes = [replace(outcome, tested="2026-11-28 commit abc1234") for outcome in OUTCOMES]
+    merged = junit(outcomes)
+    assert read_junit(merged) == outcomes
     assert 'tests="4" failures="2" skipped="1"' in merged
 
 
@@ -62,20 +63,22 @@ def test_failures_of_the_lab_are_none_of_the_network() -> None:
 
 RUN = Run(
     version="v1.37.2",
-    commit="abc1234",
-    day=date(2026, 11, 28),
     command="KUBERNETES=1.37 make conformance",
     plan=Plan(
         (*(case.name for case in OUTCOMES), "[sig-network] DNS f"),
         {"[sig-network] Netpol g": "is not supported"},
         available=3206,
     ),
-    outcomes=OUTCOMES,
+    outcomes=[
+        replace(outcome, tested=f"2026-11-{day} commit abc123{day}")
+        for day, outcome in zip((28, 27, 28, 28), OUTCOMES, strict=True)
+    ],
 )
 
 
 def test_a_section_names_every_test_that_did_not_pass() -> None:
     text = section(RUN)
+    assert "make conformance`: 2026-11-27 commit abc12327; 2026-11-28 commit abc12328\n" in text
     assert "`e2e.test` has 3206 tests, of which 6 judge a network. 4 were run: 1 passed, 2 failed" in text
     assert "1 skipped themselves. 1 have not been run yet, 1 are left out." in text
     assert "| [sig-network] … [Conformance] | 1 | 0 | 0 | 0 |" in text
