@@ -540,7 +540,8 @@ async def test_a_pod_that_is_gone_gives_everything_back_without_waiting() -> Non
     one = One(pool())
     await one.give(ask("a"), ask("a", interface="net1"))
     worker = asyncio.create_task(one.allocator.run())
-    one.allocator.release_soon("uid-of-a")
+    for interface in ("eth0", "net1"):
+        one.allocator.release_soon("uid-of-a", interface)
     await eventually(lambda: not one.store.objects)
     worker.cancel()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
+from spiderpool.agent.record_store import Holder
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
@@ -15,7 +16,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
-from spiderpool.core.ipam.gc import is_alive, pod_uids
+from spiderpool.core.ipam.gc import is_finished, pod_uids
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
     InterfaceNetworks,
@@ -91,8 +92,8 @@ class PodAddresses:
         self._allocator = allocator
         self._recorder = recorder
         self.policy = policy
-        # UID of a living pod's object → UID by which it holds addresses: had a DEL, released once the object ends
-        self._detached: dict[str, str] = {}
+        # UID of a living pod's object → its holders that had a DEL: released once the pod has finished or is gone
+        self._detached: dict[str, set[Holder]] = {}
         cluster.pods.subscribe(self._pod_changed)
 
     async def allocate(
@@ -137,16 +138,27 @@ class PodAddresses:
         annotations, namespace = pod.metadata.annotations or {}, pod.metadata.namespace or ""
         return interface_networks(annotations, namespace, policy.default_network, policy.namespace)
 
-    async def release(self, args: PodArgs, interface: str) -> None:
-        """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
+    async def release(self, args: PodArgs, interface: str, *, ended: bool) -> None:
+        """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again.
+
+        ``ended`` says that the sandbox which had the address is known and gone: then a terminating pod, which gets no
+        other one, needs it no more. Otherwise this may be a late call about a former sandbox, so only a pod that has
+        finished or is gone gives its address back.
+        """
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        uid = args.uid  # without it, and without the pod, there is nothing to go by: left to garbage collection
-        if pod and has_runtime_uid(pod, args.uid):
-            uid = _holder_uid(pod, args.uid)
-            if is_alive(pod):
-                self._detached[pod.metadata.uid or ""] = uid
-                return
+        uid = self.holder_uid(args)
+        if pod and has_runtime_uid(pod, args.uid) and not (is_finished(pod) or (ended and pod.terminating)):
+            self._detached.setdefault(pod.metadata.uid or "", set()).add((uid, interface))
+            return
         await self._allocator.release(uid, interface)
+
+    def holder_uid(self, args: PodArgs) -> str:
+        """The UID by which a pod holds addresses; empty when neither the runtime nor a cached pod tells it.
+
+        Then there is nothing to go by, and garbage collection releases what the pod held.
+        """
+        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        return _holder_uid(pod, args.uid) if pod and has_runtime_uid(pod, args.uid) else args.uid
 
     async def release_orphan(self, record: SpiderIP) -> None:
         """Release what the interface of a record holds, whose pod is gone."""
@@ -176,11 +188,14 @@ class PodAddresses:
         return self.policy.addresses.sticky_owner(pod) is not None
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        """Release the addresses of a pod whose DEL came while it looked alive, once it does not."""
-        if old and not (new and is_alive(new)):
-            uid = self._detached.pop(old.metadata.uid or "", None)
-            if uid is not None:
-                self._allocator.release_soon(uid)
+        """Release the addresses of a pod whose DEL came before it had ended, once it has finished or is gone.
+
+        Not as soon as it terminates: its grace period may be long, and the DEL may have been about a former sandbox.
+        """
+        replaced = bool(old and new and old.metadata.uid != new.metadata.uid)
+        if old and (new is None or replaced or is_finished(new)):
+            for uid, interface in self._detached.pop(old.metadata.uid or "", ()):
+                self._allocator.release_soon(uid, interface)
 
     async def _allocate(self, pod: Pod, context: PodContext, requests: Sequence[InterfaceRequest]) -> Grants:
         """Plan and allocate; again whenever pools change, while the controller may still be making the pod's pool."""

@@ -29,7 +29,7 @@ Who moves an address:
   free address, then one whose cooldown is over, and last one that is still cooling.
 - DEL (`release`) never fails. What the API server does not take now is released later (`Releases`). An ADD for the same
   holder withdraws the release.
-- Pods that end without a DEL: `release_soon` when the pod object says so, else garbage collection.
+- Pods whose DEL came before they had ended: `release_soon` when they have. Without a DEL: garbage collection.
 
 What a crash of this agent leaves:
 
@@ -169,9 +169,9 @@ class Allocator:
                 self._mark_conflicting(record)
                 await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=keep_for_owner, cool=False))
 
-    def release_soon(self, pod_uid: str) -> None:
-        """Release what all interfaces of a pod hold, in the background."""
-        for record in self._records.of_pod(pod_uid):
+    def release_soon(self, pod_uid: str, interface: str) -> None:
+        """Release what an interface of a pod holds, in the background."""
+        for record in self._records.of(pod_uid, interface):
             self.releases.defer(PendingRelease(record))
 
     def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.api.agent_v1 import (
     AddAnswer,
     AddCall,
@@ -60,9 +61,10 @@ log = logger("api")
 class AgentAPI:
     """Serves all paths under ``/v1`` except the CNI calls."""
 
-    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, add_timeout: float) -> None:
+    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, ipam: IPAMPlugin, add_timeout: float) -> None:
         self._cluster = cluster
         self._addresses = addresses
+        self._ipam = ipam
         self._add_timeout = add_timeout
 
     def register(self, router: web.UrlDispatcher) -> None:
@@ -98,16 +100,13 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        args = _args(call)
-        pod = await self._cluster.pod(args)
-        wanted = InterfaceRequest(interface, config)
-        grants = (await self._addresses.allocate(pod, args.uid, [wanted]))[interface]
+        grants = await self._ipam.allocate(_args(call), call.containerID or "", InterfaceRequest(interface, config))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = parse_body(await request.read(), DelCall)
-        await self._addresses.release(_args(call), call.ifName or "")
+        await self._ipam.release(_args(call), call.containerID or "", call.ifName or "")
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
@@ -120,7 +119,7 @@ class AgentAPI:
                 return _json("SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false on this agent", RELEASE_FORBIDDEN)
             if pod and self._addresses.is_sticky(pod):
                 return _json(f"the addresses of pod {pod.key} stay with its owner", STICKY_RELEASE_FORBIDDEN)
-        await self._addresses.release_conflicting(args)
+        await self._ipam.release_conflicting(args, call.containerID or "")
         return web.Response()
 
     async def _endpoint(self, request: web.Request) -> web.Response:

@@ -101,8 +101,9 @@ class Attacher:
     async def delete(self, call: CNICall) -> None:
         """Remove all interfaces, and release their addresses unless the pod lives on and will be attached again."""
         async with self._containers.held(call.container_id):
-            sandbox = self._store.load(call.container_id) or assumed_record(call)
-            await self._remove(sandbox, call.netns, call.pod or sandbox.pod)
+            known = self._store.load(call.container_id)
+            sandbox = known or assumed_record(call)
+            await self._remove(sandbox, call.netns, call.pod or sandbox.pod, ended=known is not None)
 
     async def check(self, call: CNICall, config: PluginConfig) -> None:
         """Raises Drift when record, interface, address, route or host port is not as ADD left it."""
@@ -153,7 +154,7 @@ class Attacher:
                 async with self._containers.held(container):
                     sandbox = self._store.load(container)  # as it is now: earlier removals may have taken long
                     if sandbox is not None and is_garbage(sandbox):
-                        await self._remove(sandbox, sandbox.netns, sandbox.pod)
+                        await self._remove(sandbox, sandbox.netns, sandbox.pod, ended=True)
                         log.info("collected", container=container, pod=sandbox.cni_args)
             except SpiderpoolError as error:
                 failures.append(error)
@@ -286,8 +287,11 @@ class Attacher:
 
     # --- DEL
 
-    async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None) -> None:
-        """Remove the host ports, all interfaces, the last one first, then the file. Raises after all were tried."""
+    async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
+        """Remove the host ports, all interfaces, the last one first, then the file. Raises after all were tried.
+
+        ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
+        """
         await self._host_ports.remove(sandbox.container_id)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
@@ -295,7 +299,7 @@ class Attacher:
                 await self._remove_interface(sandbox, netns, interface)
                 # Looked at each time: the ADD of the pod's next sandbox may have come meanwhile.
                 if pod is not None and not self._has_other_sandbox(sandbox, pod):
-                    await self._addresses.release(pod, interface.name)
+                    await self._addresses.release(pod, interface.name, ended=ended)
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
         raise_all(failures)

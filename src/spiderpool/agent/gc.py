@@ -18,6 +18,7 @@ from spiderpool.agent.addresses import PodAddresses
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import node_gc
 from spiderpool.core.network.coordinator import rule_table
@@ -38,9 +39,15 @@ class NodeGC:
     """Removes what deleted pods have left on this node."""
 
     def __init__(
-        self, cluster: ClusterCache, addresses: PodAddresses, attacher: Attacher, coordinator: CoordinatorPlugin
+        self,
+        cluster: ClusterCache,
+        addresses: PodAddresses,
+        attacher: Attacher,
+        coordinator: CoordinatorPlugin,
+        ipam: IPAMPlugin,
     ) -> None:
         self._cluster = cluster
+        self._ipam = ipam
         self._addresses = addresses
         self._attacher = attacher
         self._coordinator = coordinator
@@ -48,6 +55,7 @@ class NodeGC:
     async def run(self) -> None:
         """Remove what is left of sandboxes whose network namespace is gone, now and every minute, until cancelled."""
         while True:
+            self._ipam.forget_gone()
             try:
                 raise_all(await self._collect_gone())
             except SpiderpoolError as error:

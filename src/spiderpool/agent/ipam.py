@@ -1,26 +1,34 @@
-"""The plugin ``spiderpool``: addresses alone, for an interface plugin that calls us as its IPAM plugin."""
+"""The plugin ``spiderpool``: addresses alone, for an interface plugin that calls us as its IPAM plugin.
+
+The HTTP API serves the same functions to executables of Spiderpool.
+"""
 
 from __future__ import annotations
 
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.api.cni import CNICall
+from spiderpool.agent.containers import Containers
+from spiderpool.api.cni import CNICall, PodArgs
 from spiderpool.api.cni_result import Result, ResultIP
+from spiderpool.core.ipam.allocation import Grant
+from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.telemetry import logger
+
+log = logger("ipam")
 
 
 class IPAMPlugin:
     """ADD, DEL and CHECK of one interface's addresses."""
 
-    def __init__(self, cluster: ClusterCache, addresses: PodAddresses) -> None:
+    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, containers: Containers) -> None:
         self._cluster = cluster
         self._addresses = addresses
+        self._containers = containers
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
-        args = call.required_pod()
-        pod = await self._cluster.pod(args)
-        grants = (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+        grants = await self.allocate(call.required_pod(), call.container_id, request)
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -35,4 +43,31 @@ class IPAMPlugin:
     async def delete(self, call: CNICall) -> None:
         """Release the addresses, unless the pod lives on. Nothing to do where the call names no pod."""
         if call.pod is not None:
-            await self._addresses.release(call.pod, call.ifname)
+            await self.release(call.pod, call.container_id, call.ifname)
+
+    async def allocate(self, args: PodArgs, container: str, request: InterfaceRequest) -> tuple[Grant, ...]:
+        """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
+        pod = await self._cluster.pod(args)
+        # First, so that a DEL of the former container that comes meanwhile releases nothing.
+        self._containers.note(self._addresses.holder_uid(args), request.interface, container)
+        return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+
+    async def release(self, args: PodArgs, container: str, interface: str) -> None:
+        """Release what an interface of a container holds; nothing if another container has had an ADD since."""
+        uid = self._addresses.holder_uid(args)
+        current = self._containers.of(uid, interface)
+        if container and current not in (None, container):
+            log.info("nothing released, another container has the address", interface=interface, container=current)
+            return
+        await self._addresses.release(args, interface, ended=bool(container) and current == container)
+        self._containers.forget(uid, interface, container)
+
+    async def release_conflicting(self, args: PodArgs, container: str) -> None:
+        """Release all that a pod holds since somebody else uses it; nothing for a former container of the pod."""
+        if not self._containers.is_former(self._addresses.holder_uid(args), container):
+            await self._addresses.release_conflicting(args)
+
+    def forget_gone(self) -> None:
+        """Forget the containers of pods that neither exist nor hold addresses."""
+        living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
+        self._containers.keep(lambda uid: uid in living or bool(self._cluster.records.of_pod(uid)))

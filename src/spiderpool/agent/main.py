@@ -14,6 +14,7 @@ from spiderpool.agent.api import AgentAPI
 from spiderpool.agent.attach import Attacher, AttachmentEffects
 from spiderpool.agent.attachment_store import AttachmentStore
 from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.containers import Containers
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.discovery import discover
@@ -41,6 +42,9 @@ ATTACHED, CHAINED = "sandboxes", "chained"
 
 HOST_PORTS = "hostports.json"
 """File beside the socket with the ports of the node that lead to pods."""
+
+CONTAINERS = "containers.json"
+"""File beside the socket with the containers whose interfaces other plugins make."""
 
 TUNED = "node-tuned"
 """File beside the socket that exists while the node's NICs are tuned."""
@@ -76,7 +80,9 @@ async def run(settings: AgentSettings) -> None:
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))
-        api = AgentAPI(cluster, addresses, settings.add_timeout)
+        containers = Containers(settings.socket.parent / CONTAINERS)
+        ipam = IPAMPlugin(cluster, addresses, containers)
+        api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
         publisher = NetworkStatusPublisher(client)
         attached = AttachmentStore(settings.socket.parent / ATTACHED)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
@@ -84,9 +90,9 @@ async def run(settings: AgentSettings) -> None:
         effects = AttachmentEffects(delegates, host_ports, publisher, recorder)
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), attached)
-        gc = NodeGC(cluster, addresses, attacher, coordinator)
+        gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
         kernel = KernelProbe()
-        plugins = Plugins(attacher, IPAMPlugin(cluster, addresses), coordinator, gc, kernel)
+        plugins = Plugins(attacher, ipam, coordinator, gc, kernel)
         tuned = settings.socket.parent / TUNED
         node = NodeNetwork(cluster, attacher, coordinator, recorder, Tuning(settings.tune_node, tuned))
         server = CNIServer(cluster, plugins, api, settings.add_timeout)
@@ -94,6 +100,7 @@ async def run(settings: AgentSettings) -> None:
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         await host_ports.read()
+        containers.read()
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)
         if settings.common.cloud.provider:

@@ -1,0 +1,133 @@
+"""The addresses of one node, from CNI call to record, against a pretend API server: no process, no kernel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace as changed
+
+from spiderpool.agent.addresses import PodAddresses, PodPolicy
+from spiderpool.agent.allocator import Allocator
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.containers import Containers
+from spiderpool.agent.ipam import IPAMPlugin
+from spiderpool.agent.pool_cache import NodePools
+from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Event, Namespace, Node, Pod, PodSpec, PodStatus
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
+from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
+
+NODE = "n1"
+KINDS = (
+    *(Pod.KIND, Node.KIND, Namespace.KIND, Event.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderReservedIP.KIND),
+    *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND),
+)
+
+
+class AddressingNode:
+    """The daemon's objects for addresses; everything in it ends with the context of :func:`addressing_node`."""
+
+    def __init__(self, server: ApiServer, client: Client, containers: Path) -> None:
+        self.server = server
+        self._client = client
+        self.uids: dict[str, str] = {}
+        self.cluster = ClusterCache(client, NODE)
+        self.allocator = Allocator(
+            self.cluster.records,
+            NodePools(NODE, self.cluster.pools, self.cluster.reserved),
+            is_needed=partial(self.cluster.owners.is_needed, timeout=2.0),
+        )
+        recorder = Recorder(client, "spiderpool-agent", NODE)
+        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"))
+        self.addresses = PodAddresses(self.cluster, self.allocator, recorder, policy)
+        self.containers = Containers(containers)
+        self.containers.read()
+        self.ipam = IPAMPlugin(self.cluster, self.addresses, self.containers)
+
+    async def pod(self, name: str, **status: Any) -> Pod:
+        """Make a pod, or change its status, and wait until the node has seen it."""
+        known = self.server.stored(Pod).get(f"default/{name}")
+        made = known or Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(nodeName=NODE))
+        return await self.seen(changed(made, status=PodStatus(**({"phase": "Running"} | status))))
+
+    async def terminating(self, name: str) -> None:
+        """Somebody deletes a pod, which goes on for its grace period."""
+        key = f"default/{name}"
+        known = self.server.stored(Pod)[key]
+        await self.seen(changed(known, metadata=changed(known.metadata, finalizers=["example.com/kubelet"])))
+        await self._client.delete(Pod, name, "default")
+        await eventually(lambda: (pod := self.cluster.pods.get(key)) and pod.terminating)
+
+    async def seen(self, pod: Pod) -> Pod:
+        self.server.put(pod)
+        stored = self.server.stored(Pod)[pod.key]
+        self.uids[pod.name] = stored.metadata.uid or ""
+        await eventually(lambda: self.cluster.pods.get(pod.key) == stored)
+        return stored
+
+    async def gone(self, name: str) -> None:
+        self.server.remove(self.server.stored(Pod)[f"default/{name}"])
+        await eventually(lambda: self.cluster.pods.get(f"default/{name}") is None)
+
+    async def add(self, name: str, container: str, interface: str = "eth0", ips: tuple[str, ...] = ()) -> str:
+        """ADD; the addresses, without prefix lengths."""
+        request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
+        grants = await self.ipam.allocate(self.args(name), container, request)
+        return " ".join(grant.address.partition("/")[0] for grant in grants)
+
+    async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
+        await self.ipam.release(self.args(name), container, interface)
+
+    def args(self, name: str) -> PodArgs:
+        """The pod as the runtime calls it, also once it is gone."""
+        return PodArgs("default", name, self.uids[name])
+
+    @property
+    def records(self) -> dict[str, str]:
+        """Pod of each record, by address."""
+        return {name: record.spec.pod for name, record in self.server.stored(SpiderIP).items()}
+
+    async def settled(self) -> None:
+        """Some time for what must not happen."""
+        await asyncio.sleep(0.1)
+
+
+def pool(name: str, ips: str, **spec: Any) -> SpiderIPPool:
+    fields: dict[str, Any] = {"subnet": "10.0.0.0/16", "ipVersion": 4, "ips": [ips], "gateway": "10.0.255.254"}
+    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**(fields | {"default": True} | spec)))
+
+
+def owned_by(pod: Pod, kind: str, name: str, api_version: str = "apps/v1") -> Pod:
+    owner = OwnerReference(api_version, kind, name, f"uid-of-{name}", controller=True)
+    return changed(pod, metadata=changed(pod.metadata, ownerReferences=[owner]))
+
+
+@asynccontextmanager
+async def addressing_node(folder: Path, *pools: SpiderIPPool) -> AsyncIterator[AddressingNode]:
+    """A node that has read its caches."""
+    async with ApiServer(*KINDS) as server, server.client() as client:
+        server.put(Node(metadata=ObjectMeta(name=NODE)), *pools)
+        node = AddressingNode(server, client, folder / "containers.json")
+        work = [asyncio.create_task(each) for each in (node.cluster.run(), node.allocator.run())]
+        try:
+            await node.cluster.synced(5.0)
+            yield node
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)

@@ -1,0 +1,123 @@
+"""Calls for addresses alone: which DEL is about the container that has them, and when they are released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spiderpool.errors import IOFailure
+from tests.agent.addressing_node import addressing_node, pool
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+ONE = pool("one", "10.0.0.1-10.0.0.9", nodeName=["n1"])
+
+
+async def test_a_late_del_of_a_former_sandbox_releases_nothing_while_the_pod_runs_or_terminates(
+    tmp_path: Path,
+) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "before-the-reboot")
+        assert await node.add("p", "after-the-reboot") == first
+        await node.delete("p", "before-the-reboot")
+        await node.terminating("p")
+        await node.delete("p", "before-the-reboot")
+        await node.settled()
+        assert node.records == {first: "p"}, "it may run for ten minutes more"
+        await node.pod("other")
+        assert await node.add("other", "c") != first
+        await node.delete("p", "after-the-reboot")
+        assert list(node.records.values()) == ["other"]
+
+
+async def test_an_agent_that_was_restarted_still_knows_the_container(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        await node.add("p", "old")
+        await node.add("p", "new")
+        node.containers._by_pod.clear()
+        node.containers.read()
+        await node.terminating("p")
+        await node.delete("p", "old")
+        assert list(node.records.values()) == ["p"]
+
+
+async def test_a_del_of_an_unknown_sandbox_waits_until_the_pod_has_ended(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        for name in ("p", "q"):
+            await node.pod(name)
+            await node.add(name, "c")
+            node.containers.forget(node.uids[name], "eth0", "c")
+            await node.delete(name, "unknown")
+            await node.terminating(name)
+            await node.delete(name, "unknown")
+        await node.settled()
+        assert sorted(node.records.values()) == ["p", "q"]
+        await node.gone("p")
+        await eventually(lambda: list(node.records.values()) == ["q"])
+        await node.pod("q", phase="Failed")
+        await eventually(lambda: node.records == {})
+
+
+async def test_a_pod_that_is_attached_again_is_no_longer_detached(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "old")
+        await node.delete("p", "old")
+        assert await node.add("p", "new") == first
+        await node.gone("p")
+        await node.settled()
+        assert node.records == {first: "p"}, "its container may run on"
+        await node.delete("p", "new")
+        assert node.records == {}
+
+
+async def test_the_del_of_one_interface_says_nothing_about_the_other(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "c")
+        await node.add("p", "c", "net1")
+        await node.delete("p", "c", "net1")
+        await node.gone("p")
+        await eventually(lambda: node.records == {first: "p"})
+        await node.settled()
+        assert node.records == {first: "p"}
+
+
+async def test_a_former_container_reports_no_conflict(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "old")
+        await node.add("p", "new")
+        await node.ipam.release_conflicting(node.args("p"), "old")
+        assert node.records == {first: "p"}
+        await node.ipam.release_conflicting(node.args("p"), "new")
+        assert node.records == {}
+
+
+async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        await node.add("p", "c")
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") == "c"
+        await node.gone("p")
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") == "c", "it holds an address"
+        await node.addresses.release(node.args("p"), "eth0", ended=True)
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") is None
+
+
+async def test_a_file_that_cannot_be_read_is_forgotten_and_one_that_cannot_be_written_fails_the_add(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "containers.json").write_bytes(b"[")
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        (tmp_path / "containers.new").mkdir()
+        with pytest.raises(IOFailure, match="cannot be written"):
+            await node.add("p", "c")
