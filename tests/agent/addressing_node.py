@@ -17,6 +17,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.pool_cache import NodePools
+from spiderpool.agent.record_store import ClusterReads
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod, PodSpec, PodStatus
@@ -50,7 +51,9 @@ class AddressingNode:
         self.allocator = Allocator(
             self.cluster.records,
             NodePools(NODE, self.cluster.pools, self.cluster.reserved),
-            is_needed=partial(self.cluster.owners.is_needed, timeout=2.0),
+            reads=ClusterReads(
+                partial(self.cluster.owners.is_needed, timeout=2.0), self.cluster.is_held, self.cluster.read_pool
+            ),
         )
         recorder = Recorder(client, "spiderpool-agent", NODE)
         policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.pool_cache import NodePools
+from spiderpool.agent.record_store import ClusterReads
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -172,15 +173,26 @@ class Surroundings:
         self.reserved = {4: AddressSet(4), 6: AddressSet(6)}
         self.gone: set[str] = set()
         """Pods that their owner no longer wants."""
+        self.running: set[str] = set()
+        """UIDs of pods that go on though another pod asks for their address."""
+        self.unseen: list[SpiderIPPool] = []
+        """Pools that exist, but that no allocator sees."""
+        self.reads = ClusterReads(self.is_needed, self.is_held, self.read_pool)
 
     async def is_needed(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
+
+    async def is_held(self, held: SpiderIP) -> bool:
+        return held.spec.podUID in self.running
+
+    async def read_pool(self, name: str) -> SpiderIPPool | None:
+        return next((each for each in (*self.pools, *self.unseen) if each.name == name), None)
 
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
             NodePools(records.node, lambda: self.pools, self.reserved.__getitem__),
-            is_needed=self.is_needed,
+            reads=self.reads,
             clock=lambda: self.now,
         )
 
@@ -629,12 +641,65 @@ async def test_an_address_follows_its_owner_to_another_node() -> None:
     assert first in one.store.objects, "a late DEL of the first pod does not hit the second"
 
 
+@asynccontextmanager
+async def working(allocator: Allocator) -> AsyncIterator[None]:
+    """The allocator carries out what it has put off."""
+    worker = asyncio.create_task(allocator.run())
+    yield
+    worker.cancel()
+
+
 async def test_an_address_whose_pool_does_not_go_with_the_new_node_is_replaced() -> None:
     one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
     other = one.surroundings.allocator(NodeView(one.store, "n2"))
     await one.give(ordinal("first"))
-    await other.allocate(keyed([ordinal("second", "n2")]))
-    assert list(one.store.objects) == ["10.0.1.1"]
+    async with working(other):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+
+
+async def test_a_fixed_address_stays_until_its_replacement_exists() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    fixed = await one.give(ordinal("first"))
+    await other.allocate(keyed([ask("stranger", "n2")]))
+    async with working(other):
+        with pytest.raises(Refused, match="a: is for node n1, not n2; b: 1 of 1 addresses in use"):
+            await other.allocate(keyed([ordinal("second", "n2")]))
+        await asyncio.sleep(0.05)
+    assert one.store.objects[fixed].spec.podUID == "first"
+    assert await one.give(ordinal("third")) == fixed, "back on its node"
+
+
+async def test_a_fixed_address_stays_when_another_family_is_refused() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    fixed = await one.give(ordinal("first"))
+    async with working(other):
+        with pytest.raises(Refused, match="no IPv6 address"):
+            await other.allocate(keyed([ordinal("second", "n2"), ordinal("second", "n2", version=6)]))
+        await asyncio.sleep(0.05)
+    assert list(one.store.objects) == [fixed]
+
+
+async def test_a_pool_that_is_not_seen_for_a_moment_costs_no_fixed_address() -> None:
+    one = One(pool("a"), pool("spare", ips="10.0.1.1"))
+    fixed = await one.give(ordinal("first"))
+    one.surroundings.unseen, one.surroundings.pools = one.surroundings.pools[:1], one.surroundings.pools[1:]
+    assert await one.give(ordinal("second")) == fixed
+    one.surroundings.unseen = []
+    with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a, which does not exist: create the pool again"):
+        await one.give(ordinal("third"))
+    assert list(one.store.objects) == [fixed]
+
+
+async def test_a_fixed_address_of_a_pool_that_the_pod_no_longer_names_is_replaced() -> None:
+    one = One(pool("a"), pool("b", ips="10.0.1.1"))
+    await one.give(ordinal("first"))
+    one.surroundings.pools = one.surroundings.pools[1:]
+    async with working(one.allocator):
+        assert await one.give(ordinal("second", candidates=NamedPools(("b",)))) == "10.0.1.1"
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
 
 
 async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:

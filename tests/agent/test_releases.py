@@ -34,7 +34,7 @@ class Node:
             self.view,
             {self.pool.name: self.pool}.get,
             KeyedLock(),
-            is_needed=self.surroundings.is_needed,
+            reads=self.surroundings.reads,
             clock=lambda: self.surroundings.now,
         )
 
@@ -104,7 +104,7 @@ async def test_a_record_that_keeps_changing_is_given_up_for_now() -> None:
             await super().delete(held, timeout=timeout)
 
     releases = Releases(
-        Busy(node.store, "n1"), {node.pool.name: node.pool}.get, KeyedLock(), is_needed=node.surroundings.is_needed
+        Busy(node.store, "n1"), {node.pool.name: node.pool}.get, KeyedLock(), reads=node.surroundings.reads
     )
     releases.defer(PendingRelease(node.record))
     with pytest.raises(ApiUnavailable, match="changes under our hands"):
@@ -125,8 +125,7 @@ async def test_the_release_of_a_cancelled_del_is_carried_out_all_the_same() -> N
     node = Node()
     view = Slow(node.store, "n1")
     view.answer = asyncio.Event()
-    is_needed = node.surroundings.is_needed
-    releases = Releases(view, {node.pool.name: node.pool}.get, KeyedLock(), is_needed=is_needed)
+    releases = Releases(view, {node.pool.name: node.pool}.get, KeyedLock(), reads=node.surroundings.reads)
     work = asyncio.create_task(releases.release_or_defer(PendingRelease(node.record)))
     await asyncio.sleep(0)
     work.cancel()

@@ -44,14 +44,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from spiderpool.agent import record_store
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pool_cache import NodePools, PoolCache, PoolCaches
-from spiderpool.agent.record_store import Holder, RecordStore
+from spiderpool.agent.record_store import ClusterReads, Holder, RecordStore
 from spiderpool.agent.releases import CONFLICT_TRIES, RELEASE_TIMEOUT, PendingRelease, Releases
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -61,7 +61,7 @@ from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
-from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, Refused, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.telemetry import (
     ALLOCATION_CONFLICTS,
@@ -105,30 +105,29 @@ class _Progress:
     trace: list[Verdict] = field(default_factory=list)
     owned: list[SpiderIP] | None = None
     """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
+    outdated: list[PendingRelease] = field(default_factory=list)
+    """Addresses that no longer suit the pod: released once the whole call has succeeded, when it has others."""
 
 
 class Allocator:
-    """Allocates and releases the addresses of one node's pods.
-
-    ``is_needed`` says whether the sticky owner of a record still needs it though its pod is gone, ``clock`` gives the
-    seconds since 1970.
-    """
+    """Allocates and releases the addresses of one node's pods; ``clock`` gives the seconds since 1970."""
 
     def __init__(
         self,
         records: RecordStore,
         pools: NodePools,
         *,
-        is_needed: Callable[[SpiderIP], Awaitable[bool]],
+        reads: ClusterReads,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._pools = pools.usable
+        self._reads = reads
         self._clock = clock
         self._locks = KeyedLock()  # by pod UID: ADD, DEL and deferred releases of one pod run one at a time
         self._caches = PoolCaches(pools.node, pools.reserved)
         self._unanswered: dict[Holder, list[str]] = {}  # holder → names of records whose write was not answered
-        self.releases = Releases(records, self._pool, self._locks, is_needed=is_needed, clock=clock)
+        self.releases = Releases(records, self._pool, self._locks, reads=reads, clock=clock)
 
     async def run(self) -> None:
         """Carry out deferred releases until cancelled."""
@@ -195,6 +194,8 @@ class Allocator:
         except BaseException:  # cancelled: there is no time to wait for the API server
             self._undo_later(progress)
             raise
+        for outdated in progress.outdated:
+            self.releases.defer(outdated)
         created = tuple(taken.record for taken in progress.taken)
         return Allocation(granted, created, tuple(progress.early), tuple(progress.trace))
 
@@ -245,7 +246,7 @@ class Allocator:
         if request.owner is not None:
             return await self._inherit_from_owner(request, progress)
         for record in self._records.released():
-            if _was_of(record, request) and selection.suits(request, record.spec.pool, self._pools()):
+            if _was_of(record, request) and self._suits_as_seen(request, record):
                 with suppress(Conflict, NotFound):  # another pod was faster; look on
                     return await self._take_over(request, record, progress)
         return None
@@ -261,19 +262,25 @@ class Allocator:
             if progress.owned is None:
                 progress.owned = await self._records.of_owner(label, timeout=CALL_TIMEOUT)
             try:
-                return await self._first_that_suits(request, [one for one in progress.owned if _is_for(one, request)])
+                return await self._first_that_suits(request, progress)
             except (Conflict, NotFound):
                 progress.owned = None
         raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
 
-    async def _first_that_suits(self, request: AllocationRequest, owned: list[SpiderIP]) -> SpiderIP | None:
-        """Take over the first record whose pool suits the pod; release the others. Raises Conflict or NotFound."""
+    async def _first_that_suits(self, request: AllocationRequest, progress: _Progress) -> SpiderIP | None:
+        """Take over the owner's first record that suits the pod. Raises Conflict or NotFound.
+
+        The others are outdated. None is released before the pod has another address.
+        """
         inherited: SpiderIP | None = None
-        for record in owned:
-            if inherited or not selection.suits(request, record.spec.pool, self._pools()):
-                if not record.spec.releasedAt:
-                    await self.releases.end_holding(record, cool=True)
-                    log.info("address no longer suits its owner", address=record.spec.address, asked=str(request))
+        outdated: list[PendingRelease] = []
+        for record in progress.owned or ():
+            if not _is_for(record, request):
+                continue
+            if inherited or (reason := await self._why_unsuitable(request, record)):
+                reason = "its owner has another one" if inherited else reason
+                log.info("address no longer suits", address=record.spec.address, reason=reason, asked=str(request))
+                outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=True))
             elif record_store.holder_of(record) == (request.pod_uid, request.interface) and (
                 record.spec.node == request.node
             ):
@@ -281,7 +288,31 @@ class Allocator:
                 inherited = record
             else:
                 inherited = await self._replace(request, record)
+        progress.outdated += (each for each in outdated if not each.record.spec.releasedAt)
         return inherited
+
+    async def _why_unsuitable(self, request: AllocationRequest, record: SpiderIP) -> str | None:
+        """Why the address that an owner has does not fit its pod any more; None when it does.
+
+        A pool that this node does not see may be that of another node, or about to be seen, so it is read. Raises
+        Refused when it does not exist: it may be about to be created again, and a fixed address is not given up for
+        that.
+        """
+        name = record.spec.pool
+        if not selection.may_be_candidate(request, name):
+            return f"does not come from {request.source}"
+        pool = self._pool(name) or await self._reads.pool(name)
+        if pool is None:
+            raise Refused(
+                f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
+                f"or delete SpiderIP {record.name} to give the address up"
+            )
+        return selection.why_unsuitable(request, pool)
+
+    def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
+        """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
+        pool = self._pool(record.spec.pool)
+        return pool is not None and selection.why_unsuitable(request, pool) is None
 
     # --- a new address
 

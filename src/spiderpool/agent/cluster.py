@@ -14,6 +14,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
+from spiderpool.core.ipam.node_gc import is_holder
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.coordinator import service_addresses
 from spiderpool.core.network.plumbing.values import Address
@@ -108,6 +109,14 @@ class ClusterCache:
     async def holder(self, record: SpiderIP) -> Pod | None:
         """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
         return await self._client.find(Pod, record.spec.pod, record.spec.namespace)
+
+    async def is_held(self, record: SpiderIP) -> bool:
+        """Whether the pod that a record names holds it, by a fresh read. Raises ApiUnavailable."""
+        return is_holder(await self.holder(record), record)
+
+    async def read_pool(self, name: str) -> SpiderIPPool | None:
+        """Any pool, read from the API server; None if it does not exist. Raises ApiUnavailable."""
+        return await self._client.find(SpiderIPPool, name)
 
     async def _read_pod(self, namespace: str, name: str) -> Pod:
         pod = await self._client.find(Pod, name, namespace)

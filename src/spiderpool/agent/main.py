@@ -26,6 +26,7 @@ from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
+from spiderpool.agent.record_store import ClusterReads
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
@@ -76,7 +77,9 @@ async def run(settings: AgentSettings) -> None:
         allocator = Allocator(
             cluster.records,
             NodePools(settings.node, cluster.pools, cluster.reserved),
-            is_needed=partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
+            reads=ClusterReads(
+                partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT), cluster.is_held, cluster.read_pool
+            ),
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))

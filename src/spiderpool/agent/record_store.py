@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.allocation import family
 from spiderpool.core.ipam.candidates import RequestKey
 
@@ -55,6 +57,18 @@ class RecordStore(Protocol):
 
     async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
         """All records of a pool, read from the API server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReads:
+    """What is read from the API server before a record that somebody may need is given to somebody else, or ended."""
+
+    is_needed: Callable[[SpiderIP], Awaitable[bool]]
+    """Whether the sticky owner of a record still needs it though its pod is gone."""
+    is_held: Callable[[SpiderIP], Awaitable[bool]]
+    """Whether the pod that a record names exists, has not finished, and holds the record."""
+    pool: Callable[[str], Awaitable[SpiderIPPool | None]]
+    """A pool by name, also one that this node may not use; None when it does not exist."""
 
 
 def holder_of(record: SpiderIP) -> Holder | None:

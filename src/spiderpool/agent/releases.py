@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.record_store import RecordStore, is_same_holding
+from spiderpool.agent.record_store import ClusterReads, RecordStore, is_same_holding
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation
@@ -46,13 +46,15 @@ class PendingRelease:
     """Leave the record as it is if its sticky owner still needs it."""
     cool: bool = True
     """Start the cooldown where the pool has one, rather than delete the record."""
+    spare_holder: bool = False
+    """Leave the record as it is if its pod still runs."""
 
 
 class Releases:
     """The releases of one node.
 
-    ``is_needed`` says whether the sticky owner of a record still needs it though its pod is gone; ``locks`` are held
-    per pod UID, so that a release and an ADD of one pod never run at once; ``clock`` gives seconds since 1970.
+    ``locks`` are held per pod UID, so that a release and an ADD of one pod never run at once; ``clock`` gives seconds
+    since 1970.
 
     The calls of a DEL: `release_or_defer`, then `_release` (unless the owner needs the record), then
     `_end_holding_unless_taken_over` (repeats while the record changes), then `end_holding` (the write).
@@ -64,13 +66,13 @@ class Releases:
         pool: Callable[[str], SpiderIPPool | None],
         locks: KeyedLock,
         *,
-        is_needed: Callable[[SpiderIP], Awaitable[bool]],
+        reads: ClusterReads,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._pool = pool
         self._locks = locks
-        self._is_needed = is_needed
+        self._reads = reads
         self._clock = clock
         self._pending: dict[str, PendingRelease] = {}  # record name → release that is not done yet
         self._queue = WorkQueue(self.retry, "release")
@@ -135,12 +137,19 @@ class Releases:
                 await self._release(pending)
 
     async def _release(self, pending: PendingRelease) -> None:
-        """Release a record unless its owner needs it. After an error the release stays pending."""
+        """Release a record unless somebody needs it. After an error the release stays pending."""
         record = pending.record
-        if not (pending.keep_for_owner and record.spec.owner and await self._is_needed(record)):
+        if not await self._is_wanted(pending):
             await self._end_holding_unless_taken_over(record, cool=pending.cool)
             RELEASES.inc()
         self._pending.pop(record.name, None)
+
+    async def _is_wanted(self, pending: PendingRelease) -> bool:
+        """Whether the owner or the pod of a record needs it, as far as the release has to heed that."""
+        record = pending.record
+        if pending.keep_for_owner and record.spec.owner and await self._reads.is_needed(record):
+            return True
+        return pending.spare_holder and await self._reads.is_held(record)
 
     async def _end_holding_unless_taken_over(self, record: SpiderIP, *, cool: bool) -> None:
         """End the holding of a record; read it again and retry while only its version has changed.

@@ -13,10 +13,13 @@ from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.selection import (
     AllocationRequest,
     ApplicationPool,
+    Candidates,
+    DefaultPools,
     NamedPools,
     concerns_application,
+    may_be_candidate,
     select,
-    suits,
+    why_unsuitable,
 )
 
 pytestmark = pytest.mark.unit
@@ -198,21 +201,32 @@ def test_the_pool_of_an_application_is_found_by_its_labels_or_said_to_be_missing
 
 
 @pytest.mark.parametrize(
-    ("spec", "suited"),
+    ("spec", "reason"),
     [
-        ({}, True),
-        ({"disable": True}, True),
-        ({"nodeName": ["worker"]}, False),
-        ({"namespaceName": ["other"]}, False),
-        ({"default": False}, False),
+        ({}, None),
+        ({"disable": True}, None),
+        ({"nodeName": ["worker"]}, "is for node worker, not master"),
+        ({"namespaceName": ["other"]}, "is for namespace other, not default"),
+        ({"default": False}, "does not come from the cluster's default pools"),
     ],
 )
-def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[str, Any], suited: bool) -> None:
-    assert suits(ASK, "p", [pool(**spec)]) is suited
+def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[str, Any], reason: str | None) -> None:
+    assert why_unsuitable(ASK, pool(**spec)) == reason
 
 
-def test_a_pool_that_is_not_there_suits_nobody() -> None:
-    assert not suits(ASK, "gone", [pool()])
+@pytest.mark.parametrize(
+    ("candidates", "may_be"),
+    [
+        (DefaultPools(), True),
+        (ApplicationPool("subnet", {}), True),
+        (NamedPools(("other", "p")), True),
+        (NamedPools(("other",)), False),
+        (NamedPools(("[^a]*",)), True),
+        (NamedPools(("[^p]*",)), False),
+    ],
+)
+def test_a_name_alone_tells_whether_a_pool_may_be_a_candidate(candidates: Candidates, may_be: bool) -> None:
+    assert may_be_candidate(replace(ASK, candidates=candidates), "p") is may_be
 
 
 def test_who_asks_is_told_in_words() -> None:

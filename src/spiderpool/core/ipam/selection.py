@@ -102,13 +102,23 @@ def select(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> Selecti
     return Selection(tuple(sorted((pool for pool in named if pool.name in kept), key=_specificity)), tuple(trace))
 
 
-def suits(request: AllocationRequest, pool: str, pools: Iterable[SpiderIPPool]) -> bool:
-    """Whether an existing address from the named pool still fits a request.
+def why_unsuitable(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
+    """Why an existing address from a pool does not fit a request any more; None when it does.
 
     A disabled or terminating pool gives no new address, but its holders keep theirs.
     """
-    found = next((each for each in _candidates(request, pools)[0] if each.name == pool), None)
-    return found is not None and not any(reason for _, reason in _mismatches(request, found))
+    if not _candidates(request, [pool])[0]:
+        return f"does not come from {request.source}"
+    return next((reason for _, reason in _mismatches(request, pool) if reason), None)
+
+
+def may_be_candidate(request: AllocationRequest, name: str) -> bool:
+    """Whether a pool of which only the name is known may be a candidate of a request."""
+    match request.candidates:
+        case NamedPools(names):
+            return any(name == each or (is_pattern(each) and fnmatchcase(name, _as_shell(each))) for each in names)
+        case _:
+            return True
 
 
 def concerns_application(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> bool:
@@ -146,9 +156,13 @@ def _by_names(
 def _matching(request: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
     if not is_pattern(name):
         return [by_name[name]] if name in by_name else []
-    pattern = name.replace("[^", "[!")  # both negate
-    matching = (each for each in sorted(by_name) if fnmatchcase(each, pattern))
+    matching = (each for each in sorted(by_name) if fnmatchcase(each, _as_shell(name)))
     return [by_name[each] for each in matching if version_of(by_name[each]) == request.version]
+
+
+def _as_shell(pattern: str) -> str:
+    """A pattern as fnmatch reads it: both ``[^`` and ``[!`` negate."""
+    return pattern.replace("[^", "[!")
 
 
 def _not_found(request: AllocationRequest, name: str) -> Verdict:
