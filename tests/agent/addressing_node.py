@@ -18,6 +18,7 @@ from spiderpool.agent.containers import Containers
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.api.applications import StatefulSet
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod, PodSpec, PodStatus
@@ -28,6 +29,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from tests.support.api_server import ApiServer
@@ -36,7 +38,7 @@ from tests.support.eventually import eventually
 NODE = "n1"
 KINDS = (
     *(Pod.KIND, Node.KIND, Namespace.KIND, Event.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderReservedIP.KIND),
-    *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND),
+    *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND, StatefulSet.KIND),
 )
 
 
@@ -56,7 +58,7 @@ class AddressingNode:
             ),
         )
         recorder = Recorder(client, "spiderpool-agent", NODE)
-        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"))
+        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.addresses = PodAddresses(self.cluster, self.allocator, recorder, policy)
         self.containers = Containers(containers)
         self.containers.read()

@@ -24,7 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, new_record
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
-from spiderpool.errors import ApiUnavailable, Refused
+from spiderpool.errors import ApiUnavailable, NotReady, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from tests.support.eventually import eventually
 
@@ -606,14 +606,103 @@ def ordinal(uid: str, node: str = "n1", **fields: object) -> AllocationRequest:
     return ask("web-0", node, pod_uid=uid, owner=WEB, **fields)
 
 
-async def test_of_conflicting_addresses_a_sticky_owner_may_keep_its_own() -> None:
+async def test_a_conflict_takes_no_address_from_a_sticky_owner_that_needs_it() -> None:
     one = One(pool(nodeName=["n1"]))
     assert [await one.give(ordinal("first")), await one.give(ask("a"))] == ["10.0.0.1", "10.0.0.2"]
     for uid in ("first", "uid-of-a"):
-        await one.allocator.release_conflicting(uid, keep_for_owner=True)
+        await one.allocator.release_conflicting(uid)
     assert list(one.store.objects) == ["10.0.0.1"]
+    assert await one.give(ordinal("first")) == "10.0.0.1"
+    one.surroundings.gone.add("web-0")
     await one.allocator.release_conflicting("first")
     assert one.store.objects == {}
+
+
+async def test_an_inherited_address_that_is_in_conflict_cools_down_and_is_tried_last() -> None:
+    one = One(cold())
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.1"
+    await one.allocator.release_conflicting("another-life")
+    assert one.store.objects["10.0.0.1"].spec.releasedAt
+    assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.2"
+    one.surroundings.now += 1
+    await one.allocator.release("another-life", "eth0")
+    assert [await one.give(ask(pod)) for pod in ("b", "c")] == ["10.0.0.2", "10.0.0.1"]
+
+
+VM = IPOwner("VirtualMachineInstance", "default", "vm")
+
+
+def launcher(name: str, node: str = "n1", **fields: object) -> AllocationRequest:
+    return ask(f"virt-launcher-{name}", node, owner=VM, **fields)
+
+
+def uid_of(name: str) -> str:
+    return f"uid-of-virt-launcher-{name}"
+
+
+class Machine:
+    """A virtual machine that runs on n1; n2 has a pool of its own."""
+
+    def __init__(self, *pools: SpiderIPPool) -> None:
+        self.one = One(*pools)
+        self.other = self.one.surroundings.allocator(NodeView(self.one.store, "n2"))
+
+    async def start(self) -> str:
+        address = await self.one.give(launcher("source"))
+        self.one.surroundings.running.add(uid_of("source"))
+        return address
+
+    async def move(self, **fields: object) -> str:
+        """The pod on n2 to which the machine is to move; its address."""
+        asked = launcher("target", "n2", migrating=True, **fields)
+        async with working(self.other):
+            done = await self.other.allocate(keyed([asked]))
+            await asyncio.sleep(0.02)
+        return done.granted["eth0", 4].name
+
+
+NARROW = (pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1-10.0.1.2", nodeName=["n2"]))
+
+
+async def test_a_machine_that_moves_takes_its_address_along_where_its_pool_serves_the_node() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    assert await machine.move() == address
+    assert machine.one.store.objects[address].spec.podUID == uid_of("target")
+
+
+async def test_the_target_gets_an_address_of_its_own_where_the_pool_of_the_machine_does_not_serve_its_node() -> None:
+    machine = Machine(*NARROW)
+    address = await machine.start()
+    own = await machine.move()
+    records = machine.one.store.objects
+    assert {name: record.spec.podUID for name, record in records.items()} == {
+        address: uid_of("source"),
+        own: uid_of("target"),
+    }
+    assert (records[address].spec.owner, records[own].spec.owner) == (VM, None)
+    assert await machine.move() == own
+    machine.one.surroundings.running.clear()
+    assert await machine.one.give(launcher("back")) == address
+
+
+async def test_a_target_that_asks_for_the_address_of_its_machine_is_refused_with_pool_and_node() -> None:
+    machine = Machine(*NARROW)
+    address = await machine.start()
+    with pytest.raises(Refused, match="target on node n2 from the cluster's default pools: a: is for node n1, not n2"):
+        await machine.move(address=address)
+    assert machine.one.store.objects[address].spec.podUID == uid_of("source")
+
+
+async def test_a_pod_of_a_machine_waits_for_the_former_one_to_end() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    with pytest.raises(NotReady, match=f"gets {address}/16 when pod default/virt-launcher-source, which has it, has"):
+        await machine.one.give(launcher("next"))
+    machine.one.surroundings.running.clear()
+    assert await machine.one.give(launcher("next")) == address
 
 
 async def test_an_address_stays_with_its_owner_for_one_read_and_one_write() -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import IOFailure
-from tests.agent.addressing_node import addressing_node, pool
+from tests.agent.addressing_node import addressing_node, owned_by, pool
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -121,3 +124,23 @@ async def test_a_file_that_cannot_be_read_is_forgotten_and_one_that_cannot_be_wr
         (tmp_path / "containers.new").mkdir()
         with pytest.raises(IOFailure, match="cannot be written"):
             await node.add("p", "c")
+
+
+async def test_conflicts_are_not_looked_for_where_a_machine_is_to_move_to(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        pod = owned_by(await node.pod("p"), "VirtualMachineInstance", "vm", "kubevirt.io/v1")
+        assert node.addresses.detection(pod) == Detection(conflicts=True, gateway=True)
+        pod.metadata.annotations = {"kubevirt.io/migrationJobName": "m"}
+        assert node.addresses.detection(pod) == Detection(conflicts=False, gateway=True)
+
+
+async def test_a_conflict_takes_no_address_from_a_statefulset(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        node.server.put(
+            StatefulSet(metadata=ObjectMeta(name="web", namespace="default"), spec=WorkloadSpec(replicas=1))
+        )
+        await node.seen(owned_by(await node.pod("web-0"), "StatefulSet", "web"))
+        first = await node.add("web-0", "c")
+        await node.ipam.release_conflicting(node.args("web-0"), "c")
+        await node.settled()
+        assert node.records == {first: "web-0"}

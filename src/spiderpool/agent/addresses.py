@@ -17,6 +17,7 @@ from spiderpool.core.ipam import allocation, candidates
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
 from spiderpool.core.ipam.gc import is_finished, pod_uids
+from spiderpool.core.ipam.owners import is_migration_target
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
     InterfaceNetworks,
@@ -164,14 +165,17 @@ class PodAddresses:
         """Release what the interface of a record holds, whose pod is gone."""
         await self._allocator.release(record.spec.podUID, record.spec.interface)
 
-    async def release_conflicting(self, args: PodArgs, *, keep_for_owner: bool = False) -> None:
-        """Release all addresses of a living pod, because somebody else uses one of them.
+    async def release_conflicting(self, args: PodArgs) -> None:
+        """Release all addresses of a living pod, because somebody else uses one of them; not those of sticky owners."""
+        await self._allocator.release_conflicting(self.holder_uid(args))
 
-        With ``keep_for_owner`` those stay that a sticky owner needs.
+    def detection(self, pod: Pod) -> Detection:
+        """What is looked for before a pod's address is used.
+
+        The address of a machine that is to move to the pod is in use: the machine has it in its present pod.
         """
-        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
-        uid = _holder_uid(pod, args.uid) if pod else args.uid
-        await self._allocator.release_conflicting(uid, keep_for_owner=keep_for_owner)
+        detection = self.policy.detection
+        return replace(detection, conflicts=detection.conflicts and not is_migration_target(pod))
 
     def records_of(self, namespace: str, name: str) -> list[SpiderIP]:
         """The records of a pod of this node, by the pod's name."""

@@ -46,7 +46,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spiderpool.agent import record_store
 from spiderpool.agent.locks import KeyedLock
@@ -61,7 +61,7 @@ from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
-from spiderpool.errors import ApiUnavailable, Refused, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, NotReady, Refused, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.telemetry import (
     ALLOCATION_CONFLICTS,
@@ -107,6 +107,8 @@ class _Progress:
     """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
     outdated: list[PendingRelease] = field(default_factory=list)
     """Addresses that no longer suit the pod: released once the whole call has succeeded, when it has others."""
+    apart: set[RequestKey] = field(default_factory=set)
+    """Requests whose owner's address stays with another pod, so that they get an address that is the pod's alone."""
 
 
 class Allocator:
@@ -158,15 +160,15 @@ class Allocator:
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(PendingRelease(record))
 
-    async def release_conflicting(self, pod_uid: str, *, keep_for_owner: bool = False) -> None:
+    async def release_conflicting(self, pod_uid: str) -> None:
         """Release all that a pod holds because somebody else uses it; try these addresses last.
 
-        With ``keep_for_owner`` a sticky owner that still needs its address keeps it.
+        What a sticky owner needs stays, and what has a cooldown cools down: whoever uses it now may go away.
         """
         async with self._locks.held(pod_uid):
             for record in self._records.of_pod(pod_uid):
                 self._mark_conflicting(record)
-                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=keep_for_owner, cool=False))
+                await self.releases.release_or_defer(PendingRelease(record))
 
     def release_soon(self, pod_uid: str, interface: str) -> None:
         """Release what an interface of a pod holds, in the background."""
@@ -214,11 +216,10 @@ class Allocator:
             self.releases.defer(taken)
 
     async def _grant(self, request: AllocationRequest, progress: _Progress) -> SpiderIP:
-        return (
-            await self._held_already(request)
-            or await self._inherit(request, progress)
-            or await self._claim(request, progress)
-        )
+        record = await self._held_already(request) or await self._inherit(request, progress)
+        if record is None and (request.interface, request.version) in progress.apart:
+            request = replace(request, owner=None)
+        return record or await self._claim(request, progress)
 
     # --- what the pod holds already
 
@@ -246,7 +247,7 @@ class Allocator:
         if request.owner is not None:
             return await self._inherit_from_owner(request, progress)
         for record in self._records.released():
-            if _was_of(record, request) and self._suits_as_seen(request, record):
+            if _was_of(record, request) and self._suits_as_seen(request, record) and not self._is_conflicting(record):
                 with suppress(Conflict, NotFound):  # another pod was faster; look on
                     return await self._take_over(request, record, progress)
         return None
@@ -277,19 +278,42 @@ class Allocator:
         for record in progress.owned or ():
             if not _is_for(record, request):
                 continue
-            if inherited or (reason := await self._why_unsuitable(request, record)):
-                reason = "its owner has another one" if inherited else reason
-                log.info("address no longer suits", address=record.spec.address, reason=reason, asked=str(request))
+            runs_elsewhere = await self._runs_elsewhere(request, record)
+            reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
+            if reason is None:
+                inherited = await self._take_over_owned(request, record)
+                continue
+            log.info("address does not suit", address=record.spec.address, reason=reason, wanted=str(request))
+            if runs_elsewhere:
+                progress.apart.add((request.interface, request.version))
+            elif not record.spec.releasedAt:
                 outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=True))
-            elif record_store.holder_of(record) == (request.pod_uid, request.interface) and (
-                record.spec.node == request.node
-            ):
-                self._records.adopt(record)
-                inherited = record
-            else:
-                inherited = await self._replace(request, record)
-        progress.outdated += (each for each in outdated if not each.record.spec.releasedAt)
+        progress.outdated += outdated
         return inherited
+
+    async def _take_over_owned(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound."""
+        holder = (request.pod_uid, request.interface)
+        if record_store.holder_of(record) == holder and record.spec.node == request.node:
+            self._records.adopt(record)
+            return record
+        return await self._replace(request, record)
+
+    async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
+        """Whether another pod of the owner, which still runs, has the address. Raises NotReady unless it is migrating.
+
+        Only virtual machines have two pods at once; those of a StatefulSet's ordinal have the same name.
+        """
+        spec = record.spec
+        if spec.releasedAt or spec.podUID == request.pod_uid or spec.pod == request.pod:
+            return False
+        if not await self._reads.is_held(record):
+            return False
+        if not request.migrating:
+            raise NotReady(
+                f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod}, which has it, has ended"
+            )
+        return True
 
     async def _why_unsuitable(self, request: AllocationRequest, record: SpiderIP) -> str | None:
         """Why the address that an owner has does not fit its pod any more; None when it does.
@@ -422,7 +446,10 @@ class Allocator:
         """Take over a record before its cooldown is over: the oldest of the first pool that has one."""
         for pool in pools:
             cache = self._caches.known(pool.name)
-            taken = await self._take_any(request, cache, list(cache.cooling), progress) if cache else None
+            if cache is None:
+                continue
+            cooling = sorted(cache.cooling, key=lambda record: address_of(record) in cache.conflicting)
+            taken = await self._take_any(request, cache, cooling, progress)
             if taken is not None:
                 before, record = taken
                 progress.early.append(before)
@@ -480,6 +507,10 @@ class Allocator:
         if pool is not None:
             with suppress(ValueError):  # ranges that cannot be parsed give no address anyway
                 self._caches.of(pool).conflicting.add(address_of(record))
+
+    def _is_conflicting(self, record: SpiderIP) -> bool:
+        cache = self._caches.known(record.spec.pool)
+        return cache is not None and address_of(record) in cache.conflicting
 
     def _pool(self, name: str) -> SpiderIPPool | None:
         return next((pool for pool in self._pools() if pool.name == name), None)

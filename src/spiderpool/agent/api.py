@@ -41,6 +41,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.coordinator import default_route_interface, synced_status
+from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.telemetry import logger
 
@@ -100,9 +101,11 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        grants = await self._ipam.allocate(_args(call), call.containerID or "", InterfaceRequest(interface, config))
+        args = _args(call)
+        grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
+        detection = self._addresses.detection(await self._cluster.pod(args))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
-        return _json(AddAnswer([self._ip(interface, grant) for grant in grants], routes or None))
+        return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = parse_body(await request.read(), DelCall)
@@ -143,17 +146,6 @@ class AgentAPI:
         synced_status(cluster)
         assert cluster is not None
         return _json(_coordinator(cluster, pod))
-
-    def _ip(self, interface: str, grant: Grant) -> IPConfig:
-        return IPConfig(
-            address=grant.address,
-            nic=interface,
-            version=grant.version,
-            ipPool=grant.pool,
-            gateway=grant.gateway or "",
-            enableGatewayDetection=self._addresses.policy.detection.gateway,
-            enableIPConflictDetection=self._addresses.policy.detection.conflicts,
-        )
 
     def _interfaces(self, records: list[SpiderIP]) -> Iterable[WorkloadInterface]:
         for interface in dict.fromkeys(record.spec.interface for record in records):
@@ -199,6 +191,18 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
 
 def _args(call: AddCall | DelCall | BatchDelCall) -> PodArgs:
     return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
+
+
+def _ip(interface: str, grant: Grant, detection: Detection) -> IPConfig:
+    return IPConfig(
+        address=grant.address,
+        nic=interface,
+        version=grant.version,
+        ipPool=grant.pool,
+        gateway=grant.gateway or "",
+        enableGatewayDetection=detection.gateway,
+        enableIPConflictDetection=detection.conflicts,
+    )
 
 
 def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:

@@ -33,6 +33,7 @@ from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
     InterfacePlan,
@@ -48,7 +49,7 @@ from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
-from spiderpool.errors import AddressHeld, AddressInUse, SpiderpoolError, raise_all
+from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
@@ -179,7 +180,8 @@ class Attacher:
     async def _create_all(self, call: CNICall, attachment: PodAttachment, grants: Grants) -> list[Result]:
         """Create the interfaces in order. After a failure those that were begun are removed again.
 
-        Addresses that somebody else uses are released then, and tried last from now on.
+        Addresses that somebody else uses are released then, and tried last from now on. A sticky owner waits for its
+        own: for the sandbox of its former pod to go, or for the other machine.
         """
         results: list[Result] = []
         begun: list[InterfacePlan] = []
@@ -191,9 +193,7 @@ class Attacher:
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun, ""), error))
             if isinstance(error, AddressInUse):
-                # A sticky owner waits for the sandbox of its former pod to go.
-                sticky = isinstance(error, AddressHeld)
-                await self._addresses.release_conflicting(call.required_pod(), keep_for_owner=sticky)
+                await self._addresses.release_conflicting(call.required_pod())
             raise
         return results
 
@@ -220,7 +220,7 @@ class Attacher:
         desired = self._kernel_attachment(call, attachment, plan, grants)
         if parent is not None:
             await interfaces.ensure_parent(parent)
-        await self._probe(desired)
+        await self._probe(attachment.pod, desired)
         created = await interfaces.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
         return cni_result(desired, grants, interface)
@@ -231,9 +231,9 @@ class Attacher:
         target = SandboxTarget(call.container_id, call.netns)
         return kernel_attachment(target, attachment, plan, grants, self._cluster.coordinator())
 
-    async def _probe(self, desired: Attachment) -> None:
+    async def _probe(self, pod: Pod, desired: Attachment) -> None:
         """Detect others that use the addresses, and silent gateways, where the settings say so."""
-        detection = self._addresses.policy.detection
+        detection = self._addresses.detection(pod)
         if detection.conflicts or detection.gateway:
             await interfaces.probe(desired, detection)
 

@@ -8,6 +8,9 @@ from spiderpool.api.meta import Kind, Object, Scope
 
 GROUP = "kubevirt.io"
 
+MIGRATION_ANNOTATION = "kubevirt.io/migrationJobName"
+"""On the pod to which a running machine is about to move: the VirtualMachineInstanceMigration."""
+
 
 class VirtualMachineInstance(Object, kw_only=True):
     """kubevirt.io/v1 VirtualMachineInstance: a running machine; it owns the pod that the machine runs in."""

@@ -16,6 +16,7 @@ from spiderpool.core.ipam.owners import (
     application_labels,
     controller_of,
     is_automatic,
+    is_migration_target,
     kind_to_read,
     owner_label,
     sticky_owner,
@@ -41,6 +42,23 @@ def pod(name: str, *references: OwnerReference) -> Pod:
 def test_a_bare_pod_has_no_controller() -> None:
     assert controller_of(pod("p")) is None
     assert controller_of(pod("p", *owned("v1", "Node", controller=False))) is None
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "annotation", "target"),
+    [
+        ("kubevirt.io/v1", "VirtualMachineInstance", "kubevirt.io/migrationJobName", True),
+        ("kubevirt.io/v1", "VirtualMachineInstance", "kubevirt.io/domain", False),
+        ("apps/v1", "StatefulSet", "kubevirt.io/migrationJobName", False),
+    ],
+)
+def test_a_machine_moves_to_a_pod_with_the_annotation_of_a_migration(
+    api_version: str, kind: str, annotation: str, target: bool
+) -> None:
+    moved = pod("p", *owned(api_version, kind))
+    moved.metadata.annotations = {annotation: "m"}
+    assert is_migration_target(moved) is target
+    assert not is_migration_target(pod("p"))
 
 
 @pytest.mark.parametrize(

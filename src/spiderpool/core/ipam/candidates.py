@@ -159,6 +159,7 @@ def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressP
         node_labels=pod.node_labels,
         controller=pod.controller,
         owner=pod.owner,
+        migrating=pod.migrating,
     )
 
 

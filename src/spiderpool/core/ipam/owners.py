@@ -14,7 +14,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import GROUP as KUBEVIRT
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.kubevirt import MIGRATION_ANNOTATION, VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import Object, OwnerReference
 from spiderpool.api.subnet import (
     APP_GROUP,
@@ -139,8 +139,18 @@ def sticky_owner(pod: Pod, *, statefulsets: bool, machines: bool) -> IPOwner | N
     if owner is None:
         return None
     stateful = statefulsets and (owner.group, owner.kind) == ("apps", STATEFUL_SET)
-    machine = machines and (owner.group, owner.kind) == (KUBEVIRT, MACHINE_INSTANCE)
+    machine = machines and _is_machine(owner)
     return IPOwner(owner.kind, owner.namespace, owner.name) if stateful or machine else None
+
+
+def is_migration_target(pod: Pod) -> bool:
+    """Whether a machine that runs in another pod is to move to this one."""
+    owner = controller_of(pod)
+    return owner is not None and _is_machine(owner) and MIGRATION_ANNOTATION in (pod.metadata.annotations or {})
+
+
+def _is_machine(owner: Controller) -> bool:
+    return (owner.group, owner.kind) == (KUBEVIRT, MACHINE_INSTANCE)
 
 
 def owner_label(owner: IPOwner, pod: str) -> str:

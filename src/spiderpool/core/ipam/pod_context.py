@@ -9,7 +9,7 @@ from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.core.annotations import Annotations, Names
-from spiderpool.core.ipam.owners import Controller, sticky_owner
+from spiderpool.core.ipam.owners import Controller, is_migration_target, sticky_owner
 from spiderpool.core.labels import Labels
 
 
@@ -87,6 +87,8 @@ class PodContext:
     node_labels: Labels = field(default_factory=dict)
     owner: IPOwner | None = None
     """The StatefulSet or virtual machine that keeps the addresses."""
+    migrating: bool = False
+    """Whether a machine that runs in another pod is to move to this one."""
     needs_controller: bool = False
     """Whether the pod asks for a pool cut from a SpiderSubnet, so that its top controller must be known."""
     controller: Controller | None = None
@@ -123,5 +125,6 @@ def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, 
         namespace_labels=(namespace.metadata.labels if namespace else None) or {},
         node_labels=(node.metadata.labels if node else None) or {},
         owner=policy.sticky_owner(pod),
+        migrating=is_migration_target(pod),
         needs_controller=policy.subnets and (SUBNETS_ANNOTATION in annotations or SUBNET_ANNOTATION in annotations),
     )

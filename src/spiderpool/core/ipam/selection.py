@@ -66,6 +66,8 @@ class AllocationRequest:
     """The pod's top controller (Deployment, ...); only read when :func:`concerns_application` is true."""
     owner: IPOwner | None = None
     """The StatefulSet or virtual machine that keeps the address; None when the address goes with the pod."""
+    migrating: bool = False
+    """Whether the owner is a virtual machine that runs in another pod and is to move to this one."""
     address: str | None = None
     """The only acceptable address; None: any."""
 
