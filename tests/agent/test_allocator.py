@@ -17,7 +17,7 @@ from msgspec.structs import replace as changed
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
-from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, SpiderIP
+from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
@@ -142,10 +142,12 @@ class NodeView:
         found = self.store.objects.values()
         return [each for each in found if (each.metadata.labels or {}).get(IP_OWNER_LABEL) == label]
 
-    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
+    async def labelled(self, label: str | None, *, timeout: float) -> list[SpiderIP]:
         await asyncio.sleep(0)
         self.store.reads += 1
-        return [each for each in self.store.objects.values() if each.spec.pool == pool]
+        return [
+            each for each in self.store.objects.values() if (each.metadata.labels or {}).get(IP_POOL_LABEL) == label
+        ]
 
 
 def pool(name: str = "shared", ips: str = "10.0.0.1-10.0.0.6", **spec: object) -> SpiderIPPool:
@@ -589,6 +591,48 @@ async def test_an_address_that_another_node_took_costs_one_try_not_an_error() ->
     one = One(only)
     one.store.create(new_record(ask("stranger", "n2"), only, 0x0A000001))
     assert await one.give(ask("a")) == "10.0.0.2"
+
+
+SIZE = 400
+
+
+@pytest.mark.parametrize("label", ["other", "edited", None])
+@pytest.mark.parametrize("nodes", [["n1"], None])
+async def test_addresses_held_under_another_name_cost_few_requests_and_the_next_pool_serves(
+    label: str | None, nodes: list[str] | None
+) -> None:
+    """As records of a pool that overlaps, or with a label that somebody has edited or removed."""
+    crowded = pool("crowded", "10.0.0.1-10.0.1.144", nodeName=nodes)
+    one = One(crowded, pool("spare", "10.0.9.1-10.0.9.9"))
+    for address in range(0x0A000001, 0x0A000001 + SIZE):
+        held = new_record(ask("stranger", "n2"), pool("other") if label == "other" else crowded, address)
+        labels = (held.metadata.labels or {}) | {IP_POOL_LABEL: label}
+        kept = {key: value for key, value in labels.items() if value is not None}
+        one.store.create(changed(held, metadata=changed(held.metadata, labels=kept)))
+    for pod in ("a", "b"):
+        writes, reads = one.store.writes, one.store.reads
+        assert (await one.give(ask(pod))).startswith("10.0.9.")
+        assert one.store.writes - writes <= 10
+        assert one.store.reads - reads <= 4
+    for last in (7, 8):
+        one.store.objects.pop(f"10.0.0.{last}")
+    assert await one.give(ask("c")) in ("10.0.0.7", "10.0.0.8"), "free again"
+
+
+async def test_a_pool_whose_every_create_is_refused_is_exhausted_after_one_round() -> None:
+    one = One(pool("p", "10.0.0.1-10.0.0.200"), pool("spare", "10.0.9.1-10.0.9.9"))
+
+    class Refusing(NodeView):
+        async def create(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
+            if wanted.spec.pool == "p":
+                one.store.writes += 1
+                raise AlreadyExists(wanted.name)
+            return await super().create(wanted, timeout=timeout)
+
+    one.allocator = one.surroundings.allocator(Refusing(one.store, "n1"))
+    assert (await one.give(ask("a"))).startswith("10.0.9.")
+    assert one.store.writes == 201
+    assert one.store.reads <= 102
 
 
 async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is_free() -> None:

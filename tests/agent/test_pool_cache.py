@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.agent.pool_cache import PoolCache, PoolCaches
-from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, to_int
@@ -54,6 +54,24 @@ def test_a_fresh_read_tells_what_is_free_what_is_stale_and_what_cools(cache: Poo
     assert cache.stale == {ONE}
     assert cache.next({ONE}) == ONE, "our cached record is known to be gone"
     assert cache.cooling == [early, late]
+
+
+def test_other_labels_are_read_as_long_as_the_pool_has_records_under_them(cache: PoolCache) -> None:
+    cache.learn_label(replace(record(ONE), metadata=ObjectMeta(name="10.0.0.1", labels={IP_POOL_LABEL: "other"})))
+    cache.learn_label(record(TWO))
+    assert cache.labels == {"own", "other", None}
+    cache.forget_label("other", [record(ONE)])
+    six = replace(record(ONE), spec=replace(record(ONE).spec, address="fd00::1/64"))
+    for label in (None, "own"):
+        cache.forget_label(label, [six])
+    assert cache.labels == {"own", "other"}
+
+
+def test_records_of_other_pools_take_addresses_but_do_not_cool_for_this_one(cache: PoolCache) -> None:
+    cooling = record(ONE, "2026-01-01T00:00:00Z")
+    cache.update([replace(cooling, spec=replace(cooling.spec, pool="other"))], own=())
+    assert (cache.next(()), cache.cooling) == (TWO, [])
+    assert cache.next((), [TWO]) == THREE
 
 
 def test_a_shared_pool_starts_from_the_hint_of_its_status() -> None:

@@ -85,7 +85,11 @@ class TestReads:
         relabelled.metadata.labels = {IP_POOL_LABEL: "p"}
         server.put(elsewhere, relabelled)
         assert [each.name for each in await records.of_owner("digest", timeout=TIMEOUT)] == ["10.0.0.1"]
-        assert [each.name for each in await records.of_pool("p", timeout=TIMEOUT)] == ["10.0.0.1"]
+        assert [each.name for each in await records.labelled("p", timeout=TIMEOUT)] == ["10.0.0.1", "10.0.0.2"]
+        relabelled.metadata.labels = {}
+        server.put(relabelled)
+        assert [each.name for each in await records.labelled("p", timeout=TIMEOUT)] == ["10.0.0.1"]
+        assert [each.name for each in await records.labelled(None, timeout=TIMEOUT)] == ["10.0.0.2"]
         assert (await records.get("10.0.0.1", timeout=TIMEOUT)) == server.stored(SpiderIP)["10.0.0.1"]
         assert await records.get("10.0.0.9", timeout=TIMEOUT) is None
         assert records.of_pod("uid-a") == []

@@ -55,7 +55,7 @@ from spiderpool.agent.record_store import ClusterReads, Holder, RecordStore
 from spiderpool.agent.releases import CONFLICT_TRIES, RELEASE_TIMEOUT, PendingRelease, Releases
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import to_int
+from spiderpool.core.addresses import from_int, object_name, to_int
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.candidates import RequestKey
@@ -384,22 +384,33 @@ class Allocator:
     ) -> SpiderIP | None:
         """A free address, or one whose cooldown is over; None when a fresh read shows neither.
 
-        Trying again is safe: a create either succeeds or leaves everything as it was.
+        Trying again is safe: a create either succeeds or leaves everything as it was. No address is tried twice, so
+        after one round the pool is exhausted.
         """
-        tries, just_read = 0, False
+        tried: list[int] = []
+        since_read, reads = 0, 0
         while True:
-            address = cache.next(self._records.addresses(pool.name))
-            if address is None and just_read:
+            address = cache.next(self._records.addresses(pool.name), tried)
+            if address is None and reads and not since_read:
                 return await self._take_cooled(request, pool, cache, progress)
-            if address is None or tries >= BLIND_TRIES:
+            if address is None or since_read >= BLIND_TRIES:
+                if reads and since_read:
+                    await self._learn_label(cache, tried[-1])
                 await self._read_pool(pool, cache)
-                tries, just_read = 0, True
+                since_read, reads = 0, reads + 1
                 continue
             created = await self._create(request, pool, cache, address)
             if created:
                 progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
                 return created
-            tries, just_read = tries + 1, False
+            tried.append(address)
+            since_read += 1
+
+    async def _learn_label(self, cache: PoolCache, address: int) -> None:
+        """Find out under which label an address has a record that a read of the pool did not show."""
+        record = await self._records.get(object_name(from_int(address, cache.addresses.version)), timeout=CALL_TIMEOUT)
+        if record is not None:
+            cache.learn_label(record)
 
     async def _create(
         self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, address: int
@@ -424,10 +435,18 @@ class Allocator:
     async def _read_pool(self, pool: SpiderIPPool, cache: PoolCache) -> None:
         """Read all records of a pool; calls that wait at the same time share one read."""
         if cache.refresh is None:
-            cache.refresh = asyncio.create_task(self._records.of_pool(pool.name, timeout=CALL_TIMEOUT))
+            cache.refresh = asyncio.create_task(self._read_labels(pool, cache))
             cache.refresh.add_done_callback(lambda _: setattr(cache, "refresh", None))
+        await asyncio.shield(cache.refresh)
+
+    async def _read_labels(self, pool: SpiderIPPool, cache: PoolCache) -> None:
         own = list(self._records.addresses(pool.name))
-        cache.update(await asyncio.shield(cache.refresh), own)
+        found: list[SpiderIP] = []
+        for label in tuple(cache.labels):
+            records = await self._records.labelled(label, timeout=CALL_TIMEOUT)
+            cache.forget_label(label, records)
+            found += records
+        cache.update(found, own)
 
     # --- an address in its cooldown
 

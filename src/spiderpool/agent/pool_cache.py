@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, choose, hinted, is_exclusive, start_of, usable
+from spiderpool.core.ipam.allocation import address_of, choose, family, hinted, is_exclusive, start_of, usable
+from spiderpool.core.labels import label_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class PoolCache:
     """The cached state of one pool. Addresses are integers."""
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
+        self.pool = pool.name
         self.addresses = usable(pool) - reserved
         self.exclusive = is_exclusive(pool, node)
         self.start = start_of(self.addresses, node, exclusive=self.exclusive)  # where the next search begins
@@ -39,17 +41,25 @@ class PoolCache:
         self.conflicting: set[int] = set()  # used by something outside the cluster; tried last
         self.stale: set[int] = set()  # in our watch's cache, but missing from a later read: free
         self.cooling: list[SpiderIP] = []  # released records of any node in their cooldown, the oldest first
-        self.refresh: asyncio.Task[list[SpiderIP]] | None = None  # the read of the pool's records, shared by waiters
+        self.labels: set[str | None] = {self.label}  # values of the pool's label under which its addresses have records
+        self.refresh: asyncio.Task[None] | None = None  # the read of the pool's records, shared by waiters
 
-    def next(self, own: Collection[int]) -> int | None:
+    @property
+    def label(self) -> str:
+        """The value of the label that the pool's own records have, unless somebody edits it."""
+        return label_value(self.pool)
+
+    def next(self, own: Collection[int], tried: Collection[int] = ()) -> int | None:
         """The next address worth a try, or None; ``own`` are the addresses of this node's records.
 
-        Conflicting addresses come last. The search continues behind the previous result, so that a released
-        address rests while others are free.
+        Those that the same call has ``tried`` in vain are left out. Conflicting addresses come last. The search
+        continues behind the previous result, so that a released address rests while others are free.
         """
 
         def is_taken(address: int) -> bool:
-            return address in self.in_flight or (address in own and address not in self.stale)
+            if address in self.in_flight or address in tried:
+                return True
+            return address in own and address not in self.stale
 
         address = choose(self.free, lambda each: each in self.conflicting or is_taken(each), self.start)
         if address is None and self.conflicting:
@@ -59,17 +69,30 @@ class PoolCache:
         return address
 
     def update(self, records: Iterable[SpiderIP], own: Collection[int]) -> None:
-        """Take over a fresh read of all records of the pool.
+        """Take over a fresh read of the records under all labels of the pool; some may be of other pools.
 
         ``own`` are the addresses of this node's records before the read was sent: those that the read lacks have
         been deleted, although the watch has not delivered that yet.
         """
-        found = list(records)
+        found = [record for record in records if family(record) == self.addresses.version]
         others = AddressSet.of_addresses(map(address_of, found), self.addresses.version)
         self.free = self.addresses - others
-        released = (record for record in found if record.spec.releasedAt)
+        released = (record for record in found if record.spec.releasedAt and record.spec.pool == self.pool)
         self.cooling = sorted(released, key=lambda record: record.spec.releasedAt or "")
         self.stale = {address for address in own if address not in others}
+
+    def learn_label(self, record: SpiderIP) -> None:
+        """Also look under the label of a record that has an address of the pool.
+
+        That happens where pools overlap, or somebody has edited labels. It is forgotten when nothing is found there.
+        """
+        self.labels.add((record.metadata.labels or {}).get(IP_POOL_LABEL))
+
+    def forget_label(self, label: str | None, records: Iterable[SpiderIP]) -> None:
+        """Look no more under another label if none of the ``records`` read there has an address of the pool."""
+        mine = (each for each in records if family(each) == self.addresses.version)
+        if label != self.label and not any(address_of(each) in self.addresses for each in mine):
+            self.labels.discard(label)
 
     def exclude(self, address: int) -> None:
         """Remove an address that looked free and turned out to have a record."""
@@ -111,5 +134,6 @@ class PoolCaches:
         cache = PoolCache(pool, self._node, reserved)
         if former := entry.cache if entry else None:
             cache.in_flight, cache.conflicting, cache.start = former.in_flight, former.conflicting, former.start
+            cache.labels = former.labels
         self._entries[pool.name] = _CacheEntry(pool, reserved, cache)
         return cache

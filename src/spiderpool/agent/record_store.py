@@ -55,8 +55,8 @@ class RecordStore(Protocol):
     async def of_owner(self, label: str, *, timeout: float) -> list[SpiderIP]:
         """The records of a sticky owner, on any node, read from the API server."""
 
-    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
-        """All records of a pool, read from the API server."""
+    async def labelled(self, label: str | None, *, timeout: float) -> list[SpiderIP]:
+        """All records whose label names a pool so, or that have no such label (None), read from the API server."""
 
 
 @dataclass(frozen=True, slots=True)

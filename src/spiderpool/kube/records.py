@@ -84,10 +84,13 @@ class NodeRecords:
         """Records that stay with an owner, of any node, read from the API server now."""
         return await self._client.list(SpiderIP, labels=f"{IP_OWNER_LABEL}={label}", timeout=timeout)
 
-    async def of_pool(self, pool: str, *, timeout: float) -> list[SpiderIP]:
-        """Records of a pool, of any node, read from the API server now."""
-        records = await self._client.list(SpiderIP, labels=f"{IP_POOL_LABEL}={label_value(pool)}", timeout=timeout)
-        return [record for record in records if record.spec.pool == pool]  # users may edit labels
+    async def labelled(self, label: str | None, *, timeout: float) -> list[SpiderIP]:
+        """Records with a value of the pool's label, or without it (None), of any node, read from the API server now.
+
+        Users may edit labels: a record may be of another pool.
+        """
+        selector = f"!{IP_POOL_LABEL}" if label is None else f"{IP_POOL_LABEL}={label}"
+        return await self._client.list(SpiderIP, labels=selector, timeout=timeout)
 
 
 def _holding_pods(record: SpiderIP) -> list[str]:
