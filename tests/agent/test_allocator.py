@@ -38,9 +38,20 @@ class Store:
         self.objects: dict[str, SpiderIP] = {}
         self.writes = self.reads = self.revision = 0
         self.faults: list[str] = []
+        self.late: list[SpiderIP] = []
+        """Creates that the server has not carried out although their caller has given up."""
+
+    def land(self) -> None:
+        """Late creates are carried out, unless their names are taken."""
+        while self.late:
+            with suppress(AlreadyExists):
+                self.create(self.late.pop(0))
 
     def create(self, wanted: SpiderIP) -> SpiderIP:
         fault = self._arrives()
+        if fault == "late request":
+            self.late.append(wanted)
+            raise ApiUnavailable("timed out")
         if wanted.name in self.objects:
             raise AlreadyExists(wanted.name)
         made = self._put(changed(wanted, metadata=changed(wanted.metadata, uid=f"uid-{self.writes}")))
@@ -571,6 +582,43 @@ async def test_a_claim_that_was_cancelled_is_found_again() -> None:
     assert one.view.known == {}
     (name,) = one.store.objects
     assert await one.give(ask("a")) == name
+
+
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "during the next ADD"])
+async def test_a_create_that_is_carried_out_late_gives_no_second_address(landing: str) -> None:
+    one = One(pool(nodeName=["n1"]), pool("b", "10.0.1.1"))
+    assert await one.give(ask("other")) == "10.0.0.1"
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    reading = one.view.get
+
+    async def get(name: str, *, timeout: float) -> SpiderIP | None:
+        found = await reading(name, timeout=timeout)
+        if landing.startswith("during"):
+            one.store.land()
+        return found
+
+    one.view.get = get  # type: ignore[method-assign]
+    if landing.startswith("before"):
+        one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.2"
+    one.store.land()
+    assert sorted(one.store.objects) == ["10.0.0.1", "10.0.0.2"]
+    assert await one.give(ask("a")) == "10.0.0.2"
+    reads = one.store.reads
+    assert await one.give(ask("a")) == "10.0.0.2"
+    assert one.store.reads == reads, "nothing is left to find out"
+
+
+async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left_to_it() -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    one.store.create(new_record(ask("b", "n2"), pool(), 0x0A000001))
+    one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.2"
 
 
 async def test_what_a_cancelled_call_claimed_before_is_given_back() -> None:

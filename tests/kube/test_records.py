@@ -142,6 +142,24 @@ class TestWrites:
             await records.create(record("10.0.0.1"), timeout=TIMEOUT)
         await eventually(lambda: records.of_pod("uid-a"))
 
+    async def test_only_reads_are_repeated_when_a_used_connection_breaks(
+        self, records: NodeRecords, server: ApiServer
+    ) -> None:
+        """A repeated write would conflict with itself, and so look as if somebody else had been faster."""
+        mine = await records.create(record("10.0.0.1"), timeout=TIMEOUT)
+        server.inject(
+            Fault("replace", lose_answer=True), Fault("delete", lose_answer=True), Fault("get", lose_answer=True)
+        )
+        with pytest.raises(ApiUnavailable, match="no answer from the API server to PUT"):
+            await records.replace(moved(mine, pod="b"), timeout=TIMEOUT)
+        changed = await records.get("10.0.0.1", timeout=TIMEOUT)
+        assert changed is not None
+        assert changed.spec.podUID == "uid-b"
+        with pytest.raises(ApiUnavailable, match="no answer from the API server to DELETE"):
+            await records.delete(changed, timeout=TIMEOUT)
+        assert [server.requests[verb] for verb in ("replace", "delete", "get")] == [1, 1, 2]
+        assert server.stored(SpiderIP) == {}
+
     @pytest.mark.parametrize("fault", [Fault("create", lose_request=True), Fault("create", status=500)])
     async def test_a_claim_that_was_not_made_is_not_cached(
         self, records: NodeRecords, server: ApiServer, fault: Fault

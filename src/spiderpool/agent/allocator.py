@@ -128,7 +128,7 @@ class Allocator:
         self._clock = clock
         self._locks = KeyedLock()  # by pod UID: ADD, DEL and deferred releases of one pod run one at a time
         self._caches = PoolCaches(pools.node, pools.reserved)
-        self._unanswered: dict[Holder, list[str]] = {}  # holder → names of records whose write was not answered
+        self._unanswered: dict[Holder, dict[str, SpiderIP]] = {}  # holder → name → record whose write was not answered
         self.releases = Releases(records, self._pool, self._locks, reads=reads, clock=clock)
 
     async def run(self) -> None:
@@ -155,8 +155,8 @@ class Allocator:
             try:
                 await self._resolve_unanswered((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
-                self._unanswered.pop((pod_uid, interface), None)
                 log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
+            self._unanswered.pop((pod_uid, interface), None)
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(PendingRelease(record))
 
@@ -233,12 +233,16 @@ class Allocator:
         return None
 
     async def _resolve_unanswered(self, holder: Holder, timeout: float) -> None:
-        """Read the records whose write was not answered, and cache those that the holder got."""
-        for name in self._unanswered.get(holder, ()):
+        """Read the records whose write was not answered, and cache those that the holder got.
+
+        One that is not there stays in doubt: its create may still be carried out.
+        """
+        for name, sent in tuple(self._unanswered.get(holder, {}).items()):
             found = await self._records.get(name, timeout=timeout)
+            if found or sent.metadata.uid:
+                self._forget_unanswered(holder, name)
             if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
-        self._unanswered.pop(holder, None)
 
     # --- what its owner or predecessor had
 
@@ -368,16 +372,23 @@ class Allocator:
         except ValueError as error:
             return allocation.unreadable(pool.name, error)
         if request.address is None:
-            record = await self._claim_next(request, pool, cache, progress)
+            record = await self._claim_again(request, cache, progress)
+            record = record or await self._claim_next(request, pool, cache, progress)
             return record or allocation.exhausted(pool.name, cache.addresses.size)
         address = to_int(request.address, request.version)
         if address not in cache.addresses:
             return allocation.elsewhere(pool.name, request.address)
-        created = await self._create(request, pool, cache, address)
-        if created is None:
-            return allocation.occupied(pool.name, request.address)
-        progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
-        return created
+        created = await self._create(allocation.new_record(request, pool, address), cache, progress)
+        return created or allocation.occupied(pool.name, request.address)
+
+    async def _claim_again(self, request: AllocationRequest, cache: PoolCache, progress: _Progress) -> SpiderIP | None:
+        """Create what a former call may have created: whichever create is carried out first, the other is refused."""
+        for record in tuple(self._unanswered.get((request.pod_uid, request.interface), {}).values()):
+            if record.spec.pool == cache.pool and address_of(record) in cache.addresses:
+                created = await self._create(record, cache, progress)
+                if created is not None:
+                    return created
+        return None
 
     async def _claim_next(
         self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: _Progress
@@ -399,9 +410,8 @@ class Allocator:
                 await self._read_pool(pool, cache)
                 since_read, reads = 0, reads + 1
                 continue
-            created = await self._create(request, pool, cache, address)
+            created = await self._create(allocation.new_record(request, pool, address), cache, progress)
             if created:
-                progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
                 return created
             tried.append(address)
             since_read += 1
@@ -412,25 +422,37 @@ class Allocator:
         if record is not None:
             cache.learn_label(record)
 
-    async def _create(
-        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, address: int
-    ) -> SpiderIP | None:
-        """Create the record of an address; None when it has one already."""
-        record = allocation.new_record(request, pool, address)
+    async def _create(self, record: SpiderIP, cache: PoolCache, progress: _Progress) -> SpiderIP | None:
+        """Create a record; None when its address has one already that is not the same holder's."""
+        address, holder = address_of(record), (record.spec.podUID, record.spec.interface)
         cache.in_flight.add(address)
         try:
             created = await self._records.create(record, timeout=CALL_TIMEOUT)
         except AlreadyExists:
             ALLOCATION_CONFLICTS.inc()
             cache.exclude(address)
-            return None
+            return await self._recognise(record, holder, progress)
         except (ApiUnavailable, asyncio.CancelledError):
-            self._remember_unanswered(request, record.name)
+            self._remember_unanswered(holder, record)
             raise
         finally:
             cache.in_flight.discard(address)
         cache.stale.discard(address)
+        self._forget_unanswered(holder, record.name)
+        progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
         return created
+
+    async def _recognise(self, record: SpiderIP, holder: Holder, progress: _Progress) -> SpiderIP | None:
+        """The record of an address that has one already, if a create of ours that was not answered has made it."""
+        if record.name not in self._unanswered.get(holder, ()):
+            return None
+        found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+        self._forget_unanswered(holder, record.name)
+        if found is None or record_store.holder_of(found) != holder:
+            return None
+        self._records.adopt(found)
+        progress.taken.append(PendingRelease(found, keep_for_owner=False, cool=False))
+        return found
 
     async def _read_pool(self, pool: SpiderIPPool, cache: PoolCache) -> None:
         """Read all records of a pool; calls that wait at the same time share one read."""
@@ -497,14 +519,13 @@ class Allocator:
         try:
             return await self._replace_or_recognise(request, record)
         except (ApiUnavailable, asyncio.CancelledError):
-            self._remember_unanswered(request, record.name)
+            self._remember_unanswered((request.pod_uid, request.interface), record)
             raise
 
     async def _replace_or_recognise(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
-        """The record as replaced by us, also where the answer was lost.
+        """The record as replaced by us, also by a former call whose answer was lost.
 
-        The HTTP library repeats a PUT whose answer was lost, and the repetition conflicts with the first one: so a
-        record that conflicts is read again, and may turn out to be ours.
+        Such a write may be carried out late and then conflicts with ours, so a record that conflicts is read again.
         """
         try:
             return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
@@ -517,9 +538,16 @@ class Allocator:
 
     # --- what this node remembers of addresses
 
-    def _remember_unanswered(self, request: AllocationRequest, name: str) -> None:
+    def _remember_unanswered(self, holder: Holder, record: SpiderIP) -> None:
         """Remember a record whose write was not answered: the holder's next ADD or DEL reads it."""
-        self._unanswered.setdefault((request.pod_uid, request.interface), []).append(name)
+        self._unanswered.setdefault(holder, {})[record.name] = record
+
+    def _forget_unanswered(self, holder: Holder, name: str) -> None:
+        """Forget a record whose write has turned out to be done, or never to be done any more."""
+        unanswered = self._unanswered.get(holder, {})
+        unanswered.pop(name, None)
+        if not unanswered:
+            self._unanswered.pop(holder, None)
 
     def _mark_conflicting(self, record: SpiderIP) -> None:
         pool = self._pool(record.spec.pool)

@@ -77,7 +77,7 @@ class GCTimings:
             ReleaseCause.POD_GONE: self.agent_grace,
             ReleaseCause.NODE_GONE: self.node_grace,
             ReleaseCause.DELETION_OVERDUE: self.agent_grace,
-            ReleaseCause.DUPLICATE: self.grace,
+            ReleaseCause.DUPLICATE: self.agent_grace,  # what a pod reports is late when its sandbox is made again
             ReleaseCause.COOLDOWN_OVER: self.grace,
         }
 

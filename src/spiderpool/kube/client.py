@@ -1,7 +1,7 @@
 """A typed client of the Kubernetes API on aiohttp (docs/decisions/0002-own-api-client.md says why it is our own).
 
-It sends requests and decodes answers. It caches nothing and, but for what :class:`Client` says about idempotent
-requests, repeats nothing: that is up to its callers.
+It sends requests and decodes answers. It caches nothing and, but for what :class:`Client` says about GET, repeats
+nothing: that is up to its callers.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ DEAD_AFTER = {
 server that lost its power, or a load balancer that dropped its state, closes no connection."""
 
 log = logger("api")
+
+
+class _Unanswered(aiohttp.ClientError):
+    """A connection broke during a write."""
 
 
 class ApiRefusal(SpiderpoolError):
@@ -148,8 +152,8 @@ class Client:
     """One connection pool to the API server. Every call takes a timeout in seconds.
 
     Calls raise the refusals above, or ApiUnavailable when there was no usable answer: then it is unknown whether a
-    write was done. aiohttp sends GET, PUT and DELETE once more when a reused connection breaks, so after a lost answer
-    our own write can come back as Conflict (replace) or NotFound (delete).
+    write was done. A GET is sent once more when a reused connection breaks, a write never: if the first one was done,
+    the second would be refused, and that would look as if somebody else had been faster.
     """
 
     def __init__(self, access: ClusterAccess) -> None:
@@ -162,6 +166,7 @@ class Client:
             read_bufsize=1 << 20,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},
+            middlewares=(_send_writes_once,),
         )
 
     @classmethod
@@ -384,6 +389,18 @@ class Client:
             headers=headers,
             timeout=timeout,
         )
+
+
+async def _send_writes_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending PUT and DELETE once more, as it does by itself when a reused connection breaks."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        if request.method == "GET":
+            raise
+        raise _Unanswered(str(error) or type(error).__name__) from error
 
 
 def _socket(address_info: tuple[Any, ...]) -> socket.socket:

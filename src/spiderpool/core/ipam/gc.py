@@ -40,9 +40,12 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.nad import STATUS_ANNOTATION
 from spiderpool.core.ipam.allocation import cooldown_is_over, family
 
 STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
@@ -52,6 +55,12 @@ MIRROR_POD_ANNOTATION = "kubernetes.io/config.mirror"
 """On the mirror of a static pod, whose deletion ends no container: its kubelet makes another mirror."""
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class _InterfaceStatus(msgspec.Struct):
+    """An entry of the annotation k8s.v1.cni.cncf.io/network-status, in part."""
+
+    ips: list[str] = []
 
 
 class ReleaseCause(enum.Enum):
@@ -64,7 +73,7 @@ class ReleaseCause(enum.Enum):
     DELETION_OVERDUE = enum.auto()
     """The pod is being deleted and its grace period is over."""
     DUPLICATE = enum.auto()
-    """The pod's interface has another record of the same family."""
+    """The pod's interface has another record of the same family, which the pod is known to use."""
     COOLDOWN_OVER = enum.auto()
     """The record is released, and its pool's cooldown is over."""
 
@@ -141,6 +150,22 @@ def reported_addresses(pod: Pod) -> frozenset[str]:
     if is_finished(pod):
         return frozenset()
     return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
+
+
+def used_addresses(pod: Pod) -> frozenset[str]:
+    """Addresses that a pod is known to use: those in its status, and those of further interfaces, by its annotation.
+
+    The plugin that attaches a pod writes the annotation. One that cannot be read says nothing.
+    """
+    reported = reported_addresses(pod)
+    text = (pod.metadata.annotations or {}).get(STATUS_ANNOTATION)
+    if text is None or is_finished(pod):
+        return reported
+    try:
+        entries = msgspec.json.decode(text, type=list[_InterfaceStatus])
+        return reported | {str(ip_address(ip)) for entry in entries for ip in entry.ips}
+    except (msgspec.DecodeError, ValueError):
+        return reported
 
 
 def find_candidates(
@@ -248,7 +273,7 @@ def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
 def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[str, SpiderIP]:
     """UID of each superfluous record → the record that the same interface keeps.
 
-    While the pod reports no address no record is superfluous: the pod may be about to use any of them.
+    No record is superfluous unless the pod is known to use another one: it may be about to use any of them.
     """
     by_slot: dict[tuple[str, str, int], list[SpiderIP]] = defaultdict(list)
     for record in records:
@@ -257,27 +282,17 @@ def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[st
     superfluous: dict[str, SpiderIP] = {}
     for duplicates in by_slot.values():
         pod = snapshot.pods.get(pod_key(duplicates[0]))
-        if len(duplicates) > 1 and pod is not None and reported_addresses(pod):
-            kept = _record_to_keep(duplicates, pod)
-            others = (each for each in duplicates if each is not kept and not _is_reported(each, pod))
-            superfluous |= {record.metadata.uid or "": kept for record in others}
+        if len(duplicates) > 1 and pod is not None:
+            in_use = used_addresses(pod)
+            kept = next((each for each in duplicates if _address(each) in in_use), None)
+            others = (each for each in duplicates if _address(each) not in in_use)
+            superfluous |= {record.metadata.uid or "": kept for record in others if kept is not None}
     return superfluous
 
 
 def _slot(record: SpiderIP) -> tuple[str, str, int]:
     """What a pod needs one record for: an address family of one of its interfaces."""
     return record.spec.podUID, record.spec.interface, family(record)
-
-
-def _record_to_keep(duplicates: list[SpiderIP], pod: Pod) -> SpiderIP:
-    """The record whose address the pod reports, otherwise the oldest."""
-    return min(duplicates, key=lambda record: (not _is_reported(record, pod), *_creation_order(record)))
-
-
-def _creation_order(record: SpiderIP) -> tuple[str, int, str]:
-    """Sort key: creationTimestamp has whole seconds only, so resourceVersion decides between equal ones."""
-    version = record.metadata.resourceVersion or ""
-    return record.metadata.creationTimestamp or "", int(version) if version.isdigit() else 0, record.name
 
 
 def _seconds(timestamp: str) -> float:
