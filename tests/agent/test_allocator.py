@@ -951,6 +951,75 @@ async def test_the_address_of_a_rolled_back_take_over_cools_down_again() -> None
     assert one.store.objects["10.0.0.1"].spec.releasedAt
 
 
+class TestRequestedAddresses:
+    async def test_it_decides_before_what_the_pod_had_before(self) -> None:
+        one = One(cold("10.0.0.1-10.0.0.3"))
+        assert await one.give(ask("a")) == "10.0.0.1"
+        await one.allocator.release("uid-of-a", "eth0")
+        assert await one.give(ask("a", pod_uid="second", address="10.0.0.2")) == "10.0.0.2"
+        assert one.store.objects["10.0.0.1"].spec.releasedAt
+        await one.allocator.release("second", "eth0")
+        assert await one.give(ask("a", pod_uid="third", address="10.0.0.1")) == "10.0.0.1"
+
+    async def test_it_decides_before_what_the_owner_has(self) -> None:
+        one = One(pool(nodeName=["n1"]), pool("six", "fd00::1-fd00::9"))
+        assert await one.give(ordinal("first")) == "10.0.0.1"
+        async with working(one.allocator):
+            assert await one.give(ordinal("second", address="10.0.0.3")) == "10.0.0.3"
+            await eventually(lambda: list(one.store.objects) == ["10.0.0.3"])
+            assert await one.give(ordinal("third", address="10.0.0.3")) == "10.0.0.3"
+        assert await one.give(ordinal("third", version=6, address="fd00:0::2")) == "10.0.0.3 fd00::2"
+        assert await one.give(ordinal("third", version=6, address="fd00::2")) == "10.0.0.3 fd00::2"
+
+    async def test_a_refusal_takes_nothing_from_the_owner(self) -> None:
+        one = One(pool(nodeName=["n1"]))
+        assert [await one.give(ordinal("first")), await one.give(ask("a"))] == ["10.0.0.1", "10.0.0.2"]
+        async with working(one.allocator):
+            with pytest.raises(Refused, match=r"10\.0\.0\.2 is in use"):
+                await one.give(ordinal("second", address="10.0.0.2"))
+            await asyncio.sleep(0.02)
+        assert await one.give(ordinal("second")) == "10.0.0.1"
+
+    async def test_it_decides_before_what_the_pod_holds(self) -> None:
+        one = One(pool(nodeName=["n1"]))
+        for request in (ask("a"), ordinal("first")):
+            await one.give(request)
+            async with working(one.allocator):
+                assert await one.give(replace(request, address="10.0.0.6")) == "10.0.0.6"
+                await eventually(lambda: list(one.store.objects) == ["10.0.0.6"])
+            await one.allocator.release(request.pod_uid, "eth0")
+            one.surroundings.running.add(request.pod_uid)
+            one.store.objects.pop("10.0.0.6", None)
+            one.view.deliver()
+
+    async def test_an_address_that_cools_down_is_given_when_its_cooldown_is_over(self) -> None:
+        one = One(cold())
+        await one.give(ask("a"))
+        await one.allocator.release("uid-of-a", "eth0")
+        with pytest.raises(Refused, match=r"10\.0\.0\.1 was released at 1970-01-12T13:46:40Z and cools down"):
+            await one.give(ask("b", address="10.0.0.1"))
+        one.surroundings.now += 60
+        assert await one.give(ask("b", address="10.0.0.1")) == "10.0.0.1"
+
+    async def test_a_record_that_only_the_server_knows_is_recognised(self) -> None:
+        one = One(pool(nodeName=["n1"]))
+        await one.give(ask("a"))
+        one.view.known.clear()
+        assert await one.give(ask("a", address="10.0.0.1")) == "10.0.0.1"
+
+    async def test_an_address_that_comes_free_meanwhile_is_in_use_for_now(self) -> None:
+        one = One(pool(nodeName=["n1"]))
+        await one.give(ask("a"))
+
+        class Late(NodeView):
+            async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
+                return None
+
+        late = one.surroundings.allocator(Late(one.store, "n1"))
+        with pytest.raises(Refused, match="is in use"):
+            await late.allocate(keyed([ask("b", address="10.0.0.1")]))
+
+
 async def test_pools_that_the_pod_names_are_asked_in_order() -> None:
     one = One(pool("a", ips="10.0.0.1"), pool("b", ips="10.0.1.1", default=False))
     assert await one.give(ask("p", candidates=NamedPools(("b", "a")))) == "10.0.1.1"

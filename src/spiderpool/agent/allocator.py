@@ -176,9 +176,10 @@ class Allocator:
             self.releases.defer(PendingRelease(record))
 
     def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:
-        """The records that a pod holds, by interface and family, as far as this node knows."""
+        """The records that a pod holds, by interface and family, as far as this node knows; none with a release due."""
         records = sorted(self._records.of_pod(pod_uid), key=lambda record: record.name, reverse=True)
-        return {record_store.request_key(record): record for record in records}
+        kept = (record for record in records if not self.releases.is_pending(record))
+        return {record_store.request_key(record): record for record in kept}
 
     def interfaces(self, pod_uid: str) -> tuple[str, ...]:
         """Interfaces of a pod that hold addresses, in the order in which they got them."""
@@ -216,20 +217,23 @@ class Allocator:
             self.releases.defer(taken)
 
     async def _grant(self, request: AllocationRequest, progress: _Progress) -> SpiderIP:
-        record = await self._held_already(request) or await self._inherit(request, progress)
+        record = await self._held_already(request, progress) or await self._inherit(request, progress)
         if record is None and (request.interface, request.version) in progress.apart:
             request = replace(request, owner=None)
         return record or await self._claim(request, progress)
 
     # --- what the pod holds already
 
-    async def _held_already(self, request: AllocationRequest) -> SpiderIP | None:
-        """The record that the holder has, also by a write whose answer was lost."""
+    async def _held_already(self, request: AllocationRequest, progress: _Progress) -> SpiderIP | None:
+        """The record that the holder has, also by a write whose answer was lost; only the requested one if there is."""
         holder = (request.pod_uid, request.interface)
         await self._resolve_unanswered(holder, CALL_TIMEOUT)
-        for record in self._records.of(*holder):
-            if family(record) == request.version and await self.releases.withdraw(record):
+        held = [record for record in self._records.of(*holder) if family(record) == request.version]
+        for record in held:
+            if allocation.is_acceptable(record, request) and await self.releases.withdraw(record):
                 return record
+        others = (record for record in held if not allocation.is_acceptable(record, request))
+        progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in others)
         return None
 
     async def _resolve_unanswered(self, holder: Holder, timeout: float) -> None:
@@ -251,7 +255,9 @@ class Allocator:
         if request.owner is not None:
             return await self._inherit_from_owner(request, progress)
         for record in self._records.released():
-            if _was_of(record, request) and self._suits_as_seen(request, record) and not self._is_conflicting(record):
+            if not (_was_of(record, request) and allocation.is_acceptable(record, request)):
+                continue
+            if self._suits_as_seen(request, record) and not self._is_conflicting(record):
                 with suppress(Conflict, NotFound):  # another pod was faster; look on
                     return await self._take_over(request, record, progress)
         return None
@@ -291,7 +297,8 @@ class Allocator:
             if runs_elsewhere:
                 progress.apart.add((request.interface, request.version))
             elif not record.spec.releasedAt:
-                outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=True))
+                is_another = record.spec.podUID != request.pod_uid
+                outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=is_another))
         progress.outdated += outdated
         return inherited
 
@@ -326,6 +333,8 @@ class Allocator:
         Refused when it does not exist: it may be about to be created again, and a fixed address is not given up for
         that.
         """
+        if not allocation.is_acceptable(record, request):
+            return f"is not {request.address}, which the pod asks for"
         name = record.spec.pool
         if not selection.may_be_candidate(request, name):
             return f"does not come from {request.source}"
@@ -379,7 +388,23 @@ class Allocator:
         if address not in cache.addresses:
             return allocation.elsewhere(pool.name, request.address)
         created = await self._create(allocation.new_record(request, pool, address), cache, progress)
-        return created or allocation.occupied(pool.name, request.address)
+        return created or await self._take_requested(request, pool, address, progress)
+
+    async def _take_requested(
+        self, request: AllocationRequest, pool: SpiderIPPool, address: int, progress: _Progress
+    ) -> SpiderIP | Verdict:
+        """The requested address that has a record: it may be the holder's own, or its cooldown may be over."""
+        text = from_int(address, request.version)
+        record = await self._records.get(object_name(text), timeout=CALL_TIMEOUT)
+        if record is None:
+            return allocation.occupied(pool.name, text)
+        if record_store.holder_of(record) == (request.pod_uid, request.interface):
+            self._records.adopt(record)
+            return record
+        if allocation.cooldown_is_over(record, pool, self._clock()):
+            with suppress(Conflict, NotFound):  # another pod was faster
+                return await self._take_over(request, record, progress)
+        return allocation.occupied(pool.name, text, record.spec.releasedAt)
 
     async def _claim_again(self, request: AllocationRequest, cache: PoolCache, progress: _Progress) -> SpiderIP | None:
         """Create what a former call may have created: whichever create is carried out first, the other is refused."""

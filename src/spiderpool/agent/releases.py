@@ -104,12 +104,16 @@ class Releases:
         self._pending[pending.record.name] = pending
         self._queue.add(pending.record.name)
 
+    def is_pending(self, record: SpiderIP) -> bool:
+        """Whether a release of a record is not done yet."""
+        return record.name in self._pending
+
     async def withdraw(self, record: SpiderIP) -> bool:
         """Cancel the pending release of a record that its pod asks for again. Returns whether the pod still holds it.
 
         A release whose answer was lost may have happened, so a record with a pending release is read again.
         """
-        if record.name not in self._pending:
+        if not self.is_pending(record):
             return True
         found = await self._records.get(record.name, timeout=READ_TIMEOUT)
         self._pending.pop(record.name, None)

@@ -20,6 +20,7 @@ from spiderpool.core.ipam.allocation import (
     grant,
     held_by,
     hinted,
+    is_acceptable,
     is_exclusive,
     main_reason,
     new_record,
@@ -52,6 +53,13 @@ POOL = SpiderIPPool(
 
 def some(*texts: str) -> AddressSet:
     return AddressSet.parse(texts, 4)
+
+
+def test_a_requested_address_is_the_only_acceptable_one_however_it_is_written() -> None:
+    six = SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec("fd00::/64", ips=["fd00::1"]))
+    record = new_record(replace(ASK, version=6), six, 0xFD00 << 112 | 1)
+    asked = [replace(ASK, version=6, address=text) for text in (None, "fd00:0::1", "fd00::2")]
+    assert [is_acceptable(record, each) for each in asked] == [True, True, False]
 
 
 def test_excluded_addresses_are_not_usable() -> None:
@@ -218,6 +226,10 @@ def test_the_main_reason_of_a_refusal(trace: list[Verdict], reason: str) -> None
     [
         (elsewhere("a", "10.0.0.9"), "a: does not hold 10.0.0.9, or excludes it, or it is reserved"),
         (occupied("a", "10.0.0.9"), "a: 10.0.0.9 is in use; `kubectl get spiderip` tells by whom"),
+        (
+            occupied("a", "10.0.0.9", "2026-01-01T00:00:00Z"),
+            "a: 10.0.0.9 was released at 2026-01-01T00:00:00Z and cools down; only the pod that had it gets it now",
+        ),
     ],
 )
 def test_why_a_pool_does_not_give_the_address_that_was_asked_for(verdict: Verdict, sentence: str) -> None:

@@ -149,6 +149,11 @@ def family(record: SpiderIP) -> int:
     return 6 if ":" in record.spec.address else 4
 
 
+def is_acceptable(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a record has the address that a pod asks for; any will do where it asks for none."""
+    return request.address is None or address_of(record) == to_int(request.address, request.version)
+
+
 def grant(
     record: SpiderIP, pool: SpiderIPPool | None, *, clean_gateway: bool = False, routes: Iterable[Route] = ()
 ) -> Grant:
@@ -174,9 +179,11 @@ def elsewhere(pool: str, address: str) -> Verdict:
     return Verdict(pool, False, "address", f"does not hold {address}, or excludes it, or it is reserved")
 
 
-def occupied(pool: str, address: str) -> Verdict:
-    """The verdict on a pool whose requested address is in use."""
-    return Verdict(pool, False, "address", f"{address} is in use; `kubectl get spiderip` tells by whom")
+def occupied(pool: str, address: str, released_at: str | None = None) -> Verdict:
+    """The verdict on a pool whose requested address is in use, or was released at a time and cools down."""
+    cooling = f"{address} was released at {released_at} and cools down; only the pod that had it gets it now"
+    in_use = f"{address} is in use; `kubectl get spiderip` tells by whom"
+    return Verdict(pool, False, "address", cooling if released_at else in_use)
 
 
 def unreadable(pool: str, error: ValueError) -> Verdict:
