@@ -23,10 +23,11 @@ from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod, PodSpec, PodStatus
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
@@ -89,11 +90,22 @@ class AddressingNode:
         self.server.remove(self.server.stored(Pod)[f"default/{name}"])
         await eventually(lambda: self.cluster.pods.get(f"default/{name}") is None)
 
+    async def moved(self, pool: SpiderIPPool) -> None:
+        """A pool is for another node from now on, and this one has seen it."""
+        self.server.put(pool)
+        await eventually(lambda: self.cluster.pool(pool.name) is None)
+
     async def add(self, name: str, container: str, interface: str = "eth0", ips: tuple[str, ...] = ()) -> str:
         """ADD; the addresses, without prefix lengths."""
-        request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
-        grants = await self.ipam.allocate(self.args(name), container, request)
+        grants = await self.grants(name, container, interface, ips)
         return " ".join(grant.address.partition("/")[0] for grant in grants)
+
+    async def grants(
+        self, name: str, container: str, interface: str = "eth0", ips: tuple[str, ...] = ()
+    ) -> tuple[Grant, ...]:
+        """ADD; all that is granted."""
+        request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
+        return await self.ipam.allocate(self.args(name), container, request)
 
     async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
         await self.ipam.release(self.args(name), container, interface)
@@ -114,7 +126,11 @@ class AddressingNode:
 
 def pool(name: str, ips: str, **spec: Any) -> SpiderIPPool:
     fields: dict[str, Any] = {"subnet": "10.0.0.0/16", "ipVersion": 4, "ips": [ips], "gateway": "10.0.255.254"}
-    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**(fields | {"default": True} | spec)))
+    nodes = spec.get("nodeName") or [None]
+    labels = {POOL_NODE_LABEL: nodes[0]} if nodes[0] else None
+    return SpiderIPPool(
+        metadata=ObjectMeta(name=name, labels=labels), spec=IPPoolSpec(**(fields | {"default": True} | spec))
+    )
 
 
 def owned_by(pod: Pod, kind: str, name: str, api_version: str = "apps/v1") -> Pod:

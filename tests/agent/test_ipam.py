@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.plumbing.probing import Detection
-from spiderpool.errors import IOFailure
+from spiderpool.errors import ApiUnavailable, IOFailure, NotReady
 from tests.agent.addressing_node import addressing_node, owned_by, pool
+from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -144,3 +146,22 @@ async def test_a_conflict_takes_no_address_from_a_statefulset(tmp_path: Path) ->
         await node.ipam.release_conflicting(node.args("web-0"), "c")
         await node.settled()
         assert node.records == {first: "web-0"}
+
+
+async def test_a_pool_that_was_moved_to_another_node_still_gives_gateway_and_routes(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        before = await node.grants("p", "c")
+        assert before[0].gateway == "10.0.255.254"
+        await node.moved(pool("one", "10.0.0.1-10.0.0.9", nodeName=["n2"]))
+        assert await node.grants("p", "next") == before
+        (record,) = node.addresses.records_of("default", "p")
+        assert await node.addresses.grant(record) == before[0]
+        node.server.remove(node.server.stored(SpiderIPPool)["one"])
+        with pytest.raises(
+            NotReady, match=r"pool one, from which eth0 of pod default/p has .*, does not exist; create"
+        ):
+            await node.grants("p", "next")
+        node.server.inject(Fault("get", status=500))
+        with pytest.raises(ApiUnavailable):
+            await node.grants("p", "next")

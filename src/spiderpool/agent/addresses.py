@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spiderpool.agent.allocator import Allocation, Allocator
@@ -29,7 +29,7 @@ from spiderpool.core.ipam.pod_context import (
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.pod_networks import interface_networks
-from spiderpool.errors import BadConfig, BadRequest, Drift, Refused
+from spiderpool.errors import BadConfig, BadRequest, Drift, NotReady, Refused
 from spiderpool.kube.events import Recorder
 from spiderpool.settings import AgentSettings
 from spiderpool.telemetry import logger
@@ -128,7 +128,7 @@ class PodAddresses:
                 raise Drift(
                     f"{interface} of pod {pod.key} holds no IPv{version} address: its SpiderIP is gone; delete the pod"
                 )
-        grants = plan.grants(interface, held, self._pools_of(held))
+        grants = plan.grants(interface, held, await self._pools_of(held, {interface}))
         if not grants:
             raise Drift(f"{interface} of pod {pod.key} holds no address: its SpiderIP is gone; delete the pod")
         return grants
@@ -183,9 +183,9 @@ class PodAddresses:
         uids = sorted(uid for uid in pod_uids(pod) if uid) if pod else []
         return [record for uid in uids for record in self._cluster.records.of_pod(uid)]
 
-    def grant(self, record: SpiderIP) -> Grant:
-        """What a record and its pool grant."""
-        return allocation.grant(record, self._cluster.pool(record.spec.pool))
+    async def grant(self, record: SpiderIP) -> Grant:
+        """What a record and its pool grant. Raises NotReady or ApiUnavailable."""
+        return allocation.grant(record, await self._pool_of(record))
 
     def is_sticky(self, pod: Pod) -> bool:
         """Whether the pod's addresses stay with its owner."""
@@ -218,12 +218,29 @@ class PodAddresses:
             self._report(pod, plan, allocated)
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}
-            pools = self._pools_of(held)
+            pools = await self._pools_of(held, {each.interface for each in requests})
             return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
 
-    def _pools_of(self, records: Mapping[RequestKey, SpiderIP]) -> dict[str, SpiderIPPool | None]:
-        """The pools of some records by name; None for one that has been deleted meanwhile."""
-        return {record.spec.pool: self._cluster.pool(record.spec.pool) for record in records.values()}
+    async def _pools_of(
+        self, records: Mapping[RequestKey, SpiderIP], interfaces: Collection[str]
+    ) -> dict[str, SpiderIPPool]:
+        """The pools of some interfaces' records, by name. Raises NotReady or ApiUnavailable."""
+        mine = [record for (interface, _), record in records.items() if interface in interfaces]
+        return {record.spec.pool: await self._pool_of(record) for record in mine}
+
+    async def _pool_of(self, record: SpiderIP) -> SpiderIPPool:
+        """The pool of a record, which may by now be that of another node: without it there is no gateway, no route.
+
+        Raises NotReady when it does not exist, or ApiUnavailable.
+        """
+        spec = record.spec
+        pool = self._cluster.pool(spec.pool) or await self._cluster.read_pool(spec.pool)
+        if pool is None:
+            raise NotReady(
+                f"pool {spec.pool}, from which {spec.interface} of pod {spec.namespace}/{spec.pod} has {spec.address}, "
+                "does not exist; create it again, or delete the pod"
+            )
+        return pool
 
     async def _allocate_plan(self, pod: Pod, plan: AllocationPlan) -> Allocation:
         """Allocate what a plan requests; read the pod's top controller first where a candidate belongs to one."""

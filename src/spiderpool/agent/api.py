@@ -133,10 +133,9 @@ class AgentAPI:
         records = self._addresses.records_of(namespace, name)
         if not records:
             return _json(f"pod {namespace}/{name} holds no address of this node", 404)
+        first = records[0].spec
         return _json(
-            WorkloadEndpoint(
-                namespace, name, records[0].spec.podUID, records[0].spec.node, list(self._interfaces(records))
-            )
+            WorkloadEndpoint(namespace, name, first.podUID, first.node, await self._interfaces(records)),
         )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
@@ -147,10 +146,11 @@ class AgentAPI:
         assert cluster is not None
         return _json(_coordinator(cluster, pod))
 
-    def _interfaces(self, records: list[SpiderIP]) -> Iterable[WorkloadInterface]:
-        for interface in dict.fromkeys(record.spec.interface for record in records):
-            grants = [self._addresses.grant(record) for record in records if record.spec.interface == interface]
-            yield _interface(interface, grants)
+    async def _interfaces(self, records: list[SpiderIP]) -> list[WorkloadInterface]:
+        granted: dict[str, list[Grant]] = {}
+        for record in records:
+            granted.setdefault(record.spec.interface, []).append(await self._addresses.grant(record))
+        return [_interface(name, grants) for name, grants in granted.items()]
 
     def _within_limits(self, handler: Handler) -> Handler:
         """Limit a handler to the time of a CNI call and translate its errors to statuses of this API."""

@@ -74,12 +74,12 @@ class AllocationPlan:
         return any(isinstance(request.candidates, ApplicationPool) for request in self.requests.values())
 
     def grants(
-        self, interface: str, records: Mapping[RequestKey, SpiderIP], pools: Mapping[str, SpiderIPPool | None]
+        self, interface: str, records: Mapping[RequestKey, SpiderIP], pools: Mapping[str, SpiderIPPool]
     ) -> tuple[Grant, ...]:
         """What an interface is granted by the records that it holds, IPv4 first; ``pools`` are theirs, by name."""
         clean = any(source.clean_gateway for source in self.sources if source.interface == interface)
         return tuple(
-            allocation.grant(records[key], pools.get(records[key].spec.pool), clean_gateway=clean, routes=self.routes)
+            allocation.grant(records[key], pools[records[key].spec.pool], clean_gateway=clean, routes=self.routes)
             for key in sorted(records)
             if key[0] == interface
         )
