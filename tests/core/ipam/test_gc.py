@@ -154,22 +154,30 @@ class TestNodeGoneAndDeletionOverdue:
         assert causes([record()], snapshot(pod(), moved, nodes=(node("other"),))) == {}
 
     @pytest.mark.parametrize(
-        ("ready", "policy", "past", "overdue"),
+        ("ready", "policy", "seconds"),
         [
-            (True, GCPolicy(), 9999, False),
-            (True, GCPolicy(on_ready_node=True), 1, True),
-            (False, GCPolicy(), 1, True),
-            (False, GCPolicy(), -1, False),
-            (False, GCPolicy(delay=10), 9, False),
-            (False, GCPolicy(delay=10), 11, True),
-            (False, GCPolicy(on_not_ready_node=False), 99, False),
+            (True, GCPolicy(), None),
+            (True, GCPolicy(on_ready_node=True), 630),
+            (False, GCPolicy(), 630),
+            (False, GCPolicy(delay=10), 640),
+            (False, GCPolicy(on_not_ready_node=False), None),
         ],
     )
-    def test_pods_that_should_have_ended(self, ready: bool, policy: GCPolicy, past: float, overdue: bool) -> None:
-        """The API server has added the grace period to deletionTimestamp."""
-        ending = pod(deletionTimestamp=DELETED, deletionGracePeriodSeconds=30, ips=("10.6.0.1",))
-        reading = snapshot(ending, nodes=(node(ready=ready),), now=DELETED_AT + past, policy=policy)
-        assert causes([record()], reading) == ({"10.6.0.1": ReleaseCause.DELETION_OVERDUE} if overdue else {})
+    @pytest.mark.parametrize("skew", [-7200, 0, 7200])
+    def test_pods_that_should_have_ended_whatever_the_time_of_day(
+        self, ready: bool, policy: GCPolicy, seconds: int | None, skew: int
+    ) -> None:
+        """Six hundred seconds for the pod to end, and thirty of the cause."""
+        ending = pod(deletionTimestamp=DELETED, deletionGracePeriodSeconds=600, ips=("10.6.0.1",))
+        reading = snapshot(ending, nodes=(node(ready=ready),), now=DELETED_AT + skew, policy=policy)
+        candidates = find_candidates([record()], reading, {}, 0.0)
+        if seconds is None:
+            assert candidates == {}
+            return
+        for now in (100.0, seconds - 1.0, float(seconds)):
+            candidates = find_candidates([record()], reading, candidates, now)
+            assert bool(past_grace(candidates, now, graces(30.0))) is (now >= seconds)
+        assert causes([record()], reading) == {"10.6.0.1": ReleaseCause.DELETION_OVERDUE}
 
     def test_the_deletion_of_a_mirror_pod_ends_no_static_pod(self) -> None:
         mirror = pod(deletionTimestamp=DELETED, annotations={MIRROR_POD_ANNOTATION: "u-1"})

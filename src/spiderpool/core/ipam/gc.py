@@ -21,7 +21,9 @@ between held and released lives in the memory of the controller that holds the l
 
 While a pod's Node exists, its agent releases what the pod held, at the DEL of the runtime. The end of a pod takes as
 long as it takes, and neither a passed grace period nor a missing object says that its sandbox is gone. So the causes
-POD_GONE and DELETION_OVERDUE have a grace period of minutes: they are for what an agent has missed.
+POD_GONE and DELETION_OVERDUE have a grace period of minutes: they are for what an agent has missed. All waits are
+measured by the monotonic clock of the controller, never by comparing its clock with a time that another machine wrote,
+but for the end of a cooldown, when no pod holds the address.
 
 A restart of the controller, or a new leader, forgets candidates and starts every wait anew: this delays a release
 and never hastens one. The agent of the record's node releases addresses too (CNI DEL and GC, see ``node_gc``);
@@ -36,7 +38,6 @@ import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
@@ -71,7 +72,7 @@ class ReleaseCause(enum.Enum):
     NODE_GONE = enum.auto()
     """The Node object of the pod, or of the record where the pod is gone, does not exist."""
     DELETION_OVERDUE = enum.auto()
-    """The pod is being deleted and its grace period is over."""
+    """The pod is being deleted. What it was given to end comes on top of the grace period."""
     DUPLICATE = enum.auto()
     """The pod's interface has another record of the same family, which the pod is known to use."""
     COOLDOWN_OVER = enum.auto()
@@ -89,6 +90,8 @@ class ReleaseCandidate:
     """Time of the first reading that showed this cause, in seconds of the caller's monotonic clock."""
     kept_duplicate: SpiderIP | None = None
     """The record that the pod's interface keeps, when there are several."""
+    further_wait: float = 0.0
+    """Seconds beyond the grace period of its cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,9 @@ def find_candidates(
             cause, reason = found
             known = previous.get(uid)
             since = known.since if known and known.cause is cause else now
-            candidates[uid] = ReleaseCandidate(record, cause, reason, since, kept_duplicate)
+            overdue = cause is ReleaseCause.DELETION_OVERDUE
+            wait = _time_to_end(record, snapshot) if overdue else 0.0
+            candidates[uid] = ReleaseCandidate(record, cause, reason, since, kept_duplicate, wait)
     return candidates
 
 
@@ -195,9 +200,12 @@ def past_grace(
     candidates: Mapping[str, ReleaseCandidate], now: float, grace: Mapping[ReleaseCause, float]
 ) -> list[ReleaseCandidate]:
     """Candidates that an earlier reading has shown at least their cause's ``grace`` in seconds ago, oldest first."""
-    # since < now: even without a grace period, one reading alone releases nothing
-    found = (one for one in candidates.values() if one.since < now and now - one.since >= grace[one.cause])
-    return sorted(found, key=lambda candidate: candidate.since)
+
+    def is_past(one: ReleaseCandidate) -> bool:
+        # since < now: even without a grace period, one reading alone releases nothing
+        return one.since < now and now - one.since >= grace[one.cause] + one.further_wait
+
+    return sorted(filter(is_past, candidates.values()), key=lambda candidate: candidate.since)
 
 
 def is_stable(records: Collection[SpiderIP], pod: Pod | None) -> bool:
@@ -253,21 +261,26 @@ def _is_reported(record: SpiderIP, pod: Pod) -> bool:
 
 
 def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
-    """Why the deletion of a pod is overdue; None when it is not, or when the policy excludes its node.
+    """Why the deletion of a pod may be overdue; None when it may not, or when the policy excludes its node.
 
-    A mirror pod is deleted when somebody deletes the mirror; that says nothing about the static pod.
+    When it is overdue is measured from the first reading that shows it: the deletionTimestamp is by the clock of the
+    API server, which may be hours from that of this machine. A mirror pod is deleted when somebody deletes the mirror;
+    that says nothing about the static pod.
     """
     node = snapshot.nodes.get(pod.spec.nodeName or "")
     mirror = MIRROR_POD_ANNOTATION in (pod.metadata.annotations or {})
-    if node is None or pod.metadata.deletionTimestamp is None or mirror:
+    if node is None or not pod.terminating or mirror:
         return None
     ready, policy = node.ready, snapshot.policy
     if not (policy.on_ready_node if ready else policy.on_not_ready_node):
         return None
-    # the API server has added the pod's grace period to deletionTimestamp already
-    overdue = snapshot.now - _seconds(pod.metadata.deletionTimestamp) - policy.delay
-    state = "ready" if ready else "not ready"
-    return f"pod {pod.key} should have ended and its node is {state}" if overdue > 0 else None
+    return f"pod {pod.key} should have ended and its node is {'ready' if ready else 'not ready'}"
+
+
+def _time_to_end(record: SpiderIP, snapshot: Snapshot) -> float:
+    """Seconds that the pod of a record has for its end, by its grace period and the policy."""
+    pod = snapshot.pods.get(pod_key(record))
+    return ((pod.metadata.deletionGracePeriodSeconds if pod else None) or 0) + snapshot.policy.delay
 
 
 def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[str, SpiderIP]:
@@ -293,11 +306,6 @@ def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[st
 def _slot(record: SpiderIP) -> tuple[str, str, int]:
     """What a pod needs one record for: an address family of one of its interfaces."""
     return record.spec.podUID, record.spec.interface, family(record)
-
-
-def _seconds(timestamp: str) -> float:
-    moment = datetime.fromisoformat(timestamp)
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
 
 
 def _address(record: SpiderIP) -> str:
