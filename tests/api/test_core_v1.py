@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from spiderpool.api.core_v1 import ConfigMap, Event, Namespace, Node, ObjectReference, Pod, Secret, Service, reference
@@ -21,6 +22,14 @@ def test_pod() -> None:
     )
     assert pod.spec.nodeName == "n1"
     assert [each.ip for each in pod.status.podIPs or ()] == ["10.6.0.1", "fd00::1"]
+
+
+@pytest.mark.parametrize("kind", ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"])
+def test_a_pod_runs_while_one_of_its_containers_does(kind: str) -> None:
+    states: list[dict[str, object]] = [{"running": {"startedAt": "2026-01-01T00:00:00Z"}}, {"waiting": {}}, {}]
+    pods = [msgspec.convert({"status": {kind: [{"name": "c", "state": state}]}}, Pod) for state in states]
+    assert [pod.status.is_running for pod in pods] == [True, False, False]
+    assert not Pod().status.is_running
 
 
 def test_node() -> None:

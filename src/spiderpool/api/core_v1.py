@@ -25,11 +25,36 @@ class PodIP(msgspec.Struct, omit_defaults=True):
     ip: str | None = None
 
 
+class ContainerStateRunning(msgspec.Struct, gc=False):
+    """core/v1 ContainerStateRunning, of which only the presence counts."""
+
+
+class ContainerState(msgspec.Struct, omit_defaults=True):
+    """core/v1 ContainerState, in part: one of running, waiting and terminated is set."""
+
+    running: ContainerStateRunning | None = None
+
+
+class ContainerStatus(msgspec.Struct, omit_defaults=True):
+    """core/v1 ContainerStatus, in part."""
+
+    state: ContainerState = msgspec.field(default_factory=ContainerState)
+
+
 class PodStatus(msgspec.Struct, omit_defaults=True):
     """core/v1 PodStatus, in part."""
 
     phase: str | None = None
     podIPs: list[PodIP] | None = None
+    initContainerStatuses: list[ContainerStatus] | None = None
+    containerStatuses: list[ContainerStatus] | None = None
+    ephemeralContainerStatuses: list[ContainerStatus] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a container of the pod runs, as far as the kubelet has told."""
+        kinds = (self.initContainerStatuses, self.containerStatuses, self.ephemeralContainerStatuses)
+        return any(container.state.running is not None for kind in kinds for container in kind or ())
 
 
 class Pod(Object, kw_only=True):

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod, PodIP, PodSpec, PodStatus
+from spiderpool.api.core_v1 import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStatus,
+    Node,
+    NodeCondition,
+    NodeStatus,
+    Pod,
+    PodIP,
+    PodSpec,
+    PodStatus,
+)
 from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -51,6 +62,16 @@ def pod(
     )
 
 
+def containers(pod: Pod, *states: str) -> Pod:
+    """The pod with containers in these states, each of another kind of container."""
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    for kind, state in zip(kinds, states, strict=False):
+        setattr(
+            pod.status, kind, [ContainerStatus(ContainerState(ContainerStateRunning() if state == "running" else None))]
+        )
+    return pod
+
+
 def record(
     address: str = "10.6.0.1",
     *,
@@ -77,6 +98,10 @@ def record(
         (pod(phase="Succeeded"), False, True),
         (pod(phase="Failed"), False, True),
         (pod(phase="Failed", deletionTimestamp=DELETED), False, True),
+        (containers(pod(phase="Failed"), "running"), True, False),
+        (containers(pod(phase="Failed", deletionTimestamp=DELETED), "terminated", "running"), False, False),
+        (containers(pod(phase="Succeeded"), "terminated", "waiting"), False, True),
+        (containers(pod(phase="Running"), "terminated"), True, False),
     ],
 )
 def test_alive_and_finished(candidate: Pod, alive: bool, finished: bool) -> None:

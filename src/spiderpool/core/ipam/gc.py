@@ -134,8 +134,9 @@ def is_finished(pod: Pod) -> bool:
     """Whether no container of the pod runs or will run again.
 
     For a kubelet both phases are final whatever the restartPolicy: it also sets them when it evicts or rejects a pod.
+    Old kubelets, and others than the kubelet, set Failed while containers still run.
     """
-    return pod.status.phase in ("Succeeded", "Failed")
+    return pod.status.phase in ("Succeeded", "Failed") and not pod.status.is_running
 
 
 def pod_key(record: SpiderIP) -> str:
