@@ -780,6 +780,17 @@ async def test_the_target_gets_an_address_of_its_own_where_the_pool_of_the_machi
     assert await machine.one.give(launcher("back")) == address
 
 
+async def test_after_a_migration_that_failed_the_next_one_takes_nothing_from_the_machine_either() -> None:
+    """The record names the pod of the first migration, which is gone; the machine still runs in the first pod."""
+    machine = Machine(pool("a", nodeName=["n1", "n3"]), NARROW[1])
+    address = await machine.start()
+    elsewhere = machine.one.surroundings.allocator(NodeView(machine.one.store, "n3"))
+    await elsewhere.allocate(keyed([launcher("failed", "n3", migrating=True)]))
+    assert machine.one.store.objects[address].spec.podUID == uid_of("failed")
+    assert await machine.move() != address
+    assert address in machine.one.store.objects
+
+
 async def test_a_target_that_asks_for_the_address_of_its_machine_is_refused_with_pool_and_node() -> None:
     machine = Machine(*NARROW)
     address = await machine.start()

@@ -50,6 +50,14 @@ async def test_a_release_deletes_the_record_or_starts_its_cooldown() -> None:
         assert bool(node.stored and node.stored.spec.releasedAt) is releases
 
 
+async def test_an_address_of_a_pool_that_is_not_seen_cools_down_all_the_same() -> None:
+    node = Node(60)
+    releases = Releases(node.view, lambda _: None, KeyedLock(), reads=node.surroundings.reads, clock=lambda: 0.0)
+    await releases.release_or_defer(PendingRelease(node.record))
+    assert node.stored is not None
+    assert node.stored.spec.releasedAt
+
+
 async def test_a_sticky_owner_that_wants_the_address_keeps_it() -> None:
     node = Node(owner=IPOwner("StatefulSet", "default", "web"))
     await node.releases.release_or_defer(PendingRelease(node.record))

@@ -294,7 +294,7 @@ class Allocator:
                 inherited = await self._take_over_owned(request, record)
                 continue
             log.info("address does not suit", address=record.spec.address, reason=reason, wanted=str(request))
-            if runs_elsewhere:
+            if runs_elsewhere or request.migrating:  # the machine runs, whatever pod its record names
                 progress.apart.add((request.interface, request.version))
             elif not record.spec.releasedAt:
                 is_another = record.spec.podUID != request.pod_uid

@@ -25,6 +25,9 @@ from spiderpool.kube.owners import OwnerReader
 from spiderpool.kube.records import NodeRecords
 from spiderpool.telemetry import logger
 
+READ_TIMEOUT = 5.0
+"""Seconds for one read of an object that the caches do not hold."""
+
 log = logger("cluster")
 
 
@@ -108,7 +111,7 @@ class ClusterCache:
 
     async def holder(self, record: SpiderIP) -> Pod | None:
         """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
-        return await self._client.find(Pod, record.spec.pod, record.spec.namespace)
+        return await self._client.find(Pod, record.spec.pod, record.spec.namespace, timeout=READ_TIMEOUT)
 
     async def is_held(self, record: SpiderIP) -> bool:
         """Whether the pod that a record names holds it, by a fresh read. Raises ApiUnavailable."""
@@ -116,7 +119,7 @@ class ClusterCache:
 
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         """Any pool, read from the API server; None if it does not exist. Raises ApiUnavailable."""
-        return await self._client.find(SpiderIPPool, name)
+        return await self._client.find(SpiderIPPool, name, timeout=READ_TIMEOUT)
 
     async def _read_pod(self, namespace: str, name: str) -> Pod:
         pod = await self._client.find(Pod, name, namespace)

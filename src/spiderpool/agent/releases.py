@@ -57,7 +57,7 @@ class Releases:
     since 1970.
 
     The calls of a DEL: `release_or_defer`, then `_release` (unless the owner needs the record), then
-    `_end_holding_unless_taken_over` (repeats while the record changes), then `end_holding` (the write).
+    `_end_holding_unless_taken_over` (repeats while the record changes), then `_end_holding` (the write).
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class Releases:
         self._update_cache(record, found)
         return False
 
-    async def end_holding(self, record: SpiderIP, *, cool: bool) -> None:
+    async def _end_holding(self, record: SpiderIP, *, cool: bool) -> None:
         """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
-        pool = self._pool(record.spec.pool)
-        if cool and pool and not pool.terminating and pool.spec.cooldownSeconds:
+        pool = (self._pool(record.spec.pool) or await self._reads.pool(record.spec.pool)) if cool else None
+        if pool and not pool.terminating and pool.spec.cooldownSeconds:
             await self._records.replace(allocation.released(record, self._clock()), timeout=RELEASE_TIMEOUT)
         else:
             await self._records.delete(record, timeout=RELEASE_TIMEOUT)
@@ -162,7 +162,7 @@ class Releases:
         """
         for _ in range(CONFLICT_TRIES):
             try:
-                return await self.end_holding(record, cool=cool)
+                return await self._end_holding(record, cool=cool)
             except (Conflict, NotFound):
                 found = await self._records.get(record.name, timeout=RELEASE_TIMEOUT)
                 if found is None or not is_same_holding(found, record):
