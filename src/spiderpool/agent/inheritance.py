@@ -1,0 +1,151 @@
+"""Finds the address that a pod's sticky owner, or a pod of the same name, had before."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from spiderpool.agent import record_store
+from spiderpool.agent.pool_search import PoolSearch
+from spiderpool.agent.record_store import ClusterReads, RecordStore
+from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
+from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.ipam import allocation, selection
+from spiderpool.core.ipam.allocation import family
+from spiderpool.core.ipam.owners import owner_label
+from spiderpool.core.ipam.selection import AllocationRequest
+from spiderpool.errors import ApiUnavailable, NotReady, Refused
+from spiderpool.kube.client import Conflict, NotFound
+from spiderpool.telemetry import logger
+
+log = logger("ipam")
+
+
+class Inheritance:
+    """Takes over the records of sticky owners and of former pods, for the pods of one node."""
+
+    def __init__(self, records: RecordStore, writes: RecordWrites, search: PoolSearch, reads: ClusterReads) -> None:
+        self._records = records
+        self._writes = writes
+        self._search = search
+        self._reads = reads
+
+    async def inherit(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
+        """The address that the pod's sticky owner, or a pod of the same name, had before."""
+        if request.owner is not None:
+            return await self._inherit_from_owner(request, progress)
+        for record in self._records.released():
+            if not (_was_of(record, request) and allocation.is_acceptable(record, request)):
+                continue
+            if self._suits_as_seen(request, record) and not self._search.is_conflicting(record):
+                with suppress(Conflict, NotFound):  # another pod was faster; look on
+                    return await self._writes.take_over(request, record, progress)
+        return None
+
+    async def _inherit_from_owner(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
+        """The address that the pod's sticky owner had. Repeating is safe: each try reads the records before it writes.
+
+        Not undone when a later request of the call fails: the record stays with the owner, whichever pod holds it.
+        """
+        assert request.owner is not None
+        label = owner_label(request.owner, request.pod)
+        for _ in range(CONFLICT_TRIES):
+            if progress.owned is None:
+                progress.owned = await self._records.of_owner(label, timeout=CALL_TIMEOUT)
+            try:
+                return await self._first_that_suits(request, progress)
+            except (Conflict, NotFound):
+                progress.owned = None
+        raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
+
+    async def _first_that_suits(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
+        """Take over the owner's first record that suits the pod. Raises Conflict or NotFound.
+
+        The others are outdated. None is released before the pod has another address.
+        """
+        inherited: SpiderIP | None = None
+        outdated: list[PendingRelease] = []
+        for record in progress.owned or ():
+            if not _is_for(record, request):
+                continue
+            runs_elsewhere = await self._runs_elsewhere(request, record)
+            reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
+            if reason is None:
+                inherited = await self._take_over_owned(request, record)
+                continue
+            log.info("address does not suit", address=record.spec.address, reason=reason, wanted=str(request))
+            if runs_elsewhere or request.migrating:  # the machine runs, whatever pod its record names
+                progress.apart.add((request.interface, request.version))
+            elif not record.spec.releasedAt:
+                is_another = record.spec.podUID != request.pod_uid
+                outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=is_another))
+        progress.outdated += outdated
+        return inherited
+
+    async def _take_over_owned(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound."""
+        holder = (request.pod_uid, request.interface)
+        if record_store.holder_of(record) == holder and record.spec.node == request.node:
+            self._records.adopt(record)
+            return record
+        return await self._writes.replace(request, record)
+
+    async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
+        """Whether another pod of the owner, which still runs, has the address. Raises NotReady unless it is migrating.
+
+        Only virtual machines have two pods at once; those of a StatefulSet's ordinal have the same name.
+        """
+        spec = record.spec
+        if spec.releasedAt or spec.podUID == request.pod_uid or spec.pod == request.pod:
+            return False
+        if not await self._reads.is_held(record):
+            return False
+        if not request.migrating:
+            raise NotReady(
+                f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod}, which has it, has ended"
+            )
+        return True
+
+    async def _why_unsuitable(self, request: AllocationRequest, record: SpiderIP) -> str | None:
+        """Why the address that an owner has does not fit its pod any more; None when it does.
+
+        A pool that this node does not see may be that of another node, or about to be seen, so it is read. Raises
+        Refused when it does not exist: it may be about to be created again, and a fixed address is not given up for
+        that.
+        """
+        if not allocation.is_acceptable(record, request):
+            return f"is not {request.address}, which the pod asks for"
+        name = record.spec.pool
+        if not selection.may_be_candidate(request, name):
+            return f"does not come from {request.source}"
+        pool = self._search.pool(name) or await self._reads.pool(name)
+        if pool is None:
+            raise Refused(
+                f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
+                f"or delete SpiderIP {record.name} to give the address up"
+            )
+        return selection.why_unsuitable(request, pool)
+
+    def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
+        """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
+        pool = self._search.pool(record.spec.pool)
+        return pool is not None and selection.why_unsuitable(request, pool) is None
+
+
+def _is_for(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a record of the sticky owner is for the interface and family of a request."""
+    return record.spec.owner == request.owner and record_store.request_key(record) == (
+        request.interface,
+        request.version,
+    )
+
+
+def _was_of(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a released record was held by a pod of the same name, for the same interface and family."""
+    spec = record.spec
+    return (spec.namespace, spec.pod, spec.interface, family(record)) == (
+        request.namespace,
+        request.pod,
+        request.interface,
+        request.version,
+    )

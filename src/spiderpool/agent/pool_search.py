@@ -1,0 +1,216 @@
+"""Finds an address for a pod that has none: a free one, one whose cooldown is over, and last one that is cooling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from spiderpool.agent import record_store
+from spiderpool.agent.pool_cache import NodePools, PoolCache, PoolCaches
+from spiderpool.agent.record_store import RecordStore
+from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.addresses import from_int, object_name, to_int
+from spiderpool.core.ipam import allocation, selection
+from spiderpool.core.ipam.allocation import address_of
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
+from spiderpool.kube.client import Conflict, NotFound
+from spiderpool.telemetry import REFUSALS
+
+BLIND_TRIES = 4
+"""Addresses in a row that may turn out to be taken before the records of the pool are read."""
+
+
+class PoolSearch:
+    """Searches the pools of one node; ``clock`` gives the seconds since 1970."""
+
+    def __init__(
+        self, records: RecordStore, writes: RecordWrites, pools: NodePools, clock: Callable[[], float]
+    ) -> None:
+        self._records = records
+        self._writes = writes
+        self._usable = pools.usable
+        self._caches = PoolCaches(pools.node, pools.reserved)
+        self._clock = clock
+
+    async def claim(self, request: AllocationRequest, progress: Progress) -> SpiderIP:
+        """An address from the first pool that has one. Raises Refused with the verdict on every pool."""
+        chosen = selection.select(request, self._usable())
+        trace = list(chosen.trace)
+        record: SpiderIP | None = None
+        for pool in chosen.pools:
+            outcome = await self._claim_from(request, pool, progress)
+            if isinstance(outcome, SpiderIP):
+                record = outcome
+                break
+            trace.append(outcome)
+        if record is None and request.address is None:
+            record = await self._take_early(request, chosen.pools, progress)
+        if record is None:
+            REFUSALS.labels(allocation.main_reason(trace)).inc()
+            raise allocation.refusal(request, trace)
+        progress.trace += trace
+        return record
+
+    async def _claim_from(
+        self, request: AllocationRequest, pool: SpiderIPPool, progress: Progress
+    ) -> SpiderIP | Verdict:
+        """An address of a pool, or the verdict that says why it gave none."""
+        try:
+            cache = self._caches.of(pool)
+        except ValueError as error:
+            return allocation.unreadable(pool.name, error)
+        if request.address is None:
+            record = await self._claim_again(request, cache, progress)
+            record = record or await self._claim_next(request, pool, cache, progress)
+            return record or allocation.exhausted(pool.name, cache.addresses.size)
+        address = to_int(request.address, request.version)
+        if address not in cache.addresses:
+            return allocation.elsewhere(pool.name, request.address)
+        created = await self._create(allocation.new_record(request, pool, address), cache, progress)
+        return created or await self._take_requested(request, pool, address, progress)
+
+    async def _take_requested(
+        self, request: AllocationRequest, pool: SpiderIPPool, address: int, progress: Progress
+    ) -> SpiderIP | Verdict:
+        """The requested address that has a record: it may be the holder's own, or its cooldown may be over."""
+        text = from_int(address, request.version)
+        record = await self._records.get(object_name(text), timeout=CALL_TIMEOUT)
+        if record is None:
+            return allocation.occupied(pool.name, text)
+        if record_store.holder_of(record) == (request.pod_uid, request.interface):
+            self._records.adopt(record)
+            return record
+        if allocation.cooldown_is_over(record, pool, self._clock()):
+            with suppress(Conflict, NotFound):  # another pod was faster
+                return await self._writes.take_over(request, record, progress)
+        return allocation.occupied(pool.name, text, record.spec.releasedAt)
+
+    async def _claim_again(self, request: AllocationRequest, cache: PoolCache, progress: Progress) -> SpiderIP | None:
+        """Create what a former call may have created: whichever create is carried out first, the other is refused."""
+        for record in self._writes.unanswered_creates((request.pod_uid, request.interface)):
+            if record.spec.pool == cache.pool and address_of(record) in cache.addresses:
+                created = await self._create(record, cache, progress)
+                if created is not None:
+                    return created
+        return None
+
+    async def _claim_next(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: Progress
+    ) -> SpiderIP | None:
+        """A free address, or one whose cooldown is over; None when a fresh read shows neither.
+
+        Trying again is safe: a create either succeeds or leaves everything as it was. No address is tried twice, so
+        after one round the pool is exhausted.
+        """
+        tried: list[int] = []
+        since_read, reads = 0, 0
+        while True:
+            address = cache.next(self._records.addresses(pool.name), tried)
+            if address is None and reads and not since_read:
+                return await self._take_cooled(request, pool, cache, progress)
+            if address is None or since_read >= BLIND_TRIES:
+                if reads and since_read:
+                    await self._learn_label(cache, tried[-1])
+                await self._read_pool(pool, cache)
+                since_read, reads = 0, reads + 1
+                continue
+            created = await self._create(allocation.new_record(request, pool, address), cache, progress)
+            if created:
+                return created
+            tried.append(address)
+            since_read += 1
+
+    async def _learn_label(self, cache: PoolCache, address: int) -> None:
+        """Find out under which label an address has a record that a read of the pool did not show."""
+        record = await self._records.get(object_name(from_int(address, cache.addresses.version)), timeout=CALL_TIMEOUT)
+        if record is not None:
+            cache.learn_label(record)
+
+    async def _create(self, record: SpiderIP, cache: PoolCache, progress: Progress) -> SpiderIP | None:
+        """Create a record; None when its address has one already that is not the same holder's."""
+        address = address_of(record)
+        cache.in_flight.add(address)
+        try:
+            created = await self._writes.create(record, progress)
+        finally:
+            cache.in_flight.discard(address)
+        if created is None:
+            cache.exclude(address)
+        else:
+            cache.stale.discard(address)
+        return created
+
+    async def _read_pool(self, pool: SpiderIPPool, cache: PoolCache) -> None:
+        """Read all records of a pool; calls that wait at the same time share one read."""
+        if cache.refresh is None:
+            cache.refresh = asyncio.create_task(self._read_labels(pool, cache))
+            cache.refresh.add_done_callback(lambda _: setattr(cache, "refresh", None))
+        await asyncio.shield(cache.refresh)
+
+    async def _read_labels(self, pool: SpiderIPPool, cache: PoolCache) -> None:
+        own = list(self._records.addresses(pool.name))
+        found: list[SpiderIP] = []
+        for label in tuple(cache.labels):
+            records = await self._records.labelled(label, timeout=CALL_TIMEOUT)
+            cache.forget_label(label, records)
+            found += records
+        cache.update(found, own)
+
+    # --- an address in its cooldown
+
+    async def _take_cooled(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: Progress
+    ) -> SpiderIP | None:
+        """Take over a record whose cooldown is over, which the controller has not deleted yet."""
+        now = self._clock()
+        over = [record for record in cache.cooling if allocation.cooldown_is_over(record, pool, now)]
+        taken = await self._take_any(request, cache, over, progress)
+        return taken[1] if taken else None
+
+    async def _take_early(
+        self, request: AllocationRequest, pools: Iterable[SpiderIPPool], progress: Progress
+    ) -> SpiderIP | None:
+        """Take over a record before its cooldown is over: the oldest of the first pool that has one."""
+        for pool in pools:
+            cache = self._caches.known(pool.name)
+            if cache is None:
+                continue
+            cooling = sorted(cache.cooling, key=lambda record: address_of(record) in cache.conflicting)
+            taken = await self._take_any(request, cache, cooling, progress)
+            if taken is not None:
+                before, record = taken
+                progress.early.append(before)
+                return record
+        return None
+
+    async def _take_any(
+        self, request: AllocationRequest, cache: PoolCache, released: list[SpiderIP], progress: Progress
+    ) -> tuple[SpiderIP, SpiderIP] | None:
+        """Take over the first record that no other pod takes meanwhile: (as it was, as it is now)."""
+        for record in released:
+            if record in cache.cooling:  # another call may have removed it while we waited for the API server
+                cache.cooling.remove(record)
+                with suppress(Conflict, NotFound):  # another pod was faster; try the next one
+                    return record, await self._writes.take_over(request, record, progress)
+        return None
+
+    # --- addresses that somebody else uses
+
+    def mark_conflicting(self, record: SpiderIP) -> None:
+        """Try an address last from now on, since somebody outside the cluster uses it."""
+        pool = self.pool(record.spec.pool)
+        if pool is not None:
+            with suppress(ValueError):  # ranges that cannot be parsed give no address anyway
+                self._caches.of(pool).conflicting.add(address_of(record))
+
+    def is_conflicting(self, record: SpiderIP) -> bool:
+        """Whether somebody outside the cluster was seen to use an address."""
+        cache = self._caches.known(record.spec.pool)
+        return cache is not None and address_of(record) in cache.conflicting
+
+    def pool(self, name: str) -> SpiderIPPool | None:
+        """A pool that this node may use; None for another one."""
+        return next((pool for pool in self._usable() if pool.name == name), None)

@@ -1,0 +1,133 @@
+"""The writes of the ADD path to records, and what is remembered of those whose answer was lost.
+
+A write that was not answered may have been done, may still be done later, or never. Until that is known, the holder's
+next ADD or DEL reads the record, and its next ADD sends the same create again: whichever of the two is carried out
+first, the other is refused, and no holder gets two addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from spiderpool.agent import record_store
+from spiderpool.agent.record_store import Holder, RecordStore
+from spiderpool.agent.releases import PendingRelease
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.ipam import allocation
+from spiderpool.core.ipam.candidates import RequestKey
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
+from spiderpool.errors import ApiUnavailable
+from spiderpool.kube.client import AlreadyExists, Conflict
+from spiderpool.telemetry import ALLOCATION_CONFLICTS
+
+CALL_TIMEOUT = 10.0
+"""Seconds for one call to the API server on the ADD path; the whole ADD has its own limit."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one call of `Allocator.allocate` has done so far."""
+
+    taken: list[PendingRelease] = field(default_factory=list)
+    """How to undo what was created or taken over, if a later request of the call fails."""
+    early: list[SpiderIP] = field(default_factory=list)
+    trace: list[Verdict] = field(default_factory=list)
+    owned: list[SpiderIP] | None = None
+    """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
+    outdated: list[PendingRelease] = field(default_factory=list)
+    """Addresses that no longer suit the pod: released once the whole call has succeeded, when it has others."""
+    apart: set[RequestKey] = field(default_factory=set)
+    """Requests whose owner's address stays with another pod, so that they get an address that is the pod's alone."""
+
+
+class RecordWrites:
+    """Creates records and takes them over, for the pods of one node."""
+
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        self._unanswered: dict[Holder, dict[str, SpiderIP]] = {}  # holder → name → record whose write was not answered
+
+    async def create(self, record: SpiderIP, progress: Progress) -> SpiderIP | None:
+        """Create a record; None when its address has one already that is not the same holder's."""
+        holder = (record.spec.podUID, record.spec.interface)
+        try:
+            created = await self._records.create(record, timeout=CALL_TIMEOUT)
+        except AlreadyExists:
+            ALLOCATION_CONFLICTS.inc()
+            return await self._recognise(record, holder, progress)
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._remember(holder, record)
+            raise
+        self._forget(holder, record.name)
+        progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
+        return created
+
+    async def take_over(self, request: AllocationRequest, record: SpiderIP, progress: Progress) -> SpiderIP:
+        """Take over a released record. Raises Conflict or NotFound."""
+        taken = await self.replace(request, record)
+        progress.taken.append(PendingRelease(taken, keep_for_owner=False))
+        return taken
+
+    async def replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
+        try:
+            return await self._replace_or_recognise(request, record)
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._remember((request.pod_uid, request.interface), record)
+            raise
+
+    def unanswered_creates(self, holder: Holder) -> tuple[SpiderIP, ...]:
+        """Records whose create was not answered, as they were sent."""
+        return tuple(sent for sent in self._unanswered.get(holder, {}).values() if not sent.metadata.uid)
+
+    async def resolve(self, holder: Holder, timeout: float) -> None:
+        """Read the records whose write was not answered, and cache those that the holder got.
+
+        One that is not there stays in doubt if it was to be created: that may still be done.
+        """
+        for name, sent in tuple(self._unanswered.get(holder, {}).items()):
+            found = await self._records.get(name, timeout=timeout)
+            if found or sent.metadata.uid:
+                self._forget(holder, name)
+            if found and record_store.holder_of(found) == holder:
+                self._records.adopt(found)
+
+    def forget_all(self, holder: Holder) -> None:
+        """Remember nothing of a holder any more: what its writes may still do is left to garbage collection."""
+        self._unanswered.pop(holder, None)
+
+    async def _recognise(self, record: SpiderIP, holder: Holder, progress: Progress) -> SpiderIP | None:
+        """The record of an address that has one already, if a create of ours that was not answered has made it."""
+        if record.name not in self._unanswered.get(holder, ()):
+            return None
+        found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+        self._forget(holder, record.name)
+        if found is None or record_store.holder_of(found) != holder:
+            return None
+        self._records.adopt(found)
+        progress.taken.append(PendingRelease(found, keep_for_owner=False, cool=False))
+        return found
+
+    async def _replace_or_recognise(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+        """The record as replaced by us, also by a former call whose answer was lost.
+
+        Such a write may be carried out late and then conflicts with ours, so a record that conflicts is read again.
+        """
+        try:
+            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+        except Conflict:
+            found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+            if found is None or record_store.holder_of(found) != (request.pod_uid, request.interface):
+                raise
+            self._records.adopt(found)
+            return found
+
+    def _remember(self, holder: Holder, record: SpiderIP) -> None:
+        self._unanswered.setdefault(holder, {})[record.name] = record
+
+    def _forget(self, holder: Holder, name: str) -> None:
+        unanswered = self._unanswered.get(holder, {})
+        unanswered.pop(name, None)
+        if not unanswered:
+            self._unanswered.pop(holder, None)
