@@ -62,7 +62,6 @@ class AddressingNode:
         policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.addresses = PodAddresses(self.cluster, self.allocator, recorder, policy)
         self.containers = Containers(containers)
-        self.containers.read()
         self.ipam = IPAMPlugin(self.cluster, self.addresses, self.containers)
 
     async def pod(self, name: str, **status: Any) -> Pod:
@@ -143,7 +142,7 @@ async def addressing_node(folder: Path, *pools: SpiderIPPool) -> AsyncIterator[A
     """A node that has read its caches."""
     async with ApiServer(*KINDS) as server, server.client() as client:
         server.put(Node(metadata=ObjectMeta(name=NODE)), *pools)
-        node = AddressingNode(server, client, folder / "containers.json")
+        node = AddressingNode(server, client, folder / "addressed")
         work = [asyncio.create_task(each) for each in (node.cluster.run(), node.allocator.run())]
         try:
             await node.cluster.synced(5.0)

@@ -10,7 +10,7 @@ from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.plumbing.probing import Detection
-from spiderpool.errors import ApiUnavailable, IOFailure, NotReady
+from spiderpool.errors import ApiUnavailable, NotReady
 from tests.agent.addressing_node import addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
@@ -36,18 +36,6 @@ async def test_a_late_del_of_a_former_sandbox_releases_nothing_while_the_pod_run
         assert await node.add("other", "c") != first
         await node.delete("p", "after-the-reboot")
         assert list(node.records.values()) == ["other"]
-
-
-async def test_an_agent_that_was_restarted_still_knows_the_container(tmp_path: Path) -> None:
-    async with addressing_node(tmp_path, ONE) as node:
-        await node.pod("p")
-        await node.add("p", "old")
-        await node.add("p", "new")
-        node.containers._by_pod.clear()
-        node.containers.read()
-        await node.terminating("p")
-        await node.delete("p", "old")
-        assert list(node.records.values()) == ["p"]
 
 
 async def test_a_del_of_an_unknown_sandbox_waits_until_the_pod_has_ended(tmp_path: Path) -> None:
@@ -115,17 +103,6 @@ async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) ->
         await node.addresses.release(node.args("p"), "eth0", ended=True)
         node.ipam.forget_gone()
         assert node.containers.of(node.uids["p"], "eth0") is None
-
-
-async def test_a_file_that_cannot_be_read_is_forgotten_and_one_that_cannot_be_written_fails_the_add(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "containers.json").write_bytes(b"[")
-    async with addressing_node(tmp_path, ONE) as node:
-        await node.pod("p")
-        (tmp_path / "containers.new").mkdir()
-        with pytest.raises(IOFailure, match="cannot be written"):
-            await node.add("p", "c")
 
 
 async def test_conflicts_are_not_looked_for_where_a_machine_is_to_move_to(tmp_path: Path) -> None:

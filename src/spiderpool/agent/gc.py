@@ -55,8 +55,8 @@ class NodeGC:
     async def run(self) -> None:
         """Remove what is left of sandboxes whose network namespace is gone, now and every minute, until cancelled."""
         while True:
-            self._ipam.forget_gone()
             try:
+                self._ipam.forget_gone()
                 raise_all(await self._collect_gone())
             except SpiderpoolError as error:
                 log.warning("sandboxes that are gone not collected", error=error.message, details=error.details)

@@ -73,7 +73,8 @@ class Inheritance:
             if reason is None:
                 inherited = await self._take_over_owned(request, record)
                 continue
-            log.info("address does not suit", address=record.spec.address, reason=reason, wanted=str(request))
+            address = record.spec.address
+            log.info("address no longer suits its owner", address=address, asked=str(request), reason=reason)
             if runs_elsewhere or request.migrating:  # the machine runs, whatever pod its record names
                 progress.apart.add((request.interface, request.version))
             elif not record.spec.releasedAt:

@@ -38,14 +38,12 @@ from spiderpool.telemetry import configure, logger
 FIRST_LISTS = 300.0
 """Seconds that a starting agent waits for the API server; then it exits with an error and is restarted."""
 
-ATTACHED, CHAINED = "sandboxes", "chained"
-"""Directories beside the socket with the records of sandboxes: those that we attach, those that we only coordinate."""
+ATTACHED, CHAINED, ADDRESSED = "sandboxes", "chained", "addressed"
+"""Directories beside the socket with what is known of sandboxes: those that we attach, those that we only coordinate,
+those that we only give addresses."""
 
 HOST_PORTS = "hostports.json"
 """File beside the socket with the ports of the node that lead to pods."""
-
-CONTAINERS = "containers.json"
-"""File beside the socket with the containers whose interfaces other plugins make."""
 
 TUNED = "node-tuned"
 """File beside the socket that exists while the node's NICs are tuned."""
@@ -83,8 +81,7 @@ async def run(settings: AgentSettings) -> None:
         )
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))
-        containers = Containers(settings.socket.parent / CONTAINERS)
-        ipam = IPAMPlugin(cluster, addresses, containers)
+        ipam = IPAMPlugin(cluster, addresses, Containers(settings.socket.parent / ADDRESSED))
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
         publisher = NetworkStatusPublisher(client)
         attached = AttachmentStore(settings.socket.parent / ATTACHED)
@@ -103,7 +100,6 @@ async def run(settings: AgentSettings) -> None:
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         await host_ports.read()
-        containers.read()
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
