@@ -21,7 +21,7 @@ from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, held_by, new_record
+from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, new_record
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import ApiUnavailable, NotReady, Refused
@@ -107,7 +107,7 @@ class NodeView:
         self.known = {name: each for name, each in self.store.objects.items() if each.spec.node == self.node}
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
-        return held_by(self.known.values(), pod_uid, interface)
+        return [each for each in self.of_pod(pod_uid) if each.spec.interface == interface]
 
     def of_pod(self, pod_uid: str) -> list[SpiderIP]:
         held = (each for each in self.known.values() if each.spec.podUID == pod_uid and not each.spec.releasedAt)
@@ -188,23 +188,26 @@ class Surroundings:
         """Pods that their owner no longer wants."""
         self.running: set[str] = set()
         """UIDs of pods that go on though another pod asks for their address."""
-        self.unseen: list[SpiderIPPool] = []
-        """Pools that exist, but that no allocator sees."""
+        self.hidden: set[str] = set()
+        """Names of pools that exist, but that no allocator sees."""
         self.reads = ClusterReads(self.is_needed, self.is_held, self.read_pool)
 
     async def is_needed(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
 
+    def seen(self) -> list[SpiderIPPool]:
+        return [each for each in self.pools if each.name not in self.hidden]
+
     async def is_held(self, held: SpiderIP) -> bool:
         return held.spec.podUID in self.running
 
     async def read_pool(self, name: str) -> SpiderIPPool | None:
-        return next((each for each in (*self.pools, *self.unseen) if each.name == name), None)
+        return next((each for each in self.pools if each.name == name), None)
 
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
-            NodePools(records.node, lambda: self.pools, self.reserved.__getitem__),
+            NodePools(records.node, self.seen, self.reserved.__getitem__),
             reads=self.reads,
             clock=lambda: self.now,
         )
@@ -228,7 +231,7 @@ class One:
         )
 
 
-FAULTS = st.sampled_from(["lost request", "lost answer"])
+FAULTS = st.sampled_from(["lost request", "lost answer", "late request"])
 
 
 class Histories(RuleBasedStateMachine):
@@ -299,6 +302,17 @@ class Histories(RuleBasedStateMachine):
             case "scale":
                 self.scale(pod, wanted=flag)
 
+    @rule(names=st.sets(st.sampled_from(["four", "six"])))
+    def pools_are_not_seen_for_a_while(self, names: set[str]) -> None:
+        self.surroundings.hidden = names
+
+    @rule()
+    def land(self) -> None:
+        """What the server was slow to do is done, and every node sees it."""
+        self.store.land()
+        for view in self.views.values():
+            view.deliver()
+
     def new_store(self) -> Any:
         return Store()
 
@@ -350,7 +364,8 @@ class Histories(RuleBasedStateMachine):
             assert fault
         except Refused:
             assert pod not in self.granted
-            assert self.is_short_of_an_address(asks, before), "refused though an address was free"
+            if not self.surroundings.hidden:
+                assert self.is_short_of_an_address(asks, before), "refused though an address was free"
             if not fault and not self.is_sticky(pod):
                 assert not self.held_newly(pod, before), "refused, but not undone"
         else:
@@ -439,6 +454,7 @@ class Histories(RuleBasedStateMachine):
         """After all pods and owners are gone, agents that see everything give everything back."""
         if not hasattr(self, "store"):
             return
+        self.land()
         self.surroundings.gone = {f"web-{pod}" for pod in self.PODS}
         for node in self.NODES:
             self.restart(node)
@@ -609,6 +625,21 @@ async def test_a_create_that_is_carried_out_late_gives_no_second_address(landing
     reads = one.store.reads
     assert await one.give(ask("a")) == "10.0.0.2"
     assert one.store.reads == reads, "nothing is left to find out"
+
+
+async def test_a_create_that_is_carried_out_after_a_restart_does_not_replace_what_was_granted() -> None:
+    one = One(pool("a"), pool("b", "10.0.1.1"))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    one.allocator = one.surroundings.allocator(one.view)
+    one.surroundings.pools.reverse()
+    one.surroundings.pools[1] = changed(one.surroundings.pools[1], spec=pool("a", disable=True).spec)
+    assert await one.give(ask("a")) == "10.0.1.1"
+    one.store.land()
+    one.view.deliver()
+    assert len(one.view.known) == 2
+    assert await one.give(ask("a")) == "10.0.1.1"
 
 
 async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left_to_it() -> None:
@@ -877,9 +908,9 @@ async def test_a_fixed_address_stays_when_another_family_is_refused() -> None:
 async def test_a_pool_that_is_not_seen_for_a_moment_costs_no_fixed_address() -> None:
     one = One(pool("a"), pool("spare", ips="10.0.1.1"))
     fixed = await one.give(ordinal("first"))
-    one.surroundings.unseen, one.surroundings.pools = one.surroundings.pools[:1], one.surroundings.pools[1:]
+    one.surroundings.hidden = {"a"}
     assert await one.give(ordinal("second")) == fixed
-    one.surroundings.unseen = []
+    one.surroundings.pools = one.surroundings.pools[1:]
     with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a, which does not exist: create the pool again"):
         await one.give(ordinal("third"))
     assert list(one.store.objects) == [fixed]

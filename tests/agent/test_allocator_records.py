@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hypothesis import settings
+from hypothesis.stateful import rule
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.records import NodeRecords
@@ -85,6 +86,10 @@ class Records(NodeRecords):
 
 class RealHistories(Histories):
     """Random ADD, DEL, restart, late events and lost messages, by real HTTP requests."""
+
+    @rule()
+    def land(self) -> None:
+        """This server does at once what it does at all."""
 
     def new_store(self) -> Server:
         return Server(self.runner)

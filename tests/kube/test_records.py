@@ -279,7 +279,8 @@ class Cache(RuleBasedStateMachine):
         records = list(self.truth().values())
         for pod in ("uid-a", "uid-b"):
             held = [each for each in records if each.spec.podUID == pod and not each.spec.releasedAt]
-            assert sorted(held, key=lambda each: each.name) == self.records.of(pod, "eth0")
+            in_order = sorted(held, key=lambda each: int(each.metadata.resourceVersion or 0))
+            assert in_order == self.records.of(pod, "eth0")
             assert {each.name for each in held} == {each.name for each in self.records.of_pod(pod)}
         assert {each.name for each in self.records.released()} == {
             each.name for each in records if each.spec.releasedAt

@@ -145,8 +145,11 @@ class Allocator:
             self.releases.defer(PendingRelease(record))
 
     def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:
-        """The records that a pod holds, by interface and family, as far as this node knows; none with a release due."""
-        records = sorted(self._records.of_pod(pod_uid), key=lambda record: record.name, reverse=True)
+        """The records that a pod holds, by interface and family, as far as this node knows; none with a release due.
+
+        Of several the one that was written first, as in `allocate`: a later one was not granted.
+        """
+        records = reversed(self._records.of_pod(pod_uid))
         kept = (record for record in records if not self.releases.is_pending(record))
         return {record_store.request_key(record): record for record in kept}
 
@@ -192,7 +195,10 @@ class Allocator:
         return record or await self._search.claim(request, progress)
 
     async def _held_already(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
-        """The record that the holder has, also by a write whose answer was lost; only the requested one if there is."""
+        """The record that the holder has, also by a write whose answer was lost; only the requested one if there is.
+
+        Of several the one that was written first: a create that was carried out late has not been granted.
+        """
         holder = (request.pod_uid, request.interface)
         await self._writes.resolve(holder, CALL_TIMEOUT)
         held = [record for record in self._records.of(*holder) if family(record) == request.version]

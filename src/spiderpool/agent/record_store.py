@@ -23,7 +23,7 @@ class RecordStore(Protocol):
     """
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
-        """Cached records that one interface of a pod holds."""
+        """Cached records that one interface of a pod holds, in the order in which they were written."""
 
     def of_pod(self, pod_uid: str) -> list[SpiderIP]:
         """Cached records that a pod holds, in the order in which they were written."""

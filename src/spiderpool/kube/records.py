@@ -29,9 +29,8 @@ class NodeRecords:
         self._by_release = self.informer.index(lambda record: [bool(record.spec.releasedAt)])
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
-        """Records that one interface of a pod holds, by name."""
-        held = [record for record in self._by_pod.get(pod_uid) if record.spec.interface == interface]
-        return sorted(held, key=lambda record: record.name)
+        """Records that one interface of a pod holds, in the order in which they were written."""
+        return [record for record in self.of_pod(pod_uid) if record.spec.interface == interface]
 
     def of_pod(self, pod_uid: str) -> list[SpiderIP]:
         """Records that all interfaces of a pod hold, in the order in which they were written."""

@@ -18,7 +18,6 @@ from spiderpool.core.ipam.allocation import (
     elsewhere,
     exhausted,
     grant,
-    held_by,
     hinted,
     is_acceptable,
     is_exclusive,
@@ -170,10 +169,8 @@ def test_a_record_is_taken_over_as_it_was_seen() -> None:
     assert "ipam.spidernet.io/owner" in (held.metadata.labels or {})
 
 
-def test_a_released_record_is_held_by_nobody() -> None:
+def test_a_released_record_has_the_time_of_its_release() -> None:
     held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
-    assert held_by([held], "u1", "eth0") == [held]
-    assert held_by([released(held, 0.0)], "u1", "eth0") == []
     assert released(held, 0.0).spec.releasedAt == "1970-01-01T00:00:00Z"
 
 

@@ -90,16 +90,6 @@ def choose(free: AddressSet, taken: Callable[[int], bool], start: int) -> int | 
     return next((address for address in candidates if not taken(address)), None)
 
 
-def held_by(records: Iterable[SpiderIP], pod_uid: str, interface: str) -> list[SpiderIP]:
-    """The records that one interface of a pod holds, sorted by name; released records have no holder."""
-    mine = (
-        each
-        for each in records
-        if each.spec.podUID == pod_uid and each.spec.interface == interface and not each.spec.releasedAt
-    )
-    return sorted(mine, key=lambda record: record.name)
-
-
 def new_record(request: AllocationRequest, pool: SpiderIPPool, address: int) -> SpiderIP:
     """The SpiderIP that claims an address of a pool for the interface of a request."""
     network = ip_network(pool.spec.subnet)
