@@ -45,7 +45,6 @@ from spiderpool.core.network.attachment import (
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.hostports import host_ports, unserved
-from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressHeld, AddressInUse, SpiderpoolError, raise_all
@@ -201,7 +200,7 @@ class Attacher:
     ) -> Result:
         match plan.chain:
             case Chain():
-                return await self._create_interface(call, attachment, plan, grants, plan.chain.parent)
+                return await self._create_interface(call, attachment, plan, grants, plan.chain)
             case DelegatedNetwork():
                 return await self._execute(call, plan, plan.chain)
             case _:
@@ -213,16 +212,16 @@ class Attacher:
         attachment: PodAttachment,
         plan: InterfacePlan,
         grants: tuple[Grant, ...],
-        parent: ParentLink | None,
+        chain: Chain,
     ) -> Result:
-        """Create an interface of a network that the agent attaches itself; ``parent`` must exist on the node first."""
+        """Create an interface of a network that the agent attaches itself, and before it the bond or VLAN below it."""
         desired = self._kernel_attachment(call, attachment, plan, grants)
-        if parent is not None:
-            await interfaces.ensure_parent(parent)
+        if chain.parent is not None:
+            await interfaces.ensure_parent(chain.parent)
         await self._probe(desired)
         created = await interfaces.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
-        return cni_result(desired, grants, interface)
+        return cni_result(desired, grants, interface, chain)
 
     def _kernel_attachment(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]

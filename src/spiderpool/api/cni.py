@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -170,14 +170,26 @@ class DelegateConfig(msgspec.Struct):
 
 
 class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """Configuration of the plugins ipvlan, macvlan, vlan and host-device."""
+    """Configuration of the plugins ipvlan, macvlan, vlan and host-device: all keys of the reference plugins."""
 
     master: str = ""
     mode: str = ""
     mtu: Annotated[int, msgspec.Meta(ge=0)] = 0
     mac: str = ""
+    linkInContainer: bool = False
+    """Whether the master is in the pod (ipvlan, macvlan, vlan)."""
+    bcqueuelen: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Length of the queue of broadcasts (macvlan); 0 for the kernel's default."""
     vlanId: int = 0
+    vlanMode: Literal["", "manual", "auto"] = ""
+    """Key of Spiderpool's own plugin vlan; ``auto`` leaves the VLAN ID to an external provider."""
     device: str = ""
+    hwaddr: str = ""
+    kernelpath: str = ""
+    pciBusID: str = ""
+    """Other ways than ``device`` to name the NIC of host-device."""
+    useInterfaceNetwork: bool = False
+    """Whether the NIC of host-device keeps its addresses and routes."""
 
 
 class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
