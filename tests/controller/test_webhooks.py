@@ -73,6 +73,12 @@ class TestSubnets:
     def test_a_faulty_one_is_refused(self, control_plane: ControlPlane, subnet: str, spec: str, message: str) -> None:
         assert message in refusal(control_plane, manifest("SpiderSubnet", "wrong", spec))
 
+    def test_its_author_is_warned_of_addresses_that_no_pod_gets(self, control_plane: ControlPlane) -> None:
+        for kind, name in (("SpiderSubnet", "whole"), ("SpiderIPPool", "whole-pool")):
+            text = manifest(kind, name, "{subnet: 10.62.0.0/24, ips: [10.62.0.0-10.62.0.255]}")
+            with pytest.raises(SpiderpoolError, match=r"no pod gets 10\.62\.0\.0, 10\.62\.0\.255"):
+                control_plane.kubectl("create", "--warnings-as-errors", "-f", "-", input=text)
+
     def test_a_pool_inherits_and_stays_within_the_subnet(self, control_plane: ControlPlane, subnet: str) -> None:
         apply(control_plane, manifest("SpiderIPPool", "inside", "{subnet: 10.60.0.0/16, ips: [10.60.0.1-10.60.0.4]}"))
         stored = get(control_plane, "spiderippool", "inside")

@@ -7,7 +7,7 @@ server refuses the change. Pods fail open: a pod is admitted unchanged when we c
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ from spiderpool.core.admission.pod_injection import (
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
+from spiderpool.core.admission.warnings import ippool_warnings, subnet_warnings
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
@@ -109,6 +110,8 @@ class Hook:
     validate: Callable[[AdmissionChange], Awaitable[tuple[FieldError, ...]]]
     why_in_use: Callable[[Any], Awaitable[str | None]] | None = None
     """Why an object cannot be deleted; None for a kind that can always be deleted."""
+    warn: Callable[[AdmissionChange], Awaitable[Iterable[str]]] | None = None
+    """What of a valid object has no effect."""
 
 
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
@@ -154,8 +157,10 @@ class Webhooks:
 
     def _hooks(self) -> list[Hook]:
         hooks = (
-            Hook(SpiderIPPool, self._default_ippool, self._validate_ippool, self._why_ippool_in_use),
-            Hook(SpiderSubnet, _from_new(default_subnet), self._validate_subnet, self._why_subnet_in_use),
+            Hook(SpiderIPPool, self._default_ippool, self._validate_ippool, self._why_ippool_in_use, _warn_of_ippool),
+            Hook(
+                SpiderSubnet, _from_new(default_subnet), self._validate_subnet, self._why_subnet_in_use, _warn_of_subnet
+            ),
             Hook(SpiderReservedIP, _from_new(default_reservedip), self._validate_reservedip),
             Hook(SpiderMultusConfig, _default_multusconfig, self._validate_multusconfig),
             Hook(SpiderCoordinator, _from_new(default_coordinator), _validate_coordinator),
@@ -251,7 +256,7 @@ class Webhooks:
             except SpiderpoolError as error:
                 log.warning("admission could not be decided", kind=kind.name, name=request.name, error=str(error))
                 return _refusal(503, "ServiceUnavailable", f"the rules could not be checked, try again: {error}")
-            return _invalid(kind, request.name or change.new.name, faults) if faults else ALLOWED
+            return _invalid(kind, request.name or change.new.name, faults) if faults else await _accepted(hook, change)
 
         return validate
 
@@ -313,6 +318,14 @@ async def _validate_coordinator(change: AdmissionChange) -> tuple[FieldError, ..
     return validate_coordinator(change.new)
 
 
+async def _warn_of_ippool(change: AdmissionChange) -> Iterable[str]:
+    return ippool_warnings(change.new)
+
+
+async def _warn_of_subnet(change: AdmissionChange) -> Iterable[str]:
+    return subnet_warnings(change.new)
+
+
 async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
@@ -342,6 +355,15 @@ def _patched(before: Object, after: Object, warnings: list[str] | None = None) -
     if not patch:
         return answer
     return {**answer, "patchType": "JSONPatch", "patch": base64.b64encode(msgspec.json.encode(patch)).decode()}
+
+
+async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
+    """Allows a valid object. Only its author is warned, and not of what was so before."""
+    unchanged = change.old is not None and change.old.spec == change.new.spec
+    if hook.warn is None or change.trusted or unchanged:
+        return ALLOWED
+    warnings = [*await hook.warn(change)]
+    return {**ALLOWED, "warnings": warnings} if warnings else ALLOWED
 
 
 async def _delete_answer(hook: Hook, request: AdmissionRequest) -> Answer:
