@@ -7,7 +7,7 @@ caller have status 400, 404, 405 or 422.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,11 +31,12 @@ from spiderpool.api.agent_v1 import (
     WorkloadEndpoint,
     WorkloadInterface,
     error_body,
+    named_pod,
     parse_body,
+    pod_of,
 )
-from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
-from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
@@ -98,8 +99,8 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        args = _args(call)
-        pod = await self._cluster.pod(args)
+        args = pod_of(call)
+        pod = await self._cluster.living_pod(args)
         wanted = InterfaceRequest(interface, config)
         grants = (await self._addresses.allocate(pod, args.uid, [wanted]))[interface]
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
@@ -107,13 +108,13 @@ class AgentAPI:
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = parse_body(await request.read(), DelCall)
-        await self._addresses.release(_args(call), call.ifName or "")
+        await self._addresses.release(pod_of(call), call.ifName or "")
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
         """Release all addresses of a pod: the executable found one in use elsewhere, or its gateway silent."""
         call = parse_body(await request.read(), BatchDelCall)
-        args = _args(call)
+        args = pod_of(call)
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         if call.isReleaseConflictIPs:
             if not self._addresses.policy.release_conflicts:
@@ -127,7 +128,8 @@ class AgentAPI:
         missing = next((name for name in ("podNamespace", "podName") if name not in request.query), None)
         if missing:
             raise Incomplete(f"{missing} in query is required")
-        namespace, name = request.query["podNamespace"], request.query["podName"]
+        pod = named_pod(request.query["podNamespace"], request.query["podName"], "", "query")
+        namespace, name = pod.namespace, pod.name
         records = self._addresses.records_of(namespace, name)
         if not records:
             return _json(f"pod {namespace}/{name} holds no address of this node", 404)
@@ -138,12 +140,15 @@ class AgentAPI:
         )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
+        """The settings, for a pod that may be gone: at DEL the executable needs them all the same."""
         call = parse_body(await request.read(), CoordinatorCall)
-        pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", ""))
+        named = call.podName or call.podNamespace
+        args = named_pod(call.podNamespace or "", call.podName or "", "", "body") if named else None
+        pod = await self._cluster.find_pod(args) if args else None
         cluster = self._cluster.coordinator()
         synced_status(cluster)
         assert cluster is not None
-        return _json(_coordinator(cluster, pod))
+        return _json(_coordinator(cluster, (pod.metadata.annotations if pod else None) or {}))
 
     def _ip(self, interface: str, grant: Grant) -> IPConfig:
         return IPConfig(
@@ -198,10 +203,6 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
         return _json(error_body(413, error.text or "body too large"), 413)
 
 
-def _args(call: AddCall | DelCall | BatchDelCall) -> PodArgs:
-    return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
-
-
 def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:
     by_family = {grant.version: grant for grant in grants}
     detail = WorkloadInterface(
@@ -214,7 +215,7 @@ def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:
     return detail
 
 
-def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig:
+def _coordinator(cluster: SpiderCoordinator, annotations: Mapping[str, str]) -> AgentCoordinatorConfig:
     spec = cluster.spec or CoordinatorSpec()
     status = synced_status(cluster)
     mode = spec.mode or "auto"
@@ -226,7 +227,7 @@ def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig
         hijackCIDR=spec.hijackCIDR or [],
         policyRoutes=[AgentPolicyRoute(route.dst, route.gw) for route in spec.policyRoutes or ()],
         podMACPrefix=spec.podMACPrefix or "",
-        podDefaultRouteNIC=default_route_interface(pod.metadata.annotations or {}, cluster),
+        podDefaultRouteNIC=default_route_interface(annotations, cluster),
         hostRuleTable=spec.hostRuleTable or 0,
         podRPFilter=spec.podRPFilter or 0,
         txQueueLen=spec.txQueueLen or 0,

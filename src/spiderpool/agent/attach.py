@@ -33,6 +33,7 @@ from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
     InterfacePlan,
@@ -87,11 +88,12 @@ class Attacher:
 
         ``config`` is the runtime's: the name of its list, and the ports of the node that are to lead to the pod.
         """
-        attachment = await self._plan(call, requested_ports(config))
+        pod = await self._cluster.living_pod(call.required_pod())
+        attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
             sandbox = sandbox_record(call, attachment.interfaces, config.name)
             self._store.save(sandbox)  # first, so that DEL finds it after a crash
-            pod, uid = attachment.pod, call.required_pod().uid
+            uid = call.required_pod().uid
             grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
@@ -105,7 +107,8 @@ class Attacher:
 
     async def check(self, call: CNICall, config: PluginConfig) -> None:
         """Raises Drift when record, interface, address, route or host port is not as ADD left it."""
-        attachment = await self._plan(call, requested_ports(config))
+        pod = await self._cluster.pod(call.required_pod())
+        attachment = self._plan(call, pod, requested_ports(config))
         sandbox = self._store.load(call.container_id) or assumed_record(call)
         results = {interface.name: interface.result.encode() for interface in sandbox.interfaces}
         for plan in attachment.interfaces:
@@ -166,9 +169,8 @@ class Attacher:
         """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
         await self._routes.refresh(self._store.all())
 
-    async def _plan(self, call: CNICall, ports: tuple[PortMapping, ...]) -> PodAttachment:
-        """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""
-        pod = await self._cluster.pod(call.required_pod())
+    def _plan(self, call: CNICall, pod: Pod, ports: tuple[PortMapping, ...]) -> PodAttachment:
+        """The plan of a pod's interfaces. Raises NotReady, or as `plan_pod`."""
         attachment = plan_pod(pod, call.ifname, self._addresses.policy.networks, self._cluster.networks.get)
         return with_ports(attachment, ports, self._cluster.coordinator())
 

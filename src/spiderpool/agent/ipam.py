@@ -19,7 +19,7 @@ class IPAMPlugin:
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
         args = call.required_pod()
-        pod = await self._cluster.pod(args)
+        pod = await self._cluster.living_pod(args)
         grants = (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),

@@ -287,11 +287,15 @@ def check_environment(call: CNICall) -> None:
         raise BadEnvironment(f"{call.command} needs {' and '.join(missing)} in the environment")
     if not NAME.fullmatch(call.container_id):
         raise BadEnvironment(f"CNI_CONTAINERID={call.container_id!r} may hold letters, digits, '_', '.' and '-' only")
-    bad = set(call.ifname) & set("/: \t\n") or call.ifname in (".", "..") or len(call.ifname) > IFNAME_LENGTH
-    if bad:
+    if not is_interface_name(call.ifname):
         raise BadEnvironment(
             f"CNI_IFNAME={call.ifname!r} is not an interface name: at most 15 characters, no '/' or ':'"
         )
+
+
+def is_interface_name(text: str) -> bool:
+    """Whether Linux allows an interface of this name (dev_valid_name)."""
+    return 0 < len(text.encode()) <= IFNAME_LENGTH and text not in (".", "..") and not re.search(r"[/:\s]", text)
 
 
 def parse_args(text: str) -> PodArgs:
