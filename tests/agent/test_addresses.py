@@ -168,6 +168,26 @@ async def test_a_wrong_annotation_is_told_by_the_answer_and_an_event(cluster: Cl
     assert cluster.records() == {}
 
 
+async def test_annotations_without_effect_are_told_by_events(cluster: Cluster, make_agent: MakeAgent) -> None:
+    cluster.pool("default", "10.9.0.1-10.9.0.9", default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    routes = [{"dst": "10.77.0.0/16", "gw": "10.9.200.1"}, {"dst": "10.78.0.0/16", "gw": "10.8.0.1"}]
+    annotations = {
+        f"{PREFIX}/ipool": {"ipv4": ["x"]},
+        f"{PREFIX}/default-route-nic": "net7",
+        f"{PREFIX}/routes": routes,
+    }
+    await served(agent, "p", cluster.pod("p", annotations))
+    for said in (
+        "ipam.spidernet.io/ipool has no effect: there is no such annotation; did you mean ipam.spidernet.io/ippool?",
+        "default-route-nic has no effect for net7: the pod has no such interface; it has eth0",
+        "the route to 10.78.0.0/16 has no effect",
+    ):
+        await until(lambda said=said: said in cluster.events("p"))  # type: ignore[misc]
+    assert "10.77.0.0/16" not in cluster.events("p")
+    assert cluster.events("p").count("AnnotationIgnored") == 3
+
+
 async def test_named_interfaces_get_their_addresses_at_once_or_none(cluster: Cluster, make_agent: MakeAgent) -> None:
     cluster.pool("one", "10.9.0.1-10.9.0.3", nodeName=["n1"])
     cluster.pool("two", "10.9.1.1", nodeName=["n1"], multusName=["asking/second"])

@@ -298,6 +298,11 @@ def is_interface_name(text: str) -> bool:
     return 0 < len(text.encode()) <= IFNAME_LENGTH and text not in (".", "..") and not re.search(r"[/:\s]", text)
 
 
+def is_requestable(text: str) -> bool:
+    """Whether an interface may have this name. ``ip`` takes what follows an ``@`` for the name of another interface."""
+    return is_interface_name(text) and "@" not in text
+
+
 def parse_args(text: str) -> PodArgs:
     """The pod in CNI_ARGS, as container runtimes of Kubernetes set it. Raises BadEnvironment.
 

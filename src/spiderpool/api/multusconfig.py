@@ -18,6 +18,10 @@ NAD_NAME_ANNOTATION = "multus.spidernet.io/cr-name"
 CNI_VERSION_ANNOTATION = "multus.spidernet.io/cni-version"
 CONFIG_NAME_ANNOTATION = "cni.spidernet.io/cniconfig-name"
 
+RDMA_INJECT = "cni.spidernet.io/rdma-resource-inject"
+NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
+"""Annotations of networks, and of pods or namespaces: a pod gets all networks whose annotation has the same value."""
+
 CNI_TYPES = ("macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom")
 
 VlanID = Annotated[Annotated[int, Meta(ge=0, le=4094)] | None, field_doc("VLAN ID of the interface; 0 for none.")]
