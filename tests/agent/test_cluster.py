@@ -89,3 +89,8 @@ async def test_a_pod_that_has_ended_is_not_attached(cluster: ClusterCache, found
         with pytest.raises(NotReady) as refused:
             await cluster.living_pod(WEB)
         assert refused.value.message == f"pod shop/web {said}; it gets no addresses any more"
+
+
+async def test_whether_the_first_lists_have_come_is_known_in_time(cluster: ClusterCache) -> None:
+    assert not await cluster.synced_within(0.05)
+    assert not cluster.ready

@@ -141,7 +141,13 @@ class PodAddresses:
         return interface_networks(annotations, namespace, policy.default_network, policy.namespace)
 
     async def release(self, args: PodArgs, interface: str) -> None:
-        """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again."""
+        """Release what an interface holds. A pod that lives on keeps it, since its next sandbox needs it again.
+
+        Until the caches are filled nobody knows whether it lives on: then garbage collection ends what it holds.
+        """
+        if not self._cluster.ready:
+            log.warning("left to garbage collection", pod=f"{args.namespace}/{args.name}", interface=interface)
+            return
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         uid = args.uid  # without it, and without the pod, there is nothing to go by: left to garbage collection
         if pod and has_runtime_uid(pod, args.uid):

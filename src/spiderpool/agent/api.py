@@ -53,6 +53,9 @@ STICKY_RELEASE_FORBIDDEN = 522
 SYNC_TIMEOUT = 5.0
 """Seconds that a call waits for the caches of a starting agent."""
 
+DEL_SYNC_TIMEOUT = 1.0
+"""Seconds that a DEL waits for them: it can go on without, but then it releases no address."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logger("api")
@@ -70,7 +73,7 @@ class AgentAPI:
         """Add our paths."""
         router.add_get(f"{PREFIX}/ipam/healthy", self._ready)
         router.add_post(f"{PREFIX}/ipam/ip", self._within_limits(self._add))
-        router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete))
+        router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete, needs_caches=False))
         router.add_post(f"{PREFIX}/ipam/ips", self._nothing)
         router.add_delete(f"{PREFIX}/ipam/ips", self._within_limits(self._delete_all))
         router.add_get(f"{PREFIX}/workloadendpoint", self._within_limits(self._endpoint))
@@ -166,13 +169,16 @@ class AgentAPI:
             grants = [self._addresses.grant(record) for record in records if record.spec.interface == interface]
             yield _interface(interface, grants)
 
-    def _within_limits(self, handler: Handler) -> Handler:
+    def _within_limits(self, handler: Handler, *, needs_caches: bool = True) -> Handler:
         """Limit a handler to the time of a CNI call and translate its errors to statuses of this API."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
             try:
                 async with asyncio.timeout(self._add_timeout):
-                    await self._cluster.synced(SYNC_TIMEOUT)
+                    if needs_caches:
+                        await self._cluster.synced(SYNC_TIMEOUT)
+                    else:
+                        await self._cluster.synced_within(DEL_SYNC_TIMEOUT)
                     with structlog.contextvars.bound_contextvars(request=f"{request.method} {request.path}"):
                         return await handler(request)
             except Malformed as error:

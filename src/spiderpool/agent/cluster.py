@@ -66,6 +66,15 @@ class ClusterCache:
         for informer in self._informers():
             await informer.synced(timeout)
 
+    async def synced_within(self, timeout: float) -> bool:
+        """Whether the first list of every kind has arrived, after waiting for that for ``timeout`` seconds in all."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.synced(timeout)
+        except (TimeoutError, NotReady):
+            return False
+        return True
+
     def pools(self) -> list[SpiderIPPool]:
         """The pools of this node and the shared ones; selection decides which of them a pod may use."""
         return self._own_pools.items() + self._shared_pools.items()
