@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from spiderpool.api.meta import (
     Column,
-    Condition,
+    Conditions,
     Kind,
     LabelSelector,
     Object,
@@ -89,13 +89,7 @@ class IPPoolStatus(msgspec.Struct, omit_defaults=True):
     allocatedRanges: Annotated[
         list[str] | None, field_doc("The addresses in use as ranges: a hint where agents find free ones.")
     ] = None
-    conditions: Annotated[
-        list[Condition] | None,
-        field_doc(
-            "Conditions of the pool.",
-            **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = None
+    conditions: Conditions = None
 
 
 class SpiderIPPool(Object, kw_only=True):

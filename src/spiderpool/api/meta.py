@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -104,6 +104,16 @@ class Condition(msgspec.Struct, omit_defaults=True):
     reason: Annotated[str, field_doc("One word, for programs.")]
     message: Annotated[str, field_doc("A sentence, for people.")]
     lastTransitionTime: Annotated[str | None, field_doc("When the status last changed.")] = None
+    observedGeneration: Annotated[int | None, field_doc("The metadata.generation that it is about.")] = None
+
+
+Conditions: TypeAlias = Annotated[
+    list[Condition] | None,
+    field_doc(
+        "What is the case, and since when.",
+        **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
 
 
 class OwnerReference(msgspec.Struct, omit_defaults=True):
