@@ -28,6 +28,7 @@ from spiderpool.settings import (
     kinds,
     load_source,
     table,
+    unread_variables,
 )
 from spiderpool.settings.fields import rows_of
 from spiderpool.settings.table import Daemon, Setting
@@ -133,6 +134,17 @@ def test_keys_that_spiderpool_has_and_nobody_reads_here_are_accepted(tmp_path: P
     """
     assert agent_settings(load_source(with_file(tmp_path, text))) == AgentSettings(node="master")
     assert not {*table.UNUSED_KEYS} & {key for row in table.SETTINGS for key in row.keys}
+
+
+def test_a_variable_that_is_nearly_one_is_told() -> None:
+    right = {name: "" for row in (*table.SETTINGS, table.CONFIG_FILE) for name in row.variables}
+    services = {"SPIDERPOOL_CONTROLLER_SERVICE_HOST": "", "SPIDERPOOL_CONTROLLER_PORT_5722_TCP": "tcp://10.96.0.7:5722"}
+    others = {"PATH": "", "SPIDERPOOL_SOCKET": "", "SPIDERPOOL_GC_HTTP_REQUEST_TIME_GAP": "1"}
+    assert list(unread_variables(right | services | others)) == []
+    assert list(unread_variables({"SPIDERPOOL_LOG_LEVL": "debug", "MULTUS_CLUSTER_NETWORKS": "a"})) == [
+        "environment variable MULTUS_CLUSTER_NETWORKS is not read; did you mean MULTUS_CLUSTER_NETWORK?",
+        "environment variable SPIDERPOOL_LOG_LEVL is not read; did you mean SPIDERPOOL_LOG_LEVEL?",
+    ]
 
 
 def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:

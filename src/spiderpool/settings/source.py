@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 KEYS = tuple(sorted(key for setting in SETTINGS for key in setting.keys))
 """All keys of conf.yml, of whichever daemon: one file is for all."""
+VARIABLES = tuple(sorted(name for setting in (*SETTINGS, CONFIG_FILE) for name in setting.variables))
+"""The environment variables of all daemons."""
+NEARLY = 0.9
+"""Similarity of a misspelt variable, as `difflib` measures it."""
 
 
 class SettingsSource:
@@ -68,6 +72,16 @@ class SettingsSource:
             if not isinstance(block, dict):
                 raise BadConfig(f"key {'.'.join(blocks[:depth])} in conf.yml is {block!r}, not a mapping of keys")
         return block.get(last, ABSENT)
+
+
+def unread_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yields a sentence for each variable whose name is nearly one that is read.
+
+    No more than a warning: Kubernetes adds variables for Services, and Spiderpool has some that nobody reads here.
+    """
+    for name in sorted(environ.keys() - {*VARIABLES}):
+        if near := get_close_matches(name, VARIABLES, n=1, cutoff=NEARLY):
+            yield f"environment variable {name} is not read; did you mean {near[0]}?"
 
 
 def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:

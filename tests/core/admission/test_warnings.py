@@ -83,6 +83,11 @@ def test_the_objects_that_a_pool_is_for() -> None:
                 "spec.vlan.vlanMode: auto is not served, pods of this network will not start; write manual, and vlanID",
             ],
         ),
+        (
+            {"cniType": "sriov", "sriov": {"ippools": {"matchMasterSubnet": True}}},
+            None,
+            ["spec.sriov.ippools.matchMasterSubnet: is not served, pods of this network will not start; remove it"],
+        ),
         ({"cniType": "custom"}, {"eth0"}, []),
         (None, None, []),
     ],

@@ -25,6 +25,8 @@ from spiderpool.core.admission.ranges import subnet_or_none
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, interface_block
 
+NOT_SERVED = "is not served, pods of this network will not start"
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
@@ -81,7 +83,9 @@ def multusconfig_warnings(
         return
     yield from _pool_warnings(block.ippools or NetworkPools(), pools, f"{path}.ippools")
     if isinstance(block, VlanConfig) and block.vlanMode == "auto":
-        yield f"{path}.vlanMode: auto is not served, pods of this network will not start; write manual, and vlanID"
+        yield f"{path}.vlanMode: auto {NOT_SERVED}; write manual, and vlanID"
+    if block.ippools and block.ippools.matchMasterSubnet:
+        yield f"{path}.ippools.matchMasterSubnet: {NOT_SERVED}; remove it"
     missing = [master for master in _masters(block) if devices is not None and master not in devices]
     if missing:
         yield f"{path}.master: no node reports a NIC {', '.join(missing)}; reported are {shown(sorted(devices or ()))}"
