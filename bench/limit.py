@@ -37,18 +37,17 @@ async def measure(call: Callable[[int], Awaitable[bool]], count: int, parallel: 
     """Make ``count`` calls, at most ``parallel`` at a time. ``call`` gets a number and returns whether it succeeded."""
     slots = asyncio.Semaphore(parallel)
     seconds: list[float] = []
-    failed = 0
 
-    async def one(index: int) -> None:
-        nonlocal failed
+    async def one(index: int) -> bool:
         async with slots:
             start = time.perf_counter()
-            failed += not await call(index)
+            succeeded = await call(index)
             seconds.append(time.perf_counter() - start)
+            return succeeded
 
     begin = time.perf_counter()
-    await asyncio.gather(*(one(index) for index in range(count)))
-    return Figures(statistics.median(seconds), count / (time.perf_counter() - begin), failed)
+    succeeded = await asyncio.gather(*(one(index) for index in range(count)))
+    return Figures(statistics.median(seconds), count / (time.perf_counter() - begin), succeeded.count(False))
 
 
 class RawCreator:

@@ -20,8 +20,12 @@ Every daemon reads its environment and the file that `{table.CONFIG_FILE.variabl
 default is `{table.CONFIG_FILE.default}`: the mounted ConfigMap.
 
 A variable goes before a key of `conf.yml`, and of several names in one row the first that is set counts. An empty
-variable counts as unset. A wrong value stops the daemon with a message that names the variable or key. Keys are
-written as paths: `cloud.provider` is the key `provider` inside `cloud`.
+variable counts as unset. A wrong value, and a key of `conf.yml` that does not exist, stop the daemon with a message
+that names the variable or key, its value and what is allowed. Keys are written as paths: `cloud.provider` is the key
+`provider` inside `cloud`.
+
+A variable whose name is nearly one of these causes a warning in the log. These keys of Spiderpool are accepted, but not
+read: {", ".join(f"`{key}`" for key in table.UNUSED_KEYS)}.
 
 `scripts/generate_settings.py` makes this page from `src/spiderpool/settings/table.py`.
 """

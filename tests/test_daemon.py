@@ -130,6 +130,8 @@ class TestCommandLine:
         ("variable", "value", "config"),
         [
             ("SPIDERPOOL_HEALTH_PORT", "many", ""),
+            ("SPIDERPOOL_LOG_LEVEL", "loud", ""),
+            ("SPIDERPOOL_LOG_LEVEL", "info", "enableIPv5: true"),
             ("SPIDERPOOL_LOG_LEVEL", "info", "- a list"),
             ("SPIDERPOOL_LOG_LEVEL", "info", "key: ["),
             ("KUBECONFIG", "/nonexistent/kubeconfig", "cloud: {provider: alibaba, region: cn-hangzhou}"),
@@ -153,6 +155,18 @@ class TestCommandLine:
         entry = json.loads(line)
         assert (entry["level"], entry["event"]) == ("error", "cannot run")
         assert variable in entry["error"] or "conf.yml" in entry["error"]
+
+    def test_a_misspelt_variable_is_a_line_of_the_log(self, tmp_path: Path) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "SPIDERPOOL_NODE_NAMES": "n1",
+            "SPIDERPOOL_CONFIG": str(tmp_path / "x"),
+        }
+        words = [sys.executable, "-m", MODULES["spiderpool-agent"]]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20)
+        warning, error = map(json.loads, done.stdout.splitlines())
+        assert (warning["level"], error["level"]) == ("warning", "error")
+        assert "SPIDERPOOL_NODE_NAMES is not read; did you mean SPIDERPOOL_NODE_NAME?" in warning["warning"]
 
 
 async def test_an_address_in_use_is_a_wrong_setting() -> None:

@@ -28,6 +28,7 @@ from spiderpool.settings import (
     kinds,
     load_source,
     table,
+    unread_variables,
 )
 from spiderpool.settings.fields import rows_of
 from spiderpool.settings.table import Daemon, Setting
@@ -73,6 +74,10 @@ def test_file_and_environment_are_read(tmp_path: Path) -> None:
         ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "-1"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='-1' is not a number"),
         ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "nan"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='nan' is not a number"),
         ({"SPIDERPOOL_HEALTH_PORT": "65536"}, "SPIDERPOOL_HEALTH_PORT='65536' is not a TCP port of at most 65535"),
+        ({"SPIDERPOOL_ADD_TIMEOUT_SECONDS": "inf"}, "SPIDERPOOL_ADD_TIMEOUT_SECONDS='inf' is not a number"),
+        ({"SPIDERPOOL_HEALTH_PORT": "80.5"}, "SPIDERPOOL_HEALTH_PORT='80.5' is not a whole number"),
+        ({"SPIDERPOOL_LOG_LEVEL": "loud"}, "SPIDERPOOL_LOG_LEVEL is 'loud'; write 'debug' or 'info' or 'warn' or"),
+        ({"SPIDERPOOL_CNI_BIN_DIR": "opt/cni"}, "SPIDERPOOL_CNI_BIN_DIR='opt/cni' is not an absolute path"),
         ({"SPIDERPOOL_INSTALL_CNI": "perhaps"}, "SPIDERPOOL_INSTALL_CNI='perhaps' is neither true nor false"),
     ],
 )
@@ -87,6 +92,21 @@ def test_a_wrong_variable_is_named(environment: dict[str, str], message: str) ->
     [
         ("enableIPv4: maybe", "key enableIPv4"),
         ("ipamUnixSocketPath: [a]", "key ipamUnixSocketPath"),
+        ("ipamUnixSocketPath: run/x.sock", "ipamUnixSocketPath in conf.yml is 'run/x.sock', not an absolute path"),
+        (f"ipamUnixSocketPath: /{'x' * 107}", "longer than the 107 bytes that Linux allows"),
+        (
+            "enableIPv5: true",
+            "key enableIPv5 in conf.yml is True, but there is no such key: did you mean enableIPv6 or enableIPv4",
+        ),
+        (
+            "cloud: {alibaba: {asign: true}}",
+            "key cloud.alibaba.asign in conf.yml is True, but there is no such key: did",
+        ),
+        (
+            "7: {}",
+            "key 7 in conf.yml is {}, but there is no such key: the keys are agent.networkResourcePlugin.enabled",
+        ),
+        ("{enableIPv4: false, enableIPv6: false}", "enableIPv4 and enableIPv6 in conf.yml are both false"),
         ("[1, 2]", "not a mapping"),
         ("a: b: c", "cannot be read as YAML"),
     ],
@@ -95,6 +115,36 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadConfig) as caught:
         agent_settings(load_source(with_file(tmp_path, text)))
     assert message in caught.value.message
+
+
+def test_keys_that_spiderpool_has_and_nobody_reads_here_are_accepted(tmp_path: Path) -> None:
+    text = """
+    tuneSysctlConfig: true
+    enableCleanOutdatedEndpoint: false
+    networkMode: legacy
+    iaasNetworkProvider: {serverUrl: "", httpRequestTimeout: 50}
+    agent:
+      networkResourcePlugin:
+        enabled: false
+        kubeletRootDir: /var/lib/kubelet
+        devicePluginAffinity: {nodeAffinity: {}}
+        resourceAdvertisement: [{masterNIC: {names: [eth0]}}]
+    cloud:
+    podResourceInject: 5
+    """
+    assert agent_settings(load_source(with_file(tmp_path, text))) == AgentSettings(node="master")
+    assert not {*table.UNUSED_KEYS} & {key for row in table.SETTINGS for key in row.keys}
+
+
+def test_a_variable_that_is_nearly_one_is_told() -> None:
+    right = {name: "" for row in (*table.SETTINGS, table.CONFIG_FILE) for name in row.variables}
+    services = {"SPIDERPOOL_CONTROLLER_SERVICE_HOST": "", "SPIDERPOOL_CONTROLLER_PORT_5722_TCP": "tcp://10.96.0.7:5722"}
+    others = {"PATH": "", "SPIDERPOOL_SOCKET": "", "SPIDERPOOL_GC_HTTP_REQUEST_TIME_GAP": "1"}
+    assert list(unread_variables(right | services | others)) == []
+    assert list(unread_variables({"SPIDERPOOL_LOG_LEVL": "debug", "MULTUS_CLUSTER_NETWORKS": "a"})) == [
+        "environment variable MULTUS_CLUSTER_NETWORKS is not read; did you mean MULTUS_CLUSTER_NETWORK?",
+        "environment variable SPIDERPOOL_LOG_LEVL is not read; did you mean SPIDERPOOL_LOG_LEVEL?",
+    ]
 
 
 def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
-from spiderpool.settings import CloudSettings, ControllerSettings
+from spiderpool.settings import CloudSettings, ControllerSettings, unread_variables
 from spiderpool.settings.table import CONFIG_FILE
 from spiderpool.telemetry import configure, logger
 
@@ -126,6 +127,8 @@ def run(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
     Exits 1, with one log line for each SpiderpoolError that ``begin`` or the coroutine raises; other exceptions pass.
     """
     configure("info")  # errors in the settings are logged before the settings can name a level
+    for sentence in unread_variables(os.environ):
+        log.warning("setting without effect", warning=sentence)
     failed = False
     try:
         asyncio.run(_until_signal(begin()))

@@ -9,7 +9,10 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+LEVELS = {
+    **{"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR},
+    **dict.fromkeys(("fatal", "panic"), logging.CRITICAL),
+}
 
 ALLOCATIONS = Counter("spiderpool_ipam_allocation_counts", "ADD requests.")
 ALLOCATION_FAILURES = Counter("spiderpool_ipam_allocation_failure_counts", "ADD requests that failed.")
@@ -44,7 +47,7 @@ UNREGISTERED = Gauge(
 
 
 def configure(level: str) -> None:
-    """Log JSON lines to standard output from ``level`` (debug, info, warn, error) up."""
+    """Log JSON lines to standard output from ``level`` up, one of LEVELS."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -53,7 +56,7 @@ def configure(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level, logging.INFO)),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.BytesLoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -12,12 +12,14 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.conftest import MakeAgent
+from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent, exchange
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
 
 BOTH = "enableIPv6: true\n"
 PREFIX = "ipam.spidernet.io"
+FREE = '{"metadata": {"finalizers": null}}'
 
 
 class Cluster:
@@ -164,6 +166,26 @@ async def test_a_wrong_annotation_is_told_by_the_answer_and_an_event(cluster: Cl
     refused = await add(agent, "r", cluster.pod("r", {"k8s.v1.cni.cncf.io/networks": "a@eth9,b@eth9"}))
     await until(lambda: "asks for interface eth9 twice" in cluster.events("r"))
     assert cluster.records() == {}
+
+
+async def test_annotations_without_effect_are_told_by_events(cluster: Cluster, make_agent: MakeAgent) -> None:
+    cluster.pool("default", "10.9.0.1-10.9.0.9", default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    routes = [{"dst": "10.77.0.0/16", "gw": "10.9.200.1"}, {"dst": "10.78.0.0/16", "gw": "10.8.0.1"}]
+    annotations = {
+        f"{PREFIX}/ipool": {"ipv4": ["x"]},
+        f"{PREFIX}/default-route-nic": "net7",
+        f"{PREFIX}/routes": routes,
+    }
+    await served(agent, "p", cluster.pod("p", annotations))
+    for said in (
+        "ipam.spidernet.io/ipool has no effect: there is no such annotation; did you mean ipam.spidernet.io/ippool?",
+        "default-route-nic has no effect for net7: the pod has no such interface; it has eth0",
+        "the route to 10.78.0.0/16 has no effect",
+    ):
+        await until(lambda said=said: said in cluster.events("p"))  # type: ignore[misc]
+    assert "10.77.0.0/16" not in cluster.events("p")
+    assert cluster.events("p").count("AnnotationIgnored") == 3
 
 
 async def test_named_interfaces_get_their_addresses_at_once_or_none(cluster: Cluster, make_agent: MakeAgent) -> None:
@@ -435,6 +457,41 @@ async def test_the_http_api_tells_the_coordinators_settings(cluster: Cluster, ma
         "hostRuleTable": 500,
         "vethMTU": 1400,
     }
+    cluster.delete_pod("p")  # a DEL may come later
+    for gone in (args, {}):
+        code, settings = await api(agent, "GET", "/coordinator/config", gone)
+        assert (code, settings["mode"]) == (200, "disable")
+
+
+def no_name(where: str) -> dict[str, Any]:
+    return {"code": 400, "message": f"{where}, which is no name of a Kubernetes object"}
+
+
+async def test_a_pod_that_has_ended_gets_no_addresses(cluster: Cluster, make_agent: MakeAgent) -> None:
+    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["n1"], default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    ended: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("evicted", {"status": {"phase": "Failed", "reason": "Evicted"}}, "has ended (Failed)"),
+        ("done", {"status": {"phase": "Succeeded"}}, "has ended (Succeeded)"),
+        ("leaving", {"metadata": {"finalizers": ["example.com/held"]}}, "is being deleted"),
+    )
+    for name, patch, said in ended:
+        uid = cluster.pod(name)
+        sub = () if "metadata" in patch else ("--subresource=status",)
+        cluster.plane.kubectl("patch", "pod", name, "-n", "asking", *sub, "--type=merge", "-p", json.dumps(patch))
+        if "metadata" in patch:
+            cluster.plane.kubectl("delete", "pod", name, "-n", "asking", "--wait=false")
+
+        async def refused(name: str = name, uid: str = uid, said: str = said) -> bool:
+            return await api(agent, "POST", "/ipam/ip", call(name, uid)) == (
+                500,
+                f"pod asking/{name} {said}; it gets no addresses any more",
+            )
+
+        await eventually(refused)
+        given = await agent.address("ADD", "asking", name, uid)
+        assert (given["code"], said in given["msg"]) == (11, True)
+    cluster.plane.kubectl("patch", "pod", "leaving", "-n", "asking", "--type=merge", "-p", FREE)
 
 
 async def test_the_http_api_tells_what_a_caller_did_wrong(cluster: Cluster, make_agent: MakeAgent) -> None:
@@ -464,6 +521,10 @@ async def test_the_http_api_tells_what_a_caller_did_wrong(cluster: Cluster, make
             "pod asking/nobody does not exist; it has been deleted meanwhile",
         ),
         ("DELETE", "/ipam/ip", call("nobody", ""), 200, None),
+        ("POST", "/ipam/ip", call("", ""), 400, no_name("podName in body is ''")),
+        ("POST", "/ipam/ip", call("../nodes", ""), 400, no_name("podName in body is '../nodes'")),
+        ("DELETE", "/ipam/ips", call("", ""), 400, no_name("podName in body is ''")),
+        ("GET", "/workloadendpoint?podName=&podNamespace=a", None, 400, no_name("podName in query is ''")),
     ]
     for method, path, body, status, answer in asked:
         assert await api(agent, method, path, body) == (status, answer), f"{method} {path}"

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spiderpool.agent.install import install, network_list
+from spiderpool.api.cni import CNICall
 from spiderpool.errors import BadConfig
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.executable import build
 from spiderpool_lab.processes import Processes
+from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent, exchange, ipam_call
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
@@ -229,3 +232,39 @@ def test_installation_is_by_rename_and_complete(executable: Path) -> None:
 def test_a_missing_executable_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="set SPIDERPOOL_CNI_EXECUTABLE"):
         install(tmp_path, tmp_path, tmp_path / "missing", status=False)
+
+
+UNREACHABLE = """
+apiVersion: v1
+kind: Config
+current-context: nowhere
+contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
+clusters: [{name: nowhere, cluster: {server: "https://127.0.0.1:9"}}]
+users: [{name: nobody, user: {token: none}}]
+"""
+"""A kubeconfig of an API server on port 9, discard, where nothing listens."""
+
+
+async def test_del_succeeds_after_a_start_without_an_api_server(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "nowhere.yaml"
+    kubeconfig.write_text(UNREACHABLE)
+    processes = Processes(tmp_path / "processes")
+    agent = LocalAgent(kubeconfig, processes, tmp_path, "n2")
+    agent.launch()
+    try:
+        await eventually(agent.socket.exists, timeout=30)
+        begun = time.monotonic()
+        calls = [ipam_call("DEL", "default", "web", "u"), attach_call("DEL"), ipam_call("ADD", "default", "web", "u")]
+        ipam, attach, add = await asyncio.gather(*map(agent.call, calls))
+        assert (ipam, attach) == ({}, {})
+        assert add["code"] == 11
+        body = json.dumps({"containerID": "c", "ifName": "eth0", "podNamespace": "a", "podName": "b", "podUID": ""})
+        assert (await exchange(agent.socket, body.encode(), "DELETE", "/v1/ipam/ip"))[0] == 200
+        assert time.monotonic() - begun < 15
+        assert "left to garbage collection" in agent.log.read_text()
+    finally:
+        processes.stop_all()
+
+
+def attach_call(command: str) -> CNICall:
+    return CNICall("spiderpool-attach", ENVIRONMENT | {"CNI_COMMAND": command, "CNI_CONTAINERID": "gone"}, CONFIG)

@@ -25,4 +25,4 @@ def test_a_webhook_stays_unchanged(kind: type[WebhookConfiguration], path: str) 
     webhook = {"name": "pools.spidernet.io", "clientConfig": {"url": "https://127.0.0.1/x"}, "failurePolicy": "Fail"}
     found = read({"metadata": {"name": "spiderpool"}, "webhooks": [webhook]}, kind)
     assert found.webhooks == [webhook]
-    assert kind.KIND.path(None, "spiderpool") == f"apis/admissionregistration.k8s.io/v1/{path}"
+    assert kind.KIND.object_path(None, "spiderpool") == f"apis/admissionregistration.k8s.io/v1/{path}"

@@ -23,8 +23,11 @@ from spiderpool.api.agent_v1 import (
     WorkloadEndpoint,
     WorkloadInterface,
     error_body,
+    named_pod,
     parse_body,
+    pod_of,
 )
+from spiderpool.api.cni import PodArgs
 from tests.api.documents import Document
 
 pytestmark = pytest.mark.unit
@@ -117,3 +120,18 @@ def test_zero_values_are_omitted_unless_required(answer: msgspec.Struct, documen
 @pytest.mark.parametrize(("status", "code"), [(400, 400), (404, 404), (422, 602)])
 def test_the_body_of_an_error_without_a_cni_code(status: int, code: int) -> None:
     assert error_body(status, "no") == {"code": code, "message": "no"}
+
+
+@pytest.mark.parametrize("shape", [AddCall, DelCall, BatchDelCall])
+def test_names_are_checked_before_anybody_is_asked(shape: type[AddCall | DelCall | BatchDelCall]) -> None:
+    assert pod_of(parse_body(json.dumps(POD | {"podUID": ""}).encode(), shape)) == PodArgs("shop", "web-1", "")
+    for key in ("podNamespace", "podName", "ifName"):
+        for name in ("", "..", "a/b", "a b", "../../nodes"):
+            with pytest.raises(Malformed, match=f"{key} in body is '.*', which is no name"):
+                pod_of(parse_body(json.dumps(POD | {key: name}).encode(), shape))
+
+
+def test_a_name_in_a_query_is_checked_too() -> None:
+    assert named_pod("shop", "web-1", "u", "query") == PodArgs("shop", "web-1", "u")
+    with pytest.raises(Malformed, match="podName in query is 'Web', which is no name of a Kubernetes object"):
+        named_pod("shop", "Web", "", "query")

@@ -21,6 +21,8 @@ from spiderpool.api.cni import (
     check_name,
     check_version,
     frame_call,
+    is_interface_name,
+    is_requestable,
     parse_args,
     parse_call,
     parse_network,
@@ -296,3 +298,25 @@ def test_a_wrong_port_of_the_node_is_named(wrong: dict[str, Any], words: str) ->
     right = {"hostPort": 1, "containerPort": 1}
     with pytest.raises(BadConfig, match=rf"^runtimeConfig\.portMappings.*{words}"):
         requested_ports(PluginConfig(runtimeConfig={"portMappings": [right, wrong]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "requestable"),
+    [
+        ("eth0", True, True),
+        ("a.7", True, True),
+        ("eth0@", True, False),
+        ("eth0@if3", True, False),
+        ("", False, False),
+        (".", False, False),
+        ("..", False, False),
+        ("a/b", False, False),
+        ("a:1", False, False),
+        ("a b", False, False),
+        ("a" * 15, True, True),
+        ("a" * 16, False, False),
+        ("ä" * 8, False, False),  # 16 bytes
+    ],
+)
+def test_names_of_interfaces(name: str, allowed: bool, requestable: bool) -> None:
+    assert (is_interface_name(name), is_requestable(name)) == (allowed, requestable)

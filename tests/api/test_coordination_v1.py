@@ -21,5 +21,5 @@ def test_lease() -> None:
     }
     lease = read({"metadata": {"name": "leader", "namespace": "kube-system"}, "spec": spec}, Lease)
     assert lease.spec == LeaseSpec("controller-1", 15, since, until, 2)
-    assert lease.KIND.path("kube-system", "leader").endswith("/namespaces/kube-system/leases/leader")
+    assert lease.KIND.object_path("kube-system", "leader").endswith("/namespaces/kube-system/leases/leader")
     assert read({"metadata": {"name": "leader"}}, Lease).spec.holderIdentity is None

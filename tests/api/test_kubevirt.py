@@ -18,5 +18,5 @@ pytestmark = pytest.mark.unit
 def test_machines_are_read_by_name(kind: type[Object], plural: str, short: str) -> None:
     found = read({"apiVersion": "kubevirt.io/v1", "kind": kind.KIND.name, "metadata": {"name": "a"}}, kind)
     assert found.name == "a"
-    assert kind.KIND.path("shop", found.name) == f"apis/kubevirt.io/v1/namespaces/shop/{plural}/a"
+    assert kind.KIND.object_path("shop", found.name) == f"apis/kubevirt.io/v1/namespaces/shop/{plural}/a"
     assert kind.KIND.shortNames == (short,)

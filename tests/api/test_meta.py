@@ -19,6 +19,7 @@ from spiderpool.api.meta import (
     immutable,
     spiderpool_kind,
 )
+from spiderpool.errors import BadRequest
 from tests.api.documents import read
 
 pytestmark = pytest.mark.unit
@@ -34,14 +35,32 @@ POOL = spiderpool_kind("SpiderIPPool", Scope.CLUSTER, "sp", (Column("SUBNET", "s
     [
         (POD.path(), "api/v1/pods"),
         (POD.path("shop"), "api/v1/namespaces/shop/pods"),
-        (POD.path("shop", "web", "status"), "api/v1/namespaces/shop/pods/web/status"),
-        (LEASE.path("kube-system", "a"), "apis/coordination.k8s.io/v1/namespaces/kube-system/leases/a"),
-        (NODE.path("ignored", "n1"), "api/v1/nodes/n1"),
-        (POOL.path(None, "blue", "status"), "apis/spiderpool.spidernet.io/v2beta1/spiderippools/blue/status"),
+        (POD.object_path("shop", "web", "status"), "api/v1/namespaces/shop/pods/web/status"),
+        (LEASE.object_path("kube-system", "a"), "apis/coordination.k8s.io/v1/namespaces/kube-system/leases/a"),
+        (NODE.object_path("ignored", "n1"), "api/v1/nodes/n1"),
+        (POOL.object_path(None, "blue", "status"), "apis/spiderpool.spidernet.io/v2beta1/spiderippools/blue/status"),
     ],
 )
 def test_request_paths(path: str, expected: str) -> None:
     assert path == expected
+
+
+@pytest.mark.parametrize("word", ["", ".", "..", "a/b", "a?b", "a%2Fb", "../nodes", "a b", "ä", "-a"])
+def test_what_is_no_name_makes_no_path(word: str) -> None:
+    with pytest.raises(BadRequest, match="cannot be the name of a Pod"):
+        POD.object_path("shop", word)
+    with pytest.raises(BadRequest, match="cannot be the namespace of a Pod"):
+        POD.object_path(word, "web")
+    if word:  # without a namespace all Namespaces are listed
+        with pytest.raises(BadRequest):
+            POD.path(word)
+
+
+def test_names_of_every_kind_make_a_path() -> None:
+    role = Kind("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", Scope.CLUSTER)
+    assert role.object_path(None, "system:node_x-1.y").endswith("/clusterroles/system:node_x-1.y")
+    with pytest.raises(BadRequest):
+        POD.object_path(None, "web")
 
 
 def test_api_versions() -> None:

@@ -15,4 +15,6 @@ def test_the_configuration_is_text_and_may_be_absent() -> None:
     assert nad.spec is not None
     assert nad.spec.config == '{"type":"ipvlan"}'
     assert read({"metadata": {"name": "a"}}, NetworkAttachmentDefinition).spec is None
-    assert nad.KIND.path("shop", "a") == ("apis/k8s.cni.cncf.io/v1/namespaces/shop/network-attachment-definitions/a")
+    assert nad.KIND.object_path("shop", "a") == (
+        "apis/k8s.cni.cncf.io/v1/namespaces/shop/network-attachment-definitions/a"
+    )

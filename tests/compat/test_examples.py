@@ -447,7 +447,7 @@ async def test_networks_and_resources_are_injected_into_the_pod(cluster: Cluster
     pod = await cluster.pod("default/trainer")
     networks = "kube-system/rail-1,kube-system/rail-2"
     assert (pod.metadata.annotations or {})["k8s.v1.cni.cncf.io/networks"] == networks
-    raw = json.loads(await cluster.client.get_raw(Pod.KIND.path("default", "trainer")))
+    raw = json.loads(await cluster.client.get_raw(Pod.KIND.object_path("default", "trainer")))
     limits = raw["spec"]["containers"][0]["resources"]["limits"]
     assert limits == {"example.com/rail_1": "1", "example.com/rail_2": "1"}
 

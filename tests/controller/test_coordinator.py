@@ -34,7 +34,9 @@ PATIENCE = 15.0
 KUBEADM = "networking: {podSubnet: 10.1.0.0/16, serviceSubnet: 10.2.0.0/16}"
 
 
-async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
+async def status_on(
+    lists: dict[str, Any], kind: str = "cluster", cilium: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The status that a controller writes on a cluster which serves these lists, by path, and nothing else."""
     written: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
@@ -43,6 +45,8 @@ async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
             written.set_result((await request.json())["status"])
         if request.path.endswith("/kubeadm-config"):
             return web.json_response({"metadata": {}, "data": {"ClusterConfiguration": KUBEADM}})
+        if request.path.endswith("/cilium-config") and cilium:
+            return web.json_response(cilium)
         if request.path not in lists:
             return web.json_response({"code": 404}, status=404 if request.method == "GET" else 200)
         return web.json_response({"metadata": {}, "items": lists[request.path]})
@@ -53,7 +57,7 @@ async def status_on(lists: dict[str, Any]) -> dict[str, Any]:
         access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
         async with Client(access) as client:
             coordinators = Informer(client, SpiderCoordinator)
-            spec = ClusterCoordinatorSpec(podCIDRType="cluster")
+            spec = ClusterCoordinatorSpec(podCIDRType=kind)
             metadata = ObjectMeta(name="default", resourceVersion="1")
             coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
             detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
@@ -85,12 +89,49 @@ class TestServiceCIDRs:
             service_cidr("2026-01-03T00:00:00Z", "10.5.0.0/16", deletionTimestamp="2026-01-04T00:00:00Z"),
         ]
         status = await status_on({f"/apis/networking.k8s.io/{version}/servicecidrs": items})
-        assert status["serviceCIDR"] == ["10.3.0.0/16", "fd03::/108", "10.4.0.0/16"]
+        assert status["serviceCIDR"] == ["10.3.0.0/16", "fd03::/108", "10.4.0.0/16", "10.5.0.0/16"]
         assert (status["phase"], status["overlayPodCIDR"]) == ("Synced", ["10.1.0.0/16"])
 
     async def test_without_them_kubeadm_tells(self) -> None:
         assert (await status_on({}))["serviceCIDR"] == ["10.2.0.0/16"]
         assert (await status_on({"/apis/networking.k8s.io/v1/servicecidrs": []}))["serviceCIDR"] == ["10.2.0.0/16"]
+
+
+def calico_pool(made: str, cidr: str, *, disabled: bool = False, **metadata: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": made, "creationTimestamp": made, **metadata},
+        "spec": {"cidr": cidr, "disabled": disabled},
+    }
+
+
+@pytest.mark.unit
+class TestPodCIDRsInUse:
+    """Pools that give no new addresses still have pods."""
+
+    @pytest.mark.parametrize("kind", ["calico", "auto"])
+    async def test_calicos_disabled_pools(self, kind: str) -> None:
+        path = "/apis/crd.projectcalico.org/v1/ippools"
+        disabled = calico_pool("2026-01-01T00:00:00Z", "10.101.0.0/16", disabled=True)
+        status = await status_on({path: [disabled]}, kind)
+        assert (status["phase"], status["overlayPodCIDR"]) == ("Synced", ["10.101.0.0/16"])
+        others = [
+            calico_pool("2026-01-03T00:00:00Z", "10.102.0.0/16", deletionTimestamp="2026-01-04T00:00:00Z"),
+            calico_pool("2026-01-02T00:00:00Z", "10.100.0.0/16"),
+        ]
+        status = await status_on({path: [*others, disabled]}, kind)
+        assert status["overlayPodCIDR"] == ["10.101.0.0/16", "10.100.0.0/16", "10.102.0.0/16"]
+        status = await status_on({path: []}, "calico")
+        assert (status["phase"], status["reason"].partition(";")[0]) == ("NotReady", "calico has no IPPool")
+
+    async def test_ciliums_pools_that_are_being_deleted(self) -> None:
+        config = {"metadata": {}, "data": {"ipam": "multi-pool"}}
+        pool = {
+            "metadata": {"name": "p", "deletionTimestamp": "2026-01-04T00:00:00Z"},
+            "spec": {"ipv4": {"cidrs": ["10.110.0.0/16"]}, "ipv6": {"cidrs": ["fd11::/104"]}},
+        }
+        objects = {"/apis/cilium.io/v2alpha1/ciliumpodippools": [pool]}
+        status = await status_on(objects, "cilium", config)
+        assert status["overlayPodCIDR"] == ["10.110.0.0/16", "fd11::/104"]
 
 
 CRD = """
@@ -110,6 +151,8 @@ spec:
 CALICO = CRD.format(group="crd.projectcalico.org", version="v1", kind="IPPool", plural="ippools")
 CILIUM = CRD.format(group="cilium.io", version="v2alpha1", kind="CiliumPodIPPool", plural="ciliumpodippools")
 SERVED = (CALICO, CILIUM)
+HELD = '{"metadata": {"finalizers": ["example.com/in-use"]}}'
+FREE = '{"metadata": {"finalizers": null}}'
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +206,18 @@ class TestSources:
         await look(client, "none")
 
     async def test_calico(self, client: Client, control_plane: ControlPlane) -> None:
-        await look(client, "calico", reason="calico has no enabled IPPool")
-        control_plane.apply(
-            made("IPPool", "crd.projectcalico.org/v1", "a", "{cidr: 10.100.0.0/16}"),
-            made("IPPool", "crd.projectcalico.org/v1", "switched-off", "{cidr: 10.101.0.0/16, disabled: true}"),
-        )
-        await look(client, "calico", "10.100.0.0/16")
-        control_plane.kubectl("delete", "ippools.crd.projectcalico.org", "--all")
+        await look(client, "calico", reason="calico has no IPPool")
+        pools = "ippools.crd.projectcalico.org"
+        switched_off = made("IPPool", "crd.projectcalico.org/v1", "a", "{cidr: 10.101.0.0/16, disabled: true}")
+        control_plane.apply(switched_off)
+        await look(client, "calico", "10.101.0.0/16")  # its pods run on
+        await asyncio.sleep(1.1)  # creation times have whole seconds
+        control_plane.apply(made("IPPool", "crd.projectcalico.org/v1", "b", "{cidr: 10.100.0.0/16}"))
+        await look(client, "calico", "10.101.0.0/16", "10.100.0.0/16")
+        control_plane.kubectl("patch", pools, "a", "--type=merge", "-p", HELD)
+        control_plane.kubectl("delete", pools, "--all", "--wait=false")
+        await look(client, "calico", "10.101.0.0/16")  # until the last one has ended
+        control_plane.kubectl("patch", pools, "a", "--type=merge", "-p", FREE)
 
     async def test_cilium(self, client: Client, control_plane: ControlPlane) -> None:
         config = ConfigMap(metadata=ObjectMeta(name="cilium-config", namespace="kube-system"))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition, ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, PoolReconciler, status_of
-from spiderpool.controller.subnets import SubnetReconciler
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, PoolListers, PoolReconciler, status_of, users_text
+from spiderpool.controller.subnets import SubnetReconciler, readiness
+from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
@@ -21,6 +28,7 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.unit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TIME = "2026-01-01T00:00:00Z"
 
 
 def pool(subnet: str = "10.6.0.0/16", *ips: str) -> SpiderIPPool:
@@ -33,13 +41,16 @@ def holder(address: str) -> SpiderIP:
 
 class TestPoolStatus:
     def test_nobody(self) -> None:
-        assert status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), [], NOW) == IPPoolStatus(None, 9, 0, [])
+        status = status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), [], NOW)
+        ready = Condition("Ready", "True", "InForce", "pods may get its 9 addresses", TIME)
+        assert status == IPPoolStatus(None, 9, 0, [], [ready])
 
     def test_some(self) -> None:
         holders = [holder(f"10.6.0.{n}") for n in (9, 10, 2)]
         entry = '{"pod":"ns/web","podUid":"u"}'
         view = f'{{"10.6.0.10":{entry},"10.6.0.2":{entry},"10.6.0.9":{entry}}}'
-        assert status_of(pool(), holders, NOW) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
+        status = status_of(pool(), holders, NOW)
+        assert replace(status, conditions=None) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
 
     def test_too_many_for_the_hint_and_the_view(self) -> None:
         scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(MAX_RANGES + 1)]
@@ -47,13 +58,13 @@ class TestPoolStatus:
         assert status.allocatedRanges is None
         assert status.allocatedIPs is not None
         assert status.conditions is not None
-        assert "allocatedRanges" in status.conditions[0].message
+        assert "allocatedRanges" in status.conditions[1].message
         dense = [holder(f"10.6.{n // 256}.{n % 256}") for n in range(MAX_VIEW + 1)]
         status = status_of(pool(), dense, NOW)
         assert status.allocatedRanges == ["10.6.0.0-10.6.7.208"]
         assert status.allocatedIPs is None
         assert status.allocatedIPCount == MAX_VIEW + 1
-        (condition,) = status.conditions or [Condition("", "", "", "")]
+        _, condition = status.conditions or []
         assert (condition.type, condition.status) == ("AllocationsPublished", "False")
         assert "allocatedIPs" in condition.message
         assert "ipam.spidernet.io/ippool=p" in condition.message
@@ -63,30 +74,165 @@ class TestPoolStatus:
         dense = [holder(f"10.6.{n // 256}.{n % 256}") for n in range(MAX_VIEW + 1)]
         before = replace(pool(), status=status_of(pool(), dense, NOW))
         assert status_of(before, dense, NOW + timedelta(hours=1)) == before.status
-        assert status_of(before, dense[:-1], NOW).conditions is None
+        assert conditions(status_of(before, dense[:-1], NOW)) == {"Ready": ("False", "NoAddresses")}
 
     def test_sizes_that_no_integer_of_the_api_holds_and_pools_that_cannot_be_read(self) -> None:
         assert status_of(pool("fd00::/64", "fd00::-fd00::ffff:ffff:ffff:ffff"), [], NOW).totalIPCount == 2**63 - 1
         assert status_of(pool("10.6.0.0/16", "x"), [], NOW).totalIPCount == 0
 
+    @pytest.mark.parametrize(
+        ("spec", "missing", "reason"),
+        [
+            ({"ips": ["10.6.0.1"]}, None, "InForce"),
+            ({"ips": ["10.6.0.1"], "disable": False}, None, "InForce"),
+            ({"ips": ["10.6.0.1"], "disable": True}, None, "Disabled"),
+            ({"ips": ["10.6.0.0"]}, None, "NoAddresses"),
+            ({"ips": ["x"]}, None, "Malformed"),
+            ({"ips": ["10.6.0.1"]}, "it is for Node a, which does not exist", "NotFound"),
+        ],
+    )
+    def test_whether_it_is_ready(self, spec: dict[str, Any], missing: str | None, reason: str) -> None:
+        found = SpiderIPPool(metadata=ObjectMeta(name="p", generation=4), spec=IPPoolSpec("10.6.0.0/16", **spec))
+        (condition,) = status_of(found, [], NOW, missing).conditions or []
+        status = "True" if reason == "InForce" else "False"
+        assert (condition.type, condition.status, condition.reason) == ("Ready", status, reason)
+        assert (condition.observedGeneration, condition.lastTransitionTime) == (4, TIME)
+        assert missing is None or condition.message == missing
 
-@pytest.mark.parametrize("names", [(FINALIZER,), (FORMER_FINALIZER,), (FORMER_FINALIZER, FINALIZER)])
-async def test_idle_pools_and_subnets_go_whatever_our_finalizer_was_called(names: tuple[str, ...]) -> None:
-    async with ApiServer(SpiderIPPool.KIND, SpiderIP.KIND, SpiderSubnet.KIND) as server, server.client() as client:
-        metadata = ObjectMeta(name="p", finalizers=[*names])
-        await client.create(replace(pool(), metadata=metadata))
-        await client.create(SpiderSubnet(metadata=replace(metadata, name="s"), spec=SubnetSpec("10.7.0.0/16")))
+    def test_who_keeps_a_pool_that_is_being_deleted(self) -> None:
+        leaving = replace(pool(), metadata=ObjectMeta(name="p", deletionTimestamp=TIME))
+        assert conditions(status_of(leaving, [], NOW)) == {"Ready": ("False", "Terminating")}
+        status = status_of(leaving, [holder("10.6.0.1")], NOW)
+        assert conditions(status) == {"Ready": ("False", "Terminating"), "Terminating": ("True", "InUse")}
+        assert (status.conditions or [])[1].message == "1 address in use by ns/web"
+
+    @pytest.mark.parametrize(
+        ("holders", "text"),
+        [
+            (["a", "b", "b"], "3 addresses in use by ns/a, ns/b"),
+            ([*"abcdefg"], "7 addresses in use by ns/a, ns/b, ns/c, ns/d, ns/e and 2 more"),
+            (["a", "-", "-"], "1 address in use by ns/a, 2 in their cooldown"),
+            (["-"], "1 in their cooldown"),
+        ],
+    )
+    def test_users_by_name(self, holders: list[str], text: str) -> None:
+        records = [
+            replace(each, spec=replace(each.spec, pod=name, releasedAt=TIME if name == "-" else None))
+            for number, name in enumerate(holders, 1)
+            for each in [holder(f"10.6.0.{number}")]
+        ]
+        assert users_text(records) == text
+
+
+def conditions(status: IPPoolStatus | SubnetStatus) -> dict[str, tuple[str, str]]:
+    return {each.type: (each.status, each.reason) for each in status.conditions or ()}
+
+
+@pytest.mark.parametrize(
+    ("spec", "leaving", "pools", "found"),
+    [
+        ({"ips": ["10.7.0.1-10.7.0.9"]}, False, [], "InForce: pools may get its 9 addresses"),
+        ({}, False, [], "NoAddresses: it has no address that a pool could get: add some to spec.ips"),
+        ({"ips": ["x"]}, False, [], "Malformed: "),
+        ({}, True, [], "Terminating: it has no pools"),
+        ({}, True, ["b"], "InUse: 1 pool has addresses of it: b"),
+        ({}, True, ["b", "a"], "InUse: 2 pools have addresses of it: a, b"),
+    ],
+)
+def test_whether_a_subnet_is_ready(spec: dict[str, Any], leaving: bool, pools: list[str], found: str) -> None:
+    metadata = ObjectMeta(name="s", deletionTimestamp=TIME if leaving else None)
+    held = [replace(pool(), metadata=ObjectMeta(name=name)) for name in pools]
+    *_, last = readiness(SpiderSubnet(metadata=metadata, spec=SubnetSpec("10.7.0.0/16", **spec)), held)
+    assert f"{last.reason}: {last.message}".startswith(found)
+
+
+@dataclass
+class Cluster:
+    """The reconcilers of pools and subnets beside an API server."""
+
+    server: ApiServer
+    client: Client
+    networks: Informer[NetworkAttachmentDefinition]
+
+    async def told(self, kind: type[SpiderIPPool] | type[SpiderSubnet], name: str, what: str) -> None:
+        """Wait for a condition, as ``Type=reason: message``."""
+
+        async def is_told() -> bool:
+            found = await self.client.get(kind, name)
+            said = found.status.conditions if found.status else None
+            return any(what in f"{each.type}={each.reason}: {each.message}" for each in said or ())
+
+        await eventually(is_told, what)
+
+
+KINDS = (SpiderIPPool, SpiderIP, SpiderSubnet, Node, NetworkAttachmentDefinition, Event)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server, server.client() as client:
+        recorder = Recorder(client, "test")
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
-        subnets = Informer(client, SpiderSubnet)
-        reconcilers = PoolReconciler(client, pools, ips, 0.0), SubnetReconciler(client, subnets, pools, 0.0)
-        tasks = [asyncio.create_task(each.run()) for each in (pools, ips, subnets, *reconcilers)]
+        subnets, nodes = Informer(client, SpiderSubnet), Informer(client, Node)
+        networks = Informer(client, NetworkAttachmentDefinition)
+        listers = PoolListers(pools, ips, nodes, networks)
+        reconcilers = (
+            PoolReconciler(client, listers, recorder, namespace="ours", debounce=0.0),
+            SubnetReconciler(client, subnets, pools, recorder, debounce=0.0),
+        )
+        informers = (pools, ips, subnets, nodes, networks)
+        tasks = [asyncio.create_task(each.run()) for each in (recorder, *informers, *reconcilers)]
         try:
-            for informer in (pools, ips, subnets):
+            for informer in informers:
                 await informer.synced(5)
-            await client.delete(SpiderIPPool, "p")
-            await client.delete(SpiderSubnet, "s")
-            await eventually(lambda: not server.stored(SpiderIPPool) and not server.stored(SpiderSubnet))
+            yield Cluster(server, client, networks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_pools_and_subnets_that_wait_say_so_by_condition_and_event(cluster: Cluster) -> None:
+    client = cluster.client
+    held = ObjectMeta(name="p", finalizers=[FINALIZER])
+    await client.create(replace(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), metadata=held))
+    subnet = SpiderSubnet(metadata=replace(held, name="s"), spec=SubnetSpec("10.6.0.0/16", ips=["10.6.0.1-10.6.0.9"]))
+    await client.create(subnet)
+    await client.create(holder("10.6.0.1"))
+    await cluster.told(SpiderIPPool, "p", "Ready=InForce: pods may get its 9 addresses")
+    await cluster.told(SpiderSubnet, "s", "Ready=InForce: pools may get its 9 addresses")
+    await client.delete(SpiderSubnet, "s")
+    await cluster.told(SpiderIPPool, "p", "Terminating=InUse: 1 address in use by ns/web")
+    await cluster.told(SpiderSubnet, "s", "Terminating=InUse: 1 pool has addresses of it: p")
+    await eventually(lambda: len(cluster.server.stored(Event)) == 2)
+    events = [(each.involvedObject.name, each.reason, each.message) for each in await client.list(Event)]
+    assert sorted(events) == [
+        ("p", "Terminating", "1 address in use by ns/web"),
+        ("s", "Terminating", "1 pool has addresses of it: p"),
+    ]
+    await client.delete(SpiderIP, "10.6.0.1")
+    await eventually(lambda: not cluster.server.stored(SpiderIPPool) and not cluster.server.stored(SpiderSubnet))
+
+
+async def test_a_pool_for_a_node_and_a_network_is_ready_once_they_exist(cluster: Cluster) -> None:
+    made = pool("10.6.0.0/16", "10.6.0.1")
+    await cluster.client.create(replace(made, spec=replace(made.spec, nodeName=["a", "b"], multusName=["x"])))
+    await cluster.told(SpiderIPPool, "p", "Ready=NotFound: it is for Node a, b, which does not exist")
+    await cluster.client.create(Node(metadata=ObjectMeta(name="b")))
+    await cluster.told(SpiderIPPool, "p", "it is for NetworkAttachmentDefinition ours/x, which does not exist")
+    await cluster.client.create(NetworkAttachmentDefinition(metadata=ObjectMeta(name="x", namespace="ours")))
+    await cluster.told(SpiderIPPool, "p", "Ready=InForce")
+    await cluster.client.delete(Node, "b")
+    await cluster.told(SpiderIPPool, "p", "Ready=NotFound: it is for Node a, b")
+
+
+@pytest.mark.parametrize("names", [(FINALIZER,), (FORMER_FINALIZER,), (FORMER_FINALIZER, FINALIZER)])
+async def test_idle_pools_and_subnets_go_whatever_our_finalizer_was_called(
+    cluster: Cluster, names: tuple[str, ...]
+) -> None:
+    metadata = ObjectMeta(name="p", finalizers=[*names])
+    await cluster.client.create(replace(pool(), metadata=metadata))
+    await cluster.client.create(SpiderSubnet(metadata=replace(metadata, name="s"), spec=SubnetSpec("10.7.0.0/16")))
+    await cluster.client.delete(SpiderIPPool, "p")
+    await cluster.client.delete(SpiderSubnet, "s")
+    await eventually(lambda: not cluster.server.stored(SpiderIPPool) and not cluster.server.stored(SpiderSubnet))

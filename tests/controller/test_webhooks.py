@@ -30,7 +30,7 @@ def apply(plane: ControlPlane, text: str) -> None:
 def refusal(plane: ControlPlane, text: str, verb: str = "create") -> str:
     """What kubectl prints when a manifest is refused."""
     with pytest.raises(SpiderpoolError) as refused:
-        plane.kubectl(verb, "-f", "-", input=text)
+        plane.kubectl(*verb.split(), "-f", "-", input=text)
     return refused.value.message
 
 
@@ -72,6 +72,23 @@ class TestSubnets:
     )
     def test_a_faulty_one_is_refused(self, control_plane: ControlPlane, subnet: str, spec: str, message: str) -> None:
         assert message in refusal(control_plane, manifest("SpiderSubnet", "wrong", spec))
+
+    def test_its_author_is_warned_of_addresses_that_no_pod_gets(self, control_plane: ControlPlane) -> None:
+        for kind, name in (("SpiderSubnet", "whole"), ("SpiderIPPool", "whole-pool")):
+            text = manifest(kind, name, "{subnet: 10.62.0.0/24, ips: [10.62.0.0-10.62.0.255]}")
+            with pytest.raises(SpiderpoolError, match=r"no pod gets 10\.62\.0\.0, 10\.62\.0\.255"):
+                control_plane.kubectl("create", "--warnings-as-errors", "-f", "-", input=text)
+
+    def test_a_pool_for_what_is_not_there_is_accepted_with_a_warning(self, control_plane: ControlPlane) -> None:
+        spec = "{subnet: 10.63.0.0/24, ips: [10.63.0.9], nodeName: [nowhere], multusName: [default/nothing]}"
+        text = manifest("SpiderIPPool", "for-nobody", spec)
+        warned = refusal(control_plane, text, "create --dry-run=server --warnings-as-errors")
+        assert "spec.nodeName[0]: there is no Node nowhere yet" in warned
+        assert "spec.multusName[0]: there is no NetworkAttachmentDefinition default/nothing yet" in warned
+        network = "{cniType: ipvlan, ipvlan: {master: [eth0], ippools: {ipv4: [no-pool]}}}"
+        text = manifest("SpiderMultusConfig", "poolless", network, "default")
+        warned = refusal(control_plane, text, "create --dry-run=server --warnings-as-errors")
+        assert "spec.ipvlan.ippools.ipv4[0]: there is no SpiderIPPool no-pool yet" in warned
 
     def test_a_pool_inherits_and_stays_within_the_subnet(self, control_plane: ControlPlane, subnet: str) -> None:
         apply(control_plane, manifest("SpiderIPPool", "inside", "{subnet: 10.60.0.0/16, ips: [10.60.0.1-10.60.0.4]}"))

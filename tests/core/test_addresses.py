@@ -148,6 +148,20 @@ def test_a_network_holds_all_its_addresses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subnet", "addresses"),
+    [
+        ("10.0.0.0/30", ["10.0.0.0", "10.0.0.3"]),
+        ("10.0.0.0/31", []),
+        ("10.0.0.1/32", []),
+        ("0.0.0.0/0", ["0.0.0.0", "255.255.255.255"]),
+        ("fd00::/120", []),
+    ],
+)
+def test_addresses_of_a_subnet_that_no_machine_may_have(subnet: str, addresses: list[str]) -> None:
+    assert AddressSet.unassignable(parse_subnet(subnet)).ranges() == addresses
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("10.6.0.1/24", "write 10.6.0.0/24"),

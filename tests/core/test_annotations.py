@@ -103,6 +103,12 @@ def test_annotations_that_are_not_set() -> None:
             all_interface_pools,
             "lists interface eth0 twice",
         ),
+        (
+            "ippools",
+            '[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "eth0@", "ipv4": ["b"]}]',
+            all_interface_pools,
+            "names 'eth0@', which no interface is called; write a name such as eth0",
+        ),
         ("subnets", "[]", all_interface_subnets, "lists no interface"),
         ("subnets", '[{"interface": "eth0"}]', all_interface_subnets, "names nothing for eth0"),
         (

@@ -22,7 +22,7 @@ async def test_finds_kinds_of_the_core_and_of_groups() -> None:
         assert node is not None
         assert (node.api_version, node.plural, node.scope) == ("v1", "nodes", Scope.CLUSTER)
         assert deployment is not None
-        assert deployment.path("ns", "web") == "apis/apps/v1/namespaces/ns/deployments/web"
+        assert deployment.object_path("ns", "web") == "apis/apps/v1/namespaces/ns/deployments/web"
         assert await find_kind(client, "apps/v1", "DaemonSet") is None
         assert await find_kind(client, "example.com/v1", "Thing") is None
 

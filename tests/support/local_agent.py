@@ -56,14 +56,18 @@ class LocalAgent:
 
     def start(self, timeout: float = 60.0) -> None:
         """Start the agent and wait until it is healthy. Raises NotReady, with the end of its log, if it is not."""
-        command = [*self._prefix, sys.executable, "-m", "spiderpool.agent.main"]
-        self._processes.start(self._name, command, env=self._environment)
+        self.launch()
         deadline = time.monotonic() + timeout
         while not asyncio.run(self._healthy()):
             if self._processes.pid(self._name) is None or time.monotonic() > deadline:
                 log = self._processes.log(self._name).read_text()[-2000:]
                 raise NotReady(f"agent of {self.node} does not serve {self.socket}: {log}")
             time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start the agent."""
+        command = [*self._prefix, sys.executable, "-m", "spiderpool.agent.main"]
+        self._processes.start(self._name, command, env=self._environment)
 
     @property
     def log(self) -> Path:

@@ -13,7 +13,7 @@ from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.ipam import allocation, candidates
+from spiderpool.core.ipam import allocation, candidates, unused_annotations
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
 from spiderpool.core.ipam.gc import is_finished, pod_uids
@@ -36,6 +36,7 @@ from spiderpool.telemetry import logger
 
 EVENT_REFUSED = "AddressRefused"
 EVENT_COOLDOWN = "CooldownIgnored"
+EVENT_UNUSED = "AnnotationIgnored"
 OWNER_TIMEOUT = 5.0
 """Seconds for reading a pod's top controller on the ADD path."""
 STICKY_OWNER_TIMEOUT = 2.0
@@ -111,10 +112,12 @@ class PodAddresses:
             return {}
         try:
             context = await self._context(pod, uid, networks or self.networks(pod))
-            return await self._allocate(pod, context, requests)
+            grants = await self._allocate(pod, context, requests)
         except (Refused, BadRequest) as error:
             self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
             raise
+        self._report_unused(pod, context, whole=networks is not None)
+        return grants
 
     async def check(
         self, pod: Pod, uid: str, networks: InterfaceNetworks, request: InterfaceRequest
@@ -144,8 +147,12 @@ class PodAddresses:
 
         ``ended`` says that the sandbox which had the address is known and gone: then a terminating pod, which gets no
         other one, needs it no more. Otherwise this may be a late call about a former sandbox, so only a pod that has
-        finished or is gone gives its address back.
+        finished or is gone gives its address back. Until the caches are filled nobody knows whether the pod lives on:
+        then garbage collection ends what it holds.
         """
+        if not self._cluster.ready:
+            log.warning("left to garbage collection", pod=f"{args.namespace}/{args.name}", interface=interface)
+            return
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         uid = self.holder_uid(args)
         if pod and has_runtime_uid(pod, args.uid) and not (is_finished(pod) or (ended and pod.terminating)):
@@ -283,6 +290,25 @@ class PodAddresses:
                 address=[record.spec.address for record in allocated.created],
                 considered=[str(verdict) for verdict in (*plan.trace, *allocated.trace)],
             )
+
+    def _report_unused(self, pod: Pod, context: PodContext, *, whole: bool) -> None:
+        """An Event for each annotation without effect.
+
+        Whether a route is one is known once the pod has all its addresses: after one call for the ``whole`` pod, else
+        when all its interfaces have been served.
+        """
+        interfaces = [name for name, _ in context.networks.names]
+        held = self._allocator.held(context.uid)
+        unused = [
+            *unused_annotations.unused_keys(context.annotations, context.namespace_annotations),
+            *unused_annotations.unused_subnets(context.annotations, enabled=self.policy.addresses.subnets),
+            *unused_annotations.unused_interfaces(context.annotations, interfaces),
+        ]
+        if whole or {name for name, _ in held} >= {*interfaces}:
+            addresses = (record.spec.address for record in held.values())
+            unused += unused_annotations.unused_routes(context.annotations, addresses)
+        for message in unused:
+            self._recorder.event(pod, "Warning", EVENT_UNUSED, message)
 
 
 def _holder_uid(pod: Pod, runtime_uid: str) -> str:

@@ -7,7 +7,7 @@ caller have status 400, 404, 405 or 422.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -32,11 +32,12 @@ from spiderpool.api.agent_v1 import (
     WorkloadEndpoint,
     WorkloadInterface,
     error_body,
+    named_pod,
     parse_body,
+    pod_of,
 )
-from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
-from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
@@ -53,6 +54,9 @@ STICKY_RELEASE_FORBIDDEN = 522
 
 SYNC_TIMEOUT = 5.0
 """Seconds that a call waits for the caches of a starting agent."""
+
+DEL_SYNC_TIMEOUT = 1.0
+"""Seconds that a DEL waits for them: it can go on without, but then it releases no address."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,7 +76,7 @@ class AgentAPI:
         """Add our paths."""
         router.add_get(f"{PREFIX}/ipam/healthy", self._ready)
         router.add_post(f"{PREFIX}/ipam/ip", self._within_limits(self._add))
-        router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete))
+        router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete, needs_caches=False))
         router.add_post(f"{PREFIX}/ipam/ips", self._nothing)
         router.add_delete(f"{PREFIX}/ipam/ips", self._within_limits(self._delete_all))
         router.add_get(f"{PREFIX}/workloadendpoint", self._within_limits(self._endpoint))
@@ -101,7 +105,7 @@ class AgentAPI:
             match_master_subnet=bool(call.matchMasterSubnet),
         )
         interface = call.ifName or ""
-        args = _args(call)
+        args = pod_of(call)
         grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
         detection = self._addresses.detection(await self._cluster.pod(args))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
@@ -109,13 +113,13 @@ class AgentAPI:
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = parse_body(await request.read(), DelCall)
-        await self._ipam.release(_args(call), call.containerID or "", call.ifName or "")
+        await self._ipam.release(pod_of(call), call.containerID or "", call.ifName or "")
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
         """Release all addresses of a pod: the executable found one in use elsewhere, or its gateway silent."""
         call = parse_body(await request.read(), BatchDelCall)
-        args = _args(call)
+        args = pod_of(call)
         pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
         if call.isReleaseConflictIPs:
             if not self._addresses.policy.release_conflicts:
@@ -129,7 +133,8 @@ class AgentAPI:
         missing = next((name for name in ("podNamespace", "podName") if name not in request.query), None)
         if missing:
             raise Incomplete(f"{missing} in query is required")
-        namespace, name = request.query["podNamespace"], request.query["podName"]
+        pod = named_pod(request.query["podNamespace"], request.query["podName"], "", "query")
+        namespace, name = pod.namespace, pod.name
         records = self._addresses.records_of(namespace, name)
         if not records:
             return _json(f"pod {namespace}/{name} holds no address of this node", 404)
@@ -139,12 +144,15 @@ class AgentAPI:
         )
 
     async def _coordinator(self, request: web.Request) -> web.Response:
+        """The settings, for a pod that may be gone: at DEL the executable needs them all the same."""
         call = parse_body(await request.read(), CoordinatorCall)
-        pod = await self._cluster.pod(PodArgs(call.podNamespace or "", call.podName or "", ""))
+        named = call.podName or call.podNamespace
+        args = named_pod(call.podNamespace or "", call.podName or "", "", "body") if named else None
+        pod = await self._cluster.find_pod(args) if args else None
         cluster = self._cluster.coordinator()
         synced_status(cluster)
         assert cluster is not None
-        return _json(_coordinator(cluster, pod))
+        return _json(_coordinator(cluster, (pod.metadata.annotations if pod else None) or {}))
 
     async def _interfaces(self, records: list[SpiderIP]) -> list[WorkloadInterface]:
         granted: dict[str, list[Grant]] = {}
@@ -152,13 +160,16 @@ class AgentAPI:
             granted.setdefault(record.spec.interface, []).append(await self._addresses.grant(record))
         return [_interface(name, grants) for name, grants in granted.items()]
 
-    def _within_limits(self, handler: Handler) -> Handler:
+    def _within_limits(self, handler: Handler, *, needs_caches: bool = True) -> Handler:
         """Limit a handler to the time of a CNI call and translate its errors to statuses of this API."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
             try:
                 async with asyncio.timeout(self._add_timeout):
-                    await self._cluster.synced(SYNC_TIMEOUT)
+                    if needs_caches:
+                        await self._cluster.synced(SYNC_TIMEOUT)
+                    else:
+                        await self._cluster.synced_within(DEL_SYNC_TIMEOUT)
                     with structlog.contextvars.bound_contextvars(request=f"{request.method} {request.path}"):
                         return await handler(request)
             except Malformed as error:
@@ -189,10 +200,6 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
         return _json(error_body(413, error.text or "body too large"), 413)
 
 
-def _args(call: AddCall | DelCall | BatchDelCall) -> PodArgs:
-    return PodArgs(call.podNamespace or "", call.podName or "", call.podUID or "")
-
-
 def _ip(interface: str, grant: Grant, detection: Detection) -> IPConfig:
     return IPConfig(
         address=grant.address,
@@ -217,7 +224,7 @@ def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:
     return detail
 
 
-def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig:
+def _coordinator(cluster: SpiderCoordinator, annotations: Mapping[str, str]) -> AgentCoordinatorConfig:
     spec = cluster.spec or CoordinatorSpec()
     status = synced_status(cluster)
     mode = spec.mode or "auto"
@@ -229,7 +236,7 @@ def _coordinator(cluster: SpiderCoordinator, pod: Pod) -> AgentCoordinatorConfig
         hijackCIDR=spec.hijackCIDR or [],
         policyRoutes=[AgentPolicyRoute(route.dst, route.gw) for route in spec.policyRoutes or ()],
         podMACPrefix=spec.podMACPrefix or "",
-        podDefaultRouteNIC=default_route_interface(pod.metadata.annotations or {}, cluster),
+        podDefaultRouteNIC=default_route_interface(annotations, cluster),
         hostRuleTable=spec.hostRuleTable or 0,
         podRPFilter=spec.podRPFilter or 0,
         txQueueLen=spec.txQueueLen or 0,

@@ -46,7 +46,6 @@ from spiderpool.core.network.attachment import (
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.hostports import host_ports, unserved
-from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
@@ -89,11 +88,12 @@ class Attacher:
 
         ``config`` is the runtime's: the name of its list, and the ports of the node that are to lead to the pod.
         """
-        attachment = await self._plan(call, requested_ports(config))
+        pod = await self._cluster.living_pod(call.required_pod())
+        attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
             sandbox = sandbox_record(call, attachment.interfaces, config.name)
             self._store.save(sandbox)  # first, so that DEL finds it after a crash
-            pod, uid = attachment.pod, call.required_pod().uid
+            uid = call.required_pod().uid
             grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
@@ -108,7 +108,8 @@ class Attacher:
 
     async def check(self, call: CNICall, config: PluginConfig) -> None:
         """Raises Drift when record, interface, address, route or host port is not as ADD left it."""
-        attachment = await self._plan(call, requested_ports(config))
+        pod = await self._cluster.pod(call.required_pod())
+        attachment = self._plan(call, pod, requested_ports(config))
         sandbox = self._store.load(call.container_id) or assumed_record(call)
         results = {interface.name: interface.result.encode() for interface in sandbox.interfaces}
         for plan in attachment.interfaces:
@@ -169,9 +170,8 @@ class Attacher:
         """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
         await self._routes.refresh(self._store.all())
 
-    async def _plan(self, call: CNICall, ports: tuple[PortMapping, ...]) -> PodAttachment:
-        """The pod of a call and the plan of its interfaces. Raises NotReady, or as `plan_pod`."""
-        pod = await self._cluster.pod(call.required_pod())
+    def _plan(self, call: CNICall, pod: Pod, ports: tuple[PortMapping, ...]) -> PodAttachment:
+        """The plan of a pod's interfaces. Raises NotReady, or as `plan_pod`."""
         attachment = plan_pod(pod, call.ifname, self._addresses.policy.networks, self._cluster.networks.get)
         return with_ports(attachment, ports, self._cluster.coordinator())
 
@@ -202,7 +202,7 @@ class Attacher:
     ) -> Result:
         match plan.chain:
             case Chain():
-                return await self._create_interface(call, attachment, plan, grants, plan.chain.parent)
+                return await self._create_interface(call, attachment, plan, grants, plan.chain)
             case DelegatedNetwork():
                 return await self._execute(call, plan, plan.chain)
             case _:
@@ -214,16 +214,16 @@ class Attacher:
         attachment: PodAttachment,
         plan: InterfacePlan,
         grants: tuple[Grant, ...],
-        parent: ParentLink | None,
+        chain: Chain,
     ) -> Result:
-        """Create an interface of a network that the agent attaches itself; ``parent`` must exist on the node first."""
+        """Create an interface of a network that the agent attaches itself, and before it the bond or VLAN below it."""
         desired = self._kernel_attachment(call, attachment, plan, grants)
-        if parent is not None:
-            await interfaces.ensure_parent(parent)
+        if chain.parent is not None:
+            await interfaces.ensure_parent(chain.parent)
         await self._probe(attachment.pod, desired)
         created = await interfaces.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
-        return cni_result(desired, grants, interface)
+        return cni_result(desired, grants, interface, chain)
 
     def _kernel_attachment(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]

@@ -13,7 +13,7 @@ from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.addresses import FAMILIES, AddressSet
-from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
+from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_alive
 from spiderpool.core.ipam.node_gc import is_holder
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.coordinator import service_addresses
@@ -70,6 +70,15 @@ class ClusterCache:
         for informer in self._informers():
             await informer.synced(timeout)
 
+    async def synced_within(self, timeout: float) -> bool:
+        """Whether the first list of every kind has arrived, after waiting for that for ``timeout`` seconds in all."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.synced(timeout)
+        except (TimeoutError, NotReady):
+            return False
+        return True
+
     def pools(self) -> list[SpiderIPPool]:
         """The pools of this node and the shared ones; selection decides which of them a pod may use."""
         return self._own_pools.items() + self._shared_pools.items()
@@ -99,14 +108,31 @@ class ClusterCache:
 
     async def pod(self, args: PodArgs) -> Pod:
         """A pod of this node, cached or else read. Raises NotReady when it is gone or has been replaced."""
-        key = f"{args.namespace}/{args.name}"
-        pod = self.pods.get(key)
-        if pod is None or not has_runtime_uid(pod, args.uid):
-            pod = await self._read_pod(args.namespace, args.name)
+        pod = await self.find_pod(args)
+        if pod is None:
+            raise NotReady(f"pod {args.namespace}/{args.name} does not exist; it has been deleted meanwhile")
         if not has_runtime_uid(pod, args.uid):
             raise NotReady(
-                f"pod {key} has UID {pod.metadata.uid}, the runtime attaches {args.uid}: it has been replaced"
+                f"pod {pod.key} has UID {pod.metadata.uid}, the runtime attaches {args.uid}: it has been replaced"
             )
+        return pod
+
+    async def living_pod(self, args: PodArgs) -> Pod:
+        """As `pod`, for an ADD. Raises NotReady also when the pod has ended or is about to: it is not started again.
+
+        Not so a static pod: it may live on while the object that mirrors it is being deleted and made anew.
+        """
+        pod = await self.pod(args)
+        if not is_alive(pod) and STATIC_POD_ANNOTATION not in (pod.metadata.annotations or {}):
+            state = "is being deleted" if pod.terminating else f"has ended ({pod.status.phase})"
+            raise NotReady(f"pod {pod.key} {state}; it gets no addresses any more")
+        return pod
+
+    async def find_pod(self, args: PodArgs) -> Pod | None:
+        """The pod of a name, read where the cache has none or one with another UID; None when there is none."""
+        pod = self.pods.get(f"{args.namespace}/{args.name}")
+        if pod is None or not has_runtime_uid(pod, args.uid):
+            return await self._client.find(Pod, args.name, args.namespace)
         return pod
 
     async def holder(self, record: SpiderIP) -> Pod | None:
@@ -120,12 +146,6 @@ class ClusterCache:
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         """Any pool, read from the API server; None if it does not exist. Raises ApiUnavailable."""
         return await self._client.find(SpiderIPPool, name, timeout=READ_TIMEOUT)
-
-    async def _read_pod(self, namespace: str, name: str) -> Pod:
-        pod = await self._client.find(Pod, name, namespace)
-        if pod is None:
-            raise NotReady(f"pod {namespace}/{name} does not exist; it has been deleted meanwhile")
-        return pod
 
     def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
         changed, self._pool_change = self._pool_change, asyncio.Event()

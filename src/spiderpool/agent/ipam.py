@@ -47,7 +47,7 @@ class IPAMPlugin:
 
     async def allocate(self, args: PodArgs, container: str, request: InterfaceRequest) -> tuple[Grant, ...]:
         """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
-        pod = await self._cluster.pod(args)
+        pod = await self._cluster.living_pod(args)
         # First, so that a DEL of the former container that comes meanwhile releases nothing.
         self._containers.note(self._addresses.holder_uid(args), request.interface, container)
         return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from spiderpool import daemon
 from spiderpool.agent import interfaces
-from spiderpool.agent.api import SYNC_TIMEOUT, AgentAPI, framework_errors
+from spiderpool.agent.api import DEL_SYNC_TIMEOUT, SYNC_TIMEOUT, AgentAPI, framework_errors
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin, previous_result
@@ -149,8 +149,8 @@ class CNIServer:
     async def _call_plugin(self, call: CNICall) -> dict[str, Any] | None:
         """Have the plugin serve the call once the caches are filled, all within the time limit.
 
-        A DEL waits for the caches too: without them the agent cannot tell whether the pod lives on. They are empty only
-        after a start of the agent; once filled they serve on while the API server is away.
+        They are empty only after a start of the agent; once filled they serve on while the API server is away. A DEL
+        goes on without them, since runtimes may not repeat it: then the addresses are left to garbage collection.
         """
         handlers = {
             ATTACH: self._attach,
@@ -161,7 +161,10 @@ class CNIServer:
         serve = handlers[call.plugin]
         try:
             async with asyncio.timeout(self._add_timeout):
-                await self._cluster.synced(SYNC_TIMEOUT)
+                if call.command == "DEL":
+                    await self._cluster.synced_within(DEL_SYNC_TIMEOUT)
+                else:
+                    await self._cluster.synced(SYNC_TIMEOUT)
                 return await serve(call)
         except TimeoutError as error:
             raise NotReady(f"{call.command} took longer than {self._add_timeout:.0f} s and was given up") from error

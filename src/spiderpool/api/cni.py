@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -170,14 +170,26 @@ class DelegateConfig(msgspec.Struct):
 
 
 class InterfaceConfig(PluginConfig, kw_only=True, omit_defaults=True):
-    """Configuration of the plugins ipvlan, macvlan, vlan and host-device."""
+    """Configuration of the plugins ipvlan, macvlan, vlan and host-device: all keys of the reference plugins."""
 
     master: str = ""
     mode: str = ""
     mtu: Annotated[int, msgspec.Meta(ge=0)] = 0
     mac: str = ""
+    linkInContainer: bool = False
+    """Whether the master is in the pod (ipvlan, macvlan, vlan)."""
+    bcqueuelen: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Length of the queue of broadcasts (macvlan); 0 for the kernel's default."""
     vlanId: int = 0
+    vlanMode: Literal["", "manual", "auto"] = ""
+    """Key of Spiderpool's own plugin vlan; ``auto`` leaves the VLAN ID to an external provider."""
     device: str = ""
+    hwaddr: str = ""
+    kernelpath: str = ""
+    pciBusID: str = ""
+    """Other ways than ``device`` to name the NIC of host-device."""
+    useInterfaceNetwork: bool = False
+    """Whether the NIC of host-device keeps its addresses and routes."""
 
 
 class BondConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -275,11 +287,20 @@ def check_environment(call: CNICall) -> None:
         raise BadEnvironment(f"{call.command} needs {' and '.join(missing)} in the environment")
     if not NAME.fullmatch(call.container_id):
         raise BadEnvironment(f"CNI_CONTAINERID={call.container_id!r} may hold letters, digits, '_', '.' and '-' only")
-    bad = set(call.ifname) & set("/: \t\n") or call.ifname in (".", "..") or len(call.ifname) > IFNAME_LENGTH
-    if bad:
+    if not is_interface_name(call.ifname):
         raise BadEnvironment(
             f"CNI_IFNAME={call.ifname!r} is not an interface name: at most 15 characters, no '/' or ':'"
         )
+
+
+def is_interface_name(text: str) -> bool:
+    """Whether Linux allows an interface of this name (dev_valid_name)."""
+    return 0 < len(text.encode()) <= IFNAME_LENGTH and text not in (".", "..") and not re.search(r"[/:\s]", text)
+
+
+def is_requestable(text: str) -> bool:
+    """Whether an interface may have this name. ``ip`` takes what follows an ``@`` for the name of another interface."""
+    return is_interface_name(text) and "@" not in text
 
 
 def parse_args(text: str) -> PodArgs:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
 
 SYNCED = "Synced"
 NOT_READY = "NotReady"
@@ -64,6 +64,7 @@ class CoordinatorStatus(msgspec.Struct, omit_defaults=True):
     serviceAddresses: Annotated[
         list[str] | None, field_doc("Addresses of Services that pods reach through the node, beside serviceCIDR.")
     ] = None
+    conditions: Conditions = None
 
 
 class SpiderCoordinator(Object, kw_only=True):

@@ -145,6 +145,10 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     ipFamilies: list[str] | None = None
     clusterIP: str | None = None
     externalIPs: list[str] | None = None
+    loadBalancerSourceRanges: list[str] | None = None
+    loadBalancerIP: str | None = None
+    allocateLoadBalancerNodePorts: bool | None = None
+    sessionAffinity: str | None = None
 
 
 class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):

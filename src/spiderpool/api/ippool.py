@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from spiderpool.api.meta import (
     Column,
-    Condition,
+    Conditions,
     Kind,
     LabelSelector,
     Object,
@@ -49,7 +49,11 @@ class IPPoolSpec(msgspec.Struct, omit_defaults=True):
         int | None, field_doc("Address family, 4 or 6. Taken from the subnet when absent.", enum=[4, 6])
     ] = None
     ips: Annotated[
-        list[str] | None, field_doc("Usable addresses: single addresses and ranges a-b, both ends included.")
+        list[str] | None,
+        field_doc(
+            "Usable addresses: single addresses and ranges a-b, both ends included. The network and broadcast address"
+            " of an IPv4 subnet are left out."
+        ),
     ] = None
     excludeIPs: Annotated[list[str] | None, field_doc("Addresses and ranges taken out of ips.")] = None
     gateway: Annotated[str | None, field_doc("Next hop of the default route.")] = None
@@ -80,18 +84,12 @@ class IPPoolStatus(msgspec.Struct, omit_defaults=True):
     """The observed use of the pool: computed from the SpiderIP objects, never incremented."""
 
     allocatedIPs: Annotated[str | None, field_doc("The addresses in use, as JSON text.")] = None
-    totalIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in ips without excludeIPs.")] = None
+    totalIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses that pods may get.")] = None
     allocatedIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in use.")] = None
     allocatedRanges: Annotated[
         list[str] | None, field_doc("The addresses in use as ranges: a hint where agents find free ones.")
     ] = None
-    conditions: Annotated[
-        list[Condition] | None,
-        field_doc(
-            "Conditions of the pool.",
-            **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = None
+    conditions: Conditions = None
 
 
 class SpiderIPPool(Object, kw_only=True):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, ClassVar
+import re
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta
+
+from spiderpool.errors import BadRequest
 
 GROUP = "spiderpool.spidernet.io"
 VERSION = "v2beta1"
@@ -17,6 +20,8 @@ FORMER_FINALIZER = GROUP
 """The same in objects of Spiderpool and of earlier versions: replaced at the next change, removed like our own."""
 INT64_MAX = 2**63 - 1
 """The largest number that an int64 field holds; an IPv6 subnet may have more addresses."""
+PATH_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
+"""Names in request paths; narrower than what Kubernetes allows, by characters that a URL would give a meaning."""
 SERVER_DEFAULT = "x-server-default"
 """Keyword under which `field_doc` hands a default to the generator of CRDs."""
 
@@ -71,14 +76,24 @@ class Kind(msgspec.Struct, frozen=True):
         """``group/version``, or the bare version for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
-        """The request path without a leading slash. Without a namespace it addresses all Namespaces."""
+    def path(self, namespace: str | None = None) -> str:
+        """The request path of a list, without a leading slash. Without a namespace it addresses all Namespaces."""
         words = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace and self.scope is Scope.NAMESPACED:
-            words += ["namespaces", namespace]
-        words.append(self.plural)
-        words += [word for word in (name, sub) if word]
-        return "/".join(words)
+            words += ["namespaces", _checked(namespace, f"namespace of a {self.name}")]
+        return "/".join((*words, self.plural))
+
+    def object_path(self, namespace: str | None, name: str, sub: str | None = None) -> str:
+        """The request path of one object. Raises BadRequest for what is no name: the path could be that of a list."""
+        if self.scope is Scope.NAMESPACED:
+            _checked(namespace or "", f"namespace of a {self.name}")
+        return "/".join((self.path(namespace), _checked(name, f"name of a {self.name}"), *((sub,) if sub else ())))
+
+
+def _checked(word: str, what: str) -> str:
+    if not PATH_WORD.fullmatch(word):
+        raise BadRequest(f"{word!r} cannot be the {what}")
+    return word
 
 
 class Condition(msgspec.Struct, omit_defaults=True):
@@ -89,6 +104,16 @@ class Condition(msgspec.Struct, omit_defaults=True):
     reason: Annotated[str, field_doc("One word, for programs.")]
     message: Annotated[str, field_doc("A sentence, for people.")]
     lastTransitionTime: Annotated[str | None, field_doc("When the status last changed.")] = None
+    observedGeneration: Annotated[int | None, field_doc("The metadata.generation that it is about.")] = None
+
+
+Conditions: TypeAlias = Annotated[
+    list[Condition] | None,
+    field_doc(
+        "What is the case, and since when.",
+        **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
 
 
 class OwnerReference(msgspec.Struct, omit_defaults=True):

@@ -11,12 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.coordinator import CoordinatorSpec
-from spiderpool.api.meta import Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
 
 NAD_NAME_ANNOTATION = "multus.spidernet.io/cr-name"
 """Name of the NetworkAttachmentDefinition, where it differs from that of the SpiderMultusConfig."""
 CNI_VERSION_ANNOTATION = "multus.spidernet.io/cni-version"
 CONFIG_NAME_ANNOTATION = "cni.spidernet.io/cniconfig-name"
+
+RDMA_INJECT = "cni.spidernet.io/rdma-resource-inject"
+NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
+"""Annotations of networks, and of pods or namespaces: a pod gets all networks whose annotation has the same value."""
 
 CNI_TYPES = ("macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom")
 
@@ -131,9 +135,16 @@ class MultusConfigSpec(msgspec.Struct, omit_defaults=True):
     customCNI: Annotated[str | None, field_doc("For cniType custom: the whole CNI configuration as JSON text.")] = None
 
 
+class MultusConfigStatus(msgspec.Struct, omit_defaults=True):
+    """Whether pods can use the network."""
+
+    conditions: Conditions = None
+
+
 class SpiderMultusConfig(Object, kw_only=True):
     """A network for pods, in short form."""
 
-    KIND: ClassVar[Kind] = spiderpool_kind("SpiderMultusConfig", Scope.NAMESPACED, "smc")
+    KIND: ClassVar[Kind] = spiderpool_kind("SpiderMultusConfig", Scope.NAMESPACED, "smc", status=True)
 
     spec: MultusConfigSpec | None = None
+    status: MultusConfigStatus | None = None

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, immutable, spiderpool_kind
+from spiderpool.api.meta import Column, Conditions, Kind, Object, Scope, field_doc, immutable, spiderpool_kind
 
 SUBNET_CIDR_LABEL = "ipam.spidernet.io/subnet-cidr"
 OWNER_SUBNET_LABEL = "ipam.spidernet.io/owner-spider-subnet"
@@ -58,6 +58,7 @@ class SubnetStatus(msgspec.Struct, omit_defaults=True):
     controlledIPPools: Annotated[str | None, field_doc("The pools cut from the subnet, as JSON text.")] = None
     totalIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses in ips without excludeIPs.")] = None
     allocatedIPCount: Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Addresses that pools hold.")] = None
+    conditions: Conditions = None
 
 
 class SpiderSubnet(Object, kw_only=True):

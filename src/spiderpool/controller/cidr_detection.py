@@ -77,10 +77,12 @@ class ControllerManager(Object, kw_only=True):
 
 
 class CalicoPoolSpec(msgspec.Struct):
-    """crd.projectcalico.org/v1 IPPool spec, in part."""
+    """crd.projectcalico.org/v1 IPPool spec, in part.
+
+    ``disabled`` is not read: it stops new addresses, and the pods that have one must still be reached.
+    """
 
     cidr: str
-    disabled: bool = False
 
 
 class CalicoPool(Object, kw_only=True):
@@ -261,7 +263,7 @@ class CIDRDetector:
         """Pod CIDRs by podCIDRType; ``cluster`` are those of kubeadm or kube-controller-manager."""
         match kind:
             case "calico":
-                return await self._calico() or _unknown("calico has no enabled IPPool")
+                return await self._calico() or _unknown("calico has no IPPool")
             case "cilium":
                 return await self._cilium(cluster) or _unknown(f"{self._cilium_config} names no pod CIDR")
             case "auto":
@@ -281,9 +283,8 @@ class CIDRDetector:
         return networks
 
     async def _calico(self) -> tuple[str, ...]:
-        """CIDRs of calico's enabled IPPools; none when calico is not installed."""
-        pools = [pool for pool in await self._served(CalicoPool) if not pool.terminating and not pool.spec.disabled]
-        return cidrs(pool.spec.cidr for pool in _by_age(pools))
+        """CIDRs of calico's IPPools, also of disabled ones; none when calico is not installed."""
+        return cidrs(pool.spec.cidr for pool in await self._served(CalicoPool))
 
     async def _cilium(self, cluster: tuple[str, ...]) -> tuple[str, ...]:
         """Pod CIDRs of cilium, by its IPAM mode; none when cilium is not installed. Raises CIDRsUnknown."""
@@ -293,7 +294,7 @@ class CIDRDetector:
             case "cluster-pool" | "cluster-pool-v2beta":
                 return cidrs([config.get("cluster-pool-ipv4-cidr"), config.get("cluster-pool-ipv6-cidr")])
             case "multi-pool":
-                pools = _by_age([pool for pool in await self._served(CiliumPool) if not pool.terminating])
+                pools = await self._served(CiliumPool)
                 families = ([pool.spec.ipv4 for pool in pools], [pool.spec.ipv6 for pool in pools])
                 return cidrs(text for family in families for pool in family for text in pool.cidrs or ())
             case "kubernetes":
@@ -306,15 +307,17 @@ class CIDRDetector:
     async def _service_cidrs(self) -> tuple[str, ...]:
         """CIDRs of the cluster's ServiceCIDRs, in the newest version that has any; none before Kubernetes 1.31."""
         for kind in SERVICE_CIDRS:
-            ranges = [service_cidr for service_cidr in await self._served(kind) if not service_cidr.terminating]
-            if ranges:
-                return cidrs(text for service_cidr in _by_age(ranges) for text in service_cidr.spec.cidrs or ())
+            if ranges := await self._served(kind):
+                return cidrs(text for service_cidr in ranges for text in service_cidr.spec.cidrs or ())
         return ()
 
     async def _served(self, kind: type[T]) -> list[T]:
-        """Objects of a kind; none when the API server does not serve it."""
+        """Objects of a kind, by age; none when the API server does not serve it.
+
+        Also those that are being deleted: finalizers hold them while pods or Services still have their addresses.
+        """
         try:
-            return await self._client.list(kind)
+            return _by_age(await self._client.list(kind))
         except NotFound:
             return []
 

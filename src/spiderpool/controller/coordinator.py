@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from spiderpool.api.coordinator import NOT_READY, SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown
+from spiderpool.controller.conditions import dated, not_ready, ready
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.events import Recorder
@@ -105,7 +110,8 @@ class CoordinatorReconciler:
         """Write the status if it differs, with an event when it has become not ready."""
         if status == coordinator.status:
             return
-        body = {field: getattr(status, field) for field in ("phase", "reason", "overlayPodCIDR", "serviceCIDR")}
+        fields = ("phase", "reason", "overlayPodCIDR", "serviceCIDR", "conditions")
+        body = {field: msgspec.to_builtins(getattr(status, field)) for field in fields}
         await self._client.patch(SpiderCoordinator, coordinator.name, {"status": body}, sub="status")
         if status.reason:
             self._recorder.event(coordinator, "Warning", "ClusterNotReady", status.reason)
@@ -113,9 +119,17 @@ class CoordinatorReconciler:
 
     async def _status(self, coordinator: SpiderCoordinator) -> CoordinatorStatus:
         """The status; its own lists are never None, since agents take a missing list as not known yet."""
-        addresses = coordinator.status.serviceAddresses if coordinator.status else None  # not ours to write
+        former = coordinator.status or CoordinatorStatus(NOT_READY)
         try:
             networks = await self._detector.detect((coordinator.spec and coordinator.spec.podCIDRType) or "auto")
         except CIDRsUnknown as error:
-            return CoordinatorStatus(NOT_READY, error.message, [], [], addresses)
-        return CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services), addresses)
+            status = CoordinatorStatus(NOT_READY, error.message, [], [])
+            found = not_ready("CIDRsUnknown", error.message)
+        else:
+            status = CoordinatorStatus(SYNCED, None, list(networks.pods), list(networks.services))
+            found = ready("the CIDRs of the cluster are known")
+        return replace(
+            status,
+            serviceAddresses=former.serviceAddresses,  # not ours to write
+            conditions=dated([found], coordinator, former.conditions, datetime.now(UTC)),
+        )

@@ -28,8 +28,9 @@ from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.networks import NetworkReconciler
-from spiderpool.controller.pools import PoolReconciler
+from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
+from spiderpool.controller.reservedips import ReservedIPReconciler
 from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
@@ -101,7 +102,7 @@ class ControllerLeader:
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
-            *([self._reserved] if self._workloads else []),
+            self._reserved,
             *self._workloads.values(),
         ]
 
@@ -111,7 +112,8 @@ class ControllerLeader:
         endpoints = EndpointListers(self._endpoints, self._ips, self._pods, self._pools)
         return [
             recorder.run(),
-            PoolReconciler(client, self._pools, self._ips, settings.status_debounce).run(),
+            self._pool_reconciler().run(),
+            ReservedIPReconciler(client, self._reserved).run(),
             NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
             self._coordinator().run(),
             self._service_addresses().run(),
@@ -121,6 +123,12 @@ class ControllerLeader:
             *([self._applications().run()] if self._workloads else []),
             *([self._eni_pools().run()] if settings.common.cloud.provider else []),
         ]
+
+    def _pool_reconciler(self) -> PoolReconciler:
+        settings = self._settings
+        listers = PoolListers(self._pools, self._ips, self._nodes, self._attachments)
+        namespace, debounce = settings.common.namespace, settings.status_debounce
+        return PoolReconciler(self._client, listers, self._recorder, namespace=namespace, debounce=debounce)
 
     def _coordinator(self) -> CoordinatorReconciler:
         settings = self._settings
@@ -153,7 +161,8 @@ class ControllerLeader:
         return ENIPoolReconciler(self._client, listers, self._recorder, rules)
 
     def _subnet_reconciler(self) -> SubnetReconciler:
-        return SubnetReconciler(self._client, self._subnets, self._pools, self._settings.status_debounce)
+        debounce = self._settings.status_debounce
+        return SubnetReconciler(self._client, self._subnets, self._pools, self._recorder, debounce=debounce)
 
     def _applications(self) -> ApplicationPoolReconciler:
         listers = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from spiderpool.api.meta import OwnerReference
+from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.controller.conditions import dated, not_ready, ready, write
 from spiderpool.core.admission.multusconfig import other_owner
+from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
-from spiderpool.errors import BadConfig, NotReady
+from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -75,9 +78,24 @@ class NetworkReconciler:
             desired = attachment(config)
         except BadConfig as error:
             self._warn(config, "BadNetwork", error.message)
-            return
-        if await self._put(config, desired):
-            await self._drop_former(config, desired)
+            return await self._set_condition(config, not_ready("BadNetwork", error.message))
+        try:
+            if await self._put(config, desired):
+                await self._drop_former(config, desired)
+                await self._set_condition(config, readiness(desired))
+            else:
+                await self._set_condition(
+                    config, not_ready("NameTaken", f"{desired.key} belongs to another SpiderMultusConfig")
+                )
+        except NotReady as error:
+            await self._set_condition(config, not_ready("Waiting", error.message))
+            raise
+
+    async def _set_condition(self, config: SpiderMultusConfig, condition: Condition) -> None:
+        """Write the condition of a config."""
+        former = config.status.conditions if config.status else None
+        found = dated([condition], config, former, datetime.now(UTC))
+        await write(self._client, self._configs, config, former, found)
 
     async def _put(self, config: SpiderMultusConfig, desired: NetworkAttachmentDefinition) -> bool:
         """Apply ``desired`` unless it is stored; false when another config owns the stored one. Raises NotReady."""
@@ -121,6 +139,15 @@ class NetworkReconciler:
     def _warn(self, config: SpiderMultusConfig, reason: str, message: str) -> None:
         self._recorder.event(config, "Warning", reason, message)
         log.warning("network attachment not made", network=config.key, reason=reason, message=message)
+
+
+def readiness(desired: NetworkAttachmentDefinition) -> Condition:
+    """Whether agents attach pods to the network of a definition that is stored."""
+    try:
+        read_network(desired.key, desired)
+    except SpiderpoolError as error:
+        return not_ready("Refused", f"no pod can be attached: {error.message}")
+    return ready(f"pods may name NetworkAttachmentDefinition {desired.key}")
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:

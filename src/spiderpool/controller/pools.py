@@ -6,21 +6,29 @@ It never decides who gets an address: the status is for people and a hint for ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, INT64_MAX, Condition
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, INT64_MAX, Condition, Object
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.controller import conditions
+from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
+from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.labels import label_value
+from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.informer import Informer
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -37,34 +45,69 @@ WORKERS = 4
 log = logger("pools")
 
 
-def status_of(pool: SpiderIPPool, holders: Iterable[SpiderIP], now: datetime) -> IPPoolStatus:
-    """The status of a pool whose SpiderIPs are ``holders``; ``now`` becomes the time of a condition that is new."""
+def status_of(
+    pool: SpiderIPPool, holders: Collection[SpiderIP], now: datetime, missing: str | None = None
+) -> IPPoolStatus:
+    """The status of a pool whose SpiderIPs are ``holders``; ``now`` becomes the time of a condition that is new.
+
+    ``missing`` says that what the pool is for does not exist.
+    """
     by_address = {address_of(holder): holder for holder in holders}
     taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
-    shown, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
+    viewed, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
+    left_out = [
+        *([] if viewed else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
+        *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
+    ]
     return IPPoolStatus(
-        allocatedIPs=_view(by_address.values()) if by_address and shown else None,
+        allocatedIPs=_view(by_address.values()) if by_address and viewed else None,
         totalIPCount=min(_size(pool), INT64_MAX),
         allocatedIPCount=len(by_address),
         allocatedRanges=taken.ranges() if hinted else None,
-        conditions=_conditions(pool, shown=shown, hinted=hinted, now=now),
+        conditions=_conditions(pool, holders, left_out, missing, now),
     )
 
 
-def _conditions(pool: SpiderIPPool, *, shown: bool, hinted: bool, now: datetime) -> list[Condition] | None:
-    """The condition that says what the status leaves out, and where to find it instead; None when it is complete."""
-    left_out = [
-        *([] if shown else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
-        *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
+def _conditions(
+    pool: SpiderIPPool, holders: Collection[SpiderIP], left_out: Sequence[str], missing: str | None, now: datetime
+) -> list[Condition]:
+    found = [*_readiness(pool, holders, missing), *_publication(pool, left_out)]
+    return conditions.dated(found, pool, pool.status.conditions if pool.status else None, now)
+
+
+def _readiness(pool: SpiderIPPool, holders: Collection[SpiderIP], missing: str | None) -> Iterable[Condition]:
+    """Whether the pool gives addresses; while it is being deleted, who still has one. A full pool is ready."""
+    if pool.terminating:
+        return conditions.terminating(users_text(holders)) if holders else [not_ready("Terminating", "it is empty")]
+    try:
+        size = usable(pool).size
+    except ValueError as error:  # written past the admission webhook and malformed: no agent takes an address from it
+        return [not_ready("Malformed", str(error))]
+    if not size:
+        return [not_ready("NoAddresses", "it has no address that a pod could get: add some to spec.ips")]
+    if pool.spec.disable:
+        return [not_ready("Disabled", "spec.disable is true: pods that have an address keep it")]
+    return [not_ready("NotFound", missing) if missing else conditions.ready(f"pods may get its {size} addresses")]
+
+
+def users_text(holders: Collection[SpiderIP]) -> str:
+    """How many addresses are in use, and the pods that have them."""
+    users = sorted({f"{holder.spec.namespace}/{holder.spec.pod}" for holder in holders if not holder.spec.releasedAt})
+    cooling = sum(1 for holder in holders if holder.spec.releasedAt)
+    in_use = len(holders) - cooling
+    parts = [
+        *([f"{in_use} {'address' if in_use == 1 else 'addresses'} in use by {shown(users)}"] if users else []),
+        *([f"{cooling} in their cooldown"] if cooling else []),
     ]
-    if not left_out:
-        return None
-    where = f"list SpiderIPs with label {IP_POOL_LABEL}={label_value(pool.name)}"
-    message = f"left out: {'; '.join(left_out)}. To see the addresses, {where}"
-    conditions = (pool.status and pool.status.conditions) or ()
-    former = next((condition for condition in conditions if condition.type == PUBLISHED), None)
-    since = former.lastTransitionTime if former else now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return [Condition(PUBLISHED, "False", "TooLarge", message, since)]
+    return ", ".join(parts)
+
+
+def _publication(pool: SpiderIPPool, left_out: Sequence[str]) -> Iterator[Condition]:
+    """The condition that says what the status leaves out, and where to find it instead."""
+    if left_out:
+        where = f"list SpiderIPs with label {IP_POOL_LABEL}={label_value(pool.name)}"
+        message = f"left out: {'; '.join(left_out)}. To see the addresses, {where}"
+        yield Condition(PUBLISHED, "False", "TooLarge", message)
 
 
 def _size(pool: SpiderIPPool) -> int:
@@ -86,18 +129,44 @@ def _view(holders: Iterable[SpiderIP]) -> str:
     return msgspec.json.encode(dict(sorted(entries.items()))).decode()
 
 
+def _waiting(status: IPPoolStatus | None) -> Condition | None:
+    """The condition of a pool that is being deleted and still in use."""
+    return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolListers:
+    """The caches that decide about the status of pools."""
+
+    pools: Informer[SpiderIPPool]
+    ips: Informer[SpiderIP]
+    nodes: Informer[Node]
+    networks: Informer[NetworkAttachmentDefinition]
+
+
 class PoolReconciler:
     """Writes the status of every pool, at most once per pool in ``debounce`` seconds."""
 
-    def __init__(self, client: Client, pools: Informer[SpiderIPPool], ips: Informer[SpiderIP], debounce: float) -> None:
+    def __init__(
+        self, client: Client, listers: PoolListers, recorder: Recorder, *, namespace: str, debounce: float
+    ) -> None:
+        """``namespace`` is that of networks which a pool names without one."""
         self._client = client
-        self._pools = pools
+        self._pools = listers.pools
+        self._nodes = listers.nodes
+        self._networks = listers.networks
+        self._recorder = recorder
+        self._namespace = namespace
         self._debounce = debounce
         self._queue = WorkQueue(self._reconcile, "pools")
         self._waiting: set[str] = set()  # names of pools whose debounce timer runs
-        self._ips_by_pool = ips.index(lambda ip: [ip.spec.pool])
-        ips.subscribe(self._on_ip)
-        pools.subscribe(self._on_pool)
+        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._pools_by_node = listers.pools.index(lambda pool: pool.spec.nodeName or [])
+        self._pools_by_network = listers.pools.index(self._networks_of)
+        listers.ips.subscribe(self._on_ip)
+        listers.pools.subscribe(self._on_pool)
+        listers.nodes.subscribe(self._on_node)
+        listers.networks.subscribe(self._on_network)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -111,6 +180,34 @@ class PoolReconciler:
     def _on_pool(self, _: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if new is not None:
             self._touch(new.name)
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        self._on_existence(self._pools_by_node, old, new)
+
+    def _on_network(self, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None) -> None:
+        self._on_existence(self._pools_by_network, old, new)
+
+    def _on_existence(
+        self, pools: Index[SpiderIPPool, str, SpiderIPPool], old: Object | None, new: Object | None
+    ) -> None:
+        """Reconcile the pools of an object that has appeared or gone; its other changes do not concern them."""
+        changed = new or old
+        if changed is not None and (old is None or new is None):
+            for pool in pools.get(changed.key):
+                self._touch(pool.name)
+
+    def _networks_of(self, pool: SpiderIPPool) -> list[str]:
+        return [qualified(name, self._namespace) for name in pool.spec.multusName or ()]
+
+    def _missing(self, pool: SpiderIPPool) -> str | None:
+        """That nothing of what a pool is for exists; None where something does, or where the pool is for all."""
+        for what, names, cache in (
+            ("Node", pool.spec.nodeName or [], self._nodes),
+            ("NetworkAttachmentDefinition", self._networks_of(pool), self._networks),
+        ):
+            if names and not any(cache.get(name) for name in names):
+                return f"it is for {what} {shown(names)}, which does not exist"
+        return None
 
     def _touch(self, pool: str) -> None:
         """Reconcile a pool ``debounce`` seconds after the first change, however many follow."""
@@ -129,7 +226,7 @@ class PoolReconciler:
             return
         holders = self._ips_by_pool.get(name)
         with suppress(NotFound):  # the pool is gone: nothing to write
-            pool = await self._write(pool, status_of(pool, holders, datetime.now(UTC)))
+            pool = await self._write(pool, status_of(pool, holders, datetime.now(UTC), self._missing(pool)))
             if pool.terminating and not holders:
                 await self._finish(pool)
 
@@ -140,6 +237,8 @@ class PoolReconciler:
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
         written = await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
         self._pools.note(written)
+        if (waits := _waiting(status)) and not _waiting(pool.status):
+            self._recorder.event(pool, "Normal", TERMINATING, waits.message)
         return written
 
     async def _finish(self, pool: SpiderIPPool) -> None:

@@ -5,18 +5,26 @@ It makes no pools and changes no addresses of pools.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
+from spiderpool.controller import conditions
+from spiderpool.controller.conditions import TERMINATING, not_ready
+from spiderpool.core.admission.faults import shown
 from spiderpool.core.admission.subnet import default_subnet
+from spiderpool.core.ipam.subnet_addresses import parse_subnet_addresses
 from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
@@ -45,9 +53,16 @@ class SubnetReconciler:
     """Reconciles every SpiderSubnet, at most once in ``debounce`` seconds."""
 
     def __init__(
-        self, client: Client, subnets: Informer[SpiderSubnet], pools: Informer[SpiderIPPool], debounce: float
+        self,
+        client: Client,
+        subnets: Informer[SpiderSubnet],
+        pools: Informer[SpiderIPPool],
+        recorder: Recorder,
+        *,
+        debounce: float,
     ) -> None:
         self._client = client
+        self._recorder = recorder
         self._subnets = subnets
         self._pools = pools
         self._pools_by_subnet = PoolsBySubnet(pools)
@@ -83,7 +98,15 @@ class SubnetReconciler:
                 await self._complete(subnet)
                 for pool in self._pools_by_subnet.of(subnet):
                     await self._adopt(pool, subnet)
-            await self._write(subnet, subnet_status(subnet, self._pools_by_subnet.of(subnet)))
+            await self._write(subnet, self._status(subnet))
+
+    def _status(self, subnet: SpiderSubnet) -> SubnetStatus:
+        pools = self._pools_by_subnet.of(subnet)
+        former = subnet.status.conditions if subnet.status else None
+        found = readiness(subnet, self._owned(subnet, pools))
+        return replace(
+            subnet_status(subnet, pools), conditions=conditions.dated(found, subnet, former, datetime.now(UTC))
+        )
 
     async def _complete(self, subnet: SpiderSubnet) -> None:
         """Add the finalizer and label of a subnet that was written past the admission webhook."""
@@ -127,9 +150,32 @@ class SubnetReconciler:
         return [pool for pool in pools if pool.controller and pool.controller.uid == subnet.metadata.uid]
 
     async def _write(self, subnet: SpiderSubnet, status: SubnetStatus) -> None:
-        if status != subnet.status:
-            body = {field: getattr(status, field) for field in status.__struct_fields__}
-            self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"status": body}, sub="status"))
+        if status == subnet.status:
+            return
+        body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
+        self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"status": body}, sub="status"))
+        if (waits := _waiting(status)) and not _waiting(subnet.status):
+            self._recorder.event(subnet, "Normal", TERMINATING, waits.message)
+
+
+def readiness(subnet: SpiderSubnet, pools: Collection[SpiderIPPool]) -> Iterable[Condition]:
+    """Whether pools can be cut from a subnet; while it is being deleted, which of its ``pools`` still wait."""
+    if subnet.terminating:
+        names = sorted(pool.name for pool in pools)
+        what = f"{len(names)} {'pool has' if len(names) == 1 else 'pools have'} addresses of it: {shown(names)}"
+        return conditions.terminating(what) if names else [not_ready("Terminating", "it has no pools")]
+    try:
+        addresses = parse_subnet_addresses(subnet)
+    except ValueError as error:  # written past the admission webhook
+        return [not_ready("Malformed", str(error))]
+    if not addresses:
+        return [not_ready("NoAddresses", "it has no address that a pool could get: add some to spec.ips")]
+    return [conditions.ready(f"pools may get its {addresses.size} addresses")]
+
+
+def _waiting(status: SubnetStatus | None) -> Condition | None:
+    """The condition of a subnet that is being deleted and still in use."""
+    return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[Any, Any]:

@@ -6,8 +6,9 @@ server refuses the change. Pods fail open: a pod is admitted unchanged when we c
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import Namespace, Pod
+from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Kind, Object
@@ -37,6 +38,14 @@ from spiderpool.core.admission.pod_injection import (
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
+from spiderpool.core.admission.warnings import (
+    ObjectName,
+    ippool_warnings,
+    multusconfig_warnings,
+    names_in,
+    subnet_warnings,
+)
+from spiderpool.core.cloud.instances import reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
@@ -48,6 +57,9 @@ READ_TIMEOUT = 5.0
 """Seconds for one read; the API server waits for our answer meanwhile."""
 POD_READ_TIMEOUT = 1.5
 """Seconds for one read for a new pod; its three reads together take less than ``registration.POD_TIMEOUT``."""
+
+MAX_NAMES = 20
+"""Objects named by a pool that are looked for, at most."""
 
 MAX_REVIEW = 16 << 20
 """Bytes of a review, at most; it holds two objects, and etcd stores objects of 1.5 MiB at most by default."""
@@ -109,6 +121,8 @@ class Hook:
     validate: Callable[[AdmissionChange], Awaitable[tuple[FieldError, ...]]]
     why_in_use: Callable[[Any], Awaitable[str | None]] | None = None
     """Why an object cannot be deleted; None for a kind that can always be deleted."""
+    warn: Callable[[AdmissionChange], Awaitable[Iterable[str]]] | None = None
+    """What of a valid object has no effect."""
 
 
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
@@ -154,10 +168,19 @@ class Webhooks:
 
     def _hooks(self) -> list[Hook]:
         hooks = (
-            Hook(SpiderIPPool, self._default_ippool, self._validate_ippool, self._why_ippool_in_use),
-            Hook(SpiderSubnet, _from_new(default_subnet), self._validate_subnet, self._why_subnet_in_use),
+            Hook(
+                SpiderIPPool, self._default_ippool, self._validate_ippool, self._why_ippool_in_use, self._warn_of_ippool
+            ),
+            Hook(
+                SpiderSubnet, _from_new(default_subnet), self._validate_subnet, self._why_subnet_in_use, _warn_of_subnet
+            ),
             Hook(SpiderReservedIP, _from_new(default_reservedip), self._validate_reservedip),
-            Hook(SpiderMultusConfig, _default_multusconfig, self._validate_multusconfig),
+            Hook(
+                SpiderMultusConfig,
+                _default_multusconfig,
+                self._validate_multusconfig,
+                warn=self._warn_of_multusconfig,
+            ),
             Hook(SpiderCoordinator, _from_new(default_coordinator), _validate_coordinator),
         )
         return [hook for hook in hooks if hook.kind in kinds(self._settings)]
@@ -224,6 +247,23 @@ class Webhooks:
         name, namespace = attachment_name(config), config.metadata.namespace
         return await self._client.find(NetworkAttachmentDefinition, name, namespace, timeout=READ_TIMEOUT)
 
+    # --- Warnings
+
+    async def _warn_of_ippool(self, change: AdmissionChange) -> Iterable[str]:
+        named = list(names_in(change.new, self._settings.common.namespace))
+        looked_for = named[:MAX_NAMES]
+        found = await asyncio.gather(*(self._exists(each) for each in looked_for))
+        missing = (each for each, exists in zip(looked_for, found, strict=True) if not exists)
+        return (*ippool_warnings(change.new), *map(str, missing))
+
+    async def _exists(self, named: ObjectName) -> bool:
+        return await self._client.find(named.kind, named.name, named.namespace, timeout=READ_TIMEOUT) is not None
+
+    async def _warn_of_multusconfig(self, change: AdmissionChange) -> Iterable[str]:
+        pools = [pool.name for pool in await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)]
+        nodes = await self._client.list(Node, timeout=READ_TIMEOUT)
+        return multusconfig_warnings(change.new, pools, reported_devices(nodes))
+
     # --- Answers
 
     def _mutator(self, hook: Hook) -> Decide:
@@ -251,7 +291,7 @@ class Webhooks:
             except SpiderpoolError as error:
                 log.warning("admission could not be decided", kind=kind.name, name=request.name, error=str(error))
                 return _refusal(503, "ServiceUnavailable", f"the rules could not be checked, try again: {error}")
-            return _invalid(kind, request.name or change.new.name, faults) if faults else ALLOWED
+            return _invalid(kind, request.name or change.new.name, faults) if faults else await _accepted(hook, change)
 
         return validate
 
@@ -313,6 +353,10 @@ async def _validate_coordinator(change: AdmissionChange) -> tuple[FieldError, ..
     return validate_coordinator(change.new)
 
 
+async def _warn_of_subnet(change: AdmissionChange) -> Iterable[str]:
+    return subnet_warnings(change.new)
+
+
 async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
@@ -342,6 +386,18 @@ def _patched(before: Object, after: Object, warnings: list[str] | None = None) -
     if not patch:
         return answer
     return {**answer, "patchType": "JSONPatch", "patch": base64.b64encode(msgspec.json.encode(patch)).decode()}
+
+
+async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
+    """Allows a valid object. Only its author is warned, and not of what was so before."""
+    unchanged = change.old is not None and change.old.spec == change.new.spec
+    if hook.warn is None or change.trusted or unchanged:
+        return ALLOWED
+    try:
+        warnings = [*await hook.warn(change)]
+    except SpiderpoolError as error:
+        warnings = [f"whether all of it has an effect could not be checked: {error}"]
+    return {**ALLOWED, "warnings": warnings} if warnings else ALLOWED
 
 
 async def _delete_answer(hook: Hook, request: AdmissionRequest) -> Answer:

@@ -101,6 +101,13 @@ class AddressSet:
         """The set of all addresses of a subnet, network and broadcast address included."""
         return cls(network.version, ((int(network.network_address), int(network.broadcast_address)),))
 
+    @classmethod
+    def unassignable(cls, network: Network) -> AddressSet:
+        """The network and the broadcast address of an IPv4 subnet; empty for IPv6 and for /31 (RFC 3021) and /32."""
+        if network.version == 6 or network.prefixlen > 30:
+            return cls(network.version)
+        return cls.of_addresses((int(network.network_address), int(network.broadcast_address)), 4)
+
     @property
     def size(self) -> int:
         """The number of addresses, which may exceed 64 bits."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from spiderpool.api.cni import is_requestable
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, RECLAIM, SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.errors import BadConfig
 
@@ -196,6 +197,8 @@ def _check_subnets(key: str, subnets: tuple[InterfacePools, ...]) -> None:
 
 def _check_interfaces(key: str, interfaces: list[str]) -> None:
     named = [interface for interface in interfaces if interface]
+    if bad := next((interface for interface in named if not is_requestable(interface)), None):
+        raise _wrong(key, f"names {bad!r}, which no interface is called; write a name such as {FIRST_INTERFACE}")
     if named and len(named) < len(interfaces):
         raise _wrong(key, f"names {', '.join(named)} but leaves another entry unnamed; name all interfaces or none")
     if duplicate := _first_duplicate(named):

@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from spiderpool.api.meta import Kind, Object, ObjectMeta
-from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.telemetry import logger
 
@@ -187,17 +187,17 @@ class Client:
     async def get(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T:
-        """One object, read from etcd. Raises NotFound."""
-        content = await self._send(Request("GET", kind.KIND.path(namespace, name)), timeout)
+        """One object, read from etcd. Raises NotFound, or BadRequest for what is no name."""
+        content = await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout)
         return msgspec.json.decode(content, type=kind)
 
     async def find(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T | None:
-        """As :meth:`get`, but None when the object does not exist."""
+        """As :meth:`get`, but None when the object does not exist, as one without a valid name."""
         try:
             return await self.get(kind, name, namespace, timeout=timeout)
-        except NotFound:
+        except (NotFound, BadRequest):
             return None
 
     async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:
@@ -243,7 +243,7 @@ class Client:
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
-        path = obj.KIND.path(obj.metadata.namespace, obj.name)
+        path = obj.KIND.object_path(obj.metadata.namespace, obj.name)
         request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
         return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
 
@@ -263,7 +263,7 @@ class Client:
         """
         request = Request(
             "PATCH",
-            kind.KIND.path(namespace, name, options.get("sub")),
+            kind.KIND.object_path(namespace, name, options.get("sub")),
             {"fieldManager": FIELD_MANAGER},
             msgspec.json.encode(body),
             f"application/{'strategic-merge-patch' if options.get('strategic') else 'merge-patch'}+json",
@@ -296,7 +296,7 @@ class Client:
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
         request = Request(
             "PATCH",
-            kind.path(namespace, name),
+            kind.object_path(namespace, name),
             {"fieldManager": FIELD_MANAGER, "force": "true"},
             msgspec.json.encode(whole),
             "application/apply-patch+yaml",
@@ -317,7 +317,8 @@ class Client:
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
         if (grace := options.get("grace")) is not None:
             body["gracePeriodSeconds"] = grace
-        await self._send(Request("DELETE", kind.KIND.path(namespace, name), body=msgspec.json.encode(body)), timeout)
+        path = kind.KIND.object_path(namespace, name)
+        await self._send(Request("DELETE", path, body=msgspec.json.encode(body)), timeout)
 
     async def watch(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from spiderpool.api.meta import Kind, Object, Scope
+from spiderpool.errors import BadRequest
 from spiderpool.kube.client import Client, NotFound
 
 
@@ -40,7 +41,7 @@ async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
 async def uid_of(client: Client, kind: Kind, name: str, namespace: str | None) -> str | None:
     """UID of an object by a fresh read; None when it does not exist."""
     try:
-        content = await client.get_raw(kind.path(namespace, name))
-    except NotFound:
+        content = await client.get_raw(kind.object_path(namespace, name))
+    except (NotFound, BadRequest):  # there is none without a valid name
         return None
     return msgspec.json.decode(content, type=Object).metadata.uid

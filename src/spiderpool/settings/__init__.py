@@ -8,7 +8,7 @@ from spiderpool.settings.agent import AgentSettings, agent_settings
 from spiderpool.settings.cloud import CloudSettings, LoadBalancerSettings, PreallocationSettings, cloud_settings
 from spiderpool.settings.common import CommonSettings, ProviderSettings
 from spiderpool.settings.controller import ControllerSettings, PodInject, controller_settings
-from spiderpool.settings.source import SettingsSource, load_source
+from spiderpool.settings.source import SettingsSource, load_source, unread_variables
 
 __all__ = [
     "AgentSettings",
@@ -24,4 +24,5 @@ __all__ = [
     "cloud_settings",
     "controller_settings",
     "load_source",
+    "unread_variables",
 ]

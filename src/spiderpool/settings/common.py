@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from spiderpool.errors import BadConfig
 from spiderpool.settings import table
 from spiderpool.settings.fields import bound
 
@@ -39,6 +40,11 @@ class CommonSettings:
     enable_spider_subnet: bool = bound(table.ENABLE_SPIDER_SUBNET)
     enable_auto_pools: bool = bound(table.ENABLE_AUTO_POOLS)
     cloud: ProviderSettings = field(default_factory=ProviderSettings)
+
+    def __post_init__(self) -> None:
+        """Raises BadConfig for what no pod could have an address with."""
+        if not self.families:
+            raise BadConfig("keys enableIPv4 and enableIPv6 in conf.yml are both false; set at least one to true")
 
     @property
     def families(self) -> frozenset[int]:

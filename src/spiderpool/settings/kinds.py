@@ -16,6 +16,8 @@ T = TypeVar("T")
 TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
 MAX_PORT = 65535
+MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path: sun_path of unix(7), without the final NUL."""
 
 ABSENT: Final = object()
 """Stands for a key that conf.yml does not contain; None is a key without a value."""
@@ -40,16 +42,23 @@ def _number(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not value >= 0:
+    if not 0 <= value < math.inf:
         raise ValueError("not a number of at least 0")
     return value
 
 
-def _port_number(text: str) -> int:
+def _count(text: str) -> int:
     value = _number(text)
+    if value != int(value):
+        raise ValueError("not a whole number")
+    return int(value)
+
+
+def _port_number(text: str) -> int:
+    value = _count(text)
     if value > MAX_PORT:
         raise ValueError(f"not a TCP port of at most {MAX_PORT}")
-    return int(value)
+    return value
 
 
 def _whole(value: Any) -> int:
@@ -76,6 +85,20 @@ def _text(value: Any) -> str:
     return value
 
 
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError("not an absolute path, which begins with /")
+    return path
+
+
+def _socket(text: str) -> Path:
+    path = _absolute(text)
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        raise ValueError(f"longer than the {MAX_SOCKET_PATH} bytes that Linux allows for the path of a socket")
+    return path
+
+
 def _list(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise TypeError("not a list")
@@ -96,14 +119,15 @@ def _is_null(value: Any) -> bool:
 
 FLAG: Final = Kind("true or false", _flag_text, _flag)
 NUMBER: Final = Kind("number", _number, lambda value: _number(str(value)))
-COUNT: Final = Kind("whole number", lambda text: int(_number(text)), _whole)
+COUNT: Final = Kind("whole number", _count, _whole)
 SECONDS: Final = Kind("seconds", _number, lambda value: _number(str(value)))
 PORT: Final = Kind("TCP port", _port_number, lambda value: _port_number(str(value)))
 TEXT: Final = Kind("text", str, _text, _is_empty)
 OPTIONAL_TEXT: Final[Kind[str | None]] = Kind("text", str, _text, _is_empty)
 WORD: Final = Kind("word", str.lower, lambda value: _text(value).lower(), _is_empty)
 """Text in which case does not matter; read in lower case."""
-PATH: Final = Kind("path", Path, lambda value: Path(_text(value)), _is_empty)
+PATH: Final = Kind("path", _absolute, lambda value: _absolute(_text(value)), _is_empty)
+SOCKET: Final = Kind("path", _socket, lambda value: _socket(_text(value)), _is_empty)
 OPTIONAL_PATH: Final[Kind[Path | None]] = Kind("path", Path, lambda value: Path(_text(value)), _is_empty)
 NAMES: Final = Kind("names", _names, lambda value: tuple(map(str, _list(value))), _is_null)
 """Comma-separated in a variable, a list in conf.yml."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +15,16 @@ import yaml
 
 from spiderpool.errors import BadConfig
 from spiderpool.settings.kinds import ABSENT
-from spiderpool.settings.table import CONFIG_FILE, Setting
+from spiderpool.settings.table import CONFIG_FILE, SETTINGS, UNUSED_KEYS, Setting
 
 T = TypeVar("T")
+
+KEYS = tuple(sorted(key for setting in SETTINGS for key in setting.keys))
+"""All keys of conf.yml, of whichever daemon: one file is for all."""
+VARIABLES = tuple(sorted(name for setting in (*SETTINGS, CONFIG_FILE) for name in setting.variables))
+"""The environment variables of all daemons."""
+NEARLY = 0.9
+"""Similarity of a misspelt variable, as `difflib` measures it."""
 
 
 class SettingsSource:
@@ -66,6 +74,16 @@ class SettingsSource:
         return block.get(last, ABSENT)
 
 
+def unread_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yields a sentence for each variable whose name is nearly one that is read.
+
+    No more than a warning: Kubernetes adds variables for Services, and Spiderpool has some that nobody reads here.
+    """
+    for name in sorted(environ.keys() - {*VARIABLES}):
+        if near := get_close_matches(name, VARIABLES, n=1, cutoff=NEARLY):
+            yield f"environment variable {name} is not read; did you mean {near[0]}?"
+
+
 def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
     """Read the file that SPIDERPOOL_CONFIG names; defaults apply where it does not exist. Raises BadConfig."""
     path = Path(environ.get(CONFIG_FILE.variables[0], CONFIG_FILE.default))
@@ -77,7 +95,23 @@ def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
         raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")
+    _check_keys(document)
     return SettingsSource(environ, document)
+
+
+def _check_keys(document: Mapping[Any, Any], block: str = "") -> None:
+    """Raises BadConfig for a key that no daemon reads: a misspelt one would leave its default in force."""
+    for name, value in document.items():
+        key = f"{block}{name}"
+        if key in KEYS or key in UNUSED_KEYS:
+            continue
+        inside = [known for known in KEYS if known.startswith(f"{key}.")]
+        if not inside:
+            near = get_close_matches(key, KEYS, n=2)
+            allowed = f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(KEYS)}"
+            raise BadConfig(f"key {key} in conf.yml is {value!r}, but there is no such key: {allowed}")
+        if isinstance(value, dict):
+            _check_keys(value, f"{key}.")
 
 
 def _parse(parse: Callable[[Any], T], raw: Any, complaint: str) -> T:

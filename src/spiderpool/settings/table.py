@@ -67,6 +67,16 @@ class Setting(Generic[T]):
         return self.variables + self.keys
 
 
+UNUSED_KEYS: Final = (
+    "agent.networkResourcePlugin.devicePluginAffinity",
+    "agent.networkResourcePlugin.kubeletRootDir",
+    "enableCleanOutdatedEndpoint",
+    "iaasNetworkProvider",
+    "networkMode",
+    "tuneSysctlConfig",
+)
+"""Keys of Spiderpool's conf.yml that nobody reads here, with all below them: a ConfigMap written for it is accepted."""
+
 CONFIG_FILE: Final = Setting(
     kind=kinds.PATH,
     default=Path("/tmp/spiderpool/config-map/conf.yml"),
@@ -97,9 +107,10 @@ POD_NAMESPACE: Final = Setting(
 LOG_LEVEL: Final = Setting(
     kind=kinds.WORD,
     default="info",
-    help="`debug`, `info`, `warn` or `error`; anything else counts as `info`",
+    help="the least important lines that are logged",
     readers=ALL,
     variables=("SPIDERPOOL_LOG_LEVEL",),
+    choices=("debug", "info", "warn", "error", "fatal", "panic"),
 )
 
 # Which features of IPAM are on.
@@ -192,7 +203,7 @@ NODE_NAME: Final = Setting(
     required="spec.nodeName of the pod",
 )
 SOCKET: Final = Setting(
-    kind=kinds.PATH,
+    kind=kinds.SOCKET,
     default=Path("/var/run/spidernet/spiderpool.sock"),
     help="socket on which the CNI executable reaches the agent",
     readers=AGENT,

@@ -8,11 +8,9 @@ import msgspec
 import pytest
 
 from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.multusconfig import NETWORK_INJECT, RDMA_INJECT, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.multusconfig import (
-    NETWORK_INJECT,
-    RDMA_INJECT,
     default_multusconfig,
     validate_multusconfig,
 )

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.multusconfig import NAD_NAME_ANNOTATION, SpiderMultusConfig
+from spiderpool.api.multusconfig import NAD_NAME_ANNOTATION, NETWORK_INJECT, RDMA_INJECT, SpiderMultusConfig
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
-from spiderpool.core.admission.multusconfig import NETWORK_INJECT, RDMA_INJECT
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
     InjectionRequest,

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.cloud.instances import (
     ENI,
+    INSTANCE_ANNOTATION,
     Instance,
     defect,
     device_of,
@@ -16,6 +19,7 @@ from spiderpool.core.cloud.instances import (
     merged,
     ordered,
     read_instance,
+    reported_devices,
     text_of,
     with_devices,
 )
@@ -44,6 +48,19 @@ def test_a_description_survives_the_annotation() -> None:
 def test_an_annotation_that_cannot_be_right_is_refused(text: str) -> None:
     with pytest.raises(Undecodable):
         read_instance(text)
+
+
+def test_the_nics_of_all_nodes_are_known_once_each_reports_its_own() -> None:
+    def node(text: str | None) -> Node:
+        return Node(metadata=ObjectMeta(annotations={INSTANCE_ANNOTATION: text} if text else None))
+
+    one, two = with_eni(MASTER, replace(ETH1, device="eth1")), with_eni(MASTER, replace(ETH1, device="eth2"))
+    expected = frozenset(eni.device for eni in (*one.enis, *two.enis) if eni.device)
+    assert reported_devices([node(text_of(one)), node(text_of(two))]) == expected
+    assert {"eth1", "eth2"} <= {*expected}
+    for other in (None, "{", text_of(MASTER).replace("eni-m1", "eni-m0")):
+        assert reported_devices([node(text_of(one)), node(other)]) is None
+    assert reported_devices([]) is None
 
 
 def test_families_of_an_eni() -> None:

@@ -66,6 +66,20 @@ def test_excluded_addresses_are_not_usable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subnet", "ips", "given"),
+    [
+        ("10.0.0.0/24", "10.0.0.0-10.0.0.255", "10.0.0.1-10.0.0.254"),
+        ("10.0.0.4/30", "10.0.0.4-10.0.0.7", "10.0.0.5-10.0.0.6"),
+        ("10.0.0.4/31", "10.0.0.4-10.0.0.5", "10.0.0.4-10.0.0.5"),
+        ("10.0.0.4/32", "10.0.0.4", "10.0.0.4"),
+        ("fd00::/120", "fd00::-fd00::ff", "fd00::-fd00::ff"),
+    ],
+)
+def test_no_pod_gets_the_network_or_broadcast_address(subnet: str, ips: str, given: str) -> None:
+    assert usable(SpiderIPPool(spec=IPPoolSpec(subnet=subnet, ips=[ips]))).ranges() == [given]
+
+
+@pytest.mark.parametrize(
     ("taken", "start", "chosen"),
     [
         ((), "10.0.0.1", "10.0.0.1"),

@@ -24,13 +24,18 @@ from spiderpool.core.network.attachment import (
     plan_pod,
     with_ports,
 )
+from spiderpool.core.network.chains import Chain
 from spiderpool.errors import BadConfig, NotReady, Refused
 
 pytestmark = pytest.mark.unit
 
 IPAM = {"type": "spiderpool", "default_ipv4_ippool": ["p"]}
+DNS = {"nameservers": ["10.0.0.53"]}
 NETWORKS = {
-    "kube-system/a": [{"type": "ipvlan", "master": "eth0", "mtu": 1400, "ipam": IPAM}, {"type": "coordinator"}],
+    "kube-system/a": [
+        {"type": "ipvlan", "master": "eth0", "mtu": 1400, "ipam": IPAM, "dns": DNS},
+        {"type": "coordinator"},
+    ],
     "kube-system/b": [{"type": "macvlan", "master": "eth1", "ipam": IPAM}],
     "kube-system/bare": [{"type": "macvlan", "master": "eth1"}],
     "kube-system/cut-off": [
@@ -125,7 +130,10 @@ def test_what_only_executed_plugins_can_do_is_an_error() -> None:
 
 def test_the_cni_result_names_interface_addresses_and_routes() -> None:
     interface = ResultInterface("eth0", "02:00:00:00:00:01", 1400, "/run/netns/x")
-    result = cni_result(made(attachment(), 0, GRANT), [GRANT], interface)
+    chain = attachment().interfaces[0].chain
+    assert isinstance(chain, Chain)
+    result = cni_result(made(attachment(), 0, GRANT), [GRANT], interface, chain)
+    assert result.dns == {"nameservers": ["10.0.0.53"]}
     assert result.interfaces == (interface,)
     assert result.ips == (ResultIP("10.0.0.5/24", "10.0.0.1", 0),)
     assert result.routes == (("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "10.0.0.2"))

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.unit
 
 IPAM = {"type": "spiderpool"}
 IPVLAN = {"type": "ipvlan", "master": "eth1", "mtu": 1400, "ipam": IPAM}
+MACVLAN = {"type": "macvlan", "master": "eth1", "ipam": IPAM}
+VLAN = {"type": "vlan", "master": "eth1", "ipam": IPAM}
 COORDINATOR = {"type": "coordinator", "mode": "auto"}
 
 
@@ -67,6 +69,19 @@ def test_kinds_that_the_agent_makes(plugin: dict[str, Any], master: str) -> None
 
 
 @pytest.mark.parametrize(
+    "plugin",
+    [
+        IPVLAN | {"linkInContainer": False, "mode": "l2", "dns": {}, "args": {"cni": {}}},
+        MACVLAN | {"linkInContainer": False, "bcqueuelen": 0, "capabilities": {"mac": True, "ips": True}},
+        {"type": "vlan", "master": "eth1", "vlanId": 7, "linkInContainer": False},
+        {"type": "host-device", "device": "eth2", "pciBusID": "", "hwaddr": "", "useInterfaceNetwork": False},
+    ],
+)
+def test_keys_of_the_reference_plugins_whose_value_changes_nothing(plugin: dict[str, Any]) -> None:
+    assert chain(plugin, COORDINATOR).kind == plugin["type"]
+
+
+@pytest.mark.parametrize(
     ("ifacer", "parent"),
     [
         ({"interfaces": ["eth1"], "vlanID": 100}, ParentLink(("eth1",), 100)),
@@ -87,6 +102,18 @@ def test_what_has_to_be_made_before(ifacer: dict[str, Any], parent: ParentLink) 
         ({"type": "bridge", "ipam": {"type": "host-local"}},),
         (IPVLAN | {"ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}}, COORDINATOR),
         (IPVLAN, {"type": "tuning", "sysctl": {}}),
+        (IPVLAN | {"colour": "red"}, {"type": "tuning"}),
+        # what the reference plugins can and the agent cannot
+        (IPVLAN | {"linkInContainer": True}, COORDINATOR),
+        ({"type": "ipvlan", "ipam": IPAM},),
+        (MACVLAN | {"bcqueuelen": 5000},),
+        ({"type": "macvlan", "ipam": IPAM},),
+        ({"type": "vlan", "master": "eth1", "vlanId": 7, "linkInContainer": True},),
+        ({"type": "host-device", "hwaddr": "0a:00:00:00:00:01"},),
+        ({"type": "host-device", "kernelpath": "/sys/devices/x"},),
+        ({"type": "host-device", "pciBusID": "0000:03:02.1"},),
+        ({"type": "host-device", "capabilities": {"deviceID": True}},),
+        ({"type": "host-device", "device": "eth2", "useInterfaceNetwork": True},),
     ],
 )
 def test_what_is_left_to_executables(plugins: tuple[dict[str, Any], ...]) -> None:
@@ -104,6 +131,9 @@ def test_what_is_left_to_executables(plugins: tuple[dict[str, Any], ...]) -> Non
         ((IPVLAN, IPVLAN), BadConfig, "it holds ipvlan, ipvlan"),
         ((IPVLAN, COORDINATOR, COORDINATOR), BadConfig, "at most one coordinator"),
         ((IPVLAN | {"colour": "red"},), UnknownPlugin, "unknown field 'colour'"),
+        ((IPVLAN | {"bcqueuelen": -1},), BadConfig, "bcqueuelen"),
+        ((VLAN | {"vlanMode": "auto"},), BadConfig, "set vlanMode to manual"),
+        ((VLAN | {"vlanMode": "both"},), BadConfig, "vlanMode"),
         ((IPVLAN | {"ipam": "spiderpool"},), BadConfig, "ipam"),
         (({"master": "eth0"},), BadConfig, "has no type"),
         (({"type": "ifacer", "interfaces": ["eth1"], "vlanID": "x"}, IPVLAN), BadConfig, "vlanID"),

@@ -14,6 +14,8 @@ from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import (
     CNI_VERSION_ANNOTATION,
     NAD_NAME_ANNOTATION,
+    NETWORK_INJECT,
+    RDMA_INJECT,
     Bond,
     IbsriovConfig,
     IpoibConfig,
@@ -31,10 +33,6 @@ from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_label
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, NICBlock, interface_block
 
 CNI_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
-
-RDMA_INJECT = "cni.spidernet.io/rdma-resource-inject"
-NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
-"""Annotations of networks, and of pods or namespaces: a pod gets all networks whose annotation has the same value."""
 
 MAX_VLAN = 4094
 """Highest VLAN that may be used (IEEE 802.1Q reserves 4095)."""

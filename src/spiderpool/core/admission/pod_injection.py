@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import (
+    NETWORK_INJECT,
+    RDMA_INJECT,
     IbsriovConfig,
     IpoibConfig,
     MacvlanConfig,
@@ -26,8 +28,6 @@ from spiderpool.api.multusconfig import (
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.admission.faults import is_label_value
 from spiderpool.core.admission.multusconfig import (
-    NETWORK_INJECT,
-    RDMA_INJECT,
     inject_faults,
     injected_resource,
 )

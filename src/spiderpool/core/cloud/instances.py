@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.core.addresses import Address, Network, parse_subnet
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
@@ -108,6 +109,21 @@ def read_instance(text: str | bytes) -> Instance:
     if reason := defect(instance):
         raise Undecodable(f"the description of the server contradicts itself: {reason}")
     return instance
+
+
+def reported_devices(nodes: Iterable[Node]) -> frozenset[str] | None:
+    """Returns the Linux names of the ENIs of all nodes; None unless all of them report their ENIs."""
+    found: set[str] = set()
+    for node in nodes:
+        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+        try:
+            instance = read_instance(text) if text else None
+        except Undecodable:
+            instance = None
+        if instance is None:
+            return None
+        found |= {eni.device for eni in instance.enis if eni.device}
+    return frozenset(found) or None
 
 
 def defect(instance: Instance, known: Instance | None = None) -> str | None:

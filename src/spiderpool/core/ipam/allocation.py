@@ -17,7 +17,7 @@ from spiderpool.api.cni_result import DEFAULT_DESTINATIONS
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.addresses import AddressSet, RangeError, from_int, object_name, to_int
+from spiderpool.core.addresses import AddressSet, Network, RangeError, from_int, object_name, to_int
 from spiderpool.core.annotations import Route
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
@@ -49,9 +49,14 @@ class Grant:
 
 
 def usable(pool: SpiderIPPool) -> AddressSet:
-    """The addresses of a pool: ``spec.ips`` without ``spec.excludeIPs``. Raises RangeError."""
-    version = ip_network(pool.spec.subnet).version
-    return AddressSet.parse(pool.spec.ips or (), version) - AddressSet.parse(pool.spec.excludeIPs or (), version)
+    """The addresses of a pool that pods may get. Raises RangeError."""
+    return assignable(pool.spec.ips, pool.spec.excludeIPs, ip_network(pool.spec.subnet))
+
+
+def assignable(ips: Iterable[str] | None, exclude: Iterable[str] | None, subnet: Network) -> AddressSet:
+    """``ips`` without ``exclude``, and without addresses of the subnet that no machine may have. Raises RangeError."""
+    listed = AddressSet.parse(ips or (), subnet.version) - AddressSet.parse(exclude or (), subnet.version)
+    return listed - AddressSet.unassignable(subnet)
 
 
 def hinted(pool: SpiderIPPool, version: int) -> AddressSet:

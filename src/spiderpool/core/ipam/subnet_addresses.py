@@ -11,13 +11,12 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.addresses import AddressSet, Interval, RangeError, parse_subnet
-from spiderpool.core.ipam.allocation import usable
+from spiderpool.core.ipam.allocation import assignable, usable
 
 
 def parse_subnet_addresses(subnet: SpiderSubnet) -> AddressSet:
-    """The addresses of a subnet: ``ips`` without ``excludeIPs``. Raises ValueError when one cannot be read."""
-    version = parse_subnet(subnet.spec.subnet).version
-    return AddressSet.parse(subnet.spec.ips or (), version) - AddressSet.parse(subnet.spec.excludeIPs or (), version)
+    """The addresses of a subnet that pods may get. Raises ValueError when one cannot be read."""
+    return assignable(subnet.spec.ips, subnet.spec.excludeIPs, parse_subnet(subnet.spec.subnet))
 
 
 def subnet_addresses(subnet: SpiderSubnet, version: int) -> AddressSet:

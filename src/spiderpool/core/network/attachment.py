@@ -175,13 +175,14 @@ def kernel_attachment(
     )
 
 
-def cni_result(attachment: Attachment, grants: Iterable[Grant], interface: ResultInterface) -> Result:
-    """The CNI result of an interface that the agent created."""
+def cni_result(attachment: Attachment, grants: Iterable[Grant], interface: ResultInterface, chain: Chain) -> Result:
+    """The CNI result of an interface that the agent created for a network."""
     defaults = ((default_destination(gateway.version), gateway) for gateway in attachment.gateways)
     return Result(
         ips=tuple(ResultIP(grant.address, grant.gateway, 0) for grant in grants),
         routes=tuple((str(dst), str(gw)) for dst, gw in (*defaults, *attachment.routes)),
         interfaces=(interface,),
+        dns=chain.interface.dns or {},
     )
 
 

@@ -106,10 +106,10 @@ def _read(name: str, config: ConfigList) -> Chain | DelegatedNetwork:
     if not plugins:
         raise BadConfig(f"network {name} holds no plugin; add one, as in ipvlan")
     version = config.cniVersion or DEFAULT_VERSION
-    if not all(_is_built_in(kind, raw) for kind, raw in plugins):
-        check_version(version)
-        return DelegatedNetwork(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
-    return _chain(name, version, plugins)
+    if all(_is_built_in(kind, raw) for kind, raw in plugins) and all(_is_served(kind, raw) for kind, raw in plugins):
+        return _chain(name, version, plugins)
+    check_version(version)
+    return DelegatedNetwork(name, version, tuple(raw for _, raw in plugins), config.disableCheck in (True, "true"))
 
 
 def _is_built_in(kind: str, raw: bytes) -> bool:
@@ -119,6 +119,29 @@ def _is_built_in(kind: str, raw: bytes) -> bool:
     config: dict[str, Any] = msgspec.json.decode(raw)
     ipam = config.get("ipam") or {}
     return not isinstance(ipam, dict) or (ipam.get("type") or IPAM_TYPE) == IPAM_TYPE
+
+
+def _is_served(kind: str, raw: bytes) -> bool:
+    """Whether the agent can do all that the configuration of a built-in plugin asks for.
+
+    Raises UnknownPlugin for a key that no reference plugin has; BadConfig for one that no plugin could serve.
+    """
+    if kind not in INTERFACE_TYPES:
+        return True
+    config = parse_plugin(raw, InterfaceConfig)
+    if kind == "vlan" and config.vlanMode == "auto":
+        raise BadConfig(
+            "vlanMode auto needs a provider that assigns VLAN IDs, and this agent has none: set vlanMode to manual, "
+            "and vlanID"
+        )
+    if kind == "host-device":
+        return bool(config.device) and not (config.useInterfaceNetwork or _other_nic_keys(config))
+    named = bool(config.master) or kind == "vlan"  # the others find the NIC of the node's default route themselves
+    return named and not config.linkInContainer and not config.bcqueuelen
+
+
+def _other_nic_keys(config: InterfaceConfig) -> bool:
+    return bool(config.hwaddr or config.kernelpath or config.pciBusID)
 
 
 def _chain(name: str, version: str, plugins: list[tuple[str, bytes]]) -> Chain:

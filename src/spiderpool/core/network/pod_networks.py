@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.api.cni import IFNAME_LENGTH
+from spiderpool.api.cni import IFNAME_LENGTH, is_requestable
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.annotations import FIRST_INTERFACE
@@ -194,9 +194,9 @@ def _short_elements(key: str, text: str) -> list[_Element]:
     """The elements of the short form: ``[namespace/]name[@interface]``, separated by commas."""
     elements = []
     for item in text.split(","):
-        network, _, interface = item.strip().partition("@")
+        network, at, interface = item.strip().partition("@")
         namespace, slash, name = network.rpartition("/")
-        if not name or (slash and not namespace) or "/" in namespace:
+        if not name or (slash and not namespace) or "/" in namespace or (at and not interface):
             raise BadConfig(f"annotation {key} holds {item!r}; write [namespace/]name[@interface], separated by commas")
         elements.append(_Element(name=name, namespace=namespace or None, interface=interface or None))
     return elements
@@ -204,8 +204,11 @@ def _short_elements(key: str, text: str) -> list[_Element]:
 
 def _interface_name(key: str, element: _Element, index: int) -> str:
     name = element.interface or element.interfaceRequest or f"net{index}"
-    if len(name) > IFNAME_LENGTH or set(name) & set("/: \t\n"):
-        raise BadConfig(f"annotation {key} asks for interface {name!r}; Linux allows 15 characters without '/' and ':'")
+    if not is_requestable(name):
+        raise BadConfig(
+            f"annotation {key} asks for interface {name!r}; write at most {IFNAME_LENGTH} characters without '/', ':', "
+            "'@' and blanks"
+        )
     return name
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
 from spiderpool.core.cloud.loadbalancer.checking import are_backends_valid, faults
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
@@ -44,6 +44,7 @@ def network(annotations: dict[str, str], configuration: BalancerConfiguration = 
         ({"protocol-port": "http:81"}, "protocol-port names port 81, which the Service does not have"),
         ({"protocol-port": "udp:80"}, "port 80 is TCP in the Service and cannot be udp"),
         ({"protocol-port": "http:53"}, "port 53 is UDP in the Service and cannot be http"),
+        ({"protocol-port": "http:80,tcp:80"}, "protocol-port names TCP port 80 twice; keep one protocol of it"),
         ({"protocol-port": "https:80"}, "cert-id is missing: https listeners need a certificate"),
         ({"forward-port": "80:443"}, "forward-port 80:443 needs protocol-port http:80,https:443"),
         ({"acl-status": "on"}, "acl-id is missing: acl-status is on"),
@@ -200,3 +201,62 @@ def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
     requested = service(HTTP, annotations=annotations, ipFamilies=families)
     options = read_options(requested.metadata.annotations or {}, KINDS["clb"])
     assert are_backends_valid(requested, options, CONFIGURATION) is clear
+
+
+@pytest.mark.parametrize("both", ["tcp:53,udp:53", "udp:53,tcp:53", "https:53,udp:53", "udp:53,http:53", "udp:53"])
+def test_tcp_and_udp_on_one_port_number_are_two_ports(both: str) -> None:
+    annotations = {"protocol-port": both, "cert-id": "crt"}
+    assert found(annotations, {"port": 53}, DNS) == ()
+    (fault,) = found(annotations | {"protocol-port": "udp:53,tcp:53"}, DNS)
+    assert fault.endswith("port 53 is UDP in the Service and cannot be tcp")
+
+
+SHUT = ["10.0.0.0/8"]
+ALL = ["0.0.0.0/0"]
+OPEN = "is not served, and the balancer would be open to all: remove it, or use annotation "
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        ("clb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}acl-id instead"),
+        ("nlb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}security-group-ids instead"),
+        ("clb", {"loadBalancerSourceRanges": [*ALL, *SHUT]}, OPEN),
+        ("clb", {"loadBalancerSourceRanges": ["::/0"]}, OPEN),
+        ("clb", {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, "}}, OPEN),
+        ("clb", {"loadBalancerIP": "1.2.3.4"}, "spec.loadBalancerIP is not served, the cloud chooses the address"),
+        ("clb", {"sessionAffinity": "ClientIP"}, f"set it to None, or use annotation {PREFIX}scheduler: sch instead"),
+        ("clb", {"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80, 443: set it to true, or "),
+        ("clb", {"ports": [{"port": 9, "protocol": "SCTP"}]}, "port 9 is SCTP, which the balancer cannot forward"),
+    ],
+)
+def test_fields_of_kubernetes_that_the_balancer_would_not_follow(kind: str, spec: dict[str, Any], said: str) -> None:
+    annotations = {"id": "lb-1"} | spec.pop("annotations", {})
+    ports = spec.pop("ports", [{"port": 80, "nodePort": None}, {"port": 443, "nodePort": None}])
+    (fault,) = found(annotations, *ports, kind=kind, **spec)
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec"),
+    [
+        ({}, {"loadBalancerSourceRanges": []}),
+        ({}, {"loadBalancerSourceRanges": ALL}),
+        ({"ip-version": "ipv6"}, {"loadBalancerSourceRanges": ["::/0", *ALL]}),
+        ({"service.beta.kubernetes.io/load-balancer-source-ranges": "0.0.0.0/0"}, {}),
+        ({}, {"loadBalancerIP": "", "sessionAffinity": "None", "allocateLoadBalancerNodePorts": True}),
+        ({}, {"allocateLoadBalancerNodePorts": False}),  # the ports are there all the same
+    ],
+)
+def test_fields_of_kubernetes_that_change_nothing(annotations: dict[str, str], spec: dict[str, Any]) -> None:
+    assert found(annotations, **spec) == ()
+
+
+def test_no_node_ports_are_needed_where_pods_are_the_servers() -> None:
+    bare = {"port": 80, "nodePort": None}
+    assert found({BACKEND_TYPE: "eni"}, bare, allocateLoadBalancerNodePorts=False) == ()
+    by_default = BalancerConfiguration(pod_backends=True)
+    assert found({}, bare, configuration=by_default, allocateLoadBalancerNodePorts=False) == ()
+    requested = service(bare, allocateLoadBalancerNodePorts=False)
+    options = read_options({}, KINDS["clb"])
+    assert not are_backends_valid(requested, options, CONFIGURATION)  # else it would lose all servers

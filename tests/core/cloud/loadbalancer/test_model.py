@@ -88,6 +88,8 @@ def test_a_service_without_ports_has_a_balancer_without_listeners() -> None:
         ("clb", HTTP, {"protocol-port": "HTTPS:80"}, "https"),
         ("clb", HTTP, {"protocol-port": "http:81"}, "tcp"),
         ("clb", {"port": 80, "protocol": "UDP"}, {"protocol-port": "http:80"}, "udp"),
+        ("clb", {"port": 80, "protocol": "UDP"}, {"protocol-port": "udp:80,http:80"}, "udp"),
+        ("clb", HTTP, {"protocol-port": "http:80,udp:80"}, "http"),
         ("nlb", HTTP, {"protocol-port": "TcpSSL:80"}, "tcpssl"),
     ],
 )
@@ -100,7 +102,7 @@ def test_the_protocol_of_a_listener(
 
 def test_lists_of_ports() -> None:
     given = {"protocol-port": "http:80,https:443"}
-    assert protocols(options("clb", given)) == {80: "http", 443: "https"}
+    assert protocols(options("clb", given)) == {(80, "TCP"): "http", (443, "TCP"): "https"}
     assert redirects(options("clb", given | {"forward-port": "80:443,81:443"})) == {80: 443, 81: 443}
     assert (protocols(options("nlb", {})), redirects(options("nlb", {}))) == ({}, {})
 

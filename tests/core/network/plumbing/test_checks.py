@@ -36,7 +36,7 @@ pytestmark = pytest.mark.unit
             {"kind": "macvlan", "coordination": Coordination("auto", pod_mac_prefix="0b:1b")},
             "not two bytes of a unicast",
         ),
-        ({"kind": "vlan"}, "vlanId 0 of eth0 is not between 1 and 4094"),
+        ({"kind": "vlan", "vlan_id": 4095}, "vlanId 4095 of eth0 is not between 0 and 4094"),
         ({"gateways": (ip_address("2001:db8::1"),)}, "gateway 2001:db8::1 of eth0 is of a family of which it has no"),
         ({"kind": "host-device"}, f"eth0 carries {NODE} of this node, which would lose it"),
         ({"addresses": (ip_interface(f"{NODE}/20"),)}, f"{NODE} is configured on eth0 of this node"),

@@ -9,15 +9,22 @@ from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import protocols, redirects
+from spiderpool.core.cloud.loadbalancer.model import TRANSPORTS, annotated_protocols, protocols, redirects, uses_pods
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+
+SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
+"""Kubernetes' older spelling of ``spec.loadBalancerSourceRanges``."""
+ALL_SOURCES = {"ipv4": {"0.0.0.0/0"}, "ipv6": {"::/0"}}
+"""Families of a balancer (annotation ``ip-version``) → the source ranges that shut nobody out."""
 
 
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> tuple[str, ...]:
     """Returns what must be corrected in the Service before its balancer can be made or changed."""
     return (
         *options.faults,
-        *_family_faults(service, options, configuration),
+        *_source_faults(service, options),
+        *_field_faults(service, options),
+        *_server_faults(service, options, configuration),
         *_port_faults(service, options),
         *_public_faults(options, configuration),
         *options.kind.faults(service, options, configuration),
@@ -26,7 +33,55 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
 
 def are_backends_valid(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
     """Whether no fault concerns the servers, so that they can be updated before the Service is corrected."""
-    return options.backends_valid and not any(_family_faults(service, options, configuration))
+    return options.backends_valid and not any(_server_faults(service, options, configuration))
+
+
+def _server_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields why the Service cannot have the servers that it asks for."""
+    yield from _family_faults(service, options, configuration)
+    yield from _node_port_faults(service, options, configuration)
+    for port in service.spec.ports or ():
+        if port.protocol not in ("TCP", "UDP"):
+            yield f"port {port.port} is {port.protocol}, which the balancer cannot forward: remove it"
+
+
+def _source_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields that the Service admits some clients only: the listeners of its balancer would be open to all."""
+    older = (service.metadata.annotations or {}).get(SOURCE_RANGES_ANNOTATION, "")
+    ranges = {text.strip() for text in service.spec.loadBalancerSourceRanges or older.split(",")} - {""}
+    everybody = ALL_SOURCES.get(options["ip-version"].lower(), {"0.0.0.0/0", "::/0"})
+    if ranges and not (everybody <= ranges <= {"0.0.0.0/0", "::/0"}):
+        key = "spec.loadBalancerSourceRanges" if service.spec.loadBalancerSourceRanges else SOURCE_RANGES_ANNOTATION
+        instead = _instead(options, "acl-id", "security-group-ids")
+        yield f"{key} is not served, and the balancer would be open to all: remove it{instead}"
+
+
+def _field_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which fields of Kubernetes the balancer would not follow."""
+    if service.spec.loadBalancerIP:
+        yield f"spec.loadBalancerIP is not served, the cloud chooses the address: remove it{_instead(options, 'id')}"
+    if service.spec.sessionAffinity == "ClientIP":
+        instead = _instead(options, "scheduler", value="sch")
+        yield f"spec.sessionAffinity ClientIP is not served: set it to None{instead}"
+
+
+def _instead(options: BalancerOptions, *suffixes: str, value: str = "") -> str:
+    """Returns the end of a sentence: the first of some annotations that this kind of balancer has."""
+    known = next((suffix for suffix in suffixes if suffix in options.kind.annotations.known), None)
+    return f", or use annotation {options.annotation(known)}{value and ': ' + value} instead" if known else ""
+
+
+def _node_port_faults(
+    service: Service, options: BalancerOptions, configuration: BalancerConfiguration
+) -> Iterator[str]:
+    """Yields that the balancer would serve nothing: nodes are its servers, and have no port for the Service."""
+    without = [str(port.port) for port in service.spec.ports or () if not port.nodePort]
+    if service.spec.allocateLoadBalancerNodePorts is False and without and not uses_pods(options, configuration):
+        choice = options.kind.annotations.backend_type
+        yield (
+            f"spec.allocateLoadBalancerNodePorts is false, so nodes cannot serve port {', '.join(without)}: "
+            f"set it to true, or make pods the servers with annotation {choice.name}: {choice.pods}"
+        )
 
 
 def _family_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
@@ -49,23 +104,33 @@ def _family_faults(service: Service, options: BalancerOptions, configuration: Ba
 
 def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields why protocols and redirects do not fit the Service's ports."""
-    numbers = {port.port for port in service.spec.ports or ()}
-    tcp = {port.port for port in service.spec.ports or () if port.protocol == "TCP"}
+    yield from _protocol_faults(service, options)
     annotated = protocols(options)
-    for number, protocol in annotated.items():
-        key = f"annotation {options.annotation('protocol-port')}"
-        if number not in numbers:
-            yield f"{key} names port {number}, which the Service does not have"
-        elif (number in tcp) == (protocol == "udp"):
-            yield f"{key}: port {number} is {'TCP' if number in tcp else 'UDP'} in the Service and cannot be {protocol}"
     secure = options.kind.secure_protocols & set(annotated.values())
     if secure and not options["cert-id"]:
         key = options.annotation("cert-id")
         yield f"annotation {key} is missing: {', '.join(secure)} listeners need a certificate"
     for port, target in redirects(options).items():
-        if (annotated.get(port), annotated.get(target)) != ("http", "https"):
+        if (annotated.get((port, "TCP")), annotated.get((target, "TCP"))) != ("http", "https"):
             key = options.annotation("forward-port")
             yield f"annotation {key} {port}:{target} needs protocol-port http:{port},https:{target}"
+
+
+def _protocol_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which protocols fit no port. TCP and UDP on one port number are two ports."""
+    ports = {(port.port, port.protocol) for port in service.spec.ports or ()}
+    key = f"annotation {options.annotation('protocol-port')}"
+    seen: set[tuple[int, str]] = set()
+    for number, protocol in annotated_protocols(options):
+        transport = TRANSPORTS.get(protocol, "TCP")
+        others = [each for port, each in ports if port == number]
+        if not others:
+            yield f"{key} names port {number}, which the Service does not have"
+        elif transport not in others:
+            yield f"{key}: port {number} is {others[0]} in the Service and cannot be {protocol}"
+        elif (number, transport) in seen:
+            yield f"{key} names {transport} port {number} twice; keep one protocol of it"
+        seen.add((number, transport))
 
 
 def _public_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:

@@ -16,6 +16,9 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Settings,
 )
 
+TRANSPORTS = {"udp": "UDP"}
+"""Protocol of a listener → protocol of the Service's port; all others are over TCP."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadBalancerModel:
@@ -81,10 +84,15 @@ def build_model(
     )
 
 
-def protocols(options: BalancerOptions) -> Mapping[int, str]:
-    """Returns the protocol of each port that the annotation ``protocol-port`` names."""
-    pairs = (part.partition(":") for part in options.list("protocol-port"))
-    return {int(port): protocol.lower() for protocol, _, port in pairs}
+def annotated_protocols(options: BalancerOptions) -> Iterator[tuple[int, str]]:
+    """Yields the entries of the annotation ``protocol-port``: port number and protocol."""
+    for protocol, _, port in (part.partition(":") for part in options.list("protocol-port")):
+        yield int(port), protocol.lower()
+
+
+def protocols(options: BalancerOptions) -> Mapping[tuple[int, str], str]:
+    """Returns the protocol of each port, by number and transport, that the annotation ``protocol-port`` names."""
+    return {(port, TRANSPORTS.get(protocol, "TCP")): protocol for port, protocol in annotated_protocols(options)}
 
 
 def redirects(options: BalancerOptions) -> Mapping[int, int]:
@@ -95,7 +103,7 @@ def redirects(options: BalancerOptions) -> Mapping[int, int]:
 
 def protocol_of(port: ServicePort, options: BalancerOptions) -> str:
     """Returns the protocol of a port's listener: as annotated, otherwise the Service's own."""
-    return protocols(options).get(port.port, port.protocol.lower()) if port.protocol == "TCP" else "udp"
+    return protocols(options).get((port.port, port.protocol), port.protocol.lower())
 
 
 def uses_pods(options: BalancerOptions, configuration: BalancerConfiguration) -> bool:

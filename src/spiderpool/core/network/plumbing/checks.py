@@ -42,8 +42,8 @@ def _check_kind(attachment: Attachment) -> None:
         raise BadConfig(f"kind {attachment.kind!r} is none of {', '.join(MODES)}")
     if attachment.mode and attachment.mode not in modes:
         raise BadConfig(f"mode {attachment.mode!r} of {attachment.kind} is none of {', '.join(modes)}")
-    if attachment.kind == "vlan" and not 1 <= attachment.vlan_id <= 4094:
-        raise BadConfig(f"vlanId {attachment.vlan_id} of {attachment.ifname} is not between 1 and 4094")
+    if attachment.kind == "vlan" and not 0 <= attachment.vlan_id <= 4094:  # with 0, frames have a priority but no VLAN
+        raise BadConfig(f"vlanId {attachment.vlan_id} of {attachment.ifname} is not between 0 and 4094")
     coordination = attachment.coordination
     if coordination and coordination.mode not in ("auto", "underlay", "overlay", *DISABLED):
         raise BadConfig(f"coordinator mode {coordination.mode!r} is none of auto, underlay, overlay, disabled")

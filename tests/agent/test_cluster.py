@@ -1,0 +1,96 @@
+"""Which pod a call means, and whether it may still be attached."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.api.cni import PodArgs
+from spiderpool.api.core_v1 import Pod
+from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
+from spiderpool.errors import NotReady
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+
+pytestmark = pytest.mark.unit
+
+WEB = PodArgs("shop", "web", "u")
+LEAVING: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+MIRROR: dict[str, Any] = {"annotations": {STATIC_POD_ANNOTATION: "hash"}}
+
+
+def pod(phase: str = "Running", **metadata: Any) -> Pod:
+    named = {"name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "1"}
+    return msgspec.convert({"metadata": named | metadata, "status": {"phase": phase}}, Pod)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[ClusterCache]:
+    """The cache of a node, with an API server that has one pod, shop/stored, and lists pods."""
+
+    async def answer(request: web.Request) -> web.Response:
+        match request.path.removeprefix("/api/v1/namespaces/shop/pods"):
+            case "/stored":
+                return web.json_response({"metadata": {"name": "stored", "namespace": "shop", "uid": "s"}})
+            case "" | "/":
+                return web.json_response({"kind": "PodList", "metadata": {}, "items": []})
+            case _:
+                return web.json_response({"code": 404}, status=404)
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
+        async with Client(access) as client:
+            yield ClusterCache(client, "n1")
+
+
+async def test_a_pod_is_cached_or_read(cluster: ClusterCache) -> None:
+    cluster.pods.note(pod())
+    assert (await cluster.pod(WEB)).metadata.uid == "u"
+    assert (await cluster.pod(PodArgs("shop", "stored", ""))).metadata.uid == "s"
+    with pytest.raises(NotReady, match="pod shop/web does not exist"):
+        await cluster.pod(PodArgs("shop", "web", "another"))
+    with pytest.raises(NotReady, match="has UID s, the runtime attaches another"):
+        await cluster.pod(PodArgs("shop", "stored", "another"))
+
+
+async def test_a_list_is_never_read_as_a_pod(cluster: ClusterCache) -> None:
+    for name in ("", "../pods", "a/b"):
+        assert await cluster.find_pod(PodArgs("shop", name, "")) is None
+    assert await cluster.find_pod(PodArgs("", "stored", "")) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (pod(), None),
+        (pod("Pending"), None),
+        (pod("Failed"), "has ended (Failed)"),
+        (pod("Succeeded"), "has ended (Succeeded)"),
+        (pod(**LEAVING), "is being deleted"),
+        (pod(**LEAVING, **MIRROR), None),
+        (pod("Failed", **MIRROR), None),
+    ],
+)
+async def test_a_pod_that_has_ended_is_not_attached(cluster: ClusterCache, found: Pod, said: str | None) -> None:
+    cluster.pods.note(found)
+    assert await cluster.pod(WEB) == found
+    if said is None:
+        assert await cluster.living_pod(WEB) == found
+    else:
+        with pytest.raises(NotReady) as refused:
+            await cluster.living_pod(WEB)
+        assert refused.value.message == f"pod shop/web {said}; it gets no addresses any more"
+
+
+async def test_whether_the_first_lists_have_come_is_known_in_time(cluster: ClusterCache) -> None:
+    assert not await cluster.synced_within(0.05)
+    assert not cluster.ready
