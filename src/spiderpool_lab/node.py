@@ -267,7 +267,7 @@ def _addresses_and_routes(node: LabNode, topology: Topology) -> Iterator[str]:
         for config in eni.address_configs:
             no_dad = " nodad" if config.version == 6 else ""  # a tentative address may not be a route's source
             yield f"address add {config.interface} dev {eni.name}{no_dad}"
-        yield f"link set {eni.name} up"
+        yield f"link set {eni.name} mtu {eni.mtu} up"
         for config in eni.address_configs:
             yield from _eni_routes(eni.name, config, table)
     for config in node.enis[0].address_configs:
