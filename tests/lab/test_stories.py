@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 
 import msgspec
@@ -12,11 +14,12 @@ from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
 from spiderpool_lab.stories.report import Report, StoryOutcome
 from spiderpool_lab.stories.runner import Runner
-from spiderpool_lab.stories.stage import Scale, pod, replicated
+from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, Scale, pod, replicated
 from spiderpool_lab.stories.story import STORIES, Story, StoryFailed, expect
 from spiderpool_lab.topology import NodeKind, enlarged
 from tests.lab.names import lab_name
 from tests.lab.test_story_audit import ADD
+from tests.support.eventually import wait_until
 
 QUICK = ("pause-killed", "jobs", "restart-policies")
 """Stories that take seconds and were seen on real nodes. ``make stories`` plays all."""
@@ -116,6 +119,19 @@ def test_manifests_of_stories() -> None:
     assert replicated("StatefulSet", "set", 2)["spec"]["serviceName"] == "set"
     with pytest.raises(StoryFailed, match="not so: the sky is green"):
         expect(False, "the sky is green")
+
+
+@pytest.mark.unit
+def test_the_pods_of_calls_in_progress_are_found() -> None:
+    """With a command that nothing else on this machine has."""
+    command = f"TEST-{os.getpid()}"
+    environment = {"CNI_COMMAND": command, "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=web"}
+    look = ["sh", "-ec", CALLS_IN_PROGRESS.format(command=command)]
+    with subprocess.Popen(["sleep", "60"], env=environment) as call:
+        found = wait_until(lambda: subprocess.check_output(look, text=True), "the call is found", timeout=10)
+        call.kill()
+    assert found == "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=web\n"
+    assert subprocess.check_output(look, text=True) == ""
 
 
 @pytest.mark.unit
