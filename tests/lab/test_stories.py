@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from spiderpool.errors import BadConfig
 from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
+from spiderpool_lab.stories.packet_sizes import link_mtus
 from spiderpool_lab.stories.report import Report, StoryOutcome
 from spiderpool_lab.stories.runner import Runner
 from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, Scale, pod, replicated
@@ -132,6 +134,15 @@ def test_the_pods_of_calls_in_progress_are_found() -> None:
         call.kill()
     assert found == "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=web\n"
     assert subprocess.check_output(look, text=True) == ""
+
+
+@pytest.mark.unit
+def test_mtus_of_a_pod_s_links_and_of_the_node_s_end() -> None:
+    inside = [{"ifindex": 1, "ifname": "lo"}, {"ifindex": 2, "ifname": "eth0", "mtu": 8500}]
+    inside += [{"ifindex": 3, "ifname": "veth0", "mtu": 1500, "link_index": 7}]
+    outside = [{"ifindex": 7, "ifname": "veth0a1", "mtu": 1400}, {"ifindex": 2, "ifname": "eth0", "mtu": 9000}]
+    found = link_mtus(json.dumps(inside), json.dumps(outside))
+    assert found == {"eth0": 8500, "veth0": 1500, "node": 1400}
 
 
 @pytest.mark.unit

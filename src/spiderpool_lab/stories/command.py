@@ -19,13 +19,13 @@ from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
 from spiderpool_lab.commands import exit_on_signal
 from spiderpool_lab.running import need_root
 from spiderpool_lab.stand_in import StandIn
-from spiderpool_lab.stories import daemon_lives, networks, node_lives, pod_lives, report
+from spiderpool_lab.stories import daemon_lives, networks, node_lives, packet_sizes, pod_lives, report
 from spiderpool_lab.stories.runner import Runner
 from spiderpool_lab.stories.stage import LONG, Scale
 from spiderpool_lab.stories.story import STORIES, Story
-from spiderpool_lab.topology import NodeKind, enlarged
+from spiderpool_lab.topology import NodeKind, enlarged, with_large_mtus
 
-SUBJECTS = (daemon_lives, networks, node_lives, pod_lives)
+SUBJECTS = (daemon_lives, networks, node_lives, packet_sizes, pod_lives)
 """The modules with the stories, in alphabetical order of their import."""
 KINDS = [kind.value for kind in NodeKind]
 SECONDARIES = 130
@@ -89,9 +89,9 @@ def _verdict(runner: Runner, console: Console) -> bool:
 
 
 def options(nodes: NodeKind) -> LabOptions:
-    """A lab that records CNI calls, with many addresses."""
+    """A lab that records CNI calls, with many addresses, and ENIs of several MTUs."""
     return LabOptions(
-        topology=enlarged(SECONDARIES),
+        topology=with_large_mtus(enlarged(SECONDARIES)),
         discovery=True,
         recorded=True,
         stand_in=StandIn(seed=SEED),

@@ -147,12 +147,6 @@ class Stage:
         """Pod → the addresses that it reports."""
         return {name: self.addresses(name) for name in self.pods()}
 
-    def service_addresses(self, name: str) -> list[str]:
-        """The addresses of a Service. Raises StoryFailed if there is none of that name."""
-        found = [one["spec"]["clusterIPs"] for one in self.objects("services") if one["metadata"]["name"] == name]
-        expect(found, f"there is a Service {name}")
-        return [*found[0]]
-
     def several(self, count: int = 3, node: int = 0) -> list[str]:
         """Start some pods on a node, given by its number, wait until they are Ready, and return their names."""
         names = [f"web-{number}" for number in range(count)]
