@@ -57,11 +57,16 @@ def parse(content: bytes) -> Iterator[CniRecord]:
         content = rest[size:]
 
 
+def parse_arguments(text: str) -> dict[str, str]:
+    """The keys and values of CNI_ARGS."""
+    return dict(pair.partition("=")[::2] for pair in text.split(";") if pair)
+
+
 def _call(times: list[int], body: bytes) -> CniRecord:
     entries, _, text = body.partition(b"\0\0")
     name, *variables = entries.decode(errors="replace").split("\0")
     environment = dict(variable.split("=", 1) for variable in variables)
-    arguments = dict(pair.partition("=")[::2] for pair in environment.get("CNI_ARGS", "").split(";") if pair)
+    arguments = parse_arguments(environment.get("CNI_ARGS", ""))
     given, _, answer = text.partition(b"\0")
     request = json.loads(given or b"{}")
     return CniRecord(

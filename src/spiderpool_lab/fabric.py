@@ -169,7 +169,7 @@ class Fabric:
     def _eni_ports(self, server: LabNode, netns: str | None) -> Iterator[str]:
         for eni in server.enis:
             yield from _port(server.port(eni.name), eni.vswitch.name, netns, eni.name, eni.mac)
-            yield f"link set {server.port(eni.name)} type bridge_slave learning off flood off"
+            yield f"link set {server.port(eni.name)} mtu {eni.mtu} type bridge_slave learning off flood off"
 
     def _forwarding(self) -> Iterator[str]:
         """One static entry per ENI; with learning and flooding off, frames to any other MAC go nowhere."""

@@ -155,8 +155,11 @@ class Machines:
         return [*command, f"init={init}", "--", *arguments]
 
     def _uml_enis(self, node: LabNode) -> list[str]:
-        """Taps as NICs, with gro: without it a guest loses large segments, which the host leaves to a NIC to split."""
-        ports = [f"ifname={node.port(eni.name)},mac={eni.mac}" for eni in node.enis]
+        """Taps as NICs, with gro: without it a guest loses large segments, which the host leaves to a NIC to split.
+
+        The guest cannot raise the MTU of such a NIC above 1500 later.
+        """
+        ports = [f"ifname={node.port(eni.name)},mac={eni.mac},mtu={eni.mtu}" for eni in node.enis]
         ports.append(f"ifname={node.port(MANAGEMENT)},mac={node.management_mac}")
         return [f"vec{index}:transport=tap,depth=64,gro=1,{port}" for index, port in enumerate(ports)]
 

@@ -267,7 +267,7 @@ def _addresses_and_routes(node: LabNode, topology: Topology) -> Iterator[str]:
         for config in eni.address_configs:
             no_dad = " nodad" if config.version == 6 else ""  # a tentative address may not be a route's source
             yield f"address add {config.interface} dev {eni.name}{no_dad}"
-        yield f"link set {eni.name} up"
+        yield f"link set {eni.name} mtu {eni.mtu} up"
         for config in eni.address_configs:
             yield from _eni_routes(eni.name, config, table)
     for config in node.enis[0].address_configs:
@@ -359,24 +359,30 @@ def _link_tools() -> None:
 
 
 def _supervise(children: list[Child], logs: Path) -> None:
-    """Start the children, and restart each that ends. As process 1 it reaps orphans, too."""
-    running = {_start(child, logs): child for child in children}
+    """Start the children, and restart each that ends. As process 1 it reaps orphans, too.
+
+    The processes are kept: ``subprocess`` reaps those that nobody refers to when it starts another one, so that the end
+    of a child during the delay of another would not be seen here.
+    """
+    running = {process.pid: (child, process) for child in children for process in (_start(child, logs),)}
     while True:
         pid, status = os.wait()
-        child = running.pop(pid, None)
-        if child is not None:
-            print(f"{child.name} ended with {os.waitstatus_to_exitcode(status)}; starting it again", flush=True)
+        if pid in running:
+            child, process = running.pop(pid)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            print(f"{child.name} ended with {process.returncode}; starting it again", flush=True)
             time.sleep(RESTART_DELAY)
-            running[_start(child, logs)] = child
+            again = _start(child, logs)
+            running[again.pid] = (child, again)
 
 
-def _start(child: Child, logs: Path) -> int:
+def _start(child: Child, logs: Path) -> subprocess.Popen[bytes]:
     with (logs / f"{child.name}.log").open("ab") as log:
         process = subprocess.Popen(
             child.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **child.env}
         )
     pid_file(child.name).write_text(str(process.pid))
-    return process.pid
+    return process
 
 
 def _power_off(config: NodeConfig) -> None:

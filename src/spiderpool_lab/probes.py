@@ -21,6 +21,14 @@ from spiderpool_lab import namespaces
 
 _ECHO_REQUEST = {4: 8, 6: 128}
 _ECHO_REPLY = {4: 0, 6: 129}
+_HEADERS = {4: 28, 6: 48}
+"""Bytes of a packet before what an ICMP echo or a datagram carries: the IP header, and 8 of its own."""
+_PMTUDISC_DO = 2
+_WHOLE_PACKETS = {
+    4: ((socket.IPPROTO_IP, 10, _PMTUDISC_DO),),  # IP_MTU_DISCOVER
+    6: ((socket.IPPROTO_IPV6, 23, _PMTUDISC_DO), (socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)),  # IPV6_MTU_DISCOVER
+}
+"""IP version → socket options with which neither the sender nor a router fragments (ip(7), ipv6(7))."""
 _CONCURRENT = 32
 """Probes in progress at once: more would delay each other beyond their timeouts."""
 _identifiers = itertools.count(os.getpid())
@@ -29,8 +37,9 @@ _identifiers = itertools.count(os.getpid())
 class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
     """One probe. ``source`` is a pod (``namespace/name``) or None for the node itself.
 
-    ``bind`` is the source address, None for the one that routes choose. ``path`` is that of an HTTP request. It is sent
-    up to ``count`` times, with ``timeout`` seconds for each, until it is answered.
+    ``bind`` is the source address, None for the one that routes choose. ``path`` is that of an HTTP request. ``packet``
+    is the size in bytes of the IP packet of a ping or datagram, which must not be fragmented; 0 for a small one. It is
+    sent up to ``count`` times, with ``timeout`` seconds for each, until it is answered.
     """
 
     kind: Literal["ping", "http", "tcp", "udp"]
@@ -39,8 +48,19 @@ class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": 
     bind: str | None = None
     port: int = 80
     path: str = "/"
+    packet: int = 0
     count: int = 2
     timeout: float = 1.0
+
+    @property
+    def version(self) -> int:
+        """The IP version of the target, 4 or 6."""
+        return ip_address(self.target).version
+
+    @property
+    def payload(self) -> bytes:
+        """What a ping or datagram carries."""
+        return bytes(max(self.packet - _HEADERS[self.version], 0))
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,26 +118,27 @@ async def _send(probe: TrafficProbe, netns: Path | None) -> Answer:
 
 
 async def _ping(probe: TrafficProbe, netns: Path | None) -> Answer:
-    version = ip_address(probe.target).version
+    version = probe.version
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     identifier = next(_identifiers) & 0xFFFF
     with _socket(probe, netns, socket.SOCK_RAW, protocol) as sock:
         loop = asyncio.get_running_loop()
         sock.connect((probe.target, 0))
-        await loop.sock_sendall(sock, _echo_request(version, identifier))
+        await loop.sock_sendall(sock, _echo_request(version, identifier, probe.payload))
         while not _is_reply(await loop.sock_recv(sock, 2048), version, identifier):
             continue
     return Answer(ok=True)
 
 
-def _echo_request(version: int, identifier: int) -> bytes:
+def _echo_request(version: int, identifier: int, payload: bytes) -> bytes:
     """ICMP echo (RFC 792) with its checksum; for ICMPv6 (RFC 4443) the kernel fills in the checksum."""
-    bare = struct.pack("!BBHHH", _ECHO_REQUEST[version], 0, 0, identifier, 1)
-    return struct.pack("!BBHHH", _ECHO_REQUEST[version], 0, _checksum(bare), identifier, 1)
+    bare = struct.pack("!BBHHH", _ECHO_REQUEST[version], 0, 0, identifier, 1) + payload
+    return bare[:2] + struct.pack("!H", _checksum(bare)) + bare[4:]
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet checksum of an even number of bytes (RFC 1071)."""
+    """The Internet checksum (RFC 1071)."""
+    data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
@@ -153,7 +174,7 @@ async def _udp(probe: TrafficProbe, netns: Path | None) -> Answer:
     with _socket(probe, netns, socket.SOCK_DGRAM) as sock:
         loop = asyncio.get_running_loop()
         sock.connect((probe.target, probe.port))
-        await loop.sock_sendall(sock, b"?")
+        await loop.sock_sendall(sock, probe.payload or b"?")
         return Answer(ok=True, body=(await loop.sock_recv(sock, 65536)).decode(errors="replace"))
 
 
@@ -168,10 +189,12 @@ async def _connect(probe: TrafficProbe, netns: Path | None) -> tuple[asyncio.Str
 
 
 def _socket(probe: TrafficProbe, netns: Path | None, kind: int, protocol: int = 0) -> socket.socket:
-    family = socket.AF_INET if ip_address(probe.target).version == 4 else socket.AF_INET6
+    family = socket.AF_INET if probe.version == 4 else socket.AF_INET6
     sock = namespaces.open_socket(netns, family, kind, protocol)
     try:
         sock.setblocking(False)
+        for option in _WHOLE_PACKETS[probe.version] if probe.packet else ():
+            sock.setsockopt(*option)
         if probe.bind:
             sock.bind((probe.bind, 0))
     except BaseException:

@@ -63,7 +63,8 @@ class AddressConfig(msgspec.Struct, frozen=True):
 class ENI(msgspec.Struct, frozen=True):
     """An ENI and the addresses that are registered on it: the cloud drops frames with another source MAC or IP.
 
-    ``elastic`` is its public address, which the cloud translates to and from ``address``.
+    ``elastic`` is its public address, which the cloud translates to and from ``address``. ``mtu`` is that of the
+    server's link and of the cloud's port.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ENI(msgspec.Struct, frozen=True):
     address6: str | None = None
     secondaries6: tuple[str, ...] = ()
     elastic: str | None = None
+    mtu: int = 1500
 
     @property
     def address_configs(self) -> tuple[AddressConfig, ...]:
@@ -165,6 +167,7 @@ def _vswitch(name: str, subnet: str, subnet6: str, nat: str) -> VSwitch:
 
 _VSW0 = _vswitch("vsw0", "172.31.192.0/20", "2001:db8:0:100::/64", "198.51.100.10")
 _VSW1 = _vswitch("vsw1", "192.168.0.0/24", "2001:db8:0:101::/64", "198.51.100.11")
+_VSW2 = _vswitch("vsw2", "192.168.1.0/24", "2001:db8:0:102::/64", "198.51.100.12")
 
 
 def _eni(name: str, mac: str, vswitch: VSwitch, address: str, secondaries: range) -> ENI:
@@ -231,3 +234,20 @@ def _enlarged_node(node: LabNode, part: int, secondaries: int) -> LabNode:
         secondaries6=tuple(f"2001:db8:0:100::{part}:{number}" for number in numbers),
     )
     return msgspec.structs.replace(node, enis=(more, *node.enis[1:]))
+
+
+def with_large_mtus(topology: Topology) -> Topology:
+    """The walkthrough's servers with a third ENI, and MTUs of 1500, 8500 (the cloud's jumbo frames) and 9000."""
+    thirds = (
+        _eni("eth2", "00:16:3e:01:03:74", _VSW2, "192.168.1.174", range(176, 181)),
+        _eni("eth2", "00:16:3e:02:03:75", _VSW2, "192.168.1.175", range(181, 186)),
+    )
+    nodes = (
+        msgspec.structs.replace(node, enis=tuple(map(_with_mtu, (*node.enis, third), (1500, 8500, 9000))))
+        for node, third in zip(topology.nodes, thirds, strict=True)
+    )
+    return msgspec.structs.replace(topology, vswitches=(*topology.vswitches, _VSW2), nodes=tuple(nodes))
+
+
+def _with_mtu(eni: ENI, mtu: int) -> ENI:
+    return msgspec.structs.replace(eni, mtu=mtu)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 
 import msgspec
@@ -10,13 +13,15 @@ import pytest
 from spiderpool.errors import BadConfig
 from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
+from spiderpool_lab.stories.packet_sizes import link_mtus
 from spiderpool_lab.stories.report import Report, StoryOutcome
 from spiderpool_lab.stories.runner import Runner
-from spiderpool_lab.stories.stage import Scale, pod, replicated
+from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, Scale, pod, replicated
 from spiderpool_lab.stories.story import STORIES, Story, StoryFailed, expect
 from spiderpool_lab.topology import NodeKind, enlarged
 from tests.lab.names import lab_name
 from tests.lab.test_story_audit import ADD
+from tests.support.eventually import wait_until
 
 QUICK = ("pause-killed", "jobs", "restart-policies")
 """Stories that take seconds and were seen on real nodes. ``make stories`` plays all."""
@@ -116,6 +121,28 @@ def test_manifests_of_stories() -> None:
     assert replicated("StatefulSet", "set", 2)["spec"]["serviceName"] == "set"
     with pytest.raises(StoryFailed, match="not so: the sky is green"):
         expect(False, "the sky is green")
+
+
+@pytest.mark.unit
+def test_the_pods_of_calls_in_progress_are_found() -> None:
+    """With a command that nothing else on this machine has."""
+    command = f"TEST-{os.getpid()}"
+    environment = {"CNI_COMMAND": command, "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=web"}
+    look = ["sh", "-ec", CALLS_IN_PROGRESS.format(command=command)]
+    with subprocess.Popen(["sleep", "60"], env=environment) as call:
+        found = wait_until(lambda: subprocess.check_output(look, text=True), "the call is found", timeout=10)
+        call.kill()
+    assert found == "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=web\n"
+    assert subprocess.check_output(look, text=True) == ""
+
+
+@pytest.mark.unit
+def test_mtus_of_a_pod_s_links_and_of_the_node_s_end() -> None:
+    inside = [{"ifindex": 1, "ifname": "lo"}, {"ifindex": 2, "ifname": "eth0", "mtu": 8500}]
+    inside += [{"ifindex": 3, "ifname": "veth0", "mtu": 1500, "link_index": 7}]
+    outside = [{"ifindex": 7, "ifname": "veth0a1", "mtu": 1400}, {"ifindex": 2, "ifname": "eth0", "mtu": 9000}]
+    found = link_mtus(json.dumps(inside), json.dumps(outside))
+    assert found == {"eth0": 8500, "veth0": 1500, "node": 1400}
 
 
 @pytest.mark.unit

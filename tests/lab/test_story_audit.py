@@ -10,6 +10,9 @@ import pytest
 from spiderpool_lab.cni_calls import CniRecord
 from spiderpool_lab.stories.audit import (
     KernelAddress,
+    first_add,
+    in_progress,
+    last_del,
     overlaps,
     parse_links,
     possessions,
@@ -101,3 +104,18 @@ def test_only_addresses_of_the_pod_s_own_links_count() -> None:
         {},
     ]
     assert parse_links(json.dumps(links)) == ["10.0.0.2"]
+
+
+def test_calls_that_span_a_moment_are_in_progress() -> None:
+    calls = [call("ADD", "a", 1), call("ADD", "b", 1.5), call("ADD", "c", 3)]
+    assert [found.container for found in in_progress(calls, 1.7)] == ["a", "b"]
+    assert in_progress(calls, 2.8) == []
+
+
+def test_when_others_have_taken_over_from_former_pods() -> None:
+    calls = [call("ADD", "a", 1), call("ADD", "b", 1), call("DEL", "a", 5), call("DEL", "b", 9), call("DEL", "a", 20)]
+    calls += [call("ADD", "c", 6, status=1), call("ADD", "c", 7), call("ADD", "d", 10)]
+    assert first_add(calls, {"a", "b"}) == 8
+    assert last_del(calls, {"a", "b"}) == 9
+    with pytest.raises(ValueError, match="empty"):
+        first_add(calls, {"a", "b", "c", "d"})

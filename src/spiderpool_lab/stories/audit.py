@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -111,6 +111,29 @@ def overlaps(found: Iterable[Possession]) -> list[str]:
         for earlier, later in pairwise(holders)
         if later.since < earlier.until and later.container != earlier.container
     ]
+
+
+def in_progress(calls: Iterable[CniRecord], moment: float) -> list[CniRecord]:
+    """The calls that had begun at a moment and not ended."""
+    return [call for call in calls if call.started < moment < call.ended]
+
+
+def first_add(calls: Iterable[CniRecord], former: Container[str]) -> float:
+    """When the first pod that is not one of the former had its addresses. Raises ValueError if none had."""
+    return min(call.ended for call in calls if call.command == "ADD" and not call.status and _name(call) not in former)
+
+
+def last_del(calls: Iterable[CniRecord], former: Container[str]) -> float:
+    """When the last of the former pods began to lose its addresses. Raises ValueError if none did."""
+    starts: dict[str, float] = {}
+    for call in calls:
+        if call.command == "DEL" and _name(call) in former:
+            starts[call.pod] = min(call.started, starts.get(call.pod, call.started))
+    return max(starts.values())
+
+
+def _name(call: CniRecord) -> str:
+    return call.pod.partition("/")[2]
 
 
 def record_addresses(cluster: LabCluster) -> set[str]:

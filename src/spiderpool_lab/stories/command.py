@@ -19,13 +19,13 @@ from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
 from spiderpool_lab.commands import exit_on_signal
 from spiderpool_lab.running import need_root
 from spiderpool_lab.stand_in import StandIn
-from spiderpool_lab.stories import networks, node_lives, pod_lives, report
+from spiderpool_lab.stories import daemon_lives, networks, node_lives, packet_sizes, pod_lives, report
 from spiderpool_lab.stories.runner import Runner
 from spiderpool_lab.stories.stage import LONG, Scale
 from spiderpool_lab.stories.story import STORIES, Story
-from spiderpool_lab.topology import NodeKind, enlarged
+from spiderpool_lab.topology import NodeKind, enlarged, with_large_mtus
 
-SUBJECTS = (pod_lives, networks, node_lives)
+SUBJECTS = (daemon_lives, networks, node_lives, packet_sizes, pod_lives)
 """The modules with the stories, in alphabetical order of their import."""
 KINDS = [kind.value for kind in NodeKind]
 SECONDARIES = 130
@@ -46,7 +46,7 @@ class RunOptions(TypedDict):
 @click.option("--name", default="stories", show_default=True, help="Name of the lab.")
 @click.option("--nodes", type=click.Choice(KINDS), default="fast", show_default=True, help="Kind of nodes.")
 @click.option(
-    "--long", is_flag=True, help="Hours instead of minutes: 110 pods, an end of 600 s, two hours without API."
+    "--long", is_flag=True, help="Hours instead of minutes: a full node, an end of 600 s, two hours without API."
 )
 @click.option("--seconds", default=0, help="Begin no story after that time.")
 @click.option("--write", is_flag=True, help="Write what was seen, and the page of the documentation.")
@@ -89,9 +89,9 @@ def _verdict(runner: Runner, console: Console) -> bool:
 
 
 def options(nodes: NodeKind) -> LabOptions:
-    """A lab that records CNI calls, with many addresses."""
+    """A lab that records CNI calls, with many addresses, and ENIs of several MTUs."""
     return LabOptions(
-        topology=enlarged(SECONDARIES),
+        topology=with_large_mtus(enlarged(SECONDARIES)),
         discovery=True,
         recorded=True,
         stand_in=StandIn(seed=SEED),

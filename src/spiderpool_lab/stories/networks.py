@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from spiderpool_lab import binaries
@@ -26,6 +27,11 @@ echo $! > /run/tmp/other-user
 sleep 1
 touch {netns}
 mount --bind /proc/$!/ns/net {netns}
+"""
+_NO_OTHER_USER = """
+umount {netns} || true
+rm -f {netns}
+kill $(cat /run/tmp/other-user) || true
 """
 _PING_ALL = """
 for address in {addresses}; do
@@ -112,8 +118,8 @@ def user_namespace(stage: Stage) -> None:
     node, netns = stage.nodes[0], "/run/netns/of-another-user"
     gated = pod("gated", schedulingGates=[{"name": "example.com/never"}])  # no kubelet makes a sandbox for it
     stage.apply(gated)
-    stage.run(node, _OTHER_USER.format(netns=netns))
     try:
+        stage.run(node, _OTHER_USER.format(netns=netns))
         call = stage.plugin_call("gated", stage.pod("gated")["metadata"]["uid"])
         result = json.loads(stage.call_plugin(node, "ADD", call, netns=netns))
         addresses = [entry["address"].partition("/")[0] for entry in result["ips"]]
@@ -123,8 +129,8 @@ def user_namespace(stage: Stage) -> None:
         stage.call_plugin(node, "DEL", call, netns=netns)
         expect("eth0" not in stage.run(node, f"nsenter --net={netns} ip -brief link"), "DEL removes the interface")
     finally:
-        stage.run(node, f"umount {netns}; rm {netns}; kill $(cat /run/tmp/other-user)")
-        stage.delete("gated")
+        stage.run(node, _NO_OTHER_USER.format(netns=netns))
+    stage.delete("gated")
     stage.free("gated", timeout=30)
 
 
@@ -132,12 +138,18 @@ def user_namespace(stage: Stage) -> None:
 def classic_chain(stage: Stage) -> None:
     """The runtime itself executes the reference plugin ipvlan with ipam spiderpool, and coordinator."""
     node, eni = stage.nodes[0], stage.cluster.fabric.topology.nodes[0].enis[0]
-    stage.cluster.fabric.register(eni, _CLASSIC_ADDRESS)
-    stage.cluster.plane.apply(json.dumps(_classic_pool(eni.vswitch.subnet, eni.vswitch.gateway, node)))
-    chain = json.dumps(_classic_list())
-    stage.run(node, f"cp {binaries.cni_plugins()}/ipvlan {CNI_EXECUTABLES}; echo '{chain}' > {_LIST}")
-    time.sleep(3)
-    try:
+    own, fabric, plane = stage.run(node, f"cat {_LIST}"), stage.cluster.fabric, stage.cluster.plane
+    with ExitStack() as undo:  # each, also if another fails
+        undo.callback(stage.wait, "the agent's own list", lambda: stage.run(node, f"cat {_LIST}") == own)
+        fabric.register(eni, _CLASSIC_ADDRESS)
+        undo.callback(fabric.unregister, eni, _CLASSIC_ADDRESS)
+        plane.apply(json.dumps(_classic_pool(eni.vswitch.subnet, eni.vswitch.gateway, node)))
+        undo.callback(plane.kubectl, "delete", "spiderippool", "classic", "--timeout=50s")
+        undo.callback(stage.run, node, f"rm -f {CNI_EXECUTABLES}/ipvlan")
+        undo.callback(stage.restart, node, "agent")  # which writes its list
+        chain = json.dumps(_classic_list())
+        stage.run(node, f"cp {binaries.cni_plugins()}/ipvlan {CNI_EXECUTABLES}; echo '{chain}' > {_LIST}")
+        time.sleep(3)
         stage.apply(pod("web", node))
         stage.ready("web")
         expect(stage.addresses("web") == [_CLASSIC_ADDRESS], f"the pool's address: {stage.addresses('web')}")
@@ -146,11 +158,6 @@ def classic_chain(stage: Stage) -> None:
         stage.serves("web")
         stage.delete("web")
         stage.free("web", timeout=15)
-    finally:
-        stage.restart(node, "agent")
-        stage.wait("the agent's own list", lambda: "spiderpool-attach" in stage.run(node, f"cat {_LIST}"))
-        stage.cluster.plane.kubectl("delete", "spiderippool", "classic", "--timeout=60s")
-        stage.cluster.fabric.unregister(eni, _CLASSIC_ADDRESS)
 
 
 def _classic_pool(subnet: str, gateway: str, node: str) -> dict[str, Any]:

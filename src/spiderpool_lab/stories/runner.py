@@ -10,7 +10,7 @@ from typing import Any
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab.cluster import LabCluster
 from spiderpool_lab.cni_calls import CniRecord
-from spiderpool_lab.stories import audit, contract
+from spiderpool_lab.stories import audit, contract, leftovers
 from spiderpool_lab.stories.contract import Trace
 from spiderpool_lab.stories.report import Report, StoryOutcome
 from spiderpool_lab.stories.stage import Scale, Stage
@@ -37,9 +37,10 @@ class Runner:
         self._statuses: dict[str, dict[str, str]] = {}  # story → pod → phase and reason at its end
         self._cuts: dict[str, list[float]] = {}  # node → when its power was cut, in Unix seconds
         self._kept: dict[str, list[CniRecord]] = {}  # node → calls of disks that were thrown away
+        self._before = leftovers.conditions(cluster)  # node → its condition before the first story
 
     def play(self, story: Story) -> StoryOutcome:
-        """Play one story, check the addresses, delete what it made, and check again."""
+        """Play one story, check the addresses, delete what it made, and check again, also that nodes are as before."""
         stage = Stage(self.cluster, f"story-{story.name}", self.scale, self._cuts, self._kept)
         self._stages[story.name] = stage
         self.cluster.plane.kubectl("create", "namespace", stage.namespace)
@@ -49,6 +50,7 @@ class Runner:
         self._statuses[story.name] = _last_statuses(stage)
         faults += _faults(lambda: self._clear(stage))
         faults += self._settled("after its pods", lambda: self.disorder() + self._left(stage))
+        faults += self._settled("left behind", self._left_on_nodes)
         faults += audit.overlaps(self._possessions())
         seconds = time.monotonic() - started
         calls = Counter(call.command + ("!" if call.status else "") for call in stage.calls())
@@ -96,6 +98,13 @@ class Runner:
             if spec["namespace"] == stage.namespace
         ]
         return mine + [f"pod {name} is still there" for name in stage.pods()]
+
+    def _left_on_nodes(self) -> list[str]:
+        now = leftovers.conditions(self.cluster)
+        found = [
+            f"on {node} {one}" for node, before in self._before.items() for one in leftovers.changes(before, now[node])
+        ]
+        return [*found, *leftovers.unready(now, self.cluster.objects("nodes"))]
 
     def _settled(self, when: str, look: Callable[[], list[str]]) -> list[str]:
         """What is wrong and stays so; a node that does not answer is wrong as well."""

@@ -30,12 +30,18 @@ PATIENCE = 90.0
 Json = dict[str, Any]
 T = TypeVar("T")
 
+CALLS_IN_PROGRESS = """
+callers=$(grep --files-with-matches --null-data --no-messages '^CNI_COMMAND={command}$' /proc/[0-9]*/environ || true)
+grep --no-filename --null-data --no-messages '^CNI_ARGS=' $callers /dev/null | tr '\\0' '\\n'
+"""
+"""Prints the arguments of each CNI call of a command that is in progress on a node."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How long and how large stories are. Seconds: ``grace`` of a slow end, ``outage`` of the API server.
 
-    ``burst`` pods are made at once, ``crowd`` pods are on one node.
+    ``burst`` pods are made at once. ``crowd`` pods are on one node; with 0 as many as it may have.
     """
 
     grace: int = 15
@@ -44,7 +50,7 @@ class Scale:
     crowd: int = 20
 
 
-LONG = Scale(grace=600, outage=7200.0, burst=30, crowd=110)
+LONG = Scale(grace=600, outage=7200.0, burst=30, crowd=0)
 """The scale of a run that takes hours."""
 
 
@@ -110,8 +116,8 @@ class Stage:
     # --- objects
 
     def kubectl(self, *arguments: str) -> str:
-        """Run kubectl in the story's Namespace."""
-        return self.cluster.plane.kubectl(*arguments, "--namespace", self.namespace)
+        """Run kubectl in the story's Namespace, for a little longer than it may wait itself."""
+        return self.cluster.plane.kubectl(*arguments, "--namespace", self.namespace, timeout=PATIENCE + 10)
 
     def apply(self, *documents: Json) -> None:
         """Apply objects to the story's Namespace."""
@@ -137,13 +143,32 @@ class Stage:
         """The addresses that the pod reports, IPv4 first."""
         return [entry["ip"] for entry in self.pod(name)["status"].get("podIPs", [])]
 
+    def all_addresses(self) -> dict[str, list[str]]:
+        """Pod → the addresses that it reports."""
+        return {name: self.addresses(name) for name in self.pods()}
+
+    def several(self, count: int = 3, node: int = 0) -> list[str]:
+        """Start some pods on a node, given by its number, wait until they are Ready, and return their names."""
+        names = [f"web-{number}" for number in range(count)]
+        self.apply(*(pod(name, self.nodes[node]) for name in names))
+        self.ready(*names)
+        return names
+
     def records(self, pod: str) -> dict[str, set[str]]:
         """Interface → the addresses that a pod's records say."""
         found: dict[str, set[str]] = {}
-        for spec in (record["spec"] for record in self.cluster.objects("spiderips")):
-            if (spec["namespace"], spec["pod"]) == (self.namespace, pod) and not spec.get("releasedAt"):
+        for spec in self._held():
+            if spec["pod"] == pod:
                 found.setdefault(spec["interface"], set()).add(spec["address"].partition("/")[0])
         return found
+
+    def holders(self) -> set[str]:
+        """The story's pods that hold an address, by the records."""
+        return {spec["pod"] for spec in self._held()}
+
+    def _held(self) -> list[Json]:
+        specs = [record["spec"] for record in self.cluster.objects("spiderips")]
+        return [spec for spec in specs if spec["namespace"] == self.namespace and not spec.get("releasedAt")]
 
     def delete(self, *names: str, wait: bool = True) -> None:
         """Delete pods, and wait until their objects are gone."""
@@ -197,10 +222,14 @@ class Stage:
     def reach(self, source: str, targets: Iterable[str], port: int = 80) -> list[str]:
         """Send an HTTP request from a node to each address; what was wrong, in words."""
         probes = [TrafficProbe(kind="http", target=target, port=port, count=3, timeout=2.0) for target in targets]
-        answers = self.client(source).probe(probes)
+        return self.unanswered(source, probes)
+
+    def unanswered(self, node: str, probes: Sequence[TrafficProbe]) -> list[str]:
+        """Send probes from a node or its pods; what was not answered, in words."""
+        answers = zip(probes, self.client(node).probe(probes), strict=True)
         return [
-            f"{source} → {probe.target}: {answer.error}"
-            for probe, answer in zip(probes, answers, strict=True)
+            f"{probe.source or node} → {probe.target} ({probe.kind}): {answer.error}"
+            for probe, answer in answers
             if not answer.ok
         ]
 
@@ -234,6 +263,12 @@ class Stage:
         """The calls of a pod in short."""
         return [call.shape for call in self.calls(pod)]
 
+    def calls_in_progress(self, node: str, command: str) -> set[str]:
+        """The story's pods about which a CNI call of a command has begun on a node and not ended."""
+        lines = self.run(node, CALLS_IN_PROGRESS.format(command=command)).splitlines()
+        found = [cni_calls.parse_arguments(line.removeprefix("CNI_ARGS=")) for line in lines]
+        return {one["K8S_POD_NAME"] for one in found if one.get("K8S_POD_NAMESPACE") == self.namespace}
+
     # --- what goes wrong
 
     def kill(self, pod: str, container: str | None = None) -> None:
@@ -266,7 +301,8 @@ class Stage:
 
     def signal(self, node: str, child: str, number: int = 9) -> None:
         """Send a signal to a daemon of a node: SIGKILL, if no other."""
-        with suppress(IOFailure):  # on fast nodes the kubelet is what would answer
+        itself = not self.real and child == "kubelet"  # it is what would answer
+        with suppress(*([IOFailure] if itself else [])):
             self.client(node).signal(child, number)
 
     def restart(self, node: str, child: str) -> None:
