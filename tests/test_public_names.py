@@ -70,7 +70,7 @@ def test_names_of_this_checkout() -> None:
     lines = set(public_names(HERE))
     assert "program spiderpool-agent" in lines
     assert "command spiderpoolctl service plan" in lines
-    assert "json {cidr, disabled=False}" in lines
+    assert "json {cidr}" in lines
     assert "key cloud.spidernet.io/instance" in lines
     assert "crd spiderips.spiderpool.spidernet.io spec.group = " + json.dumps("spiderpool.spidernet.io") in lines
     assert any(line.startswith("annotation clb,nlb address-type ") for line in lines)
