@@ -30,6 +30,7 @@ OURS = ("ipam.spidernet.io/", "cni.spidernet.io/", "multus.spidernet.io/")
 """Prefixes that nobody else uses: every unknown key is a mistake."""
 SHARED = ("k8s.v1.cni.cncf.io/", "v1.multus-cni.io/")
 """Prefixes with keys of others: an unknown key is a mistake only if it is nearly one that we read."""
+PREFIXES = (*OURS, *SHARED)
 NEARLY, RESEMBLING = 0.9, 0.8
 """Similarity of a key to the one that is meant, as `difflib` measures it, where others have keys and where not."""
 
@@ -48,9 +49,10 @@ NAMESPACE_KEYS = (*NAMESPACE_POOLS.values(), *INJECT_KEYS)
 def unused_keys(pod: Annotations, namespace: Annotations) -> Iterator[str]:
     """Yields which keys of a pod and of its Namespace nobody reads there, with the most similar one."""
     for holder, written, known in (("", pod, POD_KEYS), (" of the Namespace", namespace, NAMESPACE_KEYS)):
-        for key in sorted(written.keys() - {*known, *FOREIGN_KEYS}):
+        unknown = (key for key in written if key.startswith(PREFIXES) and key not in known and key not in FOREIGN_KEYS)
+        for key in sorted(unknown):
             near = get_close_matches(key, known, n=1, cutoff=NEARLY if key.startswith(SHARED) else RESEMBLING)
-            if key.startswith(OURS) or (key.startswith(SHARED) and near):
+            if key.startswith(OURS) or near:
                 hint = f"; did you mean {near[0]}?" if near else ""
                 yield f"annotation {key}{holder} has no effect: there is no such annotation{hint}"
 
