@@ -418,6 +418,22 @@ async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Se
     assert not [call for call in cluster.simulated.account.calls if call.action.startswith("slb:")]
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "the balancer would be open to all"),
+        ({"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80"),
+        ({"sessionAffinity": "ClientIP"}, "spec.sessionAffinity ClientIP is not served"),
+    ],
+)
+async def test_fields_that_are_not_served_are_told_before_the_cloud_is_asked(
+    cluster: ServiceCluster, spec: dict[str, Any], said: str
+) -> None:
+    await cluster.create("web", **spec)
+    await cluster.wait_for_event("InvalidService", said)
+    assert not [call for call in cluster.simulated.account.calls if call.action.startswith("slb:")]
+
+
 async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"scheduler": "best", "bandwith": "1"})
     await cluster.wait_for_event("InvalidService", "scheduler must be one of")
