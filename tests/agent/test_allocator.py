@@ -24,7 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, new_record
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
-from spiderpool.errors import ApiUnavailable, NotReady, Refused
+from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from tests.support.eventually import eventually
 
@@ -833,7 +833,7 @@ async def test_a_target_that_asks_for_the_address_of_its_machine_is_refused_with
 async def test_a_pod_of_a_machine_waits_for_the_former_one_to_end() -> None:
     machine = Machine(pool())
     address = await machine.start()
-    with pytest.raises(NotReady, match=f"gets {address}/16 when pod default/virt-launcher-source, which has it, has"):
+    with pytest.raises(Refused, match=f"gets {address}/16 when pod default/virt-launcher-source on node n1, which has"):
         await machine.one.give(launcher("next"))
     machine.one.surroundings.running.clear()
     assert await machine.one.give(launcher("next")) == address
