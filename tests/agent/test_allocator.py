@@ -567,6 +567,33 @@ async def test_a_release_that_was_put_off_does_not_hit_a_pod_that_came_back() ->
     assert len(one.store.objects) == 1
 
 
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "never"])
+async def test_a_release_that_is_carried_out_late_does_not_hit_a_pod_that_came_back(landing: str) -> None:
+    one = One(pool(nodeName=["n1"]), pool("six", "fd00::1", nodeName=["n9"]))
+    one.store.faults = ["", "late request"]
+    with pytest.raises(Refused):
+        await one.give(ask("a"), ask("a", version=6))
+    if landing.startswith("before"):
+        one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.1"
+    if landing.startswith("after"):
+        one.store.land()
+    assert [record.spec.podUID for record in one.store.objects.values()] == ["uid-of-a"]
+    await one.allocator.releases.retry("10.0.0.1")
+    assert await one.give(ask("a")) == "10.0.0.1"
+    assert list(one.store.objects) == ["10.0.0.1"]
+
+
+async def test_a_late_release_after_a_conflict_does_not_bring_the_address_back() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert await one.give(ask("a")) == "10.0.0.1"
+    one.store.faults = ["late request"]
+    await one.allocator.release_conflicting("uid-of-a")
+    assert await one.give(ask("a")) == "10.0.0.2"
+    one.store.land()
+    assert list(one.store.objects) == ["10.0.0.2"]
+
+
 async def test_a_release_that_was_put_off_is_carried_out() -> None:
     one = One(pool())
     await one.give(ask("a"))
