@@ -410,6 +410,25 @@ async def test_the_http_api_gives_and_takes_addresses(cluster: Cluster, make_age
     assert (await api(agent, "GET", "/workloadendpoint?podNamespace=asking&podName=p"))[0] == 404
 
 
+async def test_a_late_delete_of_a_former_container_takes_nothing_from_a_pod_that_terminates_for_minutes(
+    cluster: Cluster, make_agent: MakeAgent
+) -> None:
+    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["n1"], default=True)
+    agent = await asyncio.to_thread(make_agent, "n1")
+    uid = cluster.pod("p")
+    for container in ("before-the-reboot", "after-the-reboot"):
+        assert (await api(agent, "POST", "/ipam/ip", call("p", uid, containerID=container)))[0] == 200
+    late = call("p", uid, containerID="before-the-reboot")
+    assert await api(agent, "DELETE", "/ipam/ip", late) == (200, None)
+    cluster.plane.kubectl("delete", "pod", "-n", "asking", "p", "--grace-period=600", "--wait=false")
+    other = cluster.pod("other")
+    assert addresses(await served(agent, "other", other)) == ["10.9.0.2"], "its event came after that of the deletion"
+    assert await api(agent, "DELETE", "/ipam/ip", late) == (200, None)
+    assert cluster.records()["10.9.0.1"]["podUID"] == uid
+    assert await api(agent, "DELETE", "/ipam/ip", call("p", uid, containerID="after-the-reboot")) == (200, None)
+    assert list(cluster.records()) == ["10.9.0.2"]
+
+
 async def test_the_http_api_replaces_an_address_that_somebody_else_uses(
     cluster: Cluster, make_agent: MakeAgent
 ) -> None:

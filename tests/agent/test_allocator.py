@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, new_record
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
-from spiderpool.errors import ApiUnavailable, NotReady, Refused
+from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from tests.support.eventually import eventually
 
@@ -38,39 +38,39 @@ class Store:
         self.objects: dict[str, SpiderIP] = {}
         self.writes = self.reads = self.revision = 0
         self.faults: list[str] = []
-        self.late: list[SpiderIP] = []
-        """Creates that the server has not carried out although their caller has given up."""
+        self.late: list[Callable[[], object]] = []
+        """Writes that the server has not carried out although their caller has given up."""
 
     def land(self) -> None:
-        """Late creates are carried out, unless their names are taken."""
+        """Late writes are carried out, unless they are refused by now."""
         while self.late:
-            with suppress(AlreadyExists):
-                self.create(self.late.pop(0))
+            with suppress(AlreadyExists, Conflict, NotFound):
+                self.late.pop(0)()
 
     def create(self, wanted: SpiderIP) -> SpiderIP:
-        fault = self._arrives()
-        if fault == "late request":
-            self.late.append(wanted)
-            raise ApiUnavailable("timed out")
+        fault = self._arrives(lambda: self.create(wanted))
         if wanted.name in self.objects:
             raise AlreadyExists(wanted.name)
         made = self._put(changed(wanted, metadata=changed(wanted.metadata, uid=f"uid-{self.writes}")))
         return self._answered(fault, made)
 
     def replace(self, wanted: SpiderIP) -> SpiderIP:
-        fault = self._arrives()
+        fault = self._arrives(lambda: self.replace(wanted))
         self._check(wanted)
         return self._answered(fault, self._put(wanted))
 
     def delete(self, held: SpiderIP) -> None:
-        fault = self._arrives()
+        fault = self._arrives(lambda: self.delete(held))
         self._check(held)
         del self.objects[held.name]
         self._answered(fault, held)
 
-    def _arrives(self) -> str:
+    def _arrives(self, again: Callable[[], object]) -> str:
         self.writes += 1
         fault = self.faults.pop(0) if self.faults else ""
+        if fault == "late request":
+            self.late.append(again)
+            raise ApiUnavailable("timed out")
         if fault == "lost request":
             raise ApiUnavailable("connection refused")
         return fault
@@ -567,6 +567,33 @@ async def test_a_release_that_was_put_off_does_not_hit_a_pod_that_came_back() ->
     assert len(one.store.objects) == 1
 
 
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "never"])
+async def test_a_release_that_is_carried_out_late_does_not_hit_a_pod_that_came_back(landing: str) -> None:
+    one = One(pool(nodeName=["n1"]), pool("six", "fd00::1", nodeName=["n9"]))
+    one.store.faults = ["", "late request"]
+    with pytest.raises(Refused):
+        await one.give(ask("a"), ask("a", version=6))
+    if landing.startswith("before"):
+        one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.1"
+    if landing.startswith("after"):
+        one.store.land()
+    assert [record.spec.podUID for record in one.store.objects.values()] == ["uid-of-a"]
+    await one.allocator.releases.retry("10.0.0.1")
+    assert await one.give(ask("a")) == "10.0.0.1"
+    assert list(one.store.objects) == ["10.0.0.1"]
+
+
+async def test_a_late_release_after_a_conflict_does_not_bring_the_address_back() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert await one.give(ask("a")) == "10.0.0.1"
+    one.store.faults = ["late request"]
+    await one.allocator.release_conflicting("uid-of-a")
+    assert await one.give(ask("a")) == "10.0.0.2"
+    one.store.land()
+    assert list(one.store.objects) == ["10.0.0.2"]
+
+
 async def test_a_release_that_was_put_off_is_carried_out() -> None:
     one = One(pool())
     await one.give(ask("a"))
@@ -625,6 +652,27 @@ async def test_a_create_that_is_carried_out_late_gives_no_second_address(landing
     reads = one.store.reads
     assert await one.give(ask("a")) == "10.0.0.2"
     assert one.store.reads == reads, "nothing is left to find out"
+
+
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "never"])
+async def test_a_take_over_that_is_carried_out_late_gives_no_second_address(landing: str) -> None:
+    one = One(cold())
+    for pod in ("a", "b"):
+        await one.give(ask(pod))
+        await one.allocator.release(f"uid-of-{pod}", "eth0")
+    one.surroundings.now += 60
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("c"))
+    if landing.startswith("before"):
+        one.store.land()
+    first = await one.give(ask("c"))
+    if landing.startswith("after"):
+        one.store.land()
+    assert [name for name, record in one.store.objects.items() if not record.spec.releasedAt] == [first]
+    reads = one.store.reads
+    assert await one.give(ask("c")) == first
+    assert one.store.reads == reads
 
 
 async def test_a_create_that_is_carried_out_after_a_restart_does_not_replace_what_was_granted() -> None:
@@ -833,7 +881,7 @@ async def test_a_target_that_asks_for_the_address_of_its_machine_is_refused_with
 async def test_a_pod_of_a_machine_waits_for_the_former_one_to_end() -> None:
     machine = Machine(pool())
     address = await machine.start()
-    with pytest.raises(NotReady, match=f"gets {address}/16 when pod default/virt-launcher-source, which has it, has"):
+    with pytest.raises(Refused, match=f"gets {address}/16 when pod default/virt-launcher-source on node n1, which has"):
         await machine.one.give(launcher("next"))
     machine.one.surroundings.running.clear()
     assert await machine.one.give(launcher("next")) == address

@@ -77,15 +77,47 @@ async def test_a_release_that_fails_is_carried_out_later(fault: str) -> None:
     assert "10.0.0.1" not in node.view.known
 
 
-@pytest.mark.parametrize(("fault", "held"), [("lost request", True), ("lost answer", False)])
-async def test_a_withdrawn_release_does_not_happen(fault: str, held: bool) -> None:
-    node = Node()
+@pytest.mark.parametrize("fault", ["lost request", "lost answer", "late request"])
+@pytest.mark.parametrize("cooldown", [0, 60])
+async def test_a_release_that_may_have_been_done_is_completed_rather_than_withdrawn(fault: str, cooldown: int) -> None:
+    node = Node(cooldown)
     node.store.faults = [fault]
     await node.releases.release_or_defer(PendingRelease(node.record))
-    assert await node.releases.withdraw(node.record) is held, "a lost answer may mean that it is released already"
+    assert not await node.releases.withdraw(node.record)
+    node.store.land()
     await node.releases.retry("10.0.0.1")
-    assert bool(node.stored) is held
-    assert ("10.0.0.1" in node.view.known) is held
+    assert node.view.of("uid-of-a", "eth0") == []
+    assert node.stored is None or node.stored.spec.releasedAt
+
+
+async def test_a_release_that_has_not_begun_is_withdrawn_without_a_read() -> None:
+    node = Node()
+    node.releases.defer(PendingRelease(node.record))
+    assert node.releases.is_pending(node.record)
+    assert await node.releases.withdraw(node.record)
+    assert (node.releases.is_pending(node.record), node.store.reads) == (False, 0)
+    await node.releases.retry("10.0.0.1")
+    assert node.stored == node.record
+
+
+async def test_the_release_of_a_former_holder_says_nothing_about_the_present_one() -> None:
+    node = Node()
+    node.store.faults = ["lost request"]
+    await node.releases.release_or_defer(PendingRelease(node.record))
+    taken = node.store.replace(taken_over(node.record, ask("b")))
+    assert not node.releases.is_pending(taken)
+    assert await node.releases.withdraw(taken)
+    await node.releases.retry("10.0.0.1")
+    assert node.stored == taken
+
+
+async def test_an_owner_that_needs_the_address_after_all_keeps_it() -> None:
+    node = Node(owner=IPOwner("StatefulSet", "default", "web"))
+    node.surroundings.gone.add("a")
+    node.store.faults = ["lost request"]
+    await node.releases.release_or_defer(PendingRelease(node.record))
+    node.surroundings.gone.clear()
+    assert await node.releases.withdraw(node.record)
 
 
 async def test_withdrawing_nothing_costs_no_read() -> None:

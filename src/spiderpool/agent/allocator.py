@@ -30,7 +30,7 @@ Who moves an address:
   (`Inheritance`), then a free address, then one whose cooldown is over, and last one that is still cooling
   (`PoolSearch`). What no longer suits it is released after all of its requests have been granted, not before.
 - DEL (`release`) never fails. What the API server does not take now is released later (`Releases`). An ADD for the same
-  holder withdraws the release.
+  holder withdraws the release if nothing of it was sent, else it completes it and creates the record again.
 - Pods whose DEL came before they had ended: `release_soon` when they have. Without a DEL: garbage collection.
 
 What a crash of this agent leaves:
@@ -203,8 +203,10 @@ class Allocator:
         await self._writes.resolve(holder, CALL_TIMEOUT)
         held = [record for record in self._records.of(*holder) if family(record) == request.version]
         for record in held:
-            if allocation.is_acceptable(record, request) and await self.releases.withdraw(record):
-                return record
+            if allocation.is_acceptable(record, request):
+                if await self.releases.withdraw(record):
+                    return record
+                progress.ended.append(record)
         others = (record for record in held if not allocation.is_acceptable(record, request))
         progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in others)
         return None

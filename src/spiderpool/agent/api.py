@@ -106,8 +106,8 @@ class AgentAPI:
         )
         interface = call.ifName or ""
         args = pod_of(call)
-        grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
         detection = self._addresses.detection(await self._cluster.pod(args))
+        grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))
 

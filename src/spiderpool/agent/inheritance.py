@@ -14,7 +14,7 @@ from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import family
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
-from spiderpool.errors import ApiUnavailable, NotReady, Refused
+from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import logger
 
@@ -92,7 +92,7 @@ class Inheritance:
         return await self._writes.replace(request, record)
 
     async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
-        """Whether another pod of the owner, which still runs, has the address. Raises NotReady unless it is migrating.
+        """Whether another pod of the owner, which still runs, has the address. Raises Refused unless it is migrating.
 
         Only virtual machines have two pods at once; those of a StatefulSet's ordinal have the same name.
         """
@@ -102,8 +102,9 @@ class Inheritance:
         if not await self._reads.is_held(record):
             return False
         if not request.migrating:
-            raise NotReady(
-                f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod}, which has it, has ended"
+            raise Refused(
+                f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod} on node {spec.node}, which has "
+                "it, has ended; if that node is lost, delete that pod by force"
             )
         return True
 

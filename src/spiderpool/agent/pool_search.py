@@ -63,7 +63,7 @@ class PoolSearch:
         except ValueError as error:
             return allocation.unreadable(pool.name, error)
         if request.address is None:
-            record = await self._claim_again(request, cache, progress)
+            record = await self._claim_again(request, pool, cache, progress)
             record = record or await self._claim_next(request, pool, cache, progress)
             return record or allocation.exhausted(pool.name, cache.addresses.size)
         address = to_int(request.address, request.version)
@@ -88,13 +88,22 @@ class PoolSearch:
                 return await self._writes.take_over(request, record, progress)
         return allocation.occupied(pool.name, text, record.spec.releasedAt)
 
-    async def _claim_again(self, request: AllocationRequest, cache: PoolCache, progress: Progress) -> SpiderIP | None:
-        """Create what a former call may have created: whichever create is carried out first, the other is refused."""
-        for record in self._writes.unanswered_creates((request.pod_uid, request.interface)):
-            if record.spec.pool == cache.pool and address_of(record) in cache.addresses:
-                created = await self._create(record, cache, progress)
-                if created is not None:
-                    return created
+    async def _claim_again(
+        self, request: AllocationRequest, pool: SpiderIPPool, cache: PoolCache, progress: Progress
+    ) -> SpiderIP | None:
+        """Create what a former call may have created: whichever create is carried out first, the other is refused.
+
+        Or else what the pod held before.
+        """
+        sent = self._writes.unanswered_creates((request.pod_uid, request.interface))
+        for record in (*sent, *progress.ended):
+            address = address_of(record)
+            if record.spec.pool != cache.pool or address not in cache.addresses or address in cache.conflicting:
+                continue
+            again = record if record in sent else allocation.new_record(request, pool, address)
+            created = await self._create(again, cache, progress)
+            if created is not None:
+                return created
         return None
 
     async def _claim_next(

@@ -35,6 +35,8 @@ class Progress:
     trace: list[Verdict] = field(default_factory=list)
     owned: list[SpiderIP] | None = None
     """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
+    ended: list[SpiderIP] = field(default_factory=list)
+    """What the pod held until this call completed a release that had begun: it gets these addresses again if it can."""
     outdated: list[PendingRelease] = field(default_factory=list)
     """Addresses that no longer suit the pod: released once the whole call has succeeded, when it has others."""
     apart: set[RequestKey] = field(default_factory=set)

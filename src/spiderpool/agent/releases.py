@@ -16,15 +16,12 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
-from spiderpool.kube.client import Conflict, NotFound
+from spiderpool.kube.client import ApiRefusal, Conflict, NotFound
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import RELEASE_FAILURES, RELEASES, logger
 
 RELEASE_TIMEOUT = 2.0
 """Seconds that a DEL waits for one call to the API server; then the release goes on in the background."""
-
-READ_TIMEOUT = 10.0
-"""Seconds for a read on the ADD path; the whole ADD has its own limit."""
 
 RETRY_PAUSE = 1.0
 """Seconds until a release that failed is tried again; the queue's own backoff comes after that."""
@@ -75,6 +72,7 @@ class Releases:
         self._reads = reads
         self._clock = clock
         self._pending: dict[str, PendingRelease] = {}  # record name → release that is not done yet
+        self._unanswered: set[str] = set()  # record names with a pending release whose write was not answered
         self._queue = WorkQueue(self.retry, "release")
 
     async def run(self) -> None:
@@ -106,30 +104,35 @@ class Releases:
 
     def is_pending(self, record: SpiderIP) -> bool:
         """Whether a release of a record is not done yet."""
-        return record.name in self._pending
+        pending = self._pending.get(record.name)
+        return pending is not None and is_same_holding(pending.record, record)
 
     async def withdraw(self, record: SpiderIP) -> bool:
         """Cancel the pending release of a record that its pod asks for again. Returns whether the pod still holds it.
 
-        A release whose answer was lost may have happened, so a record with a pending release is read again.
+        A write that was not answered may be done already, or late, when the pod relies on the record. So such a release
+        is completed, and the pod has to get an address anew.
         """
         if not self.is_pending(record):
             return True
-        found = await self._records.get(record.name, timeout=READ_TIMEOUT)
-        self._pending.pop(record.name, None)
-        if found and is_same_holding(found, record):
-            self._records.adopt(found)
-            return True
-        self._update_cache(record, found)
-        return False
+        pending = self._pending[record.name]
+        if record.name in self._unanswered:
+            return not await self._release(pending)
+        self._forget(record.name)
+        return True
 
     async def _end_holding(self, record: SpiderIP, *, cool: bool) -> None:
         """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
         pool = (self._pool(record.spec.pool) or await self._reads.pool(record.spec.pool)) if cool else None
-        if pool and not pool.terminating and pool.spec.cooldownSeconds:
-            await self._records.replace(allocation.released(record, self._clock()), timeout=RELEASE_TIMEOUT)
-        else:
-            await self._records.delete(record, timeout=RELEASE_TIMEOUT)
+        self._unanswered.add(record.name)
+        try:
+            if pool and not pool.terminating and pool.spec.cooldownSeconds:
+                await self._records.replace(allocation.released(record, self._clock()), timeout=RELEASE_TIMEOUT)
+            else:
+                await self._records.delete(record, timeout=RELEASE_TIMEOUT)
+        except ApiRefusal:
+            self._unanswered.discard(record.name)
+            raise
 
     async def retry(self, name: str) -> None:
         """Carry out the pending release of a record, if there still is one. Raises what the API server answers."""
@@ -140,13 +143,18 @@ class Releases:
             if self._pending.get(name) is pending:  # neither done nor withdrawn while we waited for the lock
                 await self._release(pending)
 
-    async def _release(self, pending: PendingRelease) -> None:
-        """Release a record unless somebody needs it. After an error the release stays pending."""
-        record = pending.record
-        if not await self._is_wanted(pending):
-            await self._end_holding_unless_taken_over(record, cool=pending.cool)
+    async def _release(self, pending: PendingRelease) -> bool:
+        """Release a record unless somebody needs it; whether nobody does. After an error the release stays pending."""
+        is_wanted = await self._is_wanted(pending)
+        if not is_wanted:
+            await self._end_holding_unless_taken_over(pending.record, cool=pending.cool)
             RELEASES.inc()
-        self._pending.pop(record.name, None)
+        self._forget(pending.record.name)
+        return not is_wanted
+
+    def _forget(self, name: str) -> None:
+        self._pending.pop(name, None)
+        self._unanswered.discard(name)
 
     async def _is_wanted(self, pending: PendingRelease) -> bool:
         """Whether the owner or the pod of a record needs it, as far as the release has to heed that."""
