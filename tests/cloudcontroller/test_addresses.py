@@ -260,10 +260,16 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
                 held.discard(address)
         assert held <= every(master)
     master.simulated.account.faults.clear()
-    await settle(master, addresses, 4, 70.0)
-    for eni in ("eni-master-0", "eni-worker-0", "eni-worker-1"):
+
+    def is_supplied(eni: str) -> bool:
         registered = master.registered(eni)
-        assert len(registered - held) >= POLICY.low or len(registered) == 12
+        return len(registered - held) >= POLICY.low or len(registered) == 12
+
+    for _ in range(6):  # a call refused last is repeated after a pause, and what it was for is seen a round later
+        await settle(master, addresses, 2, 70.0)
+        if supplied := all(map(is_supplied, ("eni-master-0", "eni-worker-0", "eni-worker-1"))):
+            break
+    assert supplied
 
 
 def every(cloud_cluster: CloudCluster) -> set[str]:
