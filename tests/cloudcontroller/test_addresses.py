@@ -260,16 +260,21 @@ async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCl
                 held.discard(address)
         assert held <= every(master)
     master.simulated.account.faults.clear()
+    await settle_until_supplied(master, addresses, held)
 
-    def is_supplied(eni: str) -> bool:
-        registered = master.registered(eni)
-        return len(registered - held) >= POLICY.low or len(registered) == 12
 
-    for _ in range(6):  # a call refused last is repeated after a pause, and what it was for is seen a round later
+async def settle_until_supplied(master: CloudCluster, addresses: AddressReconciler, held: set[str]) -> None:
+    """A call refused last is repeated after a pause, and what it was for is seen a round later."""
+    rounds = 6
+    while not is_supplied(master, held):
+        assert (rounds := rounds - 1)
         await settle(master, addresses, 2, 70.0)
-        if supplied := all(map(is_supplied, ("eni-master-0", "eni-worker-0", "eni-worker-1"))):
-            break
-    assert supplied
+
+
+def is_supplied(master: CloudCluster, held: set[str]) -> bool:
+    """Whether each ENI has spare addresses, or as many as it can have."""
+    registered = [master.registered(eni) for eni in ("eni-master-0", "eni-worker-0", "eni-worker-1")]
+    return all(len(each - held) >= POLICY.low or len(each) == 12 for each in registered)
 
 
 def every(cloud_cluster: CloudCluster) -> set[str]:

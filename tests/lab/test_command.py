@@ -82,7 +82,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]
         (signal.SIGINT, "control plane: etcd", "kube-apiserver"),
         (signal.SIGTERM, "spiderpool-controller", "spiderpool-controller"),
         (signal.SIGINT, "nodes master, worker", "node-worker"),
-        (signal.SIGINT, "Which server is which", "node-worker"),
+        pytest.param(signal.SIGINT, "Which server is which", "node-worker", marks=pytest.mark.full),
     ],
     ids=["control plane", "terminated", "nodes", "checks"],
 )

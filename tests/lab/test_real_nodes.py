@@ -155,7 +155,8 @@ def runs_commands(cluster: LabCluster) -> bool:
         return False
 
 
-@pytest.mark.parametrize("disk", ["kept", pytest.param("lost", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("disk", ["kept", "lost"])
 def test_pods_come_back_with_their_addresses_after_a_reboot(cluster: LabCluster, disk: str) -> None:
     worker = cluster.fabric.topology.node("worker")
     pods = {name: pod for name, pod in ready(cluster).items() if pod["spec"]["nodeName"] == "worker"}

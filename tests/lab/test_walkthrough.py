@@ -134,6 +134,7 @@ def test_the_walkthrough(cluster: LabCluster) -> None:
     assert allocated == {}
 
 
+@pytest.mark.full
 def test_the_whole_walkthrough_passes_as_it_is_written(cluster: LabCluster) -> None:
     output = io.StringIO()
     with restored(cluster):
