@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
+from spiderpool.core.ipam.unused_annotations import MOST
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
+from spiderpool.kube.events import Recorder
 from tests.agent.addressing_node import addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
@@ -142,3 +146,16 @@ async def test_a_pool_that_was_moved_to_another_node_still_gives_gateway_and_rou
         node.server.inject(Fault("get", status=500))
         with pytest.raises(ApiUnavailable):
             await node.grants("p", "next")
+
+
+async def test_few_events_tell_of_many_annotations_without_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Recorder, "event", lambda *args: said.append(args[-1]))
+    async with addressing_node(tmp_path, ONE) as node:
+        pod = await node.pod("p")
+        annotations = {f"ipam.spidernet.io/{number}": "" for number in range(99)} | {DEFAULT_ROUTE_NIC: "net7"}
+        await node.seen(changed(pod, metadata=changed(pod.metadata, annotations=annotations)))
+        await node.add("p", "c")
+    assert len(said) == MOST

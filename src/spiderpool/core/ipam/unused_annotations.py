@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_interface
+from itertools import islice
 
 from spiderpool.api.multusconfig import NETWORK_INJECT, RDMA_INJECT
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, STATUS_ANNOTATION
@@ -32,6 +33,8 @@ SHARED = ("k8s.v1.cni.cncf.io/", "v1.multus-cni.io/")
 """Prefixes with keys of others: an unknown key is a mistake only if it is nearly one that we read."""
 NEARLY, RESEMBLING = 0.9, 0.8
 """Similarity of a key to the one that is meant, as `difflib` measures it, where others have keys and where not."""
+MOST = 20
+"""Annotations that are compared or told of, at most: each comparison takes time, and a pod may have thousands."""
 
 NETWORK_KEYS = (NETWORKS_ANNOTATION, DEFAULT_NETWORK_ANNOTATION)
 FOREIGN_KEYS = (STATUS_ANNOTATION, "k8s.v1.cni.cncf.io/networks-status")
@@ -48,9 +51,10 @@ NAMESPACE_KEYS = (*NAMESPACE_POOLS.values(), *INJECT_KEYS)
 def unused_keys(pod: Annotations, namespace: Annotations) -> Iterator[str]:
     """Yields which keys of a pod and of its Namespace nobody reads there, with the most similar one."""
     for holder, written, known in (("", pod, POD_KEYS), (" of the Namespace", namespace, NAMESPACE_KEYS)):
-        for key in sorted(written.keys() - {*known, *FOREIGN_KEYS}):
+        unknown = sorted(written.keys() - {*known, *FOREIGN_KEYS})
+        for key in islice((key for key in unknown if key.startswith((*OURS, *SHARED))), MOST):
             near = get_close_matches(key, known, n=1, cutoff=NEARLY if key.startswith(SHARED) else RESEMBLING)
-            if key.startswith(OURS) or (key.startswith(SHARED) and near):
+            if key.startswith(OURS) or near:
                 hint = f"; did you mean {near[0]}?" if near else ""
                 yield f"annotation {key}{holder} has no effect: there is no such annotation{hint}"
 
