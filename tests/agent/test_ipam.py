@@ -8,9 +8,12 @@ import pytest
 from msgspec.structs import replace as changed
 
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
+from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.ipam.unused_annotations import MOST
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
@@ -93,6 +96,15 @@ async def test_a_former_container_reports_no_conflict(tmp_path: Path) -> None:
         assert node.records == {first: "p"}
         await node.ipam.release_conflicting(node.args("p"), "new")
         assert node.records == {}
+
+
+async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
+        node.server.put(pod)
+        await node.ipam.allocate(PodArgs("default", "p", ""), "c", InterfaceRequest("eth0", IPAMConfig("spiderpool")))
+        uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
+        assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
 
 
 async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:

@@ -161,12 +161,13 @@ class PodAddresses:
             return
         await self._allocator.release(uid, interface)
 
-    def holder_uid(self, args: PodArgs) -> str:
-        """The UID by which a pod holds addresses; empty when neither the runtime nor a cached pod tells it.
+    def holder_uid(self, args: PodArgs, pod: Pod | None = None) -> str:
+        """The UID by which a pod holds addresses; empty when neither the runtime nor a pod tells it.
 
-        Then there is nothing to go by, and garbage collection releases what the pod held.
+        Then there is nothing to go by, and garbage collection releases what the pod held. ``pod`` is the pod where it
+        has been read; None: the cached one.
         """
-        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        pod = pod or self._cluster.pods.get(f"{args.namespace}/{args.name}")
         return _holder_uid(pod, args.uid) if pod and has_runtime_uid(pod, args.uid) else args.uid
 
     async def release_orphan(self, record: SpiderIP) -> None:

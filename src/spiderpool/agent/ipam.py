@@ -50,7 +50,7 @@ class IPAMPlugin:
         """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
         pod = await self._cluster.living_pod(args)
         # First, so that a DEL of the former container that comes meanwhile releases nothing.
-        self._containers.note(self._addresses.holder_uid(args), request.interface, container)
+        self._containers.note(self._addresses.holder_uid(args, pod), request.interface, container)
         return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
 
     async def release(self, args: PodArgs, container: str, interface: str) -> None:
