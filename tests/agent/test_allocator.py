@@ -1043,6 +1043,13 @@ class TestRequestedAddresses:
         one.surroundings.now += 60
         assert await one.give(ask("b", address="10.0.0.1")) == "10.0.0.1"
 
+    async def test_an_address_that_cools_down_in_another_pool_is_not_taken_from_there(self) -> None:
+        one = One(cold(), pool("overlapping"))
+        await one.give(ask("a", candidates=NamedPools(("cold",))))
+        await one.allocator.release("uid-of-a", "eth0")
+        with pytest.raises(Refused, match=r"10\.0\.0\.1 was released at .* and cools down"):
+            await one.give(ask("b", address="10.0.0.1", candidates=NamedPools(("overlapping",))))
+
     async def test_a_record_that_only_the_server_knows_is_recognised(self) -> None:
         one = One(pool(nodeName=["n1"]))
         await one.give(ask("a"))
