@@ -700,6 +700,21 @@ async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left
     assert await one.give(ask("a")) == "10.0.0.2"
 
 
+@pytest.mark.parametrize("soon", [False, True])
+async def test_nothing_is_remembered_of_a_pod_that_has_ended(soon: bool) -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    if soon:
+        one.allocator.release_soon("uid-of-a", "eth0")
+    else:
+        await one.allocator.release("uid-of-a", "eth0")
+    reads = one.store.reads
+    assert await one.give(ask("a")) == "10.0.0.2"
+    assert one.store.reads == reads
+
+
 async def test_what_a_cancelled_call_claimed_before_is_given_back() -> None:
     one = One(pool("four"), pool("six", "fd00::1"))
     claim = asyncio.create_task(one.give(ask("a"), ask("a", version=6)))
@@ -1090,6 +1105,13 @@ class TestRequestedAddresses:
             await one.give(ask("b", address="10.0.0.1"))
         one.surroundings.now += 60
         assert await one.give(ask("b", address="10.0.0.1")) == "10.0.0.1"
+
+    async def test_an_address_that_cools_down_in_another_pool_is_not_taken_from_there(self) -> None:
+        one = One(cold(), pool("overlapping"))
+        await one.give(ask("a", candidates=NamedPools(("cold",))))
+        await one.allocator.release("uid-of-a", "eth0")
+        with pytest.raises(Refused, match=r"10\.0\.0\.1 was released at .* and cools down"):
+            await one.give(ask("b", address="10.0.0.1", candidates=NamedPools(("overlapping",))))
 
     async def test_a_record_that_only_the_server_knows_is_recognised(self) -> None:
         one = One(pool(nodeName=["n1"]))

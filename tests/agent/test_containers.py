@@ -56,6 +56,11 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path, containers: Contai
     file.mkdir()
     with pytest.raises(IOFailure, match="cannot be read"):
         containers.of("u", "eth0")
+    others = [f"other-{number}" for number in range(9)]
+    for uid in others:
+        containers.note(uid, "eth0", "c")
+    assert [type(failure) for failure in containers.keep(lambda uid: False)] == [IOFailure]
+    assert [containers.of(uid, "eth0") for uid in others] == [None] * 9, "one bad file hinders no other"
     file.rmdir()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(IOFailure, match="cannot be"):

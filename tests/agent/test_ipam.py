@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.cni import IPAMConfig, PodArgs
+from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
+from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.ipam.unused_annotations import MOST
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
+from spiderpool.kube.events import Recorder
 from tests.agent.addressing_node import addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
@@ -91,6 +98,15 @@ async def test_a_former_container_reports_no_conflict(tmp_path: Path) -> None:
         assert node.records == {}
 
 
+async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
+        node.server.put(pod)
+        await node.ipam.allocate(PodArgs("default", "p", ""), "c", InterfaceRequest("eth0", IPAMConfig("spiderpool")))
+        uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
+        assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
+
+
 async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         await node.pod("p")
@@ -142,3 +158,16 @@ async def test_a_pool_that_was_moved_to_another_node_still_gives_gateway_and_rou
         node.server.inject(Fault("get", status=500))
         with pytest.raises(ApiUnavailable):
             await node.grants("p", "next")
+
+
+async def test_few_events_tell_of_many_annotations_without_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Recorder, "event", lambda *args: said.append(args[-1]))
+    async with addressing_node(tmp_path, ONE) as node:
+        pod = await node.pod("p")
+        annotations = {f"ipam.spidernet.io/{number}": "" for number in range(99)} | {DEFAULT_ROUTE_NIC: "net7"}
+        await node.seen(changed(pod, metadata=changed(pod.metadata, annotations=annotations)))
+        await node.add("p", "c")
+    assert len(said) == MOST

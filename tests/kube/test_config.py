@@ -14,9 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from spiderpool.api.core_v1 import Pod
 from spiderpool.errors import BadConfig
 from spiderpool.kube import config
-from spiderpool.kube.config import ClientCredentials, load_access
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess, load_access
+from spiderpool.kube.discovery import uid_of
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
@@ -172,3 +175,16 @@ class TestServiceAccount:
 
 def test_without_a_token_there_is_no_header() -> None:
     assert ClientCredentials().headers() == {}
+
+
+async def test_a_token_that_cannot_be_read_does_not_say_that_an_object_does_not_exist(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    access = ClusterAccess("http://127.0.0.1:1", ssl.create_default_context(), ClientCredentials(file=token))
+    async with Client(access) as client:
+        for _ in range(2):
+            with pytest.raises(BadConfig, match="the token cannot be read"):
+                await client.find(Pod, "p", "default")
+            with pytest.raises(BadConfig, match="the token cannot be read"):
+                await uid_of(client, Pod.KIND, "p", "default")
+        assert await client.find(Pod, "p/status", "default") is None
+        assert await uid_of(client, Pod.KIND, "", "default") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
@@ -160,12 +161,13 @@ class PodAddresses:
             return
         await self._allocator.release(uid, interface)
 
-    def holder_uid(self, args: PodArgs) -> str:
-        """The UID by which a pod holds addresses; empty when neither the runtime nor a cached pod tells it.
+    def holder_uid(self, args: PodArgs, pod: Pod | None = None) -> str:
+        """The UID by which a pod holds addresses; empty when neither the runtime nor a pod tells it.
 
-        Then there is nothing to go by, and garbage collection releases what the pod held.
+        Then there is nothing to go by, and garbage collection releases what the pod held. ``pod`` is the pod where it
+        has been read; None: the cached one.
         """
-        pod = self._cluster.pods.get(f"{args.namespace}/{args.name}")
+        pod = pod or self._cluster.pods.get(f"{args.namespace}/{args.name}")
         return _holder_uid(pod, args.uid) if pod and has_runtime_uid(pod, args.uid) else args.uid
 
     async def release_orphan(self, record: SpiderIP) -> None:
@@ -299,15 +301,15 @@ class PodAddresses:
         """
         interfaces = [name for name, _ in context.networks.names]
         held = self._allocator.held(context.uid)
-        unused = [
-            *unused_annotations.unused_keys(context.annotations, context.namespace_annotations),
-            *unused_annotations.unused_subnets(context.annotations, enabled=self.policy.addresses.subnets),
-            *unused_annotations.unused_interfaces(context.annotations, interfaces),
-        ]
-        if whole or {name for name, _ in held} >= {*interfaces}:
-            addresses = (record.spec.address for record in held.values())
-            unused += unused_annotations.unused_routes(context.annotations, addresses)
-        for message in unused:
+        complete = whole or {name for name, _ in held} >= {*interfaces}
+        addresses = (record.spec.address for record in held.values())
+        unused = chain(
+            unused_annotations.unused_keys(context.annotations, context.namespace_annotations),
+            unused_annotations.unused_subnets(context.annotations, enabled=self.policy.addresses.subnets),
+            unused_annotations.unused_interfaces(context.annotations, interfaces),
+            unused_annotations.unused_routes(context.annotations, addresses) if complete else (),
+        )
+        for message in islice(unused, unused_annotations.MOST):
             self._recorder.event(pod, "Warning", EVENT_UNUSED, message)
 
 

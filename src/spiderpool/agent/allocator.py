@@ -140,7 +140,8 @@ class Allocator:
                 await self.releases.release_or_defer(PendingRelease(record))
 
     def release_soon(self, pod_uid: str, interface: str) -> None:
-        """Release what an interface of a pod holds, in the background."""
+        """Release what an interface of a pod that has ended holds, in the background; doubts are left to cluster GC."""
+        self._writes.forget_all((pod_uid, interface))
         for record in self._records.of(pod_uid, interface):
             self.releases.defer(PendingRelease(record))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from spiderpool.errors import IOFailure
+from spiderpool.errors import IOFailure, SpiderpoolError
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
@@ -62,12 +62,17 @@ class Containers:
         else:
             _remove(self._path(pod_uid))
 
-    def keep(self, is_kept: Callable[[str], bool]) -> None:
-        """Remove the files of pods whose UID is not ``is_kept``, and those without a UID. Raises IOFailure."""
+    def keep(self, is_kept: Callable[[str], bool]) -> list[SpiderpoolError]:
+        """Remove the files of pods whose UID is not ``is_kept``, and those without a UID; the failures."""
+        failures: list[SpiderpoolError] = []
         for path in self._directory.glob(f"*{SUFFIX}"):
-            pod = _read(path)
-            if pod is None or not is_kept(pod.pod_uid):
-                _remove(path)
+            try:
+                pod = _read(path)
+                if pod is None or not is_kept(pod.pod_uid):
+                    _remove(path)
+            except IOFailure as error:  # the others go all the same
+                failures.append(error)
+        return failures
 
     def _of_pod(self, pod_uid: str) -> dict[str, str]:
         pod = _read(self._path(pod_uid))

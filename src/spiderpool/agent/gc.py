@@ -56,8 +56,7 @@ class NodeGC:
         """Remove what is left of sandboxes whose network namespace is gone, now and every minute, until cancelled."""
         while True:
             try:
-                self._ipam.forget_gone()
-                raise_all(await self._collect_gone())
+                raise_all([*self._ipam.forget_gone(), *await self._collect_gone()])
             except SpiderpoolError as error:
                 log.warning("sandboxes that are gone not collected", error=error.message, details=error.details)
             await asyncio.sleep(PERIOD)

@@ -13,6 +13,7 @@ from spiderpool.api.cni_result import Result, ResultIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.errors import SpiderpoolError
 from spiderpool.telemetry import logger
 
 log = logger("ipam")
@@ -49,7 +50,7 @@ class IPAMPlugin:
         """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
         pod = await self._cluster.living_pod(args)
         # First, so that a DEL of the former container that comes meanwhile releases nothing.
-        self._containers.note(args.uid or pod.metadata.uid or "", request.interface, container)
+        self._containers.note(self._addresses.holder_uid(args, pod), request.interface, container)
         return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
 
     async def release(self, args: PodArgs, container: str, interface: str) -> None:
@@ -67,7 +68,7 @@ class IPAMPlugin:
         if not self._containers.is_former(self._addresses.holder_uid(args), container):
             await self._addresses.release_conflicting(args)
 
-    def forget_gone(self) -> None:
-        """Forget the containers of pods that neither exist nor hold addresses."""
+    def forget_gone(self) -> list[SpiderpoolError]:
+        """Forget the containers of pods that neither exist nor hold addresses; the failures."""
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
-        self._containers.keep(lambda uid: uid in living or bool(self._cluster.records.of_pod(uid)))
+        return self._containers.keep(lambda uid: uid in living or bool(self._cluster.records.of_pod(uid)))

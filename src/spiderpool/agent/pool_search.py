@@ -83,7 +83,8 @@ class PoolSearch:
         if record_store.holder_of(record) == (request.pod_uid, request.interface):
             self._records.adopt(record)
             return record
-        if allocation.cooldown_is_over(record, pool, self._clock()):
+        is_of_pool = record.spec.pool == pool.name  # another pool may have the address, too, with its own cooldown
+        if is_of_pool and allocation.cooldown_is_over(record, pool, self._clock()):
             with suppress(Conflict, NotFound):  # another pod was faster
                 return await self._writes.take_over(request, record, progress)
         return allocation.occupied(pool.name, text, record.spec.releasedAt)

@@ -58,6 +58,9 @@ READ_TIMEOUT = 5.0
 POD_READ_TIMEOUT = 1.5
 """Seconds for one read for a new pod; its three reads together take less than ``registration.POD_TIMEOUT``."""
 
+WARN_TIMEOUT = 2.0
+"""Seconds for all that is read for warnings: an object is not refused because they take long."""
+
 MAX_NAMES = 20
 """Objects named by a pool that are looked for, at most."""
 
@@ -394,9 +397,10 @@ async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
     if hook.warn is None or change.trusted or unchanged:
         return ALLOWED
     try:
-        warnings = [*await hook.warn(change)]
-    except SpiderpoolError as error:
-        warnings = [f"whether all of it has an effect could not be checked: {error}"]
+        async with asyncio.timeout(WARN_TIMEOUT):
+            warnings = [*await hook.warn(change)]
+    except (SpiderpoolError, TimeoutError) as error:
+        warnings = [f"whether all of it has an effect could not be checked: {str(error) or 'no answer in time'}"]
     return {**ALLOWED, "warnings": warnings} if warnings else ALLOWED
 
 

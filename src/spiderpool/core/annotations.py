@@ -6,6 +6,7 @@ may be written in any case, and unknown keys are ignored.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -206,7 +207,8 @@ def _check_interfaces(key: str, interfaces: list[str]) -> None:
 
 
 def _first_duplicate(names: list[str]) -> str | None:
-    return next((name for index, name in enumerate(names) if name in names[:index]), None)
+    counts = Counter(names)
+    return next((name for name in names if counts[name] > 1), None)
 
 
 def _names_by_family(key: str, entry: _Entry) -> Names:

@@ -196,8 +196,12 @@ class Client:
     ) -> T | None:
         """As :meth:`get`, but None when the object does not exist, as one without a valid name."""
         try:
+            kind.KIND.object_path(namespace, name)
+        except BadRequest:  # here alone: a token file that cannot be read is BadConfig, and says nothing of the object
+            return None
+        try:
             return await self.get(kind, name, namespace, timeout=timeout)
-        except (NotFound, BadRequest):
+        except NotFound:
             return None
 
     async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:

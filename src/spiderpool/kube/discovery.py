@@ -41,7 +41,11 @@ async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
 async def uid_of(client: Client, kind: Kind, name: str, namespace: str | None) -> str | None:
     """UID of an object by a fresh read; None when it does not exist."""
     try:
-        content = await client.get_raw(kind.object_path(namespace, name))
-    except (NotFound, BadRequest):  # there is none without a valid name
+        path = kind.object_path(namespace, name)
+    except BadRequest:  # there is none without a valid name
+        return None
+    try:
+        content = await client.get_raw(path)
+    except NotFound:
         return None
     return msgspec.json.decode(content, type=Object).metadata.uid

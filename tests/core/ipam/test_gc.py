@@ -252,6 +252,7 @@ class TestDuplicates:
             ('[{"interface": "net1"}]', []),
             ('[{"ips": ["10.6.0.2", "none"]}]', []),
             ("[", []),
+            ('[{"other": ' + "[" * 100_000, []),
         ],
     )
     def test_of_further_interfaces_the_annotation_tells_what_is_used(self, status: str, superfluous: list[str]) -> None:

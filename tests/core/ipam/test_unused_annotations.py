@@ -7,8 +7,10 @@ import json
 import pytest
 
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC, POOLS, ROUTES
+from spiderpool.core.ipam import unused_annotations
 from spiderpool.core.ipam.unused_annotations import (
     FOREIGN_KEYS,
+    MOST,
     NAMESPACE_KEYS,
     POD_KEYS,
     unused_interfaces,
@@ -52,6 +54,21 @@ def test_a_key_that_the_namespace_has_in_vain() -> None:
         f"did you mean {P}/default-ipv4-ippool?"
     )
     assert len(list(unused_keys({f"{P}/default-ipv4-ippool": "[]"}, {f"{P}/ippool": "{}"}))) == 2
+
+
+@pytest.mark.parametrize("prefix", [P, "k8s.v1.cni.cncf.io"])
+def test_of_thousands_of_keys_few_are_compared(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def compare(key: str, *_: object, **__: object) -> list[str]:
+        compared.append(key)
+        return []
+
+    monkeypatch.setattr(unused_annotations, "get_close_matches", compare)
+    keys = dict.fromkeys((f"{prefix}/{number}" for number in range(5_000)), "")
+    said = list(unused_keys({**keys, **dict.fromkeys(map(str, range(5_000)), "")}, {}))
+    assert len(compared) == MOST
+    assert len(said) == (MOST if prefix == P else 0)
 
 
 INTERFACES = ("eth0", "net1")

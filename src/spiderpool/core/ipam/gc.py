@@ -168,7 +168,7 @@ def used_addresses(pod: Pod) -> frozenset[str]:
     try:
         entries = msgspec.json.decode(text, type=list[_InterfaceStatus])
         return reported | {str(ip_address(ip)) for entry in entries for ip in entry.ips}
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return reported
 
 

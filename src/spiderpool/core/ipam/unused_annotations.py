@@ -33,6 +33,8 @@ SHARED = ("k8s.v1.cni.cncf.io/", "v1.multus-cni.io/")
 PREFIXES = (*OURS, *SHARED)
 NEARLY, RESEMBLING = 0.9, 0.8
 """Similarity of a key to the one that is meant, as `difflib` measures it, where others have keys and where not."""
+MOST = 20
+"""Annotations that are compared or told of, at most: each comparison takes time, and a pod may have thousands."""
 
 NETWORK_KEYS = (NETWORKS_ANNOTATION, DEFAULT_NETWORK_ANNOTATION)
 FOREIGN_KEYS = (STATUS_ANNOTATION, "k8s.v1.cni.cncf.io/networks-status")
@@ -49,8 +51,9 @@ NAMESPACE_KEYS = (*NAMESPACE_POOLS.values(), *INJECT_KEYS)
 def unused_keys(pod: Annotations, namespace: Annotations) -> Iterator[str]:
     """Yields which keys of a pod and of its Namespace nobody reads there, with the most similar one."""
     for holder, written, known in (("", pod, POD_KEYS), (" of the Namespace", namespace, NAMESPACE_KEYS)):
-        unknown = (key for key in written if key.startswith(PREFIXES) and key not in known and key not in FOREIGN_KEYS)
-        for key in sorted(unknown):
+        ours = (key for key in written if key.startswith(PREFIXES))  # first, since a pod may have thousands of others
+        unknown = sorted(key for key in ours if key not in known and key not in FOREIGN_KEYS)
+        for key in unknown[:MOST]:
             near = get_close_matches(key, known, n=1, cutoff=NEARLY if key.startswith(SHARED) else RESEMBLING)
             if key.startswith(OURS) or near:
                 hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,35 @@
+"""Warnings of the admission webhooks while the API server is slow or fails."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller import webhooks
+from spiderpool.controller.webhooks import Webhooks, webhook_path
+from tests.support.api_server import ApiServer, Fault
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [(Fault("get", delay=2.0), "no answer in time"), (Fault("get", status=500), "injected status 500")],
+)
+async def test_a_valid_pool_is_accepted_though_what_it_names_cannot_be_read(
+    fault: Fault, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "WARN_TIMEOUT", 0.1)
+    pool = {"metadata": {"name": "p"}, "spec": {"subnet": "10.6.0.0/16", "ips": ["10.6.0.1"], "nodeName": ["n1"]}}
+    request = {"uid": "u", "operation": "CREATE", "name": "p", "object": pool, "userInfo": {"username": "admin"}}
+    async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderSubnet.KIND) as server, server.client() as client:
+        server.inject(fault)
+        application = Webhooks(client, frozenset((4,))).application()
+        async with TestClient(TestServer(application)) as caller:
+            answer = await caller.post(webhook_path("validate", SpiderIPPool.KIND), json={"request": request})
+            response = (await answer.json())["response"]
+    assert response["allowed"]
+    assert [why in said for said in response["warnings"]] == [True]
