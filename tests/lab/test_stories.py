@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
 
 import msgspec
 import pytest
 
 from spiderpool.errors import BadConfig
-from spiderpool_lab.cluster import LabCluster, temporary
 from spiderpool_lab.stories import command, contract, report
 from spiderpool_lab.stories.packet_sizes import link_mtus
 from spiderpool_lab.stories.report import Report, StoryOutcome
-from spiderpool_lab.stories.runner import Runner
-from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, Scale, pod, replicated
+from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, pod, replicated
 from spiderpool_lab.stories.story import STORIES, Story, StoryFailed, expect
-from spiderpool_lab.topology import NodeKind, enlarged
+from spiderpool_lab.topology import enlarged
 from tests.lab.names import lab_name
 from tests.lab.test_story_audit import ADD
 from tests.support.eventually import wait_until
@@ -27,24 +25,16 @@ QUICK = ("pause-killed", "jobs", "restart-policies")
 """Stories that take seconds and were seen on real nodes. ``make stories`` plays all."""
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LabCluster]:
-    with temporary(lab_name("stories"), command.options(NodeKind.FAST)) as cluster:
-        yield cluster
-
-
 @pytest.mark.lab
 @pytest.mark.timeout(400)
-def test_fast_nodes_do_what_real_ones_were_seen_to_do(cluster: LabCluster) -> None:
-    """All stories in one test, because the late calls of each come while the others are played."""
-    seen = report.load("real")
-    assert {*QUICK} <= seen.traces.keys(), "there is something to compare with"
-    command.wait_for_pools(cluster)
-    runner = Runner(cluster, Scale(), progress=print)
-    outcomes = [runner.play(story) for story in command.select(QUICK, cluster)]
-    assert [fault for outcome in outcomes for fault in outcome.faults] == []
-    runner.wait_for_removals()
-    assert report.unlike(seen, runner.report(), STORIES.values()) == {}
+def test_fast_nodes_do_what_real_ones_were_seen_to_do() -> None:
+    """All stories in one run, because the late calls of each come while the others are played."""
+    assert {*QUICK} <= report.load("real").traces.keys(), "there is something to compare with"
+    arguments = ["stories", "--name", lab_name("stories"), *QUICK]
+    run = [sys.executable, "-m", "spiderpool_lab.main", *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=390, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("│ pass") == len(QUICK)
 
 
 LIVES = {"web-abcde": [[ADD, msgspec.structs.replace(ADD, command="DEL", has_netns=False)]]}

@@ -20,6 +20,7 @@ from spiderpool_lab.commands import exit_on_signal
 from spiderpool_lab.running import need_root
 from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.stories import daemon_lives, networks, node_lives, packet_sizes, pod_lives, report
+from spiderpool_lab.stories.report import Report
 from spiderpool_lab.stories.runner import Runner
 from spiderpool_lab.stories.stage import LONG, Scale
 from spiderpool_lab.stories.story import STORIES, Story
@@ -68,8 +69,12 @@ def stories(names: tuple[str, ...], name: str, nodes: str, **run: Unpack[RunOpti
                 _store(runner, run["write"])
         runner.wait_for_removals()
         _store(runner, run["write"])
-    console.print(report.table(runner.outcomes.values(), nodes))
-    sys.exit(0 if _verdict(runner, console) else 1)
+        seen = runner.report()  # while there is a lab
+        if not all(outcome.passed for outcome in seen.outcomes.values()):
+            cluster.progress = progress
+            cluster.keep_logs()
+    console.print(report.table(seen.outcomes.values(), nodes))
+    sys.exit(0 if _verdict(seen, NodeKind(nodes), console) else 1)
 
 
 def _store(runner: Runner, write: bool) -> None:
@@ -79,13 +84,12 @@ def _store(runner: Runner, write: bool) -> None:
         report.PAGE.write_text(report.page(STORIES, {kind: report.load(kind) for kind in KINDS}))
 
 
-def _verdict(runner: Runner, console: Console) -> bool:
+def _verdict(seen: Report, nodes: NodeKind, console: Console) -> bool:
     """Whether all stories passed, and fast nodes did what real ones were seen to do."""
-    fast = runner.cluster.nodes is NodeKind.FAST
-    unlike = report.unlike(report.load("real"), runner.report(), STORIES.values()) if fast else {}
+    unlike = report.unlike(report.load("real"), seen, STORIES.values()) if nodes is NodeKind.FAST else {}
     for name, faults in unlike.items():
         console.print(f"{name}: fast nodes differ from real ones: {'; '.join(faults)}", style="red", markup=False)
-    return not unlike and all(outcome.passed for outcome in runner.outcomes.values())
+    return not unlike and all(outcome.passed for outcome in seen.outcomes.values())
 
 
 def options(nodes: NodeKind) -> LabOptions:

@@ -17,7 +17,7 @@ from spiderpool_lab.stories.stage import Stage, container, pod
 from spiderpool_lab.stories.story import expect, story
 from spiderpool_lab.topology import ENI
 
-_HTTP, _ANY, _FILES = 80, 53, 8099
+_HTTP, _UDP, _FILES = 80, 53, 8099
 """Ports of pods: HTTP and UDP of each pod's own server, and a server of a large file that runs beside it."""
 _LARGE = 200_000
 """Bytes of the file: what a TCP connection carries from server to client."""
@@ -51,10 +51,10 @@ class _Pair:
     def objects(self, nodes: Iterable[str]) -> Iterator[Json]:
         """Both pods, and a Service of the second, which its node passes on with the client's address."""
         notes = {DEFAULT_NETWORK_ANNOTATION: f"{OUR_NAMESPACE}/{self.network}"}
-        own = container(ports=[{"containerPort": _HTTP}, {"containerPort": _ANY, "protocol": "UDP"}])
+        own = container(ports=[{"containerPort": _HTTP}, {"containerPort": _UDP, "protocol": "UDP"}])
         for name, node in zip(self.names, nodes, strict=True):
             yield pod(name, node, annotations=notes, containers=[own])
-        ports = [("TCP", _HTTP), ("UDP", _ANY), ("TCP", _FILES)]
+        ports = [("TCP", _HTTP), ("UDP", _UDP), ("TCP", _FILES)]
         spec = {
             "type": "NodePort",
             "externalTrafficPolicy": "Local",
@@ -73,7 +73,7 @@ class _Way:
     targets: Sequence[str]
     mtu: int
     kinds: tuple[Literal["ping", "udp"], ...] = ("ping", "udp")
-    port: int = _ANY
+    port: int = _UDP
 
     def probes(self, size: int) -> list[TrafficProbe]:
         return [
@@ -89,7 +89,7 @@ class _Place:
 
     address: str
     http: int = _HTTP
-    udp: int = _ANY
+    udp: int = _UDP
     files: int = _FILES
 
     def request(self, source: str | None) -> TrafficProbe:
@@ -208,7 +208,7 @@ def _places(stage: Stage, pair: _Pair) -> Iterator[_Place]:
     ports = {port["port"]: port["nodePort"] for port in spec["ports"]}
     enis = {eni.name: eni for eni in stage.cluster.fabric.topology.node(stage.nodes[1]).enis}
     for address in enis[pair.eni.name].own_addresses:
-        yield _Place(address, ports[_HTTP], ports[_ANY], ports[_FILES])
+        yield _Place(address, ports[_HTTP], ports[_UDP], ports[_FILES])
 
 
 def _size_faults(stage: Stage, node: str, way: _Way) -> Iterator[str]:

@@ -141,11 +141,11 @@ class Stage:
 
     def addresses(self, name: str) -> list[str]:
         """The addresses that the pod reports, IPv4 first."""
-        return [entry["ip"] for entry in self.pod(name)["status"].get("podIPs", [])]
+        return _reported(self.pod(name))
 
     def all_addresses(self) -> dict[str, list[str]]:
         """Pod → the addresses that it reports."""
-        return {name: self.addresses(name) for name in self.pods()}
+        return {name: _reported(pod) for name, pod in self.pods().items()}
 
     def several(self, count: int = 3, node: int = 0) -> list[str]:
         """Start some pods on a node, given by its number, wait until they are Ready, and return their names."""
@@ -236,7 +236,7 @@ class Stage:
     def serves(self, *names: str, port: int = 80) -> None:
         """Every node reaches every address of pods. Raises StoryFailed."""
         pods = self.pods()
-        targets = [entry["ip"] for name in names for entry in pods[name]["status"].get("podIPs", [])]
+        targets = [address for name in names for address in _reported(pods[name])]
         expect(targets, f"{', '.join(names)} have addresses")
         wrong = [fault for node in self.nodes for fault in self.reach(node, targets, port)]
         expect(not wrong, f"every node reaches every pod: {'; '.join(wrong)}")
@@ -323,6 +323,10 @@ class Stage:
         machine = self.cluster.fabric.topology.node(node)
         self.cluster.machines.boot(machine, keep_disk=keep_disk)
         self.cluster.machines.wait(machine)
+
+
+def _reported(pod: Json) -> list[str]:
+    return [entry["ip"] for entry in pod["status"].get("podIPs", [])]
 
 
 def is_ready(obj: Json) -> bool:
