@@ -103,7 +103,7 @@ class Releases:
         self._queue.add(pending.record.name)
 
     def is_pending(self, record: SpiderIP) -> bool:
-        """Whether a release of a record is not done yet."""
+        """Whether the release of a record is not done yet; one for a former holder of the address does not count."""
         pending = self._pending.get(record.name)
         return pending is not None and is_same_holding(pending.record, record)
 

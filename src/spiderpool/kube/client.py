@@ -189,7 +189,7 @@ class Client:
     ) -> T:
         """One object, read from etcd. Raises NotFound, or BadRequest for what is no name."""
         content = await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout)
-        return msgspec.json.decode(content, type=kind)
+        return _decoded(content, kind)
 
     async def find(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
@@ -243,13 +243,13 @@ class Client:
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""
         request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
+        return _decoded(await self._send(request, timeout), type(obj))
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
         path = obj.KIND.object_path(obj.metadata.namespace, obj.name)
         request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return msgspec.json.decode(await self._send(request, timeout), type=type(obj))
+        return _decoded(await self._send(request, timeout), type(obj))
 
     async def patch(
         self,
@@ -272,7 +272,7 @@ class Client:
             msgspec.json.encode(body),
             f"application/{'strategic-merge-patch' if options.get('strategic') else 'merge-patch'}+json",
         )
-        return msgspec.json.decode(await self._send(request, timeout), type=kind)
+        return _decoded(await self._send(request, timeout), kind)
 
     async def apply(
         self,
@@ -285,7 +285,7 @@ class Client:
     ) -> T:
         """Server-side apply, forced: fields that other managers own become ours. Returns the object as stored."""
         content = await self.apply_raw(kind.KIND, body, name, namespace, timeout=timeout)
-        return msgspec.json.decode(content, type=kind)
+        return _decoded(content, kind)
 
     async def apply_raw(
         self,
@@ -429,13 +429,23 @@ def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-class _RawList(msgspec.Struct):
+def _decoded(content: bytes, shape: type[S]) -> S:
+    """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiUnavailable(f"the API server's answer is no {shape.__name__} that can be read: {error}") from error
+
+
+class RawList(msgspec.Struct):
+    """A list, its objects not yet decoded."""
+
     metadata: ListMeta
     items: list[msgspec.Raw] | None = None
 
 
 def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    page = msgspec.json.decode(content, type=_RawList)
+    page = _decoded(content, RawList)
     objects = (_read(item, kind) for item in page.items or ())
     return page.metadata, [obj for obj in objects if obj is not None]
 

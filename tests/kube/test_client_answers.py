@@ -1,0 +1,40 @@
+"""The client and answers that are none of an API server."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.errors import ApiUnavailable
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"metadata": []}', b'{"metadata": {"resourceVersion": "\xff"}}', b""])
+async def test_an_answer_that_is_no_object_is_no_answer(body: bytes) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    pod = Pod(metadata=ObjectMeta(name="p", namespace="default"))
+    async with TestServer(application) as server:
+        access = ClusterAccess(str(server.make_url("")).rstrip("/"), ssl.create_default_context(), ClientCredentials())
+        async with Client(access) as client:
+            for call in (
+                client.find(Pod, "p", "default"),
+                client.create(pod),
+                client.replace(pod),
+                client.patch(Pod, "p", {}, "default"),
+                client.apply(Pod, {}, "p", "default"),
+                client.list(Pod),
+            ):
+                with pytest.raises(ApiUnavailable, match="that can be read"):
+                    await call
