@@ -29,6 +29,8 @@ from spiderpool.telemetry import logger
 
 Clock = Callable[[], float]
 Lead = Callable[[], Awaitable[None]]
+GIVE_BACK_TIMEOUT = 2.0
+"""Seconds in which the Lease is given back at the end, if it can be; then it is left to expire."""
 
 log = logger("lease")
 
@@ -208,7 +210,7 @@ class Election:
         if observed is None or observed.lease.spec.holderIdentity != self._identity:
             return
         try:
-            async with asyncio.timeout(self._timings.retry):
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT):
                 await self._give_back(observed.lease)
         except (SpiderpoolError, TimeoutError) as error:
             log.warning("lease not given back", lease=self._name, error=str(error) or "no answer in time")
