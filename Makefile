@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench chaos fuzz conformance clean clean-cache
+.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos fuzz conformance clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -49,6 +49,9 @@ fmt: bootstrap  ## Rewrite the code in our style
 
 bench: binaries  ## Measure address management against the limit of the API server; ARGS=--help shows the options
 	@exec .venv/bin/python -m bench.ipam $(ARGS)
+
+scale: bootstrap  ## Measure the leaders of a large cluster: blocking of the event loop and time to begin; ARGS="--nodes 1000 --addresses 30000"
+	@exec .venv/bin/python -m bench.scale $(ARGS)
 
 chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'
 	@exec .venv/bin/python -m bench.chaos $(ARGS)

@@ -1,0 +1,313 @@
+"""Measures the leaders of a large cluster: how long their event loop is blocked, and how soon they begin.
+
+The leaders of spiderpool-controller and spiderpool-cloud run as they are, each in a process of its own; API server and
+cloud are pretended. A blocked loop renews no Lease: a leader whose loop is blocked for long enough loses it. Blocks are
+CPU time of the loop's thread between two turns, so that what else runs on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ssl
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+
+import aiohttp
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench import far_end
+from bench.scale_cluster import Size, cluster, eni_of, node
+from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
+from spiderpool.cloud.provider import CloudServer, Quota, RegisteredENI
+from spiderpool.cloud.registry import CloudConnection
+from spiderpool.cloudcontroller.main import CloudLeader
+from spiderpool.controller.certificates import Certificates
+from spiderpool.controller.main import ControllerLeader
+from spiderpool.controller.registration import hosts
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from spiderpool.settings import cloud_settings, controller_settings
+from spiderpool.settings.source import SettingsSource
+from spiderpool.telemetry import configure
+
+CONTROLLER_KINDS: tuple[type[Object], ...] = (SpiderIPPool, SpiderIP, Pod, Node, SpiderEndpoint)
+CLOUD_KINDS: tuple[type[Object], ...] = (Node, SpiderIPPool, SpiderIP)
+CONF = {
+    "enableIPv4": True,
+    "enableIPv6": False,
+    "cloud": {"provider": "alibaba", "alibaba": {"assign": True}, "loadBalancers": {"enabled": False}},
+}
+START_LIMIT = 3600.0
+"""Seconds that a leader gets to begin: more than it would have in a cluster, to show the figure."""
+MOST_BLOCK, MOST_START = 0.1, 2.0
+"""The claims: seconds of blocking, and the start as a multiple of the list."""
+
+
+class LoopWatch:
+    """The longest blocks of the running event loop, with the stack in the middle of the longest one."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.stack = ""
+        self._seen = ""  # stack during the present turn
+        self._turn = (0.0, 0.0)  # wall time and CPU time at the last turn
+
+    async def run(self) -> None:
+        """Look every millisecond until cancelled."""
+        sampler = threading.Thread(target=self._sample, args=(threading.get_ident(),), daemon=True)
+        self._next()
+        sampler.start()
+        while True:
+            await asyncio.sleep(0.001)
+            seen = self._seen
+            if (block := self._next()) > self.longest:
+                self.longest, self.stack = block, seen
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.longest, self.stack = 0.0, ""
+
+    def _next(self) -> float:
+        before = self._turn[1]
+        self._turn, self._seen = (time.perf_counter(), time.thread_time()), ""
+        return self._turn[1] - before
+
+    def _sample(self, thread: int) -> None:
+        while True:
+            time.sleep(0.02)
+            if time.perf_counter() - self._turn[0] > MOST_BLOCK / 2:
+                frames = traceback.extract_stack(sys._current_frames()[thread])  # the only way
+                self._seen = " ← ".join(
+                    f"{each.filename.rpartition('/')[2]}:{each.lineno} {each.name}" for each in frames[:-6:-1]
+                )
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured of one leader, in seconds."""
+
+    listing: float = 0.0
+    start: float = 0.0
+    blocks: list[tuple[str, float, str]] = field(default_factory=list)
+    """(phase, longest block, where)"""
+
+
+class QuietCloud:
+    """A cloud that has what the cluster reports, and in which nothing ever changes."""
+
+    def __init__(self, size: Size) -> None:
+        self._size = size
+
+    def parse_provider_id(self, text: str) -> tuple[str, str] | None:
+        """``region.instance``."""
+        region, _, instance = text.partition(".")
+        return region, instance
+
+    async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
+        """All that are asked for."""
+        return {each: CloudServer(each, "ecs.g7.4xlarge", f"{region}-a", "Running") for each in identities}
+
+    async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
+        """The ENIs of pods, in pages as the real one."""
+        found: dict[str, RegisteredENI] = {}
+        for identity in sorted(identities):
+            if len(found) % 100 == 0:
+                await asyncio.sleep(0)
+            if identity.endswith("-1"):
+                found[identity] = eni_of(int(identity.split("-")[1]), self._size)
+        return found
+
+    async def quota(self, region: str, instance_type: str) -> Quota:
+        """As many as there are."""
+        return Quota(200, 0)
+
+    async def free_addresses(self, region: str, vswitch: str) -> int:
+        """Enough."""
+        return 1_000_000
+
+    async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
+        """Never called: every ENI has its free addresses."""
+        raise AssertionError(f"{count} addresses requested for {eni}")
+
+    async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
+        """Never called."""
+        raise AssertionError(f"{addresses} given back")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured."""
+
+    size: Size
+    url: str
+    calm: float
+    """Seconds to look after each phase."""
+
+
+async def measure(plan: Plan, kinds: Iterable[type[Object]], leader: Callable[[Client], object]) -> Figures:
+    """List, then lead, then heartbeats of all nodes, then 50 nodes that are lost and come back."""
+    figures, watch = Figures(), LoopWatch()
+    async with (
+        Client(ClusterAccess(plan.url, ssl.create_default_context(), ClientCredentials())) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        watching = group.create_task(watch.run())
+        begin = time.perf_counter()
+        lists = await asyncio.gather(*(client.list_at(kind, timeout=START_LIMIT) for kind in kinds))
+        figures.listing = time.perf_counter() - begin
+        _note(figures, watch, "list alone")
+        lists.clear()
+        await _lead(plan, figures, watch, leader(client))
+        watching.cancel()
+    return figures
+
+
+async def _lead(plan: Plan, figures: Figures, watch: LoopWatch, leader: object) -> None:
+    async with _running(leader):
+        begin = time.perf_counter()
+        while not leader.ready:  # type: ignore[attr-defined]  # both leaders have it
+            await asyncio.sleep(0.01)
+        figures.start = time.perf_counter() - begin
+        _note(figures, watch, "start")
+        await asyncio.sleep(plan.calm)
+        _note(figures, watch, "the first look")
+        await _send(plan, range(plan.size.nodes))
+        await asyncio.sleep(plan.calm)
+        _note(figures, watch, "a heartbeat of each node")
+        for ready in (False, True):
+            await _send(plan, range(0, plan.size.nodes, max(plan.size.nodes // 50, 1)), ready=ready)
+            await asyncio.sleep(plan.calm / 2)
+        _note(figures, watch, "50 nodes lost and back")
+
+
+async def _send(plan: Plan, numbers: Sequence[int], *, ready: bool = True) -> None:
+    """Write Nodes as their kubelets would, over some seconds."""
+    async with aiohttp.ClientSession() as session:
+        for start in range(0, len(numbers), 100):
+            nodes = [node(number, plan.size, ready=ready) for number in numbers[start : start + 100]]
+            body = [("nodes", msgspec.to_builtins(each)) for each in nodes]
+            async with session.post(f"{plan.url}/bench/events", json=body):
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _running(leader: object) -> AsyncIterator[None]:
+    task = asyncio.create_task(leader.run())  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _note(figures: Figures, watch: LoopWatch, phase: str) -> None:
+    figures.blocks.append((phase, watch.longest, watch.stack))
+    watch.reset()
+
+
+def controller(plan: Plan) -> Figures:
+    """The figures of spiderpool-controller."""
+    configure("error")
+    settings = replace(controller_settings(SettingsSource({}, CONF)), gc_full_interval=plan.calm / 2)
+
+    async def run() -> Figures:
+        async with Client(ClusterAccess(plan.url, ssl.create_default_context(), ClientCredentials())) as client:
+            certificates = Certificates(client, settings.common.namespace, hosts(settings))
+            task = asyncio.create_task(certificates.run())
+            while certificates.trusted is None:
+                await asyncio.sleep(0.01)
+            try:
+                return await measure(
+                    plan, CONTROLLER_KINDS, lambda client: ControllerLeader(client, settings, certificates)
+                )
+            finally:
+                task.cancel()
+
+    return asyncio.run(run())
+
+
+def cloud(plan: Plan) -> Figures:
+    """The figures of spiderpool-cloud."""
+    configure("error")
+    settings = cloud_settings(SettingsSource({}, CONF))
+    connection = CloudConnection(QuietCloud(plan.size), lambda region, vpc: None)  # type: ignore[arg-type, return-value]
+    return asyncio.run(measure(plan, CLOUD_KINDS, lambda client: CloudLeader(client, settings, connection)))
+
+
+@contextmanager
+def serving(size: Size) -> Iterator[str]:
+    """A pretend API server in a process of its own."""
+    context = get_context("spawn")
+    ready, sender = context.Pipe(duplex=False)
+    process = context.Process(target=far_end.serve, args=(partial(cluster, size), sender), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ready.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def main() -> None:
+    """Measure and print; exit status 1 if a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--addresses", type=int, default=150_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="to look after each phase")
+    parser.add_argument("--only", choices=["controller", "cloud"], help="one of the two leaders")
+    parser.add_argument("--where", action="store_true", help="print where the longest blocks were")
+    given = parser.parse_args()
+    size, holds = Size(given.nodes, given.addresses), True
+    console = Console(width=150)
+    for name, leader in (("controller", controller), ("cloud", cloud)):
+        if given.only in (None, name):
+            with serving(size) as url, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                figures = pool.submit(leader, Plan(size, url, given.seconds)).result()
+            table = Table(f"spiderpool-{name}", "measured", "claim", "holds", *(["where"] if given.where else []))
+            for row in rows(figures, given.where):
+                table.add_row(*row)
+                holds = holds and row[3] != "NO"
+            console.print(table)
+    sys.exit(0 if holds else 1)
+
+
+def rows(figures: Figures, where: bool) -> Iterator[tuple[str, ...]]:
+    """The cells of the table."""
+    ratio = figures.start / figures.listing
+    start = f"{figures.start:.1f} s, list {figures.listing:.1f} s: {ratio:.2f}"
+    yield (
+        "start",
+        start,
+        f"< {MOST_START:.0f} × list",
+        "yes" if ratio < MOST_START else "NO",
+        *([""] if where else []),
+    )
+    for phase, block, stack in figures.blocks:
+        held = "yes" if block <= MOST_BLOCK else "NO"
+        yield (
+            f"longest block: {phase}",
+            f"{block * 1e3:.0f} ms",
+            f"<= {MOST_BLOCK * 1e3:.0f} ms",
+            held,
+            *([stack] if where else []),
+        )
+
+
+if __name__ == "__main__":
+    main()

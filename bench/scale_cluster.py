@@ -1,0 +1,158 @@
+"""The objects of a large cluster in which nothing is left to do: nodes, ENIs, their pools, pods and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from spiderpool.api.core_v1 import (
+    Node,
+    NodeAddress,
+    NodeCondition,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodIP,
+    PodSpec,
+    PodStatus,
+)
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.cloud.provider import RegisteredENI
+from spiderpool.controller.pools import status_of
+from spiderpool.core.addresses import from_int
+from spiderpool.core.cloud.eni_pools import ENIClaim, new_network, new_pool
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
+from spiderpool.core.cloud.nodes import labels_of
+from spiderpool.core.ipam.allocation import new_record
+from spiderpool.core.ipam.endpoints import endpoint
+from spiderpool.core.ipam.selection import AllocationRequest
+
+NAMESPACE, DEVICE, BLOCK, REGION = "kube-system", "eth1", "10.0.0.0/8", "cn-hangzhou"
+SPARE = 10
+"""Free addresses of each ENI, within what the cloud daemon keeps."""
+STRIDE = 256
+"""Addresses from one ENI's first to the next one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many nodes, and addresses in use on all of them together."""
+
+    nodes: int
+    addresses: int
+
+    @property
+    def pods(self) -> int:
+        """Pods of each node."""
+        return self.addresses // self.nodes
+
+
+def node_name(number: int) -> str:
+    """The name of a node by its number."""
+    return f"node-{number:05d}"
+
+
+def cluster(size: Size) -> Iterator[Object]:
+    """All objects of the cluster, in no order."""
+    yield new_network(DEVICE, NAMESPACE)
+    for number in range(size.nodes):
+        yield from _node_and_pods(number, size)
+
+
+def eni_of(number: int, size: Size) -> RegisteredENI:
+    """A node's ENI as the cloud describes it."""
+    eni = _instance(number, size).enis[1]
+    return RegisteredENI(
+        eni.identity, f"i-{number}", eni.vswitch, "InUse", eni.primary_address, frozenset(eni.addresses), frozenset()
+    )
+
+
+def node(number: int, size: Size, *, ready: bool = True) -> Node:
+    """A Node; the last heartbeat is not part of what we decode."""
+    instance = _instance(number, size)
+    return Node(
+        metadata=ObjectMeta(
+            name=node_name(number),
+            uid=f"n-{number}",
+            labels=labels_of(instance),
+            annotations={INSTANCE_ANNOTATION: text_of(instance)},
+        ),
+        spec=NodeSpec(providerID=instance.provider_id),
+        status=NodeStatus(
+            [NodeCondition("Ready", "True" if ready else "False")],
+            [NodeAddress("InternalIP", instance.enis[0].primary_address)],
+        ),
+    )
+
+
+def _node_and_pods(number: int, size: Size) -> Iterator[Object]:
+    yield node(number, size)
+    instance = _instance(number, size)
+    claim = ENIClaim(node_name(number), instance, instance.enis[1], ready=True)
+    pool = new_pool(f"{node_name(number)}-{DEVICE}-v4", claim, 4, (), NAMESPACE)
+    assert pool is not None
+    pool.metadata.uid, pool.metadata.generation = f"pool-{number}", 1
+    pods = [_pod(number, index, size) for index in range(size.pods)]
+    records = [_record(pod, pool, number, index) for index, pod in enumerate(pods)]
+    pool.status = status_of(pool, records, datetime.now(UTC))
+    yield pool
+    for pod, record in zip(pods, records, strict=True):
+        view = endpoint(pod, [record], {pool.name: pool}, None)
+        assert view is not None
+        yield from (pod, record, view)
+
+
+def _pod(number: int, index: int, size: Size) -> Pod:
+    return Pod(
+        metadata=ObjectMeta(
+            name=f"app-{number:05d}-{index:03d}", namespace="default", uid=f"p-{number}-{index}", labels={"app": "app"}
+        ),
+        spec=PodSpec(nodeName=node_name(number)),
+        status=PodStatus("Running", [PodIP(_instance(number, size).enis[1].addresses[index])]),
+    )
+
+
+def _record(pod: Pod, pool: SpiderIPPool, number: int, index: int) -> SpiderIP:
+    request = AllocationRequest(
+        "default", pod.name, pod.metadata.uid or "", "eth0", node_name(number), f"{NAMESPACE}/ipvlan-{DEVICE}"
+    )
+    record = new_record(request, pool, _first(number) + index)
+    record.metadata.uid = f"r-{number}-{index}"
+    return record
+
+
+def _first(number: int) -> int:
+    return (10 << 24) + STRIDE * (number + 1) + 2
+
+
+def _instance(number: int, size: Size) -> Instance:
+    first = _first(number)
+    addresses = tuple(from_int(first + index, 4) for index in range(size.pods + SPARE))
+    return Instance(
+        "alibaba",
+        REGION,
+        f"{REGION}-a",
+        f"i-{number}",
+        "ecs.g7.4xlarge",
+        (_eni(number, 0, from_int(first - 2, 4), ()), _eni(number, 1, from_int(first - 1, 4), addresses)),
+    )
+
+
+def _eni(number: int, index: int, primary: str, addresses: tuple[str, ...]) -> ENI:
+    return ENI(
+        f"eni-{number}-{index}",
+        f"00:16:{index:02x}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
+        index == 0,
+        primary,
+        addresses,
+        (),
+        "vsw-1",
+        BLOCK,
+        None,
+        None,
+        None,
+        f"eth{index}",
+    )
