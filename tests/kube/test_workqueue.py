@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, WorkQueue
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
@@ -211,3 +212,26 @@ async def test_without_a_clock_the_event_loop_keeps_the_time() -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_other_tasks_get_their_turns_between_keys_whose_handler_waits_for_nothing() -> None:
+    turns = 0
+    seen: list[int] = []
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def handler(_: str) -> None:
+        seen.append(turns)
+
+    queue = WorkQueue(handler, "test")
+    for number in range(100):
+        queue.add(str(number))
+    tasks = [asyncio.create_task(other()), asyncio.create_task(queue.run(2))]
+    await eventually(lambda: len(seen) == 100)
+    for task in tasks:
+        task.cancel()
+    assert len(set(seen)) >= 50

@@ -99,6 +99,7 @@ class WorkQueue:
             again = self._again.pop(key, None)
             if pause or again is not None:
                 self._schedule(key, self._next(pause, again))
+            await asyncio.sleep(0)  # a handler that waits for nothing would block the loop for as many keys as wait
 
     async def _try(self, key: str) -> float:
         """Handle a key; returns the seconds before it must be retried, 0 when it need not be."""
