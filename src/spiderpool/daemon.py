@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import ssl
@@ -147,12 +148,23 @@ def election(client: Client, lease: str, settings: ControllerSettings | CloudSet
 
 
 async def start_informers(group: asyncio.TaskGroup, informers: Iterable[Informer[Any]]) -> None:
-    """Run informers in the group and wait for their first lists. Raises NotReady after SYNC_TIMEOUT for each."""
+    """Run informers in the group and wait for their first lists.
+
+    Raises NotReady when the API server sends no page of a list for SYNC_TIMEOUT. Until all are there the garbage
+    collection of Python is off, and it leaves them alone later: it would go through all objects again and again, for
+    longer than a second each time in a large cluster.
+    """
     started = list(informers)
-    for informer in started:
-        group.create_task(informer.run())
-    for informer in started:
-        await informer.synced(SYNC_TIMEOUT)
+    gc.unfreeze()  # the caches of a former term, if any, are garbage
+    gc.disable()
+    try:
+        for informer in started:
+            group.create_task(informer.run())
+        for informer in started:
+            await informer.listed(SYNC_TIMEOUT)
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 @asynccontextmanager

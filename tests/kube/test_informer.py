@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -158,6 +159,106 @@ class TestCache:
             server.put(record("10.0.0.2"))
             await eventually(lambda: {"10.0.0.1", "10.0.0.2"} <= set(seen))
             await equal(informer, server)
+
+
+class TestPauses:
+    async def test_watches_that_are_refused_as_too_old_are_not_begun_anew_without_a_pause(
+        self, client: Client, server: ApiServer
+    ) -> None:
+        server.inject(Fault("watch", times=1000, status=410))
+        async with running(Informer(client, SpiderIP)):
+            await asyncio.sleep(2)
+        assert server.requests["list"] <= 6
+
+    async def test_watches_that_are_closed_at_once_are_not_begun_anew_without_a_pause(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                server.cut_watches()
+        assert server.requests["watch"] <= 6
+        assert server.requests["list"] <= 6
+
+    async def test_a_watch_that_lasted_is_begun_anew_at_once(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "STEADY", 0.0)
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 30.0)
+        server.inject(Fault("watch", status=410))
+        async with running(Informer(client, SpiderIP)):
+            await eventually(lambda: server.requests["watch"] == 2)
+
+
+class TestLongLists:
+    @pytest.fixture
+    def many(self, server: ApiServer) -> ApiServer:
+        server.most_per_page = 2
+        server.put(*(record(f"10.0.0.{number}") for number in range(1, 10)))
+        return server
+
+    async def test_a_list_goes_on_behind_the_pages_that_have_arrived(
+        self, many: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        none = Fault("list", delay=0.0)
+        many.inject(none, none, none, Fault("list", status=500, times=3))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            await equal(informer, many)
+        assert many.requests["list"] == 5 + 3
+
+    async def test_a_list_whose_rest_is_too_old_begins_anew(
+        self, many: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        many.inject(Fault("list"), Fault("list", status=410))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            await equal(informer, many)
+        assert many.requests["list"] == 2 + 5
+
+    async def test_it_is_waited_for_as_long_as_pages_arrive(self, many: ApiServer, client: Client) -> None:
+        many.inject(Fault("list", times=5, delay=0.3))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            with pytest.raises(NotReady):
+                await informer.synced(0.8)
+            await informer.listed(0.8)
+            assert len(informer.items()) == 9
+
+    async def test_it_is_not_waited_for_when_no_page_arrives(self, many: ApiServer, client: Client) -> None:
+        many.inject(Fault("list", times=100, status=500))
+        async with running(informer := Informer(client, SpiderIP)):
+            with pytest.raises(NotReady, match="spiderips"):
+                await informer.listed(0.5)
+
+    async def test_other_tasks_get_their_turns_while_it_is_taken_over(self, server: ApiServer, client: Client) -> None:
+        server.put(*(record(f"10.0.{number}.1") for number in range(40)))
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        seen: list[int] = []
+
+        def slow(_: SpiderIP | None, __: SpiderIP | None) -> None:
+            time.sleep(0.005)
+            seen.append(turns)
+
+        informer = Informer(client, SpiderIP)
+        informer.subscribe(slow)
+        task = asyncio.create_task(other())
+        async with running(informer):
+            await informer.synced(5)
+        task.cancel()
+        assert len(set(seen)) >= 10
 
 
 POOLS = st.sampled_from(["p", "q", "p,q", "", "p,p"])

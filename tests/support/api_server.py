@@ -11,7 +11,8 @@ It stands in for the far end, so that :class:`spiderpool.kube.client.Client` its
 
 What it speaks, for every kind given to it:
 
-- get, list and watch with label and field selectors, bookmarks, and 410 for versions from before :meth:`compact`;
+- get, list by page, and watch, with label and field selectors, bookmarks, and 410 for versions from before
+  :meth:`compact`;
 - create (409 AlreadyExists, ``generateName``);
 - replace (409 Conflict on another resourceVersion or UID, 422 without a resourceVersion);
 - merge patch (409 on another resourceVersion, 422 on another UID), and the ``status`` subresource;
@@ -20,7 +21,8 @@ What it speaks, for every kind given to it:
 - a write that changes nothing keeps the resourceVersion; resource versions grow over all kinds together;
 - discovery of the kinds of a group and version.
 
-It has no schemas, defaults, admission, authorization, paging, server-side apply or garbage collection.
+A page of a list shows the objects as they are when it is read, not as they were at the first page.
+It has no schemas, defaults, admission, authorization, server-side apply or garbage collection.
 
 Faults (:class:`Fault`) are used up in the order of :meth:`ApiServer.inject`, each by the next ``times`` requests of its
 verb: ``get``, ``list``, ``watch``, ``create``, ``replace``, ``patch``, ``delete``, or ``*`` for any of them.
@@ -163,6 +165,7 @@ class ApiServer:
         self._runner: web.AppRunner | None = None
         self.requests: Counter[str] = Counter()
         self.url = ""
+        self.most_per_page = 500
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -317,13 +320,22 @@ class ApiServer:
         return self._store.objects[target.key]
 
     def _list(self, target: Target, query: Mapping[str, str]) -> Body:
+        version, begin = self._store.version, 0
+        if rest := query.get("continue"):
+            version, begin = map(int, rest.split("-"))
+            if version < self._store.compacted:
+                raise Refusal(410, "Expired", "The provided continue parameter is too old")
         matches = _selector(target, query)
         items = [body for key, body in sorted(self._store.objects.items()) if matches(key, body)]
+        end = begin + min(int(query.get("limit", len(items))), self.most_per_page)
         return {
             "kind": f"{target.kind.name}List",
             "apiVersion": target.kind.api_version,
-            "metadata": {"resourceVersion": str(self._store.version)},
-            "items": items,
+            "metadata": {
+                "resourceVersion": str(version),
+                **({"continue": f"{version}-{end}"} if end < len(items) else {}),
+            },
+            "items": items[begin:end],
         }
 
     def _create(self, target: Target, body: Body) -> Body:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlencode
 
 import aiohttp
@@ -126,6 +126,17 @@ class Request:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list."""
+
+    version: str
+    """Resource version of the whole list."""
+    items: list[T]
+    rest: str
+    """Token by which the API server goes on; empty on the last page."""
+
+
 class PatchOptions(TypedDict, total=False):
     """How an object is patched."""
 
@@ -142,7 +153,7 @@ class DeleteOptions(TypedDict, total=False):
 
 
 class Selectors(TypedDict, total=False):
-    """Which objects a watch shows; None stands for all."""
+    """Which objects a list or a watch shows; None stands for all."""
 
     labels: str | None
     fields: str | None
@@ -230,15 +241,30 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
     ) -> tuple[str, Items[T]]:
         """As :meth:`list`, with the resource version to watch from. The timeout is that of each page."""
-        params = _selectors(labels, fields) | {"limit": str(PAGE)}
+        found: Page[T] = Page("", [], "")
         items: Items[T] = []
         while True:
-            content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
-            meta, page = _read_list(content, kind)
-            items += page
-            if not meta.continue_:
-                return meta.resourceVersion, items
-            params = params | {"continue": meta.continue_}
+            found = await self.page(kind, namespace, found.rest, labels=labels, fields=fields, timeout=timeout)
+            items += found.items
+            if not found.rest:
+                return found.version, items
+
+    async def page(
+        self,
+        kind: type[T],
+        namespace: str | None = None,
+        rest: str = "",
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        **selectors: Unpack[Selectors],
+    ) -> Page[T]:
+        """The first page of a list, or the one that ``rest`` of the page before names. Raises Expired."""
+        params = _selectors(selectors.get("labels"), selectors.get("fields")) | {"limit": str(PAGE)}
+        if rest:
+            params["continue"] = rest
+        content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
+        meta, items = _read_list(content, kind)
+        return Page(meta.resourceVersion, items, meta.continue_)
 
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""

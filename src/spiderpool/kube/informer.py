@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
@@ -15,7 +16,8 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
-from spiderpool.kube.client import Bookmark, Client, Expired, NotFound
+from spiderpool.kube.client import Bookmark, Client, Expired, NotFound, Page
+from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -24,7 +26,10 @@ V = TypeVar("V")
 Callback = Callable[[T | None, T | None], None]
 
 FIRST_PAUSE, LAST_PAUSE = 0.2, 10.0
-"""Seconds between tries while the API server does not answer: doubled each time, with jitter."""
+"""Seconds between tries while the API server does not answer or ends watches soon: doubled each time, with jitter."""
+
+STEADY = 2.0
+"""Seconds after which a watch that ends is begun anew at once; after one that was shorter there is a pause, too."""
 
 ABSENT_PAUSE = 300.0
 """Seconds until an optional kind that the server does not serve is requested again."""
@@ -104,6 +109,9 @@ class Informer(Generic[T]):
         self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
         self._version = ""  # resource version to watch from; empty: list first
+        self._watch_began = 0.0  # monotonic time of the last watch's request
+        self._arrived = 0  # pages of lists so far
+        self._pages: list[Page[T]] = []  # of a list that is not complete: after a failure it goes on behind them
 
     @property
     def ready(self) -> bool:
@@ -117,6 +125,16 @@ class Informer(Generic[T]):
                 await self._synced.wait()
         except TimeoutError as error:
             raise NotReady(f"no list of {self._kind.KIND.plural} from the API server within {timeout:.0f} s") from error
+
+    async def listed(self, patience: float) -> None:
+        """As :meth:`synced`, but waits as long as pages arrive: NotReady after ``patience`` seconds without one."""
+        while True:
+            arrived = self._arrived
+            try:
+                return await self.synced(patience)
+            except NotReady:
+                if self._arrived == arrived:
+                    raise
 
     def get(self, key: str) -> T | None:
         """An object by ``namespace/name`` or name."""
@@ -165,23 +183,34 @@ class Informer(Generic[T]):
         """List and watch until cancelled. Repeating is safe: a list replaces the cache, and old events are ignored."""
         pause = FIRST_PAUSE
         while True:
-            try:
-                if not self._version:
-                    await self._list()
-                await self._watch()
+            error = await self._list_and_watch()
+            if error is None and time.monotonic() - self._watch_began >= STEADY:
                 pause = FIRST_PAUSE
-            except Expired:
-                self._version = ""
-            except SpiderpoolError as error:
-                if self._optional and isinstance(error, NotFound):
-                    self._synced.set()
-                    pause = ABSENT_PAUSE
-                log.warning("watch interrupted", kind=self._kind.KIND.plural, error=str(error), pause=pause)
-                pause = await self._wait(pause)
-            except Exception:  # a bug in a subscriber must not stop the informer: start again with a list
-                log.exception("watch failed", kind=self._kind.KIND.plural, pause=pause)
-                self._version = ""
-                pause = await self._wait(pause)
+                continue
+            if self._optional and isinstance(error, NotFound):
+                self._synced.set()
+                pause = ABSENT_PAUSE
+            text = str(error) if error else "the API server ended the watch at once"
+            log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
+            pause = await self._wait(pause)
+
+    async def _list_and_watch(self) -> Exception | None:
+        """List if that is needed, and watch until the end; returns the error that broke it."""
+        try:
+            if not self._version:
+                await self._list()
+            self._watch_began = time.monotonic()
+            await self._watch()
+        except Expired:
+            self._version = ""
+            self._pages.clear()
+        except SpiderpoolError as error:
+            return error
+        except Exception as error:  # a bug in a subscriber must not stop the informer: start again with a list
+            log.exception("watch failed", kind=self._kind.KIND.plural)
+            self._version = ""
+            return error
+        return None
 
     async def _wait(self, pause: float) -> float:
         """Sleep about ``pause`` seconds; returns the next, longer pause."""
@@ -190,17 +219,26 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         """Replace the cache by a list, but for objects that are newer than the list."""
-        version, items = await self._client.list_at(
-            self._kind, self._namespace, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
-        )
-        listed = {obj.key: obj for obj in items}
-        for old in self.items():
+        while not self._pages or self._pages[-1].rest:
+            rest = self._pages[-1].rest if self._pages else ""
+            self._pages.append(await self._page(rest))
+            self._arrived += 1
+        pages, self._pages = self._pages, []
+        version = pages[-1].version
+        items = [obj for page in pages for obj in page.items]
+        listed = {obj.key async for obj in in_turns(items)}
+        async for old in in_turns(self.items()):
             if old.key not in listed and not _newer(old, version):
                 self._drop(old)
-        for obj in items:
+        async for obj in in_turns(items):
             self.note(obj)
         self._version = version
         self._synced.set()
+
+    async def _page(self, rest: str) -> Page[T]:
+        return await self._client.page(
+            self._kind, self._namespace, rest, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
+        )
 
     async def _watch(self) -> None:
         """Apply events until the API server ends the watch. Raises Expired, or another SpiderpoolError."""

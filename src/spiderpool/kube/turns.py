@@ -1,0 +1,23 @@
+"""Long loops that leave the event loop its turns: a blocked loop renews no Lease and answers no probe."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LONGEST_TURN = 0.01
+"""Seconds for which a long loop runs before the other tasks get their turn."""
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with turns for other tasks in between: what the loop's body reads may change from item to item."""
+    end = time.perf_counter() + LONGEST_TURN
+    for item in items:
+        yield item
+        if time.perf_counter() >= end:
+            await asyncio.sleep(0)
+            end = time.perf_counter() + LONGEST_TURN
