@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -283,3 +284,48 @@ class TestCooldown:
         requests = await collect(gone, ips=(cooling,), known=(NODE, self.POOL), seconds=1.5)
         assert ("DELETE" in {request.method for request in requests}) is over
         assert not any(request.path.startswith(PODS) for request in requests)
+
+
+class TestManyNodes:
+    @staticmethod
+    def listers(client: Client, nodes: int, pods: int) -> GCListers:
+        """Nodes with as many living pods each."""
+        listers = GCListers(*(Informer[Any](client, kind) for kind in (SpiderIP, Pod, Node, SpiderIPPool)))
+        for number in range(nodes):
+            node = f"n{number}"
+            listers.nodes.note(Node(metadata=ObjectMeta(name=node, resourceVersion="3"), status=NODE.status))
+            for index in range(pods):
+                name, address = f"{node}-{index}", f"10.{number // 256}.{number % 256}.{index + 1}"
+                meta = ObjectMeta(name=name, namespace="ns", uid=f"u-{name}", resourceVersion="9")
+                listers.pods.note(Pod(metadata=meta, spec=PodSpec(node), status=PodStatus("Running", [PodIP(address)])))
+                spec = IPSpec(f"{address}/8", "p", node, "ns", name, f"u-{name}", "eth0")
+                meta = ObjectMeta(name=address, uid=f"r-{name}", resourceVersion="7")
+                listers.ips.note(SpiderIP(metadata=meta, spec=spec))
+        return listers
+
+    async def test_other_tasks_get_their_turns_during_a_full_check(self) -> None:
+        async with connected("http://127.0.0.1:1") as client:
+            listers = self.listers(client, 400, 30)
+            collector = ClusterGC(client, listers, Recorder(client, "test"), GCTimings(60.0), GCPolicy())
+            task = asyncio.create_task(collector.run())
+            longest, begin = 0.0, time.thread_time()
+            while (now := time.thread_time()) - begin < 0.5:  # a check of 12,000 records takes most of it
+                await asyncio.sleep(0)
+                longest = max(longest, time.thread_time() - now)
+            task.cancel()
+        assert longest < 0.1
+
+    async def test_a_node_that_changes_costs_no_look_at_the_records_of_the_others(self) -> None:
+        async with connected("http://127.0.0.1:1") as client:
+            few, many = (self.seconds_for_a_change(client, self.listers(client, nodes, 10)) for nodes in (10, 1000))
+        assert many < 20 * few
+
+    @staticmethod
+    def seconds_for_a_change(client: Client, listers: GCListers) -> float:
+        """CPU time that 200 changes of the readiness of a node take."""
+        ClusterGC(client, listers, Recorder(client, "test"), GCTimings(), GCPolicy())
+        begin = time.thread_time()
+        for version in range(10, 210):
+            meta = ObjectMeta(name="n1", resourceVersion=str(version))
+            listers.nodes.note(Node(metadata=meta, status=NODE.status if version % 2 else NodeStatus()))
+        return time.thread_time() - begin

@@ -12,14 +12,14 @@ import msgspec
 from spiderpool.api.meta import Kind, Object, Scope
 
 
-class PodSpec(msgspec.Struct, omit_defaults=True):
+class PodSpec(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 PodSpec, in part."""
 
     nodeName: str | None = None
     hostNetwork: bool | None = None
 
 
-class PodIP(msgspec.Struct, omit_defaults=True):
+class PodIP(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 PodIP."""
 
     ip: str | None = None
@@ -29,19 +29,19 @@ class ContainerStateRunning(msgspec.Struct, gc=False):
     """core/v1 ContainerStateRunning, of which only the presence counts."""
 
 
-class ContainerState(msgspec.Struct, omit_defaults=True):
+class ContainerState(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 ContainerState, in part: one of running, waiting and terminated is set."""
 
     running: ContainerStateRunning | None = None
 
 
-class ContainerStatus(msgspec.Struct, omit_defaults=True):
+class ContainerStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 ContainerStatus, in part."""
 
     state: ContainerState = msgspec.field(default_factory=ContainerState)
 
 
-class PodStatus(msgspec.Struct, omit_defaults=True):
+class PodStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 PodStatus, in part."""
 
     phase: str | None = None
@@ -66,28 +66,28 @@ class Pod(Object, kw_only=True):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-class NodeCondition(msgspec.Struct, omit_defaults=True):
+class NodeCondition(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 NodeCondition, in part."""
 
     type: str
     status: str
 
 
-class NodeAddress(msgspec.Struct, omit_defaults=True):
+class NodeAddress(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 NodeAddress, of type InternalIP, ExternalIP or Hostname among others."""
 
     type: str
     address: str
 
 
-class NodeStatus(msgspec.Struct, omit_defaults=True):
+class NodeStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 NodeStatus, in part."""
 
     conditions: list[NodeCondition] | None = None
     addresses: list[NodeAddress] | None = None
 
 
-class Taint(msgspec.Struct, omit_defaults=True):
+class Taint(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 Taint."""
 
     key: str
@@ -96,7 +96,7 @@ class Taint(msgspec.Struct, omit_defaults=True):
     timeAdded: str | None = None
 
 
-class NodeSpec(msgspec.Struct, omit_defaults=True):
+class NodeSpec(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 NodeSpec, in part."""
 
     providerID: str | None = None

@@ -11,7 +11,7 @@ from spiderpool.api.ippool import Route
 from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
 
 
-class InterfaceDetail(msgspec.Struct, omit_defaults=True):
+class InterfaceDetail(msgspec.Struct, omit_defaults=True, gc=False):
     """One interface of the pod."""
 
     interface: Annotated[str, field_doc("Interface in the pod.")]
@@ -27,7 +27,7 @@ class InterfaceDetail(msgspec.Struct, omit_defaults=True):
     mac: Annotated[str | None, field_doc("MAC address.")] = None
 
 
-class CurrentDetail(msgspec.Struct, omit_defaults=True):
+class CurrentDetail(msgspec.Struct, omit_defaults=True, gc=False):
     """The pod that holds the addresses now."""
 
     uid: Annotated[str, field_doc("UID of the pod.")]
@@ -35,7 +35,7 @@ class CurrentDetail(msgspec.Struct, omit_defaults=True):
     ips: Annotated[list[InterfaceDetail], field_doc("One entry for each interface.")]
 
 
-class EndpointStatus(msgspec.Struct, omit_defaults=True):
+class EndpointStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """The addresses of the pod, and the controller that created it."""
 
     current: Annotated[CurrentDetail, field_doc("The pod that holds the addresses now.")]

@@ -14,7 +14,7 @@ IP_OWNER_LABEL = "ipam.spidernet.io/owner"
 """Label with the digest of the sticky owner and the name that it holds the address by: any node finds the record."""
 
 
-class IPOwner(msgspec.Struct, omit_defaults=True, frozen=True):
+class IPOwner(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """The StatefulSet or virtual machine that keeps the address when its pod is replaced."""
 
     kind: Annotated[str, field_doc("StatefulSet or VirtualMachineInstance.")]
@@ -22,7 +22,7 @@ class IPOwner(msgspec.Struct, omit_defaults=True, frozen=True):
     name: Annotated[str, field_doc("Name of the owner.")]
 
 
-class IPSpec(msgspec.Struct, omit_defaults=True):
+class IPSpec(msgspec.Struct, omit_defaults=True, gc=False):
     """The holder of the address. To release it, delete the object, or set releasedAt where the pool has a cooldown."""
 
     address: Annotated[

@@ -29,14 +29,14 @@ ATOMIC = {"x-kubernetes-map-type": "atomic"}
 """Server-side apply replaces the field whole instead of merging its keys."""
 
 
-class Route(msgspec.Struct, omit_defaults=True):
+class Route(msgspec.Struct, omit_defaults=True, gc=False):
     """One route of a pod."""
 
     dst: Annotated[str, field_doc("Destination as a CIDR.")]
     gw: Annotated[str, field_doc("Next hop.")]
 
 
-class IPPoolSpec(msgspec.Struct, omit_defaults=True):
+class IPPoolSpec(msgspec.Struct, omit_defaults=True, gc=False):
     """The addresses of a pool, and which pods may get them."""
 
     subnet: Annotated[
@@ -80,7 +80,7 @@ class IPPoolSpec(msgspec.Struct, omit_defaults=True):
     ] = None
 
 
-class IPPoolStatus(msgspec.Struct, omit_defaults=True):
+class IPPoolStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """The observed use of the pool: computed from the SpiderIP objects, never incremented."""
 
     allocatedIPs: Annotated[str | None, field_doc("The addresses in use, as JSON text.")] = None

@@ -96,7 +96,7 @@ def _checked(word: str, what: str) -> str:
     return word
 
 
-class Condition(msgspec.Struct, omit_defaults=True):
+class Condition(msgspec.Struct, omit_defaults=True, gc=False):
     """metav1.Condition."""
 
     type: Annotated[str, field_doc("Name of the condition.")]
@@ -116,7 +116,7 @@ Conditions: TypeAlias = Annotated[
 ]
 
 
-class OwnerReference(msgspec.Struct, omit_defaults=True):
+class OwnerReference(msgspec.Struct, omit_defaults=True, gc=False):
     """metav1.OwnerReference."""
 
     apiVersion: str
@@ -127,7 +127,7 @@ class OwnerReference(msgspec.Struct, omit_defaults=True):
     blockOwnerDeletion: bool | None = None
 
 
-class ObjectMeta(msgspec.Struct, omit_defaults=True):
+class ObjectMeta(msgspec.Struct, omit_defaults=True, gc=False):
     """metav1.ObjectMeta, in part."""
 
     name: str = ""
@@ -145,8 +145,12 @@ class ObjectMeta(msgspec.Struct, omit_defaults=True):
     ownerReferences: list[OwnerReference] | None = None
 
 
-class Object(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Base of every object; ``KIND`` is its address in the API."""
+class Object(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
+    """Base of every object; ``KIND`` is its address in the API.
+
+    An object is a tree of values, so Python's garbage collection, which looks for cycles, need not visit it
+    (``gc=False``, here and in the parts of which a large cluster has many): it would visit millions at a time.
+    """
 
     KIND: ClassVar[Kind]
 

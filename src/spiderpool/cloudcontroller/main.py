@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from spiderpool import daemon
@@ -52,10 +52,11 @@ class CloudLeader:
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
+        reconcilers = self._reconcilers()  # before the lists, which they follow page by page instead of all at once
         async with asyncio.TaskGroup() as group:
             await daemon.start_informers(group, self._informers())
-            for task in self._reconcilers():
-                group.create_task(task)
+            for run in reconcilers:
+                group.create_task(run())
             self.ready = True
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
@@ -64,13 +65,13 @@ class CloudLeader:
         preallocation: list[Informer[Any]] = [self._pools, self._ips]
         return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
 
-    def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+    def _reconcilers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The tasks of the enabled features."""
         return [
-            self._recorder.run(),
-            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run(),
-            *([self._address_reconciler().run()] if self._settings.preallocation.enabled else []),
-            *([self._reconcile_services()] if self._settings.balancing.enabled else []),
+            self._recorder.run,
+            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run,
+            *([self._address_reconciler().run] if self._settings.preallocation.enabled else []),
+            *([self._reconcile_services] if self._settings.balancing.enabled else []),
         ]
 
     async def _reconcile_services(self) -> None:

@@ -34,6 +34,7 @@ from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
+from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import COLLECT_FAILURES, COLLECTED, logger
 
 SHORTEST_INTERVAL = 0.05
@@ -113,6 +114,7 @@ class ClusterGC:
         self._state = GCState()
         self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
+        self._pods_by_node = listers.ips.index(lambda record: [record.spec.node], pod_key)  # of the records
         listers.ips.subscribe(self._on_record)
         listers.pods.subscribe(self._on_pod)
         listers.nodes.subscribe(self._on_node)
@@ -130,12 +132,17 @@ class ClusterGC:
             await asyncio.sleep(pause)
 
     async def _check(self, now: float) -> None:
-        """Update the candidates and release those that are due; stops at the first API error, until the next check."""
+        """Update the candidates and release those that are due; stops at the first API error, until the next check.
+
+        A candidate dates from when it was found, after ``now``, the beginning of this check: this releases only what an
+        earlier check has found.
+        """
         keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
-        # The records before the pods: find_candidates() requires this order.
-        records = [record for key in keys for record in self._records_to_check(key)]
-        self._state.candidates = find_candidates(records, self._snapshot(), self._state.candidates, now)
-        self._state.pods_to_check = {key for key in keys if self._may_become_candidate(key)}
+        self._state.pods_to_check = set()
+        candidates: dict[str, ReleaseCandidate] = {}
+        async for key in in_turns(keys):
+            candidates |= self._look_at(key)
+        self._state.candidates = candidates
         for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
             try:
                 await self._confirm_and_release(candidate)
@@ -143,6 +150,16 @@ class ClusterGC:
                 COLLECT_FAILURES.inc()
                 log.warning("address not released", address=candidate.record.spec.address, error=str(error))
                 return
+
+    def _look_at(self, key: str) -> dict[str, ReleaseCandidate]:
+        """Candidates among the records of a pod, by their UID; the pod stays to be checked if time can make some."""
+        records = self._records_to_check(key)  # before the pods: find_candidates() requires this order
+        if not records:
+            return {}
+        found = find_candidates(records, self._snapshot(), self._state.candidates, time.monotonic())
+        if not is_stable(records, self._listers.pods.get(key)):
+            self._state.pods_to_check.add(key)
+        return found
 
     def _snapshot(self) -> Snapshot:
         listers = self._listers
@@ -152,11 +169,6 @@ class ClusterGC:
         """Records of a pod, without those whose owner still needed them at the last fresh read."""
         records = self._records_by_pod.get(key)
         return [record for record in records if (record.metadata.uid or "") not in self._state.sticky]
-
-    def _may_become_candidate(self, key: str) -> bool:
-        """Whether a pod's records may become candidates by the passing of time alone, without any event."""
-        records = self._records_to_check(key)
-        return bool(records) and not is_stable(records, self._listers.pods.get(key))
 
     # --- Which events cause a check -------------------------------------------------------------------------------
 
@@ -174,9 +186,8 @@ class ClusterGC:
         if old is not None and new is not None and old.ready == new.ready:
             return
         name = new.name if new else old.name if old else ""
-        for record in self._listers.ips.items():
-            if record.spec.node == name:
-                self._check_soon(pod_key(record))
+        for key in self._pods_by_node.get(name):
+            self._check_soon(key)
 
     def _check_soon(self, key: str) -> None:
         """Have the next check look at all records of a pod."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -79,12 +79,13 @@ class ControllerLeader:
 
     async def run(self) -> None:
         """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady."""
+        reconcilers = self._reconcilers()  # before the lists, which they follow page by page instead of all at once
         async with asyncio.TaskGroup() as group:
             await daemon.start_informers(group, self._informers())
             group.create_task(self._registration.run())
             await self._registration.registered(daemon.SYNC_TIMEOUT)
-            for task in self._reconcilers():
-                group.create_task(task)
+            for run in reconcilers:
+                group.create_task(run())
             self.ready = True
             log.info("reconciling", webhooks=hosts(self._settings))
 
@@ -106,22 +107,22 @@ class ControllerLeader:
             *self._workloads.values(),
         ]
 
-    def _reconcilers(self) -> list[Coroutine[Any, Any, None]]:
+    def _reconcilers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The tasks of the enabled features."""
         client, settings, recorder = self._client, self._settings, self._recorder
         endpoints = EndpointListers(self._endpoints, self._ips, self._pods, self._pools)
         return [
-            recorder.run(),
-            self._pool_reconciler().run(),
-            ReservedIPReconciler(client, self._reserved).run(),
-            NetworkReconciler(client, self._configs, self._attachments, recorder).run(),
-            self._coordinator().run(),
-            self._service_addresses().run(),
-            EndpointReconciler(client, endpoints).run(),
-            *([self._gc().run()] if settings.gc_enabled else []),
-            *([self._subnet_reconciler().run()] if settings.common.enable_spider_subnet else []),
-            *([self._applications().run()] if self._workloads else []),
-            *([self._eni_pools().run()] if settings.common.cloud.provider else []),
+            recorder.run,
+            self._pool_reconciler().run,
+            ReservedIPReconciler(client, self._reserved).run,
+            NetworkReconciler(client, self._configs, self._attachments, recorder).run,
+            self._coordinator().run,
+            self._service_addresses().run,
+            EndpointReconciler(client, endpoints).run,
+            *([self._gc().run] if settings.gc_enabled else []),
+            *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
+            *([self._applications().run] if self._workloads else []),
+            *([self._eni_pools().run] if settings.common.cloud.provider else []),
         ]
 
     def _pool_reconciler(self) -> PoolReconciler:
