@@ -100,3 +100,39 @@ class TestCaches:
         broken: SpiderIPPool = pool("broken", "10.0.0.9-10.0.0.1")
         with pytest.raises(ValueError, match=r"10\.0\.0\.9"):
             PoolCaches("n1", lambda _: NOTHING).of(broken)
+
+
+class TestManyNodes:
+    """Nodes that take addresses of one shared pool at the same time, each by what it knows alone."""
+
+    @staticmethod
+    def lost_creates(nodes: int, adds: int) -> float:
+        """Lost creates per ADD, when all nodes begin at one place and send their creates at the same moments."""
+        shared = pool("shared", "10.0.0.1-10.0.63.254")
+        caches = [PoolCache(shared, f"n{number}", NOTHING) for number in range(nodes)]
+        for cache in caches:
+            cache.start = ONE
+        own: list[set[int]] = [set() for _ in caches]
+        taken: set[int] = set()
+        lost = 0
+        while any(len(mine) < adds for mine in own):
+            tries = [(place, cache.next(own[place])) for place, cache in enumerate(caches) if len(own[place]) < adds]
+            for place, address in tries:
+                assert address is not None
+                if address in taken:
+                    lost += 1
+                    caches[place].exclude(address)
+                else:
+                    taken.add(address)
+                    own[place].add(address)
+        return lost / (nodes * adds)
+
+    @pytest.mark.parametrize("nodes", [2, 8, 32])
+    def test_do_not_go_on_in_step(self, nodes: int) -> None:
+        assert self.lost_creates(nodes, 100) < 0.2
+
+
+def test_the_search_in_a_pool_of_one_node_goes_on_behind_an_address_that_has_a_record(cache: PoolCache) -> None:
+    assert cache.next(()) == ONE
+    cache.exclude(ONE)
+    assert cache.next(()) == TWO

@@ -32,6 +32,7 @@ class PoolCache:
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
         self.pool = pool.name
+        self.node = node
         self.addresses = usable(pool) - reserved
         self.exclusive = is_exclusive(pool, node)
         self.start = start_of(self.addresses, node, exclusive=self.exclusive)  # where the next search begins
@@ -95,8 +96,14 @@ class PoolCache:
             self.labels.discard(label)
 
     def exclude(self, address: int) -> None:
-        """Remove an address that looked free and turned out to have a record."""
+        """Remove an address that looked free and turned out to have a record.
+
+        In a shared pool another node searches here, and would be one step ahead all the time: the search goes on at a
+        place which each node finds for itself.
+        """
         self.free -= AddressSet.of_addresses((address,), self.addresses.version)
+        if not self.exclusive:
+            self.start = start_of(self.free, f"{self.node} {address}", exclusive=False)
 
 
 @dataclass(frozen=True, slots=True)
