@@ -13,6 +13,8 @@ from spiderpool_lab.stories.story import expect, story
 
 _FINAL = ("Succeeded", "Failed")
 _HOSTNAME = "kubernetes.io/hostname"
+_COLLECTION = 400.0
+"""Seconds within which the controller frees what no DEL frees: SPIDERPOOL_GC_AGENT_GRACE_SECONDS is 300."""
 
 Json = dict[str, Any]
 
@@ -92,8 +94,12 @@ def power_cut_with_disk(stage: Stage) -> None:
 
 @story()
 def power_cut_without_disk(stage: Stage) -> None:
-    """A node loses its power, and boots with an empty disk."""
+    """A node loses its power, and boots with an empty disk.
+
+    No runtime knows the sandbox of the pod that was deleted meanwhile, so that the controller has to free its address.
+    """
     _power_cut(stage, keep_disk=False)
+    stage.free("web-0", timeout=_COLLECTION)
 
 
 @story(steady=False)

@@ -43,9 +43,8 @@ class Runner:
         """Play one story, check the addresses, delete what it made, and check again, also that nodes are as before."""
         stage = Stage(self.cluster, f"story-{story.name}", self.scale, self._cuts, self._kept)
         self._stages[story.name] = stage
-        self.cluster.plane.kubectl("create", "namespace", stage.namespace)
         started = time.monotonic()
-        faults = _faults(lambda: story.play(stage))
+        faults = _faults(lambda: self._prepare(stage)) or _faults(lambda: story.play(stage))
         faults += self._settled("at its end", self.disorder)
         self._statuses[story.name] = _last_statuses(stage)
         faults += _faults(lambda: self._clear(stage))
@@ -57,6 +56,11 @@ class Runner:
         outcome = self.outcomes[story.name] = StoryOutcome(story.name, story.title, seconds, faults, dict(calls))
         self.progress("; ".join([f"{'pass' if outcome.passed else 'FAIL'}  {story.name}, {seconds:.0f} s", *faults]))
         return outcome
+
+    def _prepare(self, stage: Stage) -> None:
+        """Make the story's Namespace, and wait until pods may be made in it: controllers may come late, too."""
+        self.cluster.plane.kubectl("create", "namespace", stage.namespace)
+        stage.wait("the account of pods", lambda: stage.objects("serviceaccounts"))
 
     def disorder(self) -> list[str]:
         """Addresses that are twice in kernels, or differ between kernels and records; none if all is well."""
