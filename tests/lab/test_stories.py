@@ -14,6 +14,7 @@ from spiderpool.errors import BadConfig
 from spiderpool_lab.stories import command, contract, report
 from spiderpool_lab.stories.packet_sizes import link_mtus
 from spiderpool_lab.stories.report import Report, StoryOutcome
+from spiderpool_lab.stories.runner import messages
 from spiderpool_lab.stories.stage import CALLS_IN_PROGRESS, pod, replicated
 from spiderpool_lab.stories.story import STORIES, Story, StoryFailed, expect
 from spiderpool_lab.topology import enlarged
@@ -111,6 +112,19 @@ def test_manifests_of_stories() -> None:
     assert replicated("StatefulSet", "set", 2)["spec"]["serviceName"] == "set"
     with pytest.raises(StoryFailed, match="not so: the sky is green"):
         expect(False, "the sky is green")
+
+
+@pytest.mark.unit
+def test_why_a_story_failed_is_said_also_when_undoing_fails() -> None:
+    def paint() -> None:
+        try:
+            expect(False, "the sky is green")
+        finally:
+            expect(False, "the brush is clean")
+
+    with pytest.raises(StoryFailed) as caught:
+        paint()
+    assert messages(caught.value) == ["not so: the sky is green", "not so: the brush is clean"]
 
 
 @pytest.mark.unit

@@ -141,8 +141,16 @@ def _faults(work: Callable[[], object]) -> list[str]:
     try:
         work()
     except SpiderpoolError as error:
-        return [error.message]
+        return messages(error)
     return []
+
+
+def messages(error: BaseException | None) -> list[str]:
+    """The message of an error, after those of the errors during whose handling it was raised."""
+    if error is None:
+        return []
+    earlier = [] if error.__suppress_context__ else messages(error.__context__)
+    return [*earlier, *([error.message] if isinstance(error, SpiderpoolError) else [])]
 
 
 def _last_statuses(stage: Stage) -> dict[str, str]:

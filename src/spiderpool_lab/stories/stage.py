@@ -322,7 +322,7 @@ class Stage:
             self.kept.setdefault(node, []).extend(self._calls_on_disk(node))
         machine = self.cluster.fabric.topology.node(node)
         self.cluster.machines.boot(machine, keep_disk=keep_disk)
-        self.cluster.machines.wait(machine)
+        self.cluster.machines.wait(machine, timeout=2 * PATIENCE)
 
 
 def _reported(pod: Json) -> list[str]:
