@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +15,8 @@ import pytest
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.ports import free_ports
+from tests.support.environment import bare_environment
 from tests.support.eventually import wait_until
 
 STOP_TIMEOUT = 20
@@ -79,14 +79,6 @@ class Running:
         self.process.wait(timeout=10)
 
 
-def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def start_controller(
     control_plane: ControlPlane,
     directory: Path,
@@ -98,10 +90,10 @@ def start_controller(
 ) -> Running:
     """Start a controller whose webhooks listen on ``port``; ``variables`` are added to its environment."""
     directory.mkdir(exist_ok=True)
-    webhook, health = port or free_port(), free_port()
+    webhook, health = port or free_ports(1)[0], free_ports(1)[0]
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
     environment = {
-        "PATH": os.environ["PATH"],
+        **bare_environment(),
         "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_CONFIG": str(directory / "conf.yml"),
         "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
