@@ -75,7 +75,10 @@ def review(new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, 
 
 
 class TestWebhooks:
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"request":{}}', b'{"request":null}', b"\xff"])
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"{", b"[]", b"{}", b'{"request":{}}', b'{"request":null}', b"\xff", b'{"request":{"uid":"\xff"}}'],
+    )
     async def test_a_body_that_is_no_review_is_a_bad_request(self, http: TestClient[Any, Any], body: bytes) -> None:
         for path in (MUTATE, VALIDATE):
             reply = await http.post(path, data=body)

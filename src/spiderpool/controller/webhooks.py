@@ -370,7 +370,7 @@ def _handler(decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]
     async def handle(request: web.Request) -> web.Response:
         try:
             review = msgspec.json.decode(await request.read(), type=AdmissionReview)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise web.HTTPBadRequest(text=f"not an AdmissionReview: {error}") from error
         return _response({"uid": review.request.uid, **await decide(review.request)})
 

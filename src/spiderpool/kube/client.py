@@ -199,19 +199,18 @@ class Client:
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T:
         """One object, read from etcd. Raises NotFound, or BadRequest for what is no name."""
-        content = await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout)
-        return _decoded(content, kind)
+        return decoded(await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout), kind)
 
     async def find(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T | None:
         """As :meth:`get`, but None when the object does not exist, as one without a valid name."""
         try:
-            kind.KIND.object_path(namespace, name)
+            path = kind.KIND.object_path(namespace, name)
         except BadRequest:  # here alone: a token file that cannot be read is BadConfig, and says nothing of the object
             return None
         try:
-            return await self.get(kind, name, namespace, timeout=timeout)
+            return decoded(await self._send(Request("GET", path), timeout), kind)
         except NotFound:
             return None
 
@@ -269,13 +268,13 @@ class Client:
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""
         request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return _decoded(await self._send(request, timeout), type(obj))
+        return decoded(await self._send(request, timeout), type(obj))
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
         path = obj.KIND.object_path(obj.metadata.namespace, obj.name)
         request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return _decoded(await self._send(request, timeout), type(obj))
+        return decoded(await self._send(request, timeout), type(obj))
 
     async def patch(
         self,
@@ -298,7 +297,7 @@ class Client:
             msgspec.json.encode(body),
             f"application/{'strategic-merge-patch' if options.get('strategic') else 'merge-patch'}+json",
         )
-        return _decoded(await self._send(request, timeout), kind)
+        return decoded(await self._send(request, timeout), kind)
 
     async def apply(
         self,
@@ -311,7 +310,7 @@ class Client:
     ) -> T:
         """Server-side apply, forced: fields that other managers own become ours. Returns the object as stored."""
         content = await self.apply_raw(kind.KIND, body, name, namespace, timeout=timeout)
-        return _decoded(content, kind)
+        return decoded(content, kind)
 
     async def apply_raw(
         self,
@@ -455,7 +454,7 @@ def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _decoded(content: bytes, shape: type[S]) -> S:
+def decoded(content: bytes, shape: type[S]) -> S:
     """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
     try:
         return msgspec.json.decode(content, type=shape)
@@ -471,7 +470,7 @@ class RawList(msgspec.Struct):
 
 
 def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    page = _decoded(content, RawList)
+    page = decoded(content, RawList)
     objects = (_read(item, kind) for item in page.items or ())
     return page.metadata, [obj for obj in objects if obj is not None]
 
@@ -500,7 +499,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 def _read_status(content: bytes) -> StatusMessage:
     try:
         return msgspec.json.decode(content, type=StatusMessage)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return StatusMessage(message=content[:200].decode(errors="replace"))
 
 
