@@ -154,7 +154,8 @@ class SubnetReconciler:
             return
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
         self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"status": body}, sub="status"))
-        if (waits := _waiting(status)) and not _waiting(subnet.status):
+        former = subnet.status.conditions if subnet.status else None
+        if (waits := conditions.waiting(status.conditions)) and not conditions.waiting(former):
             self._recorder.event(subnet, "Normal", TERMINATING, waits.message)
 
 
@@ -171,11 +172,6 @@ def readiness(subnet: SpiderSubnet, pools: Collection[SpiderIPPool]) -> Iterable
     if not addresses:
         return [not_ready("NoAddresses", "it has no address that a pool could get: add some to spec.ips")]
     return [conditions.ready(f"pools may get its {addresses.size} addresses")]
-
-
-def _waiting(status: SubnetStatus | None) -> Condition | None:
-    """The condition of a subnet that is being deleted and still in use."""
-    return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[Any, Any]:
