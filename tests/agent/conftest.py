@@ -11,6 +11,7 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.agent.attaching_node import AttachingNode
 from tests.kernel.fixtures import kind, wide, world
 from tests.support.local_agent import LocalAgent
 
@@ -48,6 +49,13 @@ def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgen
 
     yield make
     processes.stop_all()
+
+
+@pytest.fixture
+def nothing_is_left(node: AttachingNode) -> Iterator[None]:
+    """Pods of a test go, and with their interfaces all that was theirs."""
+    yield
+    assert node.end_pods() == set()
 
 
 @pytest.fixture
