@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.controller.webhooks import Webhooks, json_patch
+from spiderpool.controller.reviews import json_patch
+from spiderpool.controller.webhooks import Webhooks
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 
