@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,12 +13,17 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from spiderpool.api.core_v1 import Namespace
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
+from tests.controller.subnet_objects import PATIENCE, emptied, has_account
 from tests.support.environment import bare_environment
-from tests.support.eventually import wait_until
+from tests.support.eventually import eventually, wait_until
 
 STOP_TIMEOUT = 20
 """Seconds for a controller to end after SIGTERM."""
@@ -155,3 +161,18 @@ async def client(control_plane: ControlPlane) -> AsyncIterator[Client]:
     """An administrator's client."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
         yield client
+
+
+@pytest.fixture
+async def namespace(client: Client, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A namespace of the test's own; at the end what it holds goes, then the cluster's pools and subnets."""
+    name = "ns-" + re.sub(r"[^a-z0-9]", "-", request.node.name.lower())[:40].strip("-")
+    await client.create(Namespace(metadata=ObjectMeta(name=name)))
+    await eventually(lambda: has_account(client, name), timeout=PATIENCE)
+    yield name
+    await client.delete(Namespace, name)
+    for ip in await client.list(SpiderIP):
+        await client.delete(SpiderIP, ip.name)
+    for reserved in await client.list(SpiderReservedIP):
+        await client.delete(SpiderReservedIP, reserved.name)
+    await eventually(lambda: emptied(client), timeout=30)

@@ -129,19 +129,21 @@ class SubnetReconciler:
             log.info("pool adopted", subnet=subnet.name, pool=pool.name)
 
     async def _finish(self, subnet: SpiderSubnet) -> None:
-        """Delete the pools of a terminating subnet; when a fresh list has none of them, remove its finalizer.
+        """Delete the pools of a terminating subnet; when it has none, remove its finalizer.
 
-        Every pool waits, by its own finalizer, until its last address is released.
+        Every pool waits, by its own finalizer, until its last address is released. Which pools there are is read: when
+        Kubernetes has orphaned them, our watch of pools may be behind that of subnets.
         """
         held = subnet.metadata.finalizers or ()
         ours = {FINALIZER, FORMER_FINALIZER}.intersection(held)
         if not ours or ORPHAN in held:
             return
-        for pool in self._owned(subnet, self._pools_by_subnet.of(subnet)):
+        owned = self._owned(subnet, await self._client.list(SpiderIPPool))
+        for pool in owned:
             if not pool.terminating:
                 with suppress(NotFound):
                     await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
-        if not self._owned(subnet, await self._client.list(SpiderIPPool)):
+        if not owned:
             await finalizers.remove(self._client, subnet, *ours)
             log.info("subnet deleted", subnet=subnet.name)
 
