@@ -29,7 +29,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
-from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.attachment import NetworkPolicy, SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -104,7 +104,7 @@ class AddressingNode:
     ) -> tuple[Grant, ...]:
         """ADD; all that is granted."""
         request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
-        return await self.ipam.allocate(self.args(name), container, request)
+        return await self.ipam.allocate(self.args(name), SandboxTarget(container, ""), request)
 
     async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
         await self.ipam.release(self.args(name), container, interface)

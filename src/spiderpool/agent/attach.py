@@ -91,9 +91,10 @@ class Attacher:
         pod = await self._cluster.living_pod(call.required_pod())
         attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
-            sandbox = sandbox_record(call, attachment.interfaces, config.name)
-            self._store.save(sandbox)  # first, so that DEL finds it after a crash
             uid = call.required_pod().uid
+            holder = self._addresses.holder_uid(call.required_pod(), pod)
+            # First, so that DEL finds it after a crash, and the node's account lists it before it has an address.
+            self._store.save(sandbox_record(call, attachment.interfaces, config.name, holder))
             grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
             results = await self._create_all(call, attachment, grants)
         self._publish(attachment, results)
@@ -191,7 +192,7 @@ class Attacher:
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
             await self._open_ports(call, attachment, results[0])
         except BaseException as error:
-            await _finish(self._undo(sandbox_record(call, begun, ""), error))
+            await _finish(self._undo(sandbox_record(call, begun), error))
             if isinstance(error, AddressInUse):
                 await self._addresses.release_conflicting(call.required_pod())
             raise
