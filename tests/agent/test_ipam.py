@@ -14,8 +14,8 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
 from spiderpool.core.ipam.pod_context import InterfaceRequest
-from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.ipam.unused_annotations import MOST
+from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.events import Recorder

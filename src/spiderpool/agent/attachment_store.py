@@ -143,9 +143,9 @@ class AttachmentStore:
         """Remove a sandbox's file; a missing one is success. Raises IOFailure."""
         self._files.remove(_file_name(container_id))
 
-    def all(self) -> Iterator[SandboxRecord]:
-        """All sandboxes that have a file. Raises IOFailure."""
-        return self._files.all()
+    def all(self, *, strict: bool = False) -> Iterator[SandboxRecord]:
+        """All sandboxes that have a file. Raises IOFailure; if ``strict``, also for one that cannot be parsed."""
+        return self._files.all(strict=strict)
 
 
 def _file_name(container_id: str) -> str:

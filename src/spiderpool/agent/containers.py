@@ -73,17 +73,20 @@ class Containers:
         else:
             self._files.remove(digest(pod_uid))
 
-    def all(self) -> Iterator[PodContainers]:
-        """All pods that have a file. Raises IOFailure."""
-        return self._files.all()
+    def all(self, *, strict: bool = False) -> Iterator[PodContainers]:
+        """All pods that have a file. Raises IOFailure; if ``strict``, also for one that cannot be parsed."""
+        return self._files.all(strict=strict)
 
     def keep(self, is_kept: Callable[[PodContainers], bool]) -> list[SpiderpoolError]:
-        """Remove the files of pods that are not ``is_kept``, and those that cannot be parsed; the failures."""
+        """Remove the files of pods that are not ``is_kept``; the failures.
+
+        One that cannot be parsed stays: its pod may have addresses.
+        """
         failures: list[SpiderpoolError] = []
         for name in self._files.names():
             try:
                 pod = self._files.load(name)
-                if pod is None or not is_kept(pod):
+                if pod is not None and not is_kept(pod):
                     self._files.remove(name)
             except IOFailure as error:  # the others go all the same
                 failures.append(error)

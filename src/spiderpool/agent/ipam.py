@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers, PodContainers
+from spiderpool.agent.sandboxes import SandboxOnFile
 from spiderpool.api.cni import CNICall, PodArgs
 from spiderpool.api.cni_result import Result, ResultIP
 from spiderpool.core.ipam.allocation import Grant
@@ -26,10 +28,13 @@ log = logger("ipam")
 class IPAMPlugin:
     """ADD, DEL and CHECK of one interface's addresses."""
 
-    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, containers: Containers) -> None:
+    def __init__(
+        self, cluster: ClusterCache, addresses: PodAddresses, containers: Containers, account: AccountPublisher
+    ) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._containers = containers
+        self._account = account
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
@@ -57,7 +62,11 @@ class IPAMPlugin:
         # lists the sandbox before it has an address.
         holder = replace(args, uid=self._addresses.holder_uid(args, pod))
         self._containers.note(holder, request.interface, sandbox)
-        return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+        self._account.begin(SandboxOnFile(holder, sandbox))
+        try:
+            return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+        finally:
+            self._account.change(sandbox.container_id)
 
     async def release(self, args: PodArgs, container: str, interface: str) -> None:
         """Release what an interface of a container holds; nothing if another container has had an ADD since."""
@@ -68,6 +77,7 @@ class IPAMPlugin:
             return
         await self._addresses.release(args, interface, ended=bool(container) and current == container)
         self._containers.forget(uid, interface, container)
+        self._account.change(container)
 
     async def release_conflicting(self, args: PodArgs, container: str) -> None:
         """Release all that a pod holds since somebody else uses it; nothing for a former container of the pod."""

@@ -47,18 +47,21 @@ class JSONFiles(Generic[S]):
         """The names of all files, in order."""
         return sorted(path.name.removesuffix(SUFFIX) for path in self._directory.glob(f"*{SUFFIX}"))
 
-    def all(self) -> Iterator[S]:
-        """The values of all files, by their names' order, without those that cannot be parsed. Raises IOFailure."""
+    def all(self, *, strict: bool = False) -> Iterator[S]:
+        """The values of all files, in the order of their names. Raises IOFailure.
+
+        A file that cannot be parsed is left out, or is an IOFailure for one who is ``strict``.
+        """
         for name in self.names():
-            value = self.load(name)
+            value = self._read(self._path(name), strict=strict)
             if value is not None:
                 yield value
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{SUFFIX}"
 
-    def _read(self, path: Path) -> S | None:
-        """A file's value; None without one. A file that cannot be parsed is logged and left out."""
+    def _read(self, path: Path, *, strict: bool = False) -> S | None:
+        """A file's value; None without one."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=self._shape)
         except FileNotFoundError:
@@ -66,6 +69,8 @@ class JSONFiles(Generic[S]):
         except OSError as error:
             raise IOFailure(f"{path} cannot be read: {error}") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if strict:
+                raise IOFailure(f"{path} cannot be parsed: {error}; remove it once its pod is gone") from error
             log.warning("passed over", file=str(path), error=str(error))
             return None
 
