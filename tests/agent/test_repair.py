@@ -103,6 +103,7 @@ async def test_what_was_deleted_while_no_agent_ran_comes_back(tmp_path: Path) ->
         before = lose(node)
         await eventually(lambda: not node.cluster.records.of_pod(node.uids["a"]))
         node.repair._lost.clear()  # as an agent that has just started
+        node.repair._occupied.clear()
         async with repairing(node):
             await eventually(lambda: node.records == {ADDRESS: "a"})
             made = node.server.stored(SpiderIP)[ADDRESS]

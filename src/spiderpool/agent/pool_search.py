@@ -122,7 +122,7 @@ class PoolSearch:
         since_read, reads = 0, 0
         while True:
             occupied = self._occupied(request.version)
-            address = cache.next(self._records.addresses(pool.name), (*tried, *occupied) if occupied else tried)
+            address = cache.next(self._records.addresses(pool.name), {*tried, *occupied} if occupied else tried)
             if address is None and reads and not since_read:
                 return await self._take_cooled(request, pool, cache, progress)
             if address is None or since_read >= BLIND_TRIES:

@@ -55,6 +55,7 @@ class RecordRepair:
         self._lost: dict[str, SpiderIP] = {}  # name → record that has disappeared, until its sandbox was looked at
         # (UID, name) → another pod's record of an address that a sandbox of the pod with the UID has
         self._twice: dict[tuple[str, str], SpiderIP] = {}
+        self._occupied: dict[int, frozenset[int]] = {}  # family → addresses of both, as far as computed since a change
         self._queue = WorkQueue(self._check, "repair")  # of UIDs
         cluster.records.on_lost(self._record_lost)
 
@@ -65,11 +66,14 @@ class RecordRepair:
 
     def occupied(self, version: int) -> Collection[int]:
         """Addresses of a family that must not be given to a pod, although they may have no record."""
-        records = (*self._lost.values(), *self._twice.values())
-        return {address_of(record) for record in records if family(record) == version} if records else ()
+        if version not in self._occupied:
+            records = (*self._lost.values(), *self._twice.values())
+            self._occupied[version] = frozenset(address_of(each) for each in records if family(each) == version)
+        return self._occupied[version]
 
     def _record_lost(self, record: SpiderIP) -> None:
         self._lost[record.name] = record
+        self._occupied.clear()
         self._queue.add(record.spec.podUID, after=CONFIRM)
 
     def _all_read(self, sandboxes: list[NodeSandbox]) -> None:
@@ -96,6 +100,7 @@ class RecordRepair:
                     twice[uid, found.name] = other
         self._twice = {key: each for key, each in self._twice.items() if key[0] != uid} | twice
         self._lost = {name: each for name, each in self._lost.items() if lost.get(name) is not each}
+        self._occupied.clear()
 
     async def _restore(self, found: UnrecordedAddress, pod: Pod | None, missing: SpiderIP) -> SpiderIP | None:
         """Make a record again; returns that of another pod, if there is one. Raises ApiRefusal or ApiUnavailable."""
