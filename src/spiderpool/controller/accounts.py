@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.meta import INT64_MAX
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence
 from spiderpool.core.ipam.gc import ReleaseCandidate, pod_key
-from spiderpool.kube.client import Client, Conflict
+from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_accounts import read_evidence, request_account
 from spiderpool.telemetry import COLLECTION_WAITING, logger
 
-TRIES = 3
-"""Times that a question is sent at most, when the node's agent publishes an account meanwhile."""
 READ_TIMEOUT = 10.0
 """Seconds for each request."""
 NAMED = 3
@@ -45,9 +42,7 @@ class NodeAccounts:
 
     async def read(self, name: str) -> NodeEvidence:
         """The evidence of a node by fresh reads. Raises SpiderpoolError."""
-        node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
-        account = await self._client.find(SpiderNode, name, timeout=READ_TIMEOUT) if node else None
-        return NodeEvidence(name, node, account, self._requests.get(name))
+        return await read_evidence(self._client, name, self._requests.get(name), timeout=READ_TIMEOUT)
 
     async def request(self, name: str, since: float) -> None:
         """Have a node asked at ``since`` or later, unless an earlier question waits for its answer.
@@ -58,34 +53,17 @@ class NodeAccounts:
         if account is None:
             return
         same = known is not None and known.uid == account.metadata.uid
-        if not same or known is None or (known.sent < since and known.is_answered(account)):
-            await self._send(account)
+        if same and known is not None and (known.sent >= since or not known.is_answered(account)):
+            return
+        sent = await request_account(self._client, account, timeout=READ_TIMEOUT)
+        if sent is not None:
+            self._requests[name], stored = sent
+            self._accounts.note(stored)
+            log.info("node asked for its account", node=name, generation=sent[0].generation)
 
     def retain(self, names: Collection[str]) -> None:
         """Forget the questions to all nodes but these."""
         self._requests = {name: request for name, request in self._requests.items() if name in names}
-
-    async def _send(self, account: SpiderNode) -> None:
-        """Ask a node. The version of the SpiderNode is a precondition: the same number twice would be no change."""
-        name, newest = account.name, account
-        for _ in range(TRIES):
-            number = (newest.spec.accountRequest or 0) + 1
-            version = {"resourceVersion": newest.metadata.resourceVersion}
-            body = {"metadata": version, "spec": {"accountRequest": number}}
-            sent = time.monotonic()
-            try:
-                asked = await self._client.patch(SpiderNode, name, body, timeout=READ_TIMEOUT)
-            except Conflict:
-                read = await self._client.find(SpiderNode, name, timeout=READ_TIMEOUT)
-                if read is None:
-                    return
-                newest = read
-                continue
-            self._accounts.note(asked)
-            generation = asked.metadata.generation or INT64_MAX  # without a number no account is an answer
-            self._requests[name] = AccountRequest(sent, asked.metadata.uid or "", generation)
-            log.debug("node asked for its account", node=name, generation=generation)
-            return
 
 
 class SilenceReport:

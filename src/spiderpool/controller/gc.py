@@ -134,7 +134,7 @@ class ClusterGC:
         """Check and release until cancelled."""
         pause, next_full = self._timings.pause, 0.0
         while True:
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             if now >= next_full:
                 next_full = now + max(self._timings.full_interval, pause)
                 self._state.sticky.clear()
@@ -201,7 +201,7 @@ class ClusterGC:
         records = self._records_to_check(key)  # before the pods: find_candidates() requires this order
         if not records:
             return {}
-        found = find_candidates(records, self._snapshot(), self._state.candidates, time.monotonic())
+        found = find_candidates(records, self._snapshot(), self._state.candidates, asyncio.get_running_loop().time())
         if not is_stable(records, self._listers.pods.get(key)):
             self._state.pods_to_check.add(key)
         return found
@@ -252,7 +252,7 @@ class ClusterGC:
         confirmed = find_candidates(records, snapshot, {uid: candidate}, now=0.0).get(uid)  # its grace period is over
         if confirmed is None or confirmed.cause is not candidate.cause or confirmed.nodes != candidate.nodes:
             return
-        use, reason = use_by_candidate(confirmed, nodes, self._policy, time.monotonic())
+        use, reason = use_by_candidate(confirmed, nodes, self._policy, asyncio.get_running_loop().time())
         if use is not AddressUse.FREE:
             return
         if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._is_needed(record):
