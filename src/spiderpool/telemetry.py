@@ -38,6 +38,9 @@ ADDRESSES_TWICE = Counter(
 )
 COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection.")
 COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
+COLLECTION_WAITING = Gauge(
+    "spiderpool_ip_gc_waiting", "Addresses without a pod that wait for nodes that do not answer."
+)
 
 CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
 CLOUD_CALL_BUDGET = Gauge("spiderpool_cloud_call_budget", "Calls that we allow ourselves in a minute.", ("action",))

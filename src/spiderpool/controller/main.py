@@ -19,6 +19,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
@@ -68,6 +69,7 @@ class ControllerLeader:
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
         self._nodes = Informer(client, Node)
+        self._accounts = Informer(client, SpiderNode)
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
@@ -100,6 +102,7 @@ class ControllerLeader:
             self._coordinators,
             self._kubeadm,
             self._nodes,
+            *([self._accounts] if self._settings.gc_enabled else []),
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
@@ -150,8 +153,14 @@ class ControllerLeader:
             settings.gc_node_grace,
             settings.gc_agent_grace,
         )
-        policy = GCPolicy(settings.gc_delay, settings.gc_on_ready_node, settings.gc_on_not_ready_node)
-        listers = GCListers(self._ips, self._pods, self._nodes, self._pools)
+        policy = GCPolicy(
+            settings.gc_delay,
+            settings.gc_on_ready_node,
+            settings.gc_on_not_ready_node,
+            settings.gc_by_time,
+            settings.gc_agent_grace,
+        )
+        listers = GCListers(self._ips, self._pods, self._nodes, self._accounts, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)
 
     def _eni_pools(self) -> ENIPoolReconciler:

@@ -51,8 +51,8 @@ class AccountRequest:
 
     def is_answered(self, node: SpiderNode) -> bool:
         """Whether the account of a SpiderNode was taken after this question."""
-        seen = (node.status.observedGeneration or 0) if node.status else 0
-        return node.metadata.uid == self.uid and seen >= self.generation
+        seen = node.status.observedGeneration if node.status else None
+        return node.metadata.uid == self.uid and seen is not None and seen >= self.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class NodeEvidence:
     """What was read of one node, and what it was asked; None stands for what does not exist."""
 
     name: str
-    node: Node | None
-    account: SpiderNode | None
-    request: AccountRequest | None
+    node: Node | None = None
+    account: SpiderNode | None = None
+    request: AccountRequest | None = None
 
     def answer(self, since: float) -> NodeAccount | None:
         """The account, if it was taken after a question that was sent at ``since`` or later."""
@@ -117,6 +117,8 @@ def addresses_used_by(account: NodeAccount, pod_uid: str, interface: str) -> fro
 def use_of(record: SpiderIP, evidence: NodeEvidence, since: float) -> tuple[AddressUse, str]:
     """Whether a record's address is in use on a node, and why, by what the node was asked at ``since`` or later."""
     node, name = evidence.node, evidence.name
+    if not name:
+        return AddressUse.UNKNOWN, f"SpiderIP {record.name} names no node"
     if node is None:
         return AddressUse.FREE, f"node {name} does not exist"
     if reason := why_stopped(node, evidence.account):
@@ -151,8 +153,8 @@ def sandbox_text(sandbox: NodeSandbox) -> str:
 
 
 def address_text(record: SpiderIP) -> str:
-    """The address of a record without its prefix length, as canonical text."""
-    return _canonical(record.spec.address.partition("/")[0])
+    """The address of a record without its prefix length: canonical text, as agents write it."""
+    return record.spec.address.partition("/")[0]
 
 
 def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[str]:
