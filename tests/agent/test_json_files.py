@@ -46,3 +46,17 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(IOFailure, match="cannot be removed"):
         files.remove("b")
     assert [note.text for note in [files.load("a")] if note] == ["before"]
+
+
+def test_what_has_changed_is_read_again(tmp_path: Path) -> None:
+    files = JSONFiles(tmp_path, Note)
+    for name in ("a", "b", "c"):
+        files.save(name, Note(name))
+    first = list(files.all())
+    files.save("a", Note("A"))
+    files.remove("c")
+    (tmp_path / "b.json").write_text('{"text": "BB"}')
+    assert [note.text for note in files.all()] == ["A", "BB"]
+    again, once_more = list(files.all()), list(files.all())
+    assert again[0] is once_more[0], "it is not read once more"
+    assert [note.text for note in first] == ["a", "b", "c"]

@@ -53,7 +53,7 @@ class AccountPublisher:
         self._own = Informer(client, SpiderNode, fields=f"metadata.name={self._node}", optional=True)
         self._wake = asyncio.Event()  # set when there may be something to write
         self._requested = asyncio.Event()  # set when the controller asks
-        self._readings: dict[str, NodeSandbox] = {}  # container ID → what was seen last
+        self._readings: dict[str, NodeSandbox | None] = {}  # container ID → what was seen last; None: it is gone
         self._changed: set[str] = set()  # container IDs that must be read again
         self._begun: dict[str, SandboxOnFile] = {}  # container ID → sandbox of an ADD that began since the last reading
         self._next_full = 0.0  # time of the event loop's clock from which everything is read again
@@ -98,7 +98,7 @@ class AccountPublisher:
 
     def sandboxes(self) -> list[NodeSandbox]:
         """All sandboxes as they were seen last."""
-        return list(self._readings.values())
+        return [each for each in self._readings.values() if each is not None]
 
     # --- the publishing
 
@@ -146,12 +146,12 @@ class AccountPublisher:
         now = asyncio.get_running_loop().time()
         whole = not stored.answered or now >= self._next_full
         account = await self._take(stored, whole=whole)
-        if not stored.answered or _differs(account, stored.status, whole=whole):
+        if not stored.answered or _differs(account, stored.status):
             await self._write(stored, account)
         if whole:
             self._next_full = now + PERIOD
             for reader in self._readers:
-                reader(list(self._readings.values()))
+                reader(self.sandboxes())
 
     async def _create(self, node: Node) -> SpiderNode:
         owner = OwnerReference(Node.KIND.api_version, Node.KIND.name, node.name, node.metadata.uid or "")
@@ -168,10 +168,10 @@ class AccountPublisher:
         observed = stored.metadata.generation if whole else stored.status and stored.status.observedGeneration
         self._begun = {}
         await self._read(whole=whole)
-        readings = self._readings.values()
-        named = {each.containerID for each in readings}
+        seen = self.sandboxes()
+        named = {each.containerID for each in seen}
         begun = (each.seen(None) for container, each in self._begun.items() if container not in named)
-        sandboxes = sorted((*readings, *begun), key=lambda each: (each.namespace, each.pod, each.containerID))
+        sandboxes = sorted((*seen, *begun), key=lambda each: (each.namespace, each.pod, each.containerID))
         return NodeAccount(observed or 0, moment, self._boot_id, str(version), sandboxes)
 
     async def _read(self, *, whole: bool) -> None:
@@ -186,7 +186,8 @@ class AccountPublisher:
             self._changed |= changed
             raise
         kept = {name: one for name, one in known.items() if name in on_file}
-        self._readings = kept | {each.containerID: each for each in read}
+        gone = {each.target.container_id: None for each in chosen}
+        self._readings = {**kept, **gone, **{each.containerID: each for each in read}}
 
     async def _write(self, stored: SpiderNode, account: NodeAccount) -> None:
         """Write the account. What it does not name is noted first: it counts as soon as somebody may read it."""
@@ -223,12 +224,7 @@ class AccountPublisher:
             self._record_version = max(self._record_version, int(version))
 
 
-def _differs(account: NodeAccount, published: NodeAccount | None, *, whole: bool) -> bool:
-    """Whether an account says what the published one does not; which SpiderIPs it knew counts only for a ``whole`` one.
-
-    Those change with every ADD, whose sandbox is news of its own.
-    """
-    if published is None:
-        return True
-    news = (account.sandboxes or []) != (published.sandboxes or []) or account.bootID != published.bootID
-    return news or (whole and account.recordVersion != published.recordVersion)
+def _differs(account: NodeAccount, published: NodeAccount | None) -> bool:
+    """Whether an account says what the published one does not, but for the time."""
+    fields = ("sandboxes", "bootID", "recordVersion")
+    return published is None or any(getattr(account, name) != getattr(published, name) for name in fields)

@@ -108,7 +108,8 @@ class AgentAPI:
         interface = call.ifName or ""
         args = pod_of(call)
         detection = self._addresses.detection(await self._cluster.pod(args))
-        sandbox = SandboxTarget(call.containerID or "", call.netNamespace or "")
+        netns = call.netNamespace or ""
+        sandbox = SandboxTarget(call.containerID or netns, netns)  # both may be empty, and one is enough to know it by
         grants = await self._ipam.allocate(args, sandbox, InterfaceRequest(interface, config))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))

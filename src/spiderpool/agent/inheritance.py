@@ -129,7 +129,7 @@ class Inheritance:
         if pool is None:
             raise Refused(
                 f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
-                f"or delete SpiderIP {record.name} to give the address up"
+                f"or run `spiderpoolctl ip release {record.spec.address.partition('/')[0]}` to give the address up"
             )
         return selection.why_unsuitable(request, pool)
 

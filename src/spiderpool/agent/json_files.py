@@ -15,6 +15,8 @@ from spiderpool.telemetry import logger
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+Stamp = tuple[int, ...]
+
 SUFFIX = ".json"
 
 log = logger("files")
@@ -26,6 +28,7 @@ class JSONFiles(Generic[S]):
     def __init__(self, directory: Path, shape: type[S]) -> None:
         self._directory = directory
         self._shape = shape
+        self._parsed: dict[str, tuple[Stamp, S]] = {}  # name → its file's stamp and value, as `all` has read it last
 
     def save(self, name: str, value: S) -> None:
         """Write or replace a file. Raises IOFailure."""
@@ -50,12 +53,26 @@ class JSONFiles(Generic[S]):
     def all(self, *, strict: bool = False) -> Iterator[S]:
         """The values of all files, in the order of their names. Raises IOFailure.
 
-        A file that cannot be parsed is left out, or is an IOFailure for one who is ``strict``.
+        A file that cannot be parsed is left out, or is an IOFailure for one who is ``strict``. One that is still the
+        same as at the last time is not read again.
         """
+        parsed: dict[str, tuple[Stamp, S]] = {}
         for name in self.names():
-            value = self._read(self._path(name), strict=strict)
-            if value is not None:
-                yield value
+            found = self._parsed_before(name) or self._parse(name, strict=strict)
+            if found is not None:
+                parsed[name] = found
+                yield found[1]
+        self._parsed = parsed
+
+    def _parsed_before(self, name: str) -> tuple[Stamp, S] | None:
+        known = self._parsed.get(name)
+        return known if known and known[0] and known[0] == _stamp(self._path(name)) else None
+
+    def _parse(self, name: str, *, strict: bool) -> tuple[Stamp, S] | None:
+        path = self._path(name)
+        stamp = _stamp(path)  # before it is read: what replaces it meanwhile has another one
+        value = self._read(path, strict=strict)
+        return None if value is None else (stamp, value)
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{SUFFIX}"
@@ -73,6 +90,15 @@ class JSONFiles(Generic[S]):
                 raise IOFailure(f"{path} cannot be parsed: {error}; remove it once its pod is gone") from error
             log.warning("passed over", file=str(path), error=str(error))
             return None
+
+
+def _stamp(path: Path) -> Stamp:
+    """What tells a version of a file from all others, since each is a file of its own; none for a missing file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def write_file(path: Path, content: bytes) -> None:
