@@ -178,7 +178,7 @@ class AccountPublisher:
         """Read all sandboxes, or those that have changed and new ones."""
         changed, self._changed = self._changed, set()
         try:
-            on_file = await asyncio.to_thread(self._sandboxes.on_file)
+            on_file = self._sandboxes.on_file()
             known = {} if whole else {name: one for name, one in self._readings.items() if name not in changed}
             chosen = [each for name, each in on_file.items() if name not in known]
             read = await self._sandboxes.read(chosen)
