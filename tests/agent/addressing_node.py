@@ -20,6 +20,7 @@ from spiderpool.agent.containers import Containers
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.agent.repair import RecordRepair
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.takeover import TakeOvers
 from spiderpool.api.applications import StatefulSet
@@ -64,9 +65,12 @@ class AddressingNode:
         )
         self.kernel: Readings = {}
         self.account = AccountPublisher(client, self.cluster, self.sandboxes, "boot")
+        self.recorder = Recorder(client, "spiderpool-agent", NODE)
+        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
+        self.repair = RecordRepair(self.cluster, self.sandboxes, self.recorder, policy.addresses)
         self.allocator = Allocator(
             self.cluster.records,
-            NodePools(NODE, self.cluster.pools, self.cluster.reserved),
+            NodePools(NODE, self.cluster.pools, self.cluster.reserved, self.repair.occupied),
             reads=ClusterReads(
                 partial(self.cluster.owners.is_needed, timeout=2.0),
                 self.cluster.is_held,
@@ -74,8 +78,6 @@ class AddressingNode:
                 self.cluster.read_pool,
             ),
         )
-        self.recorder = Recorder(client, "spiderpool-agent", NODE)
-        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.addresses = PodAddresses(self.cluster, self.allocator, self.recorder, policy, self.account)
         self.ipam = IPAMPlugin(self.cluster, self.addresses, self.containers, self.account)
 

@@ -20,7 +20,7 @@ from tests.support.local_agent import LocalAgent, ipam_call
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(120)]
 
-NODE = "told"
+NODE, OTHER = "told", "other"
 
 
 def published(plane: ControlPlane) -> dict[str, Any]:
@@ -84,3 +84,90 @@ def test_pods_come_and_go_and_questions_are_answered(
     assert asyncio.run(agent.call(call("DEL", name, uid, ""))) == {}
     wait_until(lambda: told(control_plane) == {}, "the end of the sandbox")
     control_plane.kubectl("delete", "node", NODE)
+
+
+def records(plane: ControlPlane) -> dict[str, str]:
+    """Pods by address."""
+    found = json.loads(plane.kubectl("get", "spiderips", "-o", "json"))["items"]
+    return {each["metadata"]["name"]: each["spec"]["pod"] for each in found}
+
+
+def events(plane: ControlPlane, reason: str) -> set[str]:
+    """Names of the pods with an Event."""
+    found = json.loads(plane.kubectl("get", "events", "-o", "json", "--field-selector", f"reason={reason}"))["items"]
+    return {each["involvedObject"]["name"] for each in found}
+
+
+def test_spiderips_that_are_deleted_while_their_pods_run_come_back(
+    control_plane: ControlPlane, make_agent: MakeAgent, make_pods: MakePods, pool: Callable[..., None], world: World
+) -> None:
+    control_plane.apply(f"apiVersion: v1\nkind: Node\nmetadata: {{name: {NODE}}}")
+    pool("account", "10.9.0.1-10.9.0.4")
+    agent = make_agent(NODE)
+    *running, last = make_pods(4, [NODE]).items()
+    before = {added(agent, world, name, uid): name for name, uid in running}
+    wait_until(lambda: set(told(control_plane)) == {*before.values()}, "the sandboxes")
+    control_plane.kubectl("delete", "spiderips", "--all")
+    next_one = added(agent, world, *last)
+    assert next_one not in before
+    wait_until(lambda: records(control_plane) == before | {next_one: last[0]}, "all records")
+    wait_until(lambda: events(control_plane, "SpiderIPRestored") == {*before.values()}, "an Event for each")
+
+    agent.kill()
+    control_plane.kubectl("delete", "spiderips", "--all")
+    agent.start()
+    wait_until(lambda: records(control_plane) == before | {next_one: last[0]}, "all records again")
+    control_plane.kubectl("delete", "node", NODE)
+
+
+WEB = f"""
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: web, namespace: default}}
+spec:
+  replicas: 1
+  serviceName: web
+  updateStrategy: {{type: OnDelete}}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec: {{nodeName: {NODE}, terminationGracePeriodSeconds: 0, containers: [{{name: c, image: none}}]}}
+---
+apiVersion: v1
+kind: Node
+metadata: {{name: {NODE}}}
+---
+apiVersion: v1
+kind: Node
+metadata: {{name: {OTHER}}}
+"""
+
+
+def web(plane: ControlPlane, node: str) -> str:
+    """The UID of the StatefulSet's pod, once it is on a node."""
+    path = "jsonpath={.items[?(@.spec.nodeName=='" + node + "')].metadata.uid}"
+    return wait_until(lambda: plane.kubectl("get", "pods", "-l", "app=web", "-o", path), "the pod")
+
+
+def test_the_address_of_a_lost_nodes_pod_waits_for_a_word_about_the_node(
+    control_plane: ControlPlane, make_agent: MakeAgent, pool: Callable[..., None], world: World
+) -> None:
+    control_plane.apply(WEB)
+    pool("account", "10.9.0.1-10.9.0.4")
+    lost, other = make_agent(NODE), make_agent(OTHER)
+    address = added(lost, world, "web-0", web(control_plane, NODE))
+    wait_until(lambda: told(control_plane) == {"web-0": [address]} or told(control_plane) == {"web-0": []}, "account")
+    lost.kill()
+    move = json.dumps({"spec": {"template": {"spec": {"nodeName": OTHER}}}})
+    control_plane.kubectl("patch", "statefulset", "web", "--type=merge", "-p", move)
+    control_plane.kubectl("delete", "pod", "web-0", "--force", "--grace-period=0")
+    uid = web(control_plane, OTHER)
+    netns = world.pod("next")
+    refused = asyncio.run(other.call(call("ADD", "web-0", uid, netns)))
+    assert (refused["code"], address in refused["msg"], f"fence {NODE}" in refused["msg"]) == (11, True, True)
+    wait_until(lambda: "web-0" in events(control_plane, "AddressRefused"), "the Event")
+    control_plane.kubectl("taint", "node", NODE, "node.kubernetes.io/out-of-service=yes:NoExecute")
+    granted = asyncio.run(other.call(call("ADD", "web-0", uid, netns)))
+    assert granted["ips"][0]["address"].startswith(f"{address}/")
+    control_plane.kubectl("delete", "statefulset", "web")
+    control_plane.kubectl("delete", "node", NODE, OTHER)

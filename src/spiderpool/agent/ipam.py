@@ -87,9 +87,18 @@ class IPAMPlugin:
     def forget_gone(self) -> list[SpiderpoolError]:
         """Forget the containers of pods that do not exist, unless one may have addresses; the failures."""
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
-        return self._containers.keep(lambda pod: pod.pod_uid in living or self._may_use_addresses(pod))
+        return self._containers.keep(
+            lambda pod: (
+                pod.pod_uid in living or (_may_have_sandbox(pod) and bool(self._cluster.records.of_pod(pod.pod_uid)))
+            )
+        )
 
-    def _may_use_addresses(self, pod: PodContainers) -> bool:
-        """Whether a pod has records, and a container whose network namespace is not known to be gone."""
-        all_gone = bool(pod.netns) and all(map(is_gone, pod.netns.values()))
-        return not all_gone and bool(self._cluster.records.of_pod(pod.pod_uid))
+    def pods_with_sandbox(self) -> set[str]:
+        """UIDs of the pods that may have a sandbox which was given addresses here. Raises IOFailure."""
+        return {pod.pod_uid for pod in self._containers.all() if _may_have_sandbox(pod)}
+
+
+def _may_have_sandbox(pod: PodContainers) -> bool:
+    """Whether a container of a pod has a network namespace, as far as that is known."""
+    paths = [pod.netns.get(container) for container in pod.by_interface.values()]
+    return not all(path is not None and is_gone(path) for path in paths)

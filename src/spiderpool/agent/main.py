@@ -28,6 +28,7 @@ from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.agent.repair import RecordRepair
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
 from spiderpool.agent.takeover import TakeOvers
@@ -80,9 +81,12 @@ async def run(settings: AgentSettings) -> None:
         containers = Containers(settings.socket.parent / ADDRESSED)
         sandboxes = NodeSandboxes(attached, chained, containers)
         account = AccountPublisher(client, cluster, sandboxes, boot_id())
+        recorder = Recorder(client, "spiderpool-agent", settings.node)
+        policy = PodPolicy.of(settings)
+        repair = RecordRepair(cluster, sandboxes, recorder, policy.addresses)
         allocator = Allocator(
             cluster.records,
-            NodePools(settings.node, cluster.pools, cluster.reserved),
+            NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),
             reads=ClusterReads(
                 partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
                 cluster.is_held,
@@ -90,8 +94,7 @@ async def run(settings: AgentSettings) -> None:
                 cluster.read_pool,
             ),
         )
-        recorder = Recorder(client, "spiderpool-agent", settings.node)
-        addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings), account)
+        addresses = PodAddresses(cluster, allocator, recorder, policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
         publisher = NetworkStatusPublisher(client)
@@ -118,6 +121,7 @@ async def run(settings: AgentSettings) -> None:
             await cluster.synced(FIRST_LISTS)
             group.create_task(node.run())
             group.create_task(gc.run())
+            group.create_task(repair.run(account))
             group.create_task(account.run())
             group.create_task(host_ports.run(lambda: {each.container_id for each in attacher.sandboxes()}))
             if settings.install_cni:
