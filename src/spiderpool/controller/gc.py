@@ -158,27 +158,25 @@ class ClusterGC:
         self._accounts.retain({node for candidate in candidates.values() for node in candidate.nodes})
         due = past_grace(self._state.candidates, now, self._timings.graces())
         try:
-            for candidate in due:
-                await self._release_unused(candidate, now)
-            unknown = [each for each in due if await self._waits(each, now)]
-            self._report_silence(unknown, now)
+            unknown = [candidate async for candidate in in_turns(due) if await self._waits(candidate, now)]
+            await self._report_silence(unknown, now)
             await self._request_accounts(unknown)
         except SpiderpoolError as error:
             COLLECT_FAILURES.inc()
             log.warning("addresses not collected", error=str(error))
 
-    async def _release_unused(self, candidate: ReleaseCandidate, now: float) -> None:
-        """Release the address of a candidate if its nodes have said that no sandbox has it."""
+    async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
+        """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.
+
+        One that its owner needs waits for nothing, whatever they say.
+        """
         use, _ = use_by_candidate(candidate, self._accounts, self._policy, now)
         if use is AddressUse.FREE:
             await self._confirm_and_release(candidate)
-
-    async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
-        """Whether a candidate waits for a word of its nodes; not one that its owner needs whatever they say."""
-        uid = candidate.record.metadata.uid or ""
-        if use_by_candidate(candidate, self._accounts, self._policy, now)[0] is not AddressUse.UNKNOWN:
+        if use is not AddressUse.UNKNOWN:
             return False
-        return uid in self._state.unneeded or not await self._is_needed(candidate.record)
+        is_known = (candidate.record.metadata.uid or "") in self._state.unneeded
+        return is_known or not await self._is_needed(candidate.record)
 
     async def _request_accounts(self, candidates: Iterable[ReleaseCandidate]) -> None:
         """Ask the nodes of candidates, each once for all of its candidates."""
@@ -189,9 +187,9 @@ class ClusterGC:
         for node, last in since.items():
             await self._accounts.request(node, last)
 
-    def _report_silence(self, candidates: Iterable[ReleaseCandidate], now: float) -> None:
+    async def _report_silence(self, candidates: Iterable[ReleaseCandidate], now: float) -> None:
         waiting: dict[str, list[ReleaseCandidate]] = defaultdict(list)
-        for candidate in candidates:
+        async for candidate in in_turns(candidates):
             for node in silent_nodes(candidate, self._accounts, self._policy, now):
                 waiting[node].append(candidate)
         self._silence.update(waiting)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 from spiderpool.api.core_v1 import Node
@@ -91,10 +92,13 @@ def sandbox_using(account: NodeAccount, record: SpiderIP) -> NodeSandbox | None:
     Any sandbox of the record's pod may: while it is being attached, its interface comes after its record. So may one
     whose interfaces cannot be read and whose pod has the same name, as the pod before in a StatefulSet.
     """
-    address, spec = address_text(record), record.spec
-    for sandbox in account.sandboxes or ():
+    sandboxes, spec = account.sandboxes or (), record.spec
+    if own := next((sandbox for sandbox in sandboxes if sandbox.podUID == spec.podUID), None):
+        return own
+    address = address_text(record)
+    for sandbox in sandboxes:
         unread = sandbox.interfaces is None and (sandbox.namespace, sandbox.pod) == (spec.namespace, spec.pod)
-        if unread or sandbox.podUID == spec.podUID or address in _addresses(sandbox):
+        if unread or address in _addresses(sandbox):
             return sandbox
     return None
 
@@ -164,6 +168,7 @@ def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[s
             yield from map(_canonical, each.addresses or ())
 
 
+@lru_cache(maxsize=65_536)
 def _canonical(text: str) -> str:
     """The same address always as the same text. What is no address stays as it is and equals none."""
     try:
