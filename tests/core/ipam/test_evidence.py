@@ -113,8 +113,13 @@ def test_which_sandbox_may_have_an_address(sandboxes: list[NodeSandbox], uses: b
 
 
 def test_addresses_are_compared_as_numbers() -> None:
-    spelt = NodeAccount(sandboxes=[sandbox("FD00:0:0::1"), sandbox("none")])
-    assert sandbox_using(spelt, record("fd00::1")) is not None
+    spelt = NodeAccount(sandboxes=[sandbox("none"), sandbox("FD00:0:0::1")])
+    assert sandbox_using(spelt, record("fd00::1")) is spelt.sandboxes[1]  # type: ignore[index]
+
+
+def test_a_record_that_names_no_node_is_never_proven_unused() -> None:
+    use = use_of(record(), evidence(name="", node=None), SENT)
+    assert use == (AddressUse.UNKNOWN, "SpiderIP 10.6.0.1 names no node")
 
 
 class TestAnswers:
