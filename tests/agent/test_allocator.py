@@ -20,7 +20,7 @@ from spiderpool.agent.record_store import ClusterReads
 from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, new_record
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
@@ -190,6 +190,8 @@ class Surroundings:
         """UIDs of pods that go on though another pod asks for their address."""
         self.in_use: set[str] = set()
         """UIDs of pods whose sandboxes may still run."""
+        self.occupied: set[int] = set()
+        """Addresses that sandboxes use without a record."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
         self.reads = ClusterReads(self.is_needed, self.is_held, self.until_given_up, self.read_pool)
@@ -213,7 +215,7 @@ class Surroundings:
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
-            NodePools(records.node, self.seen, self.reserved.__getitem__),
+            NodePools(records.node, self.seen, self.reserved.__getitem__, lambda _: self.occupied),
             reads=self.reads,
             clock=lambda: self.now,
         )
@@ -1004,6 +1006,43 @@ async def test_a_fixed_address_of_a_pool_that_the_pod_no_longer_names_is_replace
     async with working(one.allocator):
         assert await one.give(ordinal("second", candidates=NamedPools(("b",)))) == "10.0.1.1"
         await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+
+
+async def test_an_owners_next_pod_waits_for_the_sandbox_of_the_former_one() -> None:
+    one = One(pool())
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    await one.give(ordinal("first"))
+    before = dict(one.store.objects)
+    one.surroundings.in_use.add("first")
+    with pytest.raises(Refused, match=r"web-0 on node n2 waits for 10\.0\.0\."):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+    assert one.store.objects == before, "nothing was taken, and nothing given up"
+    assert await one.give(ordinal("first")) in before, "the pod that holds it waits for nobody"
+    one.surroundings.in_use.clear()
+    await other.allocate(keyed([ordinal("second", "n2")]))
+    assert [held.spec.podUID for held in one.store.objects.values()] == ["second"]
+
+
+async def test_a_machine_that_moves_does_not_wait() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    machine.one.surroundings.in_use.add(uid_of("source"))
+    assert await machine.move() == address
+
+
+async def test_an_address_that_a_sandbox_uses_without_a_record_is_given_to_nobody() -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.surroundings.occupied = {to_int("10.0.0.1", 4)}
+    assert await one.give(ask("a")) == "10.0.0.2"
+    with pytest.raises(Refused, match=r"10\.0\.0\.1 is in use"):
+        await one.give(ask("b", address="10.0.0.1"))
+    cooling = One(cold())
+    await cooling.give(ask("a"))
+    await cooling.allocator.release("uid-of-a", "eth0")
+    cooling.surroundings.occupied = {to_int("10.0.0.1", 4)}
+    await cooling.give(ask("b"))
+    with pytest.raises(Refused):
+        await cooling.give(ask("c"))
 
 
 async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:
