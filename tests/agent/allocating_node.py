@@ -183,6 +183,8 @@ class Surroundings:
         """UIDs of pods that go on though another pod asks for their address."""
         self.in_use: set[str] = set()
         """UIDs of pods whose sandboxes may still run."""
+        self.occupied: set[int] = set()
+        """Addresses that sandboxes use without a record."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
         self.reads = ClusterReads(self.is_needed, self.is_held, self.until_given_up, self.read_pool)
@@ -206,7 +208,7 @@ class Surroundings:
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
-            NodePools(records.node, self.seen, self.reserved.__getitem__),
+            NodePools(records.node, self.seen, self.reserved.__getitem__, lambda _: self.occupied),
             reads=self.reads,
             clock=lambda: self.now,
         )

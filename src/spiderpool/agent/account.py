@@ -35,6 +35,8 @@ PERIOD = 60.0
 """Seconds after which everything is read again, for what no call has told."""
 LONGEST_PAUSE = 30.0
 """Seconds between two tries at most; the first pause is SPACING, and each failure doubles it."""
+MOST_CHANGES = 10_000
+"""Changed sandboxes that are remembered while nothing can be published; beyond that everything is read again."""
 FIRST_LIST = 5.0
 """Seconds that one try waits for the first look at the own SpiderNode."""
 
@@ -55,7 +57,8 @@ class AccountPublisher:
         self._requested = asyncio.Event()  # set when the controller asks
         self._readings: dict[str, NodeSandbox | None] = {}  # container ID → what was seen last; None: it is gone
         self._changed: set[str] = set()  # container IDs that must be read again
-        self._begun: dict[str, SandboxOnFile] = {}  # container ID → sandbox of an ADD that began since the last reading
+        # Container ID → sandbox of an ADD that has begun since the account that is being taken; None: none is
+        self._begun: dict[str, SandboxOnFile] | None = None
         self._next_full = 0.0  # time of the event loop's clock from which everything is read again
         self._record_version = 0  # newest SpiderIP of this node that was ever cached
         self._named: frozenset[str] | None = None  # UIDs in every account that may be the published one; None: unknown
@@ -69,10 +72,14 @@ class AccountPublisher:
 
     def begin(self, sandbox: SandboxOnFile) -> None:
         """Tell that a sandbox has its file now, and is about to be granted addresses."""
-        self._begun[sandbox.target.container_id] = sandbox
+        if self._begun is not None:
+            self._begun[sandbox.target.container_id] = sandbox
 
     def change(self, container_id: str) -> None:
         """Tell that something may have changed in a sandbox."""
+        if len(self._changed) >= MOST_CHANGES:
+            self._changed.clear()
+            self._next_full = 0.0
         self._changed.add(container_id)
         self._wake.set()
 
@@ -166,12 +173,15 @@ class AccountPublisher:
         """The account as of now; what it says of time and order is from before the first reading."""
         version, moment = self._record_version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         observed = stored.metadata.generation if whole else stored.status and stored.status.observedGeneration
-        self._begun = {}
-        await self._read(whole=whole)
+        begun = self._begun = {}
+        try:
+            await self._read(whole=whole)
+        finally:
+            self._begun = None
         seen = self.sandboxes()
         named = {each.containerID for each in seen}
-        begun = (each.seen(None) for container, each in self._begun.items() if container not in named)
-        sandboxes = sorted((*seen, *begun), key=lambda each: (each.namespace, each.pod, each.containerID))
+        late = (each.seen(None) for container, each in begun.items() if container not in named)
+        sandboxes = sorted((*seen, *late), key=lambda each: (each.namespace, each.pod, each.containerID))
         return NodeAccount(observed or 0, moment, self._boot_id, str(version), sandboxes)
 
     async def _read(self, *, whole: bool) -> None:

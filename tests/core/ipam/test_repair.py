@@ -41,6 +41,7 @@ def test_addresses_of_interfaces_without_a_record() -> None:
     elsewhere = record(interface="net1")
     assert len(list(unrecorded([SANDBOX], [elsewhere]))) == 3
     assert len(list(unrecorded([SANDBOX], [record(releasedAt="2026-01-01T00:00:00Z")]))) == 3
+    assert found("fd00::1").name == "fd00-0000-0000-0000-0000-0000-0000-0001"
 
 
 @pytest.mark.parametrize("sandbox", [replace(SANDBOX, podUID=""), replace(SANDBOX, interfaces=None)])
