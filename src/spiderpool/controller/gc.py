@@ -132,6 +132,12 @@ class ClusterGC:
 
     async def run(self) -> None:
         """Check and release until cancelled."""
+        try:
+            await self._check_periodically()
+        finally:
+            self._silence.update({})  # the next leader counts what waits
+
+    async def _check_periodically(self) -> None:
         pause, next_full = self._timings.pause, 0.0
         while True:
             now = asyncio.get_running_loop().time()
