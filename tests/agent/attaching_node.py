@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,11 @@ class AttachingNode:
         detections = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
         namespaces.call_in(Path(netns), lambda: detections.write_text("0"))
         return Container(netns, name, uid)
+
+    def at(self, netns: str, container: Container) -> Container:
+        """The container with its namespace at a path where a former one was."""
+        self.world.rename(container.netns, netns)
+        return replace(container, netns=netns)
 
     def remove(self, container: Container) -> None:
         """The namespace of a sandbox goes before its interfaces are taken away."""

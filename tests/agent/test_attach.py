@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         node.network("second", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINATOR)
         node.network("tuned", macvlan("eth1", "eth1-v4"), {"type": "tuning", "sysctl": {"net.core.somaxconn": "99"}})
         node.network("coordinated", macvlan("eth1", "eth1-v4"), {"type": "tuning", "mtu": 1400}, COORDINATOR)
+        node.network("bare", macvlan("eth0", "eth0-v4", "eth0-v6"))
+        node.network("bare-too", macvlan("eth1", "eth1-v4", "eth1-v6"))
         node.network("bridged", bridge(node), {"type": "tuning", "mtu": 1400})
         node.network("broken", bridge(node, "cni89", "10.89.0"), {"type": "tuning", "sysctl": {"net.nonsense": "1"}})
         yield node
@@ -286,6 +289,38 @@ def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_start
     wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.check(ATTACH, here, result)
     node.runtime.delete(ATTACH, here, result)
+
+
+@pytest.mark.parametrize(("first", "next_first"), [("first", "second"), ("bridged", "second"), ("bare", "bare-too")])
+def test_a_namespace_that_is_another_pods_by_now_is_left_alone(
+    node: AttachingNode, first: str, next_first: str
+) -> None:
+    former = node.pod("former", first=f"default/{first}")
+    node.runtime.add(ATTACH, former)
+    node.remove(former)
+    node.end("former")
+    later = node.at(former.netns, node.pod("later", first=f"default/{next_first}"))
+    result = node.runtime.add(ATTACH, later)
+    links = node.links(later.netns)
+    node.runtime.delete(ATTACH, former, {})
+    assert (node.links(later.netns), node.files()) == (links, [f"{later.identifier}.json"])
+    node.runtime.delete(ATTACH, former, {})  # now it has no file
+    assert node.links(later.netns) == links
+    wait_until(lambda: set(node.records()) == {*node.addresses(later.netns, "eth0")}, "release", timeout=PATIENCE)
+    node.runtime.check(ATTACH, later, result)
+    node.runtime.delete(ATTACH, later, result)
+    assert node.links(later.netns) == []
+
+
+def test_another_pods_namespace_is_recognised_though_its_file_is_lost(node: AttachingNode) -> None:
+    pod, former = node.pod("lost", first="default/bare"), node.pod("former")
+    result = node.runtime.add(ATTACH, pod)
+    folder = node.agent.socket.parent / "sandboxes"
+    saved = (folder / f"{pod.identifier}.json").rename(folder / "aside")
+    node.runtime.delete(ATTACH, replace(former, netns=pod.netns), {})
+    assert node.links(pod.netns) == ["eth0"]
+    saved.rename(folder / f"{pod.identifier}.json")
+    node.runtime.delete(ATTACH, pod, result)
 
 
 def test_the_nodes_own_namespace_is_no_pods(node: AttachingNode) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import COORDINATOR, AttachingNode, attaching_node, macvlan, network
-from tests.agent.runtime import Json, Refusal
+from tests.agent.runtime import Container, Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, HOST_END, NET1, Question, one_interface, two_interfaces
 
@@ -219,3 +219,29 @@ def test_an_agent_that_was_started_anew_knows_what_to_take_away(node: AttachingN
     node.start_again()
     node.runtime.call("CHECK", FIRST, COORDINATOR, pod, "eth0", previous=result)
     node.runtime.delete(FIRST, pod, result)
+
+
+def test_a_namespace_that_is_another_pods_by_now_is_left_alone(node: AttachingNode) -> None:
+    former = node.pod("former")
+    node.runtime.add(FIRST, former)
+    node.remove(former)
+    node.end("former")
+    later = node.at(former.netns, node.pod("later"))
+    result = node.runtime.add(SECOND, later)
+    before = node.host_side()
+    for _ in range(2):
+        node.runtime.execute("DEL", FIRST, COORDINATOR, _environment(former))
+        assert node.files() == [f"{later.identifier}.json"]
+    node.runtime.call("CHECK", SECOND, COORDINATOR, later, "eth0", previous=result)
+    assert node.host_side() == before
+    node.runtime.delete(SECOND, later, result)
+    node.runtime.delete(FIRST, former, {}, netns=False)
+
+
+def _environment(container: Container) -> dict[str, str]:
+    return {
+        "CNI_CONTAINERID": container.identifier,
+        "CNI_NETNS": container.netns,
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": container.arguments,
+    }

@@ -23,6 +23,7 @@ from spiderpool.agent.attachment_store import (
     InterfaceRecord,
     SandboxRecord,
     assumed_record,
+    own_netns,
     sandbox_record,
 )
 from spiderpool.agent.cluster import ClusterCache
@@ -293,6 +294,7 @@ class Attacher:
         ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
         """
         await self._host_ports.remove(sandbox.container_id)
+        netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
             try:
@@ -304,6 +306,20 @@ class Attacher:
                 failures.append(error)
         raise_all(failures)
         self._store.forget(sandbox.container_id)
+
+    async def _own_netns(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, known: bool) -> str:
+        """The path of the sandbox's namespace; empty where another sandbox's is there by now, or none.
+
+        Of a sandbox that is not ``known``, as it has no file, its interface's addresses tell whether it is another's.
+        """
+        path = own_netns(sandbox, netns, self._store.all())
+        if path and not known:
+            others = self._addresses.of_others(pod)
+            if await interfaces.is_of_another(sandbox.container_id, path, sandbox.interfaces[0].name, others):
+                path = ""
+        if path != netns:
+            log.warning("the namespace is another sandbox's by now", container=sandbox.container_id, netns=netns)
+        return path
 
     def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
         """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""

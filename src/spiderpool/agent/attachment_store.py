@@ -11,6 +11,7 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
@@ -21,7 +22,7 @@ from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.errors import IOFailure
-from spiderpool.kernel.namespaces import is_gone
+from spiderpool.kernel.namespaces import identity, is_gone
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
@@ -70,11 +71,19 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     interfaces: tuple[InterfaceRecord, ...]
     network: str = ""
     """Name of the network list by which the runtime attached it; empty where that is not known."""
+    netns_id: str = ""
+    """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
+    attached_at: float = 0.0
+    """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
 
     @property
     def is_gone(self) -> bool:
         """Whether the sandbox's network namespace has been removed, and all interfaces in it."""
-        return is_gone(self.netns)
+        return is_gone(self.netns) or not self.may_be(identity(self.netns))
+
+    def may_be(self, netns_id: str) -> bool:
+        """Whether this may be the sandbox's namespace; false where it is known to be another one."""
+        return not (netns_id and self.netns_id) or netns_id == self.netns_id
 
     @property
     def pod(self) -> PodArgs | None:
@@ -98,7 +107,27 @@ class SandboxRecord(msgspec.Struct, frozen=True):
 
 def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan], network: str) -> SandboxRecord:
     """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list."""
-    return SandboxRecord(call.container_id, call.netns, call.cni_args, tuple(map(_interface_record, plans)), network)
+    interfaces = tuple(map(_interface_record, plans))
+    return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, interfaces, network))
+
+
+def with_namespace(sandbox: SandboxRecord) -> SandboxRecord:
+    """The record of an ADD that begins now, in the namespace that is at its path."""
+    return msgspec.structs.replace(sandbox, netns_id=identity(sandbox.netns), attached_at=time.monotonic())
+
+
+def own_netns(sandbox: SandboxRecord, netns: str, others: Iterable[SandboxRecord]) -> str:
+    """``netns``, the path by which a sandbox is removed; empty where it leads to another sandbox's namespace by now.
+
+    Runtimes use paths again, such as those of processes, and Linux uses the numbers of namespaces again. Of two
+    sandboxes with the same namespace the one that was attached later has it.
+    """
+    present = identity(netns)
+    if not present:
+        return netns
+    later = (one for one in others if one.attached_at > sandbox.attached_at)
+    taken = any(one.may_be(present) and identity(one.netns) == present for one in later)
+    return "" if taken or not sandbox.may_be(present) else netns
 
 
 def assumed_record(call: CNICall) -> SandboxRecord:

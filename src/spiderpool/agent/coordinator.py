@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+import msgspec
+
 from spiderpool.agent import interfaces
-from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
+from spiderpool.agent.attachment_store import (
+    AttachmentStore,
+    InterfaceRecord,
+    SandboxRecord,
+    own_netns,
+    with_namespace,
+)
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
@@ -95,11 +103,14 @@ class CoordinatorPlugin:
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
-        await interfaces.remove(container_id, netns, ifname, keep_link=True)
         known = self._chained.load(container_id)
-        others = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
-        if known and others:
-            self._chained.save(SandboxRecord(container_id, known.netns, known.cni_args, others))
+        present = (one for store in (self._chained, self._attached) for one in store.all())
+        others = (one for one in present if one.container_id != container_id)
+        path = own_netns(known or SandboxRecord(container_id, netns, "", ()), netns, others)
+        await interfaces.remove(container_id, path, ifname, keep_link=True)
+        left = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
+        if known and left:
+            self._chained.save(msgspec.structs.replace(known, interfaces=left))
         else:
             self._chained.forget(container_id)
 
@@ -123,7 +134,7 @@ class CoordinatorPlugin:
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
         one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
-        return SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one))
+        return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
 
 
 def previous_result(config: CoordinatorConfig) -> dict[str, object]:

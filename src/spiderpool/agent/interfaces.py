@@ -30,7 +30,7 @@ from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import full_plan, plan
 from spiderpool.core.network.plumbing.refresh import plan_refresh
-from spiderpool.core.network.plumbing.removal import plan_removal
+from spiderpool.core.network.plumbing.removal import is_foreign, plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
 from spiderpool.core.network.plumbing.sweeping import PodPaths
 from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, is_default
@@ -109,20 +109,39 @@ async def remove(
 ) -> None:
     """Remove the interface, and with the last one the pod's path to its node. Success if nothing of it exists.
 
-    ``netns`` may be empty, missing, or a plain file in place of a deleted namespace: then removes what is left on the
-    node. ``keep_link`` leaves the link itself to the plugin that made it.
+    ``netns`` may be empty, missing, a plain file in place of a deleted namespace, or by now the namespace of another
+    container: then removes what is left on the node. ``keep_link`` leaves the link itself to the plugin that made it.
 
     Raises:
         KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
+        if kernel.pod is not None and _is_foreign(kernel, container_id, ifname):
+            kernel.pod = None
         _remove(kernel, container_id, ifname, keep_link)
 
     try:
         await _operate(netns or None, node, work)
     except BadNamespace:  # the pod is gone
         await _operate(None, node, work)
+
+
+async def is_of_another(
+    container_id: str, netns: str, ifname: str, others: Collection[Address], *, node: Path | None = None
+) -> bool:
+    """Whether a namespace belongs to another container by now; ``others`` are the addresses of other pods.
+
+    False where it is gone. Raises KernelFailure when it cannot be read.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> bool:
+        return _is_foreign(kernel, container_id, ifname, others)
+
+    try:
+        return await _operate(netns, node, work)
+    except BadNamespace:
+        return False
 
 
 async def check(attachment: Attachment, *, node: Path | None = None) -> None:
@@ -354,6 +373,11 @@ def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
 
 def _remove_attachment(kernel: Kernel, attachment: Attachment) -> None:
     _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == EXISTING)
+
+
+def _is_foreign(kernel: Kernel, container_id: str, ifname: str, others: Collection[Address] = ()) -> bool:
+    pod, host_end = observing.observe_path(kernel, container_id, with_addresses=bool(others))
+    return is_foreign(container_id, ifname, pod, host_end, others)
 
 
 def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:

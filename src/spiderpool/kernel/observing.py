@@ -80,6 +80,14 @@ def observe_pod(pod: Netns) -> PodState:
     )
 
 
+def observe_path(kernel: Kernel, container_id: str, *, with_addresses: bool) -> tuple[PodState, Link | None]:
+    """The input of `removal.is_foreign`: the pod's end of its path, and the link with the container's name."""
+    pod = kernel.netns("pod")
+    veth = find_link(pod, VETH)
+    state = observe_pod(pod) if with_addresses else PodState((veth,) if veth else ())
+    return state, find_link(kernel.node, host_interface(container_id))
+
+
 def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
     """The input of `removal.plan_removal`."""
     if kernel.pod is None:
