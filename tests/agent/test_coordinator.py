@@ -226,16 +226,15 @@ def test_a_namespace_that_is_another_pods_by_now_is_left_alone(node: AttachingNo
     node.runtime.add(FIRST, former)
     node.remove(former)
     node.end("former")
-    later = node.at(former.netns, node.pod("later"))
-    result = node.runtime.add(SECOND, later)
-    before = node.host_side()
-    for _ in range(2):
-        node.runtime.execute("DEL", FIRST, COORDINATOR, _environment(former))
-        assert node.files() == [f"{later.identifier}.json"]
-    node.runtime.call("CHECK", SECOND, COORDINATOR, later, "eth0", previous=result)
-    assert node.host_side() == before
-    node.runtime.delete(SECOND, later, result)
     node.runtime.delete(FIRST, former, {}, netns=False)
+    later = node.at(former.netns, node.pod("later"))
+    first, second = node.runtime.add(FIRST, later), node.runtime.add(SECOND, later, "net1")
+    before = [node.host_side(), node.world.ip(later.netns, "rule"), node.files()]
+    node.runtime.execute("DEL", FIRST, COORDINATOR, _environment(former))
+    assert [node.host_side(), node.world.ip(later.netns, "rule"), node.files()] == before
+    node.runtime.call("CHECK", SECOND, COORDINATOR, later, "net1", previous=second)
+    node.runtime.delete(SECOND, later, second, "net1")
+    node.runtime.delete(FIRST, later, first)
 
 
 def _environment(container: Container) -> dict[str, str]:

@@ -46,6 +46,7 @@ from spiderpool.core.network.attachment import (
     with_ports,
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
@@ -92,7 +93,8 @@ class Attacher:
         pod = await self._cluster.living_pod(call.required_pod())
         attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
-            sandbox = sandbox_record(call, attachment.interfaces, config.name)
+            table = rule_table(self._cluster.coordinator())
+            sandbox = sandbox_record(call, attachment.interfaces, config.name, table)
             self._store.save(sandbox)  # first, so that DEL finds it after a crash
             uid = call.required_pod().uid
             grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
@@ -167,9 +169,12 @@ class Attacher:
         """All sandboxes that have a file."""
         return self._store.all()
 
-    async def refresh(self) -> None:
-        """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
-        await self._routes.refresh(self._store.all())
+    async def refresh(self) -> int:
+        """Update the paths between all pods and their node; a pod where that fails is logged and skipped.
+
+        Returns how many rules and routes of the node had to be made again.
+        """
+        return await self._routes.refresh(self._store.all())
 
     def _plan(self, call: CNICall, pod: Pod, ports: tuple[PortMapping, ...]) -> PodAttachment:
         """The plan of a pod's interfaces. Raises NotReady, or as `plan_pod`."""

@@ -40,6 +40,8 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """``namespace/name``."""
     coordinated: bool = False
     """Whether the pod has a veth pair to its node."""
+    host_rule_table: int = 0
+    """The node's table with the routes to its addresses; 0: not known, so the SpiderCoordinator's."""
     first_nic: str = ""
     """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
@@ -105,9 +107,12 @@ class SandboxRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, interfaces=tuple(interfaces))
 
 
-def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan], network: str) -> SandboxRecord:
-    """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list."""
-    interfaces = tuple(map(_interface_record, plans))
+def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan], network: str, rule_table: int = 0) -> SandboxRecord:
+    """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list.
+
+    ``rule_table`` is the node's table with the routes to pods for networks that name none.
+    """
+    interfaces = tuple(_interface_record(plan, plan.chain.host_rule_table or rule_table) for plan in plans)
     return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, interfaces, network))
 
 
@@ -135,11 +140,13 @@ def assumed_record(call: CNICall) -> SandboxRecord:
     return SandboxRecord(call.container_id, call.netns, call.cni_args, (InterfaceRecord(call.ifname, ""),))
 
 
-def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
+def _interface_record(plan: InterfacePlan, table: int) -> InterfaceRecord:
     match plan.chain:
         case Chain():
             coordinated = plan.chain.coordinator is not None
-            return InterfaceRecord(plan.request.interface, plan.request.network, coordinated=coordinated)
+            return InterfaceRecord(
+                plan.request.interface, plan.request.network, coordinated=coordinated, host_rule_table=table
+            )
         case DelegatedNetwork():
             return InterfaceRecord(
                 plan.request.interface,
@@ -147,6 +154,7 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
                 chain=plan.chain.name,
                 version=plan.chain.version,
                 coordinated=plan.chain.coordinated,
+                host_rule_table=table,
                 plugins=tuple(plugin.decode() for plugin in plan.chain.plugins),
                 request={"capabilities": plan.request.runtime_config(), "arguments": dict(plan.request.cni_args)},
             )

@@ -24,7 +24,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.network.coordinator import coordination, requested_default_route
+from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -65,11 +65,11 @@ class CoordinatorPlugin:
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
-    async def refresh(self) -> None:
-        """Update the routes to the node and to Services in all pods but those that the agent itself attaches."""
+    async def refresh(self) -> int:
+        """As `Attacher.refresh`, for all pods but those that the agent itself attaches."""
         attached = {sandbox.container_id for sandbox in self._attached.all()}
         chained = (sandbox for sandbox in self._chained.all() if sandbox.container_id not in attached)
-        await self._routes.refresh(chained)
+        return await self._routes.refresh(chained)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of a network's interfaces; returns the failures.
@@ -133,7 +133,10 @@ class CoordinatorPlugin:
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
-        one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
+        table = config.hostRuleTable or rule_table(self._cluster.coordinator())
+        one = InterfaceRecord(
+            call.ifname, "", coordinated=True, first_nic=first, chain=config.name, host_rule_table=table
+        )
         return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
 
 

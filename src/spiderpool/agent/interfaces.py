@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from spiderpool.core.network.plumbing.existing import (
 from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_nics, undo_nics
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import full_plan, plan
-from spiderpool.core.network.plumbing.refresh import plan_refresh
+from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
 from spiderpool.core.network.plumbing.removal import is_foreign, plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
 from spiderpool.core.network.plumbing.sweeping import PodPaths
@@ -158,17 +158,12 @@ async def check(attachment: Attachment, *, node: Path | None = None) -> None:
 
 
 async def refresh(
-    container_id: str,
-    netns: str,
-    *,
-    first_nic: str = "eth0",
-    services: tuple[Address, ...] | None = None,
-    node: Path | None = None,
+    container_id: str, netns: str, settings: PathSettings | None = None, *, node: Path | None = None
 ) -> tuple[Step, ...]:
-    """Update the pod's routes and neighbours of its node; returns the steps taken, none if nothing had changed.
+    """Update the pod's path to its node and the node's to it; returns the steps taken, none if nothing had changed.
 
-    Call it for each pod when an address of the node, or of Services outside the Service CIDRs, was added or removed.
-    ``services`` are all of the latter; None: not known, their routes stay.
+    Call it for each pod when an address of the node, or of Services outside the Service CIDRs, was added or removed,
+    or when another program has removed rules or routes from the node.
 
     Raises:
         BadNamespace: the pod's namespace is missing or is no network namespace.
@@ -176,8 +171,9 @@ async def refresh(
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        observed = replace(observing.observe_pod_link(kernel, container_id, first_nic), services=services)
-        return _apply(kernel, plan_refresh(observed))
+        return _apply(
+            kernel, plan_refresh(observing.observe_pod_link(kernel, container_id, settings or PathSettings()))
+        )
 
     return await _operate(netns, node, work)
 
