@@ -121,10 +121,10 @@ class AttachingNode:
         """End all processes."""
         self.processes.stop_all()
 
-    def pool(self, name: str, subnet: str, ips: str, gateway: str = "") -> None:
+    def pool(self, name: str, subnet: str, ips: str, gateway: str = "", **more: Any) -> None:
         """Make a pool that is used where it is named."""
         spec: Json = {"subnet": subnet, "ips": [ips], "ipVersion": 6 if ":" in subnet else 4}
-        spec |= {"gateway": gateway} if gateway else {}
+        spec |= more | ({"gateway": gateway} if gateway else {})
         self.plane.apply(json.dumps(_object("spiderpool.spidernet.io/v2beta1", "SpiderIPPool", name, spec=spec)))
 
     def network(self, name: str, *plugins: Json, version: str = "0.4.0", namespace: str = "default") -> None:

@@ -13,6 +13,7 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
+    NODE,
     PATIENCE,
     AttachingNode,
     attaching_node,
@@ -289,6 +290,30 @@ def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_start
     wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.check(ATTACH, here, result)
     node.runtime.delete(ATTACH, here, result)
+
+
+def test_an_address_that_the_node_itself_has_is_given_back_and_another_taken(node: AttachingNode) -> None:
+    first, other = "172.31.199.187", "172.31.199.188"
+    node.pool("two", "172.31.192.0/20", f"{first}-{other}", ETH0[4].router, nodeName=[NODE])
+    node.network("two", macvlan("eth0", "two"), COORDINATOR)
+    pod = node.pod("contested", first="default/two")
+    node.world.ip(node.world.node, "address", "add", f"{first}/32", "dev", "eth1")
+    try:
+        with pytest.raises(Refusal, match=f"{first} is configured on eth1 of this node") as caught:
+            node.runtime.add(ATTACH, pod)
+        assert (caught.value.code, node.records()) == (103, {})
+        result = node.runtime.add(ATTACH, pod)
+        assert node.addresses(pod.netns, "eth0") == [other]
+        wait_until(lambda: "its next attempt gets others" in conflicts(node, "contested"), "Event", timeout=PATIENCE)
+    finally:
+        node.world.ip(node.world.node, "address", "delete", f"{first}/32", "dev", "eth1")
+    node.runtime.delete(ATTACH, pod, result)
+
+
+def conflicts(node: AttachingNode, pod: str) -> str:
+    """Messages of a pod's Events about its addresses in conflict."""
+    fields = f"reason=AddressInConflict,involvedObject.name={pod}"
+    return node.plane.kubectl("get", "events", "-o", "jsonpath={.items[*].message}", f"--field-selector={fields}")
 
 
 @pytest.mark.parametrize(("first", "next_first"), [("first", "second"), ("bridged", "second"), ("bare", "bare-too")])

@@ -54,6 +54,7 @@ from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
+EVENT_CONFLICT = "AddressInConflict"
 EVENT_HOST_PORT = "HostPortUnavailable"
 
 log = logger("attach")
@@ -199,9 +200,17 @@ class Attacher:
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun, ""), error))
             if isinstance(error, AddressInUse):
-                await self._addresses.release_conflicting(call.required_pod())
+                await self._give_back(call, attachment.pod, error)
             raise
         return results
+
+    async def _give_back(self, call: CNICall, pod: Pod, conflict: AddressInUse) -> None:
+        """Release addresses of which somebody else uses one, unless they stay with the pod's owner; say so."""
+        await self._addresses.release_conflicting(call.required_pod())
+        outcome = "the pod's addresses are given back, and its next attempt gets others if there are any"
+        if self._addresses.is_sticky(pod):
+            outcome = "the pod's addresses stay with its owner, so it waits until this one is free"
+        self._recorder.event(pod, "Warning", EVENT_CONFLICT, f"{conflict.message}; {outcome}")
 
     async def _create(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
