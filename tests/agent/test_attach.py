@@ -276,6 +276,41 @@ def test_a_sandbox_whose_namespace_is_gone_does_not_hold_the_pods_addresses(node
     node.runtime.delete(ATTACH, former, {}, netns=False)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_former_sandbox_holds_the_pods_addresses_as_long_as_it_has_the_interface(
+    node: AttachingNode, whole: bool
+) -> None:
+    former = node.pod("kept")
+    node.runtime.add(ATTACH, former)
+    later = node.sandbox("kept")
+    result = node.runtime.add(ATTACH, later)
+    if not whole:
+        node.world.ip(former.netns, "link", "delete", "eth0")
+    node.end("kept")
+    node.runtime.delete(ATTACH, later, result)
+    if whole:
+        assert sorted(node.records()) == sorted(POD)
+        node.runtime.delete(ATTACH, former, {})
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
+    node.runtime.delete(ATTACH, former, {})
+
+
+def test_the_file_of_a_sandbox_whose_namespace_is_anothers_goes_when_the_agent_starts(node: AttachingNode) -> None:
+    former = node.pod("former")
+    node.runtime.add(ATTACH, former)
+    node.agent.kill()
+    node.remove(former)
+    node.end("former")
+    later = node.at(former.netns, node.pod("later", first="default/second"))
+    node.start_again()
+    result = node.runtime.add(ATTACH, later)
+    node.start_again()
+    wait_until(lambda: node.files() == [f"{later.identifier}.json"], "removal of the file", timeout=PATIENCE)
+    wait_until(lambda: sorted(node.records()) == sorted(SECOND), "release", timeout=PATIENCE)
+    node.runtime.check(ATTACH, later, result)
+    node.runtime.delete(ATTACH, later, result)
+
+
 def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_starts(node: AttachingNode) -> None:
     gone, here = node.pod("gone", networks="coordinated"), node.pod("here", first="default/bridged")
     node.runtime.add(ATTACH, gone)

@@ -23,6 +23,7 @@ from spiderpool.agent.attachment_store import (
     InterfaceRecord,
     SandboxRecord,
     assumed_record,
+    is_left,
     own_netns,
     sandbox_record,
 )
@@ -148,8 +149,10 @@ class Attacher:
         return await self._collect(lambda each: each.network == network and each.container_id not in valid)
 
     async def collect_gone(self) -> list[SpiderpoolError]:
-        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(lambda each: each.is_gone)
+        """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
+        self._store.remove_drafts()
+        known = list(self._store.all())
+        return await self._collect(lambda each: is_left(each, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -314,7 +317,7 @@ class Attacher:
             try:
                 await self._remove_interface(sandbox, netns, interface)
                 # Looked at each time: the ADD of the pod's next sandbox may have come meanwhile.
-                if pod is not None and not self._has_other_sandbox(sandbox, pod):
+                if pod is not None and not await self._is_used_by_another(sandbox, interface, pod):
                     await self._addresses.release(pod, interface.name, ended=ended)
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
@@ -335,10 +338,18 @@ class Attacher:
             log.warning("the namespace is another sandbox's by now", container=sandbox.container_id, netns=netns)
         return path
 
-    def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
-        """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""
-        others = (other for other in self._store.all() if other.container_id != sandbox.container_id)
-        return any(other.pod == pod and not other.is_gone for other in others)
+    async def _is_used_by_another(self, sandbox: SandboxRecord, interface: InterfaceRecord, pod: PodArgs) -> bool:
+        """Whether another sandbox of the pod uses an interface's address.
+
+        A later one does: the runtime has restarted the pod. A former one does only as long as it has the interface.
+        """
+        for other in self._store.all():
+            if other.container_id == sandbox.container_id or other.pod != pod or other.is_gone:
+                continue
+            later = other.attached_at >= sandbox.attached_at
+            if later or await interfaces.has_link(other.netns, interface.name):
+                return True
+        return False
 
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed

@@ -26,6 +26,8 @@ from spiderpool.kernel.namespaces import identity, is_gone
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
+DRAFT, DRAFT_SECONDS = ".new", 60.0
+"""Suffix of a file that is being written, and the age at which its writer must have died."""
 LONGEST_NAME = 128
 """Characters of a container ID that becomes a file name; longer ones are replaced by their digest."""
 
@@ -135,6 +137,11 @@ def own_netns(sandbox: SandboxRecord, netns: str, others: Iterable[SandboxRecord
     return "" if taken or not sandbox.may_be(present) else netns
 
 
+def is_left(sandbox: SandboxRecord, others: Iterable[SandboxRecord]) -> bool:
+    """Whether only the file of a sandbox is left: its namespace is gone, or another sandbox's by now."""
+    return sandbox.is_gone or not own_netns(sandbox, sandbox.netns, others)
+
+
 def assumed_record(call: CNICall) -> SandboxRecord:
     """The record of a sandbox without a file: one interface that the agent made."""
     return SandboxRecord(call.container_id, call.netns, call.cni_args, (InterfaceRecord(call.ifname, ""),))
@@ -171,7 +178,7 @@ class AttachmentStore:
     def save(self, sandbox: SandboxRecord) -> None:
         """Write or replace a sandbox's file, atomically. Raises IOFailure."""
         path = self._path(sandbox.container_id)
-        draft = path.with_suffix(".new")
+        draft = path.with_suffix(DRAFT)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft.write_bytes(msgspec.json.encode(sandbox))
@@ -197,6 +204,17 @@ class AttachmentStore:
             sandbox = _read(path)
             if sandbox is not None:
                 yield sandbox
+
+    def remove_drafts(self) -> None:
+        """Remove what is left of writes that were interrupted. Raises IOFailure."""
+        for draft in self._directory.glob(f"*{DRAFT}"):
+            try:
+                if time.time() - draft.stat().st_mtime > DRAFT_SECONDS:
+                    draft.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise IOFailure(f"{draft} cannot be removed: {error}; make its folder writable") from error
 
     def _path(self, container_id: str) -> Path:
         short = len(container_id) <= LONGEST_NAME

@@ -16,6 +16,7 @@ from spiderpool.agent.attachment_store import (
     AttachmentStore,
     InterfaceRecord,
     SandboxRecord,
+    is_left,
     own_netns,
     with_namespace,
 )
@@ -81,8 +82,10 @@ class CoordinatorPlugin:
         )
 
     async def collect_gone(self) -> list[SpiderpoolError]:
-        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(lambda sandbox, _: sandbox.is_gone)
+        """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
+        self._chained.remove_drafts()
+        known = list(self._chained.all())
+        return await self._collect(lambda sandbox, _: is_left(sandbox, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []

@@ -26,7 +26,7 @@ from spiderpool.core.network.plumbing.existing import (
     place_default_route,
     place_default_route_if_free,
 )
-from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_nics, undo_nics
+from spiderpool.core.network.plumbing.nics import NIC, NodeState, plan_nics, undo_nics
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import full_plan, plan
 from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
@@ -140,6 +140,14 @@ async def is_of_another(
 
     try:
         return await _operate(netns, node, work)
+    except BadNamespace:
+        return False
+
+
+async def has_link(netns: str, ifname: str, *, node: Path | None = None) -> bool:
+    """Whether a pod has a link of a name; false where its namespace is gone. Raises KernelFailure."""
+    try:
+        return await _operate(netns, node, lambda kernel, _: find_link(kernel.netns("pod"), ifname) is not None)
     except BadNamespace:
         return False
 
@@ -266,11 +274,6 @@ async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:
         return steps
 
     return await _operate(None, node, work)
-
-
-async def diagnose_node(*, node: Path | None = None) -> tuple[str, ...]:
-    """A sentence for each setting of the node that keeps its pods or NICs from being reached or from answering."""
-    return await _operate(None, node, lambda kernel, _: diagnose(observing.observe_nics(kernel)))
 
 
 async def _operate(
