@@ -104,7 +104,8 @@ class AddressingNode:
     ) -> tuple[Grant, ...]:
         """ADD; all that is granted."""
         request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
-        return await self.ipam.allocate(self.args(name), container, request)
+        args = self.args(name)
+        return await self.ipam.allocate(await self.cluster.living_pod(args), args, container, request)
 
     async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
         await self.ipam.release(self.args(name), container, interface)

@@ -102,7 +102,8 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
     async with addressing_node(tmp_path, ONE) as node:
         pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
         node.server.put(pod)
-        await node.ipam.allocate(PodArgs("default", "p", ""), "c", InterfaceRequest("eth0", IPAMConfig("spiderpool")))
+        args, request = PodArgs("default", "p", ""), InterfaceRequest("eth0", IPAMConfig("spiderpool"))
+        await node.ipam.allocate(await node.cluster.living_pod(args), args, "c", request)
         uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
 

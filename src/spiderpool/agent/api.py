@@ -106,8 +106,9 @@ class AgentAPI:
         )
         interface = call.ifName or ""
         args = pod_of(call)
-        detection = self._addresses.detection(await self._cluster.pod(args))
-        grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
+        pod = await self._cluster.living_pod(args)
+        grants = await self._ipam.allocate(pod, args, call.containerID or "", InterfaceRequest(interface, config))
+        detection = self._addresses.detection(pod)
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))
 

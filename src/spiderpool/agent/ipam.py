@@ -10,6 +10,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.api.cni import CNICall, PodArgs
 from spiderpool.api.cni_result import Result, ResultIP
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
@@ -29,7 +30,8 @@ class IPAMPlugin:
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
-        grants = await self.allocate(call.required_pod(), call.container_id, request)
+        args = call.required_pod()
+        grants = await self.allocate(await self._cluster.living_pod(args), args, call.container_id, request)
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -46,9 +48,8 @@ class IPAMPlugin:
         if call.pod is not None:
             await self.release(call.pod, call.container_id, call.ifname)
 
-    async def allocate(self, args: PodArgs, container: str, request: InterfaceRequest) -> tuple[Grant, ...]:
-        """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
-        pod = await self._cluster.living_pod(args)
+    async def allocate(self, pod: Pod, args: PodArgs, container: str, request: InterfaceRequest) -> tuple[Grant, ...]:
+        """What an interface of a living pod's container is granted; `PodAddresses.allocate` tells the errors."""
         # First, so that a DEL of the former container that comes meanwhile releases nothing.
         self._containers.note(self._addresses.holder_uid(args, pod), request.interface, container)
         return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
