@@ -147,12 +147,12 @@ class AttachingNode:
         self.plane.kubectl("create", "-f", "-", input=json.dumps(pod))
         return self.sandbox(name)
 
-    def sandbox(self, name: str) -> Container:
-        """A new sandbox of a pod, whose IPv6 addresses serve at once: no test here is about their detection."""
+    def sandbox(self, name: str, *, detections: int = 0) -> Container:
+        """A new sandbox of a pod. Duplicates of its IPv6 addresses are looked for so many times, a second each."""
         uid = self.plane.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}")
         netns = self.world.pod(f"{name}{time.monotonic_ns() % 100000}")
-        detections = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
-        namespaces.call_in(Path(netns), lambda: detections.write_text("0"))
+        transmits = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
+        namespaces.call_in(Path(netns), lambda: transmits.write_text(str(detections)))
         return Container(netns, name, uid)
 
     def at(self, netns: str, container: Container) -> Container:

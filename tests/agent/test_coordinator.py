@@ -68,6 +68,16 @@ async def test_one_interface(node: AttachingNode) -> None:
     assert node.links(pod.netns) == []
 
 
+def test_the_detection_of_link_local_addresses_is_not_waited_for(node: AttachingNode) -> None:
+    net = network("classic-four", macvlan("eth0", "eth0-v4"), COORDINATOR)
+    node.pod("four")
+    pod = node.sandbox("four", detections=60)
+    result = node.runtime.add(net, pod)
+    assert "tentative" in node.world.ip(pod.netns, "-6", "address", "show", "dev", "eth0")
+    node.runtime.call("CHECK", net, COORDINATOR, pod, "eth0", previous=result)
+    node.runtime.delete(net, pod, result)
+
+
 @pytest.mark.parametrize("default", ["eth0", "net1"])
 def test_two_interfaces_share_a_veth_pair(node: AttachingNode, default: str) -> None:
     second = network(
