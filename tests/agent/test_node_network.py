@@ -218,3 +218,18 @@ def test_tuning_of_the_nodes_nics_on_and_off(node: AttachingNode) -> None:
     wait_until(
         lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left", timeout=PATIENCE
     )
+
+
+def test_pools_with_gateways_that_come_after_the_agent_are_waited_for(node: AttachingNode) -> None:
+    node.plane.kubectl("delete", "spiderippool", "eth1-v4", "eth1-v6")
+    told = node.agent.log.read_text().count("switch on node tuning")
+    try:
+        node.start_again(SPIDERPOOL_TUNE_NODE="true")
+        wait_until(lambda: f"from {ETH0[4].node} lookup" in rules(node), "rules for the first NIC", timeout=PATIENCE)
+        for name, subnet, net in (("eth1-v4", "192.168.0.0/24", NET1[4]), ("eth1-v6", "2001:db8:2::/64", NET1[6])):
+            node.pool(name, subnet, net.pod, net.router)
+        wait_until(lambda: f"from {NET1[4].node} lookup" in rules(node), "rules for the second NIC", timeout=PATIENCE)
+        log = node.agent.log.read_text()
+        assert (log.count("switch on node tuning"), log.count("its tuning lacks the gateway")) == (told, 0)
+    finally:
+        node.start_again()
