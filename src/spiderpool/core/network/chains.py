@@ -74,9 +74,10 @@ class DelegatedNetwork:
 
     @property
     def host_rule_table(self) -> int:
-        """As of `Chain`."""
-        raw = next((raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE), None)
-        return (parse_plugin(raw, CoordinatorConfig).hostRuleTable if raw else None) or 0
+        """As of `Chain`; 0 also where it is no number, which the plugin refuses."""
+        coordinators = (raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE)
+        table = next((msgspec.json.decode(raw).get("hostRuleTable") for raw in coordinators), None)
+        return table if isinstance(table, int) else 0
 
     def declares(self, capability: str) -> bool:
         """Whether one of the plugins has a capability."""
