@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace as changed
 
+from spiderpool.agent.api import AgentAPI
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.core_v1 import Pod, PodSpec
@@ -103,10 +106,25 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
     async with addressing_node(tmp_path, ONE) as node:
         pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
         node.server.put(pod)
-        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
-        await node.ipam.allocate(PodArgs("default", "p", ""), SandboxTarget("c", ""), request)
+        args, request = PodArgs("default", "p", ""), InterfaceRequest("eth0", IPAMConfig("spiderpool"))
+        await node.ipam.allocate(await node.cluster.living_pod(args), args, SandboxTarget("c", ""), request)
         uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
+
+
+async def test_an_add_by_the_http_api_reads_a_pod_that_is_not_cached_yet_once(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        metadata = ObjectMeta(name="p", namespace="default")
+        node.server.put(Pod(metadata=metadata, spec=PodSpec(nodeName="not seen here")))
+        application = web.Application()
+        AgentAPI(node.cluster, node.addresses, node.ipam, add_timeout=10.0).register(application.router)
+        call = {"podName": "p", "podNamespace": "default", "ifName": "eth0", "containerID": "c", "netNamespace": "/ns"}
+        call["podUID"] = node.server.stored(Pod)["default/p"].metadata.uid or ""
+        async with TestClient(TestServer(application)) as client:
+            before = node.server.requests["get"]
+            answer = await client.post("/v1/ipam/ip", json=call)
+            assert (answer.status, await answer.json())[0] == 200
+            assert node.server.requests["get"] - before == 1
 
 
 async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:
@@ -179,8 +197,7 @@ async def test_a_container_without_its_network_namespace_is_forgotten_when_its_p
     (tmp_path / "another").touch()
     async with addressing_node(tmp_path, ONE) as node:
         await node.pod("p")
-        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
-        await node.ipam.allocate(node.args("p"), SandboxTarget("c", str(tmp_path / "removed")), request)
+        await node.allocate("p", SandboxTarget("c", str(tmp_path / "removed")))
         node.ipam.forget_gone()
         assert node.containers.of(node.uids["p"], "eth0") == "c"
         await node.gone("p")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
+from spiderpool.agent import pool_search
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import new_record
@@ -107,6 +108,18 @@ async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is
     await one.allocator.release_conflicting("uid-of-a")
     assert one.store.objects == {}
     assert [await one.give(ask(pod)) for pod in ("a", "b")] == ["10.0.0.2", "10.0.0.1"]
+
+
+async def test_an_address_in_conflict_is_tried_last_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_search, "CONFLICT_SECONDS", 0.01)
+    one = One(pool(ips="10.0.0.1-10.0.0.3", nodeName=["n1"]))
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release_conflicting("uid-of-a")
+    assert await one.give(ask("b")) == "10.0.0.2"
+    await asyncio.sleep(0.05)
+    assert await one.give(ask("a")) == "10.0.0.3"
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("a")) == "10.0.0.1"
 
 
 async def test_a_released_address_cools_down_and_only_its_own_pod_gets_it_back() -> None:

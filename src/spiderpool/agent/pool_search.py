@@ -22,6 +22,9 @@ from spiderpool.telemetry import REFUSALS
 BLIND_TRIES = 4
 """Addresses in a row that may turn out to be taken before the records of the pool are read."""
 
+CONFLICT_SECONDS = 600.0
+"""Seconds for which an address that somebody else uses is tried last."""
+
 
 class PoolSearch:
     """Searches the pools of one node; ``clock`` gives the seconds since 1970."""
@@ -216,11 +219,13 @@ class PoolSearch:
     # --- addresses that somebody else uses
 
     def mark_conflicting(self, record: SpiderIP) -> None:
-        """Try an address last from now on, since somebody outside the cluster uses it."""
+        """Try an address last for a while, since somebody else uses it, who may go away."""
         pool = self.pool(record.spec.pool)
         if pool is not None:
             with suppress(ValueError):  # ranges that cannot be parsed give no address anyway
-                self._caches.of(pool).conflicting.add(address_of(record))
+                conflicting, address = self._caches.of(pool).conflicting, address_of(record)
+                conflicting.add(address)
+                asyncio.get_running_loop().call_later(CONFLICT_SECONDS, conflicting.discard, address)
 
     def is_conflicting(self, record: SpiderIP) -> bool:
         """Whether somebody outside the cluster was seen to use an address."""
