@@ -320,6 +320,17 @@ class TestAccounts:
         requests = await collect(gone, answers=False)
         assert [request.method for request in requests if not request.path.endswith("/events")] == ["PATCH"]
 
+    async def test_an_owner_that_cannot_be_read_keeps_only_its_own_address(self) -> None:
+        owner = IPOwner("VirtualMachineInstance", "ns", "vm")
+        machine = replace(
+            ORPHAN,
+            metadata=replace(ORPHAN.metadata, name="10.6.0.9", uid="r-9"),
+            spec=replace(ORPHAN.spec, address="10.6.0.9/24", pod="vm", podUID="u-9", owner=owner),
+        )
+        replies = {"/virtualmachineinstances/": lambda: failing(500)}
+        requests = await collect(gone, ips=(machine, ORPHAN), replies=replies, seconds=5.0)
+        assert {each.path.rpartition("/")[2] for each in requests if each.method == "DELETE"} == {"10.6.0.1"}
+
     async def test_a_node_without_an_account_is_not_asked(self) -> None:
         assert await collect(gone, accounts=()) == []
 

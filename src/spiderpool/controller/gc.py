@@ -20,6 +20,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.controller.accounts import READ_TIMEOUT, NodeAccounts, SilenceReport
+from spiderpool.controller.attempts import Attempts
 from spiderpool.core.ipam.allocation import released
 from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
@@ -123,6 +124,7 @@ class ClusterGC:
         self._accounts = NodeAccounts(client, listers.nodes, listers.accounts)
         self._silence = SilenceReport(recorder, listers.nodes)
         self._state = GCState()
+        self._releases, self._questions = Attempts(_failed), Attempts(_failed)  # by UID of the record; by node
         self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
         self._pods_by_node = listers.ips.index(lambda record: [record.spec.node], pod_key)  # of the records
@@ -153,7 +155,7 @@ class ClusterGC:
         """Update the candidates, release those that are due and unused, and ask the nodes that have not said so.
 
         A candidate dates from when it was found, after ``now``, the beginning of this check: this releases only what an
-        earlier check has found. Stops at the first API error, until the next check.
+        earlier check has found. What fails waits for the next check, and keeps nothing else from being done.
         """
         keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
         self._state.pods_to_check = set()
@@ -163,13 +165,15 @@ class ClusterGC:
         self._state.candidates = candidates
         self._accounts.retain({node for candidate in candidates.values() for node in candidate.nodes})
         due = past_grace(self._state.candidates, now, self._timings.graces())
-        try:
-            unknown = [candidate async for candidate in in_turns(due) if await self._waits(candidate, now)]
+        unknown: list[ReleaseCandidate] = []
+
+        async def judge(candidate: ReleaseCandidate) -> None:
+            if await self._waits(candidate, now):
+                unknown.append(candidate)
+
+        if await self._releases.on_each({each.record.metadata.uid or "": each for each in due}, judge):
             await self._report_silence(unknown, now)
-            await self._request_accounts(unknown)
-        except SpiderpoolError as error:
-            COLLECT_FAILURES.inc()
-            log.warning("addresses not collected", error=str(error))
+        await self._request_accounts(unknown)
 
     async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
         """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.
@@ -190,8 +194,10 @@ class ClusterGC:
         for candidate in candidates:
             for node in candidate.nodes:
                 since[node] = max(candidate.since, since.get(node, 0.0))
-        for node, last in since.items():
-            await self._accounts.request(node, last)
+        await self._questions.on_each({name: (name, last) for name, last in since.items()}, self._request)
+
+    async def _request(self, question: tuple[str, float]) -> None:
+        await self._accounts.request(*question)
 
     async def _report_silence(self, candidates: Iterable[ReleaseCandidate], now: float) -> None:
         waiting: dict[str, list[ReleaseCandidate]] = defaultdict(list)
@@ -309,6 +315,11 @@ class ClusterGC:
         spec, reason = record.spec, "; ".join(filter(None, (candidate.reason, evidence)))
         self._recorder.event(record, "Normal", "Collected", f"{spec.address} released: {reason}")
         log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=reason)
+
+
+def _failed(what: str, error: SpiderpoolError) -> None:
+    COLLECT_FAILURES.inc()
+    log.warning("addresses not collected", of=what, error=str(error))
 
 
 def _relevant(pod: Pod) -> tuple[object, ...]:
