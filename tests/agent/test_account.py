@@ -177,6 +177,21 @@ async def test_an_add_that_begins_while_the_account_is_taken_is_in_it(tmp_path: 
         await adding
 
 
+async def test_what_somebody_else_writes_is_corrected(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        await node.settled()
+        for edited in ({"sandboxes": []}, {"sandboxes": [], "observedGeneration": 999}):
+            before = node.server.requests["patch"]
+            await node.client.patch(SpiderNode, NODE, {"status": edited}, sub="status")
+            await eventually(lambda: told(node) == {"c": [address]})
+            assert node.server.stored(SpiderNode)[NODE].answered
+            await asyncio.sleep(0.5)
+            assert node.server.requests["patch"] - before == 2, "the edit and its correction"
+
+
 async def test_the_object_is_made_again(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         await eventually(lambda: published(node).sandboxes == [])

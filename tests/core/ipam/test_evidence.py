@@ -131,6 +131,7 @@ class TestAnswers:
             ({"request": AccountRequest(9.9, "sn-1", 3)}, AddressUse.UNKNOWN),  # before anything was suspected
             ({"account": account(seen=2)}, AddressUse.UNKNOWN),
             ({"account": account(seen=4, generation=5)}, AddressUse.FREE),  # somebody asks again
+            ({"account": account(seen=999)}, AddressUse.UNKNOWN),  # edited: nobody has asked so often
             ({"account": None}, AddressUse.UNKNOWN),
             ({"request": AccountRequest(SENT, "sn-0", 3)}, AddressUse.UNKNOWN),  # made anew since
             ({"account": SpiderNode(metadata=ObjectMeta(name="n", uid="sn-1", generation=3))}, AddressUse.UNKNOWN),

@@ -51,9 +51,14 @@ class AccountRequest:
     generation: int
 
     def is_answered(self, node: SpiderNode) -> bool:
-        """Whether the account of a SpiderNode was taken after this question."""
+        """Whether the account of a SpiderNode was taken after this question.
+
+        No agent has seen a number that the API server has not given yet: somebody has edited that account.
+        """
         seen = node.status.observedGeneration if node.status else None
-        return node.metadata.uid == self.uid and seen is not None and seen >= self.generation
+        if node.metadata.uid != self.uid or seen is None:
+            return False
+        return self.generation <= seen <= (node.metadata.generation or seen)
 
 
 @dataclass(frozen=True, slots=True)
