@@ -124,7 +124,8 @@ class ClusterGC:
         self._accounts = NodeAccounts(client, listers.nodes, listers.accounts)
         self._silence = SilenceReport(recorder, listers.nodes)
         self._state = GCState()
-        self._releases, self._questions = Attempts(_failed), Attempts(_failed)  # by UID of the record; by node
+        self._releases = Attempts(_failed)  # by UID of the record
+        self._questions, self._fences = Attempts(_failed), Attempts(_failed)  # by node
         self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
         self._pods_by_node = listers.ips.index(lambda record: [record.spec.node], pod_key)  # of the records
@@ -157,6 +158,7 @@ class ClusterGC:
         A candidate dates from when it was found, after ``now``, the beginning of this check: this releases only what an
         earlier check has found. What fails waits for the next check, and keeps nothing else from being done.
         """
+        await self._fences.on_each(self._accounts.disproved_fences(), self._accounts.lift_fence)
         keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
         self._state.pods_to_check = set()
         candidates: dict[str, ReleaseCandidate] = {}

@@ -91,6 +91,12 @@ def why_stopped(node: Node, account: SpiderNode | None) -> str | None:
     return None
 
 
+def is_disproved(node: Node | None, account: SpiderNode) -> bool:
+    """Whether the kubelet of a boot reports that was fenced: the next time that it is silent, its pods may run."""
+    fenced = account.spec.fencedBootID
+    return fenced is not None and node is not None and node.ready and node.status.nodeInfo.bootID == fenced
+
+
 def sandbox_using(account: NodeAccount, record: SpiderIP) -> NodeSandbox | None:
     """A sandbox that has the address of a record, or may have it; None when there is none.
 
