@@ -22,7 +22,7 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import ACCOUNT_WRITES, logger
@@ -206,7 +206,8 @@ class AccountPublisher:
     async def _write(self, stored: SpiderNode, account: NodeAccount) -> None:
         """Write the account. What it does not name is noted first: it counts as soon as somebody may read it."""
         named = frozenset(each.podUID for each in account.sandboxes or ())
-        if self._named is None or not stored.answered:
+        # Once the controller has asked, each account answers it: it judges by the newest one.
+        if self._named is None or stored.spec.accountRequest is not None:
             self._absent |= self._holders() - named
         self._named = named & (self._named or named)
         body = {"metadata": {"uid": stored.metadata.uid}, "status": msgspec.to_builtins(account)}
@@ -219,6 +220,8 @@ class AccountPublisher:
         self._stored = _listed(written)
         self._own.note(written)
         self._named = named
+        if written.metadata.generation == account.observedGeneration and not written.answered:
+            raise BadConfig("the API server drops status.observedGeneration: apply the CRDs of this version")
 
     def _holders(self) -> set[str]:
         """UIDs of the pods that hold records of this node."""
