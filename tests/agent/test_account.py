@@ -267,6 +267,19 @@ async def test_an_api_server_that_does_not_keep_the_number_is_a_failure(tmp_path
         watching.cancel()
 
 
+async def test_while_an_account_is_written_the_former_one_counts_too(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        await node.seen(owned_by(await node.pod("web-0"), "StatefulSet", "web"))
+        node.server.inject(Fault("patch", delay=1.0))
+        address = await attach(node, "web-0", "c")
+        record = node.server.stored(SpiderIP)[address]
+        await eventually(lambda: node.account._is_writing)
+        assert node.account.must_confirm(record)
+        await eventually(lambda: not node.account.must_confirm(record))
+        assert told(node) == {"c": [address]}
+
+
 async def test_a_pod_that_lives_on_is_read_once(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         address = await restarted(node, await node.pod("a"))

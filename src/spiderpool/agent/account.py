@@ -209,7 +209,7 @@ class AccountPublisher:
         # Once the controller has asked, each account answers it: it judges by the newest one.
         if self._named is None or stored.spec.accountRequest is not None:
             self._absent |= self._holders() - named
-        self._named = named & (self._named or named)
+        self._named = self._named and named & self._named
         body = {"metadata": {"uid": stored.metadata.uid}, "status": msgspec.to_builtins(account)}
         ACCOUNT_WRITES.inc()
         self._is_writing = True
