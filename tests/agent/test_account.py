@@ -184,7 +184,8 @@ async def test_what_somebody_else_writes_is_corrected(tmp_path: Path) -> None:
         address = await attach(node, "a", "c")
         await eventually(lambda: told(node) == {"c": [address]})
         await node.settled()
-        for edited in ({"sandboxes": []}, {"sandboxes": [], "observedGeneration": 999}):
+        edits: list[dict[str, Any]] = [{"sandboxes": []}, {"sandboxes": [], "observedGeneration": 999}]
+        for edited in edits:
             before = node.server.requests["patch"]
             await node.client.patch(SpiderNode, NODE, {"status": edited}, sub="status")
             await eventually(lambda: told(node) == {"c": [address]})
@@ -260,7 +261,7 @@ async def test_an_api_server_that_does_not_keep_the_number_is_a_failure(tmp_path
             body["status"].pop("observedGeneration")
             return await patch(kind, name, body, **options)
 
-        node.client.patch = without_number  # type: ignore[method-assign]
+        node.client.patch = without_number  # type: ignore[method-assign, assignment]
         watching = asyncio.create_task(node.account._own.run())
         with pytest.raises(BadConfig, match="apply the CRDs"):  # so the pause before the next try grows
             await node.account._publish()
