@@ -17,6 +17,7 @@ from spiderpool.core.ipam.evidence import (
     AddressUse,
     NodeEvidence,
     addresses_used_by,
+    is_disproved,
     sandbox_using,
     use_of,
     use_of_duplicate,
@@ -120,6 +121,20 @@ def test_addresses_are_compared_as_numbers() -> None:
 def test_a_record_that_names_no_node_is_never_proven_unused() -> None:
     use = use_of(record(), evidence(name="", node=None), SENT)
     assert use == (AddressUse.UNKNOWN, "SpiderIP 10.6.0.1 names no node")
+
+
+@pytest.mark.parametrize(
+    ("found", "fenced", "wrong"),
+    [
+        (node(), "b-1", True),
+        (node("Unknown"), "b-1", False),
+        (node(boot="b-2"), "b-1", False),
+        (node(), None, False),
+        (None, "b-1", False),
+    ],
+)
+def test_a_fence_is_wrong_once_its_boot_reports(found: Node | None, fenced: str | None, wrong: bool) -> None:
+    assert is_disproved(found, account(fenced=fenced)) is wrong
 
 
 class TestAnswers:
