@@ -76,7 +76,7 @@ class NodeNetwork:
         self._recorder = recorder
         self._tuning = tuning
         self._stale = asyncio.Event()  # set when addresses of the node or of Services have changed: update the pods
-        self._services: list[str] | None = None  # the addresses of Services that were seen last
+        self._services: object = None  # the addresses and CIDRs of Services that were seen last
         self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
         self._faults: dict[str, float] = {}  # the faults of the last diagnosis, and when each was first seen
@@ -121,7 +121,8 @@ class NodeNetwork:
 
     def _coordinator_changed(self, _: SpiderCoordinator | None, __: SpiderCoordinator | None) -> None:
         coordinator = self._cluster.coordinator()
-        services = coordinator.status.serviceAddresses if coordinator and coordinator.status else None
+        status = coordinator.status if coordinator else None
+        services = (status.serviceAddresses, status.serviceCIDR) if status else None
         if services != self._services:
             self._services = services
             self._stale.set()
