@@ -17,8 +17,11 @@ from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition, ObjectMeta
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
-from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, PoolListers, PoolReconciler, status_of, users_text
+from spiderpool.controller.pools import MAX_VIEW, PoolListers, PoolReconciler, status_of, users_text
 from spiderpool.controller.subnets import SubnetReconciler, readiness
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.allocation import address_of
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -43,7 +46,7 @@ class TestPoolStatus:
     def test_nobody(self) -> None:
         status = status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), [], NOW)
         ready = Condition("Ready", "True", "InForce", "pods may get its 9 addresses", TIME)
-        assert status == IPPoolStatus(None, 9, 0, [], [ready])
+        assert status == IPPoolStatus(None, 9, 0, [], conditions=[ready])
 
     def test_some(self) -> None:
         holders = [holder(f"10.6.0.{n}") for n in (9, 10, 2)]
@@ -53,9 +56,11 @@ class TestPoolStatus:
         assert replace(status, conditions=None) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
 
     def test_too_many_for_the_hint_and_the_view(self) -> None:
-        scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(MAX_RANGES + 1)]
+        scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(hints.MAX_RANGES + 1)]
         status = status_of(pool(), scattered, NOW)
         assert status.allocatedRanges is None
+        found = hints.read(replace(pool(), status=status), 4)
+        assert found == AddressSet.of_addresses(map(address_of, scattered), 4), "but compressed, every single one"
         assert status.allocatedIPs is not None
         assert status.conditions is not None
         assert "allocatedRanges" in status.conditions[1].message

@@ -22,6 +22,7 @@ from spiderpool.controller import conditions
 from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
+from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.allocation import address_of, usable
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
@@ -32,8 +33,6 @@ from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
-MAX_RANGES = 512
-"""Ranges in ``allocatedRanges`` at most: with more, the hint costs every watcher more than it saves."""
 MAX_VIEW = 2_000
 """Addresses in ``allocatedIPs`` at most (some 180 kB of text), which people and older tools read: every change of the
 pool sends all of them to every agent."""
@@ -54,16 +53,18 @@ def status_of(
     """
     by_address = {address_of(holder): holder for holder in holders}
     taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
-    viewed, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
+    ranges, compressed = hints.write(taken)
+    viewed = len(by_address) <= MAX_VIEW
     left_out = [
         *([] if viewed else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
-        *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
+        *([] if compressed is None else [f"allocatedRanges, as {len(taken.intervals)} ranges are in use"]),
     ]
     return IPPoolStatus(
         allocatedIPs=_view(by_address.values()) if by_address and viewed else None,
         totalIPCount=min(_size(pool), INT64_MAX),
         allocatedIPCount=len(by_address),
-        allocatedRanges=taken.ranges() if hinted else None,
+        allocatedRanges=ranges,
+        compressedRanges=compressed,
         conditions=_conditions(pool, holders, left_out, missing, now),
     )
 
