@@ -22,6 +22,7 @@ from spiderpool.cloud.provider import MetadataSource
 from spiderpool.core.cloud.instances import (
     INSTANCE_ANNOTATION,
     Instance,
+    completed,
     defect,
     is_this_machine,
     merged,
@@ -183,6 +184,7 @@ class ENIDiscovery:
 
     def _accept(self, reading: Instance) -> None:
         """Updates the desired annotation after a good reading."""
+        reading = completed(self._last, reading)
         desired, self._last = merged(self._last, reading), reading
         if desired != self._desired:
             self._desired = desired

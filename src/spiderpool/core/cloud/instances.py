@@ -1,7 +1,8 @@
 """A cloud server and its ENIs as the metadata service describes them: which descriptions are good, and how they merge.
 
 A description that contradicts itself or the machine it is read on is not used. An address or an ENI counts as removed
-when two good readings in a row lack it, so that one stale answer removes nothing.
+when two good readings in a row lack it, so that one stale answer removes nothing. An answer without any IPv6 address
+removes none: a service that has lost them answers no differently.
 """
 
 from __future__ import annotations
@@ -202,6 +203,24 @@ def _parse(text: str) -> Address | None:
     except ValueError:
         return None
     return address if str(address) == text else None
+
+
+def completed(last: Instance | None, now: Instance) -> Instance:
+    """Returns a good reading with the IPv6 addresses that an ENI had in the last one, where it has none at all."""
+    taken = frozenset(chain.from_iterable(map(_all_addresses, now.enis)))
+    formers = ((eni, last.eni(eni.identity) if last else None) for eni in now.enis)
+    return replace(now, enis=tuple(_with_ipv6_of(former, eni, taken) for eni, former in formers))
+
+
+def _with_ipv6_of(former: ENI | None, eni: ENI, taken: frozenset[str]) -> ENI:
+    if former is None or eni.ipv6_addresses:
+        return eni
+    return replace(
+        eni,
+        ipv6_addresses=tuple(each for each in former.ipv6_addresses if each not in taken),
+        subnet6=eni.subnet6 or former.subnet6,
+        gateway6=eni.gateway6 or former.gateway6,
+    )
 
 
 def merged(last: Instance | None, now: Instance) -> Instance:
