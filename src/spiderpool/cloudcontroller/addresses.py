@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -28,10 +28,10 @@ from spiderpool.cloud.provider import (
 )
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import ENIDescriptions
-from spiderpool.core.addresses import object_name
+from spiderpool.core.addresses import AddressSet, object_name, to_int
 from spiderpool.core.cloud import preallocation
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
-from spiderpool.core.cloud.instances import ENI, Instance
+from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance
 from spiderpool.core.cloud.nodes import instance_of, mismatch
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
@@ -46,9 +46,11 @@ from spiderpool.core.cloud.preallocation import (
     releasing_of,
     releasing_text,
 )
+from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import CLOUD_ADDRESSES, logger
 
 VSWITCH_PAUSE = 300.0
@@ -134,6 +136,8 @@ class AddressReconciler:
         self._rules = rules
         self._policy = rules.policy
         self._clock = clock
+        self._pools_by_eni = listers.pools.index(lambda pool: [(pool.metadata.labels or {}).get(POOL_ENI_LABEL)])
+        self._pools_by_block = listers.pools.index(blocks_of)
         self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._descriptions = ENIDescriptions(cloud, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
@@ -142,8 +146,8 @@ class AddressReconciler:
         self._describe_at = 0.0  # time of the next descriptions
         self._changed = asyncio.Event()  # set when a Node, a pool or the set of SpiderIPs changed: plan again
         listers.ips.subscribe(self._on_ip)
-        listers.nodes.subscribe(self._on_change)
-        listers.pools.subscribe(self._on_change)
+        listers.nodes.subscribe(self._on_node)
+        listers.pools.subscribe(self._on_pool)
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
@@ -158,16 +162,27 @@ class AddressReconciler:
 
     async def step(self) -> bool:
         """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
-        families = list(self._families())
+        families = [each async for each in self._families()]
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
         by_node: dict[str, list[ENIFamily]] = {}
         for family in families:
             by_node.setdefault(family.node.name, []).append(family)
+        self._forget_all_but(families)
         limit = asyncio.Semaphore(CONCURRENCY)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reconcile_node(found, limit)) for found in by_node.values()]
+            tasks = [
+                group.create_task(self._reconcile_node(found, limit))
+                async for found in in_turns(by_node.values())
+                if any(self._plan(family) for family in found)
+            ]
         return any(task.result() for task in tasks)
+
+    def _forget_all_but(self, families: Iterable[ENIFamily]) -> None:
+        """Forget the state of ENIs that are gone, and of vSwitches that may have addresses again."""
+        present, now = {family.key for family in families}, self._clock()
+        self._states = {key: state for key, state in self._states.items() if key in present}
+        self._full_until = {vswitch: until for vswitch, until in self._full_until.items() if until > now}
 
     async def _wait(self) -> None:
         try:
@@ -182,13 +197,19 @@ class AddressReconciler:
         if old is None or new is None:
             self._changed.set()
 
-    def _on_change(self, *_: object) -> None:
-        self._changed.set()
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if old is None or new is None or _part_of_node(old) != _part_of_node(new):  # most events are heartbeats
+            self._changed.set()
 
-    def _families(self) -> Iterator[ENIFamily]:
+    def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if old is None or new is None or _part_of_pool(old) != _part_of_pool(new):  # most events are about the status
+            self._changed.set()
+
+    async def _families(self) -> AsyncIterator[ENIFamily]:
         """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
         listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
-        for node in sorted(self._listers.nodes.items(), key=lambda each: (not each.ready, each.name)):
+        nodes = sorted(self._listers.nodes.items(), key=lambda each: (not each.ready, each.name))
+        async for node in in_turns(nodes):
             instance = instance_of(node)
             if instance is None or node.ready_status == "Unknown":
                 continue
@@ -264,7 +285,7 @@ class AddressReconciler:
         """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
         now = self._clock()
         state.idle_since = preallocation.since(state.idle_since, idle, now)
-        fenced = [address for address in releasing if not self._is_given(address)]
+        fenced = [address for address in releasing if not any(self._givers(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
 
     def _free_in(self, vswitch: str, version: int) -> int | None:
@@ -274,13 +295,15 @@ class AddressReconciler:
         return self._descriptions.free_addresses(vswitch) if version == 4 else None
 
     def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
-        for pool in self._listers.pools.items():
-            of_eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == family.eni.identity
-            if of_eni and subnet_version(pool) == family.version:
+        for pool in self._pools_by_eni.get(family.eni.identity):
+            if subnet_version(pool) == family.version:
                 yield pool
 
-    def _is_given(self, address: str) -> bool:
-        return any(gives(pool, address) for pool in self._listers.pools.items())
+    def _givers(self, address: str) -> Iterator[SpiderIPPool]:
+        """The pools from which a pod could get an address."""
+        version = 6 if ":" in address else 4
+        at = AddressSet.of_addresses((to_int(address, version),), version)
+        return (pool for pool in pools_near(self._pools_by_block.get, at) if gives(pool, address))
 
     def _fenceable(self, state: ENIState, pools: Collection[SpiderIPPool]) -> frozenset[str]:
         """Returns the surplus addresses that only the ENI's own pools give; empty while there is no surplus."""
@@ -290,9 +313,14 @@ class AddressReconciler:
         return frozenset(
             address
             for address in state.free & state.assigned
-            if (givers := {pool.name for pool in self._listers.pools.items() if gives(pool, address)})
-            and givers <= names
+            if (givers := {pool.name for pool in self._givers(address)}) and givers <= names
         )
+
+    def _plan(self, family: ENIFamily) -> list[tuple[ENIState, Step]]:
+        """Returns what is to be done for a family now, and the state from which that follows."""
+        if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
+            return []
+        return [(state, step) for step in preallocation.plan(state, self._policy, self._clock())]
 
     # --- write
 
@@ -301,10 +329,8 @@ class AddressReconciler:
         done = False
         async with limit:
             for family in families:
-                if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
-                    continue
                 try:
-                    for step in preallocation.plan(state, self._policy, self._clock()):
+                    for state, step in self._plan(family):
                         done = await self._try(family, state, step) or done
                 except SpiderpoolError as error:  # of the API server; the other ENIs go on
                     log.warning("addresses will be looked at again", card=family.eni.identity, error=str(error))
@@ -424,6 +450,18 @@ def _pause(error: CloudError) -> float:
             return FAILURE_PAUSE
         case _:
             return VSWITCH_PAUSE
+
+
+def _part_of_node(node: Node) -> tuple[object, ...]:
+    """Returns the parts of a Node that decide about its addresses."""
+    annotations = node.metadata.annotations or {}
+    reports = annotations.get(INSTANCE_ANNOTATION), annotations.get(ASSIGNED_ANNOTATION)
+    return *reports, node.spec.providerID, node.ready_status
+
+
+def _part_of_pool(pool: SpiderIPPool) -> tuple[object, ...]:
+    """Returns the parts of a pool that decide about its addresses."""
+    return pool.spec, pool.metadata.labels, pool.metadata.annotations
 
 
 def _assigned(node: Node) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from spiderpool.api.core_v1 import Node
 from spiderpool.cloud.provider import CloudError, CloudProvider
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
     identity_patch,
@@ -58,8 +59,9 @@ class NodeReconciler:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._search_periodically())
 
-    def _on_node(self, _: Node | None, new: Node | None) -> None:
-        if new is not None:
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        """Identify a Node when a part of it changes that counts: most events are heartbeats."""
+        if new is not None and (old is None or _part(old) != _part(new)):
             self._queue.add(new.name)
 
     async def _identify(self, name: str) -> None:
@@ -122,3 +124,9 @@ class NodeReconciler:
             text = f"server {node.spec.providerID} no longer exists, and nothing is heard of the node: Node deleted"
             self._recorder.event(node, "Normal", "ServerGone", text)
             log.warning("node deleted", node=node.name, provider_id=node.spec.providerID)
+
+
+def _part(node: Node) -> tuple[object, ...]:
+    """Returns the parts of a Node that decide about its identity."""
+    report = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+    return node.metadata.uid, report, node.metadata.labels, node.spec.providerID, node.spec.taints

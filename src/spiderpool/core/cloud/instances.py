@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import chain
 from typing import TypeAlias
@@ -32,6 +33,9 @@ GATEWAY_FROM_END = 3
 
 STACKED = frozenset({"bridge", "ipvlan", "ipvtap", "macvlan", "macvtap", "vlan"})
 """Kinds of links that may have the MAC address of the ENI below them."""
+
+REMEMBERED = 8192
+"""Descriptions that are remembered as they were read, by their text."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -101,8 +105,12 @@ def text_of(instance: Instance) -> str:
     return msgspec.json.encode(instance).decode()
 
 
+@lru_cache(REMEMBERED)
 def read_instance(text: str | bytes) -> Instance:
-    """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself."""
+    """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself.
+
+    Every heartbeat of a Node brings the same text again, so results are remembered.
+    """
     try:
         instance = msgspec.json.decode(text, type=Instance)
     except msgspec.DecodeError as error:
