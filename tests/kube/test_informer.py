@@ -161,6 +161,49 @@ class TestCache:
             await equal(informer, server)
 
 
+class TestListsFromTheServersCache:
+    """Cheap for the server, and never older than what this process has seen."""
+
+    @staticmethod
+    def versions(server: ApiServer) -> list[str | None]:
+        return [query.get("resourceVersion") for query in server.list_queries]
+
+    async def test_are_not_older_than_what_was_seen(self, server: ApiServer, client: Client) -> None:
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP, from_cache=True)
+        async with running(informer):
+            await informer.synced(5)
+            server.put(record("10.0.0.2"))
+            await equal(informer, server)
+            seen = server.stored(SpiderIP)["10.0.0.2"].metadata.resourceVersion
+            server.put(record("10.0.0.3"))
+            await equal(informer, server)
+            last = server.stored(SpiderIP)["10.0.0.3"].metadata.resourceVersion
+            server.hold_watches()
+            server.put(record("10.0.0.4"))
+            server.compact()
+            server.cut_watches()
+            server.release_watches()
+            await equal(informer, server)
+        assert self.versions(server) == ["0", last]
+        assert last != seen
+
+    async def test_come_from_etcd_after_a_failure(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        server.inject(Fault("list", status=504))
+        informer = Informer(client, SpiderIP, from_cache=True)
+        async with running(informer):
+            await informer.synced(5)
+        assert self.versions(server) == [None], "the first one was not answered"
+
+    async def test_are_for_informers_that_allow_it(self, server: ApiServer, client: Client) -> None:
+        async with running(informer := Informer(client, SpiderIP)):
+            await informer.synced(5)
+        assert self.versions(server) == [None]
+
+
 class TestPauses:
     async def test_watches_that_are_refused_as_too_old_are_not_begun_anew_without_a_pause(
         self, client: Client, server: ApiServer

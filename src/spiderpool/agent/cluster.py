@@ -34,7 +34,12 @@ log = logger("cluster")
 
 
 class ClusterCache:
-    """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings."""
+    """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings.
+
+    The first list of our records comes from etcd: one that lacks a record would give its pod a second address. The
+    others may come from an API server's cache, since nothing is decided for good by what they lack: a list of one
+    node's pods makes the server read those of all nodes from etcd.
+    """
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
@@ -42,17 +47,17 @@ class ClusterCache:
         label = label_value(node)
         self.records = NodeRecords(client, node)
         self.owners = OwnerReader(client)
-        self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
-        self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
-        self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
+        self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}", from_cache=True)
+        self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}", from_cache=True)
+        self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}", from_cache=True)
         self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
-        self._reserved_ips = Informer(client, SpiderReservedIP)
+        self._reserved_ips = Informer(client, SpiderReservedIP, from_cache=True)
         self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
-        self.networks = Informer(client, NetworkAttachmentDefinition)
-        self.coordinators = Informer(client, SpiderCoordinator)
-        self.namespaces = Informer(client, Namespace)
+        self.networks = Informer(client, NetworkAttachmentDefinition, from_cache=True)
+        self.coordinators = Informer(client, SpiderCoordinator, from_cache=True)
+        self.namespaces = Informer(client, Namespace, from_cache=True)
         self._namespace_reads: dict[str, float] = {}  # name → loop time of the last read; of cached ones alone
-        self.nodes = Informer(client, Node, fields=f"metadata.name={node}")
+        self.nodes = Informer(client, Node, fields=f"metadata.name={node}", from_cache=True)
         for pools in (self._own_pools, self._shared_pools):
             pools.subscribe(self._pool_changed)
         self._reserved_ips.subscribe(self._reserved_changed)

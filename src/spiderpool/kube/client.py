@@ -159,6 +159,12 @@ class Selectors(TypedDict, total=False):
     fields: str | None
 
 
+class PageOptions(Selectors, total=False):
+    """Which objects a list shows, and how old it may be."""
+
+    not_older: str | None  # resource version; "0": any; None: what etcd has now, which costs the API server far more
+
+
 class Client:
     """One connection pool to the API server. Every call takes a timeout in seconds.
 
@@ -256,12 +262,17 @@ class Client:
         rest: str = "",
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        **selectors: Unpack[Selectors],
+        **options: Unpack[PageOptions],
     ) -> Page[T]:
-        """The first page of a list, or the one that ``rest`` of the page before names. Raises Expired."""
-        params = _selectors(selectors.get("labels"), selectors.get("fields")) | {"limit": str(PAGE)}
+        """The first page of a list, or the one that ``rest`` of the page before names. Raises Expired.
+
+        A server whose cache is older than asked for answers late, or not: ApiUnavailable.
+        """
+        params = _selectors(options.get("labels"), options.get("fields")) | {"limit": str(PAGE)}
         if rest:
             params["continue"] = rest
+        elif version := options.get("not_older"):
+            params |= {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
         content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
         meta, items = _read_list(content, kind)
         return Page(meta.resourceVersion, items, meta.continue_)

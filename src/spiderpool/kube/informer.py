@@ -49,6 +49,7 @@ class InformerOptions(TypedDict, total=False):
     labels: str | None
     fields: str | None
     optional: bool  # the server may not serve the kind: there are no objects until it does
+    from_cache: bool  # lists may come from an API server's cache: cheap, and older than etcd, but never than our own
 
 
 class Index(Generic[T, K, V]):
@@ -103,6 +104,8 @@ class Informer(Generic[T]):
         self._labels = options.get("labels")
         self._fields = options.get("fields")
         self._optional = options.get("optional", False)
+        self._from_cache = options.get("from_cache", False)
+        self._not_older: str | None = "0" if self._from_cache else None  # what the next list must not be older than
         self._objects: dict[str, T] = {}  # object key → object
         self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
         self._indexes: list[Index[T, Any, Any]] = []  # updated before the subscribers are called
@@ -198,7 +201,7 @@ class Informer(Generic[T]):
         """List if that is needed, and watch until the end; returns the error that broke it."""
         try:
             if not self._version:
-                await self._list()
+                await self._list_or_ask_etcd()
             self._watch_began = time.monotonic()
             await self._watch()
         except Expired:
@@ -216,6 +219,15 @@ class Informer(Generic[T]):
         """Sleep about ``pause`` seconds; returns the next, longer pause."""
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         return min(pause * 2, LAST_PAUSE)
+
+    async def _list_or_ask_etcd(self) -> None:
+        """List; after a failure the next list comes from etcd: no API server's cache may be as new as ours."""
+        try:
+            await self._list()
+        except SpiderpoolError:
+            self._not_older = None
+            raise
+        self._not_older = self._version if self._from_cache else None
 
     async def _list(self) -> None:
         """Replace the cache by a list, but for objects that are newer than the list."""
@@ -237,7 +249,13 @@ class Informer(Generic[T]):
 
     async def _page(self, rest: str) -> Page[T]:
         return await self._client.page(
-            self._kind, self._namespace, rest, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
+            self._kind,
+            self._namespace,
+            rest,
+            labels=self._labels,
+            fields=self._fields,
+            not_older=self._not_older,
+            timeout=LIST_TIMEOUT,
         )
 
     async def _watch(self) -> None:
@@ -248,6 +266,8 @@ class Informer(Generic[T]):
         async with aclosing(events):
             async for event, obj in events:
                 self._version = obj.metadata.resourceVersion or self._version
+                if self._from_cache:
+                    self._not_older = self._version
                 if isinstance(obj, Bookmark):
                     continue
                 if event == "DELETED":
