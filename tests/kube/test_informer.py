@@ -126,6 +126,14 @@ class TestCache:
             await equal(informer, server)
         assert names == ["10.0.0.2"]
 
+    async def test_who_looks_at_all_objects_himself_is_told_of_changes_alone(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        informer.note(versioned(record("10.0.0.1", uid="1"), 1))
+        seen: list[str] = []
+        informer.subscribe(lambda _, new: seen.append(new.name if new else ""), replay=False)
+        informer.note(versioned(record("10.0.0.2", uid="2"), 2))
+        assert seen == ["10.0.0.2"]
+
     async def test_a_successor_of_the_same_name_is_another_object(self, client: Client) -> None:
         informer = Informer(client, SpiderIP)
         first, second = versioned(record("10.0.0.1", uid="1"), 1), versioned(record("10.0.0.1", uid="2"), 3)
@@ -350,6 +358,14 @@ class TestIndex:
             assert (pool in by_pool) == (pool in expected)
             assert len(by_pool.get(pool)) == len(expected.get(pool, ()))
             assert all(obj is informer.get(obj.name) for obj in by_pool.get(pool))
+
+    async def test_is_shared_by_those_who_group_in_the_same_way(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        index = informer.index(pools)
+        assert informer.index(pools) is index
+        names = informer.index(pools, lambda obj: obj.name)
+        informer.note(versioned(record("10.0.0.1", uid="1"), 1))
+        assert ([each.name for each in index.get("p")], names.get("p")) == (["10.0.0.1"], ["10.0.0.1"])
 
     async def test_is_current_when_subscribers_are_called(self, client: Client) -> None:
         informer = Informer(client, SpiderIP)

@@ -35,6 +35,7 @@ from spiderpool.core.cloud.eni_pools import (
     unregistered_text,
 )
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
+from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig, Undecodable
@@ -95,13 +96,13 @@ class ENIPoolReconciler:
         self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
         self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: _eni_of(pool) or "")
         self._pools_by_block = listers.pools.index(blocks_of)
-        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._ips_by_pool = listers.ips.index(pools_of)
         listers.pools.subscribe(self._on_pool)
-        listers.ips.subscribe(self._on_ip)
         listers.nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until cancelled: first all ENIs, then those that change or whose SpiderIPs do."""
+        self._listers.ips.subscribe(self._on_ip, replay=False)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())

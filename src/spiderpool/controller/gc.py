@@ -27,6 +27,7 @@ from spiderpool.core.ipam.gc import (
     is_stable,
     past_grace,
     pod_key,
+    pods_of,
     reported_addresses,
 )
 from spiderpool.errors import SpiderpoolError
@@ -112,15 +113,15 @@ class ClusterGC:
         self._timings = timings
         self._policy = policy
         self._state = GCState()
-        self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
+        self._records_by_pod = listers.ips.index(pods_of)  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
-        self._pods_by_node = listers.ips.index(lambda record: [record.spec.node], pod_key)  # of the records
-        listers.ips.subscribe(self._on_record)
-        listers.pods.subscribe(self._on_pod)
-        listers.nodes.subscribe(self._on_node)
+        self._records_by_node = listers.ips.index(lambda record: (record.spec.node,))
 
     async def run(self) -> None:
-        """Check and release until cancelled."""
+        """Check and release until cancelled: first all records, then those of pods that change."""
+        self._listers.ips.subscribe(self._on_record, replay=False)
+        self._listers.pods.subscribe(self._on_pod, replay=False)
+        self._listers.nodes.subscribe(self._on_node, replay=False)
         pause, next_full = self._timings.pause, 0.0
         while True:
             now = time.monotonic()
@@ -186,13 +187,14 @@ class ClusterGC:
         if old is not None and new is not None and old.ready == new.ready:
             return
         name = new.name if new else old.name if old else ""
-        for key in self._pods_by_node.get(name):
-            self._check_soon(key)
+        for record in self._records_by_node.get(name):
+            self._check_soon(pod_key(record))
 
     def _check_soon(self, key: str) -> None:
         """Have the next check look at all records of a pod."""
         self._state.pods_to_check.add(key)
-        self._state.sticky -= {record.metadata.uid or "" for record in self._records_by_pod.get(key)}
+        if self._state.sticky:
+            self._state.sticky -= {record.metadata.uid or "" for record in self._records_by_pod.get(key)}
 
     # --- What becomes of a candidate ------------------------------------------------------------------------------
 

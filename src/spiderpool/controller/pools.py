@@ -23,7 +23,7 @@ from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam import hints
-from spiderpool.core.ipam.allocation import address_of, usable
+from spiderpool.core.ipam.allocation import address_of, pools_of, usable
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
@@ -172,16 +172,17 @@ class PoolReconciler:
         self._queue = WorkQueue(self._reconcile, "pools")
         self._waiting: dict[str, asyncio.TimerHandle] = {}  # pool that waits to be reconciled → its timer
         self._not_before: dict[str, float] = {}  # pool → loop time until which its large status rests
-        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._ips_by_pool = listers.ips.index(pools_of)
         self._pools_by_node = listers.pools.index(lambda pool: pool.spec.nodeName or [])
         self._pools_by_network = listers.pools.index(self._networks_of)
-        listers.ips.subscribe(self._on_ip)
+        self._ips = listers.ips
         listers.pools.subscribe(self._on_pool)
         listers.nodes.subscribe(self._on_node)
         listers.networks.subscribe(self._on_network)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until cancelled: first all pools, then those that change or whose SpiderIPs do."""
+        self._ips.subscribe(self._on_ip, replay=False)
         await self._queue.run(WORKERS)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:

@@ -22,6 +22,7 @@ from yarl import URL
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
+from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -274,8 +275,9 @@ class Client:
         elif version := options.get("not_older"):
             params |= {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
         content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
-        meta, items = _read_list(content, kind)
-        return Page(meta.resourceVersion, items, meta.continue_)
+        page = _decoded(content, RawList)
+        objects = [obj async for raw in in_turns(page.items or ()) if (obj := _read(raw, kind)) is not None]
+        return Page(page.metadata.resourceVersion, objects, page.metadata.continue_)
 
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""
@@ -479,12 +481,6 @@ class RawList(msgspec.Struct):
 
     metadata: ListMeta
     items: list[msgspec.Raw] | None = None
-
-
-def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    page = _decoded(content, RawList)
-    objects = (_read(item, kind) for item in page.items or ())
-    return page.metadata, [obj for obj in objects if obj is not None]
 
 
 def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from spiderpool.api.meta import Object
@@ -52,6 +53,17 @@ class InformerOptions(TypedDict, total=False):
     from_cache: bool  # lists may come from an API server's cache: cheap, and older than etcd, but never than our own
 
 
+@dataclass(slots=True)
+class PartialList:
+    """The pages of a list that have arrived and are cached."""
+
+    version: str
+    rest: str
+    """Token for the next page; empty when this is all."""
+    keys: set[str]
+    """Of the objects that were listed: the others of the cache are gone."""
+
+
 class Index(Generic[T, K, V]):
     """Objects of an informer, grouped by keys that are computed from each object. Made by :meth:`Informer.index`."""
 
@@ -60,6 +72,10 @@ class Index(Generic[T, K, V]):
         self._value_of = value
         self._buckets: dict[K, dict[str, V]] = {}  # index key → object key → value; no bucket is empty
         self._keys: dict[str, tuple[K, ...]] = {}  # object key → index keys under which the object is filed
+
+    def groups_by(self, keys: Callable[[T], Iterable[K]], value: Callable[[T], V]) -> bool:
+        """Whether the index was made with these functions."""
+        return self._keys_of is keys and self._value_of is value
 
     def get(self, key: K, /) -> list[V]:
         """Values of the objects that have this key; empty when there are none."""
@@ -74,18 +90,28 @@ class Index(Generic[T, K, V]):
 
     def update(self, name: str, obj: T | None) -> None:
         """File the object under its present keys only; None removes it. ``name`` is the object's key."""
-        keys = tuple(dict.fromkeys(self._keys_of(obj))) if obj is not None else ()
-        values = [self._value_of(obj)] if obj is not None and keys else []  # may raise: before anything is changed
-        for former in self._keys.pop(name, ()):
-            if former not in keys:
-                bucket = self._buckets[former]
-                del bucket[name]
-                if not bucket:
-                    del self._buckets[former]
-        for value in values:
-            self._keys[name] = keys
-            for key in keys:
-                self._buckets.setdefault(key, {})[name] = value
+        keys = tuple(self._keys_of(obj)) if obj is not None else ()
+        former = self._keys.get(name, ())
+        if obj is None or not keys:
+            self._remove(name, former)
+            return
+        value = self._value_of(obj)  # may raise: before anything is changed
+        if former and former != keys:
+            self._remove(name, former)
+        self._keys[name] = keys
+        for key in keys:
+            if (bucket := self._buckets.get(key)) is None:
+                self._buckets[key] = {name: value}
+            else:
+                bucket[name] = value
+
+    def _remove(self, name: str, keys: Iterable[K]) -> None:
+        self._keys.pop(name, None)
+        for key in keys:
+            bucket = self._buckets.get(key, {})
+            bucket.pop(name, None)
+            if not bucket:
+                self._buckets.pop(key, None)
 
 
 class Informer(Generic[T]):
@@ -114,7 +140,7 @@ class Informer(Generic[T]):
         self._version = ""  # resource version to watch from; empty: list first
         self._watch_began = 0.0  # monotonic time of the last watch's request
         self._arrived = 0  # pages of lists so far
-        self._pages: list[Page[T]] = []  # of a list that is not complete: after a failure it goes on behind them
+        self._partial: PartialList | None = None  # the pages that have arrived: after a failure it goes on behind them
 
     @property
     def ready(self) -> bool:
@@ -159,24 +185,34 @@ class Informer(Generic[T]):
         """Group the objects by ``keys(obj)``, now and at every change; an object may have no key, one or several.
 
         The index holds ``value(obj)``, or the object itself without ``value``. Both functions must depend on the object
-        alone and must not raise.
+        alone and must not raise. The same functions give the same index.
         """
-        made: Index[T, K, Any] = Index(keys, value or (lambda obj: obj))
+        shown: Callable[[T], Any] = value or _itself
+        for known in self._indexes:
+            if known.groups_by(keys, shown):
+                return known
+        made: Index[T, K, Any] = Index(keys, shown)
         self._indexes.append(made)
         for obj in self.items():
             made.update(obj.key, obj)
         return made
 
-    def subscribe(self, callback: Callback[T]) -> None:
-        """Call ``callback(old, new)`` at every change, and at once with (None, obj) for each cached object."""
+    def subscribe(self, callback: Callback[T], *, replay: bool = True) -> None:
+        """Call ``callback(old, new)`` at every change, and at once with (None, obj) for each cached object.
+
+        Without ``replay`` only at changes, for a subscriber that looks at all objects by itself, in turns.
+        """
         self._subscribers.append(callback)
-        for obj in self.items():
+        for obj in self.items() if replay else ():
             callback(None, obj)
 
     def note(self, obj: T) -> None:
         """Cache an object that we wrote ourselves, before its event arrives."""
-        if self._is_news(obj):
-            self._store(obj)
+        key = obj.key
+        known = self._objects.get(key)
+        if self._is_news(obj, known):
+            self._objects[key] = obj
+            self._notify(key, known, obj)
 
     def forget(self, obj: T) -> None:
         """Drop an object that we deleted ourselves, before its event arrives."""
@@ -201,12 +237,12 @@ class Informer(Generic[T]):
         """List if that is needed, and watch until the end; returns the error that broke it."""
         try:
             if not self._version:
-                await self._list_or_ask_etcd()
+                await self._list_and_note_version()
             self._watch_began = time.monotonic()
             await self._watch()
         except Expired:
             self._version = ""
-            self._pages.clear()
+            self._partial = None
         except SpiderpoolError as error:
             return error
         except Exception as error:  # a bug in a subscriber must not stop the informer: start again with a list
@@ -220,7 +256,7 @@ class Informer(Generic[T]):
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         return min(pause * 2, LAST_PAUSE)
 
-    async def _list_or_ask_etcd(self) -> None:
+    async def _list_and_note_version(self) -> None:
         """List; after a failure the next list comes from etcd: no API server's cache may be as new as ours."""
         try:
             await self._list()
@@ -231,20 +267,20 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         """Replace the cache by a list, but for objects that are newer than the list."""
-        while not self._pages or self._pages[-1].rest:
-            rest = self._pages[-1].rest if self._pages else ""
-            self._pages.append(await self._page(rest))
+        while self._partial is None or self._partial.rest:
+            begun = self._partial
+            page = await self._page(begun.rest if begun else "")
             self._arrived += 1
-        pages, self._pages = self._pages, []
-        version = pages[-1].version
-        items = [obj for page in pages for obj in page.items]
-        listed = {obj.key async for obj in in_turns(items)}
-        async for old in in_turns(self.items()):
-            if old.key not in listed and not _newer(old, version):
+            keys = begun.keys if begun else set()
+            async for obj in in_turns(page.items):
+                keys.add(obj.key)
+                self.note(obj)
+            self._partial = PartialList(page.version, page.rest, keys)
+        complete, self._partial = self._partial, None
+        async for key, old in in_turns(list(self._objects.items())):
+            if key not in complete.keys and not _newer(old, complete.version):
                 self._drop(old)
-        async for obj in in_turns(items):
-            self.note(obj)
-        self._version = version
+        self._version = complete.version
         self._synced.set()
 
     async def _page(self, rest: str) -> Page[T]:
@@ -275,18 +311,12 @@ class Informer(Generic[T]):
                 else:
                     self.note(obj)
 
-    def _is_news(self, obj: T) -> bool:
+    def _is_news(self, obj: T, known: T | None) -> bool:
         """Whether an object is neither older than its cached version, nor older than its deletion."""
         uid = obj.metadata.uid or ""
         if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False
-        known = self._objects.get(obj.key)
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
-
-    def _store(self, obj: T) -> None:
-        old = self._objects.get(obj.key)
-        self._objects[obj.key] = obj
-        self._notify(obj.key, old, obj)
 
     def _drop(self, obj: T) -> None:
         """Drop an object, but not another object of the same name with another UID.
@@ -309,6 +339,10 @@ class Informer(Generic[T]):
             index.update(key, new)
         for callback in self._subscribers:
             callback(old, new)
+
+
+def _itself(obj: V) -> V:
+    return obj
 
 
 def _newer(obj: Object, version: str | None) -> bool:

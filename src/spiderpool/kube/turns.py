@@ -9,8 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LONGEST_TURN = 0.01
-"""Seconds for which a long loop runs before the other tasks get their turn."""
+LONGEST_TURN = 0.004
+"""Seconds for which a long loop runs before the other tasks get their turn: there may be a dozen long loops."""
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.core.addresses import Address, Network, parse_subnet
+from spiderpool.core.addresses import Network, from_int, parse_subnet, to_int
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
 
@@ -198,19 +198,21 @@ def _block_defects(eni: ENI, block: str, gateway: str | None, addresses: Iterabl
 
 
 def _address_defects(eni: ENI, block: Network, gateway: str | None, addresses: tuple[str, ...]) -> Iterator[str]:
+    first, last = int(block.network_address), int(block.broadcast_address)
     for address in (*addresses, *([gateway] if gateway else [])):
-        if (parsed := _parse(address)) is None or parsed not in block:
+        if not first <= _number(address, block.version) <= last:
             yield f"address {address!r} of ENI {eni.identity} lies outside its block {block}"
         elif address == gateway and address in addresses:
             yield f"ENI {eni.identity} has the address {address} of its gateway"
 
 
-def _parse(text: str) -> Address | None:
+def _number(text: str, version: int) -> int:
+    """Returns an address in canonical form as a number; -1 for anything else."""
     try:
-        address = ip_address(text)
+        number = to_int(text, version)
     except ValueError:
-        return None
-    return address if str(address) == text else None
+        return -1
+    return number if from_int(number, version) == text else -1
 
 
 def completed(last: Instance | None, now: Instance) -> Instance:

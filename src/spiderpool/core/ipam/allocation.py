@@ -128,6 +128,11 @@ def address_of(record: SpiderIP) -> int:
     return to_int(record.spec.address.partition("/")[0], family(record))
 
 
+def pools_of(record: SpiderIP) -> tuple[str]:
+    """The pool of a record: the keys of an index of records by pool, which all that use one share."""
+    return (record.spec.pool,)
+
+
 def family(record: SpiderIP) -> int:
     """The address family of a record, 4 or 6."""
     return 6 if ":" in record.spec.address else 4

@@ -38,7 +38,6 @@ import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -47,6 +46,7 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import STATUS_ANNOTATION
+from spiderpool.core.addresses import canonical
 from spiderpool.core.ipam.allocation import cooldown_is_over, family
 
 STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
@@ -144,6 +144,11 @@ def pod_key(record: SpiderIP) -> str:
     return f"{record.spec.namespace}/{record.spec.pod}"
 
 
+def pods_of(record: SpiderIP) -> tuple[str]:
+    """The pod of a record: the keys of an index of records by pod, which all that use one share."""
+    return (pod_key(record),)
+
+
 def pod_uids(pod: Pod) -> frozenset[str | None]:
     """The UIDs by which records may name a pod: its own, and that of the static pod which it mirrors."""
     return frozenset((pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION)))
@@ -153,7 +158,7 @@ def reported_addresses(pod: Pod) -> frozenset[str]:
     """Addresses in the pod's status, as canonical text; empty once the pod has finished."""
     if is_finished(pod):
         return frozenset()
-    return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
+    return frozenset(canonical(entry.ip) for entry in pod.status.podIPs or () if entry.ip)
 
 
 def used_addresses(pod: Pod) -> frozenset[str]:
@@ -167,7 +172,7 @@ def used_addresses(pod: Pod) -> frozenset[str]:
         return reported
     try:
         entries = msgspec.json.decode(text, type=list[_InterfaceStatus])
-        return reported | {str(ip_address(ip)) for entry in entries for ip in entry.ips}
+        return reported | {canonical(ip) for entry in entries for ip in entry.ips}
     except (msgspec.DecodeError, ValueError, RecursionError):
         return reported
 
