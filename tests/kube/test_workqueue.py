@@ -214,6 +214,14 @@ async def test_without_a_clock_the_event_loop_keeps_the_time() -> None:
         await task
 
 
+async def test_times_that_no_longer_count_are_not_kept_for_ever(clock: Clock) -> None:
+    handler = Handler(clock)
+    async with running(handler) as queue:
+        for number in range(4 * MOST_AT_ONCE):
+            queue.add("a", after=10_000 - number)
+        assert queue.pending <= 2 * MOST_AT_ONCE
+
+
 async def test_very_many_keys_that_are_due_at_one_moment_do_not_take_the_event_loop_at_once(clock: Clock) -> None:
     handler = Handler(clock)
     async with running(handler) as queue:

@@ -19,7 +19,7 @@ from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.core.network.plumbing.nics import nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kernel import masquerade
 from spiderpool.kernel.events import address_changes
 from spiderpool.kernel.namespaces import run_inside
@@ -86,8 +86,9 @@ class NodeNetwork:
                 async for _ in address_changes(at_once=True):
                     self._stale.set()
                     self._changed.set()
-            except SpiderpoolError as error:
-                log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
+            except Exception as error:
+                facts = {"error": str(error), "pause": PAUSE}
+                log.warning("addresses of the node not followed", **facts, exc_info=is_bug(error))
             await asyncio.sleep(PAUSE)
 
     def _coordinator_changed(self, _: SpiderCoordinator | None, __: SpiderCoordinator | None) -> None:
@@ -105,8 +106,8 @@ class NodeNetwork:
             try:
                 await self._attacher.refresh()
                 await self._coordinator.refresh()
-            except SpiderpoolError as error:
-                log.warning("routes of pods not updated", error=str(error), pause=PAUSE)
+            except Exception as error:
+                log.warning("routes of pods not updated", error=str(error), pause=PAUSE, exc_info=is_bug(error))
                 self._stale.set()
                 pause = PAUSE
             await asyncio.sleep(pause)
@@ -116,8 +117,9 @@ class NodeNetwork:
         while True:
             try:
                 await run_inside(None, masquerade.load)
-            except SpiderpoolError as error:
-                log.warning("pods do not reach all endpoints of Services", error=str(error), pause=LOOK)
+            except Exception as error:
+                facts = {"error": str(error), "pause": LOOK}
+                log.warning("pods do not reach all endpoints of Services", **facts, exc_info=is_bug(error))
             await asyncio.sleep(LOOK)
 
     async def _follow_pools(self) -> None:
@@ -138,8 +140,8 @@ class NodeNetwork:
                 await self._diagnose()
                 await self._changed.wait()
                 pause = PAUSE
-            except (SpiderpoolError, OSError) as error:
-                log.warning("cards of the node not tuned", error=str(error), pause=pause)
+            except Exception as error:
+                log.warning("cards of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

@@ -47,7 +47,7 @@ from spiderpool.core.cloud.preallocation import (
     releasing_text,
 )
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.turns import in_turns
@@ -154,10 +154,8 @@ class AddressReconciler:
         while True:
             try:
                 await self.step()
-            except SpiderpoolError as error:
-                log.warning("addresses will be looked at again", error=str(error))
-            except Exception:  # a bug here must not stop the reconcilers of Nodes and Services
-                log.exception("addresses will be looked at again")
+            except Exception as error:
+                log.warning("addresses will be looked at again", error=str(error), exc_info=is_bug(error))
             await self._wait()
 
     async def step(self) -> bool:
@@ -229,6 +227,7 @@ class AddressReconciler:
         """Reads the ENIs from the cloud. After an error the former descriptions stay."""
         self._describe_at = self._clock() + self._rules.period
         self._requested = {family.eni.identity for family in families}
+        self._descriptions.forget_all_but(self._requested)
         for region in sorted({family.instance.region for family in families}):
             in_region = [family for family in families if family.instance.region == region]
             enis = {family.eni.identity for family in in_region}
@@ -332,8 +331,9 @@ class AddressReconciler:
                 try:
                     for state, step in self._plan(family):
                         done = await self._try(family, state, step) or done
-                except SpiderpoolError as error:  # of the API server; the other ENIs go on
-                    log.warning("addresses will be looked at again", card=family.eni.identity, error=str(error))
+                except Exception as error:  # the other ENIs go on
+                    facts = {"card": family.eni.identity, "error": str(error)}
+                    log.warning("addresses will be looked at again", **facts, exc_info=is_bug(error))
         return done
 
     async def _try(self, family: ENIFamily, state: ENIState, step: Step) -> bool:

@@ -19,7 +19,7 @@ from spiderpool.core.cloud.nodes import (
     mismatch,
     queries,
 )
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -85,8 +85,8 @@ class NodeReconciler:
             await asyncio.sleep(self._period)
             try:
                 await self.search_lost_servers()
-            except SpiderpoolError as error:
-                log.warning("lost servers not looked for", error=str(error))
+            except Exception as error:
+                log.warning("lost servers not looked for", error=str(error), exc_info=is_bug(error))
 
     async def search_lost_servers(self) -> None:
         """Has the cloud look up the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""

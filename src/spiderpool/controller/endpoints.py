@@ -85,8 +85,10 @@ class EndpointReconciler:
         listers.endpoints.subscribe(self._on_endpoint, replay=False)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
-            async for key in in_turns({*self._records_by_pod, *(each.key for each in listers.endpoints.items())}):
+            async for key in in_turns(self._records_by_pod):
                 self._queue.add(key)
+            async for stored in in_turns(listers.endpoints.items()):
+                self._queue.add(stored.key)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if old is not None:

@@ -119,6 +119,8 @@ class ENIPoolReconciler:
             return
         name = new.name if new is not None else old.name if old is not None else ""
         before = self._servers.pop(name, None)
+        if new is None:
+            self._complaints.pop(f"node/{name}", None)
         after = self._read(new) if new is not None else None
         if new is not None:
             self._servers[name] = after
@@ -138,7 +140,15 @@ class ENIPoolReconciler:
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
+        if old is not None and new is None:
+            self._forget_pool(old.name)
         self._touch(*(eni for pool in (old, new) if pool is not None and (eni := _eni_of(pool))))
+
+    def _forget_pool(self, name: str) -> None:
+        self._complaints.pop(f"pool/{name}", None)
+        self._gone_since.pop(name, None)
+        if self._reported.pop(name, None):
+            UNREGISTERED.labels(name).set(0)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for name in {ip.spec.pool for ip in (old, new) if ip is not None}:

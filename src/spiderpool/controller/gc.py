@@ -142,7 +142,10 @@ class ClusterGC:
         self._state.pods_to_check = set()
         candidates: dict[str, ReleaseCandidate] = {}
         async for key in in_turns(keys):
-            candidates |= self._look_at(key)
+            try:
+                candidates |= self._look_at(key)
+            except Exception:  # what one object makes go wrong must not keep the addresses of all others
+                log.exception("records not checked", pod=key)
         self._state.candidates = candidates
         for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
             try:
@@ -151,6 +154,9 @@ class ClusterGC:
                 COLLECT_FAILURES.inc()
                 log.warning("address not released", address=candidate.record.spec.address, error=str(error))
                 return
+            except Exception:
+                COLLECT_FAILURES.inc()
+                log.exception("address not released", address=candidate.record.spec.address)
 
     def _look_at(self, key: str) -> dict[str, ReleaseCandidate]:
         """Candidates among the records of a pod, by their UID; the pod stays to be checked if time can make some."""

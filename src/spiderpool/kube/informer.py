@@ -185,7 +185,7 @@ class Informer(Generic[T]):
         """Group the objects by ``keys(obj)``, now and at every change; an object may have no key, one or several.
 
         The index holds ``value(obj)``, or the object itself without ``value``. Both functions must depend on the object
-        alone and must not raise. The same functions give the same index.
+        alone; an object for which one raises stays under its former keys. The same functions give the same index.
         """
         shown: Callable[[T], Any] = value or _itself
         for known in self._indexes:
@@ -194,7 +194,7 @@ class Informer(Generic[T]):
         made: Index[T, K, Any] = Index(keys, shown)
         self._indexes.append(made)
         for obj in self.items():
-            made.update(obj.key, obj)
+            self._file(made, obj.key, obj)
         return made
 
     def subscribe(self, callback: Callback[T], *, replay: bool = True) -> None:
@@ -245,7 +245,7 @@ class Informer(Generic[T]):
             self._partial = None
         except SpiderpoolError as error:
             return error
-        except Exception as error:  # a bug in a subscriber must not stop the informer: start again with a list
+        except Exception as error:  # a bug must not stop the informer: start again with a list
             log.exception("watch failed", kind=self._kind.KIND.plural)
             self._version = ""
             return error
@@ -335,10 +335,20 @@ class Informer(Generic[T]):
             self._notify(obj.key, known, None)
 
     def _notify(self, key: str, old: T | None, new: T | None) -> None:
+        """Update the indexes and call the subscribers: who fails misses this event, the others do not."""
         for index in self._indexes:
-            index.update(key, new)
+            self._file(index, key, new)
         for callback in self._subscribers:
-            callback(old, new)
+            try:
+                callback(old, new)
+            except Exception:
+                log.exception("change not followed", kind=self._kind.KIND.plural, object=key)
+
+    def _file(self, index: Index[T, Any, Any], key: str, obj: T | None) -> None:
+        try:
+            index.update(key, obj)
+        except Exception:
+            log.exception("object not indexed", kind=self._kind.KIND.plural, object=key)
 
 
 def _itself(obj: V) -> V:

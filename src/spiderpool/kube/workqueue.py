@@ -75,6 +75,11 @@ class WorkQueue:
         """Keys that a worker may take now."""
         return self._ready.qsize()
 
+    @property
+    def pending(self) -> int:
+        """Times that are kept for keys that wait for one; some may be outdated."""
+        return len(self._later)
+
     async def run(self, workers: int = 1) -> None:
         """Handle keys with so many workers until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -95,6 +100,9 @@ class WorkQueue:
             self._ready.put_nowait(key)
             return
         heapq.heappush(self._later, (when, key))
+        if len(self._later) > 2 * len(self._waiting) + MOST_AT_ONCE:
+            self._later = [(when, key) for when, key in self._later if self._waiting.get(key) == when]
+            heapq.heapify(self._later)
         if self._timer is None or self._timer.when() > when:
             self._set_timer()
 
