@@ -2,7 +2,7 @@
 
 The ports of all pods are one list, kept in memory and in a file beside the socket for the agent's next start. After
 each change the node's rules are loaded anew from that list, so nothing of an earlier pod can be left, and what was lost
-comes back. The end of a pod never waits for the rules: a failure is logged, and repaired by the next load.
+comes back. At the end of a pod a failure is logged only, and repaired by the next load.
 """
 
 from __future__ import annotations
