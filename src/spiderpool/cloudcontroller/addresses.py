@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -28,11 +28,12 @@ from spiderpool.cloud.provider import (
 )
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import ENIDescriptions
-from spiderpool.core.addresses import AddressSet, object_name, to_int
+from spiderpool.cloudcontroller.eni_families import ENIFamily, ENIFamilyState, eni_families
+from spiderpool.cloudcontroller.eni_pools import ENIPools
+from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance
-from spiderpool.core.cloud.nodes import instance_of, mismatch
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -46,7 +47,6 @@ from spiderpool.core.cloud.preallocation import (
     releasing_of,
     releasing_text,
 )
-from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.errors import is_bug
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
@@ -90,33 +90,6 @@ class AddressRules:
     """Whether pods may use the ENI with which a server was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class ENIFamily:
-    """One address family of one ENI of one node."""
-
-    node: Node
-    instance: Instance
-    eni: ENI
-    version: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Identifies the family in dicts."""
-        return self.eni.identity, self.version
-
-
-@dataclass(slots=True)
-class ENIFamilyState:
-    """State of a family of an ENI between two plans. Times are those of the reconciler's clock."""
-
-    idle_since: dict[str, float] = field(default_factory=dict)
-    """Address → time from which on no pod has had it."""
-    fenced_since: dict[str, float] = field(default_factory=dict)
-    """Address → time from which on every pool has excluded it."""
-    not_before: float = 0.0
-    """Time before which no step is tried, after a refusal."""
-
-
 class AddressReconciler:
     """Keeps free addresses on every ENI."""
 
@@ -136,8 +109,7 @@ class AddressReconciler:
         self._rules = rules
         self._policy = rules.policy
         self._clock = clock
-        self._pools_by_eni = listers.pools.index(lambda pool: [(pool.metadata.labels or {}).get(POOL_ENI_LABEL)])
-        self._pools_by_block = listers.pools.index(blocks_of)
+        self._pools = ENIPools(listers.pools)
         self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._descriptions = ENIDescriptions(cloud, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
@@ -160,7 +132,8 @@ class AddressReconciler:
 
     async def step(self) -> bool:
         """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
-        families = [each async for each in self._families()]
+        parse, rules = self._cloud.parse_provider_id, self._rules
+        families = [each async for each in eni_families(self._listers.nodes, parse, rules.families, rules.primary_eni)]
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
         by_node: dict[str, list[ENIFamily]] = {}
@@ -203,24 +176,6 @@ class AddressReconciler:
         if old is None or new is None or _part_of_pool(old) != _part_of_pool(new):  # most events are about the status
             self._changed.set()
 
-    async def _families(self) -> AsyncIterator[ENIFamily]:
-        """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
-        listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
-        nodes = sorted(self._listers.nodes.items(), key=lambda each: (not each.ready, each.name))
-        async for node in in_turns(nodes):
-            instance = instance_of(node)
-            if instance is None or node.ready_status == "Unknown":
-                continue
-            if mismatch(node, instance, self._cloud.parse_provider_id):
-                continue
-            for eni in instance.enis:
-                if eni.identity in listed or (eni.primary and not self._rules.primary_eni):
-                    continue
-                listed.add(eni.identity)
-                for version in sorted(self._rules.families):
-                    if eni.subnet_of(version):
-                        yield ENIFamily(node, instance, eni, version)
-
     # --- read
 
     async def _describe(self, families: Collection[ENIFamily]) -> None:
@@ -257,7 +212,7 @@ class AddressReconciler:
             return None
         version, remembered = family.version, self._state(family)
         registered = self._descriptions.registered(eni, version)
-        pools = list(self._eni_pools(family))
+        pools = self._pools.of(family)
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
@@ -278,13 +233,14 @@ class AddressReconciler:
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
         )
-        return replace(state, fenceable=self._fenceable(state, pools))
+        is_surplus = len(state.free) > self._policy.high
+        return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 
     def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
         """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
         now = self._clock()
         state.idle_since = preallocation.since(state.idle_since, idle, now)
-        fenced = [address for address in releasing if not any(self._givers(address))]
+        fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
 
     def _free_in(self, vswitch: str, version: int) -> int | None:
@@ -292,28 +248,6 @@ class AddressReconciler:
         if self._full_until.get(vswitch, 0.0) > self._clock():
             return 0
         return self._descriptions.free_addresses(vswitch) if version == 4 else None
-
-    def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
-        for pool in self._pools_by_eni.get(family.eni.identity):
-            if subnet_version(pool) == family.version:
-                yield pool
-
-    def _givers(self, address: str) -> Iterator[SpiderIPPool]:
-        """The pools from which a pod could get an address."""
-        version = 6 if ":" in address else 4
-        at = AddressSet.of_addresses((to_int(address, version),), version)
-        return (pool for pool in pools_near(self._pools_by_block.get, at) if gives(pool, address))
-
-    def _fenceable(self, state: ENIState, pools: Collection[SpiderIPPool]) -> frozenset[str]:
-        """Returns the surplus addresses that only the ENI's own pools give; empty while there is no surplus."""
-        if len(state.free) <= self._policy.high:
-            return frozenset()
-        names = {pool.name for pool in pools}
-        return frozenset(
-            address
-            for address in state.free & state.assigned
-            if (givers := {pool.name for pool in self._givers(address)}) and givers <= names
-        )
 
     def _plan(self, family: ENIFamily) -> list[tuple[ENIState, Step]]:
         """Returns what is to be done for a family now, and the state from which that follows."""
@@ -391,7 +325,7 @@ class AddressReconciler:
         self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> None:
         """Changes the addresses that the ENI's pools must not give, in their annotation."""
-        for pool in list(self._eni_pools(family)):
+        for pool in self._pools.of(family):
             present = releasing_of(pool)
             desired = (present | frozenset(each for each in add if gives(pool, each))) - frozenset(remove)
             if desired == present:
