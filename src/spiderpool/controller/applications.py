@@ -159,6 +159,8 @@ class ApplicationPoolReconciler:
                 self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        if not any(has_subnet_annotation(pod.metadata.annotations) for pod in (old, new) if pod):  # as nearly all pods
+            return
         before, after = (
             dict.fromkeys(_third_party_applications(pod), pod.metadata.annotations) if pod else {} for pod in (old, new)
         )

@@ -22,7 +22,7 @@ from yarl import URL
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
-from spiderpool.kube.turns import in_turns
+from spiderpool.kube.turns import Turn
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -276,7 +276,13 @@ class Client:
             params |= {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
         content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
         page = _decoded(content, RawList)
-        objects = [obj async for raw in in_turns(page.items or ()) if (obj := _read(raw, kind)) is not None]
+        objects: Items[T] = []
+        turn = Turn()
+        for raw in page.items or ():
+            if (obj := _read(raw, kind)) is not None:
+                objects.append(obj)
+            if turn.is_over():
+                await turn.next()
         return Page(page.metadata.resourceVersion, objects, page.metadata.continue_)
 
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:

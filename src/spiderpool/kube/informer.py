@@ -18,7 +18,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Bookmark, Client, Expired, NotFound, Page
-from spiderpool.kube.turns import in_turns
+from spiderpool.kube.turns import Turn
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -194,7 +194,10 @@ class Informer(Generic[T]):
         made: Index[T, K, Any] = Index(keys, shown)
         self._indexes.append(made)
         for obj in self.items():
-            self._file(made, obj.key, obj)
+            try:
+                made.update(obj.key, obj)
+            except Exception:
+                log.exception("object not indexed", kind=self._kind.KIND.plural, object=obj.key)
         return made
 
     def subscribe(self, callback: Callback[T], *, replay: bool = True) -> None:
@@ -208,7 +211,9 @@ class Informer(Generic[T]):
 
     def note(self, obj: T) -> None:
         """Cache an object that we wrote ourselves, before its event arrives."""
-        key = obj.key
+        self._note(obj.key, obj)
+
+    def _note(self, key: str, obj: T) -> None:
         known = self._objects.get(key)
         if self._is_news(obj, known):
             self._objects[key] = obj
@@ -272,14 +277,20 @@ class Informer(Generic[T]):
             page = await self._page(begun.rest if begun else "")
             self._arrived += 1
             keys = begun.keys if begun else set()
-            async for obj in in_turns(page.items):
-                keys.add(obj.key)
-                self.note(obj)
+            turn = Turn()
+            for obj in page.items:
+                keys.add(key := obj.key)
+                self._note(key, obj)
+                if turn.is_over():
+                    await turn.next()
             self._partial = PartialList(page.version, page.rest, keys)
         complete, self._partial = self._partial, None
-        async for key, old in in_turns(list(self._objects.items())):
+        turn = Turn()
+        for key, old in list(self._objects.items()):
             if key not in complete.keys and not _newer(old, complete.version):
                 self._drop(old)
+            if turn.is_over():
+                await turn.next()
         self._version = complete.version
         self._synced.set()
 
@@ -337,18 +348,15 @@ class Informer(Generic[T]):
     def _notify(self, key: str, old: T | None, new: T | None) -> None:
         """Update the indexes and call the subscribers: who fails misses this event, the others do not."""
         for index in self._indexes:
-            self._file(index, key, new)
+            try:
+                index.update(key, new)
+            except Exception:
+                log.exception("object not indexed", kind=self._kind.KIND.plural, object=key)
         for callback in self._subscribers:
             try:
                 callback(old, new)
             except Exception:
                 log.exception("change not followed", kind=self._kind.KIND.plural, object=key)
-
-    def _file(self, index: Index[T, Any, Any], key: str, obj: T | None) -> None:
-        try:
-            index.update(key, obj)
-        except Exception:
-            log.exception("object not indexed", kind=self._kind.KIND.plural, object=key)
 
 
 def _itself(obj: V) -> V:

@@ -23,6 +23,7 @@ from spiderpool.core.ipam.allocation import (
     main_reason,
     new_record,
     occupied,
+    pools_of,
     refusal,
     released,
     start_of,
@@ -253,3 +254,7 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
         assert chosen not in taken
         assert new_record(ASK, pool, chosen).spec.pool == "p"
     assert time.perf_counter() - began < 2.0
+
+
+def test_records_are_grouped_by_their_pool() -> None:
+    assert pools_of(new_record(ASK, POOL, to_int("172.31.199.190", 4))) == ("worker-172",)

@@ -37,6 +37,7 @@ from spiderpool.core.ipam.gc import (
     is_finished,
     is_stable,
     past_grace,
+    pods_of,
     reported_addresses,
     used_addresses,
 )
@@ -358,3 +359,8 @@ def test_a_live_pod_keeps_the_address_that_it_reports(held: set[str], reported: 
     records = [record(address, own_uid=f"r-{address}", made=address) for address in sorted(held)]
     left = held - set(causes(records, snapshot(pod(ips=(f"10.6.0.{reported}",)))))
     assert left == ({f"10.6.0.{reported}"} if f"10.6.0.{reported}" in held else held)
+
+
+def test_records_are_grouped_by_their_pod() -> None:
+    held = record()
+    assert pods_of(held) == (f"{held.spec.namespace}/{held.spec.pod}",)
