@@ -27,7 +27,7 @@ import click
 from spiderpool.errors import BadConfig, IOFailure, SpiderpoolError
 from spiderpool_lab import binaries, go_build, images
 from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
-from spiderpool_lab.commands import exit_on_signal, output
+from spiderpool_lab.commands import output
 from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
 from spiderpool_lab.conformance_tests import (
     LIMIT,
@@ -43,6 +43,7 @@ from spiderpool_lab.control_plane import ADMIN, NODE_SERVER
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.processes import WITH_PARENT
 from spiderpool_lab.running import need_root
+from spiderpool_lab.signals import exit_on_signals
 from spiderpool_lab.topology import NodeKind, enlarged
 
 PAGE = SOURCE_TREE / "docs" / "reference" / "conformance.md"
@@ -218,8 +219,7 @@ class Choice:
 def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> None:
     """Run Kubernetes' own tests of a network against real nodes, and write docs/reference/conformance.md."""
     need_root()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, exit_on_signal)
+    exit_on_signals()
     until = time.monotonic() + 60 * minutes
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)

@@ -47,8 +47,7 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(autouse=True)
 def clean(node: AttachingNode) -> Iterator[None]:
     yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    node.clear()
+    node.end_pods()
     assert [*node.files(), *node.host_side()] == []
 
 
@@ -161,7 +160,7 @@ def slowed(executables: Path, name: str) -> Iterator[Path]:
 
 
 def test_failures_are_told_at_the_end(node: AttachingNode) -> None:
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    node.delete_pods()
     stuck, stale = node.pod("stuck", first="default/coordinated"), node.pod("stale")
     for pod in (stuck, stale):
         node.runtime.add(ATTACH, pod)

@@ -51,7 +51,7 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 def clean(node: AttachingNode) -> Iterator[AttachingNode]:
     """The node; afterwards nothing of host ports may be left."""
     yield node
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    node.delete_pods()
     left = [*node.files(), *rules(node)]
     node.clear()
     assert left == []

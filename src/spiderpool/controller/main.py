@@ -22,7 +22,13 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
-from spiderpool.controller.cidr_detection import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRDetector, CIDRSources
+from spiderpool.controller.cidr_detection import (
+    KUBEADM_CONFIG,
+    SYSTEM_NAMESPACE,
+    CIDRDetector,
+    CIDRSources,
+    ServiceCIDR,
+)
 from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
@@ -67,6 +73,7 @@ class ControllerLeader:
         self._attachments = Informer(client, NetworkAttachmentDefinition)
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
+        self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
@@ -99,6 +106,7 @@ class ControllerLeader:
             self._attachments,
             self._coordinators,
             self._kubeadm,
+            self._service_cidrs,
             self._nodes,
             self._services,
             self._endpoints,
@@ -133,7 +141,7 @@ class ControllerLeader:
 
     def _coordinator(self) -> CoordinatorReconciler:
         settings = self._settings
-        listers = CoordinatorListers(self._coordinators, self._kubeadm)
+        listers = CoordinatorListers(self._coordinators, self._kubeadm, self._service_cidrs)
         detector = CIDRDetector(self._client, CIDRSources(settings.host_cni_dir, settings.cilium_config))
         return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
 

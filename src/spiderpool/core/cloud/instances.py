@@ -106,7 +106,7 @@ def text_of(instance: Instance) -> str:
 
 
 @lru_cache(REMEMBERED)
-def read_instance(text: str | bytes) -> Instance:
+def read_instance(text: str) -> Instance:
     """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself.
 
     Every heartbeat of a Node brings the same text again, so results are remembered.

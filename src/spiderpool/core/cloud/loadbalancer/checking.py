@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import (
-    TRANSPORTS,
     annotated_protocols,
     protocol_of,
     protocols,
     redirects,
+    transport_of,
     uses_pods,
 )
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
@@ -124,7 +124,7 @@ def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     secure = options.kind.secure_protocols & set(annotated.values())
     if secure and not options["cert-id"]:
         key = options.annotation("cert-id")
-        yield f"annotation {key} is missing: {', '.join(secure)} listeners need a certificate"
+        yield f"annotation {key} is missing: {', '.join(sorted(secure))} listeners need a certificate"
     for port, target in redirects(options).items():
         if (annotated.get((port, "TCP")), annotated.get((target, "TCP"))) != ("http", "https"):
             key = options.annotation("forward-port")
@@ -133,16 +133,16 @@ def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
 
 def _protocol_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which protocols fit no port. TCP and UDP on one port number are two ports."""
-    ports = {(port.port, port.protocol) for port in service.spec.ports or ()}
+    ports = [(port.port, port.protocol) for port in service.spec.ports or ()]
     key = f"annotation {options.annotation('protocol-port')}"
     seen: set[tuple[int, str]] = set()
     for number, protocol in annotated_protocols(options):
-        transport = TRANSPORTS.get(protocol, "TCP")
-        others = [each for port, each in ports if port == number]
-        if not others:
+        transport = transport_of(protocol)
+        served = [each for port, each in ports if port == number]
+        if not served:
             yield f"{key} names port {number}, which the Service does not have"
-        elif transport not in others:
-            yield f"{key}: port {number} is {others[0]} in the Service and cannot be {protocol}"
+        elif transport not in served:
+            yield f"{key}: port {number} is {served[0]} in the Service and cannot be {protocol}"
         elif (number, transport) in seen:
             yield f"{key} names {transport} port {number} twice; keep one protocol of it"
         seen.add((number, transport))
