@@ -188,7 +188,8 @@ class PoolReconciler:
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for ip in (old, new):
             if ip is not None:
-                self._touch(ip.spec.pool)
+                pool = self._pools.get(ip.spec.pool)
+                self._touch(ip.spec.pool, soon=pool is not None and pool.terminating)  # it goes with its last address
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if new is None:
