@@ -133,7 +133,7 @@ ENDS_WITH_ITS_ERROR = {
     "controller/applications.py: _resync",
     "controller/coordinator.py: _resync",
     "controller/eni_pools.py: _resync",
-    "controller/gc.py: run",
+    "controller/gc.py: _check_periodically",
     "controller/registration.py: _reconcile_forever",
     "kube/informer.py: run",
     "kube/lease.py: run",  # the daemon ends with what its leader raises

@@ -56,6 +56,9 @@ DIFFERENCES = {
     ),
     "session affinity for LoadBalancer service": AFFINITY,
     "session affinity work for LoadBalancer service": AFFINITY,
+    "should only allow access from service loadbalancer source ranges": (
+        "spec.loadBalancerSourceRanges is not served: docs/usage/load-balancers.md"
+    ),
     "should set TCP CLOSE_WAIT timeout": (
         "asks the client's node for a connection of its pod to another node, which passes it by: "
         "docs/reference/data-path.md"

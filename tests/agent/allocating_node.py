@@ -20,7 +20,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest
-from spiderpool.errors import ApiUnavailable
+from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 
 
@@ -181,9 +181,13 @@ class Surroundings:
         """Pods that their owner no longer wants."""
         self.running: set[str] = set()
         """UIDs of pods that go on though another pod asks for their address."""
+        self.in_use: set[str] = set()
+        """UIDs of pods whose sandboxes may still run."""
+        self.occupied: set[int] = set()
+        """Addresses that sandboxes use without a record."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
-        self.reads = ClusterReads(self.is_needed, self.is_held, self.read_pool)
+        self.reads = ClusterReads(self.is_needed, self.is_held, self.until_given_up, self.read_pool)
 
     async def is_needed(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
@@ -194,13 +198,17 @@ class Surroundings:
     async def is_held(self, held: SpiderIP) -> bool:
         return held.spec.podUID in self.running
 
+    async def until_given_up(self, held: SpiderIP, request: AllocationRequest) -> None:
+        if held.spec.podUID in self.in_use:
+            raise Refused(f"{request} waits for {held.spec.address}")
+
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         return next((each for each in self.pools if each.name == name), None)
 
     def allocator(self, records: Any) -> Allocator:
         return Allocator(
             records,
-            NodePools(records.node, self.seen, self.reserved.__getitem__),
+            NodePools(records.node, self.seen, self.reserved.__getitem__, lambda _: self.occupied),
             reads=self.reads,
             clock=lambda: self.now,
         )

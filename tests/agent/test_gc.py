@@ -124,6 +124,9 @@ def test_addresses_alone(node: AttachingNode) -> None:
     assert list(node.records()) == [NET1[4].pod]
     node.end("addressed")
     node.runtime.collect(ADDRESSES, [])
+    assert list(node.records()) == [NET1[4].pod], "its sandbox runs on"
+    node.remove(pod)
+    node.runtime.collect(ADDRESSES, [])
     wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.delete(CLASSIC, pod, {})
 

@@ -219,3 +219,25 @@ async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:
     one.surroundings.gone.add("web-0")
     await one.allocator.release("first", "eth0")
     assert one.store.objects == {}
+
+
+async def test_an_owners_next_pod_waits_for_the_sandbox_of_the_former_one() -> None:
+    one = One(pool())
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    await one.give(ordinal("first"))
+    before = dict(one.store.objects)
+    one.surroundings.in_use.add("first")
+    with pytest.raises(Refused, match=r"web-0 on node n2 waits for 10\.0\.0\."):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+    assert one.store.objects == before, "nothing was taken, and nothing given up"
+    assert await one.give(ordinal("first")) in before, "the pod that holds it waits for nobody"
+    one.surroundings.in_use.clear()
+    await other.allocate(keyed([ordinal("second", "n2")]))
+    assert [held.spec.podUID for held in one.store.objects.values()] == ["second"]
+
+
+async def test_a_machine_that_moves_does_not_wait() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    machine.one.surroundings.in_use.add(uid_of("source"))
+    assert await machine.move() == address

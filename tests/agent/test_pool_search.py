@@ -10,7 +10,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.allocation import address_of, new_record
 from spiderpool.core.ipam.selection import NamedPools
@@ -294,3 +294,18 @@ class TestRequestedAddresses:
 async def test_pools_that_the_pod_names_are_asked_in_order() -> None:
     one = One(pool("a", ips="10.0.0.1"), pool("b", ips="10.0.1.1", default=False))
     assert await one.give(ask("p", candidates=NamedPools(("b", "a")))) == "10.0.1.1"
+
+
+async def test_an_address_that_a_sandbox_uses_without_a_record_is_given_to_nobody() -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.surroundings.occupied = {to_int("10.0.0.1", 4)}
+    assert await one.give(ask("a")) == "10.0.0.2"
+    with pytest.raises(Refused, match=r"10\.0\.0\.1 is in use"):
+        await one.give(ask("b", address="10.0.0.1"))
+    cooling = One(cold())
+    await cooling.give(ask("a"))
+    await cooling.allocator.release("uid-of-a", "eth0")
+    cooling.surroundings.occupied = {to_int("10.0.0.1", 4)}
+    await cooling.give(ask("b"))
+    with pytest.raises(Refused):
+        await cooling.give(ask("c"))

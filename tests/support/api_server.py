@@ -18,6 +18,7 @@ What it speaks, for every kind given to it:
 - merge patch (409 on another resourceVersion, 422 on another UID), and the ``status`` subresource;
 - delete with preconditions;
 - finalizers: a deleted object stays, with a deletionTimestamp, until its last finalizer is removed;
+- ``metadata.generation``, which grows with every change of anything but metadata and status;
 - a write that changes nothing keeps the resourceVersion; resource versions grow over all kinds together;
 - discovery of the kinds of a group and version.
 
@@ -138,6 +139,8 @@ class Store:
     def write(self, key: Key, new: Body | None) -> Body:
         """Store an object, or delete it (None); returns it with its version. Nothing happens without a change."""
         old = self.objects.get(key)
+        if new is not None:
+            new["metadata"]["generation"] = _generation(old, new)
         if old is not None and new is not None and _without_version(old) == _without_version(new):
             return old
         self.version += 1
@@ -513,6 +516,15 @@ def _as_stored(kind: Kind, body: Body, stored: Body | None) -> Body:
         elif stored is not None:
             metadata.pop(name, None)
     return {**body, "apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+
+def _generation(old: Body | None, new: Body) -> int:
+    """The generation of an object that replaces an older version of it, if there is one."""
+    if old is None or old["metadata"].get("uid") != new["metadata"].get("uid"):
+        return 1
+    specs = ({key: value for key, value in body.items() if key not in ("metadata", "status")} for body in (old, new))
+    known: int = old["metadata"].get("generation", 1)
+    return known if eq(*specs) else known + 1
 
 
 def _without_version(body: Body) -> Body:

@@ -61,6 +61,13 @@ class NodeAccount(msgspec.Struct, omit_defaults=True, gc=False):
     ] = None
     observedAt: Annotated[str | None, field_doc("When it was taken, by the clock of the node (RFC 3339).")] = None
     bootID: Annotated[str | None, field_doc("Boot of the node in which it was taken.")] = None
+    recordVersion: Annotated[
+        str | None,
+        field_doc(
+            "resourceVersion of the newest SpiderIP of the node that its agent had seen before: of those that are no "
+            "newer, the account has the sandbox unless it is gone."
+        ),
+    ] = None
     sandboxes: Annotated[list[NodeSandbox] | None, field_doc("All sandboxes of pods that have addresses.")] = None
 
 

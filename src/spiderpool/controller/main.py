@@ -19,6 +19,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
@@ -75,6 +76,7 @@ class ControllerLeader:
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
         self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
+        self._accounts = Informer(client, SpiderNode)
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
@@ -108,6 +110,7 @@ class ControllerLeader:
             self._kubeadm,
             self._service_cidrs,
             self._nodes,
+            *([self._accounts] if self._settings.gc_enabled else []),
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
@@ -158,8 +161,14 @@ class ControllerLeader:
             settings.gc_node_grace,
             settings.gc_agent_grace,
         )
-        policy = GCPolicy(settings.gc_delay, settings.gc_on_ready_node, settings.gc_on_not_ready_node)
-        listers = GCListers(self._ips, self._pods, self._nodes, self._pools)
+        policy = GCPolicy(
+            settings.gc_delay,
+            settings.gc_on_ready_node,
+            settings.gc_on_not_ready_node,
+            settings.gc_by_time,
+            settings.gc_agent_grace,
+        )
+        listers = GCListers(self._ips, self._pods, self._nodes, self._accounts, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)
 
     def _eni_pools(self) -> ENIPoolReconciler:

@@ -396,8 +396,9 @@ GC_NODE_GRACE: Final = Setting(
 )
 GC_AGENT_GRACE: Final = Setting(
     kind=kinds.SECONDS,
-    default=300.0,
-    help="the same for pods that are gone, have finished or should have ended: their agent has this time to release",
+    default=30.0,
+    help="the same for pods that are gone, have finished or should have ended, before their node is asked whether a "
+    "sandbox has the address; the node has as long to answer before it is reported",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
     page="reference/collection.md",
@@ -412,8 +413,8 @@ GC_DELAY: Final = Setting(
 )
 GC_ON_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
-    default=False,
-    help="release the addresses of pods that should have ended, also on Nodes that are ready",
+    default=True,
+    help="pods that should have ended are among those whose addresses may be released, on Nodes that are ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED",),
     page="reference/collection.md",
@@ -421,9 +422,17 @@ GC_ON_READY_NODE: Final = Setting(
 GC_ON_NOT_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
     default=True,
-    help="release the addresses of pods that should have ended, on Nodes that are not ready",
+    help="the same on Nodes that are not ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED",),
+    page="reference/collection.md",
+)
+GC_BY_TIME: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="a node that does not answer counts as one where nothing runs: time is enough, as in Spiderpool",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_GC_BY_TIME_ENABLED",),
     page="reference/collection.md",
 )
 REDUNDANT_IPS: Final = Setting(
