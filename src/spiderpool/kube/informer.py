@@ -62,6 +62,8 @@ class PartialList:
     """Token for the next page; empty when this is all."""
     keys: set[str]
     """Of the objects that were listed: the others of the cache are gone."""
+    is_first: bool
+    """Whether the cache was empty when the list began: then none is gone of what has come from the list alone."""
 
 
 class Index(Generic[T, K, V]):
@@ -277,16 +279,18 @@ class Informer(Generic[T]):
             page = await self._page(begun.rest if begun else "")
             self._arrived += 1
             keys = begun.keys if begun else set()
+            is_first = begun.is_first if begun else not self._objects
             turn = Turn()
             for obj in page.items:
                 keys.add(key := obj.key)
                 self._note(key, obj)
                 if turn.is_over():
                     await turn.next()
-            self._partial = PartialList(page.version, page.rest, keys)
+            self._partial = PartialList(page.version, page.rest, keys, is_first)
         complete, self._partial = self._partial, None
         turn = Turn()
-        for key, old in list(self._objects.items()):
+        is_same = complete.is_first and len(complete.keys) == len(self._objects)
+        for key, old in () if is_same else list(self._objects.items()):
             if key not in complete.keys and not _newer(old, complete.version):
                 self._drop(old)
             if turn.is_over():
