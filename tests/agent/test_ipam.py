@@ -124,7 +124,7 @@ async def test_an_add_by_the_http_api_reads_a_pod_that_is_not_cached_yet_once(tm
             before = node.server.requests["get"]
             answer = await client.post("/v1/ipam/ip", json=call)
             assert (answer.status, await answer.json())[0] == 200
-            assert node.server.requests["get"] - before == 1
+            assert node.server.requests["get"] - before == 2  # the pod and its Namespace
 
 
 async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:
