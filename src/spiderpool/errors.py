@@ -172,3 +172,8 @@ def raise_all(failures: Sequence[SpiderpoolError]) -> None:
     further = (": ".join(filter(None, (error.message, error.details))) for error in others)
     first.details = "; ".join(filter(None, (first.details, *further)))
     raise first
+
+
+def is_bug(error: BaseException) -> bool:
+    """Whether an exception is none of ours: a loop that survives it logs where it came from."""
+    return not isinstance(error, SpiderpoolError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.controller.attempts import MOST_FAILURES, Attempts
-from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.errors import ApiUnavailable
 
 pytestmark = pytest.mark.unit
 
@@ -16,11 +16,11 @@ class Pieces:
     def __init__(self, *broken: str) -> None:
         self.broken = set(broken)
         self.tried: list[str] = []
-        self.told: list[str] = []
-        self.attempts = Attempts(self.tell)
+        self.reported: list[str] = []
+        self.attempts = Attempts(self.report)
 
-    def tell(self, key: str, error: SpiderpoolError) -> None:
-        self.told.append(f"{key}: {error}")
+    def report(self, key: str, error: Exception) -> None:
+        self.reported.append(f"{key}: {error}")
 
     async def work(self, key: str) -> None:
         self.tried.append(key)
@@ -36,7 +36,7 @@ class Pieces:
 async def test_what_has_failed_is_tried_last() -> None:
     pieces = Pieces("a")
     assert await pieces.once("a", "b") == (["a", "b"], True)
-    assert pieces.told == ["a: no answer"]
+    assert pieces.reported == ["a: no answer"]
     assert await pieces.once("a", "b") == (["b", "a"], True)
     pieces.broken.clear()
     await pieces.once("a", "b")

@@ -166,6 +166,7 @@ class ApiServer:
         self._open = asyncio.Event()  # cleared while watches are held
         self._watches: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
+        self.list_queries: list[dict[str, str]] = []
         self.requests: Counter[str] = Counter()
         self.url = ""
         self.most_per_page = 500
@@ -324,6 +325,9 @@ class ApiServer:
 
     def _list(self, target: Target, query: Mapping[str, str]) -> Body:
         version, begin = self._store.version, 0
+        self.list_queries.append(dict(query))
+        if int(query.get("resourceVersion") or 0) > version:
+            raise Refusal(504, "Timeout", "Too large resource version")
         if rest := query.get("continue"):
             version, begin = map(int, rest.split("-"))
             if version < self._store.compacted:

@@ -289,12 +289,16 @@ class PodAddresses:
         return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
 
     async def _context(self, pod: Pod, uid: str, networks: InterfaceNetworks) -> PodContext:
-        """What is known of a pod; its top controller is read from the API server only if the pod needs it."""
-        cluster, uid = self._cluster, _holder_uid(pod, uid)
+        """What is known of a pod; its top controller is read from the API server only if the pod needs it.
+
+        Its Namespace is read for a pod that holds nothing yet, since it may choose the pool.
+        """
+        cluster, uid, namespace = self._cluster, _holder_uid(pod, uid), pod.metadata.namespace or ""
+        held = self._allocator.held(uid)
         around = PodSurroundings(
             cluster.node_name,
             cluster.nodes.get(cluster.node_name),
-            cluster.namespaces.get(pod.metadata.namespace or ""),
+            cluster.namespaces.get(namespace) if held else await cluster.namespace(namespace),
             self._allocator.interfaces(uid),
             uid,
         )

@@ -24,7 +24,7 @@ from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kernel import masquerade
 from spiderpool.kernel.events import address_changes, routing_losses
 from spiderpool.kernel.namespaces import run_inside
@@ -76,7 +76,7 @@ class NodeNetwork:
         self._recorder = recorder
         self._tuning = tuning
         self._stale = asyncio.Event()  # set when addresses of the node or of Services have changed: update the pods
-        self._services: list[str] | None = None  # the addresses of Services that were seen last
+        self._services: object = None  # the addresses and CIDRs of Services that were seen last
         self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
         self._faults: dict[str, float] = {}  # the faults of the last diagnosis, and when each was first seen
@@ -100,8 +100,9 @@ class NodeNetwork:
                 async for _ in address_changes(at_once=True):
                     self._stale.set()
                     self._changed.set()
-            except SpiderpoolError as error:
-                log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
+            except Exception as error:
+                facts = {"error": str(error), "pause": PAUSE}
+                log.warning("addresses of the node not followed", **facts, exc_info=is_bug(error))
             await asyncio.sleep(PAUSE)
 
     async def _follow_losses(self) -> None:
@@ -112,8 +113,8 @@ class NodeNetwork:
                     self._stale.set()
                     self._changed.set()
                     await asyncio.sleep(PAUSE)
-            except SpiderpoolError as error:
-                log.warning("routes of the node not followed", error=str(error), pause=PAUSE)
+            except Exception as error:
+                log.warning("routes of the node not followed", error=str(error), pause=PAUSE, exc_info=is_bug(error))
             await asyncio.sleep(PAUSE)
 
     def _is_our_table(self, table: int) -> bool:
@@ -121,7 +122,8 @@ class NodeNetwork:
 
     def _coordinator_changed(self, _: SpiderCoordinator | None, __: SpiderCoordinator | None) -> None:
         coordinator = self._cluster.coordinator()
-        services = coordinator.status.serviceAddresses if coordinator and coordinator.status else None
+        status = coordinator.status if coordinator else None
+        services = (status.serviceAddresses, status.serviceCIDR) if status else None
         if services != self._services:
             self._services = services
             self._stale.set()
@@ -136,8 +138,8 @@ class NodeNetwork:
             try:
                 self._tables = self._rule_tables()
                 self._report_restored(await self._attacher.refresh() + await self._coordinator.refresh())
-            except SpiderpoolError as error:
-                log.warning("routes of pods not updated", error=str(error), pause=PAUSE)
+            except Exception as error:
+                log.warning("routes of pods not updated", error=str(error), pause=PAUSE, exc_info=is_bug(error))
                 self._stale.set()
                 pause = PAUSE
             await asyncio.sleep(pause)
@@ -160,8 +162,9 @@ class NodeNetwork:
         while True:
             try:
                 await run_inside(None, masquerade.load)
-            except SpiderpoolError as error:
-                log.warning("pods do not reach all endpoints of Services", error=str(error), pause=LOOK)
+            except Exception as error:
+                facts = {"error": str(error), "pause": LOOK}
+                log.warning("pods do not reach all endpoints of Services", **facts, exc_info=is_bug(error))
             await asyncio.sleep(LOOK)
 
     async def _follow_pools(self) -> None:
@@ -183,8 +186,8 @@ class NodeNetwork:
                 pause = PAUSE
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), LOOK)
-            except (SpiderpoolError, OSError) as error:
-                log.warning("cards of the node not tuned", error=str(error), pause=pause)
+            except Exception as error:
+                log.warning("cards of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

@@ -13,7 +13,7 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.core.network.coordinator import rule_table
+from spiderpool.core.network.coordinator import rule_table, service_cidrs
 from spiderpool.core.network.plumbing.refresh import PathSettings
 from spiderpool.core.network.plumbing.values import Address, Attachment
 from spiderpool.errors import BadNamespace, SpiderpoolError
@@ -53,10 +53,11 @@ class PodRoutes:
         return replace(attachment, coordination=replace(settings, service_addresses=known))
 
     async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> int:
-        default = rule_table(self._cluster.coordinator())
+        coordinator = self._cluster.coordinator()
+        default = rule_table(coordinator)
         tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
-        settings = PathSettings(first, services, tables)
+        settings = PathSettings(first, services, service_cidrs(coordinator), tables)
         try:
             async with self._containers.held(sandbox.container_id):
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.turns import in_turns
 
 T = TypeVar("T")
@@ -17,9 +16,9 @@ MOST_FAILURES = 3
 class Attempts:
     """Remembers which pieces have failed: they are tried last the next time, the latest failure at the end."""
 
-    def __init__(self, failed: Callable[[str, SpiderpoolError], None]) -> None:
-        """``failed`` is told the key of each piece that fails."""
-        self._tell = failed
+    def __init__(self, failed: Callable[[str, Exception], None]) -> None:
+        """``failed`` is given the key and the error of each piece that fails."""
+        self._report = failed
         self._failures = 0
         self._failed: dict[str, int] = {}  # key → number of its last failure
 
@@ -30,10 +29,10 @@ class Attempts:
         async for key in in_turns(sorted(pieces, key=lambda key: self._failed.get(key, 0))):
             try:
                 await work(pieces[key])
-            except SpiderpoolError as error:
+            except Exception as error:  # also a bug: what one piece makes go wrong must not keep the others
                 self._failures += 1
                 self._failed[key] = self._failures
-                self._tell(key, error)
+                self._report(key, error)
                 if self._failures >= most:
                     return False
             else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
-from spiderpool.core.network.plumbing.steps import AddRoute
+from spiderpool.core.network.plumbing.steps import AddRoute, Remove
 from tests.core.pods import FIRST, SECOND, SETTINGS, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
@@ -75,6 +75,20 @@ def test_addresses_of_services_by_the_gateway_that_is_in_use() -> None:
     for services in (None, (service,)):  # while they are not known, the gateway is replaced all the same
         world.apply(plan_refresh(world.pod_link(CONTAINER, PathSettings(services=services))))
         assert_paths(world, [Question("pod", str(service), NextHop("veth0", NET1[4].node))])
+
+
+def test_service_cidrs_that_are_newer_than_the_pod_while_they_last() -> None:
+    world = with_pod(FIRST)
+    own, newer = *SETTINGS.service_cidrs, ip_network("198.51.100.0/24")
+    question = Question("pod", "198.51.100.7", NextHop("veth0", ETH0[4].node))
+    grown = PathSettings(services=(), service_cidrs=(own, newer))
+    world.apply(plan_refresh(world.pod_link(CONTAINER, grown)))
+    assert_paths(world, [question])
+    assert plan_refresh(world.pod_link(CONTAINER, grown)) == ()
+    (removal,) = plan_refresh(world.pod_link(CONTAINER, PathSettings(services=(), service_cidrs=(own,))))
+    assert isinstance(removal, Remove)
+    later = with_pod(replace(FIRST, coordination=replace(SETTINGS, service_cidrs=(own, newer))))
+    assert plan_refresh(later.pod_link(CONTAINER, grown)) == ()
 
 
 BOTH = PathSettings(tables={"eth0": 500, "net1": 500})

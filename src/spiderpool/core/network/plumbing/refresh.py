@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
+from spiderpool.core.addresses import Network
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE
 from spiderpool.core.network.plumbing.routing import NodePath, reachable, routes_from_node
 from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes
@@ -22,12 +23,14 @@ class PathSettings:
     """What the kernel's state does not tell of a pod's path.
 
     ``first_nic`` is the name of the pod's first interface. ``services`` are the addresses of Services outside the
-    Service CIDRs; None: not known, so their routes stay. ``tables`` are the tables of the node with the routes to the
-    addresses of interfaces, by interface; of others the node's routes are left alone.
+    Service CIDRs; None: not known, so their routes stay. ``service_cidrs`` are all that the cluster has now; the pod
+    has routes to those of its ADD. ``tables`` are the tables of the node with the routes to the addresses of
+    interfaces, by interface; of others the node's routes are left alone.
     """
 
     first_nic: str = "eth0"
     services: tuple[Address, ...] | None = None
+    service_cidrs: tuple[Network, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -95,13 +98,18 @@ def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
 def _services(
     observed: PodLink, path: NodePath, present: tuple[Address, ...], source: Address | None, routes: list[AddRoute]
 ) -> Iterator[Step]:
-    """Routes to addresses of Services as ADD makes them: by the gateway that is in use, unless the node has lost it."""
+    """Routes to addresses of Services as ADD makes them: by the gateway that is in use, unless the node has lost it.
+
+    To Service CIDRs as well, where they are newer than the pod.
+    """
     if observed.settings.services is None or source is None:
         return
     gateway = next((route.gateway for route in routes if route.gateway in present), present[0])
     template = AddRoute("pod", default_destination(source.version), path.link, gateway, source)
     reserved = reserved_addresses(observed.pod, path.link, observed.node)
-    yield from service_changes(observed.pod, template, observed.settings.services, reserved)
+    own = {route.destination for route in observed.pod.routes if route.table == MAIN_TABLE}
+    newer = (cidr for cidr in observed.settings.service_cidrs if cidr not in own)
+    yield from service_changes(observed.pod, template, (*observed.settings.services, *newer), reserved)
 
 
 def _additions(
