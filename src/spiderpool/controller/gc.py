@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -66,6 +66,8 @@ class GCTimings:
     grace: float = 5.0
     node_grace: float = 60.0
     agent_grace: float = 300.0
+    clock: Callable[[], float] = time.time
+    """Returns the seconds since 1970."""
 
     @property
     def pause(self) -> float:
@@ -123,7 +125,7 @@ class ClusterGC:
         """Check and release until cancelled."""
         pause, next_full = self._timings.pause, 0.0
         while True:
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             if now >= next_full:
                 next_full = now + max(self._timings.full_interval, pause)
                 self._state.sticky.clear()
@@ -156,14 +158,16 @@ class ClusterGC:
         records = self._records_to_check(key)  # before the pods: find_candidates() requires this order
         if not records:
             return {}
-        found = find_candidates(records, self._snapshot(), self._state.candidates, time.monotonic())
+        found = find_candidates(records, self._snapshot(), self._state.candidates, asyncio.get_running_loop().time())
         if not is_stable(records, self._listers.pods.get(key)):
             self._state.pods_to_check.add(key)
         return found
 
     def _snapshot(self) -> Snapshot:
         listers = self._listers
-        return Snapshot(listers.pods, listers.nodes, listers.pools, self._reporters, time.time(), self._policy)
+        return Snapshot(
+            listers.pods, listers.nodes, listers.pools, self._reporters, self._timings.clock(), self._policy
+        )
 
     def _records_to_check(self, key: str) -> list[SpiderIP]:
         """Records of a pod, without those whose owner still needed them at the last fresh read."""
@@ -226,7 +230,7 @@ class ClusterGC:
         read = [await self._read(Node, name) for name in sorted(names) if name and not record.spec.releasedAt]
         pods = {pod.key: pod} if pod else {}
         nodes = {node.name: node for node in read if node}
-        snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, time.time(), self._policy)
+        snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, self._timings.clock(), self._policy)
         return (record, kept) if kept else (record,), snapshot
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
@@ -237,7 +241,7 @@ class ClusterGC:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
         pool = self._listers.pools.get(record.spec.pool)
         if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
-            self._listers.ips.note(await self._client.replace(released(record, time.time())))
+            self._listers.ips.note(await self._client.replace(released(record, self._timings.clock())))
         else:
             meta = record.metadata
             await self._client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion)

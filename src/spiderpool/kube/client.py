@@ -167,13 +167,11 @@ class Client:
     the second would be refused, and that would look as if somebody else had been faster.
     """
 
-    def __init__(self, access: ClusterAccess) -> None:
+    def __init__(self, access: ClusterAccess, connector: aiohttp.BaseConnector | None = None) -> None:
+        """``connector`` makes the connections; None: by TCP, as ``access`` says."""
         self._access = access
-        connector = aiohttp.TCPConnector(
-            limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
-        )
         self._http = aiohttp.ClientSession(
-            connector=connector,
+            connector=connector or _tcp_connector(access),
             read_bufsize=1 << 20,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},
@@ -432,6 +430,12 @@ async def _send_writes_once(
         if request.method == "GET":
             raise
         raise _Unanswered(str(error) or type(error).__name__) from error
+
+
+def _tcp_connector(access: ClusterAccess) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(
+        limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+    )
 
 
 def _socket(address_info: tuple[Any, ...]) -> socket.socket:

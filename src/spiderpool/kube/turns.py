@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
@@ -15,9 +14,10 @@ LONGEST_TURN = 0.01
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
     """The items, with turns for other tasks in between: what the loop's body reads may change from item to item."""
-    end = time.perf_counter() + LONGEST_TURN
+    clock = asyncio.get_running_loop().time
+    end = clock() + LONGEST_TURN
     for item in items:
         yield item
-        if time.perf_counter() >= end:
+        if clock() >= end:
             await asyncio.sleep(0)
-            end = time.perf_counter() + LONGEST_TURN
+            end = clock() + LONGEST_TURN
