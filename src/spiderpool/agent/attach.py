@@ -30,6 +30,7 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
+from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
@@ -65,6 +66,7 @@ class AttachmentEffects:
     host_ports: HostPorts
     publisher: NetworkStatusPublisher
     recorder: Recorder
+    kernel: PodKernel = interfaces
 
 
 class Attacher:
@@ -80,6 +82,7 @@ class Attacher:
         self._host_ports = effects.host_ports
         self._publisher = effects.publisher
         self._recorder = effects.recorder
+        self._kernel = effects.kernel
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
         self._routes = PodRoutes(cluster, self._containers)
 
@@ -117,7 +120,7 @@ class Attacher:
                 case Chain():
                     granted = await self._check_addresses(call, attachment, plan)
                     desired = self._kernel_attachment(call, attachment, plan, granted)
-                    await interfaces.check(self._routes.settled(desired))
+                    await self._kernel.check(self._routes.settled(desired))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")
                     await self._delegates.check(plan.chain, _invocation(call, plan), previous)
@@ -145,7 +148,7 @@ class Attacher:
 
     async def collect_gone(self) -> list[SpiderpoolError]:
         """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(lambda each: each.is_gone)
+        return await self._collect(self._store.is_gone)
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -165,6 +168,10 @@ class Attacher:
     def sandboxes(self) -> Iterator[SandboxRecord]:
         """All sandboxes that have a file."""
         return self._store.all()
+
+    def living(self) -> Iterator[SandboxRecord]:
+        """All sandboxes that have a file and a network namespace."""
+        return (each for each in self._store.all() if not self._store.is_gone(each))
 
     async def refresh(self) -> None:
         """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
@@ -219,9 +226,9 @@ class Attacher:
         """Create an interface of a network that the agent attaches itself, and before it the bond or VLAN below it."""
         desired = self._kernel_attachment(call, attachment, plan, grants)
         if chain.parent is not None:
-            await interfaces.ensure_parent(chain.parent)
+            await self._kernel.ensure_parent(chain.parent)
         await self._probe(attachment.pod, desired)
-        created = await interfaces.add(desired)
+        created = await self._kernel.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
         return cni_result(desired, grants, interface, chain)
 
@@ -235,7 +242,7 @@ class Attacher:
         """Detect others that use the addresses, and silent gateways, where the settings say so."""
         detection = self._addresses.detection(pod)
         if detection.conflicts or detection.gateway:
-            await interfaces.probe(desired, detection)
+            await self._kernel.probe(desired, detection)
 
     async def _execute(self, call: CNICall, plan: InterfacePlan, network: DelegatedNetwork) -> Result:
         """Execute the plugins of a network and keep their result, which DEL and CHECK need."""
@@ -252,10 +259,10 @@ class Attacher:
         """
         chosen, gateways = plan.default_route_network, plan.request.gateways or ()
         if chosen is not None and chosen != plan.request:  # it belongs to another network of the pod
-            families = await interfaces.place_default(call.netns, plan.interface, None)
+            families = await self._kernel.place_default(call.netns, plan.interface, None)
             return with_default_routes(output, families, ())
         addresses, if_free = tuple(map(ip_address, gateways)), chosen is None
-        families = await interfaces.place_default(call.netns, plan.interface, addresses, if_free=if_free)
+        families = await self._kernel.place_default(call.netns, plan.interface, addresses, if_free=if_free)
         return with_default_routes(output, families, gateways)
 
     async def _open_ports(self, call: CNICall, attachment: PodAttachment, first: Result) -> None:
@@ -308,12 +315,12 @@ class Attacher:
     def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
         """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""
         others = (other for other in self._store.all() if other.container_id != sandbox.container_id)
-        return any(other.pod == pod and not other.is_gone for other in others)
+        return any(other.pod == pod and not self._store.is_gone(other) for other in others)
 
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed
         if network is None:
-            await interfaces.remove(sandbox.container_id, netns, interface.name)
+            await self._kernel.remove(sandbox.container_id, netns, interface.name)
         else:
             invocation = sandbox.invocation(interface, netns)
             await self._delegates.delete(network, invocation, interface.result.encode())

@@ -11,7 +11,7 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -21,7 +21,7 @@ from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.errors import IOFailure
-from spiderpool.kernel.namespaces import is_gone
+from spiderpool.kernel import namespaces
 from spiderpool.telemetry import logger
 
 SUFFIX = ".json"
@@ -70,11 +70,6 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     interfaces: tuple[InterfaceRecord, ...]
     network: str = ""
     """Name of the network list by which the runtime attached it; empty where that is not known."""
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the sandbox's network namespace has been removed, and all interfaces in it."""
-        return is_gone(self.netns)
 
     @property
     def pod(self) -> PodArgs | None:
@@ -128,8 +123,10 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
 class AttachmentStore:
     """The files of all sandboxes of this node."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, is_gone: Callable[[str], bool] = namespaces.is_gone) -> None:
+        """``is_gone`` says whether a network namespace, by its path, has been removed."""
         self._directory = directory
+        self._is_gone = is_gone
 
     def save(self, sandbox: SandboxRecord) -> None:
         """Write or replace a sandbox's file, atomically. Raises IOFailure."""
@@ -141,6 +138,10 @@ class AttachmentStore:
             draft.replace(path)
         except OSError as error:
             raise IOFailure(f"{path} cannot be written: {error}; make room, or make its folder writable") from error
+
+    def is_gone(self, sandbox: SandboxRecord) -> bool:
+        """Whether a sandbox's network namespace has been removed, and all interfaces in it."""
+        return self._is_gone(sandbox.netns)
 
     def load(self, container_id: str) -> SandboxRecord | None:
         """A sandbox; None when it has no file, or one that cannot be parsed. Raises IOFailure."""

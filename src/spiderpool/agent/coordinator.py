@@ -74,7 +74,7 @@ class CoordinatorPlugin:
 
     async def collect_gone(self) -> list[SpiderpoolError]:
         """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(lambda sandbox, _: sandbox.is_gone)
+        return await self._collect(lambda sandbox, _: self._chained.is_gone(sandbox))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -91,7 +91,7 @@ class CoordinatorPlugin:
 
     def containers(self) -> Iterator[str]:
         """Containers that have a veth pair of ours and a network namespace."""
-        return (each.container_id for each in self._chained.all() if not each.is_gone)
+        return (each.container_id for each in self._chained.all() if not self._chained.is_gone(each))
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""

@@ -123,4 +123,4 @@ class NodeGC:
 
     def _attached(self) -> set[str]:
         """UIDs of the pods of all sandboxes that have a file and a network namespace."""
-        return {each.pod.uid for each in self._attacher.sandboxes() if each.pod and not each.is_gone}
+        return {each.pod.uid for each in self._attacher.living() if each.pod}
