@@ -240,7 +240,8 @@ class Store:
             body = {**body, "status": stored.get("status")}
         body = self.as_stored(target.kind, {key: value for key, value in body.items() if value is not None}, stored)
         metadata = body["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+        ended = not metadata.get("deletionGracePeriodSeconds")  # a pod stays until its kubelet says that it has ended
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and ended:
             return self.write(target.key, None)
         return self.write(target.key, body)
 

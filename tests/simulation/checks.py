@@ -1,0 +1,293 @@
+"""What must hold in every moment of a simulation, and what must hold once the world is quiet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spiderpool.api.applications import StatefulSet
+from spiderpool.api.cni import CNICall
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import IP_OWNER_LABEL, SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.core.addresses import AddressSet, from_int
+from spiderpool.core.ipam.allocation import cooldown_is_over
+from tests.simulation.kernel import Namespace
+from tests.support.api_store import Body, Change
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+MOST_REQUESTS = 150
+"""Requests to the API server that an ADD may send: it may try each of some 80 addresses once."""
+SETTLED = 120.0
+"""Seconds after which every agent has seen a change of a pool."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must not be."""
+
+    rule: str
+    text: str
+    time: float
+    subjects: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.text} (at {self.time:.3f} s)"
+
+
+class ViolationError(Exception):
+    """Ends a run."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
+
+
+class Checks:
+    """Looks at every write of a record and at every address that comes up or goes down in a sandbox."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.violation: Violation | None = None
+        self.most_requests = 0
+        self.adds: Counter[str] = Counter()
+        """ADDs by how they ended."""
+        self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
+        self._pool_changed: dict[str, float] = {}
+        self._sticky: dict[str, str] = {}  # digest of the owner → address that it has
+        cluster.ledger.on_up = self._up
+        cluster.ledger.on_down = self._down
+        cluster.api.store.listeners.append(self._written)
+
+    # --- at every step
+
+    def _up(self, namespace: Namespace, address: str) -> None:
+        self._cluster.note(f"{address} is up in {namespace.container} of {namespace.pod}", address, namespace.uid)
+        living = self._cluster.ledger.living(address)
+        if len(living) > 1 and namespace in living and len({machine_of(each.pod) or each for each in living}) > 1:
+            sandboxes = " and ".join(f"{each.container} of {each.pod} on {each.node}" for each in living)
+            self._fail("address in two living sandboxes", f"{address} is in {sandboxes}", address)
+
+    def _down(self, namespace: Namespace, address: str) -> None:
+        self._cluster.note(f"{address} is down in {namespace.container} of {namespace.pod}", address, namespace.uid)
+
+    def _written(self, change: Change) -> None:
+        plural, _, name = change.key
+        now = self._cluster.loop.time()
+        if plural == "spiderippools" and (change.old or {}).get("spec") != (change.new or {}).get("spec"):
+            self._pool_changed[name] = now
+            self._cluster.note(f"pool {name} is now {json.dumps((change.new or {}).get('spec'))}", name)
+        if plural != "spiderips":
+            return
+        self._note_record(change)
+        if change.new is None:
+            self._free_since[name] = now
+            owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
+            if owner and self._sticky.get(owner) == name:
+                self._check_sticky_release(change, owner)
+        else:
+            self._free_since.pop(name, None)
+        holder = None if change.new is None else _holder(change.new)
+        for namespace in self._cluster.ledger.living(name):
+            if namespace.attached and namespace.uid != holder and not self._is_machines(namespace, change.new):
+                what = "has no record" if holder is None else f"now belongs to {holder}"
+                self._fail(
+                    "address of a living sandbox is free",
+                    f"{name} {what}, and {namespace.container} of {namespace.pod} on {namespace.node} has it",
+                    name,
+                    namespace.uid,
+                )
+
+    def _note_record(self, change: Change) -> None:
+        name = change.key[2]
+        if change.new is None:
+            self._cluster.note(f"record {name} is deleted", name, (change.old or {})["spec"]["podUID"])
+            return
+        spec = change.new["spec"]
+        state = f"released at {spec['releasedAt']}" if spec.get("releasedAt") else f"held by {spec['podUID']}"
+        text = f"record {name} of {spec['namespace']}/{spec['pod']} on {spec['node']}, {spec['interface']}: {state}"
+        self._cluster.note(text, name, spec["podUID"])
+
+    def _check_sticky_release(self, change: Change, owner: str) -> None:
+        """A sticky owner loses its address only when it needs it no more, or when the pool changes."""
+        assert change.old is not None
+        spec = change.old["spec"]
+        if self._needs(spec) and self._is_settled(spec["pool"]):
+            pod = f"{spec['namespace']}/{spec['pod']}"
+            self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is deleted", change.key[2])
+        self._sticky.pop(owner, None)
+
+    def attached(self, namespace: Namespace, ips: list[str]) -> None:
+        """An ADD has succeeded with these addresses."""
+        subjects = (*ips, namespace.uid)
+        if len({4 if "." in ip else 6 for ip in ips}) != len(ips) or not ips:
+            self._fail("one address per family", f"{namespace.container} of {namespace.pod} has {ips}", *subjects)
+        for ip in ips:
+            record = self._cluster.body(SpiderIP, ip)
+            if record is None or _holder(record) != namespace.uid:
+                self._fail(
+                    "address of a living sandbox is free",
+                    f"{namespace.container} of {namespace.pod} got {ip}, whose record is {_shown(record)}",
+                    *subjects,
+                )
+            elif owner := (record["metadata"].get("labels") or {}).get(IP_OWNER_LABEL):
+                self._check_sticky(owner, ip, record)
+
+    def _check_sticky(self, owner: str, ip: str, record: Body) -> None:
+        former = self._sticky.get(owner)
+        kept = self._cluster.body(SpiderIP, former) if former else None
+        if former and former != ip and kept is not None and self._is_settled(kept["spec"]["pool"]):
+            text = f"{record['spec']['pod']} got {ip} and had {former}"
+            self._fail("sticky owner gets another address", text, ip, former)
+        self._sticky[owner] = ip
+
+    def count(self, call: CNICall, requests: int) -> None:
+        """An ADD has sent so many requests."""
+        self.most_requests = max(self.most_requests, requests)
+        if requests > MOST_REQUESTS:
+            self._fail(
+                "bounded requests", f"an ADD of {call.cni_args} sent {requests} requests", call.required_pod().uid
+            )
+
+    def refused(self, call: CNICall, error: Exception, begin: float) -> None:
+        """An ADD was refused: no pool that the pod may use had a free address all the time."""
+        text = str(error)
+        if not text.startswith("no IPv4 address for"):
+            return
+        for pool in text.split(": ", 1)[1].split("; "):
+            name = pool.split(": ")[0].removeprefix("pool ").split(" ")[0]
+            body = self._cluster.body(SpiderIPPool, name)
+            if body is None or "in use" not in pool or not self._is_settled(name):
+                continue
+            for address in self.addresses(body):
+                free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
+                if free and not self._cluster.api.is_tried(address, begin - 0.1):
+                    self._fail("refusal is untrue", f"{text}; but {address} was free", address, name)
+
+    # --- once the world is quiet
+
+    def settled(self) -> list[Violation]:
+        """What is not as it should be after one collection."""
+        return [*self._leaks(), *self._lost(), *self._counters(), *self._endpoints(), *self._files()]
+
+    def _leaks(self) -> list[Violation]:
+        found = []
+        for (_, _, name), body in self._cluster.bodies(SpiderIP).items():
+            spec = body["spec"]
+            used = any(each.uid == spec["podUID"] for each in self._cluster.ledger.living(name))
+            if spec.get("releasedAt"):
+                record, pool = self._typed(SpiderIP, body), self._cluster.body(SpiderIPPool, spec["pool"])
+                now = self._cluster.wall_clock()() - 7300.0  # by the clock that is most behind
+                if cooldown_is_over(record, self._typed(SpiderIPPool, pool) if pool else None, now):
+                    found.append(self._violation("leak", f"{name} cools for ever", name))
+            elif not used and not self._needs(spec):
+                text = f"{name} is held by {spec['podUID']} of {spec['namespace']}/{spec['pod']}, which has it not"
+                found.append(self._violation("leak", text, name, spec["podUID"]))
+        return found
+
+    def _lost(self) -> list[Violation]:
+        found = []
+        for address, holders in self._cluster.ledger.holders.items():
+            for namespace in holders:
+                record = self._cluster.body(SpiderIP, address)
+                wrong = record is None or _holder(record) != namespace.uid
+                if namespace.attached and wrong and not self._is_machines(namespace, record):
+                    text = f"{address} of {namespace.pod} has record {_shown(record)}"
+                    found.append(self._violation("address of a living sandbox is free", text, address, namespace.uid))
+        return found
+
+    def _counters(self) -> list[Violation]:
+        records = Counter(body["spec"]["pool"] for body in self._cluster.bodies(SpiderIP).values())
+        found = []
+        for (_, _, name), body in self._cluster.bodies(SpiderIPPool).items():
+            told = (body.get("status") or {}).get("allocatedIPCount", 0)
+            if told != records[name]:
+                found.append(self._violation("counters", f"pool {name} says {told}, records are {records[name]}", name))
+        return found
+
+    def _endpoints(self) -> list[Violation]:
+        uids = {body["spec"]["podUID"] for body in self._cluster.bodies(SpiderIP).values() if _holder(body)}
+        wanted = set()
+        for (_, namespace, name), body in self._cluster.bodies(Pod).items():
+            hashed = (body["metadata"].get("annotations") or {}).get("kubernetes.io/config.hash")
+            if {body["metadata"]["uid"], hashed} & uids:
+                wanted.add(f"{namespace}/{name}")
+        present = {f"{namespace}/{name}" for _, namespace, name in self._cluster.bodies(SpiderEndpoint)}
+        return [
+            self._violation(
+                "endpoints", f"pod {key} {'lacks its' if key in wanted else 'is gone and has an'} endpoint", key
+            )
+            for key in sorted(wanted ^ present)
+        ]
+
+    def _files(self) -> list[Violation]:
+        found = []
+        for node in self._cluster.nodes:
+            containers = {each.container for each in node.kernel.namespaces.values()}
+            for path in sorted((node.directory / "sandboxes").glob("*.json")):
+                if path.stem not in containers:
+                    found.append(self._violation("files", f"{path.name} of {node.name} stays for ever", path.stem))
+        return found
+
+    # --- facts
+
+    @staticmethod
+    def _is_machines(namespace: Namespace, record: Body | None) -> bool:
+        """Whether a record belongs to the virtual machine of a sandbox: it has it in the pod to which it moves, too."""
+        owner = (record or {}).get("spec", {}).get("owner") or {}
+        machine = machine_of(namespace.pod)
+        return machine is not None and owner.get("name") == machine
+
+    def _needs(self, spec: Body) -> bool:
+        """Whether the sticky owner of a record still needs it."""
+        owner = spec.get("owner")
+        if not owner:
+            return False
+        key = f"{owner['namespace']}/{owner['name']}"
+        if owner["kind"] == "StatefulSet":
+            body = self._cluster.body(StatefulSet, key)
+            ordinal = int(spec["pod"].rpartition("-")[2])
+            return body is not None and ordinal < body["spec"]["replicas"]
+        return any(self._cluster.body(kind, key) is not None for kind in (VirtualMachine, VirtualMachineInstance))
+
+    def _is_settled(self, pool: str) -> bool:
+        return self._cluster.loop.time() - self._pool_changed.get(pool, 0.0) > SETTLED
+
+    def addresses(self, pool: Body) -> list[str]:
+        spec = pool["spec"]
+        usable = AddressSet.parse(spec["ips"], 4) - AddressSet.parse(spec.get("excludeIPs") or (), 4)
+        return [from_int(number, 4) for first, last in usable.intervals for number in range(first, last + 1)]
+
+    @staticmethod
+    def _typed(kind: Any, body: Body) -> Any:
+        return msgspec.convert(body, type=kind)
+
+    def _violation(self, rule: str, text: str, *subjects: str) -> Violation:
+        return Violation(rule, text, self._cluster.loop.time(), subjects)
+
+    def _fail(self, rule: str, text: str, *subjects: str) -> None:
+        if self.violation is None:
+            self.violation = self._violation(rule, text, *subjects)
+
+
+def _holder(record: Body) -> str | None:
+    spec = record["spec"]
+    return None if spec.get("releasedAt") else str(spec["podUID"])
+
+
+def _shown(record: Body | None) -> str:
+    return "missing" if record is None else json.dumps(record["spec"])
+
+
+def machine_of(pod: str) -> str | None:
+    """The virtual machine of a pod by its key; None for another pod."""
+    words = pod.rpartition("/")[2].split("-")
+    return words[2] if words[:2] == ["virt", "launcher"] else None
