@@ -9,9 +9,9 @@ docs/guides/simulation.md tells how to run it and how to read a failure. From th
     daemons.py     agents and controllers, put together from the product's classes
     node.py        a node with its kubelet and runtime; pod_worker.py: what they do for one pod
     cluster.py     all of it, with the pods and who controls them
-    operations.py  what happens to it, drawn by a seed
+    operations.py  what happens to it, drawn by a seed; the events are in *_operations.py
     checks.py      what must hold after every step, and at the end
-    run.py         one run; shrinking.py makes a failing one shorter
+    run.py         one run; shrinking.py makes a failing one shorter; teeth.py puts faults back, which must be found
 
 Nothing here may subclass or change a class of the product: test_rules.py.
 """

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -55,22 +56,23 @@ def main() -> int:
     """The status of the process: 1 after a violation."""
     arguments = _parser().parse_args()
     first = random.SystemRandom().randrange(1_000_000_000) if arguments.seed is None else arguments.seed
-    size = Size(open_faults=arguments.open_faults)
+    size = Size(longest_absence=900.0, open_faults=True) if arguments.open_faults else Size()
     if arguments.seed is not None and arguments.operations is None:
         arguments.operations = arguments.per_run
     count = -(-(arguments.operations or OPERATIONS) // arguments.per_run)
     print(f"seeds {first} to {first + count - 1}, {arguments.per_run} operations each", flush=True)
     report, begin = Report(), time.monotonic()
     failed: list[Outcome] = []
-    for outcome in outcomes(_works(first, count, arguments.per_run, size), arguments.workers):
-        report.add(outcome)
-        if outcome.violation is not None:
-            failed.append(outcome)
-            print(f"seed {outcome.seed}: {outcome.violation}", flush=True)
-            if not arguments.keep_going:
-                break
+    with closing(outcomes(_works(first, count, arguments.per_run, size), arguments.workers)) as results:
+        for outcome in results:
+            report.add(outcome)
+            if outcome.violation is not None:
+                failed.append(outcome)
+                print(f"seed {outcome.seed}: {outcome.violation}", flush=True)
+                if not arguments.keep_going:
+                    break
     report.show(time.monotonic() - begin)
-    if failed:
+    if failed and not arguments.no_shrink:
         _explain(failed[0], size, arguments.per_run)
     return 1 if failed else 0
 
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-run", type=int, default=PER_RUN, help="operations of one seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--keep-going", action="store_true", help="go on after a violation")
+    parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run that fails")
     parser.add_argument("--open-faults", action="store_true", help="also what the product is known not to bear")
     return parser
 

@@ -62,6 +62,7 @@ class Checks:
         """ADDs by how they ended."""
         self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
         self._pool_changed: dict[str, float] = {}
+        self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
         self._sticky: dict[str, str] = {}  # digest of the owner → address that it has
         cluster.ledger.on_up = self._up
         cluster.ledger.on_down = self._down
@@ -96,6 +97,8 @@ class Checks:
         else:
             self._free_since.pop(name, None)
         holder = None if change.new is None else _holder(change.new)
+        if holder is not None and change.new is not None:
+            self._check_single(change.new, holder)
         for namespace in self._cluster.ledger.living(name):
             if namespace.attached and namespace.uid != holder and not self._is_machines(namespace, change.new):
                 what = "has no record" if holder is None else f"now belongs to {holder}"
@@ -116,11 +119,21 @@ class Checks:
         text = f"record {name} of {spec['namespace']}/{spec['pod']} on {spec['node']}, {spec['interface']}: {state}"
         self._cluster.note(text, name, spec["podUID"])
 
+    def _check_single(self, record: Body, holder: str) -> None:
+        """A sandbox that is attached gets no second address."""
+        name = record["metadata"]["name"]
+        for namespace in self._attached.get(holder, ()):
+            ips = namespace.ips()
+            if not namespace.ending and ips and name not in ips:
+                has = ", ".join(sorted(ips))
+                text = f"{namespace.container} of {namespace.pod} has {has}, and {name} is held for it"
+                self._fail("two records of one interface", text, name, holder, *ips)
+
     def _check_sticky_release(self, change: Change, owner: str) -> None:
-        """A sticky owner loses its address only when it needs it no more, or when the pool changes."""
+        """A sticky owner loses its address only when it needs it no more: its pool always suits it."""
         assert change.old is not None
         spec = change.old["spec"]
-        if self._needs(spec) and self._is_settled(spec["pool"]):
+        if self._needs(spec):
             pod = f"{spec['namespace']}/{spec['pod']}"
             self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is deleted", change.key[2])
         self._sticky.pop(owner, None)
@@ -128,6 +141,7 @@ class Checks:
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses."""
         subjects = (*ips, namespace.uid)
+        self._attached[namespace.uid] = [namespace]
         if len({4 if "." in ip else 6 for ip in ips}) != len(ips) or not ips:
             self._fail("one address per family", f"{namespace.container} of {namespace.pod} has {ips}", *subjects)
         for ip in ips:
@@ -144,7 +158,7 @@ class Checks:
     def _check_sticky(self, owner: str, ip: str, record: Body) -> None:
         former = self._sticky.get(owner)
         kept = self._cluster.body(SpiderIP, former) if former else None
-        if former and former != ip and kept is not None and self._is_settled(kept["spec"]["pool"]):
+        if former and former != ip and kept is not None:
             text = f"{record['spec']['pod']} got {ip} and had {former}"
             self._fail("sticky owner gets another address", text, ip, former)
         self._sticky[owner] = ip

@@ -83,12 +83,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     """The loop of one run."""
 
     _ready: list[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._ready = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap; the numbers keep timers uncompared
+        self._timer_numbers = itertools.count()
         self._now = BEGIN
         self._random = random.random
         self.random = random
@@ -127,17 +128,24 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.call_later(self._random() * 0.002, body)
         return future
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call a function at a time."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
+
     def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled
+        ready, timers = self._ready, self._timers
         if not ready and not self._stopping:
-            while scheduled and scheduled[0].cancelled():
-                heapq.heappop(scheduled)
-            if not scheduled:
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            if not timers:
                 raise Deadlock
-            self._now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
             if not timer.cancelled():
                 ready.append(timer)
         for _ in range(len(ready)):

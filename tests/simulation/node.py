@@ -179,7 +179,8 @@ class Kubelet:
             for uid, body in self.view.items():
                 self._look_at(uid, body)
             for worker in self.workers.values():
-                worker.changed.set()
+                if not worker.static and worker.ending:
+                    worker.changed.set()
             self._remove_former()
             try:
                 async with asyncio.timeout(10.0):
@@ -220,7 +221,7 @@ class Kubelet:
                 if self.node.reachable:
                     self.cluster.mirror(self.node.name, uid, name)
             for worker in self.workers.values():
-                if worker.static:
+                if worker.static and worker.ending:
                     worker.changed.set()
             await asyncio.sleep(self.random.uniform(3.0, 40.0))
 

@@ -60,9 +60,9 @@ class PodWorker:
         self.kubelet.workers.pop(self.uid, None)
         self.kubelet.wake()
 
-    async def _wait(self, seconds: float = 1e9) -> None:
-        """Until something has changed that matters."""
-        deadline = self._cluster.loop.time() + seconds
+    async def _wait(self, seconds: float | None = None) -> None:
+        """Until something has changed that matters, or for so long."""
+        deadline = None if seconds is None else self._cluster.loop.time() + seconds
         while not (self.ending or self.finished or (self.crashed and self.namespace)):
             self.changed.clear()
             try:

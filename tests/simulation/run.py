@@ -18,8 +18,9 @@ import structlog
 
 from tests.simulation.checks import Violation
 from tests.simulation.cluster import Cluster, Note, Size
+from tests.simulation.effects import Operation
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.operations import Operation, carry_out, draw
+from tests.simulation.operations import carry_out, draw
 
 WARM_UP = 5.0
 """Seconds before the first operation."""

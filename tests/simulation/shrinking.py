@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from tests.simulation.cluster import Size
-from tests.simulation.operations import Operation
+from tests.simulation.effects import Operation
 from tests.simulation.run import Outcome, run
 
 MOST_TRIES = 150
 """Runs in which a failing one is made shorter."""
 
 
-def apart(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start some work in a process of its own; returns a function that waits for its result."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        _work_and_exit(work, writer)
-    os.close(writer)
+class Child:
+    """Some work in a process of its own."""
 
-    def wait() -> Any:
-        with os.fdopen(reader, "rb") as pipe:
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._reader, writer = os.pipe()
+        self._process = os.fork()
+        if not self._process:
+            os.close(self._reader)
+            _work_and_exit(work, writer)
+        os.close(writer)
+
+    def result(self) -> Any:
+        """Wait for the result. Raises RuntimeError with what the work has raised."""
+        with os.fdopen(self._reader, "rb") as pipe:
             content = pipe.read()
-        os.waitpid(child, 0)
+        os.waitpid(self._process, 0)
         if not content:
             raise RuntimeError("the process of a run has ended without a result")
         result, error = pickle.loads(content)
@@ -38,7 +42,11 @@ def apart(work: Callable[[], Any]) -> Callable[[], Any]:
             raise RuntimeError(error)
         return result
 
-    return wait
+    def end(self) -> None:
+        """End it without a result."""
+        os.kill(self._process, signal.SIGKILL)
+        os.close(self._reader)
+        os.waitpid(self._process, 0)
 
 
 def _work_and_exit(work: Callable[[], Any], writer: int) -> None:
@@ -53,15 +61,19 @@ def _work_and_exit(work: Callable[[], Any], writer: int) -> None:
     os._exit(0)
 
 
-def outcomes(works: Iterator[Callable[[], Outcome]], workers: int) -> Iterator[Outcome]:
+def outcomes(works: Iterator[Callable[[], Outcome]], workers: int) -> Generator[Outcome, None, None]:
     """The outcomes of runs, so many at a time, in the order of their beginning."""
-    waiting: list[Callable[[], Any]] = []
-    for work in works:
-        waiting.append(apart(work))
-        if len(waiting) >= workers:
-            yield waiting.pop(0)()
-    while waiting:
-        yield waiting.pop(0)()
+    children: list[Child] = []
+    try:
+        for work in works:
+            children.append(Child(work))
+            if len(children) >= workers:
+                yield children.pop(0).result()
+        while children:
+            yield children.pop(0).result()
+    finally:
+        for child in children:
+            child.end()
 
 
 def shrink(seed: int, operations: Sequence[Operation], size: Size, rule: str) -> tuple[list[Operation], Outcome, int]:
@@ -70,14 +82,14 @@ def shrink(seed: int, operations: Sequence[Operation], size: Size, rule: str) ->
     Also its outcome, and in how many runs it was found. Without an operation the rest keeps its times.
     """
     best, tries = list(operations), 0
-    outcome: Outcome = apart(partial(run, seed, best, size))()
+    outcome: Outcome = Child(partial(run, seed, best, size)).result()
     chunk = max(len(best) // 2, 1)
     while tries < MOST_TRIES:
         begin, shorter = 0, False
         while begin < len(best) and tries < MOST_TRIES:
             tried = _without(best, begin, begin + chunk)
             tries += 1
-            found: Outcome = apart(partial(run, seed, tried, size))()
+            found: Outcome = Child(partial(run, seed, tried, size)).result()
             if found.violation is not None and found.violation.rule == rule:
                 best, outcome, shorter = tried, found, True
             else:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import teeth
+
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
@@ -34,3 +36,14 @@ def test_a_seed_is_a_run() -> None:
     runs = [simulate("--seed", str(FIXED), "--per-run", "150").stdout.splitlines()[2:] for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(runs[0]) > 2
+
+
+@pytest.mark.parametrize("fault", sorted(teeth.FAULTS.glob("*.patch")), ids=lambda path: path.stem)
+def test_a_fault_that_is_to_be_found_can_be_put_back(fault: Path, tmp_path: Path) -> None:
+    assert teeth.patched(fault, tmp_path).is_dir()
+
+
+@pytest.mark.parametrize("name", ["late_del_of_a_former_sandbox", "time_alone_as_proof"])
+def test_a_fault_that_was_put_back_is_found(name: str) -> None:
+    found, report = teeth.find(teeth.FAULTS / f"{name}.patch", ["--workers", "1", "--seed", "1", "--per-run", "300"])
+    assert found, report
