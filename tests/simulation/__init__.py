@@ -1,6 +1,6 @@
 """Deterministic simulation: the product's own classes on a simulated clock, scheduler, network, kernel and cluster.
 
-docs/guides/simulation.md tells how to run it and how to read a failure. From the ground up:
+docs/usage/simulation.md tells how to run it and how to read a failure. From the ground up:
 
     loop.py        clock and scheduler: an asyncio event loop whose time passes only when nothing is left to do
     network.py     connections to the API server, by which faults come

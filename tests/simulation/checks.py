@@ -16,7 +16,7 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import IP_OWNER_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.core.addresses import AddressSet, from_int
+from spiderpool.core.addresses import AddressSet, from_int, object_name
 from spiderpool.core.ipam.allocation import cooldown_is_over
 from tests.simulation.kernel import Namespace
 from tests.support.api_store import Body, Change
@@ -63,7 +63,7 @@ class Checks:
         self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
         self._pool_changed: dict[str, float] = {}
         self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
-        self._sticky: dict[str, str] = {}  # digest of the owner → address that it has
+        self._sticky: dict[str, str] = {}  # digest of the owner, interface and family → address that it has
         cluster.ledger.on_up = self._up
         cluster.ledger.on_down = self._down
         cluster.api.store.listeners.append(self._written)
@@ -92,8 +92,10 @@ class Checks:
         if change.new is None:
             self._free_since[name] = now
             owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
-            if owner and self._sticky.get(owner) == name:
-                self._check_sticky_release(change, owner)
+            spec = (change.old or {})["spec"]
+            slot = f"{owner} {spec['interface']} {'.' in name}"
+            if owner and self._sticky.get(slot) == name:
+                self._check_sticky_release(change, slot)
         else:
             self._free_since.pop(name, None)
         holder = None if change.new is None else _holder(change.new)
@@ -123,7 +125,7 @@ class Checks:
         """A sandbox that is attached gets no second address."""
         name = record["metadata"]["name"]
         for namespace in self._attached.get(holder, ()):
-            ips = namespace.ips()
+            ips = namespace.names()
             if not namespace.ending and ips and name not in ips:
                 has = ", ".join(sorted(ips))
                 text = f"{namespace.container} of {namespace.pod} has {has}, and {name} is held for it"
@@ -139,23 +141,25 @@ class Checks:
         self._sticky.pop(owner, None)
 
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
-        """An ADD has succeeded with these addresses."""
+        """An ADD has succeeded with these addresses of the first interface."""
         subjects = (*ips, namespace.uid)
         self._attached[namespace.uid] = [namespace]
-        if len({4 if "." in ip else 6 for ip in ips}) != len(ips) or not ips:
+        if len({"." in ip for ip in ips}) != len(ips) or not ips:
             self._fail("one address per family", f"{namespace.container} of {namespace.pod} has {ips}", *subjects)
-        for ip in ips:
+        for ip in sorted(namespace.names()):
             record = self._cluster.body(SpiderIP, ip)
-            if record is None or _holder(record) != namespace.uid:
+            wrong = record is None or _holder(record) != namespace.uid
+            if wrong and not self._is_machines(namespace, record):
                 self._fail(
                     "address of a living sandbox is free",
                     f"{namespace.container} of {namespace.pod} got {ip}, whose record is {_shown(record)}",
                     *subjects,
                 )
-            elif owner := (record["metadata"].get("labels") or {}).get(IP_OWNER_LABEL):
+            elif record and (owner := (record["metadata"].get("labels") or {}).get(IP_OWNER_LABEL)):
                 self._check_sticky(owner, ip, record)
 
     def _check_sticky(self, owner: str, ip: str, record: Body) -> None:
+        owner = f"{owner} {record['spec']['interface']} {'.' in ip}"
         former = self._sticky.get(owner)
         kept = self._cluster.body(SpiderIP, former) if former else None
         if former and former != ip and kept is not None:
@@ -174,14 +178,14 @@ class Checks:
     def refused(self, call: CNICall, error: Exception, begin: float) -> None:
         """An ADD was refused: no pool that the pod may use had a free address all the time."""
         text = str(error)
-        if not text.startswith("no IPv4 address for"):
+        if not text.startswith(("no IPv4 address for", "no IPv6 address for")):
             return
         for pool in text.split(": ", 1)[1].split("; "):
             name = pool.split(": ")[0].removeprefix("pool ").split(" ")[0]
             body = self._cluster.body(SpiderIPPool, name)
             if body is None or "in use" not in pool or not self._is_settled(name):
                 continue
-            for address in self.addresses(body):
+            for address in map(object_name, self.addresses(body)):
                 free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
                 if free and not self._cluster.api.is_tried(address, begin - 0.1):
                     self._fail("refusal is untrue", f"{text}; but {address} was free", address, name)
@@ -202,7 +206,7 @@ class Checks:
                 now = self._cluster.wall_clock()() - 7300.0  # by the clock that is most behind
                 if cooldown_is_over(record, self._typed(SpiderIPPool, pool) if pool else None, now):
                     found.append(self._violation("leak", f"{name} cools for ever", name))
-            elif not used and not self._needs(spec):
+            elif not used and not self._needs(spec) and not self._waits(spec):
                 text = f"{name} is held by {spec['podUID']} of {spec['namespace']}/{spec['pod']}, which has it not"
                 found.append(self._violation("leak", text, name, spec["podUID"]))
         return found
@@ -272,13 +276,19 @@ class Checks:
             return body is not None and ordinal < body["spec"]["replicas"]
         return any(self._cluster.body(kind, key) is not None for kind in (VirtualMachine, VirtualMachineInstance))
 
+    def _waits(self, spec: Body) -> bool:
+        """Whether the pod of a record lives and has no sandbox, as where no address is left for its other interface."""
+        kubelets = [node.kubelet for node in self._cluster.nodes if node.kubelet]
+        workers = [kubelet.workers.get(spec["podUID"]) for kubelet in kubelets]
+        return any(worker is not None and worker.namespace is None for worker in workers)
+
     def _is_settled(self, pool: str) -> bool:
         return self._cluster.loop.time() - self._pool_changed.get(pool, 0.0) > SETTLED
 
     def addresses(self, pool: Body) -> list[str]:
         spec = pool["spec"]
-        usable = AddressSet.parse(spec["ips"], 4) - AddressSet.parse(spec.get("excludeIPs") or (), 4)
-        return [from_int(number, 4) for first, last in usable.intervals for number in range(first, last + 1)]
+        usable = AddressSet.parse(spec["ips"], version := spec["ipVersion"])
+        return [from_int(number, version) for first, last in usable.intervals for number in range(first, last + 1)]
 
     @staticmethod
     def _typed(kind: Any, body: Body) -> Any:

@@ -51,6 +51,14 @@ EPOCH = 1_800_000_000.0
 NETWORK = "kube-system/underlay"
 IPVLAN: Body = {"type": "ipvlan", "master": "eth0", "ipam": {"type": "spiderpool"}}
 NAD = json.dumps({"cniVersion": "1.0.0", "name": "underlay", "plugins": [IPVLAN]})
+SECOND = "kube-system/second"
+SECOND_NAD = json.dumps(
+    {
+        "cniVersion": "1.0.0",
+        "name": "second",
+        "plugins": [IPVLAN | {"ipam": {"type": "spiderpool", "default_ipv4_ippool": ["second"]}}],
+    }
+)
 POOLS_ANNOTATION = "ipam.spidernet.io/ippool"
 NOT_READY_AFTER = 40.0
 """Seconds of silence after which a Node counts as not ready."""
@@ -65,7 +73,8 @@ class Size:
     longest_absence: float = 60.0
     """Seconds for which a kubelet may be cut off, hung or slow at most."""
     open_faults: bool = False
-    """Also what the product does not bear yet: OPEN of `operations`."""
+    """Also what the product does not bear yet: pods of sticky owners that are deleted by force, and two agents of one
+    node that serve calls side by side."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,8 @@ class Cluster:
         self.api = SimulatedApiServer(KINDS, random, Store(self._now, self._uid))
         self.policy = self._policy()
         self.checks = Checks(self)
+        self.resume_at = 0.0
+        """Time before which no operation comes."""
         self.statefulsets: dict[str, None] = {}
         self.machines: dict[str, None] = {}
         self._pods: dict[str, dict[str, Body]] = {}
@@ -107,7 +118,9 @@ class Cluster:
     def start(self) -> None:
         """Fill the API server and start all machines."""
         self._put(NetworkAttachmentDefinition, "underlay", "kube-system", spec={"config": NAD})
+        self._put(NetworkAttachmentDefinition, "second", "kube-system", spec={"config": SECOND_NAD})
         self._put(Namespace, "default")
+        self._put(ReplicaSet, "web", "default")
         for pool in self._pools():
             self._put(SpiderIPPool, pool.pop("name"), **pool)
         for node in self.nodes:
@@ -130,6 +143,8 @@ class Cluster:
                 node.heal()
         for controller in self.controllers:
             controller.process.go_on(self.loop)
+        for body in list(self.bodies(SpiderIPPool).values()):
+            self.update(SpiderIPPool, body, spec={**body["spec"], "disable": False})
 
     # --- clocks, names, history
 
@@ -199,11 +214,18 @@ class Cluster:
         yield pool("overlap-b", 3, 14, draw(6, 16))
         yield pool("cool", 4, 10, draw(8, 16), cooldownSeconds=draw(5, 60))
         yield pool("sticky", 5, 10, draw(12, 20))
+        yield pool("second", 6, 10, draw(12, 30))
+        if 6 in self.policy.addresses.families:
+            spec = {"subnet": "fd00:9::/64", "ipVersion": 6, "ips": ["fd00:9::10-fd00:9::60"], "gateway": "fd00:9::1"}
+            yield {"name": "six", "spec": spec | {"default": True}}
 
     def _policy(self) -> PodPolicy:
         """The agents' settings, drawn."""
+        families = (4, 6) if self.random.random() < 0.25 else (4,)
         detection = Detection(conflicts=self.random.random() < 0.3, gateway=False)
-        return PodPolicy(NetworkPolicy(NETWORK, "kube-system"), AddressPolicy(automatic=False), detection=detection)
+        return PodPolicy(
+            NetworkPolicy(NETWORK, "kube-system"), AddressPolicy(families, automatic=False), detection=detection
+        )
 
     # --- pods
 
@@ -222,6 +244,11 @@ class Cluster:
         uid = made["metadata"]["uid"]
         self.note(f"pod default/{name} {uid} is created for {node.name}", f"default/{name}", uid)
         return made
+
+    def pool_annotation(self, pools: list[str]) -> dict[str, str]:
+        """The annotation by which a pod names its pools of IPv4."""
+        six = {"ipv6": ["six"]} if 6 in self.policy.addresses.families else {}
+        return {POOLS_ANNOTATION: json.dumps({"ipv4": pools, **six})}
 
     def delete_pod(self, body: Body, grace: int) -> None:
         """Somebody deletes a pod; with no grace its object goes at once."""
@@ -340,13 +367,13 @@ class Cluster:
         body = self.body(StatefulSet, f"default/{name}")
         if body is None:
             return
-        owner = _reference("apps/v1", "StatefulSet", name, body["metadata"]["uid"])
+        owner = reference("apps/v1", "StatefulSet", name, body["metadata"]["uid"])
         for ordinal in range(body["spec"]["replicas"]):
             known = self.body(Pod, f"default/{name}-{ordinal}")
             if known is not None and (known.get("status") or {}).get("phase") in FINAL:
                 self.delete_pod(known, 0)
             if known is None:
-                annotations = {POOLS_ANNOTATION: '{"ipv4":["sticky"]}'}
+                annotations = self.pool_annotation(["sticky"])
                 self.create_pod(
                     f"{name}-{ordinal}", self.random.choice(nodes), ownerReferences=[owner], annotations=annotations
                 )
@@ -356,15 +383,15 @@ class Cluster:
         instance = self.body(VirtualMachineInstance, f"default/{name}")
         if instance is None:
             return None
-        owner = _reference("kubevirt.io/v1", "VirtualMachineInstance", name, instance["metadata"]["uid"])
-        annotations = {POOLS_ANNOTATION: '{"ipv4":["sticky"]}'}
+        owner = reference("kubevirt.io/v1", "VirtualMachineInstance", name, instance["metadata"]["uid"])
+        annotations = self.pool_annotation(["sticky"])
         if migration:
             annotations[MIGRATION_ANNOTATION] = migration
         launcher = f"virt-launcher-{name}-{self.numbers()}"
         return self.create_pod(launcher, node, ownerReferences=[owner], annotations=annotations)
 
 
-def _reference(api_version: str, kind: str, name: str, uid: str) -> Body:
+def reference(api_version: str, kind: str, name: str, uid: str) -> Body:
     return {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": True}
 
 

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from random import Random
 
 from spiderpool.agent.interfaces import AttachedInterface
+from spiderpool.core.addresses import object_name
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.probing import Detection
@@ -55,9 +56,13 @@ class Namespace:
         """All addresses in it."""
         return {str(each.address.ip) for addresses in self.addresses.values() for each in addresses}
 
+    def names(self) -> set[str]:
+        """The names that the records of its addresses have."""
+        return {object_name(ip) for ip in self.ips()}
+
 
 class Ledger:
-    """Who has which address up, in the whole cluster. ``on_up`` is called when one is added."""
+    """Who has which address up, in the whole cluster; addresses by the names of their records."""
 
     def __init__(self) -> None:
         self.holders: dict[str, dict[Namespace, None]] = {}
@@ -111,7 +116,7 @@ class SimulatedKernel:
         """Remove a link with its addresses."""
         namespace.links.pop(name, None)
         for held in namespace.addresses.pop(name, ()):
-            self._ledger.down(namespace, str(held.address.ip))
+            self._ledger.down(namespace, object_name(str(held.address.ip)))
 
     def create_link(self, namespace: Namespace, name: str) -> None:
         """Create an ipvlan."""
@@ -120,7 +125,7 @@ class SimulatedKernel:
 
     def add_address(self, namespace: Namespace, added: AddAddress) -> None:
         """Add an address. Raises AddressHeld when another ipvlan of the node has it."""
-        ip = str(added.address.ip)
+        ip = object_name(str(added.address.ip))
         others = [each for each in self._ledger.holders.get(ip, ()) if each.node == self.node and each is not namespace]
         if others:
             raise AddressHeld(f"{ip} is already assigned to an ipvlan device on eth0: another sandbox still holds it")
@@ -155,7 +160,7 @@ class SimulatedKernel:
     async def probe(self, attachment: Attachment, detection: Detection) -> None:
         await asyncio.sleep(self._random.uniform(0.05, 0.3))
         for address in attachment.addresses if detection.conflicts else ():
-            others = self._ledger.holders.get(str(address.ip), {})
+            others = self._ledger.holders.get(object_name(str(address.ip)), {})
             if any(each.path != attachment.netns and each.node != self.node for each in others):
                 raise AddressInUse(f"{address.ip} is in use by another machine")
 

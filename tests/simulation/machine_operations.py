@@ -78,11 +78,15 @@ def kill_agent(cluster: Cluster, random: Random) -> bool:
 
 @operation(1)
 def update_agent(cluster: Cluster, random: Random) -> bool:
-    """A new agent starts beside the old one, which goes on for a while."""
+    """A new agent takes the place of the old one, or starts beside it."""
     node = random.choice(cluster.nodes)
     if len(node.agents) != 1:
         return False
     old = node.agents[0]
+    if not cluster.size.open_faults:
+        node.kill_agent(old)
+        node.start_agent()
+        return True
     node.start_agent()
     cluster.loop.call_later(random.uniform(0.0, 30.0), lambda: node.kill_agent(old) if old in node.agents else None)
     return True
@@ -157,8 +161,12 @@ def restart_api(cluster: Cluster, random: Random) -> bool:
     cluster.note("the API server goes away")
     cluster.api.restart(cluster.links)
     cluster.api.faults["restarted"] += 1
-    longest = 7200.0 if random.random() < 0.05 else 30.0
-    cluster.loop.call_later(random.uniform(0.5, longest), _come_back, cluster, random.random() < 0.5)
+    seconds = random.uniform(0.5, 30.0)
+    if random.random() < 0.02:
+        seconds = random.uniform(600.0, 10_800.0)
+        cluster.resume_at = cluster.loop.time() + seconds  # most operations would find nothing to be carried out on
+        cluster.api.faults["hours"] += 1
+    cluster.loop.call_later(seconds, _come_back, cluster, random.random() < 0.5)
     return True
 
 

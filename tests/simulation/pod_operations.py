@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from random import Random
 
-from spiderpool.api.applications import StatefulSet
+from spiderpool.api.applications import ReplicaSet, StatefulSet
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION
-from tests.simulation.cluster import POOLS_ANNOTATION, Cluster
+from tests.simulation.cluster import SECOND, Cluster, reference
 from tests.simulation.effects import operation
 from tests.simulation.pod_worker import PodWorker
 from tests.support.api_store import Body
 
+NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
 GRACES = (0, 2, 30, 30, 30, 600)
 POOL_CHOICES = (["small", "shared"], ["overlap-a"], ["overlap-b", "overlap-a"], ["cool"], ["cool", "small"], ["shared"])
 
@@ -28,11 +28,16 @@ def create_pod(cluster: Cluster, random: Random) -> bool:
         return delete_pod(cluster, random)
     metadata: Body = {}
     if random.random() < 0.6:
-        metadata["annotations"] = {POOLS_ANNOTATION: json.dumps({"ipv4": random.choice(POOL_CHOICES)})}
+        metadata["annotations"] = cluster.pool_annotation(random.choice(POOL_CHOICES))
+    if not cluster.ipam_only and random.random() < 0.15:
+        metadata["annotations"] = {**metadata.get("annotations", {}), NETWORKS_ANNOTATION: SECOND}
     if random.random() < 0.1:
         metadata["finalizers"] = ["example.com/held"]
     # Names come again: a pod of a name may be created as soon as the former one is gone.
     name = f"{random.choice(('web', 'job', 'api'))}-{random.randrange(cluster.size.pods)}"
+    replicas = cluster.body(ReplicaSet, "default/web")
+    if replicas is not None and name.startswith("web"):
+        metadata["ownerReferences"] = [reference("apps/v1", "ReplicaSet", "web", replicas["metadata"]["uid"])]
     if cluster.body(Pod, f"default/{name}") is not None:
         name = f"{name}-{cluster.numbers()}"
     cluster.create_pod(name, random.choice(nodes), **metadata)
@@ -54,7 +59,7 @@ def force_delete(cluster: Cluster, random: Random) -> bool:
     body = _pod(
         cluster,
         random,
-        lambda each: not _is_mirror(each) and (cluster.size.open_faults or not each["metadata"].get("ownerReferences")),
+        lambda each: not _is_mirror(each) and (cluster.size.open_faults or not _is_sticky(each)),
     )
     if body is None:
         return False
@@ -174,6 +179,11 @@ def _pod(cluster: Cluster, random: Random, suits: Callable[[Body], bool]) -> Bod
     """A pod that is no mirror's unless it is asked for."""
     found = [body for body in cluster.pods() if suits(body)] if cluster.api.listening else []
     return random.choice(found) if found else None
+
+
+def _is_sticky(body: Body) -> bool:
+    owners = body["metadata"].get("ownerReferences") or ()
+    return any(each["kind"] in ("StatefulSet", "VirtualMachineInstance") for each in owners)
 
 
 def _is_mirror(body: Body) -> bool:

@@ -15,7 +15,7 @@ from tests.support.api_store import Body
 @operation(2)
 def resize_pool(cluster: Cluster, random: Random) -> bool:
     """Addresses are added to a pool, or such that nobody uses are taken out of it."""
-    body = _pool(cluster, random)
+    body = _pool(cluster, random, lambda each: each["spec"]["ipVersion"] == 4)
     if body is None:
         return False
     addresses = cluster.checks.addresses(body)

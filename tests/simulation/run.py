@@ -84,7 +84,7 @@ class _Run:
         await asyncio.sleep(WARM_UP)
         violation: Violation | None = None
         for each in operations:
-            await asyncio.sleep(each.gap)
+            await asyncio.sleep(max(each.gap, cluster.resume_at - self._loop.time()))
             if violation := self._violation():
                 break
             self._by_kind[each.kind] += carry_out(cluster, each)
