@@ -94,6 +94,7 @@ class Arrival:
     query: Mapping[str, str]
     body: bytes
     fault: str
+    sent: float
 
 
 class Watch:
@@ -118,6 +119,8 @@ class SimulatedApiServer:
         """Requests by verb."""
         self._under_way: Counter[str] = Counter()  # names of creates that have been sent and not carried out yet
         self._created: dict[str, float] = {}  # name → when the last create was carried out, or lost
+        self.sent = 0.0
+        """When the request that is being carried out was sent."""
         self._kinds = {prefix(kind): kind for kind in kinds}
         self._random = random
         self._watches: dict[str, dict[Connection, Watch]] = {}  # by plural
@@ -152,7 +155,7 @@ class SimulatedApiServer:
             latency += self._random.uniform(2.5, 40.0)
         if verb == "create":
             self._under_way[_name(body)] += 1
-        loop.call_later(latency, self._carry_out, Arrival(connection, verb, target, query, body, fault))
+        loop.call_later(latency, self._carry_out, Arrival(connection, verb, target, query, body, fault, loop.time()))
 
     def closed(self, connection: Connection) -> None:
         """A connection has ended, and its watch with it."""
@@ -211,6 +214,7 @@ class SimulatedApiServer:
 
     def _answer(self, arrival: Arrival) -> tuple[int, bytes]:
         body = _DECODE(arrival.body) if arrival.body else {}
+        self.sent = arrival.sent
         try:
             answer = self.store.answer(arrival.verb, arrival.target, body, arrival.query)
         except Refusal as refusal:

@@ -62,6 +62,8 @@ class Checks:
         """ADDs by how they ended."""
         self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
         self._pool_changed: dict[str, float] = {}
+        self.last_delete: dict[str, float] = {}
+        """UID of a pod → when its last DEL was answered."""
         self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
         self._sticky: dict[str, str] = {}  # digest of the owner, interface and family → address that it has
         cluster.ledger.on_up = self._up
@@ -122,8 +124,13 @@ class Checks:
         self._cluster.note(text, name, spec["podUID"])
 
     def _check_single(self, record: Body, holder: str) -> None:
-        """A sandbox that is attached gets no second address."""
+        """A sandbox that is attached gets no second address.
+
+        But for a create that was sent before a DEL and carried out after it: only garbage collection knows of that.
+        """
         name = record["metadata"]["name"]
+        if self._cluster.api.sent < self.last_delete.get(holder, 0.0):
+            return
         for namespace in self._attached.get(holder, ()):
             ips = namespace.names()
             if not namespace.ending and ips and name not in ips:
@@ -187,8 +194,14 @@ class Checks:
                 continue
             for address in map(object_name, self.addresses(body)):
                 free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
-                if free and not self._cluster.api.is_tried(address, begin - 0.1):
-                    self._fail("refusal is untrue", f"{text}; but {address} was free", address, name)
+                if free:
+                    violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
+                    self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
+
+    def _confirm(self, violation: Violation, address: str, since: float) -> None:
+        """An address was free indeed if no other ADD was about to take it."""
+        if self.violation is None and not self._cluster.api.is_tried(address, since):
+            self.violation = violation
 
     # --- once the world is quiet
 

@@ -265,6 +265,8 @@ class Kubelet:
         cluster.note(text, sandbox.key, sandbox.uid)
         outcome, error = await self._exchange(call)
         cluster.note(f"{text}: {error or _brief(outcome)}", sandbox.key, sandbox.uid)
+        if command == "DEL":
+            cluster.checks.last_delete[sandbox.uid] = cluster.loop.time()
         return outcome, error
 
     async def _exchange(self, call: CNICall) -> tuple[Any, str]:
