@@ -230,7 +230,7 @@ def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]
     cluster.prepare()
     try:
         cluster.plane.start()
-        cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+        cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*.yaml")))
         cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         cluster.plane.apply(*(NODE.format(name=node) for node in NODES))
         cluster.start_controller(**QUICK)

@@ -120,7 +120,9 @@ class QuietCloud:
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         """All that are asked for."""
-        return {each: CloudServer(each, "ecs.g7.4xlarge", f"{region}-a", "Running") for each in identities}
+        return {
+            each: CloudServer(each, "ecs.g7.4xlarge", f"{region}-a", "Running", stopped=False) for each in identities
+        }
 
     async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
         """The ENIs of pods, in pages as the real one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool.settings import table
-from spiderpool.settings.table import Setting
+from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, REPLICATED, Daemon, Setting
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "settings.md"
@@ -31,11 +31,11 @@ read: {", ".join(f"`{key}`" for key in table.UNUSED_KEYS)}.
 """
 
 SECTIONS = {
-    table.ALL: "All daemons",
-    table.AGENT: "Agent",
-    table.CONTROLLER: "Controller",
-    table.REPLICATED: "Controller and spiderpool-cloud",
-    table.CLOUD: "spiderpool-cloud",
+    ALL: "All daemons",
+    AGENT: "Agent",
+    CONTROLLER: "Controller",
+    REPLICATED: "Controller and spiderpool-cloud",
+    CLOUD: "spiderpool-cloud",
 }
 
 
@@ -46,7 +46,7 @@ def page() -> str:
     )
 
 
-def _section(readers: tuple[table.Daemon, ...], title: str) -> Iterator[str]:
+def _section(readers: tuple[Daemon, ...], title: str) -> Iterator[str]:
     yield f"## {title}\n"
     yield "| variable | key of conf.yml | value | default | meaning |"
     yield "|---|---|---|---|---|"

@@ -18,14 +18,16 @@ CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
 TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
-GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube"), ("compat",)
+GROUPS = ("lab",), ("agent", "cloudcontroller"), ("controller", "kube", "cli"), ("compat",)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
 A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
-because they share objects in it. Each file of LABS has labs of its own, and is a group for itself.
+because they share objects in it. Each file of LABS has labs of its own, and is a group for itself; those of SHARED_LAB
+share one.
 """
 
 LABS = "tests/lab/"
+SHARED_LAB = f"{LABS}discovered/"
 
 
 def group_of(nodeid: str) -> int:
@@ -38,7 +40,10 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]
     """Gives each group to one worker: labs to the first one, since two at a time are slow, until another is idle."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0] if nodeid.startswith(LABS) else f"group {group_of(nodeid)}"
+        if not nodeid.startswith(LABS):
+            return f"group {group_of(nodeid)}"
+        file = nodeid.partition("::")[0]
+        return SHARED_LAB if file.startswith(SHARED_LAB) else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         labs = node is self.nodes[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from spiderpool.errors import BadConfig, NotReady
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
 from spiderpool_lab.ports import free_ports
 from tests.support.api_server import ApiServer
+from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
@@ -141,13 +141,8 @@ class TestCommandLine:
         self, name: str, variable: str, value: str, config: str, tmp_path: Path
     ) -> None:
         (tmp_path / "conf.yml").write_text(config)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"),
-            "SPIDERPOOL_NODE_NAME": "n1",
-            variable: value,
-        }
-        words = [sys.executable, "-m", MODULES[name]]
+        given = {"SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"), "SPIDERPOOL_NODE_NAME": "n1", variable: value}
+        words, environment = [sys.executable, "-m", MODULES[name]], bare_environment(**given)
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20)
         assert done.returncode == 1
         assert "Traceback" not in done.stdout + done.stderr
@@ -157,11 +152,7 @@ class TestCommandLine:
         assert variable in entry["error"] or "conf.yml" in entry["error"]
 
     def test_a_misspelt_variable_is_a_line_of_the_log(self, tmp_path: Path) -> None:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "SPIDERPOOL_NODE_NAMES": "n1",
-            "SPIDERPOOL_CONFIG": str(tmp_path / "x"),
-        }
+        environment = bare_environment(SPIDERPOOL_NODE_NAMES="n1", SPIDERPOOL_CONFIG=str(tmp_path / "x"))
         words = [sys.executable, "-m", MODULES["spiderpool-agent"]]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20)
         warning, error = map(json.loads, done.stdout.splitlines())

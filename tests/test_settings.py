@@ -31,7 +31,7 @@ from spiderpool.settings import (
     unread_variables,
 )
 from spiderpool.settings.fields import rows_of
-from spiderpool.settings.table import Daemon, Setting
+from spiderpool.settings.setting import Daemon, Setting
 
 pytestmark = pytest.mark.unit
 

@@ -29,8 +29,18 @@ ALLOCATION_SECONDS = Histogram(
 )
 RELEASES = Counter("spiderpool_ipam_release_counts", "Addresses released.")
 RELEASE_FAILURES = Counter("spiderpool_ipam_release_failure_counts", "Releases that had to be put off.")
+ACCOUNT_WRITES = Counter("spiderpool_node_account_writes", "Accounts of the node's sandboxes that were written.")
+RECORDS_RESTORED = Counter(
+    "spiderpool_ip_restored_counts", "SpiderIPs made again because a sandbox used an address that had none."
+)
+ADDRESSES_TWICE = Counter(
+    "spiderpool_ip_duplicate_counts", "Addresses found in a sandbox that are those of another pod by their SpiderIP."
+)
 COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection.")
 COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
+COLLECTION_WAITING = Gauge(
+    "spiderpool_ip_gc_waiting", "Addresses without a pod that wait for nodes that do not answer."
+)
 
 CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
 CLOUD_CALL_BUDGET = Gauge("spiderpool_cloud_call_budget", "Calls that we allow ourselves in a minute.", ("action",))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -26,7 +25,8 @@ from pathlib import Path
 
 from spiderpool.errors import BadConfig, IOFailure
 from spiderpool_lab import go_build
-from spiderpool_lab.commands import exit_on_signal, output, print_progress, run
+from spiderpool_lab.commands import output, print_progress, run
+from spiderpool_lab.signals import exit_on_signals
 
 UML = "linux.uml"
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
@@ -218,8 +218,7 @@ def update_lists_if_empty() -> None:
 
 def main() -> int:
     """Provide a set of programs and print a table of where each was found."""
-    signal.signal(signal.SIGTERM, exit_on_signal)
-    signal.signal(signal.SIGHUP, exit_on_signal)
+    exit_on_signals()
     try:
         found = provide(_chosen_set(sys.argv[1:]))
     except (IOFailure, BadConfig) as failure:

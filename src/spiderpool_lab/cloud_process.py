@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +31,7 @@ from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cloud import LAB_VPC, PUBLIC, PUBLIC_IPV6, CloudProcessConfig
 from spiderpool_lab.cloud_account import follow, populate
 from spiderpool_lab.fabric import Fabric
+from spiderpool_lab.signals import stop_event
 from spiderpool_lab.topology import Topology
 
 ROLE = "spiderpool-cloud"
@@ -50,9 +50,7 @@ def make_account(topology: Topology, features: Iterable[str]) -> Account:
 
 async def serve(config: CloudProcessConfig) -> None:
     """Serve until SIGTERM or SIGINT."""
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    ended = stop_event()
     account = make_account(config.topology, config.features)
     fabric = Fabric(config.topology, config.name, backend=NodeBackend(config.backend))
     openapi = OpenAPI(account)

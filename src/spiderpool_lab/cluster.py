@@ -269,7 +269,7 @@ class LabCluster:
         self.progress("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
         dns = [COREDNS] if self.nodes is NodeKind.REAL else []
-        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")), *dns)
+        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*.yaml")), *dns)
         self.progress("spiderpool-controller, spiderpool-cloud")
         self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()

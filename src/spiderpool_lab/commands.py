@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from spiderpool.errors import IOFailure
@@ -70,11 +69,6 @@ def run(
             raise
     if code != 0:
         raise IOFailure(f"{' '.join(map(str, command[:4]))} failed with exit code {code}", details="\n".join(tail))
-
-
-def exit_on_signal(number: int, _: FrameType | None) -> None:
-    """A signal handler that ends this program as an exception does, so that what runs is cleaned up."""
-    raise SystemExit(128 + number)
 
 
 def _words(command: Sequence[str | Path]) -> list[str]:

@@ -27,7 +27,7 @@ import click
 from spiderpool.errors import BadConfig, IOFailure, SpiderpoolError
 from spiderpool_lab import binaries, go_build, images
 from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
-from spiderpool_lab.commands import exit_on_signal, output
+from spiderpool_lab.commands import output
 from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
 from spiderpool_lab.conformance_tests import (
     LIMIT,
@@ -43,6 +43,7 @@ from spiderpool_lab.control_plane import ADMIN, NODE_SERVER
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.processes import WITH_PARENT
 from spiderpool_lab.running import need_root
+from spiderpool_lab.signals import exit_on_signals
 from spiderpool_lab.topology import NodeKind, enlarged
 
 PAGE = SOURCE_TREE / "docs" / "reference" / "conformance.md"
@@ -83,6 +84,8 @@ class Tests:
         self._recorded = {outcome.name: outcome for outcome in recorded}
         self._limit = limit
         self._tree = _tree()
+        self.not_run: list[str] = []
+        """Tests of the last `run` that it has not come to."""
         self._program = binaries.find("e2e.test")
         self._kubeconfig = cluster.plane.kubeconfig(ADMIN, ["system:masters"], server=NODE_SERVER)
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,8 @@ class Tests:
         return next((outcome for outcome in found if outcome.name == name), self._recorded.get(name))
 
     async def run(self, names: Sequence[str], side_by_side: int, until: float) -> None:
-        """Run tests; none is started after ``until`` by the monotonic clock."""
+        """Run tests; none is started after ``until`` by the monotonic clock, see `not_run`."""
+        self.not_run = [*names]
         together = [name for name in names if not needs_cluster_alone(name)]
         queue = iter(together)
 
@@ -126,6 +130,7 @@ class Tests:
         seconds = time.monotonic() - started
         outcome = replace(_outcome(name, draft / "junit_01.xml", seconds), tested=self._tree)
         self._report(name).write_text(junit([outcome]))
+        self.not_run.remove(name)
         shutil.rmtree(draft)
         click.echo(f"{outcome.status:8} {seconds:4.0f} s  {name}  {outcome.message}")
 
@@ -185,7 +190,7 @@ def list_tests() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class Choice:
     """Options of the command; what each means is said there."""
 
     again: bool
@@ -194,6 +199,12 @@ class _Choice:
     limit: float
     until: float
     """By the monotonic clock."""
+
+    def wants(self, known: E2EOutcome | None) -> bool:
+        """Whether a test is run that has this outcome from an earlier run."""
+        if known is None or not (self.again or self.missing):
+            return True
+        return self.again and known.status == "failed"
 
 
 @click.command()
@@ -208,8 +219,7 @@ class _Choice:
 def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> None:
     """Run Kubernetes' own tests of a network against real nodes, and write docs/reference/conformance.md."""
     need_root()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, exit_on_signal)
+    exit_on_signals()
     until = time.monotonic() + 60 * minutes
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
@@ -220,15 +230,13 @@ def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> No
         else:
             cluster.up()
             reach_api_server_from_internet(cluster)
-        outcomes = _run(cluster, tests_plan, _Choice(until=until, **chosen))
+        succeeded = _run(cluster, tests_plan, Choice(until=until, **chosen), is_whole=not (few or focus))
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
     finally:
         if not keep:
             cluster.down()
-    if not (few or focus):
-        _write_page(tests_plan, outcomes)
-    sys.exit(1 if failures(outcomes) or len(outcomes) < len(tests_plan.run) else 0)
+    sys.exit(0 if succeeded else 1)
 
 
 def reach_api_server_from_internet(cluster: LabCluster) -> None:
@@ -254,24 +262,26 @@ def _check_version(cluster: LabCluster) -> None:
         raise BadConfig(f"the lab runs {served}: take it down, or set KUBERNETES to its version")
 
 
-def _run(cluster: LabCluster, chosen: Plan, choice: _Choice) -> list[E2EOutcome]:
+def _run(cluster: LabCluster, chosen: Plan, choice: Choice, *, is_whole: bool) -> bool:
+    """Run what is chosen; whether all of it was run, and nothing failed for a cause of ours.
+
+    Outcomes of earlier runs stay until the test is run again. The page is written also by a run that is interrupted.
+    """
     _check_version(cluster)
     folder = state_directory(NAME).with_name(f"{NAME}-{go_build.kubernetes_version()}")
-    recorded: list[E2EOutcome] = []
-    if choice.again or choice.missing:
-        recorded = read_junit(_record().read_text()) if _record().exists() else []
-    else:
-        for file in folder.glob("*.xml"):
-            file.unlink()
+    recorded = read_junit(_record().read_text()) if _record().exists() else []
     tests = Tests(cluster, folder, recorded, limit=choice.limit)
-    before = {name: tests.known(name) for name in chosen.run}
-    wanted = [name for name, known in before.items() if not known or (choice.again and known.status == "failed")]
+    wanted = [name for name in chosen.run if choice.wants(tests.known(name))]
     click.echo(f"{len(wanted)} tests to run, {len(chosen.left_out)} are left out")
-    asyncio.run(tests.run(wanted, choice.side_by_side, choice.until))
-    outcomes = [known for name in chosen.run if (known := tests.known(name))]
-    (folder / "junit.xml").write_text(junit(outcomes))
-    click.echo(f"JUnit report: {folder / 'junit.xml'}")
-    return outcomes
+    try:
+        asyncio.run(tests.run(wanted, choice.side_by_side, choice.until))
+    finally:
+        outcomes = [known for name in chosen.run if (known := tests.known(name))]
+        (folder / "junit.xml").write_text(junit(outcomes))
+        click.echo(f"JUnit report: {folder / 'junit.xml'}")
+        if is_whole:
+            _write_page(chosen, outcomes)
+    return not (failures(outcomes) or tests.not_run)
 
 
 def _record() -> Path:

@@ -71,7 +71,7 @@ def _outcome(case: ElementTree.Element) -> E2EOutcome | None:
         return outcome(status="passed")
     fault = case.find("failure")
     fault = case.find("error") if fault is None else fault
-    message = "" if fault is None else fault.get("message", "")
+    message = "" if fault is None else fault.get("message") or fault.text or ""  # Kubernetes writes no attribute
     return outcome(status="failed", message=_first_line(message) or status)
 
 
@@ -111,7 +111,7 @@ def section(run: Run) -> str:
     not_run = [name for name in run.plan.run if name not in {outcome.name for outcome in run.outcomes}]
     parts = [
         _heading(run.version),
-        f"`{run.command}`: {'; '.join(sorted({outcome.tested for outcome in run.outcomes if outcome.tested}))}",
+        f"`{run.command}`: {'; '.join(sorted({outcome.tested or 'not recorded when' for outcome in run.outcomes}))}",
         f"`e2e.test` has {run.plan.available} tests, of which {total} judge a network. {len(run.outcomes)} were run: "
         f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped themselves. "
         f"{len(not_run)} have not been run yet, {len(run.plan.left_out)} are left out.",

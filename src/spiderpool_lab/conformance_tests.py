@@ -49,9 +49,22 @@ IN_LAB = {
 }
 """Part of a name → why a failure of that test is one of the lab."""
 
+AFFINITY = "spec.sessionAffinity of a Service of type LoadBalancer is not served: docs/usage/load-balancers.md"
 DIFFERENCES = {
     "should preserve source pod IP for traffic thru service cluster IP": (
         "what pods send to a Service is masqueraded: docs/reference/data-path.md"
+    ),
+    "session affinity for LoadBalancer service": AFFINITY,
+    "session affinity work for LoadBalancer service": AFFINITY,
+    "should only allow access from service loadbalancer source ranges": (
+        "spec.loadBalancerSourceRanges is not served: docs/usage/load-balancers.md"
+    ),
+    "should set TCP CLOSE_WAIT timeout": (
+        "asks the client's node for a connection of its pod to another node, which passes it by: "
+        "docs/reference/data-path.md"
+    ),
+    "should be able to create LoadBalancer Service without NodePort": (
+        "without NodePorts only pods can be servers, for which the Service must ask: docs/usage/load-balancers.md"
     ),
     "should handle load balancer cleanup finalizer": (
         "the finalizer is that of Alibaba Cloud's controller: docs/reference/differences.md"

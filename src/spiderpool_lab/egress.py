@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import signal
 import socket
 from functools import partial
 from pathlib import Path
 
 from spiderpool_lab import namespaces
 from spiderpool_lab.forward import CHUNK, CONNECT_TIMEOUT, ForwardAddress, splice
+from spiderpool_lab.signals import stop_event
 
 _REQUEST_TIMEOUT = 10.0
 """Seconds that a client has to send its request."""
@@ -78,9 +78,7 @@ async def _refuse(writer: asyncio.StreamWriter, status: str, failure: Exception)
 
 
 async def _run(path: Path, netns: Path | None) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_event()
     server = await serve(path, netns)
     await stopped.wait()
     server.close()

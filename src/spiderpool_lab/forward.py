@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import socket
 import sys
 from typing import NamedTuple
 
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab import namespaces
+from spiderpool_lab.signals import stop_event
 
 CHUNK = 65536
 """Bytes that are copied at a time."""
@@ -96,9 +96,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 async def _run(listening: socket.socket, to: ForwardAddress) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_event()
     server = await serve(listening, to)
     print(f"listening on {listening.getsockname()}, forwarding to {to.host}:{to.port}", flush=True)
     await stopped.wait()

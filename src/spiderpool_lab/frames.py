@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import socket
 import struct
 import time
@@ -21,6 +20,7 @@ import msgspec
 
 from spiderpool.kernel import rtnetlink
 from spiderpool_lab import namespaces
+from spiderpool_lab.signals import exit_on_signals
 
 NAME = "dropped-frames"
 GROUP = 1
@@ -165,8 +165,8 @@ def main() -> None:
     parser.add_argument("--netns", required=True)
     parser.add_argument("--file", required=True, type=Path)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
+    exit_on_signals()
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
         record(namespaces.path(arguments.netns), arguments.file)
 
 

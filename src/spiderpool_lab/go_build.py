@@ -71,9 +71,14 @@ def kubernetes_minor() -> str:
 
 def kubernetes_version() -> str:
     """The full version of the chosen Kubernetes, such as ``v1.37.2``."""
-    lock = (KUBERNETES_MODULES[kubernetes_minor()] / "go.mod").read_text()
-    found = re.search(r"^\s*(?:require )?k8s\.io/kubernetes (v\S+)", lock, re.MULTILINE)
-    assert found, "the module requires k8s.io/kubernetes"
+    return locked_version(KUBERNETES_MODULES[kubernetes_minor()], "k8s.io/kubernetes")
+
+
+def locked_version(folder: Path, required: str) -> str:
+    """The version of a Go module that the module in a folder is locked to."""
+    lock = (folder / "go.mod").read_text()
+    found = re.search(rf"^\s*(?:require )?{re.escape(required)} (v\S+)", lock, re.MULTILINE)
+    assert found, f"{folder} requires {required}"
     return found[1]
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from spiderpool.errors import BadConfig, IOFailure
-from spiderpool_lab import binaries, executable, oci
+from spiderpool_lab import binaries, executable, go_build, oci
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.commands import print_progress, run
 
@@ -25,7 +25,7 @@ PAUSE = "registry.k8s.io/pause:3.10.2"
 SERVER = "docker.io/centos/tools:latest"
 BUSYBOX = "docker.io/library/busybox:latest"
 NGINX = "docker.io/library/nginx:latest"
-COREDNS = "registry.k8s.io/coredns/coredns:v1.15.0"
+COREDNS = f"registry.k8s.io/coredns/coredns:{go_build.locked_version(go_build.MODULE, 'github.com/coredns/coredns')}"
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.66.1"
 HTTPD = "registry.k8s.io/e2e-test-images/httpd:2.4.38-4"
 IPTABLES = "registry.k8s.io/build-image/distroless-iptables:v0.9.9"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 
 from spiderpool_lab import namespaces
 from spiderpool_lab.pod_servers import PodIdentity, Protocol, serving
+from spiderpool_lab.signals import stop_event
 
 NAME = "internet"
 PORTS: tuple[tuple[Protocol, int], ...] = (("TCP", 80), ("UDP", 53))
@@ -18,9 +18,7 @@ PORTS: tuple[tuple[Protocol, int], ...] = (("TCP", 80), ("UDP", 53))
 
 async def serve(netns: str) -> None:
     """Serve in a named network namespace until SIGTERM or SIGINT."""
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    ended = stop_event()
     async with serving(namespaces.path(netns), PORTS, PodIdentity(NAME, NAME)):
         await ended.wait()
 

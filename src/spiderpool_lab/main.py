@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, get_args
 
 import click
@@ -22,6 +21,7 @@ from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
 from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
+from spiderpool_lab.signals import exit_on_signals
 from spiderpool_lab.stories.command import stories
 from spiderpool_lab.topology import NodeKind
 
@@ -177,11 +177,10 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
     A lab of the same name that is up already is refused first, and stays as it is.
     """
     cluster.reserve()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    exit_on_signals()
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         click.echo("interrupted, taking everything down …", err=True)
         _down_undisturbed(cluster)
         sys.exit(130)
@@ -204,10 +203,6 @@ def _down_undisturbed(cluster: LabCluster) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     cluster.down()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _locate(cluster: LabCluster, target: str) -> tuple[str, str | None]:

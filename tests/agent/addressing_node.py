@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,18 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import PodAddresses, PodPolicy
 from spiderpool.agent.allocator import Allocator
+from spiderpool.agent.attachment_store import AttachmentStore
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.agent.repair import RecordRepair
+from spiderpool.agent.sandboxes import NodeSandboxes
+from spiderpool.agent.takeover import TakeOvers
 from spiderpool.api.applications import StatefulSet
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
@@ -27,10 +32,12 @@ from spiderpool.api.ippool import POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
-from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.attachment import NetworkPolicy, SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
+from spiderpool.kernel.sandboxes import Readings
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from tests.support.api_server import ApiServer
@@ -39,30 +46,44 @@ from tests.support.eventually import eventually
 NODE = "n1"
 KINDS = (
     *(Pod.KIND, Node.KIND, Namespace.KIND, Event.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderReservedIP.KIND),
-    *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND, StatefulSet.KIND),
+    *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND, StatefulSet.KIND, SpiderNode.KIND),
 )
 
 
 class AddressingNode:
     """The daemon's objects for addresses; everything in it ends with the context of :func:`addressing_node`."""
 
-    def __init__(self, server: ApiServer, client: Client, containers: Path) -> None:
+    def __init__(self, server: ApiServer, client: Client, folder: Path) -> None:
         self.server = server
-        self._client = client
+        self.client = client
         self.uids: dict[str, str] = {}
         self.cluster = ClusterCache(client, NODE)
+        self.attached = AttachmentStore(folder / "sandboxes")
+        self.containers = Containers(folder / "addressed")
+        self.sandboxes = NodeSandboxes(
+            self.attached, AttachmentStore(folder / "chained"), self.containers, self.read_kernel
+        )
+        self.kernel: Readings = {}
+        self.account = AccountPublisher(client, self.cluster, self.sandboxes, "boot")
+        self.recorder = Recorder(client, "spiderpool-agent", NODE)
+        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
+        self.repair = RecordRepair(self.cluster, self.sandboxes, self.recorder, policy.addresses)
         self.allocator = Allocator(
             self.cluster.records,
-            NodePools(NODE, self.cluster.pools, self.cluster.reserved),
+            NodePools(NODE, self.cluster.pools, self.cluster.reserved, self.repair.occupied),
             reads=ClusterReads(
-                partial(self.cluster.owners.is_needed, timeout=2.0), self.cluster.is_held, self.cluster.read_pool
+                partial(self.cluster.owners.is_needed, timeout=2.0),
+                self.cluster.is_held,
+                TakeOvers(client, NODE, self.sandboxes).until_given_up,
+                self.cluster.read_pool,
             ),
         )
-        recorder = Recorder(client, "spiderpool-agent", NODE)
-        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
-        self.addresses = PodAddresses(self.cluster, self.allocator, recorder, policy)
-        self.containers = Containers(containers)
-        self.ipam = IPAMPlugin(self.cluster, self.addresses, self.containers)
+        self.addresses = PodAddresses(self.cluster, self.allocator, self.recorder, policy, self.account)
+        self.ipam = IPAMPlugin(self.cluster, self.addresses, self.containers, self.account)
+
+    async def read_kernel(self, paths: Collection[str]) -> Readings:
+        """The kernel of this node, as `kernel.sandboxes` reads it: what is in :attr:`kernel` now."""
+        return {path: self.kernel[path] for path in paths if path in self.kernel}
 
     async def pod(self, name: str, **status: Any) -> Pod:
         """Make a pod, or change its status, and wait until the node has seen it."""
@@ -75,7 +96,7 @@ class AddressingNode:
         key = f"default/{name}"
         known = self.server.stored(Pod)[key]
         await self.seen(changed(known, metadata=changed(known.metadata, finalizers=["example.com/kubelet"])))
-        await self._client.delete(Pod, name, "default")
+        await self.client.delete(Pod, name, "default")
         await eventually(lambda: (pod := self.cluster.pods.get(key)) and pod.terminating)
 
     async def seen(self, pod: Pod) -> Pod:
@@ -104,7 +125,7 @@ class AddressingNode:
     ) -> tuple[Grant, ...]:
         """ADD; all that is granted."""
         request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
-        return await self.ipam.allocate(self.args(name), container, request)
+        return await self.ipam.allocate(self.args(name), SandboxTarget(container, ""), request)
 
     async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
         await self.ipam.release(self.args(name), container, interface)
@@ -142,7 +163,7 @@ async def addressing_node(folder: Path, *pools: SpiderIPPool) -> AsyncIterator[A
     """A node that has read its caches."""
     async with ApiServer(*KINDS) as server, server.client() as client:
         server.put(Node(metadata=ObjectMeta(name=NODE)), *pools)
-        node = AddressingNode(server, client, folder / "addressed")
+        node = AddressingNode(server, client, folder)
         work = [asyncio.create_task(each) for each in (node.cluster.run(), node.allocator.run())]
         try:
             await node.cluster.synced(5.0)

@@ -73,6 +73,7 @@ class AttachingNode:
         self.connect()
         self.agent = self._made_agent({})
         self.runtime = Runtime(world.node, bin_dir, self.agent.socket)
+        self.kept: set[str] = set()  # bridges of the reference plugin, which leaves them
 
     def _made_agent(self, environment: dict[str, str]) -> LocalAgent:
         return LocalAgent(
@@ -115,6 +116,17 @@ class AttachingNode:
         while left := [name for name in self.links(self.world.node) if name not in ("eth0", "eth1")]:
             self.world.ip(self.world.node, "link", "delete", left[0])
         wait_until(lambda: self.records() == {}, "release of all addresses", timeout=PATIENCE)
+
+    def delete_pods(self) -> None:
+        """Delete all pods at once; their sandboxes stay."""
+        self.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+
+    def end_pods(self) -> set[str]:
+        """Delete all pods, and clear; returns what was left of them before that."""
+        self.delete_pods()
+        left = {*self.files(), *self.host_side()} - self.kept
+        self.clear()
+        return left
 
     def stop(self) -> None:
         """End all processes."""

@@ -11,6 +11,8 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.agent.address_cluster import NAMESPACE, AddressCluster
+from tests.agent.attaching_node import AttachingNode
 from tests.kernel.fixtures import kind, wide, world
 from tests.support.local_agent import LocalAgent
 
@@ -51,6 +53,13 @@ def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgen
 
 
 @pytest.fixture
+def nothing_is_left(node: AttachingNode) -> Iterator[None]:
+    """Pods of a test go, and with their interfaces all that was theirs."""
+    yield
+    assert node.end_pods() == set()
+
+
+@pytest.fixture
 def pool(control_plane: ControlPlane) -> Iterator[Callable[..., None]]:
     """Makes default pools; the test's pools, pods and records go when it ends."""
 
@@ -80,3 +89,20 @@ def _pod(name: str, node: str) -> str:
         f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n"
         f"spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, containers: [{{name: c, image: none}}]}}"
     )
+
+
+@pytest.fixture(scope="package")
+def namespace(control_plane: ControlPlane) -> Iterator[None]:
+    """The namespace of `AddressCluster`."""
+    control_plane.kubectl("create", "namespace", NAMESPACE)
+    yield
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture
+def cluster(control_plane: ControlPlane, namespace: None) -> Iterator[AddressCluster]:
+    """Everything in it goes when the test ends."""
+    yield AddressCluster(control_plane)
+    control_plane.kubectl("delete", "statefulsets", "-n", NAMESPACE, "--all", "--cascade=foreground")
+    control_plane.kubectl("delete", "pods", "-n", NAMESPACE, "--all", "--force", "--grace-period=0")
+    control_plane.kubectl("delete", "spiderippools,spiderips,spiderreservedips,spidercoordinators", "--all")

@@ -9,7 +9,7 @@ from hypothesis.stateful import rule
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.kube.records import NodeRecords
-from tests.agent.test_allocator import Histories, pytestmark
+from tests.agent.test_allocator_histories import Histories, pytestmark
 from tests.support.api_server import ApiServer, Fault
 
 __all__ = ["pytestmark"]

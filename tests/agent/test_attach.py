@@ -21,7 +21,10 @@ from tests.agent.runtime import Json, Refusal
 from tests.kernel.questions import CLIENT, ETH0, NET1
 from tests.support.eventually import wait_until
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [
+    *(pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)),
+    pytest.mark.usefixtures("nothing_is_left"),
+]
 
 POD, SECOND = [ETH0[4].pod, ETH0[6].pod], [NET1[4].pod, NET1[6].pod]
 
@@ -34,18 +37,9 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         node.network("coordinated", macvlan("eth1", "eth1-v4"), {"type": "tuning", "mtu": 1400}, COORDINATOR)
         node.network("bridged", bridge(node), {"type": "tuning", "mtu": 1400})
         node.network("broken", bridge(node, "cni89", "10.89.0"), {"type": "tuning", "sysctl": {"net.nonsense": "1"}})
+        node.kept = {"cni88", "cni89"}
         yield node
         assert node.host_side() == []
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(node: AttachingNode) -> Iterator[None]:
-    """Pods of a test go, and with their interfaces all that was theirs."""
-    yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    left = {*node.files(), *node.host_side()} - {"cni88", "cni89"}
-    node.clear()
-    assert left == set()
 
 
 def bridge(node: AttachingNode, name: str = "cni88", prefix: str = "10.88.0") -> Json:

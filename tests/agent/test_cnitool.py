@@ -21,7 +21,10 @@ from tests.agent.runtime import Container, Json
 from tests.kernel.questions import ETH0
 from tests.support.eventually import wait_until
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [
+    *(pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)),
+    pytest.mark.usefixtures("nothing_is_left"),
+]
 
 OURS = "spiderpool"
 POD = [ETH0[4].pod, ETH0[6].pod]
@@ -67,15 +70,6 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
     with attaching_node(control_plane, tmp_path_factory.mktemp("node")) as node:
         node.network("second", macvlan("eth1", "eth1-v4"))
         yield node
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(node: AttachingNode) -> Iterator[None]:
-    yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    left = [*node.files(), *node.host_side()]
-    node.clear()
-    assert left == []
 
 
 @pytest.fixture(params=["1.0.0", "1.1.0"])

@@ -13,7 +13,10 @@ from tests.agent.runtime import Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, HOST_END, NET1, Question, one_interface, two_interfaces
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [
+    *(pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)),
+    pytest.mark.usefixtures("nothing_is_left"),
+]
 
 FIRST = network("classic-eth0", macvlan("eth0", "eth0-v4", "eth0-v6"), COORDINATOR)
 SECOND = network("classic-eth1", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINATOR)
@@ -23,16 +26,6 @@ SECOND = network("classic-eth1", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINA
 def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttachingNode]:
     with attaching_node(control_plane, tmp_path_factory.mktemp("node")) as node:
         yield node
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(node: AttachingNode) -> Iterator[None]:
-    """Pods of a test go, and with their interfaces all that was theirs."""
-    yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    left = [*node.files(), *node.host_side()]
-    node.clear()
-    assert left == []
 
 
 def asked(node: AttachingNode, pod: str, host_end: str, questions: tuple[Question, ...]) -> None:

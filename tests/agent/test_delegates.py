@@ -148,6 +148,9 @@ async def test_words_that_are_no_error_document_are_told_as_they_are(folder: Fol
     folder.install("first", "#!/bin/sh\necho Segmentation fault\nexit 139\n")
     with pytest.raises(PluginFailure, match="first: Segmentation fault"):
         await delegates(folder).add(network({"type": "first"}), ABOUT)
+    folder.install("first", '#!/bin/sh\nprintf \'{"msg": "\\377"}\'\nexit 3\n')
+    with pytest.raises(PluginFailure, match=r'first: \{"msg": "�"\}'):
+        await delegates(folder).add(network({"type": "first"}), ABOUT)
     folder.install("first", "#!/bin/sh\nexit 3\n")
     with pytest.raises(PluginFailure, match="it failed without a word"):
         await delegates(folder).add(network({"type": "first"}), ABOUT)

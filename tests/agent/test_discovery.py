@@ -57,9 +57,10 @@ def test_a_file_of_another_format_broken_or_contradictory_is_not_used(tmp_path: 
     path = tmp_path / "instance.json"
     cache = InstanceCache(path)
     cache.store(MASTER)
-    good = json.loads(path.read_text())
-    for bad in ("", "{", json.dumps(good | {"version": 2}), path.read_text().replace("eni-m1", "eni-m0")):
-        path.write_text(bad)
+    text = path.read_text()
+    other_version = json.dumps(json.loads(text) | {"version": 2})
+    for bad in ("", "{", other_version, text.replace("eni-m1", "eni-m0"), text.replace("eni-m1", "\xff")):
+        path.write_text(bad, encoding="latin-1")
         assert cache.load() is None
 
 

@@ -47,8 +47,7 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(autouse=True)
 def clean(node: AttachingNode) -> Iterator[None]:
     yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    node.clear()
+    node.end_pods()
     assert [*node.files(), *node.host_side()] == []
 
 
@@ -125,6 +124,9 @@ def test_addresses_alone(node: AttachingNode) -> None:
     assert list(node.records()) == [NET1[4].pod]
     node.end("addressed")
     node.runtime.collect(ADDRESSES, [])
+    assert list(node.records()) == [NET1[4].pod], "its sandbox runs on"
+    node.remove(pod)
+    node.runtime.collect(ADDRESSES, [])
     wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.delete(CLASSIC, pod, {})
 
@@ -161,7 +163,7 @@ def slowed(executables: Path, name: str) -> Iterator[Path]:
 
 
 def test_failures_are_told_at_the_end(node: AttachingNode) -> None:
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    node.delete_pods()
     stuck, stale = node.pod("stuck", first="default/coordinated"), node.pod("stale")
     for pod in (stuck, stale):
         node.runtime.add(ATTACH, pod)

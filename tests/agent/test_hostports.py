@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 def clean(node: AttachingNode) -> Iterator[AttachingNode]:
     """The node; afterwards nothing of host ports may be left."""
     yield node
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
+    node.delete_pods()
     left = [*node.files(), *rules(node)]
     node.clear()
     assert left == []
@@ -237,10 +238,10 @@ async def test_a_del_that_cannot_write_the_file_is_made_good_by_the_next_repair(
     await broken.add("c", (TCP,))
     loads = tmp_path / "loads"
     (tmp_path / "nft").write_text(f"#!/bin/sh\necho >> {loads}\n")
-    (tmp_path / "hostports.new").mkdir()
+    (tmp_path / f"hostports.{os.getpid()}").mkdir()
     await broken.remove("c")
     assert not loads.exists()
-    (tmp_path / "hostports.new").rmdir()
+    (tmp_path / f"hostports.{os.getpid()}").rmdir()
     await broken._repair(())
     assert loads.exists(), "the rules are loaded without the port of the container that is gone"
 

@@ -15,6 +15,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.ipam.unused_annotations import MOST
+from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.events import Recorder
@@ -102,7 +103,8 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
     async with addressing_node(tmp_path, ONE) as node:
         pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
         node.server.put(pod)
-        await node.ipam.allocate(PodArgs("default", "p", ""), "c", InterfaceRequest("eth0", IPAMConfig("spiderpool")))
+        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
+        await node.ipam.allocate(PodArgs("default", "p", ""), SandboxTarget("c", ""), request)
         uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
 
@@ -171,3 +173,16 @@ async def test_few_events_tell_of_many_annotations_without_effect(
         await node.seen(changed(pod, metadata=changed(pod.metadata, annotations=annotations)))
         await node.add("p", "c")
     assert len(said) == MOST
+
+
+async def test_a_container_without_its_network_namespace_is_forgotten_when_its_pod_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "another").touch()
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
+        await node.ipam.allocate(node.args("p"), SandboxTarget("c", str(tmp_path / "removed")), request)
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") == "c"
+        await node.gone("p")
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") is None

@@ -37,8 +37,7 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(autouse=True)
 def clean(node: AttachingNode) -> Iterator[None]:
     yield
-    node.plane.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=true")
-    node.clear()
+    node.end_pods()
 
 
 def knows(node: AttachingNode, pod: Container, address: str) -> bool:

@@ -10,7 +10,7 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, to_int
-from tests.agent.test_allocator import pool
+from tests.agent.allocating_node import pool
 
 pytestmark = pytest.mark.unit
 

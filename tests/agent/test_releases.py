@@ -14,7 +14,7 @@ from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import new_record, taken_over
 from spiderpool.errors import ApiUnavailable
-from tests.agent.test_allocator import NodeView, Store, Surroundings, ask, pool
+from tests.agent.allocating_node import NodeView, Store, Surroundings, ask, pool
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit

@@ -67,7 +67,9 @@ def test_a_required_text_may_be_empty() -> None:
     assert (call.podUID, call.defaultIPv4IPPool, call.cleanGateway) == ("", ["a"], None)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"containerID": 1}', b'{"cleanGateway": "yes"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"containerID": 1}', b'{"cleanGateway": "yes"}', b'{"podName": "\xff"}']
+)
 def test_a_body_that_cannot_be_read(body: bytes) -> None:
     with pytest.raises(Malformed, match="parsing body failed"):
         parse_body(body, AddCall)

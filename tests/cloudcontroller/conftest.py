@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,8 +30,10 @@ from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.ports import free_ports
 from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.simulation import SimulatedCloud
+from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
 
 REGION = "cn-hangzhou"
@@ -277,12 +277,10 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "conf.yml").write_text(CONFIG)
 
     def begin(cloud_cluster: CloudCluster) -> Running:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         log = tmp_path / f"cloud-{port}.log"
         environment = {
-            "PATH": os.environ["PATH"],
+            **bare_environment(),
             "KUBECONFIG": str(control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")),
             "SPIDERPOOL_CONFIG": str(tmp_path / "conf.yml"),
             "SPIDERPOOL_CLOUD_ENDPOINT": str(cloud_cluster.simulated.access.override),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from spiderpool.api.core_v1 import Taint
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.nodes import UNINITIALIZED
+from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.resources import InstanceStatus
 from tests.cloudcontroller.conftest import CloudCluster
 from tests.support.eventually import eventually
 
@@ -93,10 +96,55 @@ async def test_a_node_goes_when_its_server_is_gone_twice(cloud_cluster: CloudClu
     assert cloud_cluster.is_there("well")
 
 
-async def test_a_stopped_server_exists(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
+def set_status(cloud_cluster: CloudCluster, status: InstanceStatus) -> None:
+    """Switch the server of the silent node on or off, as by the console."""
+    instances = cloud_cluster.simulated.account.tables.instances
+    server = instances.get("i-silent")
+    assert server is not None
+    instances.put(replace(server, status=status))
+
+
+async def is_marked(cloud_cluster: CloudCluster) -> bool:
+    return SHUTDOWN in {taint.key for taint in (await cloud_cluster.node("silent")).spec.taints or []}
+
+
+async def test_a_stopped_server_exists_and_its_node_says_so(cloud_cluster: CloudCluster, nodes: NodeReconciler) -> None:
     await add_pair(cloud_cluster)
+    await look(cloud_cluster, nodes)
+    assert not await is_marked(cloud_cluster)
+    set_status(cloud_cluster, "Stopped")
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
+    assert await is_marked(cloud_cluster)
+    assert len(await cloud_cluster.events("ServerStopped")) == 1
+    set_status(cloud_cluster, "Running")
+    await look(cloud_cluster, nodes)
+    assert not await is_marked(cloud_cluster)
+
+
+async def test_a_node_that_is_ready_again_is_not_marked_any_more(
+    cloud_cluster: CloudCluster, nodes: NodeReconciler
+) -> None:
+    await add_pair(cloud_cluster)
+    set_status(cloud_cluster, "Stopped")
+    await look(cloud_cluster, nodes)
+    assert await is_marked(cloud_cluster)
+    await cloud_cluster.set_ready("silent", "True")
+
+    async def unmarked() -> bool:
+        return not await is_marked(cloud_cluster)
+
+    await eventually(unmarked)
+
+
+async def test_an_answer_without_the_servers_of_ready_nodes_marks_nothing(
+    cloud_cluster: CloudCluster, nodes: NodeReconciler
+) -> None:
+    await add_pair(cloud_cluster)
+    set_status(cloud_cluster, "Stopped")
+    cloud_cluster.simulated.account.delete_instance("i-well")
+    await look(cloud_cluster, nodes, 2)
+    assert not await is_marked(cloud_cluster)
 
 
 @pytest.mark.parametrize("fault", [Fault(kind="empty"), Fault(kind="drop"), Fault(kind="throttle", seconds=30)])

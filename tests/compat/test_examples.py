@@ -15,13 +15,9 @@ import yaml
 from spiderpool.api.applications import Deployment
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Pod, Service
-from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import Object
-from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
 from spiderpool.core.cloud.loadbalancer import backends, checking, kinds, model, values
@@ -31,7 +27,7 @@ from spiderpool.settings import cloud_settings, load_source
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.compat.cluster import Cluster, JSONObject, addresses, is_within, until
-from tests.compat.conftest import agents, nodes
+from tests.compat.examples import EXAMPLES, NODES, applied
 from tests.compat.expectations import (
     CNI_VERSIONS,
     EXPECTED_INTERFACES,
@@ -51,16 +47,7 @@ from tests.support.local_agent import LocalAgent, exchange
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file())
-NODES = {"master": {"topology.kubernetes.io/zone": "zone-a"}, "worker": {"topology.kubernetes.io/zone": "zone-b"}}
-
-THIRD_PARTY_KINDS = (
-    ("apps.kruise.io", "v1alpha1", "CloneSet", "clonesets"),
-    ("kubevirt.io", "v1", "VirtualMachine", "virtualmachines"),
-    ("kubevirt.io", "v1", "VirtualMachineInstance", "virtualmachineinstances"),
-)
-"""Kinds of other projects that examples use; the test defines them by minimal CRDs."""
 
 Test = Callable[..., Any]
 COVERED: set[str] = set()
@@ -80,78 +67,9 @@ def covers(*files: str) -> Callable[[Test], Test]:
 def running(
     control_plane: ControlPlane, controller: Running, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, LocalAgent]]:
-    """Agents of two nodes, with all examples applied. At the end everything is deleted; nothing may be left."""
-    crds = [_crd(*kind) for kind in THIRD_PARTY_KINDS]
-    control_plane.apply(*(json.dumps(crd) for crd in crds))
-    names = [crd["metadata"]["name"] for crd in crds]
-    before = asyncio.run(_existing_objects(control_plane))
-    try:
-        control_plane.kubectl("wait", "--for=condition=Established", "crd", *names, "--timeout=30s")
-        with (
-            nodes(control_plane, NODES),
-            agents(control_plane, tmp_path_factory.mktemp("examples"), list(NODES)) as started,
-        ):
-            control_plane.kubectl("apply", "--recursive", "--filename", EXAMPLES, timeout=60)
-            yield started
-            control_plane.kubectl("delete", "--recursive", "--filename", EXAMPLES, "--ignore-not-found", "--wait=false")
-            asyncio.run(_check_nothing_is_left(control_plane, before))
-    finally:
-        control_plane.kubectl("delete", "crd", *names)
-
-
-def _crd(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural},
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
-
-
-KINDS: tuple[type[Object], ...] = (
-    Pod,
-    SpiderIP,
-    SpiderIPPool,
-    SpiderSubnet,
-    SpiderReservedIP,
-    SpiderEndpoint,
-    SpiderMultusConfig,
-    NetworkAttachmentDefinition,
-)
-
-
-async def _object_keys(client: Client) -> set[str]:
-    return {f"{kind.__name__} {item.key}" for kind in KINDS for item in await client.list(kind)}
-
-
-async def _existing_objects(control_plane: ControlPlane) -> set[str]:
-    """Kinds and names of the objects that other tests have left in the cluster."""
-    async with Client.load(control_plane.admin_kubeconfig) as client:
-        return await _object_keys(client)
-
-
-async def _check_nothing_is_left(control_plane: ControlPlane, before: set[str]) -> None:
-    """Delete the pods as kubelets do, and wait until all objects are gone that were not there ``before``."""
-    left: set[str] = set()
-    async with Client.load(control_plane.admin_kubeconfig) as client:
-
-        async def nothing_is_left() -> bool:
-            for pod in await client.list(Pod):
-                await client.delete(Pod, pod.name, pod.metadata.namespace, grace=0)
-            left.clear()
-            left.update(await _object_keys(client) - before)
-            return not left
-
-        try:
-            await until(nothing_is_left, "an empty cluster", 60)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {left}") from None
+    """Agents of two nodes, with all examples applied."""
+    with applied(control_plane, tmp_path_factory.mktemp("examples")) as started:
+        yield started
 
 
 @pytest.fixture

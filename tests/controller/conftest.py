@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,10 +13,17 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from spiderpool.api.core_v1 import Namespace
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
-from tests.support.eventually import wait_until
+from spiderpool_lab.ports import free_ports
+from tests.controller.subnet_objects import PATIENCE, emptied, has_account
+from tests.support.environment import bare_environment
+from tests.support.eventually import eventually, wait_until
 
 STOP_TIMEOUT = 20
 """Seconds for a controller to end after SIGTERM."""
@@ -79,14 +85,6 @@ class Running:
         self.process.wait(timeout=10)
 
 
-def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def start_controller(
     control_plane: ControlPlane,
     directory: Path,
@@ -98,10 +96,10 @@ def start_controller(
 ) -> Running:
     """Start a controller whose webhooks listen on ``port``; ``variables`` are added to its environment."""
     directory.mkdir(exist_ok=True)
-    webhook, health = port or free_port(), free_port()
+    webhook, health = port or free_ports(1)[0], free_ports(1)[0]
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
     environment = {
-        "PATH": os.environ["PATH"],
+        **bare_environment(),
         "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_CONFIG": str(directory / "conf.yml"),
         "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
@@ -163,3 +161,18 @@ async def client(control_plane: ControlPlane) -> AsyncIterator[Client]:
     """An administrator's client."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
         yield client
+
+
+@pytest.fixture
+async def namespace(client: Client, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A namespace of the test's own; at the end what it holds goes, then the cluster's pools and subnets."""
+    name = "ns-" + re.sub(r"[^a-z0-9]", "-", request.node.name.lower())[:40].strip("-")
+    await client.create(Namespace(metadata=ObjectMeta(name=name)))
+    await eventually(lambda: has_account(client, name), timeout=PATIENCE)
+    yield name
+    await client.delete(Namespace, name)
+    for ip in await client.list(SpiderIP):
+        await client.delete(SpiderIP, ip.name)
+    for reserved in await client.list(SpiderReservedIP):
+        await client.delete(SpiderReservedIP, reserved.name)
+    await eventually(lambda: emptied(client), timeout=30)

@@ -58,9 +58,10 @@ class TestDirectory:
 
     def test_no_directory_tells_nothing_and_a_broken_file_is_named(self, tmp_path: Path) -> None:
         assert detected_type(tmp_path / "absent") is None
-        (tmp_path / "10-broken.conflist").write_text("{")
-        with pytest.raises(CIDRsUnknown, match=r"10-broken\.conflist"):
-            detected_type(tmp_path)
+        for broken in (b"{", b'{"name":"\xff"}'):
+            (tmp_path / "10-broken.conflist").write_bytes(broken)
+            with pytest.raises(CIDRsUnknown, match=r"10-broken\.conflist"):
+                detected_type(tmp_path)
 
     def test_the_name_goes_before_the_plugins(self) -> None:
         assert network_type(CNIFile("cilium", plugins=[CNIPlugin("calico")])) == "cilium"

@@ -87,10 +87,10 @@ class TestConditions:
                 assert (condition.type, condition.status) == ("Ready", "True")
                 stored = await client.get(SpiderReservedIP, "r")
                 before = server.requests["patch"]
-                await write(client, cache, stored, [condition], [condition])
+                await write(client, cache, stored, [condition], condition)
                 assert server.requests["patch"] == before
                 gone = replace(stored, metadata=replace(stored.metadata, name="gone"))
-                await write(client, cache, gone, None, [condition])
+                await write(client, cache, gone, None, condition)
                 assert server.requests["patch"] == before + 1
             finally:
                 for task in tasks:

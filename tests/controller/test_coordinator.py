@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from aiohttp.test_utils import TestServer
 from spiderpool.api.coordinator import ClusterCoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources
+from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources, ServiceCIDR
 from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.go_build import kubernetes_minor
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.controller.conftest import Running
 from tests.controller.test_cidr_detection import conflist
@@ -61,7 +63,7 @@ async def status_on(
             metadata = ObjectMeta(name="default", resourceVersion="1")
             coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
             detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
-            listers = CoordinatorListers(coordinators, Informer(client, ConfigMap))
+            listers = CoordinatorListers(coordinators, Informer(client, ConfigMap), Informer(client, ServiceCIDR))
             work = CoordinatorReconciler(client, listers, Recorder(client, "test"), detector, default="default")
             task = asyncio.create_task(work.run())
             try:
@@ -204,6 +206,22 @@ class TestSources:
     async def test_none_and_cluster(self, client: Client) -> None:
         await look(client, "cluster", POD_CIDR, POD_CIDR6)
         await look(client, "none")
+
+    @pytest.mark.skipif(kubernetes_minor() < "1.33", reason="networking.k8s.io/v1 has ServiceCIDRs from 1.33 on")
+    async def test_service_cidrs_that_are_added_and_removed_count_within_seconds(
+        self, client: Client, control_plane: ControlPlane
+    ) -> None:
+        async def are_known(*more: str) -> bool:
+            status = (await client.get(SpiderCoordinator, "probe")).status
+            return status is not None and status.serviceCIDR == [SERVICE_CIDR, SERVICE_CIDR6, *more]
+
+        await eventually(are_known, timeout=PATIENCE)
+        control_plane.apply(made("ServiceCIDR", "networking.k8s.io/v1", "more", "{cidrs: [10.99.0.0/24]}"))
+        try:
+            await eventually(partial(are_known, "10.99.0.0/24"), timeout=PATIENCE)
+        finally:
+            control_plane.kubectl("delete", "servicecidrs", "more")
+        await eventually(are_known, timeout=PATIENCE)
 
     async def test_calico(self, client: Client, control_plane: ControlPlane) -> None:
         await look(client, "calico", reason="calico has no IPPool")

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from spiderpool.api.applications import StatefulSet
-from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.core_v1 import Event, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.kube.client import Client, NotFound
+from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 
 PATIENCE = 20.0
+NODE = "gc-node"
+UNUSED = 6.0
+"""Seconds within which an address would be released, by the settings of the controller, if nothing kept it."""
 
 
 @pytest.fixture
-async def node(client: Client) -> AsyncIterator[str]:
-    """A Node object that no kubelet speaks for."""
-    await client.create(Node(metadata=ObjectMeta(name="gc-node")))
-    yield "gc-node"
-    await remove(client, Node, "gc-node")
+async def agent(client: Client) -> AsyncIterator[AnsweringAgent]:
+    """The agent of the Node gc-node, which no kubelet speaks for."""
+    made = await client.create(Node(metadata=ObjectMeta(name=NODE)))
+    async with answering(client, made) as agent:
+        yield agent
+    await remove(client, Node, NODE)
+    await remove(client, SpiderNode, NODE)
     for pod in await client.list(Pod, "default"):
         await remove(client, Pod, pod.name, "default", grace=0)
     for ip in await client.list(SpiderIP):
         await remove(client, SpiderIP, ip.name)
+
+
+@pytest.fixture
+def node(agent: AnsweringAgent) -> str:
+    """A Node whose agent answers: it has no sandboxes."""
+    return NODE
 
 
 async def remove(client: Client, kind: Any, *name: str, **options: Any) -> None:
@@ -57,8 +71,8 @@ async def make_pod(client: Client, name: str, node: str, *reported: str) -> Pod:
 
 async def hold(client: Client, address: str, pod: str, uid: str, **spec: Any) -> SpiderIP:
     pool = spec.pop("pool", "any")
-    labels = {IP_POOL_LABEL: pool, IP_NODE_LABEL: "gc-node"}
-    whole = IPSpec(f"{address}/16", pool, "gc-node", "default", pod, uid, spec.pop("interface", "eth0"), **spec)
+    labels = {IP_POOL_LABEL: pool, IP_NODE_LABEL: NODE}
+    whole = IPSpec(f"{address}/16", pool, NODE, "default", pod, uid, spec.pop("interface", "eth0"), **spec)
     return await client.create(SpiderIP(metadata=ObjectMeta(name=address, labels=labels), spec=whole))
 
 
@@ -104,9 +118,11 @@ async def test_a_pod_that_does_not_end_loses_its_address_but_no_sticky_one(clien
     assert await kept(client, sticky)
 
 
-async def test_of_two_addresses_of_one_interface_the_one_in_use_stays(client: Client, node: str) -> None:
-    pod = await make_pod(client, "gc-3", node, "10.70.0.22")
+async def test_of_two_addresses_of_one_interface_the_one_in_use_stays(client: Client, agent: AnsweringAgent) -> None:
+    pod = await make_pod(client, "gc-3", NODE)
     uid = pod.metadata.uid or ""
+    agent.sandboxes = [sandbox(uid, "gc-3", "10.70.0.22")]
+    await agent.publish(1)
     unused = await hold(client, "10.70.0.21", "gc-3", uid)
     used = await hold(client, "10.70.0.22", "gc-3", uid)
     other = await hold(client, "10.70.0.23", "gc-3", uid, interface="net1")
@@ -154,3 +170,58 @@ async def test_a_sticky_address_stays_while_its_owner_wants_it(client: Client) -
         await released(client, wanted)
     finally:
         await client.delete(StatefulSet, "gc-db", "default")
+
+
+async def stays(client: Client, ip: SpiderIP) -> bool:
+    """Whether a record is still there after the time in which it would have been released."""
+    await asyncio.sleep(UNUSED)
+    return await kept(client, ip)
+
+
+async def test_a_sandbox_that_outlives_its_pod_keeps_the_address_until_it_ends(
+    client: Client, agent: AnsweringAgent
+) -> None:
+    pod = await make_pod(client, "gc-5", NODE, "10.70.0.41")
+    uid = pod.metadata.uid or ""
+    agent.sandboxes = [sandbox(uid, "gc-5", "10.70.0.41")]
+    held = await hold(client, "10.70.0.41", "gc-5", uid)
+    await client.delete(Pod, "gc-5", "default", grace=0)
+    assert await stays(client, held)
+    agent.sandboxes = []
+    await agent.publish(1)  # before any question
+    assert await stays(client, held)
+    account = await client.get(SpiderNode, NODE)
+    await agent.publish(account.metadata.generation)
+    await released(client, held)
+
+
+async def test_who_does_not_answer_keeps_its_addresses_and_is_reported(client: Client, agent: AnsweringAgent) -> None:
+    agent.silent = True
+    held = await hold(client, "10.70.0.51", "gc-6", "of-a-pod-that-is-gone")
+    assert await stays(client, held)
+
+    async def reported() -> list[Event]:
+        events = await client.list(Event, "default")
+        about = [each for each in events if each.reason == "AccountMissing" and each.involvedObject.name == NODE]
+        return [each for each in about if "10.70.0.51/16 of default/gc-6" in each.message]
+
+    await eventually(reported, timeout=PATIENCE)
+    account = await client.get(SpiderNode, NODE)
+    assert account.spec.accountRequest == 1  # asked once
+    agent.silent = False
+    await released(client, held)
+    assert [each.count for each in await reported()] == [1]
+
+
+async def test_a_node_without_an_account_keeps_its_addresses_until_it_is_out_of_service(client: Client) -> None:
+    await client.create(Node(metadata=ObjectMeta(name="gc-node-3")))
+    try:
+        labels = {IP_POOL_LABEL: "any", IP_NODE_LABEL: "gc-node-3"}
+        spec = IPSpec("10.70.0.61/16", "any", "gc-node-3", "default", "gc-7", "u", "eth0")
+        held = await client.create(SpiderIP(metadata=ObjectMeta(name="10.70.0.61", labels=labels), spec=spec))
+        assert await stays(client, held)
+        taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+        await client.patch(Node, "gc-node-3", {"spec": {"taints": [taint]}})
+        await released(client, held)
+    finally:
+        await remove(client, Node, "gc-node-3")

@@ -16,9 +16,10 @@ from cryptography import x509
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab.binaries import find
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
 from tests.conftest import CHART
-from tests.controller.conftest import CONFIG, WEBHOOKS, Running, free_port, refuses, start_controller, wait
+from tests.controller.conftest import CONFIG, WEBHOOKS, Running, refuses, start_controller, wait
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.control_plane
@@ -61,7 +62,7 @@ class Replicas:
 
     def start(self, *, config: str = CONFIG) -> Running:
         """Start one more, and wait until it is ready."""
-        port, number = free_port(), len(self.running)
+        (port,), number = free_ports(1), len(self.running)
         url = f"https://127.0.0.1:{self._relay.port}"
         started = start_controller(
             self.plane,

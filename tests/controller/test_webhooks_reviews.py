@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.controller.webhooks import Webhooks, json_patch
+from spiderpool.controller.reviews import json_patch
+from spiderpool.controller.webhooks import Webhooks
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 
@@ -75,7 +76,10 @@ def review(new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, 
 
 
 class TestWebhooks:
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"request":{}}', b'{"request":null}', b"\xff"])
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"{", b"[]", b"{}", b'{"request":{}}', b'{"request":null}', b"\xff", b'{"request":{"uid":"\xff"}}'],
+    )
     async def test_a_body_that_is_no_review_is_a_bad_request(self, http: TestClient[Any, Any], body: bytes) -> None:
         for path in (MUTATE, VALIDATE):
             reply = await http.post(path, data=body)

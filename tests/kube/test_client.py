@@ -18,6 +18,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadConfig
 from spiderpool.kube import client as client_module
+from spiderpool.kube import connections
 from spiderpool.kube.client import AlreadyExists, Bookmark, Client, Conflict, Expired, Forbidden, Invalid, NotFound
 from spiderpool.kube.config import ClientCredentials, ClusterAccess, load_access
 from spiderpool.kube.informer import Informer
@@ -148,8 +149,8 @@ async def test_a_watch_that_does_not_begin_is_given_up(monkeypatch: pytest.Monke
 
 
 def test_a_watch_whose_packets_are_swallowed_is_given_up(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = dict(zip(client_module.DEAD_AFTER, (1, 1, 1, 1, 2000), strict=True))
-    monkeypatch.setattr(client_module, "DEAD_AFTER", quick)
+    quick = dict(zip(connections.DEAD_AFTER, (1, 1, 1, 1, 2000), strict=True))
+    monkeypatch.setattr(connections, "DEAD_AFTER", quick)
     cut = partial(namespaces.run_tool, ["ip", "-n", elsewhere.name, "link", "set", "lo", "down"])
     assert namespaces.call_in(elsewhere, lambda: asyncio.run(watched(BEGINNING, cut))) < 10
 

@@ -13,6 +13,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from spiderpool.kube.discovery import find_kind, uid_of
 
 pytestmark = pytest.mark.unit
 
@@ -35,6 +36,8 @@ async def test_an_answer_that_is_no_object_is_no_answer(body: bytes) -> None:
                 client.patch(Pod, "p", {}, "default"),
                 client.apply(Pod, {}, "p", "default"),
                 client.list(Pod),
+                uid_of(client, Pod.KIND, "p", "default"),
+                find_kind(client, "example.com/v1", "Thing"),
             ):
                 with pytest.raises(ApiUnavailable, match="that can be read"):
                     await call

@@ -20,6 +20,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
+from tests.support.turns import other_task
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
@@ -238,26 +239,16 @@ class TestLongLists:
 
     async def test_other_tasks_get_their_turns_while_it_is_taken_over(self, server: ApiServer, client: Client) -> None:
         server.put(*(record(f"10.0.{number}.1") for number in range(40)))
-        turns = 0
-
-        async def other() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
         seen: list[int] = []
 
         def slow(_: SpiderIP | None, __: SpiderIP | None) -> None:
             time.sleep(0.005)
-            seen.append(turns)
+            seen.append(turns.taken)
 
         informer = Informer(client, SpiderIP)
         informer.subscribe(slow)
-        task = asyncio.create_task(other())
-        async with running(informer):
+        async with other_task() as turns, running(informer):
             await informer.synced(5)
-        task.cancel()
         assert len(set(seen)) >= 10
 
 

@@ -316,3 +316,29 @@ TestCache = Cache.TestCase
 TestCache.settings = settings(
     max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+async def test_only_held_records_that_others_delete_are_lost(records: NodeRecords, server: ApiServer) -> None:
+    lost: list[str] = []
+    records.on_lost(lambda each: lost.append(each.name))
+    made = [await records.create(record(f"10.0.0.{number}"), timeout=TIMEOUT) for number in (1, 2)]
+    server.put(record("10.0.0.3", released=True))
+    await eventually(lambda: len(records.informer.items()) == 3)
+    server.inject(Fault("delete", delay=0.2))
+    deleting = asyncio.create_task(records.delete(made[0], timeout=TIMEOUT))
+    server.remove(server.stored(SpiderIP)["10.0.0.3"])
+    await deleting
+    server.remove(server.stored(SpiderIP)["10.0.0.2"])
+    await eventually(lambda: lost == ["10.0.0.2"])
+    assert records.informer.items() == []
+
+
+async def test_a_record_whose_deletion_fails_may_be_lost_later(records: NodeRecords, server: ApiServer) -> None:
+    lost: list[str] = []
+    records.on_lost(lambda each: lost.append(each.name))
+    made = await records.create(record("10.0.0.1"), timeout=TIMEOUT)
+    server.inject(Fault("delete", lose_request=True))
+    with suppress(ApiUnavailable):
+        await records.delete(made, timeout=TIMEOUT)
+    server.remove(server.stored(SpiderIP)["10.0.0.1"])
+    await eventually(lambda: lost == ["10.0.0.1"])

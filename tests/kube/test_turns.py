@@ -8,29 +8,23 @@ import time
 import pytest
 
 from spiderpool.kube.turns import in_turns
+from tests.support.turns import other_task
 
 pytestmark = pytest.mark.unit
 
 
 async def test_other_tasks_get_their_turns_between_the_items() -> None:
-    turns, taken = 0, list[int]()
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    taken = list[int]()
 
     def work(item: int) -> None:
         time.sleep(0.011)
         taken.append(item)
 
-    task = asyncio.create_task(other())
-    async for item in in_turns(range(20)):
-        work(item)
-    task.cancel()
+    async with other_task() as turns:
+        async for item in in_turns(range(20)):
+            work(item)
     assert taken == list(range(20))
-    assert turns >= 15
+    assert turns.taken >= 15
 
 
 async def test_a_short_loop_is_not_interrupted() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, WorkQueue
 from tests.support.eventually import eventually
+from tests.support.turns import other_task
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
@@ -215,23 +216,16 @@ async def test_without_a_clock_the_event_loop_keeps_the_time() -> None:
 
 
 async def test_other_tasks_get_their_turns_between_keys_whose_handler_waits_for_nothing() -> None:
-    turns = 0
     seen: list[int] = []
+    async with other_task() as turns:
 
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+        async def handler(_: str) -> None:
+            seen.append(turns.taken)
 
-    async def handler(_: str) -> None:
-        seen.append(turns)
-
-    queue = WorkQueue(handler, "test")
-    for number in range(100):
-        queue.add(str(number))
-    tasks = [asyncio.create_task(other()), asyncio.create_task(queue.run(2))]
-    await eventually(lambda: len(seen) == 100)
-    for task in tasks:
+        queue = WorkQueue(handler, "test")
+        for number in range(100):
+            queue.add(str(number))
+        task = asyncio.create_task(queue.run(2))
+        await eventually(lambda: len(seen) == 100)
         task.cancel()
     assert len(set(seen)) >= 50

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool_lab import binaries, cluster, conformance
-from spiderpool_lab.conformance_report import failures
+from spiderpool_lab.conformance_report import E2EOutcome, failures
 from spiderpool_lab.conformance_tests import plan, smoke
 from spiderpool_lab.topology import enlarged
 from tests.lab.names import lab_name
@@ -44,3 +44,13 @@ def test_the_version_has_all_conformance_tests_of_the_network() -> None:
     assert len([name for name in chosen.run if name.startswith("[sig-network]") and "[Conformance]" in name]) >= 40
     assert not [name for name in chosen.left_out if "[Conformance]" in name]
     assert len(smoke(chosen.run).run) == 4
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("option", "wanted"), [("", ["good", "bad", "new"]), ("again", ["bad", "new"]), ("missing", ["new"])]
+)
+def test_outcomes_of_earlier_runs_decide_what_is_run(option: str, wanted: list[str]) -> None:
+    choice = conformance.Choice(again=option == "again", missing=option == "missing", side_by_side=1, limit=1, until=1)
+    known = {"good": E2EOutcome("good", "passed", 1.0), "bad": E2EOutcome("bad", "failed", 1.0), "new": None}
+    assert [name for name, outcome in known.items() if choice.wants(outcome)] == wanted

@@ -44,6 +44,14 @@ def test_outcomes_are_those_of_tests_that_were_not_filtered_out() -> None:
     assert read_junit(GINKGO) == OUTCOMES
 
 
+def test_why_a_test_failed_is_also_read_where_only_the_text_says_it() -> None:
+    without = GINKGO.replace(
+        '<error message="A suite timeout occurred" type="timedout">at', "<error>\nA suite timeout occurred\nat"
+    )
+    assert without != GINKGO
+    assert read_junit(without) == OUTCOMES
+
+
 def test_what_is_no_junit_file_is_refused() -> None:
     with pytest.raises(ValueError, match="no JUnit file"):
         read_junit("half a fi")
@@ -78,6 +86,8 @@ RUN = Run(
 
 def test_a_section_names_every_test_that_did_not_pass() -> None:
     text = section(RUN)
+    unknown = section(replace(RUN, outcomes=[replace(RUN.outcomes[0], tested=""), *RUN.outcomes[1:]]))
+    assert "make conformance`: 2026-11-27 commit abc12327; 2026-11-28 commit abc12328; not recorded when\n" in unknown
     assert "make conformance`: 2026-11-27 commit abc12327; 2026-11-28 commit abc12328\n" in text
     assert "`e2e.test` has 3206 tests, of which 6 judge a network. 4 were run: 1 passed, 2 failed" in text
     assert "1 skipped themselves. 1 have not been run yet, 1 are left out." in text

@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from spiderpool.errors import BadConfig
-from spiderpool_lab import binaries, images, pod_servers
+from spiderpool_lab import binaries, cluster, images, pod_servers
 from spiderpool_lab.pod_servers import PodIdentity
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import WITH_PARENT
@@ -32,6 +32,11 @@ def test_every_name_stands_once_and_the_demo_can_be_made() -> None:
     names = [name for image in images.IMAGES for name in image.names]
     assert len(names) == len({*names})
     assert {*images.DEMO} <= {*names}
+
+
+@pytest.mark.unit
+def test_the_manifest_of_coredns_names_the_image_that_is_built() -> None:
+    assert f"image: {images.COREDNS}\n" in cluster.COREDNS.read_text()
 
 
 @pytest.mark.unit

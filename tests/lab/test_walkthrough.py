@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spiderpool.api.ip import SpiderIP
-from spiderpool.errors import NotReady
+from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
+from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab import facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
@@ -56,6 +56,9 @@ spec:
   selector: {app: test-app-2}
   ports: [{port: 80}]
 """
+FORGET = "rm /run/spidernet/sandboxes/*.json"
+"""Takes from the agent what it knows of the node's sandboxes."""
+
 LEFTOVERS = """
 ip -brief link show type veth
 ip -brief link show type ipvlan
@@ -219,10 +222,29 @@ def test_a_pod_that_vanishes_while_its_agent_hangs_keeps_its_address_until_it_is
     cluster.wait_for("the address is released", lambda: records(cluster) == {}, PATIENCE)
 
 
+def delete_record(cluster: LabCluster, address: str) -> None:
+    """Delete a SpiderIP as somebody does who insists on it."""
+    uid = cluster.plane.kubectl("get", "spiderip", address, "-o", "jsonpath={.metadata.uid}")
+    cluster.plane.kubectl("annotate", "spiderip", address, f"{RELEASE_ANNOTATION}={uid}")
+    cluster.plane.kubectl("delete", "spiderip", address)
+
+
+def test_the_record_of_an_address_that_is_in_use_comes_back(cluster: LabCluster) -> None:
+    (first,) = run_pods(cluster, pod("first", "master", "ipvlan-eth0"))
+    with pytest.raises(SpiderpoolError, match="a pod may still use"):
+        cluster.plane.kubectl("delete", "spiderip", first.address)
+    delete_record(cluster, first.address)
+    everyone = run_pods(cluster, *(pod(f"other-{number}", "master", "ipvlan-eth0") for number in range(4)))
+    cluster.wait_for("five records", lambda: len(records(cluster)) == 5, PATIENCE)
+    assert {each.address: each.key for each in everyone} == {
+        address: f"default/{name}" for address, (name, _) in records(cluster).items()
+    }
+
+
 def test_an_address_that_another_sandbox_still_has_is_given_back_for_another(cluster: LabCluster) -> None:
     (first,) = run_pods(cluster, pod("first", "master", "ipvlan-eth0"))
-    (record,) = cluster.objects("spiderips")
-    cluster.plane.kubectl("delete", "spiderip", record["metadata"]["name"])
+    cluster.machines.client("master").exec(["sh", "-c", FORGET])  # else the agent made the record again
+    delete_record(cluster, first.address)
     others = run_pods(cluster, *(pod(f"other-{number}", "master", "ipvlan-eth0") for number in range(4)))
     cluster.plane.apply(pod("late", "master", "ipvlan-eth0"))
     refused = f"{first.address} is already assigned to an ipvlan device on eth0: another sandbox still holds it"

@@ -24,6 +24,7 @@ from spiderpool.api.kubevirt import MIGRATION_ANNOTATION, VirtualMachine, Virtua
 from spiderpool.api.meta import Kind
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.pod_context import AddressPolicy
@@ -42,7 +43,7 @@ KINDS: tuple[Kind, ...] = tuple(
     each.KIND
     for each in (
         *(Pod, Node, Namespace, Event, Lease, StatefulSet, ReplicaSet, Job, VirtualMachine, VirtualMachineInstance),
-        *(SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderEndpoint, SpiderSubnet, SpiderCoordinator),
+        *(SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderEndpoint, SpiderSubnet, SpiderCoordinator, SpiderNode),
         NetworkAttachmentDefinition,
     )
 )
@@ -341,7 +342,7 @@ class Cluster:
         """Kubernetes' own controllers: pods of StatefulSets and machines that are missing are made again."""
         while True:
             await asyncio.sleep(self.random.uniform(0.5, 3.0))
-            self._collect_endpoints()
+            self._collect_dependents()
             nodes = self.usable_nodes()
             if not nodes or not self.api.listening:
                 continue
@@ -355,13 +356,14 @@ class Cluster:
                 if not pods:
                     self.create_machine_pod(name, self.random.choice(nodes))
 
-    def _collect_endpoints(self) -> None:
-        """Kubernetes' garbage collection: what belongs to a pod goes with it."""
-        uids = {body["metadata"]["uid"] for body in self.pods()}
-        for (_, namespace, name), body in list(self.bodies(SpiderEndpoint).items()):
-            owners = body["metadata"].get("ownerReferences") or ()
-            if any(owner["kind"] == "Pod" and owner["uid"] not in uids for owner in owners):
-                self.remove(SpiderEndpoint, f"{namespace}/{name}")
+    def _collect_dependents(self) -> None:
+        """Kubernetes' garbage collection: what belongs to a pod or a Node goes with it."""
+        uids = {body["metadata"]["uid"] for body in (*self.pods(), *self.bodies(Node).values())}
+        for kind, owner_kind in ((SpiderEndpoint, "Pod"), (SpiderNode, "Node")):
+            for (_, namespace, name), body in list(self.bodies(kind).items()):
+                owners = body["metadata"].get("ownerReferences") or ()
+                if any(owner["kind"] == owner_kind and owner["uid"] not in uids for owner in owners):
+                    self.remove(kind, f"{namespace}/{name}" if namespace else name)
 
     def _complete(self, name: str, nodes: list[SimulatedNode]) -> None:
         body = self.body(StatefulSet, f"default/{name}")

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from spiderpool import daemon
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import STICKY_OWNER_TIMEOUT, PodAddresses, PodPolicy
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.api import AgentAPI
@@ -29,13 +30,17 @@ from spiderpool.agent.main import ADDRESSED, ATTACHED, CHAINED, FIRST_LISTS, HOS
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.agent.repair import RecordRepair
+from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.server import CNIServer, Plugins
+from spiderpool.agent.takeover import TakeOvers
 from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
@@ -106,6 +111,7 @@ class AgentOptions:
 
     policy: PodPolicy
     clock: Clock
+    boot_id: str
 
 
 class AgentProcess(Daemon):
@@ -159,20 +165,27 @@ class AgentProcess(Daemon):
     async def serve(self, client: Client) -> None:
         """As `agent.main.run`."""
         cluster = ClusterCache(client, self._kernel.node)
-        reads = ClusterReads(
-            partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT), cluster.is_held, cluster.read_pool
-        )
-        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved)
-        allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
-        recorder = Recorder(client, "spiderpool-agent", self._kernel.node)
-        addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy)
-        ipam = IPAMPlugin(cluster, addresses, Containers(self._directory / ADDRESSED))
-        publisher = NetworkStatusPublisher(client)
         attached = AttachmentStore(self._directory / ATTACHED, self._kernel.is_gone)
         chained = AttachmentStore(self._directory / CHAINED, self._kernel.is_gone)
+        containers = Containers(self._directory / ADDRESSED, self._kernel.is_gone)
+        sandboxes = NodeSandboxes(attached, chained, containers, self._kernel.read)
+        account = AccountPublisher(client, cluster, sandboxes, self._settings.boot_id)
+        recorder = Recorder(client, "spiderpool-agent", self._kernel.node)
+        repair = RecordRepair(cluster, sandboxes, recorder, self._settings.policy.addresses)
+        reads = ClusterReads(
+            partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
+            cluster.is_held,
+            TakeOvers(client, self._kernel.node, sandboxes).until_given_up,
+            cluster.read_pool,
+        )
+        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)
+        allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
+        addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy, account)
+        ipam = IPAMPlugin(cluster, addresses, containers, account)
+        publisher = NetworkStatusPublisher(client)
         delegates = DelegateExecutor((self._directory,), self._directory / "socket")
         effects = AttachmentEffects(
-            delegates, HostPorts(self._directory / HOST_PORTS), publisher, recorder, self._kernel
+            delegates, HostPorts(self._directory / HOST_PORTS), publisher, account, recorder, self._kernel
         )
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, chained, attached)
@@ -184,7 +197,8 @@ class AgentProcess(Daemon):
                 for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
                     group.create_task(work)
                 await cluster.synced(FIRST_LISTS)
-                group.create_task(gc.run())
+                for work in (gc.run(), repair.run(account), account.run()):
+                    group.create_task(work)
                 await asyncio.Event().wait()
         finally:
             self._server = None
@@ -223,11 +237,11 @@ class SimulatedLeader:
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
-        subnets = Informer(client, SpiderSubnet)
-        self._informers: list[Informer[Any]] = [pools, ips, pods, nodes, networks, endpoints, subnets]
+        subnets, accounts = Informer(client, SpiderSubnet), Informer(client, SpiderNode)
+        self._informers: list[Informer[Any]] = [pools, ips, pods, nodes, networks, endpoints, subnets, accounts]
         recorder = Recorder(client, "spiderpool-controller")
         listers = PoolListers(pools, ips, nodes, networks)
-        collection = GCListers(ips, pods, nodes, pools)
+        collection = GCListers(ips, pods, nodes, accounts, pools)
         self._work = [
             recorder.run,
             PoolReconciler(client, listers, recorder, namespace=NAMESPACE, debounce=0.3).run,

@@ -7,12 +7,13 @@ one by one with time between them, so that an agent can die in the middle of eac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from random import Random
 
 from spiderpool.agent.interfaces import AttachedInterface
+from spiderpool.api.spidernode import SandboxInterface
 from spiderpool.core.addresses import object_name
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.planning import plan
@@ -21,6 +22,7 @@ from spiderpool.core.network.plumbing.removal import LeftoverState, plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, CreateLink, DeleteLink, Step
 from spiderpool.core.network.plumbing.values import Address, Attachment, Link, NodeAddress, Observation, PodState
 from spiderpool.errors import AddressHeld, AddressInUse, BadNamespace, Drift
+from spiderpool.kernel.sandboxes import Readings
 
 NIC = Link("eth0", 2, mac="00:16:3e:00:00:01")
 STEP = 0.0, 0.004
@@ -171,6 +173,16 @@ class SimulatedKernel:
         self, netns: str, ifname: str, gateways: tuple[Address, ...] | None, *, if_free: bool = False
     ) -> frozenset[int]:
         return frozenset()
+
+    async def read(self, paths: Collection[str]) -> Readings:
+        """As `kernel.sandboxes.read_namespaces`."""
+        await asyncio.sleep(self._random.uniform(0.001, 0.05))
+        found: Readings = {}
+        for path in paths:
+            if (namespace := self.namespaces.get(path)) is not None:
+                held = {name: [str(each.address.ip) for each in namespace.addresses[name]] for name in namespace.links}
+                found[path] = [SandboxInterface(name, NIC.mac, ips or None) for name, ips in held.items()]
+        return found
 
     def _namespace(self, path: str) -> Namespace:
         namespace = self.namespaces.get(path)

@@ -63,6 +63,7 @@ class SimulatedNode:
         self.disk: dict[str, Sandbox] = {}
         """Container → sandbox: outlives reboots."""
         self.directory = directory
+        self._boot_id = ""
         self.gone = False
         """Whether the machine is gone for good: its Node is deleted, or is about to be."""
 
@@ -80,6 +81,7 @@ class SimulatedNode:
         """Start the machine."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
+        self._boot_id = f"boot-{self.cluster.numbers()}"
         self.kubelet = Kubelet(self, [*self.disk.values()])
         self.kubelet.start()
         self.start_agent()
@@ -103,7 +105,7 @@ class SimulatedNode:
             self.link,
             cluster.api,
             directory=self.directory,
-            settings=AgentOptions(cluster.policy, cluster.wall_clock()),
+            settings=AgentOptions(cluster.policy, cluster.wall_clock(), self._boot_id),
         )
         agent.start()
         self.agents.append(agent)

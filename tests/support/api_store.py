@@ -8,6 +8,7 @@ It follows the real server in what our clients rely on, for every kind given to 
 - merge patch (409 on another resourceVersion, 422 on another UID), and the ``status`` subresource;
 - delete with preconditions;
 - finalizers: a deleted object stays, with a deletionTimestamp, until its last finalizer is removed;
+- ``metadata.generation``, which grows with every change of anything but metadata and status;
 - a write that changes nothing keeps the resourceVersion; resource versions grow over all kinds together;
 - discovery of the kinds of a group and version.
 
@@ -116,6 +117,8 @@ class Store:
     def write(self, key: Key, new: Body | None) -> Body:
         """Store an object, or delete it (None); returns it with its version. Nothing happens without a change."""
         old = self.get(key)
+        if new is not None:
+            new = {**new, "metadata": {**new["metadata"], "generation": _generation(old, new)}}
         if old is not None and new is not None and _without_version(old) == _without_version(new):
             return old
         self.version += 1
@@ -344,6 +347,15 @@ def _check_preconditions(target: Target, given: Mapping[str, Any], stored: Body)
         if given.get(name) and given[name] != stored["metadata"].get(name):
             message = f'Operation cannot be fulfilled on {target.kind.plural} "{target.name}": {name} differs'
             raise Refusal(409, "Conflict", message)
+
+
+def _generation(old: Body | None, new: Body) -> int:
+    """The generation of an object that replaces an older version of it, if there is one."""
+    if old is None or old["metadata"].get("uid") != new["metadata"].get("uid"):
+        return 1
+    known: int = old["metadata"].get("generation", 1)
+    names = (old.keys() | new.keys()) - {"metadata", "status"}
+    return known if all(old.get(name) == new.get(name) for name in names) else known + 1
 
 
 def _without_version(body: Body) -> Body:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
 from spiderpool.agent.record_store import Holder
@@ -90,11 +91,19 @@ class PodPolicy:
 class PodAddresses:
     """Allocates, finds and releases the addresses of pods of this node."""
 
-    def __init__(self, cluster: ClusterCache, allocator: Allocator, recorder: Recorder, policy: PodPolicy) -> None:
+    def __init__(
+        self,
+        cluster: ClusterCache,
+        allocator: Allocator,
+        recorder: Recorder,
+        policy: PodPolicy,
+        account: AccountPublisher,
+    ) -> None:
         self._cluster = cluster
         self._allocator = allocator
         self._recorder = recorder
         self.policy = policy
+        self._account = account
         # UID of a living pod's object → its holders that had a DEL: released once the pod has finished or is gone
         self._detached: dict[str, set[Holder]] = {}
         cluster.pods.subscribe(self._pod_changed)
@@ -105,12 +114,13 @@ class PodAddresses:
         """Grant addresses to interfaces of a pod: what they hold already, and all that is missing, or nothing.
 
         ``uid`` is what the container runtime calls the pod, empty if it does not say. ``networks`` are those of the
-        pod's interfaces; None: as its annotations and the settings name them.
+        pod's interfaces; None: as its annotations and the settings name them. The pod's sandbox must be on file.
         Raises Refused, BadConfig, NotReady or ApiUnavailable; a refusal is also an Event on the pod.
         """
         self._detached.pop(pod.metadata.uid or "", None)
         if not requests:
             return {}
+        await self._confirm(pod, uid)
         try:
             context = await self._context(pod, uid, networks or self.networks(pod))
             grants = await self._allocate(pod, context, requests)
@@ -119,6 +129,16 @@ class PodAddresses:
             raise
         self._report_unused(pod, context, whole=networks is not None)
         return grants
+
+    async def _confirm(self, pod: Pod, uid: str) -> None:
+        """Raises NotReady when a pod that holds addresses is gone, where these may be judged by that it had no sandbox.
+
+        So it gets back nothing that somebody is about to give away, though the cache still has the pod.
+        """
+        holder = _holder_uid(pod, uid)
+        if any(self._account.must_confirm(record) for record in self._cluster.records.of_pod(holder)):
+            await self._cluster.confirm_living(pod)
+            self._account.confirmed(holder)
 
     async def check(
         self, pod: Pod, uid: str, networks: InterfaceNetworks, request: InterfaceRequest

@@ -41,6 +41,7 @@ from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.network.coordinator import default_route_interface, synced_status
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import NotReady, SpiderpoolError
@@ -107,7 +108,9 @@ class AgentAPI:
         interface = call.ifName or ""
         args = pod_of(call)
         detection = self._addresses.detection(await self._cluster.pod(args))
-        grants = await self._ipam.allocate(args, call.containerID or "", InterfaceRequest(interface, config))
+        netns = call.netNamespace or ""
+        sandbox = SandboxTarget(call.containerID or netns, netns)  # both may be empty, and one is enough to know it by
+        grants = await self._ipam.allocate(args, sandbox, InterfaceRequest(interface, config))
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))
 

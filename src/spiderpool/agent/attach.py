@@ -17,6 +17,7 @@ from typing import assert_never
 import msgspec
 
 from spiderpool.agent import interfaces
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import Grants, PodAddresses
 from spiderpool.agent.attachment_store import (
     AttachmentStore,
@@ -32,6 +33,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
+from spiderpool.agent.sandboxes import on_file
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
 from spiderpool.api.core_v1 import Pod
@@ -65,6 +67,7 @@ class AttachmentEffects:
     delegates: DelegateExecutor
     host_ports: HostPorts
     publisher: NetworkStatusPublisher
+    account: AccountPublisher
     recorder: Recorder
     kernel: PodKernel = interfaces
 
@@ -81,6 +84,7 @@ class Attacher:
         self._delegates = effects.delegates
         self._host_ports = effects.host_ports
         self._publisher = effects.publisher
+        self._account = effects.account
         self._recorder = effects.recorder
         self._kernel = effects.kernel
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
@@ -94,11 +98,17 @@ class Attacher:
         pod = await self._cluster.living_pod(call.required_pod())
         attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
-            sandbox = sandbox_record(call, attachment.interfaces, config.name)
-            self._store.save(sandbox)  # first, so that DEL finds it after a crash
             uid = call.required_pod().uid
-            grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
-            results = await self._create_all(call, attachment, grants)
+            holder = self._addresses.holder_uid(call.required_pod(), pod)
+            # First, so that DEL finds it after a crash, and the node's account lists it before it has an address.
+            sandbox = sandbox_record(call, attachment.interfaces, config.name, holder)
+            self._store.save(sandbox)
+            self._account.begin(on_file(sandbox))
+            try:
+                grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
+                results = await self._create_all(call, attachment, grants)
+            finally:
+                self._account.change(call.container_id)
         self._publish(attachment, results)
         return results[0]
 
@@ -198,7 +208,7 @@ class Attacher:
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
             await self._open_ports(call, attachment, results[0])
         except BaseException as error:
-            await _finish(self._undo(sandbox_record(call, begun, ""), error))
+            await _finish(self._undo(sandbox_record(call, begun), error))
             if isinstance(error, AddressInUse):
                 await self._addresses.release_conflicting(call.required_pod())
             raise
@@ -299,6 +309,7 @@ class Attacher:
 
         ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
         """
+        self._account.change(sandbox.container_id)
         await self._host_ports.remove(sandbox.container_id)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
@@ -311,6 +322,7 @@ class Attacher:
                 failures.append(error)
         raise_all(failures)
         self._store.forget(sandbox.container_id)
+        self._account.change(sandbox.container_id)
 
     def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
         """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""

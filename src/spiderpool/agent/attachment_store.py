@@ -10,25 +10,20 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
 
 import msgspec
 
+from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
-from spiderpool.errors import IOFailure
 from spiderpool.kernel import namespaces
-from spiderpool.telemetry import logger
 
-SUFFIX = ".json"
 LONGEST_NAME = 128
 """Characters of a container ID that becomes a file name; longer ones are replaced by their digest."""
-
-log = logger("sandboxes")
 
 
 class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,6 +65,8 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     interfaces: tuple[InterfaceRecord, ...]
     network: str = ""
     """Name of the network list by which the runtime attached it; empty where that is not known."""
+    pod_uid: str = ""
+    """UID by which the pod holds addresses; empty where no ADD has told it."""
 
     @property
     def pod(self) -> PodArgs | None:
@@ -91,9 +88,12 @@ class SandboxRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, interfaces=tuple(interfaces))
 
 
-def sandbox_record(call: CNICall, plans: Iterable[InterfacePlan], network: str) -> SandboxRecord:
+def sandbox_record(
+    call: CNICall, plans: Iterable[InterfacePlan], network: str = "", pod_uid: str = ""
+) -> SandboxRecord:
     """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list."""
-    return SandboxRecord(call.container_id, call.netns, call.cni_args, tuple(map(_interface_record, plans)), network)
+    interfaces = tuple(map(_interface_record, plans))
+    return SandboxRecord(call.container_id, call.netns, call.cni_args, interfaces, network, pod_uid)
 
 
 def assumed_record(call: CNICall) -> SandboxRecord:
@@ -125,19 +125,12 @@ class AttachmentStore:
 
     def __init__(self, directory: Path, is_gone: Callable[[str], bool] = namespaces.is_gone) -> None:
         """``is_gone`` says whether a network namespace, by its path, has been removed."""
-        self._directory = directory
+        self._files = JSONFiles(directory, SandboxRecord)
         self._is_gone = is_gone
 
     def save(self, sandbox: SandboxRecord) -> None:
         """Write or replace a sandbox's file, atomically. Raises IOFailure."""
-        path = self._path(sandbox.container_id)
-        draft = path.with_suffix(".new")
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft.write_bytes(msgspec.json.encode(sandbox))
-            draft.replace(path)
-        except OSError as error:
-            raise IOFailure(f"{path} cannot be written: {error}; make room, or make its folder writable") from error
+        self._files.save(_file_name(sandbox.container_id), sandbox)
 
     def is_gone(self, sandbox: SandboxRecord) -> bool:
         """Whether a sandbox's network namespace has been removed, and all interfaces in it."""
@@ -145,36 +138,16 @@ class AttachmentStore:
 
     def load(self, container_id: str) -> SandboxRecord | None:
         """A sandbox; None when it has no file, or one that cannot be parsed. Raises IOFailure."""
-        return _read(self._path(container_id))
+        return self._files.load(_file_name(container_id))
 
     def forget(self, container_id: str) -> None:
         """Remove a sandbox's file; a missing one is success. Raises IOFailure."""
-        path = self._path(container_id)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise IOFailure(f"{path} cannot be removed: {error}; make its folder writable") from error
+        self._files.remove(_file_name(container_id))
 
-    def all(self) -> Iterator[SandboxRecord]:
-        """All sandboxes that have a file. Raises IOFailure."""
-        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
-            sandbox = _read(path)
-            if sandbox is not None:
-                yield sandbox
-
-    def _path(self, container_id: str) -> Path:
-        short = len(container_id) <= LONGEST_NAME
-        name = container_id if short else hashlib.sha256(container_id.encode()).hexdigest()
-        return self._directory / f"{name}{SUFFIX}"
+    def all(self, *, strict: bool = False) -> Iterator[SandboxRecord]:
+        """All sandboxes that have a file. Raises IOFailure; if ``strict``, also for one that cannot be parsed."""
+        return self._files.all(strict=strict)
 
 
-def _read(path: Path) -> SandboxRecord | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=SandboxRecord)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise IOFailure(f"{path} cannot be read: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("passed over", file=str(path), error=str(error))
-        return None
+def _file_name(container_id: str) -> str:
+    return container_id if len(container_id) <= LONGEST_NAME else digest(container_id)

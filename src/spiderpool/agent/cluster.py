@@ -123,10 +123,15 @@ class ClusterCache:
         Not so a static pod: it may live on while the object that mirrors it is being deleted and made anew.
         """
         pod = await self.pod(args)
-        if not is_alive(pod) and STATIC_POD_ANNOTATION not in (pod.metadata.annotations or {}):
-            state = "is being deleted" if pod.terminating else f"has ended ({pod.status.phase})"
-            raise NotReady(f"pod {pod.key} {state}; it gets no addresses any more")
+        _require_living(pod)
         return pod
+
+    async def confirm_living(self, pod: Pod) -> None:
+        """Read a pod afresh. Raises NotReady when it is gone, or as `living_pod`; ApiUnavailable."""
+        found = await self._client.find(Pod, pod.name, pod.metadata.namespace, timeout=READ_TIMEOUT)
+        if found is None or found.metadata.uid != pod.metadata.uid:
+            raise NotReady(f"pod {pod.key} does not exist; it has been deleted meanwhile")
+        _require_living(found)
 
     async def find_pod(self, args: PodArgs) -> Pod | None:
         """The pod of a name, read where the cache has none or one with another UID; None when there is none."""
@@ -167,6 +172,13 @@ class ClusterCache:
             self.namespaces,
             self.nodes,
         ]
+
+
+def _require_living(pod: Pod) -> None:
+    """Raises NotReady when an ADD of a pod comes too late."""
+    if not is_alive(pod) and STATIC_POD_ANNOTATION not in (pod.metadata.annotations or {}):
+        state = "is being deleted" if pod.terminating else f"has ended ({pod.status.phase})"
+        raise NotReady(f"pod {pod.key} {state}; it gets no addresses any more")
 
 
 def has_runtime_uid(pod: Pod, uid: str) -> bool:

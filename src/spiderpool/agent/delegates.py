@@ -124,6 +124,6 @@ def _failure(kind: str, command: str, output: bytes) -> PluginFailure:
     try:
         printed = msgspec.json.decode(output, type=dict[str, Any])
         message = f"{printed.get('msg', '')} {printed.get('details', '')}".strip()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         message = output.decode(errors="replace").strip()
     return PluginFailure(f"{command} of plugin {kind}: {message[:LONGEST_MESSAGE] or 'it failed without a word'}")

@@ -87,7 +87,7 @@ class InstanceCache:
             stored = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("stored description not used", file=str(self._path), error=str(error))
             return None
         usable = stored.version == FORMAT and defect(stored.instance) is None

@@ -19,6 +19,7 @@ from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.ipam import IPAMPlugin
+from spiderpool.agent.sandboxes import on_file
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import node_gc
 from spiderpool.core.network.coordinator import rule_table
@@ -123,4 +124,5 @@ class NodeGC:
 
     def _attached(self) -> set[str]:
         """UIDs of the pods of all sandboxes that have a file and a network namespace."""
-        return {each.pod.uid for each in self._attacher.living() if each.pod}
+        attached = {on_file(each).pod.uid for each in self._attacher.living()}
+        return attached | self._ipam.pods_with_sandbox()

@@ -2,7 +2,7 @@
 
 The ports of all pods are one list, kept in memory and in a file beside the socket for the agent's next start. After
 each change the node's rules are loaded anew from that list, so nothing of an earlier pod can be left, and what was lost
-comes back. The end of a pod never waits for the rules: a failure is logged, and repaired by the next load.
+comes back. At the end of a pod a failure is logged only, and repaired by the next load.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from spiderpool.agent.json_files import write_file
 from spiderpool.core.network.hostports import Connection, HostPort, bypasses, leads_to
 from spiderpool.core.network.plumbing.naming import host_interface
-from spiderpool.errors import Drift, IOFailure, KernelFailure, SpiderpoolError
+from spiderpool.errors import Drift, KernelFailure, SpiderpoolError
 from spiderpool.kernel import conntrack, hostports
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.telemetry import logger
@@ -126,12 +127,7 @@ class HostPorts:
 
     def _save(self) -> None:
         """Raises IOFailure."""
-        draft = self._file.with_suffix(".new")
-        try:
-            draft.write_bytes(msgspec.json.encode(self._ports))
-            draft.replace(self._file)
-        except OSError as error:
-            raise IOFailure(f"{self._file} cannot be written: {error}; make room, or make it writable") from error
+        write_file(self._file, msgspec.json.encode(self._ports))
 
 
 async def _forget(ports: Ports, is_stale: Callable[[Connection, HostPort], bool]) -> None:

@@ -84,11 +84,16 @@ class Inheritance:
         return inherited
 
     async def _take_over_owned(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
-        """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound."""
+        """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound.
+
+        Not while a sandbox of the former pod may have the address, unless a machine moves from there: then Refused.
+        """
         holder = (request.pod_uid, request.interface)
         if record_store.holder_of(record) == holder and record.spec.node == request.node:
             self._records.adopt(record)
             return record
+        if record.spec.podUID != request.pod_uid and not record.spec.releasedAt and not request.migrating:
+            await self._reads.until_given_up(record, request)
         return await self._writes.replace(request, record)
 
     async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
@@ -124,7 +129,7 @@ class Inheritance:
         if pool is None:
             raise Refused(
                 f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
-                f"or delete SpiderIP {record.name} to give the address up"
+                f"or run `spiderpoolctl ip release {record.spec.address.partition('/')[0]}` to give the address up"
             )
         return selection.why_unsuitable(request, pool)
 

@@ -29,8 +29,9 @@ def install(bin_dir: Path, conf_dir: Path, executable: Path, *, status: bool) ->
             _replace(bin_dir / name, executable.read_bytes(), 0o755)
         _replace(conf_dir / NETWORK_LIST, network_list(status=status), 0o644)
     except OSError as error:
+        place = error.filename or bin_dir
         raise BadConfig(
-            f"the CNI executable cannot be installed in {bin_dir}: {error}; mount the host's folder"
+            f"{place} cannot be written: {error.strerror or error}; make room on its disk, or mount the host's folder"
         ) from error
 
 

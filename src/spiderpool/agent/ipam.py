@@ -5,14 +5,19 @@ The HTTP API serves the same functions to executables of Spiderpool.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import PodAddresses, result_routes
 from spiderpool.agent.cluster import ClusterCache
-from spiderpool.agent.containers import Containers
+from spiderpool.agent.containers import Containers, PodContainers
+from spiderpool.agent.sandboxes import SandboxOnFile
 from spiderpool.api.cni import CNICall, PodArgs
 from spiderpool.api.cni_result import Result, ResultIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import SpiderpoolError
 from spiderpool.telemetry import logger
 
@@ -22,14 +27,17 @@ log = logger("ipam")
 class IPAMPlugin:
     """ADD, DEL and CHECK of one interface's addresses."""
 
-    def __init__(self, cluster: ClusterCache, addresses: PodAddresses, containers: Containers) -> None:
+    def __init__(
+        self, cluster: ClusterCache, addresses: PodAddresses, containers: Containers, account: AccountPublisher
+    ) -> None:
         self._cluster = cluster
         self._addresses = addresses
         self._containers = containers
+        self._account = account
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
-        grants = await self.allocate(call.required_pod(), call.container_id, request)
+        grants = await self.allocate(call.required_pod(), SandboxTarget(call.container_id, call.netns), request)
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -46,12 +54,18 @@ class IPAMPlugin:
         if call.pod is not None:
             await self.release(call.pod, call.container_id, call.ifname)
 
-    async def allocate(self, args: PodArgs, container: str, request: InterfaceRequest) -> tuple[Grant, ...]:
-        """What an interface of a container is granted; `PodAddresses.allocate` tells the errors."""
+    async def allocate(self, args: PodArgs, sandbox: SandboxTarget, request: InterfaceRequest) -> tuple[Grant, ...]:
+        """What an interface of a sandbox is granted; `PodAddresses.allocate` tells the errors."""
         pod = await self._cluster.living_pod(args)
-        # First, so that a DEL of the former container that comes meanwhile releases nothing.
-        self._containers.note(self._addresses.holder_uid(args, pod), request.interface, container)
-        return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+        # First, so that a DEL of the former container that comes meanwhile releases nothing, and the node's account
+        # lists the sandbox before it has an address.
+        holder = replace(args, uid=self._addresses.holder_uid(args, pod))
+        self._containers.note(holder, request.interface, sandbox)
+        self._account.begin(SandboxOnFile(holder, sandbox))
+        try:
+            return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+        finally:
+            self._account.change(sandbox.container_id)
 
     async def release(self, args: PodArgs, container: str, interface: str) -> None:
         """Release what an interface of a container holds; nothing if another container has had an ADD since."""
@@ -62,6 +76,7 @@ class IPAMPlugin:
             return
         await self._addresses.release(args, interface, ended=bool(container) and current == container)
         self._containers.forget(uid, interface, container)
+        self._account.change(container)
 
     async def release_conflicting(self, args: PodArgs, container: str) -> None:
         """Release all that a pod holds since somebody else uses it; nothing for a former container of the pod."""
@@ -69,6 +84,15 @@ class IPAMPlugin:
             await self._addresses.release_conflicting(args)
 
     def forget_gone(self) -> list[SpiderpoolError]:
-        """Forget the containers of pods that neither exist nor hold addresses; the failures."""
+        """Forget the containers of pods that do not exist, unless one may have addresses; the failures."""
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
-        return self._containers.keep(lambda uid: uid in living or bool(self._cluster.records.of_pod(uid)))
+
+        def is_kept(pod: PodContainers) -> bool:
+            has_address = bool(self._cluster.records.of_pod(pod.pod_uid))
+            return pod.pod_uid in living or (has_address and self._containers.may_have_sandbox(pod))
+
+        return self._containers.keep(is_kept)
+
+    def pods_with_sandbox(self) -> set[str]:
+        """UIDs of the pods that may have a sandbox which was given addresses here. Raises IOFailure."""
+        return {pod.pod_uid for pod in self._containers.all() if self._containers.may_have_sandbox(pod)}

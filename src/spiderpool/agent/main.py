@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from spiderpool import daemon
+from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.addresses import STICKY_OWNER_TIMEOUT, PodAddresses, PodPolicy
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.api import AgentAPI
@@ -27,9 +28,13 @@ from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.agent.repair import RecordRepair
+from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
+from spiderpool.agent.takeover import TakeOvers
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
+from spiderpool.kernel.sysctl import boot_id
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.settings import AgentSettings, agent_settings, load_source
@@ -72,24 +77,32 @@ async def run(settings: AgentSettings) -> None:
     """Serve the node until this task is cancelled."""
     async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
         cluster = ClusterCache(client, settings.node)
+        attached, chained = (AttachmentStore(settings.socket.parent / folder) for folder in (ATTACHED, CHAINED))
+        containers = Containers(settings.socket.parent / ADDRESSED)
+        sandboxes = NodeSandboxes(attached, chained, containers)
+        account = AccountPublisher(client, cluster, sandboxes, boot_id())
+        recorder = Recorder(client, "spiderpool-agent", settings.node)
+        policy = PodPolicy.of(settings)
+        repair = RecordRepair(cluster, sandboxes, recorder, policy.addresses)
         allocator = Allocator(
             cluster.records,
-            NodePools(settings.node, cluster.pools, cluster.reserved),
+            NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),
             reads=ClusterReads(
-                partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT), cluster.is_held, cluster.read_pool
+                partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
+                cluster.is_held,
+                TakeOvers(client, settings.node, sandboxes).until_given_up,
+                cluster.read_pool,
             ),
         )
-        recorder = Recorder(client, "spiderpool-agent", settings.node)
-        addresses = PodAddresses(cluster, allocator, recorder, PodPolicy.of(settings))
-        ipam = IPAMPlugin(cluster, addresses, Containers(settings.socket.parent / ADDRESSED))
+        addresses = PodAddresses(cluster, allocator, recorder, policy, account)
+        ipam = IPAMPlugin(cluster, addresses, containers, account)
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
         publisher = NetworkStatusPublisher(client)
-        attached = AttachmentStore(settings.socket.parent / ATTACHED)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
         host_ports = HostPorts(settings.socket.parent / HOST_PORTS)
-        effects = AttachmentEffects(delegates, host_ports, publisher, recorder)
+        effects = AttachmentEffects(delegates, host_ports, publisher, account, recorder)
         attacher = Attacher(cluster, addresses, attached, effects)
-        coordinator = CoordinatorPlugin(cluster, AttachmentStore(settings.socket.parent / CHAINED), attached)
+        coordinator = CoordinatorPlugin(cluster, chained, attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
         kernel = KernelProbe()
         plugins = Plugins(attacher, ipam, coordinator, gc, kernel)
@@ -108,6 +121,8 @@ async def run(settings: AgentSettings) -> None:
             await cluster.synced(FIRST_LISTS)
             group.create_task(node.run())
             group.create_task(gc.run())
+            group.create_task(repair.run(account))
+            group.create_task(account.run())
             group.create_task(host_ports.run(lambda: {each.container_id for each in attacher.sandboxes()}))
             if settings.install_cni:
                 directories = (settings.cni_bin_dir, settings.cni_conf_dir)

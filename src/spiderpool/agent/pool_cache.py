@@ -25,6 +25,8 @@ class NodePools:
     """Returns the pools of this node and the shared ones."""
     reserved: Callable[[int], AddressSet]
     """Returns the reserved addresses of a family, the same object until they change."""
+    occupied: Callable[[int], Collection[int]] = lambda _: ()
+    """Returns the addresses of a family that sandboxes of the node may use without a record."""
 
 
 class PoolCache:

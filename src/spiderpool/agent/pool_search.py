@@ -32,6 +32,7 @@ class PoolSearch:
         self._records = records
         self._writes = writes
         self._usable = pools.usable
+        self._occupied = pools.occupied
         self._caches = PoolCaches(pools.node, pools.reserved)
         self._clock = clock
 
@@ -69,6 +70,8 @@ class PoolSearch:
         address = to_int(request.address, request.version)
         if address not in cache.addresses:
             return allocation.elsewhere(pool.name, request.address)
+        if address in self._occupied(request.version):
+            return allocation.occupied(pool.name, request.address)
         created = await self._create(allocation.new_record(request, pool, address), cache, progress)
         return created or await self._take_requested(request, pool, address, progress)
 
@@ -118,7 +121,8 @@ class PoolSearch:
         tried: list[int] = []
         since_read, reads = 0, 0
         while True:
-            address = cache.next(self._records.addresses(pool.name), tried)
+            occupied = self._occupied(request.version)
+            address = cache.next(self._records.addresses(pool.name), {*tried, *occupied} if occupied else tried)
             if address is None and reads and not since_read:
                 return await self._take_cooled(request, pool, cache, progress)
             if address is None or since_read >= BLIND_TRIES:
@@ -201,6 +205,8 @@ class PoolSearch:
     ) -> tuple[SpiderIP, SpiderIP] | None:
         """Take over the first record that no other pod takes meanwhile: (as it was, as it is now)."""
         for record in released:
+            if address_of(record) in self._occupied(request.version):
+                continue
             if record in cache.cooling:  # another call may have removed it while we waited for the API server
                 cache.cooling.remove(record)
                 with suppress(Conflict, NotFound):  # another pod was faster; try the next one

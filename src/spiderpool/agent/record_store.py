@@ -10,6 +10,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.allocation import family
 from spiderpool.core.ipam.candidates import RequestKey
+from spiderpool.core.ipam.selection import AllocationRequest
 
 Holder = tuple[str, str]
 """Who holds an address: pod UID and interface."""
@@ -67,6 +68,11 @@ class ClusterReads:
     """Whether the sticky owner of a record still needs it though its pod is gone."""
     is_held: Callable[[SpiderIP], Awaitable[bool]]
     """Whether the pod that a record names exists, has not finished, and holds the record."""
+    until_given_up: Callable[[SpiderIP, AllocationRequest], Awaitable[None]]
+    """Returns once no sandbox of the record's pod has its address, so that the pod of a request may take it over.
+
+    Raises Refused, with what ends the wait.
+    """
     pool: Callable[[str], Awaitable[SpiderIPPool | None]]
     """A pool by name, also one that this node may not use; None when it does not exist."""
 

@@ -169,7 +169,7 @@ def parse_body(body: bytes, shape: type[M]) -> M:
     """The body of a request. Raises Malformed, or Incomplete with the first required field that is missing."""
     try:
         message = msgspec.json.decode(body, type=shape)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"parsing body failed: {error}") from error
     missing = next((name for name in shape.required() if getattr(message, name) is None), None)
     if missing:

@@ -80,11 +80,18 @@ class NodeAddress(msgspec.Struct, omit_defaults=True, gc=False):
     address: str
 
 
+class NodeSystemInfo(msgspec.Struct, omit_defaults=True, gc=False):
+    """core/v1 NodeSystemInfo, in part."""
+
+    bootID: str | None = None
+
+
 class NodeStatus(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 NodeStatus, in part."""
 
     conditions: list[NodeCondition] | None = None
     addresses: list[NodeAddress] | None = None
+    nodeInfo: NodeSystemInfo = msgspec.field(default_factory=NodeSystemInfo)
 
 
 class Taint(msgspec.Struct, omit_defaults=True, gc=False):

@@ -14,6 +14,7 @@ from spiderpool.api.meta import SERVER_DEFAULT, Column, Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 
 KINDS: tuple[type[Object], ...] = (
@@ -24,6 +25,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderMultusConfig,
     SpiderCoordinator,
     SpiderEndpoint,
+    SpiderNode,
     NetworkAttachmentDefinition,
 )
 

@@ -13,6 +13,9 @@ IP_POOL_LABEL = "ipam.spidernet.io/ippool"
 IP_OWNER_LABEL = "ipam.spidernet.io/owner"
 """Label with the digest of the sticky owner and the name that it holds the address by: any node finds the record."""
 
+RELEASE_ANNOTATION = "ipam.spidernet.io/release"
+"""Annotation of a SpiderIP with its own UID: somebody means to delete this very object, whatever uses the address."""
+
 
 class IPOwner(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """The StatefulSet or virtual machine that keeps the address when its pod is replaced."""

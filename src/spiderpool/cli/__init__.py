@@ -1,1 +1,1 @@
-"""spiderpoolctl: commands for operators. They print, and change nothing in a cluster or a cloud."""
+"""spiderpoolctl: commands for operators. They print; of a cluster they change what only people can know. No cloud."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,27 +14,75 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
+from spiderpool.cli import addresses, nodes
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import plans
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
 from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import Client
 from spiderpool.settings import SettingsSource, cloud_settings, load_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
+HOME_CONFIG = Path("~/.kube/config")
+"""The kubeconfig that kubectl uses by default."""
+
+KUBECONFIG = click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="KUBECONFIG",
+    help="Your kubeconfig. Default: ~/.kube/config if it exists, else the service account of the pod.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
-    """Ask Spiderpool."""
+    """Ask Spiderpool, and state what it cannot know."""
 
 
 @cli.group()
 def policy() -> None:
     """What spiderpool-cloud must be allowed to do."""
+
+
+@cli.group()
+def ip() -> None:
+    """Addresses of pods."""
+
+
+@ip.command("release")
+@click.argument("address")
+@KUBECONFIG
+def release_address(address: str, kubeconfig: Path | None) -> None:
+    """Release ADDRESS, unless a sandbox has it by the word of its node, which is asked first."""
+    _in_cluster(kubeconfig, lambda client: addresses.release(client, address))
+
+
+@cli.group()
+def node() -> None:
+    """Nodes that do not answer."""
+
+
+@node.command("fence")
+@click.argument("name", metavar="NODE")
+@KUBECONFIG
+def fence_node(name: str, kubeconfig: Path | None) -> None:
+    """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
+
+    Switch the machine off first, or take its network cards off the network: what runs on keeps its addresses.
+    """
+    _in_cluster(kubeconfig, lambda client: nodes.fence(client, name))
+
+
+@node.command("unfence")
+@click.argument("name", metavar="NODE")
+@KUBECONFIG
+def unfence_node(name: str, kubeconfig: Path | None) -> None:
+    """Take back what `fence` has stated about NODE."""
+    _in_cluster(kubeconfig, lambda client: nodes.unfence(client, name))
 
 
 @cli.group()
@@ -84,6 +133,20 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
         _show(json.dumps(provider.policy(chosen), indent=2), "json")
     else:
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
+
+
+def _in_cluster(kubeconfig: Path | None, work: Callable[[Client], Awaitable[str]]) -> None:
+    """Prints the sentence that ``work`` returns. Raises ClickException."""
+    home = HOME_CONFIG.expanduser()
+
+    async def run() -> str:
+        async with Client.load(kubeconfig or (home if home.is_file() else None)) as client:
+            return await work(client)
+
+    try:
+        click.echo(asyncio.run(run()))
+    except SpiderpoolError as error:
+        raise click.ClickException(error.message) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

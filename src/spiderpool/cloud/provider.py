@@ -83,6 +83,9 @@ class CloudServer:
     type: str
     zone: str
     status: str
+    """The cloud's own word."""
+    stopped: bool
+    """Whether it is switched off, so that nothing runs on it; not while it is about to be."""
 
 
 @dataclass(frozen=True, slots=True)

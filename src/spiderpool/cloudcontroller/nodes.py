@@ -1,15 +1,16 @@
-"""Reconciles Nodes with their servers: sets provider ID and labels, and deletes Nodes whose server is lost."""
+"""Reconciles Nodes with their servers: provider ID, labels, taint of stopped servers; deletes Nodes of lost ones."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.cloud.provider import CloudError, CloudProvider
+from spiderpool.cloud.provider import CloudError, CloudProvider, CloudServer
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.core.cloud.instances import Instance
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
     identity_patch,
@@ -17,6 +18,7 @@ from spiderpool.core.cloud.nodes import (
     judge,
     mismatch,
     queries,
+    shutdown_patch,
 )
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Conflict, NotFound
@@ -48,7 +50,7 @@ class NodeReconciler:
         self._nodes = nodes
         self._period = period
         self._clock = clock
-        self._queue = WorkQueue(self._identify, "nodes")
+        self._queue = WorkQueue(self._reconcile, "nodes")
         self._missing: dict[str, float] = {}  # Node UID → time at which the cloud first lacked its server
         nodes.subscribe(self._on_node)
 
@@ -62,12 +64,15 @@ class NodeReconciler:
         if new is not None:
             self._queue.add(new.name)
 
-    async def _identify(self, name: str) -> None:
-        """Writes what is missing on one Node."""
+    async def _reconcile(self, name: str) -> None:
+        """Writes what is missing on one Node, and takes away that its server is stopped once its kubelet reports."""
         node = self._nodes.get(name)
-        instance = instance_of(node) if node else None
-        if node is None or instance is None:
-            return
+        if node is not None and node.ready:
+            await self._set_stopped(node, stopped=False)
+        if node is not None and (instance := instance_of(node)) is not None:
+            await self._identify(self._nodes.get(name) or node, instance)
+
+    async def _identify(self, node: Node, instance: Instance) -> None:
         if reason := mismatch(node, instance, self._cloud.parse_provider_id):
             self._recorder.event(
                 node, "Warning", "ProviderIDMismatch", f"{reason}; delete the Node to register it anew"
@@ -75,8 +80,8 @@ class NodeReconciler:
             return
         if body := identity_patch(node, instance):
             with suppress(NotFound):  # deleted meanwhile: nothing to write to
-                self._nodes.note(await self._client.patch(Node, name, body))
-                log.info("node identified", node=name, provider_id=instance.provider_id)
+                self._nodes.note(await self._client.patch(Node, node.name, body))
+                log.info("node identified", node=node.name, provider_id=instance.provider_id)
 
     async def _search_periodically(self) -> None:
         while True:
@@ -87,7 +92,7 @@ class NodeReconciler:
                 log.warning("lost servers not looked for", error=str(error))
 
     async def search_lost_servers(self) -> None:
-        """Has the cloud look up the servers of silent Nodes, and deletes Nodes whose server is proven to be gone."""
+        """Has the cloud look up the servers of silent Nodes; marks Nodes whose server is stopped, deletes lost ones."""
         due = queries(self._nodes.items(), self._cloud.parse_provider_id)
         suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
@@ -96,7 +101,7 @@ class NodeReconciler:
                 await self._delete(uid)
 
     async def _lost(self, query: ServerQuery) -> list[str]:
-        """Returns the UIDs of Nodes whose server is proven to be gone."""
+        """Returns the UIDs of Nodes whose server is proven to be gone, after the Nodes of the others were marked."""
         try:
             found = await self._cloud.instances(query.region, {*query.suspects.values(), *query.witnesses})
         except CloudError as error:
@@ -104,12 +109,36 @@ class NodeReconciler:
             return []
         if not query.witnesses.issubset(found):
             log.warning("description of servers not believed: it lacks servers whose nodes are ready")
+        else:
+            await self._mark_stopped(query, found)
         self._missing, lost = judge(self._missing, query, found, self._clock(), self._period)
         return lost
 
+    async def _mark_stopped(self, query: ServerQuery, found: Mapping[str, CloudServer]) -> None:
+        """Writes on silent Nodes whether their servers are stopped."""
+        for uid, identity in query.suspects.items():
+            node = self._by_uid(uid)
+            if node is not None and identity in found:
+                await self._set_stopped(node, stopped=found[identity].stopped)
+
+    async def _set_stopped(self, node: Node, *, stopped: bool) -> None:
+        """Sets or removes the taint of a stopped server, on the version of the Node that was judged."""
+        body = shutdown_patch(node, stopped=stopped)
+        if body is None:
+            return
+        with suppress(NotFound, Conflict):  # deleted or changed meanwhile: its event, or the next search, decides
+            self._nodes.note(await self._client.patch(Node, node.name, body))
+            log.info("node marked", node=node.name, provider_id=node.spec.providerID, stopped=stopped)
+            if stopped:
+                text = f"server {node.spec.providerID} is stopped: addresses that no pod holds there are free"
+                self._recorder.event(node, "Normal", "ServerStopped", text)
+
+    def _by_uid(self, uid: str) -> Node | None:
+        return next((node for node in self._nodes.items() if node.metadata.uid == uid), None)
+
     async def _delete(self, uid: str) -> None:
         """Deletes a Node, unless a fresh read finds that its kubelet reports again."""
-        known = next((node for node in self._nodes.items() if node.metadata.uid == uid), None)
+        known = self._by_uid(uid)
         if known is None:
             return
         with suppress(NotFound, Conflict):  # deleted or changed meanwhile: the next search decides

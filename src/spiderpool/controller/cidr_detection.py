@@ -215,7 +215,7 @@ def detected_type(directory: Path) -> str | None:
 def _read_cni(path: Path) -> CNIFile:
     try:
         return msgspec.json.decode(path.read_bytes(), type=CNIFile)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CIDRsUnknown(f"CNI configuration {path} cannot be read ({error}); correct it, or {BY_HAND}") from error
 
 

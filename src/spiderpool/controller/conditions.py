@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -57,10 +57,16 @@ def _dated(condition: Condition, obj: Object, former: Condition | None, now: dat
     )
 
 
+def waiting(conditions: Iterable[Condition] | None) -> Condition | None:
+    """The condition of an object that is being deleted and still in use."""
+    return next((each for each in conditions or () if each.type == TERMINATING), None)
+
+
 async def write(
-    client: Client, cache: Informer[T], obj: T, former: Sequence[Condition] | None, conditions: list[Condition]
+    client: Client, cache: Informer[T], obj: T, former: Sequence[Condition] | None, condition: Condition
 ) -> None:
-    """Write the conditions of a cached object if they differ; one that is gone needs none."""
+    """Write the only condition of a cached object, from now on, if it differs; one that is gone needs none."""
+    conditions = dated([condition], obj, former, datetime.now(UTC))
     if conditions == [*(former or ())]:
         return
     body = {"status": {"conditions": msgspec.to_builtins(conditions)}}

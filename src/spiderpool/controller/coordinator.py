@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from spiderpool.api.coordinator import NOT_READY, SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
-from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown
+from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown, ServiceCIDR
 from spiderpool.controller.conditions import dated, not_ready, ready
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client
@@ -44,6 +44,8 @@ class CoordinatorListers:
     coordinators: Informer[SpiderCoordinator]
     kubeadm: Informer[ConfigMap]
     """kubeadm's ConfigMap only."""
+    service_cidrs: Informer[ServiceCIDR]
+    """Those of networking.k8s.io/v1; older versions are read at each detection."""
 
 
 class CoordinatorReconciler:
@@ -66,7 +68,8 @@ class CoordinatorReconciler:
         self._default = default
         self._queue = WorkQueue(self._reconcile, "coordinator")
         listers.coordinators.subscribe(self._on_coordinator)
-        listers.kubeadm.subscribe(self._on_config)
+        listers.kubeadm.subscribe(self._on_source)
+        listers.service_cidrs.subscribe(self._on_source)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -88,7 +91,7 @@ class CoordinatorReconciler:
         if changed is not None:
             self._queue.add(changed.name)
 
-    def _on_config(self, _: ConfigMap | None, __: ConfigMap | None) -> None:
+    def _on_source(self, _: object, __: object) -> None:
         self._touch_all()
 
     async def _reconcile(self, name: str) -> None:

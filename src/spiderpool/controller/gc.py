@@ -1,13 +1,15 @@
 """Garbage collection of addresses whose pods are gone without a CNI DEL.
 
-It deletes SpiderIPs, or marks them as released, and nothing else; a failed or stale read releases nothing.
+It deletes SpiderIPs, or marks them as released, and asks nodes what their sandboxes hold (``accounts``); a failed or
+stale read releases nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,7 +18,10 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
+from spiderpool.api.spidernode import SpiderNode
+from spiderpool.controller.accounts import READ_TIMEOUT, NodeAccounts, SilenceReport
 from spiderpool.core.ipam.allocation import released
+from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
     GCPolicy,
     ReleaseCandidate,
@@ -28,6 +33,8 @@ from spiderpool.core.ipam.gc import (
     past_grace,
     pod_key,
     reported_addresses,
+    silent_nodes,
+    use_by_candidate,
 )
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, NotFound
@@ -39,8 +46,6 @@ from spiderpool.telemetry import COLLECT_FAILURES, COLLECTED, logger
 
 SHORTEST_INTERVAL = 0.05
 """Seconds between two checks at least, whatever the settings say."""
-READ_TIMEOUT = 10.0
-"""Seconds for each fresh read before an address is released."""
 
 T = TypeVar("T", bound=Object)
 
@@ -54,6 +59,7 @@ class GCListers:
     ips: Informer[SpiderIP]
     pods: Informer[Pod]
     nodes: Informer[Node]
+    accounts: Informer[SpiderNode]
     pools: Informer[SpiderIPPool]
 
 
@@ -65,7 +71,7 @@ class GCTimings:
     full_interval: float = 600.0
     grace: float = 5.0
     node_grace: float = 60.0
-    agent_grace: float = 300.0
+    agent_grace: float = 30.0
     clock: Callable[[], float] = time.time
     """Returns the seconds since 1970."""
 
@@ -80,7 +86,7 @@ class GCTimings:
             ReleaseCause.POD_GONE: self.agent_grace,
             ReleaseCause.NODE_GONE: self.node_grace,
             ReleaseCause.DELETION_OVERDUE: self.agent_grace,
-            ReleaseCause.DUPLICATE: self.agent_grace,  # what a pod reports is late when its sandbox is made again
+            ReleaseCause.DUPLICATE: self.agent_grace,
             ReleaseCause.COOLDOWN_OVER: self.grace,
         }
 
@@ -95,13 +101,16 @@ class GCState:
     """Keys of pods whose records the next check looks at; the pods may be gone."""
     sticky: set[str] = field(default_factory=set)
     """UIDs of records whose owner still needs them, by a fresh read; checked again at the next full check."""
+    unneeded: set[str] = field(default_factory=set)
+    """UIDs of records that no owner needs, and that wait for their nodes; likewise."""
 
 
 class ClusterGC:
     """Checks the records of pods that have changed, and at longer intervals all records.
 
-    The caches only yield candidates. An address is released after a fresh read of its pod has confirmed the candidate,
-    by a write whose precondition is the version of the record that was checked. An API error releases nothing.
+    The caches only yield candidates. An address is released after its nodes have said that no sandbox has it, and a
+    fresh read of its pod and of these nodes has confirmed the candidate, by a write whose precondition is the version
+    of the record that was checked. An API error releases nothing.
     """
 
     def __init__(
@@ -113,6 +122,8 @@ class ClusterGC:
         self._recorder = recorder
         self._timings = timings
         self._policy = policy
+        self._accounts = NodeAccounts(client, listers.nodes, listers.accounts)
+        self._silence = SilenceReport(recorder, listers.nodes)
         self._state = GCState()
         self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
@@ -123,21 +134,28 @@ class ClusterGC:
 
     async def run(self) -> None:
         """Check and release until cancelled."""
+        try:
+            await self._check_periodically()
+        finally:
+            self._silence.update({})  # the next leader counts what waits
+
+    async def _check_periodically(self) -> None:
         pause, next_full = self._timings.pause, 0.0
         while True:
             now = asyncio.get_running_loop().time()
             if now >= next_full:
                 next_full = now + max(self._timings.full_interval, pause)
                 self._state.sticky.clear()
+                self._state.unneeded.clear()
                 self._state.pods_to_check.update(self._records_by_pod)  # the keys of all pods that have records
             await self._check(now)
             await asyncio.sleep(pause)
 
     async def _check(self, now: float) -> None:
-        """Update the candidates and release those that are due; stops at the first API error, until the next check.
+        """Update the candidates, release those that are due and unused, and ask the nodes that have not said so.
 
         A candidate dates from when it was found, after ``now``, the beginning of this check: this releases only what an
-        earlier check has found.
+        earlier check has found. Stops at the first API error, until the next check.
         """
         keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
         self._state.pods_to_check = set()
@@ -145,13 +163,44 @@ class ClusterGC:
         async for key in in_turns(keys):
             candidates |= self._look_at(key)
         self._state.candidates = candidates
-        for candidate in past_grace(self._state.candidates, now, self._timings.graces()):
-            try:
-                await self._confirm_and_release(candidate)
-            except SpiderpoolError as error:
-                COLLECT_FAILURES.inc()
-                log.warning("address not released", address=candidate.record.spec.address, error=str(error))
-                return
+        self._accounts.retain({node for candidate in candidates.values() for node in candidate.nodes})
+        due = past_grace(self._state.candidates, now, self._timings.graces())
+        try:
+            unknown = [candidate async for candidate in in_turns(due) if await self._waits(candidate, now)]
+            await self._report_silence(unknown, now)
+            await self._request_accounts(unknown)
+        except SpiderpoolError as error:
+            COLLECT_FAILURES.inc()
+            log.warning("addresses not collected", error=str(error))
+
+    async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
+        """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.
+
+        One that its owner needs waits for nothing, whatever they say.
+        """
+        use, _ = use_by_candidate(candidate, self._accounts, self._policy, now)
+        if use is AddressUse.FREE:
+            await self._confirm_and_release(candidate)
+        if use is not AddressUse.UNKNOWN:
+            return False
+        is_known = (candidate.record.metadata.uid or "") in self._state.unneeded
+        return is_known or not await self._is_needed(candidate.record)
+
+    async def _request_accounts(self, candidates: Iterable[ReleaseCandidate]) -> None:
+        """Ask the nodes of candidates, each once for all of its candidates."""
+        since: dict[str, float] = {}
+        for candidate in candidates:
+            for node in candidate.nodes:
+                since[node] = max(candidate.since, since.get(node, 0.0))
+        for node, last in since.items():
+            await self._accounts.request(node, last)
+
+    async def _report_silence(self, candidates: Iterable[ReleaseCandidate], now: float) -> None:
+        waiting: dict[str, list[ReleaseCandidate]] = defaultdict(list)
+        async for candidate in in_turns(candidates):
+            for node in silent_nodes(candidate, self._accounts, self._policy, now):
+                waiting[node].append(candidate)
+        self._silence.update(waiting)
 
     def _look_at(self, key: str) -> dict[str, ReleaseCandidate]:
         """Candidates among the records of a pod, by their UID; the pod stays to be checked if time can make some."""
@@ -166,7 +215,13 @@ class ClusterGC:
     def _snapshot(self) -> Snapshot:
         listers = self._listers
         return Snapshot(
-            listers.pods, listers.nodes, listers.pools, self._reporters, self._timings.clock(), self._policy
+            listers.pods,
+            listers.nodes,
+            listers.accounts,
+            listers.pools,
+            self._reporters,
+            self._timings.clock(),
+            self._policy,
         )
 
     def _records_to_check(self, key: str) -> list[SpiderIP]:
@@ -205,20 +260,28 @@ class ClusterGC:
         record, uid = candidate.record, candidate.record.metadata.uid or ""
         self._state.candidates.pop(uid, None)
         self._state.pods_to_check.add(pod_key(record))  # whatever becomes of it, the next check looks at it afresh
-        records, snapshot = await self._read_again(candidate)
-        confirmed = find_candidates(records, snapshot, previous={}, now=0.0).get(uid)  # its grace period is over
-        if confirmed is None or confirmed.cause is not candidate.cause:
+        records, snapshot, nodes = await self._read_again(candidate)
+        confirmed = find_candidates(records, snapshot, {uid: candidate}, now=0.0).get(uid)  # its grace period is over
+        if confirmed is None or confirmed.cause is not candidate.cause or confirmed.nodes != candidate.nodes:
             return
-        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._owners.is_needed(
-            record, timeout=READ_TIMEOUT
-        ):
-            self._state.sticky.add(uid)
+        use, reason = use_by_candidate(confirmed, nodes, self._policy, asyncio.get_running_loop().time())
+        if use is not AddressUse.FREE:
+            return
+        if confirmed.cause is not ReleaseCause.COOLDOWN_OVER and await self._is_needed(record):
             return
         with suppress(NotFound, Conflict):  # released or changed by another client: the next check sees how
-            await self._release(record, confirmed)
+            await self._release(record, confirmed, reason)
 
-    async def _read_again(self, candidate: ReleaseCandidate) -> tuple[Iterable[SpiderIP], Snapshot]:
-        """The input of `find_candidates` for one candidate, with its pod and Node by fresh reads.
+    async def _is_needed(self, record: SpiderIP) -> bool:
+        """Whether the owner of a record still needs it, by a fresh read; then it is no candidate for some time."""
+        needed = await self._owners.is_needed(record, timeout=READ_TIMEOUT)
+        (self._state.sticky if needed else self._state.unneeded).add(record.metadata.uid or "")
+        return needed
+
+    async def _read_again(
+        self, candidate: ReleaseCandidate
+    ) -> tuple[Iterable[SpiderIP], Snapshot, Mapping[str, NodeEvidence]]:
+        """The input of `find_candidates` and `use_by_candidate` for one candidate, with its pod and nodes read afresh.
 
         The record itself is not read again: its release names the version that was checked. The duplicate that the pod
         keeps is, since it may be gone. Pools and reported addresses are those of the caches.
@@ -226,18 +289,23 @@ class ClusterGC:
         record, duplicate = candidate.record, candidate.kept_duplicate
         kept = await self._read(SpiderIP, duplicate.name) if duplicate else None
         pod = None if record.spec.releasedAt else await self._read(Pod, record.spec.pod, record.spec.namespace)
-        names = {record.spec.node, pod.spec.nodeName or ""} if pod else {record.spec.node}
-        read = [await self._read(Node, name) for name in sorted(names) if name and not record.spec.releasedAt]
-        pods = {pod.key: pod} if pod else {}
-        nodes = {node.name: node for node in read if node}
-        snapshot = Snapshot(pods, nodes, self._listers.pools, self._reporters, self._timings.clock(), self._policy)
-        return (record, kept) if kept else (record,), snapshot
+        nodes = {name: await self._accounts.read(name) for name in candidate.nodes if name}
+        snapshot = Snapshot(
+            {pod.key: pod} if pod else {},
+            {name: each.node for name, each in nodes.items() if each.node},
+            {name: each.account for name, each in nodes.items() if each.account},
+            self._listers.pools,
+            self._reporters,
+            self._timings.clock(),
+            self._policy,
+        )
+        return (record, kept) if kept else (record,), snapshot, nodes
 
     async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """An object by a fresh read; None when it does not exist."""
         return await self._client.find(kind, name, namespace, timeout=READ_TIMEOUT)
 
-    async def _release(self, record: SpiderIP, candidate: ReleaseCandidate) -> None:
+    async def _release(self, record: SpiderIP, candidate: ReleaseCandidate, evidence: str) -> None:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
         pool = self._listers.pools.get(record.spec.pool)
         if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
@@ -246,9 +314,9 @@ class ClusterGC:
             meta = record.metadata
             await self._client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion)
         COLLECTED.inc()
-        self._recorder.event(record, "Normal", "Collected", f"{record.spec.address} released: {candidate.reason}")
-        spec = record.spec
-        log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=candidate.reason)
+        spec, reason = record.spec, "; ".join(filter(None, (candidate.reason, evidence)))
+        self._recorder.event(record, "Normal", "Collected", f"{spec.address} released: {reason}")
+        log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=reason)
 
 
 def _relevant(pod: Pod) -> tuple[object, ...]:

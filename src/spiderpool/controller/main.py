@@ -19,10 +19,17 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
-from spiderpool.controller.cidr_detection import KUBEADM_CONFIG, SYSTEM_NAMESPACE, CIDRDetector, CIDRSources
+from spiderpool.controller.cidr_detection import (
+    KUBEADM_CONFIG,
+    SYSTEM_NAMESPACE,
+    CIDRDetector,
+    CIDRSources,
+    ServiceCIDR,
+)
 from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
@@ -67,7 +74,9 @@ class ControllerLeader:
         self._attachments = Informer(client, NetworkAttachmentDefinition)
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
+        self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
+        self._accounts = Informer(client, SpiderNode)
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
@@ -99,7 +108,9 @@ class ControllerLeader:
             self._attachments,
             self._coordinators,
             self._kubeadm,
+            self._service_cidrs,
             self._nodes,
+            *([self._accounts] if self._settings.gc_enabled else []),
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
@@ -133,7 +144,7 @@ class ControllerLeader:
 
     def _coordinator(self) -> CoordinatorReconciler:
         settings = self._settings
-        listers = CoordinatorListers(self._coordinators, self._kubeadm)
+        listers = CoordinatorListers(self._coordinators, self._kubeadm, self._service_cidrs)
         detector = CIDRDetector(self._client, CIDRSources(settings.host_cni_dir, settings.cilium_config))
         return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
 
@@ -150,8 +161,14 @@ class ControllerLeader:
             settings.gc_node_grace,
             settings.gc_agent_grace,
         )
-        policy = GCPolicy(settings.gc_delay, settings.gc_on_ready_node, settings.gc_on_not_ready_node)
-        listers = GCListers(self._ips, self._pods, self._nodes, self._pools)
+        policy = GCPolicy(
+            settings.gc_delay,
+            settings.gc_on_ready_node,
+            settings.gc_on_not_ready_node,
+            settings.gc_by_time,
+            settings.gc_agent_grace,
+        )
+        listers = GCListers(self._ips, self._pods, self._nodes, self._accounts, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)
 
     def _eni_pools(self) -> ENIPoolReconciler:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.controller.conditions import dated, not_ready, ready, write
+from spiderpool.controller.conditions import not_ready, ready, write
 from spiderpool.core.admission.multusconfig import other_owner
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
@@ -94,8 +93,7 @@ class NetworkReconciler:
     async def _set_condition(self, config: SpiderMultusConfig, condition: Condition) -> None:
         """Write the condition of a config."""
         former = config.status.conditions if config.status else None
-        found = dated([condition], config, former, datetime.now(UTC))
-        await write(self._client, self._configs, config, former, found)
+        await write(self._client, self._configs, config, former, condition)
 
     async def _put(self, config: SpiderMultusConfig, desired: NetworkAttachmentDefinition) -> bool:
         """Apply ``desired`` unless it is stored; false when another config owns the stored one. Raises NotReady."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from spiderpool.api.meta import Condition
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.controller.conditions import dated, not_ready, ready, write
+from spiderpool.controller.conditions import not_ready, ready, write
 from spiderpool.core.addresses import AddressSet
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
@@ -46,5 +44,4 @@ class ReservedIPReconciler:
         reserved = self._reserved.get(name)
         if reserved is not None:
             former = reserved.status.conditions if reserved.status else None
-            found = dated([readiness(reserved)], reserved, former, datetime.now(UTC))
-            await write(self._client, self._reserved, reserved, former, found)
+            await write(self._client, self._reserved, reserved, former, readiness(reserved))

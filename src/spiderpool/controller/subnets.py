@@ -129,19 +129,21 @@ class SubnetReconciler:
             log.info("pool adopted", subnet=subnet.name, pool=pool.name)
 
     async def _finish(self, subnet: SpiderSubnet) -> None:
-        """Delete the pools of a terminating subnet; when a fresh list has none of them, remove its finalizer.
+        """Delete the pools of a terminating subnet; when it has none, remove its finalizer.
 
-        Every pool waits, by its own finalizer, until its last address is released.
+        Every pool waits, by its own finalizer, until its last address is released. Which pools there are is read: when
+        Kubernetes has orphaned them, our watch of pools may be behind that of subnets.
         """
         held = subnet.metadata.finalizers or ()
         ours = {FINALIZER, FORMER_FINALIZER}.intersection(held)
         if not ours or ORPHAN in held:
             return
-        for pool in self._owned(subnet, self._pools_by_subnet.of(subnet)):
+        owned = self._owned(subnet, await self._client.list(SpiderIPPool))
+        for pool in owned:
             if not pool.terminating:
                 with suppress(NotFound):
                     await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
-        if not self._owned(subnet, await self._client.list(SpiderIPPool)):
+        if not owned:
             await finalizers.remove(self._client, subnet, *ours)
             log.info("subnet deleted", subnet=subnet.name)
 
@@ -154,7 +156,8 @@ class SubnetReconciler:
             return
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
         self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"status": body}, sub="status"))
-        if (waits := _waiting(status)) and not _waiting(subnet.status):
+        former = subnet.status.conditions if subnet.status else None
+        if (waits := conditions.waiting(status.conditions)) and not conditions.waiting(former):
             self._recorder.event(subnet, "Normal", TERMINATING, waits.message)
 
 
@@ -171,11 +174,6 @@ def readiness(subnet: SpiderSubnet, pools: Collection[SpiderIPPool]) -> Iterable
     if not addresses:
         return [not_ready("NoAddresses", "it has no address that a pool could get: add some to spec.ips")]
     return [conditions.ready(f"pools may get its {addresses.size} addresses")]
-
-
-def _waiting(status: SubnetStatus | None) -> Condition | None:
-    """The condition of a subnet that is being deleted and still in use."""
-    return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[Any, Any]:

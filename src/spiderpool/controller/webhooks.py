@@ -1,4 +1,4 @@
-"""Admission webhooks: serves the rules of ``core.admission`` as AdmissionReview v1 over HTTP.
+"""Admission webhooks: the rules of ``core.admission`` for each kind, as answers to reviews.
 
 Reads the objects that a rule needs, but decides nothing itself. Our own kinds fail closed: without an answer the API
 server refuses the change. Pods fail open: a pod is admitted unchanged when we cannot answer.
@@ -7,8 +7,7 @@ server refuses the change. Pods fail open: a pod is admitted unchanged when we c
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, handler, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
 from spiderpool.core.admission.faults import FieldError
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
@@ -67,39 +67,7 @@ MAX_NAMES = 20
 MAX_REVIEW = 16 << 20
 """Bytes of a review, at most; it holds two objects, and etcd stores objects of 1.5 MiB at most by default."""
 
-NULL = msgspec.Raw(b"null")
-"""Stands for an object that a request leaves out, such as ``oldObject`` of a CREATE."""
-
 log = logger("webhooks")
-
-
-class UserInfo(msgspec.Struct):
-    """authentication.k8s.io/v1 UserInfo, in part."""
-
-    username: str = ""
-
-
-class AdmissionRequest(msgspec.Struct):
-    """admission.k8s.io/v1 AdmissionRequest, in part."""
-
-    uid: str
-    operation: str
-    name: str = ""
-    namespace: str = ""
-    userInfo: UserInfo = msgspec.field(default_factory=UserInfo)  # noqa: N815
-    object: msgspec.Raw = NULL
-    oldObject: msgspec.Raw = NULL  # noqa: N815
-
-
-class AdmissionReview(msgspec.Struct):
-    """admission.k8s.io/v1 AdmissionReview, in part: the request."""
-
-    request: AdmissionRequest
-
-
-Answer = dict[str, Any]
-"""admission.k8s.io/v1 AdmissionResponse without its ``uid``."""
-ALLOWED: Answer = {"allowed": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +94,6 @@ class Hook:
     """Why an object cannot be deleted; None for a kind that can always be deleted."""
     warn: Callable[[AdmissionChange], Awaitable[Iterable[str]]] | None = None
     """What of a valid object has no effect."""
-
-
-Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
 
 
 def kinds(settings: ControllerSettings) -> tuple[type[Object], ...]:
@@ -163,10 +128,10 @@ class Webhooks:
         application = web.Application(client_max_size=MAX_REVIEW)
         application.router.add_get("/webhook-health-check", _healthy)
         for hook in self._hooks():
-            application.router.add_post(webhook_path("mutate", hook.kind.KIND), _handler(self._mutator(hook)))
-            application.router.add_post(webhook_path("validate", hook.kind.KIND), _handler(self._validator(hook)))
+            application.router.add_post(webhook_path("mutate", hook.kind.KIND), handler(self._mutator(hook)))
+            application.router.add_post(webhook_path("validate", hook.kind.KIND), handler(self._validator(hook)))
         if self._settings.pod_inject.enabled:
-            application.router.add_post(webhook_path("mutate", Pod.KIND), _handler(self._mutate_pod))
+            application.router.add_post(webhook_path("mutate", Pod.KIND), handler(self._mutate_pod))
         return application
 
     def _hooks(self) -> list[Hook]:
@@ -276,7 +241,7 @@ class Webhooks:
                 change = self._change(hook, request)
             except msgspec.ValidationError:
                 return ALLOWED
-            return _patched(change.new, await hook.default(change), change.warnings)
+            return patched(change.new, await hook.default(change), change.warnings)
 
         return mutate
 
@@ -290,11 +255,11 @@ class Webhooks:
                 change = self._change(hook, request)
                 faults = await hook.validate(change)
             except msgspec.ValidationError as error:
-                return _refusal(422, "Invalid", f"{kind.name} {request.name} does not fit its schema: {error}")
+                return refused(422, "Invalid", f"{kind.name} {request.name} does not fit its schema: {error}")
             except SpiderpoolError as error:
                 log.warning("admission could not be decided", kind=kind.name, name=request.name, error=str(error))
-                return _refusal(503, "ServiceUnavailable", f"the rules could not be checked, try again: {error}")
-            return _invalid(kind, request.name or change.new.name, faults) if faults else await _accepted(hook, change)
+                return refused(503, "ServiceUnavailable", f"the rules could not be checked, try again: {error}")
+            return invalid(kind, request.name or change.new.name, faults) if faults else await _accepted(hook, change)
 
         return validate
 
@@ -315,9 +280,9 @@ class Webhooks:
             pod = msgspec.json.decode(request.object, type=NewPod)
             if pod.spec.hostNetwork or not self._settings.pod_inject.covers(request.namespace):
                 return ALLOWED
-            return _patched(pod, await self._injected(pod, request.namespace))
+            return patched(pod, await self._injected(pod, request.namespace))
         except CannotInject as error:
-            return _refusal(403, "Forbidden", error.message)
+            return refused(403, "Forbidden", error.message)
         except Exception as error:  # fail open: a defect of ours must not keep pods from starting
             log.exception("pod admitted unchanged", namespace=request.namespace, name=request.name)
             return {**ALLOWED, "warnings": [f"spiderpool injected nothing into the pod: {error}"]}
@@ -364,33 +329,6 @@ async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
-def _handler(decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The HTTP handler of a webhook."""
-
-    async def handle(request: web.Request) -> web.Response:
-        try:
-            review = msgspec.json.decode(await request.read(), type=AdmissionReview)
-        except msgspec.DecodeError as error:
-            raise web.HTTPBadRequest(text=f"not an AdmissionReview: {error}") from error
-        return _response({"uid": review.request.uid, **await decide(review.request)})
-
-    return handle
-
-
-def _response(answer: Answer) -> web.Response:
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
-    return web.Response(body=msgspec.json.encode(review), content_type="application/json")
-
-
-def _patched(before: Object, after: Object, warnings: list[str] | None = None) -> Answer:
-    """Allows the object with a JSON patch that turns ``before`` into ``after``."""
-    answer = {**ALLOWED, **({"warnings": warnings} if warnings else {})}
-    patch = list(json_patch(msgspec.to_builtins(before), msgspec.to_builtins(after)))
-    if not patch:
-        return answer
-    return {**answer, "patchType": "JSONPatch", "patch": base64.b64encode(msgspec.json.encode(patch)).decode()}
-
-
 async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
     """Allows a valid object. Only its author is warned, and not of what was so before."""
     unchanged = change.old is not None and change.old.spec == change.new.spec
@@ -409,41 +347,4 @@ async def _delete_answer(hook: Hook, request: AdmissionRequest) -> Answer:
         return ALLOWED
     reason = await hook.why_in_use(msgspec.json.decode(request.oldObject, type=hook.kind))
     kind = hook.kind.KIND.name
-    return _refusal(403, "Forbidden", f"{kind} {request.name} cannot be deleted: {reason}") if reason else ALLOWED
-
-
-def _invalid(kind: Kind, name: str, faults: tuple[FieldError, ...]) -> Answer:
-    causes = [{"reason": fault.kind, "message": fault.detail, "field": fault.path} for fault in faults]
-    details = {"name": name, "group": kind.group, "kind": kind.name, "causes": causes}
-    message = f"{kind.name} {name} is invalid: " + "; ".join(map(str, faults))
-    return _refusal(422, "Invalid", message, details)
-
-
-def _refusal(code: int, reason: str, message: str, details: Answer | None = None) -> Answer:
-    status = {"status": "Failure", "code": code, "reason": reason, "message": message, "details": details or {}}
-    return {"allowed": False, "status": status}
-
-
-def json_patch(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """The operations of a JSON patch (RFC 6902) for all differences; lists of other length are replaced as a whole.
-
-    Operations touch changed fields alone, so that fields which our types do not have stay in the object.
-    """
-    if isinstance(before, dict) and isinstance(after, dict):
-        yield from _object_patch(before, after, path)
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for index, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from json_patch(old, new, f"{path}/{index}")
-    elif before != after:
-        yield {"op": "replace", "path": path, "value": after}
-
-
-def _object_patch(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator[dict[str, Any]]:
-    for key in before | after:
-        target = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"  # escaped by RFC 6901
-        if key not in after:
-            yield {"op": "remove", "path": target}
-        elif key not in before:
-            yield {"op": "add", "path": target, "value": after[key]}
-        else:
-            yield from json_patch(before[key], after[key], target)
+    return refused(403, "Forbidden", f"{kind} {request.name} cannot be deleted: {reason}") if reason else ALLOWED

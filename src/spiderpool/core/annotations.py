@@ -7,7 +7,7 @@ may be written in any case, and unknown keys are ignored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
@@ -192,7 +192,7 @@ def _check_subnets(key: str, subnets: tuple[InterfacePools, ...]) -> None:
         raise _wrong(key, "lists several interfaces without names; name each")
     for version in (4, 6):
         names = [name for each in subnets for name in each.names.get(version, ())]
-        if duplicate := _first_duplicate(names):
+        if duplicate := first_duplicate(names):
             raise _wrong(key, f"uses subnet {duplicate} for two interfaces; give each interface a subnet of its own")
 
 
@@ -202,11 +202,12 @@ def _check_interfaces(key: str, interfaces: list[str]) -> None:
         raise _wrong(key, f"names {bad!r}, which no interface is called; write a name such as {FIRST_INTERFACE}")
     if named and len(named) < len(interfaces):
         raise _wrong(key, f"names {', '.join(named)} but leaves another entry unnamed; name all interfaces or none")
-    if duplicate := _first_duplicate(named):
+    if duplicate := first_duplicate(named):
         raise _wrong(key, f"lists interface {duplicate} twice; write its pools in one entry")
 
 
-def _first_duplicate(names: list[str]) -> str | None:
+def first_duplicate(names: Sequence[str]) -> str | None:
+    """The first name that stands there more than once. Annotations may hold thousands, so each is looked at twice."""
     counts = Counter(names)
     return next((name for name in names if counts[name] > 1), None)
 

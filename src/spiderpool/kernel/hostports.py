@@ -190,9 +190,9 @@ def _target(port: HostPort) -> str:
 def _load_family(version: int, ports: Sequence[HostPort]) -> None:
     refusals = []
     for backend in tuple(_backends):
-        refusal = _load_nft(version, ports) if backend == "nft" else _load_iptables(version, ports)
-        if refusal:
-            refusals.append(f"{backend}: {refusal}")
+        refused = _load_nft(version, ports) if backend == "nft" else _load_iptables(version, ports)
+        if refused:
+            refusals.append(f"{backend}: {refused}")
         elif ports:
             _keep(backend)
             return

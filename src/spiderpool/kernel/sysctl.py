@@ -22,6 +22,11 @@ def read(path: str) -> str:
         raise KernelFailure(f"read sysctl {path}: {error.strerror}") from error
 
 
+def boot_id() -> str:
+    """The present boot of the machine, as the kubelet reports it in the Node. Raises KernelFailure."""
+    return read("kernel/random/boot_id")
+
+
 def scopes(path: str) -> tuple[str, ...]:
     """The names below a path, as of ``net/ipv6/conf``: all, default and the links; none if it does not exist.
 

@@ -7,7 +7,6 @@ nothing: that is up to its callers.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from yarl import URL
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
+from spiderpool.kube.connections import open_session
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -36,27 +36,7 @@ PAGE = 500
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a request, unless its caller sets another limit."""
 
-CONNECTIONS = 100
-"""Connections at a time at most: one per watch, and one per request of the pods that are attached at once."""
-
-IDLE_SECONDS = 300.0
-"""Seconds for which an unused connection stays open: a pod after a quiet minute must not wait for a TLS handshake."""
-
-DEAD_AFTER = {
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 15,
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 30_000,
-}
-"""Socket options (tcp(7)) by which connections, watches too, break within 30 s when the path swallows packets: an API
-server that lost its power, or a load balancer that dropped its state, closes no connection."""
-
 log = logger("api")
-
-
-class _Unanswered(aiohttp.ClientError):
-    """A connection broke during a write."""
 
 
 class ApiRefusal(SpiderpoolError):
@@ -170,13 +150,7 @@ class Client:
     def __init__(self, access: ClusterAccess, connector: aiohttp.BaseConnector | None = None) -> None:
         """``connector`` makes the connections; None: by TCP, as ``access`` says."""
         self._access = access
-        self._http = aiohttp.ClientSession(
-            connector=connector or _tcp_connector(access),
-            read_bufsize=1 << 20,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity"},
-            middlewares=(_send_writes_once,),
-        )
+        self._http = open_session(access.tls, connector)
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> Self:
@@ -197,19 +171,18 @@ class Client:
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T:
         """One object, read from etcd. Raises NotFound, or BadRequest for what is no name."""
-        content = await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout)
-        return _decoded(content, kind)
+        return decoded(await self._send(Request("GET", kind.KIND.object_path(namespace, name)), timeout), kind)
 
     async def find(
         self, kind: type[T], name: str, namespace: str | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> T | None:
         """As :meth:`get`, but None when the object does not exist, as one without a valid name."""
         try:
-            kind.KIND.object_path(namespace, name)
+            path = kind.KIND.object_path(namespace, name)
         except BadRequest:  # here alone: a token file that cannot be read is BadConfig, and says nothing of the object
             return None
         try:
-            return await self.get(kind, name, namespace, timeout=timeout)
+            return decoded(await self._send(Request("GET", path), timeout), kind)
         except NotFound:
             return None
 
@@ -267,13 +240,13 @@ class Client:
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""
         request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return _decoded(await self._send(request, timeout), type(obj))
+        return decoded(await self._send(request, timeout), type(obj))
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
         path = obj.KIND.object_path(obj.metadata.namespace, obj.name)
         request = Request("PUT", path, {"fieldManager": FIELD_MANAGER}, encode(obj))
-        return _decoded(await self._send(request, timeout), type(obj))
+        return decoded(await self._send(request, timeout), type(obj))
 
     async def patch(
         self,
@@ -296,7 +269,7 @@ class Client:
             msgspec.json.encode(body),
             f"application/{'strategic-merge-patch' if options.get('strategic') else 'merge-patch'}+json",
         )
-        return _decoded(await self._send(request, timeout), kind)
+        return decoded(await self._send(request, timeout), kind)
 
     async def apply(
         self,
@@ -309,7 +282,7 @@ class Client:
     ) -> T:
         """Server-side apply, forced: fields that other managers own become ours. Returns the object as stored."""
         content = await self.apply_raw(kind.KIND, body, name, namespace, timeout=timeout)
-        return _decoded(content, kind)
+        return decoded(content, kind)
 
     async def apply_raw(
         self,
@@ -420,33 +393,6 @@ class Client:
         )
 
 
-async def _send_writes_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending PUT and DELETE once more, as it does by itself when a reused connection breaks."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if request.method == "GET":
-            raise
-        raise _Unanswered(str(error) or type(error).__name__) from error
-
-
-def _tcp_connector(access: ClusterAccess) -> aiohttp.TCPConnector:
-    return aiohttp.TCPConnector(
-        limit=CONNECTIONS, ssl=access.tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
-    )
-
-
-def _socket(address_info: tuple[Any, ...]) -> socket.socket:
-    """A socket for an entry of getaddrinfo(3), with the options of DEAD_AFTER."""
-    family, kind, protocol, *_ = address_info
-    connection = socket.socket(family, kind, protocol)
-    for (level, option), value in DEAD_AFTER.items():
-        connection.setsockopt(level, option, value)
-    return connection
-
-
 def encode(obj: Object) -> bytes:
     """An object as JSON; sets its apiVersion and kind."""
     obj.apiVersion = obj.KIND.api_version
@@ -459,7 +405,7 @@ def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _decoded(content: bytes, shape: type[S]) -> S:
+def decoded(content: bytes, shape: type[S]) -> S:
     """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
     try:
         return msgspec.json.decode(content, type=shape)
@@ -475,7 +421,7 @@ class RawList(msgspec.Struct):
 
 
 def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    page = _decoded(content, RawList)
+    page = decoded(content, RawList)
     objects = (_read(item, kind) for item in page.items or ())
     return page.metadata, [obj for obj in objects if obj is not None]
 
@@ -504,7 +450,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 def _read_status(content: bytes) -> StatusMessage:
     try:
         return msgspec.json.decode(content, type=StatusMessage)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return StatusMessage(message=content[:200].decode(errors="replace"))
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from spiderpool.api.meta import Kind, Object, Scope
 from spiderpool.errors import BadRequest
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client, NotFound, decoded
 
 
 class Resource(msgspec.Struct):
@@ -28,7 +28,7 @@ async def find_kind(client: Client, api_version: str, name: str) -> Kind | None:
     group, _, version = api_version.rpartition("/")
     path = f"apis/{group}/{version}" if group else f"api/{version}"
     try:
-        served = msgspec.json.decode(await client.get_raw(path), type=ServerResources)
+        served = decoded(await client.get_raw(path), ServerResources)
     except NotFound:
         return None
     objects = (resource for resource in served.resources if "/" not in resource.name)  # others are subresources
@@ -48,4 +48,4 @@ async def uid_of(client: Client, kind: Kind, name: str, namespace: str | None) -
         content = await client.get_raw(path)
     except NotFound:
         return None
-    return msgspec.json.decode(content, type=Object).metadata.uid
+    return decoded(content, Object).metadata.uid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, SpiderIP
 from spiderpool.core.ipam.allocation import address_of
@@ -26,7 +26,17 @@ class NodeRecords:
         self.informer = Informer(client, SpiderIP, labels=f"{IP_NODE_LABEL}={label_value(node)}")
         self._by_pod = self.informer.index(_holding_pods)
         self._addresses_by_pool = self.informer.index(lambda record: [record.spec.pool], address_of)
+        self._deleting: set[str] = set()  # UIDs of records that are being deleted by us
         self._by_release = self.informer.index(lambda record: [bool(record.spec.releasedAt)])
+
+    def on_lost(self, callback: Callable[[SpiderIP], None]) -> None:
+        """Call ``callback`` with each held record that disappears from the cache without being deleted by us."""
+
+        def changed(old: SpiderIP | None, new: SpiderIP | None) -> None:
+            if old and new is None and not old.spec.releasedAt and old.metadata.uid not in self._deleting:
+                callback(old)
+
+        self.informer.subscribe(changed)
 
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
         """Records that one interface of a pod holds, in the order in which they were written."""
@@ -59,13 +69,17 @@ class NodeRecords:
     async def delete(self, record: SpiderIP, *, timeout: float) -> None:
         """Delete exactly this version of a record; one that does not exist is success. Raises Conflict."""
         meta = record.metadata
+        self._deleting.add(meta.uid or "")
         try:
             await self._client.delete(
                 SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion, timeout=timeout
             )
+            self.informer.forget(record)
         except NotFound:
             log.debug("record to delete does not exist", record=record.name)
-        self.informer.forget(record)
+            self.informer.forget(record)
+        finally:
+            self._deleting.discard(meta.uid or "")
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
         """A record as the API server has it now; None when it does not exist."""

@@ -55,6 +55,7 @@ class ControllerSettings:
     gc_delay: float = bound(table.GC_DELAY)
     gc_on_ready_node: bool = bound(table.GC_ON_READY_NODE)
     gc_on_not_ready_node: bool = bound(table.GC_ON_NOT_READY_NODE)
+    gc_by_time: bool = bound(table.GC_BY_TIME)
     redundant_ips: int = bound(table.REDUNDANT_IPS)
     """Number of spare addresses."""
     host_cni_dir: Path = bound(table.HOST_CNI_DIR)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
+from spiderpool.settings.setting import Setting
 from spiderpool.settings.source import SettingsSource
-from spiderpool.settings.table import Setting
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -15,7 +15,8 @@ import yaml
 
 from spiderpool.errors import BadConfig
 from spiderpool.settings.kinds import ABSENT
-from spiderpool.settings.table import CONFIG_FILE, SETTINGS, UNUSED_KEYS, Setting
+from spiderpool.settings.setting import Setting
+from spiderpool.settings.table import CONFIG_FILE, SETTINGS, UNUSED_KEYS
 
 T = TypeVar("T")
 

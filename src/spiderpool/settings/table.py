@@ -5,66 +5,14 @@ The dataclasses of the daemons, the parser and docs/reference/settings.md are ma
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from spiderpool.settings import kinds
-from spiderpool.settings.kinds import Kind
-
-T = TypeVar("T")
+from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, REPLICATED, Setting
 
 DAY: Final = 86400.0
 """Seconds of a day."""
-
-
-class Daemon(enum.StrEnum):
-    """A process that reads settings."""
-
-    AGENT = "agent"
-    CONTROLLER = "controller"
-    CLOUD = "spiderpool-cloud"
-
-
-ALL: Final = (Daemon.AGENT, Daemon.CONTROLLER, Daemon.CLOUD)
-AGENT: Final = (Daemon.AGENT,)
-CONTROLLER: Final = (Daemon.CONTROLLER,)
-CLOUD: Final = (Daemon.CLOUD,)
-REPLICATED: Final = (Daemon.CONTROLLER, Daemon.CLOUD)
-"""The daemons that run as several replicas, of which one leads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting(Generic[T]):
-    """One setting. A set variable goes before a key of conf.yml, and an earlier name before a later one."""
-
-    kind: Kind[T]
-    default: T
-    help: str
-    """One line for the reference page, in Markdown."""
-    readers: tuple[Daemon, ...]
-    variables: tuple[str, ...] = ()
-    """Environment variables."""
-    keys: tuple[str, ...] = ()
-    """Keys of conf.yml, as paths with dots."""
-    minimum: float = 0
-    """Lower bound of a number, included."""
-    reason: str = ""
-    """Why the lower bound is what it is."""
-    choices: tuple[str, ...] = ()
-    """The values that are allowed; empty: any."""
-    required: str = ""
-    """What to set the variable to; empty: the variable may be missing."""
-    shown: str = ""
-    """The default in words for the reference page, where the value alone is not clear."""
-    page: str = ""
-    """The page of docs/ that explains the setting."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Variables, then keys, in the order in which they take precedence."""
-        return self.variables + self.keys
 
 
 UNUSED_KEYS: Final = (
@@ -448,8 +396,9 @@ GC_NODE_GRACE: Final = Setting(
 )
 GC_AGENT_GRACE: Final = Setting(
     kind=kinds.SECONDS,
-    default=300.0,
-    help="the same for pods that are gone, have finished or should have ended: their agent has this time to release",
+    default=30.0,
+    help="the same for pods that are gone, have finished or should have ended, before their node is asked whether a "
+    "sandbox has the address; the node has as long to answer before it is reported",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
     page="reference/collection.md",
@@ -464,8 +413,8 @@ GC_DELAY: Final = Setting(
 )
 GC_ON_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
-    default=False,
-    help="release the addresses of pods that should have ended, also on Nodes that are ready",
+    default=True,
+    help="pods that should have ended are among those whose addresses may be released, on Nodes that are ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED",),
     page="reference/collection.md",
@@ -473,9 +422,17 @@ GC_ON_READY_NODE: Final = Setting(
 GC_ON_NOT_READY_NODE: Final = Setting(
     kind=kinds.FLAG,
     default=True,
-    help="release the addresses of pods that should have ended, on Nodes that are not ready",
+    help="the same on Nodes that are not ready",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED",),
+    page="reference/collection.md",
+)
+GC_BY_TIME: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="a node that does not answer counts as one where nothing runs: time is enough, as in Spiderpool",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_GC_BY_TIME_ENABLED",),
     page="reference/collection.md",
 )
 REDUNDANT_IPS: Final = Setting(

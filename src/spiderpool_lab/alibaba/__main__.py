@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.metadata import MetadataServer
 from spiderpool_lab.alibaba.openapi import OpenAPI
 from spiderpool_lab.alibaba.resources import Instance
+from spiderpool_lab.signals import stop_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,7 @@ def _metadata_server(account: Account, instance: Instance, *, hardened: bool) ->
 
 async def run(account: Account, keys: Iterable[CallerIdentity], ca: Path, options: Options) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_event()
     async with serve_cloud(account, keys, ca, options) as cloud:
         click.echo(json.dumps(asdict(cloud)) if options.as_json else str(cloud))
         await stopped.wait()

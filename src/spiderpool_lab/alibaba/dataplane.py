@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from spiderpool.core.network.hostports import Connection
 from spiderpool.errors import BadConfig, KernelFailure
+from spiderpool.kernel.conntrack import forget_udp
 from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba import rendering
@@ -115,6 +117,7 @@ class DataPlane:
             return
         await self._set_addresses({SOURCE, *(frontend.address for frontend in desired)})
         await self._nft(rendering.nft_ruleset(desired))
+        await asyncio.to_thread(namespaces.call_in, namespaces.path(self.namespace), lambda: _end_stale_udp(desired))
         self._proxy(desired)
         self._applied = desired
 
@@ -173,6 +176,23 @@ class DataPlane:
         self._processes.stop_all()
         await self._nft(f"table inet {rendering.TABLE}\ndelete table inet {rendering.TABLE}\n")
         await self._set_addresses(set())
+
+
+def _end_stale_udp(applied: Iterable[Frontend]) -> None:
+    """Let datagrams go to a present target that have gone to a former one, or to none, from the same port of a client.
+
+    The kernel chooses a target for the first datagram only, and each further one keeps that choice. Acts in the network
+    namespace of the calling thread. Raises KernelFailure.
+    """
+    found = [frontend for frontend in applied if frontend.transport == "udp"]
+    choices = {(each.address, each.port): {(one.address, one.port) for one in each.targets} for each in found}
+
+    def is_stale(connection: Connection) -> bool:
+        present = choices.get((connection.destination, connection.port))
+        return present is not None and (connection.answer_source, connection.answer_port) not in present
+
+    for version in {frontend.version for frontend in found}:
+        forget_udp(version, {frontend.port for frontend in found if frontend.version == version}, is_stale)
 
 
 def _host(address: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -16,8 +15,8 @@ from spiderpool.errors import BadConfig
 from spiderpool_lab import images
 from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
-from spiderpool_lab.commands import exit_on_signal
 from spiderpool_lab.running import need_root
+from spiderpool_lab.signals import exit_on_signals
 from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.stories import daemon_lives, networks, node_lives, packet_sizes, pod_lives, report
 from spiderpool_lab.stories.report import Report
@@ -55,8 +54,7 @@ def stories(names: tuple[str, ...], name: str, nodes: str, **run: Unpack[RunOpti
     """Play stories (all, or those named) and check the addresses after each."""
     need_root()
     check_names(names)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # take the lab down
-        signal.signal(number, exit_on_signal)
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     end = time.monotonic() + (run["seconds"] or float("inf"))
     with temporary(name, options(NodeKind(nodes))) as cluster:

@@ -13,8 +13,8 @@ from spiderpool_lab.stories.story import expect, story
 
 _FINAL = ("Succeeded", "Failed")
 _HOSTNAME = "kubernetes.io/hostname"
-_COLLECTION = 400.0
-"""Seconds within which the controller frees what no DEL frees: SPIDERPOOL_GC_AGENT_GRACE_SECONDS is 300."""
+_COLLECTION = 90.0
+"""Seconds within which the controller frees what no DEL frees: SPIDERPOOL_GC_AGENT_GRACE_SECONDS is 30."""
 
 Json = dict[str, Any]
 
@@ -104,7 +104,10 @@ def power_cut_without_disk(stage: Stage) -> None:
 
 @story(steady=False)
 def node_lost(stage: Stage) -> None:
-    """A node is lost: pods of a StatefulSet are deleted by force and made elsewhere; then the node comes back."""
+    """A node is lost: pods of a StatefulSet are deleted by force and made elsewhere; then the node comes back.
+
+    They wait with their addresses until an administrator has said that nothing of that node runs any more.
+    """
     other, node = stage.nodes
     names = ("set-0", "set-1")
     stage.apply(replicated("StatefulSet", "set", 2, node=node))
@@ -115,6 +118,10 @@ def node_lost(stage: Stage) -> None:
         selector = {"spec": {"template": {"spec": {"nodeSelector": {_HOSTNAME: other}}}}}
         stage.kubectl("patch", "statefulset/set", "--type=merge", "-p", json.dumps(selector))
         stage.kubectl("delete", "pod", *names, "--force", "--grace-period=0")
+        stage.wait("the first is on the other node", lambda: _places(stage).get(names[0]) == other)
+        stage.wait("it waits, and says for whom", lambda: node in _refusals(stage, names[0]))
+        expect(not stage.ready_pods(), "nothing is given away before")
+        stage.state("node", "fence", node)
         stage.wait("both are on the other node", lambda: [*_places(stage).values()] == [other] * 2)
         stage.ready(*names)
         wrong = stage.reach(other, [address for name in names for address in stage.addresses(name)])
@@ -123,6 +130,12 @@ def node_lost(stage: Stage) -> None:
         stage.boot(node, keep_disk=True)
     stage.node_ready(node)
     stage.serves(*names)
+
+
+def _refusals(stage: Stage, name: str) -> str:
+    """What the Events of a pod say about its address."""
+    events = stage.objects("events", f"--field-selector=involvedObject.name={name},reason=AddressRefused")
+    return "\n".join(one["message"] for one in events)
 
 
 def _places(stage: Stage) -> dict[str, str]:

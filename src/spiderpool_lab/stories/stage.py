@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -118,6 +120,14 @@ class Stage:
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl in the story's Namespace, for a little longer than it may wait itself."""
         return self.cluster.plane.kubectl(*arguments, "--namespace", self.namespace, timeout=PATIENCE + 10)
+
+    def state(self, *arguments: str) -> str:
+        """Run spiderpoolctl as an administrator does. Raises StoryFailed with what it says."""
+        plane = self.cluster.plane
+        command = [sys.executable, "-m", "spiderpool.cli.main", *arguments, "--kubeconfig", str(plane.admin_kubeconfig)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        expect(done.returncode == 0, f"spiderpoolctl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
 
     def apply(self, *documents: Json) -> None:
         """Apply objects to the story's Namespace."""

@@ -19,9 +19,13 @@ from spiderpool.core.cloud.nodes import (
     labels_of,
     mismatch,
     queries,
+    shutdown_patch,
 )
+from spiderpool.core.ipam.evidence import SHUTDOWN
 
 pytestmark = pytest.mark.unit
+
+STOPPED = Taint(SHUTDOWN, effect="NoSchedule")
 
 
 def parse(text: str) -> tuple[str, str] | None:
@@ -140,3 +144,33 @@ class TestLoss:
             if answer >= {"i-2", "i-3"}:
                 answered = 0 if "i-1" in answer else answered + 1
             assert not gone or (answered >= 2 and answer >= {"i-2", "i-3"})
+
+
+@pytest.mark.parametrize(
+    ("taints", "stopped", "wanted"),
+    [
+        (None, False, None),
+        (None, True, [{"key": SHUTDOWN, "effect": "NoSchedule"}]),
+        ([STOPPED], True, None),
+        (
+            [OTHER],
+            True,
+            [
+                {"key": "team", "value": "a", "effect": "NoExecute", "timeAdded": OTHER.timeAdded},
+                {"key": SHUTDOWN, "effect": "NoSchedule"},
+            ],
+        ),
+        ([OTHER, STOPPED], False, [{"key": "team", "value": "a", "effect": "NoExecute", "timeAdded": OTHER.timeAdded}]),
+    ],
+)
+def test_a_node_says_that_its_server_is_stopped(
+    taints: list[Taint] | None, stopped: bool, wanted: list[dict[str, str]] | None
+) -> None:
+    patch = shutdown_patch(make_node(taints=taints), stopped=stopped)
+    assert patch == (wanted and {"metadata": {"resourceVersion": "7"}, "spec": {"taints": wanted}})
+
+
+def test_the_last_taint_is_removed_with_the_list() -> None:
+    patch = shutdown_patch(make_node(taints=[STOPPED]), stopped=False)
+    assert patch is not None
+    assert patch["spec"] == {"taints": None}

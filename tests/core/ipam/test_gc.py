@@ -25,6 +25,8 @@ from spiderpool.api.core_v1 import (
 from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
+from spiderpool.core.ipam.evidence import AccountRequest, AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
     MIRROR_POD_ANNOTATION,
     STATIC_POD_ANNOTATION,
@@ -38,7 +40,8 @@ from spiderpool.core.ipam.gc import (
     is_stable,
     past_grace,
     reported_addresses,
-    used_addresses,
+    silent_nodes,
+    use_by_candidate,
 )
 
 pytestmark = pytest.mark.unit
@@ -112,9 +115,9 @@ def test_alive_and_finished(candidate: Pod, alive: bool, finished: bool) -> None
 def snapshot(
     *pods: Pod,
     nodes: tuple[Node, ...] = (),
+    accounts: tuple[SpiderNode, ...] = (),
     pools: tuple[SpiderIPPool, ...] = (),
-    now: float = 0.0,
-    policy: GCPolicy = DEFAULT,
+    **values: Any,
 ) -> Snapshot:
     """A reading; it holds the node that all pods run on, unless ``nodes`` names others."""
     reporters: dict[str, set[str]] = defaultdict(set)
@@ -125,11 +128,17 @@ def snapshot(
     return Snapshot(
         {each.key: each for each in pods},
         {each.name: each for each in there},
+        {each.name: each for each in accounts},
         {each.name: each for each in pools},
         reporters,
-        now,
-        policy,
+        **{"now": 0.0, **values},
     )
+
+
+def account(*used: str, uid: str = "u-1", interface: str = "eth0", name: str = "n", seen: int | None = 7) -> SpiderNode:
+    """The account of a node, with one sandbox for each address; by default of pod u-1."""
+    sandboxes = [NodeSandbox(uid, "ns", "web", "c", [SandboxInterface(interface, None, [ip])]) for ip in used]
+    return SpiderNode(metadata=ObjectMeta(name=name, uid="sn"), status=NodeAccount(seen, sandboxes=sandboxes))
 
 
 def node(name: str = "n", *, ready: bool = True) -> Node:
@@ -157,7 +166,8 @@ def causes(records: list[SpiderIP], reading: Snapshot) -> dict[str, ReleaseCause
     ],
 )
 def test_why_no_pod_holds_a_record(now: Pod | None, reason: str | None) -> None:
-    candidates = find_candidates([record()], snapshot(*([now] if now else [])), {}, 0)
+    policy = GCPolicy(on_ready_node=False)
+    candidates = find_candidates([record()], snapshot(*([now] if now else []), policy=policy), {}, 0)
     why = next((candidate.reason for candidate in candidates.values()), None)
     assert (why is None) if reason is None else (why is not None and reason in why)
 
@@ -181,8 +191,8 @@ class TestNodeGoneAndDeletionOverdue:
     @pytest.mark.parametrize(
         ("ready", "policy", "seconds"),
         [
-            (True, GCPolicy(), None),
-            (True, GCPolicy(on_ready_node=True), 630),
+            (True, GCPolicy(on_ready_node=False), None),
+            (True, GCPolicy(), 630),
             (False, GCPolicy(), 630),
             (False, GCPolicy(delay=10), 640),
             (False, GCPolicy(on_not_ready_node=False), None),
@@ -230,43 +240,45 @@ class TestDuplicates:
     SIX = record("fd00::1", own_uid="r-6")
 
     @pytest.mark.parametrize(
-        ("reported", "superfluous"),
+        ("used", "superfluous"),
         [
             (("10.6.0.1",), ["10.6.0.2"]),
             (("10.6.0.2",), ["10.6.0.1"]),
-            (("10.6.0.1", "10.6.0.2"), []),
+            (("10.6.0.1", "10.6.0.2"), []),  # two sandboxes
             (("10.9.9.9",), []),
             ((), []),
         ],
     )
-    def test_only_the_record_that_the_pod_reports_makes_others_superfluous(
-        self, reported: tuple[str, ...], superfluous: list[str]
+    def test_only_the_record_that_the_sandbox_uses_makes_others_superfluous(
+        self, used: tuple[str, ...], superfluous: list[str]
     ) -> None:
         for records in ([self.ONE, self.TWO, self.SIX], [self.TWO, self.ONE, self.SIX]):
-            assert list(causes(records, snapshot(pod(ips=reported)))) == superfluous
+            assert list(causes(records, snapshot(pod(), accounts=(account(*used),)))) == superfluous
 
-    @pytest.mark.parametrize(
-        ("status", "superfluous"),
-        [
-            ('[{"interface": "eth0", "ips": ["10.9.9.9"]}, {"interface": "net1", "ips": ["10.6.0.2"]}]', ["10.6.0.1"]),
-            ('[{"interface": "net1"}]', []),
-            ('[{"ips": ["10.6.0.2", "none"]}]', []),
-            ("[", []),
-            ('[{"other": ' + "[" * 100_000, []),
-        ],
-    )
-    def test_of_further_interfaces_the_annotation_tells_what_is_used(self, status: str, superfluous: list[str]) -> None:
-        records = [record(interface="net1"), record("10.6.0.2", own_uid="r-2", interface="net1")]
-        reporting = pod(ips=("10.9.9.9",), annotations={"k8s.v1.cni.cncf.io/network-status": status})
-        assert list(causes(records, snapshot(reporting))) == superfluous
-        finished = pod(phase="Failed", annotations={"k8s.v1.cni.cncf.io/network-status": status})
-        assert used_addresses(finished) == frozenset()
+    def test_what_the_pod_reports_is_no_word_of_its_sandbox(self) -> None:
+        reporting = pod(ips=("10.6.0.1",))
+        assert causes([self.ONE, self.TWO], snapshot(reporting)) == {}
+        assert causes([self.ONE, self.TWO], snapshot(reporting, accounts=(SpiderNode(),))) == {}
+        elsewhere = account("10.6.0.1", uid="u-9")
+        assert causes([self.ONE, self.TWO], snapshot(reporting, accounts=(elsewhere,))) == {}
+        said = account("10.6.0.2")
+        assert causes([self.ONE, self.TWO], snapshot(reporting, accounts=(said,))) == {
+            "10.6.0.1": ReleaseCause.DUPLICATE
+        }
+
+    def test_it_is_released_when_the_account_says_so_afterwards(self) -> None:
+        reading = snapshot(pod(), accounts=(account("10.6.0.1"),))
+        (candidate,) = find_candidates([self.ONE, self.TWO], reading, {}, 10.0).values()
+        for used, use in ((("10.6.0.1",), AddressUse.FREE), (("10.6.0.2",), AddressUse.UNKNOWN)):
+            answer = {"n": NodeEvidence("n", node(), account(*used), AccountRequest(11.0, "sn", 7))}
+            assert use_by_candidate(candidate, answer, DEFAULT, 12.0)[0] is use
 
     def test_records_of_other_interfaces_and_released_ones_are_no_duplicates(self) -> None:
         other = record("10.6.0.2", own_uid="r-2", interface="net1")
         cooling = record("10.6.0.3", own_uid="r-3", releasedAt="2999-01-01T00:00:00Z")
         pools = (SpiderIPPool(metadata=ObjectMeta(name="p"), spec=IPPoolSpec("10.6.0.0/24", cooldownSeconds=9)),)
-        assert causes([self.ONE, other, cooling], snapshot(pod(ips=("10.6.0.1",)), pools=pools)) == {}
+        said = (account("10.6.0.1"),)
+        assert causes([self.ONE, other, cooling], snapshot(pod(), pools=pools, accounts=said)) == {}
 
     def test_a_live_pod_with_one_record_for_each_interface_and_family_is_stable(self) -> None:
         assert is_stable([self.ONE, self.SIX], pod())
@@ -330,6 +342,101 @@ def graces(seconds: float) -> dict[ReleaseCause, float]:
     return dict.fromkeys(ReleaseCause, seconds)
 
 
+class TestEvidence:
+    """A candidate is released by what its nodes say, not by the time that has passed."""
+
+    @staticmethod
+    def candidate(record_node: str = "n", **spec: Any) -> ReleaseCandidate:
+        one = record(**spec)
+        one.spec.node = record_node
+        (found,) = find_candidates([one], snapshot(nodes=(node(), node("m"))), {}, 10.0).values()
+        return found
+
+    @staticmethod
+    def of(name: str = "n", *used: str, sent: float = 11.0, seen: int | None = 7) -> dict[str, NodeEvidence]:
+        said = account(*used, uid="u-9", name=name, seen=seen)
+        return {name: NodeEvidence(name, node(name), said, AccountRequest(sent, "sn", 7))}
+
+    def test_a_candidate_waits_for_the_answer_of_its_node(self) -> None:
+        one = self.candidate()
+        assert one.nodes == ("n",)
+        assert use_by_candidate(one, {}, DEFAULT, 9e9)[0] is AddressUse.FREE  # of a Node that does not exist
+        assert use_by_candidate(one, self.of(sent=9.0), DEFAULT, 9e9)[0] is AddressUse.UNKNOWN
+        assert use_by_candidate(one, self.of(seen=6), DEFAULT, 9e9)[0] is AddressUse.UNKNOWN
+        assert use_by_candidate(one, self.of("n", "10.6.0.1"), DEFAULT, 9e9)[0] is AddressUse.IN_USE
+        assert use_by_candidate(one, self.of(), DEFAULT, 12.0) == (AddressUse.FREE, "no sandbox of node n has it")
+
+    def test_a_record_without_a_node_waits_for_ever(self) -> None:
+        assert use_by_candidate(self.candidate(""), {}, DEFAULT, 9e9) == (
+            AddressUse.UNKNOWN,
+            "SpiderIP 10.6.0.1 names no node",
+        )
+
+    def test_a_pod_on_another_node_than_its_record_needs_the_word_of_both(self) -> None:
+        moved = record()
+        moved.spec.node = "m"
+        nodes = (node(), node("m"))
+        finished = find_candidates([moved], snapshot(pod(phase="Failed"), nodes=nodes), {}, 10.0)["r-1"]
+        assert finished.nodes == ("m", "n")
+        assert (
+            use_by_candidate(finished, self.of("m") | self.of("n", "10.6.0.1"), DEFAULT, 12.0)[0] is AddressUse.IN_USE
+        )
+        assert use_by_candidate(finished, self.of("m") | self.of(seen=6), DEFAULT, 12.0)[0] is AddressUse.UNKNOWN
+        assert use_by_candidate(finished, self.of("m") | self.of(), DEFAULT, 12.0)[0] is AddressUse.FREE
+        replaced = find_candidates([moved], snapshot(pod(uid="u-2"), nodes=nodes), {}, 10.0)["r-1"]
+        assert replaced.nodes == ("m",)
+
+    def test_a_node_that_is_gone_is_no_word_for_the_other_one(self) -> None:
+        moved = record()
+        moved.spec.node = "m"
+        (one,) = find_candidates([moved], snapshot(pod(), nodes=(node("m"),)), {}, 10.0).values()
+        assert (one.cause, one.nodes) == (ReleaseCause.NODE_GONE, ("m", "n"))
+        assert use_by_candidate(one, self.of("m", seen=6), DEFAULT, 12.0)[0] is AddressUse.UNKNOWN
+        assert use_by_candidate(one, self.of("m"), DEFAULT, 12.0)[0] is AddressUse.FREE
+
+    def test_an_address_that_cools_down_needs_no_word(self) -> None:
+        (cooling,) = find_candidates([record(releasedAt=DELETED)], snapshot(now=DELETED_AT), {}, 10.0).values()
+        assert cooling.nodes == ()
+        assert use_by_candidate(cooling, {}, DEFAULT, 12.0) == (AddressUse.FREE, "")
+
+    def test_another_version_of_the_record_starts_the_wait_anew(self) -> None:
+        first = find_candidates([record(version="7")], snapshot(), {}, 0.0)
+        assert find_candidates([record(version="7")], snapshot(), first, 5.0)["r-1"].since == 0.0
+        assert find_candidates([record(version="8")], snapshot(), first, 5.0)["r-1"].since == 5.0
+
+    @pytest.mark.parametrize(
+        ("changes", "now", "silent"),
+        [
+            ({}, 999.0, False),
+            ({"seen": 6}, 40.9, False),
+            ({"seen": 6}, 41.0, True),
+            ({"seen": None}, 41.0, True),
+            ({"seen": 6, "sent": 1.0}, 39.9, False),  # the question is older than the candidate
+            ({"seen": 6, "sent": 1.0}, 40.0, True),
+            ({"sent": 1.0}, 999.0, False),  # answered too early: there will be another question
+        ],
+    )
+    def test_a_node_has_time_to_answer(self, changes: dict[str, Any], now: float, silent: bool) -> None:
+        one, said = self.candidate(), self.of(**changes)
+        assert silent_nodes(one, said, DEFAULT, now) == (["n"] if silent else [])
+        by_time = use_by_candidate(one, said, GCPolicy(by_time=True), now)[0]
+        assert (by_time is AddressUse.FREE) is (silent or not changes)
+
+    def test_a_node_that_cannot_be_asked_is_silent(self) -> None:
+        one, alone = self.candidate(), {"n": NodeEvidence("n", node())}
+        assert silent_nodes(one, alone, DEFAULT, 10.0) == ["n"]
+        assert silent_nodes(one, {"n": NodeEvidence("n", node(), account())}, DEFAULT, 999.0) == []
+        assert use_by_candidate(one, alone, DEFAULT, 9e9)[0] is AddressUse.UNKNOWN
+        use, reason = use_by_candidate(one, alone, GCPolicy(by_time=True), 10.0)
+        assert use is AddressUse.FREE
+        assert reason.endswith("time counts as evidence")
+
+    def test_time_is_no_evidence_against_a_sandbox_that_is_said_to_run(self) -> None:
+        assert use_by_candidate(self.candidate(), self.of("n", "10.6.0.1"), GCPolicy(by_time=True), 9e9)[0] is (
+            AddressUse.IN_USE
+        )
+
+
 READINGS = st.lists(st.tuples(st.floats(0.1, 20), st.booleans()), min_size=1, max_size=12)
 
 
@@ -356,5 +463,6 @@ def test_nothing_is_past_grace_unless_every_reading_of_a_grace_period_agrees(
 @given(st.sets(st.sampled_from(["10.6.0.1", "10.6.0.2", "10.6.0.3"]), min_size=1), st.sampled_from("123"))
 def test_a_live_pod_keeps_the_address_that_it_reports(held: set[str], reported: str) -> None:
     records = [record(address, own_uid=f"r-{address}", made=address) for address in sorted(held)]
-    left = held - set(causes(records, snapshot(pod(ips=(f"10.6.0.{reported}",)))))
+    said = (account(f"10.6.0.{reported}"),)
+    left = held - set(causes(records, snapshot(pod(ips=(f"10.6.0.{reported}",)), accounts=said)))
     assert left == ({f"10.6.0.{reported}"} if f"10.6.0.{reported}" in held else held)

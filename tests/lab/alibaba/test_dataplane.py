@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -163,6 +164,35 @@ async def test_udp_keeps_the_clients_address(account: Account, plane: DataPlane)
     await eventually(lambda: targets(plane) == 2)
     answers = await send(TrafficProbe(kind="udp", target=PUBLIC, port=53), 10)
     assert {answer["peer"] for answer in answers} == {CLIENT_ADDRESS}
+
+
+async def test_datagrams_from_one_port_go_to_a_server_as_soon_as_there_is_one_and_on_to_the_next(
+    account: Account, plane: DataPlane
+) -> None:
+    balance(account, "udp", 53)
+    group = account.tables.clb_groups.get("rsp-1")
+    assert group is not None
+    with namespaces.open_socket(namespaces.path(CLIENT), socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((CLIENT_ADDRESS, 54321))
+        client.setblocking(False)
+        for backends, server in (((), None), (group.backends[:1], SERVERS[0]), (group.backends[1:], SERVERS[1])):
+            account.tables.clb_groups.put(replace(group, backends=backends))
+            await eventually(partial(is_served, plane, client, server))
+
+
+def is_served(plane: DataPlane, client: socket.socket, server: str | None) -> bool:
+    return targets(plane) == (server is not None) and answering(client) == server
+
+
+def answering(client: socket.socket) -> str | None:
+    """Who has answered the last datagrams of a client; sends the next one."""
+    answers = []
+    with suppress(OSError):
+        while True:
+            answers.append(json.loads(client.recv(100))["server"])
+    with suppress(OSError):  # refused: there is no server
+        client.sendto(b"hello", (PUBLIC, 53))
+    return answers[-1] if answers else None
 
 
 async def test_http_names_the_client_in_a_header(account: Account, plane: DataPlane) -> None:

@@ -118,7 +118,10 @@ def _canonical(text: str) -> str:
 
 
 def _server(each: Json) -> CloudServer:
-    return CloudServer(each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), each.get("Status", ""))
+    status = each.get("Status", "")
+    return CloudServer(
+        each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), status, stopped=status == "Stopped"
+    )
 
 
 def _eni(each: Json) -> RegisteredENI:

@@ -24,6 +24,7 @@ from spiderpool.core.admission.faults import shown
 from spiderpool.core.admission.ranges import subnet_or_none
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, interface_block
+from spiderpool.core.network.pod_networks import qualified
 
 NOT_SERVED = "is not served, pods of this network will not start"
 
@@ -60,8 +61,8 @@ def names_in(pool: SpiderIPPool, namespace: str) -> Iterator[ObjectName]:
     for index, name in enumerate(spec.namespaceName or ()):
         yield ObjectName(f"spec.namespaceName[{index}]", Namespace, name)
     for index, text in enumerate(spec.multusName or ()):
-        home, _, name = text.rpartition("/")
-        yield ObjectName(f"spec.multusName[{index}]", NetworkAttachmentDefinition, name, home or namespace)
+        home, _, name = qualified(text, namespace).rpartition("/")
+        yield ObjectName(f"spec.multusName[{index}]", NetworkAttachmentDefinition, name, home)
 
 
 def subnet_warnings(subnet: SpiderSubnet) -> Iterator[str]:

@@ -100,7 +100,7 @@ def text_of(instance: Instance) -> str:
     return msgspec.json.encode(instance).decode()
 
 
-def read_instance(text: str | bytes) -> Instance:
+def read_instance(text: str) -> Instance:
     """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself."""
     try:
         instance = msgspec.json.decode(text, type=Instance)

@@ -1,4 +1,4 @@
-"""The provider ID and labels that a Node gets from its server, and the proof that the server of a Node is gone."""
+"""The provider ID and labels that a Node gets from its server, and whether the server of a Node is stopped or gone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Node, Taint
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, ProviderIDParser, read_instance
+from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool.errors import Undecodable
 
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -57,6 +58,20 @@ def identity_patch(node: Node, instance: Instance) -> dict[str, Any] | None:
 
 def _is_uninitialized(node: Node) -> bool:
     return any(taint.key == UNINITIALIZED for taint in node.spec.taints or [])
+
+
+def shutdown_patch(node: Node, *, stopped: bool) -> dict[str, Any] | None:
+    """Returns a merge patch by which a Node says whether its server is stopped; None when it says so.
+
+    The taint is the one that cloud controllers of Kubernetes set. Like `identity_patch` it names the resourceVersion.
+    """
+    taints = node.spec.taints or []
+    if stopped == any(taint.key == SHUTDOWN for taint in taints):
+        return None
+    others = [taint for taint in taints if taint.key != SHUTDOWN]
+    wanted = [*others, Taint(SHUTDOWN, effect="NoSchedule")] if stopped else others
+    metadata = {"resourceVersion": node.metadata.resourceVersion}
+    return {"metadata": metadata, "spec": {"taints": msgspec.to_builtins(wanted) or None}}
 
 
 def labels_of(instance: Instance) -> dict[str, str]:

@@ -8,26 +8,31 @@ between held and released lives in the memory of the controller that holds the l
                   ReleaseCause.
     CANDIDATE     Has a cause, and the time of the first reading that showed this cause (``since``).
       ↓           past_grace(): a later reading, at least the grace period of the cause after ``since``, still
-                  shows the cause. One reading that shows a holder, or another cause, starts the wait anew.
-    PAST GRACE    Time alone is no evidence, so the controller reads the pod and its Node from the API server.
-      ↓           find_candidates() again, on that fresh read. It shows no holder either, and no StatefulSet
-                  or virtual machine keeps the address.
-    CONFIRMED     The write names the UID and version of the record that was read, so it fails when a client has
-      ↓           changed the record meanwhile; then the record is HELD until the next reading.
+                  shows the cause. One reading that shows a holder, or another cause, or another version of the
+                  record, starts the wait anew.
+    PAST GRACE    Neither time nor the end of a pod object is evidence that its sandbox is gone. So the controller
+      ↓           asks each node on which a sandbox may have the address for its account (SpiderNode).
+    UNUSED        use_by_candidate(): each of these nodes does not exist, or is known to be stopped, or its account,
+      ↓           taken after a question that was sent after ``since``, shows no sandbox of the pod, and none with
+                  the address (see ``evidence``). A node that does not answer keeps the address PAST GRACE, and so
+                  does a sandbox that still runs, until an account no longer shows it.
+    CONFIRMED     The controller reads the pod, its Nodes and their accounts from the API server.
+      ↓           find_candidates() and use_by_candidate() again, on that fresh read, agree. No StatefulSet or
+                  virtual machine keeps the address. The write names the UID and version of the record that was
+                  read, so it fails when a client has changed the record meanwhile.
     RELEASED      The pool has a cooldown: ``releasedAt`` is set. The record stays until the cooldown is over.
-      ↓           cooldown_is_over(): the record is a candidate again, with cause COOLDOWN_OVER, and takes the
-                  same way. An agent that needs the address may take over the record first.
+      ↓           cooldown_is_over(): the record is a candidate again, with cause COOLDOWN_OVER, which needs no
+                  node's word. An agent that needs the address may take over the record first.
     DELETED       At once, when the pool has no cooldown.
 
 While a pod's Node exists, its agent releases what the pod held, at the DEL of the runtime. The end of a pod takes as
-long as it takes, and neither a passed grace period nor a missing object says that its sandbox is gone. So the causes
-POD_GONE and DELETION_OVERDUE have a grace period of minutes: they are for what an agent has missed. All waits are
-measured by the monotonic clock of the controller, never by comparing its clock with a time that another machine wrote,
-but for the end of a cooldown, when no pod holds the address.
+long as it takes; the causes POD_GONE and DELETION_OVERDUE are for what an agent has missed. All waits are measured by
+the monotonic clock of the controller, never by comparing its clock with a time that another machine wrote, but for the
+end of a cooldown, when no pod holds the address.
 
-A restart of the controller, or a new leader, forgets candidates and starts every wait anew: this delays a release
-and never hastens one. The agent of the record's node releases addresses too (CNI DEL and GC, see ``node_gc``);
-then the record changes or goes, and its candidate with it.
+A restart of the controller, or a new leader, forgets candidates and questions and starts every wait anew: this delays a
+release and never hastens one. The agent of the record's node releases addresses too (CNI DEL and GC, see
+``node_gc``); then the record changes or goes, and its candidate with it.
 
 Nothing here reads the API server or a clock.
 """
@@ -41,13 +46,19 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.nad import STATUS_ANNOTATION
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.allocation import cooldown_is_over, family
+from spiderpool.core.ipam.evidence import (
+    AddressUse,
+    NodeEvidence,
+    address_text,
+    addresses_used_by,
+    use_of,
+    use_of_duplicate,
+)
 
 STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
 """On the mirror of a static pod: the UID by which the kubelet, and so the CNI plugin, knows the pod."""
@@ -58,23 +69,17 @@ MIRROR_POD_ANNOTATION = "kubernetes.io/config.mirror"
 T_co = TypeVar("T_co", covariant=True)
 
 
-class _InterfaceStatus(msgspec.Struct):
-    """An entry of the annotation k8s.v1.cni.cncf.io/network-status, in part."""
-
-    ips: list[str] = []
-
-
 class ReleaseCause(enum.Enum):
     """Why a record is a candidate. Each cause has its own grace period."""
 
     POD_GONE = enum.auto()
-    """The pod does not exist, has finished, or was replaced by one of the same name; its Node exists."""
+    """The pod does not exist, has finished, or was replaced by one of the same name; its Nodes exist."""
     NODE_GONE = enum.auto()
-    """The Node object of the pod, or of the record where the pod is gone, does not exist."""
+    """The Node object of the pod, or of the record where the pod is no holder, does not exist."""
     DELETION_OVERDUE = enum.auto()
     """The pod is being deleted. What it was given to end comes on top of the grace period."""
     DUPLICATE = enum.auto()
-    """The pod's interface has another record of the same family, which the pod is known to use."""
+    """The pod's interface has another record of the same family, which its sandbox uses."""
     COOLDOWN_OVER = enum.auto()
     """The record is released, and its pool's cooldown is over."""
 
@@ -88,6 +93,8 @@ class ReleaseCandidate:
     reason: str
     since: float
     """Time of the first reading that showed this cause, in seconds of the caller's monotonic clock."""
+    nodes: tuple[str, ...] = ()
+    """Where a sandbox may have the address; the last one is the pod's. Empty when no node needs to say a word."""
     kept_duplicate: SpiderIP | None = None
     """The record that the pod's interface keeps, when there are several."""
     further_wait: float = 0.0
@@ -96,12 +103,16 @@ class ReleaseCandidate:
 
 @dataclass(frozen=True, slots=True)
 class GCPolicy:
-    """When the deletion of a pod is overdue, and on which nodes that releases its addresses."""
+    """When the deletion of a pod is overdue, on which nodes that makes candidates, and whether time is evidence."""
 
     delay: float = 0.0
     """Seconds to wait after the pod's grace period."""
-    on_ready_node: bool = False
+    on_ready_node: bool = True
     on_not_ready_node: bool = True
+    by_time: bool = False
+    """Whether a node that does not answer counts as one that has no sandbox with the address."""
+    answer_time: float = 30.0
+    """Seconds after which a node that was asked counts as one that does not answer."""
 
 
 class Lister(Protocol[T_co]):
@@ -117,6 +128,7 @@ class Snapshot:
 
     pods: Lister[Pod]
     nodes: Lister[Node]
+    accounts: Lister[SpiderNode]
     pools: Lister[SpiderIPPool]
     reporters: Lister[Collection[str]]
     """Address → keys of the pods that report it, see :func:`reported_addresses`."""
@@ -156,26 +168,10 @@ def reported_addresses(pod: Pod) -> frozenset[str]:
     return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
 
 
-def used_addresses(pod: Pod) -> frozenset[str]:
-    """Addresses that a pod is known to use: those in its status, and those of further interfaces, by its annotation.
-
-    The plugin that attaches a pod writes the annotation. One that cannot be read says nothing.
-    """
-    reported = reported_addresses(pod)
-    text = (pod.metadata.annotations or {}).get(STATUS_ANNOTATION)
-    if text is None or is_finished(pod):
-        return reported
-    try:
-        entries = msgspec.json.decode(text, type=list[_InterfaceStatus])
-        return reported | {str(ip_address(ip)) for entry in entries for ip in entry.ips}
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return reported
-
-
 def find_candidates(
     records: Iterable[SpiderIP], snapshot: Snapshot, previous: Mapping[str, ReleaseCandidate], now: float
 ) -> dict[str, ReleaseCandidate]:
-    """Candidates by UID of the record. A candidate of ``previous`` with the same cause keeps its ``since``.
+    """Candidates by UID of the record. A candidate of ``previous`` keeps its ``since`` with its version and cause.
 
     The caller must read ``records`` before ``snapshot``: a pod exists before its record, so a pod that is missing
     from the later reading is gone. ``records`` must hold all records of a pod or none, to find duplicates.
@@ -190,10 +186,10 @@ def find_candidates(
         if found is not None:
             cause, reason = found
             known = previous.get(uid)
-            since = known.since if known and known.cause is cause else now
-            overdue = cause is ReleaseCause.DELETION_OVERDUE
-            wait = _time_to_end(record, snapshot) if overdue else 0.0
-            candidates[uid] = ReleaseCandidate(record, cause, reason, since, kept_duplicate, wait)
+            since = known.since if known and known.cause is cause and _same_version(known.record, record) else now
+            wait = _time_to_end(record, snapshot) if cause is ReleaseCause.DELETION_OVERDUE else 0.0
+            nodes = () if cause is ReleaseCause.COOLDOWN_OVER else _nodes(record, snapshot)
+            candidates[uid] = ReleaseCandidate(record, cause, reason, since, nodes, kept_duplicate, wait)
     return candidates
 
 
@@ -207,6 +203,48 @@ def past_grace(
         return one.since < now and now - one.since >= grace[one.cause] + one.further_wait
 
     return sorted(filter(is_past, candidates.values()), key=lambda candidate: candidate.since)
+
+
+def use_by_candidate(
+    candidate: ReleaseCandidate, nodes: Lister[NodeEvidence], policy: GCPolicy, now: float
+) -> tuple[AddressUse, str]:
+    """Whether the address of a candidate is in use on one of its nodes, and why; FREE when all say that it is not."""
+    reasons = []
+    for name in candidate.nodes:
+        evidence = nodes.get(name) or NodeEvidence(name)
+        use, reason = _use_on_node(candidate, evidence)
+        if use is AddressUse.UNKNOWN and policy.by_time and _is_silent(candidate, evidence, policy, now):
+            use, reason = AddressUse.FREE, f"{reason}, and time counts as evidence"
+        if use is not AddressUse.FREE:
+            return use, reason
+        reasons.append(reason)
+    return AddressUse.FREE, "; ".join(reasons)
+
+
+def silent_nodes(candidate: ReleaseCandidate, nodes: Lister[NodeEvidence], policy: GCPolicy, now: float) -> list[str]:
+    """The nodes of a candidate that had time enough to answer and have not, or that cannot be asked."""
+    found = []
+    for name in candidate.nodes:
+        evidence = nodes.get(name) or NodeEvidence(name)
+        use, _ = _use_on_node(candidate, evidence)
+        if use is AddressUse.UNKNOWN and _is_silent(candidate, evidence, policy, now):
+            found.append(name)
+    return found
+
+
+def _is_silent(candidate: ReleaseCandidate, evidence: NodeEvidence, policy: GCPolicy, now: float) -> bool:
+    request, account = evidence.request, evidence.account
+    if account is None or request is None:
+        return account is None
+    return not request.is_answered(account) and now - max(request.sent, candidate.since) >= policy.answer_time
+
+
+def _use_on_node(candidate: ReleaseCandidate, evidence: NodeEvidence) -> tuple[AddressUse, str]:
+    """Whether a candidate's address is in use on one node. A duplicate's pod lives, and uses another on its node."""
+    kept = candidate.kept_duplicate
+    if candidate.cause is ReleaseCause.DUPLICATE and kept is not None and evidence.name == candidate.nodes[-1]:
+        return use_of_duplicate(candidate.record, kept, evidence, candidate.since)
+    return use_of(candidate.record, evidence, candidate.since)
 
 
 def is_stable(records: Collection[SpiderIP], pod: Pod | None) -> bool:
@@ -223,20 +261,32 @@ def _release_cause(
     if record.spec.releasedAt is not None:
         return _cooldown_cause(record, snapshot)
     key = pod_key(record)
-    if any(reporter != key for reporter in snapshot.reporters.get(_address(record)) or ()):
+    if any(reporter != key for reporter in snapshot.reporters.get(address_text(record)) or ()):
         return None  # the pod that reports the address uses it, whichever pod the record names
     pod = snapshot.pods.get(key)
     reason = _why_not_holder(record, pod)
-    node = record.spec.node if pod is None or reason else pod.spec.nodeName
-    if node and snapshot.nodes.get(node) is None:
-        return ReleaseCause.NODE_GONE, reason or f"node {node} of pod {key} does not exist"
+    nodes = _nodes(record, snapshot) if pod is None or reason else (pod.spec.nodeName,)
+    if any(node and snapshot.nodes.get(node) is None for node in nodes):
+        return ReleaseCause.NODE_GONE, reason or f"pod {key} runs nowhere"
     if reason:
         return ReleaseCause.POD_GONE, reason
     if pod is not None and record.spec.owner is None and (reason := _why_overdue(pod, snapshot)):
         return ReleaseCause.DELETION_OVERDUE, reason
     if kept_duplicate is None:
         return None
-    return ReleaseCause.DUPLICATE, f"pod {key} uses {_address(kept_duplicate)} on {record.spec.interface}"
+    used = address_text(kept_duplicate)
+    return ReleaseCause.DUPLICATE, f"pod {key} uses {used} on {record.spec.interface}"
+
+
+def _nodes(record: SpiderIP, snapshot: Snapshot) -> tuple[str, ...]:
+    """The nodes on which a sandbox of the record's pod may run: the record's, and that of the pod, which comes last."""
+    pod = snapshot.pods.get(pod_key(record))
+    node = pod.spec.nodeName if pod is not None and _holds(pod, record) else None
+    return (record.spec.node,) if node in (None, record.spec.node) else (record.spec.node, node)
+
+
+def _same_version(one: SpiderIP, other: SpiderIP) -> bool:
+    return one.metadata.resourceVersion == other.metadata.resourceVersion
 
 
 def _cooldown_cause(record: SpiderIP, snapshot: Snapshot) -> tuple[ReleaseCause, str] | None:
@@ -258,7 +308,7 @@ def _holds(pod: Pod, record: SpiderIP) -> bool:
 
 
 def _is_reported(record: SpiderIP, pod: Pod) -> bool:
-    return _address(record) in reported_addresses(pod)
+    return address_text(record) in reported_addresses(pod)
 
 
 def _why_overdue(pod: Pod, snapshot: Snapshot) -> str | None:
@@ -287,7 +337,8 @@ def _time_to_end(record: SpiderIP, snapshot: Snapshot) -> float:
 def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[str, SpiderIP]:
     """UID of each superfluous record → the record that the same interface keeps.
 
-    No record is superfluous unless the pod is known to use another one: it may be about to use any of them.
+    No record is superfluous unless the node's account says that the sandbox uses another one: it may be about to use
+    any of them.
     """
     by_slot: dict[tuple[str, str, int], list[SpiderIP]] = defaultdict(list)
     for record in records:
@@ -295,19 +346,22 @@ def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[st
             by_slot[_slot(record)].append(record)
     superfluous: dict[str, SpiderIP] = {}
     for duplicates in by_slot.values():
-        pod = snapshot.pods.get(pod_key(duplicates[0]))
-        if len(duplicates) > 1 and pod is not None:
-            in_use = used_addresses(pod)
-            kept = next((each for each in duplicates if _address(each) in in_use), None)
-            others = (each for each in duplicates if _address(each) not in in_use)
+        if len(duplicates) > 1:
+            used = _used_on_interface(duplicates[0], snapshot)
+            kept = next((each for each in duplicates if address_text(each) in used), None)
+            others = (each for each in duplicates if address_text(each) not in used)
             superfluous |= {record.metadata.uid or "": kept for record in others if kept is not None}
     return superfluous
+
+
+def _used_on_interface(record: SpiderIP, snapshot: Snapshot) -> frozenset[str]:
+    """The addresses that a record's interface has, by the account of the pod's node as it was last published."""
+    account = snapshot.accounts.get(_nodes(record, snapshot)[-1])
+    if account is None or account.status is None:
+        return frozenset()
+    return addresses_used_by(account.status, record.spec.podUID, record.spec.interface) or frozenset()
 
 
 def _slot(record: SpiderIP) -> tuple[str, str, int]:
     """What a pod needs one record for: an address family of one of its interfaces."""
     return record.spec.podUID, record.spec.interface, family(record)
-
-
-def _address(record: SpiderIP) -> str:
-    return record.spec.address.partition("/")[0]

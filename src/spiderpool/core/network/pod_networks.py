@@ -15,7 +15,7 @@ import msgspec
 from spiderpool.api.cni import IFNAME_LENGTH, is_requestable
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.addresses import FAMILIES
-from spiderpool.core.annotations import FIRST_INTERFACE
+from spiderpool.core.annotations import FIRST_INTERFACE, first_duplicate
 from spiderpool.core.ipam.pod_context import InterfaceNetworks
 from spiderpool.errors import BadConfig, Refused
 
@@ -157,8 +157,7 @@ def qualified(network: str, namespace: str) -> str:
 def _parse_networks(key: str, text: str, namespace: str) -> tuple[RequestedNetwork, ...]:
     elements = _json_elements(key, text) if set(text) & set('[{"') else _short_elements(key, text)
     networks = tuple(_requested(key, each, namespace, index) for index, each in enumerate(elements, 1))
-    names = [each.interface for each in networks]
-    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+    if twice := first_duplicate([each.interface for each in networks]):
         raise BadConfig(f"annotation {key} asks for interface {twice} twice; give each network another interface")
     return networks
 

@@ -323,6 +323,11 @@ def test_redirects_and_hashing_are_decided_at_the_creation(
         ({"acl-status": "on"}, "acl-id is missing: acl-status is on"),
         ({"acl-status": "on", "acl-id": "acl-1"}, None),
         (
+            {"acl-id": "acl-1"},
+            "acl-status is missing: without it nobody is shut out by the list of acl-id; set it to on",
+        ),
+        ({"acl-status": "off", "acl-id": "acl-1"}, None),
+        (
             {"sticky-session": "on", "sticky-session-type": "server"},
             "cookie is missing: sticky-session-type is server",
         ),

@@ -213,19 +213,19 @@ def test_tcp_and_udp_on_one_port_number_are_two_ports(both: str) -> None:
 
 SHUT = ["10.0.0.0/8"]
 ALL = ["0.0.0.0/0"]
-OPEN = "is not served, and the balancer would be open to all: remove it, or use annotation "
+OPEN = "is not served, and the balancer would be open to all: remove it, and use annotation "
 
 
 @pytest.mark.parametrize(
     ("kind", "spec", "said"),
     [
-        ("clb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}acl-id instead"),
+        ("clb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}acl-status: on and {PREFIX}acl-id instead"),
         ("nlb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}security-group-ids instead"),
         ("clb", {"loadBalancerSourceRanges": [*ALL, *SHUT]}, OPEN),
         ("clb", {"loadBalancerSourceRanges": ["::/0"]}, OPEN),
         ("clb", {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, "}}, OPEN),
         ("clb", {"loadBalancerIP": "1.2.3.4"}, "spec.loadBalancerIP is not served, the cloud chooses the address"),
-        ("clb", {"sessionAffinity": "ClientIP"}, f"set it to None, or use annotation {PREFIX}scheduler: sch instead"),
+        ("clb", {"sessionAffinity": "ClientIP"}, f"set it to None, and use annotation {PREFIX}scheduler: sch instead"),
         ("clb", {"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80, 443: set it to true, or "),
         ("clb", {"ports": [{"port": 9, "protocol": "SCTP"}]}, "port 9 is SCTP, which the balancer cannot forward"),
     ],
@@ -235,6 +235,19 @@ def test_fields_of_kubernetes_that_the_balancer_would_not_follow(kind: str, spec
     ports = spec.pop("ports", [{"port": 80, "nodePort": None}, {"port": 443, "nodePort": None}])
     (fault,) = found(annotations, *ports, kind=kind, **spec)
     assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("protocols", "said"),
+    [
+        ("http:80,https:443", f"set it to None, and use annotation {PREFIX}sticky-session: on instead"),
+        ("http:80,tcp:443", "set it to None"),  # no annotation fits both
+    ],
+)
+def test_what_keeps_clients_at_a_server_fits_the_protocol_of_the_listeners(protocols: str, said: str) -> None:
+    annotations = {"id": "lb-1", "protocol-port": protocols, "cert-id": "crt"}
+    (fault,) = found(annotations, {"port": 80}, {"port": 443}, kind="clb", sessionAffinity="ClientIP")
+    assert fault.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,9 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     yield from common_faults(service, options)
     if options.on("acl-status") and not options["acl-id"]:
         yield f"annotation {options.annotation('acl-id')} is missing: acl-status is on"
+    if options["acl-id"] and "acl-status" not in options.given:
+        key = options.annotation("acl-status")
+        yield f"annotation {key} is missing: without it nobody is shut out by the list of acl-id; set it to on"
     if options.on("sticky-session") and options["sticky-session-type"] == "server" and not options["cookie"]:
         yield f"annotation {options.annotation('cookie')} is missing: sticky-session-type is server"
     private = options["address-type"] == "intranet" and not options["id"]

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import TRANSPORTS, annotated_protocols, protocols, redirects, uses_pods
+from spiderpool.core.cloud.loadbalancer.model import (
+    annotated_protocols,
+    protocol_of,
+    protocols,
+    redirects,
+    transport_of,
+    uses_pods,
+)
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
 SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -52,23 +59,31 @@ def _source_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     everybody = ALL_SOURCES.get(options["ip-version"].lower(), {"0.0.0.0/0", "::/0"})
     if ranges and not (everybody <= ranges <= {"0.0.0.0/0", "::/0"}):
         key = "spec.loadBalancerSourceRanges" if service.spec.loadBalancerSourceRanges else SOURCE_RANGES_ANNOTATION
-        instead = _instead(options, "acl-id", "security-group-ids")
+        instead = _instead(options, {"acl-status": "on", "acl-id": ""}, {"security-group-ids": ""})
         yield f"{key} is not served, and the balancer would be open to all: remove it{instead}"
 
 
 def _field_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which fields of Kubernetes the balancer would not follow."""
     if service.spec.loadBalancerIP:
-        yield f"spec.loadBalancerIP is not served, the cloud chooses the address: remove it{_instead(options, 'id')}"
+        instead = _instead(options, {"id": ""})
+        yield f"spec.loadBalancerIP is not served, the cloud chooses the address: remove it{instead}"
     if service.spec.sessionAffinity == "ClientIP":
-        instead = _instead(options, "scheduler", value="sch")
+        instead = _instead(options, *_affinity(service, options))
         yield f"spec.sessionAffinity ClientIP is not served: set it to None{instead}"
 
 
-def _instead(options: BalancerOptions, *suffixes: str, value: str = "") -> str:
-    """Returns the end of a sentence: the first of some annotations that this kind of balancer has."""
-    known = next((suffix for suffix in suffixes if suffix in options.kind.annotations.known), None)
-    return f", or use annotation {options.annotation(known)}{value and ': ' + value} instead" if known else ""
+def _affinity(service: Service, options: BalancerOptions) -> list[dict[str, str]]:
+    """Returns the annotations that keep a client at one server, if there are some that all listeners can have."""
+    of_http = {protocol_of(port, options) in ("http", "https") for port in service.spec.ports or ()}
+    return [{"sticky-session": "on"} if True in of_http else {"scheduler": "sch"}] if len(of_http) == 1 else []
+
+
+def _instead(options: BalancerOptions, *choices: dict[str, str]) -> str:
+    """Returns the end of a sentence: the first choice of annotations (suffix → value) that the kind of balancer has."""
+    known = (choice for choice in choices if choice.keys() <= set(options.kind.annotations.known))
+    words = [f"{options.annotation(suffix)}{value and ': '}{value}" for suffix, value in next(known, {}).items()]
+    return f", and use annotation {' and '.join(words)} instead" if words else ""
 
 
 def _node_port_faults(
@@ -109,7 +124,7 @@ def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     secure = options.kind.secure_protocols & set(annotated.values())
     if secure and not options["cert-id"]:
         key = options.annotation("cert-id")
-        yield f"annotation {key} is missing: {', '.join(secure)} listeners need a certificate"
+        yield f"annotation {key} is missing: {', '.join(sorted(secure))} listeners need a certificate"
     for port, target in redirects(options).items():
         if (annotated.get((port, "TCP")), annotated.get((target, "TCP"))) != ("http", "https"):
             key = options.annotation("forward-port")
@@ -118,16 +133,16 @@ def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
 
 def _protocol_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which protocols fit no port. TCP and UDP on one port number are two ports."""
-    ports = {(port.port, port.protocol) for port in service.spec.ports or ()}
+    ports = [(port.port, port.protocol) for port in service.spec.ports or ()]
     key = f"annotation {options.annotation('protocol-port')}"
     seen: set[tuple[int, str]] = set()
     for number, protocol in annotated_protocols(options):
-        transport = TRANSPORTS.get(protocol, "TCP")
-        others = [each for port, each in ports if port == number]
-        if not others:
+        transport = transport_of(protocol)
+        served = [each for port, each in ports if port == number]
+        if not served:
             yield f"{key} names port {number}, which the Service does not have"
-        elif transport not in others:
-            yield f"{key}: port {number} is {others[0]} in the Service and cannot be {protocol}"
+        elif transport not in served:
+            yield f"{key}: port {number} is {served[0]} in the Service and cannot be {protocol}"
         elif (number, transport) in seen:
             yield f"{key} names {transport} port {number} twice; keep one protocol of it"
         seen.add((number, transport))

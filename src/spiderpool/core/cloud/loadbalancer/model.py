@@ -16,9 +16,6 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Settings,
 )
 
-TRANSPORTS = {"udp": "UDP"}
-"""Protocol of a listener → protocol of the Service's port; all others are over TCP."""
-
 
 @dataclass(frozen=True, slots=True)
 class LoadBalancerModel:
@@ -92,13 +89,18 @@ def annotated_protocols(options: BalancerOptions) -> Iterator[tuple[int, str]]:
 
 def protocols(options: BalancerOptions) -> Mapping[tuple[int, str], str]:
     """Returns the protocol of each port, by number and transport, that the annotation ``protocol-port`` names."""
-    return {(port, TRANSPORTS.get(protocol, "TCP")): protocol for port, protocol in annotated_protocols(options)}
+    return {(port, transport_of(protocol)): protocol for port, protocol in annotated_protocols(options)}
 
 
 def redirects(options: BalancerOptions) -> Mapping[int, int]:
     """Returns the http ports that redirect clients, each with the https port that they redirect to."""
     pairs = (part.partition(":") for part in options.list("forward-port"))
     return {int(port): int(target) for port, _, target in pairs}
+
+
+def transport_of(protocol: str) -> str:
+    """Returns the protocol of the Service's port for that of a listener: all but udp are over TCP."""
+    return "UDP" if protocol == "udp" else "TCP"
 
 
 def protocol_of(port: ServicePort, options: BalancerOptions) -> str:

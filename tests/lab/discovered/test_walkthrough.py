@@ -21,16 +21,13 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool_lab import cloud_checks, facts
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.checks import CheckResult, run_checks
-from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import pod_source
-from tests.lab.names import lab_name
+from tests.lab.discovered.applications import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
-
-PATIENCE = 120
-"""Seconds for what takes a few on a machine that has nothing else to do."""
 
 KINDS = "secrets,configmaps,events,nodes,services,leases,pods,spiderippools,spidermultusconfigs,serviceaccounts"
 POOL = "master-eth0-v4"
@@ -42,14 +39,6 @@ spec:
   nodeName: master
   containers: [{{name: web, image: web}}]
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LabCluster]:
-    """A cluster without written pools, whose agents read their ENIs often."""
-    often = {"SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": "2"}
-    with temporary(lab_name("discovered"), LabOptions(discovery=True), agent_env=often) as cluster:
-        yield cluster
 
 
 def pool(cluster: LabCluster, name: str = POOL) -> dict[str, Any]:

@@ -11,15 +11,13 @@ import msgspec
 import pytest
 
 from spiderpool_lab import facts, internet
-from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import public_addresses
-from tests.lab.names import lab_name
+from tests.lab.discovered.applications import PATIENCE, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
-PATIENCE = 120
-"""Seconds for what takes a few on a machine that has nothing else to do."""
 NODE = "master"
 REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 HTTP, DNS, SECOND_NIC_ONLY = 8081, 8053, 8082
@@ -44,13 +42,8 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LabCluster]:
-    with temporary(lab_name("hostports"), LabOptions(discovery=True)) as cluster:
-        cluster.wait_for(
-            "the networks are made", lambda: len(cluster.objects("spidermultusconfigs", "-A")) == 2, PATIENCE
-        )
-        cluster.plane.apply(EXAMPLE / "apps.yaml")
-        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == 4, PATIENCE)
+def cluster(cluster: LabCluster) -> Iterator[LabCluster]:
+    with running(cluster, EXAMPLE / "apps.yaml", pods=4):
         yield cluster
 
 

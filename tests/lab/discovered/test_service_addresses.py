@@ -11,15 +11,12 @@ import pytest
 
 from spiderpool_lab import facts
 from spiderpool_lab.checks import Check, CheckResult, run_checks
-from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.facts import PodFact
 from spiderpool_lab.walkthrough import pod_source
-from tests.lab.names import lab_name
+from tests.lab.discovered.applications import PATIENCE, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
-
-PATIENCE = 120
-"""Seconds for what takes a few on a machine that has nothing else to do."""
 
 FOLLOWED = 30
 """Seconds within which pods follow a Service."""
@@ -50,19 +47,20 @@ spec:
 """
 BALANCERS = {"Cluster": ("203.0.113.231", "2001:db8:ffff::231"), "Local": ("203.0.113.232", "2001:db8:ffff::232")}
 EXTERNAL = {"Cluster": ("203.0.113.241", "2001:db8:ffff::241"), "Local": ("203.0.113.242", "2001:db8:ffff::242")}
+ANY_ADDRESSES = json.dumps({"spec": {"serviceAddresses": None}})
 PODS = 7
 """Pods of the walkthrough with one and with two interfaces, on each node, and the server."""
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LabCluster]:
-    """A cluster with pods of one and of two interfaces on each node, and one server, on the second node."""
-    with temporary(lab_name("services"), LabOptions(discovery=True)) as cluster:
-        cluster.wait_for("networks", lambda: len(cluster.objects("spidermultusconfigs", "-A")) == 2, PATIENCE)
-        cluster.plane.apply(EXAMPLE / "apps.yaml", EXAMPLE / "two-cards.yaml", SERVER)
+def cluster(cluster: LabCluster) -> Iterator[LabCluster]:
+    """Pods of one and of two interfaces on each node, and one server, on the second node."""
+    everything = (EXAMPLE / "apps.yaml", EXAMPLE / "two-cards.yaml", SERVER)
+    with running(cluster, *everything, pods=PODS + 2):
         cluster.plane.kubectl("delete", "daemonset", "test-app-2")
-        cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == PODS, PATIENCE)
+        cluster.wait_for("its pods are gone", lambda: len(facts.running_pods(cluster)) == PODS, PATIENCE)
         yield cluster
+        cluster.plane.kubectl("patch", "spidercoordinator", "default", "--type=merge", "-p", ANY_ADDRESSES)
 
 
 def serve(cluster: LabCluster, policy: str, *, balancers: Iterable[str], external: Iterable[str]) -> None:

@@ -1,0 +1,59 @@
+"""Waits until the former pod of an owner does not use the owner's address any more, on whatever node that was."""
+
+from __future__ import annotations
+
+import asyncio
+
+from spiderpool.agent.sandboxes import NodeSandboxes
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.spidernode import NodeAccount, SpiderNode
+from spiderpool.core.ipam import takeover
+from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using
+from spiderpool.core.ipam.selection import AllocationRequest
+from spiderpool.errors import Refused
+from spiderpool.kube.client import Client
+
+PATIENCE = 5.0
+"""Seconds that an ADD waits for the end of the former sandbox; its DEL is seldom older than its pod's end."""
+POLL = 0.5
+"""Seconds between two looks."""
+READ_TIMEOUT = 5.0
+"""Seconds for one read of an object."""
+
+
+class TakeOvers:
+    """The take-overs of one node's pods."""
+
+    def __init__(self, client: Client, node: str, sandboxes: NodeSandboxes) -> None:
+        self._client = client
+        self._node = node
+        self._sandboxes = sandboxes
+
+    async def until_given_up(self, record: SpiderIP, request: AllocationRequest) -> None:
+        """Return once no sandbox of another pod has the address of its record. Raises Refused, or ApiUnavailable."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while (reason := await self._why_not(record)) is not None:
+            if loop.time() >= deadline:
+                raise Refused(f"{request} waits for {record.spec.address}, which {reason}")
+            await asyncio.sleep(POLL)
+
+    async def _why_not(self, record: SpiderIP) -> str | None:
+        return await (self._why_not_here(record) if record.spec.node == self._node else self._why_not_there(record))
+
+    async def _why_not_here(self, record: SpiderIP) -> str | None:
+        """By the files and the kernel of this node."""
+        former = await self._sandboxes.of_pod(record.spec.podUID)
+        sandbox = sandbox_using(NodeAccount(sandboxes=former), record)
+        return f"{sandbox_text(sandbox)} on this node still has; it gets it when that has ended" if sandbox else None
+
+    async def _why_not_there(self, record: SpiderIP) -> str | None:
+        """By the account of the record's node, and what is known of the Node where the account is not enough."""
+        name = record.spec.node
+        account = await self._client.find(SpiderNode, name, timeout=READ_TIMEOUT)
+        if takeover.is_given_up(record, account.status if account else None):
+            return None
+        node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
+        reason = takeover.why_not_given_up(record, account, node)
+        return reason and f"{reason}; {takeover.REMEDIES.format(node=name)}"

@@ -1,0 +1,251 @@
+"""The account of a node: when it is published, what it says, and what follows from what it does not say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace as changed
+
+from spiderpool.agent import account
+from spiderpool.api.cni import IPAMConfig
+from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
+from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.network.attachment import SandboxTarget
+from spiderpool.errors import ApiUnavailable, NotReady
+from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
+from tests.support.api_server import Fault
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+ONE = pool("p", "10.0.0.1-10.0.0.9")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("DEBOUNCE", 0.1), ("SPACING", 0.1), ("LONGEST_PAUSE", 0.2)):
+        monkeypatch.setattr(account, name, seconds)
+
+
+@asynccontextmanager
+async def publishing(node: AddressingNode) -> AsyncIterator[None]:
+    task = asyncio.create_task(node.account.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def published(node: AddressingNode) -> NodeAccount:
+    found = node.server.stored(SpiderNode).get(NODE)
+    return (found.status if found else None) or NodeAccount()
+
+
+def told(node: AddressingNode) -> dict[str, list[str] | None]:
+    """Addresses that are published, by container."""
+    return {
+        each.containerID: None
+        if each.interfaces is None
+        else [address for interface in each.interfaces for address in interface.addresses or ()]
+        for each in published(node).sandboxes or ()
+    }
+
+
+async def attach(node: AddressingNode, name: str, container: str) -> str:
+    """Give a pod's sandbox an address, and the sandbox an interface that has it."""
+    request = InterfaceRequest("eth0", IPAMConfig(type="spiderpool"))
+    netns = f"/run/netns/{container}"
+    (grant,) = await node.ipam.allocate(node.args(name), SandboxTarget(container, netns), request)
+    address = grant.address.partition("/")[0]
+    node.kernel[netns] = [SandboxInterface("eth0", "02:00:00:00:00:01", [address])]
+    return address
+
+
+async def ask(node: AddressingNode) -> int:
+    """Ask for an account as the controller does; the generation that answers it."""
+    stored = node.server.stored(SpiderNode)[NODE]
+    request = (stored.spec.accountRequest or 0) + 1
+    patched = await node.client.patch(SpiderNode, NODE, {"spec": {"accountRequest": request}})
+    assert patched.metadata.generation
+    return patched.metadata.generation
+
+
+async def test_a_node_without_sandboxes_says_so(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        made = node.server.stored(SpiderNode)[NODE]
+        (owner,) = made.metadata.ownerReferences or []
+        assert (owner.kind, owner.uid) == ("Node", node.server.stored(Node)[NODE].metadata.uid)
+        assert (published(node).bootID, made.answered) == ("boot", True)
+
+
+async def test_what_calls_change_is_published(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        (sandbox,) = published(node).sandboxes or []
+        assert (sandbox.podUID, sandbox.namespace, sandbox.pod) == (node.uids["a"], "default", "a")
+        record = node.server.stored(SpiderIP)[address]
+        assert int(published(node).recordVersion or 0) >= int(record.metadata.resourceVersion or 0)
+        await node.gone("a")
+        await node.delete("a", "c")
+        await eventually(lambda: told(node) == {})
+
+
+async def test_changes_that_come_together_are_one_write_and_none_is_no_write(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        await node.settled()
+        before = node.server.requests["patch"]
+        for number in range(5):
+            await node.pod(f"p{number}")
+            await attach(node, f"p{number}", f"c{number}")
+        await eventually(lambda: len(told(node)) == 5)
+        node.account.change("c1")
+        await asyncio.sleep(0.5)
+        assert node.server.requests["patch"] - before <= 2
+
+
+async def test_a_request_is_answered_by_a_fresh_reading_of_everything(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        node.kernel["/run/netns/c"] = [SandboxInterface("eth0", None, ["10.0.0.77"])]
+        await node.settled()
+        assert told(node) == {"c": [address]}, "nobody has told the agent of this change"
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+        assert told(node) == {"c": ["10.0.0.77"]}
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+
+
+async def test_what_cannot_be_read_is_listed_as_such_and_what_is_gone_is_not(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        for name in ("a", "b", "c"):
+            await node.pod(name)
+            await attach(node, name, name)
+        node.kernel["/run/netns/a"] = None
+        del node.kernel["/run/netns/b"]
+        await node.add("c", "of another runtime")  # which tells no namespace
+        await eventually(lambda: published(node).sandboxes != [])
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+        assert told(node) == {"a": None, "of another runtime": None}
+
+
+async def test_a_file_that_cannot_be_parsed_answers_nothing(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        (tmp_path / "sandboxes").mkdir()
+        file = tmp_path / "sandboxes" / "c.json"
+        file.write_text("{")
+        generation = await ask(node)
+        await node.settled()
+        assert (published(node).observedGeneration or 0) < generation
+        file.unlink()
+        await eventually(lambda: published(node).observedGeneration == generation)
+
+
+async def test_an_add_that_begins_while_the_account_is_taken_is_in_it(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        for name in ("a", "b"):
+            await node.pod(name)
+        await attach(node, "a", "a")
+        await eventually(lambda: "a" in told(node))
+        reading, read = asyncio.Event(), node.sandboxes.read
+
+        async def slowly(chosen: object) -> object:
+            found = await read(chosen)  # type: ignore[arg-type]
+            reading.set()
+            await asyncio.sleep(0.1)
+            return found
+
+        node.sandboxes.read = slowly  # type: ignore[method-assign, assignment]
+        generation = await ask(node)
+        await reading.wait()
+        node.server.inject(Fault("create", delay=0.5))
+        adding = asyncio.create_task(attach(node, "b", "b"))
+        await eventually(lambda: published(node).observedGeneration == generation)
+        assert told(node)["b"] is None
+        await adding
+
+
+async def test_the_object_is_made_again(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        node.server.remove(node.server.stored(SpiderNode)[NODE])
+        await eventually(lambda: published(node).sandboxes == [])
+
+
+async def test_an_api_server_that_fails_is_tried_again(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        node.server.inject(Fault("create", 1, status=500), Fault("patch", 2, lose_request=True))
+        async with publishing(node):
+            await eventually(lambda: published(node).sandboxes == [])
+
+
+# --- what an account does not name
+
+
+async def restarted(node: AddressingNode, pod: Pod) -> str:
+    """A pod whose first sandbox has ended, which an account says; its address."""
+    node.server.put(pod)
+    await eventually(lambda: node.cluster.pods.get(pod.key) == node.server.stored(Pod)[pod.key])
+    address = await attach(node, pod.name, "first")
+    await eventually(lambda: told(node) == {"first": [address]})
+    del node.kernel["/run/netns/first"]
+    await node.delete(pod.name, "first")
+    await eventually(lambda: told(node) == {})
+    return address
+
+
+async def test_a_pod_that_an_answer_did_not_name_gets_its_address_again_only_if_it_exists(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        address = await restarted(node, await node.pod("a"))
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+        node.server.hold_watches()
+        node.server.remove(node.server.stored(Pod)["default/a"])
+        with pytest.raises(NotReady, match="deleted meanwhile"):
+            await attach(node, "a", "late")
+        assert node.cluster.pods.get("default/a"), "the cache still has it"
+        node.server.release_watches()
+        assert address in node.records
+
+
+async def test_a_pod_that_lives_on_is_read_once(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        address = await restarted(node, await node.pod("a"))
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+        before = node.server.requests["get"]
+        assert await attach(node, "a", "next") == address
+        assert await attach(node, "a", "next") == address
+        assert node.server.requests["get"] == before + 1
+
+
+async def test_without_a_request_nothing_is_read_for_an_ordinary_pod(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        address = await restarted(node, await node.pod("a"))
+        before = node.server.requests["get"]
+        assert await attach(node, "a", "next") == address
+        assert node.server.requests["get"] == before
+
+
+async def test_an_address_that_other_nodes_take_over_is_given_again_only_to_a_pod_that_exists(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        pod = owned_by(await node.pod("web-0"), "StatefulSet", "web")
+        await restarted(node, changed(pod))
+        node.server.inject(Fault("get", status=500))
+        with pytest.raises(ApiUnavailable):
+            await attach(node, "web-0", "next")

@@ -1,0 +1,243 @@
+"""Which address a pod has from its sticky owner: a StatefulSet or a virtual machine."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from spiderpool.api.ip import IPOwner
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
+from spiderpool.errors import Refused
+from tests.agent.allocating_node import (
+    NodeView,
+    One,
+    ask,
+    cold,
+    keyed,
+    ordinal,
+    pool,
+    working,
+)
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+
+async def test_a_conflict_takes_no_address_from_a_sticky_owner_that_needs_it() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert [await one.give(ordinal("first")), await one.give(ask("a"))] == ["10.0.0.1", "10.0.0.2"]
+    for uid in ("first", "uid-of-a"):
+        await one.allocator.release_conflicting(uid)
+    assert list(one.store.objects) == ["10.0.0.1"]
+    assert await one.give(ordinal("first")) == "10.0.0.1"
+    one.surroundings.gone.add("web-0")
+    await one.allocator.release_conflicting("first")
+    assert one.store.objects == {}
+
+
+async def test_an_inherited_address_that_is_in_conflict_cools_down_and_is_tried_last() -> None:
+    one = One(cold())
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.1"
+    await one.allocator.release_conflicting("another-life")
+    assert one.store.objects["10.0.0.1"].spec.releasedAt
+    assert await one.give(ask("a", pod_uid="another-life")) == "10.0.0.2"
+    one.surroundings.now += 1
+    await one.allocator.release("another-life", "eth0")
+    assert [await one.give(ask(pod)) for pod in ("b", "c")] == ["10.0.0.2", "10.0.0.1"]
+
+
+VM = IPOwner("VirtualMachineInstance", "default", "vm")
+
+
+def launcher(name: str, node: str = "n1", **fields: object) -> AllocationRequest:
+    return ask(f"virt-launcher-{name}", node, owner=VM, **fields)
+
+
+def uid_of(name: str) -> str:
+    return f"uid-of-virt-launcher-{name}"
+
+
+class Machine:
+    """A virtual machine that runs on n1; n2 has a pool of its own."""
+
+    def __init__(self, *pools: SpiderIPPool) -> None:
+        self.one = One(*pools)
+        self.other = self.one.surroundings.allocator(NodeView(self.one.store, "n2"))
+
+    async def start(self) -> str:
+        address = await self.one.give(launcher("source"))
+        self.one.surroundings.running.add(uid_of("source"))
+        return address
+
+    async def move(self, **fields: object) -> str:
+        """The pod on n2 to which the machine is to move; its address."""
+        asked = launcher("target", "n2", migrating=True, **fields)
+        async with working(self.other):
+            done = await self.other.allocate(keyed([asked]))
+            await asyncio.sleep(0.02)
+        return done.granted["eth0", 4].name
+
+
+NARROW = (pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1-10.0.1.2", nodeName=["n2"]))
+
+
+async def test_a_machine_that_moves_takes_its_address_along_where_its_pool_serves_the_node() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    assert await machine.move() == address
+    assert machine.one.store.objects[address].spec.podUID == uid_of("target")
+
+
+async def test_the_target_gets_an_address_of_its_own_where_the_pool_of_the_machine_does_not_serve_its_node() -> None:
+    machine = Machine(*NARROW)
+    address = await machine.start()
+    own = await machine.move()
+    records = machine.one.store.objects
+    assert {name: record.spec.podUID for name, record in records.items()} == {
+        address: uid_of("source"),
+        own: uid_of("target"),
+    }
+    assert (records[address].spec.owner, records[own].spec.owner) == (VM, None)
+    assert await machine.move() == own
+    machine.one.surroundings.running.clear()
+    assert await machine.one.give(launcher("back")) == address
+
+
+async def test_after_a_migration_that_failed_the_next_one_takes_nothing_from_the_machine_either() -> None:
+    """The record names the pod of the first migration, which is gone; the machine still runs in the first pod."""
+    machine = Machine(pool("a", nodeName=["n1", "n3"]), NARROW[1])
+    address = await machine.start()
+    elsewhere = machine.one.surroundings.allocator(NodeView(machine.one.store, "n3"))
+    await elsewhere.allocate(keyed([launcher("failed", "n3", migrating=True)]))
+    assert machine.one.store.objects[address].spec.podUID == uid_of("failed")
+    assert await machine.move() != address
+    assert address in machine.one.store.objects
+
+
+async def test_a_target_that_asks_for_the_address_of_its_machine_is_refused_with_pool_and_node() -> None:
+    machine = Machine(*NARROW)
+    address = await machine.start()
+    with pytest.raises(Refused, match="target on node n2 from the cluster's default pools: a: is for node n1, not n2"):
+        await machine.move(address=address)
+    assert machine.one.store.objects[address].spec.podUID == uid_of("source")
+
+
+async def test_a_pod_of_a_machine_waits_for_the_former_one_to_end() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    with pytest.raises(Refused, match=f"gets {address}/16 when pod default/virt-launcher-source on node n1, which has"):
+        await machine.one.give(launcher("next"))
+    machine.one.surroundings.running.clear()
+    assert await machine.one.give(launcher("next")) == address
+
+
+async def test_an_address_stays_with_its_owner_for_one_read_and_one_write() -> None:
+    one = One(pool(nodeName=["n1"]))
+    assert await one.give(ordinal("first")) == "10.0.0.1"
+    assert (one.store.writes, one.store.reads) == (1, 1)
+    await one.allocator.release("first", "eth0")
+    assert await one.give(ask("stranger")) == "10.0.0.2"
+    writes, reads = one.store.writes, one.store.reads
+    assert await one.give(ordinal("second")) == "10.0.0.1"
+    assert (one.store.writes - writes, one.store.reads - reads) == (1, 1)
+
+
+async def test_an_address_follows_its_owner_to_another_node() -> None:
+    one = One(pool())
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    first = await one.give(ordinal("first"))
+    await one.allocator.release("first", "eth0")
+    await other.allocate(keyed([ordinal("second", "n2")]))
+    (held,) = one.store.objects.values()
+    assert (held.name, held.spec.node, held.spec.podUID) == (first, "n2", "second")
+    assert (held.metadata.labels or {})["ipam.spidernet.io/node"] == "n2"
+    one.surroundings.gone.add("web-0")
+    await one.allocator.release("first", "eth0")
+    assert first in one.store.objects, "a late DEL of the first pod does not hit the second"
+
+
+async def test_an_address_whose_pool_does_not_go_with_the_new_node_is_replaced() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    await one.give(ordinal("first"))
+    async with working(other):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+
+
+async def test_a_fixed_address_stays_until_its_replacement_exists() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    fixed = await one.give(ordinal("first"))
+    await other.allocate(keyed([ask("stranger", "n2")]))
+    async with working(other):
+        with pytest.raises(Refused, match="a: is for node n1, not n2; b: 1 of 1 addresses in use"):
+            await other.allocate(keyed([ordinal("second", "n2")]))
+        await asyncio.sleep(0.05)
+    assert one.store.objects[fixed].spec.podUID == "first"
+    assert await one.give(ordinal("third")) == fixed, "back on its node"
+
+
+async def test_a_fixed_address_stays_when_another_family_is_refused() -> None:
+    one = One(pool("a", nodeName=["n1"]), pool("b", ips="10.0.1.1", nodeName=["n2"]))
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    fixed = await one.give(ordinal("first"))
+    async with working(other):
+        with pytest.raises(Refused, match="no IPv6 address"):
+            await other.allocate(keyed([ordinal("second", "n2"), ordinal("second", "n2", version=6)]))
+        await asyncio.sleep(0.05)
+    assert list(one.store.objects) == [fixed]
+
+
+async def test_a_pool_that_is_not_seen_for_a_moment_costs_no_fixed_address() -> None:
+    one = One(pool("a"), pool("spare", ips="10.0.1.1"))
+    fixed = await one.give(ordinal("first"))
+    one.surroundings.hidden = {"a"}
+    assert await one.give(ordinal("second")) == fixed
+    one.surroundings.pools = one.surroundings.pools[1:]
+    with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a, which does not exist: create the pool again"):
+        await one.give(ordinal("third"))
+    assert list(one.store.objects) == [fixed]
+
+
+async def test_a_fixed_address_of_a_pool_that_the_pod_no_longer_names_is_replaced() -> None:
+    one = One(pool("a"), pool("b", ips="10.0.1.1"))
+    await one.give(ordinal("first"))
+    one.surroundings.pools = one.surroundings.pools[1:]
+    async with working(one.allocator):
+        assert await one.give(ordinal("second", candidates=NamedPools(("b",)))) == "10.0.1.1"
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+
+
+async def test_an_address_whose_owner_no_longer_wants_it_is_released() -> None:
+    one = One(pool())
+    await one.give(ordinal("first"))
+    one.surroundings.gone.add("web-0")
+    await one.allocator.release("first", "eth0")
+    assert one.store.objects == {}
+
+
+async def test_an_owners_next_pod_waits_for_the_sandbox_of_the_former_one() -> None:
+    one = One(pool())
+    other = one.surroundings.allocator(NodeView(one.store, "n2"))
+    await one.give(ordinal("first"))
+    before = dict(one.store.objects)
+    one.surroundings.in_use.add("first")
+    with pytest.raises(Refused, match=r"web-0 on node n2 waits for 10\.0\.0\."):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+    assert one.store.objects == before, "nothing was taken, and nothing given up"
+    assert await one.give(ordinal("first")) in before, "the pod that holds it waits for nobody"
+    one.surroundings.in_use.clear()
+    await other.allocate(keyed([ordinal("second", "n2")]))
+    assert [held.spec.podUID for held in one.store.objects.values()] == ["second"]
+
+
+async def test_a_machine_that_moves_does_not_wait() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    machine.one.surroundings.in_use.add(uid_of("source"))
+    assert await machine.move() == address

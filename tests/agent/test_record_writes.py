@@ -1,0 +1,121 @@
+"""Writes of the ADD path whose answer is lost, or that are carried out late."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace as changed
+
+from spiderpool.api.ip import SpiderIP
+from spiderpool.core.ipam.allocation import new_record
+from spiderpool.errors import ApiUnavailable
+from tests.agent.allocating_node import (
+    One,
+    ask,
+    cold,
+    pool,
+)
+
+pytestmark = pytest.mark.unit
+
+
+async def test_a_claim_that_was_cancelled_is_found_again() -> None:
+    one = One(pool())
+    claim = asyncio.create_task(one.give(ask("a")))
+    while not one.store.objects:
+        await asyncio.sleep(0)
+    claim.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claim
+    assert one.view.known == {}
+    (name,) = one.store.objects
+    assert await one.give(ask("a")) == name
+
+
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "during the next ADD"])
+async def test_a_create_that_is_carried_out_late_gives_no_second_address(landing: str) -> None:
+    one = One(pool(nodeName=["n1"]), pool("b", "10.0.1.1"))
+    assert await one.give(ask("other")) == "10.0.0.1"
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    reading = one.view.get
+
+    async def get(name: str, *, timeout: float) -> SpiderIP | None:
+        found = await reading(name, timeout=timeout)
+        if landing.startswith("during"):
+            one.store.land()
+        return found
+
+    one.view.get = get  # type: ignore[method-assign]
+    if landing.startswith("before"):
+        one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.2"
+    one.store.land()
+    assert sorted(one.store.objects) == ["10.0.0.1", "10.0.0.2"]
+    assert await one.give(ask("a")) == "10.0.0.2"
+    reads = one.store.reads
+    assert await one.give(ask("a")) == "10.0.0.2"
+    assert one.store.reads == reads, "nothing is left to find out"
+
+
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "never"])
+async def test_a_take_over_that_is_carried_out_late_gives_no_second_address(landing: str) -> None:
+    one = One(cold())
+    for pod in ("a", "b"):
+        await one.give(ask(pod))
+        await one.allocator.release(f"uid-of-{pod}", "eth0")
+    one.surroundings.now += 60
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("c"))
+    if landing.startswith("before"):
+        one.store.land()
+    first = await one.give(ask("c"))
+    if landing.startswith("after"):
+        one.store.land()
+    assert [name for name, record in one.store.objects.items() if not record.spec.releasedAt] == [first]
+    reads = one.store.reads
+    assert await one.give(ask("c")) == first
+    assert one.store.reads == reads
+
+
+async def test_a_create_that_is_carried_out_after_a_restart_does_not_replace_what_was_granted() -> None:
+    one = One(pool("a"), pool("b", "10.0.1.1"))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    one.allocator = one.surroundings.allocator(one.view)
+    one.surroundings.pools.reverse()
+    one.surroundings.pools[1] = changed(one.surroundings.pools[1], spec=pool("a", disable=True).spec)
+    assert await one.give(ask("a")) == "10.0.1.1"
+    one.store.land()
+    one.view.deliver()
+    assert len(one.view.known) == 2
+    assert await one.give(ask("a")) == "10.0.1.1"
+
+
+async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left_to_it() -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    one.store.create(new_record(ask("b", "n2"), pool(), 0x0A000001))
+    one.store.land()
+    assert await one.give(ask("a")) == "10.0.0.2"
+
+
+@pytest.mark.parametrize("soon", [False, True])
+async def test_nothing_is_remembered_of_a_pod_that_has_ended(soon: bool) -> None:
+    one = One(pool(nodeName=["n1"]))
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    if soon:
+        one.allocator.release_soon("uid-of-a", "eth0")
+    else:
+        await one.allocator.release("uid-of-a", "eth0")
+    reads = one.store.reads
+    assert await one.give(ask("a")) == "10.0.0.2"
+    assert one.store.reads == reads

@@ -1,0 +1,147 @@
+"""The next pod of an owner gets its address when the former one's sandbox does not use it any more, not before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace as changed
+
+from spiderpool.agent import takeover
+from spiderpool.api.applications import StatefulSet, WorkloadSpec
+from spiderpool.api.cni import IPAMConfig
+from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
+from spiderpool.core.ipam.pod_context import InterfaceRequest
+from spiderpool.core.network.attachment import SandboxTarget
+from spiderpool.errors import Refused
+from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+ONE = pool("p", "10.0.0.1-10.0.0.9")
+ADDRESS = "10.0.0.5"
+FORMER = NodeSandbox("former", "default", "web-0", "c0", [SandboxInterface("eth0", None, [ADDRESS])])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "PATIENCE", 0.6)
+    monkeypatch.setattr(takeover, "POLL", 0.1)
+
+
+async def web(node: AddressingNode, former_node: str) -> Pod:
+    """The pod web-0 of this node, whose former pod had its address on another one, or on this one."""
+    node.server.put(StatefulSet(metadata=ObjectMeta(name="web", namespace="default"), spec=WorkloadSpec(replicas=1)))
+    pod = await node.seen(owned_by(await node.pod("web-0"), "StatefulSet", "web"))
+    await node.add("web-0", "before")
+    (record,) = node.server.stored(SpiderIP).values()
+    node.server.remove(record)
+    spec = changed(record.spec, address=f"{ADDRESS}/16", node=former_node, podUID="former")
+    labels = {**(record.metadata.labels or {}), "ipam.spidernet.io/node": former_node}
+    node.server.put(SpiderIP(metadata=ObjectMeta(name=ADDRESS, labels=labels), spec=spec))
+    await eventually(lambda: not node.cluster.records.of_pod(node.uids["web-0"]))
+    return pod
+
+
+def account(node: AddressingNode, *sandboxes: NodeSandbox, newest: bool = True) -> None:
+    """The agent of n2 publishes what it has."""
+    version = node.server.stored(SpiderIP)[ADDRESS].metadata.resourceVersion if newest else "1"
+    status = NodeAccount(recordVersion=version, sandboxes=list(sandboxes))
+    node.server.put(SpiderNode(metadata=ObjectMeta(name="n2"), status=status))
+
+
+def machine(node: AddressingNode, ready: bool, *taints: str) -> None:
+    """The Node n2."""
+    spec, conditions = NodeSpec(taints=[Taint(key) for key in taints]), [NodeCondition("Ready", str(ready))]
+    node.server.put(Node(metadata=ObjectMeta(name="n2"), spec=spec, status=NodeStatus(conditions)))
+
+
+def holder(node: AddressingNode) -> tuple[str, str]:
+    spec = node.server.stored(SpiderIP)[ADDRESS].spec
+    return spec.podUID, spec.node
+
+
+async def test_a_node_that_does_not_name_the_address_gives_it_up(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        account(node)
+        before = node.server.requests["get"]
+        assert await node.add("web-0", "c") == ADDRESS
+        assert holder(node) == (node.uids["web-0"], NODE)
+        assert node.server.requests["get"] - before <= 2, "the owner's top controller, and the account"
+
+
+async def test_a_sandbox_that_runs_on_a_lost_node_keeps_its_address(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        account(node, FORMER)
+        reporting = asyncio.create_task(node.recorder.run())
+        with pytest.raises(Refused) as caught:
+            await node.add("web-0", "c")
+        for words in (ADDRESS, "sandbox c0 of pod default/web-0 on node n2", "out-of-service", "node fence n2"):
+            assert words in caught.value.message
+        assert (holder(node), caught.value.retriable) == (("former", "n2"), True)
+        events = [each.message for each in node.server.stored(Event).values()]
+        await eventually(lambda: [each.message for each in node.server.stored(Event).values()] != events)
+        reporting.cancel()
+        machine(node, False, "node.kubernetes.io/out-of-service")
+        assert await node.add("web-0", "c") == ADDRESS
+
+
+async def test_an_account_from_before_the_record_proves_nothing(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=True)
+        account(node, newest=False)
+        with pytest.raises(Refused, match="has not said"):
+            await node.add("web-0", "c")
+
+
+async def test_a_del_that_is_published_late_is_waited_for(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=True)
+        account(node, FORMER)
+        adding = asyncio.create_task(node.add("web-0", "c"))
+        await asyncio.sleep(0.3)
+        account(node)
+        assert await adding == ADDRESS
+
+
+async def test_a_node_without_an_account(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        with pytest.raises(Refused):
+            await node.add("web-0", "c")
+        machine(node, ready=True)
+        assert await node.add("web-0", "c") == ADDRESS
+
+
+async def test_a_node_that_does_not_exist(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        assert await node.add("web-0", "c") == ADDRESS
+
+
+async def test_the_former_sandbox_on_the_same_node(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, NODE)
+        netns = "/run/netns/c0"
+        former = node.args("web-0")
+        node.containers.note(replace(former, uid="former"), "eth0", SandboxTarget("c0", netns))
+        node.kernel[netns] = [SandboxInterface("eth0", None, [ADDRESS])]
+        request = InterfaceRequest("eth0", IPAMConfig(type="spiderpool"))
+        with pytest.raises(Refused, match="on this node still has"):
+            await node.ipam.allocate(former, SandboxTarget("c", ""), request)
+        del node.kernel[netns]
+        await node.ipam.allocate(former, SandboxTarget("c", ""), request)
+        assert holder(node) == (node.uids["web-0"], NODE)

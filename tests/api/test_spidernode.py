@@ -1,0 +1,30 @@
+"""SpiderNode: the account of one node's sandboxes."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
+from tests.api.documents import read
+
+pytestmark = pytest.mark.unit
+
+
+def test_an_account() -> None:
+    interface = {"name": "eth0", "mac": "02:00:00:00:00:01", "addresses": ["10.6.0.1"]}
+    sandbox = {"podUID": "u-1", "namespace": "shop", "pod": "web-1", "containerID": "c1", "interfaces": [interface]}
+    found = read({"metadata": {"name": "n1"}, "status": {"sandboxes": [sandbox]}}, SpiderNode).status
+    assert found is not None
+    assert [(one.podUID, one.interfaces) for one in found.sandboxes or ()] == [
+        ("u-1", [SandboxInterface("eth0", "02:00:00:00:00:01", ["10.6.0.1"])])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"),
+    [(None, False), (NodeAccount(), False), (NodeAccount(observedGeneration=1), False), (NodeAccount(2), True)],
+)
+def test_only_an_account_taken_after_the_last_request_answers_it(status: NodeAccount | None, answered: bool) -> None:
+    node = SpiderNode(metadata=ObjectMeta(name="n1", generation=2), status=status)
+    assert node.answered is answered

@@ -1,0 +1,79 @@
+"""What is said about nodes that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from spiderpool.api.core_v1 import Event, Node
+from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller.accounts import SilenceReport
+from spiderpool.core.ipam.gc import ReleaseCandidate, ReleaseCause
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from spiderpool.telemetry import COLLECTION_WAITING
+from tests.controller.test_gc import connected
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+
+def candidates(count: int) -> list[ReleaseCandidate]:
+    return [
+        ReleaseCandidate(
+            SpiderIP(
+                metadata=ObjectMeta(name=f"10.6.0.{number}"),
+                spec=IPSpec(f"10.6.0.{number}/24", "p", "n", "ns", f"web-{number}", f"u-{number}", "eth0"),
+            ),
+            ReleaseCause.POD_GONE,
+            "",
+            0.0,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def waiting() -> float:
+    """The number of waiting addresses, as the metric has it."""
+    (sample,) = (each for metric in COLLECTION_WAITING.collect() for each in metric.samples)
+    return sample.value
+
+
+async def test_a_silence_is_reported_once_with_its_remedies() -> None:
+    written: list[Event] = []
+
+    async def create(request: web.Request) -> web.Response:
+        body = await request.read()
+        written.append(msgspec.json.decode(body, type=Event))
+        return web.Response(body=body, status=201)
+
+    application = web.Application()
+    application.router.add_post("/api/v1/namespaces/default/events", create)
+    async with TestServer(application) as server, connected(f"http://{server.host}:{server.port}") as client:
+        nodes, recorder = Informer(client, Node), Recorder(client, "test")
+        nodes.note(Node(metadata=ObjectMeta(name="n")))
+        report = SilenceReport(recorder, nodes)
+        report.update({"n": candidates(5), "gone": candidates(1)})
+        report.update({"n": candidates(6)})
+        assert waiting() == 6
+        report.update({})
+        assert waiting() == 0
+        report.update({"n": candidates(1)})
+        task = asyncio.create_task(recorder.run())
+
+        async def both() -> bool:
+            return len(written) == 2
+
+        await eventually(both, timeout=5.0)
+        task.cancel()
+    first, second = written
+    assert (first.involvedObject.kind, first.involvedObject.name, first.reason) == ("Node", "n", "AccountMissing")
+    assert "10.6.0.1/24 of ns/web-1" in first.message
+    assert "and 2 more wait for" in first.message
+    assert "spiderpoolctl node fence n" in first.message
+    assert "more" not in second.message
