@@ -56,7 +56,7 @@ def main() -> int:
     """The status of the process: 1 after a violation."""
     arguments = _parser().parse_args()
     first = random.SystemRandom().randrange(1_000_000_000) if arguments.seed is None else arguments.seed
-    size = Size(longest_absence=900.0, open_faults=True) if arguments.open_faults else Size()
+    size = Size()
     if arguments.seed is not None and arguments.operations is None:
         arguments.operations = arguments.per_run
     count = -(-(arguments.operations or OPERATIONS) // arguments.per_run)
@@ -105,7 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--keep-going", action="store_true", help="go on after a violation")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run that fails")
-    parser.add_argument("--open-faults", action="store_true", help="also what the product is known not to bear")
     return parser
 
 

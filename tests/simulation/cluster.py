@@ -71,11 +71,8 @@ class Size:
 
     nodes: int = 3
     pods: int = 50
-    longest_absence: float = 60.0
+    longest_absence: float = 900.0
     """Seconds for which a kubelet may be cut off, hung or slow at most."""
-    open_faults: bool = False
-    """Also what the product does not bear yet: pods of sticky owners that are deleted by force, and two agents of one
-    node that serve calls side by side."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Cluster:
         self.random = random
         self.size = size
         self.notes: list[Note] = []
-        self.longest_stop = size.longest_absence / 2
+        self.longest_stop = min(size.longest_absence / 2, 120.0)
         self.ledger = Ledger()
         self.numbers: Any = itertools.count(1).__next__
         self.ipam_only = random.random() < 0.3

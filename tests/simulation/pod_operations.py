@@ -56,11 +56,7 @@ def delete_pod(cluster: Cluster, random: Random) -> bool:
 
 @operation(4)
 def force_delete(cluster: Cluster, random: Random) -> bool:
-    body = _pod(
-        cluster,
-        random,
-        lambda each: not _is_mirror(each) and (cluster.size.open_faults or not _is_sticky(each)),
-    )
+    body = _pod(cluster, random, lambda each: not _is_mirror(each))
     if body is None:
         return False
     _set_stop(cluster, body, random)
@@ -179,11 +175,6 @@ def _pod(cluster: Cluster, random: Random, suits: Callable[[Body], bool]) -> Bod
     """A pod that is no mirror's unless it is asked for."""
     found = [body for body in cluster.pods() if suits(body)] if cluster.api.listening else []
     return random.choice(found) if found else None
-
-
-def _is_sticky(body: Body) -> bool:
-    owners = body["metadata"].get("ownerReferences") or ()
-    return any(each["kind"] in ("StatefulSet", "VirtualMachineInstance") for each in owners)
 
 
 def _is_mirror(body: Body) -> bool:
