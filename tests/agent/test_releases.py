@@ -123,7 +123,7 @@ async def test_an_owner_that_needs_the_address_after_all_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("cooldown", [0, 60])
-async def test_a_release_whose_answer_was_lost_is_not_repeated_when_its_pod_has_the_address_again(cooldown: int) -> None:
+async def test_a_release_whose_answer_was_lost_does_not_hit_a_pod_that_has_the_address_again(cooldown: int) -> None:
     node = Node(cooldown)
     pools = NodePools("n1", lambda: [node.pool], lambda version: AddressSet(version))
     allocator = Allocator(node.view, pools, reads=node.surroundings.reads, clock=lambda: node.surroundings.now)

@@ -83,7 +83,7 @@ def update_agent(cluster: Cluster, random: Random) -> bool:
     if len(node.agents) != 1:
         return False
     old = node.agents[0]
-    if random.random() < 0.3:
+    if not cluster.size.side_by_side:
         node.kill_agent(old)
         node.start_agent()
         return True
