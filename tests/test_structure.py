@@ -5,6 +5,7 @@ The lists of exceptions only shrink: an entry that is no longer needed fails, to
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -13,7 +14,7 @@ import sys
 import tokenize
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,46 @@ def test_files_with_exceptions_from_limits_still_need_them() -> None:
     for fault in json.loads(done.stdout):
         failing[fault["code"]].add(str(Path(fault["filename"]).relative_to(ROOT)))
     assert not unexpected((f"{file} {rule}" for rule, files in failing.items() for file in files), excepted)
+
+
+ENDS_WITH_ITS_ERROR = {
+    "agent/discovery.py: _publish_for",
+    "agent/discovery.py: run",
+    "cloudcontroller/services.py: _resync",
+    "controller/applications.py: _resync",
+    "controller/coordinator.py: _resync",
+    "controller/eni_pools.py: _resync",
+    "controller/gc.py: _check_periodically",
+    "controller/registration.py: _reconcile_forever",
+    "kube/informer.py: run",
+    "kube/lease.py: run",  # the daemon ends with what its leader raises
+    "kube/workqueue.py: _work",
+}
+"""Loops of daemons whose body calls what catches every exception, or what raises none."""
+
+
+def endless_loops(tree: ast.AST) -> Iterator[tuple[str, ast.While]]:
+    """The loops of coroutines that no condition, return or raise of their own ends, with the coroutine's name."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.AsyncFunctionDef):
+            for loop in ast.walk(function):
+                is_endless = isinstance(loop, ast.While) and isinstance(loop.test, ast.Constant)
+                if is_endless and not any(isinstance(each, ast.Return | ast.Raise) for each in ast.walk(loop)):
+                    assert isinstance(loop, ast.While)
+                    yield function.name, loop
+
+
+def catches_all(loop: ast.While) -> bool:
+    handlers = (each.type for each in ast.walk(loop) if isinstance(each, ast.ExceptHandler))
+    return any(isinstance(caught, ast.Name) and caught.id == "Exception" for caught in handlers)
+
+
+def test_a_loop_of_a_daemon_survives_any_exception() -> None:
+    mortal = {
+        f"{source.path.relative_to(LAYOUT.product)}: {name}"
+        for source in LAYOUT.product_sources()
+        if layer(source) in ("agent", "controller", "cloudcontroller", "kube")
+        for name, loop in endless_loops(ast.parse(source.path.read_text()))
+        if not catches_all(loop)
+    }
+    assert not unexpected(mortal, ENDS_WITH_ITS_ERROR)

@@ -21,6 +21,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.event_loop import watched
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
@@ -151,8 +152,8 @@ async def start_informers(group: asyncio.TaskGroup, informers: Iterable[Informer
     """Run informers in the group and wait for their first lists.
 
     Raises NotReady when the API server sends no page of a list for SYNC_TIMEOUT. Until all are there the garbage
-    collection of Python is off, and it leaves them alone later: it would go through all objects again and again, for
-    longer than a second each time in a large cluster.
+    collection of Python is off, and it leaves them alone later: it would go through the indexes of all objects again
+    and again (docs/reference/scale.md has the figures).
     """
     started = list(informers)
     gc.unfreeze()  # the caches of a former term, if any, are garbage
@@ -212,10 +213,10 @@ async def metrics(_: web.Request) -> web.Response:
 
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Run the work until it ends or a signal cancels it. Raises what the work raises."""
-    task = asyncio.create_task(work)
+    task, loop = asyncio.create_task(work), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):  # the signal's own
+        loop.add_signal_handler(number, task.cancel)
+    with watched(loop), suppress(asyncio.CancelledError):  # the signal's own
         await task
     log.info("stopped")
 

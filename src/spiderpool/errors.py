@@ -18,7 +18,7 @@
     ├── KernelFailure         101   yes    the administrator: netlink, sysctl or packet filter refused a request
     ├── PluginFailure         102   yes    the administrator: another CNI plugin, which we executed, has failed
     ├── AddressInUse          103   yes    the administrator: a machine outside the cluster has the pod's address
-    │   └── AddressHeld       103   yes    nobody: another sandbox of the node still has it; the pod gets another one
+    │   └── AddressHeld       103   yes    nobody: a sandbox or a NIC of the node still has it; the pod gets another one
     └── GatewaySilent         104   yes    the administrator: the gateway of the pod's address does not answer
 
 ``again`` is the class attribute ``retriable``. Codes below 100 are those of the CNI specification 1.1.0, section
@@ -151,7 +151,7 @@ class AddressInUse(SpiderpoolError):
 
 
 class AddressHeld(AddressInUse):
-    """The kernel refused an address chosen for a pod, because another sandbox of the node still has it."""
+    """An address chosen for a pod cannot be used, because another sandbox of the node, or the node itself, has it."""
 
 
 class GatewaySilent(SpiderpoolError):
@@ -172,3 +172,8 @@ def raise_all(failures: Sequence[SpiderpoolError]) -> None:
     further = (": ".join(filter(None, (error.message, error.details))) for error in others)
     first.details = "; ".join(filter(None, (first.details, *further)))
     raise first
+
+
+def is_bug(error: BaseException) -> bool:
+    """Whether an exception is none of ours: a loop that survives it logs where it came from."""
+    return not isinstance(error, SpiderpoolError)

@@ -54,6 +54,11 @@ UNREGISTERED = Gauge(
     "Addresses that pods hold and the cloud does not know on their ENI.",
     ("pool",),
 )
+EVENT_LOOP_BLOCKS = Histogram(
+    "spiderpool_event_loop_block_seconds",
+    "Blocks of the daemon's event loop of more than half a second.",
+    buckets=(0.5, 1, 2, 5, 10, 30),
+)
 
 
 def configure(level: str) -> None:

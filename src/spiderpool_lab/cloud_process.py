@@ -28,6 +28,7 @@ from spiderpool_lab.alibaba.dataplane import DataPlane
 from spiderpool_lab.alibaba.metadata import ADDRESS, MetadataServer
 from spiderpool_lab.alibaba.openapi import OpenAPI
 from spiderpool_lab.backend import NodeBackend
+from spiderpool_lab.balancer_connections import end_stale_udp
 from spiderpool_lab.cloud import LAB_VPC, PUBLIC, PUBLIC_IPV6, CloudProcessConfig
 from spiderpool_lab.cloud_account import follow, populate
 from spiderpool_lab.fabric import Fabric
@@ -60,7 +61,7 @@ async def serve(config: CloudProcessConfig) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(follow(account, config.topology, fabric.register, fabric.unregister))
         for service in (
-            DataPlane(account, fabric.vpc, Path(config.directory) / "balancers").running(),
+            DataPlane(account, fabric.vpc, Path(config.directory) / "balancers", end_stale=end_stale_udp).running(),
             MetadataServer(account).serve(ADDRESS, 80, open_socket=in_router),
             MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role_port),
             openapi.serve(port=config.openapi_port),

@@ -272,13 +272,19 @@ def _httpd() -> tuple[Part, ...]:
 
 
 def _agnhost() -> tuple[Part, ...]:
-    """What the Dockerfile of Kubernetes' agnhost installs, by Debian's names for it; wget is busybox' there, too."""
-    packages = ("bash", "busybox", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "iperf", "socat")
+    """What the Dockerfile of Kubernetes' agnhost installs, by Debian's names for it.
+
+    wget is busybox' there, but that of Debian 12 crashes when it is given a timeout (``-T``).
+    """
+    packages = ("bash", "busybox", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "iperf", "socat", "wget")
     more = ("libc-bin", "util-linux", "iputils-ping", "ca-certificates")
     links = {"/usr/bin/nc": "nc.openbsd", "/usr/local/bin/iperf": "/usr/bin/iperf"}
     return (
         _packages(*packages, *more),
-        _applets("nc", "ip", "ping", "ping6", "nsenter", "taskset", "unshare", "mount", "umount", "getopt", "dmesg"),
+        _applets(
+            *("nc", "ip", "ping", "ping6", "wget"),
+            *("nsenter", "taskset", "unshare", "mount", "umount", "getopt", "dmesg"),
+        ),
         _files({}, links),
         _localhost_certificate(),
         _program("coredns", "/coredns"),

@@ -124,8 +124,14 @@ class AddressingNode:
         self, name: str, container: str, interface: str = "eth0", ips: tuple[str, ...] = ()
     ) -> tuple[Grant, ...]:
         """ADD; all that is granted."""
-        request = InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
-        return await self.ipam.allocate(self.args(name), SandboxTarget(container, ""), request)
+        return await self.allocate(name, SandboxTarget(container, ""), interface, ips)
+
+    async def allocate(
+        self, name: str, sandbox: SandboxTarget, interface: str = "eth0", ips: tuple[str, ...] = ()
+    ) -> tuple[Grant, ...]:
+        """ADD of a sandbox whose network namespace is known; all that is granted."""
+        args, request = self.args(name), InterfaceRequest(interface, IPAMConfig(type="spiderpool"), ips)
+        return await self.ipam.allocate(await self.cluster.living_pod(args), args, sandbox, request)
 
     async def delete(self, name: str, container: str, interface: str = "eth0") -> None:
         await self.ipam.release(self.args(name), container, interface)

@@ -217,8 +217,8 @@ class Surroundings:
 class One:
     """One node with a store of its own."""
 
-    def __init__(self, *pools: SpiderIPPool) -> None:
-        self.store = Store()
+    def __init__(self, *pools: SpiderIPPool, store: Store | None = None) -> None:
+        self.store = store or Store()
         self.surroundings = Surroundings(*pools)
         self.view = NodeView(self.store, "n1")
         self.allocator = self.surroundings.allocator(self.view)

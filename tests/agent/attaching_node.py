@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,10 @@ class AttachingNode:
         """End all processes."""
         self.processes.stop_all()
 
-    def pool(self, name: str, subnet: str, ips: str, gateway: str = "") -> None:
+    def pool(self, name: str, subnet: str, ips: str, gateway: str = "", **more: Any) -> None:
         """Make a pool that is used where it is named."""
         spec: Json = {"subnet": subnet, "ips": [ips], "ipVersion": 6 if ":" in subnet else 4}
-        spec |= {"gateway": gateway} if gateway else {}
+        spec |= more | ({"gateway": gateway} if gateway else {})
         self.plane.apply(json.dumps(_object("spiderpool.spidernet.io/v2beta1", "SpiderIPPool", name, spec=spec)))
 
     def network(self, name: str, *plugins: Json, version: str = "0.4.0", namespace: str = "default") -> None:
@@ -158,13 +159,18 @@ class AttachingNode:
         self.plane.kubectl("create", "-f", "-", input=json.dumps(pod))
         return self.sandbox(name)
 
-    def sandbox(self, name: str) -> Container:
-        """A new sandbox of a pod, whose IPv6 addresses serve at once: no test here is about their detection."""
+    def sandbox(self, name: str, *, detections: int = 0) -> Container:
+        """A new sandbox of a pod. Duplicates of its IPv6 addresses are looked for so many times, a second each."""
         uid = self.plane.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}")
         netns = self.world.pod(f"{name}{time.monotonic_ns() % 100000}")
-        detections = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
-        namespaces.call_in(Path(netns), lambda: detections.write_text("0"))
+        transmits = Path("/proc/sys/net/ipv6/conf/default/dad_transmits")
+        namespaces.call_in(Path(netns), lambda: transmits.write_text(str(detections)))
         return Container(netns, name, uid)
+
+    def at(self, netns: str, container: Container) -> Container:
+        """The container with its namespace at a path where a former one was."""
+        self.world.rename(container.netns, netns)
+        return replace(container, netns=netns)
 
     def remove(self, container: Container) -> None:
         """The namespace of a sandbox goes before its interfaces are taken away."""

@@ -11,11 +11,9 @@ import pytest
 from msgspec.structs import replace as changed
 
 from spiderpool.agent import account
-from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
-from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import ApiUnavailable, NotReady
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
@@ -60,9 +58,8 @@ def told(node: AddressingNode) -> dict[str, list[str] | None]:
 
 async def attach(node: AddressingNode, name: str, container: str) -> str:
     """Give a pod's sandbox an address, and the sandbox an interface that has it."""
-    request = InterfaceRequest("eth0", IPAMConfig(type="spiderpool"))
     netns = f"/run/netns/{container}"
-    (grant,) = await node.ipam.allocate(node.args(name), SandboxTarget(container, netns), request)
+    (grant,) = await node.allocate(name, SandboxTarget(container, netns))
     address = grant.address.partition("/")[0]
     node.kernel[netns] = [SandboxInterface("eth0", "02:00:00:00:00:01", [address])]
     return address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import (
     ATTACH,
     COORDINATOR,
+    NODE,
     PATIENCE,
     AttachingNode,
     attaching_node,
@@ -35,6 +37,8 @@ def node(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         node.network("second", macvlan("eth1", "eth1-v4", "eth1-v6"), COORDINATOR)
         node.network("tuned", macvlan("eth1", "eth1-v4"), {"type": "tuning", "sysctl": {"net.core.somaxconn": "99"}})
         node.network("coordinated", macvlan("eth1", "eth1-v4"), {"type": "tuning", "mtu": 1400}, COORDINATOR)
+        node.network("bare", macvlan("eth0", "eth0-v4", "eth0-v6"))
+        node.network("bare-too", macvlan("eth1", "eth1-v4", "eth1-v6"))
         node.network("bridged", bridge(node), {"type": "tuning", "mtu": 1400})
         node.network("broken", bridge(node, "cni89", "10.89.0"), {"type": "tuning", "sysctl": {"net.nonsense": "1"}})
         node.kept = {"cni88", "cni89"}
@@ -266,6 +270,41 @@ def test_a_sandbox_whose_namespace_is_gone_does_not_hold_the_pods_addresses(node
     node.runtime.delete(ATTACH, former, {}, netns=False)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_former_sandbox_holds_the_pods_addresses_as_long_as_it_has_the_interface(
+    node: AttachingNode, whole: bool
+) -> None:
+    former = node.pod("kept")
+    node.runtime.add(ATTACH, former)
+    later = node.sandbox("kept")
+    result = node.runtime.add(ATTACH, later)
+    if not whole:
+        node.world.ip(former.netns, "link", "delete", "eth0")
+    node.end("kept")
+    node.runtime.delete(ATTACH, later, result)
+    if whole:
+        assert sorted(node.records()) == sorted(POD)
+        node.runtime.delete(ATTACH, former, {})
+    wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
+    node.runtime.delete(ATTACH, former, {})
+
+
+def test_the_file_of_a_sandbox_whose_namespace_is_anothers_goes_when_the_agent_starts(node: AttachingNode) -> None:
+    former = node.pod("former")
+    node.runtime.add(ATTACH, former)
+    node.agent.kill()
+    node.remove(former)
+    node.end("former")
+    later = node.at(former.netns, node.pod("later", first="default/second"))
+    node.start_again()
+    result = node.runtime.add(ATTACH, later)
+    node.start_again()
+    wait_until(lambda: node.files() == [f"{later.identifier}.json"], "removal of the file", timeout=PATIENCE)
+    wait_until(lambda: sorted(node.records()) == sorted(SECOND), "release", timeout=PATIENCE)
+    node.runtime.check(ATTACH, later, result)
+    node.runtime.delete(ATTACH, later, result)
+
+
 def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_starts(node: AttachingNode) -> None:
     gone, here = node.pod("gone", networks="coordinated"), node.pod("here", first="default/bridged")
     node.runtime.add(ATTACH, gone)
@@ -280,6 +319,62 @@ def test_what_is_left_of_sandboxes_without_a_namespace_goes_when_the_agent_start
     wait_until(lambda: node.records() == {}, "release", timeout=PATIENCE)
     node.runtime.check(ATTACH, here, result)
     node.runtime.delete(ATTACH, here, result)
+
+
+def test_an_address_that_the_node_itself_has_is_given_back_and_another_taken(node: AttachingNode) -> None:
+    first, other = "172.31.199.187", "172.31.199.188"
+    node.pool("two", "172.31.192.0/20", f"{first}-{other}", ETH0[4].router, nodeName=[NODE])
+    node.network("two", macvlan("eth0", "two"), COORDINATOR)
+    pod = node.pod("contested", first="default/two")
+    node.world.ip(node.world.node, "address", "add", f"{first}/32", "dev", "eth1")
+    try:
+        with pytest.raises(Refusal, match=f"{first} is configured on eth1 of this node") as caught:
+            node.runtime.add(ATTACH, pod)
+        assert (caught.value.code, node.records()) == (103, {})
+        result = node.runtime.add(ATTACH, pod)
+        assert node.addresses(pod.netns, "eth0") == [other]
+        wait_until(lambda: "its next attempt gets others" in conflicts(node, "contested"), "Event", timeout=PATIENCE)
+    finally:
+        node.world.ip(node.world.node, "address", "delete", f"{first}/32", "dev", "eth1")
+    node.runtime.delete(ATTACH, pod, result)
+
+
+def conflicts(node: AttachingNode, pod: str) -> str:
+    """Messages of a pod's Events about its addresses in conflict."""
+    fields = f"reason=AddressInConflict,involvedObject.name={pod}"
+    return node.plane.kubectl("get", "events", "-o", "jsonpath={.items[*].message}", f"--field-selector={fields}")
+
+
+@pytest.mark.parametrize(("first", "next_first"), [("first", "second"), ("bridged", "second"), ("bare", "bare-too")])
+def test_a_namespace_that_is_another_pods_by_now_is_left_alone(
+    node: AttachingNode, first: str, next_first: str
+) -> None:
+    former = node.pod("former", first=f"default/{first}")
+    node.runtime.add(ATTACH, former)
+    node.remove(former)
+    node.end("former")
+    later = node.at(former.netns, node.pod("later", first=f"default/{next_first}"))
+    result = node.runtime.add(ATTACH, later)
+    links = node.links(later.netns)
+    node.runtime.delete(ATTACH, former, {})
+    assert (node.links(later.netns), node.files()) == (links, [f"{later.identifier}.json"])
+    node.runtime.delete(ATTACH, former, {})  # now it has no file
+    assert node.links(later.netns) == links
+    wait_until(lambda: set(node.records()) == {*node.addresses(later.netns, "eth0")}, "release", timeout=PATIENCE)
+    node.runtime.check(ATTACH, later, result)
+    node.runtime.delete(ATTACH, later, result)
+    assert node.links(later.netns) == []
+
+
+def test_another_pods_namespace_is_recognised_though_its_file_is_lost(node: AttachingNode) -> None:
+    pod, former = node.pod("lost", first="default/bare"), node.pod("former")
+    result = node.runtime.add(ATTACH, pod)
+    folder = node.agent.socket.parent / "sandboxes"
+    saved = (folder / f"{pod.identifier}.json").rename(folder / "aside")
+    node.runtime.delete(ATTACH, replace(former, netns=pod.netns), {})
+    assert node.links(pod.netns) == ["eth0"]
+    saved.rename(folder / f"{pod.identifier}.json")
+    node.runtime.delete(ATTACH, pod, result)
 
 
 def test_the_nodes_own_namespace_is_no_pods(node: AttachingNode) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
+from spiderpool.agent.attachment_store import (
+    AttachmentStore,
+    InterfaceRecord,
+    SandboxRecord,
+    own_netns,
+    with_namespace,
+)
 from spiderpool.errors import IOFailure
 
 pytestmark = pytest.mark.unit
@@ -57,3 +66,50 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "c2.json").mkdir()
     with pytest.raises(IOFailure, match=r"c2\.json cannot be read"):
         AttachmentStore(tmp_path).load("c2")
+
+
+def sandbox(container: str, path: Path) -> SandboxRecord:
+    """The record of a sandbox that is attached now; a file stands for its namespace."""
+    return with_namespace(SandboxRecord(container, str(path), "", ()))
+
+
+def test_a_path_that_leads_to_another_namespace_is_not_the_sandboxes(tmp_path: Path) -> None:
+    (tmp_path / "netns").touch()
+    former = sandbox("c1", tmp_path / "netns")
+    assert own_netns(former, former.netns, [former]) == former.netns
+    (tmp_path / "other").touch()
+    (tmp_path / "other").rename(tmp_path / "netns")
+    assert (own_netns(former, former.netns, [former]), own_netns(former, "", [])) == ("", "")
+    assert own_netns(former, str(tmp_path / "gone"), []) == str(tmp_path / "gone")
+
+
+def test_of_two_sandboxes_with_one_namespace_the_later_one_has_it(tmp_path: Path) -> None:
+    (tmp_path / "netns").touch()
+    former, later = sandbox("c1", tmp_path / "netns"), sandbox("c2", tmp_path / "netns")
+    unknown = SandboxRecord("c3", former.netns, "", ())
+    everyone = [former, later]
+    assert [own_netns(one, one.netns, everyone) for one in (*everyone, unknown)] == ["", later.netns, ""]
+    elsewhere = msgspec.structs.replace(later, netns_id="1:2")  # its namespace is gone, the path is used again
+    assert own_netns(former, former.netns, [former, elsewhere]) == former.netns
+
+
+def test_a_sandbox_is_left_when_its_path_is_anothers(tmp_path: Path) -> None:
+    (tmp_path / "netns").touch()
+    is_left = AttachmentStore(tmp_path).is_left
+    former, later = sandbox("c1", tmp_path / "netns"), sandbox("c2", tmp_path / "netns")
+    for one in (former, later):
+        assert is_left(one, [former, later])  # a plain file is no namespace
+    here = with_namespace(SandboxRecord("c3", "/proc/self/ns/net", "", ()))
+    assert not is_left(here, [here])
+    assert is_left(here, [here, with_namespace(msgspec.structs.replace(here, container_id="c4"))])
+
+
+def test_drafts_of_writers_that_died_are_removed(tmp_path: Path) -> None:
+    known = AttachmentStore(tmp_path)
+    known.remove_drafts()
+    for name, age in (("old.17", 3600), ("young.18", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    known.save(TWO)
+    known.remove_drafts()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c1.json", "young.18"]

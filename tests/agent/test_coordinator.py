@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import COORDINATOR, AttachingNode, attaching_node, macvlan, network
-from tests.agent.runtime import Json, Refusal
+from tests.agent.runtime import Container, Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, HOST_END, NET1, Question, one_interface, two_interfaces
 
@@ -59,6 +59,16 @@ async def test_one_interface(node: AttachingNode) -> None:
         server.close()
     node.runtime.delete(FIRST, pod, result)
     assert node.links(pod.netns) == []
+
+
+def test_the_detection_of_link_local_addresses_is_not_waited_for(node: AttachingNode) -> None:
+    net = network("classic-four", macvlan("eth0", "eth0-v4"), COORDINATOR)
+    node.pod("four")
+    pod = node.sandbox("four", detections=60)
+    result = node.runtime.add(net, pod)
+    assert "tentative" in node.world.ip(pod.netns, "-6", "address", "show", "dev", "eth0")
+    node.runtime.call("CHECK", net, COORDINATOR, pod, "eth0", previous=result)
+    node.runtime.delete(net, pod, result)
 
 
 @pytest.mark.parametrize("default", ["eth0", "net1"])
@@ -212,3 +222,28 @@ def test_an_agent_that_was_started_anew_knows_what_to_take_away(node: AttachingN
     node.start_again()
     node.runtime.call("CHECK", FIRST, COORDINATOR, pod, "eth0", previous=result)
     node.runtime.delete(FIRST, pod, result)
+
+
+def test_a_namespace_that_is_another_pods_by_now_is_left_alone(node: AttachingNode) -> None:
+    former = node.pod("former")
+    node.runtime.add(FIRST, former)
+    node.remove(former)
+    node.end("former")
+    node.runtime.delete(FIRST, former, {}, netns=False)
+    later = node.at(former.netns, node.pod("later"))
+    first, second = node.runtime.add(FIRST, later), node.runtime.add(SECOND, later, "net1")
+    before = [node.host_side(), node.world.ip(later.netns, "rule"), node.files()]
+    node.runtime.execute("DEL", FIRST, COORDINATOR, _environment(former))
+    assert [node.host_side(), node.world.ip(later.netns, "rule"), node.files()] == before
+    node.runtime.call("CHECK", SECOND, COORDINATOR, later, "net1", previous=second)
+    node.runtime.delete(SECOND, later, second, "net1")
+    node.runtime.delete(FIRST, later, first)
+
+
+def _environment(container: Container) -> dict[str, str]:
+    return {
+        "CNI_CONTAINERID": container.identifier,
+        "CNI_NETNS": container.netns,
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": container.arguments,
+    }

@@ -20,7 +20,7 @@ from tests.agent.attaching_node import ATTACH, NEWEST, PATIENCE, AttachingNode, 
 from tests.agent.runtime import Container, Json, Refusal
 from tests.kernel.environment import seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, NET1
-from tests.support.eventually import wait_until
+from tests.support.eventually import eventually, wait_until
 
 PORT = 8081
 REAL = (pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180))
@@ -289,3 +289,17 @@ async def test_ports_are_read_again_and_given_up_with_their_container(broken: Ho
     (tmp_path / "busy").unlink()
     await successor._repair({"d"})
     assert [*json.loads((tmp_path / "hostports.json").read_text())] == ["d"]
+
+
+async def test_the_repair_goes_on_after_any_failure(broken: HostPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostports, "PERIOD", 0.01)
+    looks = 0
+
+    def containers() -> set[str]:
+        nonlocal looks
+        looks += 1
+        raise KeyError("a bug")
+
+    task = asyncio.create_task(broken.run(containers))
+    await eventually(lambda: looks > 2)
+    task.cancel()

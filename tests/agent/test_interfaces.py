@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.interfaces import add, check, remove
+from spiderpool.agent.interfaces import add, check, is_of_another, remove
 from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
 from spiderpool.core.network.plumbing.values import Attachment, Coordination
 from spiderpool.errors import AddressHeld, BadConfig, BadNamespace, Drift, KernelFailure
@@ -147,6 +147,28 @@ async def test_removal_without_namespace(world: World, kind: str, tmp_path: Path
         assert "veth4f1c2d3e5a6" not in world.ip(world.node, "link")
         assert POD not in world.ip(world.node, "route", "show", "table", "all")
         await remove("4f1c2d3e5a6b7c8d", pod, "eth0", node=world.node)
+
+
+async def test_removal_of_a_container_whose_path_is_anothers_by_now(world: World, kind: str) -> None:
+    pod = world.pod()
+    await add(attachment(pod, kind, container="another-container"), node=world.node)
+    before = snapshot(world, pod)
+    await remove("4f1c2d3e5a6b7c8d", pod, "eth0", node=world.node)
+    await remove("4f1c2d3e5a6b7c8d", pod, "eth0", keep_link=True, node=world.node)
+    after = snapshot(world, pod)
+    assert [view for view in before if before[view] != after[view] and not view.endswith(" links")] == []
+    world.ip(pod, "link", "set", "veth0", "address", "02:00:00:00:00:01")
+    await remove("another-container", pod, "eth0", node=world.node)
+    assert "eth0" not in world.ip(pod, "link")
+
+
+async def test_removal_of_an_unknown_container_heeds_the_addresses_of_other_pods(world: World, kind: str) -> None:
+    pod = world.pod()
+    await add(replace(attachment(pod, kind), coordination=None), node=world.node)
+    others = {ip_address(POD)}
+    assert await is_of_another("another-container", pod, "eth0", others, node=world.node)
+    assert not await is_of_another("another-container", pod, "eth0", {ip_address(SIBLING)}, node=world.node)
+    assert not await is_of_another("another-container", "/run/netns/gone", "eth0", others, node=world.node)
 
 
 async def test_address_is_free_after_removal_though_a_socket_keeps_the_namespace(world: World, kind: str) -> None:

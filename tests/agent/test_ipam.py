@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace as changed
 
+from spiderpool.agent.api import AgentAPI
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.cni import IPAMConfig, PodArgs
-from spiderpool.api.core_v1 import Pod, PodSpec
+from spiderpool.api.core_v1 import Namespace, Pod, PodSpec
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
@@ -103,10 +106,25 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
     async with addressing_node(tmp_path, ONE) as node:
         pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(nodeName="not seen here"))
         node.server.put(pod)
-        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
-        await node.ipam.allocate(PodArgs("default", "p", ""), SandboxTarget("c", ""), request)
+        args, request = PodArgs("default", "p", ""), InterfaceRequest("eth0", IPAMConfig("spiderpool"))
+        await node.ipam.allocate(await node.cluster.living_pod(args), args, SandboxTarget("c", ""), request)
         uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
+
+
+async def test_an_add_by_the_http_api_reads_a_pod_that_is_not_cached_yet_once(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        metadata = ObjectMeta(name="p", namespace="default")
+        node.server.put(Pod(metadata=metadata, spec=PodSpec(nodeName="not seen here")))
+        application = web.Application()
+        AgentAPI(node.cluster, node.addresses, node.ipam, add_timeout=10.0).register(application.router)
+        call = {"podName": "p", "podNamespace": "default", "ifName": "eth0", "containerID": "c", "netNamespace": "/ns"}
+        call["podUID"] = node.server.stored(Pod)["default/p"].metadata.uid or ""
+        async with TestClient(TestServer(application)) as client:
+            before = node.server.requests["get"]
+            answer = await client.post("/v1/ipam/ip", json=call)
+            assert (answer.status, await answer.json())[0] == 200
+            assert node.server.requests["get"] - before == 2  # the pod and its Namespace
 
 
 async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) -> None:
@@ -121,6 +139,31 @@ async def test_containers_of_pods_that_are_gone_are_forgotten(tmp_path: Path) ->
         await node.addresses.release(node.args("p"), "eth0", ended=True)
         node.ipam.forget_gone()
         assert node.containers.of(node.uids["p"], "eth0") is None
+
+
+async def test_a_late_copy_of_the_namespace_gives_its_pod_no_other_pool(tmp_path: Path) -> None:
+    own = pool("own", "10.0.1.1-10.0.1.9", default=False)
+    async with addressing_node(tmp_path, ONE, own) as node:
+        await node.pod("p")
+        node.server.hold_watches()
+        chosen = {"ipam.spidernet.io/default-ipv4-ippool": '["own"]'}
+        node.server.put(Namespace(metadata=ObjectMeta(name="default", annotations=chosen)))
+        assert (await node.add("p", "c")).startswith("10.0.1.")
+
+
+async def test_one_read_of_a_namespace_serves_its_pods_for_a_moment(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        node.server.put(Namespace(metadata=ObjectMeta(name="default")))
+        for name in ("p", "q"):
+            await node.pod(name)
+            await node.add(name, "c")
+            node.server.inject(Fault("get", times=9, status=503))
+        namespace = node.server.stored(Namespace)["default"]
+        node.server.remove(namespace)
+        await eventually(lambda: node.cluster.namespaces.get("default") is None)
+        await node.pod("r")
+        with pytest.raises(ApiUnavailable):
+            await node.add("r", "c")
 
 
 async def test_conflicts_are_not_looked_for_where_a_machine_is_to_move_to(tmp_path: Path) -> None:
@@ -179,8 +222,7 @@ async def test_a_container_without_its_network_namespace_is_forgotten_when_its_p
     (tmp_path / "another").touch()
     async with addressing_node(tmp_path, ONE) as node:
         await node.pod("p")
-        request = InterfaceRequest("eth0", IPAMConfig("spiderpool"))
-        await node.ipam.allocate(node.args("p"), SandboxTarget("c", str(tmp_path / "removed")), request)
+        await node.allocate("p", SandboxTarget("c", str(tmp_path / "removed")))
         node.ipam.forget_gone()
         assert node.containers.of(node.uids["p"], "eth0") == "c"
         await node.gone("p")

@@ -18,7 +18,7 @@ from tests.agent.attaching_node import (
     macvlan,
     network,
 )
-from tests.agent.runtime import Container, Json
+from tests.agent.runtime import Container, Json, Refusal
 from tests.kernel.questions import ETH0, NET1
 from tests.support.eventually import wait_until
 
@@ -145,6 +145,57 @@ def test_a_pod_has_routes_to_services_from_the_beginning(node: AttachingNode) ->
     node.runtime.delete(ATTACH, pod, result)
 
 
+def is_whole(node: AttachingNode, net: Json, pod: Container, result: Json) -> bool:
+    """Whether CHECK finds all as ADD left it."""
+    try:
+        node.runtime.check(net, pod, result)
+    except Refusal:
+        return False
+    return True
+
+
+def flush(node: AttachingNode) -> None:
+    """Do as systemd-networkd does when it starts: it removes rules and routes that it does not know."""
+    for family in ("-4", "-6"):
+        node.world.ip(node.world.node, family, "rule", "delete", "priority", "1000")
+        node.world.ip(node.world.node, family, "route", "flush", "table", "500")
+
+
+def events(node: AttachingNode, reason: str) -> list[str]:
+    """Messages of the Node's Events of a reason."""
+    listed = json.loads(node.plane.kubectl("get", "events", "-o", "json", f"--field-selector=reason={reason}"))
+    return [each["message"] for each in listed["items"] if each["involvedObject"]["kind"] == "Node"]
+
+
+@pytest.mark.parametrize("net", [ATTACH, CLASSIC], ids=["attached", "classic"])
+def test_rules_and_routes_that_another_program_removes_from_the_node(node: AttachingNode, net: Json) -> None:
+    pod = node.pod("flushed")
+    result = node.runtime.add(net, pod)
+    flush(node)
+    wait_until(partial(is_whole, node, net, pod, result), "all is made again", timeout=PATIENCE)
+    assert any("made again: let systemd-networkd" in message for message in events(node, "NodeRoutesRestored"))
+    node.agent.kill()
+    flush(node)
+    node.start_again()
+    wait_until(partial(is_whole, node, net, pod, result), "the agent looks at its start", timeout=PATIENCE)
+    node.runtime.delete(net, pod, result)
+
+
+def test_addresses_of_pods_that_are_put_on_the_node(node: AttachingNode) -> None:
+    pod = node.pod("owner")
+    result = node.runtime.add(ATTACH, pod)
+    words = ("172.31.199.187/20", "dev", "eth1")
+    node.world.ip(node.world.node, "address", "add", *words)
+    try:
+        wait_until(lambda: events(node, "PodAddressOnNode") != [], "an Event", timeout=PATIENCE)
+        [message] = events(node, "PodAddressOnNode")
+        assert message.startswith("172.31.199.187, of pod default/owner, is configured on eth1 of the node")
+        assert words[0] in node.world.ip(node.world.node, "address", "show", "dev", "eth1")
+    finally:
+        node.world.ip(node.world.node, "address", "delete", *words)
+    node.runtime.delete(ATTACH, pod, result)
+
+
 def rules(node: AttachingNode) -> str:
     return node.world.ip(node.world.node, "-4", "rule")
 
@@ -157,9 +208,27 @@ def test_tuning_of_the_nodes_nics_on_and_off(node: AttachingNode) -> None:
         wanted = [f"from {net[4].node} lookup" for net in (ETH0, NET1)]
         wait_until(lambda: all(rule in rules(node) for rule in wanted), "rules for both NICs", timeout=PATIENCE)
         assert "1100:" in rules(node)
+        for priority in ("1100", "3000"):
+            node.world.ip(node.world.node, "rule", "delete", "priority", priority)
+        wait_until(lambda: all(rule in rules(node) for rule in wanted), "the rules again", timeout=PATIENCE)
     finally:
         node.plane.kubectl("delete", "spiderippool", "nonsense")
         node.start_again()
     wait_until(
         lambda: "1100:" not in rules(node) and "3000:" not in rules(node), "nothing of it is left", timeout=PATIENCE
     )
+
+
+def test_pools_with_gateways_that_come_after_the_agent_are_waited_for(node: AttachingNode) -> None:
+    node.plane.kubectl("delete", "spiderippool", "eth1-v4", "eth1-v6")
+    told = node.agent.log.read_text().count("switch on node tuning")
+    try:
+        node.start_again(SPIDERPOOL_TUNE_NODE="true")
+        wait_until(lambda: f"from {ETH0[4].node} lookup" in rules(node), "rules for the first NIC", timeout=PATIENCE)
+        for name, subnet, net in (("eth1-v4", "192.168.0.0/24", NET1[4]), ("eth1-v6", "2001:db8:2::/64", NET1[6])):
+            node.pool(name, subnet, net.pod, net.router)
+        wait_until(lambda: f"from {NET1[4].node} lookup" in rules(node), "rules for the second NIC", timeout=PATIENCE)
+        log = node.agent.log.read_text()
+        assert (log.count("switch on node tuning"), log.count("its tuning lacks the gateway")) == (told, 0)
+    finally:
+        node.start_again()

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.agent.interfaces import add, diagnose_node, tune_node, untune_node
-from spiderpool.core.network.plumbing.nics import NIC
+from spiderpool.agent.interfaces import add, node_state, tune_node, untune_node
+from spiderpool.core.network.plumbing.nics import NIC, diagnose
 from spiderpool.core.network.plumbing.steps import DropNICMarks, LoadNICMarks
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
@@ -42,14 +42,14 @@ async def test_what_arrives_by_a_nic_is_answered_by_it(wide: World, kind: str, v
     client, second = CLIENT[version], NET1[version].node
     before = _views(wide)
 
-    assert any("On NIC eth1, answers from " in sentence for sentence in await diagnose_node(node=wide.node))
-    assert any("answers of pods to connections" in sentence for sentence in await diagnose_node(node=wide.node))
+    assert any("On NIC eth1, answers from " in sentence for sentence in diagnose(await node_state(node=wide.node)))
+    assert any("answers of pods to connections" in sentence for sentence in diagnose(await node_state(node=wide.node)))
     for asked in (8080, 32635):
         with pytest.raises(TimeoutError):
             await seen_by(wide.router, second, asked, source=client, timeout=1)
 
     assert isinstance((await tune_node(NICS, node=wide.node))[-1], LoadNICMarks)
-    assert [sentence for sentence in await diagnose_node(node=wide.node) if "eth1" in sentence] == []
+    assert [sentence for sentence in diagnose(await node_state(node=wide.node)) if "eth1" in sentence] == []
     for asked in (8080, 32635):
         assert await seen_by(wide.router, second, asked, source=client) == client
         assert await seen_by(wide.router, ETH0[version].node, asked, source=client) == client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.pool_cache import PoolCache, PoolCaches
+from spiderpool.agent.pool_cache import LONGEST_BELIEF, NodePools, PoolCache, PoolCaches
 from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -80,26 +80,89 @@ def test_a_shared_pool_starts_from_the_hint_of_its_status() -> None:
     assert PoolCache(replace(OWN, status=shared.status), "n1", NOTHING).next(()) == ONE, "its own records say all"
 
 
+def status(*ranges: str) -> IPPoolStatus:
+    return IPPoolStatus(allocatedRanges=list(ranges))
+
+
+class TestKnowledge:
+    """What is found out in a pool that others use, too, lasts from one hint to the next."""
+
+    SHARED = pool("own", "10.0.0.1-10.0.0.3")
+
+    def test_a_status_without_a_hint_takes_nothing_away(self) -> None:
+        cache = PoolCache(self.SHARED, "n1", NOTHING)
+        cache.update([record(ONE), record(TWO)], own=())
+        for each in (IPPoolStatus(allocatedIPCount=2), None, IPPoolStatus(allocatedIPCount=3)):
+            cache.renew(replace(self.SHARED, status=each), NOTHING)
+            assert cache.free.ranges() == ["10.0.0.3"]
+
+    def test_the_same_hint_again_says_nothing_new(self) -> None:
+        cache = PoolCache(replace(self.SHARED, status=status("10.0.0.1")), "n1", NOTHING)
+        cache.exclude(TWO)
+        for count in (1, 2, 3):
+            again = IPPoolStatus(allocatedRanges=["10.0.0.1"], allocatedIPCount=count)
+            cache.renew(replace(self.SHARED, status=again), NOTHING)
+            assert cache.free.ranges() == ["10.0.0.3"]
+
+    def test_the_first_hint_may_be_older_than_what_was_found_out_the_second_is_not(self) -> None:
+        cache = PoolCache(replace(self.SHARED, status=status()), "n1", NOTHING)
+        cache.exclude(TWO)
+        cache.renew(replace(self.SHARED, status=status("10.0.0.1")), NOTHING)
+        assert cache.free.ranges() == ["10.0.0.3"]
+        cache.renew(replace(self.SHARED, status=status("10.0.0.3")), NOTHING)
+        assert cache.free.ranges() == ["10.0.0.1-10.0.0.2"]
+
+    def test_our_own_records_leave_an_address_free_once_they_are_gone(self) -> None:
+        cache = PoolCache(self.SHARED, "n1", NOTHING)
+        mine = replace(record(ONE), spec=replace(record(ONE).spec, node="n1"))
+        cache.update([mine, record(TWO), record(THREE)], own={ONE})
+        assert cache.next({ONE}) is None
+        assert cache.next(()) == ONE
+
+    def test_a_pool_that_becomes_a_nodes_own_has_but_this_nodes_records(self) -> None:
+        cache = PoolCache(self.SHARED, "n1", NOTHING)
+        cache.update([record(ONE)], own=())
+        cache.renew(replace(OWN, status=status("10.0.0.1")), NOTHING)
+        assert cache.free.ranges() == ["10.0.0.1-10.0.0.3"]
+
+    def test_only_a_costly_read_is_believed_for_a_while_and_not_once_we_gave_an_address_back(self) -> None:
+        cache = PoolCache(self.SHARED, "n1", NOTHING)
+        cache.update([record(ONE)], own={TWO})
+        cache.believe(0.0, 0.5)
+        assert not cache.is_known({TWO}, 0.5)
+        cache.believe(0.0, 1.0)
+        assert cache.is_known({TWO, THREE}, 10.0)
+        assert not cache.is_known({TWO}, 12.0)
+        assert not cache.is_known({THREE}, 1.0)
+        cache.believe(0.0, 60.0)
+        assert not cache.is_known({TWO}, 60.0 + LONGEST_BELIEF)
+
+
 class TestCaches:
-    def test_a_cache_lasts_until_the_pool_or_the_reserved_addresses_change(self) -> None:
+    def test_a_cache_is_renewed_when_the_pool_or_the_reserved_addresses_change(self) -> None:
         reserved = {4: NOTHING}
-        caches = PoolCaches("n1", reserved.__getitem__)
+        caches = PoolCaches(NodePools("n1", lambda: [OWN], reserved.__getitem__))
         assert caches.known("own") is None
-        first = caches.of(OWN)
-        assert caches.of(OWN) is first is caches.known("own")
-        first.conflicting.add(TWO)
-        first.in_flight.add(ONE)
+        cache = caches.of(OWN)
+        assert caches.of(OWN) is cache is caches.known("own")
+        cache.conflicting.add(TWO)
+        cache.in_flight.add(ONE)
         reserved[4] = AddressSet.parse(["10.0.0.3"], 4)
-        second = caches.of(OWN)
-        assert (second.conflicting, second.in_flight) == ({TWO}, {ONE})
-        assert second.next(()) == TWO, "the reserved address is none of it"
-        changed = replace(OWN, metadata=replace(OWN.metadata, labels={"a": "b"}))
-        assert caches.of(changed) is not second
+        assert caches.of(OWN).next(()) == TWO, "the reserved address is none of it"
+        wider = replace(OWN, spec=replace(OWN.spec, ips=["10.0.0.1-10.0.0.9"]))
+        assert to_int("10.0.0.9", 4) in caches.of(wider).free
+
+    def test_another_pool_of_the_same_name_begins_anew_and_pools_that_are_gone_are_forgotten(self) -> None:
+        caches = PoolCaches(NodePools("n1", lambda: [OWN], lambda _: NOTHING))
+        caches.of(pool("former", "10.0.0.1"))
+        first = caches.of(OWN)
+        assert caches.known("former") is None
+        assert caches.of(replace(OWN, metadata=replace(OWN.metadata, uid="another"))) is not first
 
     def test_ranges_that_cannot_be_parsed_are_an_error(self) -> None:
         broken: SpiderIPPool = pool("broken", "10.0.0.9-10.0.0.1")
         with pytest.raises(ValueError, match=r"10\.0\.0\.9"):
-            PoolCaches("n1", lambda _: NOTHING).of(broken)
+            PoolCaches(NodePools("n1", lambda: [broken], lambda _: NOTHING)).of(broken)
 
 
 class TestManyNodes:

@@ -8,15 +8,19 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
+from spiderpool.agent import pool_search
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
+from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.core.addresses import AddressSet, to_int
-from spiderpool.core.ipam.allocation import new_record
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.allocation import address_of, new_record
 from spiderpool.core.ipam.selection import NamedPools
 from spiderpool.errors import Refused
 from spiderpool.kube.client import AlreadyExists
 from tests.agent.allocating_node import (
     NodeView,
     One,
+    Store,
     ask,
     cold,
     keyed,
@@ -85,6 +89,53 @@ async def test_addresses_held_under_another_name_cost_few_requests_and_the_next_
     assert await one.give(ask("c")) in ("10.0.0.7", "10.0.0.8"), "free again"
 
 
+def scattered(pool: SpiderIPPool, size: int, every: int = 2) -> Store:
+    """A store in which another node has a pool but for one address of ``every``."""
+    store = Store()
+    for offset in range(size):
+        if offset % every != 1:
+            store.create(new_record(ask("stranger", "n2"), pool, 0x0A000001 + offset))
+    return store
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["a hint", "no hint"])
+async def test_what_is_known_of_a_scattered_pool_outlasts_its_status(published: bool) -> None:
+    """In more pieces than its status lists, and the controller writes the status between any two ADDs."""
+    large = pool(ips="10.0.0.1-10.0.31.64")
+    one = One(large, store=scattered(large, 8000, every=8))
+    writes, reads = one.store.writes, one.store.reads
+    for number in range(50):
+        taken = AddressSet.of_addresses(map(address_of, one.store.objects.values()), 4)
+        ranges, compressed = hints.write(taken) if published else (None, None)
+        status = IPPoolStatus(allocatedIPCount=taken.size, allocatedRanges=ranges, compressedRanges=compressed)
+        one.surroundings.pools = [changed(large, status=status)]
+        await one.give(ask(f"a{number}"))
+    assert one.store.writes - writes <= 60
+    assert one.store.reads - reads == (0 if published else 1)
+
+
+async def test_a_full_pool_that_is_long_to_read_is_not_read_by_every_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spiderpool.agent.pool_cache.SHORT_READ", 0.0)
+    full = pool(ips="10.0.0.1-10.0.0.9")
+    one = One(full, store=scattered(full, 9))
+    for name in "abcd":
+        await one.give(ask(name))
+
+    class Slow(NodeView):
+        async def labelled(self, label: str | None, *, timeout: float) -> list[SpiderIP]:
+            await asyncio.sleep(0.1)
+            return await super().labelled(label, timeout=timeout)
+
+    one.allocator = one.surroundings.allocator(Slow(one.store, "n1"))
+    reads = one.store.reads
+    for name in ("e", "f", "g"):
+        with pytest.raises(Refused, match="9 of 9 addresses in use"):
+            await one.give(ask(name))
+    assert one.store.reads - reads == 1
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("h")) != "", "what this node gives back is free at once"
+
+
 async def test_a_pool_whose_every_create_is_refused_is_exhausted_after_one_round() -> None:
     one = One(pool("p", "10.0.0.1-10.0.0.200"), pool("spare", "10.0.9.1-10.0.9.9"))
 
@@ -107,6 +158,18 @@ async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is
     await one.allocator.release_conflicting("uid-of-a")
     assert one.store.objects == {}
     assert [await one.give(ask(pod)) for pod in ("a", "b")] == ["10.0.0.2", "10.0.0.1"]
+
+
+async def test_an_address_in_conflict_is_tried_last_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_search, "CONFLICT_SECONDS", 0.01)
+    one = One(pool(ips="10.0.0.1-10.0.0.3", nodeName=["n1"]))
+    assert await one.give(ask("a")) == "10.0.0.1"
+    await one.allocator.release_conflicting("uid-of-a")
+    assert await one.give(ask("b")) == "10.0.0.2"
+    await asyncio.sleep(0.05)
+    assert await one.give(ask("a")) == "10.0.0.3"
+    await one.allocator.release("uid-of-a", "eth0")
+    assert await one.give(ask("a")) == "10.0.0.1"
 
 
 async def test_a_released_address_cools_down_and_only_its_own_pod_gets_it_back() -> None:

@@ -11,12 +11,10 @@ import pytest
 from msgspec.structs import replace as changed
 
 from spiderpool.agent import account, repair
-from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.core_v1 import Event
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SandboxInterface
-from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import Refused
 from tests.agent.addressing_node import AddressingNode, addressing_node, pool
@@ -50,9 +48,8 @@ async def repairing(node: AddressingNode) -> AsyncIterator[None]:
 
 async def attach(node: AddressingNode, name: str) -> str:
     """Give a pod's sandbox an address, and the sandbox an interface that has it."""
-    request = InterfaceRequest("eth0", IPAMConfig(type="spiderpool"))
     netns = f"/run/netns/{name}"
-    (grant,) = await node.ipam.allocate(node.args(name), SandboxTarget(name, netns), request)
+    (grant,) = await node.allocate(name, SandboxTarget(name, netns))
     address = grant.address.partition("/")[0]
     node.kernel[netns] = [SandboxInterface("eth0", None, [address])]
     return address

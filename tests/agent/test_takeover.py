@@ -11,12 +11,10 @@ from msgspec.structs import replace as changed
 
 from spiderpool.agent import takeover
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
-from spiderpool.api.cni import IPAMConfig
 from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
-from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import Refused
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
@@ -139,9 +137,8 @@ async def test_the_former_sandbox_on_the_same_node(tmp_path: Path) -> None:
         former = node.args("web-0")
         node.containers.note(replace(former, uid="former"), "eth0", SandboxTarget("c0", netns))
         node.kernel[netns] = [SandboxInterface("eth0", None, [ADDRESS])]
-        request = InterfaceRequest("eth0", IPAMConfig(type="spiderpool"))
         with pytest.raises(Refused, match="on this node still has"):
-            await node.ipam.allocate(former, SandboxTarget("c", ""), request)
+            await node.add("web-0", "c")
         del node.kernel[netns]
-        await node.ipam.allocate(former, SandboxTarget("c", ""), request)
+        await node.add("web-0", "c")
         assert holder(node) == (node.uids["web-0"], NODE)

@@ -238,6 +238,17 @@ async def test_a_record_that_has_changed_since_is_left_alone() -> None:
     assert len(requests) > 2
 
 
+async def test_one_malformed_object_keeps_no_other_address() -> None:
+    bad = replace(
+        ALIVE, metadata=replace(ALIVE.metadata, name="bad", uid="u-9"), status=PodStatus("Running", [PodIP("?")])
+    )
+    spec = replace(ORPHAN.spec, pod="bad", podUID="u-9", address="?/24")
+    record = SpiderIP(metadata=ObjectMeta(name="bad", uid="r-9", resourceVersion="8"), spec=spec)
+    second = replace(record, metadata=replace(record.metadata, name="bad-2", uid="r-10"))
+    requests = await collect(gone, ips=(record, second, ORPHAN), known=(NODE, bad), seconds=10.0)
+    assert ("DELETE", "10.6.0.1") in {(each.method, each.path.rpartition("/")[2]) for each in requests}
+
+
 async def test_a_live_pod_costs_no_request() -> None:
     assert await collect(gone, known=(ALIVE, NODE)) == []
 

@@ -17,8 +17,11 @@ from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition, ObjectMeta
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
-from spiderpool.controller.pools import MAX_RANGES, MAX_VIEW, PoolListers, PoolReconciler, status_of, users_text
+from spiderpool.controller.pools import LARGE, MAX_VIEW, PoolListers, PoolReconciler, status_of, users_text
 from spiderpool.controller.subnets import SubnetReconciler, readiness
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.allocation import address_of
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -43,7 +46,7 @@ class TestPoolStatus:
     def test_nobody(self) -> None:
         status = status_of(pool("10.6.0.0/16", "10.6.0.1-10.6.0.9"), [], NOW)
         ready = Condition("Ready", "True", "InForce", "pods may get its 9 addresses", TIME)
-        assert status == IPPoolStatus(None, 9, 0, [], [ready])
+        assert status == IPPoolStatus(None, 9, 0, [], conditions=[ready])
 
     def test_some(self) -> None:
         holders = [holder(f"10.6.0.{n}") for n in (9, 10, 2)]
@@ -53,9 +56,11 @@ class TestPoolStatus:
         assert replace(status, conditions=None) == IPPoolStatus(view, 0, 3, ["10.6.0.2", "10.6.0.9-10.6.0.10"])
 
     def test_too_many_for_the_hint_and_the_view(self) -> None:
-        scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(MAX_RANGES + 1)]
+        scattered = [holder(f"10.6.{n // 100}.{n % 100 * 2}") for n in range(hints.MAX_RANGES + 1)]
         status = status_of(pool(), scattered, NOW)
         assert status.allocatedRanges is None
+        found = hints.read(replace(pool(), status=status), 4)
+        assert found == AddressSet.of_addresses(map(address_of, scattered), 4), "but compressed, every single one"
         assert status.allocatedIPs is not None
         assert status.conditions is not None
         assert "allocatedRanges" in status.conditions[1].message
@@ -224,6 +229,40 @@ async def test_a_pool_for_a_node_and_a_network_is_ready_once_they_exist(cluster:
     await cluster.told(SpiderIPPool, "p", "Ready=InForce")
     await cluster.client.delete(Node, "b")
     await cluster.told(SpiderIPPool, "p", "Ready=NotFound: it is for Node a, b")
+
+
+async def counted(cluster: Cluster, number: int) -> None:
+    """Wait until the status of the pool counts so many addresses."""
+
+    async def is_counted() -> bool:
+        status = (await cluster.client.get(SpiderIPPool, "p")).status
+        return status is not None and status.allocatedIPCount == number
+
+    await eventually(is_counted, timeout=30.0)
+
+
+def holders(first: int, number: int) -> list[SpiderIP]:
+    return [holder(f"10.6.{n // 200}.{n % 200 + 1}") for n in range(first, first + number)]
+
+
+async def test_a_large_status_is_written_seldom_but_soon_where_somebody_waits_for_it(cluster: Cluster) -> None:
+    await cluster.client.create(pool("10.6.0.0/16", "10.6.0.1-10.6.255.250"))
+    cluster.server.put(*holders(0, MAX_VIEW))
+    await counted(cluster, MAX_VIEW)
+    written = cluster.server.requests["patch"]
+    for n in range(10):
+        cluster.server.remove(holder(f"10.6.0.{n + 1}"))
+        await asyncio.sleep(0.05)
+    assert cluster.server.requests["patch"] <= written + 1
+    await cluster.client.patch(SpiderIPPool, "p", {"spec": {"disable": True}})
+    await cluster.told(SpiderIPPool, "p", "Ready=Disabled")
+    await counted(cluster, MAX_VIEW - 10)
+
+
+async def test_the_status_of_a_very_large_pool_is_computed_beside_the_event_loop(cluster: Cluster) -> None:
+    await cluster.client.create(pool("10.6.0.0/16", "10.6.0.1-10.6.255.250"))
+    cluster.server.put(*holders(0, LARGE + 1))
+    await counted(cluster, LARGE + 1)
 
 
 @pytest.mark.parametrize("names", [(FINALIZER,), (FORMER_FINALIZER,), (FORMER_FINALIZER, FINALIZER)])

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from spiderpool.core.network.plumbing.drift import PresentState
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, host_interface
-from spiderpool.core.network.plumbing.refresh import PodLink
+from spiderpool.core.network.plumbing.refresh import PathSettings, PodLink
 from spiderpool.core.network.plumbing.removal import LeftoverState
 from spiderpool.core.network.plumbing.routing import NodePath
 from spiderpool.core.network.plumbing.steps import (
@@ -65,6 +65,12 @@ class Pretend:
         node = self.sides["node"]
         node.addresses = [one for one in node.addresses if one.address.ip != ip_address(address)]
 
+    def flush(self) -> None:
+        """Another program removes the rules and the routes of all tables but main from the node."""
+        node = self.sides["node"]
+        node.rules = []
+        node.routes = [route for route in node.routes if route.table == MAIN_TABLE]
+
     def other_cni(self, gateway: str = "10.244.0.1", address: str = "10.244.0.9") -> None:
         """Another CNI plugin gives the pod an eth0: a veth with a default route."""
         self.sides["node"].links["calif00"] = Link("calif00", 8, "veth", mac="ee:ee:ee:ee:ee:ee", parent=5)
@@ -116,12 +122,15 @@ class Pretend:
             tuple(one for one in node.neighbours.values() if one.link == end.name),
         )
 
-    def pod_link(self, container_id: str) -> PodLink:
+    def pod_link(self, container_id: str, settings: PathSettings | None = None) -> PodLink:
         """As `kernel.observing.observe_pod_link`."""
         end, links = self._host_end(container_id), self.sides["pod"].links
         link = links.get("veth0") or links.get("eth0")
         path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-        return PodLink(self.pod(), path, self._node_addresses())
+        node = self.sides["node"]
+        mine: list[AddRoute | AddNeighbour] = [*node.routes, *node.neighbours.values()]
+        present: set[Step] = {*node.rules, *(one for one in mine if end and one.link == end.name)}
+        return PodLink(self.pod(), path, self._node_addresses(), frozenset(present), settings or PathSettings())
 
     def present(self) -> PresentState:
         """As `kernel.observing.observe_present`, for every object."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spiderpool.core.addresses import (
     AddressSet,
     RangeError,
+    canonical,
     from_int,
     object_name,
     parse_address,
@@ -187,3 +188,10 @@ def test_text_and_integer_agree(value: int) -> None:
 )
 def test_names_of_records(address: str, name: str) -> None:
     assert object_name(address) == name
+
+
+@pytest.mark.parametrize(("text", "written"), [("10.0.0.1", "10.0.0.1"), ("FD00:0::1", "fd00::1")])
+def test_canonical_text(text: str, written: str) -> None:
+    assert canonical(text) == written
+    with pytest.raises(ValueError, match="not an IPv4 address"):
+        canonical("10.0.0.01")

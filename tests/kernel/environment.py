@@ -124,6 +124,13 @@ class World:
         self._names.remove(name)
         run("ip", "netns", "delete", name)
 
+    def rename(self, namespace: str, path: str) -> None:
+        """Have a namespace at another path."""
+        Path(path).touch()
+        run("mount", "--bind", namespace, path)
+        self._names.append(Path(path).name)
+        self.remove(namespace)
+
     def destroy(self) -> None:
         """Remove everything."""
         run("ip", "-force", "-batch", "-", text="\n".join(f"netns delete {name}" for name in self._names))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TypeVar, get_args
 
 import pytest
 
 from spiderpool.core.network.plumbing.steps import (
+    AddAddress,
     AddNeighbour,
     AddRoute,
     AddRule,
@@ -20,11 +23,12 @@ from spiderpool.core.network.plumbing.steps import (
     SetSysctl,
     Step,
 )
-from spiderpool.errors import KernelFailure
-from spiderpool.kernel import applying
+from spiderpool.core.network.plumbing.values import Link
+from spiderpool.errors import AddressHeld, KernelFailure
+from spiderpool.kernel import applying, rtnetlink
 from spiderpool.kernel.applying import apply, apply_all
 from spiderpool.kernel.namespaces import run_inside
-from spiderpool.kernel.netlink import Kernel, opened_kernel
+from spiderpool.kernel.netlink import Kernel, Netns, opened_kernel
 from tests.kernel.environment import World
 
 T = TypeVar("T")
@@ -92,3 +96,25 @@ async def test_one_failure_of_a_removal_is_reported_as_it_is(world: World) -> No
     steps: tuple[Step, ...] = (SetLink("node", "eth7"), DeleteLink("node", "eth0"))
     with pytest.raises(KernelFailure, match=r"^node: eth7 has disappeared"):
         await _in_node(world, lambda kernel: apply_all(kernel, steps))
+
+
+class _Refusing(rtnetlink.Socket):
+    """A kernel that refuses every request with one error."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def request(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
+        raise rtnetlink.NetlinkError(kind, self._code, os.strerror(self._code))
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("code", [errno.EADDRINUSE, errno.EEXIST])
+def test_an_address_that_another_link_has_is_a_conflict(code: int) -> None:
+    pod = Netns("pod", _Refusing(code), -1, {"eth0": Link("eth0", 2)})
+    kernel = Kernel(Netns("node", _Refusing(code), -1), pod, ExitStack())
+    address = AddAddress("pod", "eth0", ip_interface("10.9.0.7/16"))
+    with pytest.raises(AddressHeld, match=r"address 10\.9\.0\.7/16"):
+        apply(kernel, [address])
+    with pytest.raises(KernelFailure):
+        apply(kernel, [AddRoute("pod", ip_network("10.9.0.0/16"), "eth0")])

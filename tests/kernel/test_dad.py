@@ -12,6 +12,7 @@ from spiderpool.kernel.dad import wait_for_dad
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import opened_kernel
 from tests.kernel.environment import World
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -31,6 +32,18 @@ async def test_an_address_is_usable_afterwards(world: World) -> None:
     assert "tentative" in world.ip(world.node, "address", "show", "dev", "eth0")
     await _wait(world)
     assert "tentative" not in world.ip(world.node, "address", "show", "dev", "eth0")
+
+
+async def test_link_local_addresses_are_not_waited_for(world: World) -> None:
+    world.ip(world.node, "link", "set", "eth0", "down")
+    world.ip(world.node, "link", "set", "eth0", "up")
+    await eventually(lambda: "tentative" in world.ip(world.node, "address", "show", "dev", "eth0"), "detection")
+
+    def refuse() -> None:
+        pytest.fail("it waits")
+
+    await _wait(world, refuse)
+    assert "tentative" in world.ip(world.node, "-6", "address", "show", "dev", "eth0", "scope", "link")
 
 
 async def test_a_duplicate_is_reported(world: World) -> None:

@@ -44,10 +44,33 @@ async def test_a_burst_is_one_change_and_link_local_addresses_are_none(
     await asyncio.gather(another, return_exceptions=True)
 
 
-def _listening(world: World) -> bool:
+def _listening(world: World, groups: int = 0x110) -> bool:
     """Whether somebody in the node's namespace has joined the groups: their bits are in /proc/net/netlink."""
     table = world.inside(world.node, "cat", "/proc/net/netlink").splitlines()[1:]
-    return any(int(line.split()[3], 16) & 0x110 for line in table)
+    return any(int(line.split()[3], 16) & groups == groups for line in table)
+
+
+@pytest.mark.lab
+async def test_rules_and_routes_that_somebody_removes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "QUIET", 0.3)
+    losses = events.routing_losses(lambda table: table == 500, world.node)
+    lines = ["rule add priority 1000 table 500", "rule add priority 1001 table 600"]
+    for number, link in enumerate(("eth0", "vethx"), 1):
+        lines += [f"route add {address}{number} dev {link} table 500" for address in ("10.9.0.", "2001:db8:9::")]
+    pair = ("link add vethx type veth peer vethy", "link set vethx up", "link set vethy up")
+    world.batch(world.node, *pair, *lines)
+    loss = asyncio.ensure_future(anext(losses))
+    await eventually(partial(_listening, world, 0x404C0), "subscribed")
+    world.batch(world.node, "rule delete priority 1001", "link delete vethx")
+    done, _ = await asyncio.wait([loss], timeout=1)
+    assert not done
+    for words in (("-4", "route", "flush"), ("-6", "route", "flush"), ("rule", "delete")):
+        world.ip(world.node, *words, "table", "500")
+        async with asyncio.timeout(5):
+            await loss
+        loss = asyncio.ensure_future(anext(losses))
+    loss.cancel()
+    await asyncio.gather(loss, return_exceptions=True)
 
 
 @pytest.mark.unit
@@ -57,5 +80,5 @@ async def test_a_broken_subscription_is_a_failure_and_no_change() -> None:
         broken.bind(("127.0.0.1", 0))
         broken.connect(("127.0.0.1", 9))  # nobody listens: the next call fails with ECONNREFUSED
         broken.send(b"")
-        with pytest.raises(KernelFailure, match="receive changes of addresses: Connection refused"):
-            await events.is_change(broken)
+        with pytest.raises(KernelFailure, match="receive changes of the node's network: Connection refused"):
+            await events.receive(broken)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import BadNamespace, KernelFailure
-from spiderpool.kernel.namespaces import enter, is_gone, opened, run_inside, socket_in_netns
+from spiderpool.kernel.namespaces import enter, identity, is_gone, opened, run_inside, socket_in_netns
 from tests.kernel.environment import World
 from tests.support.eventually import eventually
 
@@ -149,3 +149,10 @@ def test_only_a_folder_that_is_seen_tells_what_is_gone(tmp_path: Path) -> None:
     assert is_gone(tmp_path / "pod")
     assert is_gone(tmp_path / "plain")
     assert not is_gone("/proc/self/ns/net")
+
+
+@pytest.mark.lab
+def test_which_namespace_is_at_a_path(world: World) -> None:
+    pod, other = world.pod(), world.pod("other")
+    assert identity(pod) == identity(pod) != identity(other)
+    assert (identity("/run/netns/gone"), identity("")) == ("", "")

@@ -40,7 +40,7 @@ async def test_the_node_is_looked_after_without_ipv6(world: World) -> None:
     node = world.node
     state = await interfaces.node_state(node=node)
     assert [str(held.address) for held in state.addresses] == ["172.31.199.183/20"]
-    await interfaces.diagnose_node(node=node)
+    await interfaces.node_state(node=node)
     await interfaces.pod_paths([500], node=node)
     await interfaces.untune_node(node=node)
 

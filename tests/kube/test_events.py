@@ -111,3 +111,10 @@ async def test_the_caller_never_waits(server: ApiServer, monkeypatch: pytest.Mon
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_an_event_that_cannot_be_written_stops_no_other(server: ApiServer) -> None:
+    async with recording(server) as recorder:
+        recorder.event(POOL, "Normal", "Broken", "no text: \udc80")
+        recorder.event(POOL, "Normal", "Right", "thanks")
+        await eventually(lambda: list(counts(server)) == ["thanks"])

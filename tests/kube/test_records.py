@@ -104,6 +104,21 @@ class TestReads:
         records.forget(found)
         assert records.of_pod("uid-a") == []
 
+    async def test_another_nodes_records_do_not_stay_cached(self, records: NodeRecords, server: ApiServer) -> None:
+        """As that of an owner whose pool this node ended with a cooldown, or that another node has taken over."""
+        server.put(record("10.0.0.1", node="n2"))
+        found = await records.get("10.0.0.1", timeout=TIMEOUT)
+        assert found is not None
+        since = replace(found.spec, releasedAt="2026-01-01T00:00:00Z")
+        await records.replace(replace(found, spec=since), timeout=TIMEOUT)
+        assert records.released() == []
+        mine = await records.create(record("10.0.0.2"), timeout=TIMEOUT)
+        taken = replace(
+            mine, spec=replace(mine.spec, node="n2"), metadata=replace(mine.metadata, resourceVersion="999")
+        )
+        records.adopt(taken)
+        assert records.addresses("p") == set()
+
 
 class TestWrites:
     async def test_only_one_creator_gets_the_address(self, records: NodeRecords) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from spiderpool.kube.turns import in_turns
+from spiderpool.kube.turns import Turn, in_turns
 from tests.support.turns import other_task
 
 pytestmark = pytest.mark.unit
@@ -32,3 +32,15 @@ async def test_a_short_loop_is_not_interrupted() -> None:
     asyncio.get_running_loop().call_soon(turns.append, None)
     assert [item async for item in in_turns(range(3))] == [0, 1, 2]
     assert not turns
+
+
+async def test_a_turn_ends_after_its_time_and_the_next_one_begins_anew() -> None:
+    turns: list[None] = []
+    asyncio.get_running_loop().call_soon(turns.append, None)
+    turn = Turn()
+    assert not turn.is_over()
+    await asyncio.sleep(0.02)
+    assert turn.is_over()
+    await turn.next()
+    assert not turn.is_over()
+    assert turns

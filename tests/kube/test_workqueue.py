@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.errors import ApiUnavailable
-from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, WorkQueue
+from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, MOST_AT_ONCE, WorkQueue
 from tests.support.eventually import eventually
 from tests.support.turns import other_task
 
@@ -28,8 +28,8 @@ class Clock:
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay: float, callback: Callable[[str], None], key: str, /) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(self.now + delay, callback, (key,), asyncio.get_running_loop())
+    def call_at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, (), asyncio.get_running_loop())
         self.timers.append(timer)
         return timer
 
@@ -213,6 +213,28 @@ async def test_without_a_clock_the_event_loop_keeps_the_time() -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_times_that_no_longer_count_are_not_kept_for_ever(clock: Clock) -> None:
+    handler = Handler(clock)
+    async with running(handler) as queue:
+        for number in range(4 * MOST_AT_ONCE):
+            queue.add("a", after=10_000 - number)
+        assert queue.pending <= 2 * MOST_AT_ONCE
+
+
+async def test_very_many_keys_that_are_due_at_one_moment_do_not_take_the_event_loop_at_once(clock: Clock) -> None:
+    handler = Handler(clock)
+    async with running(handler) as queue:
+        for number in range(2 * MOST_AT_ONCE + 1):
+            queue.add(str(number), after=1)
+        clock.now += 1
+        (timer,) = clock.timers
+        timer._run()
+        assert len(queue) == MOST_AT_ONCE
+        clock.now -= 1
+        await clock.advance(1)
+        await eventually(lambda: len(handler.calls) == 2 * MOST_AT_ONCE + 1)
 
 
 async def test_other_tasks_get_their_turns_between_keys_whose_handler_waits_for_nothing() -> None:

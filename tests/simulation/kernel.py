@@ -154,6 +154,14 @@ class SimulatedKernel:
         if namespace is not None:
             await self._apply(namespace, plan_removal(container_id, ifname, LeftoverState(namespace.state())))
 
+    async def is_of_another(self, container_id: str, netns: str, ifname: str, others: Collection[Address]) -> bool:
+        namespace = self.namespaces.get(netns)
+        return namespace is not None and namespace.container != container_id
+
+    async def has_link(self, netns: str, ifname: str) -> bool:
+        namespace = self.namespaces.get(netns)
+        return namespace is not None and ifname in namespace.links
+
     async def check(self, attachment: Attachment) -> None:
         namespace = self._namespace(attachment.netns)
         if missing := {str(each.ip) for each in attachment.addresses} - namespace.ips():

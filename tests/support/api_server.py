@@ -81,6 +81,7 @@ class ApiServer:
         self._open = asyncio.Event()  # cleared while watches are held
         self._watches: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
+        self.list_queries: list[dict[str, str]] = []
         self.requests: Counter[str] = Counter()
         self.url = ""
         self.most_per_page = 500
@@ -173,6 +174,8 @@ class ApiServer:
                 return _break(request)
             if verb == "watch":
                 return await self._watch(request, target)
+            if verb == "list":
+                self.list_queries.append(dict(request.query))
             body = json.loads(await request.read() or b"{}")
             answer = self._store.answer(verb, target, body, self._limited(request.query))
             return _break(request) if fault.lose_answer else web.json_response(answer)

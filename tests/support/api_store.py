@@ -190,6 +190,8 @@ class Store:
 
     def _list(self, target: Target, query: Mapping[str, str]) -> Body:
         version, begin = self.version, 0
+        if int(query.get("resourceVersion") or 0) > version:
+            raise Refusal(504, "Timeout", "Too large resource version")
         if rest := query.get("continue"):
             version, begin = map(int, rest.split("-"))
             if version < self.compacted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface
 from itertools import chain, islice
 
 from spiderpool.agent.account import AccountPublisher
@@ -30,6 +31,7 @@ from spiderpool.core.ipam.pod_context import (
 )
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
+from spiderpool.core.network.plumbing.values import Address
 from spiderpool.core.network.pod_networks import interface_networks
 from spiderpool.errors import BadConfig, BadRequest, Drift, NotReady, Refused
 from spiderpool.kube.events import Recorder
@@ -212,6 +214,13 @@ class PodAddresses:
         uids = sorted(uid for uid in pod_uids(pod) if uid) if pod else []
         return [record for uid in uids for record in self._cluster.records.of_pod(uid)]
 
+    def of_others(self, args: PodArgs | None) -> frozenset[Address]:
+        """Addresses of this node's other pods; none where it is not known which pod this is."""
+        uid = self.holder_uid(args) if args else ""
+        records = self._cluster.records.informer.items() if uid else ()
+        others = (record.spec for record in records if record.spec.podUID != uid and not record.spec.releasedAt)
+        return frozenset(ip_interface(each.address).ip for each in others)
+
     async def grant(self, record: SpiderIP) -> Grant:
         """What a record and its pool grant. Raises NotReady or ApiUnavailable."""
         return allocation.grant(record, await self._pool_of(record))
@@ -280,12 +289,16 @@ class PodAddresses:
         return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
 
     async def _context(self, pod: Pod, uid: str, networks: InterfaceNetworks) -> PodContext:
-        """What is known of a pod; its top controller is read from the API server only if the pod needs it."""
-        cluster, uid = self._cluster, _holder_uid(pod, uid)
+        """What is known of a pod; its top controller is read from the API server only if the pod needs it.
+
+        Its Namespace is read for a pod that holds nothing yet, since it may choose the pool.
+        """
+        cluster, uid, namespace = self._cluster, _holder_uid(pod, uid), pod.metadata.namespace or ""
+        held = self._allocator.held(uid)
         around = PodSurroundings(
             cluster.node_name,
             cluster.nodes.get(cluster.node_name),
-            cluster.namespaces.get(pod.metadata.namespace or ""),
+            cluster.namespaces.get(namespace) if held else await cluster.namespace(namespace),
             self._allocator.interfaces(uid),
             uid,
         )

@@ -107,10 +107,11 @@ class AgentAPI:
         )
         interface = call.ifName or ""
         args = pod_of(call)
-        detection = self._addresses.detection(await self._cluster.pod(args))
+        pod = await self._cluster.living_pod(args)
         netns = call.netNamespace or ""
         sandbox = SandboxTarget(call.containerID or netns, netns)  # both may be empty, and one is enough to know it by
-        grants = await self._ipam.allocate(args, sandbox, InterfaceRequest(interface, config))
+        grants = await self._ipam.allocate(pod, args, sandbox, InterfaceRequest(interface, config))
+        detection = self._addresses.detection(pod)
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
         return _json(AddAnswer([_ip(interface, grant, detection) for grant in grants], routes or None))
 

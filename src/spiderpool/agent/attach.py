@@ -24,6 +24,7 @@ from spiderpool.agent.attachment_store import (
     InterfaceRecord,
     SandboxRecord,
     assumed_record,
+    own_netns,
     sandbox_record,
 )
 from spiderpool.agent.cluster import ClusterCache
@@ -48,6 +49,7 @@ from spiderpool.core.network.attachment import (
     with_ports,
 )
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.core.network.status import AttachedNetwork
@@ -55,6 +57,7 @@ from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
+EVENT_CONFLICT = "AddressInConflict"
 EVENT_HOST_PORT = "HostPortUnavailable"
 
 log = logger("attach")
@@ -101,7 +104,8 @@ class Attacher:
             uid = call.required_pod().uid
             holder = self._addresses.holder_uid(call.required_pod(), pod)
             # First, so that DEL finds it after a crash, and the node's account lists it before it has an address.
-            sandbox = sandbox_record(call, attachment.interfaces, config.name, holder)
+            table = rule_table(self._cluster.coordinator())
+            sandbox = sandbox_record(call, attachment.interfaces, config.name, holder, table)
             self._store.save(sandbox)
             self._account.begin(on_file(sandbox))
             try:
@@ -157,8 +161,10 @@ class Attacher:
         return await self._collect(lambda each: each.network == network and each.container_id not in valid)
 
     async def collect_gone(self) -> list[SpiderpoolError]:
-        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(self._store.is_gone)
+        """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
+        self._store.remove_drafts()
+        known = list(self._store.all())
+        return await self._collect(lambda each: self._store.is_left(each, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -183,9 +189,12 @@ class Attacher:
         """All sandboxes that have a file and a network namespace."""
         return (each for each in self._store.all() if not self._store.is_gone(each))
 
-    async def refresh(self) -> None:
-        """Update the routes to the node and to Services in all pods; a pod where that fails is logged and skipped."""
-        await self._routes.refresh(self._store.all())
+    async def refresh(self) -> int:
+        """Update the paths between all pods and their node; a pod where that fails is logged and skipped.
+
+        Returns how many rules and routes of the node had to be made again.
+        """
+        return await self._routes.refresh(self._store.all())
 
     def _plan(self, call: CNICall, pod: Pod, ports: tuple[PortMapping, ...]) -> PodAttachment:
         """The plan of a pod's interfaces. Raises NotReady, or as `plan_pod`."""
@@ -210,9 +219,17 @@ class Attacher:
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun), error))
             if isinstance(error, AddressInUse):
-                await self._addresses.release_conflicting(call.required_pod())
+                await self._give_back(call, attachment.pod, error)
             raise
         return results
+
+    async def _give_back(self, call: CNICall, pod: Pod, conflict: AddressInUse) -> None:
+        """Release addresses of which somebody else uses one, unless they stay with the pod's owner; say so."""
+        await self._addresses.release_conflicting(call.required_pod())
+        outcome = "the pod's addresses are given back, and its next attempt gets others if there are any"
+        if self._addresses.is_sticky(pod):
+            outcome = "the pod's addresses stay with its owner, so it waits until this one is free"
+        self._recorder.event(pod, "Warning", EVENT_CONFLICT, f"{conflict.message}; {outcome}")
 
     async def _create(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
@@ -311,12 +328,13 @@ class Attacher:
         """
         self._account.change(sandbox.container_id)
         await self._host_ports.remove(sandbox.container_id)
+        netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
             try:
                 await self._remove_interface(sandbox, netns, interface)
                 # Looked at each time: the ADD of the pod's next sandbox may have come meanwhile.
-                if pod is not None and not self._has_other_sandbox(sandbox, pod):
+                if pod is not None and not await self._is_used_by_another(sandbox, interface, pod):
                     await self._addresses.release(pod, interface.name, ended=ended)
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
@@ -324,10 +342,32 @@ class Attacher:
         self._store.forget(sandbox.container_id)
         self._account.change(sandbox.container_id)
 
-    def _has_other_sandbox(self, sandbox: SandboxRecord, pod: PodArgs) -> bool:
-        """Whether the pod has another sandbox, which uses the same addresses: the runtime has restarted the pod."""
-        others = (other for other in self._store.all() if other.container_id != sandbox.container_id)
-        return any(other.pod == pod and not self._store.is_gone(other) for other in others)
+    async def _own_netns(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, known: bool) -> str:
+        """The path of the sandbox's namespace; empty where another sandbox's is there by now, or none.
+
+        Of a sandbox that is not ``known``, as it has no file, its interface's addresses tell whether it is another's.
+        """
+        path = own_netns(sandbox, netns, self._store.all())
+        if path and not known:
+            others = self._addresses.of_others(pod)
+            if await self._kernel.is_of_another(sandbox.container_id, path, sandbox.interfaces[0].name, others):
+                path = ""
+        if path != netns:
+            log.warning("the namespace is another sandbox's by now", container=sandbox.container_id, netns=netns)
+        return path
+
+    async def _is_used_by_another(self, sandbox: SandboxRecord, interface: InterfaceRecord, pod: PodArgs) -> bool:
+        """Whether another sandbox of the pod uses an interface's address.
+
+        A later one does: the runtime has restarted the pod. A former one does only as long as it has the interface.
+        """
+        for other in self._store.all():
+            if other.container_id == sandbox.container_id or other.pod != pod or self._store.is_gone(other):
+                continue
+            later = other.attached_at >= sandbox.attached_at
+            if later or await self._kernel.has_link(other.netns, interface.name):
+                return True
+        return False
 
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed

@@ -10,6 +10,7 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
@@ -21,6 +22,7 @@ from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.kernel import namespaces
+from spiderpool.kernel.namespaces import identity
 
 LONGEST_NAME = 128
 """Characters of a container ID that becomes a file name; longer ones are replaced by their digest."""
@@ -34,6 +36,8 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """``namespace/name``."""
     coordinated: bool = False
     """Whether the pod has a veth pair to its node."""
+    host_rule_table: int = 0
+    """The node's table with the routes to its addresses; 0: not known, so the SpiderCoordinator's."""
     first_nic: str = ""
     """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
@@ -67,6 +71,14 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     """Name of the network list by which the runtime attached it; empty where that is not known."""
     pod_uid: str = ""
     """UID by which the pod holds addresses; empty where no ADD has told it."""
+    netns_id: str = ""
+    """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
+    attached_at: float = 0.0
+    """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
+
+    def may_be(self, netns_id: str) -> bool:
+        """Whether this may be the sandbox's namespace; false where it is known to be another one."""
+        return not (netns_id and self.netns_id) or netns_id == self.netns_id
 
     @property
     def pod(self) -> PodArgs | None:
@@ -89,11 +101,33 @@ class SandboxRecord(msgspec.Struct, frozen=True):
 
 
 def sandbox_record(
-    call: CNICall, plans: Iterable[InterfacePlan], network: str = "", pod_uid: str = ""
+    call: CNICall, plans: Iterable[InterfacePlan], network: str = "", pod_uid: str = "", rule_table: int = 0
 ) -> SandboxRecord:
-    """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list."""
-    interfaces = tuple(map(_interface_record, plans))
-    return SandboxRecord(call.container_id, call.netns, call.cni_args, interfaces, network, pod_uid)
+    """The record of a sandbox whose interfaces are about to be made; ``network`` is the name of the runtime's list.
+
+    ``rule_table`` is the node's table with the routes to pods for networks that name none.
+    """
+    interfaces = tuple(_interface_record(plan, plan.chain.host_rule_table or rule_table) for plan in plans)
+    return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, interfaces, network, pod_uid))
+
+
+def with_namespace(sandbox: SandboxRecord) -> SandboxRecord:
+    """The record of an ADD that begins now, in the namespace that is at its path."""
+    return msgspec.structs.replace(sandbox, netns_id=identity(sandbox.netns), attached_at=time.monotonic())
+
+
+def own_netns(sandbox: SandboxRecord, netns: str, others: Iterable[SandboxRecord]) -> str:
+    """``netns``, the path by which a sandbox is removed; empty where it leads to another sandbox's namespace by now.
+
+    Runtimes use paths again, such as those of processes, and Linux uses the numbers of namespaces again. Of two
+    sandboxes with the same namespace the one that was attached later has it.
+    """
+    present = identity(netns)
+    if not present:
+        return netns
+    later = (one for one in others if one.attached_at > sandbox.attached_at)
+    taken = any(one.may_be(present) and identity(one.netns) == present for one in later)
+    return "" if taken or not sandbox.may_be(present) else netns
 
 
 def assumed_record(call: CNICall) -> SandboxRecord:
@@ -101,11 +135,13 @@ def assumed_record(call: CNICall) -> SandboxRecord:
     return SandboxRecord(call.container_id, call.netns, call.cni_args, (InterfaceRecord(call.ifname, ""),))
 
 
-def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
+def _interface_record(plan: InterfacePlan, table: int) -> InterfaceRecord:
     match plan.chain:
         case Chain():
             coordinated = plan.chain.coordinator is not None
-            return InterfaceRecord(plan.request.interface, plan.request.network, coordinated=coordinated)
+            return InterfaceRecord(
+                plan.request.interface, plan.request.network, coordinated=coordinated, host_rule_table=table
+            )
         case DelegatedNetwork():
             return InterfaceRecord(
                 plan.request.interface,
@@ -113,6 +149,7 @@ def _interface_record(plan: InterfacePlan) -> InterfaceRecord:
                 chain=plan.chain.name,
                 version=plan.chain.version,
                 coordinated=plan.chain.coordinated,
+                host_rule_table=table,
                 plugins=tuple(plugin.decode() for plugin in plan.chain.plugins),
                 request={"capabilities": plan.request.runtime_config(), "arguments": dict(plan.request.cni_args)},
             )
@@ -134,7 +171,11 @@ class AttachmentStore:
 
     def is_gone(self, sandbox: SandboxRecord) -> bool:
         """Whether a sandbox's network namespace has been removed, and all interfaces in it."""
-        return self._is_gone(sandbox.netns)
+        return self._is_gone(sandbox.netns) or not sandbox.may_be(identity(sandbox.netns))
+
+    def is_left(self, sandbox: SandboxRecord, others: Iterable[SandboxRecord]) -> bool:
+        """Whether only the file of a sandbox is left: its namespace is gone, or another sandbox's by now."""
+        return self.is_gone(sandbox) or not own_netns(sandbox, sandbox.netns, others)
 
     def load(self, container_id: str) -> SandboxRecord | None:
         """A sandbox; None when it has no file, or one that cannot be parsed. Raises IOFailure."""
@@ -147,6 +188,10 @@ class AttachmentStore:
     def all(self, *, strict: bool = False) -> Iterator[SandboxRecord]:
         """All sandboxes that have a file. Raises IOFailure; if ``strict``, also for one that cannot be parsed."""
         return self._files.all(strict=strict)
+
+    def remove_drafts(self) -> None:
+        """Remove what is left of writes that were interrupted. Raises IOFailure."""
+        self._files.remove_drafts()
 
 
 def _file_name(container_id: str) -> str:

@@ -27,12 +27,19 @@ from spiderpool.telemetry import logger
 
 READ_TIMEOUT = 5.0
 """Seconds for one read of an object that the caches do not hold."""
+NAMESPACE_AGE = 5.0
+"""Seconds for which a read of a Namespace is good for the pods of that Namespace."""
 
 log = logger("cluster")
 
 
 class ClusterCache:
-    """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings."""
+    """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings.
+
+    The first list of our records comes from etcd: one that lacks a record would give its pod a second address. The
+    others may come from an API server's cache, since nothing is decided for good by what they lack: a list of one
+    node's pods makes the server read those of all nodes from etcd.
+    """
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
@@ -40,19 +47,21 @@ class ClusterCache:
         label = label_value(node)
         self.records = NodeRecords(client, node)
         self.owners = OwnerReader(client)
-        self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}")
-        self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}")
-        self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}")
+        self.pods = Informer(client, Pod, fields=f"spec.nodeName={node}", from_cache=True)
+        self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}", from_cache=True)
+        self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}", from_cache=True)
         self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
-        self._reserved_ips = Informer(client, SpiderReservedIP)
+        self._reserved_ips = Informer(client, SpiderReservedIP, from_cache=True)
         self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
-        self.networks = Informer(client, NetworkAttachmentDefinition)
-        self.coordinators = Informer(client, SpiderCoordinator)
-        self.namespaces = Informer(client, Namespace)
-        self.nodes = Informer(client, Node, fields=f"metadata.name={node}")
+        self.networks = Informer(client, NetworkAttachmentDefinition, from_cache=True)
+        self.coordinators = Informer(client, SpiderCoordinator, from_cache=True)
+        self.namespaces = Informer(client, Namespace, from_cache=True)
+        self._namespace_reads: dict[str, float] = {}  # name → loop time of the last read; of cached ones alone
+        self.nodes = Informer(client, Node, fields=f"metadata.name={node}", from_cache=True)
         for pools in (self._own_pools, self._shared_pools):
             pools.subscribe(self._pool_changed)
         self._reserved_ips.subscribe(self._reserved_changed)
+        self.namespaces.subscribe(self._namespace_changed)
 
     @property
     def ready(self) -> bool:
@@ -69,6 +78,11 @@ class ClusterCache:
         """Wait for the first list of every kind, up to ``timeout`` seconds each. Raises NotReady."""
         for informer in self._informers():
             await informer.synced(timeout)
+
+    async def listed(self, patience: float) -> None:
+        """As `synced`, but as long as pages of the lists arrive: NotReady after ``patience`` seconds without one."""
+        for informer in self._informers():
+            await informer.listed(patience)
 
     async def synced_within(self, timeout: float) -> bool:
         """Whether the first list of every kind has arrived, after waiting for that for ``timeout`` seconds in all."""
@@ -134,11 +148,30 @@ class ClusterCache:
         _require_living(found)
 
     async def find_pod(self, args: PodArgs) -> Pod | None:
-        """The pod of a name, read where the cache has none or one with another UID; None when there is none."""
+        """The pod of a name; None when there is none.
+
+        Read where the cache has none or one with another UID, and where the runtime passes no UID: the cached one may
+        be a former pod of that name.
+        """
         pod = self.pods.get(f"{args.namespace}/{args.name}")
-        if pod is None or not has_runtime_uid(pod, args.uid):
+        if pod is None or not args.uid or not has_runtime_uid(pod, args.uid):
             return await self._client.find(Pod, args.name, args.namespace)
         return pod
+
+    async def namespace(self, name: str) -> Namespace | None:
+        """A Namespace as it was a moment ago; None when it does not exist. Raises ApiUnavailable.
+
+        A cached copy may be older than the pod that asks, which would get its addresses from other pools for good.
+        """
+        now = asyncio.get_running_loop().time()
+        cached = self.namespaces.get(name)
+        if cached is not None and now < self._namespace_reads.get(name, -NAMESPACE_AGE) + NAMESPACE_AGE:
+            return cached
+        found = await self._client.find(Namespace, name, timeout=READ_TIMEOUT)
+        if found is not None:
+            self.namespaces.note(found)
+            self._namespace_reads[name] = now
+        return found
 
     async def holder(self, record: SpiderIP) -> Pod | None:
         """The pod that a record names, read from the API server; None if it does not exist. Raises ApiUnavailable."""
@@ -155,6 +188,10 @@ class ClusterCache:
     def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
         changed, self._pool_change = self._pool_change, asyncio.Event()
         changed.set()
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        if old is not None and new is None:
+            self._namespace_reads.pop(old.name, None)
 
     def _reserved_changed(self, _: SpiderReservedIP | None, __: SpiderReservedIP | None) -> None:
         reserved = [each for each in self._reserved_ips.items() if not each.terminating]

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+import msgspec
+
 from spiderpool.agent import interfaces
-from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
+from spiderpool.agent.attachment_store import (
+    AttachmentStore,
+    InterfaceRecord,
+    SandboxRecord,
+    own_netns,
+    with_namespace,
+)
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.network.coordinator import coordination, requested_default_route
+from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -57,11 +65,11 @@ class CoordinatorPlugin:
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
-    async def refresh(self) -> None:
-        """Update the routes to the node and to Services in all pods but those that the agent itself attaches."""
+    async def refresh(self) -> int:
+        """As `Attacher.refresh`, for all pods but those that the agent itself attaches."""
         attached = {sandbox.container_id for sandbox in self._attached.all()}
         chained = (sandbox for sandbox in self._chained.all() if sandbox.container_id not in attached)
-        await self._routes.refresh(chained)
+        return await self._routes.refresh(chained)
 
     async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of a network's interfaces; returns the failures.
@@ -73,8 +81,10 @@ class CoordinatorPlugin:
         )
 
     async def collect_gone(self) -> list[SpiderpoolError]:
-        """Remove what is left of sandboxes whose network namespace is gone; the failures."""
-        return await self._collect(lambda sandbox, _: self._chained.is_gone(sandbox))
+        """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
+        self._chained.remove_drafts()
+        known = list(self._chained.all())
+        return await self._collect(lambda sandbox, _: self._chained.is_left(sandbox, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -95,11 +105,14 @@ class CoordinatorPlugin:
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
-        await interfaces.remove(container_id, netns, ifname, keep_link=True)
         known = self._chained.load(container_id)
-        others = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
-        if known and others:
-            self._chained.save(SandboxRecord(container_id, known.netns, known.cni_args, others))
+        present = (one for store in (self._chained, self._attached) for one in store.all())
+        others = (one for one in present if one.container_id != container_id)
+        path = own_netns(known or SandboxRecord(container_id, netns, "", ()), netns, others)
+        await interfaces.remove(container_id, path, ifname, keep_link=True)
+        left = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
+        if known and left:
+            self._chained.save(msgspec.structs.replace(known, interfaces=left))
         else:
             self._chained.forget(container_id)
 
@@ -122,8 +135,11 @@ class CoordinatorPlugin:
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
         first = config.podDefaultCniNic or FIRST_INTERFACE
-        one = InterfaceRecord(call.ifname, "", coordinated=True, first_nic=first, chain=config.name)
-        return SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one))
+        table = config.hostRuleTable or rule_table(self._cluster.coordinator())
+        one = InterfaceRecord(
+            call.ifname, "", coordinated=True, first_nic=first, chain=config.name, host_rule_table=table
+        )
+        return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
 
 
 def previous_result(config: CoordinatorConfig) -> dict[str, object]:

@@ -22,6 +22,7 @@ from spiderpool.cloud.provider import MetadataSource
 from spiderpool.core.cloud.instances import (
     INSTANCE_ANNOTATION,
     Instance,
+    completed,
     defect,
     is_this_machine,
     merged,
@@ -30,7 +31,7 @@ from spiderpool.core.cloud.instances import (
     with_devices,
 )
 from spiderpool.core.network.plumbing.values import Link
-from spiderpool.errors import SpiderpoolError, Undecodable
+from spiderpool.errors import SpiderpoolError, Undecodable, is_bug
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import all_links, opened_kernel
 from spiderpool.kernel.observing import node_addresses
@@ -183,6 +184,7 @@ class ENIDiscovery:
 
     def _accept(self, reading: Instance) -> None:
         """Updates the desired annotation after a good reading."""
+        reading = completed(self._last, reading)
         desired, self._last = merged(self._last, reading), reading
         if desired != self._desired:
             self._desired = desired
@@ -226,8 +228,8 @@ class ENIDiscovery:
         try:
             body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}}
             self._node.informer.note(await self._node.client.patch(Node, self._node.name, body))
-        except SpiderpoolError as error:
-            log.warning("cards not published", node=self._node.name, error=error.message)
+        except Exception as error:  # a bug here must not stop the agent, which serves pods
+            log.warning("cards not published", node=self._node.name, error=str(error), exc_info=is_bug(error))
 
     def _on_node(self, _: Node | None, new: Node | None) -> None:
         if new is not None and self._desired is not None and self._node.annotation() != text_of(self._desired):

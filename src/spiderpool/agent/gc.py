@@ -24,7 +24,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import node_gc
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.plumbing.sweeping import plan_sweep
-from spiderpool.errors import ApiUnavailable, SpiderpoolError, raise_all
+from spiderpool.errors import ApiUnavailable, SpiderpoolError, is_bug, raise_all
 from spiderpool.telemetry import logger
 
 Attachments = Collection[tuple[str, str]]
@@ -58,8 +58,9 @@ class NodeGC:
         while True:
             try:
                 raise_all([*self._ipam.forget_gone(), *await self._collect_gone()])
-            except SpiderpoolError as error:
-                log.warning("sandboxes that are gone not collected", error=error.message, details=error.details)
+            except Exception as error:
+                facts = {"error": str(error), "details": getattr(error, "details", "")}
+                log.warning("sandboxes that are gone not collected", **facts, exc_info=is_bug(error))
             await asyncio.sleep(PERIOD)
 
     async def collect(self, network: str, valid: Attachments | None) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from spiderpool.agent.json_files import write_file
 from spiderpool.core.network.hostports import Connection, HostPort, bypasses, leads_to
 from spiderpool.core.network.plumbing.naming import host_interface
-from spiderpool.errors import Drift, KernelFailure, SpiderpoolError
+from spiderpool.errors import Drift, KernelFailure, SpiderpoolError, is_bug
 from spiderpool.kernel import conntrack, hostports
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.telemetry import logger
@@ -46,8 +46,10 @@ class HostPorts:
         while True:
             try:
                 await self._repair(containers())
-            except SpiderpoolError as error:
-                log.warning("host ports not checked", error=error.message, details=error.details, again=PERIOD)
+            except Exception as error:
+                details = getattr(error, "details", "")
+                facts = {"error": str(error), "details": details, "again": PERIOD}
+                log.warning("host ports not checked", **facts, exc_info=is_bug(error))
             await asyncio.sleep(PERIOD)
 
     async def read(self) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,11 +26,11 @@ from spiderpool.core.network.plumbing.existing import (
     place_default_route,
     place_default_route_if_free,
 )
-from spiderpool.core.network.plumbing.nics import NIC, NodeState, diagnose, plan_nics, undo_nics
+from spiderpool.core.network.plumbing.nics import NIC, NodeState, plan_nics, undo_nics
 from spiderpool.core.network.plumbing.parents import ParentLink, plan_parent
 from spiderpool.core.network.plumbing.planning import full_plan, plan
-from spiderpool.core.network.plumbing.refresh import plan_refresh
-from spiderpool.core.network.plumbing.removal import plan_removal
+from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
+from spiderpool.core.network.plumbing.removal import is_foreign, plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
 from spiderpool.core.network.plumbing.sweeping import PodPaths
 from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, is_default
@@ -109,20 +109,47 @@ async def remove(
 ) -> None:
     """Remove the interface, and with the last one the pod's path to its node. Success if nothing of it exists.
 
-    ``netns`` may be empty, missing, or a plain file in place of a deleted namespace: then removes what is left on the
-    node. ``keep_link`` leaves the link itself to the plugin that made it.
+    ``netns`` may be empty, missing, a plain file in place of a deleted namespace, or by now the namespace of another
+    container: then removes what is left on the node. ``keep_link`` leaves the link itself to the plugin that made it.
 
     Raises:
         KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> None:
+        if kernel.pod is not None and _is_foreign(kernel, container_id, ifname):
+            kernel.pod = None
         _remove(kernel, container_id, ifname, keep_link)
 
     try:
         await _operate(netns or None, node, work)
     except BadNamespace:  # the pod is gone
         await _operate(None, node, work)
+
+
+async def is_of_another(
+    container_id: str, netns: str, ifname: str, others: Collection[Address], *, node: Path | None = None
+) -> bool:
+    """Whether a namespace belongs to another container by now; ``others`` are the addresses of other pods.
+
+    False where it is gone. Raises KernelFailure when it cannot be read.
+    """
+
+    def work(kernel: Kernel, _stop: threading.Event) -> bool:
+        return _is_foreign(kernel, container_id, ifname, others)
+
+    try:
+        return await _operate(netns, node, work)
+    except BadNamespace:
+        return False
+
+
+async def has_link(netns: str, ifname: str, *, node: Path | None = None) -> bool:
+    """Whether a pod has a link of a name; false where its namespace is gone. Raises KernelFailure."""
+    try:
+        return await _operate(netns, node, lambda kernel, _: find_link(kernel.netns("pod"), ifname) is not None)
+    except BadNamespace:
+        return False
 
 
 async def check(attachment: Attachment, *, node: Path | None = None) -> None:
@@ -139,17 +166,12 @@ async def check(attachment: Attachment, *, node: Path | None = None) -> None:
 
 
 async def refresh(
-    container_id: str,
-    netns: str,
-    *,
-    first_nic: str = "eth0",
-    services: tuple[Address, ...] | None = None,
-    node: Path | None = None,
+    container_id: str, netns: str, settings: PathSettings | None = None, *, node: Path | None = None
 ) -> tuple[Step, ...]:
-    """Update the pod's routes and neighbours of its node; returns the steps taken, none if nothing had changed.
+    """Update the pod's path to its node and the node's to it; returns the steps taken, none if nothing had changed.
 
-    Call it for each pod when an address of the node, or of Services outside the Service CIDRs, was added or removed.
-    ``services`` are all of the latter; None: not known, their routes stay.
+    Call it for each pod when an address of the node, or of Services outside the Service CIDRs, was added or removed,
+    or when another program has removed rules or routes from the node.
 
     Raises:
         BadNamespace: the pod's namespace is missing or is no network namespace.
@@ -157,8 +179,9 @@ async def refresh(
     """
 
     def work(kernel: Kernel, _stop: threading.Event) -> tuple[Step, ...]:
-        observed = replace(observing.observe_pod_link(kernel, container_id, first_nic), services=services)
-        return _apply(kernel, plan_refresh(observed))
+        return _apply(
+            kernel, plan_refresh(observing.observe_pod_link(kernel, container_id, settings or PathSettings()))
+        )
 
     return await _operate(netns, node, work)
 
@@ -251,11 +274,6 @@ async def untune_node(*, node: Path | None = None) -> tuple[Step, ...]:
         return steps
 
     return await _operate(None, node, work)
-
-
-async def diagnose_node(*, node: Path | None = None) -> tuple[str, ...]:
-    """A sentence for each setting of the node that keeps its pods or NICs from being reached or from answering."""
-    return await _operate(None, node, lambda kernel, _: diagnose(observing.observe_nics(kernel)))
 
 
 async def _operate(
@@ -354,6 +372,11 @@ def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
 
 def _remove_attachment(kernel: Kernel, attachment: Attachment) -> None:
     _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == EXISTING)
+
+
+def _is_foreign(kernel: Kernel, container_id: str, ifname: str, others: Collection[Address] = ()) -> bool:
+    pod, host_end = observing.observe_path(kernel, container_id, with_addresses=bool(others))
+    return is_foreign(container_id, ifname, pod, host_end, others)
 
 
 def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:

@@ -14,6 +14,7 @@ from spiderpool.agent.containers import Containers, PodContainers
 from spiderpool.agent.sandboxes import SandboxOnFile
 from spiderpool.api.cni import CNICall, PodArgs
 from spiderpool.api.cni_result import Result, ResultIP
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
@@ -37,7 +38,9 @@ class IPAMPlugin:
 
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
-        grants = await self.allocate(call.required_pod(), SandboxTarget(call.container_id, call.netns), request)
+        args = call.required_pod()
+        pod, sandbox = await self._cluster.living_pod(args), SandboxTarget(call.container_id, call.netns)
+        grants = await self.allocate(pod, args, sandbox, request)
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
             routes=result_routes(grants),
@@ -54,9 +57,10 @@ class IPAMPlugin:
         if call.pod is not None:
             await self.release(call.pod, call.container_id, call.ifname)
 
-    async def allocate(self, args: PodArgs, sandbox: SandboxTarget, request: InterfaceRequest) -> tuple[Grant, ...]:
-        """What an interface of a sandbox is granted; `PodAddresses.allocate` tells the errors."""
-        pod = await self._cluster.living_pod(args)
+    async def allocate(
+        self, pod: Pod, args: PodArgs, sandbox: SandboxTarget, request: InterfaceRequest
+    ) -> tuple[Grant, ...]:
+        """What an interface of a living pod's sandbox is granted; `PodAddresses.allocate` tells the errors."""
         # First, so that a DEL of the former container that comes meanwhile releases nothing, and the node's account
         # lists the sandbox before it has an address.
         holder = replace(args, uid=self._addresses.holder_uid(args, pod))

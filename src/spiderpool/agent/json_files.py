@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -18,6 +19,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 Stamp = tuple[int, ...]
 
 SUFFIX = ".json"
+DRAFT_SECONDS = 60.0
+"""Age at which the writer of a draft must have died."""
 
 log = logger("files")
 
@@ -64,6 +67,12 @@ class JSONFiles(Generic[S]):
                 yield found[1]
         self._parsed = parsed
 
+    def remove_drafts(self) -> None:
+        """Remove what is left of writes that were interrupted. Raises IOFailure."""
+        for draft in self._directory.glob("*"):
+            if draft.suffix.removeprefix(".").isdigit():  # as `write_file` names them
+                _remove_if_old(draft)
+
     def _parsed_before(self, name: str) -> tuple[Stamp, S] | None:
         known = self._parsed.get(name)
         return known if known and known[0] and known[0] == _stamp(self._path(name)) else None
@@ -90,6 +99,16 @@ class JSONFiles(Generic[S]):
                 raise IOFailure(f"{path} cannot be parsed: {error}; remove it once its pod is gone") from error
             log.warning("passed over", file=str(path), error=str(error))
             return None
+
+
+def _remove_if_old(draft: Path) -> None:
+    try:
+        if time.time() - draft.stat().st_mtime > DRAFT_SECONDS:
+            draft.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IOFailure(f"{draft} cannot be removed: {error}; make its folder writable") from error
 
 
 def _stamp(path: Path) -> Stamp:

@@ -41,7 +41,7 @@ from spiderpool.settings import AgentSettings, agent_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 FIRST_LISTS = 300.0
-"""Seconds that a starting agent waits for the API server; then it exits with an error and is restarted."""
+"""Seconds without a page of a list for which a starting agent waits; then it exits with an error and is restarted."""
 
 ATTACHED, CHAINED, ADDRESSED = "sandboxes", "chained", "addressed"
 """Directories beside the socket with what is known of sandboxes: those that we attach, those that we only coordinate,
@@ -118,7 +118,7 @@ async def run(settings: AgentSettings) -> None:
         if settings.common.cloud.provider:
             group.create_task(discover(client, cluster.nodes, settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
-            await cluster.synced(FIRST_LISTS)
+            await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())
             group.create_task(gc.run())
             group.create_task(repair.run(account))

@@ -1,36 +1,47 @@
 """Tasks that keep the node's network correct while pods run.
 
-They update the pods' routes when addresses of the node or of Services change, keep the rules that masquerade what pods
-send to Services, tune the node's NICs, and report faults as Events.
+They update the pods' routes when addresses of the node or of Services change, make again what another program removes
+of the node's rules and routes, keep the rules that masquerade what pods send to Services, tune the node's NICs, and
+report faults as Events.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.core.network.plumbing.nics import nics_with_gateways
+from spiderpool.core.network.coordinator import rule_table
+from spiderpool.core.network.node_addresses import misplaced
+from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kernel import masquerade
-from spiderpool.kernel.events import address_changes
+from spiderpool.kernel.events import address_changes, routing_losses
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
 EVENT_FAULT = "NodeNetworkFault"
+EVENT_RESTORED = "NodeRoutesRestored"
+EVENT_MISPLACED = "PodAddressOnNode"
 BATCH = 0.5
 """Seconds between two passes over all pods: addresses that change together are told together."""
 LOOK = 60.0
-"""Seconds between two looks whether the rules for pods' connections to Services are complete."""
+"""Seconds between two looks at the node's NICs, and whether the rules for connections to Services are complete."""
+PASS = 300.0
+"""Seconds between two passes over all pods where nothing is known to have changed."""
+SETTLING = 30.0
+"""Seconds that a fault lasts before it is reported on a node that we tune: pools with gateways may be on their way."""
 PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds before a retry; the tuning of NICs doubles its pause after each failure, up to the longest."""
 
@@ -65,15 +76,18 @@ class NodeNetwork:
         self._recorder = recorder
         self._tuning = tuning
         self._stale = asyncio.Event()  # set when addresses of the node or of Services have changed: update the pods
-        self._services: list[str] | None = None  # the addresses of Services that were seen last
+        self._services: object = None  # the addresses and CIDRs of Services that were seen last
+        self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
-        self._reported: tuple[str, ...] = ()  # the faults of the last diagnosis: each is reported once
+        self._faults: dict[str, float] = {}  # the faults of the last diagnosis, and when each was first seen
+        self._reported: set[tuple[str, Any]] = set()  # what of the last diagnosis has been reported: each is once
 
     async def run(self) -> None:
         """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
         self._cluster.coordinators.subscribe(self._coordinator_changed)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
+            group.create_task(self._follow_losses())
             group.create_task(self._update_pods())
             group.create_task(self._keep_masquerade())
             group.create_task(self._follow_pools())
@@ -86,38 +100,71 @@ class NodeNetwork:
                 async for _ in address_changes(at_once=True):
                     self._stale.set()
                     self._changed.set()
-            except SpiderpoolError as error:
-                log.warning("addresses of the node not followed", error=str(error), pause=PAUSE)
+            except Exception as error:
+                facts = {"error": str(error), "pause": PAUSE}
+                log.warning("addresses of the node not followed", **facts, exc_info=is_bug(error))
             await asyncio.sleep(PAUSE)
+
+    async def _follow_losses(self) -> None:
+        """Look at all pods and NICs after another program has removed rules or routes, but not all the time."""
+        while True:
+            try:
+                async for _ in routing_losses(self._is_our_table):
+                    self._stale.set()
+                    self._changed.set()
+                    await asyncio.sleep(PAUSE)
+            except Exception as error:
+                log.warning("routes of the node not followed", error=str(error), pause=PAUSE, exc_info=is_bug(error))
+            await asyncio.sleep(PAUSE)
+
+    def _is_our_table(self, table: int) -> bool:
+        return table in NIC_TABLES or table in self._tables
 
     def _coordinator_changed(self, _: SpiderCoordinator | None, __: SpiderCoordinator | None) -> None:
         coordinator = self._cluster.coordinator()
-        services = coordinator.status.serviceAddresses if coordinator and coordinator.status else None
+        status = coordinator.status if coordinator else None
+        services = (status.serviceAddresses, status.serviceCIDR) if status else None
         if services != self._services:
             self._services = services
             self._stale.set()
 
     async def _update_pods(self) -> None:
+        """Update all pods when something has changed, and now and then: not all that goes is told."""
         while True:
-            await self._stale.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stale.wait(), PASS)
             self._stale.clear()
             pause = BATCH
             try:
-                await self._attacher.refresh()
-                await self._coordinator.refresh()
-            except SpiderpoolError as error:
-                log.warning("routes of pods not updated", error=str(error), pause=PAUSE)
+                self._tables = self._rule_tables()
+                self._report_restored(await self._attacher.refresh() + await self._coordinator.refresh())
+            except Exception as error:
+                log.warning("routes of pods not updated", error=str(error), pause=PAUSE, exc_info=is_bug(error))
                 self._stale.set()
                 pause = PAUSE
             await asyncio.sleep(pause)
+
+    def _rule_tables(self) -> set[int]:
+        tables = {each.host_rule_table for sandbox in self._attacher.sandboxes() for each in sandbox.interfaces}
+        return {rule_table(self._cluster.coordinator()), *tables} - {0}
+
+    def _report_restored(self, count: int) -> None:
+        if count:
+            message = (
+                f"{count} rules and routes of this node to its pods were missing and have been made again: let"
+                " systemd-networkd, or whichever program removed them, leave those of others alone"
+            )
+            log.warning("restored", count=count)
+            self._event(EVENT_RESTORED, message)
 
     async def _keep_masquerade(self) -> None:
         """Load the rules, and again what another program has removed."""
         while True:
             try:
                 await run_inside(None, masquerade.load)
-            except SpiderpoolError as error:
-                log.warning("pods do not reach all endpoints of Services", error=str(error), pause=LOOK)
+            except Exception as error:
+                facts = {"error": str(error), "pause": LOOK}
+                log.warning("pods do not reach all endpoints of Services", **facts, exc_info=is_bug(error))
             await asyncio.sleep(LOOK)
 
     async def _follow_pools(self) -> None:
@@ -129,17 +176,18 @@ class NodeNetwork:
                 self._changed.set()
 
     async def _tune_nics(self) -> None:
-        """Tune and diagnose at the start, after every change, and again after a failure; repeating is safe."""
+        """Tune and diagnose at the start, after every change, every minute, and again after a failure."""
         pause = PAUSE
         while True:
             self._changed.clear()
             try:
                 await self._apply_tuning()
                 await self._diagnose()
-                await self._changed.wait()
                 pause = PAUSE
-            except (SpiderpoolError, OSError) as error:
-                log.warning("cards of the node not tuned", error=str(error), pause=pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), LOOK)
+            except Exception as error:
+                log.warning("cards of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -168,11 +216,26 @@ class NodeNetwork:
         return gateways
 
     async def _diagnose(self) -> None:
-        faults = await interfaces.diagnose_node()
+        """Report faults of the node's network, and addresses of pods that the node itself has: each once."""
+        state, now = await interfaces.node_state(), asyncio.get_running_loop().time()
+        faults = diagnose(state, tuning=self._tuning.enabled)
+        self._faults = {fault: self._faults.get(fault, now) for fault in faults}
+        patience = SETTLING if self._tuning.enabled else 0.0
+        lasting = {fault: fault for fault, since in self._faults.items() if now - since >= patience}
+        self._report_new(EVENT_FAULT, lasting)
+        cluster = self._cluster
+        records = cluster.records.informer.items()
+        self._report_new(EVENT_MISPLACED, misplaced(state.addresses, cluster.pools(), records, cluster.reserved))
+
+    def _report_new(self, reason: str, found: Mapping[Any, str]) -> None:
+        """An Event for each of these sentences that was not reported the last time; found anew it is reported again."""
+        known = {key for of, key in self._reported if of == reason}
+        for key in found.keys() - known:
+            log.warning("fault of the node's network", fault=found[key])
+            self._event(reason, found[key])
+        self._reported = {each for each in self._reported if each[0] != reason} | {(reason, key) for key in found}
+
+    def _event(self, reason: str, message: str) -> None:
         node = self._cluster.nodes.get(self._cluster.node_name)
-        for fault in faults:
-            if fault not in self._reported:
-                log.warning("fault of the node's network", fault=fault)
-                if node is not None:
-                    self._recorder.event(node, "Warning", EVENT_FAULT, fault)
-        self._reported = faults
+        if node is not None:
+            self._recorder.event(node, "Warning", reason, message)

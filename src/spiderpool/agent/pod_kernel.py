@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from spiderpool.agent.interfaces import AttachedInterface
@@ -18,6 +19,12 @@ class PodKernel(Protocol):
 
     async def remove(self, container_id: str, netns: str, ifname: str, /) -> None:
         """Remove the interface."""
+
+    async def is_of_another(self, container_id: str, netns: str, ifname: str, others: Collection[Address], /) -> bool:
+        """Whether a namespace belongs to another container by now."""
+
+    async def has_link(self, netns: str, ifname: str, /) -> bool:
+        """Whether a pod has a link of a name."""
 
     async def check(self, attachment: Attachment, /) -> None:
         """Compare the pod's interface with what `add` made."""

@@ -1,4 +1,8 @@
-"""Keeps the routes of running pods by their node up to date: to the node's own addresses, and to those of Services."""
+"""Keeps the paths between running pods and their node up to date.
+
+The pods' routes follow the node's own addresses and those of Services. The node's rules and routes to pods are made
+again where another program has removed them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.core.network.coordinator import rule_table, service_cidrs
+from spiderpool.core.network.plumbing.refresh import PathSettings
 from spiderpool.core.network.plumbing.values import Address, Attachment
 from spiderpool.errors import BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -24,16 +30,19 @@ class PodRoutes:
         self._containers = containers
         self._applied: frozenset[Address] = frozenset()  # addresses of Services that all pods have a route to
 
-    async def refresh(self, sandboxes: Iterator[SandboxRecord]) -> None:
-        """Update the routes in these pods, which are all; a pod where that fails is logged and skipped.
+    async def refresh(self, sandboxes: Iterator[SandboxRecord]) -> int:
+        """Update the paths of these pods, which are all; a pod where that fails is logged and skipped.
 
-        A pod that is attached meanwhile has the addresses of that moment, which are no older.
+        A pod that is attached meanwhile has the addresses of that moment, which are no older. Returns how many rules
+        and routes of the node had to be made again.
         """
         services = self._cluster.service_addresses()
+        made_again = 0
         for sandbox in sandboxes:
             if any(each.coordinated for each in sandbox.interfaces):
-                await self._refresh(sandbox, services)
+                made_again += await self._refresh(sandbox, services)
         self._applied = frozenset(services or ())
+        return made_again
 
     def settled(self, attachment: Attachment) -> Attachment:
         """The attachment without addresses of Services that pods may not have a route to yet: for CHECK."""
@@ -43,17 +52,20 @@ class PodRoutes:
         known = tuple(address for address in settings.service_addresses if address in self._applied)
         return replace(attachment, coordination=replace(settings, service_addresses=known))
 
-    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> None:
+    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> int:
+        coordinator = self._cluster.coordinator()
+        default = rule_table(coordinator)
+        tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
+        settings = PathSettings(first, services, service_cidrs(coordinator), tables)
         try:
             async with self._containers.held(sandbox.container_id):
-                steps = await interfaces.refresh(
-                    sandbox.container_id, sandbox.netns, first_nic=first, services=services
-                )
+                steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)
         except BadNamespace:
-            return  # the pod is gone, its DEL is to come
+            return 0  # the pod is gone, its DEL is to come
         except SpiderpoolError as error:
             log.warning("routes of a pod not updated", netns=sandbox.netns, error=str(error))
-            return
+            return 0
         if steps:
             log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))
+        return sum(step.side == "node" for step in steps)

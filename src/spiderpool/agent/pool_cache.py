@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, choose, family, hinted, is_exclusive, start_of, usable
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.allocation import address_of, choose, family, is_exclusive, start_of, usable
 from spiderpool.core.labels import label_value
+
+SHORT_READ = 1.0
+"""Seconds up to which a read of a pool's records costs too little to be spared: some thousands of them."""
+BELIEF, LONGEST_BELIEF = 10, 30.0
+"""For how many times its duration a longer read is believed, and for how many seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +36,41 @@ class NodePools:
 
 
 class PoolCache:
-    """The cached state of one pool. Addresses are integers."""
+    """The cached state of one pool. Addresses are integers.
+
+    What others hold is known from the hint in the pool's status, which is late, and from our own reads and lost
+    creates. What these have shown since the last hint is kept until the next one, which was computed after that.
+    """
 
     def __init__(self, pool: SpiderIPPool, node: str, reserved: AddressSet) -> None:
+        """Raises ValueError when the pool's ranges cannot be parsed."""
         self.pool = pool.name
         self.node = node
-        self.addresses = usable(pool) - reserved
-        self.exclusive = is_exclusive(pool, node)
-        self.start = start_of(self.addresses, node, exclusive=self.exclusive)  # where the next search begins
-        others = AddressSet(self.addresses.version) if self.exclusive else hinted(pool, self.addresses.version)
-        self.free = self.addresses - others  # without a record, as far as known; `next` leaves out our own records
         self.in_flight: set[int] = set()  # being created by this agent right now
         self.conflicting: set[int] = set()  # used by something outside the cluster; tried last
         self.stale: set[int] = set()  # in our watch's cache, but missing from a later read: free
         self.cooling: list[SpiderIP] = []  # released records of any node in their cooldown, the oldest first
         self.labels: set[str | None] = {self.label}  # values of the pool's label under which its addresses have records
         self.refresh: asyncio.Task[None] | None = None  # the read of the pool's records, shared by waiters
+        self._hint: object = None  # the hint that `_others` was made from
+        self._own: frozenset[int] = frozenset()  # addresses of this node's records at the last read
+        self._read_lasts = 0.0  # time of the event loop until which the last read is believed
+        self._others = self._learnt = AddressSet(_version(pool))  # in use by others; what of it we found out ourselves
+        self.renew(pool, reserved)
+        self.start = start_of(self.addresses, node, exclusive=self.exclusive)  # where the next search begins
+
+    def renew(self, pool: SpiderIPPool, reserved: AddressSet) -> None:
+        """Take over a change of the pool, its status or the reserved addresses. Raises ValueError."""
+        self.addresses = usable(pool) - reserved
+        self.exclusive = is_exclusive(pool, self.node)
+        hint = None if self.exclusive else hints.key(pool)
+        if self.exclusive:
+            self._others = self._learnt = AddressSet(self.addresses.version)  # our own records say all
+        elif hint not in (None, self._hint):
+            self._others = hints.read(pool, self.addresses.version) | self._learnt
+            self._learnt = AddressSet(self.addresses.version)
+        self._hint = hint or self._hint
+        self.free = self.addresses - self._others  # without others' record, as far as known; `next` leaves out ours
 
     @property
     def label(self) -> str:
@@ -78,11 +103,27 @@ class PoolCache:
         been deleted, although the watch has not delivered that yet.
         """
         found = [record for record in records if family(record) == self.addresses.version]
-        others = AddressSet.of_addresses(map(address_of, found), self.addresses.version)
-        self.free = self.addresses - others
+        own_key = (self.node, self.pool)
+        ours = {address_of(each) for each in found if (each.spec.node, each.spec.pool) == own_key}
+        everybody = set(map(address_of, found))
+        self._others = self._learnt = AddressSet.of_addresses(everybody - ours, self.addresses.version)
+        self.free = self.addresses - self._others
         released = (record for record in found if record.spec.releasedAt and record.spec.pool == self.pool)
         self.cooling = sorted(released, key=lambda record: record.spec.releasedAt or "")
-        self.stale = {address for address in own if address not in others}
+        self.stale = {address for address in own if address not in everybody}
+        self._own = frozenset(own)
+
+    def believe(self, began: float, now: float) -> None:
+        """Believe a read from ``began`` to ``now`` (times of one clock) for as long as its cost asks for.
+
+        Else a pool that is full would be read by every ADD on every node.
+        """
+        if now - began >= SHORT_READ:
+            self._read_lasts = now + min(BELIEF * (now - began), LONGEST_BELIEF)
+
+    def is_known(self, own: Collection[int], now: float) -> bool:
+        """Whether the last read may still say that the pool is full; not if this node has given one back since."""
+        return now < self._read_lasts and self._own.issubset(own)
 
     def learn_label(self, record: SpiderIP) -> None:
         """Also look under the label of a record that has an address of the pool.
@@ -103,14 +144,17 @@ class PoolCache:
         In a shared pool another node searches here, and would be one step ahead all the time: the search goes on at a
         place which each node finds for itself.
         """
-        self.free -= AddressSet.of_addresses((address,), self.addresses.version)
+        taken = AddressSet.of_addresses((address,), self.addresses.version)
+        self._others |= taken
+        self._learnt |= taken
+        self.free -= taken
         if not self.exclusive:
             self.start = start_of(self.free, f"{self.node} {address}", exclusive=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _CacheEntry:
-    """A cache, and the objects that it was made from: with others it must be made again."""
+    """A cache, and the objects that it was made from: with others it must be renewed."""
 
     pool: SpiderIPPool
     reserved: AddressSet
@@ -120,10 +164,8 @@ class _CacheEntry:
 class PoolCaches:
     """The caches of all pools that an ADD has tried."""
 
-    def __init__(self, node: str, reserved: Callable[[int], AddressSet]) -> None:
-        """``reserved`` returns the reserved addresses of a family, the same object until they change."""
-        self._node = node
-        self._reserved = reserved
+    def __init__(self, pools: NodePools) -> None:
+        self._pools = pools
         self._entries: dict[str, _CacheEntry] = {}  # pool name → its cache
 
     def known(self, pool: str) -> PoolCache | None:
@@ -132,17 +174,24 @@ class PoolCaches:
         return entry.cache if entry else None
 
     def of(self, pool: SpiderIPPool) -> PoolCache:
-        """The cache of a pool, made again when the pool, its status or the reserved addresses have changed.
+        """The cache of a pool, renewed when the pool, its status or the reserved addresses have changed.
 
         Raises ValueError when the pool's ranges cannot be parsed.
         """
-        reserved = self._reserved(6 if ":" in pool.spec.subnet else 4)
+        reserved = self._pools.reserved(_version(pool))
         entry = self._entries.get(pool.name)
         if entry and entry.pool is pool and entry.reserved is reserved:
             return entry.cache
-        cache = PoolCache(pool, self._node, reserved)
-        if former := entry.cache if entry else None:
-            cache.in_flight, cache.conflicting, cache.start = former.in_flight, former.conflicting, former.start
-            cache.labels = former.labels
+        if entry and entry.pool.metadata.uid == pool.metadata.uid:
+            cache = entry.cache
+            cache.renew(pool, reserved)
+        else:
+            cache = PoolCache(pool, self._pools.node, reserved)
+            present = {each.name for each in self._pools.usable()}
+            self._entries = {name: each for name, each in self._entries.items() if name in present}
         self._entries[pool.name] = _CacheEntry(pool, reserved, cache)
         return cache
+
+
+def _version(pool: SpiderIPPool) -> int:
+    return 6 if ":" in pool.spec.subnet else 4

@@ -22,6 +22,9 @@ from spiderpool.telemetry import REFUSALS
 BLIND_TRIES = 4
 """Addresses in a row that may turn out to be taken before the records of the pool are read."""
 
+CONFLICT_SECONDS = 600.0
+"""Seconds for which an address that somebody else uses is tried last."""
+
 
 class PoolSearch:
     """Searches the pools of one node; ``clock`` gives the seconds since 1970."""
@@ -33,7 +36,7 @@ class PoolSearch:
         self._writes = writes
         self._usable = pools.usable
         self._occupied = pools.occupied
-        self._caches = PoolCaches(pools.node, pools.reserved)
+        self._caches = PoolCaches(pools)
         self._clock = clock
 
     async def claim(self, request: AllocationRequest, progress: Progress) -> SpiderIP:
@@ -121,9 +124,9 @@ class PoolSearch:
         tried: list[int] = []
         since_read, reads = 0, 0
         while True:
-            occupied = self._occupied(request.version)
-            address = cache.next(self._records.addresses(pool.name), {*tried, *occupied} if occupied else tried)
-            if address is None and reads and not since_read:
+            own, occupied = self._records.addresses(pool.name), self._occupied(request.version)
+            address = cache.next(own, {*tried, *occupied} if occupied else tried)
+            if address is None and not since_read and (reads or cache.is_known(own, _now())):
                 return await self._take_cooled(request, pool, cache, progress)
             if address is None or since_read >= BLIND_TRIES:
                 if reads and since_read:
@@ -165,13 +168,14 @@ class PoolSearch:
         await asyncio.shield(cache.refresh)
 
     async def _read_labels(self, pool: SpiderIPPool, cache: PoolCache) -> None:
-        own = list(self._records.addresses(pool.name))
+        own, began = list(self._records.addresses(pool.name)), _now()
         found: list[SpiderIP] = []
         for label in tuple(cache.labels):
             records = await self._records.labelled(label, timeout=CALL_TIMEOUT)
             cache.forget_label(label, records)
             found += records
         cache.update(found, own)
+        cache.believe(began, _now())
 
     # --- an address in its cooldown
 
@@ -216,11 +220,13 @@ class PoolSearch:
     # --- addresses that somebody else uses
 
     def mark_conflicting(self, record: SpiderIP) -> None:
-        """Try an address last from now on, since somebody outside the cluster uses it."""
+        """Try an address last for a while, since somebody else uses it, who may go away."""
         pool = self.pool(record.spec.pool)
         if pool is not None:
             with suppress(ValueError):  # ranges that cannot be parsed give no address anyway
-                self._caches.of(pool).conflicting.add(address_of(record))
+                conflicting, address = self._caches.of(pool).conflicting, address_of(record)
+                conflicting.add(address)
+                asyncio.get_running_loop().call_later(CONFLICT_SECONDS, conflicting.discard, address)
 
     def is_conflicting(self, record: SpiderIP) -> bool:
         """Whether somebody outside the cluster was seen to use an address."""
@@ -230,3 +236,7 @@ class PoolSearch:
     def pool(self, name: str) -> SpiderIPPool | None:
         """A pool that this node may use; None for another one."""
         return next((pool for pool in self._usable() if pool.name == name), None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

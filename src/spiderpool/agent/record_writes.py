@@ -24,6 +24,9 @@ from spiderpool.telemetry import ALLOCATION_CONFLICTS
 CALL_TIMEOUT = 10.0
 """Seconds for one call to the API server on the ADD path; the whole ADD has its own limit."""
 
+MOST_UNANSWERED = 1_000
+"""Holders of which writes without an answer are remembered; the oldest is forgotten first."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -127,6 +130,10 @@ class RecordWrites:
 
     def _remember(self, holder: Holder, record: SpiderIP) -> None:
         self._unanswered.setdefault(holder, {})[record.name] = record
+        if (
+            len(self._unanswered) > MOST_UNANSWERED
+        ):  # of pods whose DEL never came: garbage collection finds their records
+            self._unanswered.pop(next(iter(self._unanswered)))
 
     def _forget(self, holder: Holder, name: str) -> None:
         unanswered = self._unanswered.get(holder, {})

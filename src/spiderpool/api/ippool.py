@@ -89,6 +89,12 @@ class IPPoolStatus(msgspec.Struct, omit_defaults=True, gc=False):
     allocatedRanges: Annotated[
         list[str] | None, field_doc("The addresses in use as ranges: a hint where agents find free ones.")
     ] = None
+    compressedRanges: Annotated[
+        str | None,
+        field_doc(
+            "The addresses in use where they form too many ranges for allocatedRanges: the same hint, compressed."
+        ),
+    ] = None
     conditions: Conditions = None
 
 

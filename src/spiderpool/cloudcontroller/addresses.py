@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -28,11 +28,12 @@ from spiderpool.cloud.provider import (
 )
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import ENIDescriptions
+from spiderpool.cloudcontroller.eni_families import ENIFamily, ENIFamilyState, eni_families
+from spiderpool.cloudcontroller.eni_pools import ENIPools
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
-from spiderpool.core.cloud.instances import ENI, Instance
-from spiderpool.core.cloud.nodes import instance_of, mismatch
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -46,9 +47,10 @@ from spiderpool.core.cloud.preallocation import (
     releasing_of,
     releasing_text,
 )
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import CLOUD_ADDRESSES, logger
 
 VSWITCH_PAUSE = 300.0
@@ -88,33 +90,6 @@ class AddressRules:
     """Whether pods may use the ENI with which a server was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class ENIFamily:
-    """One address family of one ENI of one node."""
-
-    node: Node
-    instance: Instance
-    eni: ENI
-    version: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Identifies the family in dicts."""
-        return self.eni.identity, self.version
-
-
-@dataclass(slots=True)
-class ENIFamilyState:
-    """State of a family of an ENI between two plans. Times are those of the reconciler's clock."""
-
-    idle_since: dict[str, float] = field(default_factory=dict)
-    """Address → time from which on no pod has had it."""
-    fenced_since: dict[str, float] = field(default_factory=dict)
-    """Address → time from which on every pool has excluded it."""
-    not_before: float = 0.0
-    """Time before which no step is tried, after a refusal."""
-
-
 class AddressReconciler:
     """Keeps free addresses on every ENI."""
 
@@ -134,6 +109,7 @@ class AddressReconciler:
         self._rules = rules
         self._policy = rules.policy
         self._clock = clock
+        self._pools = ENIPools(listers.pools)
         self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
         self._descriptions = ENIDescriptions(cloud, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
@@ -142,32 +118,42 @@ class AddressReconciler:
         self._describe_at = 0.0  # time of the next descriptions
         self._changed = asyncio.Event()  # set when a Node, a pool or the set of SpiderIPs changed: plan again
         listers.ips.subscribe(self._on_ip)
-        listers.nodes.subscribe(self._on_change)
-        listers.pools.subscribe(self._on_change)
+        listers.nodes.subscribe(self._on_node)
+        listers.pools.subscribe(self._on_pool)
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
         while True:
             try:
                 await self.step()
-            except SpiderpoolError as error:
-                log.warning("addresses will be looked at again", error=str(error))
-            except Exception:  # a bug here must not stop the reconcilers of Nodes and Services
-                log.exception("addresses will be looked at again")
+            except Exception as error:
+                log.warning("addresses will be looked at again", error=str(error), exc_info=is_bug(error))
             await self._wait()
 
     async def step(self) -> bool:
         """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
-        families = list(self._families())
+        parse, rules = self._cloud.parse_provider_id, self._rules
+        families = [each async for each in eni_families(self._listers.nodes, parse, rules.families, rules.primary_eni)]
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
         by_node: dict[str, list[ENIFamily]] = {}
         for family in families:
             by_node.setdefault(family.node.name, []).append(family)
+        self._forget_all_but(families)
         limit = asyncio.Semaphore(CONCURRENCY)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reconcile_node(found, limit)) for found in by_node.values()]
+            tasks = [
+                group.create_task(self._reconcile_node(found, limit))
+                async for found in in_turns(by_node.values())
+                if any(self._plan(family) for family in found)
+            ]
         return any(task.result() for task in tasks)
+
+    def _forget_all_but(self, families: Iterable[ENIFamily]) -> None:
+        """Forget the state of ENIs that are gone, and of vSwitches that may have addresses again."""
+        present, now = {family.key for family in families}, self._clock()
+        self._states = {key: state for key, state in self._states.items() if key in present}
+        self._full_until = {vswitch: until for vswitch, until in self._full_until.items() if until > now}
 
     async def _wait(self) -> None:
         try:
@@ -182,25 +168,13 @@ class AddressReconciler:
         if old is None or new is None:
             self._changed.set()
 
-    def _on_change(self, *_: object) -> None:
-        self._changed.set()
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if old is None or new is None or _part_of_node(old) != _part_of_node(new):  # most events are heartbeats
+            self._changed.set()
 
-    def _families(self) -> Iterator[ENIFamily]:
-        """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
-        listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
-        for node in sorted(self._listers.nodes.items(), key=lambda each: (not each.ready, each.name)):
-            instance = instance_of(node)
-            if instance is None or node.ready_status == "Unknown":
-                continue
-            if mismatch(node, instance, self._cloud.parse_provider_id):
-                continue
-            for eni in instance.enis:
-                if eni.identity in listed or (eni.primary and not self._rules.primary_eni):
-                    continue
-                listed.add(eni.identity)
-                for version in sorted(self._rules.families):
-                    if eni.subnet_of(version):
-                        yield ENIFamily(node, instance, eni, version)
+    def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if old is None or new is None or _part_of_pool(old) != _part_of_pool(new):  # most events are about the status
+            self._changed.set()
 
     # --- read
 
@@ -208,6 +182,7 @@ class AddressReconciler:
         """Reads the ENIs from the cloud. After an error the former descriptions stay."""
         self._describe_at = self._clock() + self._rules.period
         self._requested = {family.eni.identity for family in families}
+        self._descriptions.forget_all_but(self._requested)
         for region in sorted({family.instance.region for family in families}):
             in_region = [family for family in families if family.instance.region == region]
             enis = {family.eni.identity for family in in_region}
@@ -237,7 +212,7 @@ class AddressReconciler:
             return None
         version, remembered = family.version, self._state(family)
         registered = self._descriptions.registered(eni, version)
-        pools = list(self._eni_pools(family))
+        pools = self._pools.of(family)
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
@@ -258,13 +233,14 @@ class AddressReconciler:
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
         )
-        return replace(state, fenceable=self._fenceable(state, pools))
+        is_surplus = len(state.free) > self._policy.high
+        return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 
     def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
         """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
         now = self._clock()
         state.idle_since = preallocation.since(state.idle_since, idle, now)
-        fenced = [address for address in releasing if not self._is_given(address)]
+        fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
 
     def _free_in(self, vswitch: str, version: int) -> int | None:
@@ -273,26 +249,11 @@ class AddressReconciler:
             return 0
         return self._descriptions.free_addresses(vswitch) if version == 4 else None
 
-    def _eni_pools(self, family: ENIFamily) -> Iterator[SpiderIPPool]:
-        for pool in self._listers.pools.items():
-            of_eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == family.eni.identity
-            if of_eni and subnet_version(pool) == family.version:
-                yield pool
-
-    def _is_given(self, address: str) -> bool:
-        return any(gives(pool, address) for pool in self._listers.pools.items())
-
-    def _fenceable(self, state: ENIState, pools: Collection[SpiderIPPool]) -> frozenset[str]:
-        """Returns the surplus addresses that only the ENI's own pools give; empty while there is no surplus."""
-        if len(state.free) <= self._policy.high:
-            return frozenset()
-        names = {pool.name for pool in pools}
-        return frozenset(
-            address
-            for address in state.free & state.assigned
-            if (givers := {pool.name for pool in self._listers.pools.items() if gives(pool, address)})
-            and givers <= names
-        )
+    def _plan(self, family: ENIFamily) -> list[tuple[ENIState, Step]]:
+        """Returns what is to be done for a family now, and the state from which that follows."""
+        if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
+            return []
+        return [(state, step) for step in preallocation.plan(state, self._policy, self._clock())]
 
     # --- write
 
@@ -301,13 +262,12 @@ class AddressReconciler:
         done = False
         async with limit:
             for family in families:
-                if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
-                    continue
                 try:
-                    for step in preallocation.plan(state, self._policy, self._clock()):
+                    for state, step in self._plan(family):
                         done = await self._try(family, state, step) or done
-                except SpiderpoolError as error:  # of the API server; the other ENIs go on
-                    log.warning("addresses will be looked at again", card=family.eni.identity, error=str(error))
+                except Exception as error:  # the other ENIs go on
+                    facts = {"card": family.eni.identity, "error": str(error)}
+                    log.warning("addresses will be looked at again", **facts, exc_info=is_bug(error))
         return done
 
     async def _try(self, family: ENIFamily, state: ENIState, step: Step) -> bool:
@@ -365,7 +325,7 @@ class AddressReconciler:
         self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> None:
         """Changes the addresses that the ENI's pools must not give, in their annotation."""
-        for pool in list(self._eni_pools(family)):
+        for pool in self._pools.of(family):
             present = releasing_of(pool)
             desired = (present | frozenset(each for each in add if gives(pool, each))) - frozenset(remove)
             if desired == present:
@@ -424,6 +384,18 @@ def _pause(error: CloudError) -> float:
             return FAILURE_PAUSE
         case _:
             return VSWITCH_PAUSE
+
+
+def _part_of_node(node: Node) -> tuple[object, ...]:
+    """Returns the parts of a Node that decide about its addresses."""
+    annotations = node.metadata.annotations or {}
+    reports = annotations.get(INSTANCE_ANNOTATION), annotations.get(ASSIGNED_ANNOTATION)
+    return *reports, node.spec.providerID, node.ready_status
+
+
+def _part_of_pool(pool: SpiderIPPool) -> tuple[object, ...]:
+    """Returns the parts of a pool that decide about its addresses."""
+    return pool.spec, pool.metadata.labels, pool.metadata.annotations
 
 
 def _assigned(node: Node) -> dict[str, list[str]]:

@@ -47,6 +47,12 @@ class ENIDescriptions:
             self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
             CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
 
+    def forget_all_but(self, enis: Collection[str]) -> None:
+        """Forgets what is known of other ENIs, which are gone."""
+        self._enis = {identity: eni for identity, eni in self._enis.items() if identity in enis}
+        recent = {key: changes for key, changes in self._recent.items() if key[0] in enis}
+        self._recent = defaultdict(RecentChanges, recent)
+
     def eni(self, identity: str) -> RegisteredENI | None:
         """Returns the latest description of an ENI; None until there is one."""
         return self._enis.get(identity)

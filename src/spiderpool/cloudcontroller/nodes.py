@@ -10,7 +10,7 @@ from contextlib import suppress
 from spiderpool.api.core_v1 import Node
 from spiderpool.cloud.provider import CloudError, CloudProvider, CloudServer
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.core.cloud.instances import Instance
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
     identity_patch,
@@ -20,7 +20,7 @@ from spiderpool.core.cloud.nodes import (
     queries,
     shutdown_patch,
 )
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -60,8 +60,9 @@ class NodeReconciler:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._search_periodically())
 
-    def _on_node(self, _: Node | None, new: Node | None) -> None:
-        if new is not None:
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        """Identify a Node when a part of it changes that counts: most events are heartbeats."""
+        if new is not None and (old is None or _part(old) != _part(new)):
             self._queue.add(new.name)
 
     async def _reconcile(self, name: str) -> None:
@@ -88,8 +89,8 @@ class NodeReconciler:
             await asyncio.sleep(self._period)
             try:
                 await self.search_lost_servers()
-            except SpiderpoolError as error:
-                log.warning("lost servers not looked for", error=str(error))
+            except Exception as error:
+                log.warning("lost servers not looked for", error=str(error), exc_info=is_bug(error))
 
     async def search_lost_servers(self) -> None:
         """Has the cloud look up the servers of silent Nodes; marks Nodes whose server is stopped, deletes lost ones."""
@@ -151,3 +152,10 @@ class NodeReconciler:
             text = f"server {node.spec.providerID} no longer exists, and nothing is heard of the node: Node deleted"
             self._recorder.event(node, "Normal", "ServerGone", text)
             log.warning("node deleted", node=node.name, provider_id=node.spec.providerID)
+
+
+def _part(node: Node) -> tuple[object, ...]:
+    """Returns the parts of a Node that decide about its identity, and whether its server is stopped."""
+    report = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+    state = node.spec.providerID, node.spec.taints, node.ready_status
+    return node.metadata.uid, report, node.metadata.labels, *state

@@ -111,7 +111,8 @@ class ServiceReconciler:
         while True:
             keys = [service.key for service in self._listers.services.items() if self._is_ours(service)]
             for key in keys:
-                self._states[key].applied = None
+                if key in self._states:  # not deleted meanwhile
+                    self._states[key].applied = None
                 self._queue.add(key)
                 await asyncio.sleep(self._timings.period / len(keys))
             if not keys:

@@ -24,7 +24,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.ipam.allocation import address_of, family
+from spiderpool.core.ipam.allocation import address_of, family, pools_of
 from spiderpool.core.ipam.application_pools import desired_pool, find_pool, is_reclaimed, pool_names
 from spiderpool.core.ipam.applications import (
     PoolClaim,
@@ -119,7 +119,7 @@ class ApplicationPoolReconciler:
         self._short: set[str] = set()  # keys of applications that have fewer addresses than they ask for
         self._shrinking: dict[str, str] = {}  # pool that is to shrink once addresses become idle → application key
         self._pools_by_subnet = PoolsBySubnet(listers.pools)
-        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._ips_by_pool = listers.ips.index(pools_of)
         self._pools_by_application = listers.pools.index(_applications_of)
         self._third_party_pods = listers.pods.index(_third_party_applications)  # application key → its pods
         self._subscribe()
@@ -159,6 +159,8 @@ class ApplicationPoolReconciler:
                 self._queue.add(application_key(workload_application(workload)))
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        if not any(has_subnet_annotation(pod.metadata.annotations) for pod in (old, new) if pod):  # as nearly all pods
+            return
         before, after = (
             dict.fromkeys(_third_party_applications(pod), pod.metadata.annotations) if pod else {} for pod in (old, new)
         )

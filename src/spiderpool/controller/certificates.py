@@ -41,7 +41,7 @@ from msgspec.structs import replace as with_fields
 
 from spiderpool.api.core_v1 import Secret
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import AlreadyExists, Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger
@@ -352,8 +352,8 @@ class Certificates:
             self._changed.clear()
             try:
                 await self._ensure()
-            except SpiderpoolError as error:  # repeated at the next check; until then the loaded certificate serves
-                log.warning("certificates not kept", secret=STORE, error=str(error))
+            except Exception as error:  # repeated at the next check; until then the loaded certificate serves
+                log.warning("certificates not kept", secret=STORE, error=str(error), exc_info=is_bug(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()

@@ -13,12 +13,14 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.endpoints import endpoint, is_current, is_held
-from spiderpool.core.ipam.gc import pod_key, pod_uids
+from spiderpool.core.ipam.gc import pod_key, pod_uids, pods_of
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.owners import OwnerReader
+from spiderpool.kube.turns import in_turns
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -70,16 +72,23 @@ class EndpointReconciler:
         self._debounce = debounce
         self._limiter = RateLimiter(rate)
         self._queue = WorkQueue(self._reconcile, "endpoints")
-        self._records_by_pod = listers.ips.index(_holding_pods)
-        self._pods_by_pool = listers.ips.index(lambda ip: [ip.spec.pool] if is_held(ip) else [], pod_key)
-        listers.ips.subscribe(self._on_ip)
-        listers.pods.subscribe(self._on_pod)
-        listers.pools.subscribe(self._on_pool)
-        listers.endpoints.subscribe(self._on_endpoint)
+        self._listers = listers
+        self._records_by_pod = listers.ips.index(pods_of)
+        self._records_by_pool = listers.ips.index(pools_of)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
-        await self._queue.run(WORKERS)
+        """Reconcile until cancelled: first all pods that have records or an endpoint, then those that change."""
+        listers = self._listers
+        listers.ips.subscribe(self._on_ip, replay=False)
+        listers.pods.subscribe(self._on_pod, replay=False)
+        listers.pools.subscribe(self._on_pool, replay=False)
+        listers.endpoints.subscribe(self._on_endpoint, replay=False)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(WORKERS))
+            async for key in in_turns(self._records_by_pod):
+                self._queue.add(key)
+            async for stored in in_turns(listers.endpoints.items()):
+                self._queue.add(stored.key)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if old is not None:
@@ -96,7 +105,7 @@ class EndpointReconciler:
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if new is not None and (old is None or _inherited(old) != _inherited(new)):
-            for key in set(self._pods_by_pool.get(new.name)):
+            for key in {pod_key(record) for record in self._records_by_pool.get(new.name) if is_held(record)}:
                 self._queue.add(key, self._debounce)
 
     def _on_endpoint(self, old: SpiderEndpoint | None, new: SpiderEndpoint | None) -> None:
@@ -116,7 +125,8 @@ class EndpointReconciler:
         pod = self._pods.get(key)
         if pod is None:
             return None
-        records = [ip for ip in self._records_by_pod.get(key) if ip.spec.podUID in pod_uids(pod)]
+        uids = pod_uids(pod)
+        records = [ip for ip in self._records_by_pod.get(key) if is_held(ip) and ip.spec.podUID in uids]
         if not records:
             return None
         return endpoint(pod, records, self._pools, await self._owners.top(pod, timeout=READ_TIMEOUT))
@@ -139,11 +149,6 @@ class EndpointReconciler:
         with suppress(NotFound):
             uid, namespace = stored.metadata.uid, stored.metadata.namespace
             await self._client.delete(SpiderEndpoint, stored.name, namespace, uid=uid)
-
-
-def _holding_pods(ip: SpiderIP) -> list[str]:
-    """Key of the pod that holds the address; none while the record is in its cooldown."""
-    return [pod_key(ip)] if is_held(ip) else []
 
 
 def _shown(pod: Pod) -> tuple[object, ...]:

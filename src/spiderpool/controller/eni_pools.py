@@ -16,6 +16,7 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.core.addresses import AddressSet
 from spiderpool.core.cloud.eni_pools import (
     UNREGISTERED_ANNOTATION,
     ENIAbsence,
@@ -29,10 +30,13 @@ from spiderpool.core.cloud.eni_pools import (
     patch_of,
     plan_update,
     pool_name,
+    registered,
     subnet_version,
     unregistered_text,
 )
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
+from spiderpool.core.ipam.allocation import pools_of
+from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig, Undecodable
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
@@ -90,13 +94,15 @@ class ENIPoolReconciler:
         self._complaints: dict[str, str] = {}  # subject of a warning → its last message, so as not to repeat it
         self._nodes_by_eni = listers.nodes.index(_enis_of, lambda node: node.name)
         self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
-        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: _eni_of(pool) or "")
+        self._pools_by_block = listers.pools.index(blocks_of)
+        self._ips_by_pool = listers.ips.index(pools_of)
         listers.pools.subscribe(self._on_pool)
-        listers.ips.subscribe(self._on_ip)
         listers.nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until cancelled: first all ENIs, then those that change or whose SpiderIPs do."""
+        self._listers.ips.subscribe(self._on_ip, replay=False)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
@@ -113,11 +119,13 @@ class ENIPoolReconciler:
             return
         name = new.name if new is not None else old.name if old is not None else ""
         before = self._servers.pop(name, None)
+        if new is None:
+            self._complaints.pop(f"node/{name}", None)
         after = self._read(new) if new is not None else None
         if new is not None:
             self._servers[name] = after
         self._touch(*(eni.identity for server in (before, after) if server for eni in server.enis))
-        self._touch(*(eni for eni in self._pools_by_eni if self._has_pool_on(eni, name)))
+        self._touch(*self._enis_by_node.get(name))
 
     def _read(self, node: Node) -> Instance | None:
         """The server of a node; None, with a warning, when the annotation is malformed."""
@@ -129,14 +137,18 @@ class ENIPoolReconciler:
             self._warn(f"node/{node.name}", node, "CardsNotReadable", message)
             return None
 
-    def _has_pool_on(self, eni: str, node: str) -> bool:
-        """Whether a pool of an ENI belongs to a node."""
-        return any(node in (pool.spec.nodeName or ()) for pool in self._pools_by_eni.get(eni))
-
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
+        if old is not None and new is None:
+            self._forget_pool(old.name)
         self._touch(*(eni for pool in (old, new) if pool is not None and (eni := _eni_of(pool))))
+
+    def _forget_pool(self, name: str) -> None:
+        self._complaints.pop(f"pool/{name}", None)
+        self._gone_since.pop(name, None)
+        if self._reported.pop(name, None):
+            UNREGISTERED.labels(name).set(0)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for name in {ip.spec.pool for ip in (old, new) if ip is not None}:
@@ -205,7 +217,9 @@ class ENIPoolReconciler:
             self._warn(f"pool/{pool.name}", pool, "OtherSubnet", message)
             return
         holders = self._ips_by_pool.get(pool.name)
-        desired = plan_update(pool, claim, holders, self._others(pool.name), self._rules.namespace)
+        version, eni_of_claim = subnet_version(pool), claim.eni if claim else None
+        others = self._others(pool.name, registered(eni_of_claim, version))
+        desired = plan_update(pool, claim, holders, others, self._rules.namespace)
         if body := patch_of(pool, desired):
             self._listers.pools.note(await self._patch(pool, body))
             log.info("pool kept", pool=pool.name, card=eni, ips=desired.ips, exclude=desired.exclude)
@@ -221,8 +235,9 @@ class ENIPoolReconciler:
             self._warn(f"pool/{pool.name}", pool, "CannotFollowCard", error.message)
             raise
 
-    def _others(self, name: str) -> Iterator[SpiderIPPool]:
-        return (pool for pool in self._listers.pools.items() if pool.name != name)
+    def _others(self, name: str, addresses: AddressSet) -> Iterator[SpiderIPPool]:
+        """The pools but for one that may have some of the addresses."""
+        return (pool for pool in pools_near(self._pools_by_block.get, addresses) if pool.name != name)
 
     async def _make(self, claim: ENIClaim, version: int) -> None:
         """Create the pool of an ENI and family, unless the ENI has no interface or no address of the family."""
@@ -231,7 +246,8 @@ class ENIPoolReconciler:
             return
         try:
             name = pool_name(claim, version, self._listers.pools.get)
-            pool = new_pool(name, claim, version, self._others(name), self._rules.namespace)
+            others = self._others(name, registered(claim.eni, version))
+            pool = new_pool(name, claim, version, others, self._rules.namespace)
             if pool is not None and self._listers.pools.get(name) is None:
                 await self._make_network(claim.eni.device)
                 self._listers.pools.note(await self._client.create(pool))
@@ -324,6 +340,11 @@ def _enis_of(node: Node) -> list[str]:
 def _eni_of(pool: SpiderIPPool) -> str | None:
     """ID of the ENI that a pool was made for; None for other pools."""
     return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
+
+
+def _nodes_of_eni_pool(pool: SpiderIPPool) -> list[str]:
+    """The nodes of a pool that was made for an ENI."""
+    return (pool.spec.nodeName or []) if _eni_of(pool) else []
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[object, ...]:

@@ -32,11 +32,12 @@ from spiderpool.core.ipam.gc import (
     is_stable,
     past_grace,
     pod_key,
+    pods_of,
     reported_addresses,
     silent_nodes,
     use_by_candidate,
 )
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import SpiderpoolError, is_bug
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -125,15 +126,15 @@ class ClusterGC:
         self._accounts = NodeAccounts(client, listers.nodes, listers.accounts)
         self._silence = SilenceReport(recorder, listers.nodes)
         self._state = GCState()
-        self._records_by_pod = listers.ips.index(lambda record: [pod_key(record)])  # pod key → its records
+        self._records_by_pod = listers.ips.index(pods_of)  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
-        self._pods_by_node = listers.ips.index(lambda record: [record.spec.node], pod_key)  # of the records
-        listers.ips.subscribe(self._on_record)
-        listers.pods.subscribe(self._on_pod)
-        listers.nodes.subscribe(self._on_node)
+        self._records_by_node = listers.ips.index(lambda record: (record.spec.node,))
 
     async def run(self) -> None:
-        """Check and release until cancelled."""
+        """Check and release until cancelled: first all records, then those of pods that change."""
+        self._listers.ips.subscribe(self._on_record, replay=False)
+        self._listers.pods.subscribe(self._on_pod, replay=False)
+        self._listers.nodes.subscribe(self._on_node, replay=False)
         try:
             await self._check_periodically()
         finally:
@@ -161,7 +162,10 @@ class ClusterGC:
         self._state.pods_to_check = set()
         candidates: dict[str, ReleaseCandidate] = {}
         async for key in in_turns(keys):
-            candidates |= self._look_at(key)
+            try:
+                candidates |= self._look_at(key)
+            except Exception:  # what one object makes go wrong must not keep the addresses of all others
+                log.exception("records not checked", pod=key)
         self._state.candidates = candidates
         self._accounts.retain({node for candidate in candidates.values() for node in candidate.nodes})
         due = past_grace(self._state.candidates, now, self._timings.graces())
@@ -169,11 +173,22 @@ class ClusterGC:
             unknown = [candidate async for candidate in in_turns(due) if await self._waits(candidate, now)]
             await self._report_silence(unknown, now)
             await self._request_accounts(unknown)
-        except SpiderpoolError as error:
+        except Exception as error:
             COLLECT_FAILURES.inc()
-            log.warning("addresses not collected", error=str(error))
+            log.warning("addresses not collected", error=str(error), exc_info=is_bug(error))
 
     async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
+        """As `_judge`; what one object makes go wrong must not keep the addresses of all others."""
+        try:
+            return await self._judge(candidate, now)
+        except SpiderpoolError:  # the API server does not answer: the rest of the check is left to the next one
+            raise
+        except Exception:
+            COLLECT_FAILURES.inc()
+            log.exception("address not released", address=candidate.record.spec.address)
+            return False
+
+    async def _judge(self, candidate: ReleaseCandidate, now: float) -> bool:
         """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.
 
         One that its owner needs waits for nothing, whatever they say.
@@ -245,13 +260,14 @@ class ClusterGC:
         if old is not None and new is not None and old.ready == new.ready:
             return
         name = new.name if new else old.name if old else ""
-        for key in self._pods_by_node.get(name):
-            self._check_soon(key)
+        for record in self._records_by_node.get(name):
+            self._check_soon(pod_key(record))
 
     def _check_soon(self, key: str) -> None:
         """Have the next check look at all records of a pod."""
         self._state.pods_to_check.add(key)
-        self._state.sticky -= {record.metadata.uid or "" for record in self._records_by_pod.get(key)}
+        if self._state.sticky:
+            self._state.sticky -= {record.metadata.uid or "" for record in self._records_by_pod.get(key)}
 
     # --- What becomes of a candidate ------------------------------------------------------------------------------
 

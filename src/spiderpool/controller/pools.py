@@ -22,7 +22,8 @@ from spiderpool.controller import conditions
 from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
-from spiderpool.core.ipam.allocation import address_of, usable
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.allocation import address_of, pools_of, usable
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
@@ -32,13 +33,15 @@ from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
-MAX_RANGES = 512
-"""Ranges in ``allocatedRanges`` at most: with more, the hint costs every watcher more than it saves."""
 MAX_VIEW = 2_000
 """Addresses in ``allocatedIPs`` at most (some 180 kB of text), which people and older tools read: every change of the
 pool sends all of them to every agent."""
 PUBLISHED = "AllocationsPublished"
 """Condition of a pool whose status leaves something out."""
+SENT_PER_SECOND = 20_000
+"""Characters of status that one pool sends to each of its agents in a second: a large one is written seldom."""
+LARGE = 2_000
+"""SpiderIPs of a pool from which on its status is computed in another thread: it takes too long for the event loop."""
 WORKERS = 4
 """Pools that are reconciled at a time."""
 
@@ -54,16 +57,18 @@ def status_of(
     """
     by_address = {address_of(holder): holder for holder in holders}
     taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
-    viewed, hinted = len(by_address) <= MAX_VIEW, len(taken.intervals) <= MAX_RANGES
+    ranges, compressed = hints.write(taken)
+    viewed = len(by_address) <= MAX_VIEW
     left_out = [
         *([] if viewed else [f"allocatedIPs, as more than {MAX_VIEW} addresses are in use"]),
-        *([] if hinted else [f"allocatedRanges, as the addresses in use form more than {MAX_RANGES} ranges"]),
+        *([] if compressed is None else [f"allocatedRanges, as {len(taken.intervals)} ranges are in use"]),
     ]
     return IPPoolStatus(
         allocatedIPs=_view(by_address.values()) if by_address and viewed else None,
         totalIPCount=min(_size(pool), INT64_MAX),
         allocatedIPCount=len(by_address),
-        allocatedRanges=taken.ranges() if hinted else None,
+        allocatedRanges=ranges,
+        compressedRanges=compressed,
         conditions=_conditions(pool, holders, left_out, missing, now),
     )
 
@@ -129,6 +134,12 @@ def _view(holders: Iterable[SpiderIP]) -> str:
     return msgspec.json.encode(dict(sorted(entries.items()))).decode()
 
 
+def _length(status: IPPoolStatus) -> int:
+    """About how many characters a status has."""
+    ranges = 20 * len(status.allocatedRanges or ())
+    return len(status.allocatedIPs or "") + len(status.compressedRanges or "") + ranges
+
+
 def _waiting(status: IPPoolStatus | None) -> Condition | None:
     """The condition of a pool that is being deleted and still in use."""
     return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
@@ -145,7 +156,7 @@ class PoolListers:
 
 
 class PoolReconciler:
-    """Writes the status of every pool, at most once per pool in ``debounce`` seconds."""
+    """Writes the status of every pool, at most once per pool in ``debounce`` seconds; a large one more seldom."""
 
     def __init__(
         self, client: Client, listers: PoolListers, recorder: Recorder, *, namespace: str, debounce: float
@@ -159,26 +170,33 @@ class PoolReconciler:
         self._namespace = namespace
         self._debounce = debounce
         self._queue = WorkQueue(self._reconcile, "pools")
-        self._waiting: set[str] = set()  # names of pools whose debounce timer runs
-        self._ips_by_pool = listers.ips.index(lambda ip: [ip.spec.pool])
+        self._waiting: dict[str, asyncio.TimerHandle] = {}  # pool that waits to be reconciled → its timer
+        self._not_before: dict[str, float] = {}  # pool → loop time until which its large status rests
+        self._ips_by_pool = listers.ips.index(pools_of)
         self._pools_by_node = listers.pools.index(lambda pool: pool.spec.nodeName or [])
         self._pools_by_network = listers.pools.index(self._networks_of)
-        listers.ips.subscribe(self._on_ip)
+        self._ips = listers.ips
         listers.pools.subscribe(self._on_pool)
         listers.nodes.subscribe(self._on_node)
         listers.networks.subscribe(self._on_network)
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until cancelled: first all pools, then those that change or whose SpiderIPs do."""
+        self._ips.subscribe(self._on_ip, replay=False)
         await self._queue.run(WORKERS)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for ip in (old, new):
             if ip is not None:
-                self._touch(ip.spec.pool)
+                pool = self._pools.get(ip.spec.pool)
+                self._touch(ip.spec.pool, soon=pool is not None and pool.terminating)  # it goes with its last address
 
-    def _on_pool(self, _: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
-        if new is not None:
+    def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if new is None:
+            self._not_before.pop(old.name if old else "", None)
+        elif old is None or (old.spec, old.terminating) != (new.spec, new.terminating):
+            self._touch(new.name, soon=True)  # somebody waits for what the status will say
+        else:
             self._touch(new.name)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
@@ -209,14 +227,23 @@ class PoolReconciler:
                 return f"it is for {what} {shown(names)}, which does not exist"
         return None
 
-    def _touch(self, pool: str) -> None:
-        """Reconcile a pool ``debounce`` seconds after the first change, however many follow."""
-        if pool not in self._waiting:
-            self._waiting.add(pool)
-            asyncio.get_running_loop().call_later(self._debounce, self._release, pool)
+    def _touch(self, pool: str, *, soon: bool = False) -> None:
+        """Reconcile a pool ``debounce`` seconds after the first change, however many follow.
+
+        Not before the time of the last, large status is over, unless it has to be ``soon``.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._debounce
+        if not soon:
+            due = max(due, self._not_before.get(pool, 0.0))
+        waiting = self._waiting.get(pool)
+        if waiting is None or waiting.when() > due:
+            if waiting is not None:
+                waiting.cancel()
+            self._waiting[pool] = loop.call_at(due, self._release, pool)
 
     def _release(self, pool: str) -> None:
-        self._waiting.discard(pool)
+        self._waiting.pop(pool, None)
         self._queue.add(pool)
 
     async def _reconcile(self, name: str) -> None:
@@ -226,7 +253,9 @@ class PoolReconciler:
             return
         holders = self._ips_by_pool.get(name)
         with suppress(NotFound):  # the pool is gone: nothing to write
-            pool = await self._write(pool, status_of(pool, holders, datetime.now(UTC), self._missing(pool)))
+            facts = pool, holders, datetime.now(UTC), self._missing(pool)
+            status = await asyncio.to_thread(status_of, *facts) if len(holders) > LARGE else status_of(*facts)
+            pool = await self._write(pool, status)
             if pool.terminating and not holders:
                 await self._finish(pool)
 
@@ -234,6 +263,7 @@ class PoolReconciler:
         """Write the status if it differs; returns the pool as stored."""
         if status == pool.status:
             return pool
+        self._not_before[pool.name] = asyncio.get_running_loop().time() + _length(status) / SENT_PER_SECOND
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
         written = await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
         self._pools.note(written)

@@ -19,7 +19,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import Kind
 from spiderpool.controller.certificates import Certificates
 from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
-from spiderpool.errors import NotReady, SpiderpoolError
+from spiderpool.errors import NotReady, is_bug
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.settings import ControllerSettings
@@ -183,8 +183,8 @@ class Registration:
         try:
             for verb, kind in REGISTRATIONS:
                 await self._ensure(kind, webhooks(verb, self._settings, trusted))
-        except SpiderpoolError as error:
-            log.warning("webhooks not registered", error=str(error))
+        except Exception as error:
+            log.warning("webhooks not registered", error=str(error), exc_info=is_bug(error))
             return False
         self._registered.set()
         return True

@@ -45,6 +45,12 @@ def from_int(value: int, version: int) -> str:
     return socket.inet_ntop(_FAMILY[version], value.to_bytes(_BYTES[version]))
 
 
+def canonical(text: str) -> str:
+    """An address in canonical text. Raises ValueError."""
+    version = 6 if ":" in text else 4
+    return from_int(to_int(text, version), version)
+
+
 def parse_address(text: str, version: int) -> Address:
     """An address of the given family. Raises ValueError."""
     to_int(text, version)

@@ -36,6 +36,7 @@ from spiderpool.kernel import frames, marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, index_of
 
+_HELD = (errno.EADDRINUSE, errno.EEXIST)  # the kernel's answers for an address that another link has
 _MODULES = {"vlan": "8021q", "bond": "bonding"}  # kind of link → its kernel module, where the names differ
 
 
@@ -46,7 +47,7 @@ def apply(kernel: Kernel, steps: Sequence[Step], check: Callable[[], None] = lam
 
     Raises:
         KernelFailure: names the step and the kernel's answer.
-        AddressHeld: the kernel refuses an address that another namespace has (ipvlan).
+        AddressHeld: the kernel refuses an address that another link has (ipvlan: also one in another namespace).
     """
     for step in steps:
         check()
@@ -77,7 +78,7 @@ def _execute(kernel: Kernel, step: Step, steps: Sequence[Step]) -> None:
     try:
         _EXECUTORS[type(step)](kernel, step)
     except rt.NetlinkError as error:
-        held = isinstance(step, AddAddress) and error.code == errno.EADDRINUSE
+        held = isinstance(step, AddAddress) and error.code in _HELD
         failure = AddressHeld if held else KernelFailure
         raise failure(_explain(step, error, steps), f"step: {step}") from error
 
@@ -264,7 +265,7 @@ def _explain(step: Step, error: rt.NetlinkError, steps: Sequence[Step]) -> str:
     """A sentence for the operator: the likely cause where the errno has one, else the step and the kernel's answer."""
     child = next((other for other in steps if isinstance(other, CreateLink)), None)
     match step, error.code:
-        case AddAddress(), errno.EADDRINUSE if child is not None:
+        case AddAddress(), errno.EADDRINUSE | errno.EEXIST if child is not None:
             return (
                 f"{step.address.ip} is already assigned to an {child.kind} device on {child.master}:"
                 f" another sandbox still holds it"

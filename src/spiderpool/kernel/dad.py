@@ -1,4 +1,8 @@
-"""Duplicate address detection (RFC 4862 section 5.4): until it has ended, no route may use the address as source."""
+"""Duplicate address detection (RFC 4862 section 5.4): until it has ended, no route may use the address as source.
+
+Link-local addresses are no source of a route of ours. Every interface has one, also in a pod with IPv4 alone, and its
+detection takes more than a second, so nobody waits for that.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,9 @@ INTERVAL = 0.02
 
 
 def wait_for_dad(netns: Netns, link: str, check: Callable[[], None]) -> None:
-    """Return once the IPv6 addresses of a link can be used. Calls ``check``, which may raise, before each wait.
+    """Return once the IPv6 addresses of a link, but link-local ones, can be used.
+
+    Calls ``check``, which may raise, before each wait.
 
     Raises:
         AddressInUse: another machine on the link's network has one of the addresses.
@@ -36,6 +42,7 @@ def wait_for_dad(netns: Netns, link: str, check: Callable[[], None]) -> None:
 
 
 def _in_dad(netns: Netns, link: str) -> list[tuple[Address, bool]]:
-    """Addresses that cannot be used, and whether each is a duplicate."""
+    """Addresses that cannot be used, and whether each is a duplicate; none that is link-local."""
     bodies = netns.dump(rt.GETADDR, messages.address_dump())
-    return list(messages.addresses_in_dad(bodies, index_of(netns, link)))
+    found = messages.addresses_in_dad(bodies, index_of(netns, link))
+    return [(address, is_duplicate) for address, is_duplicate in found if not address.is_link_local]

@@ -73,6 +73,15 @@ def is_gone(path: str | Path) -> bool:
         return False
 
 
+def identity(path: str | Path) -> str:
+    """Which namespace is at ``path``; empty where nothing is there. Linux gives that of a removed one to later ones."""
+    try:
+        found = Path(path).stat() if path else None
+    except (OSError, ValueError):
+        return ""
+    return "" if found is None else f"{found.st_dev}:{found.st_ino}"
+
+
 def _has_entries(folder: Path) -> bool:
     try:
         return any(folder.iterdir())

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from spiderpool.core.network.plumbing.drift import PresentState
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_nic
 from spiderpool.core.network.plumbing.nics import NICAddress, NodeState, Reply
-from spiderpool.core.network.plumbing.refresh import PodLink
+from spiderpool.core.network.plumbing.refresh import PathSettings, PodLink
 from spiderpool.core.network.plumbing.removal import LeftoverState
 from spiderpool.core.network.plumbing.routing import NodePath
 from spiderpool.core.network.plumbing.steps import (
@@ -80,6 +80,14 @@ def observe_pod(pod: Netns) -> PodState:
     )
 
 
+def observe_path(kernel: Kernel, container_id: str, *, with_addresses: bool) -> tuple[PodState, Link | None]:
+    """The input of `removal.is_foreign`: the pod's end of its path, and the link with the container's name."""
+    pod = kernel.netns("pod")
+    veth = find_link(pod, VETH)
+    state = observe_pod(pod) if with_addresses else PodState((veth,) if veth else ())
+    return state, find_link(kernel.node, host_interface(container_id))
+
+
 def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
     """The input of `removal.plan_removal`."""
     if kernel.pod is None:
@@ -100,13 +108,14 @@ def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> Leftove
     )
 
 
-def observe_pod_link(kernel: Kernel, container_id: str, first_nic: str) -> PodLink:
+def observe_pod_link(kernel: Kernel, container_id: str, settings: PathSettings) -> PodLink:
     """The input of `refresh.plan_refresh`."""
     pod = observe_pod(kernel.netns("pod"))
     end = find_host_end(kernel.node, pod, container_id)
-    link = pod.link(VETH) or pod.link(first_nic)
+    link = pod.link(VETH) or pod.link(settings.first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-    return PodLink(pod, path, node_addresses(kernel.node))
+    present = frozenset(_node_objects(kernel.node, [end])) if end else frozenset()
+    return PodLink(pod, path, node_addresses(kernel.node), present, settings)
 
 
 def observe_pod_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:

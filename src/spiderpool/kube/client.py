@@ -22,6 +22,7 @@ from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.kube.connections import open_session
+from spiderpool.kube.turns import Turn
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -139,6 +140,12 @@ class Selectors(TypedDict, total=False):
     fields: str | None
 
 
+class PageOptions(Selectors, total=False):
+    """Which objects a list shows, and how old it may be."""
+
+    not_older: str | None  # resource version; "0": any; None: what etcd has now, which costs the API server far more
+
+
 class Client:
     """One connection pool to the API server. Every call takes a timeout in seconds.
 
@@ -227,15 +234,27 @@ class Client:
         rest: str = "",
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        **selectors: Unpack[Selectors],
+        **options: Unpack[PageOptions],
     ) -> Page[T]:
-        """The first page of a list, or the one that ``rest`` of the page before names. Raises Expired."""
-        params = _selectors(selectors.get("labels"), selectors.get("fields")) | {"limit": str(PAGE)}
+        """The first page of a list, or the one that ``rest`` of the page before names. Raises Expired.
+
+        A server whose cache is older than asked for answers late, or not: ApiUnavailable.
+        """
+        params = _selectors(options.get("labels"), options.get("fields")) | {"limit": str(PAGE)}
         if rest:
             params["continue"] = rest
+        elif version := options.get("not_older"):
+            params |= {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
         content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
-        meta, items = _read_list(content, kind)
-        return Page(meta.resourceVersion, items, meta.continue_)
+        page = decoded(content, RawList)
+        objects: Items[T] = []
+        turn = Turn()
+        for raw in page.items or ():
+            if (obj := _read(raw, kind)) is not None:
+                objects.append(obj)
+            if turn.is_over():
+                await turn.next()
+        return Page(page.metadata.resourceVersion, objects, page.metadata.continue_)
 
     async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Create an object; returns it as stored. Raises AlreadyExists."""
@@ -418,12 +437,6 @@ class RawList(msgspec.Struct):
 
     metadata: ListMeta
     items: list[msgspec.Raw] | None = None
-
-
-def _read_list(content: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    page = decoded(content, RawList)
-    objects = (_read(item, kind) for item in page.items or ())
-    return page.metadata, [obj for obj in objects if obj is not None]
 
 
 def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from spiderpool.api.core_v1 import Event, EventSource, reference
 from spiderpool.api.meta import Object, ObjectMeta
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.telemetry import logger
 
@@ -59,8 +59,9 @@ class Recorder:
             event = await self._queue.get()
             try:
                 await self._write(event)
-            except SpiderpoolError as error:
-                log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
+            except Exception as error:
+                facts = {"reason": event.reason, "message": event.message, "error": str(error)}
+                log.warning("event not written", **facts, exc_info=is_bug(error))
 
     async def _write(self, event: Event) -> None:
         """Create an event, or raise the count of the same event that was written before."""

@@ -11,12 +11,13 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Bookmark, Client, Expired, NotFound, Page
-from spiderpool.kube.turns import in_turns
+from spiderpool.kube.turns import Turn
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
@@ -48,6 +49,20 @@ class InformerOptions(TypedDict, total=False):
     labels: str | None
     fields: str | None
     optional: bool  # the server may not serve the kind: there are no objects until it does
+    from_cache: bool  # lists may come from an API server's cache: cheap, and older than etcd, but never than our own
+
+
+@dataclass(slots=True)
+class PartialList:
+    """The pages of a list that have arrived and are cached."""
+
+    version: str
+    rest: str
+    """Token for the next page; empty when this is all."""
+    keys: set[str]
+    """Of the objects that were listed: the others of the cache are gone."""
+    is_first: bool
+    """Whether the cache was empty when the list began: then none is gone of what has come from the list alone."""
 
 
 class Index(Generic[T, K, V]):
@@ -58,6 +73,10 @@ class Index(Generic[T, K, V]):
         self._value_of = value
         self._buckets: dict[K, dict[str, V]] = {}  # index key → object key → value; no bucket is empty
         self._keys: dict[str, tuple[K, ...]] = {}  # object key → index keys under which the object is filed
+
+    def groups_by(self, keys: Callable[[T], Iterable[K]], value: Callable[[T], V]) -> bool:
+        """Whether the index was made with these functions."""
+        return self._keys_of is keys and self._value_of is value
 
     def get(self, key: K, /) -> list[V]:
         """Values of the objects that have this key; empty when there are none."""
@@ -72,18 +91,28 @@ class Index(Generic[T, K, V]):
 
     def update(self, name: str, obj: T | None) -> None:
         """File the object under its present keys only; None removes it. ``name`` is the object's key."""
-        keys = tuple(dict.fromkeys(self._keys_of(obj))) if obj is not None else ()
-        values = [self._value_of(obj)] if obj is not None and keys else []  # may raise: before anything is changed
-        for former in self._keys.pop(name, ()):
-            if former not in keys:
-                bucket = self._buckets[former]
-                del bucket[name]
-                if not bucket:
-                    del self._buckets[former]
-        for value in values:
-            self._keys[name] = keys
-            for key in keys:
-                self._buckets.setdefault(key, {})[name] = value
+        keys = tuple(self._keys_of(obj)) if obj is not None else ()
+        former = self._keys.get(name, ())
+        if obj is None or not keys:
+            self._remove(name, former)
+            return
+        value = self._value_of(obj)  # may raise: before anything is changed
+        if former and former != keys:
+            self._remove(name, former)
+        self._keys[name] = keys
+        for key in keys:
+            if (bucket := self._buckets.get(key)) is None:
+                self._buckets[key] = {name: value}
+            else:
+                bucket[name] = value
+
+    def _remove(self, name: str, keys: Iterable[K]) -> None:
+        self._keys.pop(name, None)
+        for key in keys:
+            bucket = self._buckets.get(key, {})
+            bucket.pop(name, None)
+            if not bucket:
+                self._buckets.pop(key, None)
 
 
 class Informer(Generic[T]):
@@ -102,6 +131,8 @@ class Informer(Generic[T]):
         self._labels = options.get("labels")
         self._fields = options.get("fields")
         self._optional = options.get("optional", False)
+        self._from_cache = options.get("from_cache", False)
+        self._not_older: str | None = "0" if self._from_cache else None  # what the next list must not be older than
         self._objects: dict[str, T] = {}  # object key → object
         self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
         self._indexes: list[Index[T, Any, Any]] = []  # updated before the subscribers are called
@@ -110,7 +141,7 @@ class Informer(Generic[T]):
         self._version = ""  # resource version to watch from; empty: list first
         self._watch_began = 0.0  # time of the loop at the last watch's request
         self._arrived = 0  # pages of lists so far
-        self._pages: list[Page[T]] = []  # of a list that is not complete: after a failure it goes on behind them
+        self._partial: PartialList | None = None  # the pages that have arrived: after a failure it goes on behind them
 
     @property
     def ready(self) -> bool:
@@ -155,24 +186,39 @@ class Informer(Generic[T]):
         """Group the objects by ``keys(obj)``, now and at every change; an object may have no key, one or several.
 
         The index holds ``value(obj)``, or the object itself without ``value``. Both functions must depend on the object
-        alone and must not raise.
+        alone; an object for which one raises stays under its former keys. The same functions give the same index.
         """
-        made: Index[T, K, Any] = Index(keys, value or (lambda obj: obj))
+        shown: Callable[[T], Any] = value or _itself
+        for known in self._indexes:
+            if known.groups_by(keys, shown):
+                return known
+        made: Index[T, K, Any] = Index(keys, shown)
         self._indexes.append(made)
         for obj in self.items():
-            made.update(obj.key, obj)
+            try:
+                made.update(obj.key, obj)
+            except Exception:
+                log.exception("object not indexed", kind=self._kind.KIND.plural, object=obj.key)
         return made
 
-    def subscribe(self, callback: Callback[T]) -> None:
-        """Call ``callback(old, new)`` at every change, and at once with (None, obj) for each cached object."""
+    def subscribe(self, callback: Callback[T], *, replay: bool = True) -> None:
+        """Call ``callback(old, new)`` at every change, and at once with (None, obj) for each cached object.
+
+        Without ``replay`` only at changes, for a subscriber that looks at all objects by itself, in turns.
+        """
         self._subscribers.append(callback)
-        for obj in self.items():
+        for obj in self.items() if replay else ():
             callback(None, obj)
 
     def note(self, obj: T) -> None:
         """Cache an object that we wrote ourselves, before its event arrives."""
-        if self._is_news(obj):
-            self._store(obj)
+        self._note(obj.key, obj)
+
+    def _note(self, key: str, obj: T) -> None:
+        known = self._objects.get(key)
+        if self._is_news(obj, known):
+            self._objects[key] = obj
+            self._notify(key, known, obj)
 
     def forget(self, obj: T) -> None:
         """Drop an object that we deleted ourselves, before its event arrives."""
@@ -197,15 +243,15 @@ class Informer(Generic[T]):
         """List if that is needed, and watch until the end; returns the error that broke it."""
         try:
             if not self._version:
-                await self._list()
+                await self._list_and_note_version()
             self._watch_began = asyncio.get_running_loop().time()
             await self._watch()
         except Expired:
             self._version = ""
-            self._pages.clear()
+            self._partial = None
         except SpiderpoolError as error:
             return error
-        except Exception as error:  # a bug in a subscriber must not stop the informer: start again with a list
+        except Exception as error:  # a bug must not stop the informer: start again with a list
             log.exception("watch failed", kind=self._kind.KIND.plural)
             self._version = ""
             return error
@@ -216,27 +262,50 @@ class Informer(Generic[T]):
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         return min(pause * 2, LAST_PAUSE)
 
+    async def _list_and_note_version(self) -> None:
+        """List; after a failure the next list comes from etcd: no API server's cache may be as new as ours."""
+        try:
+            await self._list()
+        except SpiderpoolError:
+            self._not_older = None
+            raise
+        self._not_older = self._version if self._from_cache else None
+
     async def _list(self) -> None:
         """Replace the cache by a list, but for objects that are newer than the list."""
-        while not self._pages or self._pages[-1].rest:
-            rest = self._pages[-1].rest if self._pages else ""
-            self._pages.append(await self._page(rest))
+        while self._partial is None or self._partial.rest:
+            begun = self._partial
+            page = await self._page(begun.rest if begun else "")
             self._arrived += 1
-        pages, self._pages = self._pages, []
-        version = pages[-1].version
-        items = [obj for page in pages for obj in page.items]
-        listed = {obj.key async for obj in in_turns(items)}
-        async for old in in_turns(self.items()):
-            if old.key not in listed and not _newer(old, version):
+            keys = begun.keys if begun else set()
+            is_first = begun.is_first if begun else not self._objects
+            turn = Turn()
+            for obj in page.items:
+                keys.add(key := obj.key)
+                self._note(key, obj)
+                if turn.is_over():
+                    await turn.next()
+            self._partial = PartialList(page.version, page.rest, keys, is_first)
+        complete, self._partial = self._partial, None
+        turn = Turn()
+        is_same = complete.is_first and len(complete.keys) == len(self._objects)
+        for key, old in () if is_same else list(self._objects.items()):
+            if key not in complete.keys and not _newer(old, complete.version):
                 self._drop(old)
-        async for obj in in_turns(items):
-            self.note(obj)
-        self._version = version
+            if turn.is_over():
+                await turn.next()
+        self._version = complete.version
         self._synced.set()
 
     async def _page(self, rest: str) -> Page[T]:
         return await self._client.page(
-            self._kind, self._namespace, rest, labels=self._labels, fields=self._fields, timeout=LIST_TIMEOUT
+            self._kind,
+            self._namespace,
+            rest,
+            labels=self._labels,
+            fields=self._fields,
+            not_older=self._not_older,
+            timeout=LIST_TIMEOUT,
         )
 
     async def _watch(self) -> None:
@@ -247,6 +316,8 @@ class Informer(Generic[T]):
         async with aclosing(events):
             async for event, obj in events:
                 self._version = obj.metadata.resourceVersion or self._version
+                if self._from_cache:
+                    self._not_older = self._version
                 if isinstance(obj, Bookmark):
                     continue
                 if event == "DELETED":
@@ -254,18 +325,12 @@ class Informer(Generic[T]):
                 else:
                     self.note(obj)
 
-    def _is_news(self, obj: T) -> bool:
+    def _is_news(self, obj: T, known: T | None) -> bool:
         """Whether an object is neither older than its cached version, nor older than its deletion."""
         uid = obj.metadata.uid or ""
         if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False
-        known = self._objects.get(obj.key)
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
-
-    def _store(self, obj: T) -> None:
-        old = self._objects.get(obj.key)
-        self._objects[obj.key] = obj
-        self._notify(obj.key, old, obj)
 
     def _drop(self, obj: T) -> None:
         """Drop an object, but not another object of the same name with another UID.
@@ -284,10 +349,21 @@ class Informer(Generic[T]):
             self._notify(obj.key, known, None)
 
     def _notify(self, key: str, old: T | None, new: T | None) -> None:
+        """Update the indexes and call the subscribers: who fails misses this event, the others do not."""
         for index in self._indexes:
-            index.update(key, new)
+            try:
+                index.update(key, new)
+            except Exception:
+                log.exception("object not indexed", kind=self._kind.KIND.plural, object=key)
         for callback in self._subscribers:
-            callback(old, new)
+            try:
+                callback(old, new)
+            except Exception:
+                log.exception("change not followed", kind=self._kind.KIND.plural, object=key)
+
+
+def _itself(obj: V) -> V:
+    return obj
 
 
 def _newer(obj: Object, version: str | None) -> bool:

@@ -23,6 +23,7 @@ class NodeRecords:
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
+        self._node = node
         self.informer = Informer(client, SpiderIP, labels=f"{IP_NODE_LABEL}={label_value(node)}")
         self._by_pod = self.informer.index(_holding_pods)
         self._addresses_by_pool = self.informer.index(lambda record: [record.spec.pool], address_of)
@@ -57,13 +58,13 @@ class NodeRecords:
     async def create(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
         """Claim the address; returns the record as stored. Raises AlreadyExists when the address has a record."""
         made = await self._client.create(record, timeout=timeout)
-        self.informer.note(made)
+        self.adopt(made)
         return made
 
     async def replace(self, record: SpiderIP, *, timeout: float) -> SpiderIP:
         """Write ``record`` over the version that its resourceVersion names. Raises Conflict or NotFound."""
         made = await self._client.replace(record, timeout=timeout)
-        self.informer.note(made)
+        self.adopt(made)
         return made
 
     async def delete(self, record: SpiderIP, *, timeout: float) -> None:
@@ -86,8 +87,14 @@ class NodeRecords:
         return await self._client.find(SpiderIP, name, timeout=timeout)
 
     def adopt(self, record: SpiderIP) -> None:
-        """Cache a record of this node that a fresh read found."""
-        self.informer.note(record)
+        """Cache a record that a write or a fresh read returned; drop it where it is another node's.
+
+        Our watch tells nothing of records of other nodes, so they would stay in the cache for ever.
+        """
+        if record.spec.node == self._node:
+            self.informer.note(record)
+        else:
+            self.informer.forget(record)
 
     def forget(self, record: SpiderIP) -> None:
         """Drop the cached record, which a fresh read did not find, or found with another node."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -15,6 +17,12 @@ FIRST_PAUSE, LAST_PAUSE = 0.2, 30.0
 MAX_DOUBLINGS = 10
 """Keeps the power below from overflowing for a key that never succeeds."""
 
+MOST_AT_ONCE = 1000
+"""Keys that are queued in one turn of the event loop."""
+
+CLOCK_STEP = 0.001
+"""Seconds by which a timer of the event loop may be early."""
+
 log = logger("workqueue")
 
 
@@ -24,8 +32,8 @@ class Timers(Protocol):
     def time(self) -> float:
         """Seconds of a monotonic clock."""
 
-    def call_later(self, delay: float, callback: Callable[[str], None], key: str, /) -> asyncio.TimerHandle:
-        """Call ``callback(key)`` after ``delay`` seconds."""
+    def call_at(self, when: float, callback: Callable[[], None], /) -> asyncio.TimerHandle:
+        """Call ``callback()`` at a time of the clock."""
 
 
 class WorkQueue:
@@ -49,7 +57,9 @@ class WorkQueue:
         self._pauses = first_pause, last_pause
         self._timers = timers
         self._ready: asyncio.Queue[str] = asyncio.Queue()  # keys that a worker may take now
-        self._waiting: dict[str, asyncio.TimerHandle | None] = {}  # waiting key → its timer; None: it is in _ready
+        self._waiting: dict[str, float] = {}  # waiting key → time from which it may be taken; 0: it is in _ready
+        self._later: list[tuple[float, str]] = []  # heap of the times to come; those that `_waiting` lacks are outdated
+        self._timer: asyncio.TimerHandle | None = None  # for the first of them: a timer for each key would cost more
         self._active: set[str] = set()  # keys whose handler runs
         self._again: dict[str, float] = {}  # active key that was added meanwhile → seconds to wait afterwards
         self._failures: dict[str, int] = {}  # key → failures in a row
@@ -58,8 +68,17 @@ class WorkQueue:
         """Handle ``key`` after ``after`` seconds. For a key that waits already, the earlier time counts."""
         if key in self._active:
             self._again[key] = min(after, self._again.get(key, after))
-        elif key not in self._waiting or self._waits_longer(key, after):
+        else:
             self._schedule(key, after)
+
+    def __len__(self) -> int:
+        """Keys that a worker may take now."""
+        return self._ready.qsize()
+
+    @property
+    def pending(self) -> int:
+        """Times that are kept for keys that wait for one; some may be outdated."""
+        return len(self._later)
 
     async def run(self, workers: int = 1) -> None:
         """Handle keys with so many workers until cancelled."""
@@ -71,23 +90,39 @@ class WorkQueue:
     def _clock(self) -> Timers:
         return self._timers or asyncio.get_running_loop()
 
-    def _waits_longer(self, key: str, after: float) -> bool:
-        timer = self._waiting[key]
-        return timer is not None and timer.when() > self._clock.time() + after
-
     def _schedule(self, key: str, after: float) -> None:
-        """Queue a key now, or by a timer that replaces the one it has."""
-        before = self._waiting.get(key)
-        if before is not None:
-            before.cancel()
-        timer = self._clock.call_later(after, self._due, key) if after > 0 else None
-        self._waiting[key] = timer
-        if timer is None:
+        """Queue a key now or later, unless it waits for an earlier time."""
+        when = self._clock.time() + after if after > 0 else 0.0
+        if self._waiting.get(key, math.inf) <= when:
+            return
+        self._waiting[key] = when
+        if not when:
             self._ready.put_nowait(key)
+            return
+        heapq.heappush(self._later, (when, key))
+        if len(self._later) > 2 * len(self._waiting) + MOST_AT_ONCE:
+            self._later = [(when, key) for when, key in self._later if self._waiting.get(key) == when]
+            heapq.heapify(self._later)
+        if self._timer is None or self._timer.when() > when:
+            self._set_timer()
 
-    def _due(self, key: str) -> None:
-        self._waiting[key] = None
-        self._ready.put_nowait(key)
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_at(self._later[0][0], self._on_time) if self._later else None
+
+    def _on_time(self) -> None:
+        """Queue the keys whose time has come: the rest of very many in the next turn of the event loop."""
+        self._timer = None
+        now = self._clock.time() + CLOCK_STEP
+        for _ in range(MOST_AT_ONCE):
+            if not self._later or self._later[0][0] > now:
+                break
+            when, key = heapq.heappop(self._later)
+            if self._waiting.get(key) == when:
+                self._waiting[key] = 0.0
+                self._ready.put_nowait(key)
+        self._set_timer()
 
     async def _work(self) -> None:
         while True:

@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from spiderpool.core.network.hostports import Connection
 from spiderpool.errors import BadConfig, KernelFailure
-from spiderpool.kernel.conntrack import forget_udp
 from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba import rendering
@@ -33,25 +31,38 @@ from spiderpool_lab.processes import Processes
 SOURCE = "100.97.0.1"
 """Source address of health checks and layer 7 requests, in the block 100.64.0.0/10 that the real cloud uses."""
 
+INTERFACE = "lo"
+
 log = logger("balancers")
 
 _BALANCER_TABLES = ("clbs", "clb_groups", "nlbs", "nlb_listeners", "nlb_groups")
 
 
+def _nothing(_: Iterable[Frontend]) -> None:
+    """For a namespace whose kernel keeps no connections."""
+
+
 class DataPlane:
-    """Forwards in a named namespace. ``interface`` gets the addresses of the load balancers.
+    """Forwards in a named namespace, whose loopback interface gets the addresses of the load balancers.
 
     ``directory`` gets the configuration, certificates and logs of HAProxy. ``time_scale`` multiplies the intervals and
-    timeouts of health checks; tests use less than 1.
+    timeouts of health checks; tests use less than 1. ``end_stale`` is called in the namespace after each change, to end
+    connections to targets that are no more.
     """
 
     def __init__(
-        self, account: Account, namespace: str, directory: Path, *, interface: str = "lo", time_scale: float = 1.0
+        self,
+        account: Account,
+        namespace: str,
+        directory: Path,
+        *,
+        time_scale: float = 1.0,
+        end_stale: Callable[[Iterable[Frontend]], None] = _nothing,
     ) -> None:
         self.account = account
         self.namespace = namespace
-        self.interface = interface
         self.authority = Authority.create("simulated-balancers")
+        self._end_stale = end_stale
         self._directory = directory
         self._processes = Processes(directory / "processes")
         self._changed = asyncio.Event()  # set when the account or the health of a target changed: forward anew
@@ -117,14 +128,14 @@ class DataPlane:
             return
         await self._set_addresses({SOURCE, *(frontend.address for frontend in desired)})
         await self._nft(rendering.nft_ruleset(desired))
-        await asyncio.to_thread(namespaces.call_in, namespaces.path(self.namespace), lambda: _end_stale_udp(desired))
+        await asyncio.to_thread(namespaces.call_in, namespaces.path(self.namespace), lambda: self._end_stale(desired))
         self._proxy(desired)
         self._applied = desired
 
     async def _set_addresses(self, desired: set[str]) -> None:
         removed, added = self._addresses - desired, desired - self._addresses
-        lines = [f"addr del {_host(address)} dev {self.interface}" for address in sorted(removed)]
-        lines += [f"addr replace {_host(address)} dev {self.interface}" for address in sorted(added)]
+        lines = [f"addr del {_host(address)} dev {INTERFACE}" for address in sorted(removed)]
+        lines += [f"addr replace {_host(address)} dev {INTERFACE}" for address in sorted(added)]
         if lines:
             await asyncio.to_thread(namespaces.ip_batch, lines, netns=self.namespace)
         self._addresses = desired
@@ -176,23 +187,6 @@ class DataPlane:
         self._processes.stop_all()
         await self._nft(f"table inet {rendering.TABLE}\ndelete table inet {rendering.TABLE}\n")
         await self._set_addresses(set())
-
-
-def _end_stale_udp(applied: Iterable[Frontend]) -> None:
-    """Let datagrams go to a present target that have gone to a former one, or to none, from the same port of a client.
-
-    The kernel chooses a target for the first datagram only, and each further one keeps that choice. Acts in the network
-    namespace of the calling thread. Raises KernelFailure.
-    """
-    found = [frontend for frontend in applied if frontend.transport == "udp"]
-    choices = {(each.address, each.port): {(one.address, one.port) for one in each.targets} for each in found}
-
-    def is_stale(connection: Connection) -> bool:
-        present = choices.get((connection.destination, connection.port))
-        return present is not None and (connection.answer_source, connection.answer_port) not in present
-
-    for version in {frontend.version for frontend in found}:
-        forget_udp(version, {frontend.port for frontend in found if frontend.version == version}, is_stale)
 
 
 def _host(address: str) -> str:

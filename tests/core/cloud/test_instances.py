@@ -13,6 +13,7 @@ from spiderpool.core.cloud.instances import (
     ENI,
     INSTANCE_ANNOTATION,
     Instance,
+    completed,
     defect,
     device_of,
     is_this_machine,
@@ -156,10 +157,18 @@ def test_a_eni_that_was_replaced_behind_its_mac_is_not_there_twice() -> None:
     assert merged(MASTER, replace(MASTER, enis=(ETH0, other))).enis == (ETH0, other)
 
 
-def test_ipv6_that_vanishes_as_a_whole_takes_two_readings_too() -> None:
-    less = with_eni(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None))
-    assert merged(MASTER, less) == MASTER
-    assert merged(less, less).eni("eni-m0") == replace(ETH0, ipv6_addresses=(), subnet6=None)
+def test_an_answer_without_any_ipv6_address_removes_none_however_often_it_comes() -> None:
+    less = with_eni(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None, gateway6=None))
+    assert completed(MASTER, less) == MASTER
+    assert completed(None, less) == less
+    assert completed(less, MASTER) == MASTER
+
+
+def test_ipv6_addresses_that_moved_to_another_eni_are_there_alone() -> None:
+    eth1 = replace(ETH1, ipv6_addresses=ETH0.ipv6_addresses, subnet6=ETH0.subnet6)
+    moved = with_eni(with_eni(MASTER, replace(ETH0, ipv6_addresses=(), subnet6=None)), eth1)
+    assert completed(MASTER, moved).eni("eni-m0") == replace(ETH0, ipv6_addresses=())
+    assert defect(completed(MASTER, moved)) is None
 
 
 def test_the_order_of_enis_is_no_change() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.api.ip import IPOwner
-from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, Route, SpiderIPPool
+from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import (
@@ -18,12 +18,12 @@ from spiderpool.core.ipam.allocation import (
     elsewhere,
     exhausted,
     grant,
-    hinted,
     is_acceptable,
     is_exclusive,
     main_reason,
     new_record,
     occupied,
+    pools_of,
     refusal,
     released,
     start_of,
@@ -106,20 +106,6 @@ def test_nodes_begin_at_the_first_address_of_their_own_pool_and_apart_in_a_share
 def test_only_a_pool_that_names_this_node_alone_is_exclusive() -> None:
     assert is_exclusive(POOL, "worker")
     assert not is_exclusive(POOL, "master")
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        (None, []),
-        (IPPoolStatus(), []),
-        (IPPoolStatus(allocatedRanges=["10.0.0.1-10.0.0.2"]), ["10.0.0.1-10.0.0.2"]),
-        (IPPoolStatus(allocatedRanges=["nonsense"]), []),
-    ],
-)
-def test_a_hint_is_used_where_it_makes_sense(status: IPPoolStatus | None, expected: list[str]) -> None:
-    pool = SpiderIPPool(spec=IPPoolSpec(subnet="10.0.0.0/24"), status=status)
-    assert hinted(pool, 4).ranges() == expected
 
 
 def test_a_record_names_address_holder_pool_and_node() -> None:
@@ -268,3 +254,7 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
         assert chosen not in taken
         assert new_record(ASK, pool, chosen).spec.pool == "p"
     assert time.perf_counter() - began < 2.0
+
+
+def test_records_are_grouped_by_their_pool() -> None:
+    assert pools_of(new_record(ASK, POOL, to_int("172.31.199.190", 4))) == ("worker-172",)

@@ -39,6 +39,7 @@ from spiderpool.core.ipam.gc import (
     is_finished,
     is_stable,
     past_grace,
+    pods_of,
     reported_addresses,
     silent_nodes,
     use_by_candidate,
@@ -466,3 +467,8 @@ def test_a_live_pod_keeps_the_address_that_it_reports(held: set[str], reported: 
     said = (account(f"10.6.0.{reported}"),)
     left = held - set(causes(records, snapshot(pod(ips=(f"10.6.0.{reported}",)), accounts=said)))
     assert left == ({f"10.6.0.{reported}"} if f"10.6.0.{reported}" in held else held)
+
+
+def test_records_are_grouped_by_their_pod() -> None:
+    held = record()
+    assert pods_of(held) == (f"{held.spec.namespace}/{held.spec.pod}",)

@@ -144,6 +144,14 @@ def test_what_cannot_be_right(plugins: tuple[dict[str, Any], ...], error: type[E
         read(*plugins)
 
 
+def test_the_table_of_the_node_that_a_network_names() -> None:
+    own, tuned = COORDINATOR | {"hostRuleTable": 600}, {"type": "tuning"}
+    made = [read(*plugins).host_rule_table for plugins in ((IPVLAN,), (IPVLAN, COORDINATOR), (IPVLAN, own))]
+    executed = (IPVLAN, tuned), (IPVLAN, tuned, COORDINATOR), (IPVLAN, tuned, own)
+    assert [read(*plugins).host_rule_table for plugins in executed] == made == [0, 0, 600]
+    assert read(IPVLAN, tuned, COORDINATOR | {"hostRuleTable": "six"}).host_rule_table == 0
+
+
 def test_a_network_that_is_not_there_yet() -> None:
     with pytest.raises(Refused, match="ns/nad does not exist"):
         read_network("ns/nad", None)

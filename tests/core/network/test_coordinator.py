@@ -18,6 +18,7 @@ from spiderpool.core.network.coordinator import (
     requested_default_route,
     rule_table,
     service_addresses,
+    service_cidrs,
     synced_status,
 )
 from spiderpool.core.network.plumbing.values import Coordination
@@ -144,3 +145,11 @@ def test_addresses_of_services() -> None:
     assert service_addresses(None) is service_addresses(cluster(None)) is service_addresses(cluster()) is None
     with pytest.raises(BadConfig, match="serviceAddresses of the SpiderCoordinator holds 'x'"):
         service_addresses(cluster(CoordinatorStatus("Synced", None, [], [], ["x"])))
+
+
+def test_service_cidrs() -> None:
+    known = CoordinatorStatus("Synced", None, [], ["10.233.0.0/18", "fd00::/112"], [])
+    assert service_cidrs(cluster(known)) == (ip_network("10.233.0.0/18"), ip_network("fd00::/112"))
+    assert service_cidrs(None) == service_cidrs(cluster(None)) == ()
+    with pytest.raises(BadConfig, match=r"status\.serviceCIDR holds 'x'"):
+        service_cidrs(cluster(CoordinatorStatus("Synced", None, [], ["x"], [])))

@@ -22,6 +22,7 @@ from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
 from spiderpool_lab.alibaba.forwarding import Frontend, Target
 from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
+from spiderpool_lab.balancer_connections import end_stale_udp
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.probes import Answer, TrafficProbe, run
 from tests.support.eventually import eventually
@@ -120,7 +121,8 @@ async def servers(network: None) -> AsyncIterator[dict[str, Server]]:
 
 @pytest.fixture
 async def plane(account: Account, servers: dict[str, Server], tmp_path: Path) -> AsyncIterator[DataPlane]:
-    async with DataPlane(account, ROUTER, tmp_path / "balancers", time_scale=0.05).running() as plane:
+    new = DataPlane(account, ROUTER, tmp_path / "balancers", time_scale=0.05, end_stale=end_stale_udp)
+    async with new.running() as plane:
         yield plane
 
 

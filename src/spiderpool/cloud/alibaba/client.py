@@ -47,6 +47,10 @@ for _name in ("credentials", "darabonba-core", "alibabacloud-tea", "Tea"):
 log = logger("cloud")
 
 
+MOST_OPEN = 1_000
+"""Requests without a definite answer whose token is remembered."""
+
+
 class ClientTokens:
     """Client tokens: one for each set of arguments, the same one until a definite answer comes.
 
@@ -54,10 +58,12 @@ class ClientTokens:
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, str] = {}  # request → token
+        self._open: dict[str, str] = {}  # request → token, the oldest first
 
     def of(self, key: str) -> str:
         """Returns the token of a request: 64 ASCII characters, the most that the API takes."""
+        if key not in self._open and len(self._open) >= MOST_OPEN:
+            self._open.pop(next(iter(self._open)))
         return self._open.setdefault(key, hashlib.sha256(f"{key}{secrets.token_hex(16)}".encode()).hexdigest())
 
     def close(self, key: str) -> None:

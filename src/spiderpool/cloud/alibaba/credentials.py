@@ -234,13 +234,17 @@ class CloudConfig:
         return Keys(identity, secret)
 
 
+REMEMBERED_SECRETS = 300
+"""Secrets that are kept out of texts: those of some days."""
+
+
 class Credentials:
     """The keys to sign with, from the first source that has some."""
 
     def __init__(self, sources: Sequence[CredentialSource]) -> None:
         self._sources = list(sources)
         self._chosen: CredentialSource | None = None  # source of the last keys; it is tried first
-        self._known: set[str] = set()  # every secret that was ever handed out, for `redacted`
+        self._known: dict[str, None] = {}  # the secrets that were handed out last, oldest first, for `redacted`
         self._lock = asyncio.Lock()  # around fetching keys: concurrent calls fetch them once
 
     async def get_credential_async(self) -> Keys:
@@ -253,7 +257,9 @@ class Credentials:
                 keys = await self._current()
             except OSError as error:
                 raise CloudUnavailable(f"the credentials cannot be read: {error.filename}: {error.strerror}") from None
-        self._known |= {text for text in (keys.access_key_secret, keys.security_token, keys.access_key_id) if text}
+        secrets = dict.fromkeys(filter(None, (keys.access_key_secret, keys.security_token, keys.access_key_id)))
+        older = {text: None for text in self._known if text not in secrets}
+        self._known = dict.fromkeys(list(older | secrets)[-REMEMBERED_SECRETS:])
         return keys
 
     async def _current(self) -> Keys:
@@ -274,7 +280,7 @@ class Credentials:
         return True
 
     def redacted(self, text: str) -> str:
-        """Returns a text in which every secret that was ever handed out is replaced."""
+        """Returns a text in which every secret that was handed out is replaced, also those that have expired."""
         for secret in self._known:
             text = text.replace(secret, "***")
         return text

@@ -1,13 +1,15 @@
 """A cloud server and its ENIs as the metadata service describes them: which descriptions are good, and how they merge.
 
 A description that contradicts itself or the machine it is read on is not used. An address or an ENI counts as removed
-when two good readings in a row lack it, so that one stale answer removes nothing.
+when two good readings in a row lack it, so that one stale answer removes nothing. An answer without any IPv6 address
+removes none: a service that has lost them answers no differently.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import chain
 from typing import TypeAlias
@@ -16,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.core.addresses import Address, Network, parse_subnet
+from spiderpool.core.addresses import Network, from_int, parse_subnet, to_int
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
 
@@ -31,6 +33,9 @@ GATEWAY_FROM_END = 3
 
 STACKED = frozenset({"bridge", "ipvlan", "ipvtap", "macvlan", "macvtap", "vlan"})
 """Kinds of links that may have the MAC address of the ENI below them."""
+
+REMEMBERED = 8192
+"""Descriptions that are remembered as they were read, by their text."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -100,8 +105,12 @@ def text_of(instance: Instance) -> str:
     return msgspec.json.encode(instance).decode()
 
 
+@lru_cache(REMEMBERED)
 def read_instance(text: str) -> Instance:
-    """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself."""
+    """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself.
+
+    Every heartbeat of a Node brings the same text again, so results are remembered.
+    """
     try:
         instance = msgspec.json.decode(text, type=Instance)
     except msgspec.DecodeError as error:
@@ -189,19 +198,39 @@ def _block_defects(eni: ENI, block: str, gateway: str | None, addresses: Iterabl
 
 
 def _address_defects(eni: ENI, block: Network, gateway: str | None, addresses: tuple[str, ...]) -> Iterator[str]:
+    first, last = int(block.network_address), int(block.broadcast_address)
     for address in (*addresses, *([gateway] if gateway else [])):
-        if (parsed := _parse(address)) is None or parsed not in block:
+        if not first <= _number(address, block.version) <= last:
             yield f"address {address!r} of ENI {eni.identity} lies outside its block {block}"
         elif address == gateway and address in addresses:
             yield f"ENI {eni.identity} has the address {address} of its gateway"
 
 
-def _parse(text: str) -> Address | None:
+def _number(text: str, version: int) -> int:
+    """Returns an address in canonical form as a number; -1 for anything else."""
     try:
-        address = ip_address(text)
+        number = to_int(text, version)
     except ValueError:
-        return None
-    return address if str(address) == text else None
+        return -1
+    return number if from_int(number, version) == text else -1
+
+
+def completed(last: Instance | None, now: Instance) -> Instance:
+    """Returns a good reading with the IPv6 addresses that an ENI had in the last one, where it has none at all."""
+    taken = frozenset(chain.from_iterable(map(_all_addresses, now.enis)))
+    formers = ((eni, last.eni(eni.identity) if last else None) for eni in now.enis)
+    return replace(now, enis=tuple(_with_ipv6_of(former, eni, taken) for eni, former in formers))
+
+
+def _with_ipv6_of(former: ENI | None, eni: ENI, taken: frozenset[str]) -> ENI:
+    if former is None or eni.ipv6_addresses:
+        return eni
+    return replace(
+        eni,
+        ipv6_addresses=tuple(each for each in former.ipv6_addresses if each not in taken),
+        subnet6=eni.subnet6 or former.subnet6,
+        gateway6=eni.gateway6 or former.gateway6,
+    )
 
 
 def merged(last: Instance | None, now: Instance) -> Instance:

@@ -17,7 +17,7 @@ from spiderpool.api.cni_result import DEFAULT_DESTINATIONS
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.addresses import AddressSet, Network, RangeError, from_int, object_name, to_int
+from spiderpool.core.addresses import AddressSet, Network, from_int, object_name, to_int
 from spiderpool.core.annotations import Route
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
@@ -57,17 +57,6 @@ def assignable(ips: Iterable[str] | None, exclude: Iterable[str] | None, subnet:
     """``ips`` without ``exclude``, and without addresses of the subnet that no machine may have. Raises RangeError."""
     listed = AddressSet.parse(ips or (), subnet.version) - AddressSet.parse(exclude or (), subnet.version)
     return listed - AddressSet.unassignable(subnet)
-
-
-def hinted(pool: SpiderIPPool, version: int) -> AddressSet:
-    """The addresses in use according to ``status.allocatedRanges``; empty when absent or malformed.
-
-    The controller publishes them some seconds late, so they are a hint for pools that many nodes share.
-    """
-    try:
-        return AddressSet.parse((pool.status.allocatedRanges if pool.status else None) or (), version)
-    except RangeError:
-        return AddressSet(version)
 
 
 def is_exclusive(pool: SpiderIPPool, node: str) -> bool:
@@ -137,6 +126,11 @@ def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) ->
 def address_of(record: SpiderIP) -> int:
     """The address of a record as an integer."""
     return to_int(record.spec.address.partition("/")[0], family(record))
+
+
+def pools_of(record: SpiderIP) -> tuple[str]:
+    """The pool of a record: the keys of an index of records by pool, which all that use one share."""
+    return (record.spec.pool,)
 
 
 def family(record: SpiderIP) -> int:

@@ -43,13 +43,13 @@ import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.core.addresses import canonical
 from spiderpool.core.ipam.allocation import cooldown_is_over, family
 from spiderpool.core.ipam.evidence import (
     AddressUse,
@@ -156,6 +156,11 @@ def pod_key(record: SpiderIP) -> str:
     return f"{record.spec.namespace}/{record.spec.pod}"
 
 
+def pods_of(record: SpiderIP) -> tuple[str]:
+    """The pod of a record: the keys of an index of records by pod, which all that use one share."""
+    return (pod_key(record),)
+
+
 def pod_uids(pod: Pod) -> frozenset[str | None]:
     """The UIDs by which records may name a pod: its own, and that of the static pod which it mirrors."""
     return frozenset((pod.metadata.uid, (pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION)))
@@ -165,7 +170,7 @@ def reported_addresses(pod: Pod) -> frozenset[str]:
     """Addresses in the pod's status, as canonical text; empty once the pod has finished."""
     if is_finished(pod):
         return frozenset()
-    return frozenset(str(ip_address(entry.ip)) for entry in pod.status.podIPs or () if entry.ip)
+    return frozenset(canonical(entry.ip) for entry in pod.status.podIPs or () if entry.ip)
 
 
 def find_candidates(

@@ -51,6 +51,11 @@ class Chain:
         """The NIC that is the interface's parent, or for host-device the NIC that is moved into the pod."""
         return self.interface.device if self.kind == "host-device" else self.interface.master
 
+    @property
+    def host_rule_table(self) -> int:
+        """The node's table with the routes to its pods, as the network names it; 0 where it does not."""
+        return (self.coordinator.hostRuleTable if self.coordinator else None) or 0
+
 
 @dataclass(frozen=True, slots=True)
 class DelegatedNetwork:
@@ -66,6 +71,13 @@ class DelegatedNetwork:
     def coordinated(self) -> bool:
         """Whether one of the plugins is the coordinator."""
         return any(plugin_type(raw) == COORDINATOR_TYPE for raw in self.plugins)
+
+    @property
+    def host_rule_table(self) -> int:
+        """As of `Chain`; 0 also where it is no number, which the plugin refuses."""
+        coordinators = (raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE)
+        table = next((msgspec.json.decode(raw).get("hostRuleTable") for raw in coordinators), None)
+        return table if isinstance(table, int) else 0
 
     def declares(self, capability: str) -> bool:
         """Whether one of the plugins has a capability."""

@@ -77,6 +77,12 @@ def service_addresses(spider_coordinator: SpiderCoordinator | None) -> tuple[Add
         raise BadConfig(f"status.serviceAddresses of the SpiderCoordinator holds {error}; remove it") from error
 
 
+def service_cidrs(spider_coordinator: SpiderCoordinator | None) -> tuple[Network, ...]:
+    """The cluster's Service CIDRs, none while they are not known. Raises BadConfig as `service_addresses`."""
+    status = spider_coordinator.status if spider_coordinator else None
+    return _networks("status.serviceCIDR", (status.serviceCIDR if status else None) or [])
+
+
 @lru_cache(maxsize=2)
 def _parsed_addresses(texts: tuple[str, ...]) -> tuple[Address, ...]:
     """Parsed once per change: every ADD asks, for each interface, and there may be thousands."""

@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.values import Coordination
-from spiderpool.errors import BadConfig, KernelFailure
+from spiderpool.errors import AddressHeld, BadConfig, KernelFailure
 from tests.core.pods import IDLE_NODE, NODE, POD_ETH0
 
 pytestmark = pytest.mark.unit
@@ -39,12 +39,16 @@ pytestmark = pytest.mark.unit
         ({"kind": "vlan", "vlan_id": 4095}, "vlanId 4095 of eth0 is not between 0 and 4094"),
         ({"gateways": (ip_address("2001:db8::1"),)}, "gateway 2001:db8::1 of eth0 is of a family of which it has no"),
         ({"kind": "host-device"}, f"eth0 carries {NODE} of this node, which would lose it"),
-        ({"addresses": (ip_interface(f"{NODE}/20"),)}, f"{NODE} is configured on eth0 of this node"),
     ],
 )
 def test_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(BadConfig, match=words):
         plan(replace(POD_ETH0, **change), IDLE_NODE)  # type: ignore[arg-type]
+
+
+def test_an_address_of_the_node_is_for_no_pod() -> None:
+    with pytest.raises(AddressHeld, match=f"{NODE} is configured on eth0 of this node"):
+        plan(replace(POD_ETH0, addresses=(ip_interface(f"{NODE}/20"),)), IDLE_NODE)
 
 
 def test_missing_nic_names_those_that_exist() -> None:

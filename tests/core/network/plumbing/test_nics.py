@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -138,6 +139,23 @@ def test_diagnosis() -> None:
         " net.ipv4.conf.eth1.rp_filter to 2.",
     )
     assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
+
+
+def test_diagnosis_of_a_node_that_is_tuned() -> None:
+    source = ip_address("192.168.0.154")
+    held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
+    seen = NodeState(addresses=(held,), replies=(Reply("eth1", source, "eth0"),))
+    [fault] = diagnose(seen, tuning=True)
+    assert fault.endswith(
+        "its tuning lacks the gateway, which no pool of the NIC's subnet names: set it in one, or add rules by hand."
+    )
+    rule = AddRule("node", 4, 3000, 1001, source=ip_network("192.168.0.154/32"))
+    assert diagnose(replace(seen, rules=(rule,)), tuning=True) == (fault,)
+    route = AddRoute("node", ip_network("0.0.0.0/0"), "eth1", ip_address("192.168.0.253"), table=1001)
+    [fault] = diagnose(replace(seen, rules=(rule,), routes=(route, DEFAULT)), tuning=True)
+    assert fault.endswith(
+        "another rule of the node comes before those of its tuning: give it a higher priority number."
+    )
 
 
 def test_nics_get_the_gateways_of_their_subnets() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from spiderpool.core.network.plumbing.refresh import plan_refresh
-from tests.core.pods import FIRST, SECOND, assert_paths, full_state, with_pod
+from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
+from spiderpool.core.network.plumbing.steps import AddRoute, Remove
+from tests.core.pods import FIRST, SECOND, SETTINGS, assert_paths, full_state, with_pod
+from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
 
 pytestmark = pytest.mark.unit
@@ -67,9 +69,53 @@ def test_nothing_to_refresh_without_a_path() -> None:
 
 def test_addresses_of_services_by_the_gateway_that_is_in_use() -> None:
     world, service = with_pod(FIRST), ip_address("198.51.100.65")
-    world.apply(plan_refresh(replace(world.pod_link(CONTAINER), services=(service,))))
+    world.apply(plan_refresh(world.pod_link(CONTAINER, PathSettings(services=(service,)))))
     assert_paths(world, [Question("pod", str(service), NextHop("veth0", ETH0[4].node))])
     world.lose_node_address(ETH0[4].node)
     for services in (None, (service,)):  # while they are not known, the gateway is replaced all the same
-        world.apply(plan_refresh(replace(world.pod_link(CONTAINER), services=services)))
+        world.apply(plan_refresh(world.pod_link(CONTAINER, PathSettings(services=services))))
         assert_paths(world, [Question("pod", str(service), NextHop("veth0", NET1[4].node))])
+
+
+def test_service_cidrs_that_are_newer_than_the_pod_while_they_last() -> None:
+    world = with_pod(FIRST)
+    own, newer = *SETTINGS.service_cidrs, ip_network("198.51.100.0/24")
+    question = Question("pod", "198.51.100.7", NextHop("veth0", ETH0[4].node))
+    grown = PathSettings(services=(), service_cidrs=(own, newer))
+    world.apply(plan_refresh(world.pod_link(CONTAINER, grown)))
+    assert_paths(world, [question])
+    assert plan_refresh(world.pod_link(CONTAINER, grown)) == ()
+    (removal,) = plan_refresh(world.pod_link(CONTAINER, PathSettings(services=(), service_cidrs=(own,))))
+    assert isinstance(removal, Remove)
+    later = with_pod(replace(FIRST, coordination=replace(SETTINGS, service_cidrs=(own, newer))))
+    assert plan_refresh(later.pod_link(CONTAINER, grown)) == ()
+
+
+BOTH = PathSettings(tables={"eth0": 500, "net1": 500})
+
+
+def test_rules_and_routes_that_another_program_removed_from_the_node() -> None:
+    world = with_pod(FIRST, SECOND)
+    before = full_state(world)[0]
+    assert plan_refresh(world.pod_link(CONTAINER, BOTH)) == ()
+    world.flush()
+    world.sides["node"].neighbours.clear()
+    assert_paths(world, [Question("node", ETH0[4].pod, NextHop("eth0"))])
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
+    steps = plan_refresh(world.pod_link(CONTAINER, BOTH))
+    assert len(steps) == len({*steps}) == 2 + 2 * 4  # a rule for each family, a route and a neighbour for each address
+    world.apply(steps)
+    assert full_state(world)[0] == before
+    assert_paths(world, (*two_interfaces(4), *two_interfaces(6)))
+    assert plan_refresh(world.pod_link(CONTAINER, BOTH)) == ()
+
+
+def test_the_node_gets_no_routes_to_interfaces_without_a_path() -> None:
+    world = with_pod(FIRST, replace(SECOND, coordination=None))
+    assert plan_refresh(world.pod_link(CONTAINER, BOTH)) == ()
+    beside = Pretend()
+    beside.other_cni()
+    world = with_pod(replace(SECOND, coordination=replace(SETTINGS, mode="overlay")), world=beside)
+    world.flush()
+    routes = [step for step in plan_refresh(world.pod_link(CONTAINER, BOTH)) if isinstance(step, AddRoute)]
+    assert {str(route.destination.network_address) for route in routes} == {NET1[4].pod, NET1[6].pod}

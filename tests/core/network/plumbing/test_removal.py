@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from spiderpool.core.network.plumbing.naming import loan_alias, temporary_name
-from spiderpool.core.network.plumbing.removal import LeftoverState, plan_removal
-from spiderpool.core.network.plumbing.steps import DeleteLink, MoveLink
+from spiderpool.core.network.plumbing.naming import loan_alias, temporary_name, veth_mac
+from spiderpool.core.network.plumbing.removal import LeftoverState, is_foreign, plan_removal
+from spiderpool.core.network.plumbing.steps import AddAddress, DeleteLink, MoveLink
 from spiderpool.core.network.plumbing.values import Link, PodState
 from tests.core.pods import FIRST, NETNS, SECOND, after_removal, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
@@ -97,3 +98,27 @@ def test_lent_device_that_outlived_its_pod() -> None:
 def test_lent_device_goes_back_under_its_name() -> None:
     lent = Link("net1", 7, alias=f"{loan_alias(CONTAINER, 'net1')}vf3")
     assert plan_removal(CONTAINER, "net1", LeftoverState(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")
+
+
+def test_a_namespace_with_another_containers_path_is_foreign() -> None:
+    ours, theirs = veth_mac(CONTAINER, "pod"), veth_mac("another", "pod")
+    host_end = Link(HOST_END, 7)
+
+    def state(mac: str, peer: int = 0) -> PodState:
+        return PodState((Link("veth0", 3, "veth", mac=mac, parent=peer),))
+
+    assert not is_foreign(CONTAINER, "eth0", state(ours), None)
+    assert is_foreign(CONTAINER, "eth0", state(theirs, 7), None)
+    assert is_foreign(CONTAINER, "eth0", state(theirs, 8), host_end)
+    assert not is_foreign(CONTAINER, "eth0", state(theirs, 7), host_end)  # somebody has changed the MAC
+
+
+def test_without_a_path_the_addresses_of_other_pods_tell() -> None:
+    pod = PodState(addresses=(AddAddress("pod", "eth0", ip_interface("10.9.0.7/16")),))
+    taken = frozenset({ip_address("10.9.0.7")})
+    assert is_foreign(CONTAINER, "eth0", pod, None, taken)
+    assert not is_foreign(CONTAINER, "net1", pod, None, taken)
+    assert not is_foreign(CONTAINER, "eth0", pod, None, {ip_address("10.9.0.8")})
+    assert not is_foreign(CONTAINER, "eth0", pod, None)
+    own = Link("veth0", 3, "veth", mac=veth_mac(CONTAINER, "pod"))
+    assert not is_foreign(CONTAINER, "eth0", replace(pod, links=(own,)), None, taken)

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.core.network.plumbing.naming import SERVICE_TABLE
-from spiderpool.core.network.plumbing.refresh import plan_refresh
+from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
 from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes, service_steps
 from spiderpool.core.network.plumbing.steps import AddRoute, AddRule
 from spiderpool.core.network.plumbing.values import Address, Attachment, NodeAddress, PodState, default_destination
@@ -34,9 +34,9 @@ def by_node(address: Address, *sources: str) -> list[Question]:
 
 
 def refreshed(world: Pretend, *addresses: Address) -> Pretend:
-    link = replace(world.pod_link(CONTAINER), services=addresses)
+    link = world.pod_link(CONTAINER, PathSettings(services=addresses))
     world.apply(plan_refresh(link))
-    assert plan_refresh(replace(world.pod_link(CONTAINER), services=addresses)) == ()
+    assert plan_refresh(world.pod_link(CONTAINER, PathSettings(services=addresses))) == ()
     return world
 
 
@@ -102,7 +102,7 @@ def test_what_the_last_interface_of_a_family_leaves() -> None:
 
 def test_a_pod_without_path_to_its_node_gets_no_route() -> None:
     world = with_pod(replace(FIRST, coordination=None))
-    assert plan_refresh(replace(world.pod_link(CONTAINER), services=BALANCERS)) == ()
+    assert plan_refresh(world.pod_link(CONTAINER, PathSettings(services=BALANCERS))) == ()
 
 
 def test_nothing_of_other_families_or_reserved() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spiderpool.core.network.plumbing.leftovers import is_lent
 from spiderpool.core.network.plumbing.naming import is_nic
 from spiderpool.core.network.plumbing.values import DISABLED, EXISTING, MODES, Attachment, Observation
-from spiderpool.errors import BadConfig, KernelFailure
+from spiderpool.errors import AddressHeld, BadConfig, KernelFailure
 
 MINIMUM_MTU = {4: 68, 6: 1280}
 """IP version → minimum MTU (RFC 791, RFC 8200). On a link with a lower MTU the kernel disables the family."""
@@ -16,6 +16,7 @@ def check(attachment: Attachment, observed: Observation) -> None:
 
     Raises:
         BadConfig: a field is wrong.
+        AddressHeld: the node itself has one of the addresses.
         KernelFailure: the NIC does not exist.
     """
     _check_kind(attachment)
@@ -85,7 +86,7 @@ def _check_node_addresses(attachment: Attachment, observed: Observation) -> None
     requested = {address.ip for address in attachment.addresses}
     for held in observed.addresses:
         if held.address in requested:
-            raise BadConfig(
+            raise AddressHeld(
                 f"{held.address} is configured on {held.link} of this node, so it cannot serve a pod:"
                 f" remove it there, or exclude it from the pool"
             )

@@ -109,12 +109,15 @@ def undo_nics(observed: NodeState) -> tuple[Step, ...]:
     return (*(Remove(step) for step in _own_objects(observed)), DropNICMarks("node"))
 
 
-def diagnose(observed: NodeState) -> tuple[str, ...]:
-    """A sentence for each setting that keeps pods or NICs from being reached or from answering."""
+def diagnose(observed: NodeState, *, tuning: bool = False) -> tuple[str, ...]:
+    """A sentence for each setting that keeps pods or NICs from being reached or from answering.
+
+    ``tuning`` says that the node is tuned by `plan_nics`, with the gateways that are known.
+    """
     return (
         *_forwarding_faults(observed),
         *_order_faults(observed),
-        *_reply_faults(observed.replies),
+        *_reply_faults(observed, tuning),
         *_filter_faults(observed),
     )
 
@@ -187,16 +190,25 @@ def _order_faults(observed: NodeState) -> Iterator[str]:
             )
 
 
-def _reply_faults(replies: Iterable[Reply]) -> Iterator[str]:
-    for reply in replies:
+def _reply_faults(observed: NodeState, tuning: bool) -> Iterator[str]:
+    for reply in observed.replies:
         if reply.leaves_by == reply.arrived_by:
             continue
         path = f"leave by {reply.leaves_by}" if reply.leaves_by else "have no route"
         what = "answers of pods to connections that arrived by it" if reply.for_pods else f"answers from {reply.source}"
-        yield (
-            f"On NIC {reply.arrived_by}, {what} {path}, where the network may drop them:"
-            f" switch on node tuning for this NIC, or add its rules by hand."
-        )
+        remedy = "switch on node tuning for this NIC, or add its rules by hand"
+        if tuning:
+            remedy = _remedy_when_tuned(observed, reply)
+        yield f"On NIC {reply.arrived_by}, {what} {path}, where the network may drop them: {remedy}."
+
+
+def _remedy_when_tuned(observed: NodeState, reply: Reply) -> str:
+    source = ip_network(reply.source)
+    tables = {rule.table for rule in observed.rules if rule.source == source and rule.table in NIC_TABLES}
+    known = {route.table for route in observed.routes if route.destination == default_destination(source.version)}
+    if tables & known:
+        return "another rule of the node comes before those of its tuning: give it a higher priority number"
+    return "its tuning lacks the gateway, which no pool of the NIC's subnet names: set it in one, or add rules by hand"
 
 
 def _filter_faults(observed: NodeState) -> Iterator[str]:

@@ -70,6 +70,7 @@ def plan(attachment: Attachment, observed: Observation) -> tuple[Step, ...]:
 
     Raises:
         BadConfig: the attachment cannot work on this node, or does not fit the pod's other interfaces.
+        AddressHeld: the node itself has one of the addresses.
         KernelFailure: the NIC does not exist, or the name in the pod is taken by a link that is not ours.
         NotReady: the node has no address yet through which its pods could reach it.
     """

@@ -1,39 +1,77 @@
-"""Addresses of the node or of Services changed: the steps that update a pod's routes and neighbours of its node."""
+"""The steps that keep the path between a running pod and its node right.
+
+Addresses of the node or of Services have changed: the pod's routes and neighbours follow. Another program has removed
+rules or routes from the node: they are made again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
+from spiderpool.core.addresses import Network
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE
-from spiderpool.core.network.plumbing.routing import NodePath, reachable
+from spiderpool.core.network.plumbing.routing import NodePath, reachable, routes_from_node
 from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes
 from spiderpool.core.network.plumbing.steps import AddNeighbour, AddRoute, Remove, Step
 from spiderpool.core.network.plumbing.values import Address, NodeAddress, PodState, default_destination
 
 
 @dataclass(frozen=True, slots=True)
+class PathSettings:
+    """What the kernel's state does not tell of a pod's path.
+
+    ``first_nic`` is the name of the pod's first interface. ``services`` are the addresses of Services outside the
+    Service CIDRs; None: not known, so their routes stay. ``service_cidrs`` are all that the cluster has now; the pod
+    has routes to those of its ADD. ``tables`` are the tables of the node with the routes to the addresses of
+    interfaces, by interface; of others the node's routes are left alone.
+    """
+
+    first_nic: str = "eth0"
+    services: tuple[Address, ...] | None = None
+    service_cidrs: tuple[Network, ...] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PodLink:
     """A pod's state, its path to the node (None: it has none), and the node's present addresses.
 
-    ``services`` are the addresses of Services outside the Service CIDRs; None: not known, so their routes stay.
+    ``present`` are the node's rules, and its routes and neighbours through its end of the path.
     """
 
     pod: PodState
     path: NodePath | None
     node: tuple[NodeAddress, ...]
-    services: tuple[Address, ...] | None = None
+    present: frozenset[Step] = frozenset()
+    settings: PathSettings = PathSettings()
 
 
 def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
     """Add routes and neighbours for new addresses, replace old gateways, then remove those of old addresses.
 
-    Empty when nothing has changed. A family without any address is left alone: it may be between two addresses.
+    And add what the node lacks of its own. Empty when nothing has changed. A family without any address is left alone:
+    it may be between two addresses.
     """
     if observed.path is None:
         return ()
-    return tuple(step for version in (4, 6) for step in _family(observed, observed.path, version))
+    node = dict.fromkeys(_missing_on_node(observed, observed.path))
+    return (*node, *(step for version in (4, 6) for step in _family(observed, observed.path, version)))
+
+
+def _missing_on_node(observed: PodLink, path: NodePath) -> Iterator[Step]:
+    """The node's rules, routes and neighbours of the pod that are missing.
+
+    Only for interfaces with the path: the pod has routes through it whose source is an address of theirs.
+    """
+    sources = {route.source for route in observed.pod.routes if route.link == path.link}
+    for link, table in observed.settings.tables.items():
+        for version in (4, 6):
+            addresses = tuple(one for one in observed.pod.held_by(link) if one.version == version)
+            if link != path.link and not sources.isdisjoint(addresses):
+                steps = routes_from_node(path, addresses, table)
+                yield from (step for step in steps if step not in observed.present)
 
 
 def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
@@ -47,10 +85,10 @@ def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
         for route in observed.pod.routes
         if route.link == path.link
         and route.destination.version == version
-        and (route.table != SERVICE_TABLE or observed.services is None)
+        and (route.table != SERVICE_TABLE or observed.settings.services is None)
     ]
     yield from _additions(path, present, known, routes)
-    yield from _gateway_replacements(present, routes)
+    yield from _gateway_replacements(present, known, routes)
     stale = known - set(present)
     yield from (Remove(route) for route in routes if route.destination in {ip_network(address) for address in stale})
     yield from (Remove(neighbour) for neighbour in neighbours if neighbour.address in stale)
@@ -60,13 +98,18 @@ def _family(observed: PodLink, path: NodePath, version: int) -> Iterator[Step]:
 def _services(
     observed: PodLink, path: NodePath, present: tuple[Address, ...], source: Address | None, routes: list[AddRoute]
 ) -> Iterator[Step]:
-    """Routes to addresses of Services as ADD makes them: by the gateway that is in use, unless the node has lost it."""
-    if observed.services is None or source is None:
+    """Routes to addresses of Services as ADD makes them: by the gateway that is in use, unless the node has lost it.
+
+    To Service CIDRs as well, where they are newer than the pod.
+    """
+    if observed.settings.services is None or source is None:
         return
     gateway = next((route.gateway for route in routes if route.gateway in present), present[0])
     template = AddRoute("pod", default_destination(source.version), path.link, gateway, source)
     reserved = reserved_addresses(observed.pod, path.link, observed.node)
-    yield from service_changes(observed.pod, template, observed.services, reserved)
+    own = {route.destination for route in observed.pod.routes if route.table == MAIN_TABLE}
+    newer = (cidr for cidr in observed.settings.service_cidrs if cidr not in own)
+    yield from service_changes(observed.pod, template, (*observed.settings.services, *newer), reserved)
 
 
 def _additions(
@@ -91,7 +134,9 @@ def _tables(routes: list[AddRoute], known: set[Address]) -> dict[int, Address | 
     }
 
 
-def _gateway_replacements(present: tuple[Address, ...], routes: list[AddRoute]) -> Iterator[Step]:
+def _gateway_replacements(present: tuple[Address, ...], known: set[Address], routes: list[AddRoute]) -> Iterator[Step]:
+    """Routes by an address that the node has lost; gateways that another CNI plugin chose were never the node's."""
     for route in routes:
-        if route.gateway is not None and route.gateway not in present and not route.gateway.is_link_local:
+        lost = route.gateway in known and route.gateway not in present
+        if route.gateway is not None and lost and not route.gateway.is_link_local:
             yield replace(route, gateway=present[0])

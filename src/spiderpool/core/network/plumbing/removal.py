@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from spiderpool.core.network.plumbing.leftovers import empty_tables, other_interfaces
 from spiderpool.core.network.plumbing.naming import (
     MAIN_TABLE,
     SERVICE_TABLE,
+    VETH,
     host_interface,
     loan_alias,
     temporary_name,
+    veth_mac,
 )
 from spiderpool.core.network.plumbing.steps import (
     AddNeighbour,
@@ -21,7 +23,7 @@ from spiderpool.core.network.plumbing.steps import (
     Remove,
     Step,
 )
-from spiderpool.core.network.plumbing.values import Link, PodState, is_default
+from spiderpool.core.network.plumbing.values import Address, Link, PodState, is_default
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,20 @@ class LeftoverState:
     routes: tuple[AddRoute, ...] = ()
     neighbours: tuple[AddNeighbour, ...] = ()
     lent: tuple[Link, ...] = ()
+
+
+def is_foreign(
+    container_id: str, ifname: str, pod: PodState, host_end: Link | None, others: Collection[Address] = ()
+) -> bool:
+    """Whether a namespace belongs to another container by now, so that nothing of it may be touched.
+
+    The pod's path to its node tells: its MAC is derived from the container, or else its other end is ``host_end``, the
+    link with the container's name. Without such a path the interface's addresses tell: ``others`` are other pods'.
+    """
+    veth = pod.link(VETH)
+    if veth is None:
+        return not {*others}.isdisjoint(pod.held_by(ifname))
+    return veth.mac != veth_mac(container_id, "pod") and not (host_end and veth.parent == host_end.index)
 
 
 def plan_removal(

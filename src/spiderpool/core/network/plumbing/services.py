@@ -1,4 +1,4 @@
-"""Addresses of Services outside the cluster's Service CIDRs: those of load balancers, and externalIPs.
+"""Addresses of Services to which a pod has no other routes: of load balancers, externalIPs, and newer Service CIDRs.
 
 A pod has a table for them with one route each, through the node, where kube-proxy knows them. The rule of that table
 precedes those by source address, so one table serves all interfaces of a pod; nothing else is in it, so what does not
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
+from spiderpool.core.addresses import Network
 from spiderpool.core.network.plumbing.naming import SERVICE_PRIORITY, SERVICE_TABLE
 from spiderpool.core.network.plumbing.routing import reachable
 from spiderpool.core.network.plumbing.steps import AddRoute, AddRule, Remove, Step
@@ -25,7 +26,9 @@ def reserved_addresses(pod: PodState, path_link: str, node: Iterable[NodeAddress
     return frozenset({*gateways, *reachable(node)})
 
 
-def service_steps(template: AddRoute, addresses: Iterable[Address], reserved: frozenset[Address]) -> Iterator[Step]:
+def service_steps(
+    template: AddRoute, addresses: Iterable[Address | Network], reserved: frozenset[Address]
+) -> Iterator[Step]:
     """The rule and the routes for addresses of the template's family. ``template`` has link, gateway and source."""
     version = template.destination.version
     routes = _routes(template, addresses, reserved)
@@ -35,7 +38,7 @@ def service_steps(template: AddRoute, addresses: Iterable[Address], reserved: fr
 
 
 def service_changes(
-    pod: PodState, template: AddRoute, addresses: Iterable[Address], reserved: frozenset[Address]
+    pod: PodState, template: AddRoute, addresses: Iterable[Address | Network], reserved: frozenset[Address]
 ) -> Iterator[Step]:
     """As `service_steps`, in a pod that has been attached: what is missing or different, then what must go."""
     version = template.destination.version
@@ -51,7 +54,7 @@ def service_changes(
     yield from (Remove(route) for destination, route in present.items() if destination not in wanted)
 
 
-def _routes(template: AddRoute, addresses: Iterable[Address], reserved: frozenset[Address]) -> list[AddRoute]:
+def _routes(template: AddRoute, addresses: Iterable[Address | Network], reserved: frozenset[Address]) -> list[AddRoute]:
     version = template.destination.version
     return [
         AddRoute("pod", ip_network(address), template.link, template.gateway, template.source, SERVICE_TABLE)

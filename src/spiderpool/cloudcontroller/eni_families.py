@@ -1,0 +1,60 @@
+"""The address families of the ENIs of all nodes, which addresses are kept for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.core.cloud.instances import ENI, Instance, ProviderIDParser
+from spiderpool.core.cloud.nodes import instance_of, mismatch
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.turns import in_turns
+
+
+@dataclass(frozen=True, slots=True)
+class ENIFamily:
+    """One address family of one ENI of one node."""
+
+    node: Node
+    instance: Instance
+    eni: ENI
+    version: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identifies the family in dicts."""
+        return self.eni.identity, self.version
+
+
+@dataclass(slots=True)
+class ENIFamilyState:
+    """State of a family of an ENI between two plans. Times are those of the reconciler's clock."""
+
+    idle_since: dict[str, float] = field(default_factory=dict)
+    """Address → time from which on no pod has had it."""
+    fenced_since: dict[str, float] = field(default_factory=dict)
+    """Address → time from which on every pool has excluded it."""
+    not_before: float = 0.0
+    """Time before which no step is tried, after a refusal."""
+
+
+async def eni_families(
+    nodes: Informer[Node], parse: ProviderIDParser, versions: Collection[int], primary: bool
+) -> AsyncIterator[ENIFamily]:
+    """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
+    listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
+    ordered = sorted(nodes.items(), key=lambda each: (not each.ready, each.name))
+    async for node in in_turns(ordered):
+        instance = instance_of(node)
+        if instance is None or node.ready_status == "Unknown":
+            continue
+        if mismatch(node, instance, parse):
+            continue
+        for eni in instance.enis:
+            if eni.identity in listed or (eni.primary and not primary):
+                continue
+            listed.add(eni.identity)
+            for version in sorted(versions):
+                if eni.subnet_of(version):
+                    yield ENIFamily(node, instance, eni, version)

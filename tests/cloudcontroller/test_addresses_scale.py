@@ -1,0 +1,76 @@
+"""What a look at all ENIs costs grows with their number, not with its square, and heartbeats cause none."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from bench.scale import QuietCloud
+from bench.scale_cluster import Size, cluster, node
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.core.cloud.preallocation import PreallocationPolicy
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from tests.support.calls import counted_calls
+
+pytestmark = pytest.mark.unit
+
+POLICY = PreallocationPolicy(low=5, high=8, idle=0.0)
+"""Of the ten free addresses of each ENI some could be returned, had we registered them."""
+
+
+@asynccontextmanager
+async def reconciler(size: Size) -> AsyncIterator[tuple[AddressReconciler, AddressListers]]:
+    async with Client(ClusterAccess("http://localhost", ssl.create_default_context(), ClientCredentials())) as client:
+        listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
+        for version, obj in enumerate(cluster(size), 1):
+            obj.metadata.resourceVersion = str(version)
+            match obj:
+                case Node():
+                    listers.nodes.note(obj)
+                case SpiderIPPool():
+                    listers.pools.note(obj)
+                case SpiderIP():
+                    listers.ips.note(obj)
+        rules = AddressRules(POLICY, 60.0)
+        cloud = QuietCloud(size)
+        yield AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules), listers
+
+
+async def cost(size: Size) -> float:
+    """Calls for each node when nothing is to be done."""
+    async with reconciler(size) as (addresses, _):
+        await addresses.step()
+        with counted_calls() as calls:
+            await addresses.step()
+        return calls.count / size.nodes
+
+
+async def test_a_look_costs_each_node_the_same_however_many_there_are() -> None:
+    assert await cost(Size(200, 400)) < 1.2 * await cost(Size(20, 40))
+
+
+async def test_heartbeats_cause_no_look() -> None:
+    size = Size(5, 10)
+    async with reconciler(size) as (addresses, listers):
+        looking = asyncio.create_task(addresses.run())
+        await asyncio.sleep(1.5)  # for the objects that were there
+        for version, ready in ((1_000_000, True), (1_000_001, False)):
+            with counted_calls() as calls:
+                for number in range(5):
+                    event = node(number, size, ready=ready)
+                    event.metadata.resourceVersion = str(version)
+                    listers.nodes.note(event)
+                await asyncio.sleep(1.0)
+            assert bool(calls.of["step"]) == (not ready)
+        looking.cancel()

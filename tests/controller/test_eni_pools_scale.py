@@ -1,0 +1,62 @@
+"""What one Node costs must not depend on how many there are."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from bench.scale_cluster import NAMESPACE, Size, cluster, node
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
+from spiderpool.core.cloud.instances import read_instance
+from spiderpool.kube.client import Client
+from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
+from tests.support.calls import counted_calls
+
+pytestmark = pytest.mark.unit
+
+
+async def costs(size: Size) -> tuple[int, int]:
+    """Calls for the heartbeat of a node, and for a node that is lost."""
+    async with Client(ClusterAccess("http://localhost", ssl.create_default_context(), ClientCredentials())) as client:
+        listers = ENIPoolListers(
+            Informer(client, Node),
+            Informer(client, SpiderIPPool),
+            Informer(client, SpiderIP),
+            Informer(client, SpiderMultusConfig),
+        )
+        rules = ENIPoolRules(frozenset({4}), NAMESPACE, primary_eni=True, node_grace=60.0)
+        ENIPoolReconciler(client, listers, Recorder(client, "test"), rules)
+        for version, obj in enumerate(cluster(size), 1):
+            obj.metadata.resourceVersion = str(version)
+            match obj:
+                case Node():
+                    listers.nodes.note(obj)
+                case SpiderIPPool():
+                    listers.pools.note(obj)
+                case SpiderIP():
+                    listers.ips.note(obj)
+                case SpiderMultusConfig():
+                    listers.networks.note(obj)
+        found = []
+        for version, ready in ((1_000_000, True), (1_000_001, False)):
+            event = node(1, size, ready=ready)
+            event.metadata.resourceVersion = str(version)
+            with counted_calls() as calls:
+                listers.nodes.note(event)
+            found.append(calls.count)
+        return found[0], found[1]
+
+
+async def test_a_heartbeat_reads_no_annotation_again_and_a_lost_node_no_other_pools() -> None:
+    few = await costs(Size(20, 40))
+    misses = read_instance.cache_info().misses
+    many = await costs(Size(200, 400))
+    assert read_instance.cache_info().misses - misses <= 200
+    assert many == few
