@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos fuzz conformance clean clean-cache
+.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -55,6 +55,10 @@ scale: bootstrap  ## Measure the leaders of a large cluster: blocking of the eve
 
 chaos: binaries  ## Kill agents, controller and API server at random while pods come and go; ARGS='--seconds 30 --pods 80'
 	@exec .venv/bin/python -m bench.chaos $(ARGS)
+
+# nice: it uses all cores. --seed repeats a run, which depends on nothing but its seed and the code.
+simulate: bootstrap  ## Run agents and controllers in simulation: OPERATIONS=1000000, SEED=7 repeats a run, TEETH=1 puts faults back, ARGS=--help shows the options
+	@exec nice -n 19 .venv/bin/python -m tests.simulation$(if $(TEETH),.teeth) $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(PER_RUN),--per-run $(PER_RUN)) $(ARGS)
 
 fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
 	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))

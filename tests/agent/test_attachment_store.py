@@ -13,7 +13,6 @@ from spiderpool.agent.attachment_store import (
     AttachmentStore,
     InterfaceRecord,
     SandboxRecord,
-    is_left,
     own_netns,
     with_namespace,
 )
@@ -96,6 +95,7 @@ def test_of_two_sandboxes_with_one_namespace_the_later_one_has_it(tmp_path: Path
 
 def test_a_sandbox_is_left_when_its_path_is_anothers(tmp_path: Path) -> None:
     (tmp_path / "netns").touch()
+    is_left = AttachmentStore(tmp_path).is_left
     former, later = sandbox("c1", tmp_path / "netns"), sandbox("c2", tmp_path / "netns")
     for one in (former, later):
         assert is_left(one, [former, later])  # a plain file is no namespace

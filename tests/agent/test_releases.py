@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.releases import PendingRelease, Releases
 from spiderpool.api.ip import IPOwner, SpiderIP
-from spiderpool.core.addresses import to_int
+from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import new_record, taken_over
 from spiderpool.errors import ApiUnavailable
 from tests.agent.allocating_node import NodeView, Store, Surroundings, ask, pool
@@ -118,6 +120,19 @@ async def test_an_owner_that_needs_the_address_after_all_keeps_it() -> None:
     await node.releases.release_or_defer(PendingRelease(node.record))
     node.surroundings.gone.clear()
     assert await node.releases.withdraw(node.record)
+
+
+@pytest.mark.parametrize("cooldown", [0, 60])
+async def test_a_release_whose_answer_was_lost_does_not_hit_a_pod_that_has_the_address_again(cooldown: int) -> None:
+    node = Node(cooldown)
+    pools = NodePools("n1", lambda: [node.pool], lambda version: AddressSet(version))
+    allocator = Allocator(node.view, pools, reads=node.surroundings.reads, clock=lambda: node.surroundings.now)
+    node.store.faults = ["lost answer"]
+    await allocator.release("uid-of-a", "eth0")
+    node.view.deliver()
+    await allocator.allocate({("eth0", 4): ask("a")})
+    await allocator.releases.retry("10.0.0.1")
+    assert [each.spec.releasedAt for each in node.store.objects.values()] == [None]
 
 
 async def test_withdrawing_nothing_costs_no_read() -> None:

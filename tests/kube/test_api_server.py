@@ -1,9 +1,10 @@
-"""The pretend API server answers as the real one does: one list of behaviours, run against both."""
+"""The pretend API servers answer as the real one does: one list of behaviours, run against all of them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from random import Random
 
 import pytest
 
@@ -12,6 +13,8 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, Conflict, Invalid, NotFound
 from spiderpool_lab.control_plane import ControlPlane
+from tests.simulation.api_server import SimulatedApiServer
+from tests.simulation.network import Link
 from tests.support.api_server import ApiServer
 
 pytestmark = pytest.mark.timeout(60)
@@ -22,12 +25,17 @@ NAMES = ("10.9.9.1", "10.9.9.2", "10.9.9.3")
 @pytest.fixture(
     params=[
         pytest.param("pretend", marks=pytest.mark.unit),
+        pytest.param("simulated", marks=pytest.mark.unit),
         pytest.param("real", marks=pytest.mark.control_plane),
     ]
 )
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     if request.param == "pretend":
         async with ApiServer(SpiderIP.KIND) as server, server.client() as client:
+            yield client
+        return
+    if request.param == "simulated":
+        async with SimulatedApiServer([SpiderIP.KIND], Random(1)).client(Link("test")) as client:
             yield client
         return
     plane: ControlPlane = request.getfixturevalue("control_plane")

@@ -193,7 +193,9 @@ class Allocator:
         record = await self._held_already(request, progress) or await self._inheritance.inherit(request, progress)
         if record is None and (request.interface, request.version) in progress.apart:
             request = replace(request, owner=None)
-        return record or await self._search.claim(request, progress)
+        record = record or await self._search.claim(request, progress)
+        self.releases.supersede(record)
+        return record
 
     async def _held_already(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
         """The record that the holder has, also by a write whose answer was lost; only the requested one if there is.

@@ -24,7 +24,6 @@ from spiderpool.agent.attachment_store import (
     InterfaceRecord,
     SandboxRecord,
     assumed_record,
-    is_left,
     own_netns,
     sandbox_record,
 )
@@ -33,6 +32,7 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.network_status import NetworkStatusPublisher
+from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
@@ -72,6 +72,7 @@ class AttachmentEffects:
     publisher: NetworkStatusPublisher
     account: AccountPublisher
     recorder: Recorder
+    kernel: PodKernel = interfaces
 
 
 class Attacher:
@@ -88,6 +89,7 @@ class Attacher:
         self._publisher = effects.publisher
         self._account = effects.account
         self._recorder = effects.recorder
+        self._kernel = effects.kernel
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
         self._routes = PodRoutes(cluster, self._containers)
 
@@ -132,7 +134,7 @@ class Attacher:
                 case Chain():
                     granted = await self._check_addresses(call, attachment, plan)
                     desired = self._kernel_attachment(call, attachment, plan, granted)
-                    await interfaces.check(self._routes.settled(desired))
+                    await self._kernel.check(self._routes.settled(desired))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")
                     await self._delegates.check(plan.chain, _invocation(call, plan), previous)
@@ -162,7 +164,7 @@ class Attacher:
         """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
         self._store.remove_drafts()
         known = list(self._store.all())
-        return await self._collect(lambda each: is_left(each, known))
+        return await self._collect(lambda each: self._store.is_left(each, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -182,6 +184,10 @@ class Attacher:
     def sandboxes(self) -> Iterator[SandboxRecord]:
         """All sandboxes that have a file."""
         return self._store.all()
+
+    def living(self) -> Iterator[SandboxRecord]:
+        """All sandboxes that have a file and a network namespace."""
+        return (each for each in self._store.all() if not self._store.is_gone(each))
 
     async def refresh(self) -> int:
         """Update the paths between all pods and their node; a pod where that fails is logged and skipped.
@@ -247,9 +253,9 @@ class Attacher:
         """Create an interface of a network that the agent attaches itself, and before it the bond or VLAN below it."""
         desired = self._kernel_attachment(call, attachment, plan, grants)
         if chain.parent is not None:
-            await interfaces.ensure_parent(chain.parent)
+            await self._kernel.ensure_parent(chain.parent)
         await self._probe(attachment.pod, desired)
-        created = await interfaces.add(desired)
+        created = await self._kernel.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
         return cni_result(desired, grants, interface, chain)
 
@@ -263,7 +269,7 @@ class Attacher:
         """Detect others that use the addresses, and silent gateways, where the settings say so."""
         detection = self._addresses.detection(pod)
         if detection.conflicts or detection.gateway:
-            await interfaces.probe(desired, detection)
+            await self._kernel.probe(desired, detection)
 
     async def _execute(self, call: CNICall, plan: InterfacePlan, network: DelegatedNetwork) -> Result:
         """Execute the plugins of a network and keep their result, which DEL and CHECK need."""
@@ -280,10 +286,10 @@ class Attacher:
         """
         chosen, gateways = plan.default_route_network, plan.request.gateways or ()
         if chosen is not None and chosen != plan.request:  # it belongs to another network of the pod
-            families = await interfaces.place_default(call.netns, plan.interface, None)
+            families = await self._kernel.place_default(call.netns, plan.interface, None)
             return with_default_routes(output, families, ())
         addresses, if_free = tuple(map(ip_address, gateways)), chosen is None
-        families = await interfaces.place_default(call.netns, plan.interface, addresses, if_free=if_free)
+        families = await self._kernel.place_default(call.netns, plan.interface, addresses, if_free=if_free)
         return with_default_routes(output, families, gateways)
 
     async def _open_ports(self, call: CNICall, attachment: PodAttachment, first: Result) -> None:
@@ -344,7 +350,7 @@ class Attacher:
         path = own_netns(sandbox, netns, self._store.all())
         if path and not known:
             others = self._addresses.of_others(pod)
-            if await interfaces.is_of_another(sandbox.container_id, path, sandbox.interfaces[0].name, others):
+            if await self._kernel.is_of_another(sandbox.container_id, path, sandbox.interfaces[0].name, others):
                 path = ""
         if path != netns:
             log.warning("the namespace is another sandbox's by now", container=sandbox.container_id, netns=netns)
@@ -356,17 +362,17 @@ class Attacher:
         A later one does: the runtime has restarted the pod. A former one does only as long as it has the interface.
         """
         for other in self._store.all():
-            if other.container_id == sandbox.container_id or other.pod != pod or other.is_gone:
+            if other.container_id == sandbox.container_id or other.pod != pod or self._store.is_gone(other):
                 continue
             later = other.attached_at >= sandbox.attached_at
-            if later or await interfaces.has_link(other.netns, interface.name):
+            if later or await self._kernel.has_link(other.netns, interface.name):
                 return True
         return False
 
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed
         if network is None:
-            await interfaces.remove(sandbox.container_id, netns, interface.name)
+            await self._kernel.remove(sandbox.container_id, netns, interface.name)
         else:
             invocation = sandbox.invocation(interface, netns)
             await self._delegates.delete(network, invocation, interface.result.encode())

@@ -11,7 +11,7 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -21,7 +21,8 @@ from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
-from spiderpool.kernel.namespaces import identity, is_gone
+from spiderpool.kernel import namespaces
+from spiderpool.kernel.namespaces import identity
 
 LONGEST_NAME = 128
 """Characters of a container ID that becomes a file name; longer ones are replaced by their digest."""
@@ -74,11 +75,6 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
     attached_at: float = 0.0
     """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the sandbox's network namespace has been removed, and all interfaces in it."""
-        return is_gone(self.netns) or not self.may_be(identity(self.netns))
 
     def may_be(self, netns_id: str) -> bool:
         """Whether this may be the sandbox's namespace; false where it is known to be another one."""
@@ -134,11 +130,6 @@ def own_netns(sandbox: SandboxRecord, netns: str, others: Iterable[SandboxRecord
     return "" if taken or not sandbox.may_be(present) else netns
 
 
-def is_left(sandbox: SandboxRecord, others: Iterable[SandboxRecord]) -> bool:
-    """Whether only the file of a sandbox is left: its namespace is gone, or another sandbox's by now."""
-    return sandbox.is_gone or not own_netns(sandbox, sandbox.netns, others)
-
-
 def assumed_record(call: CNICall) -> SandboxRecord:
     """The record of a sandbox without a file: one interface that the agent made."""
     return SandboxRecord(call.container_id, call.netns, call.cni_args, (InterfaceRecord(call.ifname, ""),))
@@ -169,12 +160,22 @@ def _interface_record(plan: InterfacePlan, table: int) -> InterfaceRecord:
 class AttachmentStore:
     """The files of all sandboxes of this node."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, is_gone: Callable[[str], bool] = namespaces.is_gone) -> None:
+        """``is_gone`` says whether a network namespace, by its path, has been removed."""
         self._files = JSONFiles(directory, SandboxRecord)
+        self._is_gone = is_gone
 
     def save(self, sandbox: SandboxRecord) -> None:
         """Write or replace a sandbox's file, atomically. Raises IOFailure."""
         self._files.save(_file_name(sandbox.container_id), sandbox)
+
+    def is_gone(self, sandbox: SandboxRecord) -> bool:
+        """Whether a sandbox's network namespace has been removed, and all interfaces in it."""
+        return self._is_gone(sandbox.netns) or not sandbox.may_be(identity(sandbox.netns))
+
+    def is_left(self, sandbox: SandboxRecord, others: Iterable[SandboxRecord]) -> bool:
+        """Whether only the file of a sandbox is left: its namespace is gone, or another sandbox's by now."""
+        return self.is_gone(sandbox) or not own_netns(sandbox, sandbox.netns, others)
 
     def load(self, container_id: str) -> SandboxRecord | None:
         """A sandbox; None when it has no file, or one that cannot be parsed. Raises IOFailure."""

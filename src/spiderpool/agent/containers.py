@@ -17,6 +17,7 @@ from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import PodArgs
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import IOFailure, SpiderpoolError
+from spiderpool.kernel import namespaces
 
 
 class PodContainers(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,8 +36,15 @@ class PodContainers(msgspec.Struct, frozen=True, omit_defaults=True):
 class Containers:
     """The files of all pods of this node."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, is_gone: Callable[[str], bool] = namespaces.is_gone) -> None:
+        """``is_gone`` says whether a network namespace, by its path, has been removed."""
         self._files = JSONFiles(directory, PodContainers)
+        self._is_gone = is_gone
+
+    def may_have_sandbox(self, pod: PodContainers) -> bool:
+        """Whether a container of a pod has a network namespace, as far as that is known."""
+        paths = [pod.netns.get(container) for container in pod.by_interface.values()]
+        return not all(path is not None and self._is_gone(path) for path in paths)
 
     def note(self, pod: PodArgs, interface: str, sandbox: SandboxTarget) -> None:
         """Remember the container of an ADD, in place of the interface's former one. Raises IOFailure.

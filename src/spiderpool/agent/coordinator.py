@@ -16,7 +16,6 @@ from spiderpool.agent.attachment_store import (
     AttachmentStore,
     InterfaceRecord,
     SandboxRecord,
-    is_left,
     own_netns,
     with_namespace,
 )
@@ -85,7 +84,7 @@ class CoordinatorPlugin:
         """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
         self._chained.remove_drafts()
         known = list(self._chained.all())
-        return await self._collect(lambda sandbox, _: is_left(sandbox, known))
+        return await self._collect(lambda sandbox, _: self._chained.is_left(sandbox, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
@@ -102,7 +101,7 @@ class CoordinatorPlugin:
 
     def containers(self) -> Iterator[str]:
         """Containers that have a veth pair of ours and a network namespace."""
-        return (each.container_id for each in self._chained.all() if not each.is_gone)
+        return (each.container_id for each in self._chained.all() if not self._chained.is_gone(each))
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""

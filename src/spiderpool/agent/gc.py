@@ -125,5 +125,5 @@ class NodeGC:
 
     def _attached(self) -> set[str]:
         """UIDs of the pods of all sandboxes that have a file and a network namespace."""
-        attached = {on_file(each).pod.uid for each in self._attacher.sandboxes() if not each.is_gone}
+        attached = {on_file(each).pod.uid for each in self._attacher.living()}
         return attached | self._ipam.pods_with_sandbox()

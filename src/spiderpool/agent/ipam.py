@@ -20,7 +20,6 @@ from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kernel.namespaces import is_gone
 from spiderpool.telemetry import logger
 
 log = logger("ipam")
@@ -91,18 +90,13 @@ class IPAMPlugin:
     def forget_gone(self) -> list[SpiderpoolError]:
         """Forget the containers of pods that do not exist, unless one may have addresses; the failures."""
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
-        return self._containers.keep(
-            lambda pod: (
-                pod.pod_uid in living or (_may_have_sandbox(pod) and bool(self._cluster.records.of_pod(pod.pod_uid)))
-            )
-        )
+
+        def is_kept(pod: PodContainers) -> bool:
+            has_address = bool(self._cluster.records.of_pod(pod.pod_uid))
+            return pod.pod_uid in living or (has_address and self._containers.may_have_sandbox(pod))
+
+        return self._containers.keep(is_kept)
 
     def pods_with_sandbox(self) -> set[str]:
         """UIDs of the pods that may have a sandbox which was given addresses here. Raises IOFailure."""
-        return {pod.pod_uid for pod in self._containers.all() if _may_have_sandbox(pod)}
-
-
-def _may_have_sandbox(pod: PodContainers) -> bool:
-    """Whether a container of a pod has a network namespace, as far as that is known."""
-    paths = [pod.netns.get(container) for container in pod.by_interface.values()]
-    return not all(path is not None and is_gone(path) for path in paths)
+        return {pod.pod_uid for pod in self._containers.all() if self._containers.may_have_sandbox(pod)}

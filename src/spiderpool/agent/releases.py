@@ -125,6 +125,14 @@ class Releases:
         self._forget(record.name)
         return True
 
+    def supersede(self, record: SpiderIP) -> None:
+        """Forget what is pending for an address that a pod has just been granted: it was about a former holding.
+
+        Also when the same pod had it: one of its releases was done, but not answered. A late write for it names a
+        version that is no more.
+        """
+        self._forget(record.name)
+
     async def _end_holding(self, record: SpiderIP, *, cool: bool) -> None:
         """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
         pool = (self._pool(record.spec.pool) or await self._reads.pool(record.spec.pool)) if cool else None

@@ -126,14 +126,15 @@ class CNIServer:
         try:
             call = parse_call(await _read_body(request))
             version = _requested_version(call.stdin)
-            return _answer(await self._serve(call), version)
+            return _answer(await self.serve(call), version)
         except SpiderpoolError as error:
             return _failure(error, version)
         except Exception as error:  # a bug must reach the runtime as a CNI error, not as a closed socket
             log.exception("internal error")
             return _failure(SpiderpoolError(f"internal error of spiderpool-agent: {error!r}; see its log"), version)
 
-    async def _serve(self, call: CNICall) -> dict[str, Any] | None:
+    async def serve(self, call: CNICall) -> dict[str, Any] | None:
+        """The result of a call; None where the command has none. Raises SpiderpoolError."""
         if call.plugin not in SERVED:
             raise UnknownPlugin(f"this agent serves no plugin named {call.plugin!r}, only {', '.join(SERVED)}")
         if call.command not in COMMANDS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -74,6 +74,8 @@ class GCTimings:
     grace: float = 5.0
     node_grace: float = 60.0
     agent_grace: float = 30.0
+    clock: Callable[[], float] = time.time
+    """Returns the seconds since 1970."""
 
     @property
     def pause(self) -> float:
@@ -228,7 +230,13 @@ class ClusterGC:
     def _snapshot(self) -> Snapshot:
         listers = self._listers
         return Snapshot(
-            listers.pods, listers.nodes, listers.accounts, listers.pools, self._reporters, time.time(), self._policy
+            listers.pods,
+            listers.nodes,
+            listers.accounts,
+            listers.pools,
+            self._reporters,
+            self._timings.clock(),
+            self._policy,
         )
 
     def _records_to_check(self, key: str) -> list[SpiderIP]:
@@ -304,7 +312,7 @@ class ClusterGC:
             {name: each.account for name, each in nodes.items() if each.account},
             self._listers.pools,
             self._reporters,
-            time.time(),
+            self._timings.clock(),
             self._policy,
         )
         return (record, kept) if kept else (record,), snapshot, nodes
@@ -317,7 +325,7 @@ class ClusterGC:
         """Delete the record, or start its cooldown where its pool has one. Raises Conflict or NotFound."""
         pool = self._listers.pools.get(record.spec.pool)
         if candidate.cause is not ReleaseCause.COOLDOWN_OVER and pool is not None and pool.spec.cooldownSeconds:
-            self._listers.ips.note(await self._client.replace(released(record, time.time())))
+            self._listers.ips.note(await self._client.replace(released(record, self._timings.clock())))
         else:
             meta = record.metadata
             await self._client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion)

@@ -154,9 +154,10 @@ class Client:
     the second would be refused, and that would look as if somebody else had been faster.
     """
 
-    def __init__(self, access: ClusterAccess) -> None:
+    def __init__(self, access: ClusterAccess, connector: aiohttp.BaseConnector | None = None) -> None:
+        """``connector`` makes the connections; None: by TCP, as ``access`` says."""
         self._access = access
-        self._http = open_session(access.tls)
+        self._http = open_session(access.tls, connector)
 
     @classmethod
     def load(cls, kubeconfig: Path | None) -> Self:

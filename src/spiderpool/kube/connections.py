@@ -29,16 +29,19 @@ class _Unanswered(aiohttp.ClientError):
     """A connection broke during a write."""
 
 
-def open_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A pool of connections, none of which is open yet."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket)
+def open_session(tls: ssl.SSLContext, connector: aiohttp.BaseConnector | None = None) -> aiohttp.ClientSession:
+    """A pool of connections, none of which is open yet; ``connector`` makes them, None: by TCP."""
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=connector or _tcp_connector(tls),
         read_bufsize=1 << 20,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept-Encoding": "identity"},
         middlewares=(_send_writes_once,),
     )
+
+
+def _tcp_connector(tls: ssl.SSLContext) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket)
 
 
 async def _send_writes_once(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
@@ -140,7 +139,7 @@ class Informer(Generic[T]):
         self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
         self._version = ""  # resource version to watch from; empty: list first
-        self._watch_began = 0.0  # monotonic time of the last watch's request
+        self._watch_began = 0.0  # time of the loop at the last watch's request
         self._arrived = 0  # pages of lists so far
         self._partial: PartialList | None = None  # the pages that have arrived: after a failure it goes on behind them
 
@@ -230,7 +229,7 @@ class Informer(Generic[T]):
         pause = FIRST_PAUSE
         while True:
             error = await self._list_and_watch()
-            if error is None and time.monotonic() - self._watch_began >= STEADY:
+            if error is None and asyncio.get_running_loop().time() - self._watch_began >= STEADY:
                 pause = FIRST_PAUSE
                 continue
             if self._optional and isinstance(error, NotFound):
@@ -245,7 +244,7 @@ class Informer(Generic[T]):
         try:
             if not self._version:
                 await self._list_and_note_version()
-            self._watch_began = time.monotonic()
+            self._watch_began = asyncio.get_running_loop().time()
             await self._watch()
         except Expired:
             self._version = ""

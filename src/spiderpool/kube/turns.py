@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
@@ -17,23 +16,25 @@ class Turn:
     """The turn of a long loop that looks at the clock itself: cheaper than `in_turns` for very many small items."""
 
     def __init__(self) -> None:
-        self._end = time.perf_counter() + LONGEST_TURN
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + LONGEST_TURN
 
     def is_over(self) -> bool:
         """Whether the other tasks should have their turn."""
-        return time.perf_counter() >= self._end
+        return self._clock() >= self._end
 
     async def next(self) -> None:
         """Give the other tasks their turn."""
         await asyncio.sleep(0)
-        self._end = time.perf_counter() + LONGEST_TURN
+        self._end = self._clock() + LONGEST_TURN
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
     """The items, with turns for other tasks in between: what the loop's body reads may change from item to item."""
-    end = time.perf_counter() + LONGEST_TURN
+    clock = asyncio.get_running_loop().time
+    end = clock() + LONGEST_TURN
     for item in items:
         yield item
-        if time.perf_counter() >= end:
+        if clock() >= end:
             await asyncio.sleep(0)
-            end = time.perf_counter() + LONGEST_TURN
+            end = clock() + LONGEST_TURN

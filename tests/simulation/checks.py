@@ -1,0 +1,330 @@
+"""What must hold in every moment of a simulation, and what must hold once the world is quiet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spiderpool.api.applications import StatefulSet
+from spiderpool.api.cni import CNICall
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import IP_OWNER_LABEL, SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.core.addresses import AddressSet, from_int, object_name
+from spiderpool.core.ipam.allocation import cooldown_is_over
+from tests.simulation.kernel import Namespace
+from tests.support.api_store import Body, Change
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+MOST_REQUESTS = 150
+"""Requests to the API server that an ADD may send: it may try each of some 80 addresses once."""
+SETTLED = 120.0
+"""Seconds after which every agent has seen a change of a pool."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must not be."""
+
+    rule: str
+    text: str
+    time: float
+    subjects: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.text} (at {self.time:.3f} s)"
+
+
+class ViolationError(Exception):
+    """Ends a run."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
+
+
+class Checks:
+    """Looks at every write of a record and at every address that comes up or goes down in a sandbox."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.violation: Violation | None = None
+        self.most_requests = 0
+        self.adds: Counter[str] = Counter()
+        """ADDs by how they ended."""
+        self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
+        self._pool_changed: dict[str, float] = {}
+        self.last_delete: dict[str, float] = {}
+        """UID of a pod → when its last DEL was answered."""
+        self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
+        self._sticky: dict[str, str] = {}  # digest of the owner, interface and family → address that it has
+        cluster.ledger.on_up = self._up
+        cluster.ledger.on_down = self._down
+        cluster.api.store.listeners.append(self._written)
+
+    # --- at every step
+
+    def _up(self, namespace: Namespace, address: str) -> None:
+        self._cluster.note(f"{address} is up in {namespace.container} of {namespace.pod}", address, namespace.uid)
+        living = self._cluster.ledger.living(address)
+        if len(living) > 1 and namespace in living and len({machine_of(each.pod) or each for each in living}) > 1:
+            sandboxes = " and ".join(f"{each.container} of {each.pod} on {each.node}" for each in living)
+            self._fail("address in two living sandboxes", f"{address} is in {sandboxes}", address)
+
+    def _down(self, namespace: Namespace, address: str) -> None:
+        self._cluster.note(f"{address} is down in {namespace.container} of {namespace.pod}", address, namespace.uid)
+
+    def _written(self, change: Change) -> None:
+        plural, _, name = change.key
+        now = self._cluster.loop.time()
+        if plural == "spiderippools" and (change.old or {}).get("spec") != (change.new or {}).get("spec"):
+            self._pool_changed[name] = now
+            self._cluster.note(f"pool {name} is now {json.dumps((change.new or {}).get('spec'))}", name)
+        if plural != "spiderips":
+            return
+        self._note_record(change)
+        if change.new is None:
+            self._free_since[name] = now
+            owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
+            spec = (change.old or {})["spec"]
+            slot = f"{owner} {spec['interface']} {'.' in name}"
+            if owner and self._sticky.get(slot) == name:
+                self._check_sticky_release(change, slot)
+        else:
+            self._free_since.pop(name, None)
+        holder = None if change.new is None else _holder(change.new)
+        if holder is not None and change.new is not None:
+            self._check_single(change.new, holder)
+        for namespace in self._cluster.ledger.living(name):
+            if namespace.attached and namespace.uid != holder and not self._is_machines(namespace, change.new):
+                what = "has no record" if holder is None else f"now belongs to {holder}"
+                self._fail(
+                    "address of a living sandbox is free",
+                    f"{name} {what}, and {namespace.container} of {namespace.pod} on {namespace.node} has it",
+                    name,
+                    namespace.uid,
+                )
+
+    def _note_record(self, change: Change) -> None:
+        name = change.key[2]
+        if change.new is None:
+            self._cluster.note(f"record {name} is deleted", name, (change.old or {})["spec"]["podUID"])
+            return
+        spec = change.new["spec"]
+        state = f"released at {spec['releasedAt']}" if spec.get("releasedAt") else f"held by {spec['podUID']}"
+        text = f"record {name} of {spec['namespace']}/{spec['pod']} on {spec['node']}, {spec['interface']}: {state}"
+        self._cluster.note(text, name, spec["podUID"])
+
+    def _check_single(self, record: Body, holder: str) -> None:
+        """A sandbox that is attached gets no second address.
+
+        But for a create that was sent before a DEL and carried out after it: only garbage collection knows of that.
+        """
+        name = record["metadata"]["name"]
+        if self._cluster.api.sent < self.last_delete.get(holder, 0.0):
+            return
+        for namespace in self._attached.get(holder, ()):
+            ips = namespace.names()
+            if not namespace.ending and ips and name not in ips:
+                has = ", ".join(sorted(ips))
+                text = f"{namespace.container} of {namespace.pod} has {has}, and {name} is held for it"
+                self._fail("two records of one interface", text, name, holder, *ips)
+
+    def _check_sticky_release(self, change: Change, owner: str) -> None:
+        """A sticky owner loses its address only when it needs it no more: its pool always suits it."""
+        assert change.old is not None
+        spec = change.old["spec"]
+        if self._needs(spec):
+            pod = f"{spec['namespace']}/{spec['pod']}"
+            self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is deleted", change.key[2])
+        self._sticky.pop(owner, None)
+
+    def attached(self, namespace: Namespace, ips: list[str]) -> None:
+        """An ADD has succeeded with these addresses of the first interface."""
+        subjects = (*ips, namespace.uid)
+        self._attached[namespace.uid] = [namespace]
+        if len({"." in ip for ip in ips}) != len(ips) or not ips:
+            self._fail("one address per family", f"{namespace.container} of {namespace.pod} has {ips}", *subjects)
+        for ip in sorted(namespace.names()):
+            record = self._cluster.body(SpiderIP, ip)
+            wrong = record is None or _holder(record) != namespace.uid
+            if wrong and not self._is_machines(namespace, record):
+                self._fail(
+                    "address of a living sandbox is free",
+                    f"{namespace.container} of {namespace.pod} got {ip}, whose record is {_shown(record)}",
+                    *subjects,
+                )
+            elif record and (owner := (record["metadata"].get("labels") or {}).get(IP_OWNER_LABEL)):
+                self._check_sticky(owner, ip, record)
+
+    def _check_sticky(self, owner: str, ip: str, record: Body) -> None:
+        owner = f"{owner} {record['spec']['interface']} {'.' in ip}"
+        former = self._sticky.get(owner)
+        kept = self._cluster.body(SpiderIP, former) if former else None
+        if former and former != ip and kept is not None:
+            text = f"{record['spec']['pod']} got {ip} and had {former}"
+            self._fail("sticky owner gets another address", text, ip, former)
+        self._sticky[owner] = ip
+
+    def count(self, call: CNICall, requests: int) -> None:
+        """An ADD has sent so many requests."""
+        self.most_requests = max(self.most_requests, requests)
+        if requests > MOST_REQUESTS:
+            self._fail(
+                "bounded requests", f"an ADD of {call.cni_args} sent {requests} requests", call.required_pod().uid
+            )
+
+    def refused(self, call: CNICall, error: Exception, begin: float) -> None:
+        """An ADD was refused: no pool that the pod may use had a free address all the time."""
+        text = str(error)
+        if not text.startswith(("no IPv4 address for", "no IPv6 address for")):
+            return
+        for pool in text.split(": ", 1)[1].split("; "):
+            name = pool.split(": ")[0].removeprefix("pool ").split(" ")[0]
+            body = self._cluster.body(SpiderIPPool, name)
+            if body is None or "in use" not in pool or not self._is_settled(name):
+                continue
+            for address in map(object_name, self.addresses(body)):
+                free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
+                if free:
+                    violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
+                    self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
+
+    def _confirm(self, violation: Violation, address: str, since: float) -> None:
+        """An address was free indeed if no other ADD was about to take it."""
+        if self.violation is None and not self._cluster.api.is_tried(address, since):
+            self.violation = violation
+
+    # --- once the world is quiet
+
+    def settled(self) -> list[Violation]:
+        """What is not as it should be after one collection."""
+        return [*self._leaks(), *self._lost(), *self._counters(), *self._endpoints(), *self._files()]
+
+    def _leaks(self) -> list[Violation]:
+        found = []
+        for (_, _, name), body in self._cluster.bodies(SpiderIP).items():
+            spec = body["spec"]
+            used = any(each.uid == spec["podUID"] for each in self._cluster.ledger.living(name))
+            if spec.get("releasedAt"):
+                record, pool = self._typed(SpiderIP, body), self._cluster.body(SpiderIPPool, spec["pool"])
+                now = self._cluster.wall_clock()() - 7300.0  # by the clock that is most behind
+                if cooldown_is_over(record, self._typed(SpiderIPPool, pool) if pool else None, now):
+                    found.append(self._violation("leak", f"{name} cools for ever", name))
+            elif not used and not self._needs(spec) and not self._waits(spec):
+                text = f"{name} is held by {spec['podUID']} of {spec['namespace']}/{spec['pod']}, which has it not"
+                found.append(self._violation("leak", text, name, spec["podUID"]))
+        return found
+
+    def _lost(self) -> list[Violation]:
+        found = []
+        for address, holders in self._cluster.ledger.holders.items():
+            for namespace in holders:
+                record = self._cluster.body(SpiderIP, address)
+                wrong = record is None or _holder(record) != namespace.uid
+                if namespace.attached and wrong and not self._is_machines(namespace, record):
+                    text = f"{address} of {namespace.pod} has record {_shown(record)}"
+                    found.append(self._violation("address of a living sandbox is free", text, address, namespace.uid))
+        return found
+
+    def _counters(self) -> list[Violation]:
+        records = Counter(body["spec"]["pool"] for body in self._cluster.bodies(SpiderIP).values())
+        found = []
+        for (_, _, name), body in self._cluster.bodies(SpiderIPPool).items():
+            told = (body.get("status") or {}).get("allocatedIPCount", 0)
+            if told != records[name]:
+                found.append(self._violation("counters", f"pool {name} says {told}, records are {records[name]}", name))
+        return found
+
+    def _endpoints(self) -> list[Violation]:
+        uids = {body["spec"]["podUID"] for body in self._cluster.bodies(SpiderIP).values() if _holder(body)}
+        wanted = set()
+        for (_, namespace, name), body in self._cluster.bodies(Pod).items():
+            hashed = (body["metadata"].get("annotations") or {}).get("kubernetes.io/config.hash")
+            if {body["metadata"]["uid"], hashed} & uids:
+                wanted.add(f"{namespace}/{name}")
+        present = {f"{namespace}/{name}" for _, namespace, name in self._cluster.bodies(SpiderEndpoint)}
+        return [
+            self._violation(
+                "endpoints", f"pod {key} {'lacks its' if key in wanted else 'is gone and has an'} endpoint", key
+            )
+            for key in sorted(wanted ^ present)
+        ]
+
+    def _files(self) -> list[Violation]:
+        found = []
+        for node in self._cluster.nodes:
+            containers = {each.container for each in node.kernel.namespaces.values()}
+            for path in sorted((node.directory / "sandboxes").glob("*.json")):
+                if path.stem not in containers:
+                    found.append(self._violation("files", f"{path.name} of {node.name} stays for ever", path.stem))
+        return found
+
+    # --- facts
+
+    @staticmethod
+    def _is_machines(namespace: Namespace, record: Body | None) -> bool:
+        """Whether a record belongs to the virtual machine of a sandbox: it has it in the pod to which it moves, too."""
+        owner = (record or {}).get("spec", {}).get("owner") or {}
+        machine = machine_of(namespace.pod)
+        return machine is not None and owner.get("name") == machine
+
+    def _needs(self, spec: Body) -> bool:
+        """Whether the sticky owner of a record still needs it."""
+        owner = spec.get("owner")
+        if not owner:
+            return False
+        key = f"{owner['namespace']}/{owner['name']}"
+        if owner["kind"] == "StatefulSet":
+            body = self._cluster.body(StatefulSet, key)
+            ordinal = int(spec["pod"].rpartition("-")[2])
+            return body is not None and ordinal < body["spec"]["replicas"]
+        return any(self._cluster.body(kind, key) is not None for kind in (VirtualMachine, VirtualMachineInstance))
+
+    def _waits(self, spec: Body) -> bool:
+        """Whether the pod of a record lives and has no sandbox, as where no address is left for its other interface."""
+        kubelets = [node.kubelet for node in self._cluster.nodes if node.kubelet]
+        workers = [kubelet.workers.get(spec["podUID"]) for kubelet in kubelets]
+        return any(worker is not None and worker.namespace is None for worker in workers)
+
+    def _is_settled(self, pool: str) -> bool:
+        return self._cluster.loop.time() - self._pool_changed.get(pool, 0.0) > SETTLED
+
+    def addresses(self, pool: Body) -> list[str]:
+        spec = pool["spec"]
+        usable = AddressSet.parse(spec["ips"], version := spec["ipVersion"])
+        return [from_int(number, version) for first, last in usable.intervals for number in range(first, last + 1)]
+
+    @staticmethod
+    def _typed(kind: Any, body: Body) -> Any:
+        return msgspec.convert(body, type=kind)
+
+    def _violation(self, rule: str, text: str, *subjects: str) -> Violation:
+        return Violation(rule, text, self._cluster.loop.time(), subjects)
+
+    def _fail(self, rule: str, text: str, *subjects: str) -> None:
+        if self.violation is None:
+            self.violation = self._violation(rule, text, *subjects)
+
+
+def _holder(record: Body) -> str | None:
+    spec = record["spec"]
+    return None if spec.get("releasedAt") else str(spec["podUID"])
+
+
+def _shown(record: Body | None) -> str:
+    return "missing" if record is None else json.dumps(record["spec"])
+
+
+def machine_of(pod: str) -> str | None:
+    """The virtual machine of a pod by its key; None for another pod."""
+    words = pod.rpartition("/")[2].split("-")
+    return words[2] if words[:2] == ["virt", "launcher"] else None

@@ -1,0 +1,219 @@
+"""Events of nodes, of their daemons, of leaders and of the API server."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from spiderpool.api.core_v1 import Node, Pod
+from tests.simulation.api_server import CALM, STORM
+from tests.simulation.cluster import NOT_READY_AFTER, Cluster
+from tests.simulation.effects import operation
+from tests.simulation.node import SimulatedNode
+
+
+@operation(1)
+def reboot(cluster: Cluster, random: Random) -> bool:
+    node = random.choice(cluster.nodes)
+    if not node.up:
+        return False
+    cluster.note(f"node {node.name} reboots", node.name)
+    node.crash()
+    cluster.loop.call_later(random.uniform(5.0, 60.0), _boot, node)
+    return True
+
+
+@operation(0.5)
+def vanish(cluster: Cluster, random: Random) -> bool:
+    """The machine is gone for good; its Node object goes, and the objects of its pods. A new one takes its name."""
+    node = random.choice(cluster.nodes)
+    if not node.up or sum(each.up for each in cluster.nodes) < 2:
+        return False
+    cluster.note(f"node {node.name} vanishes", node.name)
+    node.crash()
+    node.gone = True
+    node.disk.clear()
+    node.statics.clear()
+    after = random.uniform(10.0, 60.0)
+    cluster.loop.call_later(after, _remove_node, cluster, node)
+    cluster.loop.call_later(after + random.uniform(1.0, 200.0), _return, cluster, node)
+    return True
+
+
+@operation(1)
+def cut_node(cluster: Cluster, random: Random) -> bool:
+    node = random.choice(cluster.nodes)
+    if not node.link.up:
+        return False
+    cluster.note(f"node {node.name} is cut off", node.name)
+    node.link.cut()
+    seconds = random.uniform(1.0, cluster.size.longest_absence)
+    if seconds > NOT_READY_AFTER:
+        cluster.loop.call_later(NOT_READY_AFTER, _set_ready, cluster, node, "Unknown")
+    cluster.loop.call_later(seconds, _heal, cluster, node)
+    return True
+
+
+@operation(1)
+def hang_kubelet(cluster: Cluster, random: Random) -> bool:
+    node = random.choice(cluster.nodes)
+    if node.kubelet is None or not node.kubelet.process.runs:
+        return False
+    process = node.kubelet.process
+    process.stop()
+    cluster.loop.call_later(random.uniform(1.0, cluster.size.longest_absence), process.go_on, cluster.loop)
+    return True
+
+
+@operation(2)
+def kill_agent(cluster: Cluster, random: Random) -> bool:
+    node = random.choice(cluster.nodes)
+    if not node.agents:
+        return False
+    cluster.note(f"agent of {node.name} is killed", node.name)
+    node.kill_agent(random.choice(node.agents))
+    cluster.loop.call_later(random.uniform(0.2, 20.0), _start_agent, node, node.kubelet)
+    return True
+
+
+@operation(1)
+def update_agent(cluster: Cluster, random: Random) -> bool:
+    """A new agent takes the place of the old one, or starts beside it."""
+    node = random.choice(cluster.nodes)
+    if len(node.agents) != 1:
+        return False
+    old = node.agents[0]
+    if not cluster.size.side_by_side:
+        node.kill_agent(old)
+        node.start_agent()
+        return True
+    node.start_agent()
+    cluster.loop.call_later(random.uniform(0.0, 30.0), lambda: node.kill_agent(old) if old in node.agents else None)
+    return True
+
+
+@operation(1)
+def hang_agent(cluster: Cluster, random: Random) -> bool:
+    node = random.choice(cluster.nodes)
+    if not node.agents:
+        return False
+    process = random.choice(node.agents).process
+    process.stop()
+    cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
+    return True
+
+
+@operation(1)
+def kill_controller(cluster: Cluster, random: Random) -> bool:
+    if not cluster.controllers:
+        return False
+    controller = random.choice(cluster.controllers)
+    controller.kill()
+    cluster.controllers.remove(controller)
+    cluster.loop.call_later(random.uniform(0.5, 20.0), cluster.start_controller, controller.link)
+    return True
+
+
+@operation(1)
+def hang_controller(cluster: Cluster, random: Random) -> bool:
+    """A leader stands still, another one takes over, and the former goes on where it was."""
+    if not cluster.controllers:
+        return False
+    process = random.choice(cluster.controllers).process
+    process.stop()
+    cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
+    return True
+
+
+@operation(1)
+def cut_controller(cluster: Cluster, random: Random) -> bool:
+    link = random.choice(cluster.links[-2:])
+    if not link.up:
+        return False
+    link.cut()
+    cluster.loop.call_later(random.uniform(1.0, 90.0), link.heal)
+    return True
+
+
+@operation(2)
+def storm(cluster: Cluster, random: Random) -> bool:
+    """Requests and watches meet faults for a while."""
+    cluster.api.rates = STORM.scaled(random.choice((0.3, 1.0, 1.0, 3.0)))
+    cluster.loop.call_later(random.uniform(5.0, 60.0), _calm, cluster, cluster.api.rates)
+    return True
+
+
+@operation(1)
+def compact(cluster: Cluster, random: Random) -> bool:
+    store = cluster.api.store
+    store.compact(max(store.version - random.choice((0, 0, 50)), store.compacted))
+    for link in cluster.links if random.random() < 0.5 else ():
+        link.drop()
+    cluster.api.faults["compacted"] += 1
+    return True
+
+
+@operation(0.5)
+def restart_api(cluster: Cluster, random: Random) -> bool:
+    """The API server is away, for seconds or for hours, and has forgotten its history."""
+    if not cluster.api.listening:
+        return False
+    cluster.note("the API server goes away")
+    cluster.api.restart(cluster.links)
+    cluster.api.faults["restarted"] += 1
+    seconds = random.uniform(0.5, 30.0)
+    if random.random() < 0.02:
+        seconds = random.uniform(600.0, 10_800.0)
+        cluster.resume_at = cluster.loop.time() + seconds  # most operations would find nothing to be carried out on
+        cluster.api.faults["hours"] += 1
+    cluster.loop.call_later(seconds, _come_back, cluster, random.random() < 0.5)
+    return True
+
+
+def _boot(node: SimulatedNode) -> None:
+    if not node.up and not node.gone:
+        node.cluster.note(f"node {node.name} boots", node.name)
+        node.boot()
+
+
+def _remove_node(cluster: Cluster, node: SimulatedNode) -> None:
+    """The cloud says that the machine is gone: its Node is deleted, and its pods after it."""
+    cluster.remove(Node, node.name)
+    for uid, body in list(cluster.pods_of(node.name).items()):
+        cluster.note(f"pod {body['metadata']['name']} goes with its node", uid)
+        cluster.remove(Pod, f"{body['metadata']['namespace']}/{body['metadata']['name']}")
+
+
+def _return(cluster: Cluster, node: SimulatedNode) -> None:
+    node.gone = False
+    if not node.up:
+        cluster.put_node(node)
+        _boot(node)
+
+
+def _heal(cluster: Cluster, node: SimulatedNode) -> None:
+    cluster.note(f"node {node.name} is back", node.name)
+    node.link.heal()
+    _set_ready(cluster, node, "True")
+
+
+def _set_ready(cluster: Cluster, node: SimulatedNode, ready: str) -> None:
+    if cluster.body(Node, node.name) is not None and (ready == "True") == node.link.up:
+        cluster.put_node(node, ready)
+
+
+def _start_agent(node: SimulatedNode, kubelet: Any) -> None:
+    if node.up and node.kubelet is kubelet and not node.agents:
+        node.start_agent()
+
+
+def _calm(cluster: Cluster, rates: Any) -> None:
+    if cluster.api.rates is rates:
+        cluster.api.rates = CALM
+
+
+def _come_back(cluster: Cluster, compacted: bool) -> None:
+    cluster.note("the API server comes back")
+    cluster.api.listening = True
+    if compacted:
+        cluster.api.store.compact()

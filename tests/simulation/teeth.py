@@ -1,0 +1,61 @@
+"""``make simulate TEETH=1``: faults that the product had are put back one at a time, and each must be found.
+
+Each patch in ``faults/`` is applied to a copy of ``src/``. A patch that no longer applies is written anew: it stands
+for its kind of fault, not for certain lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FAULTS = Path(__file__).parent / "faults"
+OPERATIONS = 100_000
+"""Within which each fault must be found."""
+
+
+def patched(fault: Path, folder: Path) -> Path:
+    """A copy of ``src/`` with a fault. Raises CalledProcessError when the patch does not apply."""
+    source = folder / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+    command = ["patch", "--strip=1", "--batch", "--quiet", f"--input={fault}"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return source
+
+
+def find(fault: Path, arguments: list[str]) -> tuple[bool, str]:
+    """Whether a fault is found, and the report."""
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
+        paths = os.pathsep.join((str(patched(fault, Path(folder))), str(ROOT)))
+        environment = {**os.environ, "PYTHONPATH": paths}
+        command = [sys.executable, "-m", "tests.simulation", "--operations", str(OPERATIONS), "--no-shrink", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+
+
+def main() -> int:
+    """The status of the process: 1 when a fault is not found."""
+    parser = argparse.ArgumentParser(prog="make simulate TEETH=1", description=__doc__)
+    parser.add_argument("--only", default="", help="part of the names of faults")
+    only, rest = parser.parse_known_args()
+    missed = 0
+    for fault in sorted(FAULTS.glob(f"*{only.only}*.patch")):
+        found, report = find(fault, rest)
+        missed += not found
+        operations = re.search(r"^(\d+) operations in", report, re.MULTILINE)
+        violation = re.search(r"^seed .*$", report, re.MULTILINE)
+        after = f"after {operations[1]} operations" if operations else ""
+        print(f"{fault.stem}: {'found' if found else 'NOT FOUND'} {after}", flush=True)
+        print(f"  {violation[0]}" if violation else report[-2000:], flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
