@@ -32,15 +32,15 @@ class AddressCluster:
         fields = {"subnet": subnet, "ipVersion": version, "ips": [ips], "gateway": gateway} | spec
         self.apply(spiderpool_object("SpiderIPPool", name, fields))
 
-    def pod(self, name: str, annotations: dict[str, Any] | None = None) -> str:
-        """Make a pod on node n1; its UID."""
+    def pod(self, name: str, annotations: dict[str, Any] | None = None, node: str = "n1") -> str:
+        """Make a pod; its UID. There need be no Node, but Kubernetes deletes the pods of one that is missing soon."""
         written = {key: _text(value) for key, value in (annotations or {}).items()}
         self.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": name, "namespace": NAMESPACE, "annotations": written},
-                "spec": {"nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": [_CONTAINER]},
+                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [_CONTAINER]},
             }
         )
         return self.uid(name)

@@ -16,6 +16,7 @@ from tests.support.local_agent import LocalAgent, exchange
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
 
+NODE = '{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "ending"}}'
 FREE = '{"metadata": {"finalizers": null}}'
 
 
@@ -123,15 +124,16 @@ async def test_it_tells_the_coordinators_settings(cluster: AddressCluster, make_
 
 
 async def test_a_pod_that_has_ended_gets_no_addresses(cluster: AddressCluster, make_agent: MakeAgent) -> None:
-    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["n1"], default=True)
-    agent = await asyncio.to_thread(make_agent, "n1")
+    cluster.pool("one", "10.9.0.1-10.9.0.9", nodeName=["ending"], default=True)
+    cluster.plane.apply(NODE)
+    agent = await asyncio.to_thread(make_agent, "ending")
     ended: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("evicted", {"status": {"phase": "Failed", "reason": "Evicted"}}, "has ended (Failed)"),
         ("done", {"status": {"phase": "Succeeded"}}, "has ended (Succeeded)"),
         ("leaving", {"metadata": {"finalizers": ["example.com/held"]}}, "is being deleted"),
     )
     for name, patch, said in ended:
-        uid = cluster.pod(name)
+        uid = cluster.pod(name, node="ending")
         sub = () if "metadata" in patch else ("--subresource=status",)
         cluster.plane.kubectl("patch", "pod", name, "-n", "asking", *sub, "--type=merge", "-p", json.dumps(patch))
         if "metadata" in patch:
@@ -147,6 +149,7 @@ async def test_a_pod_that_has_ended_gets_no_addresses(cluster: AddressCluster, m
         given = await agent.address("ADD", "asking", name, uid)
         assert (given["code"], said in given["msg"]) == (11, True)
     cluster.plane.kubectl("patch", "pod", "leaving", "-n", "asking", "--type=merge", "-p", FREE)
+    cluster.plane.kubectl("delete", "node", "ending")
 
 
 def no_name(where: str) -> dict[str, Any]:
