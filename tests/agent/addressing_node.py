@@ -68,13 +68,15 @@ class AddressingNode:
         self.recorder = Recorder(client, "spiderpool-agent", NODE)
         policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.repair = RecordRepair(self.cluster, self.sandboxes, self.recorder, policy.addresses)
+        take_overs = TakeOvers(client, NODE, self.sandboxes)
         self.allocator = Allocator(
             self.cluster.records,
             NodePools(NODE, self.cluster.pools, self.cluster.reserved, self.repair.occupied),
             reads=ClusterReads(
                 partial(self.cluster.owners.is_needed, timeout=2.0),
                 self.cluster.is_held,
-                TakeOvers(client, NODE, self.sandboxes).until_given_up,
+                take_overs.until_given_up,
+                take_overs.why_not,
                 self.cluster.read_pool,
             ),
         )

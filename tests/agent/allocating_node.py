@@ -187,7 +187,9 @@ class Surroundings:
         """Addresses that sandboxes use without a record."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
-        self.reads = ClusterReads(self.is_needed, self.is_held, self.until_given_up, self.read_pool)
+        self.reads = ClusterReads(
+            self.is_needed, self.is_held, self.until_given_up, self.why_not_given_up, self.read_pool
+        )
 
     async def is_needed(self, held: SpiderIP) -> bool:
         return held.spec.pod not in self.gone
@@ -201,6 +203,9 @@ class Surroundings:
     async def until_given_up(self, held: SpiderIP, request: AllocationRequest) -> None:
         if held.spec.podUID in self.in_use:
             raise Refused(f"{request} waits for {held.spec.address}")
+
+    async def why_not_given_up(self, held: SpiderIP) -> str | None:
+        return "a sandbox has it" if held.spec.podUID in self.in_use else None
 
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         return next((each for each in self.pools if each.name == name), None)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace as changed
@@ -15,7 +16,7 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
 from spiderpool.core.network.attachment import SandboxTarget
-from spiderpool.errors import ApiUnavailable, NotReady
+from spiderpool.errors import ApiUnavailable, BadConfig, NotReady
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
@@ -177,6 +178,22 @@ async def test_an_add_that_begins_while_the_account_is_taken_is_in_it(tmp_path: 
         await adding
 
 
+async def test_what_somebody_else_writes_is_corrected(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        await node.settled()
+        edits: list[dict[str, Any]] = [{"sandboxes": []}, {"sandboxes": [], "observedGeneration": 999}]
+        for edited in edits:
+            before = node.server.requests["patch"]
+            await node.client.patch(SpiderNode, NODE, {"status": edited}, sub="status")
+            await eventually(lambda: told(node) == {"c": [address]})
+            assert node.server.stored(SpiderNode)[NODE].answered
+            await asyncio.sleep(0.5)
+            assert node.server.requests["patch"] - before == 2, "the edit and its correction"
+
+
 async def test_the_object_is_made_again(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         await eventually(lambda: published(node).sandboxes == [])
@@ -218,6 +235,50 @@ async def test_a_pod_that_an_answer_did_not_name_gets_its_address_again_only_if_
         assert node.cluster.pods.get("default/a"), "the cache still has it"
         node.server.release_watches()
         assert address in node.records
+
+
+async def test_what_is_published_after_an_answer_is_one_too(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        pod = await node.pod("a")
+        address = await attach(node, "a", "first")
+        await eventually(lambda: told(node) == {"first": [address]})
+        generation = await ask(node)
+        await eventually(lambda: published(node).observedGeneration == generation)
+        await restarted(node, pod)
+        assert published(node).observedGeneration == generation
+        node.server.hold_watches()
+        node.server.remove(node.server.stored(Pod)["default/a"])
+        with pytest.raises(NotReady, match="deleted meanwhile"):
+            await attach(node, "a", "late")
+        node.server.release_watches()
+
+
+async def test_an_api_server_that_does_not_keep_the_number_is_a_failure(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        patch = node.client.patch
+
+        async def without_number(kind: Any, name: str, body: Any, **options: Any) -> Any:
+            body["status"].pop("observedGeneration")
+            return await patch(kind, name, body, **options)
+
+        node.client.patch = without_number  # type: ignore[method-assign, assignment]
+        watching = asyncio.create_task(node.account._own.run())
+        with pytest.raises(BadConfig, match="apply the CRDs"):  # so the pause before the next try grows
+            await node.account._publish()
+        watching.cancel()
+
+
+async def test_while_an_account_is_written_the_former_one_counts_too(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        await node.seen(owned_by(await node.pod("web-0"), "StatefulSet", "web"))
+        node.server.inject(Fault("patch", delay=1.0))
+        address = await attach(node, "web-0", "c")
+        record = node.server.stored(SpiderIP)[address]
+        await eventually(lambda: node.account._is_writing)
+        assert node.account.must_confirm(record)
+        await eventually(lambda: not node.account.must_confirm(record))
+        assert told(node) == {"c": [address]}
 
 
 async def test_a_pod_that_lives_on_is_read_once(tmp_path: Path) -> None:

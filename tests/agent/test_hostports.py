@@ -292,7 +292,7 @@ async def test_ports_are_read_again_and_given_up_with_their_container(broken: Ho
 
 
 async def test_the_repair_goes_on_after_any_failure(broken: HostPorts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostports, "PERIOD", 0.01)
+    monkeypatch.setattr("spiderpool.agent.hostports.PERIOD", 0.01)
     looks = 0
 
     def containers() -> set[str]:

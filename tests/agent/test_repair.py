@@ -75,6 +75,17 @@ def events(node: AddressingNode, reason: str) -> list[str]:
     return sorted(f"{each.involvedObject.kind} {each.involvedObject.name}" for each in found if each.reason == reason)
 
 
+async def test_what_a_pod_adds_to_interfaces_of_its_own_gets_no_record(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, pool("p", "10.0.0.1-10.0.0.9")) as node, repairing(node):
+        await node.pod("a")
+        address = await attach(node, "a")
+        (eth0,) = node.kernel["/run/netns/a"] or []
+        own = [SandboxInterface(f"own{number}", None, [f"10.0.0.{number}"]) for number in range(1, 10)]
+        node.kernel["/run/netns/a"] = [eth0, *own]
+        await asyncio.sleep(1.5)
+        assert list(node.server.stored(SpiderIP)) == [address]
+
+
 async def test_a_record_that_is_deleted_comes_back(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, SMALL) as node, repairing(node):
         for name in ("a", "b"):

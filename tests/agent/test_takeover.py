@@ -142,3 +142,18 @@ async def test_the_former_sandbox_on_the_same_node(tmp_path: Path) -> None:
         del node.kernel[netns]
         await node.add("web-0", "c")
         assert holder(node) == (node.uids["web-0"], NODE)
+
+
+async def test_an_address_that_no_longer_suits_stays_in_use_until_its_node_says_otherwise(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE, pool("q", "10.0.0.20-10.0.0.29")) as node:
+        pod = await web(node, "n2")
+        machine(node, ready=False)
+        account(node, FORMER)
+        releasing = asyncio.create_task(node.allocator.run())
+        annotations = {"ipam.spidernet.io/ippool": '{"ipv4": ["q"]}'}
+        await node.seen(changed(pod, metadata=changed(pod.metadata, annotations=annotations)))
+        assert (await node.add("web-0", "c")).startswith("10.0.0.2")
+        await eventually(lambda: node.server.stored(SpiderIP)[ADDRESS].spec.owner is None)
+        assert holder(node) == ("former", "n2"), "now the collection of the cluster judges it as that of any pod"
+        assert not node.cluster.records.of_pod("former"), "another node's record"
+        releasing.cancel()

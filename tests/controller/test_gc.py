@@ -22,6 +22,7 @@ from spiderpool.api.core_v1 import (
     NodeCondition,
     NodeSpec,
     NodeStatus,
+    NodeSystemInfo,
     Pod,
     PodIP,
     PodSpec,
@@ -111,7 +112,7 @@ class FarEnd:
         generation = (meta.generation or 0) + 1
         meta = replace(meta, generation=generation, resourceVersion=str(100 + generation))
         account = NodeAccount(generation, sandboxes=list(given.sandboxes)) if given.answers else NodeAccount(4)
-        spec = SpiderNodeSpec(accountRequest=body["spec"]["accountRequest"])
+        spec = msgspec.convert(body["spec"], SpiderNodeSpec)
         self._node = replace(self._node, metadata=meta, spec=spec, status=account)
         return self._account()
 
@@ -330,6 +331,28 @@ class TestAccounts:
     async def test_a_node_that_does_not_answer_keeps_it_and_is_asked_once(self) -> None:
         requests = await collect(gone, answers=False)
         assert [request.method for request in requests if not request.path.endswith("/events")] == ["PATCH"]
+
+    async def test_an_owner_that_cannot_be_read_keeps_only_its_own_address(self) -> None:
+        owner = IPOwner("VirtualMachineInstance", "ns", "vm")
+        machine = replace(
+            ORPHAN,
+            metadata=replace(ORPHAN.metadata, name="10.6.0.9", uid="r-9"),
+            spec=replace(ORPHAN.spec, address="10.6.0.9/24", pod="vm", podUID="u-9", owner=owner),
+        )
+        replies = {"/virtualmachineinstances/": lambda: failing(500)}
+        requests = await collect(gone, ips=(machine, ORPHAN), replies=replies, seconds=5.0)
+        assert {each.path.rpartition("/")[2] for each in requests if each.method == "DELETE"} == {"10.6.0.1"}
+
+    @pytest.mark.parametrize(("boot", "ready", "seen"), [("b", "True", 1), ("b", "Unknown", 0), ("a", "True", 0)])
+    async def test_a_fence_ends_when_its_boot_reports_again(self, boot: str, ready: str, seen: int) -> None:
+        status = NodeStatus([NodeCondition("Ready", "True")], nodeInfo=NodeSystemInfo("b"))
+        known, fresh = (
+            replace(NODE, status=replace(status, conditions=[NodeCondition("Ready", each)])) for each in ("True", ready)
+        )
+        fenced = replace(ACCOUNT, spec=SpiderNodeSpec(fencedBootID=boot))
+        requests = await collect(gone, ips=(), known=(known,), accounts=(fenced,), replies={NODES: found(fresh)})
+        patched = [msgspec.json.decode(each.body) for each in requests if each.method == "PATCH"]
+        assert patched == [{"metadata": {"resourceVersion": "10"}, "spec": {"fencedBootID": None}}] * seen
 
     async def test_a_node_without_an_account_is_not_asked(self) -> None:
         assert await collect(gone, accounts=()) == []

@@ -4,12 +4,14 @@ import asyncio
 import os
 import resource
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from spiderpool.errors import BadNamespace, KernelFailure
+from spiderpool.kernel import namespaces
 from spiderpool.kernel.namespaces import enter, identity, is_gone, opened, run_inside, socket_in_netns
 from tests.kernel.environment import World
 from tests.support.eventually import eventually
@@ -149,6 +151,37 @@ def test_only_a_folder_that_is_seen_tells_what_is_gone(tmp_path: Path) -> None:
     assert is_gone(tmp_path / "pod")
     assert is_gone(tmp_path / "plain")
     assert not is_gone("/proc/self/ns/net")
+
+
+@pytest.mark.lab
+def test_the_last_namespace_of_a_folder_is_gone_for_one_who_has_seen_it(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "netns"
+    folder.mkdir()
+    pod = folder / "pod"
+    pod.symlink_to(world.pod())
+    assert not is_gone(pod)
+    pod.unlink()
+    assert is_gone(pod)
+    assert not is_gone(tmp_path / "unseen" / "pod")
+
+
+@pytest.mark.lab
+def test_a_process_that_has_ended_has_no_namespace_for_one_who_has_seen_it() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    path = f"/proc/{process.pid}/ns/net"
+    assert not is_gone(path)
+    process.kill()
+    process.wait()
+    assert is_gone(path)
+
+
+@pytest.mark.unit
+def test_the_folders_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespaces, "MOST_FOLDERS", 2)
+    monkeypatch.setattr(namespaces, "_seen", {})
+    for name in "abc":
+        namespaces._remember(Path(name))
+    assert list(namespaces._seen) == [Path("b"), Path("c")]
 
 
 @pytest.mark.lab

@@ -69,6 +69,14 @@ async def test_many_take_one_thread(world: World) -> None:
     assert Path("/proc/thread-self/ns/net").stat().st_ino == here
 
 
+@pytest.mark.lab
+async def test_a_sandbox_with_very_many_addresses_is_named_without_them(world: World) -> None:
+    one, other = world.pod("one"), world.pod("other")
+    added = (f"address add 10.9.{number // 200}.{number % 200 + 1}/32 dev many" for number in range(sandboxes.MOST + 1))
+    world.batch(Path(one), "link add many type veth peer name far", *added)
+    assert await read_namespaces([one, other]) == {one: None, other: []}
+
+
 @pytest.mark.unit
 async def test_nothing_to_read() -> None:
     assert await read_namespaces([]) == {}

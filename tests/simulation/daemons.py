@@ -172,10 +172,12 @@ class AgentProcess(Daemon):
         account = AccountPublisher(client, cluster, sandboxes, self._settings.boot_id)
         recorder = Recorder(client, "spiderpool-agent", self._kernel.node)
         repair = RecordRepair(cluster, sandboxes, recorder, self._settings.policy.addresses)
+        take_overs = TakeOvers(client, self._kernel.node, sandboxes)
         reads = ClusterReads(
             partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
             cluster.is_held,
-            TakeOvers(client, self._kernel.node, sandboxes).until_given_up,
+            take_overs.until_given_up,
+            take_overs.why_not,
             cluster.read_pool,
         )
         pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)

@@ -22,7 +22,7 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import ACCOUNT_WRITES, logger
@@ -59,6 +59,8 @@ class AccountPublisher:
         self._changed: set[str] = set()  # container IDs that must be read again
         # Container ID → sandbox of an ADD that has begun since the account that is being taken; None: none is
         self._begun: dict[str, SandboxOnFile] | None = None
+        self._stored: list[NodeSandbox] | None = None  # as the API server has them from us; None: unknown
+        self._is_writing = False  # then an event may show our own write before its answer
         self._next_full = 0.0  # time of the event loop's clock from which everything is read again
         self._record_version = 0  # newest SpiderIP of this node that was ever cached
         self._named: frozenset[str] | None = None  # UIDs in every account that may be the published one; None: unknown
@@ -155,6 +157,8 @@ class AccountPublisher:
         account = await self._take(stored, whole=whole)
         if not stored.answered or _differs(account, stored.status):
             await self._write(stored, account)
+        else:
+            self._stored = _listed(stored)
         if whole:
             self._next_full = now + PERIOD
             for reader in self._readers:
@@ -202,13 +206,22 @@ class AccountPublisher:
     async def _write(self, stored: SpiderNode, account: NodeAccount) -> None:
         """Write the account. What it does not name is noted first: it counts as soon as somebody may read it."""
         named = frozenset(each.podUID for each in account.sandboxes or ())
-        if self._named is None or not stored.answered:
+        # Once the controller has asked, each account answers it: it judges by the newest one.
+        if self._named is None or stored.spec.accountRequest is not None:
             self._absent |= self._holders() - named
-        self._named = named & (self._named or named)
+        self._named = self._named and named & self._named
         body = {"metadata": {"uid": stored.metadata.uid}, "status": msgspec.to_builtins(account)}
         ACCOUNT_WRITES.inc()
-        self._own.note(await self._client.patch(SpiderNode, self._node, body, sub="status"))
+        self._is_writing = True
+        try:
+            written = await self._client.patch(SpiderNode, self._node, body, sub="status")
+        finally:
+            self._is_writing = False
+        self._stored = _listed(written)
+        self._own.note(written)
         self._named = named
+        if written.metadata.generation == account.observedGeneration and not written.answered:
+            raise BadConfig("the API server drops status.observedGeneration: apply the CRDs of this version")
 
     def _holders(self) -> set[str]:
         """UIDs of the pods that hold records of this node."""
@@ -223,6 +236,9 @@ class AccountPublisher:
         elif not new.answered:
             self._requested.set()
             self._wake.set()
+        elif self._stored is not None and not self._is_writing and _listed(new) != self._stored:
+            self._next_full = 0.0  # somebody else has written: a person, or the agent before or after this one
+            self._wake.set()
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is not None and (old is None or old.metadata.uid != new.metadata.uid):
@@ -232,6 +248,11 @@ class AccountPublisher:
         version = new.metadata.resourceVersion if new else None
         if version and version.isdigit():
             self._record_version = max(self._record_version, int(version))
+
+
+def _listed(node: SpiderNode) -> list[NodeSandbox]:
+    """The sandboxes that a SpiderNode lists."""
+    return (node.status.sandboxes if node.status else None) or []
 
 
 def _differs(account: NodeAccount, published: NodeAccount | None) -> bool:

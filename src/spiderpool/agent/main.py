@@ -84,13 +84,15 @@ async def run(settings: AgentSettings) -> None:
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         policy = PodPolicy.of(settings)
         repair = RecordRepair(cluster, sandboxes, recorder, policy.addresses)
+        take_overs = TakeOvers(client, settings.node, sandboxes)
         allocator = Allocator(
             cluster.records,
             NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),
             reads=ClusterReads(
                 partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
                 cluster.is_held,
-                TakeOvers(client, settings.node, sandboxes).until_given_up,
+                take_overs.until_given_up,
+                take_overs.why_not,
                 cluster.read_pool,
             ),
         )

@@ -73,6 +73,8 @@ class ClusterReads:
 
     Raises Refused, with what ends the wait.
     """
+    why_not_given_up: Callable[[SpiderIP], Awaitable[str | None]]
+    """Why a sandbox of the record's pod may still have its address, as of now; None when none has."""
     pool: Callable[[str], Awaitable[SpiderIPPool | None]]
     """A pool by name, also one that this node may not use; None when it does not exist."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.record_store import ClusterReads, RecordStore, is_same_holding
@@ -44,7 +45,10 @@ class PendingRelease:
     cool: bool = True
     """Start the cooldown where the pool has one, rather than delete the record."""
     spare_holder: bool = False
-    """Leave the record as it is if its pod still runs."""
+    """The record is another pod's: leave it as it is if that pod still runs.
+
+    If only its sandbox may, take the record from its owner, so that garbage collection judges it as any other.
+    """
 
 
 class Releases:
@@ -54,7 +58,7 @@ class Releases:
     since 1970.
 
     The calls of a DEL: `release_or_defer`, then `_release` (unless the owner needs the record), then
-    `_end_holding_unless_taken_over` (repeats while the record changes), then `_end_holding` (the write).
+    `_end`, then `_unless_taken_over` (repeats while the record changes), then `_end_holding` (the write).
     """
 
     def __init__(
@@ -155,10 +159,27 @@ class Releases:
         """Release a record unless somebody needs it; whether nobody does. After an error the release stays pending."""
         is_wanted = await self._is_wanted(pending)
         if not is_wanted:
-            await self._end_holding_unless_taken_over(pending.record, cool=pending.cool)
-            RELEASES.inc()
+            await self._end(pending)
         self._forget(pending.record.name)
         return not is_wanted
+
+    async def _end(self, pending: PendingRelease) -> None:
+        """End the holding of a record that nobody needs, or let garbage collection do it where a sandbox may run."""
+        record = pending.record
+        reason = await self._reads.why_not_given_up(record) if pending.spare_holder else None
+        if reason is None:
+            await self._unless_taken_over(record, partial(self._end_holding, cool=pending.cool))
+            RELEASES.inc()
+        else:
+            log.warning("left to garbage collection", address=record.spec.address, reason=reason)
+            await self._unless_taken_over(record, self._disown)
+
+    async def _disown(self, record: SpiderIP) -> None:
+        """Take a record from its owner; one of another node is not cached. Raises Conflict or NotFound."""
+        is_cached = any(each.name == record.name for each in self._records.of_pod(record.spec.podUID))
+        written = await self._records.replace(allocation.disowned(record), timeout=RELEASE_TIMEOUT)
+        if not is_cached:
+            self._records.forget(written)
 
     def _forget(self, name: str) -> None:
         self._pending.pop(name, None)
@@ -171,14 +192,14 @@ class Releases:
             return True
         return pending.spare_holder and await self._reads.is_held(record)
 
-    async def _end_holding_unless_taken_over(self, record: SpiderIP, *, cool: bool) -> None:
-        """End the holding of a record; read it again and retry while only its version has changed.
+    async def _unless_taken_over(self, record: SpiderIP, write: Callable[[SpiderIP], Awaitable[None]]) -> None:
+        """Write to a record; read it again and retry while only its version has changed.
 
         Repeating is safe: a record with another holder is left alone.
         """
         for _ in range(CONFLICT_TRIES):
             try:
-                return await self._end_holding(record, cool=cool)
+                return await write(record)
             except (Conflict, NotFound):
                 found = await self._records.get(record.name, timeout=RELEASE_TIMEOUT)
                 if found is None or not is_same_holding(found, record):

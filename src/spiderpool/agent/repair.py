@@ -78,7 +78,7 @@ class RecordRepair:
 
     def _all_read(self, sandboxes: list[NodeSandbox]) -> None:
         pools = self._cluster.pools()
-        for found in unrecorded(sandboxes, self._cluster.records.informer.items()):
+        for found in self._unrecorded(sandboxes, self._cluster.records.informer.items()):
             if record_of(found, self._cluster.node_name, pools, None) is not None:
                 self._queue.add(found.sandbox.podUID, after=CONFIRM)
         for uid, _ in self._twice:
@@ -88,7 +88,7 @@ class RecordRepair:
         """Repair what the sandboxes of a pod use, and forget what they use no more. Raises SpiderpoolError."""
         lost = {name: record for name, record in self._lost.items() if record.spec.podUID == uid}
         sandboxes = await self._sandboxes.of_pod(uid)
-        missing = list(unrecorded(sandboxes, self._cluster.records.of_pod(uid)))
+        missing = self._unrecorded(sandboxes, self._cluster.records.of_pod(uid))
         done: set[tuple[str, str, int]] = set()
         twice: dict[tuple[str, str], SpiderIP] = {}
         for found in sorted(missing, key=lambda each: each.name not in lost):
@@ -101,6 +101,12 @@ class RecordRepair:
         self._twice = {key: each for key, each in self._twice.items() if key[0] != uid} | twice
         self._lost = {name: each for name, each in self._lost.items() if lost.get(name) is not each}
         self._occupied.clear()
+
+    def _unrecorded(self, sandboxes: list[NodeSandbox], records: list[SpiderIP]) -> list[UnrecordedAddress]:
+        """What `unrecorded` finds on interfaces that pods are given: on others their programs may add any address."""
+        names = self._sandboxes.interfaces()
+        found = unrecorded(sandboxes, records)
+        return [each for each in found if each.interface in names.get(each.sandbox.containerID, ())]
 
     async def _restore(self, found: UnrecordedAddress, pod: Pod | None, missing: SpiderIP) -> SpiderIP | None:
         """Make a record again; returns that of another pod, if there is one. Raises ApiRefusal or ApiUnavailable."""

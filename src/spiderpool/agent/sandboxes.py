@@ -27,6 +27,8 @@ class SandboxOnFile:
     """By the UID by which it holds addresses."""
     target: SandboxTarget
     """Its network namespace is empty where no call has told it."""
+    interfaces: frozenset[str] = frozenset()
+    """The interfaces that are given addresses; programs in the pod may make others."""
 
     def seen(self, interfaces: list[SandboxInterface] | None) -> NodeSandbox:
         """Its entry in the account of the node."""
@@ -71,6 +73,10 @@ class NodeSandboxes:
             if not each.target.netns or each.target.netns in readings
         ]
 
+    def interfaces(self) -> dict[str, frozenset[str]]:
+        """The interfaces of each sandbox that are given addresses, by container ID. Raises IOFailure."""
+        return {container: each.interfaces for container, each in self.on_file().items()}
+
     async def of_pod(self, pod_uid: str) -> list[NodeSandbox]:
         """What the kernel shows now of all sandboxes of a pod. Raises KernelFailure or IOFailure."""
         return await self.read([each for each in self.on_file().values() if each.pod.uid == pod_uid])
@@ -80,7 +86,8 @@ def on_file(record: SandboxRecord) -> SandboxOnFile:
     """A sandbox that the agent attaches."""
     pod = record.pod or NOBODY
     uid = record.pod_uid or pod.uid
-    return SandboxOnFile(PodArgs(pod.namespace, pod.name, uid), SandboxTarget(record.container_id, record.netns))
+    names = frozenset(each.name for each in record.interfaces)
+    return SandboxOnFile(PodArgs(pod.namespace, pod.name, uid), SandboxTarget(record.container_id, record.netns), names)
 
 
 def _addressed(pod: PodContainers, chained: dict[str, SandboxRecord]) -> Iterator[SandboxOnFile]:
@@ -90,4 +97,5 @@ def _addressed(pod: PodContainers, chained: dict[str, SandboxRecord]) -> Iterato
         named = (coordinated.pod if coordinated else None) or NOBODY
         args = PodArgs(pod.namespace or named.namespace, pod.pod or named.name, pod.pod_uid)
         netns = pod.netns.get(container) or (coordinated.netns if coordinated else "")
-        yield SandboxOnFile(args, SandboxTarget(container, netns))
+        names = frozenset(name for name, each in pod.by_interface.items() if each == container)
+        yield SandboxOnFile(args, SandboxTarget(container, netns), names)

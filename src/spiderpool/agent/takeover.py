@@ -34,12 +34,13 @@ class TakeOvers:
         """Return once no sandbox of another pod has the address of its record. Raises Refused, or ApiUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
-        while (reason := await self._why_not(record)) is not None:
+        while (reason := await self.why_not(record)) is not None:
             if loop.time() >= deadline:
                 raise Refused(f"{request} waits for {record.spec.address}, which {reason}")
             await asyncio.sleep(POLL)
 
-    async def _why_not(self, record: SpiderIP) -> str | None:
+    async def why_not(self, record: SpiderIP) -> str | None:
+        """Why a sandbox may have the address of a record now; None when none has. Raises errors of the API."""
         return await (self._why_not_here(record) if record.spec.node == self._node else self._why_not_there(record))
 
     async def _why_not_here(self, record: SpiderIP) -> str | None:

@@ -49,7 +49,9 @@ class NodeSandbox(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     containerID: Annotated[str, field_doc("ID of the sandbox.")]
     interfaces: Annotated[
         list[SandboxInterface] | None,
-        field_doc("Its interfaces; absent when they cannot be read, and then it may hold anything of its pod."),
+        field_doc(
+            "Its interfaces; absent when they cannot be read or are too many, and then it may hold anything of its pod."
+        ),
     ] = None
 
 
@@ -90,5 +92,5 @@ class SpiderNode(Object, kw_only=True):
 
     @property
     def answered(self) -> bool:
-        """Whether the account was taken after the last request."""
-        return self.status is not None and (self.status.observedGeneration or 0) >= (self.metadata.generation or 0)
+        """Whether the account was taken after the last request. A number that is yet to come was not written by us."""
+        return self.status is not None and (self.status.observedGeneration or 0) == (self.metadata.generation or 0)

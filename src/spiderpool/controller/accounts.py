@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.spidernode import SpiderNode
-from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence
+from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence, is_disproved
 from spiderpool.core.ipam.gc import ReleaseCandidate, pod_key
-from spiderpool.kube.client import Client
+from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_accounts import read_evidence, request_account
@@ -60,6 +61,20 @@ class NodeAccounts:
             self._requests[name], stored = sent
             self._accounts.note(stored)
             log.info("node asked for its account", node=name, generation=sent[0].generation)
+
+    def disproved_fences(self) -> dict[str, SpiderNode]:
+        """The SpiderNodes with a fence that is wrong, by node, as the caches have them."""
+        return {each.name: each for each in self._accounts.items() if is_disproved(self._nodes.get(each.name), each)}
+
+    async def lift_fence(self, account: SpiderNode) -> None:
+        """Take back the fence of a SpiderNode, if a fresh read of its Node disproves it. Raises SpiderpoolError."""
+        node = await self._client.find(Node, account.name, timeout=READ_TIMEOUT)
+        if not is_disproved(node, account):
+            return
+        body = {"metadata": {"resourceVersion": account.metadata.resourceVersion}, "spec": {"fencedBootID": None}}
+        with suppress(Conflict, NotFound):  # the next check sees how it has changed
+            self._accounts.note(await self._client.patch(SpiderNode, account.name, body, timeout=READ_TIMEOUT))
+            log.warning("fence taken back: the boot that it was about is ready", node=account.name)
 
     def retain(self, names: Collection[str]) -> None:
         """Forget the questions to all nodes but these."""

@@ -20,6 +20,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.controller.accounts import READ_TIMEOUT, NodeAccounts, SilenceReport
+from spiderpool.controller.attempts import Attempts
 from spiderpool.core.ipam.allocation import released
 from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
@@ -37,7 +38,7 @@ from spiderpool.core.ipam.gc import (
     silent_nodes,
     use_by_candidate,
 )
-from spiderpool.errors import SpiderpoolError, is_bug
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -126,6 +127,8 @@ class ClusterGC:
         self._accounts = NodeAccounts(client, listers.nodes, listers.accounts)
         self._silence = SilenceReport(recorder, listers.nodes)
         self._state = GCState()
+        self._releases = Attempts(_failed)  # by UID of the record
+        self._questions, self._fences = Attempts(_failed), Attempts(_failed)  # by node
         self._records_by_pod = listers.ips.index(pods_of)  # pod key → its records
         self._reporters = listers.pods.index(reported_addresses, lambda pod: pod.key)  # address → pods that report it
         self._records_by_node = listers.ips.index(lambda record: (record.spec.node,))
@@ -156,8 +159,9 @@ class ClusterGC:
         """Update the candidates, release those that are due and unused, and ask the nodes that have not said so.
 
         A candidate dates from when it was found, after ``now``, the beginning of this check: this releases only what an
-        earlier check has found. Stops at the first API error, until the next check.
+        earlier check has found. What fails waits for the next check, and keeps nothing else from being done.
         """
+        await self._fences.on_each(self._accounts.disproved_fences(), self._accounts.lift_fence)
         keys = self._state.pods_to_check | {pod_key(candidate.record) for candidate in self._state.candidates.values()}
         self._state.pods_to_check = set()
         candidates: dict[str, ReleaseCandidate] = {}
@@ -169,26 +173,20 @@ class ClusterGC:
         self._state.candidates = candidates
         self._accounts.retain({node for candidate in candidates.values() for node in candidate.nodes})
         due = past_grace(self._state.candidates, now, self._timings.graces())
+        unknown: list[ReleaseCandidate] = []
+
+        async def judge(candidate: ReleaseCandidate) -> None:
+            if await self._waits(candidate, now):
+                unknown.append(candidate)
+
         try:
-            unknown = [candidate async for candidate in in_turns(due) if await self._waits(candidate, now)]
-            await self._report_silence(unknown, now)
+            if await self._releases.on_each({each.record.metadata.uid or "": each for each in due}, judge):
+                await self._report_silence(unknown, now)
             await self._request_accounts(unknown)
         except Exception as error:
-            COLLECT_FAILURES.inc()
-            log.warning("addresses not collected", error=str(error), exc_info=is_bug(error))
+            _failed("all", error)
 
     async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
-        """As `_judge`; what one object makes go wrong must not keep the addresses of all others."""
-        try:
-            return await self._judge(candidate, now)
-        except SpiderpoolError:  # the API server does not answer: the rest of the check is left to the next one
-            raise
-        except Exception:
-            COLLECT_FAILURES.inc()
-            log.exception("address not released", address=candidate.record.spec.address)
-            return False
-
-    async def _judge(self, candidate: ReleaseCandidate, now: float) -> bool:
         """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.
 
         One that its owner needs waits for nothing, whatever they say.
@@ -207,8 +205,10 @@ class ClusterGC:
         for candidate in candidates:
             for node in candidate.nodes:
                 since[node] = max(candidate.since, since.get(node, 0.0))
-        for node, last in since.items():
-            await self._accounts.request(node, last)
+        await self._questions.on_each({name: (name, last) for name, last in since.items()}, self._request)
+
+    async def _request(self, question: tuple[str, float]) -> None:
+        await self._accounts.request(*question)
 
     async def _report_silence(self, candidates: Iterable[ReleaseCandidate], now: float) -> None:
         waiting: dict[str, list[ReleaseCandidate]] = defaultdict(list)
@@ -333,6 +333,11 @@ class ClusterGC:
         spec, reason = record.spec, "; ".join(filter(None, (candidate.reason, evidence)))
         self._recorder.event(record, "Normal", "Collected", f"{spec.address} released: {reason}")
         log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=reason)
+
+
+def _failed(what: str, error: Exception) -> None:
+    COLLECT_FAILURES.inc()
+    log.warning("addresses not collected", of=what, error=str(error), exc_info=is_bug(error))
 
 
 def _relevant(pod: Pod) -> tuple[object, ...]:

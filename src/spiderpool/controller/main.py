@@ -76,7 +76,7 @@ class ControllerLeader:
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
         self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
-        self._accounts = Informer(client, SpiderNode)
+        self._accounts = Informer(client, SpiderNode, optional=True)  # Helm does not add CRDs during an update
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)

@@ -28,6 +28,12 @@ NS_GET_NSTYPE = 0xB703  # linux/nsfs.h, ioctl_ns(2)
 
 _NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
+MOST_FOLDERS = 4096
+"""Folders of namespaces that are remembered: below /proc each process has one."""
+
+_seen: dict[Path, None] = {}  # folders in which this process has opened a namespace, the first one first
+_seen_lock = threading.Lock()  # namespaces are opened on many threads
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,6 +59,7 @@ def opened(path: str | Path) -> Iterator[int]:
         raise kind(f"network namespace {str(path)!r}: {error.strerror}") from error
     try:
         _require_netns(descriptor, path)
+        _remember(Path(path).parent)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -62,13 +69,13 @@ def is_gone(path: str | Path) -> bool:
     """Whether the network namespace at ``path`` has been removed: nothing is there, or something else.
 
     False where that cannot be told. To an agent in a container that does not see the node's folder of namespaces, all
-    would be gone; so the folder must hold something.
+    would be gone; so the folder must hold something, or this process must have opened a namespace there before.
     """
     try:
         with opened(path):
             return False
     except BadNamespace:
-        return _has_entries(Path(path).parent)
+        return Path(path).parent in _seen or _has_entries(Path(path).parent)
     except KernelFailure:
         return False
 
@@ -80,6 +87,14 @@ def identity(path: str | Path) -> str:
     except (OSError, ValueError):
         return ""
     return "" if found is None else f"{found.st_dev}:{found.st_ino}"
+
+
+def _remember(folder: Path) -> None:
+    """Remember that this process sees what is in a folder."""
+    with _seen_lock:
+        if folder not in _seen and len(_seen) >= MOST_FOLDERS:
+            del _seen[next(iter(_seen))]
+        _seen[folder] = None
 
 
 def _has_entries(folder: Path) -> bool:

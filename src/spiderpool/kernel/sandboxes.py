@@ -15,6 +15,12 @@ from spiderpool.kernel.namespaces import enter, is_gone, opened, own, run_inside
 from spiderpool.kernel.netlink import Netns, all_links
 from spiderpool.telemetry import logger
 
+MOST = 250
+"""Links and addresses of one sandbox that are listed: with those of all, the account must fit into one object.
+
+A program in a pod may add as many as it likes, as a proxy of Services does that runs in one.
+"""
+
 log = logger("sandboxes")
 
 Readings = dict[str, list[SandboxInterface] | None]
@@ -64,4 +70,7 @@ def _interfaces(descriptor: int) -> list[SandboxInterface]:
         for index, address, _ in messages.raw_addresses(netns.dump(rt.GETADDR, messages.address_dump())):
             if is_global(address):
                 addresses.setdefault(index, []).append(str(address))
+    count = len(links) + sum(map(len, addresses.values()))
+    if count > MOST:
+        raise KernelFailure(f"{count} interfaces and addresses are more than {MOST}, so none of them is listed")
     return [SandboxInterface(link.name, link.mac or None, addresses.get(link.index)) for link in links]

@@ -15,6 +15,7 @@ from spiderpool.core.ipam.allocation import (
     address_of,
     choose,
     cooldown_is_over,
+    disowned,
     elsewhere,
     exhausted,
     grant,
@@ -167,6 +168,14 @@ def test_a_record_is_taken_over_as_it_was_seen() -> None:
     assert stranger.spec.owner is None
     assert "ipam.spidernet.io/owner" not in (stranger.metadata.labels or {})
     assert "ipam.spidernet.io/owner" in (held.metadata.labels or {})
+
+
+def test_a_record_that_its_owner_has_given_up_is_its_pods_alone() -> None:
+    owner = IPOwner("StatefulSet", "default", "web")
+    owned, plain = new_record(replace(ASK, owner=owner), POOL, 1), new_record(ASK, POOL, 1)
+    given_up = disowned(owned)
+    assert (given_up.spec, given_up.metadata.labels) == (plain.spec, plain.metadata.labels)
+    assert owned.spec.owner == owner
 
 
 def test_a_released_record_has_the_time_of_its_release() -> None:

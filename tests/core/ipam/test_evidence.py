@@ -17,6 +17,7 @@ from spiderpool.core.ipam.evidence import (
     AddressUse,
     NodeEvidence,
     addresses_used_by,
+    is_disproved,
     sandbox_using,
     use_of,
     use_of_duplicate,
@@ -122,6 +123,20 @@ def test_a_record_that_names_no_node_is_never_proven_unused() -> None:
     assert use == (AddressUse.UNKNOWN, "SpiderIP 10.6.0.1 names no node")
 
 
+@pytest.mark.parametrize(
+    ("found", "fenced", "wrong"),
+    [
+        (node(), "b-1", True),
+        (node("Unknown"), "b-1", False),
+        (node(boot="b-2"), "b-1", False),
+        (node(), None, False),
+        (None, "b-1", False),
+    ],
+)
+def test_a_fence_is_wrong_once_its_boot_reports(found: Node | None, fenced: str | None, wrong: bool) -> None:
+    assert is_disproved(found, account(fenced=fenced)) is wrong
+
+
 class TestAnswers:
     @pytest.mark.parametrize(
         ("changes", "use"),
@@ -131,6 +146,7 @@ class TestAnswers:
             ({"request": AccountRequest(9.9, "sn-1", 3)}, AddressUse.UNKNOWN),  # before anything was suspected
             ({"account": account(seen=2)}, AddressUse.UNKNOWN),
             ({"account": account(seen=4, generation=5)}, AddressUse.FREE),  # somebody asks again
+            ({"account": account(seen=999)}, AddressUse.UNKNOWN),  # edited: nobody has asked so often
             ({"account": None}, AddressUse.UNKNOWN),
             ({"request": AccountRequest(SENT, "sn-0", 3)}, AddressUse.UNKNOWN),  # made anew since
             ({"account": SpiderNode(metadata=ObjectMeta(name="n", uid="sn-1", generation=3))}, AddressUse.UNKNOWN),

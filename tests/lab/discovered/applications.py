@@ -19,7 +19,7 @@ def running(cluster: LabCluster, *manifests: Path | str, pods: int) -> Iterator[
     cluster.plane.apply(*manifests)
     cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == pods, PATIENCE)
     yield cluster
-    kinds = "deployments,daemonsets,pods,services"
-    ours = "--field-selector=metadata.name!=kubernetes"
-    cluster.plane.kubectl("delete", kinds, "--all", ours, f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
+    cluster.plane.kubectl("delete", "services", "--field-selector=metadata.name!=kubernetes")
+    kinds = "deployments,daemonsets,pods"
+    cluster.plane.kubectl("delete", kinds, "--all", f"--timeout={PATIENCE}s", timeout=PATIENCE + 10)
     cluster.wait_for("every address is free", lambda: cluster.objects("spiderips") == [], PATIENCE)

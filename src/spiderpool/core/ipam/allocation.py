@@ -108,6 +108,12 @@ def released(record: SpiderIP, now: float) -> SpiderIP:
     return replace(record, spec=replace(record.spec, releasedAt=moment))
 
 
+def disowned(record: SpiderIP) -> SpiderIP:
+    """The record without its sticky owner, whose pod has another address: it is its former pod's alone."""
+    labels = {key: value for key, value in (record.metadata.labels or {}).items() if key != IP_OWNER_LABEL}
+    return replace(record, metadata=replace(record.metadata, labels=labels), spec=replace(record.spec, owner=None))
+
+
 def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) -> bool:
     """Whether a released record may go to any pod at ``now`` (seconds since 1970).
 

@@ -51,9 +51,14 @@ class AccountRequest:
     generation: int
 
     def is_answered(self, node: SpiderNode) -> bool:
-        """Whether the account of a SpiderNode was taken after this question."""
+        """Whether the account of a SpiderNode was taken after this question.
+
+        No agent has seen a number that the API server has not given yet: somebody has edited that account.
+        """
         seen = node.status.observedGeneration if node.status else None
-        return node.metadata.uid == self.uid and seen is not None and seen >= self.generation
+        if node.metadata.uid != self.uid or seen is None:
+            return False
+        return self.generation <= seen <= (node.metadata.generation or seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,12 @@ def why_stopped(node: Node, account: SpiderNode | None) -> str | None:
     if fenced is not None and fenced == node.status.nodeInfo.bootID:
         return f"node {node.name} was fenced by an administrator"
     return None
+
+
+def is_disproved(node: Node | None, account: SpiderNode) -> bool:
+    """Whether the kubelet of a boot reports that was fenced: the next time that it is silent, its pods may run."""
+    fenced = account.spec.fencedBootID
+    return fenced is not None and node is not None and node.ready and node.status.nodeInfo.bootID == fenced
 
 
 def sandbox_using(account: NodeAccount, record: SpiderIP) -> NodeSandbox | None:

@@ -1,0 +1,40 @@
+"""Does many pieces of work so that those which fail again and again keep the others from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from spiderpool.kube.turns import in_turns
+
+T = TypeVar("T")
+
+MOST_FAILURES = 3
+"""Failures after which the rest waits for the next time: the API server may be away, and each costs a timeout."""
+
+
+class Attempts:
+    """Remembers which pieces have failed: they are tried last the next time, the latest failure at the end."""
+
+    def __init__(self, failed: Callable[[str, Exception], None]) -> None:
+        """``failed`` is given the key and the error of each piece that fails."""
+        self._report = failed
+        self._failures = 0
+        self._failed: dict[str, int] = {}  # key → number of its last failure
+
+    async def on_each(self, pieces: Mapping[str, T], work: Callable[[T], Awaitable[None]]) -> bool:
+        """Work on the pieces, in their order but for those that have failed; whether all of them were tried."""
+        self._failed = {key: number for key, number in self._failed.items() if key in pieces}
+        most = self._failures + MOST_FAILURES
+        async for key in in_turns(sorted(pieces, key=lambda key: self._failed.get(key, 0))):
+            try:
+                await work(pieces[key])
+            except Exception as error:  # also a bug: what one piece makes go wrong must not keep the others
+                self._failures += 1
+                self._failed[key] = self._failures
+                self._report(key, error)
+                if self._failures >= most:
+                    return False
+            else:
+                self._failed.pop(key, None)
+        return True

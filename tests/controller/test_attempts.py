@@ -1,0 +1,53 @@
+"""What fails again and again keeps nothing else from being done, and costs a bounded number of tries."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.controller.attempts import MOST_FAILURES, Attempts
+from spiderpool.errors import ApiUnavailable
+
+pytestmark = pytest.mark.unit
+
+
+class Pieces:
+    """Pieces of work, some of which fail."""
+
+    def __init__(self, *broken: str) -> None:
+        self.broken = set(broken)
+        self.tried: list[str] = []
+        self.reported: list[str] = []
+        self.attempts = Attempts(self.report)
+
+    def report(self, key: str, error: Exception) -> None:
+        self.reported.append(f"{key}: {error}")
+
+    async def work(self, key: str) -> None:
+        self.tried.append(key)
+        if key in self.broken:
+            raise ApiUnavailable("no answer")
+
+    async def once(self, *keys: str) -> tuple[list[str], bool]:
+        """What is tried of some pieces, in order, and whether that were all."""
+        self.tried.clear()
+        return self.tried, await self.attempts.on_each({key: key for key in keys}, self.work)
+
+
+async def test_what_has_failed_is_tried_last() -> None:
+    pieces = Pieces("a")
+    assert await pieces.once("a", "b") == (["a", "b"], True)
+    assert pieces.reported == ["a: no answer"]
+    assert await pieces.once("a", "b") == (["b", "a"], True)
+    pieces.broken.clear()
+    await pieces.once("a", "b")
+    assert await pieces.once("a", "b") == (["a", "b"], True), "it is as the others again"
+
+
+async def test_after_some_failures_the_rest_waits_and_is_tried_first() -> None:
+    pieces = Pieces(*"abcdefgh")
+    assert await pieces.once(*"abcdefgh") == (["a", "b", "c"], False)
+    assert len(pieces.tried) == MOST_FAILURES
+    assert (await pieces.once(*"abcdefgh"))[0] == ["d", "e", "f"]
+    assert (await pieces.once(*"abcdefgh"))[0] == ["g", "h", "a"]
+    await pieces.once("h")
+    assert (await pieces.once(*"gh"))[0] == ["g", "h"]
