@@ -320,7 +320,9 @@ class Checks:
         return any(worker is not None and worker.namespace is None for worker in workers)
 
     def _is_settled(self, pool: str) -> bool:
-        return self._cluster.loop.time() - self._pool_changed.get(pool, 0.0) > SETTLED
+        """Whether all agents have seen the last change of a pool: not while some of them were cut off."""
+        changed = max(self._pool_changed.get(pool, 0.0), self._cluster.reached_at)
+        return self._cluster.loop.time() - changed > SETTLED
 
     def addresses(self, pool: Body) -> list[str]:
         spec = pool["spec"]
