@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS = 150
 """Requests to the API server that an ADD may send: it may try each of some 80 addresses once."""
+OWNERS = ("statefulsets", "virtualmachines", "virtualmachineinstances")
 SETTLED = 120.0
 """Seconds after which every agent has seen a change of a pool."""
 
@@ -62,6 +63,7 @@ class Checks:
         """ADDs by how they ended."""
         self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
         self._pool_changed: dict[str, float] = {}
+        self._owner_changed: dict[str, float] = {}
         self.last_delete: dict[str, float] = {}
         """UID of a pod → when its last DEL was answered."""
         self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
@@ -88,8 +90,14 @@ class Checks:
         if plural == "spiderippools" and (change.old or {}).get("spec") != (change.new or {}).get("spec"):
             self._pool_changed[name] = now
             self._cluster.note(f"pool {name} is now {json.dumps((change.new or {}).get('spec'))}", name)
-        if plural != "spiderips":
-            return
+        if plural in OWNERS:
+            self._owner_changed[f"{change.key[1]}/{name}"] = now
+            self._cluster.note(f"{plural} {name} is {'changed' if change.new else 'gone'}")
+        if plural == "spiderips":
+            self._record_written(change, now)
+
+    def _record_written(self, change: Change, now: float) -> None:
+        name = change.key[2]
         self._note_record(change)
         if change.new is None:
             self._free_since[name] = now
@@ -139,13 +147,29 @@ class Checks:
                 self._fail("two records of one interface", text, name, holder, *ips)
 
     def _check_sticky_release(self, change: Change, owner: str) -> None:
-        """A sticky owner loses its address only when it needs it no more: its pool always suits it."""
+        """A sticky owner loses its address only when it needs it no more: its pool always suits it.
+
+        One that was deleted, or scaled, and is there again may have been seen without need of it meanwhile.
+        """
         assert change.old is not None
         spec = change.old["spec"]
-        if self._needs(spec):
+        kept = spec.get("owner") or {}
+        changed = self._owner_changed.get(f"{kept.get('namespace')}/{kept.get('name')}", 0.0)
+        settled = self._cluster.loop.time() - changed > SETTLED
+        if self._needs(spec) and settled and not self._has_another(change.old):
             pod = f"{spec['namespace']}/{spec['pod']}"
             self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is deleted", change.key[2])
         self._sticky.pop(owner, None)
+
+    def _has_another(self, record: Body) -> bool:
+        """Whether the owner of a record has another one for the interface, as after a migration that has failed."""
+        label, spec = record["metadata"]["labels"][IP_OWNER_LABEL], record["spec"]
+        return any(
+            (body["metadata"].get("labels") or {}).get(IP_OWNER_LABEL) == label
+            and body["spec"]["interface"] == spec["interface"]
+            and ("." in body["spec"]["address"]) == ("." in spec["address"])
+            for body in self._cluster.bodies(SpiderIP).values()
+        )
 
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses of the first interface."""
@@ -296,7 +320,9 @@ class Checks:
         return any(worker is not None and worker.namespace is None for worker in workers)
 
     def _is_settled(self, pool: str) -> bool:
-        return self._cluster.loop.time() - self._pool_changed.get(pool, 0.0) > SETTLED
+        """Whether all agents have seen the last change of a pool: not while some of them were cut off."""
+        changed = max(self._pool_changed.get(pool, 0.0), self._cluster.reached_at)
+        return self._cluster.loop.time() - changed > SETTLED
 
     def addresses(self, pool: Body) -> list[str]:
         spec = pool["spec"]

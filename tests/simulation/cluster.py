@@ -102,6 +102,8 @@ class Cluster:
         self.api = SimulatedApiServer(KINDS, random, Store(self._now, self._uid))
         self.policy = self._policy()
         self.checks = Checks(self)
+        self.reached_at = 0.0
+        """When a node, or all of them, last reached the API server again."""
         self.resume_at = 0.0
         """Time before which no operation comes."""
         self.statefulsets: dict[str, None] = {}

@@ -194,6 +194,7 @@ def _return(cluster: Cluster, node: SimulatedNode) -> None:
 def _heal(cluster: Cluster, node: SimulatedNode) -> None:
     cluster.note(f"node {node.name} is back", node.name)
     node.link.heal()
+    cluster.reached_at = cluster.loop.time()
     _set_ready(cluster, node, "True")
 
 
@@ -214,6 +215,7 @@ def _calm(cluster: Cluster, rates: Any) -> None:
 
 def _come_back(cluster: Cluster, compacted: bool) -> None:
     cluster.note("the API server comes back")
+    cluster.reached_at = cluster.loop.time()
     cluster.api.listening = True
     if compacted:
         cluster.api.store.compact()
