@@ -29,9 +29,10 @@ async def _wait(world: World, check: Callable[[], None] = lambda: None) -> None:
 
 async def test_an_address_is_usable_afterwards(world: World) -> None:
     world.ip(world.node, "address", "add", f"{ADDRESS}/64", "dev", "eth0")
-    assert "tentative" in world.ip(world.node, "address", "show", "dev", "eth0")
+    shown = ("address", "show", "dev", "eth0", "scope", "global")
+    assert "tentative" in world.ip(world.node, *shown)
     await _wait(world)
-    assert "tentative" not in world.ip(world.node, "address", "show", "dev", "eth0")
+    assert "tentative" not in world.ip(world.node, *shown)
 
 
 async def test_link_local_addresses_are_not_waited_for(world: World) -> None:

@@ -48,7 +48,8 @@ class LocalAgent:
     ) -> None:
         options = options or AgentOptions()
         self.node = node
-        self.socket = directory / f"{node}.sock"
+        self.socket = directory / node / "agent.sock"  # beside it are files of the node's sandboxes, and of no other's
+        self.socket.parent.mkdir(exist_ok=True)
         self._name = f"agent-{node}"
         self._processes = processes
         self._environment = _environment(kubeconfig, directory, node, self.socket, options)
