@@ -39,7 +39,7 @@ POOLS = (
     POOL.format(name="shared", subnet="10.40.0.0/16", ips="10.40.0.1-10.40.0.100", bound=""),
     POOL.format(name="own", subnet="10.41.0.0/16", ips="10.41.0.1-10.41.0.30", bound=", nodeName: [chaos-1]"),
 )
-RELEASE_TIMEOUT = 150.0
+RELEASE_TIMEOUT = 60.0
 """Seconds after the last pod within which all addresses must be released: several intervals of garbage collection."""
 
 RETRY_INTERVAL = 0.3

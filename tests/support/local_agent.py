@@ -122,12 +122,15 @@ class LocalAgent:
 
 
 def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> CNICall:
-    """The CNI call that an interface plugin makes to its IPAM plugin for a pod."""
+    """The CNI call that an interface plugin makes to its IPAM plugin for a pod.
+
+    Its network namespace is gone: nothing is at the path, in a folder that holds others.
+    """
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID={uid}"
     environment = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": f"sandbox-{uid}",
-        "CNI_NETNS": f"/run/netns/{uid}",
+        "CNI_NETNS": f"/proc/self/ns/{uid}",
         "CNI_IFNAME": interface,
         "CNI_ARGS": arguments,
         "CNI_PATH": "/opt/cni/bin",
