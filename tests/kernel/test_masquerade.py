@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from spiderpool.agent import interfaces
+from spiderpool.errors import KernelFailure
 from spiderpool.kernel import masquerade
 from spiderpool.kernel.namespaces import opened, run_inside
 from tests.kernel.environment import World, seen_by, serve
@@ -31,6 +34,27 @@ def test_nft_tables_are_whole(version: int, family: str) -> None:
     script = masquerade.nft_script(version)
     assert script.startswith(f"table {family} spiderpool_masquerade\ndelete table {family} spiderpool_masquerade\n")
     assert script.count("{") == script.count("}") == 3
+
+
+PROGRAMS = {
+    "nft": "exit 1",
+    "iptables-legacy-save": "",
+    "iptables-legacy-restore": "echo 'Another app is currently holding the xtables lock' >&2; exit 4",
+    "ip6tables-legacy-save": "",
+    "ip6tables-legacy-restore": 'cat > "$(dirname "$0")/loaded"',
+}
+"""A packet filter whose IPv4 rules another program keeps locked."""
+
+
+@pytest.mark.unit
+def test_one_family_is_loaded_although_the_other_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, script in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(KernelFailure, match="IPv4 Services could not be masqueraded"):
+        masquerade.load()
+    assert masquerade.TABLE in (tmp_path / "loaded").read_text()
 
 
 async def on_node(world: World, work: Callable[[], None]) -> None:

@@ -158,14 +158,17 @@ class NodeNetwork:
             self._event(EVENT_RESTORED, message)
 
     async def _keep_masquerade(self) -> None:
-        """Load the rules, and again what another program has removed."""
+        """Load the rules, and again what another program has removed; soon after kube-proxy had them locked."""
+        retry = PAUSE
         while True:
             try:
                 await run_inside(None, masquerade.load)
+                pause, retry = LOOK, PAUSE
             except Exception as error:
-                facts = {"error": str(error), "pause": LOOK}
+                pause, retry = retry, min(2 * retry, LOOK)
+                facts = {"error": str(error), "pause": pause}
                 log.warning("pods do not reach all endpoints of Services", **facts, exc_info=is_bug(error))
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(pause)
 
     async def _follow_pools(self) -> None:
         """Check the NICs when a gateway has changed; most changes of pools concern other fields."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from spiderpool.core.network.plumbing.naming import MASQUERADE_MARK, host_interface
-from spiderpool.errors import KernelFailure
+from spiderpool.errors import KernelFailure, SpiderpoolError, raise_all
 from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, query, refusal
 
 TABLE = "spiderpool_masquerade"
@@ -34,15 +34,24 @@ _IPTABLES = {
 def load() -> None:
     """Load the rules of both families, or what is missing of them; IPv6 only where the kernel has it.
 
-    Raises:
+    Raises after both were tried:
         KernelFailure: neither nftables nor iptables took the rules; says what both answered.
     """
+    failures: list[SpiderpoolError] = []
     for version in _NFT_FAMILIES:
-        by_nft = refusal(["nft", "-f", "-"], nft_script(version))
-        by_iptables = _load_iptables(version) if by_nft else ""
-        if by_iptables and not (version == 6 and any(words in by_iptables for words in IPTABLES_ABSENT)):
-            details = f"nft: {by_nft}\niptables: {by_iptables}"
-            raise KernelFailure(f"connections of pods to IPv{version} Services could not be masqueraded", details)
+        try:
+            _load_family(version)
+        except KernelFailure as error:
+            failures.append(error)
+    raise_all(failures)
+
+
+def _load_family(version: int) -> None:
+    by_nft = refusal(["nft", "-f", "-"], nft_script(version))
+    by_iptables = _load_iptables(version) if by_nft else ""
+    if by_iptables and not (version == 6 and any(words in by_iptables for words in IPTABLES_ABSENT)):
+        details = f"nft: {by_nft}\niptables: {by_iptables}"
+        raise KernelFailure(f"connections of pods to IPv{version} Services could not be masqueraded", details)
 
 
 def nft_script(version: int) -> str:
