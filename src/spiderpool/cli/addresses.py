@@ -8,7 +8,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.addresses import object_name
-from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence, use_of
+from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence, use_of, why_stopped
 from spiderpool.errors import BadRequest, Refused
 from spiderpool.kube.client import Client
 from spiderpool.kube.node_accounts import read_evidence, request_account
@@ -63,9 +63,13 @@ async def _why_unused(client: Client, record: SpiderIP, name: str) -> str:
     evidence = await read_evidence(client, name, None, timeout=TIMEOUT)
     use, reason = use_of(record, evidence, began)
     if use is AddressUse.UNKNOWN and evidence.account is not None:
-        use, reason = use_of(record, await _answered(client, evidence.account), began)
+        evidence = await _answered(client, evidence.account)
+        use, reason = use_of(record, evidence, began)
     if use is AddressUse.FREE:
         return reason
+    stopped = why_stopped(evidence.node, evidence.account) if evidence.node else None
+    if use is AddressUse.UNKNOWN and stopped:
+        return stopped
     remedy = "" if use is AddressUse.IN_USE else f"; if the node is lost: spiderpoolctl node fence {name}"
     raise Refused(f"{record.spec.address} is not released: {reason}{remedy}")
 

@@ -152,7 +152,7 @@ class TestAnswers:
             ({"account": SpiderNode(metadata=ObjectMeta(name="n", uid="sn-1", generation=3))}, AddressUse.UNKNOWN),
             ({"node": node("Unknown")}, AddressUse.FREE),  # its agent reports although its kubelet does not
             ({"node": None, "account": None, "request": None}, AddressUse.FREE),
-            ({"node": node("Unknown", taint=SHUTDOWN), "account": None, "request": None}, AddressUse.FREE),
+            ({"node": node("Unknown", taint=SHUTDOWN), "account": account(seen=2)}, AddressUse.UNKNOWN),
         ],
     )
     def test_only_an_answer_counts(self, changes: dict[str, Any], use: AddressUse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,12 +22,13 @@ from spiderpool.api.core_v1 import (
     PodIP,
     PodSpec,
     PodStatus,
+    Taint,
 )
 from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
-from spiderpool.core.ipam.evidence import AccountRequest, AddressUse, NodeEvidence
+from spiderpool.core.ipam.evidence import OUT_OF_SERVICE, AccountRequest, AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
     MIRROR_POD_ANNOTATION,
     STATIC_POD_ANNOTATION,
@@ -366,6 +368,21 @@ class TestEvidence:
         assert use_by_candidate(one, self.of(seen=6), DEFAULT, 9e9)[0] is AddressUse.UNKNOWN
         assert use_by_candidate(one, self.of("n", "10.6.0.1"), DEFAULT, 9e9)[0] is AddressUse.IN_USE
         assert use_by_candidate(one, self.of(), DEFAULT, 12.0) == (AddressUse.FREE, "no sandbox of node n has it")
+
+    def test_a_node_that_is_said_to_be_stopped_is_asked_all_the_same(self) -> None:
+        """An agent that answers runs there, whatever somebody says; one that is silent in time does not."""
+        one, lost = self.candidate(), node(ready=False)
+        lost.spec.taints = [Taint(OUT_OF_SERVICE, effect="NoExecute")]
+        for said, now, use in (
+            (self.of(sent=9.0), 9e9, AddressUse.UNKNOWN),  # the question is to come
+            (self.of(seen=6), 40.9, AddressUse.UNKNOWN),
+            (self.of(seen=6), 41.0, AddressUse.FREE),
+            (self.of("n", "10.6.0.1"), 9e9, AddressUse.IN_USE),
+            ({"n": NodeEvidence("n")}, 11.0, AddressUse.FREE),
+        ):
+            evidence = {"n": replace(said["n"], node=lost)}
+            assert use_by_candidate(one, evidence, DEFAULT, now)[0] is use
+            assert silent_nodes(one, evidence, DEFAULT, now) == []
 
     def test_a_record_without_a_node_waits_for_ever(self) -> None:
         assert use_by_candidate(self.candidate(""), {}, DEFAULT, 9e9) == (

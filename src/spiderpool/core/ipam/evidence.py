@@ -2,7 +2,7 @@
 
 Time is no evidence: a pod whose object is gone may run on while its kubelet hangs or the node is cut off. Evidence is
 
-- that the node is stopped, so that nothing runs on it (:func:`why_stopped`), or
+- the word of somebody else that the node is stopped (:func:`why_stopped`), while its agent does not answer, or
 - its own account (SpiderNode), when it was taken after the question was sent: the API server numbers every question
   (``metadata.generation``), and the agent writes the number that it has seen into its account. No clocks are compared.
 
@@ -136,8 +136,6 @@ def use_of(record: SpiderIP, evidence: NodeEvidence, since: float) -> tuple[Addr
         return AddressUse.UNKNOWN, f"SpiderIP {record.name} names no node"
     if node is None:
         return AddressUse.FREE, f"node {name} does not exist"
-    if reason := why_stopped(node, evidence.account):
-        return AddressUse.FREE, reason
     if evidence.account is None:
         return AddressUse.UNKNOWN, f"node {name} has no SpiderNode: no agent of this version runs there"
     account = evidence.answer(since)

@@ -12,10 +12,10 @@ between held and released lives in the memory of the controller that holds the l
                   record, starts the wait anew.
     PAST GRACE    Neither time nor the end of a pod object is evidence that its sandbox is gone. So the controller
       ↓           asks each node on which a sandbox may have the address for its account (SpiderNode).
-    UNUSED        use_by_candidate(): each of these nodes does not exist, or is known to be stopped, or its account,
-      ↓           taken after a question that was sent after ``since``, shows no sandbox of the pod, and none with
-                  the address (see ``evidence``). A node that does not answer keeps the address PAST GRACE, and so
-                  does a sandbox that still runs, until an account no longer shows it.
+    UNUSED        use_by_candidate(): each of these nodes does not exist, or its account, taken after a question
+      ↓           that was sent after ``since``, shows no sandbox of the pod, and none with the address, or it has
+                  not answered and is said to be stopped (see ``evidence``). Another node that does not answer
+                  keeps the address PAST GRACE, and so does a sandbox that runs, until an account lacks it.
     CONFIRMED     The controller reads the pod, its Nodes and their accounts from the API server.
       ↓           find_candidates() and use_by_candidate() again, on that fresh read, agree. No StatefulSet or
                   virtual machine keeps the address. The write names the UID and version of the record that was
@@ -58,6 +58,7 @@ from spiderpool.core.ipam.evidence import (
     addresses_used_by,
     use_of,
     use_of_duplicate,
+    why_stopped,
 )
 
 STATIC_POD_ANNOTATION = "kubernetes.io/config.hash"
@@ -217,7 +218,7 @@ def use_by_candidate(
     reasons = []
     for name in candidate.nodes:
         evidence = nodes.get(name) or NodeEvidence(name)
-        use, reason = _use_on_node(candidate, evidence)
+        use, reason = _use_on_node(candidate, evidence, policy, now)
         if use is AddressUse.UNKNOWN and policy.by_time and _is_silent(candidate, evidence, policy, now):
             use, reason = AddressUse.FREE, f"{reason}, and time counts as evidence"
         if use is not AddressUse.FREE:
@@ -231,7 +232,7 @@ def silent_nodes(candidate: ReleaseCandidate, nodes: Lister[NodeEvidence], polic
     found = []
     for name in candidate.nodes:
         evidence = nodes.get(name) or NodeEvidence(name)
-        use, _ = _use_on_node(candidate, evidence)
+        use, _ = _use_on_node(candidate, evidence, policy, now)
         if use is AddressUse.UNKNOWN and _is_silent(candidate, evidence, policy, now):
             found.append(name)
     return found
@@ -244,12 +245,21 @@ def _is_silent(candidate: ReleaseCandidate, evidence: NodeEvidence, policy: GCPo
     return not request.is_answered(account) and now - max(request.sent, candidate.since) >= policy.answer_time
 
 
-def _use_on_node(candidate: ReleaseCandidate, evidence: NodeEvidence) -> tuple[AddressUse, str]:
-    """Whether a candidate's address is in use on one node. A duplicate's pod lives, and uses another on its node."""
+def _use_on_node(
+    candidate: ReleaseCandidate, evidence: NodeEvidence, policy: GCPolicy, now: float
+) -> tuple[AddressUse, str]:
+    """Whether a candidate's address is in use on one node. A duplicate's pod lives, and uses another on its node.
+
+    That a node is stopped is believed when its agent does not answer: an agent that answers runs there.
+    """
     kept = candidate.kept_duplicate
     if candidate.cause is ReleaseCause.DUPLICATE and kept is not None and evidence.name == candidate.nodes[-1]:
         return use_of_duplicate(candidate.record, kept, evidence, candidate.since)
-    return use_of(candidate.record, evidence, candidate.since)
+    use, reason = use_of(candidate.record, evidence, candidate.since)
+    stopped = why_stopped(evidence.node, evidence.account) if evidence.node else None
+    if use is AddressUse.UNKNOWN and stopped and _is_silent(candidate, evidence, policy, now):
+        return AddressUse.FREE, stopped
+    return use, reason
 
 
 def is_stable(records: Collection[SpiderIP], pod: Pod | None) -> bool:
