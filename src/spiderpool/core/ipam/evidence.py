@@ -16,11 +16,11 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
+from spiderpool.core.addresses import canonical
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """Taint by which an administrator says that the node is shut down; Kubernetes then deletes its pods by force."""
@@ -183,6 +183,6 @@ def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[s
 def _canonical(text: str) -> str:
     """The same address always as the same text. What is no address stays as it is and equals none."""
     try:
-        return str(ip_address(text))
+        return canonical(text)
     except ValueError:
         return text

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeSandbox
-from spiderpool.core.addresses import object_name, to_int
+from spiderpool.core.addresses import canonical, object_name, to_int
 from spiderpool.core.ipam.allocation import family, is_exclusive, new_record, usable
 from spiderpool.core.ipam.owners import MACHINE_INSTANCE
 from spiderpool.core.ipam.selection import AllocationRequest
@@ -51,7 +50,7 @@ def unrecorded(sandboxes: Iterable[NodeSandbox], records: Iterable[SpiderIP]) ->
     for sandbox in sandboxes:
         for interface in sandbox.interfaces or () if sandbox.podUID else ():
             for text in interface.addresses or ():
-                found = UnrecordedAddress(sandbox, interface.name, str(ip_address(text)))
+                found = UnrecordedAddress(sandbox, interface.name, canonical(text))
                 if found.slot not in held:
                     yield found
 
