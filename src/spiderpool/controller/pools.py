@@ -23,7 +23,7 @@ from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam import hints
-from spiderpool.core.ipam.allocation import address_of, pools_of, usable
+from spiderpool.core.ipam.allocation import address_of, address_text, pools_of, usable
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
@@ -125,7 +125,7 @@ def _size(pool: SpiderIPPool) -> int:
 def _view(holders: Iterable[SpiderIP]) -> str:
     """``allocatedIPs``: the JSON text ``{address: {pod, podUid}}``, keys in byte order."""
     entries = {
-        holder.spec.address.partition("/")[0]: {
+        address_text(holder): {
             "pod": f"{holder.spec.namespace}/{holder.spec.pod}",
             "podUid": holder.spec.podUID,
         }

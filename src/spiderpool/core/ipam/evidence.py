@@ -21,6 +21,7 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
 from spiderpool.core.addresses import canonical
+from spiderpool.core.ipam.allocation import address_text
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """Taint by which an administrator says that the node is shut down; Kubernetes then deletes its pods by force."""
@@ -165,11 +166,6 @@ def use_of_duplicate(record: SpiderIP, kept: SpiderIP, evidence: NodeEvidence, s
 def sandbox_text(sandbox: NodeSandbox) -> str:
     """A sandbox as it is named in messages."""
     return f"sandbox {sandbox.containerID[:13]} of pod {sandbox.namespace}/{sandbox.pod}"
-
-
-def address_text(record: SpiderIP) -> str:
-    """The address of a record without its prefix length: canonical text, as agents write it."""
-    return record.spec.address.partition("/")[0]
 
 
 def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[str]:
