@@ -24,6 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.allocation import address_of, address_text, pools_of, usable
+from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
@@ -56,7 +57,7 @@ def status_of(
     ``missing`` says that what the pool is for does not exist.
     """
     by_address = {address_of(holder): holder for holder in holders}
-    taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
+    taken = AddressSet.of_addresses(by_address, version_of(pool))
     ranges, compressed = hints.write(taken)
     viewed = len(by_address) <= MAX_VIEW
     left_out = [
