@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,10 +237,11 @@ async def test_a_del_that_cannot_write_the_file_is_made_good_by_the_next_repair(
     await broken.add("c", (TCP,))
     loads = tmp_path / "loads"
     (tmp_path / "nft").write_text(f"#!/bin/sh\necho >> {loads}\n")
-    (tmp_path / f"hostports.{os.getpid()}").mkdir()
+    (tmp_path / "hostports.json").unlink()
+    (tmp_path / "hostports.json").mkdir()
     await broken.remove("c")
     assert not loads.exists()
-    (tmp_path / f"hostports.{os.getpid()}").rmdir()
+    (tmp_path / "hostports.json").rmdir()
     await broken._repair(())
     assert loads.exists(), "the rules are loaded without the port of the container that is gone"
 

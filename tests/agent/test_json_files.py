@@ -46,6 +46,16 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(IOFailure, match="cannot be removed"):
         files.remove("b")
     assert [note.text for note in [files.load("a")] if note] == ["before"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"], "no draft is left"
+
+
+def test_two_agents_in_containers_do_not_share_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after an update both may have process ID 1; each draft is replaced by its own writer alone."""
+    drafts: list[str] = []
+    monkeypatch.setattr(Path, "replace", lambda draft, _: drafts.append(draft.name))
+    for _ in range(2):
+        write_file(tmp_path / "a.json", b"{}")
+    assert len(set(drafts)) == 2
 
 
 def test_what_has_changed_is_read_again(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from spiderpool.api.meta import (
     SelectorRequirement,
     field_doc,
     immutable,
+    revision,
     spiderpool_kind,
 )
 from spiderpool.errors import BadRequest
@@ -142,3 +143,18 @@ def test_descriptions_and_defaults_of_fields() -> None:
 def test_an_immutable_field_has_a_rule_with_a_remedy() -> None:
     (rule,) = immutable("create another one")["x-kubernetes-validations"]
     assert (rule["rule"], rule["message"]) == ("self == oldSelf", "cannot be changed; create another one")
+
+
+@pytest.mark.parametrize("controller", [None, True])
+def test_what_an_object_owns_is_deleted_with_it(controller: bool | None) -> None:
+    class Anything(Object):
+        KIND = LEASE
+
+    owner = Anything(metadata=ObjectMeta(name="a", namespace="shop", uid="u"))
+    found = owner.as_owner(controller=bool(controller))
+    assert found == OwnerReference("coordination.k8s.io/v1", "Lease", "a", "u", controller, controller)
+
+
+@pytest.mark.parametrize(("version", "number"), [(None, 0), ("", 0), ("odd", 0), ("9", 9), ("10", 10)])
+def test_resource_versions_as_numbers(version: str | None, number: int) -> None:
+    assert revision(version) == number

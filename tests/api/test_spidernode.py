@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode, SpiderNodeSpec
 from tests.api.documents import read
 
 pytestmark = pytest.mark.unit
@@ -28,3 +29,9 @@ def test_an_account() -> None:
 def test_only_an_account_taken_after_the_last_request_answers_it(status: NodeAccount | None, answered: bool) -> None:
     node = SpiderNode(metadata=ObjectMeta(name="n1", generation=2), status=status)
     assert node.answered is answered
+
+
+def test_a_new_one_is_deleted_with_its_node() -> None:
+    made = SpiderNode.of(Node(metadata=ObjectMeta(name="n1", uid="u-1")), SpiderNodeSpec(fencedBootID="b"))
+    assert (made.name, made.spec.fencedBootID, made.status) == ("n1", "b", None)
+    assert made.metadata.ownerReferences == [OwnerReference("v1", "Node", "n1", "u-1")]

@@ -20,9 +20,9 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.sandboxes import NodeSandboxes, SandboxOnFile
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.meta import revision
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
-from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.errors import BadConfig, is_bug
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import ACCOUNT_WRITES, logger
@@ -125,8 +125,7 @@ class AccountPublisher:
                 pause = SPACING
                 failed = False
             except Exception as error:  # also a bug: the next account may be right
-                expected = isinstance(error, SpiderpoolError)
-                log.warning("account not published", error=str(error), pause=pause, exc_info=not expected)
+                log.warning("account not published", error=str(error), pause=pause, exc_info=is_bug(error))
                 self._wake.set()
                 failed = True
             await asyncio.sleep(pause)
@@ -165,9 +164,8 @@ class AccountPublisher:
                 reader(self.sandboxes())
 
     async def _create(self, node: Node) -> SpiderNode:
-        owner = OwnerReference(Node.KIND.api_version, Node.KIND.name, node.name, node.metadata.uid or "")
         try:
-            made = await self._client.create(SpiderNode(metadata=ObjectMeta(name=self._node, ownerReferences=[owner])))
+            made = await self._client.create(SpiderNode.of(node))
         except AlreadyExists:
             made = await self._client.get(SpiderNode, self._node)
         self._own.note(made)
@@ -245,9 +243,8 @@ class AccountPublisher:
             self._wake.set()
 
     def _record_changed(self, _: SpiderIP | None, new: SpiderIP | None) -> None:
-        version = new.metadata.resourceVersion if new else None
-        if version and version.isdigit():
-            self._record_version = max(self._record_version, int(version))
+        if new is not None:
+            self._record_version = max(self._record_version, revision(new.metadata.resourceVersion))
 
 
 def _listed(node: SpiderNode) -> list[NodeSandbox]:

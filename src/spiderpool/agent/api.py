@@ -37,7 +37,7 @@ from spiderpool.api.agent_v1 import (
     pod_of,
 )
 from spiderpool.api.cni import IPAMConfig
-from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
+from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
@@ -154,9 +154,9 @@ class AgentAPI:
         args = named_pod(call.podNamespace or "", call.podName or "", "", "body") if named else None
         pod = await self._cluster.find_pod(args) if args else None
         cluster = self._cluster.coordinator()
-        synced_status(cluster)
+        status = synced_status(cluster)
         assert cluster is not None
-        return _json(_coordinator(cluster, (pod.metadata.annotations if pod else None) or {}))
+        return _json(_coordinator(cluster, status, (pod.metadata.annotations if pod else None) or {}))
 
     async def _interfaces(self, records: list[SpiderIP]) -> list[WorkloadInterface]:
         granted: dict[str, list[Grant]] = {}
@@ -228,9 +228,10 @@ def _interface(interface: str, grants: Iterable[Grant]) -> WorkloadInterface:
     return detail
 
 
-def _coordinator(cluster: SpiderCoordinator, annotations: Mapping[str, str]) -> AgentCoordinatorConfig:
+def _coordinator(
+    cluster: SpiderCoordinator, status: CoordinatorStatus, annotations: Mapping[str, str]
+) -> AgentCoordinatorConfig:
     spec = cluster.spec or CoordinatorSpec()
-    status = synced_status(cluster)
     mode = spec.mode or "auto"
     return AgentCoordinatorConfig(
         mode="disable" if mode == "disabled" else mode,  # the executable knows this spelling alone

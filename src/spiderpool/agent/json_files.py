@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -125,12 +125,14 @@ def write_file(path: Path, content: bytes) -> None:
 
     Makes its folder. Raises IOFailure.
     """
-    draft = path.with_suffix(f".{os.getpid()}")
+    draft = path.with_suffix(f".{time.time_ns()}")  # their process IDs are equal in containers
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
+        with suppress(OSError):  # the disk may be full
+            draft.unlink()
         raise IOFailure(f"{path} cannot be written: {error}; make room, or make its folder writable") from error
 
 

@@ -178,6 +178,19 @@ class Object(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
         """The owner reference of the object's controller; None without one."""
         return next((owner for owner in self.metadata.ownerReferences or () if owner.controller), None)
 
+    def as_owner(self, *, controller: bool = False) -> OwnerReference:
+        """The owner reference by which Kubernetes deletes an object together with this one.
+
+        ``controller``: this object makes the other one, and does not go before it in a foreground deletion.
+        """
+        flag = controller or None
+        return OwnerReference(self.KIND.api_version, self.KIND.name, self.name, self.metadata.uid or "", flag, flag)
+
+
+def revision(version: str | None) -> int:
+    """A resourceVersion as a number: the revision of etcd, which grows with each write; 0 for none."""
+    return int(version) if version and version.isdigit() else 0
+
 
 class SelectorRequirement(msgspec.Struct, omit_defaults=True):
     """metav1.LabelSelectorRequirement."""

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from spiderpool.api.meta import Column, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import Column, Kind, Object, ObjectMeta, Scope, field_doc, spiderpool_kind
 
 
 class SpiderNodeSpec(msgspec.Struct, omit_defaults=True, gc=False):
@@ -89,6 +90,12 @@ class SpiderNode(Object, kw_only=True):
 
     spec: SpiderNodeSpec = msgspec.field(default_factory=SpiderNodeSpec)
     status: NodeAccount | None = None
+
+    @classmethod
+    def of(cls, node: Node, spec: SpiderNodeSpec | None = None) -> SpiderNode:
+        """A new one, for a Node."""
+        metadata = ObjectMeta(name=node.name, ownerReferences=[node.as_owner()])
+        return cls(metadata=metadata, spec=spec or SpiderNodeSpec())
 
     @property
     def answered(self) -> bool:

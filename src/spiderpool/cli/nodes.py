@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spidernode import SpiderNode, SpiderNodeSpec
 from spiderpool.errors import Refused
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
@@ -23,9 +22,8 @@ async def fence(client: Client, name: str) -> str:
         raise Refused(f"node {name} is ready: its agent says itself what runs there, and nothing is to be stated")
     if not boot:
         raise Refused(f"node {name} has never told its boot ID (status.nodeInfo.bootID); delete the Node instead")
-    spec = SpiderNodeSpec(fencedBootID=boot)
-    try:
-        await client.create(SpiderNode(metadata=_metadata(node), spec=spec), timeout=TIMEOUT)
+    try:  # its agent may have made none
+        await client.create(SpiderNode.of(node, SpiderNodeSpec(fencedBootID=boot)), timeout=TIMEOUT)
     except AlreadyExists:
         await client.patch(SpiderNode, name, {"spec": {"fencedBootID": boot}}, timeout=TIMEOUT)
     return f"node {name} is fenced: addresses that were last used by its boot {boot} are free once no pod holds them"
@@ -38,9 +36,3 @@ async def unfence(client: Client, name: str) -> str:
     except NotFound:
         return f"node {name} was not fenced"
     return f"node {name} is not fenced: its addresses wait for the word of its agent"
-
-
-def _metadata(node: Node) -> ObjectMeta:
-    """Metadata of the SpiderNode of a node whose agent has made none: it goes with the Node."""
-    owner = OwnerReference(node.KIND.api_version, node.KIND.name, node.name, node.metadata.uid or "")
-    return ObjectMeta(name=node.name, ownerReferences=[owner])

@@ -47,6 +47,7 @@ from spiderpool.core.cloud.preallocation import (
     releasing_of,
     releasing_text,
 )
+from spiderpool.core.ipam.allocation import address_text
 from spiderpool.errors import is_bug
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
@@ -110,7 +111,7 @@ class AddressReconciler:
         self._policy = rules.policy
         self._clock = clock
         self._pools = ENIPools(listers.pools)
-        self._ips_by_address = listers.ips.index(lambda record: [record.spec.address.partition("/")[0]])
+        self._ips_by_address = listers.ips.index(lambda record: (address_text(record),))
         self._descriptions = ENIDescriptions(cloud, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
         self._full_until: dict[str, float] = {}  # vSwitch → time before which no address is requested from it

@@ -52,6 +52,7 @@ class NodeReconciler:
         self._clock = clock
         self._queue = WorkQueue(self._reconcile, "nodes")
         self._missing: dict[str, float] = {}  # Node UID → time at which the cloud first lacked its server
+        self._by_uid = nodes.index(lambda node: (node.metadata.uid,))
         nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
@@ -118,8 +119,7 @@ class NodeReconciler:
     async def _mark_stopped(self, query: ServerQuery, found: Mapping[str, CloudServer]) -> None:
         """Writes on silent Nodes whether their servers are stopped."""
         for uid, identity in query.suspects.items():
-            node = self._by_uid(uid)
-            if node is not None and identity in found:
+            for node in self._by_uid.get(uid) if identity in found else ():
                 await self._set_stopped(node, stopped=found[identity].stopped)
 
     async def _set_stopped(self, node: Node, *, stopped: bool) -> None:
@@ -134,12 +134,9 @@ class NodeReconciler:
                 text = f"server {node.spec.providerID} is stopped: addresses that no pod holds there are free"
                 self._recorder.event(node, "Normal", "ServerStopped", text)
 
-    def _by_uid(self, uid: str) -> Node | None:
-        return next((node for node in self._nodes.items() if node.metadata.uid == uid), None)
-
     async def _delete(self, uid: str) -> None:
         """Deletes a Node, unless a fresh read finds that its kubelet reports again."""
-        known = self._by_uid(uid)
+        known = next(iter(self._by_uid.get(uid)), None)
         if known is None:
             return
         with suppress(NotFound, Conflict):  # deleted or changed meanwhile: the next search decides

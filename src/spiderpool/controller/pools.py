@@ -23,7 +23,8 @@ from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam import hints
-from spiderpool.core.ipam.allocation import address_of, pools_of, usable
+from spiderpool.core.ipam.allocation import address_of, address_text, pools_of, usable
+from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import finalizers
@@ -56,7 +57,7 @@ def status_of(
     ``missing`` says that what the pool is for does not exist.
     """
     by_address = {address_of(holder): holder for holder in holders}
-    taken = AddressSet.of_addresses(by_address, pool.spec.ipVersion or (6 if ":" in pool.spec.subnet else 4))
+    taken = AddressSet.of_addresses(by_address, version_of(pool))
     ranges, compressed = hints.write(taken)
     viewed = len(by_address) <= MAX_VIEW
     left_out = [
@@ -125,7 +126,7 @@ def _size(pool: SpiderIPPool) -> int:
 def _view(holders: Iterable[SpiderIP]) -> str:
     """``allocatedIPs``: the JSON text ``{address: {pod, podUid}}``, keys in byte order."""
     entries = {
-        holder.spec.address.partition("/")[0]: {
+        address_text(holder): {
             "pod": f"{holder.spec.namespace}/{holder.spec.pod}",
             "podUid": holder.spec.podUID,
         }
@@ -138,11 +139,6 @@ def _length(status: IPPoolStatus) -> int:
     """About how many characters a status has."""
     ranges = 20 * len(status.allocatedRanges or ())
     return len(status.allocatedIPs or "") + len(status.compressedRanges or "") + ranges
-
-
-def _waiting(status: IPPoolStatus | None) -> Condition | None:
-    """The condition of a pool that is being deleted and still in use."""
-    return next((each for each in (status and status.conditions) or () if each.type == TERMINATING), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +166,6 @@ class PoolReconciler:
         self._namespace = namespace
         self._debounce = debounce
         self._queue = WorkQueue(self._reconcile, "pools")
-        self._waiting: dict[str, asyncio.TimerHandle] = {}  # pool that waits to be reconciled → its timer
         self._not_before: dict[str, float] = {}  # pool → loop time until which its large status rests
         self._ips_by_pool = listers.ips.index(pools_of)
         self._pools_by_node = listers.pools.index(lambda pool: pool.spec.nodeName or [])
@@ -232,19 +227,8 @@ class PoolReconciler:
 
         Not before the time of the last, large status is over, unless it has to be ``soon``.
         """
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._debounce
-        if not soon:
-            due = max(due, self._not_before.get(pool, 0.0))
-        waiting = self._waiting.get(pool)
-        if waiting is None or waiting.when() > due:
-            if waiting is not None:
-                waiting.cancel()
-            self._waiting[pool] = loop.call_at(due, self._release, pool)
-
-    def _release(self, pool: str) -> None:
-        self._waiting.pop(pool, None)
-        self._queue.add(pool)
+        rest = 0.0 if soon else self._not_before.get(pool, 0.0) - asyncio.get_running_loop().time()
+        self._queue.add(pool, after=max(self._debounce, rest))
 
     async def _reconcile(self, name: str) -> None:
         """Write the status of a pool; let it go when it is terminating and empty."""
@@ -267,7 +251,8 @@ class PoolReconciler:
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
         written = await self._client.patch(SpiderIPPool, pool.name, {"status": body}, sub="status")
         self._pools.note(written)
-        if (waits := _waiting(status)) and not _waiting(pool.status):
+        former = pool.status.conditions if pool.status else None
+        if (waits := conditions.waiting(status.conditions)) and not conditions.waiting(former):
             self._recorder.event(pool, "Normal", TERMINATING, waits.message)
         return written
 

@@ -202,27 +202,25 @@ class Client:
         kind: type[T],
         namespace: str | None = None,
         *,
-        labels: str | None = None,
-        fields: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        **selectors: Unpack[Selectors],
     ) -> Items[T]:
         """All objects of a kind that match the selectors."""
-        return (await self.list_at(kind, namespace, labels=labels, fields=fields, timeout=timeout))[1]
+        return (await self.list_at(kind, namespace, timeout=timeout, **selectors))[1]
 
     async def list_at(
         self,
         kind: type[T],
         namespace: str | None = None,
         *,
-        labels: str | None = None,
-        fields: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        **selectors: Unpack[Selectors],
     ) -> tuple[str, Items[T]]:
         """As :meth:`list`, with the resource version to watch from. The timeout is that of each page."""
         found: Page[T] = Page("", [], "")
         items: Items[T] = []
         while True:
-            found = await self.page(kind, namespace, found.rest, labels=labels, fields=fields, timeout=timeout)
+            found = await self.page(kind, namespace, found.rest, timeout=timeout, **selectors)
             items += found.items
             if not found.rest:
                 return found.version, items

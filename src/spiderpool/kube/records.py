@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, SpiderIP
+from spiderpool.api.meta import revision
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.core.labels import label_value
 from spiderpool.kube.client import Client, NotFound
@@ -120,5 +121,4 @@ def _holding_pods(record: SpiderIP) -> list[str]:
 
 def _revision(record: SpiderIP) -> tuple[int, str]:
     """Sort key: etcd's revision of the last write, then the name."""
-    version = record.metadata.resourceVersion or ""
-    return (int(version) if version.isdigit() else 0, record.name)
+    return revision(record.metadata.resourceVersion), record.name

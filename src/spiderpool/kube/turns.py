@@ -31,10 +31,8 @@ class Turn:
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
     """The items, with turns for other tasks in between: what the loop's body reads may change from item to item."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + LONGEST_TURN
+    turn = Turn()
     for item in items:
         yield item
-        if clock() >= end:
-            await asyncio.sleep(0)
-            end = clock() + LONGEST_TURN
+        if turn.is_over():
+            await turn.next()

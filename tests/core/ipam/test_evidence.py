@@ -116,6 +116,8 @@ def test_which_sandbox_may_have_an_address(sandboxes: list[NodeSandbox], uses: b
 def test_addresses_are_compared_as_numbers() -> None:
     spelt = NodeAccount(sandboxes=[sandbox("none"), sandbox("FD00:0:0::1")])
     assert sandbox_using(spelt, record("fd00::1")) is spelt.sandboxes[1]  # type: ignore[index]
+    mapped = NodeAccount(sandboxes=[sandbox("::ffff:a00:1")])
+    assert sandbox_using(mapped, record("::ffff:10.0.0.1")), "Python and the C library write such addresses differently"
 
 
 def test_a_record_that_names_no_node_is_never_proven_unused() -> None:

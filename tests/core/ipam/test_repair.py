@@ -41,6 +41,8 @@ def test_addresses_of_interfaces_without_a_record() -> None:
     elsewhere = record(interface="net1")
     assert len(list(unrecorded([SANDBOX], [elsewhere]))) == 3
     assert len(list(unrecorded([SANDBOX], [record(releasedAt="2026-01-01T00:00:00Z")]))) == 3
+    mapped = replace(SANDBOX, interfaces=[SandboxInterface("eth0", None, ["::ffff:a00:1"])])
+    assert [each.address for each in unrecorded([mapped], [])] == ["::ffff:10.0.0.1"], "as records write it"
     assert found("fd00::1").name == "fd00-0000-0000-0000-0000-0000-0000-0001"
 
 

@@ -1,15 +1,18 @@
-"""Instances, ENIs and their addresses by ECS 2014-05-26, and vSwitches by VPC 2016-04-28."""
+"""Instances, ENIs and their addresses by ECS 2014-05-26, and vSwitches by VPC 2016-04-28.
+
+The cloud writes IPv6 addresses in more than one way, so all that it names are made canonical.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import ip_address
 
 from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.provider import CloudNotFound, CloudServer, CloudUnavailable, Quota, RegisteredENI
+from spiderpool.core.addresses import canonical
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 
 ECS, VPC = Product("ecs", "2014-05-26"), Product("vpc", "2016-04-28")
@@ -109,12 +112,7 @@ def _texts(found: object, action: str) -> Sequence[str]:
     """Returns the addresses that an answer names. Raises CloudUnavailable for none: the outcome is unknown."""
     if not isinstance(found, list) or not found:
         raise CloudUnavailable(f"the answer to {action} names no address")
-    return [_canonical(each) for each in found]
-
-
-def _canonical(text: str) -> str:
-    """Returns an address in canonical form: the cloud writes IPv6 in more than one way."""
-    return str(ip_address(text))
+    return list(map(canonical, found))
 
 
 def _server(each: Json) -> CloudServer:
@@ -126,7 +124,7 @@ def _server(each: Json) -> CloudServer:
 
 def _eni(each: Json) -> RegisteredENI:
     sets = (each.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
-    secondary = {_canonical(one["PrivateIpAddress"]) for one in sets if not one.get("Primary")}
+    secondary = {canonical(one["PrivateIpAddress"]) for one in sets if not one.get("Primary")}
     primary = each.get("PrivateIpAddress", "")
     return RegisteredENI(
         each["NetworkInterfaceId"],
@@ -135,5 +133,5 @@ def _eni(each: Json) -> RegisteredENI:
         each.get("Status", ""),
         primary,
         frozenset(secondary - {primary}),
-        frozenset(_canonical(one["Ipv6Address"]) for one in (each.get("Ipv6Sets") or {}).get("Ipv6Set") or []),
+        frozenset(canonical(one["Ipv6Address"]) for one in (each.get("Ipv6Sets") or {}).get("Ipv6Set") or []),
     )

@@ -19,9 +19,9 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
-from spiderpool.core.addresses import AddressSet, from_int
+from spiderpool.core.addresses import AddressSet
 from spiderpool.core.cloud.instances import ENI, Instance
-from spiderpool.core.ipam.allocation import address_of, usable
+from spiderpool.core.ipam.allocation import address_of, address_text, usable
 from spiderpool.errors import BadConfig
 
 DEVICE_LABEL = "cloud.spidernet.io/device"
@@ -70,7 +70,7 @@ class PoolUpdate:
     @property
     def annotation(self) -> str | None:
         """Value of the annotation with the unregistered addresses; None when there are none."""
-        named = {record.spec.address.partition("/")[0] for record in self.unregistered}
+        named = {address_text(record) for record in self.unregistered}
         return ",".join(sorted(named, key=lambda each: int(ip_address(each)))) or None
 
 
@@ -265,11 +265,10 @@ def network_fault(network: SpiderMultusConfig, device: str) -> str | None:
 
 def unregistered_text(record: SpiderIP, claim: ENIClaim | None, eni: str) -> str:
     """Returns the message about an address that a pod has and that is not registered on the ENI."""
-    address = from_int(address_of(record), 6 if ":" in record.spec.address else 4)
     where = f"ENI {eni} of node {record.spec.node}"
     moved = claim is not None and claim.node != record.spec.node
     known = f"{where}: that ENI now belongs to node {claim.node}" if moved and claim else where
     return (
-        f"{address} ({record.spec.interface} of pod {record.spec.namespace}/{record.spec.pod}) is not registered on "
-        f"{known}; the cloud drops its packets. Register the address there, or delete the pod"
+        f"{address_text(record)} ({record.spec.interface} of pod {record.spec.namespace}/{record.spec.pod}) is not "
+        f"registered on {known}; the cloud drops its packets. Register the address there, or delete the pod"
     )

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import RangeError
+from spiderpool.core.addresses import RangeError, canonical
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
 from spiderpool.core.ipam.allocation import usable
 
@@ -219,7 +219,7 @@ def releasing_of(pool: SpiderIPPool) -> frozenset[str]:
 
 def _canonical(word: str) -> str:
     try:
-        return str(ip_address(word))
+        return canonical(word)
     except ValueError:
         return ""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
@@ -23,6 +24,9 @@ from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 from spiderpool.core.labels import label_value
 from spiderpool.errors import Refused
+
+Slot: TypeAlias = tuple[str, str, int]
+"""What a pod holds one record for: its UID, one of its interfaces, and a family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,14 @@ def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) ->
     return since.replace(tzinfo=since.tzinfo or UTC).timestamp() + seconds <= now
 
 
+def address_text(record: SpiderIP) -> str:
+    """The address of a record without its prefix length, as canonical text."""
+    return record.spec.address.partition("/")[0]
+
+
 def address_of(record: SpiderIP) -> int:
     """The address of a record as an integer."""
-    return to_int(record.spec.address.partition("/")[0], family(record))
+    return to_int(address_text(record), family(record))
 
 
 def pools_of(record: SpiderIP) -> tuple[str]:
@@ -142,6 +151,11 @@ def pools_of(record: SpiderIP) -> tuple[str]:
 def family(record: SpiderIP) -> int:
     """The address family of a record, 4 or 6."""
     return 6 if ":" in record.spec.address else 4
+
+
+def slot_of(record: SpiderIP) -> Slot:
+    """What the pod of a record holds it for; it needs no second one."""
+    return record.spec.podUID, record.spec.interface, family(record)
 
 
 def is_acceptable(record: SpiderIP, request: AllocationRequest) -> bool:

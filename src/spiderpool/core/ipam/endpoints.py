@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import CurrentDetail, EndpointStatus, InterfaceDetail, SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import Route, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.core import annotations as pod_annotations
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.ipam.allocation import Grant, grant
@@ -45,14 +45,9 @@ def endpoint(pod: Pod, records: Iterable[SpiderIP], pools: PoolLister, top: Cont
     )
     kind, name = (top.kind, top.name) if top else (pod.KIND.name, pod.name)
     return SpiderEndpoint(
-        metadata=ObjectMeta(name=pod.name, namespace=pod.metadata.namespace, ownerReferences=[_reference(pod)]),
+        metadata=ObjectMeta(name=pod.name, namespace=pod.metadata.namespace, ownerReferences=[pod.as_owner()]),
         status=EndpointStatus(current, ownerControllerType=kind, ownerControllerName=name),
     )
-
-
-def _reference(pod: Pod) -> OwnerReference:
-    """Owner reference by which Kubernetes deletes the endpoint together with its pod."""
-    return OwnerReference(pod.KIND.api_version, pod.KIND.name, pod.name, pod.metadata.uid or "")
 
 
 def _detail(pod: Pod, interface: str, records: list[SpiderIP], pools: PoolLister) -> InterfaceDetail:

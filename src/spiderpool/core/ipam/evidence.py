@@ -16,11 +16,12 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
+from spiderpool.core.addresses import canonical
+from spiderpool.core.ipam.allocation import address_text
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """Taint by which an administrator says that the node is shut down; Kubernetes then deletes its pods by force."""
@@ -165,11 +166,6 @@ def sandbox_text(sandbox: NodeSandbox) -> str:
     return f"sandbox {sandbox.containerID[:13]} of pod {sandbox.namespace}/{sandbox.pod}"
 
 
-def address_text(record: SpiderIP) -> str:
-    """The address of a record without its prefix length: canonical text, as agents write it."""
-    return record.spec.address.partition("/")[0]
-
-
 def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[str]:
     """The addresses of a sandbox, as canonical text; those of one interface, or of all."""
     for each in sandbox.interfaces or ():
@@ -181,6 +177,6 @@ def _addresses(sandbox: NodeSandbox, interface: str | None = None) -> Iterator[s
 def _canonical(text: str) -> str:
     """The same address always as the same text. What is no address stays as it is and equals none."""
     try:
-        return str(ip_address(text))
+        return canonical(text)
     except ValueError:
         return text

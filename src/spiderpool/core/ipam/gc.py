@@ -50,11 +50,10 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.addresses import canonical
-from spiderpool.core.ipam.allocation import cooldown_is_over, family
+from spiderpool.core.ipam.allocation import Slot, address_text, cooldown_is_over, slot_of
 from spiderpool.core.ipam.evidence import (
     AddressUse,
     NodeEvidence,
-    address_text,
     addresses_used_by,
     use_of,
     use_of_duplicate,
@@ -266,7 +265,7 @@ def is_stable(records: Collection[SpiderIP], pod: Pod | None) -> bool:
     """Whether no record of a pod can become a candidate before an object changes, just because time passes."""
     if pod is None or not is_alive(pod) or any(record.spec.releasedAt for record in records):
         return False
-    return len({_slot(record) for record in records}) == len(records) and all(_holds(pod, each) for each in records)
+    return len({slot_of(record) for record in records}) == len(records) and all(_holds(pod, each) for each in records)
 
 
 def _release_cause(
@@ -355,10 +354,10 @@ def _kept_duplicates(records: Iterable[SpiderIP], snapshot: Snapshot) -> dict[st
     No record is superfluous unless the node's account says that the sandbox uses another one: it may be about to use
     any of them.
     """
-    by_slot: dict[tuple[str, str, int], list[SpiderIP]] = defaultdict(list)
+    by_slot: dict[Slot, list[SpiderIP]] = defaultdict(list)
     for record in records:
         if record.spec.releasedAt is None:
-            by_slot[_slot(record)].append(record)
+            by_slot[slot_of(record)].append(record)
     superfluous: dict[str, SpiderIP] = {}
     for duplicates in by_slot.values():
         if len(duplicates) > 1:
@@ -375,8 +374,3 @@ def _used_on_interface(record: SpiderIP, snapshot: Snapshot) -> frozenset[str]:
     if account is None or account.status is None:
         return frozenset()
     return addresses_used_by(account.status, record.spec.podUID, record.spec.interface) or frozenset()
-
-
-def _slot(record: SpiderIP) -> tuple[str, str, int]:
-    """What a pod needs one record for: an address family of one of its interfaces."""
-    return record.spec.podUID, record.spec.interface, family(record)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeSandbox
-from spiderpool.core.addresses import object_name, to_int
-from spiderpool.core.ipam.allocation import family, is_exclusive, new_record, usable
+from spiderpool.core.addresses import canonical, object_name, to_int
+from spiderpool.core.ipam.allocation import Slot, is_exclusive, new_record, slot_of, usable
 from spiderpool.core.ipam.owners import MACHINE_INSTANCE
 from spiderpool.core.ipam.selection import AllocationRequest
 
@@ -31,8 +30,8 @@ class UnrecordedAddress:
         return object_name(self.address)
 
     @property
-    def slot(self) -> tuple[str, str, int]:
-        """What the pod needs one record for: UID, interface and family."""
+    def slot(self) -> Slot:
+        """What the pod needs the record for."""
         return self.sandbox.podUID, self.interface, self.version
 
     @property
@@ -47,11 +46,11 @@ def unrecorded(sandboxes: Iterable[NodeSandbox], records: Iterable[SpiderIP]) ->
     At most one of a family and interface can be ours, and a pool decides whether it is (`record_of`): programs in the
     pod, and other plugins, add addresses of their own.
     """
-    held = {(each.spec.podUID, each.spec.interface, family(each)) for each in records if not each.spec.releasedAt}
+    held = {slot_of(each) for each in records if not each.spec.releasedAt}
     for sandbox in sandboxes:
         for interface in sandbox.interfaces or () if sandbox.podUID else ():
             for text in interface.addresses or ():
-                found = UnrecordedAddress(sandbox, interface.name, str(ip_address(text)))
+                found = UnrecordedAddress(sandbox, interface.name, canonical(text))
                 if found.slot not in held:
                     yield found
 
@@ -84,9 +83,8 @@ def is_shared(record: SpiderIP, other: SpiderIP) -> bool:
 
 
 def _gives(pool: SpiderIPPool, address: int, version: int) -> bool:
-    if (6 if ":" in pool.spec.subnet else 4) != version:
-        return False
     try:
-        return address in usable(pool)
+        addresses = usable(pool)
     except ValueError:  # written past the webhook
         return False
+    return addresses.version == version and address in addresses

@@ -31,9 +31,7 @@ def is_cut_from(pool: SpiderIPPool, subnet: SpiderSubnet) -> bool:
 
 def owner_reference(subnet: SpiderSubnet) -> OwnerReference:
     """The reference by which a pool names the subnet as its controller."""
-    kind = subnet.KIND
-    uid = subnet.metadata.uid or ""
-    return OwnerReference(kind.api_version, kind.name, subnet.name, uid, controller=True, blockOwnerDeletion=True)
+    return subnet.as_owner(controller=True)
 
 
 def subnet_status(subnet: SpiderSubnet, pools: Iterable[SpiderIPPool]) -> SubnetStatus:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import revision
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using, why_stopped
 
@@ -23,7 +24,7 @@ REMEDIES = (
 
 def is_given_up(record: SpiderIP, account: NodeAccount | None) -> bool:
     """Whether the account of the record's node proves that no sandbox there has its address."""
-    if account is None or _number(account.recordVersion) < _number(record.metadata.resourceVersion):
+    if account is None or revision(account.recordVersion) < revision(record.metadata.resourceVersion):
         return False
     return sandbox_using(account, record) is None
 
@@ -38,8 +39,3 @@ def why_not_given_up(record: SpiderIP, account: SpiderNode | None, node: Node | 
     if published is not None and (sandbox := sandbox_using(published, record)):
         return f"{sandbox_text(sandbox)} on node {node.name} may still use"
     return f"a sandbox of node {node.name} may still use, whose agent has not said since that it does not"
-
-
-def _number(version: str | None) -> int:
-    """A resourceVersion as a number; those of one kind grow."""
-    return int(version) if version and version.isdigit() else 0

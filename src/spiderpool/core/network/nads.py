@@ -71,8 +71,7 @@ def attachment(config: SpiderMultusConfig) -> NetworkAttachmentDefinition:
 
 def owner(config: SpiderMultusConfig) -> OwnerReference:
     """Owner reference by which Kubernetes deletes the NetworkAttachmentDefinition together with its network."""
-    kind = config.KIND
-    return OwnerReference(kind.api_version, kind.name, config.name, config.metadata.uid or "", True, True)
+    return config.as_owner(controller=True)
 
 
 def _config_text(config: SpiderMultusConfig, spec: MultusConfigSpec) -> str:
