@@ -24,7 +24,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import COLLECTION_WAITING
-from tests.controller.test_gc import connected, listers_of
+from tests.controller.collecting import connected, listers_of
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 
