@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spiderpool_lab.control_plane import ControlPlane
+from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent
 
 NAMESPACE = "asking"
@@ -79,10 +80,12 @@ async def add(agent: LocalAgent, name: str, uid: str, interface: str = "eth0") -
 
 async def served(agent: LocalAgent, name: str, uid: str) -> dict[str, Any]:
     """The answer once it is no refusal: the agent's own watch may be late."""
-    async with asyncio.timeout(10):
-        while "ips" not in (answer := await add(agent, name, uid)):
-            await asyncio.sleep(0.05)
-    return answer
+
+    async def granted() -> dict[str, Any] | None:
+        answer = await add(agent, name, uid)
+        return answer if "ips" in answer else None
+
+    return await eventually(granted) or {}
 
 
 def addresses(answer: dict[str, Any]) -> list[str]:
@@ -90,9 +93,8 @@ def addresses(answer: dict[str, Any]) -> list[str]:
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.2)
+    """Wait for a condition that takes the time of a program."""
+    await eventually(lambda: asyncio.to_thread(condition), timeout=seconds, interval=0.2)
 
 
 def statefulset(replicas: int, annotations: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from spiderpool.agent import account
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
+from spiderpool.cli.addresses import release
 from spiderpool.core.network.attachment import SandboxTarget
-from spiderpool.errors import ApiUnavailable, BadConfig, NotReady
+from spiderpool.errors import ApiUnavailable, BadConfig, NotReady, Refused
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
@@ -125,6 +126,19 @@ async def test_a_request_is_answered_by_a_fresh_reading_of_everything(tmp_path: 
         assert told(node) == {"c": ["10.0.0.77"]}
         generation = await ask(node)
         await eventually(lambda: published(node).observedGeneration == generation)
+
+
+async def test_it_answers_spiderpoolctl(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        await node.gone("a")
+        with pytest.raises(Refused, match=f"{address}/16 is not released: sandbox c of pod default/a on node {NODE}"):
+            await release(node.client, address)
+        del node.kernel["/run/netns/c"]
+        assert f"no sandbox of node {NODE} has it" in await release(node.client, address)
+        assert node.records == {}
 
 
 async def test_what_cannot_be_read_is_listed_as_such_and_what_is_gone_is_not(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.agent.address_cluster import until
 from tests.agent.conftest import MakeAgent, MakePods
+from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
@@ -27,12 +29,6 @@ MakePool = Callable[..., None]
 def records(plane: ControlPlane) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = json.loads(plane.kubectl("get", "spiderips", "-o", "json"))["items"]
     return items
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.1)
 
 
 async def test_200_pods_through_two_agents_on_one_shared_pool(
@@ -175,9 +171,7 @@ async def test_a_full_pool_refuses_with_its_name_and_an_event_then_serves_when_a
     async def served() -> bool:
         return "ips" in await agent.address("ADD", "default", "pod-002", uids["pod-002"])
 
-    async with asyncio.timeout(5):
-        while not await served():
-            await asyncio.sleep(0.1)
+    await eventually(served, timeout=5.0, interval=0.1)
 
 
 async def test_del_succeeds_without_the_api_server_and_the_address_is_released_later(

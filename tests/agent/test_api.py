@@ -103,9 +103,10 @@ async def test_it_tells_the_coordinators_settings(cluster: AddressCluster, make_
     async def answer() -> tuple[int, Any]:
         return await api(agent, "GET", "/coordinator/config", args)
 
-    async with asyncio.timeout(10):
-        while (await answer())[0] != 200:
-            await asyncio.sleep(0.05)
+    async def told() -> bool:
+        return (await answer())[0] == 200
+
+    await eventually(told)
     assert (await answer())[1] == {
         "mode": "disable",
         "overlayPodCIDR": [],

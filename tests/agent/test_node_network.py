@@ -173,7 +173,10 @@ def test_rules_and_routes_that_another_program_removes_from_the_node(node: Attac
     result = node.runtime.add(net, pod)
     flush(node)
     wait_until(partial(is_whole, node, net, pod, result), "all is made again", timeout=PATIENCE)
-    assert any("made again: let systemd-networkd" in message for message in events(node, "NodeRoutesRestored"))
+    words = "made again: let systemd-networkd"
+    wait_until(
+        lambda: any(words in message for message in events(node, "NodeRoutesRestored")), "Event", timeout=PATIENCE
+    )
     node.agent.kill()
     flush(node)
     node.start_again()

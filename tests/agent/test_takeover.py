@@ -108,8 +108,9 @@ async def test_a_del_that_is_published_late_is_waited_for(tmp_path: Path) -> Non
         await web(node, "n2")
         machine(node, ready=True)
         account(node, FORMER)
+        before = node.server.requests["get"]
         adding = asyncio.create_task(node.add("web-0", "c"))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: node.server.requests["get"] - before > 3, "a second look at the account")
         account(node)
         assert await adding == ADDRESS
 

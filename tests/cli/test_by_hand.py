@@ -85,8 +85,8 @@ def system_info(boot: str) -> dict[str, str]:
     return dict.fromkeys(f"{names} {others}".split(), "") | {"bootID": boot}
 
 
-async def hold(client: Client, address: str = "10.99.0.1", prefix: int = 16) -> SpiderIP:
-    spec = IPSpec(f"{address}/{prefix}", "any", NODE, "default", "web", "u-1", "eth0")
+async def hold(client: Client, address: str = "10.99.0.1", prefix: int = 16, node: str = NODE) -> SpiderIP:
+    spec = IPSpec(f"{address}/{prefix}", "any", node, "default", "web", "u-1", "eth0")
     return await client.create(SpiderIP(metadata=ObjectMeta(name=object_name(address)), spec=spec))
 
 
@@ -163,6 +163,19 @@ class TestRelease:
         assert (await client.get(SpiderIP, held.name)).metadata == held.metadata
         agent.sandboxes = []
         await run(control_plane, "ip", "release", "10.99.0.1")
+
+    async def test_a_record_without_a_node_is_left_to_whoever_knows(
+        self, control_plane: ControlPlane, client: Client
+    ) -> None:
+        held = await hold(client, node="")
+        said = await refused(control_plane, "ip", "release", "10.99.0.1")
+        assert (
+            f"names no node that could say whether a sandbox has it; if none: kubectl annotate spiderip {held.name}"
+            in said
+        )
+        assert await client.find(SpiderIP, held.name) is not None
+        await client.patch(SpiderIP, held.name, {"metadata": {"annotations": {RELEASE_ANNOTATION: held.metadata.uid}}})
+        await client.delete(SpiderIP, held.name)
 
     async def test_a_silent_node_keeps_it_until_it_is_fenced(
         self, control_plane: ControlPlane, client: Client, agent: AnsweringAgent, monkeypatch: pytest.MonkeyPatch

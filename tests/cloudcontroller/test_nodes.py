@@ -12,7 +12,7 @@ import pytest
 from spiderpool.api.core_v1 import Taint
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.nodes import UNINITIALIZED
-from spiderpool.core.ipam.evidence import SHUTDOWN
+from spiderpool.core.ipam.evidence import SHUTDOWN, why_stopped
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceStatus
 from tests.cloudcontroller.conftest import CloudCluster
@@ -126,6 +126,7 @@ async def test_a_stopped_server_exists_and_its_node_says_so(cloud_cluster: Cloud
     await look(cloud_cluster, nodes, 4)
     assert cloud_cluster.is_there("silent")
     assert await is_marked(cloud_cluster)
+    assert why_stopped(await cloud_cluster.node("silent"), None), "for the collection of addresses, too"
     assert len(await cloud_cluster.events("ServerStopped")) == 1
     set_status(cloud_cluster, "Running")
     await look(cloud_cluster, nodes)

@@ -1,23 +1,31 @@
-"""What is said about nodes that do not answer."""
+"""What is said about nodes that do not answer, and what administrators say about them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from spiderpool.api.core_v1 import Event, Node
+from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeStatus, NodeSystemInfo, Pod
 from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.nodes import fence, unfence
 from spiderpool.controller.accounts import SilenceReport
-from spiderpool.core.ipam.gc import ReleaseCandidate, ReleaseCause
+from spiderpool.controller.gc import ClusterGC, GCTimings
+from spiderpool.core.ipam.gc import GCPolicy, ReleaseCandidate, ReleaseCause
+from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import COLLECTION_WAITING
-from tests.controller.test_gc import connected
+from tests.controller.collecting import connected, listers_of
+from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -77,3 +85,44 @@ async def test_a_silence_is_reported_once_with_its_remedies() -> None:
     assert "and 2 more wait for" in first.message
     assert "spiderpoolctl node fence n" in first.message
     assert "more" not in second.message
+
+
+@asynccontextmanager
+async def collecting() -> AsyncIterator[tuple[ApiServer, Client]]:
+    """A collector, and an API server in which the node n, which is cut off, has the address of a pod that is gone."""
+    kinds = (SpiderIP, Pod, Node, SpiderNode, SpiderIPPool, Event)
+    async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
+        server.put(candidates(1)[0].record, node("Unknown"))
+        listers = listers_of(client)
+        informers = (listers.ips, listers.pods, listers.nodes, listers.accounts, listers.pools)
+        timings = GCTimings(0.0, 0.1, grace=0.01, node_grace=0.01, agent_grace=0.01)
+        collector = ClusterGC(client, listers, Recorder(client, "test"), timings, GCPolicy())
+        tasks = [asyncio.create_task(each.run()) for each in (*informers, collector)]
+        try:
+            yield server, client
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def node(ready: str) -> Node:
+    status = NodeStatus([NodeCondition("Ready", ready)], nodeInfo=NodeSystemInfo(bootID="b"))
+    return Node(metadata=ObjectMeta(name="n"), status=status)
+
+
+async def test_a_fence_frees_addresses_and_unfence_takes_it_back() -> None:
+    async with collecting() as (server, client):
+        await fence(client, "n")
+        await eventually(lambda: not server.stored(SpiderIP))
+        await unfence(client, "n")
+        server.put(candidates(2)[1].record)
+        await eventually(lambda: server.stored(SpiderNode)["n"].spec.accountRequest, "its agent is asked again")
+        assert list(server.stored(SpiderIP)) == ["10.6.0.2"]
+
+
+async def test_a_fence_ends_when_its_node_is_ready() -> None:
+    async with collecting() as (server, client):
+        await fence(client, "n")
+        server.put(node("True"))
+        await eventually(lambda: server.stored(SpiderNode)["n"].spec.fencedBootID is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+from typing import Any
 
 import pytest
 from bench.scale_cluster import NAMESPACE, Size, cluster, node
@@ -10,13 +10,13 @@ from bench.scale_cluster import NAMESPACE, Size, cluster, node
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.cloud.instances import read_instance
-from spiderpool.kube.client import Client
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from tests.support.caches import fill, note, unused_client
 from tests.support.calls import counted_calls
 
 pytestmark = pytest.mark.unit
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.unit
 
 async def costs(size: Size) -> tuple[int, int]:
     """Calls for the heartbeat of a node, and for a node that is lost."""
-    async with Client(ClusterAccess("http://localhost", ssl.create_default_context(), ClientCredentials())) as client:
+    async with unused_client() as client:
         listers = ENIPoolListers(
             Informer(client, Node),
             Informer(client, SpiderIPPool),
@@ -33,23 +33,18 @@ async def costs(size: Size) -> tuple[int, int]:
         )
         rules = ENIPoolRules(frozenset({4}), NAMESPACE, primary_eni=True, node_grace=60.0)
         ENIPoolReconciler(client, listers, Recorder(client, "test"), rules)
-        for version, obj in enumerate(cluster(size), 1):
-            obj.metadata.resourceVersion = str(version)
-            match obj:
-                case Node():
-                    listers.nodes.note(obj)
-                case SpiderIPPool():
-                    listers.pools.note(obj)
-                case SpiderIP():
-                    listers.ips.note(obj)
-                case SpiderMultusConfig():
-                    listers.networks.note(obj)
+        caches: dict[type[Object], Informer[Any]] = {
+            Node: listers.nodes,
+            SpiderIPPool: listers.pools,
+            SpiderIP: listers.ips,
+            SpiderMultusConfig: listers.networks,
+        }
+        fill(caches, cluster(size))
         found = []
         for version, ready in ((1_000_000, True), (1_000_001, False)):
             event = node(1, size, ready=ready)
-            event.metadata.resourceVersion = str(version)
             with counted_calls() as calls:
-                listers.nodes.note(event)
+                note(listers.nodes, event, version)
             found.append(calls.count)
         return found[0], found[1]
 

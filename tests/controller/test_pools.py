@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.agent.pool_cache import PoolCache
 from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
@@ -257,6 +258,20 @@ async def test_a_large_status_is_written_seldom_but_soon_where_somebody_waits_fo
     await cluster.client.patch(SpiderIPPool, "p", {"spec": {"disable": True}})
     await cluster.told(SpiderIPPool, "p", "Ready=Disabled")
     await counted(cluster, MAX_VIEW - 10)
+
+
+async def test_an_agent_knows_from_a_status_which_addresses_are_free(cluster: Cluster) -> None:
+    """Also where they are so scattered that the status has them compressed."""
+    await cluster.client.create(pool("10.6.0.0/16", "10.6.0.1-10.6.9.250"))
+    for number in (2, hints.MAX_RANGES + 1):
+        taken = [holder(f"10.6.{n // 100}.{n % 100 * 2 + 1}") for n in range(number)]
+        cluster.server.put(*taken)
+        await counted(cluster, number)
+        found = await cluster.client.get(SpiderIPPool, "p")
+        assert found.status is not None
+        assert (found.status.compressedRanges is not None) == (number > hints.MAX_RANGES)
+        cache = PoolCache(found, "n", AddressSet(4))
+        assert cache.free == cache.addresses - AddressSet.of_addresses(map(address_of, taken), 4)
 
 
 async def test_the_status_of_a_very_large_pool_is_computed_beside_the_event_loop(cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
+from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -45,6 +46,8 @@ from spiderpool.core.cloud.loadbalancer.values import (
 UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 KINDS: dict[str, BalancerKind] = {kind.name: kind for kind in (CLB, NLB)}
 CONFIGURATION = BalancerConfiguration(cluster="c1", vpc="vpc-1", vswitch="vsw-1")
+HTTP = {"port": 80, "nodePort": 30698}
+SECURE = {"port": 443, "nodePort": 30443}
 
 
 def service(*ports: dict[str, Any], **spec: Any) -> Service:
@@ -108,6 +111,14 @@ def carried_out(steps: Iterable[Step], observed: ObservedLoadBalancer | None) ->
     for step in steps:
         observed = _do(step, observed)
     return observed
+
+
+def reached(model: LoadBalancerModel, observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer:
+    """What is there after a plan; a second plan must be empty."""
+    after = carried_out(plan(model, observed), observed)
+    assert after is not None
+    assert plan(model, after) == ()
+    return after
 
 
 def _do(step: Step, observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:

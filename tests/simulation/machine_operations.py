@@ -9,6 +9,7 @@ from spiderpool.api.core_v1 import Node, Pod
 from tests.simulation.api_server import CALM, STORM
 from tests.simulation.cluster import NOT_READY_AFTER, Cluster
 from tests.simulation.effects import operation
+from tests.simulation.loop import Process
 from tests.simulation.node import SimulatedNode
 
 
@@ -97,9 +98,7 @@ def hang_agent(cluster: Cluster, random: Random) -> bool:
     node = random.choice(cluster.nodes)
     if not node.agents:
         return False
-    process = random.choice(node.agents).process
-    process.stop()
-    cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
+    _stand_still(cluster, random, random.choice(node.agents).process)
     return True
 
 
@@ -119,10 +118,14 @@ def hang_controller(cluster: Cluster, random: Random) -> bool:
     """A leader stands still, another one takes over, and the former goes on where it was."""
     if not cluster.controllers:
         return False
-    process = random.choice(cluster.controllers).process
+    _stand_still(cluster, random, random.choice(cluster.controllers).process)
+    return True
+
+
+def _stand_still(cluster: Cluster, random: Random, process: Process) -> None:
+    """Stop a process for up to a minute, as SIGSTOP does."""
     process.stop()
     cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
-    return True
 
 
 @operation(1)

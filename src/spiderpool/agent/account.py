@@ -206,7 +206,8 @@ class AccountPublisher:
         named = frozenset(each.podUID for each in account.sandboxes or ())
         # Once the controller has asked, each account answers it: it judges by the newest one.
         if self._named is None or stored.spec.accountRequest is not None:
-            self._absent |= self._holders() - named
+            holders = self._holders()
+            self._absent = (self._absent & holders) | (holders - named)
         self._named = self._named and named & self._named
         body = {"metadata": {"uid": stored.metadata.uid}, "status": msgspec.to_builtins(account)}
         ACCOUNT_WRITES.inc()

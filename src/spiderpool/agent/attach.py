@@ -327,6 +327,13 @@ class Attacher:
         ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
         """
         self._account.change(sandbox.container_id)
+        try:
+            await self._remove_all(sandbox, netns, pod, ended=ended)
+            self._store.forget(sandbox.container_id)
+        finally:
+            self._account.change(sandbox.container_id)
+
+    async def _remove_all(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
         await self._host_ports.remove(sandbox.container_id)
         netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []
@@ -339,8 +346,6 @@ class Attacher:
             except SpiderpoolError as error:  # an address is kept as long as its interface may exist
                 failures.append(error)
         raise_all(failures)
-        self._store.forget(sandbox.container_id)
-        self._account.change(sandbox.container_id)
 
     async def _own_netns(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, known: bool) -> str:
         """The path of the sandbox's namespace; empty where another sandbox's is there by now, or none.

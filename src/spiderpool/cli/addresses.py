@@ -30,6 +30,11 @@ async def release(client: Client, address: str) -> str:
     record = await client.find(SpiderIP, _name(address), timeout=TIMEOUT)
     if record is None:
         raise Refused(f"{address} has no SpiderIP: no pod has it")
+    if not record.spec.node:
+        by_hand = f"kubectl annotate spiderip {record.name} {RELEASE_ANNOTATION}={record.metadata.uid}, then delete it"
+        raise Refused(
+            f"SpiderIP {record.name} names no node that could say whether a sandbox has it; if none: {by_hand}"
+        )
     reasons = [await _why_unused(client, record, node) for node in await _nodes(client, record)]
     meta = record.metadata
     note = {"resourceVersion": meta.resourceVersion, "annotations": {RELEASE_ANNOTATION: meta.uid}}
