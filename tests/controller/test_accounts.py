@@ -96,8 +96,9 @@ async def collecting() -> AsyncIterator[tuple[ApiServer, Client]]:
         listers = listers_of(client)
         informers = (listers.ips, listers.pods, listers.nodes, listers.accounts, listers.pools)
         timings = GCTimings(0.0, 0.1, grace=0.01, node_grace=0.01, agent_grace=0.01)
-        collector = ClusterGC(client, listers, Recorder(client, "test"), timings, GCPolicy())
-        tasks = [asyncio.create_task(each.run()) for each in (*informers, collector)]
+        recorder = Recorder(client, "test")
+        collector = ClusterGC(client, listers, recorder, timings, GCPolicy(answer_time=0.2))
+        tasks = [asyncio.create_task(each.run()) for each in (*informers, recorder, collector)]
         try:
             yield server, client
         finally:
@@ -115,9 +116,10 @@ async def test_a_fence_frees_addresses_and_unfence_takes_it_back() -> None:
     async with collecting() as (server, client):
         await fence(client, "n")
         await eventually(lambda: not server.stored(SpiderIP))
+        assert server.stored(SpiderNode)["n"].spec.accountRequest, "its agent was asked first"
         await unfence(client, "n")
         server.put(candidates(2)[1].record)
-        await eventually(lambda: server.stored(SpiderNode)["n"].spec.accountRequest, "its agent is asked again")
+        await eventually(lambda: "AccountMissing" in {each.reason for each in server.stored(Event).values()})
         assert list(server.stored(SpiderIP)) == ["10.6.0.2"]
 
 
