@@ -19,6 +19,7 @@ from tests.support.eventually import wait_until
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
 NIC_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
 
+_NO_DAD = ("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
 _numbers = itertools.count()
 _TIMEOUT = 5.0
 
@@ -33,6 +34,9 @@ class World:
 
     def build(self) -> None:
         """Create the wire and the addresses; few processes, which are dear in User Mode Linux."""
+        # Linux asks for no neighbour while its own link-local address is tentative.
+        for side in (self.node, self.router):
+            self.inside(side, "sysctl", "-eqw", *_NO_DAD)
         far = f"link add eth0 address {NIC_MAC} type veth peer port netns {self.router.name}"
         self.batch(self.node, far, *_up("eth0", NODE), f"route add default via {ROUTER}")
         self.batch(self.router, *_up("port", ROUTER))

@@ -19,6 +19,12 @@ pytestmark = pytest.mark.lab
 ADDRESS = "2001:db8:7::7"
 
 
+@pytest.fixture(autouse=True)
+def detection(world: World) -> None:
+    """The node looks for duplicates of its addresses, as nodes do."""
+    world.inside(world.node, "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=1")
+
+
 async def _wait(world: World, check: Callable[[], None] = lambda: None) -> None:
     def body() -> None:
         with opened_kernel(None, world.node, ExitStack()) as kernel:
