@@ -178,6 +178,8 @@ class AgentProcess(Daemon):
             cluster.is_held,
             take_overs.until_given_up,
             take_overs.why_not,
+            take_overs.why_not_moved,
+            take_overs.still_moving,
             cluster.read_pool,
         )
         pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)

@@ -93,6 +93,8 @@ async def run(settings: AgentSettings) -> None:
                 cluster.is_held,
                 take_overs.until_given_up,
                 take_overs.why_not,
+                take_overs.why_not_moved,
+                take_overs.still_moving,
                 cluster.read_pool,
             ),
         )

@@ -8,12 +8,13 @@ first, the other is refused, and no holder gets two addresses.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from spiderpool.agent import record_store
 from spiderpool.agent.record_store import Holder, RecordStore
 from spiderpool.agent.releases import PendingRelease
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
@@ -74,10 +75,15 @@ class RecordWrites:
         progress.taken.append(PendingRelease(taken, keep_for_owner=False))
         return taken
 
-    async def replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
-        """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
+    async def replace(
+        self, request: AllocationRequest, record: SpiderIP, moved_from: Iterable[FormerPod] = ()
+    ) -> SpiderIP:
+        """Make the requesting pod the holder of a record. Raises Conflict or NotFound.
+
+        ``moved_from`` are pods of its virtual machine that may still have the address.
+        """
         try:
-            return await self._replace_or_recognise(request, record)
+            return await self._replace_or_recognise(request, allocation.taken_over(record, request, moved_from))
         except (ApiUnavailable, asyncio.CancelledError):
             self._remember((request.pod_uid, request.interface), record)
             raise
@@ -114,15 +120,15 @@ class RecordWrites:
         progress.taken.append(PendingRelease(found, keep_for_owner=False, cool=False))
         return found
 
-    async def _replace_or_recognise(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+    async def _replace_or_recognise(self, request: AllocationRequest, wanted: SpiderIP) -> SpiderIP:
         """The record as replaced by us, also by a former call whose answer was lost.
 
         Such a write may be carried out late and then conflicts with ours, so a record that conflicts is read again.
         """
         try:
-            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+            return await self._records.replace(wanted, timeout=CALL_TIMEOUT)
         except Conflict:
-            found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+            found = await self._records.get(wanted.name, timeout=CALL_TIMEOUT)
             if found is None or record_store.holder_of(found) != (request.pod_uid, request.interface):
                 raise
             self._records.adopt(found)

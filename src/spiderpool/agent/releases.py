@@ -166,7 +166,8 @@ class Releases:
     async def _end(self, pending: PendingRelease) -> None:
         """End the holding of a record that nobody needs, or let garbage collection do it where a sandbox may run."""
         record = pending.record
-        reason = await self._reads.why_not_given_up(record) if pending.spare_holder else None
+        is_used = self._reads.why_not_given_up if pending.spare_holder else self._reads.why_not_moved
+        reason = await is_used(record)
         if reason is None:
             await self._unless_taken_over(record, partial(self._end_holding, cool=pending.cool))
             RELEASES.inc()

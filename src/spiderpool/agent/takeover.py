@@ -6,9 +6,10 @@ import asyncio
 
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam import takeover
+from spiderpool.core.ipam.allocation import as_held_by
 from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
@@ -34,14 +35,30 @@ class TakeOvers:
         """Return once no sandbox of another pod has the address of its record. Raises Refused, or ApiUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
-        while (reason := await self.why_not(record)) is not None:
+        while (reason := await self.why_not(record, but_for=request.pod_uid)) is not None:
             if loop.time() >= deadline:
                 raise Refused(f"{request} waits for {record.spec.address}, which {reason}")
             await asyncio.sleep(POLL)
 
-    async def why_not(self, record: SpiderIP) -> str | None:
-        """Why a sandbox may have the address of a record now; None when none has. Raises errors of the API."""
-        return await (self._why_not_here(record) if record.spec.node == self._node else self._why_not_there(record))
+    async def why_not(self, record: SpiderIP, *, but_for: str = "") -> str | None:
+        """Why a sandbox may have the address of a record now; None when none has, but for those of one pod (a UID).
+
+        Raises errors of the API.
+        """
+        there = self._why_not_here if record.spec.node == self._node else self._why_not_there
+        return await there(record) or await self.why_not_moved(record, but_for=but_for)
+
+    async def why_not_moved(self, record: SpiderIP, *, but_for: str = "") -> str | None:
+        """As `why_not`, of the pods alone from which the record's virtual machine was to move."""
+        for former in record.spec.movedFrom or ():
+            if former.podUID != but_for and (reason := await self._why_not_there(as_held_by(record, former))):
+                return reason
+        return None
+
+    async def still_moving(self, record: SpiderIP) -> tuple[FormerPod, ...]:
+        """The pods from which the record's virtual machine was to move and that may still have its address."""
+        moved = record.spec.movedFrom or ()
+        return tuple([each for each in moved if await self._why_not_there(as_held_by(record, each))])
 
     async def _why_not_here(self, record: SpiderIP) -> str | None:
         """By the files and the kernel of this node."""
