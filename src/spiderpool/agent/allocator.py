@@ -120,7 +120,7 @@ class Allocator:
         with ALLOCATION_SECONDS.time(), ALLOCATION_FAILURES.count_exceptions():
             async with self._locks.held(pod_uid):
                 for interface, _ in requests:
-                    self._late.end((pod_uid, interface))
+                    self._late.leave((pod_uid, interface))
                 return await self._all_or_none(requests)
 
     async def release(self, pod_uid: str, interface: str) -> None:
@@ -129,7 +129,7 @@ class Allocator:
         Never fails: what the API server does not take now is released later.
         """
         async with self._locks.held(pod_uid):
-            self._late.watch((pod_uid, interface))
+            self._late.follow((pod_uid, interface))
             try:
                 await self._writes.resolve((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
@@ -149,7 +149,7 @@ class Allocator:
 
     def release_soon(self, pod_uid: str, interface: str) -> None:
         """Release what an interface of a pod that has ended holds, in the background."""
-        self._late.watch((pod_uid, interface))
+        self._late.follow((pod_uid, interface))
         for record in self._records.of(pod_uid, interface):
             self.releases.defer(PendingRelease(record))
 

@@ -25,7 +25,7 @@ log = logger("ipam")
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class EndedHolder:
     """A holder that had its DEL."""
 
     holder: Holder
@@ -41,43 +41,43 @@ class LateWrites:
         self._writes = writes
         self._releases = releases
         self._locks = locks
-        self._watches: dict[str, Watch] = {}  # key of the queue → holder
+        self._ended: dict[str, EndedHolder] = {}  # by key of the queue
         self._queue = WorkQueue(self._look, "late writes")
 
     async def run(self) -> None:
         """Look until cancelled."""
         await self._queue.run()
 
-    def watch(self, holder: Holder) -> None:
-        """Release what a holder gets from now on, if writes for it are in doubt."""
-        if self._writes.is_in_doubt(holder):
-            self._watches[_key(holder)] = Watch(holder, asyncio.get_running_loop().time())
+    def follow(self, holder: Holder) -> None:
+        """Release what a holder gets from now on, if writes for it were not answered."""
+        if self._writes.is_unanswered(holder):
+            self._ended[_key(holder)] = EndedHolder(holder, asyncio.get_running_loop().time())
             self._queue.add(_key(holder), FIRST_PAUSE)
 
-    def end(self, holder: Holder) -> None:
-        """Leave a holder alone, since it has another ADD; the caller holds the lock of the pod."""
-        self._watches.pop(_key(holder), None)
+    def leave(self, holder: Holder) -> None:
+        """Follow a holder no more, since it has another ADD; the caller holds the lock of the pod."""
+        self._ended.pop(_key(holder), None)
 
     async def _look(self, key: str) -> None:
-        watch = self._watches.get(key)
-        if watch is None:
+        ended = self._ended.get(key)
+        if ended is None:
             return
-        async with self._locks.held(watch.holder[0]):
-            if self._watches.get(key) is watch:  # no ADD came while we waited for the lock
-                await self._release(key, watch)
+        async with self._locks.held(ended.holder[0]):
+            if self._ended.get(key) is ended:  # no ADD came while we waited for the lock
+                await self._release(key, ended)
 
-    async def _release(self, key: str, watch: Watch) -> None:
-        """Release what the holder has got; look again later while writes are in doubt. Raises ApiUnavailable."""
-        await self._writes.resolve(watch.holder, CALL_TIMEOUT)
-        for record in self._records.of(*watch.holder):
+    async def _release(self, key: str, ended: EndedHolder) -> None:
+        """Release what the holder has got; look again later while writes may be carried out. Raises ApiUnavailable."""
+        await self._writes.resolve(ended.holder, CALL_TIMEOUT)
+        for record in self._records.of(*ended.holder):
             log.warning("carried out after the DEL", address=record.spec.address, pod=record.spec.pod)
             await self._releases.release_or_defer(PendingRelease(record))
-        age = asyncio.get_running_loop().time() - watch.began
-        if self._writes.is_in_doubt(watch.holder) and age < PATIENCE:
+        age = asyncio.get_running_loop().time() - ended.began
+        if self._writes.is_unanswered(ended.holder) and age < PATIENCE:
             self._queue.add(key, max(age, FIRST_PAUSE))
         else:
-            self._writes.forget_all(watch.holder)
-            del self._watches[key]
+            self._writes.forget_all(ended.holder)
+            del self._ended[key]
 
 
 def _key(holder: Holder) -> str:

@@ -107,7 +107,7 @@ class RecordWrites:
             if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
 
-    def is_in_doubt(self, holder: Holder) -> bool:
+    def is_unanswered(self, holder: Holder) -> bool:
         """Whether a write for a holder may still be carried out."""
         return holder in self._unanswered
 

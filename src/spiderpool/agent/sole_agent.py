@@ -56,16 +56,16 @@ class SoleAgent:
 
     async def _acquire(self, descriptor: int) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE
-        is_told = False
+        is_logged = False
         while not _try_lock(descriptor):
             if asyncio.get_running_loop().time() >= deadline:
                 raise NotReady(
                     f"another spiderpool-agent of this node still runs: it holds {self._path}. Only one may work at a "
                     "time: set updateStrategy.rollingUpdate.maxSurge of its DaemonSet to 0, or end the other one"
                 )
-            if not is_told:
+            if not is_logged:
                 log.warning("waiting for the end of another agent of this node", lock=str(self._path))
-                is_told = True
+                is_logged = True
             await asyncio.sleep(POLL)
 
 
