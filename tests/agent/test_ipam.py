@@ -114,6 +114,27 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
 
 
+async def test_a_sandbox_that_the_account_could_not_name_gets_no_address(tmp_path: Path) -> None:
+    """The cluster would free its address as soon as the pod's object is gone, though the sandbox may run."""
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        application = web.Application()
+        AgentAPI(node.cluster, node.addresses, node.ipam, add_timeout=10.0).register(application.router)
+        call = {"podName": "p", "podNamespace": "default", "podUID": node.uids["p"], "ifName": "eth0"}
+        call |= {"containerID": "", "netNamespace": ""}
+        async with TestClient(TestServer(application)) as client:
+            answer = await client.post("/v1/ipam/ip", json=call)
+            assert answer.status == 500
+            assert "give containerID or netNamespace" in await answer.json()
+            assert (node.records, node.sandboxes.on_file()) == ({}, {})
+            call["netNamespace"] = "/run/netns/c"
+            assert (await client.post("/v1/ipam/ip", json=call)).status == 200
+            assert [each.pod.uid for each in node.sandboxes.on_file().values()] == [node.uids["p"]]
+            await node.terminating("p")
+            assert (await client.delete("/v1/ipam/ip", json=call)).status == 200
+            assert (node.records, node.sandboxes.on_file()) == ({}, {}), "the DEL is about this sandbox"
+
+
 async def test_an_add_by_the_http_api_reads_a_pod_that_is_not_cached_yet_once(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         metadata = ObjectMeta(name="p", namespace="default")
