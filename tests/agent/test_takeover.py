@@ -125,6 +125,37 @@ async def test_a_node_without_an_account(tmp_path: Path) -> None:
         assert await node.add("web-0", "c") == ADDRESS
 
 
+async def test_time_is_enough_where_the_setting_says_so(tmp_path: Path) -> None:
+    """Not at once: the node is asked first. Not against a sandbox that a node names when it answers."""
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        account(node, FORMER)
+        take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, take_over_after=0.3)
+        record = node.server.stored(SpiderIP)[ADDRESS]
+        assert await take_overs.why_not(record)
+        asked = node.server.stored(SpiderNode)["n2"]
+        assert asked.spec.accountRequest == 1
+        status = changed(asked.status, observedGeneration=asked.metadata.generation)  # type: ignore[type-var]
+        node.server.put(changed(asked, status=status))
+        await asyncio.sleep(0.4)
+        assert await take_overs.why_not(record), "it answers"
+        assert node.server.stored(SpiderNode)["n2"].spec.accountRequest == 2, "and is asked again"
+        assert await take_overs.why_not(record)
+        await asyncio.sleep(0.4)
+        assert await take_overs.why_not(record) is None, "it answers no more"
+
+
+async def test_time_is_enough_for_a_node_without_an_account_where_the_setting_says_so(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        record = node.server.stored(SpiderIP)[ADDRESS]
+        for after, given_up in ((None, False), (30.0, True)):
+            take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, after)
+            assert (await take_overs.why_not(record) is None) is given_up
+
+
 async def test_a_node_that_does_not_exist(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         await web(node, "n2")

@@ -10,10 +10,11 @@ from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam import takeover
 from spiderpool.core.ipam.allocation import as_held_by
-from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using
+from spiderpool.core.ipam.evidence import AccountRequest, sandbox_text, sandbox_using
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client
+from spiderpool.kube.node_accounts import request_account
 
 PATIENCE = 5.0
 """Seconds that an ADD waits for the end of the former sandbox; its DEL is seldom older than its pod's end."""
@@ -24,12 +25,20 @@ READ_TIMEOUT = 5.0
 
 
 class TakeOvers:
-    """The take-overs of one node's pods."""
+    """The take-overs of one node's pods.
 
-    def __init__(self, client: Client, node: str, sandboxes: NodeSandboxes) -> None:
+    ``take_over_after`` are the seconds after which a node that was asked and does not answer counts as one where
+    nothing runs; None: it never does.
+    """
+
+    def __init__(
+        self, client: Client, node: str, sandboxes: NodeSandboxes, take_over_after: float | None = None
+    ) -> None:
         self._client = client
         self._node = node
         self._sandboxes = sandboxes
+        self._take_over_after = take_over_after
+        self._requests: dict[str, AccountRequest] = {}  # node → the last question that was sent to it
 
     async def until_given_up(self, record: SpiderIP, request: AllocationRequest) -> None:
         """Return once no sandbox of another pod has the address of its record. Raises Refused, or ApiUnavailable."""
@@ -74,4 +83,21 @@ class TakeOvers:
             return None
         node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
         reason = takeover.why_not_given_up(record, account, node)
-        return reason and f"{reason}; {takeover.REMEDIES.format(node=name)}"
+        if reason is None or await self._is_silent(name, account):
+            return None
+        return f"{reason}; {takeover.REMEDIES.format(node=name)}"
+
+    async def _is_silent(self, name: str, account: SpiderNode | None) -> bool:
+        """Whether a node has not answered for so long that the setting takes this for evidence; asks it if need be."""
+        if account is None or self._take_over_after is None:
+            return self._take_over_after is not None
+        last = self._requests.get(name)
+        if last is not None and last.uid == account.metadata.uid:
+            if asyncio.get_running_loop().time() - last.sent < self._take_over_after:
+                return False
+            if not last.is_answered(account):
+                return True
+        sent = await request_account(self._client, account, timeout=READ_TIMEOUT)  # also again: answers get old
+        if sent is not None:
+            self._requests[name] = sent[0]
+        return False
