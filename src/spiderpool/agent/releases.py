@@ -173,7 +173,8 @@ class Releases:
             RELEASES.inc()
         else:
             log.warning("left to garbage collection", address=record.spec.address, reason=reason)
-            await self._unless_taken_over(record, self._disown)
+            if not pending.keep_for_owner:  # which has another address
+                await self._unless_taken_over(record, self._disown)
 
     async def _disown(self, record: SpiderIP) -> None:
         """Take a record from its owner; one of another node is not cached. Raises Conflict or NotFound."""
