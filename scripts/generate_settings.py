@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool.settings import table
-from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, REPLICATED, Daemon, Setting
+from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, IN_CLUSTER, REPLICATED, Daemon, Setting
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "settings.md"
@@ -32,6 +32,7 @@ read: {", ".join(f"`{key}`" for key in table.UNUSED_KEYS)}.
 
 SECTIONS = {
     ALL: "All daemons",
+    IN_CLUSTER: "Agent and controller",
     AGENT: "Agent",
     CONTROLLER: "Controller",
     REPLICATED: "Controller and spiderpool-cloud",

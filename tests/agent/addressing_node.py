@@ -77,6 +77,8 @@ class AddressingNode:
                 self.cluster.is_held,
                 take_overs.until_given_up,
                 take_overs.why_not,
+                take_overs.why_not_moved,
+                take_overs.still_moving,
                 self.cluster.read_pool,
             ),
         )

@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
-from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, IPOwner, SpiderIP
+from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, FormerPod, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet
@@ -188,7 +188,13 @@ class Surroundings:
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
         self.reads = ClusterReads(
-            self.is_needed, self.is_held, self.until_given_up, self.why_not_given_up, self.read_pool
+            self.is_needed,
+            self.is_held,
+            self.until_given_up,
+            self.why_not_given_up,
+            self.why_not_moved,
+            self.still_moving,
+            self.read_pool,
         )
 
     async def is_needed(self, held: SpiderIP) -> bool:
@@ -201,11 +207,18 @@ class Surroundings:
         return held.spec.podUID in self.running
 
     async def until_given_up(self, held: SpiderIP, request: AllocationRequest) -> None:
-        if held.spec.podUID in self.in_use:
+        moved = {each.podUID for each in held.spec.movedFrom or ()} - {request.pod_uid}
+        if self.in_use & {held.spec.podUID, *moved}:
             raise Refused(f"{request} waits for {held.spec.address}")
 
     async def why_not_given_up(self, held: SpiderIP) -> str | None:
         return "a sandbox has it" if held.spec.podUID in self.in_use else None
+
+    async def why_not_moved(self, held: SpiderIP) -> str | None:
+        return "a sandbox has it" if await self.still_moving(held) else None
+
+    async def still_moving(self, held: SpiderIP) -> tuple[FormerPod, ...]:
+        return tuple(each for each in held.spec.movedFrom or () if each.podUID in self.in_use)
 
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         return next((each for each in self.pools if each.name == name), None)

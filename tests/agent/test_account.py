@@ -85,6 +85,13 @@ async def test_a_node_without_sandboxes_says_so(tmp_path: Path) -> None:
         assert (published(node).bootID, made.answered) == ("boot", True)
 
 
+async def test_a_list_proves_that_no_earlier_record_was_missed(tmp_path: Path) -> None:
+    """Also none that is another node's by now, as that of a virtual machine that has moved."""
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await eventually(lambda: published(node).sandboxes == [])
+        assert int(published(node).recordVersion or 0) >= int(node.cluster.pools()[0].metadata.resourceVersion or 0) > 0
+
+
 async def test_what_calls_change_is_published(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         await node.pod("a")

@@ -69,22 +69,28 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def sandbox(container: str, path: Path) -> SandboxRecord:
-    """The record of a sandbox that is attached now; a file stands for its namespace."""
+    """The record of a sandbox that is attached now."""
     return with_namespace(SandboxRecord(container, str(path), "", ()))
 
 
+def namespace(path: Path, kind: str = "net") -> Path:
+    """A path to a namespace; those of other kinds stand for further network namespaces."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(f"/proc/self/ns/{kind}")
+    return path
+
+
 def test_a_path_that_leads_to_another_namespace_is_not_the_sandboxes(tmp_path: Path) -> None:
-    (tmp_path / "netns").touch()
+    namespace(tmp_path / "netns")
     former = sandbox("c1", tmp_path / "netns")
     assert own_netns(former, former.netns, [former]) == former.netns
-    (tmp_path / "other").touch()
-    (tmp_path / "other").rename(tmp_path / "netns")
+    namespace(tmp_path / "netns", "mnt")
     assert (own_netns(former, former.netns, [former]), own_netns(former, "", [])) == ("", "")
     assert own_netns(former, str(tmp_path / "gone"), []) == str(tmp_path / "gone")
 
 
 def test_of_two_sandboxes_with_one_namespace_the_later_one_has_it(tmp_path: Path) -> None:
-    (tmp_path / "netns").touch()
+    namespace(tmp_path / "netns")
     former, later = sandbox("c1", tmp_path / "netns"), sandbox("c2", tmp_path / "netns")
     unknown = SandboxRecord("c3", former.netns, "", ())
     everyone = [former, later]
@@ -94,14 +100,20 @@ def test_of_two_sandboxes_with_one_namespace_the_later_one_has_it(tmp_path: Path
 
 
 def test_a_sandbox_is_left_when_its_path_is_anothers(tmp_path: Path) -> None:
-    (tmp_path / "netns").touch()
     is_left = AttachmentStore(tmp_path).is_left
-    former, later = sandbox("c1", tmp_path / "netns"), sandbox("c2", tmp_path / "netns")
-    for one in (former, later):
-        assert is_left(one, [former, later])  # a plain file is no namespace
-    here = with_namespace(SandboxRecord("c3", "/proc/self/ns/net", "", ()))
+    here = sandbox("c3", namespace(tmp_path / "netns"))
     assert not is_left(here, [here])
     assert is_left(here, [here, with_namespace(msgspec.structs.replace(here, container_id="c4"))])
+    namespace(tmp_path / "netns", "mnt")
+    assert is_left(here, [here])
+
+
+def test_a_sandbox_is_not_left_where_its_mount_point_alone_is_seen(tmp_path: Path) -> None:
+    """As when the folder of namespaces has been unmounted, or is not mounted so that later mounts are seen."""
+    here = sandbox("c", namespace(tmp_path / "netns"))
+    (tmp_path / "netns").unlink()
+    (tmp_path / "netns").touch()
+    assert not AttachmentStore(tmp_path).is_left(here, [here])
 
 
 def test_drafts_of_writers_that_died_are_removed(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ def test_the_last_container_of_an_interface_counts_for_all_agents(tmp_path: Path
     containers.note(pod("u"), "eth0", SandboxTarget("old", ""))
     containers.note(pod("u"), "eth0", SandboxTarget("new", ""))
     containers.note(pod("u"), "net1", SandboxTarget("new", ""))
-    containers.note(pod("u"), "net1", SandboxTarget("", ""))
     another = Containers(tmp_path / "addressed")
     assert [another.of("u", name) for name in ("eth0", "net1", "net2")] == ["new", "new", None]
     assert [another.is_former("u", each) for each in ("old", "new", "")] == [True, False, False]

@@ -241,3 +241,43 @@ async def test_a_machine_that_moves_does_not_wait() -> None:
     address = await machine.start()
     machine.one.surroundings.in_use.add(uid_of("source"))
     assert await machine.move() == address
+
+
+async def test_the_end_of_a_machine_that_was_to_move_frees_nothing_while_its_first_pod_runs() -> None:
+    """Both pods have the address; the record names the second one, whose DEL comes first."""
+    machine = Machine(pool())
+    around = machine.one.surroundings
+    address = await machine.start()
+    await machine.move()
+    around.gone |= {"virt-launcher-source", "virt-launcher-target"}
+    around.in_use.add(uid_of("source"))
+    await machine.other.release(uid_of("target"), "eth0")
+    assert machine.one.store.objects[address].spec.releasedAt is None, "the collection of the cluster judges it"
+    around.in_use.clear()
+    await machine.other.release(uid_of("target"), "eth0")
+    assert not machine.one.store.objects
+
+
+async def test_after_a_migration_that_failed_the_next_pod_waits_for_the_one_in_which_the_machine_ran() -> None:
+    machine = Machine(pool())
+    around = machine.one.surroundings
+    address = await machine.start()
+    await machine.move()
+    machine.one.view.deliver()
+    around.running.clear()
+    around.in_use.add(uid_of("source"))
+    with pytest.raises(Refused, match="waits for"):
+        await machine.other.allocate(keyed([launcher("next", "n2")]))
+    assert await machine.one.give(launcher("source")) == address, "a further sandbox of that pod itself"
+    assert machine.one.store.objects[address].spec.movedFrom is None
+
+
+async def test_only_pods_that_may_still_run_are_remembered_of_the_moves_of_a_machine() -> None:
+    machine = Machine(pool())
+    address = await machine.start()
+    for number in range(3):
+        node = machine.other if number % 2 else machine.one.allocator
+        machine.one.surroundings.in_use.add(uid_of("source"))
+        await node.allocate(keyed([launcher(str(number), f"n{2 - (number + 1) % 2}", migrating=True)]))
+    moved = machine.one.store.objects[address].spec.movedFrom or []
+    assert [each.pod for each in moved] == ["virt-launcher-source", "virt-launcher-1"]

@@ -13,16 +13,18 @@ from spiderpool.agent.api import AgentAPI
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.cni import IPAMConfig, PodArgs
 from spiderpool.api.core_v1 import Namespace, Pod, PodSpec
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC
+from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.ipam.unused_annotations import MOST
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.events import Recorder
-from tests.agent.addressing_node import addressing_node, owned_by, pool
+from tests.agent.addressing_node import NODE, addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
@@ -110,6 +112,27 @@ async def test_a_pod_that_is_not_cached_yet_has_its_container_under_its_own_uid(
         await node.ipam.allocate(await node.cluster.living_pod(args), args, SandboxTarget("c", ""), request)
         uid = node.server.stored(Pod)["default/p"].metadata.uid or ""
         assert [node.containers.of(each, "eth0") for each in (uid, "")] == ["c", None]
+
+
+async def test_a_sandbox_that_the_account_could_not_name_gets_no_address(tmp_path: Path) -> None:
+    """The cluster would free its address as soon as the pod's object is gone, though the sandbox may run."""
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        application = web.Application()
+        AgentAPI(node.cluster, node.addresses, node.ipam, add_timeout=10.0).register(application.router)
+        call = {"podName": "p", "podNamespace": "default", "podUID": node.uids["p"], "ifName": "eth0"}
+        call |= {"containerID": "", "netNamespace": ""}
+        async with TestClient(TestServer(application)) as client:
+            answer = await client.post("/v1/ipam/ip", json=call)
+            assert answer.status == 500
+            assert "give containerID or netNamespace" in await answer.json()
+            assert (node.records, node.sandboxes.on_file()) == ({}, {})
+            call["netNamespace"] = "/run/netns/c"
+            assert (await client.post("/v1/ipam/ip", json=call)).status == 200
+            assert [each.pod.uid for each in node.sandboxes.on_file().values()] == [node.uids["p"]]
+            await node.terminating("p")
+            assert (await client.delete("/v1/ipam/ip", json=call)).status == 200
+            assert (node.records, node.sandboxes.on_file()) == ({}, {}), "the DEL is about this sandbox"
 
 
 async def test_an_add_by_the_http_api_reads_a_pod_that_is_not_cached_yet_once(tmp_path: Path) -> None:
@@ -228,3 +251,23 @@ async def test_a_container_without_its_network_namespace_is_forgotten_when_its_p
         await node.gone("p")
         node.ipam.forget_gone()
         assert node.containers.of(node.uids["p"], "eth0") is None
+
+
+async def test_a_static_pod_keeps_its_address_while_its_mirror_is_made_again(tmp_path: Path) -> None:
+    """The runtime names the hash of its manifest, which outlives the objects that mirror it."""
+    digest = "0123456789abcdef0123456789abcdef"
+    annotations = {STATIC_POD_ANNOTATION: digest, MIRROR_POD_ANNOTATION: digest}
+    metadata = ObjectMeta(name="s", namespace="default", annotations=annotations)
+    mirror = Pod(metadata=metadata, spec=PodSpec(nodeName=NODE))
+    async with addressing_node(tmp_path, pool("p", "10.0.0.1-10.0.0.9")) as node:
+        first = await node.seen(mirror)
+        node.uids["s"] = digest
+        address = await node.add("s", "c1")
+        assert node.server.stored(SpiderIP)[address].spec.podUID == digest
+        await node.gone("s")
+        assert (await node.seen(mirror)).metadata.uid != first.metadata.uid
+        node.uids["s"] = digest
+        await node.delete("s", "c1")
+        await node.pod("other")
+        assert await node.add("other", "c") != address
+        assert await node.add("s", "c2") == address

@@ -104,18 +104,3 @@ async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left
     one.store.create(new_record(ask("b", "n2"), pool(), 0x0A000001))
     one.store.land()
     assert await one.give(ask("a")) == "10.0.0.2"
-
-
-@pytest.mark.parametrize("soon", [False, True])
-async def test_nothing_is_remembered_of_a_pod_that_has_ended(soon: bool) -> None:
-    one = One(pool(nodeName=["n1"]))
-    one.store.faults = ["late request"]
-    with pytest.raises(ApiUnavailable):
-        await one.give(ask("a"))
-    if soon:
-        one.allocator.release_soon("uid-of-a", "eth0")
-    else:
-        await one.allocator.release("uid-of-a", "eth0")
-    reads = one.store.reads
-    assert await one.give(ask("a")) == "10.0.0.2"
-    assert one.store.reads == reads

@@ -12,7 +12,7 @@ from msgspec.structs import replace as changed
 from spiderpool.agent import takeover
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
 from spiderpool.core.network.attachment import SandboxTarget
@@ -125,6 +125,37 @@ async def test_a_node_without_an_account(tmp_path: Path) -> None:
         assert await node.add("web-0", "c") == ADDRESS
 
 
+async def test_time_is_enough_where_the_setting_says_so(tmp_path: Path) -> None:
+    """Not at once: the node is asked first. Not against a sandbox that a node names when it answers."""
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        account(node, FORMER)
+        take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, take_over_after=0.3)
+        record = node.server.stored(SpiderIP)[ADDRESS]
+        assert await take_overs.why_not(record)
+        asked = node.server.stored(SpiderNode)["n2"]
+        assert asked.spec.accountRequest == 1
+        status = changed(asked.status, observedGeneration=asked.metadata.generation)  # type: ignore[type-var]
+        node.server.put(changed(asked, status=status))
+        await asyncio.sleep(0.4)
+        assert await take_overs.why_not(record), "it answers"
+        assert node.server.stored(SpiderNode)["n2"].spec.accountRequest == 2, "and is asked again"
+        assert await take_overs.why_not(record)
+        await asyncio.sleep(0.4)
+        assert await take_overs.why_not(record) is None, "it answers no more"
+
+
+async def test_time_is_enough_for_a_node_without_an_account_where_the_setting_says_so(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=False)
+        record = node.server.stored(SpiderIP)[ADDRESS]
+        for after, given_up in ((None, False), (30.0, True)):
+            take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, after)
+            assert (await take_overs.why_not(record) is None) is given_up
+
+
 async def test_a_node_that_does_not_exist(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         await web(node, "n2")
@@ -158,3 +189,28 @@ async def test_an_address_that_no_longer_suits_stays_in_use_until_its_node_says_
         assert holder(node) == ("former", "n2"), "now the collection of the cluster judges it as that of any pod"
         assert not node.cluster.records.of_pod("former"), "another node's record"
         releasing.cancel()
+
+
+LAUNCHER = NodeSandbox("source", "default", "virt-launcher-a", "c1", [SandboxInterface("eth0", None, [ADDRESS])])
+
+
+def moving(version: str) -> SpiderIP:
+    """The record of a machine that was to move from n2 to n3, where nothing of it runs any more."""
+    former = FormerPod("n2", "virt-launcher-a", "source", version)
+    spec = IPSpec(f"{ADDRESS}/16", "p", "n3", "default", "virt-launcher-b", "target", "eth0", movedFrom=[former])
+    return SpiderIP(metadata=ObjectMeta(name=ADDRESS, resourceVersion="900"), spec=spec)
+
+
+async def test_the_node_from_which_a_machine_was_to_move_has_a_say(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        machine(node, ready=True)
+        node.server.put(SpiderNode(metadata=ObjectMeta(name="n2"), status=NodeAccount(recordVersion="50")))
+        take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes)
+        assert await take_overs.why_not(moving("50")) is None
+        assert "has not said" in (await take_overs.why_not(moving("51")) or "")
+        status = NodeAccount(recordVersion="50", sandboxes=[LAUNCHER])
+        node.server.put(SpiderNode(metadata=ObjectMeta(name="n2"), status=status))
+        record = moving("50")
+        assert "virt-launcher-a on node n2 may still use" in (await take_overs.why_not_moved(record) or "")
+        assert await take_overs.still_moving(record) == tuple(record.spec.movedFrom or ())
+        assert await take_overs.why_not(record, but_for="source") is None, "for that pod itself"

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from spiderpool.api.applications import Deployment
-from spiderpool.api.core_v1 import Pod
+from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.endpoint import CurrentDetail, EndpointStatus, InterfaceDetail, SpiderEndpoint
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.controller.endpoints import RateLimiter
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler, RateLimiter
 from spiderpool.core.addresses import object_name
+from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.informer import Informer
+from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 
 PATIENCE = 15.0
+KINDS = (SpiderEndpoint, SpiderIP, Pod, SpiderIPPool)
 
 live = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 
@@ -153,6 +159,61 @@ class TestEndpoints:
         after = await make_pod(client, "ep-3")
         await client.create(record(after, "10.60.0.6"))
         await shows(client, "ep-3", "10.60.0.6/16")
+
+
+HASH = "0123456789abcdef0123456789abcdef"
+
+
+@asynccontextmanager
+async def reconciling(*kept: Object) -> AsyncIterator[ApiServer]:
+    """A reconciler against a pretend API server that keeps these objects."""
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server, server.client() as client:
+        server.put(*kept)
+        endpoints, ips, pods, pools = (Informer[Any](client, kind) for kind in KINDS)
+        reconciler = EndpointReconciler(client, EndpointListers(endpoints, ips, pods, pools), debounce=0.01)
+        informing = [asyncio.create_task(each.run()) for each in (endpoints, ips, pods, pools)]
+        for informer in (endpoints, ips, pods, pools):
+            await informer.synced(5.0)
+        work = [*informing, asyncio.create_task(reconciler.run())]
+        yield server
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
+
+
+def mirror(uid: str) -> Pod:
+    """The object that a kubelet makes for a static pod, each time with another UID."""
+    annotations = {STATIC_POD_ANNOTATION: HASH, MIRROR_POD_ANNOTATION: HASH}
+    metadata = ObjectMeta(name="static-n1", namespace="default", uid=uid, annotations=annotations)
+    return Pod(metadata=metadata, spec=PodSpec(nodeName="n1"))
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("collected", [True, False])
+async def test_the_endpoint_of_a_static_pod_comes_back_with_its_mirror(collected: bool) -> None:
+    """Its record names the hash of its manifest. Kubernetes deletes the endpoint with the mirror, early or late."""
+    held = record(mirror(HASH), "10.60.0.7")
+    async with reconciling(mirror("m-1"), held) as server:
+
+        def owner() -> tuple[str, str] | None:
+            found = server.stored(SpiderEndpoint).get("default/static-n1")
+            if found is None or found.status is None:
+                return None
+            (reference,) = found.metadata.ownerReferences or []
+            return reference.uid, found.status.current.uid
+
+        first = server.stored(Pod)["default/static-n1"].metadata.uid or ""
+        await eventually(lambda: owner() == (first, first))
+        server.remove(server.stored(Pod)["default/static-n1"])
+        if collected:
+            server.remove(server.stored(SpiderEndpoint)["default/static-n1"])
+            await asyncio.sleep(0.1)
+            assert owner() is None, "there is no pod that could own it"
+        server.put(mirror("m-2"))
+        second = server.stored(Pod)["default/static-n1"].metadata.uid or ""
+        assert second != first
+        await eventually(lambda: owner() == (second, second))
+        assert server.stored(SpiderIP)["10.60.0.7"].spec.podUID == HASH
 
 
 @pytest.mark.unit

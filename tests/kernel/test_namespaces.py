@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import threading
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,33 @@ def test_only_a_folder_that_is_seen_tells_what_is_gone(tmp_path: Path) -> None:
     assert not is_gone("/proc/0/ns/net")
     (tmp_path / "plain").write_text("")
     assert is_gone(tmp_path / "pod")
-    assert is_gone(tmp_path / "plain")
     assert not is_gone("/proc/self/ns/net")
+
+
+@pytest.mark.unit
+def test_a_mount_point_alone_does_not_tell_that_its_namespace_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(namespaces, "_reports", deque[float](maxlen=1))
+    for name in ("pod", "other"):
+        (tmp_path / name).touch()
+        assert not is_gone(tmp_path / name)
+        assert identity(tmp_path / name) == ""
+    assert capsys.readouterr().out.count("HostToContainer") == 1
+
+
+@pytest.mark.unit
+def test_a_folder_that_is_another_one_than_before_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has been unmounted, or over which another file system is mounted."""
+    pod = tmp_path / "pod"
+    pod.symlink_to("/proc/self/ns/net")
+    assert not is_gone(pod)
+    pod.unlink()
+    assert is_gone(pod)
+    monkeypatch.setitem(namespaces._seen, tmp_path, -1)
+    assert not is_gone(pod)
 
 
 @pytest.mark.lab

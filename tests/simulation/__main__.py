@@ -56,7 +56,7 @@ def main() -> int:
     """The status of the process: 1 after a violation."""
     arguments = _parser().parse_args()
     first = random.SystemRandom().randrange(1_000_000_000) if arguments.seed is None else arguments.seed
-    size = Size(side_by_side=arguments.side_by_side)
+    size = Size()
     if arguments.seed is not None and arguments.operations is None:
         arguments.operations = arguments.per_run
     count = -(-(arguments.operations or OPERATIONS) // arguments.per_run)
@@ -104,7 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-run", type=int, default=PER_RUN, help="operations of one seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--keep-going", action="store_true", help="go on after a violation")
-    parser.add_argument("--side-by-side", action="store_true", help="two agents of a node serve calls at a time")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for a shorter run that fails")
     return parser
 

@@ -73,8 +73,6 @@ class Size:
     pods: int = 50
     longest_absence: float = 900.0
     """Seconds for which a kubelet may be cut off, hung or slow at most."""
-    side_by_side: bool = False
-    """Whether two agents of one node serve calls at a time, which the chart's rollout does not let happen."""
 
 
 @dataclass(frozen=True)

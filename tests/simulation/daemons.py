@@ -26,13 +26,14 @@ from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
-from spiderpool.agent.main import ADDRESSED, ATTACHED, CHAINED, FIRST_LISTS, HOST_PORTS
+from spiderpool.agent.main import ADDRESSED, ATTACHED, CHAINED, FIRST_LISTS, HOST_PORTS, LOCK
 from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
 from spiderpool.agent.repair import RecordRepair
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.server import CNIServer, Plugins
+from spiderpool.agent.sole_agent import SoleAgent
 from spiderpool.agent.takeover import TakeOvers
 from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Node, Pod
@@ -130,6 +131,7 @@ class AgentProcess(Daemon):
         self._kernel = kernel
         self._directory = directory
         self._settings = settings
+        self._lock = SoleAgent(directory / LOCK)
         self._server: CNIServer | None = None
         self._calls: dict[asyncio.Future[Any], None] = {}
 
@@ -139,8 +141,9 @@ class AgentProcess(Daemon):
         return self._server is not None and not self.process.dead
 
     def kill(self) -> None:
-        """End it for good, and the calls that it serves."""
+        """End it for good, and the calls that it serves; the kernel takes its lock back."""
         super().kill()
+        self._lock.release()
         calls, self._calls = self._calls, {}
         for future in calls:
             if not future.done():
@@ -164,6 +167,10 @@ class AgentProcess(Daemon):
 
     async def serve(self, client: Client) -> None:
         """As `agent.main.run`."""
+        async with self._lock.held():
+            await self._serve(client)
+
+    async def _serve(self, client: Client) -> None:
         cluster = ClusterCache(client, self._kernel.node)
         attached = AttachmentStore(self._directory / ATTACHED, self._kernel.is_gone)
         chained = AttachmentStore(self._directory / CHAINED, self._kernel.is_gone)
@@ -178,6 +185,8 @@ class AgentProcess(Daemon):
             cluster.is_held,
             take_overs.until_given_up,
             take_overs.why_not,
+            take_overs.why_not_moved,
+            take_overs.still_moving,
             cluster.read_pool,
         )
         pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)

@@ -79,17 +79,14 @@ def kill_agent(cluster: Cluster, random: Random) -> bool:
 
 @operation(1)
 def update_agent(cluster: Cluster, random: Random) -> bool:
-    """A new agent takes the place of the old one, or starts beside it."""
+    """A new agent takes the place of the old one, or starts before that has ended, and longer before than it waits."""
     node = random.choice(cluster.nodes)
     if len(node.agents) != 1:
         return False
     old = node.agents[0]
-    if not cluster.size.side_by_side:
-        node.kill_agent(old)
-        node.start_agent()
-        return True
     node.start_agent()
-    cluster.loop.call_later(random.uniform(0.0, 30.0), lambda: node.kill_agent(old) if old in node.agents else None)
+    after = random.choice((0.0, random.uniform(0.0, 30.0), random.uniform(60.0, 90.0)))
+    cluster.loop.call_later(after, _end_agent, node, old)
     return True
 
 
@@ -204,6 +201,12 @@ def _heal(cluster: Cluster, node: SimulatedNode) -> None:
 def _set_ready(cluster: Cluster, node: SimulatedNode, ready: str) -> None:
     if cluster.body(Node, node.name) is not None and (ready == "True") == node.link.up:
         cluster.put_node(node, ready)
+
+
+def _end_agent(node: SimulatedNode, agent: Any) -> None:
+    if agent in node.agents:
+        node.kill_agent(agent)
+        _start_agent(node, node.kubelet)  # where the new one has been killed meanwhile
 
 
 def _start_agent(node: SimulatedNode, kubelet: Any) -> None:

@@ -125,7 +125,7 @@ def change_machine(cluster: Cluster, random: Random) -> bool:
         cluster.machines[name] = None
         return True
     pods = [pod for pod in cluster.pods() if pod["metadata"]["name"].startswith(f"virt-launcher-{name}-")]
-    if random.random() < 0.2 and len(pods) < 2:  # not on its way to another node
+    if random.random() < 0.2:  # also on its way to another node
         cluster.machines.pop(name, None)
         cluster.remove(VirtualMachineInstance, f"default/{name}")
         cluster.remove(VirtualMachine, f"default/{name}")

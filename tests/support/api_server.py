@@ -60,7 +60,7 @@ class Fault:
     verb: str
     times: int = 1
     delay: float = 0.0
-    """Seconds before anything is done."""
+    """Seconds before anything is done, also when the client has given up by then."""
     status: int = 0
     """Answer with this HTTP status and do nothing."""
     lose_answer: bool = False
@@ -167,6 +167,7 @@ class ApiServer:
                 verb = "watch" if request.query.get("watch") == "true" else "list"
             self.requests[verb] += 1
             fault = self._next_fault(verb)
+            content = await request.read()  # before the wait: the client may have given up after it
             await asyncio.sleep(fault.delay)
             if fault.status:
                 raise Refusal(fault.status, "Injected", f"injected status {fault.status}")
@@ -176,7 +177,7 @@ class ApiServer:
                 return await self._watch(request, target)
             if verb == "list":
                 self.list_queries.append(dict(request.query))
-            body = json.loads(await request.read() or b"{}")
+            body = json.loads(content or b"{}")
             answer = self._store.answer(verb, target, body, self._limited(request.query))
             return _break(request) if fault.lose_answer else web.json_response(answer)
         except Refusal as error:

@@ -173,7 +173,7 @@ class AccountPublisher:
 
     async def _take(self, stored: SpiderNode, *, whole: bool) -> NodeAccount:
         """The account as of now; what it says of time and order is from before the first reading."""
-        version, moment = self._record_version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        version, moment = self._newest_seen(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         observed = stored.metadata.generation if whole else stored.status and stored.status.observedGeneration
         begun = self._begun = {}
         try:
@@ -242,6 +242,13 @@ class AccountPublisher:
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is not None and (old is None or old.metadata.uid != new.metadata.uid):
             self._wake.set()
+
+    def _newest_seen(self) -> int:
+        """The version of which, and of earlier ones, no record of this node was missed.
+
+        Also of those that have gone to another node since, which a list no longer has.
+        """
+        return max(self._record_version, revision(self._cluster.records.informer.listed_version))
 
     def _record_changed(self, _: SpiderIP | None, new: SpiderIP | None) -> None:
         if new is not None:

@@ -22,7 +22,9 @@ A holder is a pod UID and an interface. The states of one address, as this node 
                                └─ answer lost ──▶ in doubt │               └── cooldown ──▶ cooling ──▶ held or free
                                      (next ADD or DEL of    └──── replace by another pod ──────┘
                                       the holder reads it, and
-                                      the ADD creates it again)
+                                      the ADD creates it again;
+                                      LateWrites reads it for
+                                      a while after the DEL)
 
 Who moves an address:
 
@@ -51,6 +53,7 @@ from dataclasses import dataclass, replace
 
 from spiderpool.agent import record_store
 from spiderpool.agent.inheritance import Inheritance
+from spiderpool.agent.late_writes import LateWrites
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.pool_search import PoolSearch
@@ -99,10 +102,13 @@ class Allocator:
         self._search = PoolSearch(records, self._writes, pools, clock)
         self._inheritance = Inheritance(records, self._writes, self._search, reads)
         self.releases = Releases(records, self._search.pool, self._locks, reads=reads, clock=clock)
+        self._late = LateWrites(records, self._writes, self.releases, self._locks)
 
     async def run(self) -> None:
-        """Carry out deferred releases until cancelled."""
-        await self.releases.run()
+        """Carry out deferred releases until cancelled, and those of what is given after a DEL."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.releases.run())
+            group.create_task(self._late.run())
 
     async def allocate(self, requests: Mapping[RequestKey, AllocationRequest]) -> Allocation:
         """Grant all requests of one pod, or none. What the pod holds already is granted again.
@@ -113,6 +119,8 @@ class Allocator:
         pod_uid = next(iter(requests.values())).pod_uid
         with ALLOCATION_SECONDS.time(), ALLOCATION_FAILURES.count_exceptions():
             async with self._locks.held(pod_uid):
+                for interface, _ in requests:
+                    self._late.leave((pod_uid, interface))
                 return await self._all_or_none(requests)
 
     async def release(self, pod_uid: str, interface: str) -> None:
@@ -121,11 +129,11 @@ class Allocator:
         Never fails: what the API server does not take now is released later.
         """
         async with self._locks.held(pod_uid):
+            self._late.follow((pod_uid, interface))
             try:
                 await self._writes.resolve((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
-                log.warning("record in doubt left to garbage collection", uid=pod_uid, error=str(error))
-            self._writes.forget_all((pod_uid, interface))
+                log.warning("record in doubt not read", uid=pod_uid, error=str(error))
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(PendingRelease(record))
 
@@ -140,8 +148,8 @@ class Allocator:
                 await self.releases.release_or_defer(PendingRelease(record))
 
     def release_soon(self, pod_uid: str, interface: str) -> None:
-        """Release what an interface of a pod that has ended holds, in the background; doubts are left to cluster GC."""
-        self._writes.forget_all((pod_uid, interface))
+        """Release what an interface of a pod that has ended holds, in the background."""
+        self._late.follow((pod_uid, interface))
         for record in self._records.of(pod_uid, interface):
             self.releases.defer(PendingRelease(record))
 

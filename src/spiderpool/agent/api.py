@@ -29,6 +29,7 @@ from spiderpool.api.agent_v1 import (
     Incomplete,
     IPConfig,
     Malformed,
+    PodCall,
     WorkloadEndpoint,
     WorkloadInterface,
     error_body,
@@ -108,8 +109,7 @@ class AgentAPI:
         interface = call.ifName or ""
         args = pod_of(call)
         pod = await self._cluster.living_pod(args)
-        netns = call.netNamespace or ""
-        sandbox = SandboxTarget(call.containerID or netns, netns)  # both may be empty, and one is enough to know it by
+        sandbox = SandboxTarget(_container(call), call.netNamespace or "")
         grants = await self._ipam.allocate(pod, args, sandbox, InterfaceRequest(interface, config))
         detection = self._addresses.detection(pod)
         routes = [AgentRoute(dst, gw, interface) for dst, gw in result_routes(grants)]
@@ -117,7 +117,7 @@ class AgentAPI:
 
     async def _delete(self, request: web.Request) -> web.Response:
         call = parse_body(await request.read(), DelCall)
-        await self._ipam.release(pod_of(call), call.containerID or "", call.ifName or "")
+        await self._ipam.release(pod_of(call), _container(call), call.ifName or "")
         return web.Response()
 
     async def _delete_all(self, request: web.Request) -> web.Response:
@@ -130,7 +130,7 @@ class AgentAPI:
                 return _json("SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false on this agent", RELEASE_FORBIDDEN)
             if pod and self._addresses.is_sticky(pod):
                 return _json(f"the addresses of pod {pod.key} stay with its owner", STICKY_RELEASE_FORBIDDEN)
-        await self._ipam.release_conflicting(args, call.containerID or "")
+        await self._ipam.release_conflicting(args, _container(call))
         return web.Response()
 
     async def _endpoint(self, request: web.Request) -> web.Response:
@@ -202,6 +202,11 @@ async def framework_errors(request: web.Request, handler: Handler) -> web.Stream
         return _json(error_body(405, f"method {request.method} is not allowed, but [{allowed}] are"), 405)
     except web.HTTPRequestEntityTooLarge as error:
         return _json(error_body(413, error.text or "body too large"), 413)
+
+
+def _container(call: PodCall) -> str:
+    """By what a sandbox is known: its container ID, else the path of its network namespace; both may be empty."""
+    return call.containerID or call.netNamespace or ""
 
 
 def _ip(interface: str, grant: Grant, detection: Detection) -> IPConfig:

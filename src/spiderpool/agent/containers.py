@@ -51,8 +51,6 @@ class Containers:
 
         ``pod`` is named by the UID by which it holds addresses.
         """
-        if not sandbox.container_id:
-            return
         known = self._of_pod(pod.uid)
         netns = {sandbox.container_id: sandbox.netns} if sandbox.netns else {}
         interfaces = (known.by_interface if known else {}) | {interface: sandbox.container_id}

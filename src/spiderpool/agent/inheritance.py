@@ -86,15 +86,20 @@ class Inheritance:
     async def _take_over_owned(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
         """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound.
 
-        Not while a sandbox of the former pod may have the address, unless a machine moves from there: then Refused.
+        Not while a sandbox of the former pod may have the address, unless a machine moves from there: then Refused. Of
+        a machine that moves, the former pod is noted, so that nobody gets the address before it has gone as well.
         """
         holder = (request.pod_uid, request.interface)
         if record_store.holder_of(record) == holder and record.spec.node == request.node:
             self._records.adopt(record)
             return record
-        if record.spec.podUID != request.pod_uid and not record.spec.releasedAt and not request.migrating:
+        if record.spec.podUID == request.pod_uid or record.spec.releasedAt:
+            return await self._writes.replace(request, record, record.spec.movedFrom or ())
+        if not request.migrating:
             await self._reads.until_given_up(record, request)
-        return await self._writes.replace(request, record)
+            return await self._writes.replace(request, record)
+        moved_from = (*await self._reads.still_moving(record), allocation.holder_before_move(record))
+        return await self._writes.replace(request, record, moved_from)
 
     async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether another pod of the owner, which still runs, has the address. Raises Refused unless it is migrating.

@@ -19,7 +19,7 @@ from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import BadRequest, SpiderpoolError
 from spiderpool.telemetry import logger
 
 log = logger("ipam")
@@ -60,7 +60,15 @@ class IPAMPlugin:
     async def allocate(
         self, pod: Pod, args: PodArgs, sandbox: SandboxTarget, request: InterfaceRequest
     ) -> tuple[Grant, ...]:
-        """What an interface of a living pod's sandbox is granted; `PodAddresses.allocate` tells the errors."""
+        """What an interface of a living pod's sandbox is granted; `PodAddresses.allocate` tells the errors.
+
+        BadRequest for a sandbox without an ID: the node's account could not say whether it still has the address.
+        """
+        if not sandbox.container_id:
+            raise BadRequest(
+                f"the call for pod {pod.key} names neither its container nor its network namespace, so nobody could "
+                "tell whether its sandbox still has the address; give containerID or netNamespace"
+            )
         # First, so that a DEL of the former container that comes meanwhile releases nothing, and the node's account
         # lists the sandbox before it has an address.
         holder = replace(args, uid=self._addresses.holder_uid(args, pod))

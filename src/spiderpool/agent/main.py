@@ -31,6 +31,7 @@ from spiderpool.agent.record_store import ClusterReads
 from spiderpool.agent.repair import RecordRepair
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.agent.server import CNIServer, Plugins, probe_sites
+from spiderpool.agent.sole_agent import SoleAgent
 from spiderpool.agent.takeover import TakeOvers
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks
@@ -53,6 +54,9 @@ HOST_PORTS = "hostports.json"
 TUNED = "node-tuned"
 """File beside the socket that exists while the node's NICs are tuned."""
 
+LOCK = "agent.lock"
+"""File beside the socket that the working agent has locked."""
+
 PROGRAM = daemon.Program(
     "spiderpool-agent",
     "Attaches the pods of one node to underlay networks and gives them their addresses, on behalf of the CNI plugins.",
@@ -74,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def run(settings: AgentSettings) -> None:
-    """Serve the node until this task is cancelled."""
+    """Serve the node until this task is cancelled, once no other agent of the node does."""
+    async with SoleAgent(settings.socket.parent / LOCK).held():
+        await _serve(settings)
+
+
+async def _serve(settings: AgentSettings) -> None:
     async with Client.load(settings.common.kubeconfig) as client, asyncio.TaskGroup() as group:
         cluster = ClusterCache(client, settings.node)
         attached, chained = (AttachmentStore(settings.socket.parent / folder) for folder in (ATTACHED, CHAINED))
@@ -84,7 +93,7 @@ async def run(settings: AgentSettings) -> None:
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         policy = PodPolicy.of(settings)
         repair = RecordRepair(cluster, sandboxes, recorder, policy.addresses)
-        take_overs = TakeOvers(client, settings.node, sandboxes)
+        take_overs = TakeOvers(client, settings.node, sandboxes, settings.take_over_after)
         allocator = Allocator(
             cluster.records,
             NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),
@@ -93,6 +102,8 @@ async def run(settings: AgentSettings) -> None:
                 cluster.is_held,
                 take_overs.until_given_up,
                 take_overs.why_not,
+                take_overs.why_not_moved,
+                take_overs.still_moving,
                 cluster.read_pool,
             ),
         )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.allocation import family
 from spiderpool.core.ipam.candidates import RequestKey
@@ -75,6 +75,10 @@ class ClusterReads:
     """
     why_not_given_up: Callable[[SpiderIP], Awaitable[str | None]]
     """Why a sandbox of the record's pod may still have its address, as of now; None when none has."""
+    why_not_moved: Callable[[SpiderIP], Awaitable[str | None]]
+    """As ``why_not_given_up``, of the pods alone from which the record's virtual machine was to move."""
+    still_moving: Callable[[SpiderIP], Awaitable[tuple[FormerPod, ...]]]
+    """The pods from which the record's virtual machine was to move and that may still have its address."""
     pool: Callable[[str], Awaitable[SpiderIPPool | None]]
     """A pool by name, also one that this node may not use; None when it does not exist."""
 

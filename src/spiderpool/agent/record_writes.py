@@ -2,18 +2,19 @@
 
 A write that was not answered may have been done, may still be done later, or never. Until that is known, the holder's
 next ADD or DEL reads the record, and its next ADD sends the same create again: whichever of the two is carried out
-first, the other is refused, and no holder gets two addresses.
+first, the other is refused, and no holder gets two addresses. After a DEL `late_writes` goes on to read it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from spiderpool.agent import record_store
 from spiderpool.agent.record_store import Holder, RecordStore
 from spiderpool.agent.releases import PendingRelease
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
@@ -74,13 +75,21 @@ class RecordWrites:
         progress.taken.append(PendingRelease(taken, keep_for_owner=False))
         return taken
 
-    async def replace(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
-        """Make the requesting pod the holder of a record. Raises Conflict or NotFound."""
+    async def replace(
+        self, request: AllocationRequest, record: SpiderIP, moved_from: Iterable[FormerPod] = ()
+    ) -> SpiderIP:
+        """Make the requesting pod the holder of a record. Raises Conflict or NotFound.
+
+        ``moved_from`` are pods of its virtual machine that may still have the address.
+        """
+        holder = (request.pod_uid, request.interface)
         try:
-            return await self._replace_or_recognise(request, record)
+            taken = await self._replace_or_recognise(request, allocation.taken_over(record, request, moved_from))
         except (ApiUnavailable, asyncio.CancelledError):
-            self._remember((request.pod_uid, request.interface), record)
+            self._remember(holder, record)
             raise
+        self._forget(holder, record.name)
+        return taken
 
     def unanswered_creates(self, holder: Holder) -> tuple[SpiderIP, ...]:
         """Records whose create was not answered, as they were sent."""
@@ -89,14 +98,18 @@ class RecordWrites:
     async def resolve(self, holder: Holder, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got.
 
-        One that is not there stays in doubt if it was to be created: that may still be done.
+        One that is as it was before the write stays in doubt: it may still be done.
         """
         for name, sent in tuple(self._unanswered.get(holder, {}).items()):
             found = await self._records.get(name, timeout=timeout)
-            if found or sent.metadata.uid:
+            if _is_decided(sent, found):
                 self._forget(holder, name)
             if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
+
+    def is_unanswered(self, holder: Holder) -> bool:
+        """Whether a write for a holder may still be carried out."""
+        return holder in self._unanswered
 
     def forget_all(self, holder: Holder) -> None:
         """Remember nothing of a holder any more: what its writes may still do is left to garbage collection."""
@@ -114,15 +127,15 @@ class RecordWrites:
         progress.taken.append(PendingRelease(found, keep_for_owner=False, cool=False))
         return found
 
-    async def _replace_or_recognise(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
+    async def _replace_or_recognise(self, request: AllocationRequest, wanted: SpiderIP) -> SpiderIP:
         """The record as replaced by us, also by a former call whose answer was lost.
 
         Such a write may be carried out late and then conflicts with ours, so a record that conflicts is read again.
         """
         try:
-            return await self._records.replace(allocation.taken_over(record, request), timeout=CALL_TIMEOUT)
+            return await self._records.replace(wanted, timeout=CALL_TIMEOUT)
         except Conflict:
-            found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+            found = await self._records.get(wanted.name, timeout=CALL_TIMEOUT)
             if found is None or record_store.holder_of(found) != (request.pod_uid, request.interface):
                 raise
             self._records.adopt(found)
@@ -140,3 +153,10 @@ class RecordWrites:
         unanswered.pop(name, None)
         if not unanswered:
             self._unanswered.pop(holder, None)
+
+
+def _is_decided(sent: SpiderIP, found: SpiderIP | None) -> bool:
+    """Whether a write can no longer be carried out, by the record that a later read has found."""
+    if not sent.metadata.uid:  # a create
+        return found is not None
+    return found is None or found.metadata.resourceVersion != sent.metadata.resourceVersion

@@ -166,13 +166,15 @@ class Releases:
     async def _end(self, pending: PendingRelease) -> None:
         """End the holding of a record that nobody needs, or let garbage collection do it where a sandbox may run."""
         record = pending.record
-        reason = await self._reads.why_not_given_up(record) if pending.spare_holder else None
+        is_used = self._reads.why_not_given_up if pending.spare_holder else self._reads.why_not_moved
+        reason = await is_used(record)
         if reason is None:
             await self._unless_taken_over(record, partial(self._end_holding, cool=pending.cool))
             RELEASES.inc()
         else:
             log.warning("left to garbage collection", address=record.spec.address, reason=reason)
-            await self._unless_taken_over(record, self._disown)
+            if not pending.keep_for_owner:  # which has another address
+                await self._unless_taken_over(record, self._disown)
 
     async def _disown(self, record: SpiderIP) -> None:
         """Take a record from its owner; one of another node is not cached. Raises Conflict or NotFound."""

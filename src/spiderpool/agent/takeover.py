@@ -6,13 +6,15 @@ import asyncio
 
 from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam import takeover
-from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using
+from spiderpool.core.ipam.allocation import as_held_by
+from spiderpool.core.ipam.evidence import AccountRequest, sandbox_text, sandbox_using
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client
+from spiderpool.kube.node_accounts import request_account
 
 PATIENCE = 5.0
 """Seconds that an ADD waits for the end of the former sandbox; its DEL is seldom older than its pod's end."""
@@ -23,25 +25,49 @@ READ_TIMEOUT = 5.0
 
 
 class TakeOvers:
-    """The take-overs of one node's pods."""
+    """The take-overs of one node's pods.
 
-    def __init__(self, client: Client, node: str, sandboxes: NodeSandboxes) -> None:
+    ``take_over_after`` are the seconds after which a node that was asked and does not answer counts as one where
+    nothing runs; None: it never does.
+    """
+
+    def __init__(
+        self, client: Client, node: str, sandboxes: NodeSandboxes, take_over_after: float | None = None
+    ) -> None:
         self._client = client
         self._node = node
         self._sandboxes = sandboxes
+        self._take_over_after = take_over_after
+        self._requests: dict[str, AccountRequest] = {}  # node → the last question that was sent to it
 
     async def until_given_up(self, record: SpiderIP, request: AllocationRequest) -> None:
         """Return once no sandbox of another pod has the address of its record. Raises Refused, or ApiUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
-        while (reason := await self.why_not(record)) is not None:
+        while (reason := await self.why_not(record, but_for=request.pod_uid)) is not None:
             if loop.time() >= deadline:
                 raise Refused(f"{request} waits for {record.spec.address}, which {reason}")
             await asyncio.sleep(POLL)
 
-    async def why_not(self, record: SpiderIP) -> str | None:
-        """Why a sandbox may have the address of a record now; None when none has. Raises errors of the API."""
-        return await (self._why_not_here(record) if record.spec.node == self._node else self._why_not_there(record))
+    async def why_not(self, record: SpiderIP, *, but_for: str = "") -> str | None:
+        """Why a sandbox may have the address of a record now; None when none has, but for those of one pod (a UID).
+
+        Raises errors of the API.
+        """
+        there = self._why_not_here if record.spec.node == self._node else self._why_not_there
+        return await there(record) or await self.why_not_moved(record, but_for=but_for)
+
+    async def why_not_moved(self, record: SpiderIP, *, but_for: str = "") -> str | None:
+        """As `why_not`, of the pods alone from which the record's virtual machine was to move."""
+        for former in record.spec.movedFrom or ():
+            if former.podUID != but_for and (reason := await self._why_not_there(as_held_by(record, former))):
+                return reason
+        return None
+
+    async def still_moving(self, record: SpiderIP) -> tuple[FormerPod, ...]:
+        """The pods from which the record's virtual machine was to move and that may still have its address."""
+        moved = record.spec.movedFrom or ()
+        return tuple([each for each in moved if await self._why_not_there(as_held_by(record, each))])
 
     async def _why_not_here(self, record: SpiderIP) -> str | None:
         """By the files and the kernel of this node."""
@@ -57,4 +83,21 @@ class TakeOvers:
             return None
         node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
         reason = takeover.why_not_given_up(record, account, node)
-        return reason and f"{reason}; {takeover.REMEDIES.format(node=name)}"
+        if reason is None or await self._is_silent(name, account):
+            return None
+        return f"{reason}; {takeover.REMEDIES.format(node=name)}"
+
+    async def _is_silent(self, name: str, account: SpiderNode | None) -> bool:
+        """Whether a node has not answered for so long that the setting takes this for evidence; asks it if need be."""
+        if account is None or self._take_over_after is None:
+            return self._take_over_after is not None
+        last = self._requests.get(name)
+        if last is not None and last.uid == account.metadata.uid:
+            if asyncio.get_running_loop().time() - last.sent < self._take_over_after:
+                return False
+            if not last.is_answered(account):
+                return True
+        sent = await request_account(self._client, account, timeout=READ_TIMEOUT)  # also again: answers get old
+        if sent is not None:
+            self._requests[name] = sent[0]
+        return False

@@ -25,6 +25,15 @@ class IPOwner(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     name: Annotated[str, field_doc("Name of the owner.")]
 
 
+class FormerPod(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
+    """A pod of the virtual machine that had the address before the machine was to move to another one."""
+
+    node: Annotated[str, field_doc("Node of the pod.")]
+    pod: Annotated[str, field_doc("Name of the pod.")]
+    podUID: Annotated[str, field_doc("UID of the pod.")]
+    recordVersion: Annotated[str, field_doc("resourceVersion of the record when the pod had it last.")]
+
+
 class IPSpec(msgspec.Struct, omit_defaults=True, gc=False):
     """The holder of the address. To release it, delete the object, or set releasedAt where the pool has a cooldown."""
 
@@ -46,6 +55,10 @@ class IPSpec(msgspec.Struct, omit_defaults=True, gc=False):
     releasedAt: Annotated[
         str | None,
         field_doc("When the address was released (RFC 3339): no pod gets it before the cooldown of its pool ends."),
+    ] = None
+    movedFrom: Annotated[
+        list[FormerPod] | None,
+        field_doc("Pods from which the virtual machine was to move, and which may still have the address."),
     ] = None
 
 

@@ -56,10 +56,11 @@ def _name(address: str) -> str:
 
 
 async def _nodes(client: Client, record: SpiderIP) -> list[str]:
-    """The nodes on which the record's pod may run: that of the record, and that of the pod."""
+    """The nodes on which a sandbox may have the address: that of the record, that of the pod, and former ones."""
     pod = await client.find(Pod, record.spec.pod, record.spec.namespace, timeout=TIMEOUT)
     there = pod.spec.nodeName if pod is not None and pod.metadata.uid == record.spec.podUID else None
-    return list(dict.fromkeys(filter(None, (record.spec.node, there))))
+    former = (each.node for each in record.spec.movedFrom or ())
+    return list(dict.fromkeys(filter(None, (record.spec.node, there, *former))))
 
 
 async def _why_unused(client: Client, record: SpiderIP, name: str) -> str:

@@ -15,24 +15,36 @@ import fcntl
 import os
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from spiderpool.errors import BadNamespace, KernelFailure
+from spiderpool.telemetry import logger
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h, ioctl_ns(2)
 
+OWN = "/proc/thread-self/ns/net"
+"""The network namespace of the calling thread."""
+
 _NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 MOST_FOLDERS = 4096
 """Folders of namespaces that are remembered: below /proc each process has one."""
 
-_seen: dict[Path, None] = {}  # folders in which this process has opened a namespace, the first one first
+REPORT_PAUSE = 600.0
+"""Seconds between two reports about folders that do not show what is in them."""
+
+_seen: dict[Path, int | None] = {}  # folder in which this process has opened a namespace, the first one first → device
 _seen_lock = threading.Lock()  # namespaces are opened on many threads
+_reports: deque[float] = deque(maxlen=1)  # monotonic time of the last one
+
+log = logger("namespaces")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,7 +52,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @contextlib.contextmanager
 def own() -> Iterator[int]:
     """A file descriptor of the network namespace in which the calling thread is."""
-    with opened("/proc/thread-self/ns/net") as descriptor:
+    with opened(OWN) as descriptor:
         yield descriptor
 
 
@@ -66,35 +78,47 @@ def opened(path: str | Path) -> Iterator[int]:
 
 
 def is_gone(path: str | Path) -> bool:
-    """Whether the network namespace at ``path`` has been removed: nothing is there, or something else.
+    """Whether the network namespace at ``path`` has been removed: nothing is there.
 
-    False where that cannot be told. To an agent in a container that does not see the node's folder of namespaces, all
-    would be gone; so the folder must hold something, or this process must have opened a namespace there before.
+    False where that cannot be told. To an agent in a container that does not see the node's mounts, all would be gone:
+    without the folder of namespaces nothing is there, and without the mounts in it their mount points alone, plain
+    files. So nothing at all must be there, in a folder that holds something, or that is still the one in which this
+    process has opened a namespace before.
     """
     try:
         with opened(path):
             return False
     except BadNamespace:
-        return Path(path).parent in _seen or _has_entries(Path(path).parent)
+        folder = Path(path).parent
+        if _device(path) is not None:
+            _report(path, "is no network namespace")
+            return False
+        if folder not in _seen:
+            return _has_entries(folder)
+        if _seen[folder] != _nearest_device(folder):
+            _report(path, "is not there, and its folder is another one than before")
+            return False
+        return True
     except KernelFailure:
         return False
 
 
 def identity(path: str | Path) -> str:
-    """Which namespace is at ``path``; empty where nothing is there. Linux gives that of a removed one to later ones."""
+    """Which namespace is at ``path``; empty where none is there. Linux gives that of a removed one to later ones."""
     try:
         found = Path(path).stat() if path else None
     except (OSError, ValueError):
         return ""
-    return "" if found is None else f"{found.st_dev}:{found.st_ino}"
+    return "" if found is None or found.st_dev != _device(OWN) else f"{found.st_dev}:{found.st_ino}"
 
 
 def _remember(folder: Path) -> None:
     """Remember that this process sees what is in a folder."""
+    device = _nearest_device(folder)
     with _seen_lock:
         if folder not in _seen and len(_seen) >= MOST_FOLDERS:
             del _seen[next(iter(_seen))]
-        _seen[folder] = None
+        _seen[folder] = device
 
 
 def _has_entries(folder: Path) -> bool:
@@ -102,6 +126,29 @@ def _has_entries(folder: Path) -> bool:
         return any(folder.iterdir())
     except (OSError, ValueError):
         return False
+
+
+def _device(path: str | Path) -> int | None:
+    """The device of the file system that a path belongs to; None where nothing is there."""
+    try:
+        return Path(path).stat().st_dev
+    except (OSError, ValueError):
+        return None
+
+
+def _nearest_device(folder: Path) -> int | None:
+    """The device of a folder, or of the nearest one above it that exists: those of processes go with these."""
+    devices = (_device(each) for each in (folder, *folder.parents))
+    return next((device for device in devices if device is not None), None)
+
+
+def _report(path: str | Path, state: str) -> None:
+    """Log, at times, that a folder does not show what is in it."""
+    now = time.monotonic()
+    if not _reports or now - _reports[-1] >= REPORT_PAUSE:
+        _reports.append(now)
+        remedy = "mount the folder into the agent's container with mountPropagation HostToContainer"
+        log.warning("network namespace not seen, so its sandbox may run", netns=str(path), state=state, remedy=remedy)
 
 
 def _open(path: str | Path) -> int:

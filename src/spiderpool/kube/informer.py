@@ -139,6 +139,7 @@ class Informer(Generic[T]):
         self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
         self._version = ""  # resource version to watch from; empty: list first
+        self._listed = ""  # resource version of the last list
         self._watch_began = 0.0  # time of the loop at the last watch's request
         self._arrived = 0  # pages of lists so far
         self._partial: PartialList | None = None  # the pages that have arrived: after a failure it goes on behind them
@@ -147,6 +148,11 @@ class Informer(Generic[T]):
     def ready(self) -> bool:
         """Whether the first list has arrived."""
         return self._synced.is_set()
+
+    @property
+    def listed_version(self) -> str:
+        """Resource version of the last list, of which the cache lacks no object; empty before the first one."""
+        return self._listed
 
     async def synced(self, timeout: float) -> None:
         """Wait for the first list. Raises NotReady after ``timeout`` seconds."""
@@ -294,7 +300,7 @@ class Informer(Generic[T]):
                 self._drop(old)
             if turn.is_over():
                 await turn.next()
-        self._version = complete.version
+        self._version = self._listed = complete.version
         self._synced.set()
 
     async def _page(self, rest: str) -> Page[T]:

@@ -20,6 +20,7 @@ class Daemon(enum.StrEnum):
 
 
 ALL: Final = (Daemon.AGENT, Daemon.CONTROLLER, Daemon.CLOUD)
+IN_CLUSTER: Final = (Daemon.AGENT, Daemon.CONTROLLER)
 AGENT: Final = (Daemon.AGENT,)
 CONTROLLER: Final = (Daemon.CONTROLLER,)
 CLOUD: Final = (Daemon.CLOUD,)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spiderpool.settings import kinds
-from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, REPLICATED, Setting
+from spiderpool.settings.setting import AGENT, ALL, CLOUD, CONTROLLER, IN_CLUSTER, REPLICATED, Setting
 
 DAY: Final = 86400.0
 """Seconds of a day."""
@@ -397,9 +397,9 @@ GC_NODE_GRACE: Final = Setting(
 GC_AGENT_GRACE: Final = Setting(
     kind=kinds.SECONDS,
     default=30.0,
-    help="the same for pods that are gone, have finished or should have ended, before their node is asked whether a "
-    "sandbox has the address; the node has as long to answer before it is reported",
-    readers=CONTROLLER,
+    help="how long pods are gone, have finished or should have ended before their node is asked whether a sandbox has "
+    "the address; the node has as long to answer before it is reported",
+    readers=IN_CLUSTER,
     variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
     page="reference/collection.md",
 )
@@ -431,7 +431,7 @@ GC_BY_TIME: Final = Setting(
     kind=kinds.FLAG,
     default=False,
     help="a node that does not answer counts as one where nothing runs: time is enough, as in Spiderpool",
-    readers=CONTROLLER,
+    readers=IN_CLUSTER,
     variables=("SPIDERPOOL_GC_BY_TIME_ENABLED",),
     page="reference/collection.md",
 )

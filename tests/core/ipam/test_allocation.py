@@ -13,12 +13,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import (
     address_of,
+    as_held_by,
     choose,
     cooldown_is_over,
     disowned,
     elsewhere,
     exhausted,
     grant,
+    holder_before_move,
     is_acceptable,
     is_exclusive,
     main_reason,
@@ -169,6 +171,19 @@ def test_a_record_is_taken_over_as_it_was_seen() -> None:
     assert stranger.spec.owner is None
     assert "ipam.spidernet.io/owner" not in (stranger.metadata.labels or {})
     assert "ipam.spidernet.io/owner" in (held.metadata.labels or {})
+
+
+def test_the_pod_from_which_a_machine_is_to_move_is_noted_and_can_be_asked_for() -> None:
+    held = new_record(STICKY, POOL, to_int("172.31.199.192", 4))
+    held.metadata.resourceVersion = "5"
+    former = holder_before_move(held)
+    assert (former.node, former.pod, former.podUID, former.recordVersion) == ("worker", "web-0", "u1", "5")
+    moved = taken_over(held, replace(STICKY, pod="web-1", pod_uid="u2", node="master"), [former])
+    moved.metadata.resourceVersion = "6"
+    assert (moved.spec.podUID, moved.spec.movedFrom) == ("u2", [former])
+    before = as_held_by(moved, former)
+    assert (before.spec, before.metadata.resourceVersion) == (held.spec, "5")
+    assert taken_over(moved, STICKY).spec.movedFrom is None
 
 
 def test_a_record_that_its_owner_has_given_up_is_its_pods_alone() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint
-from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ip import FormerPod, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode, SpiderNodeSpec
 from spiderpool.core.ipam.evidence import (
@@ -111,6 +111,14 @@ def test_which_sandbox_may_have_an_address(sandboxes: list[NodeSandbox], uses: b
     assert (found is not None) is uses
     expected = AddressUse.IN_USE if uses else AddressUse.FREE
     assert use_of(record(), evidence(account=account(*sandboxes)), SENT)[0] is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "uses"), [(sandbox(uid="u-7"), True), (unread(pod="launcher"), True), (unread(), False), (sandbox(), False)]
+)
+def test_the_pods_from_which_a_machine_was_to_move_may_have_its_address(one: NodeSandbox, uses: bool) -> None:
+    moved = record(movedFrom=[FormerPod("m", "launcher", "u-7", "1")])
+    assert (sandbox_using(NodeAccount(sandboxes=[one]), moved) is one) is uses
 
 
 def test_addresses_are_compared_as_numbers() -> None:

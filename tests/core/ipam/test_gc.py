@@ -24,7 +24,7 @@ from spiderpool.api.core_v1 import (
     PodStatus,
     Taint,
 )
-from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
+from spiderpool.api.ip import FormerPod, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
@@ -411,6 +411,21 @@ class TestEvidence:
         assert (one.cause, one.nodes) == (ReleaseCause.NODE_GONE, ("m", "n"))
         assert use_by_candidate(one, self.of("m", seen=6), DEFAULT, 12.0)[0] is AddressUse.UNKNOWN
         assert use_by_candidate(one, self.of("m"), DEFAULT, 12.0)[0] is AddressUse.FREE
+
+    def test_a_machine_that_was_to_move_needs_the_word_of_both_nodes(self) -> None:
+        """Its pod there may run although the record names the other one, also when its interfaces are not known."""
+        moved = record(podUID="target", movedFrom=[FormerPod("m", "source", "u-9", "1")])
+        (one,) = find_candidates([moved], snapshot(nodes=(node(), node("m"))), {}, 10.0).values()
+        assert one.nodes == ("m", "n")
+        for said, use in (
+            (self.of("m", seen=6), AddressUse.UNKNOWN),
+            (self.of("m"), AddressUse.FREE),
+            (self.of("m", "10.6.0.9"), AddressUse.IN_USE),  # of the pod, whatever its interfaces show
+        ):
+            assert use_by_candidate(one, said | self.of(), DEFAULT, 12.0)[0] is use
+        moved.spec.movedFrom = [FormerPod("n", "source", "u-7", "1")]
+        (one,) = find_candidates([moved], snapshot(nodes=(node(),)), {}, 10.0).values()
+        assert one.nodes == ("n",)
 
     def test_an_address_that_cools_down_needs_no_word(self) -> None:
         (cooling,) = find_candidates([record(releasedAt=DELETED)], snapshot(now=DELETED_AT), {}, 10.0).values()

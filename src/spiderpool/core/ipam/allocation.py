@@ -15,7 +15,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from spiderpool.api.cni_result import DEFAULT_DESTINATIONS
-from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
+from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, FormerPod, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, Network, from_int, object_name, to_int
@@ -98,12 +98,29 @@ def new_record(request: AllocationRequest, pool: SpiderIPPool, address: int) -> 
     )
 
 
-def taken_over(record: SpiderIP, request: AllocationRequest) -> SpiderIP:
-    """The record changed to belong to the requesting pod. Keeps the resourceVersion, so that a race is a Conflict."""
+def taken_over(record: SpiderIP, request: AllocationRequest, moved_from: Iterable[FormerPod] = ()) -> SpiderIP:
+    """The record changed to belong to the requesting pod. Keeps the resourceVersion, so that a race is a Conflict.
+
+    ``moved_from`` are the pods of its virtual machine that may still have the address.
+    """
     metadata = replace(record.metadata, labels=(record.metadata.labels or {}) | _labels(request, record.spec.pool))
     if request.owner is None and metadata.labels:
         metadata.labels.pop(IP_OWNER_LABEL, None)
-    return replace(record, metadata=metadata, spec=_spec(request, record.spec.address, record.spec.pool))
+    spec = _spec(request, record.spec.address, record.spec.pool)
+    return replace(record, metadata=metadata, spec=replace(spec, movedFrom=list(moved_from) or None))
+
+
+def holder_before_move(record: SpiderIP) -> FormerPod:
+    """The pod of a record, as it is noted when the virtual machine is to move to another one."""
+    spec = record.spec
+    return FormerPod(spec.node, spec.pod, spec.podUID, record.metadata.resourceVersion or "")
+
+
+def as_held_by(record: SpiderIP, former: FormerPod) -> SpiderIP:
+    """The record as it was when a former pod of its virtual machine had it."""
+    metadata = replace(record.metadata, resourceVersion=former.recordVersion)
+    spec = replace(record.spec, node=former.node, pod=former.pod, podUID=former.podUID, movedFrom=None)
+    return replace(record, metadata=metadata, spec=spec)
 
 
 def released(record: SpiderIP, now: float) -> SpiderIP:

@@ -101,15 +101,18 @@ def is_disproved(node: Node | None, account: SpiderNode) -> bool:
 def sandbox_using(account: NodeAccount, record: SpiderIP) -> NodeSandbox | None:
     """A sandbox that has the address of a record, or may have it; None when there is none.
 
-    Any sandbox of the record's pod may: while it is being attached, its interface comes after its record. So may one
-    whose interfaces cannot be read and whose pod has the same name, as the pod before in a StatefulSet.
+    Any sandbox of the record's pod may: while it is being attached, its interface comes after its record. So may those
+    of pods from which a virtual machine was to move, and one whose interfaces cannot be read and whose pod has the same
+    name, as the pod before in a StatefulSet.
     """
     sandboxes, spec = account.sandboxes or (), record.spec
-    if own := next((sandbox for sandbox in sandboxes if sandbox.podUID == spec.podUID), None):
+    pods = (spec, *(spec.movedFrom or ()))
+    uids, names = {pod.podUID for pod in pods}, {(spec.namespace, pod.pod) for pod in pods}
+    if own := next((sandbox for sandbox in sandboxes if sandbox.podUID in uids), None):
         return own
     address = address_text(record)
     for sandbox in sandboxes:
-        unread = sandbox.interfaces is None and (sandbox.namespace, sandbox.pod) == (spec.namespace, spec.pod)
+        unread = sandbox.interfaces is None and (sandbox.namespace, sandbox.pod) in names
         if unread or address in _addresses(sandbox):
             return sandbox
     return None

@@ -293,10 +293,14 @@ def _release_cause(
 
 
 def _nodes(record: SpiderIP, snapshot: Snapshot) -> tuple[str, ...]:
-    """The nodes on which a sandbox of the record's pod may run: the record's, and that of the pod, which comes last."""
+    """The nodes on which a sandbox may have the address of a record; that of the pod comes last.
+
+    Besides it is the record's, and those from which a virtual machine was to move.
+    """
     pod = snapshot.pods.get(pod_key(record))
-    node = pod.spec.nodeName if pod is not None and _holds(pod, record) else None
-    return (record.spec.node,) if node in (None, record.spec.node) else (record.spec.node, node)
+    node = (pod.spec.nodeName if pod is not None and _holds(pod, record) else None) or record.spec.node
+    former = [each.node for each in record.spec.movedFrom or ()]
+    return (*dict.fromkeys(name for name in (record.spec.node, *former) if name != node), node)
 
 
 def _same_version(one: SpiderIP, other: SpiderIP) -> bool:

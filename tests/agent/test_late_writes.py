@@ -1,0 +1,113 @@
+"""Creates and replaces that the API server carries out after the DEL of their interface."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from spiderpool.agent import late_writes, record_writes
+from spiderpool.api.ip import SpiderIP
+from spiderpool.errors import ApiUnavailable
+from tests.agent.addressing_node import addressing_node
+from tests.agent.addressing_node import pool as node_pool
+from tests.agent.allocating_node import One, ask, cold, pool, working
+from tests.support.api_server import Fault
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_writes, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(late_writes, "PATIENCE", 0.3)
+
+
+async def refused(one: One, pod: str) -> None:
+    """An ADD whose write comes late, and the DEL that follows."""
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask(pod))
+    await one.allocator.release(f"uid-of-{pod}", "eth0")
+
+
+async def test_what_is_created_after_the_del_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_writes, "CALL_TIMEOUT", 0.1)
+    monkeypatch.setattr(late_writes, "PATIENCE", 10.0)
+    async with addressing_node(tmp_path, node_pool("p", "10.0.0.1-10.0.0.9")) as node:
+        await node.pod("a")
+        node.server.inject(Fault("create", delay=0.5))
+        with pytest.raises(ApiUnavailable):
+            await node.add("a", "c")
+        await node.gone("a")
+        await node.delete("a", "c")
+        assert node.records == {}
+        await eventually(lambda: bool(node.records), "the late create")
+        await eventually(lambda: not node.records)
+        assert not node.cluster.records.of_pod(node.uids["a"])
+
+
+async def test_a_record_that_is_taken_over_after_the_del_is_released() -> None:
+    one = One(cold("10.0.0.1"))
+    await one.give(ask("before"))
+    await one.allocator.release("uid-of-before", "eth0")
+    one.surroundings.now += 61
+    async with working(one.allocator):
+        await refused(one, "a")
+        one.store.land()
+        assert one.store.objects["10.0.0.1"].spec.podUID == "uid-of-a"
+        await eventually(lambda: one.store.objects["10.0.0.1"].spec.releasedAt is not None)
+
+
+async def test_the_end_of_a_pod_begins_the_watch_too() -> None:
+    one = One(pool())
+    one.store.faults = ["late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(ask("a"))
+    async with working(one.allocator):
+        one.allocator.release_soon("uid-of-a", "eth0")
+        one.store.land()
+        await eventually(lambda: not one.store.objects)
+
+
+async def test_what_the_next_sandbox_is_given_stays() -> None:
+    """Its ADD sends the same create again, so that whichever is carried out, the pod has one address."""
+    one = One(pool())
+    async with working(one.allocator):
+        await refused(one, "a")
+        address = await one.give(ask("a"))
+        one.store.land()
+        await asyncio.sleep(0.1)
+        assert list(one.store.objects) == [address]
+        assert one.store.objects[address].spec.podUID == "uid-of-a"
+
+
+async def test_the_watch_ends_and_nothing_is_remembered() -> None:
+    one = One(pool())
+    async with working(one.allocator):
+        await refused(one, "a")
+        await asyncio.sleep(0.8)
+        reads = one.store.reads
+        assert reads < 12
+        await asyncio.sleep(0.4)
+        assert one.store.reads == reads
+        await one.give(ask("a"))
+        assert one.store.reads - reads <= 1, "of the pool, not of the record that was in doubt"
+
+
+async def test_an_api_server_that_is_away_is_asked_once_it_is_back() -> None:
+    one = One(pool())
+    reading = one.view.get
+
+    async def away(name: str, *, timeout: float) -> SpiderIP | None:
+        raise ApiUnavailable("connection refused")
+
+    async with working(one.allocator):
+        one.view.get = away  # type: ignore[method-assign]
+        await refused(one, "a")
+        one.store.land()
+        await asyncio.sleep(0.4)
+        one.view.get = reading  # type: ignore[method-assign]
+        await eventually(lambda: not one.store.objects)
