@@ -1,6 +1,7 @@
 """Steps and values of core.network.plumbing as bodies of rtnetlink messages, and back.
 
-Encodes and decodes only: `netlink` sends the bodies, `rtnetlink` adds headers and flags.
+Encodes and decodes only: `netlink` sends the bodies, `rtnetlink` adds headers and flags. What decodes raises
+KernelFailure for bytes that are no such body, and nothing else.
 Constants carry the names of the kernel's headers (linux/rtnetlink.h and those named beside them).
 """
 
@@ -25,7 +26,7 @@ from spiderpool.core.network.plumbing.steps import (
 )
 from spiderpool.core.network.plumbing.values import MODES, Address, Link, Network
 from spiderpool.errors import BadConfig
-from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, text
+from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, reading, text
 
 UNSPEC = socket.AF_UNSPEC
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -267,24 +268,25 @@ def route_lookup(destination: Address, source: Address | None = None, mark: int 
 
 def read_link(body: bytes) -> Link:
     """Decode a link."""
-    _, _, index, flags, _ = _LINK.unpack_from(body)
-    found = attributes(body, _LINK.size)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
-    kind, data = as_text(info.get(_IFLA_INFO_KIND, b"")), attributes(info.get(_IFLA_INFO_DATA, b""))
-    return Link(
-        name=as_text(found[_IFLA_IFNAME]),
-        index=index,
-        kind=kind,
-        mode=_mode(kind, data),
-        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
-        mtu=as_number(found[_IFLA_MTU]),
-        up=bool(flags & _IFF_UP),
-        tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
-        parent=as_number(found.get(_IFLA_LINK, b"")),
-        master=as_number(found.get(_IFLA_MASTER, b"")),
-        vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
-        alias=as_text(found.get(_IFLA_IFALIAS, b"")),
-    )
+    with reading():
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        found = attributes(body, _LINK.size)
+        info = attributes(found.get(_IFLA_LINKINFO, b""))
+        kind, data = as_text(info.get(_IFLA_INFO_KIND, b"")), attributes(info.get(_IFLA_INFO_DATA, b""))
+        return Link(
+            name=as_text(found[_IFLA_IFNAME]),
+            index=index,
+            kind=kind,
+            mode=_mode(kind, data),
+            mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+            mtu=as_number(found[_IFLA_MTU]),
+            up=bool(flags & _IFF_UP),
+            tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
+            parent=as_number(found.get(_IFLA_LINK, b"")),
+            master=as_number(found.get(_IFLA_MASTER, b"")),
+            vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
+            alias=as_text(found.get(_IFLA_IFALIAS, b"")),
+        )
 
 
 def _mode(kind: str, data: dict[int, bytes]) -> str:
@@ -299,28 +301,31 @@ def _mode(kind: str, data: dict[int, bytes]) -> str:
 
 def read_addresses(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddAddress]:
     """The addresses, without link-local ones, of the links in ``names`` (index → name)."""
-    for index, packed, length in raw_addresses(bodies):
-        if index in names and not packed.is_link_local:
-            yield AddAddress(side, names[index], ip_interface(f"{packed}/{length}"))
+    with reading():
+        for index, packed, length in raw_addresses(bodies):
+            if index in names and not packed.is_link_local:
+                yield AddAddress(side, names[index], ip_interface(f"{packed}/{length}"))
 
 
 def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]:
     """Link index, address and prefix length."""
-    for body in bodies:
-        family, length, _, _, index = _ADDRESS.unpack_from(body)
-        found = attributes(body, _ADDRESS.size)
-        packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
-        if family in VERSIONS and packed:
-            yield index, _unpacked(packed), length
+    with reading():
+        for body in bodies:
+            family, length, _, _, index = _ADDRESS.unpack_from(body)
+            found = attributes(body, _ADDRESS.size)
+            packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+            if family in VERSIONS and packed:
+                yield index, _unpacked(packed), length
 
 
 def addresses_in_dad(bodies: Iterable[bytes], index: int) -> Iterator[tuple[Address, bool]]:
     """IPv6 addresses of a link whose duplicate address detection is running, or (True) has found a duplicate."""
-    for body in bodies:
-        family, _, flags, _, link = _ADDRESS.unpack_from(body)
-        packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
-        if (family, link) == (FAMILIES[6], index) and packed and flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
-            yield _unpacked(packed), bool(flags & _IFA_F_DADFAILED)
+    with reading():
+        for body in bodies:
+            family, _, flags, _, link = _ADDRESS.unpack_from(body)
+            packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
+            if (family, link) == (FAMILIES[6], index) and packed and flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
+                yield _unpacked(packed), bool(flags & _IFA_F_DADFAILED)
 
 
 def read_routes(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:
@@ -328,17 +333,19 @@ def read_routes(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -
 
     Leaves out IPv6 routes to link-local and multicast destinations, which the kernel makes itself.
     """
-    for body in bodies:
-        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
-        found = attributes(body, _ROUTE.size)
-        destination = _network(family, found.get(_RTA_DST), length)
-        if kind != _RTN_UNICAST or (family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)):
-            continue
-        table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
-        source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
-        for index, gateway in _hops(found):
-            if index in names:
-                yield AddRoute(side, destination, names[index], gateway, source, table)
+    with reading():
+        for body in bodies:
+            family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+            found = attributes(body, _ROUTE.size)
+            destination = _network(family, found.get(_RTA_DST), length)
+            is_own = family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)
+            if kind != _RTN_UNICAST or is_own:
+                continue
+            table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
+            source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
+            for index, gateway in _hops(found):
+                if index in names:
+                    yield AddRoute(side, destination, names[index], gateway, source, table)
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
@@ -349,6 +356,8 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
     data, offset = found[_RTA_MULTIPATH], 0
     while offset + _NEXT_HOP.size <= len(data):
         length, _, _, index = _NEXT_HOP.unpack_from(data, offset)
+        if not _NEXT_HOP.size <= length <= len(data) - offset:
+            raise ValueError(f"a next hop of {length} of {len(data) - offset} bytes")
         inner = attributes(data[offset : offset + length], _NEXT_HOP.size)
         yield index, _unpacked(inner[_RTA_GATEWAY]) if _RTA_GATEWAY in inner else None
         offset += length + -length % 4
@@ -356,31 +365,33 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
 
 def read_rules(side: Side, bodies: Iterable[bytes]) -> Iterator[AddRule]:
     """Rules with the action "look up a table"."""
-    for body in bodies:
-        family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
-        if family not in VERSIONS or action != _FR_ACT_TO_TBL:
-            continue
-        found = attributes(body, _RULE.size)
-        table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
-        mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
-        yield AddRule(
-            side,
-            VERSIONS[family],
-            as_number(found.get(_FRA_PRIORITY, b"")),
-            table,
-            mark,
-            _network(family, found[_FRA_SRC], length) if _FRA_SRC in found else None,
-            as_number(found[_FRA_FWMASK]) if mark is not None and _FRA_FWMASK in found else WHOLE_MARK,
-        )
+    with reading():
+        for body in bodies:
+            family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
+            if family not in VERSIONS or action != _FR_ACT_TO_TBL:
+                continue
+            found = attributes(body, _RULE.size)
+            table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
+            mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
+            yield AddRule(
+                side,
+                VERSIONS[family],
+                as_number(found.get(_FRA_PRIORITY, b"")),
+                table,
+                mark,
+                _network(family, found[_FRA_SRC], length) if _FRA_SRC in found else None,
+                as_number(found[_FRA_FWMASK]) if mark is not None and _FRA_FWMASK in found else WHOLE_MARK,
+            )
 
 
 def read_neighbours(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddNeighbour]:
     """The permanent neighbours on the links in ``names`` (index → name)."""
-    for body in bodies:
-        family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
-        found = attributes(body, _NEIGHBOUR.size)
-        if family in VERSIONS and state & _NUD_PERMANENT and index in names and _NDA_LLADDR in found:
-            yield AddNeighbour(side, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
+    with reading():
+        for body in bodies:
+            family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
+            found = attributes(body, _NEIGHBOUR.size)
+            if family in VERSIONS and state & _NUD_PERMANENT and index in names and _NDA_LLADDR in found:
+                yield AddNeighbour(side, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,16 +405,17 @@ class RouteLookup:
 
 def read_route_lookup(body: bytes) -> RouteLookup:
     """Decode the answer to `route_lookup`."""
-    found = attributes(body, _ROUTE.size)
-    gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
-    index = as_number(found.get(_RTA_OIF, b""))
-    return RouteLookup(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
+    with reading():
+        found = attributes(body, _ROUTE.size)
+        gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
+        index = as_number(found.get(_RTA_OIF, b""))
+        return RouteLookup(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
 
 
 def _network(family: int, packed: bytes | None, length: int) -> Network:
     if packed is None:
         return ip_network("0.0.0.0/0" if family == FAMILIES[4] else "::/0")
-    return ip_network((packed, length))
+    return ip_network((packed, length), strict=False)  # a rule may have host bits
 
 
 def _unpacked(packed: bytes) -> Address:

@@ -44,7 +44,8 @@ class Netns:
     def get(self, kind: int, body: bytes, what: str) -> bytes | None:
         """One object; None if it does not exist. Raises KernelFailure, which names ``what``, on any other refusal."""
         try:
-            return self.socket.request(kind, body)[0]
+            with rt.reading():
+                return self.socket.request(kind, body)[0]
         except rt.NetlinkError as error:
             if error.is_absent:
                 return None
