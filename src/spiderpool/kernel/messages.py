@@ -41,7 +41,7 @@ _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
 # linux/if_link.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 18, 20, 28
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_LINK_NETNSID, _IFLA_PERM_ADDRESS = 13, 18, 28, 37, 54
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_IPVLAN_MODE, _IFLA_MACVLAN_MODE, _IFLA_VLAN_ID = 1, 1, 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # enum macvlan_mode
@@ -70,6 +70,11 @@ _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255  # NOWHERE i
 _RTN_UNICAST = 1
 _RT_TABLE_UNSPEC = 0
 _FIRST_LARGE_TABLE = 256  # the header's field has one byte; RTA_TABLE and FRA_TABLE hold any number
+
+# linux/net_namespace.h; struct rtgenmsg, aligned
+_NETNSA_NSID, _NETNSA_FD, _NETNSA_NSID_NOT_ASSIGNED = 1, 3, -1
+_NAMESPACE_HEADER_SIZE = 4
+_NUMBER = struct.Struct("=i")
 
 # linux/neighbour.h
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
@@ -106,11 +111,6 @@ def link_down(index: int) -> bytes:
 def rename_link(index: int, name: str) -> bytes:
     """Rename a link."""
     return link_header(index) + text(_IFLA_IFNAME, name)
-
-
-def set_alias(index: int, alias: str) -> bytes:
-    """Set a link's alias; an empty one removes it."""
-    return link_header(index) + attribute(_IFLA_IFALIAS, alias.encode())
 
 
 def add_to_bond(index: int, bond: int) -> bytes:
@@ -235,6 +235,11 @@ def neighbour(step: AddNeighbour, index: int) -> bytes:
     return body + attribute(_NDA_DST, step.address.packed) + attribute(_NDA_LLADDR, _packed_mac(step.mac))
 
 
+def namespace_number(descriptor: int) -> bytes:
+    """Request the number that the namespace of the socket has for another one, given by its descriptor."""
+    return bytes(_NAMESPACE_HEADER_SIZE) + number(_NETNSA_FD, descriptor)
+
+
 def address_dump() -> bytes:
     """Dump addresses of both families."""
     return _ADDRESS.pack(UNSPEC, 0, 0, 0, 0)
@@ -285,8 +290,21 @@ def read_link(body: bytes) -> Link:
             parent=as_number(found.get(_IFLA_LINK, b"")),
             master=as_number(found.get(_IFLA_MASTER, b"")),
             vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
-            alias=as_text(found.get(_IFLA_IFALIAS, b"")),
+            parent_netns=_namespace_number(found.get(_IFLA_LINK_NETNSID)),
+            permanent_mac=found.get(_IFLA_PERM_ADDRESS, b"").hex(":"),
         )
+
+
+def _namespace_number(value: bytes | None) -> int | None:
+    """A namespace's number, which the kernel gives to those of peers; None where it has none."""
+    number = None if value is None else int(_NUMBER.unpack(value)[0])
+    return None if number == _NETNSA_NSID_NOT_ASSIGNED else number
+
+
+def read_namespace_number(body: bytes) -> int | None:
+    """Decode the answer to `namespace_number`."""
+    with reading():
+        return _namespace_number(attributes(body, _NAMESPACE_HEADER_SIZE).get(_NETNSA_NSID))
 
 
 def _mode(kind: str, data: dict[int, bytes]) -> str:

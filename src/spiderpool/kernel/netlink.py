@@ -122,6 +122,12 @@ def link_at(netns: Netns, index: int) -> Link | None:
     return None if body is None else messages.read_link(body)
 
 
+def namespace_number(netns: Netns, other: Netns) -> int | None:
+    """The number by which links of a namespace name another one; None while it has none. Raises KernelFailure."""
+    body = netns.get(rt.GETNSID, messages.namespace_number(other.descriptor), f"the number of the {other.side}'s netns")
+    return None if body is None else messages.read_namespace_number(body)
+
+
 def lookup_route(
     netns: Netns, destination: Address, source: Address | None = None, mark: int = 0
 ) -> messages.RouteLookup | None:
