@@ -1,0 +1,59 @@
+"""JSON that others have written: users, nodes, plugins, services of a cloud. Bounded in size and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+T = TypeVar("T")
+
+LONGEST = 1 << 20
+"""Bytes or characters. All annotations of an object together have 256 KiB, a whole object in etcd 1.5 MiB."""
+DEEPEST = 64
+"""Objects and arrays within one another. A network's configuration needs some ten."""
+
+
+@overload
+def decode(text: str | bytes) -> Any: ...
+@overload
+def decode(text: str | bytes, shape: type[T]) -> T: ...
+def decode(text: str | bytes, shape: Any = Any) -> Any:
+    """The value of a JSON text, as a ``shape``. Raises msgspec.DecodeError, also for a text beyond the limits."""
+    if len(text) > LONGEST:
+        raise msgspec.DecodeError(f"{len(text)} characters are more than {LONGEST}")
+    try:
+        value = msgspec.json.decode(text, type=shape)
+    except RecursionError:
+        raise _too_deep() from None
+    except UnicodeError as error:
+        raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
+    brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if brackets > DEEPEST:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [each for one in level for each in _parts(one) if isinstance(each, dict | list | msgspec.Struct)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case msgspec.Struct():
+            return msgspec.structs.astuple(value)
+    return ()
+
+
+def _too_deep() -> msgspec.DecodeError:
+    return msgspec.DecodeError(f"more than {DEEPEST} objects and arrays are within one another")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from spiderpool.api.decoding import DEEPEST, LONGEST, decode
+
+pytestmark = pytest.mark.unit
+
+
+class Shape(msgspec.Struct):
+    name: str = ""
+    more: dict[str, Any] = {}
+
+
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+def test_a_value_and_a_shape() -> None:
+    assert decode('{"name": "x", "more": {"a": [1]}}') == {"name": "x", "more": {"a": [1]}}
+    assert decode(b'{"name": "x"}', Shape) == Shape("x")
+    assert decode("[" + "[]," * 1000 + "[]]") == [[]] * 1001
+
+
+@pytest.mark.parametrize("text", ["{", b"\xff", b'"\xff"', '"\\ud800"', "1 2"])
+def test_what_is_no_json_is_one_error(text: str | bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(text)
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 500, 5_000, 200_000])
+def test_what_is_too_deep_is_refused(depth: int) -> None:
+    for text in ("[" * depth + "]" * depth, nested(depth)):
+        with pytest.raises(msgspec.DecodeError):
+            decode(text)
+    with pytest.raises(msgspec.DecodeError):
+        decode(f'{{"more": {nested(depth)}}}', Shape)
+
+
+def test_what_is_just_deep_enough() -> None:
+    assert json.dumps(decode(nested(DEEPEST))) == nested(DEEPEST).replace(":", ": ")
+
+
+def test_what_is_too_long_is_refused() -> None:
+    with pytest.raises(msgspec.DecodeError, match=f"{LONGEST + 2} characters are more than {LONGEST}"):
+        decode('"' + "a" * LONGEST + '"')
