@@ -9,26 +9,30 @@ import msgspec
 
 T = TypeVar("T")
 
-LONGEST = 1 << 20
-"""Bytes or characters. All annotations of an object together have 256 KiB, a whole object in etcd 1.5 MiB."""
+LONGEST = 1 << 18
+"""Bytes or characters of a text within an object: all annotations of an object together have 256 KiB."""
+LONGEST_OBJECT = 1 << 24
+"""Bytes of what holds whole objects: etcd has 1.5 MiB for one, and a review holds two."""
 DEEPEST = 64
 """Objects and arrays within one another. A network's configuration needs some ten."""
 
 
 @overload
-def decode(text: str | bytes) -> Any: ...
+def decode(text: str | bytes, *, longest: int = LONGEST) -> Any: ...
 @overload
-def decode(text: str | bytes, shape: type[T]) -> T: ...
-def decode(text: str | bytes, shape: Any = Any) -> Any:
+def decode(text: str | bytes, shape: type[T], *, longest: int = LONGEST) -> T: ...
+@overload
+def decode(text: str | bytes, shape: Any, *, longest: int = LONGEST) -> Any: ...
+def decode(text: str | bytes, shape: Any = Any, *, longest: int = LONGEST) -> Any:
     """The value of a JSON text, as a ``shape``. Raises msgspec.DecodeError, also for a text beyond the limits."""
-    if len(text) > LONGEST:
-        raise msgspec.DecodeError(f"{len(text)} characters are more than {LONGEST}")
+    if len(text) > longest:
+        raise msgspec.DecodeError(f"{len(text)} characters are more than {longest}")
     try:
         value = msgspec.json.decode(text, type=shape)
     except RecursionError:
         raise _too_deep() from None
     except UnicodeError as error:
-        raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
+        raise msgspec.DecodeError(f"not UTF-8: {error}") from error
     brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     if brackets > DEEPEST:
         _check_depth(value)

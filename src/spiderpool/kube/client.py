@@ -426,7 +426,7 @@ def decoded(content: bytes, shape: type[S]) -> S:
     """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
     try:
         return msgspec.json.decode(content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiUnavailable(f"the API server's answer is no {shape.__name__} that can be read: {error}") from error
 
 
@@ -441,7 +441,7 @@ def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
     """An object; None, with a log line, for one that breaks its own schema: the other objects stay usable."""
     try:
         return msgspec.json.decode(raw, type=shape)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         log.error("object left out, it cannot be read", shape=shape.__name__, error=str(error), object=bytes(raw)[:500])
         return None
 
@@ -461,7 +461,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 def _read_status(content: bytes) -> StatusMessage:
     try:
         return msgspec.json.decode(content, type=StatusMessage)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return StatusMessage(message=content[:200].decode(errors="replace"))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from spiderpool.core.network.pod_networks import (
@@ -118,13 +116,6 @@ def test_every_key_of_the_json_form() -> None:
             cni_args={"k": "v"},
         ),
     )
-
-
-def test_thousands_of_networks_are_read_in_time() -> None:
-    """The agent reads them on its only thread, so that all pods of the node wait meanwhile."""
-    begin = time.thread_time()
-    assert len(further_networks({FURTHER: ",".join("a" * 40_000)}, "ns")) == 40_000
-    assert time.thread_time() - begin < 5
 
 
 def test_all_networks_of_a_pod() -> None:
