@@ -133,10 +133,13 @@ def check_supported(network: RequestedNetwork) -> None:
 
 
 def check_isolation(
-    namespace: str, further: Iterable[RequestedNetwork], isolated: bool, shared: tuple[str, ...]
+    namespace: str, chosen: Iterable[RequestedNetwork], isolated: bool, shared: tuple[str, ...]
 ) -> None:
-    """Raises Refused for a network outside the pod's Namespace and the shared ones, when Namespaces are isolated."""
-    for each in further:
+    """Raises Refused for a network outside the pod's Namespace and the shared ones, when Namespaces are isolated.
+
+    ``chosen`` are those that the pod names itself, by either annotation.
+    """
+    for each in chosen:
         home = each.network.partition("/")[0]
         if isolated and home not in (namespace, *shared):
             raise Refused(
