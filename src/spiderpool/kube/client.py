@@ -440,7 +440,11 @@ class RawList(msgspec.Struct):
 def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
     """An object; None, with a log line, for one that breaks its own schema: the other objects stay usable."""
     try:
-        return msgspec.json.decode(raw, type=shape)
+        obj = msgspec.json.decode(raw, type=shape)
+        fault = obj.defect() if isinstance(obj, Object) else None
+        if fault is None:
+            return obj
+        raise msgspec.ValidationError(fault)
     except (msgspec.ValidationError, RecursionError) as error:
         log.error("object left out, it cannot be read", shape=shape.__name__, error=str(error), object=bytes(raw)[:500])
         return None
