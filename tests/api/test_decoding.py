@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
-from spiderpool.api.decoding import DEEPEST, LONGEST, decode
+from spiderpool.api.decoding import DEEPEST, DEEPEST_KEPT, LONGEST, decode, without_depths
 
 pytestmark = pytest.mark.unit
 
@@ -48,3 +49,25 @@ def test_what_is_just_deep_enough() -> None:
 def test_what_is_too_long_is_refused() -> None:
     with pytest.raises(msgspec.DecodeError, match=f"{LONGEST + 2} characters are more than {LONGEST}"):
         decode('"' + "a" * LONGEST + '"')
+
+
+def test_what_is_too_deep_is_cut_out_and_the_rest_stays() -> None:
+    arrays = "[" * 9000 + "]" * 9000
+    deep = f'{{"[{{": "]}}\\\\\\"", "a": [1, {arrays}, {{"b": "}}"}}], "c": {nested(5000)}, "d": 2}}'
+    found = msgspec.json.decode(without_depths(deep.encode()))
+    assert (found["[{"], found["a"][0], found["a"][2], found["d"]) == ('"]}\\"'[1:], 1, {"b": "}"}, 2)
+    for text in (nested(DEEPEST_KEPT), "[]", '"["', '{"a": "\\"}"}', "1"):
+        assert without_depths(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "]" * 5000, '{"a":' * 5000 + '"', '["' + "[" * 5000])
+def test_what_is_no_json_stays_none(text: str) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(without_depths(text.encode()))
+
+
+def test_the_cut_takes_time_in_proportion_to_the_text() -> None:
+    text = b"[" + b",".join([b'{"name":"a\\"b","list":[1,2,3]}'] * 100_000) + b"]"
+    begin = time.thread_time()
+    assert without_depths(text) == text
+    assert time.thread_time() - begin < 1

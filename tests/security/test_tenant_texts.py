@@ -16,11 +16,12 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, RECLAIM, SUBNET_ANNOTATION, SUBNETS_ANNOTATION
-from spiderpool.cloudcontroller.addresses import ASSIGNED_ANNOTATION, _assigned
+from spiderpool.cloudcontroller.addresses import _assigned
 from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
 from spiderpool.core.admission.pod_injection import NewPod, with_nic_resources
 from spiderpool.core.cloud.instances import read_instance
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.coordinator import requested_default_route
 from spiderpool.core.network.pod_networks import MOST_NETWORKS, first_network, further_networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar, overload
 
@@ -15,6 +16,30 @@ LONGEST_OBJECT = 1 << 24
 """Bytes of what holds whole objects: etcd has 1.5 MiB for one, and a review holds two."""
 DEEPEST = 64
 """Objects and arrays within one another. A network's configuration needs some ten."""
+
+
+DEEPEST_KEPT = 200
+"""The same in an answer of the API server, of which the rest is left out."""
+
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}])', re.DOTALL)
+"""What stands before the next bracket outside a string, and the bracket; read without a way back, in linear time."""
+
+
+def without_depths(text: bytes) -> bytes:
+    """A JSON text with null for what is nested too deeply in it; what is no JSON stays none."""
+    kept: list[bytes] = []
+    depth = begin = end = 0
+    while found := _TO_BRACKET.match(text, end):
+        end = found.end()
+        if found[1] in b"[{":
+            depth += 1
+            if depth == DEEPEST_KEPT + 1:
+                kept += (text[begin : found.start(1)], b"null")
+        else:
+            if depth == DEEPEST_KEPT + 1:
+                begin = end
+            depth -= 1
+    return b"".join((*kept, text[begin:])) if depth == 0 else b""
 
 
 @overload
