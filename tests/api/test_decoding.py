@@ -24,6 +24,7 @@ def nested(depth: int) -> str:
 def test_a_value_and_a_shape() -> None:
     assert decode('{"name": "x", "more": {"a": [1]}}') == {"name": "x", "more": {"a": [1]}}
     assert decode(b'{"name": "x"}', Shape) == Shape("x")
+    assert decode('"' + "[{" * 1000 + '"') == "[{" * 1000
     assert decode("[" + "[]," * 1000 + "[]]") == [[]] * 1001
 
 

@@ -44,6 +44,7 @@ SHAPES = {
     "objects within one another": '{"ipv4":' * (LIMIT // 9) + "1" + "}" * (LIMIT // 9),
     "open arrays": "[" * LIMIT,
     "empty arrays": filled("[", "[]", "]"),
+    "a text of brackets": '"' + "[{" * (LIMIT // 2 - 1) + '"',
     "empty objects": filled("[", "{}", "]"),
     "numbers": filled("[", "1", "]"),
     "one long number": "9" * LIMIT,

@@ -65,23 +65,22 @@ def decode(text: str | bytes, shape: Any = Any, *, longest: int = LONGEST) -> An
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
+    level = _containers([value])
     for _ in range(DEEPEST):
-        level = [each for one in level for each in _parts(one) if isinstance(each, dict | list | msgspec.Struct)]
+        level = [each for one in level for each in _containers(_parts(one))]
         if not level:
             return
     raise _too_deep()
 
 
-def _parts(value: Any) -> Iterable[Any]:
-    match value:
-        case dict():
-            return value.values()
-        case list():
-            return value
-        case msgspec.Struct():
-            return msgspec.structs.astuple(value)
-    return ()
+def _containers(values: Iterable[Any]) -> list[dict[Any, Any] | list[Any] | msgspec.Struct]:
+    return [each for each in values if isinstance(each, dict | list | msgspec.Struct)]
+
+
+def _parts(value: dict[Any, Any] | list[Any] | msgspec.Struct) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else msgspec.structs.astuple(value)
 
 
 def _too_deep() -> msgspec.DecodeError:

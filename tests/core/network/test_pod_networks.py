@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.api.decoding import LONGEST
 from spiderpool.core.network.pod_networks import (
     RequestedNetwork,
     check_isolation,
@@ -61,6 +62,9 @@ def test_the_networks_of_further_interfaces(text: str, networks: list[tuple[str,
     ("text", "message"),
     [
         ("a,,b", "holds ''; write"),
+        (",".join(["a"] * 33), "names 33 networks; at most 32"),
+        ("a" * (LONGEST + 1), f"has {LONGEST + 1} characters; at most {LONGEST}"),
+        ('{"name": "a", "ips": [' + ",".join(['"::1"'] * 33) + "]}", "ips: 33 addresses; at most 32"),
         ("/a", "holds '/a'"),
         ("x/y/z", "holds 'x/y/z'"),
         ("a@eth1,b@eth1", "asks for interface eth1 twice"),
