@@ -34,6 +34,7 @@ from spiderpool_lab.conformance_tests import (
     Plan,
     focus_of,
     is_from_internet,
+    limit_of,
     listed,
     needs_cluster_alone,
     plan,
@@ -124,7 +125,7 @@ class Tests:
                 *self._command(name, draft), stdout=log, stderr=log, start_new_session=True, env=self._environment()
             )
             try:
-                await self._ended(process)
+                await self._ended(process, limit_of(name, self._limit))
             finally:
                 _kill(process.pid)
         seconds = time.monotonic() - started
@@ -134,10 +135,11 @@ class Tests:
         shutil.rmtree(draft)
         click.echo(f"{outcome.status:8} {seconds:4.0f} s  {name}  {outcome.message}")
 
-    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+    @staticmethod
+    async def _ended(process: asyncio.subprocess.Process, limit: float) -> None:
         """Wait for a test; after its own limit it has some time to clean up."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._limit + 2 * END_SECONDS):
+            async with asyncio.timeout(limit + 2 * END_SECONDS):
                 await process.wait()
 
     def _command(self, name: str, reports: Path) -> list[str]:
@@ -147,7 +149,7 @@ class Tests:
             *(*WITH_PARENT, "ip", "netns", "exec", place, str(self._program)),
             *(f"--kubeconfig={self._kubeconfig}", "--provider=local", "--disable-log-dump"),
             *("--ginkgo.no-color", "--ginkgo.v", f"--ginkgo.focus={focus_of(name)}"),
-            *(f"--ginkgo.timeout={self._limit:.0f}s", f"--ginkgo.grace-period={END_SECONDS:.0f}s"),
+            *(f"--ginkgo.timeout={limit_of(name, self._limit):.0f}s", f"--ginkgo.grace-period={END_SECONDS:.0f}s"),
             f"--report-dir={reports}",  # with a file whose names are those of the list; Ginkgo's own adds labels
         ]
 
@@ -213,7 +215,9 @@ class Choice:
 @click.option("--again", is_flag=True, help="Keep the outcomes of earlier runs, and run what is missing or failed.")
 @click.option("--missing", is_flag=True, help="Keep the outcomes of earlier runs, and run only what is missing.")
 @click.option("--side-by-side", default=4, show_default=True, help="Tests that run at the same time.")
-@click.option("--limit", default=LIMIT, show_default=True, help="Seconds that each test has.")
+@click.option(
+    "--limit", default=LIMIT, show_default=True, help="Seconds that a test has; four times as many if it says [Slow]."
+)
 @click.option("--minutes", default=240.0, show_default=True, help="Start no test after this time.")
 @click.option("--keep", is_flag=True, help="Use a lab of an earlier run that is up, and leave it up.")
 def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> None:

@@ -82,6 +82,8 @@ SMOKE = (
 
 LIMIT = 600.0
 """Seconds that a test has, unless the caller says otherwise."""
+SLOW = 4
+"""Times that limit is what a test has that calls itself slow; one waits 20 minutes for pauses between restarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ def smoke(names: Sequence[str]) -> Plan:
 def needs_cluster_alone(name: str) -> bool:
     """Whether no other test may run at the same time."""
     return "[Serial]" in name
+
+
+def limit_of(name: str, limit: float) -> float:
+    """Seconds that a test has, where ordinary ones have ``limit``."""
+    return limit * SLOW if "[Slow]" in name else limit
 
 
 def is_from_internet(name: str) -> bool:

@@ -84,7 +84,8 @@ class ContainerRun:
         """Wait until it ends by itself or is killed, and return its exit code."""
         by_itself = container_exit(self.container)
         try:
-            await asyncio.wait_for(self._killed.wait(), by_itself.seconds if by_itself else None)
+            async with asyncio.timeout(by_itself.seconds if by_itself else None):
+                await self._killed.wait()
         except TimeoutError:
             return by_itself.code if by_itself else 0
         return KILLED

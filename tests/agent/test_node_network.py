@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from spiderpool.errors import NotReady
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import (
     ATTACH,
@@ -84,6 +86,17 @@ def test_an_agent_that_was_away_catches_up(node: AttachingNode) -> None:
         node.world.ip(node.world.node, "address", "delete", f"{NEW[4]}/20", "dev", "eth0")
     wait_until(lambda: not knows(node, pod, NEW[4]), "pod forgets", timeout=PATIENCE)
     node.runtime.delete(ATTACH, pod, result)
+
+
+def test_an_agent_that_cannot_install_its_plugins_ends(node: AttachingNode, tmp_path: Path) -> None:
+    (tmp_path / "net.d").touch()
+    try:
+        for _ in range(5):  # what it has begun meanwhile must not go on at any point
+            with pytest.raises(NotReady, match=r"net\.d cannot be written"):
+                node.start_again(SPIDERPOOL_CNI_CONF_DIR=str(tmp_path / "net.d"))
+            assert node.agent.pid is None, "it hangs"
+    finally:
+        node.start_again()
 
 
 BALANCERS = ("198.51.100.65", "2001:db8:5::65")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -88,9 +87,9 @@ async def test_an_endpoint_elsewhere_sees_the_node(wide: World, kind: str, versi
     server = await serve(wide.router, PORT, version)
     try:
         with pytest.raises((OSError, TimeoutError)):  # the answer passes the node by
-            await asyncio.wait_for(seen_by(pod, SERVICE[version], PORT), 2)
+            await seen_by(pod, SERVICE[version], PORT, timeout=2)
         await on_node(wide, masquerade.load)
-        assert await asyncio.wait_for(seen_by(pod, SERVICE[version], PORT), 10) == ETH0[version].node
+        assert await seen_by(pod, SERVICE[version], PORT, timeout=10) == ETH0[version].node
         assert await seen_by(pod, ETH0[version].router, PORT) == ETH0[version].pod
     finally:
         server.close()

@@ -28,6 +28,13 @@ def test_names_are_read_without_their_place() -> None:
     assert len(names) == 6
 
 
+def test_what_calls_itself_slow_has_more_time() -> None:
+    assert conformance_tests.limit_of(DNS, 600.0) == 600.0
+    assert (
+        conformance_tests.limit_of("[sig-node] Pods should cap back-off at MaxContainerBackOff [Slow]", 600.0) == 2400.0
+    )
+
+
 def test_tests_of_other_subjects_are_no_part_of_the_plan_and_order_is_by_weight() -> None:
     chosen = plan(conformance_tests.listed(LISTED)[::-1])
     assert chosen.run == (

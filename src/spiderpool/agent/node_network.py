@@ -131,8 +131,7 @@ class NodeNetwork:
     async def _update_pods(self) -> None:
         """Update all pods when something has changed, and now and then: not all that goes is told."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stale.wait(), PASS)
+            await _set_or_timeout(self._stale, PASS)
             self._stale.clear()
             pause = BATCH
             try:
@@ -187,12 +186,10 @@ class NodeNetwork:
                 await self._apply_tuning()
                 await self._diagnose()
                 pause = PAUSE
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), LOOK)
+                await _set_or_timeout(self._changed, LOOK)
             except Exception as error:
                 log.warning("cards of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), pause)
+                await _set_or_timeout(self._changed, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _apply_tuning(self) -> None:
@@ -242,3 +239,10 @@ class NodeNetwork:
         node = self._cluster.nodes.get(self._cluster.node_name)
         if node is not None:
             self._recorder.event(node, "Warning", reason, message)
+
+
+async def _set_or_timeout(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, for so long at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -27,6 +27,7 @@ from spiderpool.core.ipam.allocation import (
     pools_of,
     refusal,
     released,
+    slot_of,
     start_of,
     taken_over,
     unreadable,
@@ -267,3 +268,12 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
 
 def test_records_are_grouped_by_their_pool() -> None:
     assert pools_of(new_record(ASK, POOL, to_int("172.31.199.190", 4))) == ("worker-172",)
+
+
+def test_a_pod_needs_one_address_of_each_family_for_an_interface() -> None:
+    record = new_record(ASK, POOL, to_int("172.31.199.190", 4))
+    assert slot_of(record) == slot_of(new_record(ASK, POOL, to_int("172.31.199.192", 4))) == ("u1", "eth0", 4)
+    other = [replace(ASK, pod_uid="u2"), replace(ASK, interface="net1"), replace(ASK, version=6)]
+    pool6 = SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec(subnet="fd00::/64"))
+    slots = {slot_of(new_record(ask, pool6 if ask.version == 6 else POOL, 1)) for ask in other}
+    assert len({*slots, slot_of(record)}) == 4
