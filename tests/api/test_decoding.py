@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.decoding import DEEPEST, DEEPEST_KEPT, LONGEST, decode, without_depths
+from spiderpool.api.decoding import DEEPEST, DEEPEST_KEPT, LONGEST, LONGEST_OBJECT, decode, without_depths
 
 pytestmark = pytest.mark.unit
 
@@ -45,6 +45,13 @@ def test_what_is_too_deep_is_refused(depth: int) -> None:
 
 def test_what_is_just_deep_enough() -> None:
     assert json.dumps(decode(nested(DEEPEST))) == nested(DEEPEST).replace(":", ": ")
+
+
+def test_what_has_too_many_parts_is_refused() -> None:
+    text = "[" + "[]," * (LONGEST // 16) + "[]]"
+    with pytest.raises(msgspec.DecodeError, match="16386 objects and arrays are more than 16384"):
+        decode(text)
+    assert len(decode(msgspec.Raw(text.encode()), longest=LONGEST_OBJECT)) == LONGEST // 16 + 1
 
 
 def test_what_is_too_long_is_refused() -> None:

@@ -18,6 +18,8 @@ DEEPEST = 64
 """Objects and arrays within one another. A network's configuration needs some ten."""
 
 
+CHARACTERS_PER_PART = 16
+"""Characters of the limit for each object or array that a text may have: these cost more time than what they hold."""
 DEEPEST_KEPT = 200
 """The same in an answer of the API server, of which the rest is left out."""
 
@@ -50,15 +52,18 @@ def decode(text: str | bytes, shape: type[T], *, longest: int = LONGEST) -> T: .
 def decode(text: str | bytes, shape: Any, *, longest: int = LONGEST) -> Any: ...
 def decode(text: str | bytes, shape: Any = Any, *, longest: int = LONGEST) -> Any:
     """The value of a JSON text, as a ``shape``. Raises msgspec.DecodeError, also for a text beyond the limits."""
+    text = bytes(text) if isinstance(text, msgspec.Raw) else text
     if len(text) > longest:
         raise msgspec.DecodeError(f"{len(text)} characters are more than {longest}")
+    brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if brackets > longest // CHARACTERS_PER_PART:
+        raise msgspec.DecodeError(f"{brackets} objects and arrays are more than {longest // CHARACTERS_PER_PART}")
     try:
         value = msgspec.json.decode(text, type=shape)
     except RecursionError:
         raise _too_deep() from None
     except UnicodeError as error:
         raise msgspec.DecodeError(f"not UTF-8: {error}") from error
-    brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     if brackets > DEEPEST:
         _check_depth(value)
     return value
