@@ -17,7 +17,9 @@ INTRODUCTION = f"""\
 # Settings
 
 Every daemon reads its environment and the file that `{table.CONFIG_FILE.variables[0]}` names, once, at start. The
-default is `{table.CONFIG_FILE.default}`: the mounted ConfigMap.
+default is `{table.CONFIG_FILE.default}`: the mounted ConfigMap. The file and its folders must belong to root, or
+to the daemon's own user, and others may not write them (but a folder with the sticky bit, or on a read-only mount, as
+a ConfigMap is); else the daemon does not start.
 
 A variable goes before a key of `conf.yml`, and of several names in one row the first that is set counts. An empty
 variable counts as unset. A wrong value, and a key of `conf.yml` that does not exist, stop the daemon with a message

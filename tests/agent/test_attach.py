@@ -232,6 +232,26 @@ def test_the_agent_may_start_anew_and_the_pod_be_gone_before_the_deletion(node: 
     assert (node.links(pod.netns), leases(node)) == ([], [])
 
 
+def test_a_lent_device_returns_whatever_the_pod_has_made_of_it(node: AttachingNode) -> None:
+    """Also after a restart of the agent. A veth stands for the virtual function of a NIC."""
+    node.network("function", {"type": "host-device", "device": "vf3"})
+    node.world.ip(
+        node.world.node, "link", "add", "vf3", "type", "veth", "peer", "far3", "netns", node.world.router.name
+    )
+    try:
+        pod = node.pod("borrower", networks="function")
+        result = node.runtime.add(ATTACH, pod)
+        assert "vf3" not in node.links(node.world.node)
+        node.start_again()
+        node.runtime.add(ATTACH, pod)
+        node.world.ip(pod.netns, "link", "set", "net1", "alias", "evil0")
+        node.runtime.delete(ATTACH, pod, result)
+        assert "vf3" in node.links(node.world.node)
+        assert node.links(pod.netns) == []
+    finally:
+        node.world.ip(node.world.node, "link", "delete", "vf3")
+
+
 def test_a_deletion_without_namespace_and_arguments(node: AttachingNode) -> None:
     pod = node.pod("bare", networks="bridged,coordinated")
     result = node.runtime.add(ATTACH, pod)

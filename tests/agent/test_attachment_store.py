@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from spiderpool.agent.attachment_store import (
     own_netns,
     with_namespace,
 )
+from spiderpool.core.network.plumbing.values import Loan
 from spiderpool.errors import IOFailure
 
 pytestmark = pytest.mark.unit
@@ -39,6 +41,16 @@ def test_what_was_saved_is_found_again(tmp_path: Path) -> None:
     known.forget("c1")
     known.forget("c1")
     assert known.load("c1") is None
+
+
+def test_addresses_and_loans_are_the_agents_own_record(tmp_path: Path) -> None:
+    known, loan = AttachmentStore(tmp_path), Loan("vf3", permanent_mac="00:16:3e:00:00:03")
+    known.save(TWO.with_addresses({"eth0": ["10.0.0.5/24", "fd00::5/64"]}).with_loan("net1", loan))
+    found = known.load("c1")
+    assert found is not None
+    assert found.loans == {"net1": loan}
+    assert found.interfaces[0].given == {ip_address("10.0.0.5"), ip_address("fd00::5")}
+    assert found.interfaces[1].given == frozenset()
 
 
 def test_identifiers_longer_than_a_file_name(tmp_path: Path) -> None:

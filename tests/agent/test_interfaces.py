@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.interfaces import add, check, is_of_another, remove
+from spiderpool.agent.interfaces import add, check, is_of_another, remove, remove_path
 from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
 from spiderpool.core.network.plumbing.values import Attachment, Coordination
 from spiderpool.errors import AddressHeld, BadConfig, BadNamespace, Drift, KernelFailure
@@ -154,7 +154,7 @@ async def test_removal_of_a_container_whose_path_is_anothers_by_now(world: World
     await add(attachment(pod, kind, container="another-container"), node=world.node)
     before = snapshot(world, pod)
     await remove("4f1c2d3e5a6b7c8d", pod, "eth0", node=world.node)
-    await remove("4f1c2d3e5a6b7c8d", pod, "eth0", keep_link=True, node=world.node)
+    await remove_path("4f1c2d3e5a6b7c8d", pod, "eth0", node=world.node)
     after = snapshot(world, pod)
     assert [view for view in before if before[view] != after[view] and not view.endswith(" links")] == []
     world.ip(pod, "link", "set", "veth0", "address", "02:00:00:00:00:01")

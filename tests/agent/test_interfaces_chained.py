@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.agent.interfaces import add, check, refresh, remove
+from spiderpool.agent.interfaces import add, check, refresh, remove_path
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment
 from spiderpool.errors import BadConfig, Drift
 from spiderpool_lab.binaries import cni_plugins
@@ -62,7 +62,7 @@ async def test_one_interface(wide: World, kind: str) -> None:
         assert await seen_by(pod, ETH0[version].router, 8080) == ETH0[version].pod
     for server in servers:
         server.close()
-    await remove(CONTAINER, pod, "eth0", keep_link=True, node=wide.node)
+    await remove_path(CONTAINER, pod, "eth0", node=wide.node)
     assert [each["ifname"] for each in json.loads(wide.ip(pod, "-json", "link"))] == ["lo", "eth0"]
     runtime(wide).delete(network(kind, "eth0", ETH0), container, result)
 
@@ -83,8 +83,8 @@ async def test_two_interfaces(wide: World, kind: str, default: str) -> None:
     wide.ip(wide.node, "address", "add", "172.31.199.200/20", "dev", "eth0")
     assert await refresh(CONTAINER, pod, node=wide.node)
     await check(part(pod, "net1", default), node=wide.node)
-    await remove(CONTAINER, pod, "net1", keep_link=True, node=wide.node)
-    await remove(CONTAINER, pod, "eth0", keep_link=True, node=wide.node)
+    await remove_path(CONTAINER, pod, "net1", node=wide.node)
+    await remove_path(CONTAINER, pod, "eth0", node=wide.node)
     assert not wide.inside(wide.node, "ip", "route", "show", "table", "all").count("table 500")
 
 
@@ -100,4 +100,4 @@ async def test_what_is_not_there_or_not_free(wide: World, kind: str) -> None:
     if kind == "macvlan":  # ipvlan refuses the second address itself
         with pytest.raises(Refusal, match="DADFAILED"):  # the reference plugin waits for the kernel's own detection
             runtime(wide).add(network(kind, "eth0", six), Container(other, "q", "v", "d" * 20))
-    await remove(CONTAINER, pod, "eth0", keep_link=True, node=wide.node)
+    await remove_path(CONTAINER, pod, "eth0", node=wide.node)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.agent.interfaces import add, check, ensure_parent, remove
+from spiderpool.agent.interfaces import add, check, ensure_parent, loan_of, remove
 from spiderpool.core.network.plumbing.parents import ParentLink
+from spiderpool.core.network.plumbing.values import Attachment
 from spiderpool.errors import BadConfig, KernelFailure
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.questions import (
@@ -26,12 +27,17 @@ from tests.kernel.questions import (
 pytestmark = pytest.mark.lab
 
 
+async def _lent(world: World, attachment: Attachment) -> Attachment:
+    """The attachment with the loan that the agent keeps on file."""
+    return replace(attachment, loan=await loan_of(attachment.master, node=world.node))
+
+
 async def test_device_is_lent_and_given_back(wide: World) -> None:
     """A veth stands for the virtual function of a NIC: eth1 is in use by the node, so this is a third NIC."""
     pod = wide.pod()
     wide.ip(wide.node, "link", "add", "vf3", "mtu", "1400", "type", "veth", "peer", "far3", "netns", wide.router.name)
-    lent = replace(second(pod, "host-device", versions=(4,), mode="disabled"), master="vf3")
-    await remove(CONTAINER, pod, "net1", node=wide.node)
+    lent = await _lent(wide, replace(second(pod, "host-device", versions=(4,), mode="disabled"), master="vf3"))
+    await remove(CONTAINER, pod, "net1", lent.loan, node=wide.node)
     before = wide.ip(wide.node, "link", "show", "vf3")
     for _ in range(2):
         attached = await add(lent, node=wide.node)
@@ -40,7 +46,7 @@ async def test_device_is_lent_and_given_back(wide: World) -> None:
         await check(lent, node=wide.node)
     assert NET1[4].pod in wide.ip(pod, "address", "show", "net1")
     for _ in range(2):
-        await remove(CONTAINER, pod, "net1", node=wide.node)
+        await remove(CONTAINER, pod, "net1", lent.loan, node=wide.node)
     assert wide.ip(wide.node, "link", "show", "vf3").split(" ", 1)[1] == before.split(" ", 1)[1]
     assert wide.ip(pod, "-br", "link").count("\n") == 1
 
@@ -55,13 +61,14 @@ async def test_lent_device_beside_another_interface(wide: World) -> None:
         f"address add {NET1[6].node}/128 dev eth0 nodad",
     )
     await add(interface(pod, kind), node=wide.node)
-    await add(second(pod, "host-device"), node=wide.node)
+    lent = await _lent(wide, second(pod, "host-device"))
+    await add(lent, node=wide.node)
     for version in (4, 6):
         assert_answers(wide.route_of(pod, two_interfaces(version)))
     server = await serve(pod, 8080)
     assert await seen_by(wide.router, NET1[4].pod, 8080, source=CLIENT[4]) == CLIENT[4]
     server.close()
-    await remove(CONTAINER, pod, "net1", node=wide.node)
+    await remove(CONTAINER, pod, "net1", lent.loan, node=wide.node)
     assert "eth1" in wide.ip(wide.node, "-br", "link")
 
 
@@ -74,13 +81,14 @@ async def test_removal_goes_on_when_a_device_cannot_be_given_back(wide: World) -
     """The name that the device had on the node is taken meanwhile."""
     pod = wide.pod()
     wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "far3", "netns", wide.router.name)
-    await add(replace(interface(pod, "host-device", versions=(4,)), master="vf3"), node=wide.node)
+    lent = await _lent(wide, replace(interface(pod, "host-device", versions=(4,)), master="vf3"))
+    await add(lent, node=wide.node)
     wide.ip(wide.node, "link", "add", "vf3", "type", "veth", "peer", "other")
     with pytest.raises(KernelFailure, match="take eth0 from the pod as vf3"):
-        await remove(CONTAINER, pod, "eth0", node=wide.node)
+        await remove(CONTAINER, pod, "eth0", lent.loan, node=wide.node)
     assert HOST_END not in wide.ip(wide.node, "-br", "link")
     wide.ip(wide.node, "link", "delete", "vf3")
-    await remove(CONTAINER, pod, "eth0", node=wide.node)
+    await remove(CONTAINER, pod, "eth0", lent.loan, node=wide.node)
     assert "vf3" in wide.ip(wide.node, "-br", "link")
 
 
@@ -88,10 +96,10 @@ async def test_dummy_device(wide: World) -> None:
     pod = wide.pod()
     _need(wide, "dummy")
     wide.ip(wide.node, "link", "add", "vf0", "type", "dummy")
-    lent = replace(interface(pod, "host-device", versions=(4,)), master="vf0")
+    lent = await _lent(wide, replace(interface(pod, "host-device", versions=(4,)), master="vf0"))
     await add(lent, node=wide.node)
     await check(lent, node=wide.node)
-    await remove(CONTAINER, pod, "eth0", node=wide.node)
+    await remove(CONTAINER, pod, "eth0", lent.loan, node=wide.node)
     assert "vf0" in wide.ip(wide.node, "-br", "link")
 
 

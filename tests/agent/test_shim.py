@@ -72,7 +72,7 @@ def test_an_agent_that_is_restarted_is_waited_for(
         connection, _ = listener.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     agent = threading.Thread(target=serve)
     agent.start()

@@ -41,3 +41,20 @@ def test_a_record_without_a_required_field_is_refused(field: str) -> None:
     document = {"metadata": {"name": "x"}, "spec": {key: value for key, value in SPEC.items() if key != field}}
     with pytest.raises(msgspec.ValidationError, match=f"`{field}`"):
         msgspec.convert(document, SpiderIP)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "defect"),
+    [
+        ("10.6.0.1", "10.6.0.1/16", None),
+        ("fd00-0000-0000-0000-0000-0000-0000-0006", "fd00::6/64", None),
+        ("10.6.0.2", "10.6.0.1/16", "spec.address 10.6.0.1/16 belongs to a record of name 10.6.0.1"),
+        ("fd00--6", "fd00::6/64", "spec.address fd00::6/64 belongs to a record of name fd00-0000"),
+        ("10.6.0.1", "10.6.0.1", "spec.address '10.6.0.1' is not an address"),
+        ("10.6.0.1", "10.6.0.256/16", "spec.address '10.6.0.256/16' is not an address"),
+    ],
+)
+def test_what_is_no_record_of_an_address(name: str, address: str, defect: str | None) -> None:
+    found = read({"metadata": {"name": name}, "spec": SPEC | {"address": address}}, SpiderIP).defect()
+    assert (found or "").startswith(defect or "")
+    assert (found is None) is (defect is None)

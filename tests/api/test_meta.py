@@ -158,3 +158,7 @@ def test_what_an_object_owns_is_deleted_with_it(controller: bool | None) -> None
 @pytest.mark.parametrize(("version", "number"), [(None, 0), ("", 0), ("odd", 0), ("9", 9), ("10", 10)])
 def test_resource_versions_as_numbers(version: str | None, number: int) -> None:
     assert revision(version) == number
+
+
+def test_an_object_is_sound_unless_its_kind_knows_better() -> None:
+    assert Object().defect() is None

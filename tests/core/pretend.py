@@ -208,7 +208,7 @@ class Pretend:
                 self._new_link("pod", Link(step.peer, 0, "veth", mac=step.peer_mac, mtu=step.mtu))
             case MoveLink():
                 origin = self.sides["pod" if step.side == "node" else "node"]
-                link = replace(origin.links[step.name], name=step.new_name, alias=step.alias)
+                link = replace(origin.links[step.name], name=step.new_name)
                 self._vanish(step.name, origin)
                 self._new_link(step.side, link)
             case DeleteLink():

@@ -76,6 +76,10 @@ def test_annotations_that_are_not_set() -> None:
     assert (custom_routes({}), namespace_pools({}), reclaims_pool({})) == ((), {}, True)
 
 
+def pools_of_eth0(annotations: dict[str, str]) -> object:
+    return interface_pools(annotations, "eth0")
+
+
 @pytest.mark.parametrize(
     ("key", "text", "read", "message"),
     [
@@ -125,6 +129,12 @@ def test_annotations_that_are_not_set() -> None:
         ("ippool-ip-number", "-1", ip_number, "is '-1'; write a number such as 5"),
         ("ippool-ip-number", "++1", ip_number, "write a number"),
         ("ippool-ip-number", "", ip_number, "write a number"),
+        ("ippool-ip-number", "1000000", ip_number, "ippool-ip-number requests 1000000 addresses; at most 5000"),
+        ("ippool-ip-number", "+5001", ip_number, "requests 5001 addresses"),
+        ("ippool-ip-number", "9" * 5000, ip_number, "requests a number of 5000 digits"),
+        ("ippools", "[" + ",".join(['{"ipv4": ["p"]}'] * 34) + "]", all_interface_pools, "of the pod has 34 entries"),
+        ("ippool", f'{{"ipv4": {["p"] * 257}}}'.replace("'", '"'), pools_of_eth0, "holds 257 names; at most 256"),
+        ("ippool", f'{{"ipv4": ["{"p" * 254}"]}}', pools_of_eth0, "holds a name of 254 characters; at most 253"),
         ("ippool-reclaim", "yes", reclaims_pool, "is 'yes'; write true or false"),
         ("default-ipv4-ippool", "pool", namespace_pools, "default-ipv4-ippool of the Namespace is wrong"),
         ("default-ipv6-ippool", '[""]', namespace_pools, "default-ipv6-ippool holds an empty name"),

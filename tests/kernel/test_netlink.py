@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -89,73 +91,90 @@ async def test_dump_of_a_link_that_is_gone_is_empty(world: World) -> None:
 
 
 @pytest.mark.unit
-def test_without_a_pod_there_is_no_side_of_it(kernel_end: socket.socket, netns: Netns) -> None:
+def test_without_a_pod_there_is_no_side_of_it(netns: Netns) -> None:
     with pytest.raises(KernelFailure, match="the pod's network namespace is gone"):
         Kernel(netns, None, ExitStack()).netns("pod")
 
 
-# A pretend kernel: its answers lie ready when the request is sent.
+# A pretend kernel at the other end of a pair of sockets.
+
+
+class Answering:
+    """Answers each request with the next datagram of a list, which is made from the request's sequence number."""
+
+    def __init__(self) -> None:
+        self.connection, self._end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.answers: list[Callable[[int], bytes]] = []
+        self._thread = threading.Thread(target=self._answer)
+        self._thread.start()
+
+    def _answer(self) -> None:
+        while request := self._end.recv(1 << 16):
+            sequence = struct.unpack_from("=IHHII", request)[3]
+            self._end.send(self.answers.pop(0)(sequence))
+
+    def close(self) -> None:
+        self.connection.close()
+        self._thread.join()
+        self._end.close()
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(1)
-    with ours, kernels:
-        yield ours, kernels
+def kernel() -> Iterator[Answering]:
+    kernel = Answering()
+    yield kernel
+    kernel.close()
 
 
 @pytest.fixture
-def kernel_end(pair: tuple[socket.socket, socket.socket]) -> socket.socket:
-    return pair[1]
-
-
-@pytest.fixture
-def netns(pair: tuple[socket.socket, socket.socket]) -> Netns:
-    return Netns("node", rt.Socket(pair[0]), -1)
+def netns(kernel: Answering) -> Netns:
+    return Netns("node", rt.Socket(kernel.connection), -1)
 
 
 def _message(kind: int, sequence: int, body: bytes, flags: int = 0) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body + bytes(-len(body) % 4)
 
 
-def _refusal(code: int, sequence: int = 1) -> bytes:
+def _refusal(code: int, sequence: int) -> bytes:
     return _message(ERROR, sequence, struct.pack("=i", -code) + bytes(16))
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOBUFS, errno.ENOMEM])
-def test_other_errnos_are_failures(netns: Netns, kernel_end: socket.socket, code: int) -> None:
+def test_other_errnos_are_failures(netns: Netns, kernel: Answering, code: int) -> None:
     questions: list[Callable[[], object]] = [
         lambda: link_at(netns, 7),
         lambda: find_link(netns, "eth0"),
         lambda: lookup_route(netns, CLIENT),
         lambda: all_links(netns),
     ]
-    for sequence, question in enumerate(questions, 1):
-        kernel_end.send(_refusal(code, sequence))
+    for question in questions:
+        kernel.answers.append(partial(_refusal, code))
         with pytest.raises(KernelFailure, match=rf"node: .*\(errno {code}\)"):
             question()
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES])
-def test_errnos_of_a_route_that_does_not_exist(netns: Netns, kernel_end: socket.socket, code: int) -> None:
-    kernel_end.send(_refusal(code))
+def test_errnos_of_a_route_that_does_not_exist(netns: Netns, kernel: Answering, code: int) -> None:
+    kernel.answers.append(partial(_refusal, code))
     assert lookup_route(netns, CLIENT) is None
 
 
 @pytest.mark.unit
-def test_interrupted_dump_is_repeated(netns: Netns, kernel_end: socket.socket) -> None:
-    kernel_end.send(_message(NEWLINK, 1, b"half") + _message(DONE, 1, bytes(4), INTERRUPTED))
-    kernel_end.send(_message(NEWLINK, 2, b"full") + _message(DONE, 2, bytes(4)))
+def test_interrupted_dump_is_repeated(netns: Netns, kernel: Answering) -> None:
+    for body, flags in ((b"half", INTERRUPTED), (b"full", 0)):
+        kernel.answers.append(partial(_dump, body, flags))
     assert netns.dump(rt.GETLINK, b"") == [b"full"]
 
 
+def _dump(body: bytes, flags: int, sequence: int) -> bytes:
+    return _message(NEWLINK, sequence, body) + _message(DONE, sequence, bytes(4), flags)
+
+
 @pytest.mark.unit
-def test_dump_that_never_is_complete_is_a_failure(netns: Netns, kernel_end: socket.socket) -> None:
-    for sequence in range(1, 20):
-        kernel_end.send(_message(DONE, sequence, bytes(4), INTERRUPTED))
+def test_dump_that_never_is_complete_is_a_failure(netns: Netns, kernel: Answering) -> None:
+    kernel.answers += [partial(_dump, b"half", INTERRUPTED)] * 20
     with pytest.raises(KernelFailure, match="interrupted by changes"):
         netns.dump(rt.GETLINK, b"")
 

@@ -37,13 +37,20 @@ async def reader(server: ApiServer) -> AsyncIterator[OwnerReader]:
 def owned_by(owner: Object | None, name: str) -> ObjectMeta:
     references = None
     if owner is not None:
-        kind, uid = owner.KIND, f"uid-{owner.name}"
+        kind, uid = owner.KIND, owner.metadata.uid or f"uid-{owner.name}"
         references = [OwnerReference(kind.api_version, kind.name, owner.name, uid, controller=True)]
     return ObjectMeta(name=name, namespace="ns", uid=f"uid-{name}", ownerReferences=references)
 
 
 def pod_of(owner: Object | None) -> Pod:
     return Pod(metadata=owned_by(owner, "web-1"))
+
+
+def put(server: ApiServer, *owners: ReplicaSet | Job) -> None:
+    """Store them; they have the UIDs of the server from then on."""
+    server.put(*owners)
+    for owner in owners:
+        owner.metadata.uid = server.stored(type(owner))[owner.key].metadata.uid
 
 
 async def top_of(reader: OwnerReader, owner: Object | None) -> tuple[str, str] | None:
@@ -56,7 +63,7 @@ class TestTop:
         deployment, cron = Deployment(metadata=ObjectMeta(name="web")), CronJob(metadata=ObjectMeta(name="nightly"))
         replicas, job = ReplicaSet(metadata=owned_by(deployment, "web-a")), Job(metadata=owned_by(cron, "nightly-1"))
         bare = ReplicaSet(metadata=owned_by(None, "bare"))
-        server.put(replicas, job, bare)
+        put(server, replicas, job, bare)
         assert await top_of(reader, replicas) == ("Deployment", "web")
         assert await top_of(reader, job) == ("CronJob", "nightly")
         assert await top_of(reader, bare) == ("ReplicaSet", "bare")
@@ -70,7 +77,7 @@ class TestTop:
         self, server: ApiServer, reader: OwnerReader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first, second = (ReplicaSet(metadata=owned_by(None, name)) for name in ("first", "second"))
-        server.put(first, second)
+        put(server, first, second)
         for _ in range(3):
             await top_of(reader, first)
         assert server.requests["get"] == 1

@@ -20,7 +20,15 @@ from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.plumbing.removal import LeftoverState, plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, CreateLink, DeleteLink, Step
-from spiderpool.core.network.plumbing.values import Address, Attachment, Link, NodeAddress, Observation, PodState
+from spiderpool.core.network.plumbing.values import (
+    Address,
+    Attachment,
+    Link,
+    Loan,
+    NodeAddress,
+    Observation,
+    PodState,
+)
 from spiderpool.errors import AddressHeld, AddressInUse, BadNamespace, Drift
 from spiderpool.kernel.sandboxes import Readings
 
@@ -149,7 +157,10 @@ class SimulatedKernel:
                 await self.remove(attachment.container_id, attachment.netns, attachment.ifname)
             raise
 
-    async def remove(self, container_id: str, netns: str, ifname: str) -> None:
+    async def loan_of(self, device: str) -> Loan | None:
+        return None
+
+    async def remove(self, container_id: str, netns: str, ifname: str, loan: Loan | None = None) -> None:
         namespace = self.namespaces.get(netns)
         if namespace is not None:
             await self._apply(namespace, plan_removal(container_id, ifname, LeftoverState(namespace.state())))

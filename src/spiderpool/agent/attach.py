@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -36,7 +36,14 @@ from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
-from spiderpool.api.cni_result import Result, ResultInterface, pod_addresses, read_result, with_default_routes
+from spiderpool.api.cni_result import (
+    Result,
+    ResultInterface,
+    all_addresses,
+    pod_addresses,
+    read_result,
+    with_default_routes,
+)
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
@@ -51,7 +58,7 @@ from spiderpool.core.network.attachment import (
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
-from spiderpool.core.network.plumbing.values import Attachment
+from spiderpool.core.network.plumbing.values import Attachment, Loan
 from spiderpool.core.network.status import AttachedNetwork
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
@@ -105,11 +112,15 @@ class Attacher:
             holder = self._addresses.holder_uid(call.required_pod(), pod)
             # First, so that DEL finds it after a crash, and the node's account lists it before it has an address.
             table = rule_table(self._cluster.coordinator())
+            known = self._store.load(call.container_id)
             sandbox = sandbox_record(call, attachment.interfaces, config.name, holder, table)
+            sandbox = msgspec.structs.replace(sandbox, loans=known.loans if known else {})
             self._store.save(sandbox)
             self._account.begin(on_file(sandbox))
             try:
                 grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
+                given = {name: [grant.address for grant in granted] for name, granted in grants.items()}
+                self._store.save(sandbox.with_addresses(given))
                 results = await self._create_all(call, attachment, grants)
             finally:
                 self._account.change(call.container_id)
@@ -254,10 +265,25 @@ class Attacher:
         desired = self._kernel_attachment(call, attachment, plan, grants)
         if chain.parent is not None:
             await self._kernel.ensure_parent(chain.parent)
+        if desired.kind == "host-device":
+            desired = replace(desired, loan=await self._loan(call, desired))
         await self._probe(attachment.pod, desired)
         created = await self._kernel.add(desired)
         interface = ResultInterface(plan.interface, created.mac, created.mtu, created.sandbox)
         return cni_result(desired, grants, interface, chain)
+
+    async def _loan(self, call: CNICall, desired: Attachment) -> Loan | None:
+        """The loan of an interface's device, on file before the device leaves the node; one of another goes back."""
+        sandbox = self._store.load(call.container_id) or assumed_record(call)
+        known = sandbox.loans.get(desired.ifname)
+        loan = await self._kernel.loan_of(desired.master)
+        if known is not None and known.device != desired.master:
+            await self._kernel.remove(call.container_id, call.netns, desired.ifname, known)
+        elif loan is None:  # an earlier ADD has lent it
+            return known
+        if loan is not None:
+            self._store.save(sandbox.with_loan(desired.ifname, loan))
+        return loan
 
     def _kernel_attachment(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
@@ -276,8 +302,10 @@ class Attacher:
         output = await self._delegates.add(network, _invocation(call, plan))
         output = await self._with_default_route(call, plan, output)
         sandbox = self._store.load(call.container_id) or assumed_record(call)
-        self._store.save(sandbox.with_result(plan.interface, output))
-        return read_result(output)
+        result = read_result(output)
+        addresses = {plan.interface: all_addresses(result)}
+        self._store.save(sandbox.with_result(plan.interface, output).with_addresses(addresses))
+        return result
 
     async def _with_default_route(self, call: CNICall, plan: InterfacePlan, output: bytes) -> bytes:
         """Set the default route as the pod requests it, since executed plugins do not know its other networks.
@@ -377,7 +405,7 @@ class Attacher:
     async def _remove_interface(self, sandbox: SandboxRecord, netns: str, interface: InterfaceRecord) -> None:
         network = interface.network_executed
         if network is None:
-            await self._kernel.remove(sandbox.container_id, netns, interface.name)
+            await self._kernel.remove(sandbox.container_id, netns, interface.name, sandbox.loans.get(interface.name))
         else:
             invocation = sandbox.invocation(interface, netns)
             await self._delegates.delete(network, invocation, interface.result.encode())

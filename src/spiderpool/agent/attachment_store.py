@@ -11,7 +11,8 @@ There are two stores: one for sandboxes that the agent attaches, one for sandbox
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -21,6 +22,7 @@ from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.plumbing.values import Address, Loan
 from spiderpool.kernel import namespaces
 from spiderpool.kernel.namespaces import identity
 
@@ -38,6 +40,8 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the pod has a veth pair to its node."""
     host_rule_table: int = 0
     """The node's table with the routes to its addresses; 0: not known, so the SpiderCoordinator's."""
+    addresses: tuple[str, ...] = ()
+    """Its addresses, as they were given to it; what the pod has made of them does not count."""
     first_nic: str = ""
     """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
@@ -50,6 +54,11 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Capabilities and arguments with which these plugins were executed."""
     result: str = ""
     """Standard output of the last of these plugins."""
+
+    @property
+    def given(self) -> frozenset[Address]:
+        """The addresses as values."""
+        return frozenset(ip_interface(address).ip for address in self.addresses)
 
     @property
     def network_executed(self) -> DelegatedNetwork | None:
@@ -76,6 +85,9 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     attached_at: float = 0.0
     """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
 
+    loans: dict[str, Loan] = {}
+    """Devices of the node that its interfaces borrow, by interface."""
+
     def may_be(self, netns_id: str) -> bool:
         """Whether this may be the sandbox's namespace; false where it is known to be another one."""
         return not (netns_id and self.netns_id) or netns_id == self.netns_id
@@ -98,6 +110,18 @@ class SandboxRecord(msgspec.Struct, frozen=True):
             for one in self.interfaces
         )
         return msgspec.structs.replace(self, interfaces=tuple(interfaces))
+
+    def with_addresses(self, addresses: Mapping[str, Iterable[str]]) -> SandboxRecord:
+        """The record with the addresses of its interfaces."""
+        interfaces = (
+            msgspec.structs.replace(one, addresses=tuple(addresses[one.name])) if one.name in addresses else one
+            for one in self.interfaces
+        )
+        return msgspec.structs.replace(self, interfaces=tuple(interfaces))
+
+    def with_loan(self, interface: str, loan: Loan) -> SandboxRecord:
+        """The record with the loan of a device."""
+        return msgspec.structs.replace(self, loans={**self.loans, interface: loan})
 
 
 def sandbox_record(

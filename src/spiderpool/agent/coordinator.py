@@ -23,6 +23,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
+from spiderpool.api.cni_result import all_addresses, read_result
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment
@@ -109,7 +110,7 @@ class CoordinatorPlugin:
         present = (one for store in (self._chained, self._attached) for one in store.all())
         others = (one for one in present if one.container_id != container_id)
         path = own_netns(known or SandboxRecord(container_id, netns, "", ()), netns, others)
-        await interfaces.remove(container_id, path, ifname, keep_link=True)
+        await interfaces.remove_path(container_id, path, ifname)
         left = tuple(each for each in known.interfaces if each.name != ifname) if known else ()
         if known and left:
             self._chained.save(msgspec.structs.replace(known, interfaces=left))
@@ -137,7 +138,13 @@ class CoordinatorPlugin:
         first = config.podDefaultCniNic or FIRST_INTERFACE
         table = config.hostRuleTable or rule_table(self._cluster.coordinator())
         one = InterfaceRecord(
-            call.ifname, "", coordinated=True, first_nic=first, chain=config.name, host_rule_table=table
+            call.ifname,
+            "",
+            coordinated=True,
+            first_nic=first,
+            chain=config.name,
+            host_rule_table=table,
+            addresses=all_addresses(read_result(msgspec.json.encode(previous_result(config)))),
         )
         return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import has_command, plugin_type
+from spiderpool.api.decoding import decode
 from spiderpool.core.network.chains import DelegatedNetwork, Invocation, configuration
 from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin, raise_all
 
@@ -122,8 +123,8 @@ async def _run(path: Path, environment: dict[str, str], stdin: bytes, kind: str,
 def _failure(kind: str, command: str, output: bytes) -> PluginFailure:
     """The error that the plugin printed (CNI specification, section 5), or its raw output where it printed none."""
     try:
-        printed = msgspec.json.decode(output, type=dict[str, Any])
+        printed = decode(output, dict[str, Any])
         message = f"{printed.get('msg', '')} {printed.get('details', '')}".strip()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         message = output.decode(errors="replace").strip()
     return PluginFailure(f"{command} of plugin {kind}: {message[:LONGEST_MESSAGE] or 'it failed without a word'}")

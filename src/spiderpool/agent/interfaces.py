@@ -33,7 +33,7 @@ from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
 from spiderpool.core.network.plumbing.removal import is_foreign, plan_removal
 from spiderpool.core.network.plumbing.steps import AddRoute, Step
 from spiderpool.core.network.plumbing.sweeping import PodPaths
-from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, is_default
+from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Loan, is_default
 from spiderpool.errors import BadConfig, BadNamespace, Drift, KernelFailure
 from spiderpool.kernel import observing
 from spiderpool.kernel.applying import apply, apply_all
@@ -105,21 +105,34 @@ async def probe(attachment: Attachment, detection: probing.Detection, *, node: P
 
 
 async def remove(
-    container_id: str, netns: str, ifname: str, *, keep_link: bool = False, node: Path | None = None
+    container_id: str, netns: str, ifname: str, loan: Loan | None = None, *, node: Path | None = None
 ) -> None:
     """Remove the interface, and with the last one the pod's path to its node. Success if nothing of it exists.
 
     ``netns`` may be empty, missing, a plain file in place of a deleted namespace, or by now the namespace of another
-    container: then removes what is left on the node. ``keep_link`` leaves the link itself to the plugin that made it.
+    container: then removes what is left on the node. A device that the interface borrowed by ``loan`` goes back to the
+    node; what the pod says of its links does not count.
 
     Raises:
         KernelFailure: deletions that the kernel refused; all others have been carried out.
     """
+    await _removed(container_id, netns, ifname, node, lambda kernel: _remove(kernel, container_id, ifname, loan))
 
+
+async def remove_path(container_id: str, netns: str, ifname: str, *, node: Path | None = None) -> None:
+    """As `remove`, but leaves the link itself to the plugin that made it."""
+    await _removed(
+        container_id, netns, ifname, node, lambda kernel: _remove(kernel, container_id, ifname, None, keep_link=True)
+    )
+
+
+async def _removed(
+    container_id: str, netns: str, ifname: str, node: Path | None, remove_from: Callable[[Kernel], None]
+) -> None:
     def work(kernel: Kernel, _stop: threading.Event) -> None:
         if kernel.pod is not None and _is_foreign(kernel, container_id, ifname):
             kernel.pod = None
-        _remove(kernel, container_id, ifname, keep_link)
+        remove_from(kernel)
 
     try:
         await _operate(netns or None, node, work)
@@ -142,6 +155,16 @@ async def is_of_another(
         return await _operate(netns, node, work)
     except BadNamespace:
         return False
+
+
+async def loan_of(device: str, *, node: Path | None = None) -> Loan | None:
+    """The loan of a device that a pod is about to borrow; None where the node has it not. Raises KernelFailure."""
+
+    def work(kernel: Kernel, _stop: threading.Event) -> Loan | None:
+        link = find_link(kernel.node, device)
+        return Loan(device, link.kind, link.permanent_mac) if link else None
+
+    return await _operate(None, node, work)
 
 
 async def has_link(netns: str, ifname: str, *, node: Path | None = None) -> bool:
@@ -371,7 +394,8 @@ def _undo(kernel: Kernel, attachment: Attachment, cause: BaseException) -> None:
 
 
 def _remove_attachment(kernel: Kernel, attachment: Attachment) -> None:
-    _remove(kernel, attachment.container_id, attachment.ifname, attachment.kind == EXISTING)
+    keep_link = attachment.kind == EXISTING
+    _remove(kernel, attachment.container_id, attachment.ifname, attachment.loan, keep_link=keep_link)
 
 
 def _is_foreign(kernel: Kernel, container_id: str, ifname: str, others: Collection[Address] = ()) -> bool:
@@ -379,9 +403,9 @@ def _is_foreign(kernel: Kernel, container_id: str, ifname: str, others: Collecti
     return is_foreign(container_id, ifname, pod, host_end, others)
 
 
-def _remove(kernel: Kernel, container_id: str, ifname: str, keep_link: bool) -> None:
-    leftover = observing.observe_leftovers(kernel, container_id, ifname)
-    apply_all(kernel, plan_removal(container_id, ifname, leftover, keep_link=keep_link))
+def _remove(kernel: Kernel, container_id: str, ifname: str, loan: Loan | None, *, keep_link: bool = False) -> None:
+    leftover = observing.observe_leftovers(kernel, container_id, ifname, is_lent=loan is not None)
+    apply_all(kernel, plan_removal(container_id, ifname, leftover, loan, keep_link=keep_link))
 
 
 def _find_faults(kernel: Kernel, attachment: Attachment) -> tuple[str, ...]:

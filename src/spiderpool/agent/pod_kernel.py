@@ -8,7 +8,7 @@ from typing import Protocol
 from spiderpool.agent.interfaces import AttachedInterface
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.core.network.plumbing.probing import Detection
-from spiderpool.core.network.plumbing.values import Address, Attachment
+from spiderpool.core.network.plumbing.values import Address, Attachment, Loan
 
 
 class PodKernel(Protocol):
@@ -17,8 +17,11 @@ class PodKernel(Protocol):
     async def add(self, attachment: Attachment, /) -> AttachedInterface:
         """Give the pod the interface."""
 
-    async def remove(self, container_id: str, netns: str, ifname: str, /) -> None:
+    async def remove(self, container_id: str, netns: str, ifname: str, loan: Loan | None = None, /) -> None:
         """Remove the interface."""
+
+    async def loan_of(self, device: str, /) -> Loan | None:
+        """The loan of a device that a pod is about to borrow."""
 
     async def is_of_another(self, container_id: str, netns: str, ifname: str, others: Collection[Address], /) -> bool:
         """Whether a namespace belongs to another container by now."""

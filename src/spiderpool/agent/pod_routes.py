@@ -57,7 +57,8 @@ class PodRoutes:
         default = rule_table(coordinator)
         tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
-        settings = PathSettings(first, services, service_cidrs(coordinator), tables)
+        addresses = {each.name: each.given for each in sandbox.interfaces}
+        settings = PathSettings(first, services, service_cidrs(coordinator), tables, addresses)
         try:
             async with self._containers.held(sandbox.container_id):
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)

@@ -46,6 +46,7 @@ from spiderpool.api.cni import (
     valid_attachments,
 )
 from spiderpool.api.cni_result import Result, convert_result, error_document, result_document, version_document
+from spiderpool.api.decoding import decode
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.chains import parent_of
 from spiderpool.errors import (
@@ -291,8 +292,8 @@ async def _read_body(request: web.Request) -> bytes:
 def _requested_version(stdin: bytes, default: str = DEFAULT_VERSION) -> str:
     """The cniVersion in which to answer; ``default`` when the configuration has none that we speak."""
     try:
-        version = msgspec.json.decode(stdin, type=dict[str, Any]).get("cniVersion")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        version = decode(stdin, dict[str, Any], longest=MAX_CALL).get("cniVersion")
+    except msgspec.DecodeError:
         return default
     return version if version in VERSIONS else default
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from spiderpool.api.cni import OBJECT_NAME, PodArgs, is_interface_name
+from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.errors import BadRequest
 
 M = TypeVar("M", bound="Message")
@@ -168,8 +169,8 @@ class AgentCoordinatorConfig(msgspec.Struct, omit_defaults=True):
 def parse_body(body: bytes, shape: type[M]) -> M:
     """The body of a request. Raises Malformed, or Incomplete with the first required field that is missing."""
     try:
-        message = msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = decode(body, shape, longest=LONGEST_OBJECT)
+    except msgspec.DecodeError as error:
         raise Malformed(f"parsing body failed: {error}") from error
     missing = next((name for name in shape.required() if getattr(message, name) is None), None)
     if missing:

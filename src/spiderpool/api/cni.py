@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from spiderpool.api import decoding
 from spiderpool.errors import BadConfig, BadEnvironment, Undecodable, UnknownPlugin, Unsupported
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -34,6 +35,8 @@ IFNAME_LENGTH = 15
 PORT_MAPPINGS = "portMappings"
 """The capability by which a runtime passes the ports of the node that lead to a pod."""
 PROTOCOLS = ("tcp", "udp", "sctp")
+LONGEST_CONFIG = 1 << 20
+"""Bytes of a network configuration, with the result of the previous plugin."""
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `\$(?P<path>[^`]*)`)?")
 """The message by which msgspec refuses a key that a type does not have."""
 
@@ -439,7 +442,7 @@ def _is_true(text: str) -> bool:
 def decode(raw: bytes, shape: type[S]) -> S:
     """JSON of a given type. Raises UnknownPlugin (unknown field), BadConfig or Undecodable."""
     try:
-        return msgspec.json.decode(raw, type=shape)
+        return decoding.decode(raw, shape, longest=LONGEST_CONFIG)
     except msgspec.ValidationError as error:
         if match := UNKNOWN_FIELD.search(str(error)):
             where = f"{match['path'] or ''}.{match['key']}".lstrip(".")
@@ -447,5 +450,5 @@ def decode(raw: bytes, shape: type[S]) -> S:
                 f"unknown field {where!r} in the network configuration; remove or correct it"
             ) from error
         raise BadConfig(f"the network configuration is wrong: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise Undecodable(f"the network configuration is not JSON: {error}") from error

@@ -46,13 +46,20 @@ class Result:
     dns: dict[str, Any] = field(default_factory=dict)
 
 
+def all_addresses(result: Result) -> tuple[str, ...]:
+    """Every address that a result gives to an interface of the pod, with its prefix length."""
+    return tuple(
+        ip.address
+        for ip in result.ips
+        if ip.interface is None or not result.interfaces or result.interfaces[ip.interface].sandbox
+    )
+
+
 def pod_addresses(result: Result) -> tuple[str, ...]:
     """The first address of each family that a result gives to an interface of the pod, without prefix length."""
     found: dict[int, str] = {}
-    for ip in result.ips:
-        if ip.interface is None or not result.interfaces or result.interfaces[ip.interface].sandbox:
-            address = ip.address.partition("/")[0]
-            found.setdefault(_family(address), address)
+    for address in (each.partition("/")[0] for each in all_addresses(result)):
+        found.setdefault(_family(address), address)
     return tuple(found.values())
 
 

@@ -29,7 +29,7 @@ KINDS: tuple[type[Object], ...] = (
     NetworkAttachmentDefinition,
 )
 
-SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum", "pattern")
+SCHEMA_KEYWORDS = ("type", "description", "enum", "minimum", "maximum", "pattern", "maxLength")
 """Keywords of JSON Schema that go into the CRD as they are."""
 
 
@@ -57,6 +57,8 @@ def schema(kind: type[Object]) -> dict[str, Any]:
     whole["properties"]["metadata"] = {"type": "object"}
     for name in ("apiVersion", "kind"):
         whole["properties"][name] = {"type": "string"}
+    if kind.KIND.rules:
+        whole["x-kubernetes-validations"] = [msgspec.to_builtins(rule) for rule in kind.KIND.rules]
     return whole
 
 

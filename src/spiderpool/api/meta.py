@@ -57,6 +57,13 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """A CEL rule of a CRD (apiextensions/v1 ValidationRule), and what the API server says where it is false."""
+
+    rule: str
+    message: str
+
+
 class Kind(msgspec.Struct, frozen=True):
     """The address of a kind in the API, and what its CRD holds beside the schema."""
 
@@ -70,6 +77,8 @@ class Kind(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...] = ()
     status: bool = False
     """Whether the kind has a status subresource."""
+    rules: tuple[Rule, ...] = ()
+    """What the API server checks of a whole object."""
 
     @property
     def api_version(self) -> str:
@@ -167,6 +176,10 @@ class Object(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
     def key(self) -> str:
         """``namespace/name``, or the name alone for cluster-scoped objects."""
         return f"{self.metadata.namespace}/{self.metadata.name}" if self.metadata.namespace else self.metadata.name
+
+    def defect(self) -> str | None:
+        """Why the object cannot be used though it fits its type, as one that is older than a rule; None: it can be."""
+        return None
 
     @property
     def terminating(self) -> bool:

@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.decoding import decode
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cloud.provider import (
@@ -403,6 +404,6 @@ def _assigned(node: Node) -> dict[str, list[str]]:
     """Returns the addresses that we registered, by ENI; none for an unreadable annotation, so that none is removed."""
     text = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION, "{}")
     try:
-        return msgspec.json.decode(text, type=dict[str, list[str]])
+        return decode(text, dict[str, list[str]])
     except msgspec.DecodeError:
         return {}

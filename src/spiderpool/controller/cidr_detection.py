@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 from spiderpool.api.core_v1 import ConfigMap, Pod
+from spiderpool.api.decoding import decode
 from spiderpool.api.meta import Kind, Object, Scope
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, NotFound
@@ -214,8 +215,8 @@ def detected_type(directory: Path) -> str | None:
 
 def _read_cni(path: Path) -> CNIFile:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CNIFile)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode(path.read_bytes(), CNIFile)
+    except (OSError, msgspec.DecodeError) as error:
         raise CIDRsUnknown(f"CNI configuration {path} cannot be read ({error}); correct it, or {BY_HAND}") from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.core.admission.faults import FieldError
 
@@ -51,8 +52,8 @@ def handler(decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]:
 
     async def handle(request: web.Request) -> web.Response:
         try:
-            review = msgspec.json.decode(await request.read(), type=AdmissionReview)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            review = decode(await request.read(), AdmissionReview, longest=LONGEST_OBJECT)
+        except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=f"not an AdmissionReview: {error}") from error
         return _response({"uid": review.request.uid, **await decide(review.request)})
 

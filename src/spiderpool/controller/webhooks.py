@@ -16,6 +16,7 @@ from aiohttp import web
 
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Kind, Object
@@ -239,7 +240,7 @@ class Webhooks:
             """Sets defaults. An object that does not fit its type stays as it is: the schema check names the field."""
             try:
                 change = self._change(hook, request)
-            except msgspec.ValidationError:
+            except msgspec.DecodeError:
                 return ALLOWED
             return patched(change.new, await hook.default(change), change.warnings)
 
@@ -254,7 +255,7 @@ class Webhooks:
                     return await _delete_answer(hook, request)
                 change = self._change(hook, request)
                 faults = await hook.validate(change)
-            except msgspec.ValidationError as error:
+            except msgspec.DecodeError as error:
                 return refused(422, "Invalid", f"{kind.name} {request.name} does not fit its schema: {error}")
             except SpiderpoolError as error:
                 log.warning("admission could not be decided", kind=kind.name, name=request.name, error=str(error))
@@ -265,11 +266,11 @@ class Webhooks:
 
     def _change(self, hook: Hook, request: AdmissionRequest) -> AdmissionChange:
         """The change in a request. Raises ValidationError when the new object does not fit its type."""
-        new = msgspec.json.decode(request.object, type=hook.kind)
+        new = decode(request.object, hook.kind, longest=LONGEST_OBJECT)
         trusted = request.userInfo.username.startswith(self._trusted_prefix)
         try:
-            return AdmissionChange(new, msgspec.json.decode(request.oldObject, type=hook.kind | None), trusted)
-        except msgspec.ValidationError:  # stored before the type was stricter; it must be possible to correct it
+            return AdmissionChange(new, decode(request.oldObject, hook.kind | None, longest=LONGEST_OBJECT), trusted)
+        except msgspec.DecodeError:  # stored before the type was stricter; it must be possible to correct it
             return AdmissionChange(new, None, trusted)
 
     # --- Pods
@@ -277,7 +278,7 @@ class Webhooks:
     async def _mutate_pod(self, request: AdmissionRequest) -> Answer:
         """Injects networks and resources. Refuses a pod only for its own wrong request, never for an error of ours."""
         try:
-            pod = msgspec.json.decode(request.object, type=NewPod)
+            pod = decode(request.object, NewPod, longest=LONGEST_OBJECT)
             if pod.spec.hostNetwork or not self._settings.pod_inject.covers(request.namespace):
                 return ALLOWED
             return patched(pod, await self._injected(pod, request.namespace))
@@ -345,6 +346,6 @@ async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
 async def _delete_answer(hook: Hook, request: AdmissionRequest) -> Answer:
     if hook.why_in_use is None:
         return ALLOWED
-    reason = await hook.why_in_use(msgspec.json.decode(request.oldObject, type=hook.kind))
+    reason = await hook.why_in_use(decode(request.oldObject, hook.kind, longest=LONGEST_OBJECT))
     kind = hook.kind.KIND.name
     return refused(403, "Forbidden", f"{kind} {request.name} cannot be deleted: {reason}") if reason else ALLOWED

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from spiderpool.api.cni import is_requestable
+from spiderpool.api.decoding import decode
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, RECLAIM, SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.errors import BadConfig
 
@@ -40,6 +41,17 @@ Route = tuple[str, str]
 """(destination as a CIDR, gateway)."""
 
 T = TypeVar("T")
+
+MOST_INTERFACES = 33
+"""Interfaces of a pod: the first one, and those of 32 networks."""
+MOST_NAMES = 256
+"""Pools or subnets that an annotation names for an interface and family. Each is looked for at every ADD of the pod."""
+MOST_ROUTES = 256
+"""Further routes of a pod. The agent makes each one, and looks at them again at every CHECK."""
+MOST_ADDRESSES = 5000
+"""Addresses that an application requests for its pool at most, beside those of its pods for ``+N``."""
+LONGEST_NAME = 253
+"""Characters of the name of an object, or of a pattern for names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +139,15 @@ def all_interface_subnets(annotations: Annotations) -> tuple[InterfacePools, ...
 
 def custom_routes(annotations: Annotations) -> tuple[Route, ...]:
     """Further routes of the pod, from ``routes``; empty if not set. Raises BadConfig."""
-    routes = _read(annotations, ROUTES, list[_Route], '[{"dst": "10.0.0.0/8", "gw": "192.168.0.1"}]')
+    routes = _read(annotations, ROUTES, list[_Route], '[{"dst": "10.0.0.0/8", "gw": "192.168.0.1"}]', most=MOST_ROUTES)
     return tuple(_route(route) for route in routes or ())
 
 
 def namespace_pools(annotations: Annotations) -> Names:
     """Default pools of a Namespace by family; empty if it names none. Raises BadConfig."""
     lists = {
-        version: _read(annotations, key, list[str], '["pool"]', "Namespace") for version, key in NAMESPACE_POOLS.items()
+        version: _read(annotations, key, list[str], '["pool"]', most=MOST_NAMES)
+        for version, key in NAMESPACE_POOLS.items()
     }
     return {version: _stripped(NAMESPACE_POOLS[version], names) for version, names in lists.items() if names}
 
@@ -147,6 +160,10 @@ def ip_number(annotations: Annotations) -> IPNumber | None:
     digits = text.removeprefix("+")
     if not digits.isascii() or not digits.isdigit():
         raise _wrong(IP_NUMBER_ANNOTATION, f"is {text!r}; write a number such as 5, or +2 for two more than pods")
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > len(str(MOST_ADDRESSES)) or int(digits) > MOST_ADDRESSES:
+        shown = digits if len(digits) < 20 else f"a number of {len(digits)} digits"
+        raise _wrong(IP_NUMBER_ANNOTATION, f"requests {shown} addresses; at most {MOST_ADDRESSES} are possible")
     return IPNumber(int(digits), text.startswith("+"))
 
 
@@ -223,8 +240,12 @@ def _names_by_family(key: str, entry: _Entry) -> Names:
 
 def _stripped(key: str, names: list[str]) -> tuple[str, ...]:
     """The names without surrounding blanks. Raises BadConfig when one is empty."""
+    if len(names) > MOST_NAMES:
+        raise _wrong(key, f"holds {len(names)} names; at most {MOST_NAMES} are possible")
     if any(not name.strip() for name in names):
         raise _wrong(key, "holds an empty name; remove it")
+    if long := next((name for name in names if len(name.strip()) > LONGEST_NAME), None):
+        raise _wrong(key, f"holds a name of {len(long)} characters; at most {LONGEST_NAME} are possible")
     return tuple(name.strip() for name in names)
 
 
@@ -239,13 +260,27 @@ def _route(route: _Route) -> Route:
     return str(destination), str(gateway)
 
 
-def _read(annotations: Annotations, key: str, shape: type[T], example: str, holder: str = "pod") -> T | None:
-    """The JSON of an annotation as a ``shape``; None if not set. Raises BadConfig with an ``example`` to follow."""
+def _read(
+    annotations: Annotations,
+    key: str,
+    shape: type[T],
+    example: str,
+    *,
+    most: int = MOST_INTERFACES,
+) -> T | None:
+    """The JSON of an annotation as a ``shape``; None if not set. Raises BadConfig with an ``example`` to follow.
+
+    ``most`` is the number of entries that a list may have: what is longer is refused before it is read any further.
+    """
     text = annotations.get(key)
     if text is None:
         return None
+    holder = "Namespace" if key in NAMESPACE_POOLS.values() else "pod"
     try:
-        return msgspec.convert(_with_lower_keys(msgspec.json.decode(text)), shape)
+        value = decode(text)
+        if isinstance(value, list | dict) and len(value) > most:
+            raise _wrong(key, f"of the {holder} has {len(value)} entries; at most {most} are possible")
+        return msgspec.convert(_with_lower_keys(value), shape)
     except msgspec.DecodeError as error:
         raise BadConfig(f"annotation {key} of the {holder} is wrong: {error}; write {example}") from error
 

@@ -114,26 +114,27 @@ def _enslave(kernel: Kernel, step: Enslave) -> None:
 
 
 def _move_link(kernel: Kernel, step: MoveLink) -> None:
-    """Move and rename a link. Sets the alias first, so that DEL recognises a device that an interrupted ADD moved."""
+    """Move and rename a link."""
     target = kernel.netns(step.side)
     # Without the pod's namespace the kernel has put the device back on the node, under some free name.
     origin = kernel.node if kernel.pod is None or step.side == "pod" else kernel.pod
     index = index_of(origin, step.name)
-    if step.alias:
-        origin.socket.request(rt.NEWLINK, messages.set_alias(index, step.alias))
     if origin is target:
         body = messages.rename_link(index, step.new_name)
     else:
         body = messages.move_link(index, step.new_name, target.descriptor)
     origin.socket.request(rt.NEWLINK, body)
     _clear_link_caches(kernel)
-    if not step.alias:
-        target.socket.request(rt.NEWLINK, messages.set_alias(index_of(target, step.new_name), ""))
 
 
 def _delete_link(kernel: Kernel, step: DeleteLink) -> None:
+    """Delete a link. In a pod, one that cannot be deleted is none of ours: hardware, or ``lo`` under another name."""
     _clear_link_caches(kernel)
-    _delete(kernel.netns(step.side), rt.DELLINK, messages.link_by_name(step.name))
+    try:
+        _delete(kernel.netns(step.side), rt.DELLINK, messages.link_by_name(step.name))
+    except rt.NetlinkError as error:
+        if step.side != "pod" or error.code != errno.EOPNOTSUPP:
+            raise
 
 
 def _set_link(kernel: Kernel, step: SetLink) -> None:

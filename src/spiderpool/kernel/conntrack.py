@@ -37,7 +37,7 @@ def forget_udp(version: int, ports: Collection[int], is_stale: Callable[[Connect
     Raises KernelFailure: the kernel cannot list or delete them.
     """
     try:
-        with contextlib.closing(_Conntrack(_open())) as kernel:
+        with contextlib.closing(_Conntrack(rt.open_socket(_NETLINK_NETFILTER))) as kernel:
             stale = [entry for entry, connection in kernel.udp_to(version, ports) if is_stale(connection)]
             for entry in stale:
                 kernel.delete(version, entry)
@@ -59,7 +59,7 @@ class _Conntrack(rt.Socket):
         body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, rt.nested(_TUPLE_PROTO, wanted))
         body += rt.nested(_FILTER, rt.number(_FILTER_ORIG_FLAGS, flags))
         for entry in self.request(_GET, body, rt.DUMP):
-            protocol, connection = _read(version, entry)
+            protocol, connection = read(version, entry)
             if protocol == socket.IPPROTO_UDP and connection.port in ports:
                 yield entry, connection
 
@@ -67,7 +67,7 @@ class _Conntrack(rt.Socket):
         """Delete an entry, as `udp_to` gave it; one that has ended meanwhile is success."""
         found = rt.attributes(entry, _HEADER.size)
         body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
-        body += rt.attribute(_ID, found[_ID])
+        body += rt.attribute(_ID, found.get(_ID, b""))
         try:
             self.request(_DELETE, body)
         except rt.NetlinkError as error:
@@ -75,31 +75,26 @@ class _Conntrack(rt.Socket):
                 raise
 
 
-def _read(version: int, entry: bytes) -> tuple[int, Connection]:
-    """The protocol of an entry, and its connection."""
-    found = rt.attributes(entry, _HEADER.size)
-    first, answer = (rt.attributes(found[kind]) for kind in (_TUPLE_ORIG, _TUPLE_REPLY))
-    protocol, answered = (rt.attributes(each[_TUPLE_PROTO]) for each in (first, answer))
-    source, destination = _addresses(version, first)
-    answer_source, answer_destination = _addresses(version, answer)
-    connection = Connection(
-        source,
-        destination,
-        int.from_bytes(protocol.get(_PROTO_DST_PORT, b"")),
-        answer_source,
-        answer_destination,
-        int.from_bytes(answered.get(_PROTO_SRC_PORT, b"")),
-    )
-    return protocol[_PROTO_NUM][0], connection
+def read(version: int, entry: bytes) -> tuple[int, Connection]:
+    """The protocol of an entry, and its connection. Raises KernelFailure for bytes that are none."""
+    with rt.reading():
+        found = rt.attributes(entry, _HEADER.size)
+        first, answer = (rt.attributes(found[kind]) for kind in (_TUPLE_ORIG, _TUPLE_REPLY))
+        protocol, answered = (rt.attributes(each[_TUPLE_PROTO]) for each in (first, answer))
+        source, destination = _addresses(version, first)
+        answer_source, answer_destination = _addresses(version, answer)
+        connection = Connection(
+            source,
+            destination,
+            int.from_bytes(protocol.get(_PROTO_DST_PORT, b"")),
+            answer_source,
+            answer_destination,
+            int.from_bytes(answered.get(_PROTO_SRC_PORT, b"")),
+        )
+        return protocol[_PROTO_NUM][0], connection
 
 
 def _addresses(version: int, direction: dict[int, bytes]) -> tuple[str, str]:
     """Source and destination of a direction."""
     found = rt.attributes(direction[_TUPLE_IP])
     return str(ip_address(found[_SOURCES[version]])), str(ip_address(found[_DESTINATIONS[version]]))
-
-
-def _open() -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(rt.TIMEOUT), 0))
-    return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -12,10 +13,13 @@ from pathlib import Path
 
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel.namespaces import opened, run_inside, socket_in_netns
-from spiderpool.kernel.rtnetlink import DELROUTE, DELRULE, SOL_NETLINK, as_number, attributes
+from spiderpool.kernel.rtnetlink import DELROUTE, DELRULE, SOL_NETLINK, as_number, attributes, is_from_kernel, reading
 
 QUIET = 0.5
 """Seconds without a further change after which a burst of changes counts as over."""
+
+LONGEST = 5.0
+"""Seconds after which a burst is reported although it goes on."""
 
 # linux/rtnetlink.h
 _IFADDR_GROUPS = (5, 9)  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
@@ -100,6 +104,7 @@ async def _subscribed(node: Path | None, groups: tuple[int, ...]) -> socket.sock
             with opened(node) as namespace:
                 subscription = await socket_in_netns(namespace, socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         subscription.bind((0, 0))
+        subscription.connect((0, 0))  # then Linux refuses what others send to this socket alone
         for group in groups:
             subscription.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
     except OSError as error:
@@ -108,23 +113,26 @@ async def _subscribed(node: Path | None, groups: tuple[int, ...]) -> socket.sock
 
 
 async def _until_quiet(subscription: socket.socket, is_change: Callable[[bytes], bool]) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(QUIET):
-                while not is_change(await receive(subscription)):
-                    pass
-        except TimeoutError:
-            return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST):
+            while True:
+                async with asyncio.timeout(QUIET):
+                    while not is_change(await receive(subscription)):
+                        pass
 
 
 async def receive(subscription: socket.socket) -> bytes:
-    """The next datagram; empty where the kernel had to drop some.
+    """The kernel's next datagram; empty where it had to drop some. Others that send to the group are not heard.
 
     Raises:
         KernelFailure: the subscription is broken.
     """
     try:
-        return await asyncio.get_running_loop().sock_recv(subscription, _BUFFER)
+        while True:
+            data, sender = await asyncio.get_running_loop().sock_recvfrom(subscription, _BUFFER)
+            if is_from_kernel(sender):
+                return data
+            await asyncio.sleep(0)  # sock_recvfrom returns at once while there is more: let others run
     except OSError as error:
         if error.errno == errno.ENOBUFS:
             return b""
@@ -143,6 +151,7 @@ def _removed(event: bytes) -> _Removed | None:
     kind = _HEADER.unpack_from(event)[1] if len(event) >= start else 0
     if kind not in (DELROUTE, DELRULE):
         return None
-    found = attributes(event, start)
-    table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else event[_HEADER.size + _TABLE_OFFSET]
-    return _Removed(table, as_number(found.get(_RTA_OIF, b"")) if kind == DELROUTE else 0)
+    with reading():
+        found = attributes(event, start)
+        table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else event[_HEADER.size + _TABLE_OFFSET]
+        return _Removed(table, as_number(found.get(_RTA_OIF, b"")) if kind == DELROUTE else 0)

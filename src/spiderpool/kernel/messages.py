@@ -1,6 +1,7 @@
 """Steps and values of core.network.plumbing as bodies of rtnetlink messages, and back.
 
-Encodes and decodes only: `netlink` sends the bodies, `rtnetlink` adds headers and flags.
+Encodes and decodes only: `netlink` sends the bodies, `rtnetlink` adds headers and flags. What decodes raises
+KernelFailure for bytes that are no such body, and nothing else.
 Constants carry the names of the kernel's headers (linux/rtnetlink.h and those named beside them).
 """
 
@@ -25,7 +26,7 @@ from spiderpool.core.network.plumbing.steps import (
 )
 from spiderpool.core.network.plumbing.values import MODES, Address, Link, Network
 from spiderpool.errors import BadConfig
-from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, text
+from spiderpool.kernel.rtnetlink import as_number, as_text, attribute, attributes, nested, number, reading, text
 
 UNSPEC = socket.AF_UNSPEC
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -40,7 +41,7 @@ _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
 # linux/if_link.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 18, 20, 28
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_LINK_NETNSID, _IFLA_PERM_ADDRESS = 13, 18, 28, 37, 54
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_IPVLAN_MODE, _IFLA_MACVLAN_MODE, _IFLA_VLAN_ID = 1, 1, 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # enum macvlan_mode
@@ -69,6 +70,11 @@ _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255  # NOWHERE i
 _RTN_UNICAST = 1
 _RT_TABLE_UNSPEC = 0
 _FIRST_LARGE_TABLE = 256  # the header's field has one byte; RTA_TABLE and FRA_TABLE hold any number
+
+# linux/net_namespace.h; struct rtgenmsg, aligned
+_NETNSA_NSID, _NETNSA_FD, _NETNSA_NSID_NOT_ASSIGNED = 1, 3, -1
+_NAMESPACE_HEADER_SIZE = 4
+_NUMBER = struct.Struct("=i")
 
 # linux/neighbour.h
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
@@ -105,11 +111,6 @@ def link_down(index: int) -> bytes:
 def rename_link(index: int, name: str) -> bytes:
     """Rename a link."""
     return link_header(index) + text(_IFLA_IFNAME, name)
-
-
-def set_alias(index: int, alias: str) -> bytes:
-    """Set a link's alias; an empty one removes it."""
-    return link_header(index) + attribute(_IFLA_IFALIAS, alias.encode())
 
 
 def add_to_bond(index: int, bond: int) -> bytes:
@@ -234,6 +235,11 @@ def neighbour(step: AddNeighbour, index: int) -> bytes:
     return body + attribute(_NDA_DST, step.address.packed) + attribute(_NDA_LLADDR, _packed_mac(step.mac))
 
 
+def namespace_number(descriptor: int) -> bytes:
+    """Request the number that the namespace of the socket has for another one, given by its descriptor."""
+    return bytes(_NAMESPACE_HEADER_SIZE) + number(_NETNSA_FD, descriptor)
+
+
 def address_dump() -> bytes:
     """Dump addresses of both families."""
     return _ADDRESS.pack(UNSPEC, 0, 0, 0, 0)
@@ -267,24 +273,38 @@ def route_lookup(destination: Address, source: Address | None = None, mark: int 
 
 def read_link(body: bytes) -> Link:
     """Decode a link."""
-    _, _, index, flags, _ = _LINK.unpack_from(body)
-    found = attributes(body, _LINK.size)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
-    kind, data = as_text(info.get(_IFLA_INFO_KIND, b"")), attributes(info.get(_IFLA_INFO_DATA, b""))
-    return Link(
-        name=as_text(found[_IFLA_IFNAME]),
-        index=index,
-        kind=kind,
-        mode=_mode(kind, data),
-        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
-        mtu=as_number(found[_IFLA_MTU]),
-        up=bool(flags & _IFF_UP),
-        tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
-        parent=as_number(found.get(_IFLA_LINK, b"")),
-        master=as_number(found.get(_IFLA_MASTER, b"")),
-        vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
-        alias=as_text(found.get(_IFLA_IFALIAS, b"")),
-    )
+    with reading():
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        found = attributes(body, _LINK.size)
+        info = attributes(found.get(_IFLA_LINKINFO, b""))
+        kind, data = as_text(info.get(_IFLA_INFO_KIND, b"")), attributes(info.get(_IFLA_INFO_DATA, b""))
+        return Link(
+            name=as_text(found[_IFLA_IFNAME]),
+            index=index,
+            kind=kind,
+            mode=_mode(kind, data),
+            mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+            mtu=as_number(found[_IFLA_MTU]),
+            up=bool(flags & _IFF_UP),
+            tx_queue_len=as_number(found.get(_IFLA_TXQLEN, b"")),
+            parent=as_number(found.get(_IFLA_LINK, b"")),
+            master=as_number(found.get(_IFLA_MASTER, b"")),
+            vlan_id=as_number(data.get(_IFLA_VLAN_ID, b"")) if kind == "vlan" else 0,
+            parent_netns=_namespace_number(found.get(_IFLA_LINK_NETNSID)),
+            permanent_mac=found.get(_IFLA_PERM_ADDRESS, b"").hex(":"),
+        )
+
+
+def _namespace_number(value: bytes | None) -> int | None:
+    """A namespace's number, which the kernel gives to those of peers; None where it has none."""
+    number = None if value is None else int(_NUMBER.unpack(value)[0])
+    return None if number == _NETNSA_NSID_NOT_ASSIGNED else number
+
+
+def read_namespace_number(body: bytes) -> int | None:
+    """Decode the answer to `namespace_number`."""
+    with reading():
+        return _namespace_number(attributes(body, _NAMESPACE_HEADER_SIZE).get(_NETNSA_NSID))
 
 
 def _mode(kind: str, data: dict[int, bytes]) -> str:
@@ -299,28 +319,31 @@ def _mode(kind: str, data: dict[int, bytes]) -> str:
 
 def read_addresses(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddAddress]:
     """The addresses, without link-local ones, of the links in ``names`` (index → name)."""
-    for index, packed, length in raw_addresses(bodies):
-        if index in names and not packed.is_link_local:
-            yield AddAddress(side, names[index], ip_interface(f"{packed}/{length}"))
+    with reading():
+        for index, packed, length in raw_addresses(bodies):
+            if index in names and not packed.is_link_local:
+                yield AddAddress(side, names[index], ip_interface(f"{packed}/{length}"))
 
 
 def raw_addresses(bodies: Iterable[bytes]) -> Iterator[tuple[int, Address, int]]:
     """Link index, address and prefix length."""
-    for body in bodies:
-        family, length, _, _, index = _ADDRESS.unpack_from(body)
-        found = attributes(body, _ADDRESS.size)
-        packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
-        if family in VERSIONS and packed:
-            yield index, _unpacked(packed), length
+    with reading():
+        for body in bodies:
+            family, length, _, _, index = _ADDRESS.unpack_from(body)
+            found = attributes(body, _ADDRESS.size)
+            packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+            if family in VERSIONS and packed:
+                yield index, _unpacked(packed), length
 
 
 def addresses_in_dad(bodies: Iterable[bytes], index: int) -> Iterator[tuple[Address, bool]]:
     """IPv6 addresses of a link whose duplicate address detection is running, or (True) has found a duplicate."""
-    for body in bodies:
-        family, _, flags, _, link = _ADDRESS.unpack_from(body)
-        packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
-        if (family, link) == (FAMILIES[6], index) and packed and flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
-            yield _unpacked(packed), bool(flags & _IFA_F_DADFAILED)
+    with reading():
+        for body in bodies:
+            family, _, flags, _, link = _ADDRESS.unpack_from(body)
+            packed = attributes(body, _ADDRESS.size).get(_IFA_ADDRESS)
+            if (family, link) == (FAMILIES[6], index) and packed and flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
+                yield _unpacked(packed), bool(flags & _IFA_F_DADFAILED)
 
 
 def read_routes(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddRoute]:
@@ -328,17 +351,19 @@ def read_routes(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -
 
     Leaves out IPv6 routes to link-local and multicast destinations, which the kernel makes itself.
     """
-    for body in bodies:
-        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
-        found = attributes(body, _ROUTE.size)
-        destination = _network(family, found.get(_RTA_DST), length)
-        if kind != _RTN_UNICAST or (family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)):
-            continue
-        table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
-        source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
-        for index, gateway in _hops(found):
-            if index in names:
-                yield AddRoute(side, destination, names[index], gateway, source, table)
+    with reading():
+        for body in bodies:
+            family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+            found = attributes(body, _ROUTE.size)
+            destination = _network(family, found.get(_RTA_DST), length)
+            is_own = family == FAMILIES[6] and (destination.is_link_local or destination.is_multicast)
+            if kind != _RTN_UNICAST or is_own:
+                continue
+            table = as_number(found[_RTA_TABLE]) if _RTA_TABLE in found else table
+            source = _unpacked(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
+            for index, gateway in _hops(found):
+                if index in names:
+                    yield AddRoute(side, destination, names[index], gateway, source, table)
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
@@ -349,6 +374,8 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
     data, offset = found[_RTA_MULTIPATH], 0
     while offset + _NEXT_HOP.size <= len(data):
         length, _, _, index = _NEXT_HOP.unpack_from(data, offset)
+        if not _NEXT_HOP.size <= length <= len(data) - offset:
+            raise ValueError(f"a next hop of {length} of {len(data) - offset} bytes")
         inner = attributes(data[offset : offset + length], _NEXT_HOP.size)
         yield index, _unpacked(inner[_RTA_GATEWAY]) if _RTA_GATEWAY in inner else None
         offset += length + -length % 4
@@ -356,31 +383,33 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, Address | None]]:
 
 def read_rules(side: Side, bodies: Iterable[bytes]) -> Iterator[AddRule]:
     """Rules with the action "look up a table"."""
-    for body in bodies:
-        family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
-        if family not in VERSIONS or action != _FR_ACT_TO_TBL:
-            continue
-        found = attributes(body, _RULE.size)
-        table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
-        mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
-        yield AddRule(
-            side,
-            VERSIONS[family],
-            as_number(found.get(_FRA_PRIORITY, b"")),
-            table,
-            mark,
-            _network(family, found[_FRA_SRC], length) if _FRA_SRC in found else None,
-            as_number(found[_FRA_FWMASK]) if mark is not None and _FRA_FWMASK in found else WHOLE_MARK,
-        )
+    with reading():
+        for body in bodies:
+            family, _, length, _, table, _, _, action, _ = _RULE.unpack_from(body)
+            if family not in VERSIONS or action != _FR_ACT_TO_TBL:
+                continue
+            found = attributes(body, _RULE.size)
+            table = as_number(found[_FRA_TABLE]) if _FRA_TABLE in found else table
+            mark = as_number(found[_FRA_FWMARK]) if _FRA_FWMARK in found else None
+            yield AddRule(
+                side,
+                VERSIONS[family],
+                as_number(found.get(_FRA_PRIORITY, b"")),
+                table,
+                mark,
+                _network(family, found[_FRA_SRC], length) if _FRA_SRC in found else None,
+                as_number(found[_FRA_FWMASK]) if mark is not None and _FRA_FWMASK in found else WHOLE_MARK,
+            )
 
 
 def read_neighbours(side: Side, bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[AddNeighbour]:
     """The permanent neighbours on the links in ``names`` (index → name)."""
-    for body in bodies:
-        family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
-        found = attributes(body, _NEIGHBOUR.size)
-        if family in VERSIONS and state & _NUD_PERMANENT and index in names and _NDA_LLADDR in found:
-            yield AddNeighbour(side, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
+    with reading():
+        for body in bodies:
+            family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
+            found = attributes(body, _NEIGHBOUR.size)
+            if family in VERSIONS and state & _NUD_PERMANENT and index in names and _NDA_LLADDR in found:
+                yield AddNeighbour(side, names[index], _unpacked(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,16 +423,17 @@ class RouteLookup:
 
 def read_route_lookup(body: bytes) -> RouteLookup:
     """Decode the answer to `route_lookup`."""
-    found = attributes(body, _ROUTE.size)
-    gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
-    index = as_number(found.get(_RTA_OIF, b""))
-    return RouteLookup(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
+    with reading():
+        found = attributes(body, _ROUTE.size)
+        gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
+        index = as_number(found.get(_RTA_OIF, b""))
+        return RouteLookup(index, _unpacked(gateway) if gateway else None, _unpacked(source) if source else None)
 
 
 def _network(family: int, packed: bytes | None, length: int) -> Network:
     if packed is None:
         return ip_network("0.0.0.0/0" if family == FAMILIES[4] else "::/0")
-    return ip_network((packed, length))
+    return ip_network((packed, length), strict=False)  # a rule may have host bits
 
 
 def _unpacked(packed: bytes) -> Address:

@@ -44,7 +44,8 @@ class Netns:
     def get(self, kind: int, body: bytes, what: str) -> bytes | None:
         """One object; None if it does not exist. Raises KernelFailure, which names ``what``, on any other refusal."""
         try:
-            return self.socket.request(kind, body)[0]
+            with rt.reading():
+                return self.socket.request(kind, body)[0]
         except rt.NetlinkError as error:
             if error.is_absent:
                 return None
@@ -119,6 +120,12 @@ def link_at(netns: Netns, index: int) -> Link | None:
     """A link by index; None if there is none. Raises KernelFailure on other answers."""
     body = netns.get(rt.GETLINK, messages.link_header(index), f"link {index}")
     return None if body is None else messages.read_link(body)
+
+
+def namespace_number(netns: Netns, other: Netns) -> int | None:
+    """The number by which links of a namespace name another one; None while it has none. Raises KernelFailure."""
+    body = netns.get(rt.GETNSID, messages.namespace_number(other.descriptor), f"the number of the {other.side}'s netns")
+    return None if body is None else messages.read_namespace_number(body)
 
 
 def lookup_route(

@@ -35,7 +35,7 @@ from spiderpool.core.network.plumbing.values import (
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
-from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_at, lookup_route
+from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_at, lookup_route, namespace_number
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -48,7 +48,7 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
     node = kernel.node
     master = find_link(node, attachment.master)
     pod = observe_pod(kernel.netns("pod"))
-    host_end = find_host_end(node, pod, attachment.container_id)
+    host_end = find_host_end(kernel, pod, attachment.container_id)
     not_forwarding, advertised = _forwarding(kernel, attachment)
     addresses = node_addresses(node)
     return Observation(
@@ -88,13 +88,13 @@ def observe_path(kernel: Kernel, container_id: str, *, with_addresses: bool) -> 
     return state, find_link(kernel.node, host_interface(container_id))
 
 
-def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> LeftoverState:
+def observe_leftovers(kernel: Kernel, container_id: str, ifname: str, *, is_lent: bool = False) -> LeftoverState:
     """The input of `removal.plan_removal`."""
     if kernel.pod is None:
-        return LeftoverState(None, lent=tuple(link for link in all_links(kernel.node) if link.alias))
+        return LeftoverState(None, links=all_links(kernel.node) if is_lent else ())
     pod = observe_pod(kernel.pod)
     has_others = any(held.link not in (VETH, ifname) for held in pod.addresses)
-    end = find_host_end(kernel.node, pod, container_id) if has_others else None
+    end = find_host_end(kernel, pod, container_id) if has_others else None
     if end is None:
         return LeftoverState(pod)
     names = {end.index: end.name}
@@ -111,7 +111,7 @@ def observe_leftovers(kernel: Kernel, container_id: str, ifname: str) -> Leftove
 def observe_pod_link(kernel: Kernel, container_id: str, settings: PathSettings) -> PodLink:
     """The input of `refresh.plan_refresh`."""
     pod = observe_pod(kernel.netns("pod"))
-    end = find_host_end(kernel.node, pod, container_id)
+    end = find_host_end(kernel, pod, container_id)
     link = pod.link(VETH) or pod.link(settings.first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
     present = frozenset(_node_objects(kernel.node, [end])) if end else frozenset()
@@ -165,14 +165,25 @@ def _name(netns: Netns, index: int, names: dict[int, str]) -> str:
     return names[index]
 
 
-def find_host_end(node: Netns, pod: PodState, container_id: str) -> Link | None:
+def find_host_end(kernel: Kernel, pod: PodState, container_id: str) -> Link | None:
     """The node's end of a pod's path: of our veth pair, or the peer of a veth that another CNI plugin made."""
-    host_end = find_link(node, host_interface(container_id))
+    host_end = find_link(kernel.node, host_interface(container_id))
     if host_end is not None or pod.link(VETH) is not None:
         return host_end
     veth = next((link for link in pod.links if link.kind == "veth" and link.parent), None)
-    peer = link_at(node, veth.parent) if veth else None
-    return peer if peer and veth and (peer.kind, peer.parent) == ("veth", veth.index) else None
+    return _peer_of(kernel, veth) if veth else None
+
+
+def _peer_of(kernel: Kernel, veth: Link) -> Link | None:
+    """The peer on the node of the pod's veth; None where it is elsewhere.
+
+    A pod chooses the indexes of the pairs that it makes, which may be those of another pod's pair. So the kernel's word
+    counts that the other end of the node's link is in this pod.
+    """
+    peer = link_at(kernel.node, veth.parent)
+    if peer is None or (peer.kind, peer.parent) != ("veth", veth.index) or peer.parent_netns is None:
+        return None
+    return peer if peer.parent_netns == namespace_number(kernel.node, kernel.netns("pod")) else None
 
 
 def _node_sources(

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from spiderpool.api.decoding import without_depths
 from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.errors import ApiUnavailable, BadRequest, SpiderpoolError
 from spiderpool.kube.config import ClusterAccess, load_access
@@ -360,11 +361,11 @@ class Client:
         }
         async with self._stream(Request("GET", kind.KIND.path(namespace), params), seconds + 30) as content:
             async for line in _lines(content):
-                event = msgspec.json.decode(line, type=WatchEvent)
+                event = _decode(line, WatchEvent)
                 if event.type == "ERROR":
                     raise _refusal(_read_status(bytes(event.object)), "GET")
                 if event.type == "BOOKMARK":
-                    yield event.type, msgspec.json.decode(event.object, type=Bookmark)
+                    yield event.type, _decode(event.object, Bookmark)
                 elif (obj := _read(event.object, kind)) is not None:
                     yield event.type, obj
 
@@ -422,10 +423,22 @@ def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
+def _decode(content: bytes | msgspec.Raw, shape: type[S]) -> S:
+    """An answer of the API server as a ``shape``.
+
+    It stores what is 10,000 levels deep, such as managedFields that came with a pod. The decoder cannot even skip that,
+    so whoever may make pods could keep us from reading any.
+    """
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except RecursionError:
+        return msgspec.json.decode(without_depths(bytes(content)), type=shape)
+
+
 def decoded(content: bytes, shape: type[S]) -> S:
     """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
     try:
-        return msgspec.json.decode(content, type=shape)
+        return _decode(content, shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiUnavailable(f"the API server's answer is no {shape.__name__} that can be read: {error}") from error
 
@@ -440,7 +453,11 @@ class RawList(msgspec.Struct):
 def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
     """An object; None, with a log line, for one that breaks its own schema: the other objects stay usable."""
     try:
-        return msgspec.json.decode(raw, type=shape)
+        obj = _decode(raw, shape)
+        fault = obj.defect() if isinstance(obj, Object) else None
+        if fault is None:
+            return obj
+        raise msgspec.ValidationError(fault)
     except msgspec.ValidationError as error:
         log.error("object left out, it cannot be read", shape=shape.__name__, error=str(error), object=bytes(raw)[:500])
         return None
@@ -460,7 +477,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _read_status(content: bytes) -> StatusMessage:
     try:
-        return msgspec.json.decode(content, type=StatusMessage)
+        return _decode(content, StatusMessage)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return StatusMessage(message=content[:200].decode(errors="replace"))
 

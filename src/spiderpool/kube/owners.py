@@ -26,25 +26,26 @@ class OwnerReader:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._tops: dict[str, Controller] = {}  # UID of a controller → its top controller
+        self._tops: dict[Controller, Controller] = {}  # a controller that exists → its top controller
 
     async def top(self, pod: Pod, *, timeout: float) -> Controller | None:
         """The top controller of a pod (for a ReplicaSet's pod its Deployment); None for a bare pod.
 
-        Raises Refused when the pod's controller does not exist, as happens while it is being deleted.
+        Users write the reference to the controller, and can give it any name and UID: only one that exists, with this
+        UID and in the pod's Namespace, counts. Raises Refused for another, as happens while it is being deleted.
         """
         controller = controller_of(pod)
         kind = kind_to_read(controller) if controller else None
         if controller is None or kind is None:
             return controller
-        if controller.uid not in self._tops:
+        if controller not in self._tops:
             read = await self._client.find(kind, controller.name, controller.namespace, timeout=timeout)
-            if read is None:
+            if read is None or read.metadata.uid != controller.uid:
                 raise Refused(f"{controller}, which owns pod {pod.key}, does not exist; it is being deleted")
             if len(self._tops) >= REMEMBERED:
                 self._tops.clear()
-            self._tops[controller.uid] = top_controller(controller, read)
-        return self._tops[controller.uid]
+            self._tops[controller] = top_controller(controller, read)
+        return self._tops[controller]
 
     async def is_needed(self, record: SpiderIP, *, timeout: float) -> bool:
         """Whether the owner of a record still needs its address though the pod is gone. Costs one or two reads."""

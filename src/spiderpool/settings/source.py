@@ -17,6 +17,7 @@ from spiderpool.errors import BadConfig
 from spiderpool.settings.kinds import ABSENT
 from spiderpool.settings.setting import Setting
 from spiderpool.settings.table import CONFIG_FILE, SETTINGS, UNUSED_KEYS
+from spiderpool.settings.trusted import read_trusted
 
 T = TypeVar("T")
 
@@ -86,13 +87,16 @@ def unread_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
-    """Read the file that SPIDERPOOL_CONFIG names; defaults apply where it does not exist. Raises BadConfig."""
+    """Read the file that SPIDERPOOL_CONFIG names; defaults apply where it does not exist.
+
+    Raises BadConfig, also for a file that others than root can write.
+    """
     path = Path(environ.get(CONFIG_FILE.variables[0], CONFIG_FILE.default))
     if not path.exists():
         return SettingsSource(environ, {})
     try:
-        document = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        document = yaml.safe_load(read_trusted(path)) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")

@@ -161,9 +161,24 @@ async def test_the_first_source_with_keys_serves(tmp_path: Path) -> None:
     assert credentials.redacted("LTAI said hidden") == "*** said ***"
 
 
+async def test_the_role_of_the_server_comes_last_and_with_a_warning(
+    account: Account, role: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with MetadataServer(account, resolve=lambda _: role).serve("127.0.0.1", 0) as metadata:
+        places = CredentialLocations(metadata.url, tmp_path, tmp_path / "none")
+        credentials = Credentials(sources("auto", places, {}))
+        assert (await credentials.get_credential_async()).type == "sts"
+        assert "which all pods with its network can have" in capsys.readouterr().out
+        assert (await Credentials(sources("role", places, {})).get_credential_async()).type == "sts"
+        assert "which all pods" not in capsys.readouterr().out
+        write(tmp_path / "accessKeyID", "LTAI")
+        write(tmp_path / "accessKeySecret", "hidden")
+        assert (await Credentials(sources("auto", places, {})).get_credential_async()).access_key_id == "LTAI"
+
+
 async def test_no_source_has_keys(tmp_path: Path) -> None:
     credentials = Credentials(sources("auto", CredentialLocations(NOWHERE, tmp_path, tmp_path / "none"), {}))
-    with pytest.raises(NotPermitted, match="instance role, role by OIDC token, mounted Secret, cloud-config"):
+    with pytest.raises(NotPermitted, match="role by OIDC token, mounted Secret, cloud-config, instance role"):
         await credentials.get_credential_async()
 
 

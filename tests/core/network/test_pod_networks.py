@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from spiderpool.api.decoding import LONGEST
 from spiderpool.core.network.pod_networks import (
     RequestedNetwork,
     check_isolation,
@@ -63,6 +62,9 @@ def test_the_networks_of_further_interfaces(text: str, networks: list[tuple[str,
     ("text", "message"),
     [
         ("a,,b", "holds ''; write"),
+        (",".join(["a"] * 33), "names 33 networks; at most 32"),
+        ("a" * (LONGEST + 1), f"has {LONGEST + 1} characters; at most {LONGEST}"),
+        ('{"name": "a", "ips": [' + ",".join(['"::1"'] * 33) + "]}", "ips: 33 addresses; at most 32"),
         ("/a", "holds '/a'"),
         ("x/y/z", "holds 'x/y/z'"),
         ("a@eth1,b@eth1", "asks for interface eth1 twice"),
@@ -118,13 +120,6 @@ def test_every_key_of_the_json_form() -> None:
             cni_args={"k": "v"},
         ),
     )
-
-
-def test_thousands_of_networks_are_read_in_time() -> None:
-    """The agent reads them on its only thread, so that all pods of the node wait meanwhile."""
-    begin = time.thread_time()
-    assert len(further_networks({FURTHER: ",".join("a" * 40_000)}, "ns")) == 40_000
-    assert time.thread_time() - begin < 5
 
 
 def test_all_networks_of_a_pod() -> None:

@@ -1,4 +1,4 @@
-"""The access keys of spiderpool-cloud: from a RAM role, an OIDC token, a mounted Secret or cloud-config.
+"""The access keys of spiderpool-cloud: by an OIDC token, from a mounted Secret, cloud-config, or the server's RAM role.
 
 The first source that has keys is used until it has none. Every source fetches keys again before they expire, and when
 its file changes, so that they rotate without a restart. Keys appear in no log and no error.
@@ -9,34 +9,35 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import aiohttp
+import msgspec
 import yaml
 from alibabacloud_credentials.provider import OIDCRoleArnCredentialsProvider  # type: ignore[import-untyped]
 
-from spiderpool.cloud.alibaba.metadata import AUTH_HEADER, ENDPOINT, TTL_HEADER
+from spiderpool.api.decoding import decode
+from spiderpool.cloud.alibaba.metadata import ENDPOINT, MetadataClient, NoAnswer
 from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool.telemetry import logger
 
-TOKEN_PATH, ROLE_PATH = "/latest/api/token", "/latest/meta-data/ram/security-credentials/"
-METADATA_TIMEOUT = 2.0
-"""Seconds for one request to the metadata service."""
-TOKEN_SECONDS = 600
-"""Lifetime of a token for the metadata service."""
+ROLE_PATH = "ram/security-credentials/"
+READING_TIMEOUT = 2.0
+"""Seconds for reading the role and its keys from the metadata service."""
 MARGIN = 600.0
 """Seconds before their expiry at which keys are replaced."""
 ROLE_VARIABLES = ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE")
 ID_FILES = ("accessKeyID", "access-key-id")
 SECRET_FILES = ("accessKeySecret", "access-key-secret")
 TOKEN_FILES = ("securityToken", "security-token")
+
+_ROLE_NAME = re.compile(r"[\w.@-]{1,64}", re.ASCII)
 
 log = logger("credentials")
 
@@ -76,13 +77,25 @@ class CredentialSource(Protocol):
         """Drop the cached keys: the cloud did not accept them."""
 
 
+class _RoleKeys(msgspec.Struct, rename="pascal"):
+    """An answer of the metadata service."""
+
+    access_key_id: str = ""
+    access_key_secret: str = ""
+    security_token: str = ""
+    expiration: str = ""
+    code: str = "Success"
+
+
 class InstanceRole:
     """The RAM role of the instance, from its metadata service; needs no secret."""
 
     name = "instance role"
 
-    def __init__(self, endpoint: str = ENDPOINT) -> None:
-        self._endpoint = endpoint.rstrip("/")
+    def __init__(self, endpoint: str = ENDPOINT, *, chosen: bool = True) -> None:
+        """``chosen`` says that somebody wants this source, and that it is not only what was left."""
+        self._endpoint = endpoint
+        self._warns = not chosen
         self._keys: Keys | None = None
 
     async def keys(self) -> Keys | None:
@@ -92,10 +105,13 @@ class InstanceRole:
             return self._keys
         try:
             self._keys = await self._read()
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+        except (NoAnswer, TimeoutError, ValueError, msgspec.DecodeError) as error:
             log.warning("role of the instance not read", error=type(error).__name__)
             if self._keys is None or not self._keys.valid(now):
                 return None
+        if self._keys and self._warns:
+            log.warning("keys are of the server's role, which all pods with its network can have; use OIDC or a Secret")
+            self._warns = False
         return self._keys
 
     def forget(self) -> None:
@@ -103,24 +119,14 @@ class InstanceRole:
         self._keys = None
 
     async def _read(self) -> Keys | None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METADATA_TIMEOUT)) as http:
-            headers = await self._token(http)
-            role = await self._get(http, ROLE_PATH, headers)
-            document = await self._get(http, f"{ROLE_PATH}{role.strip().splitlines()[0]}", headers) if role else None
-        return _session(json.loads(document)) if document else None
-
-    async def _token(self, http: aiohttp.ClientSession) -> dict[str, str]:
-        """Returns the header with a token; none where the service has no tokens."""
-        ttl = {TTL_HEADER: str(TOKEN_SECONDS)}
-        async with http.put(f"{self._endpoint}{TOKEN_PATH}", headers=ttl) as response:
-            return {AUTH_HEADER: await response.text()} if response.status == 200 else {}
-
-    async def _get(self, http: aiohttp.ClientSession, path: str, headers: Mapping[str, str]) -> str | None:
-        async with http.get(f"{self._endpoint}{path}", headers=headers) as response:
-            if response.status == 404:
+        async with MetadataClient(self._endpoint) as metadata, asyncio.timeout(READING_TIMEOUT):
+            role = ((await metadata.text(ROLE_PATH)) or "").partition("\n")[0].strip()
+            if not role:
                 return None
-            response.raise_for_status()
-            return (await response.text()).strip() or None
+            if not _ROLE_NAME.fullmatch(role):
+                raise ValueError("this is no name of a role")
+            document = await metadata.text(ROLE_PATH + role)
+        return _session(decode(document, _RoleKeys)) if document else None
 
 
 class OIDCRole:
@@ -299,10 +305,10 @@ class CredentialLocations:
 def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str]) -> list[CredentialSource]:
     """Returns the sources for a setting: ``auto`` for all in order, or the name of one. Raises BadConfig."""
     known: dict[str, Callable[[], CredentialSource]] = {
-        "role": lambda: InstanceRole(locations.metadata),
         "oidc": lambda: OIDCRole(environ, locations.sts_endpoint),
         "secret": lambda: MountedSecret(locations.secret),
         "cloud-config": lambda: CloudConfig(locations.cloud_config),
+        "role": lambda: InstanceRole(locations.metadata, chosen=kind == "role"),
     }
     if kind == "auto":
         return [make() for make in known.values()]
@@ -313,12 +319,12 @@ def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str
     return [known[kind]()]
 
 
-def _session(document: Mapping[str, Any]) -> Keys | None:
-    """Returns the keys in an answer of the metadata service. Raises KeyError or ValueError."""
-    if document.get("Code", "Success") != "Success":
+def _session(document: _RoleKeys) -> Keys | None:
+    """Returns the keys in an answer of the metadata service. Raises ValueError."""
+    if document.code != "Success":
         raise ValueError("the role has no keys now")
-    expires = datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return Keys(document["AccessKeyId"], document["AccessKeySecret"], document["SecurityToken"], expires.timestamp())
+    expires = datetime.strptime(document.expiration, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return Keys(document.access_key_id, document.access_key_secret, document.security_token, expires.timestamp())
 
 
 def _decoded(text: str | None) -> str:

@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 from msgspec.structs import replace
 
+from spiderpool.api.decoding import decode
 from spiderpool.core.cloud.instances import ENI, Instance, ordered
 from spiderpool.errors import SpiderpoolError
 
@@ -131,7 +132,7 @@ class MetadataClient:
         if eni.primary_address not in addresses:
             raise BadAnswer(f"{path}private-ipv4s lacks the ENI's own address {eni.primary_address}: only a part")
         secondary = ordered(set(addresses) - {eni.primary_address})
-        ipv6 = ipv6_addresses_of(await self._get(f"{path}ipv6s") or "")
+        ipv6 = ipv6_addresses_of(await self.text(f"{path}ipv6s") or "")
         if ipv6 and eni.subnet6 is None:
             eni = self._enis[mac] = await self._with_block6(eni, path)
         return replace(eni, addresses=secondary, ipv6_addresses=ipv6)
@@ -148,22 +149,25 @@ class MetadataClient:
             vswitch=await self._need(f"{path}vswitch-id"),
             subnet=block_of(await self._need(f"{path}vswitch-cidr-block")),
             subnet6=None,
-            gateway=await self._get(f"{path}gateway") or None,
+            gateway=await self.text(f"{path}gateway") or None,
             gateway6=None,
         )
 
     async def _with_block6(self, eni: ENI, path: str) -> ENI:
         block = block_of(await self._need(f"{path}vswitch-ipv6-cidr-block"))
-        return replace(eni, subnet6=block, gateway6=gateway6_of(await self._get(f"{path}ipv6-gateway"), block))
+        return replace(eni, subnet6=block, gateway6=gateway6_of(await self.text(f"{path}ipv6-gateway"), block))
 
     async def _need(self, path: str) -> str:
-        text = await self._get(path)
+        text = await self.text(path)
         if not text:
             raise BadAnswer(f"the metadata service has nothing under {path}: only a part")
         return text
 
-    async def _get(self, path: str) -> str | None:
-        """Returns the text at a path; None where there is none."""
+    async def text(self, path: str) -> str | None:
+        """Returns the text at a path below ``/latest/meta-data/``; None where there is none. Raises NoAnswer.
+
+        Redirections are not followed, since the token goes with a request.
+        """
         reason = ""
         for pause in pauses():
             await asyncio.sleep(pause)
@@ -250,7 +254,7 @@ def macs_of(text: str) -> tuple[str, ...]:
 def addresses_of(text: str) -> tuple[str, ...]:
     """Parses a JSON array of addresses. Raises BadAnswer."""
     try:
-        return ordered(msgspec.json.decode(text, type=list[str]))
+        return ordered(decode(text, list[str]))
     except (msgspec.DecodeError, ValueError) as error:
         raise BadAnswer(f"private-ipv4s is {text[:80]!r}: {error}") from error
 

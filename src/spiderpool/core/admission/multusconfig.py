@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.coordinator import CoordinatorSpec
+from spiderpool.api.decoding import decode
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import (
     CNI_VERSION_ANNOTATION,
@@ -327,7 +328,7 @@ def _chain_faults(entries: Iterable[str]) -> Faults:
 
 def _json_object(text: str) -> dict[str, object] | None:
     try:
-        value = msgspec.json.decode(text)
+        value = decode(text)
     except msgspec.DecodeError:
         return None
     return value if isinstance(value, dict) else None

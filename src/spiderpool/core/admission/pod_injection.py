@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Pod
+from spiderpool.api.decoding import decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import (
     NETWORK_INJECT,
@@ -32,6 +33,7 @@ from spiderpool.core.admission.multusconfig import (
     injected_resource,
 )
 from spiderpool.core.network.multusconfig import attachment_name, interface_block
+from spiderpool.core.network.pod_networks import MOST_NETWORKS
 from spiderpool.errors import BadConfig
 
 NIC_RESOURCE = "spidernet.io/{}-nic"
@@ -199,6 +201,9 @@ def _named_networks(annotations: Annotations, namespace: str, default_namespace:
 def _networks(text: str, namespace: str) -> list[str]:
     """``namespace/name`` of each network of an annotation. Raises CannotInject when it cannot be read."""
     text = text.strip()
+    number = len(_decoded(text)) if text.startswith("[") else text.count(",") + 1
+    if number > MOST_NETWORKS:
+        raise CannotInject(f"an annotation names {number} networks; at most {MOST_NETWORKS} are possible: remove some")
     if text.startswith("["):
         return [f"{item.get('namespace') or namespace}/{item.get('name')}" for item in _decoded(text)]
     names = [word.strip().partition("@")[0] for word in text.split(",")]
@@ -207,7 +212,7 @@ def _networks(text: str, namespace: str) -> list[str]:
 
 def _decoded(text: str) -> list[dict[str, Any]]:
     try:
-        return msgspec.json.decode(text, type=list[dict[str, Any]])
+        return decode(text, list[dict[str, Any]])
     except msgspec.DecodeError as error:
         raise CannotInject(f"annotation {NETWORKS_ANNOTATION} is no JSON list of networks: {error}") from error
 

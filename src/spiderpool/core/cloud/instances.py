@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.decoding import decode
 from spiderpool.core.addresses import Network, from_int, parse_subnet, to_int
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import Undecodable
@@ -112,7 +113,7 @@ def read_instance(text: str) -> Instance:
     Every heartbeat of a Node brings the same text again, so results are remembered.
     """
     try:
-        instance = msgspec.json.decode(text, type=Instance)
+        instance = decode(text, Instance)
     except msgspec.DecodeError as error:
         raise Undecodable(f"not the description of a server: {error}") from error
     if reason := defect(instance):

@@ -36,6 +36,11 @@ class NetworkPolicy:
     """Whether a pod may only use networks of its own Namespace and of the shared ones."""
     shared_namespaces: tuple[str, ...] = ("default",)
 
+    @property
+    def cluster_network(self) -> str | None:
+        """``namespace/name`` of the network of the first interface of pods that name none, which all pods may use."""
+        return pod_networks.qualified(self.default_network, self.namespace) if self.default_network else None
+
 
 @dataclass(frozen=True, slots=True)
 class InterfacePlan:
@@ -95,10 +100,11 @@ def plan_pod(
     networks = pod_networks.networks_of(
         annotations, namespace, policy.default_network, policy.namespace, first_interface
     )
-    pod_networks.check_isolation(namespace, networks[1:], policy.isolated, policy.shared_namespaces)
-    chosen = pod_networks.default_route_of(networks)
+    chosen = networks[1:] if networks[0].network == policy.cluster_network else networks
+    pod_networks.check_isolation(namespace, chosen, policy.isolated, policy.shared_namespaces)
+    with_default = pod_networks.default_route_of(networks)
     plans = tuple(
-        InterfacePlan(network, chains.read_network(network.network, definition(network.network)), chosen)
+        InterfacePlan(network, chains.read_network(network.network, definition(network.network)), with_default)
         for network in networks
     )
     names = InterfaceNetworks(tuple((network.interface, network.network) for network in networks))

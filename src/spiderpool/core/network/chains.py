@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from spiderpool.api.cni import (
     DEFAULT_VERSION,
+    LONGEST_CONFIG,
     ConfigList,
     CoordinatorConfig,
     IfacerConfig,
@@ -20,6 +19,7 @@ from spiderpool.api.cni import (
     parse_plugin,
     plugin_type,
 )
+from spiderpool.api.decoding import decode
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.network.plumbing.parents import BOND_NAME, ParentLink, bond_options
 from spiderpool.errors import BadConfig, Refused
@@ -76,12 +76,13 @@ class DelegatedNetwork:
     def host_rule_table(self) -> int:
         """As of `Chain`; 0 also where it is no number, which the plugin refuses."""
         coordinators = (raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE)
-        table = next((msgspec.json.decode(raw).get("hostRuleTable") for raw in coordinators), None)
+        table = next((decode(raw, longest=LONGEST_CONFIG).get("hostRuleTable") for raw in coordinators), None)
         return table if isinstance(table, int) else 0
 
     def declares(self, capability: str) -> bool:
         """Whether one of the plugins has a capability."""
-        return any((msgspec.json.decode(raw).get("capabilities") or {}).get(capability) for raw in self.plugins)
+        plugins = (decode(raw, longest=LONGEST_CONFIG) for raw in self.plugins)
+        return any((plugin.get("capabilities") or {}).get(capability) for plugin in plugins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _is_built_in(kind: str, raw: bytes) -> bool:
     """Whether the agent does the work of a plugin itself. With an IPAM plugin other than ours it does not."""
     if kind not in INTERFACE_TYPES:
         return kind in (COORDINATOR_TYPE, PARENT_TYPE)
-    config: dict[str, Any] = msgspec.json.decode(raw)
+    config: dict[str, Any] = decode(raw, longest=LONGEST_CONFIG)
     ipam = config.get("ipam") or {}
     return not isinstance(ipam, dict) or (ipam.get("type") or IPAM_TYPE) == IPAM_TYPE
 
@@ -188,7 +189,7 @@ def parent_of(config: IfacerConfig) -> ParentLink:
 
 def configuration(network: DelegatedNetwork, raw: bytes, invocation: Invocation, previous: bytes) -> dict[str, Any]:
     """The configuration that an executed plugin reads on stdin (CNI specification 1.1.0, section 3)."""
-    config: dict[str, Any] = msgspec.json.decode(raw)
+    config: dict[str, Any] = decode(raw, longest=LONGEST_CONFIG)
     config |= {"name": network.name, "cniVersion": network.version}
     declared = config.get("capabilities") or {}
     runtime = {name: value for name, value in invocation.capabilities.items() if declared.get(name)}
@@ -200,5 +201,5 @@ def configuration(network: DelegatedNetwork, raw: bytes, invocation: Invocation,
         args = config.get("args") or {}
         config["args"] = args | {"cni": (args.get("cni") or {}) | dict(invocation.arguments)}
     if previous:
-        config["prevResult"] = msgspec.json.decode(previous)
+        config["prevResult"] = decode(previous, longest=LONGEST_CONFIG)
     return config

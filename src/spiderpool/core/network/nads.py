@@ -13,6 +13,7 @@ from typing import Any, assert_never
 import msgspec
 
 from spiderpool.api.coordinator import CoordinatorSpec
+from spiderpool.api.decoding import decode
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import (
@@ -216,7 +217,7 @@ def _ipam(pools: NetworkPools | None, spec: MultusConfigSpec) -> Plugin | None:
 def _chained(text: str) -> Plugin:
     """A chained plugin as the user wrote it, with its keys in alphabetical order at every depth."""
     try:
-        plugin = msgspec.json.decode(text, type=dict[str, Any])
+        plugin = decode(text, dict[str, Any])
     except msgspec.DecodeError as error:
         raise BadConfig(f"spec.chainCNIJsonData holds {text!r}, not a JSON object ({error}); correct it") from error
     ordered: Plugin = json.loads(json.dumps(plugin, sort_keys=True))

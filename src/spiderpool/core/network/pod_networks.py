@@ -13,11 +13,17 @@ from typing import Any
 import msgspec
 
 from spiderpool.api.cni import IFNAME_LENGTH, is_requestable
+from spiderpool.api.decoding import LONGEST, decode
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.annotations import FIRST_INTERFACE, first_duplicate
 from spiderpool.core.ipam.pod_context import InterfaceNetworks
 from spiderpool.errors import BadConfig, Refused
+
+MOST_NETWORKS = 32
+"""Networks of a pod beside its first one."""
+MOST_ADDRESSES = 32
+"""Addresses, or gateways, that a pod asks for on one network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +133,13 @@ def check_supported(network: RequestedNetwork) -> None:
 
 
 def check_isolation(
-    namespace: str, further: Iterable[RequestedNetwork], isolated: bool, shared: tuple[str, ...]
+    namespace: str, chosen: Iterable[RequestedNetwork], isolated: bool, shared: tuple[str, ...]
 ) -> None:
-    """Raises Refused for a network outside the pod's Namespace and the shared ones, when Namespaces are isolated."""
-    for each in further:
+    """Raises Refused for a network outside the pod's Namespace and the shared ones, when Namespaces are isolated.
+
+    ``chosen`` are those that the pod names itself, by either annotation.
+    """
+    for each in chosen:
         home = each.network.partition("/")[0]
         if isolated and home not in (namespace, *shared):
             raise Refused(
@@ -155,6 +164,8 @@ def qualified(network: str, namespace: str) -> str:
 
 
 def _parse_networks(key: str, text: str, namespace: str) -> tuple[RequestedNetwork, ...]:
+    if len(text) > LONGEST:
+        raise BadConfig(f"annotation {key} has {len(text)} characters; at most {LONGEST} are possible")
     elements = _json_elements(key, text) if set(text) & set('[{"') else _short_elements(key, text)
     networks = tuple(_requested(key, each, namespace, index) for index, each in enumerate(elements, 1))
     if twice := first_duplicate([each.interface for each in networks]):
@@ -174,8 +185,8 @@ def _requested(key: str, element: _Element, namespace: str, index: int) -> Reque
         qualified(element.name, element.namespace or namespace),
         _interface_name(key, element, index),
         mac=element.mac or "",
-        ips=tuple(_address(key, "ips", each.partition("/")[0]) for each in element.ips or ()),
-        gateways=None if routes is None else tuple(_address(key, "default-route", each) for each in routes),
+        ips=_addresses(key, "ips", [each.partition("/")[0] for each in element.ips or ()]),
+        gateways=None if routes is None else _addresses(key, "default-route", routes),
         capabilities={name: value for name, value in capabilities.items() if value},
         cni_args=element.cni_args or {},
     )
@@ -183,14 +194,21 @@ def _requested(key: str, element: _Element, namespace: str, index: int) -> Reque
 
 def _json_elements(key: str, text: str) -> list[_Element]:
     try:
-        value = msgspec.json.decode(text)
+        value = decode(text)
+        _check_number(key, len(value) if isinstance(value, list) else 1)
         return msgspec.convert(value if isinstance(value, list) else [value], list[_Element])
     except msgspec.DecodeError as error:
         raise BadConfig(f'annotation {key} is wrong: {error}; write [{{"name": "network"}}]') from error
 
 
+def _check_number(key: str, number: int) -> None:
+    if number > MOST_NETWORKS:
+        raise BadConfig(f"annotation {key} names {number} networks; at most {MOST_NETWORKS} are possible")
+
+
 def _short_elements(key: str, text: str) -> list[_Element]:
     """The elements of the short form: ``[namespace/]name[@interface]``, separated by commas."""
+    _check_number(key, text.count(",") + 1)
     elements = []
     for item in text.split(","):
         network, at, interface = item.strip().partition("@")
@@ -209,6 +227,14 @@ def _interface_name(key: str, element: _Element, index: int) -> str:
             "'@' and blanks"
         )
     return name
+
+
+def _addresses(key: str, field_name: str, texts: list[str]) -> tuple[str, ...]:
+    if len(texts) > MOST_ADDRESSES:
+        raise BadConfig(
+            f"annotation {key}, {field_name}: {len(texts)} addresses; at most {MOST_ADDRESSES} are possible"
+        )
+    return tuple(_address(key, field_name, each) for each in texts)
 
 
 def _address(key: str, field_name: str, text: str) -> str:

@@ -104,7 +104,7 @@ def test_drift_of_a_vlan() -> None:
 
 
 def test_drift_of_a_lent_device() -> None:
-    step = MoveLink("pod", "vf3", "net1", "vf3")
+    step = MoveLink("pod", "vf3", "net1")
     assert find_drift([step], PresentState()) == ("net1 is missing in the pod",)
     assert find_drift([step], PresentState((("pod", Link("net1", 2)),))) == ()
 

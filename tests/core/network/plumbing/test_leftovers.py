@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiderpool.core.network.plumbing.naming import MARK, loan_alias, temporary_name
+from spiderpool.core.network.plumbing.naming import MARK, temporary_name
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddRule, DeleteLink, LoadMarks, MoveLink, SetLink
-from spiderpool.core.network.plumbing.values import Attachment, Link, PodState
+from spiderpool.core.network.plumbing.values import Attachment, Link, Loan, PodState
 from spiderpool.errors import KernelFailure
 from tests.core.pods import (
     FIRST,
@@ -97,22 +97,16 @@ def test_a_first_addition_that_was_cut_short_leaves_no_trace(length: int) -> Non
 def test_device_of_the_node_is_lent_and_given_back() -> None:
     world = Pretend()
     world.sides["node"].links["vf3"] = Link("vf3", 7, mac="00:16:3e:00:02:03")
-    lent = replace(SECOND, kind="host-device", master="vf3", mtu=1400)
+    lent = replace(SECOND, kind="host-device", master="vf3", mtu=1400, loan=Loan("vf3"))
     with_pod(FIRST, lent, world=world)
-    assert world.sides["pod"].links["net1"].alias == f"{loan_alias(CONTAINER, 'net1')}vf3"
     assert "vf3" not in world.sides["node"].links
     assert_paths(world, two_interfaces(4))
     again = plan(lent, world.observe(lent))
     assert not any(isinstance(step, MoveLink) for step in again)
     assert SetLink("pod", "net1", mtu=1400) in again
-    after_removal(world, "net1")
-    assert world.sides["node"].links["vf3"].alias == ""
+    world.apply(plan_removal(CONTAINER, "net1", world.leftovers(CONTAINER), lent.loan))
+    assert "vf3" in world.sides["node"].links
     assert_paths(world, one_interface(4))
-
-
-def test_device_that_was_lent_for_a_network_that_lends_none_any_more_goes_back_first() -> None:
-    lent = Link("eth0", 2, alias=f"{loan_alias(CONTAINER, 'eth0')}vf3")
-    assert plan(POD_ETH0, replace(IDLE_NODE, pod=PodState((lent,))))[0] == MoveLink("node", "eth0", "vf3", "")
 
 
 def test_half_a_veth_pair_is_made_anew() -> None:

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from spiderpool.core.network.plumbing.naming import (
     host_interface,
     is_nic,
-    loan_alias,
     pod_mac,
     temporary_name,
     unicast_mac,
     veth_mac,
 )
 from spiderpool.errors import BadConfig
-from tests.kernel.questions import CONTAINER
 
 pytestmark = pytest.mark.unit
 
@@ -75,8 +73,3 @@ def test_mac_in_the_kernels_spelling() -> None:
 )
 def test_which_links_lead_outside(link: str, nic: bool) -> None:
     assert is_nic(link) is nic
-
-
-def test_loan_is_told_from_every_other() -> None:
-    assert loan_alias(CONTAINER, "net1").split() == [temporary_name(CONTAINER, "net1")]
-    assert len({loan_alias(CONTAINER, "net1"), loan_alias(CONTAINER, "net2"), loan_alias("other", "net1")}) == 3

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
-from spiderpool.core.network.plumbing.steps import AddRoute, Remove
+from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, Remove
 from tests.core.pods import FIRST, SECOND, SETTINGS, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
@@ -91,7 +91,10 @@ def test_service_cidrs_that_are_newer_than_the_pod_while_they_last() -> None:
     assert plan_refresh(later.pod_link(CONTAINER, grown)) == ()
 
 
-BOTH = PathSettings(tables={"eth0": 500, "net1": 500})
+GIVEN = {
+    name: frozenset(ip_address(net.pod) for net in nets.values()) for name, nets in (("eth0", ETH0), ("net1", NET1))
+}
+BOTH = PathSettings(tables={"eth0": 500, "net1": 500}, addresses=GIVEN)
 
 
 def test_rules_and_routes_that_another_program_removed_from_the_node() -> None:
@@ -119,3 +122,15 @@ def test_the_node_gets_no_routes_to_interfaces_without_a_path() -> None:
     world.flush()
     routes = [step for step in plan_refresh(world.pod_link(CONTAINER, BOTH)) if isinstance(step, AddRoute)]
     assert {str(route.destination.network_address) for route in routes} == {NET1[4].pod, NET1[6].pod}
+
+
+def test_the_node_gets_no_routes_to_addresses_that_the_pod_has_given_itself() -> None:
+    """Its own process can have any address, and a route with that as source."""
+    world = with_pod(FIRST)
+    victim = ip_interface("172.31.192.10/32")
+    world.apply((AddAddress("pod", "eth0", victim),))
+    world.apply((AddRoute("pod", ip_network("203.0.113.7"), "veth0", source=victim.ip),))
+    world.flush()
+    steps = plan_refresh(world.pod_link(CONTAINER, BOTH))
+    on_node = [step for step in steps if isinstance(step, AddRoute) and step.side == "node"]
+    assert {str(route.destination.network_address) for route in on_node} == {ETH0[4].pod, ETH0[6].pod}

@@ -7,10 +7,10 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from spiderpool.core.network.plumbing.naming import loan_alias, temporary_name, veth_mac
+from spiderpool.core.network.plumbing.naming import temporary_name, veth_mac
 from spiderpool.core.network.plumbing.removal import LeftoverState, is_foreign, plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, DeleteLink, MoveLink
-from spiderpool.core.network.plumbing.values import Link, PodState
+from spiderpool.core.network.plumbing.values import Link, Loan, PodState
 from tests.core.pods import FIRST, NETNS, SECOND, after_removal, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import (
@@ -87,17 +87,34 @@ def test_default_route_taken_from_another_cni_and_given_back() -> None:
     assert_paths(after_removal(world, "net1"), [Question("pod", CLIENT[4], by_eth0)])
 
 
+VF3, PHYSICAL = Loan("vf3", permanent_mac="00:16:3e:00:00:03"), "00:16:3e:00:00:03"
+
+
 def test_lent_device_that_outlived_its_pod() -> None:
-    stray = Link("dev7", 7, alias=f"{loan_alias(CONTAINER, 'net1')}vf3")
-    other = Link("vf4", 8, alias="uplink")
-    assert plan_removal(CONTAINER, "net1", LeftoverState(None, lent=(stray, other)))[0] == MoveLink(
-        "node", "dev7", "vf3", ""
-    )
+    stray, other = Link("dev7", 7, permanent_mac=PHYSICAL), Link("eth0", 8, permanent_mac="00:16:3e:00:00:01")
+    steps = plan_removal(CONTAINER, "net1", LeftoverState(None, links=(other, stray)), VF3)
+    assert steps[0] == MoveLink("node", "dev7", "vf3")
+    back = LeftoverState(None, links=(replace(stray, name="vf3"),))
+    assert plan_removal(CONTAINER, "net1", back, VF3) == (DeleteLink("node", HOST_END),)
 
 
-def test_lent_device_goes_back_under_its_name() -> None:
-    lent = Link("net1", 7, alias=f"{loan_alias(CONTAINER, 'net1')}vf3")
-    assert plan_removal(CONTAINER, "net1", LeftoverState(PodState((lent,))))[0] == MoveLink("node", "net1", "vf3", "")
+@pytest.mark.parametrize("name", ["net1", "renamed"])
+def test_lent_device_goes_back_under_its_name(name: str) -> None:
+    own = Link("eth0", 3, kind="macvlan", permanent_mac=PHYSICAL)  # a child has that of its master
+    lent = LeftoverState(PodState((own, Link(name, 7, permanent_mac=PHYSICAL))))
+    assert plan_removal(CONTAINER, "net1", lent, VF3)[0] == MoveLink("node", name, "vf3")
+
+
+def test_without_a_loan_nothing_goes_to_the_node() -> None:
+    state = LeftoverState(PodState((Link("net1", 7, permanent_mac=PHYSICAL),)))
+    assert not any(isinstance(step, MoveLink) for step in plan_removal(CONTAINER, "net1", state))
+
+
+@pytest.mark.parametrize("made", [Link("net1", 7, kind="dummy", mac=PHYSICAL), Link("net1", 1)])
+def test_what_a_pod_puts_in_the_place_of_a_lent_device_stays(made: Link) -> None:
+    steps = plan_removal(CONTAINER, "net1", LeftoverState(PodState((made,))), VF3)
+    assert not any(isinstance(step, MoveLink) for step in steps)
+    assert DeleteLink("pod", "net1") in steps
 
 
 def test_a_namespace_with_another_containers_path_is_foreign() -> None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute
-from spiderpool.core.network.plumbing.values import Link, PodState, default_destination, is_default, is_global
+from spiderpool.core.network.plumbing.values import Link, Loan, PodState, default_destination, is_default, is_global
 from tests.core.pods import POD_ETH0
 
 pytestmark = pytest.mark.unit
@@ -56,3 +56,13 @@ def test_the_destination_of_a_default_route() -> None:
 )
 def test_which_routes_are_default_routes(route: AddRoute, default: bool) -> None:
     assert is_default(route) is default
+
+
+def test_a_loan_is_found_by_what_nobody_in_the_pod_can_change() -> None:
+    mac = "00:16:3e:00:00:03"
+    hardware, child = Link("renamed", 3, permanent_mac=mac), Link("net1", 4, kind="macvlan", permanent_mac=mac)
+    assert Loan("vf3", permanent_mac=mac).find([child, hardware], "net1") is hardware
+    assert Loan("vf3", permanent_mac=mac).find([child], "net1") is None
+    virtual = Link("net1", 5, kind="veth")
+    assert Loan("vf3", "veth").find([virtual], "net1") is virtual
+    assert Loan("vf3", "veth").find([virtual], "net2") is None

@@ -12,7 +12,6 @@ from spiderpool.core.network.plumbing.naming import (
     INTERFACE_TABLES,
     VETH,
     host_interface,
-    loan_alias,
     temporary_name,
     veth_mac,
 )
@@ -47,11 +46,9 @@ def plan_cleanup(attachment: Attachment, observed: Observation) -> Iterator[Step
 
 
 def _remove_link(attachment: Attachment, link: Link) -> Iterator[Step]:
-    alias = loan_alias(attachment.container_id, attachment.ifname)
-    if link.alias.startswith(alias):
-        if attachment.kind != "host-device":
-            yield MoveLink("node", link.name, link.alias.removeprefix(alias), alias="")
-    elif link.kind in MODES:
+    if _is_device(attachment, link):
+        return
+    if link.kind in MODES:
         yield DeleteLink("pod", link.name)
     else:
         raise KernelFailure(
@@ -103,14 +100,17 @@ def other_interfaces(pod: PodState, container_id: str, ifname: str) -> tuple[str
 def is_lent(attachment: Attachment, pod: PodState) -> bool:
     """Whether the pod already has the device of the node that the attachment requests."""
     link = pod.link(attachment.ifname)
-    alias = loan_alias(attachment.container_id, attachment.ifname)
-    return attachment.kind == "host-device" and link is not None and link.alias.startswith(alias)
+    return link is not None and _is_device(attachment, link)
+
+
+def _is_device(attachment: Attachment, link: Link) -> bool:
+    loan = attachment.loan
+    return attachment.kind == "host-device" and loan is not None and loan.find([link], attachment.ifname) is not None
 
 
 def lend_device(attachment: Attachment) -> MoveLink:
     """The step that moves a device of the node into the pod."""
-    alias = loan_alias(attachment.container_id, attachment.ifname) + attachment.master
-    return MoveLink("pod", attachment.master, attachment.ifname, alias)
+    return MoveLink("pod", attachment.master, attachment.ifname)
 
 
 def veth_pair(container: str, coordination: Coordination) -> CreateVeth:

@@ -64,11 +64,6 @@ def temporary_name(container_id: str, ifname: str) -> str:
     return f"sp{_digest(container_id, ifname).hex()[:12]}"
 
 
-def loan_alias(container_id: str, ifname: str) -> str:
-    """The beginning of the alias of a device that a pod has borrowed; the device's name on the node follows."""
-    return f"{temporary_name(container_id, ifname)} "
-
-
 def veth_mac(container_id: str, end: str) -> str:
     """A locally administered unicast MAC, derived from the container and the end of the veth pair."""
     octets = bytearray(_digest(container_id, end)[:6])

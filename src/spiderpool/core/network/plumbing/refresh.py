@@ -25,13 +25,15 @@ class PathSettings:
     ``first_nic`` is the name of the pod's first interface. ``services`` are the addresses of Services outside the
     Service CIDRs; None: not known, so their routes stay. ``service_cidrs`` are all that the cluster has now; the pod
     has routes to those of its ADD. ``tables`` are the tables of the node with the routes to the addresses of
-    interfaces, by interface; of others the node's routes are left alone.
+    interfaces, by interface, and ``addresses`` those that were given to them: a pod can have any others, to which the
+    node gets no routes.
     """
 
     first_nic: str = "eth0"
     services: tuple[Address, ...] | None = None
     service_cidrs: tuple[Network, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
+    addresses: Mapping[str, frozenset[Address]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def _missing_on_node(observed: PodLink, path: NodePath) -> Iterator[Step]:
     sources = {route.source for route in observed.pod.routes if route.link == path.link}
     for link, table in observed.settings.tables.items():
         for version in (4, 6):
-            addresses = tuple(one for one in observed.pod.held_by(link) if one.version == version)
+            given = observed.settings.addresses.get(link, frozenset())
+            addresses = tuple(one for one in observed.pod.held_by(link) if one.version == version and one in given)
             if link != path.link and not sources.isdisjoint(addresses):
                 steps = routes_from_node(path, addresses, table)
                 yield from (step for step in steps if step not in observed.present)

@@ -11,7 +11,6 @@ from spiderpool.core.network.plumbing.naming import (
     SERVICE_TABLE,
     VETH,
     host_interface,
-    loan_alias,
     temporary_name,
     veth_mac,
 )
@@ -23,7 +22,7 @@ from spiderpool.core.network.plumbing.steps import (
     Remove,
     Step,
 )
-from spiderpool.core.network.plumbing.values import Address, Link, PodState, is_default
+from spiderpool.core.network.plumbing.values import Address, Link, Loan, PodState, is_default
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,14 @@ class LeftoverState:
     """What is left of a pod when an interface is to be removed.
 
     ``pod`` is None when its namespace is gone. ``routes`` and ``neighbours`` are the node's through ``host_end``, the
-    node's end of the pod's path. ``lent`` are devices of the node with an alias, which may be that of a loan.
+    node's end of the pod's path. ``links`` are the node's, where the pod is gone and had borrowed one.
     """
 
     pod: PodState | None
     host_end: str = ""
     routes: tuple[AddRoute, ...] = ()
     neighbours: tuple[AddNeighbour, ...] = ()
-    lent: tuple[Link, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 def is_foreign(
@@ -56,18 +55,19 @@ def is_foreign(
 
 
 def plan_removal(
-    container_id: str, ifname: str, leftover: LeftoverState, *, keep_link: bool = False
+    container_id: str, ifname: str, leftover: LeftoverState, loan: Loan | None = None, *, keep_link: bool = False
 ) -> tuple[Step, ...]:
     """The steps that remove an interface, complete or not, and with the last interface the veth pair.
 
-    ``keep_link`` is for an interface that another plugin of the chain made and removes itself. The pod's link is
+    ``loan`` is that of the interface, from the agent's own record. ``keep_link`` is for an interface that another
+    plugin of the chain made and removes itself. The pod's link is
     deleted explicitly and first: the kernel deletes a namespace only after the last socket in it is closed, and until
     then no other pod can have an ipvlan address of it.
     """
     if leftover.pod is None:
-        return (*_return_devices(container_id, ifname, leftover.lent), DeleteLink("node", host_interface(container_id)))
+        return (*_return_device(loan, leftover.links), DeleteLink("node", host_interface(container_id)))
     steps: list[Step] = [
-        *(() if keep_link else _remove_links(container_id, ifname, leftover.pod)),
+        *(() if keep_link else _remove_links(container_id, ifname, leftover.pod, loan)),
         *empty_tables(leftover.pod, ifname),
     ]
     others = other_interfaces(leftover.pod, container_id, ifname)
@@ -80,22 +80,20 @@ def plan_removal(
     return tuple(steps)
 
 
-def _remove_links(container_id: str, ifname: str, pod: PodState) -> Iterator[Step]:
-    link = pod.link(ifname)
-    alias = loan_alias(container_id, ifname)
-    if link is not None and link.alias.startswith(alias):
-        yield MoveLink("node", ifname, link.alias.removeprefix(alias), alias="")
-    else:
+def _remove_links(container_id: str, ifname: str, pod: PodState, loan: Loan | None) -> Iterator[Step]:
+    device = loan.find(pod.links, ifname) if loan else None
+    if loan and device:
+        yield MoveLink("node", device.name, loan.device)
+    if device is None or device.name != ifname:
         yield DeleteLink("pod", ifname)
     yield DeleteLink("pod", temporary_name(container_id, ifname))
 
 
-def _return_devices(container_id: str, ifname: str, lent: tuple[Link, ...]) -> Iterator[Step]:
-    """Rename devices that the kernel moved back to the node, under some free name, when it deleted the namespace."""
-    alias = loan_alias(container_id, ifname)
-    for link in lent:
-        if link.alias.startswith(alias):
-            yield MoveLink("node", link.name, link.alias.removeprefix(alias), alias="")
+def _return_device(loan: Loan | None, links: tuple[Link, ...]) -> Iterator[Step]:
+    """Rename a device that the kernel moved back to the node, under some name, when it deleted the namespace."""
+    device = loan.find(links, loan.device) if loan else None
+    if loan and device and device.name != loan.device:
+        yield MoveLink("node", device.name, loan.device)
 
 
 def _restore_default(pod: PodState, ifname: str, others: tuple[str, ...]) -> Iterator[Step]:

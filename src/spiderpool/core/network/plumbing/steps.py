@@ -86,12 +86,11 @@ class Enslave:
 
 @dataclass(frozen=True, slots=True)
 class MoveLink:
-    """Move a link from the other side to this one and rename it. ``alias`` records its origin; empty removes it."""
+    """Move a link from the other side to this one and rename it."""
 
     side: Side
     name: str
     new_name: str
-    alias: str
 
     def __str__(self) -> str:
         origin = "pod" if self.side == "node" else "node"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -66,12 +67,33 @@ class Coordination:
 
 
 @dataclass(frozen=True, slots=True)
+class Loan:
+    """A device of the node that a pod's interface borrows, by its name there and what nobody in the pod can change.
+
+    A pod can only make links that have a kind, which those of hardware have not.
+    """
+
+    device: str
+    kind: str = ""
+    permanent_mac: str = ""
+
+    def find(self, links: Iterable[Link], name: str) -> Link | None:
+        """The device among the links of a namespace; by ``name`` where it has no permanent MAC. None: not here."""
+        for link in links:
+            same = (link.kind, link.permanent_mac) == (self.kind, self.permanent_mac)
+            if same and (self.permanent_mac or link.name == name):
+                return link
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """One interface requested for a pod.
 
     ``netns`` is the path of its namespace, ``master`` the NIC on the node (for ``host-device``: the NIC itself).
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
     ``gateways`` become the default routes, one for each family; ``routes`` are (destination, gateway).
+    ``loan`` is that of the device, for ``host-device``.
     Without ``coordination`` the pod gets the interface alone. Of kind `EXISTING` it has ``coordination`` only: the rest
     is what the pod's interface has.
     """
@@ -89,6 +111,7 @@ class Attachment:
     gateways: tuple[Address, ...] = ()
     mac: str = ""
     vlan_id: int = 0
+    loan: Loan | None = None
 
     def of(self, version: int) -> tuple[Address, ...]:
         """The addresses of one family."""
@@ -104,6 +127,8 @@ class Link:
     """A network link as the kernel describes it.
 
     ``parent`` is the index of its lower link or of its peer, ``master`` that of its bond or bridge; 0 for none.
+    ``parent_netns`` is the kernel's number of the namespace in which that is; None: of its own. Nobody can write the
+    ``permanent_mac``, that of the hardware; empty for links without.
     """
 
     name: str
@@ -117,7 +142,8 @@ class Link:
     parent: int = 0
     master: int = 0
     vlan_id: int = 0
-    alias: str = ""
+    parent_netns: int | None = None
+    permanent_mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
