@@ -32,8 +32,8 @@ DESCRIPTION = 20.0
 """Seconds between two descriptions of all ENIs."""
 SEARCH = 60.0
 """Seconds between two searches for lost servers."""
-POLICY = PreallocationPolicy(low=2, high=3, batch=3, idle=15.0, fence=60.0)
-"""Small, since a run is short; but the fence is the default."""
+POLICY = PreallocationPolicy(low=2, high=3, batch=3, idle=5.0, fence=25.0)
+"""Small, since a run is short."""
 
 Discovery = Callable[[Client, Informer[Node]], Coroutine[Any, Any, None]]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from tests.simulation.cloud import CALM as CLOUD_CALM
 from tests.simulation.cloud import STORM, CloudRates, Server
-from tests.simulation.cluster import Cluster
+from tests.simulation.cluster import CARD, Cluster
 from tests.simulation.effects import operation
 from tests.simulation.machine_operations import boot, set_unknown_later, stand_still
+
+ON_CARD = {DEFAULT_NETWORK_ANNOTATION: CARD}
 
 
 @operation(1)
@@ -65,8 +68,17 @@ def stop_server(cluster: Cluster, random: Random) -> bool:
 
 @operation(2)
 def change_demand(cluster: Cluster, random: Random) -> bool:
-    """From now on more, or fewer, of the new pods take addresses of ENIs."""
+    """From now on more, or fewer, of the new pods take addresses of ENIs; some come, or go, at once."""
     cluster.card_share = random.choice((0.0, 0.2, 0.5, 0.8))
+    nodes = cluster.usable_nodes()
+    if not cluster.api.listening or cluster.ipam_only or not nodes:
+        return True
+    if not cluster.card_share:
+        for body in cluster.pods():
+            if (body["metadata"].get("annotations") or {}) == ON_CARD and "deletionTimestamp" not in body["metadata"]:
+                cluster.delete_pod(body, 2)
+    for _ in range(random.randint(0, 6) if cluster.card_share >= 0.5 else 0):
+        cluster.create_pod(f"burst-{cluster.numbers()}", random.choice(nodes), annotations=ON_CARD)
     return True
 
 
