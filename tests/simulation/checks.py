@@ -18,6 +18,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.addresses import AddressSet, from_int, object_name
 from spiderpool.core.ipam.allocation import cooldown_is_over
+from tests.simulation.cloud_checks import CloudChecks
 from tests.simulation.kernel import Namespace
 from tests.support.api_store import Body, Change
 
@@ -67,6 +68,7 @@ class Checks:
         self.last_delete: dict[str, float] = {}
         """UID of a pod → when its last DEL was answered."""
         self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
+        self._cloud = CloudChecks(cluster, self._fail)
         self._sticky: dict[str, str] = {}  # digest of the owner, interface and family → address that it has
         cluster.ledger.on_up = self._up
         cluster.ledger.on_down = self._down
@@ -174,6 +176,7 @@ class Checks:
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses of the first interface."""
         subjects = (*ips, namespace.uid)
+        self._cloud.attached(namespace)
         self._attached[namespace.uid] = [namespace]
         if len({"." in ip for ip in ips}) != len(ips) or not ips:
             self._fail("one address per family", f"{namespace.container} of {namespace.pod} has {ips}", *subjects)
@@ -231,7 +234,8 @@ class Checks:
 
     def settled(self) -> list[Violation]:
         """What is not as it should be after one collection."""
-        return [*self._leaks(), *self._lost(), *self._counters(), *self._endpoints(), *self._files()]
+        cloud = [self._violation(*each) for each in self._cloud.settled()]
+        return [*self._leaks(), *self._lost(), *self._counters(), *self._endpoints(), *self._files(), *cloud]
 
     def _leaks(self) -> list[Violation]:
         found = []

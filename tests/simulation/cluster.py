@@ -22,6 +22,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.kubevirt import MIGRATION_ANNOTATION, VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import Kind
+from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
@@ -32,6 +33,8 @@ from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from tests.simulation.api_server import CALM, SimulatedApiServer
 from tests.simulation.checks import Checks
+from tests.simulation.cloud import SimulatedCloud
+from tests.simulation.cloud_daemon import CloudProcess
 from tests.simulation.daemons import Clock, ControllerProcess, skewed
 from tests.simulation.kernel import Ledger
 from tests.simulation.loop import SimulatedLoop
@@ -44,7 +47,7 @@ KINDS: tuple[Kind, ...] = tuple(
     for each in (
         *(Pod, Node, Namespace, Event, Lease, StatefulSet, ReplicaSet, Job, VirtualMachine, VirtualMachineInstance),
         *(SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderEndpoint, SpiderSubnet, SpiderCoordinator, SpiderNode),
-        NetworkAttachmentDefinition,
+        *(NetworkAttachmentDefinition, SpiderMultusConfig),
     )
 )
 EPOCH = 1_800_000_000.0
@@ -59,6 +62,11 @@ SECOND_NAD = json.dumps(
         "name": "second",
         "plugins": [IPVLAN | {"ipam": {"type": "spiderpool", "default_ipv4_ippool": ["second"]}}],
     }
+)
+CARD = "kube-system/ipvlan-eth1"
+"""The network of the pools that are made from ENIs."""
+CARD_NAD = json.dumps(
+    {"cniVersion": "1.0.0", "name": "ipvlan-eth1", "plugins": [IPVLAN | {"master": "eth1"}]},
 )
 POOLS_ANNOTATION = "ipam.spidernet.io/ippool"
 NOT_READY_AFTER = 40.0
@@ -99,6 +107,9 @@ class Cluster:
         """Whether another plugin makes the interfaces and asks the agent for addresses alone."""
         self.api = SimulatedApiServer(KINDS, random, Store(self._now, self._uid))
         self.policy = self._policy()
+        self.cloud = SimulatedCloud(loop, self.policy.addresses.families, random, self.api.faults)
+        self.card_share = 0.4
+        """The part of new pods that take addresses of ENIs."""
         self.checks = Checks(self)
         self.reached_at = 0.0
         """When a node, or all of them, last reached the API server again."""
@@ -114,34 +125,39 @@ class Cluster:
         ]
         self.links = [*(node.link for node in self.nodes), Link("c1"), Link("c2")]
         self.controllers: list[ControllerProcess] = []
+        self.cloud_controllers: list[CloudProcess] = []
 
     def start(self) -> None:
         """Fill the API server and start all machines."""
         self._put(NetworkAttachmentDefinition, "underlay", "kube-system", spec={"config": NAD})
         self._put(NetworkAttachmentDefinition, "second", "kube-system", spec={"config": SECOND_NAD})
+        self._put(NetworkAttachmentDefinition, "ipvlan-eth1", "kube-system", spec={"config": CARD_NAD})
         self._put(Namespace, "default")
         self._put(ReplicaSet, "web", "default")
         for pool in self._pools():
             self._put(SpiderIPPool, pool.pop("name"), **pool)
         for node in self.nodes:
-            self.put_node(node)
+            self.cloud.add_server(node.name)
             node.boot()
+            self.put_node(node)
         for link in self.links[-2:]:
             self.start_controller(link)
+            self.start_cloud_controller(link)
         self._control_loop = asyncio.ensure_future(self._control())
 
     def heal(self) -> None:
         """End all faults: everything runs and is reached again."""
         self.api.listening = True
         self.api.rates = CALM
+        self.cloud.heal()
         for link in self.links:
             if not link.up:
                 link.heal()
         for node in self.nodes:
             if not node.gone:
-                self.put_node(node)
                 node.heal()
-        for controller in self.controllers:
+                self.put_node(node)
+        for controller in (*self.controllers, *self.cloud_controllers):
             controller.process.go_on(self.loop)
         for body in list(self.bodies(SpiderIPPool).values()):
             self.update(SpiderIPPool, body, spec={**body["spec"], "disable": False})
@@ -192,8 +208,14 @@ class Cluster:
     put = _put
 
     def put_node(self, node: SimulatedNode, ready: str = "True") -> None:
-        """Write the Node object of a machine."""
-        self._put(Node, node.name, spec={}, status={"conditions": [{"type": "Ready", "status": ready}]})
+        """The kubelet of a machine reports, or Kubernetes says that it does not."""
+        known = self.body(Node, node.name)
+        info = (known or {}).get("status", {}).get("nodeInfo") if ready != "True" else {"bootID": node.boot_id}
+        status = {"conditions": [{"type": "Ready", "status": ready}], "nodeInfo": info or {}}
+        if known is None:
+            self._put(Node, node.name, spec={}, status=status)
+        else:
+            self.update(Node, known, status=status)
 
     def _pools(self) -> Iterator[Body]:
         """Pools that meet in every way: shared, of one node, small, overlapping, with a cooldown."""
@@ -329,9 +351,16 @@ class Cluster:
     def start_controller(self, link: Link, skew: float = 7200.0) -> None:
         """Start a replica of our controller on a machine, whose clock is wrong."""
         name = f"controller-{link.name}-{self.numbers()}"
-        controller = ControllerProcess(name, link, self.api, self.wall_clock(skew if self.size else 0.0))
+        clock = self.wall_clock(skew if self.size else 0.0)
+        controller = ControllerProcess(name, link, self.api, clock, self.cloud.families)
         controller.start()
         self.controllers.append(controller)
+
+    def start_cloud_controller(self, link: Link) -> None:
+        """Start a replica of spiderpool-cloud on a machine."""
+        process = CloudProcess(f"cloud-{link.name}-{self.numbers()}", link, self.api, self.cloud)
+        process.start()
+        self.cloud_controllers.append(process)
 
     def usable_nodes(self) -> list[SimulatedNode]:
         """Nodes that take new pods."""

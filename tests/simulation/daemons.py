@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,10 +40,12 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
+from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.subnets import SubnetReconciler
@@ -113,6 +115,8 @@ class AgentOptions:
     policy: PodPolicy
     clock: Clock
     boot_id: str
+    discover: Callable[[Client, Informer[Node]], Coroutine[Any, Any, None]]
+    """Its report of the server's ENIs."""
 
 
 class AgentProcess(Daemon):
@@ -208,7 +212,8 @@ class AgentProcess(Daemon):
                 for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
                     group.create_task(work)
                 await cluster.synced(FIRST_LISTS)
-                for work in (gc.run(), repair.run(account), account.run()):
+                discovering = self._settings.discover(client, cluster.nodes)
+                for work in (discovering, gc.run(), repair.run(account), account.run()):
                     group.create_task(work)
                 await asyncio.Event().wait()
         finally:
@@ -218,9 +223,10 @@ class AgentProcess(Daemon):
 class ControllerProcess(Daemon):
     """One replica of the controller; of its leader only what concerns addresses."""
 
-    def __init__(self, name: str, link: Link, api: SimulatedApiServer, clock: Clock) -> None:
+    def __init__(self, name: str, link: Link, api: SimulatedApiServer, clock: Clock, families: frozenset[int]) -> None:
         super().__init__(name, link, api)
         self._clock = clock
+        self._families = families
         self._replica: daemon.Replica | None = None
         self.collections = 0
 
@@ -233,7 +239,7 @@ class ControllerProcess(Daemon):
         """As `controller.main.serve`."""
         lock = LeaseLock("spiderpool-controller-leases", NAMESPACE, f"{self._name}-{self.restarts}")
         election = Election(client, lock, LeaseTimings(15.0, 10.0, 2.0), clock=self.loop.time)
-        self._replica = daemon.Replica(election, lambda: SimulatedLeader(client, self._clock))
+        self._replica = daemon.Replica(election, lambda: SimulatedLeader(client, self._clock, self._families))
         try:
             await self._replica.run()
         finally:
@@ -243,22 +249,28 @@ class ControllerProcess(Daemon):
 class SimulatedLeader:
     """The reconcilers of `controller.main.ControllerLeader` that read or write addresses."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, families: frozenset[int]) -> None:
         self.ready = False
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
         subnets, accounts = Informer(client, SpiderSubnet), Informer(client, SpiderNode)
-        self._informers: list[Informer[Any]] = [pools, ips, pods, nodes, networks, endpoints, subnets, accounts]
+        configs = Informer(client, SpiderMultusConfig)
+        self._informers: list[Informer[Any]] = [
+            *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs)
+        ]
         recorder = Recorder(client, "spiderpool-controller")
         listers = PoolListers(pools, ips, nodes, networks)
         collection = GCListers(ips, pods, nodes, accounts, pools)
+        enis = ENIPoolListers(nodes, pools, ips, configs)
+        eni_rules = ENIPoolRules(families, NAMESPACE, primary_eni=False, node_grace=60.0)
         self._work = [
             recorder.run,
             PoolReconciler(client, listers, recorder, namespace=NAMESPACE, debounce=0.3).run,
             EndpointReconciler(client, EndpointListers(endpoints, ips, pods, pools)).run,
             SubnetReconciler(client, subnets, pools, recorder, debounce=0.3).run,
             ClusterGC(client, collection, recorder, GCTimings(clock=clock), GCPolicy()).run,
+            ENIPoolReconciler(client, enis, recorder, eni_rules).run,
         ]
 
     async def run(self) -> None:

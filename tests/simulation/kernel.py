@@ -33,6 +33,7 @@ from spiderpool.errors import AddressHeld, AddressInUse, BadNamespace, Drift
 from spiderpool.kernel.sandboxes import Readings
 
 NIC = Link("eth0", 2, mac="00:16:3e:00:00:01")
+NICS = {"eth0": NIC, "eth1": Link("eth1", 3, mac="00:16:3e:00:00:02")}
 STEP = 0.0, 0.004
 """Seconds that a step takes."""
 
@@ -211,7 +212,9 @@ class SimulatedKernel:
 
     async def _add(self, attachment: Attachment) -> AttachedInterface:
         namespace = self._namespace(attachment.netns)
-        observed = Observation(NIC, addresses=(NodeAddress("eth0", self._address),), pod=namespace.state())
+        observed = Observation(
+            NICS[attachment.master], addresses=(NodeAddress("eth0", self._address),), pod=namespace.state()
+        )
         try:
             await self._apply(namespace, plan(attachment, observed))
         except BaseException:

@@ -20,13 +20,16 @@ def reboot(cluster: Cluster, random: Random) -> bool:
         return False
     cluster.note(f"node {node.name} reboots", node.name)
     node.crash()
-    cluster.loop.call_later(random.uniform(5.0, 60.0), _boot, node)
+    cluster.loop.call_later(random.uniform(5.0, 60.0), boot, node)
     return True
 
 
 @operation(0.5)
 def vanish(cluster: Cluster, random: Random) -> bool:
-    """The machine is gone for good; its Node object goes, and the objects of its pods. A new one takes its name."""
+    """The machine is gone for good; a new one takes its name.
+
+    Its Node object goes, by somebody's hand or by spiderpool-cloud, and the objects of its pods after it.
+    """
     node = random.choice(cluster.nodes)
     if not node.up or sum(each.up for each in cluster.nodes) < 2:
         return False
@@ -35,7 +38,9 @@ def vanish(cluster: Cluster, random: Random) -> bool:
     node.gone = True
     node.disk.clear()
     node.statics.clear()
-    after = random.uniform(10.0, 60.0)
+    cluster.cloud.remove_server(node.name)
+    set_unknown_later(cluster, node)
+    after = random.choice((random.uniform(10.0, 60.0), random.uniform(100.0, 200.0)))
     cluster.loop.call_later(after, _remove_node, cluster, node)
     cluster.loop.call_later(after + random.uniform(1.0, 200.0), _return, cluster, node)
     return True
@@ -50,7 +55,7 @@ def cut_node(cluster: Cluster, random: Random) -> bool:
     node.link.cut()
     seconds = random.uniform(1.0, cluster.size.longest_absence)
     if seconds > NOT_READY_AFTER:
-        cluster.loop.call_later(NOT_READY_AFTER, _set_ready, cluster, node, "Unknown")
+        set_unknown_later(cluster, node)
     cluster.loop.call_later(seconds, _heal, cluster, node)
     return True
 
@@ -95,7 +100,7 @@ def hang_agent(cluster: Cluster, random: Random) -> bool:
     node = random.choice(cluster.nodes)
     if not node.agents:
         return False
-    _stand_still(cluster, random, random.choice(node.agents).process)
+    stand_still(cluster, random, random.choice(node.agents).process)
     return True
 
 
@@ -115,11 +120,11 @@ def hang_controller(cluster: Cluster, random: Random) -> bool:
     """A leader stands still, another one takes over, and the former goes on where it was."""
     if not cluster.controllers:
         return False
-    _stand_still(cluster, random, random.choice(cluster.controllers).process)
+    stand_still(cluster, random, random.choice(cluster.controllers).process)
     return True
 
 
-def _stand_still(cluster: Cluster, random: Random, process: Process) -> None:
+def stand_still(cluster: Cluster, random: Random, process: Process) -> None:
     """Stop a process for up to a minute, as SIGSTOP does."""
     process.stop()
     cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
@@ -170,10 +175,13 @@ def restart_api(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-def _boot(node: SimulatedNode) -> None:
+def boot(node: SimulatedNode) -> None:
+    """Start a machine that has been switched off; its kubelet reports."""
     if not node.up and not node.gone:
         node.cluster.note(f"node {node.name} boots", node.name)
         node.boot()
+        if node.link.up:
+            node.cluster.put_node(node)
 
 
 def _remove_node(cluster: Cluster, node: SimulatedNode) -> None:
@@ -187,8 +195,8 @@ def _remove_node(cluster: Cluster, node: SimulatedNode) -> None:
 def _return(cluster: Cluster, node: SimulatedNode) -> None:
     node.gone = False
     if not node.up:
-        cluster.put_node(node)
-        _boot(node)
+        cluster.cloud.add_server(node.name)
+        boot(node)
 
 
 def _heal(cluster: Cluster, node: SimulatedNode) -> None:
@@ -199,7 +207,8 @@ def _heal(cluster: Cluster, node: SimulatedNode) -> None:
 
 
 def _set_ready(cluster: Cluster, node: SimulatedNode, ready: str) -> None:
-    if cluster.body(Node, node.name) is not None and (ready == "True") == node.link.up:
+    reports = node.link.up and node.up
+    if cluster.body(Node, node.name) is not None and (ready == "True") == reports:
         cluster.put_node(node, ready)
 
 
@@ -207,6 +216,11 @@ def _end_agent(node: SimulatedNode, agent: Any) -> None:
     if agent in node.agents:
         node.kill_agent(agent)
         _start_agent(node, node.kubelet)  # where the new one has been killed meanwhile
+
+
+def set_unknown_later(cluster: Cluster, node: SimulatedNode) -> None:
+    """Kubernetes finds that nothing is heard of a node any more, unless something is by then."""
+    cluster.loop.call_later(NOT_READY_AFTER, _set_ready, cluster, node, "Unknown")
 
 
 def _start_agent(node: SimulatedNode, kubelet: Any) -> None:

@@ -24,6 +24,7 @@ from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION
 from spiderpool.errors import Refused, SpiderpoolError
+from tests.simulation.cloud_daemon import discovery
 from tests.simulation.daemons import AgentOptions, AgentProcess, ConnectionRefused
 from tests.simulation.kernel import SimulatedKernel
 from tests.simulation.loop import Process
@@ -63,7 +64,7 @@ class SimulatedNode:
         self.disk: dict[str, Sandbox] = {}
         """Container → sandbox: outlives reboots."""
         self.directory = directory
-        self._boot_id = ""
+        self.boot_id = ""
         self.gone = False
         """Whether the machine is gone for good: its Node is deleted, or is about to be."""
 
@@ -81,7 +82,7 @@ class SimulatedNode:
         """Start the machine."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
-        self._boot_id = f"boot-{self.cluster.numbers()}"
+        self.boot_id = f"boot-{self.cluster.numbers()}"
         self.kubelet = Kubelet(self, [*self.disk.values()])
         self.kubelet.start()
         self.start_agent()
@@ -105,7 +106,12 @@ class SimulatedNode:
             self.link,
             cluster.api,
             directory=self.directory,
-            settings=AgentOptions(cluster.policy, cluster.wall_clock(), self._boot_id),
+            settings=AgentOptions(
+                cluster.policy,
+                cluster.wall_clock(),
+                self.boot_id,
+                discovery(cluster.cloud, self.name, self.directory),
+            ),
         )
         agent.start()
         self.agents.append(agent)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.simulation import machine_operations, pod_operations, pool_operations
+from tests.simulation import cloud_operations, machine_operations, pod_operations, pool_operations
 from tests.simulation.cluster import Cluster
 from tests.simulation.effects import EFFECTS, WEIGHTS, Operation
 
-REGISTERED = (machine_operations, pod_operations, pool_operations)
+REGISTERED = (cloud_operations, machine_operations, pod_operations, pool_operations)
 """The modules whose import registers operations."""
 
 

@@ -8,8 +8,9 @@ from random import Random
 from spiderpool.api.applications import ReplicaSet, StatefulSet
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION
-from tests.simulation.cluster import SECOND, Cluster, reference
+from tests.simulation.cluster import CARD, SECOND, Cluster, reference
 from tests.simulation.effects import operation
 from tests.simulation.pod_worker import PodWorker
 from tests.support.api_store import Body
@@ -27,10 +28,8 @@ def create_pod(cluster: Cluster, random: Random) -> bool:
     if len(cluster.pods()) >= cluster.size.pods:
         return delete_pod(cluster, random)
     metadata: Body = {}
-    if random.random() < 0.6:
-        metadata["annotations"] = cluster.pool_annotation(random.choice(POOL_CHOICES))
-    if not cluster.ipam_only and random.random() < 0.15:
-        metadata["annotations"] = {**metadata.get("annotations", {}), NETWORKS_ANNOTATION: SECOND}
+    if annotations := _annotations(cluster, random):
+        metadata["annotations"] = annotations
     if random.random() < 0.1:
         metadata["finalizers"] = ["example.com/held"]
     # Names come again: a pod of a name may be created as soon as the former one is gone.
@@ -169,6 +168,15 @@ def delete_mirror(cluster: Cluster, random: Random) -> bool:
         return False
     cluster.delete_pod(body, random.choice((0, 30)))
     return True
+
+
+def _annotations(cluster: Cluster, random: Random) -> dict[str, str]:
+    """The annotations by which a pod names networks and pools."""
+    if not cluster.ipam_only and random.random() < cluster.card_share:
+        return {DEFAULT_NETWORK_ANNOTATION: CARD}
+    pools = cluster.pool_annotation(random.choice(POOL_CHOICES)) if random.random() < 0.6 else {}
+    second = {NETWORKS_ANNOTATION: SECOND} if not cluster.ipam_only and random.random() < 0.15 else {}
+    return pools | second
 
 
 def _pod(cluster: Cluster, random: Random, suits: Callable[[Body], bool]) -> Body | None:

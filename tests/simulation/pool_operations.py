@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
-from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_NODE_LABEL, SpiderIPPool
 from tests.simulation.cluster import Cluster
 from tests.simulation.effects import operation
 from tests.support.api_store import Body
@@ -93,5 +93,7 @@ def edit_label(cluster: Cluster, random: Random) -> bool:
 
 
 def _pool(cluster: Cluster, random: Random, suits: Callable[[Body], bool] = lambda _: True) -> Body | None:
-    found = [body for body in cluster.bodies(SpiderIPPool).values() if suits(body)] if cluster.api.listening else []
+    """A pool that was not made from an ENI, whose addresses are not for people to choose."""
+    bodies = cluster.bodies(SpiderIPPool).values() if cluster.api.listening else ()
+    found = [body for body in bodies if POOL_ENI_LABEL not in (body["metadata"].get("labels") or {}) and suits(body)]
     return random.choice(found) if found else None

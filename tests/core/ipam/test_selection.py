@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.selection import (
@@ -231,3 +231,14 @@ def test_a_name_alone_tells_whether_a_pool_may_be_a_candidate(candidates: Candid
 
 def test_who_asks_is_told_in_words() -> None:
     assert str(ASK) == "eth0 of pod default/web-0 on node master"
+
+
+@pytest.mark.parametrize(("enis", "expected"), [({"eni-1", "eni-2"}, ["p"]), ({"eni-2"}, []), (set(), [])])
+def test_a_pool_of_an_eni_gives_new_addresses_only_where_the_node_reports_the_eni(
+    enis: set[str], expected: list[str]
+) -> None:
+    of_eni = pool()
+    of_eni.metadata.labels = {POOL_ENI_LABEL: "eni-1"}
+    request = replace(ASK, node_enis=frozenset(enis))
+    assert [each.name for each in select(request, [of_eni]).pools] == expected
+    assert why_unsuitable(request, of_eni) is None  # whoever has an address keeps it

@@ -157,6 +157,7 @@ def _request(pod: PodContext, source: PoolSource, version: int, policy: AddressP
         pod_labels=pod.labels,
         namespace_labels=pod.namespace_labels,
         node_labels=pod.node_labels,
+        node_enis=pod.node_enis,
         controller=pod.controller,
         owner=pod.owner,
         migrating=pod.migrating,

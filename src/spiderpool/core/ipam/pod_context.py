@@ -85,6 +85,8 @@ class PodContext:
     labels: Labels = field(default_factory=dict)
     namespace_labels: Labels = field(default_factory=dict)
     node_labels: Labels = field(default_factory=dict)
+    node_enis: frozenset[str] = frozenset()
+    """The ENIs that the node reports."""
     owner: IPOwner | None = None
     """The StatefulSet or virtual machine that keeps the addresses."""
     migrating: bool = False
@@ -106,6 +108,8 @@ class PodSurroundings:
     """Interfaces of the pod that hold addresses already, in the order in which they got them."""
     uid: str
     """UID by which the container runtime knows the pod."""
+    node_enis: frozenset[str] = frozenset()
+    """The ENIs that the node reports."""
 
 
 def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, policy: AddressPolicy) -> PodContext:
@@ -124,6 +128,7 @@ def pod_context(pod: Pod, networks: InterfaceNetworks, around: PodSurroundings, 
         labels=pod.metadata.labels or {},
         namespace_labels=(namespace.metadata.labels if namespace else None) or {},
         node_labels=(node.metadata.labels if node else None) or {},
+        node_enis=around.node_enis,
         owner=policy.sticky_owner(pod),
         migrating=is_migration_target(pod),
         needs_controller=policy.subnets and (SUBNETS_ANNOTATION in annotations or SUBNET_ANNOTATION in annotations),

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias, assert_never
 
 from spiderpool.api.ip import IPOwner
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import LabelSelector
 from spiderpool.core.annotations import is_pattern
 from spiderpool.core.ipam.owners import Controller, application_affinity, is_automatic
@@ -62,6 +62,8 @@ class AllocationRequest:
     pod_labels: Labels = field(default_factory=dict)
     namespace_labels: Labels = field(default_factory=dict)
     node_labels: Labels = field(default_factory=dict)
+    node_enis: frozenset[str] = frozenset()
+    """The ENIs that the node reports."""
     controller: Controller | None = None
     """The pod's top controller (Deployment, ...); only read when :func:`concerns_application` is true."""
     owner: IPOwner | None = None
@@ -187,16 +189,17 @@ def _by_labels(
 
 def _judge(request: AllocationRequest, pool: SpiderIPPool) -> Verdict:
     """The first rule that drops the pool, or the verdict that keeps it."""
-    for rule, reason in (*_not_allocating(pool), *_mismatches(request, pool)):
+    for rule, reason in (*_not_allocating(request, pool), *_mismatches(request, pool)):
         if reason:
             return Verdict(pool.name, False, rule, reason)
     return Verdict(pool.name, True, "kept", "may serve this pod")
 
 
-def _not_allocating(pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
+def _not_allocating(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
     """Rules that drop a pool for new addresses only, as (rule, reason or None)."""
     yield "terminating", "is being deleted" if pool.terminating else None
     yield "disable", "is disabled" if pool.spec.disable else None
+    yield "card", _other_eni(request, pool)
 
 
 def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
@@ -223,6 +226,14 @@ def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tupl
     else:
         yield "pod", _selected(None, spec.podAffinity, request.pod_labels, "pod")
         yield "network", _other_network(request, spec.multusName)
+
+
+def _other_eni(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
+    """A new server may have the name of a lost one, whose pools are still there; the cloud would drop its frames."""
+    eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
+    if eni is None or eni in request.node_enis:
+        return None
+    return f"is for ENI {eni}, which node {request.node} does not report"
 
 
 def _foreign_application(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
