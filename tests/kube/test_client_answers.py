@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import time
 
 import pytest
 from aiohttp import web
@@ -41,3 +43,25 @@ async def test_an_answer_that_is_no_object_is_no_answer(body: bytes) -> None:
             ):
                 with pytest.raises(ApiUnavailable, match="that can be read"):
                     await call
+
+
+@pytest.mark.parametrize("cancel_after", [0.15, 0.25])
+async def test_a_cancellation_is_not_lost_when_the_request_times_out_at_the_same_moment(cancel_after: float) -> None:
+    asked = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access = ClusterAccess(str(server.make_url("")).rstrip("/"), ssl.create_default_context(), ClientCredentials())
+        async with Client(access) as client:
+            call = asyncio.create_task(client.find(Pod, "p", "default", timeout=0.2))
+            await asked.wait()
+            asyncio.get_running_loop().call_later(cancel_after, call.cancel)
+            time.sleep(0.5)  # noqa: ASYNC251  # both are due when the loop goes on
+            with pytest.raises(asyncio.CancelledError):
+                await call

@@ -372,7 +372,8 @@ class Client:
     async def _send(self, request: Request, timeout: float) -> bytes:
         """The body of a successful answer. Raises a refusal or ApiUnavailable."""
         try:
-            async with self._open(request, aiohttp.ClientTimeout(total=timeout)) as response:
+            # Not aiohttp's own limit: one that ends together with a cancellation loses that.
+            async with asyncio.timeout(timeout), self._open(request, aiohttp.ClientTimeout(total=None)) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unavailable(request, error) from error

@@ -83,7 +83,8 @@ class MetadataClient:
         """``endpoint`` is a URL or a host; None: the usual one."""
         self._base = url_of(endpoint)
         self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
+            timeout=aiohttp.ClientTimeout(total=None),  # _exchange has a limit, which loses no cancellation
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._token: str | None = None
         """Empty: the service has no tokens. None: not requested yet, or refused."""
@@ -211,7 +212,10 @@ class MetadataClient:
 
     async def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
         try:
-            async with self._http.request(method, self._base + path, headers=headers, allow_redirects=False) as reply:
+            async with (
+                asyncio.timeout(REQUEST_TIMEOUT),
+                self._http.request(method, self._base + path, headers=headers, allow_redirects=False) as reply,
+            ):
                 content = await _bounded(reply.content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _Busy(str(error) or type(error).__name__) from error
