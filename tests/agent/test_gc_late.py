@@ -1,4 +1,4 @@
-"""Garbage collection of a node while its cache of pods is late, or a call is under way."""
+"""What late calls and garbage collection leave alone: pods that the cache lacks, and sandboxes being attached."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.unit
 
 ONE = pool("one", "10.0.0.1-10.0.0.9", nodeName=["n1"])
 PLUGIN = {"type": "ipvlan", "master": "eth0", "ipam": {"type": "spiderpool"}}
+CONFIG = PluginConfig(cniVersion="1.0.0", name="ours", type="spiderpool-attach")
 LIST = {"cniVersion": "1.0.0", "name": "default", "plugins": [PLUGIN]}
 
 
@@ -43,20 +44,25 @@ class Collecting:
     attacher: Attacher
     gc: NodeGC
 
-    async def attach(self, name: str) -> None:
-        """ADD of all interfaces of a pod."""
-        args = self.node.args(name)
-        namespace = self.kernel.create(name, f"default/{name}", args.uid)
-        config = PluginConfig(cniVersion="1.0.0", name="ours", type="spiderpool-attach")
-        pod = f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={args.uid}"
+    async def attach(self, container: str) -> None:
+        """ADD of all interfaces of the pod in a new sandbox."""
+        namespace = self.kernel.create(container, "default/p", self.node.uids["p"])
+        await self.attacher.add(self.call("ADD", container, namespace.path), CONFIG)
+
+    async def detach(self, container: str) -> None:
+        """DEL of a sandbox of the pod."""
+        await self.attacher.delete(self.call("DEL", container, f"/run/netns/n1/{container}"))
+
+    def call(self, command: str, container: str, netns: str) -> CNICall:
+        """A call of the runtime."""
         environment = {
-            "CNI_COMMAND": "ADD",
-            "CNI_CONTAINERID": name,
-            "CNI_NETNS": namespace.path,
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container,
+            "CNI_NETNS": netns,
             "CNI_IFNAME": "eth0",
-            "CNI_ARGS": pod,
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;K8S_POD_UID={self.node.uids['p']}",
         }
-        await self.attacher.add(CNICall("spiderpool-attach", environment, msgspec.json.encode(config)), config)
+        return CNICall("spiderpool-attach", environment, msgspec.json.encode(CONFIG))
 
 
 @asynccontextmanager
@@ -77,22 +83,37 @@ async def collecting(folder: Path) -> AsyncIterator[Collecting]:
             node.recorder,
             kernel,
         )
-        attacher = Attacher(node.cluster, node.addresses, node.attached, effects)
-        coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), node.attached)
+        attached = AttachmentStore(folder / "sandboxes", kernel.is_gone)
+        attacher = Attacher(node.cluster, node.addresses, attached, effects)
+        coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached)
         gc = NodeGC(node.cluster, node.addresses, attacher, coordinator, node.ipam)
         yield Collecting(node, kernel, attacher, gc)
 
 
 async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) -> None:
     async with collecting(tmp_path) as one:
-        adding = asyncio.create_task(one.attach("p"))
+        adding = asyncio.create_task(one.attach("c"))
         await eventually(lambda: [*one.attacher.sandboxes()])
         assert await one.attacher.collect("ours", set()) == []
         await adding
-        assert [each.container_id for each in one.attacher.sandboxes()] == ["p"]
+        assert [each.container_id for each in one.attacher.sandboxes()] == ["c"]
         assert list(one.node.records.values()) == ["p"]
         assert await one.attacher.collect("ours", set()) == []
         assert not [*one.attacher.sandboxes()], "the runtime says so, and nobody works on it"
+
+
+async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_yet(tmp_path: Path) -> None:
+    async with collecting(tmp_path) as one:
+        await one.attach("former")
+        adding = asyncio.create_task(one.attach("present"))
+        await eventually(lambda: len([*one.attacher.sandboxes()]) == 2)
+        await asyncio.sleep(0.02)  # it has its address, and looks for others that use it
+        one.node.cluster.pods.forget(one.node.server.stored(Pod)["default/p"])
+        await one.detach("former")
+        assert list(one.node.records.values()) == ["p"]
+        await adding
+        await one.detach("present")
+        assert one.node.records == {}
 
 
 async def test_the_address_of_a_pod_that_the_cache_does_not_show_yet_is_no_garbage(tmp_path: Path) -> None:

@@ -263,9 +263,17 @@ GUARDS = (
         "newest_sandbox",
         "a late DEL of a former sandbox releases the address of the present one",
         "agent/attach.py",
+        "if pod is not None and not await self._is_used_by_another(sandbox, interface, pod):",
+        "if pod is not None:",
+        "agent/test_gc_late.py",
+    ),
+    Guard(
+        "sandbox_being_attached",
+        "a late DEL of a former sandbox releases the address of the next one, which has no interface yet",
+        "agent/attach.py",
         "if later or await",
         "if await",
-        "agent/test_attachment_store.py",
+        "agent/test_gc_late.py",
     ),
     Guard(
         "pod_that_lives_on",

@@ -97,7 +97,7 @@ GUARDS = (
     ),
     Guard(
         "lease_by_own_clock",
-        "a candidate goes on waiting, or not, by a Lease that was renewed since",
+        "a candidate takes the Lease of a leader that goes on renewing it",
         "kube/lease.py",
         "return self if same else ObservedLease(lease, now)",
         "return self",
