@@ -57,8 +57,8 @@ chaos: binaries  ## Kill agents, controller and API server at random while pods 
 	@exec .venv/bin/python -m bench.chaos $(ARGS)
 
 # nice: it uses all cores. --seed repeats a run, which depends on nothing but its seed and the code.
-simulate: bootstrap  ## Run agents and controllers in simulation: OPERATIONS=1000000, SEED=7 repeats a run, TEETH=1 puts faults back, ARGS=--help shows the options
-	@exec nice -n 19 .venv/bin/python -m tests.simulation$(if $(TEETH),.teeth) $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(PER_RUN),--per-run $(PER_RUN)) $(ARGS)
+simulate: bootstrap  ## Run agents and controllers in simulation: OPERATIONS=1000000, SEED=7 repeats a run, TEETH=1 puts faults back, GUARDS=1 takes guards out, ARGS=--help shows the options
+	@exec nice -n 19 .venv/bin/python -m tests.simulation$(if $(TEETH),.teeth)$(if $(GUARDS),.guards) $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(PER_RUN),--per-run $(PER_RUN)) $(ARGS)
 
 fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
 	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))

@@ -14,6 +14,7 @@ from msgspec.structs import replace as changed
 from spiderpool.agent import account
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
 from spiderpool.cli.addresses import release
 from spiderpool.core.network.attachment import SandboxTarget
@@ -222,6 +223,22 @@ async def test_the_object_is_made_again(tmp_path: Path) -> None:
         await eventually(lambda: published(node).sandboxes == [])
 
 
+async def test_another_object_of_the_name_gets_no_account_before_it_is_known(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        node.server.hold_watches()
+        node.server.remove(node.server.stored(SpiderNode)[NODE])
+        node.server.put(SpiderNode(metadata=ObjectMeta(name=NODE)))
+        node.kernel["/run/netns/c"] = []
+        node.account.change("c")
+        await asyncio.sleep(0.5)
+        assert node.server.stored(SpiderNode)[NODE].status is None
+        node.server.release_watches()
+        await eventually(lambda: told(node) == {"c": []})
+
+
 async def test_an_api_server_that_fails_is_tried_again(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         node.server.inject(Fault("create", 1, status=500), Fault("patch", 2, lose_request=True))
@@ -256,6 +273,16 @@ async def test_a_pod_that_an_answer_did_not_name_gets_its_address_again_only_if_
         assert node.cluster.pods.get("default/a"), "the cache still has it"
         node.server.release_watches()
         assert address in node.records
+
+
+async def test_a_pod_is_seen_alive_as_long_as_nobody_knows_what_was_published(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("a")
+        await attach(node, "a", "first")
+        node.server.hold_watches()
+        node.server.remove(node.server.stored(Pod)["default/a"])
+        with pytest.raises(NotReady, match="deleted meanwhile"):
+            await attach(node, "a", "late")
 
 
 async def test_what_is_published_after_an_answer_is_one_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.events import Recorder
-from tests.agent.addressing_node import NODE, addressing_node, owned_by, pool
+from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
@@ -49,6 +50,34 @@ async def test_a_late_del_of_a_former_sandbox_releases_nothing_while_the_pod_run
         assert await node.add("other", "c") != first
         await node.delete("p", "after-the-reboot")
         assert list(node.records.values()) == ["other"]
+
+
+async def test_a_late_del_of_a_former_sandbox_releases_nothing_though_the_pod_is_gone(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "former")
+        await node.add("p", "present")
+        await node.gone("p")
+        await node.delete("p", "former")
+        await node.settled()
+        assert node.records == {first: "p"}, "the kubelet has not ended it yet"
+        await node.delete("p", "present")
+        assert node.records == {}
+
+
+async def test_a_del_before_the_pods_are_known_releases_nothing(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        first = await node.add("p", "c")
+        restarted = AddressingNode(node.server, node.client, tmp_path)
+        restarted.uids = node.uids
+        listing = asyncio.create_task(restarted.cluster.records.informer.run())
+        await restarted.cluster.records.informer.synced(5.0)
+        await restarted.delete("p", "c")
+        await node.settled()
+        assert node.records == {first: "p"}
+        listing.cancel()
+        await asyncio.wait([listing])
 
 
 async def test_a_del_of_an_unknown_sandbox_waits_until_the_pod_has_ended(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace as changed
 
+from spiderpool.agent import record_writes
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam.allocation import new_record
 from spiderpool.errors import ApiUnavailable
@@ -60,7 +61,7 @@ async def test_a_create_that_is_carried_out_late_gives_no_second_address(landing
     assert one.store.reads == reads, "nothing is left to find out"
 
 
-@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD", "never"])
+@pytest.mark.parametrize("landing", ["before the next ADD", "during the next ADD", "after the next ADD", "never"])
 async def test_a_take_over_that_is_carried_out_late_gives_no_second_address(landing: str) -> None:
     one = One(cold())
     for pod in ("a", "b"):
@@ -72,6 +73,14 @@ async def test_a_take_over_that_is_carried_out_late_gives_no_second_address(land
         await one.give(ask("c"))
     if landing.startswith("before"):
         one.store.land()
+    replacing = one.view.replace
+
+    async def replace(wanted: SpiderIP, *, timeout: float) -> SpiderIP:
+        if landing.startswith("during"):
+            one.store.land()
+        return await replacing(wanted, timeout=timeout)
+
+    one.view.replace = replace  # type: ignore[method-assign]
     first = await one.give(ask("c"))
     if landing.startswith("after"):
         one.store.land()
@@ -104,3 +113,16 @@ async def test_an_address_that_another_pod_got_while_our_create_was_late_is_left
     one.store.create(new_record(ask("b", "n2"), pool(), 0x0A000001))
     one.store.land()
     assert await one.give(ask("a")) == "10.0.0.2"
+
+
+async def test_of_very_many_doubts_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_writes, "MOST_UNANSWERED", 1)
+    one = One(pool(nodeName=["n1"]))
+    for name in ("a", "b"):
+        one.store.faults = ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await one.give(ask(name))
+    for name, reads in (("a", 0), ("b", 1)):
+        before = one.store.reads
+        await one.give(ask(name))
+        assert one.store.reads - before == reads

@@ -32,10 +32,11 @@ class Node:
         self.surroundings = Surroundings(self.pool)
         self.record = self.store.create(new_record(ask("a", owner=owner), self.pool, ADDRESS))
         self.view.deliver()
+        self.locks = KeyedLock()
         self.releases = Releases(
             self.view,
             {self.pool.name: self.pool}.get,
-            KeyedLock(),
+            self.locks,
             reads=self.surroundings.reads,
             clock=lambda: self.surroundings.now,
         )
@@ -100,6 +101,20 @@ async def test_a_release_that_has_not_begun_is_withdrawn_without_a_read() -> Non
     assert (node.releases.is_pending(node.record), node.store.reads) == (False, 0)
     await node.releases.retry("10.0.0.1")
     assert node.stored == node.record
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+async def test_a_release_that_was_put_off_waits_for_an_add_which_may_withdraw_it(withdrawn: bool) -> None:
+    node = Node()
+    node.releases.defer(PendingRelease(node.record))
+    async with node.locks.held("uid-of-a"):
+        work = asyncio.create_task(node.releases.retry("10.0.0.1"))
+        await asyncio.sleep(0.01)
+        assert node.stored == node.record
+        if withdrawn:
+            assert await node.releases.withdraw(node.record)
+    await work
+    assert (node.stored is not None) is withdrawn
 
 
 async def test_the_release_of_a_former_holder_says_nothing_about_the_present_one() -> None:

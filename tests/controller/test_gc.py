@@ -144,6 +144,14 @@ class TestNodes:
         requests = await collect(gone, known=(), agent_grace=30.0, replies={NODES: gone})
         assert "DELETE" in methods(requests)
 
+    async def test_a_pod_that_is_about_to_end_has_its_time_though_the_copy_lacks_it(self) -> None:
+        ending = replace(ALIVE, metadata=replace(ALIVE.metadata, deletionTimestamp="2026-01-01T00:00:00Z"))
+        assert methods(await collect(found(ending))) == {"GET", "PATCH"}
+
+    async def test_a_node_of_which_only_the_fresh_read_tells_has_to_be_asked_as_well(self) -> None:
+        elsewhere = replace(ALIVE, spec=PodSpec("m"), status=PodStatus("Succeeded"))
+        assert methods(await collect(found(elsewhere), known=(), replies={NODES: gone})) == {"GET"}
+
     @pytest.mark.parametrize("on_ready_node", [True, False])
     async def test_a_pod_that_should_have_ended(self, on_ready_node: bool) -> None:
         ending = replace(ALIVE, metadata=replace(ALIVE.metadata, deletionTimestamp="2026-01-01T00:00:00Z"))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from spiderpool.agent.pool_cache import PoolCache
 from spiderpool.api.core_v1 import Event, Node
-from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition, ObjectMeta
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -290,3 +290,22 @@ async def test_idle_pools_and_subnets_go_whatever_our_finalizer_was_called(
     await cluster.client.delete(SpiderIPPool, "p")
     await cluster.client.delete(SpiderSubnet, "s")
     await eventually(lambda: not cluster.server.stored(SpiderIPPool) and not cluster.server.stored(SpiderSubnet))
+
+
+async def test_a_pool_stays_for_an_address_that_was_taken_a_moment_ago() -> None:
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server, server.client() as client:
+        leaving = ObjectMeta(name="p", finalizers=[FINALIZER], deletionTimestamp=TIME)
+        metadata = ObjectMeta(name="10.6.0.1", labels={IP_POOL_LABEL: "p"})
+        server.put(replace(pool(), metadata=leaving), replace(holder("10.6.0.1"), metadata=metadata))
+        pools = Informer(client, SpiderIPPool)
+        late = PoolListers(
+            pools, Informer(client, SpiderIP), Informer(client, Node), Informer(client, NetworkAttachmentDefinition)
+        )
+        reconciler = PoolReconciler(client, late, Recorder(client, "test"), namespace="ours", debounce=0.0)
+        pools.note(server.stored(SpiderIPPool)["p"])
+        task = asyncio.create_task(reconciler.run())
+        await eventually(lambda: server.requests["list"])
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert "p" in server.stored(SpiderIPPool)

@@ -80,6 +80,29 @@ class TestCache:
             await informer.synced(0.01)
         assert not informer.ready
 
+    async def test_what_we_wrote_outlives_a_list_that_is_older(self, server: ApiServer, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        written, known = versioned(record("10.0.0.1", uid="1"), 1_000_000), versioned(record("10.0.0.2", uid="2"), 1)
+        informer.note(written)
+        informer.note(known)
+        async with running(informer):
+            await informer.synced(5)
+            assert informer.items() == [written]
+
+    def test_an_older_version_is_no_news(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        newer = versioned(record("10.0.0.1", "new", uid="1"), 8)
+        informer.note(newer)
+        informer.note(versioned(record("10.0.0.1", "old", uid="1"), 7))
+        assert informer.items() == [newer]
+
+    def test_the_end_of_a_former_object_is_not_that_of_its_successor(self, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        successor = versioned(record("10.0.0.1", uid="2"), 9)
+        informer.note(successor)
+        informer.forget(versioned(record("10.0.0.1", uid="1"), 8))
+        assert informer.items() == [successor]
+
     async def test_outlives_broken_watches_lost_history_and_server_errors(
         self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -170,6 +170,21 @@ class TestTiming:
             server.clear_faults()
             await eventually(lambda: candidate.running == ["me"])
 
+    async def test_the_right_to_lead_counts_from_the_request_and_not_from_its_answer(self) -> None:
+        clock = Clock()
+        async with ApiServer(Lease.KIND) as server, server.client() as client:
+            server.inject(Fault("create", delay=0.2))
+            election = Election(client, self.LOCK, LeaseTimings(duration=15, renew=10, retry=1), clock=clock)
+            candidate = Candidate(election, client, [], "me")
+            candidate.start()
+            await eventually(lambda: server.requests["create"])
+            clock.now += 9.0
+            await eventually(lambda: candidate.running == ["me"])
+            assert election.leading
+            clock.now += 1.1
+            assert not election.leading
+            await candidate.stop()
+
     async def test_the_lease_is_given_back_though_the_answer_to_the_last_renewal_was_lost(self) -> None:
         async with ApiServer(Lease.KIND) as server:
             async with self.candidate(server, Clock()) as candidate:

@@ -1,4 +1,4 @@
-"""Questions to a node, at a real API server that numbers them."""
+"""Questions to a node, at an API server that numbers them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.kube.client import Client
-from spiderpool.kube.node_accounts import read_evidence, request_account
+from spiderpool.kube.node_accounts import TRIES, read_evidence, request_account
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.answering_agent import AnsweringAgent
+from tests.support.api_server import ApiServer, Fault
 
-pytestmark = pytest.mark.control_plane
+real = pytest.mark.control_plane
 
 NODE = "accounted"
 
@@ -35,6 +36,7 @@ async def agent(client: Client) -> AsyncIterator[AnsweringAgent]:
     await client.delete(Node, NODE)
 
 
+@real
 async def test_only_an_account_that_was_taken_after_the_question_answers_it(
     client: Client, agent: AnsweringAgent
 ) -> None:
@@ -53,6 +55,7 @@ async def test_only_an_account_that_was_taken_after_the_question_answers_it(
     assert evidence.node is not None
 
 
+@real
 async def test_two_who_ask_at_once_have_a_number_each(client: Client, agent: AnsweringAgent) -> None:
     """The same value twice would be no change for the API server: it would not number the second question."""
     stale = await client.get(SpiderNode, NODE)
@@ -61,6 +64,7 @@ async def test_two_who_ask_at_once_have_a_number_each(client: Client, agent: Ans
     assert numbers == {2, 3}
 
 
+@real
 async def test_what_is_published_meanwhile_is_no_reason_to_give_up(client: Client, agent: AnsweringAgent) -> None:
     stale = await client.get(SpiderNode, NODE)
     await agent.publish(1)
@@ -69,7 +73,17 @@ async def test_what_is_published_meanwhile_is_no_reason_to_give_up(client: Clien
     assert sent[0].generation == 2
 
 
+@real
 async def test_a_node_that_is_gone_cannot_be_asked(client: Client) -> None:
     stale = SpiderNode(metadata=ObjectMeta(name="nobody", resourceVersion="1"))
     assert await request_account(client, stale, timeout=5.0) is None
     assert (await read_evidence(client, "nobody", None, timeout=5.0)).node is None
+
+
+@pytest.mark.unit
+async def test_a_node_that_publishes_all_the_time_is_asked_later() -> None:
+    async with ApiServer(SpiderNode.KIND) as server, server.client() as client:
+        server.put(SpiderNode(metadata=ObjectMeta(name=NODE)))
+        server.inject(Fault("patch", times=99, status=409))
+        assert await request_account(client, server.stored(SpiderNode)[NODE], timeout=5.0) is None
+        assert server.requests["patch"] == TRIES

@@ -13,6 +13,7 @@ docs/usage/simulation.md tells how to run it and how to read a failure. From the
     operations.py  what happens to it, drawn by a seed; the events are in *_operations.py
     checks.py      what must hold after every step, and at the end; cloud_checks.py: of ENIs
     run.py         one run; shrinking.py makes a failing one shorter; teeth.py puts faults back, which must be found
+    guards/        takes guards out of the product, which must be noticed
 
 Nothing here may subclass or change a class of the product: test_rules.py.
 """

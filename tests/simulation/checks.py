@@ -69,6 +69,7 @@ class Checks:
         """UID of a pod → when its last DEL was answered."""
         self._attached: dict[str, list[Namespace]] = {}  # UID of a pod → its attached sandbox
         self._cloud = CloudChecks(cluster, self._fail)
+        self._held: dict[str, tuple[str, float]] = {}  # record → its holder, and when the write that says so was sent
         self._sticky: dict[str, str] = {}  # digest of the owner, interface and family → address that it has
         cluster.ledger.on_up = self._up
         cluster.ledger.on_down = self._down
@@ -111,7 +112,11 @@ class Checks:
         else:
             self._free_since.pop(name, None)
         holder = None if change.new is None else _holder(change.new)
-        if holder is not None and change.new is not None:
+        if holder is None or change.new is None:
+            self._held.pop(name, None)
+        else:
+            if self._held.get(name, ("", 0.0))[0] != holder:
+                self._held[name] = holder, self._cluster.api.sent
             self._check_single(change.new, holder)
         for namespace in self._cluster.ledger.living(name):
             if namespace.attached and namespace.uid != holder and not self._is_machines(namespace, change.new):
@@ -191,6 +196,23 @@ class Checks:
                 )
             elif record and (owner := (record["metadata"].get("labels") or {}).get(IP_OWNER_LABEL)):
                 self._check_sticky(owner, ip, record)
+        self._check_granted(namespace)
+
+    def _check_granted(self, namespace: Namespace) -> None:
+        """An ADD that succeeds has got one record for each interface and family, and left no other behind.
+
+        What was sent before the pod's last DEL does not count, as in `_check_single`.
+        """
+        since, slots = self.last_delete.get(namespace.uid, 0.0), dict[tuple[str, bool], str]()
+        for name, (holder, sent) in self._held.items():
+            if holder != namespace.uid or sent < since:
+                continue
+            body = self._cluster.body(SpiderIP, name)
+            assert body is not None
+            other = slots.setdefault((body["spec"]["interface"], "." in name), name)
+            if other != name:
+                text = f"an ADD of {namespace.container} of {namespace.pod} took {other} and {name}"
+                self._fail("two records of one interface", text, other, name, namespace.uid)
 
     def _check_sticky(self, owner: str, ip: str, record: Body) -> None:
         owner = f"{owner} {record['spec']['interface']} {'.' in ip}"

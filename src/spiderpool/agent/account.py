@@ -172,9 +172,11 @@ class AccountPublisher:
         return made
 
     async def _take(self, stored: SpiderNode, *, whole: bool) -> NodeAccount:
-        """The account as of now; what it says of time and order is from before the first reading."""
+        """The account as of now; what it says of time and order is from before the first reading.
+
+        One that is not ``whole`` is taken only while the last question has its answer, by a whole one: so both name it.
+        """
         version, moment = self._newest_seen(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        observed = stored.metadata.generation if whole else stored.status and stored.status.observedGeneration
         begun = self._begun = {}
         try:
             await self._read(whole=whole)
@@ -184,7 +186,7 @@ class AccountPublisher:
         named = {each.containerID for each in seen}
         late = (each.seen(None) for container, each in begun.items() if container not in named)
         sandboxes = sorted((*seen, *late), key=lambda each: (each.namespace, each.pod, each.containerID))
-        return NodeAccount(observed or 0, moment, self._boot_id, str(version), sandboxes)
+        return NodeAccount(stored.metadata.generation or 0, moment, self._boot_id, str(version), sandboxes)
 
     async def _read(self, *, whole: bool) -> None:
         """Read all sandboxes, or those that have changed and new ones."""

@@ -339,18 +339,16 @@ class Informer(Generic[T]):
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
 
     def _drop(self, obj: T) -> None:
-        """Drop an object, but not another object of the same name with another UID.
+        """Drop an object, but nothing newer of its name.
 
-        The object may come back under its UID when a later change makes it match the selector again, so a newer
-        version of it stays.
+        That is its successor, or the object itself which a later change makes match the selector again.
         """
         if obj.metadata.uid:
             self._tombstones[obj.metadata.uid] = obj.metadata.resourceVersion
             if len(self._tombstones) > TOMBSTONES:
                 self._tombstones.popitem(last=False)
         known = self._objects.get(obj.key)
-        same = known is not None and known.metadata.uid == obj.metadata.uid
-        if known is not None and same and not _newer(known, obj.metadata.resourceVersion):
+        if known is not None and not _newer(known, obj.metadata.resourceVersion):
             del self._objects[obj.key]
             self._notify(obj.key, known, None)
 
