@@ -108,6 +108,7 @@ class Checks:
             spec = (change.old or {})["spec"]
             slot = f"{owner} {spec['interface']} {'.' in name}"
             if _is_released_by_hand(change.old):
+                self._cluster.administrator.released(name)
                 self._sticky.pop(slot, None)
             elif owner and self._sticky.get(slot) == name:
                 self._check_sticky_release(change, slot)
@@ -187,6 +188,7 @@ class Checks:
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses of the first interface."""
         subjects = (*ips, namespace.uid)
+        self._cluster.administrator.began(namespace)
         self._cloud.attached(namespace)
         self._attached[namespace.uid] = [namespace]
         if len({"." in ip for ip in ips}) != len(ips) or not ips:
