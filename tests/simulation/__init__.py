@@ -10,6 +10,7 @@ docs/usage/simulation.md tells how to run it and how to read a failure. From the
     cloud.py       servers and ENIs; cloud_provider.py: how processes reach them; cloud_daemon.py: spiderpool-cloud
     node.py        a node with its kubelet and runtime; pod_worker.py: what they do for one pod
     cluster.py     all of it, with the pods and who controls them
+    administrator.py  who runs commands, and what their wrong statements have cost
     operations.py  what happens to it, drawn by a seed; the events are in *_operations.py
     checks.py      what must hold after every step, and at the end; cloud_checks.py: of ENIs
     run.py         one run; shrinking.py makes a failing one shorter; teeth.py puts faults back, which must be found

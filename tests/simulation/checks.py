@@ -13,7 +13,7 @@ from spiderpool.api.applications import StatefulSet
 from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ip import IP_OWNER_LABEL, SpiderIP
+from spiderpool.api.ip import IP_OWNER_LABEL, RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.addresses import AddressSet, from_int, object_name
@@ -79,7 +79,8 @@ class Checks:
 
     def _up(self, namespace: Namespace, address: str) -> None:
         self._cluster.note(f"{address} is up in {namespace.container} of {namespace.pod}", address, namespace.uid)
-        living = self._cluster.ledger.living(address)
+        forfeited = self._cluster.administrator.is_forfeited
+        living = [each for each in self._cluster.ledger.living(address) if not forfeited(each, address)]
         if len(living) > 1 and namespace in living and len({machine_of(each.pod) or each for each in living}) > 1:
             sandboxes = " and ".join(f"{each.container} of {each.pod} on {each.node}" for each in living)
             self._fail("address in two living sandboxes", f"{address} is in {sandboxes}", address)
@@ -107,7 +108,10 @@ class Checks:
             owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
             spec = (change.old or {})["spec"]
             slot = f"{owner} {spec['interface']} {'.' in name}"
-            if owner and self._sticky.get(slot) == name:
+            if _is_released_by_hand(change.old):
+                self._cluster.administrator.released(name)
+                self._sticky.pop(slot, None)
+            elif owner and self._sticky.get(slot) == name:
                 self._check_sticky_release(change, slot)
         else:
             self._free_since.pop(name, None)
@@ -118,8 +122,15 @@ class Checks:
             if self._held.get(name, ("", 0.0))[0] != holder:
                 self._held[name] = holder, self._cluster.api.sent
             self._check_single(change.new, holder)
+        administrator = self._cluster.administrator
         for namespace in self._cluster.ledger.living(name):
-            if namespace.attached and namespace.uid != holder and not self._is_machines(namespace, change.new):
+            if namespace.uid == holder:
+                administrator.returned(namespace, name)
+            elif (
+                namespace.attached
+                and not self._is_machines(namespace, change.new)
+                and not administrator.answers_for(namespace, name, taken_over=holder is not None)
+            ):
                 what = "has no record" if holder is None else f"now belongs to {holder}"
                 self._fail(
                     "address of a living sandbox is free",
@@ -148,7 +159,8 @@ class Checks:
             return
         for namespace in self._attached.get(holder, ()):
             ips = namespace.names()
-            if not namespace.ending and ips and name not in ips:
+            forfeits = any(self._cluster.administrator.is_forfeited(namespace, ip) for ip in ips)
+            if not namespace.ending and ips and name not in ips and not forfeits:
                 has = ", ".join(sorted(ips))
                 text = f"{namespace.container} of {namespace.pod} has {has}, and {name} is held for it"
                 self._fail("two records of one interface", text, name, holder, *ips)
@@ -181,6 +193,7 @@ class Checks:
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses of the first interface."""
         subjects = (*ips, namespace.uid)
+        self._cluster.administrator.began(namespace)
         self._cloud.attached(namespace)
         self._attached[namespace.uid] = [namespace]
         if len({"." in ip for ip in ips}) != len(ips) or not ips:
@@ -189,6 +202,8 @@ class Checks:
             record = self._cluster.body(SpiderIP, ip)
             wrong = record is None or _holder(record) != namespace.uid
             if wrong and not self._is_machines(namespace, record):
+                if self._cluster.administrator.answers_for(namespace, ip):
+                    continue
                 self._fail(
                     "address of a living sandbox is free",
                     f"{namespace.container} of {namespace.pod} got {ip}, whose record is {_shown(record)}",
@@ -243,7 +258,7 @@ class Checks:
                 continue
             for address in map(object_name, self.addresses(body)):
                 free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
-                if free:
+                if free and not self._is_forfeited(address):
                     violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
                     self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
 
@@ -280,7 +295,8 @@ class Checks:
             for namespace in holders:
                 record = self._cluster.body(SpiderIP, address)
                 wrong = record is None or _holder(record) != namespace.uid
-                if namespace.attached and wrong and not self._is_machines(namespace, record):
+                forfeits = self._cluster.administrator.is_forfeited(namespace, address)
+                if namespace.attached and wrong and not forfeits and not self._is_machines(namespace, record):
                     text = f"{address} of {namespace.pod} has record {_shown(record)}"
                     found.append(self._violation("address of a living sandbox is free", text, address, namespace.uid))
         return found
@@ -327,6 +343,11 @@ class Checks:
         machine = machine_of(namespace.pod)
         return machine is not None and owner.get("name") == machine
 
+    def _is_forfeited(self, address: str) -> bool:
+        """Whether a sandbox uses an address without a record, by the word of an administrator."""
+        living, forfeited = self._cluster.ledger.living(address), self._cluster.administrator.is_forfeited
+        return any(forfeited(each, address) for each in living)
+
     def _needs(self, spec: Body) -> bool:
         """Whether the sticky owner of a record still needs it."""
         owner = spec.get("owner")
@@ -370,6 +391,11 @@ class Checks:
 def _holder(record: Body) -> str | None:
     spec = record["spec"]
     return None if spec.get("releasedAt") else str(spec["podUID"])
+
+
+def _is_released_by_hand(record: Body | None) -> bool:
+    metadata = (record or {}).get("metadata", {})
+    return bool((metadata.get("annotations") or {}).get(RELEASE_ANNOTATION) == metadata.get("uid"))
 
 
 def _shown(record: Body | None) -> str:

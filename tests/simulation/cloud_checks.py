@@ -39,6 +39,8 @@ class CloudChecks:
 
     def _look_at(self, namespace: Namespace, name: str) -> None:
         cloud = self._cluster.cloud
+        if self._cluster.administrator.is_forfeited(namespace, name):
+            return
         if namespace.attached and cloud.is_own(name) and not cloud.is_registered(namespace.node, name):
             text = f"{name} is in {namespace.container} of {namespace.pod} on {namespace.node}"
             self._fail(RULE, f"{text}: the cloud drops its frames", name, namespace.uid)

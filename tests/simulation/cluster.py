@@ -31,6 +31,7 @@ from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import NetworkPolicy
 from spiderpool.core.network.plumbing.probing import Detection
+from tests.simulation.administrator import Administrator
 from tests.simulation.api_server import CALM, SimulatedApiServer
 from tests.simulation.checks import Checks
 from tests.simulation.cloud import SimulatedCloud
@@ -110,6 +111,7 @@ class Cluster:
         self.cloud = SimulatedCloud(loop, self.policy.addresses.families, random, self.api.faults)
         self.card_share = 0.4
         """The part of new pods that take addresses of ENIs."""
+        self.administrator = Administrator(self)
         self.checks = Checks(self)
         self.reached_at = 0.0
         """When a node, or all of them, last reached the API server again."""
@@ -143,7 +145,7 @@ class Cluster:
         for link in self.links[-2:]:
             self.start_controller(link)
             self.start_cloud_controller(link)
-        self._control_loop = asyncio.ensure_future(self._control())
+        self._loops = [asyncio.ensure_future(work) for work in (self._control(), self.administrator.watch())]
 
     def heal(self) -> None:
         """End all faults: everything runs and is reached again."""

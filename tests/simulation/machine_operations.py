@@ -20,6 +20,7 @@ def reboot(cluster: Cluster, random: Random) -> bool:
         return False
     cluster.note(f"node {node.name} reboots", node.name)
     node.crash()
+    set_unknown_later(cluster, node)
     cluster.loop.call_later(random.uniform(5.0, 60.0), boot, node)
     return True
 
@@ -67,7 +68,8 @@ def hang_kubelet(cluster: Cluster, random: Random) -> bool:
         return False
     process = node.kubelet.process
     process.stop()
-    cluster.loop.call_later(random.uniform(1.0, cluster.size.longest_absence), process.go_on, cluster.loop)
+    set_unknown_later(cluster, node)
+    cluster.loop.call_later(random.uniform(1.0, cluster.size.longest_absence), _go_on, cluster, node, process)
     return True
 
 
@@ -122,6 +124,11 @@ def hang_controller(cluster: Cluster, random: Random) -> bool:
         return False
     stand_still(cluster, random, random.choice(cluster.controllers).process)
     return True
+
+
+def _go_on(cluster: Cluster, node: SimulatedNode, process: Process) -> None:
+    process.go_on(cluster.loop)
+    _set_ready(cluster, node, "True")
 
 
 def stand_still(cluster: Cluster, random: Random, process: Process) -> None:
@@ -207,8 +214,8 @@ def _heal(cluster: Cluster, node: SimulatedNode) -> None:
 
 
 def _set_ready(cluster: Cluster, node: SimulatedNode, ready: str) -> None:
-    reports = node.link.up and node.up
-    if cluster.body(Node, node.name) is not None and (ready == "True") == reports:
+    registered = cluster.body(Node, node.name) is not None or ready == "True"
+    if registered and (ready == "True") == node.reports:
         cluster.put_node(node, ready)
 
 

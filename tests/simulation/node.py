@@ -74,6 +74,11 @@ class SimulatedNode:
         return self.kubelet is not None
 
     @property
+    def reports(self) -> bool:
+        """Whether Kubernetes hears of its kubelet."""
+        return self.link.up and self.kubelet is not None and self.kubelet.process.runs
+
+    @property
     def reachable(self) -> bool:
         """Whether its packets reach the API server, which answers."""
         return self.link.up and self.cluster.api.listening

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.simulation import cloud_operations, machine_operations, pod_operations, pool_operations
+from tests.simulation import (
+    administrator_operations,
+    cloud_operations,
+    machine_operations,
+    pod_operations,
+    pool_operations,
+)
 from tests.simulation.cluster import Cluster
 from tests.simulation.effects import EFFECTS, WEIGHTS, Operation
 
-REGISTERED = (cloud_operations, machine_operations, pod_operations, pool_operations)
+REGISTERED = (administrator_operations, cloud_operations, machine_operations, pod_operations, pool_operations)
 """The modules whose import registers operations."""
 
 
