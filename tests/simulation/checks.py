@@ -105,24 +105,33 @@ class Checks:
         self._note_record(change)
         if change.new is None:
             self._free_since[name] = now
-            owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
-            spec = (change.old or {})["spec"]
-            slot = f"{owner} {spec['interface']} {'.' in name}"
-            if _is_released_by_hand(change.old):
-                self._cluster.administrator.released(name)
-                self._sticky.pop(slot, None)
-            elif owner and self._sticky.get(slot) == name:
-                self._check_sticky_release(change, slot)
+            self._record_deleted(change, name)
         else:
             self._free_since.pop(name, None)
         holder = None if change.new is None else _holder(change.new)
+        self._check_held(change, holder)
+        self._check_in_use(change, holder)
+
+    def _record_deleted(self, change: Change, name: str) -> None:
+        owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
+        slot = f"{owner} {(change.old or {})['spec']['interface']} {'.' in name}"
+        if _is_released_by_hand(change.old):
+            self._cluster.administrator.released(name)
+            self._sticky.pop(slot, None)
+        elif owner and self._sticky.get(slot) == name:
+            self._check_sticky_release(change, slot)
+
+    def _check_held(self, change: Change, holder: str | None) -> None:
+        name = change.key[2]
         if holder is None or change.new is None:
             self._held.pop(name, None)
-        else:
-            if self._held.get(name, ("", 0.0))[0] != holder:
-                self._held[name] = holder, self._cluster.api.sent
-            self._check_single(change.new, holder)
-        administrator = self._cluster.administrator
+            return
+        if self._held.get(name, ("", 0.0))[0] != holder:
+            self._held[name] = holder, self._cluster.api.sent
+        self._check_single(change.new, holder)
+
+    def _check_in_use(self, change: Change, holder: str | None) -> None:
+        name, administrator = change.key[2], self._cluster.administrator
         for namespace in self._cluster.ledger.living(name):
             if namespace.uid == holder:
                 administrator.returned(namespace, name)
