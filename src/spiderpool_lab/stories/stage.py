@@ -288,9 +288,9 @@ class Stage:
 
     def put_manifest(self, node: str, name: str, manifest: Json | None) -> None:
         """Put a manifest into the folder of a node's static pods, or remove it."""
-        file = f"{self.static_folder}/{name}"
+        file, draft = self.static_folder / name, self.static_folder / f".{name}.new"  # kubelets read no hidden files
         text = json.dumps(manifest).replace("'", "")
-        self.run(node, f"rm -f {file}" if manifest is None else f"echo '{text}' > {file}.new; mv {file}.new {file}")
+        self.run(node, f"rm -f {file}" if manifest is None else f"echo '{text}' > {draft}; mv {draft} {file}")
 
     @property
     def static_folder(self) -> Path:
