@@ -12,7 +12,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.errors import ApiUnavailable
 from tests.agent.addressing_node import addressing_node
 from tests.agent.addressing_node import pool as node_pool
-from tests.agent.allocating_node import One, ask, cold, pool, working
+from tests.agent.allocating_node import One, ask, cold, ordinal, pool, working
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
@@ -70,6 +70,23 @@ async def test_the_end_of_a_pod_begins_the_watch_too() -> None:
         one.allocator.release_soon("uid-of-a", "eth0")
         one.store.land()
         await eventually(lambda: not one.store.objects)
+
+
+@pytest.mark.parametrize("landed", [False, True], ids=["after", "before"])
+async def test_no_owner_keeps_what_was_created_too_late_to_be_granted(landed: bool) -> None:
+    """Its next pod on any node would get this address or its own, as it happens."""
+    one = One(pool())
+    async with working(one.allocator):
+        one.store.faults = ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await one.give(ordinal("former"))
+        if landed:
+            one.store.land()
+        await one.allocator.release("former", "eth0")
+        address = await one.give(ordinal("next"))
+        one.store.land()
+        await eventually(lambda: list(one.store.objects) == [address])
+        assert one.store.objects[address].spec.podUID == "next"
 
 
 async def test_what_the_next_sandbox_is_given_stays() -> None:

@@ -59,7 +59,7 @@ from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.pool_search import PoolSearch
 from spiderpool.agent.record_store import ClusterReads, RecordStore
 from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
-from spiderpool.agent.releases import RELEASE_TIMEOUT, PendingRelease, Releases
+from spiderpool.agent.releases import RELEASE_TIMEOUT, PendingRelease, Releases, after_del
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.allocation import family
@@ -130,12 +130,13 @@ class Allocator:
         """
         async with self._locks.held(pod_uid):
             self._late.follow((pod_uid, interface))
+            ungranted = self._writes.ungranted((pod_uid, interface))
             try:
                 await self._writes.resolve((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
                 log.warning("record in doubt not read", uid=pod_uid, error=str(error))
             for record in self._records.of(pod_uid, interface):
-                await self.releases.release_or_defer(PendingRelease(record))
+                await self.releases.release_or_defer(after_del(record, ungranted))
 
     async def release_conflicting(self, pod_uid: str) -> None:
         """Release all that a pod holds because somebody else uses it; try these addresses last.

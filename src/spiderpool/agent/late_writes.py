@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.record_store import Holder, RecordStore
 from spiderpool.agent.record_writes import CALL_TIMEOUT, RecordWrites
-from spiderpool.agent.releases import PendingRelease, Releases
+from spiderpool.agent.releases import Releases, after_del
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -68,10 +68,11 @@ class LateWrites:
 
     async def _release(self, key: str, ended: EndedHolder) -> None:
         """Release what the holder has got; look again later while writes may be carried out. Raises ApiUnavailable."""
+        ungranted = self._writes.ungranted(ended.holder)
         await self._writes.resolve(ended.holder, CALL_TIMEOUT)
         for record in self._records.of(*ended.holder):
             log.warning("carried out after the DEL", address=record.spec.address, pod=record.spec.pod)
-            await self._releases.release_or_defer(PendingRelease(record))
+            await self._releases.release_or_defer(after_del(record, ungranted))
         age = asyncio.get_running_loop().time() - ended.began
         if self._writes.is_unanswered(ended.holder) and age < PATIENCE:
             self._queue.add(key, max(age, FIRST_PAUSE))

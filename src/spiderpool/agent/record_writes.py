@@ -95,6 +95,10 @@ class RecordWrites:
         """Records whose create was not answered, as they were sent."""
         return tuple(sent for sent in self._unanswered.get(holder, {}).values() if not sent.metadata.uid)
 
+    def ungranted(self, holder: Holder) -> frozenset[str]:
+        """Names of the records whose create was not answered: if the holder gets them, no ADD has granted them."""
+        return frozenset(record.name for record in self.unanswered_creates(holder))
+
     async def resolve(self, holder: Holder, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,6 +49,15 @@ class PendingRelease:
 
     If only its sandbox may, take the record from its owner, so that garbage collection judges it as any other.
     """
+
+
+def after_del(record: SpiderIP, ungranted: Collection[str]) -> PendingRelease:
+    """The release of what an interface holds at its DEL; ``ungranted`` are names of records that no ADD has granted.
+
+    Of these no sandbox had the address, so that neither the owner keeps it, which may have another one, nor it cools.
+    """
+    granted = record.name not in ungranted
+    return PendingRelease(record, keep_for_owner=granted, cool=granted)
 
 
 class Releases:
