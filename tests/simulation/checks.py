@@ -265,7 +265,8 @@ class Checks:
             body = self._cluster.body(SpiderIPPool, name)
             if body is None or "in use" not in pool or not self._is_settled(name):
                 continue
-            for address in map(object_name, self.addresses(body)):
+            excluded = self._addresses_of(body, body["spec"].get("excludeIPs") or [])
+            for address in (object_name(each) for each in self.addresses(body) if each not in excluded):
                 free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
                 if free and not self._is_forfeited(address):
                     violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
@@ -381,9 +382,12 @@ class Checks:
         return self._cluster.loop.time() - changed > SETTLED
 
     def addresses(self, pool: Body) -> list[str]:
-        spec = pool["spec"]
-        usable = AddressSet.parse(spec["ips"], version := spec["ipVersion"])
-        return [from_int(number, version) for first, last in usable.intervals for number in range(first, last + 1)]
+        return self._addresses_of(pool, pool["spec"]["ips"])
+
+    @staticmethod
+    def _addresses_of(pool: Body, ranges: list[str]) -> list[str]:
+        found = AddressSet.parse(ranges, version := pool["spec"]["ipVersion"])
+        return [from_int(number, version) for first, last in found.intervals for number in range(first, last + 1)]
 
     @staticmethod
     def _typed(kind: Any, body: Body) -> Any:
