@@ -197,6 +197,23 @@ def test_rules_and_routes_that_another_program_removes_from_the_node(node: Attac
     node.runtime.delete(net, pod, result)
 
 
+@pytest.mark.parametrize("net", [ATTACH, CLASSIC], ids=["attached", "classic"])
+def test_routes_to_pods_that_an_older_agent_has_attached(node: AttachingNode, net: Json) -> None:
+    """Its files do not have the addresses."""
+    pod = node.pod("older")
+    result = node.runtime.add(net, pod)
+    node.agent.kill()
+    for file in node.agent.socket.parent.glob("*/*.json"):
+        written = json.loads(file.read_text())
+        for interface in written.get("interfaces", ()):
+            interface.pop("addresses", None)
+        file.write_text(json.dumps(written))
+    flush(node)
+    node.start_again()
+    wait_until(partial(is_whole, node, net, pod, result), "all is made again", timeout=PATIENCE)
+    node.runtime.delete(net, pod, result)
+
+
 def test_addresses_of_pods_that_are_put_on_the_node(node: AttachingNode) -> None:
     pod = node.pod("owner")
     result = node.runtime.add(ATTACH, pod)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,33 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
     assert "web/shop/prod" in run(json.dumps(service()), "--values", str(values)).output
     values.write_text("cloud: {loadBalancers: {public: false}}")
     assert "\nfault: " in run(json.dumps(service()), "--values", str(values)).output
+
+
+def test_a_file_of_settings_may_be_anybodys(tmp_path: Path) -> None:
+    """Its user names it, and has umask 002 on many systems: no daemon of root believes it."""
+    values = tmp_path / "conf.yml"
+    values.write_text("cloud: {clusterID: prod}")
+    for part in (values, tmp_path):
+        part.chmod(0o775)
+    assert "web/shop/prod" in run(json.dumps(service()), "--values", str(values)).output
+
+
+def test_settings_come_from_a_pipe_to_its_end() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"cloud:\n")
+
+    def write_the_rest() -> None:
+        time.sleep(0.5)
+        os.write(writer, b"  clusterID: prod\n")
+        os.close(writer)
+
+    rest = threading.Thread(target=write_the_rest)
+    rest.start()
+    try:
+        assert "web/shop/prod" in run(json.dumps(service()), "--values", f"/dev/fd/{reader}").output
+    finally:
+        rest.join()
+        os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -65,3 +65,33 @@ async def test_a_cancellation_is_not_lost_when_the_request_times_out_at_the_same
             time.sleep(0.5)  # noqa: ASYNC251  # both are due when the loop goes on
             with pytest.raises(asyncio.CancelledError):
                 await call
+
+
+async def test_a_pod_that_is_nested_too_deeply_does_not_hold_up_the_event_loop() -> None:
+    """What is too deep is found bracket by bracket, also in the large pods of the same page."""
+    deep = b'{"metadata":{"name":"deep"},"x":' + b'{"f":' * 5000 + b"1" + b"}" * 5000 + b"}"
+    large = b'{"metadata":{"name":"large"},"x":[' + b",".join([b"{}"] * 250_000) + b"]}"
+    body = b'{"metadata":{"resourceVersion":"7"},"items":[' + b",".join((large, large, deep)) + b"]}"
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    longest = last = 0.0
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            last = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - last)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access = ClusterAccess(str(server.make_url("")).rstrip("/"), ssl.create_default_context(), ClientCredentials())
+        async with Client(access) as client:
+            ticking = asyncio.create_task(tick())
+            pods = await client.list(Pod)
+            ticking.cancel()
+    assert [pod.name for pod in pods] == ["large", "large", "deep"]
+    assert longest < 0.15, "seconds of this thread between two turns of the loop"

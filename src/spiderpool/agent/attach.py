@@ -145,6 +145,7 @@ class Attacher:
                 case Chain():
                     granted = await self._check_addresses(call, attachment, plan)
                     desired = self._kernel_attachment(call, attachment, plan, granted)
+                    desired = replace(desired, loan=sandbox.loans.get(plan.interface))
                     await self._kernel.check(self._routes.settled(desired))
                 case DelegatedNetwork():
                     previous = results.get(plan.interface, b"")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_interface
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attachment_store import SandboxRecord
@@ -57,7 +58,7 @@ class PodRoutes:
         default = rule_table(coordinator)
         tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
-        addresses = {each.name: each.given for each in sandbox.interfaces}
+        addresses = {each.name: each.given or self._recorded(sandbox, each.name) for each in sandbox.interfaces}
         settings = PathSettings(first, services, service_cidrs(coordinator), tables, addresses)
         try:
             async with self._containers.held(sandbox.container_id):
@@ -70,3 +71,9 @@ class PodRoutes:
         if steps:
             log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))
         return sum(step.side == "node" for step in steps)
+
+    def _recorded(self, sandbox: SandboxRecord, interface: str) -> frozenset[Address]:
+        """The addresses of an interface by its SpiderIPs: the file of an older agent does not have them."""
+        uid = sandbox.pod_uid or (sandbox.pod.uid if sandbox.pod else "")
+        mine = (each.spec for each in self._cluster.records.of_pod(uid) if each.spec.interface == interface)
+        return frozenset(ip_interface(each.address).ip for each in mine if not each.releasedAt)

@@ -22,7 +22,7 @@ from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
-from spiderpool.settings import SettingsSource, cloud_settings, load_source
+from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
@@ -103,7 +103,7 @@ def plan_services(manifests: TextIO, values: Path | None) -> None:
     kubectl get services,nodes,endpointslices -A -o yaml | spiderpoolctl service plan -
     """
     try:
-        settings = cloud_settings(load_source({"SPIDERPOOL_CONFIG": str(values)}) if values else SettingsSource({}, {}))
+        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
         click.echo(
             plans(manifests.read(), configuration_of(settings), _provider(settings.common.cloud.provider).kind_of)
         )

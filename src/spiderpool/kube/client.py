@@ -245,7 +245,10 @@ class Client:
         elif version := options.get("not_older"):
             params |= {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
         content = await self._send(Request("GET", kind.KIND.path(namespace), params), timeout)
-        page = decoded(content, RawList)
+        try:
+            page = await _decode_aside(content, RawList)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _unreadable(RawList, error) from error
         objects: Items[T] = []
         turn = Turn()
         for raw in page.items or ():
@@ -361,7 +364,7 @@ class Client:
         }
         async with self._stream(Request("GET", kind.KIND.path(namespace), params), seconds + 30) as content:
             async for line in _lines(content):
-                event = _decode(line, WatchEvent)
+                event = await _decode_aside(line, WatchEvent)
                 if event.type == "ERROR":
                     raise _refusal(_read_status(bytes(event.object)), "GET")
                 if event.type == "BOOKMARK":
@@ -436,12 +439,27 @@ def _decode(content: bytes | msgspec.Raw, shape: type[S]) -> S:
         return msgspec.json.decode(without_depths(bytes(content)), type=shape)
 
 
+async def _decode_aside(content: bytes, shape: type[S]) -> S:
+    """As `_decode`, for what others' objects may make long: what is too deep is left out off the event loop.
+
+    One pod in a page of large ones would hold it up for seconds.
+    """
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except RecursionError:
+        return msgspec.json.decode(await asyncio.to_thread(without_depths, content), type=shape)
+
+
 def decoded(content: bytes, shape: type[S]) -> S:
     """The object of an answer. Raises ApiUnavailable for what is none, as a proxy may send."""
     try:
         return _decode(content, shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiUnavailable(f"the API server's answer is no {shape.__name__} that can be read: {error}") from error
+        raise _unreadable(shape, error) from error
+
+
+def _unreadable(shape: type[Any], error: Exception) -> ApiUnavailable:
+    return ApiUnavailable(f"the API server's answer is no {shape.__name__} that can be read: {error}")
 
 
 class RawList(msgspec.Struct):

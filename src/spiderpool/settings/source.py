@@ -92,16 +92,23 @@ def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
     Raises BadConfig, also for a file that others than root can write.
     """
     path = Path(environ.get(CONFIG_FILE.variables[0], CONFIG_FILE.default))
-    if not path.exists():
-        return SettingsSource(environ, {})
+    return SettingsSource(environ, _document(path, read_trusted) if path.exists() else {})
+
+
+def file_source(path: Path) -> SettingsSource:
+    """Read a file that the user of a command names, who knows who can write it; a pipe will do. Raises BadConfig."""
+    return SettingsSource({}, _document(path, Path.read_text))
+
+
+def _document(path: Path, read: Callable[[Path], str]) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(read_trusted(path)) or {}
+        document = yaml.safe_load(read(path)) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")
     _check_keys(document)
-    return SettingsSource(environ, document)
+    return document
 
 
 def _check_keys(document: Mapping[Any, Any], block: str = "") -> None:

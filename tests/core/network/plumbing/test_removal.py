@@ -98,6 +98,16 @@ def test_lent_device_that_outlived_its_pod() -> None:
     assert plan_removal(CONTAINER, "net1", back, VF3) == (DeleteLink("node", HOST_END),)
 
 
+def test_a_device_with_the_same_permanent_mac_is_not_taken_for_the_lent_one() -> None:
+    """On some clouds a virtual function has that of the device that stands for it when it is away."""
+    twin, lent = Link("eth0", 2, permanent_mac=PHYSICAL), Link("vf3", 7, permanent_mac=PHYSICAL)
+    for links in ((twin, lent), (twin, replace(lent, name="dev7"))):
+        assert plan_removal(CONTAINER, "net1", LeftoverState(None, links=links), VF3) == (DeleteLink("node", HOST_END),)
+    lent = replace(lent, name="net1")
+    steps = plan_removal(CONTAINER, "net1", LeftoverState(PodState((twin, lent))), VF3)
+    assert MoveLink("node", "net1", "vf3") in steps
+
+
 @pytest.mark.parametrize("name", ["net1", "renamed"])
 def test_lent_device_goes_back_under_its_name(name: str) -> None:
     own = Link("eth0", 3, kind="macvlan", permanent_mac=PHYSICAL)  # a child has that of its master

@@ -78,12 +78,13 @@ class Loan:
     permanent_mac: str = ""
 
     def find(self, links: Iterable[Link], name: str) -> Link | None:
-        """The device among the links of a namespace; by ``name`` where it has no permanent MAC. None: not here."""
-        for link in links:
-            same = (link.kind, link.permanent_mac) == (self.kind, self.permanent_mac)
-            if same and (self.permanent_mac or link.name == name):
-                return link
-        return None
+        """The device among the links of a namespace: that of the ``name`` or, by its permanent MAC, of another name.
+
+        None: not here, or one of several, as on servers whose virtual functions have the MAC of another device.
+        """
+        same = [link for link in links if (link.kind, link.permanent_mac) == (self.kind, self.permanent_mac)]
+        named = next((link for link in same if link.name == name), None)
+        return same[0] if named is None and self.permanent_mac and len(same) == 1 else named
 
 
 @dataclass(frozen=True, slots=True)
