@@ -68,7 +68,7 @@ class AddressingNode:
         self.recorder = Recorder(client, "spiderpool-agent", NODE)
         policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.repair = RecordRepair(self.cluster, self.sandboxes, self.recorder, policy.addresses)
-        take_overs = TakeOvers(client, NODE, self.sandboxes)
+        take_overs = TakeOvers(client, NODE, self.sandboxes, answer_time=0.8)
         self.allocator = Allocator(
             self.cluster.records,
             NodePools(NODE, self.cluster.pools, self.cluster.reserved, self.repair.occupied),

@@ -14,7 +14,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.address_cluster import NAMESPACE, AddressCluster
 from tests.agent.attaching_node import AttachingNode
 from tests.kernel.fixtures import kind, wide, world
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent
 
 __all__ = ["kind", "wide", "world"]
 
@@ -27,9 +27,9 @@ spec: {{subnet: {subnet}, ipVersion: 4, default: true, ips: [{ips}], gateway: {g
 
 
 class MakeAgent(Protocol):
-    """Starts the agent of a node; ``config`` is added to its conf.yml."""
+    """Starts the agent of a node; ``config`` is added to its conf.yml, ``environment`` to its environment."""
 
-    def __call__(self, node: str, config: str = "") -> LocalAgent: ...
+    def __call__(self, node: str, config: str = "", **environment: str) -> LocalAgent: ...
 
 
 MakePods = Callable[[int, list[str]], dict[str, str]]
@@ -40,9 +40,9 @@ def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgen
     """Starts agents; ends them when the test ends."""
     processes = Processes(tmp_path / "processes")
 
-    def make(node: str, config: str = "") -> LocalAgent:
+    def make(node: str, config: str = "", **environment: str) -> LocalAgent:
         kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agent = LocalAgent(kubeconfig, processes, tmp_path, node)
+        agent = LocalAgent(kubeconfig, processes, tmp_path, node, AgentOptions(environment=environment))
         with (tmp_path / f"{node}.yml").open("a") as file:
             file.write(config)
         agent.start()

@@ -149,6 +149,24 @@ async def test_it_answers_spiderpoolctl(tmp_path: Path) -> None:
         assert node.records == {}
 
 
+async def test_a_pod_that_begins_after_the_answer_keeps_its_address(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        writes = node.server.requests["replace"]
+        assert await attach(node, "a", "c") == address
+        assert node.server.requests["replace"] == writes, "without a mark there is nothing to write"
+        del node.kernel["/run/netns/c"]
+        node.server.inject(Fault("delete", delay=0.6))
+        releasing = asyncio.create_task(release(node.client, address))
+        await eventually(lambda: node.server.requests["delete"] > 0, "the agent has said that no sandbox has it")
+        assert await attach(node, "a", "c2") == address
+        with pytest.raises(Refused, match=f"{address}/16 is not released: a pod has got it meanwhile"):
+            await releasing
+        assert node.records == {address: "a"}
+        assert not node.server.stored(SpiderIP)[address].marked
+
+
 async def test_what_cannot_be_read_is_listed_as_such_and_what_is_gone_is_not(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         for name in ("a", "b", "c"):

@@ -154,7 +154,7 @@ def test_the_address_of_a_lost_nodes_pod_waits_for_a_word_about_the_node(
 ) -> None:
     control_plane.apply(WEB)
     pool("account", "10.9.0.1-10.9.0.4")
-    lost, other = make_agent(NODE), make_agent(OTHER)
+    lost, other = make_agent(NODE), make_agent(OTHER, SPIDERPOOL_GC_AGENT_GRACE_SECONDS="2")
     address = added(lost, world, "web-0", web(control_plane, NODE))
     wait_until(lambda: told(control_plane) == {"web-0": [address]} or told(control_plane) == {"web-0": []}, "account")
     lost.kill()

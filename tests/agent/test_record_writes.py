@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace as changed
 
 from spiderpool.agent import record_writes
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.core.ipam.allocation import new_record
-from spiderpool.errors import ApiUnavailable
+from spiderpool.errors import ApiUnavailable, NotReady
 from tests.agent.allocating_node import (
     One,
     ask,
@@ -126,3 +126,54 @@ async def test_of_very_many_doubts_the_oldest_are_forgotten(monkeypatch: pytest.
         before = one.store.reads
         await one.give(ask(name))
         assert one.store.reads - before == reads
+
+
+def marked(one: One, name: str) -> SpiderIP:
+    """Somebody is about to release a record by hand, and the node has seen so."""
+    held = one.store.objects[name]
+    annotations = {RELEASE_ANNOTATION: held.metadata.uid or "", "theirs": "x"}
+    one.store.replace(changed(held, metadata=changed(held.metadata, annotations=annotations)))
+    one.view.deliver()
+    return one.store.objects[name]
+
+
+async def test_a_record_with_the_mark_of_a_release_is_written_before_it_is_granted() -> None:
+    one = One(pool())
+    name = await one.give(ask("a"))
+    record = marked(one, name)
+    before = one.store.writes
+    await one.allocator.retain(record)
+    assert one.store.objects[name].metadata.annotations == {"theirs": "x"}
+    assert one.store.objects[name].metadata.resourceVersion != record.metadata.resourceVersion
+    await one.allocator.retain(one.store.objects[name])
+    assert one.store.writes == before + 1, "without a mark there is nothing to write"
+
+
+async def test_a_record_that_was_deleted_after_its_mark_is_not_granted() -> None:
+    one = One(pool())
+    record = marked(one, await one.give(ask("a")))
+    one.store.delete(record)
+    with pytest.raises(NotReady, match="has just been released"):
+        await one.allocator.retain(record)
+    assert one.view.known == {}, "the next ADD takes an address anew"
+
+
+async def test_a_mark_that_was_taken_away_or_set_anew_meanwhile() -> None:
+    one = One(pool())
+    old = marked(one, await one.give(ask("a")))
+    again = marked(one, old.name)
+    await one.allocator.retain(old)
+    assert not one.store.objects[old.name].marked
+    before = one.store.writes
+    await one.allocator.retain(again)
+    assert one.store.writes == before + 1, "one that is refused, since it bears the mark no more"
+    assert not one.view.known[old.name].marked
+    assert one.view.known[old.name] == one.store.objects[old.name]
+
+
+async def test_a_record_of_another_holder_by_now_is_not_granted() -> None:
+    one = One(pool())
+    old = marked(one, await one.give(ask("a")))
+    one.store.replace(changed(old, spec=changed(old.spec, podUID="another")))
+    with pytest.raises(NotReady):
+        await one.allocator.retain(old)

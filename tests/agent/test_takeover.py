@@ -11,19 +11,21 @@ from msgspec.structs import replace as changed
 
 from spiderpool.agent import takeover
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
-from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
+from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Pod, Taint
 from spiderpool.api.ip import FormerPod, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import Refused
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
+from tests.support.answering_agent import answering
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
 ONE = pool("p", "10.0.0.1-10.0.0.9")
 ADDRESS = "10.0.0.5"
+BOOT = "7d3c"
 FORMER = NodeSandbox("former", "default", "web-0", "c0", [SandboxInterface("eth0", None, [ADDRESS])])
 
 
@@ -57,7 +59,9 @@ def account(node: AddressingNode, *sandboxes: NodeSandbox, newest: bool = True) 
 def machine(node: AddressingNode, ready: bool, *taints: str) -> None:
     """The Node n2."""
     spec, conditions = NodeSpec(taints=[Taint(key) for key in taints]), [NodeCondition("Ready", str(ready))]
-    node.server.put(Node(metadata=ObjectMeta(name="n2"), spec=spec, status=NodeStatus(conditions)))
+    node.server.put(
+        Node(metadata=ObjectMeta(name="n2"), spec=spec, status=NodeStatus(conditions, nodeInfo=NodeSystemInfo(BOOT)))
+    )
 
 
 def holder(node: AddressingNode) -> tuple[str, str]:
@@ -90,6 +94,38 @@ async def test_a_sandbox_that_runs_on_a_lost_node_keeps_its_address(tmp_path: Pa
         events = [each.message for each in node.server.stored(Event).values()]
         await eventually(lambda: [each.message for each in node.server.stored(Event).values()] != events)
         reporting.cancel()
+        machine(node, False, "node.kubernetes.io/out-of-service")
+        with pytest.raises(Refused, match="does not answer"):
+            await node.add("web-0", "c")
+        await asyncio.sleep(0.3)
+        assert await node.add("web-0", "c") == ADDRESS, "its agent was asked, and does not answer"
+
+
+@pytest.mark.parametrize("statement", ["taint", "fence"])
+async def test_a_statement_is_not_believed_while_the_agent_answers(tmp_path: Path, statement: str) -> None:
+    """The kubelet hangs, the agent runs, somebody fences the node without a look, and the pod is deleted by force."""
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, False, *(["node.kubernetes.io/out-of-service"] if statement == "taint" else []))
+        async with answering(node.client, node.server.stored(Node)["n2"]) as agent:
+            agent.sandboxes = [FORMER]
+            if statement == "fence":
+                await node.client.patch(SpiderNode, "n2", {"spec": {"fencedBootID": BOOT}})
+            for _ in range(3):
+                with pytest.raises(Refused, match="sandbox c0 of pod default/web-0 on node n2"):
+                    await node.add("web-0", "c")
+            assert holder(node) == ("former", "n2")
+            agent.silent = True
+            record = node.server.stored(SpiderIP)[ADDRESS]
+            take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, answer_time=0.3)
+            assert await take_overs.why_not(record)
+            await asyncio.sleep(0.4)
+            assert await take_overs.why_not(record) is None, "it answers no more"
+
+
+async def test_a_statement_without_an_account_is_believed(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
         machine(node, False, "node.kubernetes.io/out-of-service")
         assert await node.add("web-0", "c") == ADDRESS
 
@@ -131,7 +167,7 @@ async def test_time_is_enough_where_the_setting_says_so(tmp_path: Path) -> None:
         await web(node, "n2")
         machine(node, ready=False)
         account(node, FORMER)
-        take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, take_over_after=0.3)
+        take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, answer_time=0.3, by_time=True)
         record = node.server.stored(SpiderIP)[ADDRESS]
         assert await take_overs.why_not(record)
         asked = node.server.stored(SpiderNode)["n2"]
@@ -151,9 +187,9 @@ async def test_time_is_enough_for_a_node_without_an_account_where_the_setting_sa
         await web(node, "n2")
         machine(node, ready=False)
         record = node.server.stored(SpiderIP)[ADDRESS]
-        for after, given_up in ((None, False), (30.0, True)):
-            take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, after)
-            assert (await take_overs.why_not(record) is None) is given_up
+        for by_time in (False, True):
+            take_overs = takeover.TakeOvers(node.client, NODE, node.sandboxes, by_time=by_time)
+            assert (await take_overs.why_not(record) is None) is by_time
 
 
 async def test_a_node_that_does_not_exist(tmp_path: Path) -> None:

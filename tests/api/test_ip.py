@@ -36,6 +36,12 @@ def test_an_address_of_a_sticky_owner_in_its_cooldown() -> None:
     assert held.spec.releasedAt == "2026-01-01T00:00:00Z"
 
 
+@pytest.mark.parametrize(("mark", "uid", "marked"), [("u-7", "u-7", True), ("u-7", "u-8", False), (None, "u-7", False)])
+def test_a_mark_is_for_one_object(mark: str | None, uid: str, marked: bool) -> None:
+    notes = {"ipam.spidernet.io/release": mark} if mark else {}
+    assert read({"metadata": {"name": "x", "uid": uid, "annotations": notes}, "spec": SPEC}, SpiderIP).marked is marked
+
+
 @pytest.mark.parametrize("field", SPEC)
 def test_a_record_without_a_required_field_is_refused(field: str) -> None:
     document = {"metadata": {"name": "x"}, "spec": {key: value for key, value in SPEC.items() if key != field}}

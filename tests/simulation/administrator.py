@@ -30,8 +30,6 @@ SILENCE = 30.0
 """Seconds after which nobody acts on the former silence of an agent any more."""
 UNANSWERED = 8.0
 """Seconds after which a question without an answer counts as silence: `ip release` waits for 10."""
-DURING = 20.0
-"""Seconds between the end of an ADD and an `ip release` that was under way meanwhile."""
 
 
 class Administrator:
@@ -40,8 +38,6 @@ class Administrator:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._forfeited: set[tuple[str, str]] = set()  # path of a namespace, name of an address
-        self._released_at: dict[str, float] = {}
-        self._began_at: dict[str, float] = {}  # path of a namespace → when its ADD had succeeded
         self._asked_at: dict[str, float] = {}  # node → since when it has owed an answer
         self._silent_at: dict[str, float] = {}  # node → when its agent could not answer last
         self._stated_at: dict[str, float] = {}  # node → when a statement about it held last
@@ -99,40 +95,20 @@ class Administrator:
         account = self._cluster.body(SpiderNode, name) or {}
         return is_out_of_service(body) or (account.get("spec") or {}).get("fencedBootID") == boot
 
-    def released(self, address: str) -> None:
-        """The record of an address was deleted by `ip release`."""
-        self._released_at[address] = self._cluster.loop.time()
-
-    def began(self, namespace: Namespace) -> None:
-        """An ADD has succeeded."""
-        self._began_at[namespace.path] = self._cluster.loop.time()
-
-    def _is_released_during_add(self, namespace: Namespace, address: str) -> bool:
-        """Whether `ip release` took an address while a sandbox began, after its node had said that none has it."""
-        now = self._cluster.loop.time()
-        released, began = self._released_at.get(address, 0.0), self._began_at.get(namespace.path, now)
-        return abs(released - began) < DURING
-
-    def answers_for(self, namespace: Namespace, address: str, *, taken_over: bool = False) -> bool:
-        """Whether it is by a wrong statement that an address was taken from a sandbox: now, or before.
-
-        Who takes an address over for its StatefulSet or machine believes a statement without a question to the agent.
-        """
+    def answers_for(self, namespace: Namespace, address: str) -> bool:
+        """Whether it is by a wrong statement that an address was taken from a sandbox: now, or before."""
         key = namespace.path, address
-        silent, stated = self._has_misled(namespace.node)
-        by_hand = self._is_released_during_add(namespace, address)
-        if key not in self._forfeited and (by_hand or (stated and (silent or taken_over))):
+        if key not in self._forfeited and self._has_misled(namespace.node):
             self._forfeited.add(key)
-            kind = "addresses forfeited" if silent else "addresses taken over against the word of an agent"
-            self._cluster.api.faults["addresses released by hand during an ADD" if by_hand else kind] += 1
+            self._cluster.api.faults["addresses forfeited"] += 1
             self._cluster.note(f"{address} of {namespace.container} is forfeited by a wrong statement", address)
         return key in self._forfeited
 
-    def _has_misled(self, name: str) -> tuple[bool, bool]:
-        """Whether an agent has been silent of late, and whether somebody has said that nothing runs there."""
+    def _has_misled(self, name: str) -> bool:
+        """Whether somebody has said of late that nothing runs on a node, and its agent has been silent."""
         self._sample(name)
         recent = self._cluster.loop.time() - SILENCE
-        return self._silent_at.get(name, 0.0) > recent, self._stated_at.get(name, 0.0) > recent
+        return min(self._silent_at.get(name, 0.0), self._stated_at.get(name, 0.0)) > recent
 
     def returned(self, namespace: Namespace, address: str) -> None:
         """A sandbox has the record of its address again."""

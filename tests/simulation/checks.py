@@ -116,7 +116,6 @@ class Checks:
         owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
         slot = f"{owner} {(change.old or {})['spec']['interface']} {'.' in name}"
         if _is_released_by_hand(change.old):
-            self._cluster.administrator.released(name)
             self._sticky.pop(slot, None)
         elif owner and self._sticky.get(slot) == name:
             self._check_sticky_release(change, slot)
@@ -138,7 +137,7 @@ class Checks:
             elif (
                 namespace.attached
                 and not self._is_machines(namespace, change.new)
-                and not administrator.answers_for(namespace, name, taken_over=holder is not None)
+                and not administrator.answers_for(namespace, name)
             ):
                 what = "has no record" if holder is None else f"now belongs to {holder}"
                 self._fail(
@@ -202,7 +201,6 @@ class Checks:
     def attached(self, namespace: Namespace, ips: list[str]) -> None:
         """An ADD has succeeded with these addresses of the first interface."""
         subjects = (*ips, namespace.uid)
-        self._cluster.administrator.began(namespace)
         self._cloud.attached(namespace)
         self._attached[namespace.uid] = [namespace]
         if len({"." in ip for ip in ips}) != len(ips) or not ips:

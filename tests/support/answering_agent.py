@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta, OwnerReference, revision
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
 from spiderpool.kube.client import Client
 
@@ -22,6 +23,8 @@ class AnsweringAgent:
 
     def __init__(self, client: Client, node: Node) -> None:
         self.silent = False
+        self.behind = False
+        """Whether it has not seen any record of its node yet."""
         self.sandboxes: list[NodeSandbox] = []
         self._client = client
         self._node = node
@@ -33,7 +36,9 @@ class AnsweringAgent:
 
     async def publish(self, generation: int | None) -> None:
         """Publish an account that was taken after a generation."""
-        account = NodeAccount(generation, sandboxes=self.sandboxes)
+        records = [] if self.behind else await self._client.list(SpiderIP)
+        seen = max((revision(each.metadata.resourceVersion) for each in records), default=0)
+        account = NodeAccount(generation, recordVersion=str(seen), sandboxes=self.sandboxes)
         body = {"status": {"sandboxes": None} | msgspec.to_builtins(account)}
         await self._client.patch(SpiderNode, self._node.name, body, sub="status")
 

@@ -257,7 +257,10 @@ class PodAddresses:
             self._report(pod, plan, allocated)
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}
-            pools = await self._pools_of(held, {each.interface for each in requests})
+            interfaces = {each.interface for each in requests}
+            for record in (each for (interface, _), each in held.items() if interface in interfaces):
+                await self._allocator.retain(record)
+            pools = await self._pools_of(held, interfaces)
             return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
 
     async def _pools_of(

@@ -123,6 +123,17 @@ class Allocator:
                     self._late.leave((pod_uid, interface))
                 return await self._all_or_none(requests)
 
+    async def retain(self, record: SpiderIP) -> None:
+        """Make a release by hand fail that has begun, of a record that its pod is granted without a write.
+
+        Who releases it marks it first, and asks this node then. A node that has seen the mark and answers that no
+        sandbox has the address must not grant the record as it is: it would be deleted. Raises NotReady when it is
+        deleted, or ApiUnavailable.
+        """
+        if record.marked:
+            async with self._locks.held(record.spec.podUID):
+                await self._writes.retain(record)
+
     async def release(self, pod_uid: str, interface: str) -> None:
         """Release what an interface of a pod holds, unless its sticky owner still needs it.
 

@@ -93,7 +93,9 @@ async def _serve(settings: AgentSettings) -> None:
         recorder = Recorder(client, "spiderpool-agent", settings.node)
         policy = PodPolicy.of(settings)
         repair = RecordRepair(cluster, sandboxes, recorder, policy.addresses)
-        take_overs = TakeOvers(client, settings.node, sandboxes, settings.take_over_after)
+        take_overs = TakeOvers(
+            client, settings.node, sandboxes, answer_time=settings.gc_agent_grace, by_time=settings.gc_by_time
+        )
         allocator = Allocator(
             cluster.records,
             NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),

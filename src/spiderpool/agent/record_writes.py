@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from spiderpool.agent import record_store
 from spiderpool.agent.record_store import Holder, RecordStore
-from spiderpool.agent.releases import PendingRelease
+from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
 from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.core.ipam import allocation
 from spiderpool.core.ipam.candidates import RequestKey
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
-from spiderpool.errors import ApiUnavailable
-from spiderpool.kube.client import AlreadyExists, Conflict
+from spiderpool.errors import ApiUnavailable, NotReady
+from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 from spiderpool.telemetry import ALLOCATION_CONFLICTS
 
 CALL_TIMEOUT = 10.0
@@ -90,6 +90,27 @@ class RecordWrites:
             raise
         self._forget(holder, record.name)
         return taken
+
+    async def retain(self, record: SpiderIP) -> None:
+        """Write a record that its pod is granted without the mark of a release, which then fails.
+
+        Raises NotReady when the release was faster, or ApiUnavailable; the next ADD gets what the pod holds by then.
+        """
+        for _ in range(CONFLICT_TRIES):
+            try:
+                found: SpiderIP | None = await self._records.replace(allocation.unmarked(record), timeout=CALL_TIMEOUT)
+            except (Conflict, NotFound):
+                found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
+            if found is None:
+                self._records.forget(record)
+            else:
+                self._records.adopt(found)
+            if found is None or not record_store.is_same_holding(found, record):
+                raise NotReady(f"{record.spec.address} has just been released; the pod gets another one")
+            if not found.marked:
+                return
+            record = found
+        raise ApiUnavailable(f"the record {record.name} changes under our hands; it will be tried again")
 
     def unanswered_creates(self, holder: Holder) -> tuple[SpiderIP, ...]:
         """Records whose create was not answered, as they were sent."""

@@ -10,7 +10,7 @@ from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam import takeover
 from spiderpool.core.ipam.allocation import as_held_by
-from spiderpool.core.ipam.evidence import AccountRequest, sandbox_text, sandbox_using
+from spiderpool.core.ipam.evidence import AccountRequest, sandbox_text, sandbox_using, why_stopped
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client
@@ -20,6 +20,8 @@ PATIENCE = 5.0
 """Seconds that an ADD waits for the end of the former sandbox; its DEL is seldom older than its pod's end."""
 POLL = 0.5
 """Seconds between two looks."""
+ANSWER_TIME = 30.0
+"""Seconds that a node has to answer before it is believed that it is stopped; longer than one ADD waits."""
 READ_TIMEOUT = 5.0
 """Seconds for one read of an object."""
 
@@ -27,17 +29,24 @@ READ_TIMEOUT = 5.0
 class TakeOvers:
     """The take-overs of one node's pods.
 
-    ``take_over_after`` are the seconds after which a node that was asked and does not answer counts as one where
-    nothing runs; None: it never does.
+    A node that was asked and has not answered after ``answer_time`` (seconds) counts as stopped if somebody who may
+    know says so, and where time is evidence (``by_time``) in any case.
     """
 
     def __init__(
-        self, client: Client, node: str, sandboxes: NodeSandboxes, take_over_after: float | None = None
+        self,
+        client: Client,
+        node: str,
+        sandboxes: NodeSandboxes,
+        *,
+        answer_time: float = ANSWER_TIME,
+        by_time: bool = False,
     ) -> None:
         self._client = client
         self._node = node
         self._sandboxes = sandboxes
-        self._take_over_after = take_over_after
+        self._answer_time = answer_time
+        self._by_time = by_time
         self._requests: dict[str, AccountRequest] = {}  # node → the last question that was sent to it
 
     async def until_given_up(self, record: SpiderIP, request: AllocationRequest) -> None:
@@ -83,17 +92,20 @@ class TakeOvers:
             return None
         node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
         reason = takeover.why_not_given_up(record, account, node)
-        if reason is None or await self._is_silent(name, account):
+        if reason is None:
+            return None
+        may_be_stopped = self._by_time or (node is not None and why_stopped(node, account) is not None)
+        if may_be_stopped and await self._is_silent(name, account):
             return None
         return f"{reason}; {takeover.REMEDIES.format(node=name)}"
 
     async def _is_silent(self, name: str, account: SpiderNode | None) -> bool:
-        """Whether a node has not answered for so long that the setting takes this for evidence; asks it if need be."""
-        if account is None or self._take_over_after is None:
-            return self._take_over_after is not None
+        """Whether a node that was asked has not answered in time, or cannot be asked; asks it if need be."""
+        if account is None:
+            return True
         last = self._requests.get(name)
         if last is not None and last.uid == account.metadata.uid:
-            if asyncio.get_running_loop().time() - last.sent < self._take_over_after:
+            if asyncio.get_running_loop().time() - last.sent < self._answer_time:
                 return False
             if not last.is_answered(account):
                 return True

@@ -114,6 +114,12 @@ class SpiderIP(Object, kw_only=True):
 
     spec: IPSpec
 
+    @property
+    def marked(self) -> bool:
+        """Whether somebody is about to delete this very object, by its annotation."""
+        uid = self.metadata.uid
+        return uid is not None and (self.metadata.annotations or {}).get(RELEASE_ANNOTATION) == uid
+
     def defect(self) -> str | None:
         """A sentence where the address is none, or not that of the name: such a record says nothing of any address."""
         text = self.spec.address

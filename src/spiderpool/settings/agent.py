@@ -23,10 +23,6 @@ def _auto_pool_wait(seconds: float, retries: float) -> float:
     return seconds * retries
 
 
-def _take_over_after(by_time: bool, grace: float) -> float | None:
-    return grace if by_time else None
-
-
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     """Settings of one node's agent."""
@@ -51,8 +47,9 @@ class AgentSettings:
     """None: probes are served on the socket only."""
     auto_pool_wait: float = derived(_auto_pool_wait, table.AUTO_POOL_WAIT, table.AUTO_POOL_RETRIES)
     """Seconds that an ADD waits for the pool that the controller makes for an application."""
-    take_over_after: float | None = derived(_take_over_after, table.GC_BY_TIME, table.GC_AGENT_GRACE)
-    """Seconds of silence of a node after which time counts as evidence that nothing runs there; None: it never does."""
+    gc_agent_grace: float = bound(table.GC_AGENT_GRACE)
+    """Seconds that the node of a former pod has to answer before a pod takes over its address without that answer."""
+    gc_by_time: bool = bound(table.GC_BY_TIME)
     detect_conflicts: bool = bound(table.DETECT_CONFLICTS)
     detect_gateway: bool = bound(table.DETECT_GATEWAY)
     release_conflicts: bool = bound(table.RELEASE_CONFLICTS)

@@ -398,7 +398,7 @@ GC_AGENT_GRACE: Final = Setting(
     kind=kinds.SECONDS,
     default=30.0,
     help="how long pods are gone, have finished or should have ended before their node is asked whether a sandbox has "
-    "the address; the node has as long to answer before it is reported",
+    "the address; the node has as long to answer before it is reported, or believed to be stopped",
     readers=IN_CLUSTER,
     variables=("SPIDERPOOL_GC_AGENT_GRACE_SECONDS",),
     page="reference/collection.md",

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
@@ -292,3 +293,12 @@ def test_a_pod_needs_one_address_of_each_family_for_an_interface() -> None:
     pool6 = SpiderIPPool(metadata=ObjectMeta(name="six"), spec=IPPoolSpec(subnet="fd00::/64"))
     slots = {slot_of(new_record(ask, pool6 if ask.version == 6 else POOL, 1)) for ask in other}
     assert len({*slots, slot_of(record)}) == 4
+
+
+def test_a_take_over_leaves_no_mark_of_a_release_by_hand() -> None:
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
+    annotations = {"ipam.spidernet.io/release": "u-7", "theirs": "x"}
+    marked = changed(held, metadata=changed(held.metadata, uid="u-7", annotations=annotations))
+    assert marked.marked
+    assert not changed(marked, metadata=changed(marked.metadata, uid="u-8")).marked, "it names another object"
+    assert taken_over(marked, ASK).metadata.annotations == {"theirs": "x"}

@@ -51,15 +51,13 @@ def test_an_account_that_is_no_older_than_the_record_decides(published: SpiderNo
     assert (reason is None) is given_up
 
 
-@pytest.mark.parametrize("former", [None, node(False, "node.kubernetes.io/out-of-service")])
-def test_nothing_runs_on_a_node_that_is_gone_or_stopped(former: Node | None) -> None:
-    assert why_not_given_up(RECORD, account(RUNS), former) is None
+def test_nothing_runs_on_a_node_that_is_gone() -> None:
+    assert why_not_given_up(RECORD, account(RUNS), None) is None
 
 
-def test_a_node_that_an_administrator_has_fenced() -> None:
-    assert why_not_given_up(RECORD, account(RUNS, fenced="boot"), node(ready=False)) is None
-    assert why_not_given_up(RECORD, account(RUNS, fenced="former boot"), node(ready=False))
-    assert why_not_given_up(RECORD, account(RUNS, fenced="boot"), node(ready=True))
+def test_what_others_say_of_the_node_does_not_change_what_it_says_itself() -> None:
+    stated = node(False, "node.kubernetes.io/out-of-service")
+    assert why_not_given_up(RECORD, account(RUNS, fenced="boot"), stated)
 
 
 def test_a_node_whose_agent_publishes_nothing() -> None:

@@ -96,6 +96,30 @@ GUARDS = (
         "if False:",
         "agent/test_releases.py",
     ),
+    Guard(
+        "mark_of_a_release",
+        "`ip release` deletes the record of a pod that has been granted it after its node has answered",
+        "agent/allocator.py",
+        "if record.marked:",
+        "if False:",
+        "agent/test_account.py agent/test_record_writes.py",
+    ),
+    Guard(
+        "record_with_a_mark",
+        "a record that `ip release` has deleted is granted",
+        "agent/record_writes.py",
+        "if found is None or not record_store.is_same_holding(found, record):",
+        "if False:",
+        "agent/test_record_writes.py",
+    ),
+    Guard(
+        "retained_before_it_is_granted",
+        "an ADD grants what its pod holds as it is, though somebody is about to delete it",
+        "agent/addresses.py",
+        "await self._allocator.retain(record)",
+        "pass",
+        "agent/test_account.py",
+    ),
     # --- writes without an answer
     Guard(
         "doubt_until_known",

@@ -15,7 +15,15 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from spiderpool.api.cni_result import DEFAULT_DESTINATIONS
-from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, FormerPod, IPSpec, SpiderIP
+from spiderpool.api.ip import (
+    IP_NODE_LABEL,
+    IP_OWNER_LABEL,
+    IP_POOL_LABEL,
+    RELEASE_ANNOTATION,
+    FormerPod,
+    IPSpec,
+    SpiderIP,
+)
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, Network, from_int, object_name, to_int
@@ -103,11 +111,18 @@ def taken_over(record: SpiderIP, request: AllocationRequest, moved_from: Iterabl
 
     ``moved_from`` are the pods of its virtual machine that may still have the address.
     """
-    metadata = replace(record.metadata, labels=(record.metadata.labels or {}) | _labels(request, record.spec.pool))
+    labels = (record.metadata.labels or {}) | _labels(request, record.spec.pool)
+    metadata = replace(unmarked(record).metadata, labels=labels)
     if request.owner is None and metadata.labels:
         metadata.labels.pop(IP_OWNER_LABEL, None)
     spec = _spec(request, record.spec.address, record.spec.pool)
     return replace(record, metadata=metadata, spec=replace(spec, movedFrom=list(moved_from) or None))
+
+
+def unmarked(record: SpiderIP) -> SpiderIP:
+    """The record without the mark of a release by hand. Keeps the resourceVersion, so that a race is a Conflict."""
+    annotations = {key: text for key, text in (record.metadata.annotations or {}).items() if key != RELEASE_ANNOTATION}
+    return replace(record, metadata=replace(record.metadata, annotations=annotations or None))
 
 
 def holder_before_move(record: SpiderIP) -> FormerPod:

@@ -5,6 +5,9 @@ its sandbox: its node may be cut off, or its kubelet hang. So the account of the
 published last. It says enough if it is no older than the record: the sandbox that the record was made for had its file
 before, so the account names it unless it is gone. A restart of the sandbox does not change the record; therefore the
 agent of that node reads a sticky owner's pod afresh before it gives it its address again.
+
+That a node is stopped is believed when its agent was asked and does not answer, as by the collection: an agent that
+answers runs there, and so may the sandbox.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import revision
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
-from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using, why_stopped
+from spiderpool.core.ipam.evidence import sandbox_text, sandbox_using
 
 REMEDIES = (
-    "it gets it when that agent answers and nothing there uses it, when Node {node} is deleted or has the taint "
-    "node.kubernetes.io/out-of-service, or after `spiderpoolctl node fence {node}`"
+    "it gets it when that agent answers and nothing there uses it, when Node {node} is deleted or, while that agent "
+    "does not answer, has the taint node.kubernetes.io/out-of-service or is fenced: `spiderpoolctl node fence {node}`"
 )
 """What ends the wait for an address of another node."""
 
@@ -30,9 +33,9 @@ def is_given_up(record: SpiderIP, account: NodeAccount | None) -> bool:
 
 
 def why_not_given_up(record: SpiderIP, account: SpiderNode | None, node: Node | None) -> str | None:
-    """Why a sandbox of the record's node may still have its address; None when it has not."""
+    """Why a sandbox of the record's node may still have its address, as the node tells it; None when it has not."""
     published = account.status if account else None
-    if is_given_up(record, published) or node is None or why_stopped(node, account):
+    if is_given_up(record, published) or node is None:
         return None
     if account is None and node.ready:  # an agent that publishes none: the end of the pod decides
         return None
