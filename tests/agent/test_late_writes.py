@@ -44,7 +44,9 @@ async def test_what_is_created_after_the_del_is_released(tmp_path: Path, monkeyp
         await node.gone("a")
         await node.delete("a", "c")
         assert node.records == {}
-        await eventually(lambda: bool(node.records), "the late create")
+        seen: list[SpiderIP] = []
+        node.cluster.records.informer.subscribe(lambda _, new: seen.extend([new] if new else []))
+        await eventually(lambda: seen, "the late create")
         await eventually(lambda: not node.records)
         assert not node.cluster.records.of_pod(node.uids["a"])
 
