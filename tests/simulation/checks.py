@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from spiderpool.agent.repair import CONFIRM
 from spiderpool.api.applications import StatefulSet
 from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Pod
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 150
 """Requests to the API server that an ADD may send: it may try each of some 80 addresses once."""
 OWNERS = ("statefulsets", "virtualmachines", "virtualmachineinstances")
+LOOKED_AT = CONFIRM + 30.0
+"""Seconds in which the agent of a record that another one has deleted hears of it, and looks for a sandbox with it."""
 SETTLED = 120.0
 """Seconds after which every agent has seen a change of a pool."""
 
@@ -265,7 +268,8 @@ class Checks:
                 continue
             excluded = self._addresses_of(body, body["spec"].get("excludeIPs") or [])
             for address in (object_name(each) for each in self.addresses(body) if each not in excluded):
-                free = self._cluster.body(SpiderIP, address) is None and self._free_since.get(address, 0.0) < begin
+                since = self._free_since.get(address, -LOOKED_AT) + LOOKED_AT
+                free = self._cluster.body(SpiderIP, address) is None and since < begin
                 if free and not self._is_forfeited(address):
                     violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
                     self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
