@@ -238,6 +238,21 @@ async def test_a_conflict_takes_no_address_from_a_statefulset(tmp_path: Path) ->
         assert node.records == {first: "web-0"}
 
 
+async def test_a_pod_that_is_deleted_while_it_waits_for_an_address_leaves_none_to_its_owner(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, pool("p", "10.0.0.1-10.0.0.9")) as node:
+        await node.seen(owned_by(await node.pod("set-0"), "StatefulSet", "set"))
+        node.server.inject(Fault("create", delay=0.5))
+        add = asyncio.create_task(node.add("set-0", "former"))
+        await asyncio.sleep(0)  # it knows the pod
+        await node.gone("set-0")
+        with pytest.raises(NotReady, match="was deleted while an address was taken"):
+            await add
+        await eventually(lambda: node.records == {})
+        await node.seen(owned_by(await node.pod("set-0"), "StatefulSet", "set"))
+        address = await node.add("set-0", "next")
+        assert node.records == {address: "set-0"}
+
+
 async def test_a_pool_that_was_moved_to_another_node_still_gives_gateway_and_routes(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node:
         await node.pod("p")

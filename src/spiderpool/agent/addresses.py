@@ -254,6 +254,9 @@ class PodAddresses:
                 if not plan.awaits_pool or not await _set_before(change, deadline):
                     raise
                 continue
+            if self._cluster.pods.is_deleted(pod):  # its owner may have another pod by now, with an address
+                await self._allocator.give_back(allocated)
+                raise NotReady(f"pod {pod.key} was deleted while an address was taken for it")
             self._report(pod, plan, allocated)
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}

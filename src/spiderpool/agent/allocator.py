@@ -123,6 +123,15 @@ class Allocator:
                     self._late.leave((pod_uid, interface))
                 return await self._all_or_none(requests)
 
+    async def give_back(self, allocation: Allocation) -> None:
+        """Release what a call has created or taken over, of a pod that is gone by now: no owner keeps it.
+
+        Never fails: what the API server does not take now is released later.
+        """
+        for record in allocation.created:
+            async with self._locks.held(record.spec.podUID):
+                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=False))
+
     async def retain(self, record: SpiderIP) -> None:
         """Make a release by hand fail that has begun, of a record that its pod is granted without a write.
 

@@ -230,6 +230,11 @@ class Informer(Generic[T]):
         """Drop an object that we deleted ourselves, before its event arrives."""
         self._drop(obj)
 
+    def is_deleted(self, obj: T) -> bool:
+        """Whether this very object is known to be deleted, not one of its name; false if that is long ago."""
+        known = self._objects.get(obj.key)
+        return obj.metadata.uid in self._tombstones and (known is None or known.metadata.uid != obj.metadata.uid)
+
     async def run(self) -> None:
         """List and watch until cancelled. Repeating is safe: a list replaces the cache, and old events are ignored."""
         pause = FIRST_PAUSE

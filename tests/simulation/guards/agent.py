@@ -171,6 +171,14 @@ GUARDS = (
     ),
     # --- what a pod gets
     Guard(
+        "gone_meanwhile",
+        "a pod that was deleted during its ADD leaves its owner a second address",
+        "agent/addresses.py",
+        "if self._cluster.pods.is_deleted(pod):",
+        "if False:",
+        "agent/test_ipam.py",
+    ),
+    Guard(
         "address_without_record",
         "an address whose record was deleted under its sandbox is given to another pod",
         "agent/pool_search.py",
