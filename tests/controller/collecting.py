@@ -14,15 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import (
-    Node,
-    NodeCondition,
-    NodeStatus,
-    Pod,
-    PodIP,
-    PodSpec,
-    PodStatus,
-)
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod, PodIP, PodSpec, PodStatus
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
