@@ -14,7 +14,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli import addresses
 from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
-from spiderpool.errors import ApiUnavailable, Refused, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, Refused
 from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -96,8 +96,8 @@ async def test_a_record_that_somebody_else_has_deleted_or_changed_meanwhile(
         server.remove(record)
     else:
         server.put(replace(record, metadata=replace(record.metadata, labels={"a": "b"})))
-    said = "not found" if is_deleted else "its SpiderIP has changed meanwhile"
-    with pytest.raises(SpiderpoolError, match=said):
+    said = "was released by somebody else meanwhile" if is_deleted else "its SpiderIP has changed meanwhile"
+    with pytest.raises(Refused, match=said):
         await releasing
     if not is_deleted:
         assert notes(server) == {"theirs": "x"}
