@@ -15,6 +15,7 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli import addresses
 from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
 from spiderpool.errors import ApiUnavailable, Refused
+from spiderpool.kube.node_accounts import TRIES
 from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -75,6 +76,15 @@ async def test_an_agent_that_answers_is_believed_against_a_statement(server: Api
     assert notes(server) == {"theirs": "x"}
     agent.silent = True
     assert OUT_OF_SERVICE in await release(server)
+
+
+async def test_an_agent_that_could_not_be_asked_is_not_silent(server: ApiServer, agent: AnsweringAgent) -> None:
+    """It publishes all the time, so it runs, whatever somebody says of its node."""
+    await eventually(lambda: server.stored(SpiderNode)["n1"].status, "its first account")
+    server.inject(Fault("patch"), Fault("patch", times=TRIES, status=409))  # the mark, and the questions
+    with pytest.raises(Refused, match="has not said what its sandboxes hold"):
+        await release(server)
+    assert notes(server) == {"theirs": "x"}
 
 
 async def test_a_release_that_fails_takes_its_mark_away(server: ApiServer, agent: AnsweringAgent) -> None:

@@ -110,7 +110,8 @@ async def _why_unused(client: Client, record: SpiderIP, name: str) -> str:
     if use is AddressUse.FREE:
         return reason
     stopped = why_stopped(evidence.node, evidence.account) if evidence.node else None
-    if use is AddressUse.UNKNOWN and stopped:
+    is_silent = evidence.account is None or evidence.request is not None  # else its agent published all the time
+    if use is AddressUse.UNKNOWN and stopped and is_silent:
         return stopped
     remedy = "" if use is AddressUse.IN_USE else f"; if the node is lost: spiderpoolctl node fence {name}"
     raise Refused(f"{record.spec.address} is not released: {reason}{remedy}")
