@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.errors import NotReady
-from spiderpool.kube.client import Client
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from tests.support.clients import answered_by
 
 pytestmark = pytest.mark.unit
 
@@ -44,12 +41,8 @@ async def cluster() -> AsyncIterator[ClusterCache]:
             case _:
                 return web.json_response({"code": 404}, status=404)
 
-    application = web.Application()
-    application.router.add_get("/{path:.*}", answer)
-    async with TestServer(application) as server:
-        access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
-        async with Client(access) as client:
-            yield ClusterCache(client, "n1")
+    async with answered_by(answer) as client:
+        yield ClusterCache(client, "n1")
 
 
 async def test_a_pod_is_cached_or_read(cluster: ClusterCache) -> None:

@@ -14,7 +14,8 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli import addresses
 from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
-from spiderpool.errors import ApiUnavailable, Refused, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, Refused
+from spiderpool.kube.node_accounts import TRIES
 from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -77,6 +78,15 @@ async def test_an_agent_that_answers_is_believed_against_a_statement(server: Api
     assert OUT_OF_SERVICE in await release(server)
 
 
+async def test_an_agent_that_could_not_be_asked_is_not_silent(server: ApiServer, agent: AnsweringAgent) -> None:
+    """It publishes all the time, so it runs, whatever somebody says of its node."""
+    await eventually(lambda: server.stored(SpiderNode)["n1"].status, "its first account")
+    server.inject(Fault("patch"), Fault("patch", times=TRIES, status=409))  # the mark, and the questions
+    with pytest.raises(Refused, match="has not said what its sandboxes hold"):
+        await release(server)
+    assert notes(server) == {"theirs": "x"}
+
+
 async def test_a_release_that_fails_takes_its_mark_away(server: ApiServer, agent: AnsweringAgent) -> None:
     server.inject(Fault("delete", times=10, lose_request=True))
     with pytest.raises(ApiUnavailable):
@@ -96,8 +106,8 @@ async def test_a_record_that_somebody_else_has_deleted_or_changed_meanwhile(
         server.remove(record)
     else:
         server.put(replace(record, metadata=replace(record.metadata, labels={"a": "b"})))
-    said = "not found" if is_deleted else "its SpiderIP has changed meanwhile"
-    with pytest.raises(SpiderpoolError, match=said):
+    said = "was released by somebody else meanwhile" if is_deleted else "its SpiderIP has changed meanwhile"
+    with pytest.raises(Refused, match=said):
         await releasing
     if not is_deleted:
         assert notes(server) == {"theirs": "x"}

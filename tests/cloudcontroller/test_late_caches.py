@@ -23,6 +23,7 @@ from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from tests.cloudcontroller.conftest import Clock
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
@@ -45,15 +46,6 @@ class Cloud(QuietCloud):
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         self.returned |= {*addresses}
-
-
-class Clock:
-    """A clock that only tests advance."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

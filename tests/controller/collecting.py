@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,18 +10,9 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import (
-    Node,
-    NodeCondition,
-    NodeStatus,
-    Pod,
-    PodIP,
-    PodSpec,
-    PodStatus,
-)
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod, PodIP, PodSpec, PodStatus
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
@@ -30,9 +20,9 @@ from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, encode
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from tests.support.clients import answered_by
 
 ORPHAN = SpiderIP(
     metadata=ObjectMeta(name="10.6.0.1", uid="r-1", resourceVersion="7"),
@@ -136,9 +126,7 @@ async def collect(pod: Reply, **changes: Any) -> list[Received]:
     """Requests of a collector until it has asked for the pod three times; ``changes`` are fields of Given."""
     given = Given(**changes)
     far_end = FarEnd(given, pod)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", far_end.answer)
-    async with TestServer(application) as server, connected(f"http://{server.host}:{server.port}") as client:
+    async with answered_by(far_end.answer) as client:
         listers = listers_of(client)
         for ip in given.ips:
             listers.ips.note(ip)
@@ -162,10 +150,6 @@ async def collect(pod: Reply, **changes: Any) -> list[Received]:
 def listers_of(client: Client) -> GCListers:
     """Caches without objects."""
     return GCListers(*(Informer[Any](client, kind) for kind in (SpiderIP, Pod, Node, SpiderNode, SpiderIPPool)))
-
-
-def connected(url: str) -> Client:
-    return Client(ClusterAccess(url, ssl.create_default_context(), ClientCredentials()))
 
 
 def methods(requests: list[Received]) -> set[str]:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeStatus, NodeSystemInfo, Pod
 from spiderpool.api.ip import IPSpec, SpiderIP
@@ -24,8 +23,9 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import COLLECTION_WAITING
-from tests.controller.collecting import connected, listers_of
+from tests.controller.collecting import listers_of
 from tests.support.api_server import ApiServer
+from tests.support.clients import answered_by
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -60,9 +60,7 @@ async def test_a_silence_is_reported_once_with_its_remedies() -> None:
         written.append(msgspec.json.decode(body, type=Event))
         return web.Response(body=body, status=201)
 
-    application = web.Application()
-    application.router.add_post("/api/v1/namespaces/default/events", create)
-    async with TestServer(application) as server, connected(f"http://{server.host}:{server.port}") as client:
+    async with answered_by(create) as client:
         nodes, recorder = Informer(client, Node), Recorder(client, "test")
         nodes.note(Node(metadata=ObjectMeta(name="n")))
         report = SilenceReport(recorder, nodes)

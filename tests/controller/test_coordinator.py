@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from spiderpool.api.coordinator import ClusterCoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
@@ -20,7 +18,6 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources, ServiceCIDR
 from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.kube.client import Client
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
@@ -28,6 +25,7 @@ from spiderpool_lab.go_build import kubernetes_minor
 from spiderpool_lab.topology import POD_CIDR, POD_CIDR6, SERVICE_CIDR, SERVICE_CIDR6
 from tests.controller.conftest import Running
 from tests.controller.test_cidr_detection import conflist
+from tests.support.clients import answered_by
 from tests.support.eventually import eventually
 
 PATIENCE = 15.0
@@ -53,26 +51,22 @@ async def status_on(
             return web.json_response({"code": 404}, status=404 if request.method == "GET" else 200)
         return web.json_response({"metadata": {}, "items": lists[request.path]})
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(application) as server:
-        access = ClusterAccess(f"http://{server.host}:{server.port}", ssl.create_default_context(), ClientCredentials())
-        async with Client(access) as client:
-            coordinators = Informer(client, SpiderCoordinator)
-            spec = ClusterCoordinatorSpec(podCIDRType=kind)
-            metadata = ObjectMeta(name="default", resourceVersion="1")
-            coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
-            detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
-            listers = CoordinatorListers(coordinators, Informer(client, ConfigMap), Informer(client, ServiceCIDR))
-            work = CoordinatorReconciler(client, listers, Recorder(client, "test"), detector, default="default")
-            task = asyncio.create_task(work.run())
-            try:
-                async with asyncio.timeout(5):
-                    return await written
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+    async with answered_by(answer) as client:
+        coordinators = Informer(client, SpiderCoordinator)
+        spec = ClusterCoordinatorSpec(podCIDRType=kind)
+        metadata = ObjectMeta(name="default", resourceVersion="1")
+        coordinators.note(SpiderCoordinator(metadata=metadata, spec=spec))
+        detector = CIDRDetector(client, CIDRSources(Path("/nowhere"), "kube-system/cilium-config"))
+        listers = CoordinatorListers(coordinators, Informer(client, ConfigMap), Informer(client, ServiceCIDR))
+        work = CoordinatorReconciler(client, listers, Recorder(client, "test"), detector, default="default")
+        task = asyncio.create_task(work.run())
+        try:
+            async with asyncio.timeout(5):
+                return await written
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 def service_cidr(made: str, *cidrs: str, **metadata: str) -> dict[str, Any]:

@@ -54,9 +54,11 @@ def reconciler(server: ApiServer, client: Client, node_grace: float = 0.0) -> EN
     return ENIPoolReconciler(client, listers, Recorder(client, "test"), rules)
 
 
-async def stays(server: ApiServer, pools: ENIPoolReconciler) -> bool:
-    """Whether the pool is still there after a while."""
+async def stays(server: ApiServer, pools: ENIPoolReconciler, after: str | None = None) -> bool:
+    """Whether the pool is still there a while after a request of this verb, or after the beginning."""
     task = asyncio.create_task(pools.run())
+    if after is not None:
+        await eventually(lambda: server.requests[after])
     await asyncio.sleep(WHILE)
     task.cancel()
     await asyncio.wait([task])
@@ -79,7 +81,7 @@ async def test_an_address_that_was_taken_a_moment_ago_keeps_it(server: ApiServer
     (pool,) = server.stored(SpiderIPPool)
     spec = IPSpec("10.0.1.2/8", pool, "n", "default", "a", "uid-a", "eth0")
     server.put(SpiderIP(metadata=ObjectMeta(name="10.0.1.2", labels={IP_POOL_LABEL: pool}), spec=spec))
-    assert await stays(server, pools)
+    assert await stays(server, pools, after="list")
 
 
 async def test_one_that_was_made_anew_stays(server: ApiServer, client: Client) -> None:
@@ -88,4 +90,4 @@ async def test_one_that_was_made_anew_stays(server: ApiServer, client: Client) -
     server.remove(pool)
     pool.metadata.uid = "another"
     server.put(pool)
-    assert await stays(server, pools)
+    assert await stays(server, pools, after="delete")

@@ -46,13 +46,13 @@ from tests.controller.collecting import (
     USING,
     Received,
     collect,
-    connected,
     failing,
     found,
     gone,
     listers_of,
     methods,
 )
+from tests.support.clients import client_of
 
 pytestmark = pytest.mark.unit
 
@@ -328,7 +328,7 @@ class TestManyNodes:
         return listers
 
     async def test_other_tasks_get_their_turns_during_a_full_check(self) -> None:
-        async with connected("http://127.0.0.1:1") as client:
+        async with client_of("http://127.0.0.1:1") as client:
             listers = self.listers(client, 400, 30)
             collector = ClusterGC(client, listers, Recorder(client, "test"), GCTimings(60.0), GCPolicy())
             task = asyncio.create_task(collector.run())
@@ -340,7 +340,7 @@ class TestManyNodes:
         assert longest < 0.1
 
     async def test_a_node_that_changes_costs_no_look_at_the_records_of_the_others(self) -> None:
-        async with connected("http://127.0.0.1:1") as client:
+        async with client_of("http://127.0.0.1:1") as client:
             few, many = (self.seconds_for_a_change(client, self.listers(client, nodes, 10)) for nodes in (10, 1000))
         assert many < 20 * few
 

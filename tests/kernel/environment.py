@@ -19,6 +19,9 @@ from tests.support.eventually import wait_until
 NODE, ROUTER, SUBNET = "172.31.199.183", "172.31.207.253", "172.31.192.0/20"
 NIC_MAC, SECOND_MAC = "02:16:3e:00:01:02", "02:16:3e:00:01:03"
 
+ADDRESS_GROUPS = 1 << 4 | 1 << 8
+"""RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR, as a bit mask."""
+
 _NO_DAD = ("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
 _numbers = itertools.count()
 _TIMEOUT = 5.0
@@ -121,6 +124,11 @@ class World:
     def inside(self, namespace: str | Path, *words: str) -> str:
         """Run a program in a namespace and return what it prints."""
         return run("ip", "netns", "exec", Path(namespace).name, *words)
+
+    def is_listening(self, groups: int = ADDRESS_GROUPS) -> bool:
+        """Whether somebody in the node's namespace has joined the groups: their bits are in /proc/net/netlink."""
+        table = self.inside(self.node, "cat", "/proc/net/netlink").splitlines()[1:]
+        return any(int(line.split()[3], 16) & groups == groups for line in table)
 
     def remove(self, namespace: str) -> None:
         """Remove one namespace before the others."""

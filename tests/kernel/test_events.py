@@ -18,7 +18,7 @@ async def test_addresses_that_come_and_go(world: World, monkeypatch: pytest.Monk
     changes = events.address_changes(world.node)
     for words in (("add", "172.31.199.9/32"), ("delete", "172.31.199.9/32"), ("add", "2001:db8::9/64")):
         change = asyncio.ensure_future(anext(changes))
-        await eventually(partial(_listening, world), "subscribed")
+        await eventually(world.is_listening, "subscribed")
         world.ip(world.node, "address", words[0], words[1], "dev", "eth0")
         async with asyncio.timeout(5):
             await change
@@ -32,7 +32,7 @@ async def test_a_burst_is_one_change_and_link_local_addresses_are_none(
     monkeypatch.setattr(events, "QUIET", 0.3)
     changes = events.address_changes(world.node)
     change = asyncio.ensure_future(anext(changes))
-    await eventually(partial(_listening, world), "subscribed")
+    await eventually(world.is_listening, "subscribed")
     world.batch(world.node, *(f"address add 172.31.199.{number}/32 dev eth0" for number in range(5, 15)))
     async with asyncio.timeout(5):
         await change
@@ -42,12 +42,6 @@ async def test_a_burst_is_one_change_and_link_local_addresses_are_none(
     assert not done
     another.cancel()
     await asyncio.gather(another, return_exceptions=True)
-
-
-def _listening(world: World, groups: int = 0x110) -> bool:
-    """Whether somebody in the node's namespace has joined the groups: their bits are in /proc/net/netlink."""
-    table = world.inside(world.node, "cat", "/proc/net/netlink").splitlines()[1:]
-    return any(int(line.split()[3], 16) & groups == groups for line in table)
 
 
 @pytest.mark.lab
@@ -60,7 +54,7 @@ async def test_rules_and_routes_that_somebody_removes(world: World, monkeypatch:
     pair = ("link add vethx type veth peer vethy", "link set vethx up", "link set vethy up")
     world.batch(world.node, *pair, *lines)
     loss = asyncio.ensure_future(anext(losses))
-    await eventually(partial(_listening, world, 0x404C0), "subscribed")
+    await eventually(partial(world.is_listening, 0x404C0), "subscribed")
     world.batch(world.node, "rule delete priority 1001", "link delete vethx")
     done, _ = await asyncio.wait([loss], timeout=1)
     assert not done

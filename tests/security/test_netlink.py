@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -101,7 +100,7 @@ async def test_a_flood_ends_no_request_late(
 async def test_forged_news_is_not_heard(world: World) -> None:
     changes = events.address_changes(world.node)
     change = asyncio.ensure_future(anext(changes))
-    await eventually(partial(_is_listening, world), "subscribed")
+    await eventually(world.is_listening, "subscribed")
     with _forging(world.node, "addresses"):
         done, _ = await asyncio.wait([change], timeout=2 * events.QUIET)
     assert not done
@@ -118,7 +117,7 @@ async def test_a_flood_of_news_hides_no_change_and_blocks_nothing(
     monkeypatch.setattr(events, "LONGEST", 1.0)
     changes = events.address_changes(world.node)
     change = asyncio.ensure_future(anext(changes))
-    await eventually(partial(_is_listening, world), "subscribed")
+    await eventually(world.is_listening, "subscribed")
     with _forging(world.node, "addresses", 10):
         world.ip(world.node, "address", "add", "172.31.199.9/32", "dev", "eth0")
         longest, end = 0.0, time.monotonic() + 4
@@ -129,11 +128,6 @@ async def test_a_flood_of_news_hides_no_change_and_blocks_nothing(
             longest = max(longest, time.monotonic() - before)
     assert longest < 0.2
     await changes.aclose()
-
-
-def _is_listening(world: World) -> bool:
-    table = world.inside(world.node, "cat", "/proc/net/netlink").splitlines()[1:]
-    return any(int(line.split()[3], 16) & netlink_forger.GROUPS == netlink_forger.GROUPS for line in table)
 
 
 @pytest.mark.lab

@@ -118,6 +118,23 @@ def test_a_part_of_an_answer_is_no_success(executables: list[Path], tmp_path: Pa
         assert RESULT[:10] not in printed[1:]
 
 
+def test_an_answer_without_end_takes_no_memory(executables: list[Path], tmp_path: Path) -> None:
+    sent: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        received(connection)
+        for piece in [b"x" * 65536] * 2000:
+            connection.sendall(piece)
+            sent.append(piece)
+
+    for executable in executables:
+        sent.clear()
+        with agent(tmp_path, serve) as path:
+            status, printed = call(executable, path)
+        assert (status, json.loads(printed)["code"]) == (1, 11)
+        assert len(sent) < 500
+
+
 def test_name_variables_and_input_come_in_their_order(executables: list[Path], tmp_path: Path) -> None:
     """Whatever the size of the input, which makes the buffer move."""
     for executable in executables:

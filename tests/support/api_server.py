@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +35,6 @@ from aiohttp import web
 
 from spiderpool.api.meta import Kind, Object
 from spiderpool.kube.client import Client
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from tests.support.api_store import (
     VERBS,
     Body,
@@ -49,6 +47,7 @@ from tests.support.api_store import (
     prefix,
     selector,
 )
+from tests.support.clients import client_of
 
 T = TypeVar("T", bound=Object)
 
@@ -112,7 +111,7 @@ class ApiServer:
 
     def client(self) -> Client:
         """A client of this server; to be closed by the caller."""
-        return Client(ClusterAccess(self.url, ssl.create_default_context(), ClientCredentials()))
+        return client_of(self.url)
 
     # What a test does behind the back of the client
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spiderpool.api.meta import Object
 from spiderpool.kube.client import Client
-from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.kube.informer import Informer
+from tests.support.clients import client_of
 
 
 def unused_client() -> Client:
     """A client of an API server that nobody asks for anything."""
-    return Client(ClusterAccess("http://localhost", ssl.create_default_context(), ClientCredentials()))
+    return client_of("http://localhost")
 
 
 def fill(caches: Mapping[type[Object], Informer[Any]], objects: Iterable[Object]) -> None:

@@ -12,7 +12,7 @@ from spiderpool.api.spidernode import NodeAccount
 from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.evidence import AccountRequest, AddressUse, NodeEvidence, use_of, why_stopped
 from spiderpool.errors import BadRequest, Refused, SpiderpoolError
-from spiderpool.kube.client import Client, Conflict
+from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.node_accounts import read_evidence, request_account
 
 TIMEOUT = 10.0
@@ -63,11 +63,11 @@ async def _mark(client: Client, record: SpiderIP) -> SpiderIP:
 
 
 async def _delete(client: Client, marked: SpiderIP) -> None:
-    """Delete the version of a record that was marked. Raises Refused when it has changed."""
+    """Delete the version of a record that was marked. Raises Refused when it has changed or is gone."""
     meta = marked.metadata
     try:
         await client.delete(SpiderIP, marked.name, uid=meta.uid, resourceVersion=meta.resourceVersion, timeout=TIMEOUT)
-    except Conflict as error:
+    except (Conflict, NotFound) as error:
         found = await client.find(SpiderIP, marked.name, timeout=TIMEOUT)
         if found is not None and found.metadata.uid == meta.uid:
             what = "its SpiderIP has changed" if found.marked else "a pod has got it"
@@ -110,7 +110,8 @@ async def _why_unused(client: Client, record: SpiderIP, name: str) -> str:
     if use is AddressUse.FREE:
         return reason
     stopped = why_stopped(evidence.node, evidence.account) if evidence.node else None
-    if use is AddressUse.UNKNOWN and stopped:
+    is_silent = evidence.account is None or evidence.request is not None  # else its agent published all the time
+    if use is AddressUse.UNKNOWN and stopped and is_silent:
         return stopped
     remedy = "" if use is AddressUse.IN_USE else f"; if the node is lost: spiderpoolctl node fence {name}"
     raise Refused(f"{record.spec.address} is not released: {reason}{remedy}")

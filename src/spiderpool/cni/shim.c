@@ -26,6 +26,7 @@
 #define SOCKET_PATH "/var/run/spidernet/spiderpool.sock"
 #endif
 #define ANSWER_SECONDS 110 /* for call and answer; the agent answers within 60 s, container runtimes wait longer */
+#define ANSWER_BYTES (16 << 20)
 #define PROBE_SECONDS 5    /* the same for STATUS and VERSION, which the agent answers within 3 s */
 #define RESTART_SECONDS 10 /* STATUS and VERSION wait for the socket. After 30 s without a status, a Node is NotReady. */
 
@@ -79,10 +80,10 @@ static int wait_until(int fd, time_t end) {
            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 }
 
-/* Reads up to the end of the input; from a socket, only until ``end``. */
+/* Reads up to the end of the input; from a socket, only until ``end``, and not much more than ANSWER_BYTES. */
 static int read_all(struct buffer *buffer, int fd, time_t end) {
     for (;;) {
-        if (reserve(buffer, 65536) || (end && wait_until(fd, end)))
+        if (reserve(buffer, 65536) || (end && (buffer->used > ANSWER_BYTES || wait_until(fd, end))))
             return -1;
         ssize_t count = read(fd, buffer->data + buffer->used, buffer->size - buffer->used);
         if (count == 0)

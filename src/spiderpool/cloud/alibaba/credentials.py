@@ -37,7 +37,7 @@ ID_FILES = ("accessKeyID", "access-key-id")
 SECRET_FILES = ("accessKeySecret", "access-key-secret")
 TOKEN_FILES = ("securityToken", "security-token")
 
-_ROLE_NAME = re.compile(r"[\w.@-]{1,64}", re.ASCII)
+_ROLE_NAME = re.compile(r"(?!\.\.?$)[\w.@-]{1,64}", re.ASCII)
 
 log = logger("credentials")
 
@@ -80,10 +80,10 @@ class CredentialSource(Protocol):
 class _RoleKeys(msgspec.Struct, rename="pascal"):
     """An answer of the metadata service."""
 
-    access_key_id: str = ""
-    access_key_secret: str = ""
-    security_token: str = ""
-    expiration: str = ""
+    access_key_id: str
+    access_key_secret: str
+    security_token: str
+    expiration: str
     code: str = "Success"
 
 
