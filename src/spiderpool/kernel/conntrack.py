@@ -65,9 +65,10 @@ class _Conntrack(rt.Socket):
 
     def delete(self, version: int, entry: bytes) -> None:
         """Delete an entry, as `udp_to` gave it; one that has ended meanwhile is success."""
-        found = rt.attributes(entry, _HEADER.size)
-        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
-        body += rt.attribute(_ID, found.get(_ID, b""))
+        with rt.reading():
+            found = rt.attributes(entry, _HEADER.size)
+            body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
+            body += rt.attribute(_ID, found[_ID])
         try:
             self.request(_DELETE, body)
         except rt.NetlinkError as error:
