@@ -17,9 +17,9 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import IP_OWNER_LABEL, RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.core.addresses import AddressSet, from_int, object_name
+from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.allocation import cooldown_is_over
-from tests.simulation.cloud_checks import CloudChecks
+from tests.simulation.cloud_checks import CloudChecks, addresses_of
 from tests.simulation.kernel import Namespace
 from tests.support.api_store import Body, Change
 
@@ -266,8 +266,8 @@ class Checks:
             body = self._cluster.body(SpiderIPPool, name)
             if body is None or "in use" not in pool or not self._is_settled(name):
                 continue
-            excluded = self._addresses_of(body, body["spec"].get("excludeIPs") or [])
-            for address in (object_name(each) for each in self.addresses(body) if each not in excluded):
+            excluded = addresses_of(body, "excludeIPs")
+            for address in (object_name(each) for each in addresses_of(body) if each not in excluded):
                 since = self._free_since.get(address, -LOOKED_AT) + LOOKED_AT
                 free = self._cluster.body(SpiderIP, address) is None and since < begin
                 if free and not self._is_forfeited(address):
@@ -382,14 +382,6 @@ class Checks:
         """Whether all agents have seen the last change of a pool: not while some of them were cut off."""
         changed = max(self._pool_changed.get(pool, 0.0), self._cluster.reached_at)
         return self._cluster.loop.time() - changed > SETTLED
-
-    def addresses(self, pool: Body) -> list[str]:
-        return self._addresses_of(pool, pool["spec"]["ips"])
-
-    @staticmethod
-    def _addresses_of(pool: Body, ranges: list[str]) -> list[str]:
-        found = AddressSet.parse(ranges, version := pool["spec"]["ipVersion"])
-        return [from_int(number, version) for first, last in found.intervals for number in range(first, last + 1)]
 
     @staticmethod
     def _typed(kind: Any, body: Body) -> Any:
