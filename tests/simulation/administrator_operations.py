@@ -6,7 +6,6 @@ from functools import partial
 from random import Random
 
 from spiderpool.api.core_v1 import Node, Pod
-from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes
 from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
 from tests.simulation.administrator import is_out_of_service, is_ready
@@ -21,17 +20,17 @@ CARELESS = 0.4
 @operation(2)
 def release_address(cluster: Cluster, random: Random) -> bool:
     """``spiderpoolctl ip release`` of any address that has a record."""
-    records = list(cluster.bodies(SpiderIP).values())
-    if not records or not cluster.api.listening:
+    record = cluster.any_record(random)
+    if record is None:
         return False
-    address = random.choice(records)["spec"]["address"].partition("/")[0]
+    address = record["spec"]["address"].partition("/")[0]
     cluster.administrator.command(f"ip release {address}", lambda client: addresses.release(client, address))
     return True
 
 
 @operation(2)
 def fence_node(cluster: Cluster, random: Random) -> bool:
-    """``spiderpoolctl node fence`` of a node that is silent, rarely of another one, which is refused."""
+    """``spiderpoolctl node fence`` of a node that is silent; it is refused where that reports again by then."""
     node = _silent_node(cluster, random)
     if node is None:
         return False

@@ -17,9 +17,9 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import IP_OWNER_LABEL, RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.core.addresses import AddressSet, from_int, object_name
+from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.allocation import cooldown_is_over
-from tests.simulation.cloud_checks import CloudChecks
+from tests.simulation.cloud_checks import CloudChecks, addresses_of
 from tests.simulation.kernel import Namespace
 from tests.support.api_store import Body, Change
 
@@ -65,7 +65,7 @@ class Checks:
         self.most_requests = 0
         self.adds: Counter[str] = Counter()
         """ADDs by how they ended."""
-        self._free_since: dict[str, float] = {}  # address that had a record → when it lost its last one
+        self._freed: dict[str, tuple[float, str]] = {}  # address → when it lost its last record, and the node of that
         self._pool_changed: dict[str, float] = {}
         self._owner_changed: dict[str, float] = {}
         self.last_delete: dict[str, float] = {}
@@ -107,10 +107,10 @@ class Checks:
         name = change.key[2]
         self._note_record(change)
         if change.new is None:
-            self._free_since[name] = now
+            self._freed[name] = now, (change.old or {})["spec"]["node"]
             self._record_deleted(change, name)
         else:
-            self._free_since.pop(name, None)
+            self._freed.pop(name, None)
         holder = None if change.new is None else _holder(change.new)
         self._check_held(change, holder)
         self._check_in_use(change, holder)
@@ -256,8 +256,8 @@ class Checks:
                 "bounded requests", f"an ADD of {call.cni_args} sent {requests} requests", call.required_pod().uid
             )
 
-    def refused(self, call: CNICall, error: Exception, begin: float) -> None:
-        """An ADD was refused: no pool that the pod may use had a free address all the time."""
+    def refused(self, node: str, error: Exception, begin: float) -> None:
+        """An ADD was refused on a node: no pool that the pod may use had a free address all the time."""
         text = str(error)
         if not text.startswith(("no IPv4 address for", "no IPv6 address for")):
             return
@@ -266,10 +266,11 @@ class Checks:
             body = self._cluster.body(SpiderIPPool, name)
             if body is None or "in use" not in pool or not self._is_settled(name):
                 continue
-            excluded = self._addresses_of(body, body["spec"].get("excludeIPs") or [])
-            for address in (object_name(each) for each in self.addresses(body) if each not in excluded):
-                since = self._free_since.get(address, -LOOKED_AT) + LOOKED_AT
-                free = self._cluster.body(SpiderIP, address) is None and since < begin
+            excluded = addresses_of(body, "excludeIPs")
+            for address in (object_name(each) for each in addresses_of(body) if each not in excluded):
+                since, former = self._freed.get(address, (0.0, ""))
+                wait = LOOKED_AT if former == node else 0.0
+                free = self._cluster.body(SpiderIP, address) is None and since + wait < begin
                 if free and not self._is_forfeited(address):
                     violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
                     self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
@@ -382,14 +383,6 @@ class Checks:
         """Whether all agents have seen the last change of a pool: not while some of them were cut off."""
         changed = max(self._pool_changed.get(pool, 0.0), self._cluster.reached_at)
         return self._cluster.loop.time() - changed > SETTLED
-
-    def addresses(self, pool: Body) -> list[str]:
-        return self._addresses_of(pool, pool["spec"]["ips"])
-
-    @staticmethod
-    def _addresses_of(pool: Body, ranges: list[str]) -> list[str]:
-        found = AddressSet.parse(ranges, version := pool["spec"]["ipVersion"])
-        return [from_int(number, version) for first, last in found.intervals for number in range(first, last + 1)]
 
     @staticmethod
     def _typed(kind: Any, body: Body) -> Any:

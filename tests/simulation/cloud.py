@@ -108,7 +108,7 @@ class SimulatedCloud:
 
     # --- servers
 
-    def add_server(self, node: str) -> Server:
+    def add_server(self, node: str) -> None:
         """A new server, whose second ENI has one secondary address of each family."""
         self._count += 1
         server = Server(f"i-{node}-{self._count}", node)
@@ -122,7 +122,6 @@ class SimulatedCloud:
         for version in self._free:
             if self._free[version]:
                 self.assign(server.cards[1].identity, version, 1)
-        return server
 
     def remove_server(self, node: str) -> None:
         """A server is gone with its ENIs: the cloud may give their addresses to others."""

@@ -55,7 +55,7 @@ class CloudChecks:
         for card in self._cluster.cloud.cards():
             for version, registered in card.registered.items():
                 pool = pools.pop((card.identity, version), None)
-                given = _ips(pool) if pool else set()
+                given = {*addresses_of(pool)} if pool else set()
                 if given != registered:
                     text = f"ENI {card.identity} has {sorted(registered)}, its pool {sorted(given)}"
                     yield "pools equal the cloud", text, card.identity
@@ -63,7 +63,8 @@ class CloudChecks:
             yield "pools equal the cloud", f"pool {body['metadata']['name']} is of ENI {eni}, which is gone", eni
 
 
-def _ips(pool: Body) -> set[str]:
+def addresses_of(pool: Body, field: str = "ips") -> list[str]:
+    """The addresses in a field of a pool's spec, in order."""
     version = pool["spec"]["ipVersion"]
-    found = AddressSet.parse(pool["spec"].get("ips") or [], version)
-    return {from_int(number, version) for first, last in found.intervals for number in range(first, last + 1)}
+    found = AddressSet.parse(pool["spec"].get(field) or [], version)
+    return [from_int(number, version) for first, last in found.intervals for number in range(first, last + 1)]

@@ -9,7 +9,7 @@ from tests.simulation.cloud import CALM as CLOUD_CALM
 from tests.simulation.cloud import STORM, CloudRates, Server
 from tests.simulation.cluster import CARD, Cluster
 from tests.simulation.effects import operation
-from tests.simulation.machine_operations import boot, set_unknown_later, stand_still
+from tests.simulation.machine_operations import boot, hang_replica, kill_replica, set_unknown_later
 
 ON_CARD = {DEFAULT_NETWORK_ANNOTATION: CARD}
 
@@ -84,21 +84,12 @@ def change_demand(cluster: Cluster, random: Random) -> bool:
 
 @operation(0.7)
 def kill_cloud_controller(cluster: Cluster, random: Random) -> bool:
-    if not cluster.cloud_controllers:
-        return False
-    process = random.choice(cluster.cloud_controllers)
-    process.kill()
-    cluster.cloud_controllers.remove(process)
-    cluster.loop.call_later(random.uniform(0.5, 20.0), cluster.start_cloud_controller, process.link)
-    return True
+    return kill_replica(cluster, random, cluster.cloud_controllers, cluster.start_cloud_controller)
 
 
 @operation(0.7)
 def hang_cloud_controller(cluster: Cluster, random: Random) -> bool:
-    if not cluster.cloud_controllers:
-        return False
-    stand_still(cluster, random, random.choice(cluster.cloud_controllers).process)
-    return True
+    return hang_replica(cluster, random, cluster.cloud_controllers)
 
 
 def _server(cluster: Cluster, random: Random) -> Server | None:

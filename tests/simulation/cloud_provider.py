@@ -14,7 +14,6 @@ from spiderpool.agent.discovery import HostLinks
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
-    CloudNotFound,
     CloudServer,
     CloudUnavailable,
     Quota,
@@ -140,10 +139,7 @@ class SimulatedMetadata:
 
     async def read(self) -> Instance:
         await asyncio.sleep(self._cloud.random.uniform(0.001, 0.05))
-        try:
-            server = self._cloud.server_of(self._node)
-        except StopIteration:
-            raise CloudNotFound("the server does not exist") from None
+        server = self._cloud.server_of(self._node)
         rates, random = self._cloud.rates, self._cloud.random
         if random.random() < rates.lost_request + rates.lost_answer:
             raise CloudUnavailable("the metadata service does not answer")

@@ -191,6 +191,11 @@ class Cluster:
         namespace, _, name = key.rpartition("/")
         return self.api.store.get((kind.KIND.plural, namespace, name))
 
+    def any_record(self, random: Random) -> Body | None:
+        """A SpiderIP, whoever has it; None while the API server is away."""
+        records = list(self.bodies(SpiderIP).values())
+        return random.choice(records) if records and self.api.listening else None
+
     def update(self, kind: Any, body: Body, **changes: Any) -> Body:
         """Write an object with other top-level fields."""
         metadata = body["metadata"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from spiderpool.api.core_v1 import Node, Pod
 from tests.simulation.api_server import CALM, STORM
 from tests.simulation.cluster import NOT_READY_AFTER, Cluster
+from tests.simulation.daemons import Daemon
 from tests.simulation.effects import operation
 from tests.simulation.loop import Process
+from tests.simulation.network import Link
 from tests.simulation.node import SimulatedNode
+
+Replica = TypeVar("Replica", bound=Daemon)
 
 
 @operation(1)
@@ -99,30 +104,36 @@ def update_agent(cluster: Cluster, random: Random) -> bool:
 
 @operation(1)
 def hang_agent(cluster: Cluster, random: Random) -> bool:
-    node = random.choice(cluster.nodes)
-    if not node.agents:
-        return False
-    stand_still(cluster, random, random.choice(node.agents).process)
-    return True
+    return hang_replica(cluster, random, random.choice(cluster.nodes).agents)
 
 
 @operation(1)
 def kill_controller(cluster: Cluster, random: Random) -> bool:
-    if not cluster.controllers:
-        return False
-    controller = random.choice(cluster.controllers)
-    controller.kill()
-    cluster.controllers.remove(controller)
-    cluster.loop.call_later(random.uniform(0.5, 20.0), cluster.start_controller, controller.link)
-    return True
+    return kill_replica(cluster, random, cluster.controllers, cluster.start_controller)
 
 
 @operation(1)
 def hang_controller(cluster: Cluster, random: Random) -> bool:
     """A leader stands still, another one takes over, and the former goes on where it was."""
-    if not cluster.controllers:
+    return hang_replica(cluster, random, cluster.controllers)
+
+
+def kill_replica(cluster: Cluster, random: Random, replicas: list[Replica], start: Callable[[Link], None]) -> bool:
+    """Kill a replica of a daemon; another one starts on its machine some time later."""
+    if not replicas:
         return False
-    stand_still(cluster, random, random.choice(cluster.controllers).process)
+    replica = random.choice(replicas)
+    replica.kill()
+    replicas.remove(replica)
+    cluster.loop.call_later(random.uniform(0.5, 20.0), start, replica.link)
+    return True
+
+
+def hang_replica(cluster: Cluster, random: Random, replicas: list[Replica]) -> bool:
+    """Stop a replica of a daemon, or an agent, for up to a minute."""
+    if not replicas:
+        return False
+    stand_still(cluster, random, random.choice(replicas).process)
     return True
 
 

@@ -296,7 +296,7 @@ class Kubelet:
         except TimeoutError:
             return None, "no answer"
         except Refused as error:
-            self.cluster.checks.refused(call, error, begin)
+            self.cluster.checks.refused(self.node.name, error, begin)
             return None, f"Refused: {error}"
         except SpiderpoolError as error:
             return None, f"{type(error).__name__}: {error}"

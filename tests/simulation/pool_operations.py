@@ -7,6 +7,7 @@ from random import Random
 
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_NODE_LABEL, SpiderIPPool
+from tests.simulation.cloud_checks import addresses_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.effects import operation
 from tests.support.api_store import Body
@@ -18,7 +19,7 @@ def resize_pool(cluster: Cluster, random: Random) -> bool:
     body = _pool(cluster, random, lambda each: each["spec"]["ipVersion"] == 4)
     if body is None:
         return False
-    addresses = cluster.checks.addresses(body)
+    addresses = addresses_of(body)
     used = {key[2] for key in cluster.bodies(SpiderIP)}
     if random.random() < 0.5:
         prefix, _, last = addresses[-1].rpartition(".")
@@ -83,10 +84,9 @@ def replace_pool(cluster: Cluster, random: Random) -> bool:
 @operation(0.5)
 def edit_label(cluster: Cluster, random: Random) -> bool:
     """Somebody edits the pool's label of a record."""
-    records = list(cluster.bodies(SpiderIP).values())
-    if not records or not cluster.api.listening:
+    body = cluster.any_record(random)
+    if body is None:
         return False
-    body = random.choice(records)
     labels = {**(body["metadata"].get("labels") or {}), IP_POOL_LABEL: random.choice(("another", "shared"))}
     cluster.update(SpiderIP, body, metadata={**body["metadata"], "labels": labels})
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.guards import GUARDS
+from tests.simulation.guards.__main__ import PAGE
 from tests.simulation.guards.guard import Guard
 from tests.simulation.guards.page import Outcome, page
 from tests.simulation.teeth import ROOT
@@ -35,6 +36,12 @@ def test_a_guard_that_has_changed_is_told(text: str, tmp_path: Path) -> None:
     (tmp_path / "spiderpool" / "a.py").write_text(text)
     with pytest.raises(ValueError, match=r"guard g: a\.py has its text"):
         Guard("g", "it", "a.py", "x", "y", "").take_out(tmp_path)
+
+
+def test_the_page_has_every_guard() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    expected = [line for line in page([Outcome(each) for each in GUARDS], 0).splitlines() if line.startswith("| `")]
+    assert [row.rsplit(" | ", 1)[0] for row in rows] == [row.rsplit(" | ", 1)[0] for row in expected]
 
 
 def test_the_page_says_who_has_noticed_what() -> None:
