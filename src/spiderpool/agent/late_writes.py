@@ -17,7 +17,7 @@ from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 FIRST_PAUSE = 1.0
-"""Seconds until the first look; each further pause is twice as long."""
+"""Seconds until the first look; each further pause is twice as long, but no look comes after PATIENCE."""
 PATIENCE = 90.0
 """Seconds after a DEL in which its interface's writes may be carried out: a minute, and what a proxy holds them up."""
 
@@ -75,7 +75,7 @@ class LateWrites:
             await self._releases.release_or_defer(after_del(record, ungranted))
         age = asyncio.get_running_loop().time() - ended.began
         if self._writes.is_unanswered(ended.holder) and age < PATIENCE:
-            self._queue.add(key, max(age, FIRST_PAUSE))
+            self._queue.add(key, max(min(age, PATIENCE - age), FIRST_PAUSE))
         else:
             self._writes.forget_all(ended.holder)
             del self._ended[key]

@@ -91,6 +91,8 @@ class TakeOvers:
         if takeover.is_given_up(record, account.status if account else None):
             return None
         node = await self._client.find(Node, name, timeout=READ_TIMEOUT)
+        if node is None:
+            self._requests.pop(name, None)
         reason = takeover.why_not_given_up(record, account, node)
         if reason is None:
             return None
