@@ -124,6 +124,7 @@ def test_the_pods_from_which_a_machine_was_to_move_may_have_its_address(one: Nod
 def test_addresses_are_compared_as_numbers() -> None:
     spelt = NodeAccount(sandboxes=[sandbox("none"), sandbox("FD00:0:0::1")])
     assert sandbox_using(spelt, record("fd00::1")) is spelt.sandboxes[1]  # type: ignore[index]
+    assert sandbox_using(NodeAccount(sandboxes=[sandbox("fd00::1")]), record("fd00:0:0::0001")), "written by hand"
     mapped = NodeAccount(sandboxes=[sandbox("::ffff:a00:1")])
     assert sandbox_using(mapped, record("::ffff:10.0.0.1")), "Python and the C library write such addresses differently"
 
