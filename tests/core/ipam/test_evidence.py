@@ -169,6 +169,24 @@ class TestAnswers:
     def test_only_an_answer_counts(self, changes: dict[str, Any], use: AddressUse) -> None:
         assert use_of(record(), evidence(**changes), SENT)[0] is use
 
+    @pytest.mark.parametrize(
+        ("changes", "seconds", "silent"),
+        [
+            ({"account": account(seen=2)}, 30.0, True),
+            ({"account": account(seen=2)}, 29.9, False),
+            ({}, 9e9, False),
+            ({"request": None}, 9e9, False),
+            ({"request": AccountRequest(SENT, "sn-0", 3)}, 9e9, False),  # made anew since: not asked yet
+            ({"account": None}, 0.0, True),
+        ],
+    )
+    def test_a_node_is_silent_that_had_time_to_answer_or_cannot_be_asked(
+        self, changes: dict[str, Any], seconds: float, silent: bool
+    ) -> None:
+        said = evidence(**changes)
+        assert said.is_silent(0.0, SENT + seconds, answer_time=30.0) is silent
+        assert said.is_silent(SENT + 1.0, SENT + 1.0 + seconds, answer_time=30.0) is silent
+
     def test_what_runs_is_named(self) -> None:
         _, reason = use_of(record(), evidence(account=account(sandbox("10.6.0.1"))), SENT)
         assert reason == f"sandbox {'c' * 13} of pod ns/other on node n still runs"
