@@ -53,6 +53,10 @@ class Collecting:
         """DEL of a sandbox of the pod."""
         await self.attacher.delete(self.call("DEL", container, f"/run/netns/n1/{container}"))
 
+    def given(self, container: str) -> bool:
+        """Whether a sandbox was given an address, by its file."""
+        return any(each.interfaces[0].given for each in self.attacher.sandboxes() if each.container_id == container)
+
     def call(self, command: str, container: str, netns: str) -> CNICall:
         """A call of the runtime."""
         environment = {
@@ -106,8 +110,8 @@ async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_
     async with collecting(tmp_path) as one:
         await one.attach("former")
         adding = asyncio.create_task(one.attach("present"))
-        await eventually(lambda: len([*one.attacher.sandboxes()]) == 2)
-        await asyncio.sleep(0.02)  # it has its address, and looks for others that use it
+        await eventually(lambda: one.given("present"), "its address, for which it looks for others that use it")
+        assert not await one.kernel.has_link("/run/netns/n1/present", "eth0")
         one.node.cluster.pods.forget(one.node.server.stored(Pod)["default/p"])
         await one.detach("former")
         assert list(one.node.records.values()) == ["p"]

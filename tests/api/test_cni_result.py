@@ -12,6 +12,7 @@ from spiderpool.api.cni_result import (
     Result,
     ResultInterface,
     ResultIP,
+    all_addresses,
     convert_result,
     error_document,
     pod_addresses,
@@ -74,6 +75,23 @@ def test_an_empty_result_and_a_wrong_one() -> None:
         read_result(b"ready")
     with pytest.raises(BadConfig):
         read_result(b'{"ips": [{"gateway": "10.0.0.1"}]}')
+
+
+@pytest.mark.parametrize(
+    ("ip", "message"),
+    [
+        ({"address": "none"}, "address that is none: 'none' does not appear"),
+        ({"address": "10.0.0.5/33"}, "address that is none: '10.0.0.5/33' does not appear"),
+        (IP | {"interface": 1}, r"10\.0\.0\.5/24 to interface 1 of 1"),
+        (IP | {"interface": -1}, "to interface -1 of 1"),
+    ],
+)
+def test_what_the_agent_could_not_work_with_later_is_refused(ip: dict[str, Any], message: str) -> None:
+    document = {"interfaces": [INTERFACE], "ips": [IP, ip]}
+    with pytest.raises(BadConfig, match=message):
+        read_result(msgspec.json.encode(document))
+    document = {"ips": [IP | {"interface": 1}]}  # of an IPAM plugin, which knows no interfaces
+    assert all_addresses(read_result(msgspec.json.encode(document))) == ("10.0.0.5/24",)
 
 
 def test_errors_and_versions() -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.unit
 class Shape(msgspec.Struct):
     name: str = ""
     more: dict[str, Any] = {}
+    fixed: tuple[Any, ...] = ()
 
 
 def nested(depth: int) -> str:
@@ -41,6 +42,8 @@ def test_what_is_too_deep_is_refused(depth: int) -> None:
             decode(text)
     with pytest.raises(msgspec.DecodeError):
         decode(f'{{"more": {nested(depth)}}}', Shape)
+    with pytest.raises(msgspec.DecodeError):
+        decode(f'{{"fixed": [{nested(depth)}]}}', Shape)
 
 
 def test_what_is_just_deep_enough() -> None:

@@ -84,7 +84,6 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
     attached_at: float = 0.0
     """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
-
     loans: dict[str, Loan] = {}
     """Devices of the node that its interfaces borrow, by interface."""
 

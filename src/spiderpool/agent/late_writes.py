@@ -78,7 +78,8 @@ class LateWrites:
             self._queue.add(key, max(min(age, PATIENCE - age), FIRST_PAUSE))
         else:
             self._writes.forget_all(ended.holder)
-            del self._ended[key]
+            if self._ended.get(key) is ended:  # a pod's end may have begun to follow it anew meanwhile
+                del self._ended[key]
 
 
 def _key(holder: Holder) -> str:

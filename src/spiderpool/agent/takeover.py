@@ -10,7 +10,7 @@ from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode
 from spiderpool.core.ipam import takeover
 from spiderpool.core.ipam.allocation import as_held_by
-from spiderpool.core.ipam.evidence import AccountRequest, sandbox_text, sandbox_using, why_stopped
+from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence, sandbox_text, sandbox_using, why_stopped
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client
@@ -103,14 +103,11 @@ class TakeOvers:
 
     async def _is_silent(self, name: str, account: SpiderNode | None) -> bool:
         """Whether a node that was asked has not answered in time, or cannot be asked; asks it if need be."""
-        if account is None:
+        last, now = self._requests.get(name), asyncio.get_running_loop().time()
+        if account is None or NodeEvidence(name, None, account, last).is_silent(0.0, now, self._answer_time):
             return True
-        last = self._requests.get(name)
-        if last is not None and last.uid == account.metadata.uid:
-            if asyncio.get_running_loop().time() - last.sent < self._answer_time:
-                return False
-            if not last.is_answered(account):
-                return True
+        if last is not None and last.uid == account.metadata.uid and now - last.sent < self._answer_time:
+            return False
         sent = await request_account(self._client, account, timeout=READ_TIMEOUT)  # also again: answers get old
         if sent is not None:
             self._requests[name] = sent[0]

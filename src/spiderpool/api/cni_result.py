@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from typing import Any
 
 import msgspec
 
 from spiderpool.api.cni import DEFAULT_VERSION, VERSIONS, decode
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 
 DEFAULT_DESTINATIONS = {4: "0.0.0.0/0", 6: "::/0"}
 """Destinations of default routes by address family."""
@@ -78,6 +79,7 @@ def result_document(result: Result, version: str) -> dict[str, Any]:
 def read_result(document: bytes) -> Result:
     """A result that a plugin printed in any of our versions. Raises Undecodable or BadConfig."""
     read = decode(document, _Document)
+    _check(read)
     return Result(
         ips=tuple(ResultIP(ip.address, ip.gateway, ip.interface) for ip in read.ips or ()),
         routes=tuple((route.dst, route.gw or "") for route in read.routes or ()),
@@ -123,6 +125,20 @@ def error_document(error: SpiderpoolError, version: str = DEFAULT_VERSION) -> di
 def version_document(version: str) -> dict[str, Any]:
     """The result of VERSION as JSON, in the version of the request (section 5)."""
     return {"cniVersion": version, "supportedVersions": list(VERSIONS)}
+
+
+def _check(read: _Document) -> None:
+    """Raises BadConfig for what would fail later, each time that the agent looks at the pod."""
+    for ip in read.ips or ():
+        try:
+            ip_interface(ip.address)
+        except ValueError as error:
+            raise BadConfig(f"a plugin's result has an address that is none: {error}") from error
+        if read.interfaces and ip.interface is not None and not 0 <= ip.interface < len(read.interfaces):
+            raise BadConfig(
+                f"a plugin's result gives {ip.address} to interface {ip.interface} of {len(read.interfaces)}, counted "
+                "from 0"
+            )
 
 
 def _family(address: str) -> int:

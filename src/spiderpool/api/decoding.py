@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import msgspec
 
 T = TypeVar("T")
+_Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | msgspec.Struct
+"""What decoding makes of an object or array."""
 
 LONGEST = 1 << 18
 """Bytes or characters of a text within an object: all annotations of an object together have 256 KiB."""
 LONGEST_OBJECT = 1 << 24
 """Bytes of what holds whole objects: etcd has 1.5 MiB for one, and a review holds two."""
-DEEPEST = 64
-"""Objects and arrays within one another. A network's configuration needs some ten."""
-
-
 CHARACTERS_PER_PART = 16
 """Characters of the limit for each object or array that a text may have: these cost more time than what they hold."""
+DEEPEST = 64
+"""Objects and arrays within one another. A network's configuration needs some ten."""
 DEEPEST_KEPT = 200
 """The same in an answer of the API server, of which the rest is left out."""
 
@@ -78,14 +78,14 @@ def _check_depth(value: Any) -> None:
     raise _too_deep()
 
 
-def _containers(values: Iterable[Any]) -> list[dict[Any, Any] | list[Any] | msgspec.Struct]:
-    return [each for each in values if isinstance(each, dict | list | msgspec.Struct)]
+def _containers(values: Iterable[Any]) -> list[_Container]:
+    return [each for each in values if isinstance(each, dict | list | tuple | msgspec.Struct)]
 
 
-def _parts(value: dict[Any, Any] | list[Any] | msgspec.Struct) -> Iterable[Any]:
+def _parts(value: _Container) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
-    return value if isinstance(value, list) else msgspec.structs.astuple(value)
+    return msgspec.structs.astuple(value) if isinstance(value, msgspec.Struct) else value
 
 
 def _too_deep() -> msgspec.DecodeError:

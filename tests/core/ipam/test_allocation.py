@@ -14,6 +14,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import (
     address_of,
+    address_text,
     as_held_by,
     choose,
     cooldown_is_over,
@@ -280,6 +281,15 @@ def test_an_address_of_a_huge_pool_costs_no_more_than_one_of_a_small_pool(subnet
         assert chosen not in taken
         assert new_record(ASK, pool, chosen).spec.pool == "p"
     assert time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("written", "text"), [("10.0.0.1/24", "10.0.0.1"), ("fd00::1/64", "fd00::1"), ("fd00:0:0::0001/64", "fd00::1")]
+)
+def test_an_address_always_has_the_same_text(written: str, text: str) -> None:
+    record = new_record(ASK, POOL, 1)
+    record.spec.address = written
+    assert address_text(record) == text
 
 
 def test_records_are_grouped_by_their_pool() -> None:

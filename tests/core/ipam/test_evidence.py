@@ -124,6 +124,7 @@ def test_the_pods_from_which_a_machine_was_to_move_may_have_its_address(one: Nod
 def test_addresses_are_compared_as_numbers() -> None:
     spelt = NodeAccount(sandboxes=[sandbox("none"), sandbox("FD00:0:0::1")])
     assert sandbox_using(spelt, record("fd00::1")) is spelt.sandboxes[1]  # type: ignore[index]
+    assert sandbox_using(NodeAccount(sandboxes=[sandbox("fd00::1")]), record("fd00:0:0::0001")), "written by hand"
     mapped = NodeAccount(sandboxes=[sandbox("::ffff:a00:1")])
     assert sandbox_using(mapped, record("::ffff:10.0.0.1")), "Python and the C library write such addresses differently"
 
@@ -167,6 +168,24 @@ class TestAnswers:
     )
     def test_only_an_answer_counts(self, changes: dict[str, Any], use: AddressUse) -> None:
         assert use_of(record(), evidence(**changes), SENT)[0] is use
+
+    @pytest.mark.parametrize(
+        ("changes", "seconds", "silent"),
+        [
+            ({"account": account(seen=2)}, 30.0, True),
+            ({"account": account(seen=2)}, 29.9, False),
+            ({}, 9e9, False),
+            ({"request": None}, 9e9, False),
+            ({"request": AccountRequest(SENT, "sn-0", 3)}, 9e9, False),  # made anew since: not asked yet
+            ({"account": None}, 0.0, True),
+        ],
+    )
+    def test_a_node_is_silent_that_had_time_to_answer_or_cannot_be_asked(
+        self, changes: dict[str, Any], seconds: float, silent: bool
+    ) -> None:
+        said = evidence(**changes)
+        assert said.is_silent(0.0, SENT + seconds, answer_time=30.0) is silent
+        assert said.is_silent(SENT + 1.0, SENT + 1.0 + seconds, answer_time=30.0) is silent
 
     def test_what_runs_is_named(self) -> None:
         _, reason = use_of(record(), evidence(account=account(sandbox("10.6.0.1"))), SENT)

@@ -360,6 +360,11 @@ class TestEvidence:
         said = account(*used, uid="u-9", name=name, seen=seen)
         return {name: NodeEvidence(name, node(name), said, AccountRequest(sent, "sn", 7))}
 
+    @classmethod
+    def made_anew(cls) -> dict[str, NodeEvidence]:
+        """The node was asked by a SpiderNode that was deleted since."""
+        return {"n": replace(cls.of(seen=6)["n"], request=AccountRequest(11.0, "former", 7))}
+
     def test_a_candidate_waits_for_the_answer_of_its_node(self) -> None:
         one = self.candidate()
         assert one.nodes == ("n",)
@@ -378,6 +383,7 @@ class TestEvidence:
             (self.of(seen=6), 40.9, AddressUse.UNKNOWN),
             (self.of(seen=6), 41.0, AddressUse.FREE),
             (self.of("n", "10.6.0.1"), 9e9, AddressUse.IN_USE),
+            (self.made_anew(), 9e9, AddressUse.UNKNOWN),  # whoever made it may answer
             ({"n": NodeEvidence("n")}, 11.0, AddressUse.FREE),
         ):
             evidence = {"n": replace(said["n"], node=lost)}

@@ -201,13 +201,20 @@ def _named_networks(annotations: Annotations, namespace: str, default_namespace:
 def _networks(text: str, namespace: str) -> list[str]:
     """``namespace/name`` of each network of an annotation. Raises CannotInject when it cannot be read."""
     text = text.strip()
-    number = len(_decoded(text)) if text.startswith("[") else text.count(",") + 1
-    if number > MOST_NETWORKS:
-        raise CannotInject(f"an annotation names {number} networks; at most {MOST_NETWORKS} are possible: remove some")
     if text.startswith("["):
-        return [f"{item.get('namespace') or namespace}/{item.get('name')}" for item in _decoded(text)]
+        items = _decoded(text)
+        _check_number(len(items))
+        return [f"{item.get('namespace') or namespace}/{item.get('name')}" for item in items]
+    _check_number(text.count(",") + 1)
     names = [word.strip().partition("@")[0] for word in text.split(",")]
     return [name if "/" in name else f"{namespace}/{name}" for name in names if name]
+
+
+def _check_number(networks: int) -> None:
+    if networks > MOST_NETWORKS:
+        raise CannotInject(
+            f"an annotation names {networks} networks; at most {MOST_NETWORKS} are possible: remove some"
+        )
 
 
 def _decoded(text: str) -> list[dict[str, Any]]:

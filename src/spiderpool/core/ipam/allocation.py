@@ -26,7 +26,7 @@ from spiderpool.api.ip import (
 )
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.addresses import AddressSet, Network, from_int, object_name, to_int
+from spiderpool.core.addresses import AddressSet, Network, canonical, from_int, object_name, to_int
 from spiderpool.core.annotations import Route
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
@@ -166,13 +166,14 @@ def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) ->
 
 
 def address_text(record: SpiderIP) -> str:
-    """The address of a record without its prefix length, as canonical text."""
-    return record.spec.address.partition("/")[0]
+    """The address of a record without its prefix length, as canonical text; people may spell IPv6 otherwise."""
+    text = record.spec.address.partition("/")[0]
+    return canonical(text) if ":" in text else text
 
 
 def address_of(record: SpiderIP) -> int:
     """The address of a record as an integer."""
-    return to_int(address_text(record), family(record))
+    return to_int(record.spec.address.partition("/")[0], family(record))
 
 
 def pools_of(record: SpiderIP) -> tuple[str]:

@@ -78,6 +78,16 @@ class NodeEvidence:
             return None
         return account.status
 
+    def is_silent(self, since: float, now: float, answer_time: float) -> bool:
+        """Whether the node had so many seconds from ``since`` to answer and has not, or cannot be asked.
+
+        One whose SpiderNode was made anew after the question has not been asked yet.
+        """
+        request, account = self.request, self.account
+        if account is None or request is None or request.uid != account.metadata.uid:
+            return account is None
+        return not request.is_answered(account) and now - max(request.sent, since) >= answer_time
+
 
 def why_stopped(node: Node, account: SpiderNode | None) -> str | None:
     """Why nothing of the node's last boot runs any more; None when nobody says so, or when its kubelet reports."""

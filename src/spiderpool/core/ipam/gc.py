@@ -238,10 +238,7 @@ def silent_nodes(candidate: ReleaseCandidate, nodes: Lister[NodeEvidence], polic
 
 
 def _is_silent(candidate: ReleaseCandidate, evidence: NodeEvidence, policy: GCPolicy, now: float) -> bool:
-    request, account = evidence.request, evidence.account
-    if account is None or request is None:
-        return account is None
-    return not request.is_answered(account) and now - max(request.sent, candidate.since) >= policy.answer_time
+    return evidence.is_silent(candidate.since, now, policy.answer_time)
 
 
 def _use_on_node(

@@ -16,11 +16,11 @@ from spiderpool.api.cni import IFNAME_LENGTH, is_requestable
 from spiderpool.api.decoding import LONGEST, decode
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.addresses import FAMILIES
-from spiderpool.core.annotations import FIRST_INTERFACE, first_duplicate
+from spiderpool.core.annotations import FIRST_INTERFACE, MOST_INTERFACES, first_duplicate
 from spiderpool.core.ipam.pod_context import InterfaceNetworks
 from spiderpool.errors import BadConfig, Refused
 
-MOST_NETWORKS = 32
+MOST_NETWORKS = MOST_INTERFACES - 1
 """Networks of a pod beside its first one."""
 MOST_ADDRESSES = 32
 """Addresses, or gateways, that a pod asks for on one network."""

@@ -28,9 +28,9 @@ interface: a link (perhaps under its temporary name), addresses, rules, routes, 
 interface removes these and builds them afresh (`leftovers.plan_cleanup`); it keeps the tables of other interfaces, and
 the veth pair if they use it. The rule of table 100 is added before the mark rules are loaded: if it exists, they may be
 loaded in part and are loaded afresh. The default route of table 100 comes last: if it exists, the path is complete.
-A device of the node is in the sandbox's file (`Loan`) before it moves to a pod, so that DEL can give it back. DEL
-removes what exists, also after failures, and succeeds if nothing exists. GC (`sweeping`) removes what is left of pods
-without DEL.
+DEL removes what exists, also after failures, and succeeds if nothing exists. It gives a device of the node back by the
+agent's own record of the loan (`values.Loan`): what the pod says of its links does not count. GC (`sweeping`) removes
+what is left of pods without DEL.
 
 Steps name links, not interface indexes, so that a plan can be printed, compared and explained.
 

@@ -60,9 +60,8 @@ def plan_removal(
     """The steps that remove an interface, complete or not, and with the last interface the veth pair.
 
     ``loan`` is that of the interface, from the agent's own record. ``keep_link`` is for an interface that another
-    plugin of the chain made and removes itself. The pod's link is
-    deleted explicitly and first: the kernel deletes a namespace only after the last socket in it is closed, and until
-    then no other pod can have an ipvlan address of it.
+    plugin of the chain made and removes itself. The pod's link is deleted explicitly and first: the kernel deletes a
+    namespace only after the last socket in it is closed, and until then no other pod can have an ipvlan address of it.
     """
     if leftover.pod is None:
         return (*_return_device(loan, leftover.links), DeleteLink("node", host_interface(container_id)))
