@@ -76,10 +76,9 @@ class LateWrites:
         age = asyncio.get_running_loop().time() - ended.began
         if self._writes.is_unanswered(ended.holder) and age < PATIENCE:
             self._queue.add(key, max(min(age, PATIENCE - age), FIRST_PAUSE))
-        else:
+        elif self._ended.get(key) is ended:  # else the pod's end has begun to follow it anew meanwhile
             self._writes.forget_all(ended.holder)
-            if self._ended.get(key) is ended:  # a pod's end may have begun to follow it anew meanwhile
-                del self._ended[key]
+            del self._ended[key]
 
 
 def _key(holder: Holder) -> str:
