@@ -115,7 +115,7 @@ class LocalAgent:
 
     async def _healthy(self) -> bool:
         try:
-            status, _ = await exchange(self.socket, b"", "GET", "/v1/ipam/healthy")
+            status, _ = await exchange(self.socket, b"", "GET", "/v1/runtime/readiness")
         except OSError:
             return False
         return status == 200

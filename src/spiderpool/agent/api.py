@@ -73,10 +73,15 @@ class AgentAPI:
         self._addresses = addresses
         self._ipam = ipam
         self._add_timeout = add_timeout
+        self._started = False
+
+    def started(self) -> None:
+        """The agent has done all that precedes its work: the kubelet's probes are told that it is ready."""
+        self._started = True
 
     def register(self, router: web.UrlDispatcher) -> None:
         """Add our paths."""
-        router.add_get(f"{PREFIX}/ipam/healthy", self._ready)
+        router.add_get(f"{PREFIX}/ipam/healthy", self._healthy)
         router.add_post(f"{PREFIX}/ipam/ip", self._within_limits(self._add))
         router.add_delete(f"{PREFIX}/ipam/ip", self._within_limits(self._delete, needs_caches=False))
         router.add_post(f"{PREFIX}/ipam/ips", self._nothing)
@@ -91,8 +96,11 @@ class AgentAPI:
         router.add_get(f"{PREFIX}/runtime/readiness", self._ready)
         router.add_get(f"{PREFIX}/runtime/liveness", self._nothing)
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self._cluster.ready else 500)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._started and self._cluster.ready else 500)
 
     async def _nothing(self, _: web.Request) -> web.Response:
         return web.Response()

@@ -142,6 +142,7 @@ async def _serve(settings: AgentSettings) -> None:
             if settings.install_cni:
                 directories = (settings.cni_bin_dir, settings.cni_conf_dir)
                 install(*directories, settings.cni_executable, status=settings.cni_status)
+            api.started()
             log.info("ready", node=settings.node)
             await asyncio.Event().wait()
 
