@@ -38,7 +38,7 @@ def fence_node(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(1.4)
 def unfence_node(cluster: Cluster, random: Random) -> bool:
     """``spiderpoolctl node unfence``."""
     if not cluster.api.listening:
@@ -48,7 +48,7 @@ def unfence_node(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(2.2)
 def put_out_of_service(cluster: Cluster, random: Random) -> bool:
     """``kubectl taint``; Kubernetes then deletes the pods of the node by force."""
     node = _silent_node(cluster, random)
@@ -62,7 +62,7 @@ def put_out_of_service(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(3.5)
 def put_into_service(cluster: Cluster, random: Random) -> bool:
     """The taint is taken away, be the machine back or not."""
     bodies = [body for body in cluster.bodies(Node).values() if is_out_of_service(body)]

@@ -43,7 +43,7 @@ class CloudRates:
 
 
 CALM = CloudRates()
-STORM = CloudRates(throttled=0.1, lost_request=0.1, lost_answer=0.15, conflict=0.05, empty=0.1)
+STORM = CloudRates(throttled=0.12, lost_request=0.12, lost_answer=0.15, conflict=0.2, empty=0.1)
 
 Registered = dict[int, frozenset[str]]
 """Secondary addresses by family."""

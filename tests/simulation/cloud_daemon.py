@@ -26,11 +26,11 @@ from tests.simulation.cloud_provider import SimulatedMetadata, SimulatedProvider
 from tests.simulation.daemons import NAMESPACE, Daemon
 from tests.simulation.network import Link
 
-READING = 20.0
+READING = 5.0
 """Seconds between two readings of the metadata of a server."""
-DESCRIPTION = 20.0
+DESCRIPTION = 5.0
 """Seconds between two descriptions of all ENIs."""
-SEARCH = 60.0
+SEARCH = 15.0
 """Seconds between two searches for lost servers."""
 POLICY = PreallocationPolicy(low=2, high=3, batch=3, idle=5.0, fence=25.0)
 """Small, since a run is short."""

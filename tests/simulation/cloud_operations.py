@@ -14,7 +14,7 @@ from tests.simulation.machine_operations import boot, hang_replica, kill_replica
 ON_CARD = {DEFAULT_NETWORK_ANNOTATION: CARD}
 
 
-@operation(1)
+@operation(2)
 def cloud_storm(cluster: Cluster, random: Random) -> bool:
     """Calls to the cloud, and readings of metadata, meet faults for a while."""
     cloud = cluster.cloud
@@ -23,7 +23,7 @@ def cloud_storm(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(1.8)
 def hide_server(cluster: Cluster, random: Random) -> bool:
     """The cloud describes a server as missing for a moment, while its node may be cut off."""
     server, now = _server(cluster, random), cluster.loop.time()
@@ -34,7 +34,7 @@ def hide_server(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.7)
+@operation(1.3)
 def freeze_metadata(cluster: Cluster, random: Random) -> bool:
     """The metadata of a server stays as it is for a while."""
     server = _server(cluster, random)
@@ -46,7 +46,7 @@ def freeze_metadata(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(3.2)
 def stop_server(cluster: Cluster, random: Random) -> bool:
     """Somebody switches a server off, and on again later."""
     node = random.choice(cluster.nodes)
@@ -82,12 +82,12 @@ def change_demand(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.7)
+@operation(1.2)
 def kill_cloud_controller(cluster: Cluster, random: Random) -> bool:
     return kill_replica(cluster, random, cluster.cloud_controllers, cluster.start_cloud_controller)
 
 
-@operation(0.7)
+@operation(1.2)
 def hang_cloud_controller(cluster: Cluster, random: Random) -> bool:
     return hang_replica(cluster, random, cluster.cloud_controllers)
 

@@ -56,7 +56,7 @@ class SimulatedProvider:
         def answer() -> dict[str, RegisteredENI]:
             at = self._loop.time() - self._cloud.random.uniform(0.0, LARGEST_LAG)
             cards = (card for card in self._cloud.cards() if card.identity in identities)
-            return {card.identity: self._described_card(card, at) for card in cards if not self._is_left_out()}
+            return {card.identity: self._described_card(card, at) for card in cards if not _is_left_out(self._cloud)}
 
         return await self._call("enis", answer)
 
@@ -80,9 +80,6 @@ class SimulatedProvider:
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         await self._call("unassign", lambda: self._cloud.unassign(eni, version, addresses))
-
-    def _is_left_out(self) -> bool:
-        return self._cloud.random.random() < self._cloud.rates.empty
 
     @staticmethod
     def _described_card(card: Card, at: float) -> RegisteredENI:
@@ -142,9 +139,12 @@ class SimulatedMetadata:
         server = self._cloud.server_of(self._node)
         rates, random = self._cloud.rates, self._cloud.random
         if random.random() < rates.lost_request + rates.lost_answer:
+            self._cloud.faults["metadata lost"] += 1
             raise CloudUnavailable("the metadata service does not answer")
         at = asyncio.get_running_loop().time() if server.frozen_since is None else server.frozen_since
-        cards = [self._described(card, at) for card in server.cards if card.device == "eth0" or not self._is_left_out()]
+        cards = [
+            self._described(card, at) for card in server.cards if card.device == "eth0" or not _is_left_out(self._cloud)
+        ]
         return Instance("simulated", REGION, ZONE, server.identity, SERVER_TYPE, tuple(cards))
 
     def forget(self) -> None:
@@ -157,12 +157,9 @@ class SimulatedMetadata:
         links = (Link(card.device, number, mac=card.mac) for number, card in enumerate(server.cards, 2))
         return HostLinks(tuple(links), tuple(card.primary_address for card in server.cards))
 
-    def _is_left_out(self) -> bool:
-        return self._cloud.random.random() < self._cloud.rates.empty
-
     def _described(self, card: Card, at: float) -> ENI:
         found, six = card.as_of(at), 6 in self._cloud.families
-        shown = {} if self._is_left_out() else found
+        shown = {} if _is_left_out(self._cloud) else found
         return ENI(
             identity=card.identity,
             mac=card.mac,
@@ -176,6 +173,13 @@ class SimulatedMetadata:
             gateway=None,
             gateway6=None,
         )
+
+
+def _is_left_out(cloud: SimulatedCloud) -> bool:
+    """Whether an answer lacks something this time."""
+    left_out = cloud.random.random() < cloud.rates.empty
+    cloud.faults["cloud left out"] += left_out
+    return left_out
 
 
 def _described(server: Server) -> CloudServer:

@@ -18,7 +18,7 @@ from tests.simulation.node import SimulatedNode
 Replica = TypeVar("Replica", bound=Daemon)
 
 
-@operation(1)
+@operation(2.2)
 def reboot(cluster: Cluster, random: Random) -> bool:
     node = random.choice(cluster.nodes)
     if not node.up:
@@ -30,7 +30,7 @@ def reboot(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(2.8)
 def vanish(cluster: Cluster, random: Random) -> bool:
     """The machine is gone for good; a new one takes its name.
 
@@ -52,21 +52,21 @@ def vanish(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(1.8)
 def cut_node(cluster: Cluster, random: Random) -> bool:
     node = random.choice(cluster.nodes)
     if not node.link.up:
         return False
     cluster.note(f"node {node.name} is cut off", node.name)
     node.link.cut()
-    seconds = random.uniform(1.0, cluster.size.longest_absence)
+    seconds = _absence(cluster, random)
     if seconds > NOT_READY_AFTER:
         set_unknown_later(cluster, node)
     cluster.loop.call_later(seconds, _heal, cluster, node)
     return True
 
 
-@operation(1)
+@operation(2.4)
 def hang_kubelet(cluster: Cluster, random: Random) -> bool:
     node = random.choice(cluster.nodes)
     if node.kubelet is None or not node.kubelet.process.runs:
@@ -74,7 +74,7 @@ def hang_kubelet(cluster: Cluster, random: Random) -> bool:
     process = node.kubelet.process
     process.stop()
     set_unknown_later(cluster, node)
-    cluster.loop.call_later(random.uniform(1.0, cluster.size.longest_absence), _go_on, cluster, node, process)
+    cluster.loop.call_later(_absence(cluster, random), _go_on, cluster, node, process)
     return True
 
 
@@ -89,7 +89,7 @@ def kill_agent(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(2.4)
 def update_agent(cluster: Cluster, random: Random) -> bool:
     """A new agent takes the place of the old one, or starts before that has ended, and longer before than it waits."""
     node = random.choice(cluster.nodes)
@@ -102,17 +102,17 @@ def update_agent(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(1.9)
 def hang_agent(cluster: Cluster, random: Random) -> bool:
     return hang_replica(cluster, random, random.choice(cluster.nodes).agents)
 
 
-@operation(1)
+@operation(1.2)
 def kill_controller(cluster: Cluster, random: Random) -> bool:
     return kill_replica(cluster, random, cluster.controllers, cluster.start_controller)
 
 
-@operation(1)
+@operation(1.2)
 def hang_controller(cluster: Cluster, random: Random) -> bool:
     """A leader stands still, another one takes over, and the former goes on where it was."""
     return hang_replica(cluster, random, cluster.controllers)
@@ -148,7 +148,7 @@ def stand_still(cluster: Cluster, random: Random, process: Process) -> None:
     cluster.loop.call_later(random.uniform(0.5, 60.0), process.go_on, cluster.loop)
 
 
-@operation(1)
+@operation(1.8)
 def cut_controller(cluster: Cluster, random: Random) -> bool:
     link = random.choice(cluster.links[-2:])
     if not link.up:
@@ -166,7 +166,7 @@ def storm(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(1.2)
 def compact(cluster: Cluster, random: Random) -> bool:
     store = cluster.api.store
     store.compact(max(store.version - random.choice((0, 0, 50)), store.compacted))
@@ -176,7 +176,7 @@ def compact(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(1.1)
 def restart_api(cluster: Cluster, random: Random) -> bool:
     """The API server is away, for seconds or for hours, and has forgotten its history."""
     if not cluster.api.listening:
@@ -234,6 +234,11 @@ def _end_agent(node: SimulatedNode, agent: Any) -> None:
     if agent in node.agents:
         node.kill_agent(agent)
         _start_agent(node, node.kubelet)  # where the new one has been killed meanwhile
+
+
+def _absence(cluster: Cluster, random: Random) -> float:
+    """Seconds, as often below half a minute as above: a cluster whose nodes are all away has nothing to do."""
+    return float(cluster.size.longest_absence ** random.random())
 
 
 def set_unknown_later(cluster: Cluster, node: SimulatedNode) -> None:

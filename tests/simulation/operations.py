@@ -24,7 +24,7 @@ REGISTERED = (administrator_operations, cloud_operations, machine_operations, po
 def draw(random: Random, count: int) -> list[Operation]:
     """So many operations."""
     kinds = random.choices([*WEIGHTS], [*WEIGHTS.values()], k=count)
-    return [Operation(kind, random.expovariate(2.0), random.getrandbits(40)) for kind in kinds]
+    return [Operation(kind, random.expovariate(0.7), random.getrandbits(40)) for kind in kinds]
 
 
 def carry_out(cluster: Cluster, what: Operation) -> bool:

@@ -111,7 +111,7 @@ def change_statefulset(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(2)
+@operation(2.6)
 def change_machine(cluster: Cluster, random: Random) -> bool:
     """Make a virtual machine, take one away, or move one to another node."""
     nodes = cluster.usable_nodes()
@@ -143,7 +143,7 @@ def change_machine(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(2)
+@operation(2.4)
 def change_static(cluster: Cluster, random: Random) -> bool:
     """Add a static pod to a node, or take one away."""
     node = random.choice(cluster.nodes)
@@ -160,7 +160,7 @@ def change_static(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(2)
+@operation(3.5)
 def delete_mirror(cluster: Cluster, random: Random) -> bool:
     """Somebody deletes the mirror of a static pod, which goes on."""
     body = _pod(cluster, random, _is_mirror)

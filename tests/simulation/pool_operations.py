@@ -33,7 +33,7 @@ def resize_pool(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(1)
+@operation(1.2)
 def switch_pool(cluster: Cluster, random: Random) -> bool:
     """A pool is disabled, enabled, gets a cooldown or loses it."""
     body = _pool(cluster, random)
@@ -48,7 +48,7 @@ def switch_pool(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.7)
+@operation(1)
 def move_pool(cluster: Cluster, random: Random) -> bool:
     """A pool is from now on for another node, or for all."""
     body = _pool(cluster, random, lambda each: each["metadata"]["name"].startswith("own-"))
@@ -65,7 +65,7 @@ def move_pool(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(1.2)
 def replace_pool(cluster: Cluster, random: Random) -> bool:
     """A pool goes and comes back soon, as by ``kubectl replace --force``."""
     body = _pool(cluster, random)
@@ -81,7 +81,7 @@ def replace_pool(cluster: Cluster, random: Random) -> bool:
     return True
 
 
-@operation(0.5)
+@operation(1.2)
 def edit_label(cluster: Cluster, random: Random) -> bool:
     """Somebody edits the pool's label of a record."""
     body = cluster.any_record(random)
