@@ -15,8 +15,9 @@ from spiderpool.api.core_v1 import Event, Node, NodeCondition
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
 from spiderpool.cloud.provider import CloudServer
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
@@ -50,7 +51,7 @@ class Cloud(QuietCloud):
 
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderIP.KIND, Event.KIND) as server:
+    async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderNode.KIND, Event.KIND) as server:
         yield server
 
 
@@ -96,7 +97,17 @@ class TestNodes:
         assert await search(server)
 
 
-async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], None]) -> bool:
+def account_of(pool: SpiderIPPool) -> SpiderNode:
+    """What the agent of the node LOST publishes once it knows a pool."""
+    observed = ObservedPool(pool.name, pool.metadata.generation or 0)
+    return SpiderNode(metadata=ObjectMeta(name=LOST), status=NodeAccount(pools=[observed]))
+
+
+async def give_back(
+    server: ApiServer,
+    meanwhile: Callable[[SpiderIPPool, str], None],
+    later: Callable[[], None] = lambda: None,
+) -> bool:
     """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
     async with server.client() as client:
         listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
@@ -108,6 +119,7 @@ async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], 
         owner.metadata.annotations = (owner.metadata.annotations or {}) | assigned
         metadata = replace(pool.metadata, annotations={RELEASING_ANNOTATION: address})
         server.put(owner, replace(pool, metadata=metadata, spec=replace(pool.spec, excludeIPs=[address])))
+        server.put(account_of(server.stored(SpiderIPPool)[pool.name]))
         listers.nodes.note(server.stored(Node)[LOST])
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         meanwhile(pool, address)
@@ -117,6 +129,9 @@ async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], 
         await reconciler.step()
         assert not cloud.returned, "the pools must have excluded it for some time"
         clock.now += rules.policy.fence
+        await reconciler.step()
+        later()
+        clock.now += FAILURE_PAUSE
         await reconciler.step()
     assert cloud.returned <= {address}
     return bool(cloud.returned)
@@ -135,3 +150,23 @@ class TestAddresses:
             server.put(SpiderIP(metadata=ObjectMeta(name=address), spec=spec))
 
         assert not await give_back(server, hold)
+
+    async def test_one_stays_that_the_agent_may_still_give_to_a_pod(self, server: ApiServer) -> None:
+        def exclude_anew(pool: SpiderIPPool, address: str) -> None:
+            """The agent knows the pool before this change, in which it may have had the address."""
+            present = server.stored(SpiderIPPool)[pool.name]
+            server.put(replace(present, spec=replace(present.spec, excludeIPs=[address, "10.255.0.1"])))
+
+        assert not await give_back(server, exclude_anew)
+
+    async def test_one_stays_whose_node_has_said_nothing(self, server: ApiServer) -> None:
+        assert not await give_back(server, lambda pool, address: server.remove(server.stored(SpiderNode)[LOST]))
+
+    async def test_one_goes_once_the_agent_has_caught_up(self, server: ApiServer) -> None:
+        waited: list[SpiderNode] = []
+
+        def hang(pool: SpiderIPPool, address: str) -> None:
+            waited.append(server.stored(SpiderNode)[LOST])
+            server.remove(waited[0])
+
+        assert await give_back(server, hang, lambda: server.put(*waited))

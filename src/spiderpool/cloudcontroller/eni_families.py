@@ -37,6 +37,8 @@ class ENIFamilyState:
     """Address → time from which on every pool has excluded it."""
     not_before: float = 0.0
     """Time before which no step is tried, after a refusal."""
+    unassign_not_before: float = 0.0
+    """Time before which it is not asked again whether the node's agent knows what is to be removed."""
 
 
 async def eni_families(

@@ -1,8 +1,8 @@
 """How many addresses an ENI should have in advance: when more are requested from the cloud, and how some are returned.
 
-An address is returned in three steps: it is fenced, that is, every pool excludes it; it stays fenced for a while,
-because agents learn of the exclusion by watch; then it is removed from the ENI if no pod has it. Only addresses that we
-registered ourselves and that no pod has used for long are returned.
+An address is returned in three steps: it is fenced, that is, every pool excludes it; it stays fenced for a while, so
+that ADDs which have begun before end; then it is removed from the ENI if the node's agent knows of the exclusion and no
+pod has it. Only addresses that we registered ourselves and that no pod has used for long are returned.
 """
 
 from __future__ import annotations
