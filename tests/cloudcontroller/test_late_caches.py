@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import msgspec
 import pytest
 from bench.scale import QuietCloud
-from bench.scale_cluster import Size, cluster, node, node_name
+from bench.scale_cluster import Size, cluster, eni_of, node, node_name
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Event, Node, NodeCondition
@@ -16,7 +18,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
-from spiderpool.cloud.provider import CloudServer
+from spiderpool.cloud.provider import CloudServer, CloudUnavailable
 from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.unit
 SIZE = Size(2, 2)
 LOST = node_name(1)
 PERIOD = 60.0
+FENCE = 60.0
 
 
 class Cloud(QuietCloud):
@@ -40,6 +43,7 @@ class Cloud(QuietCloud):
     def __init__(self) -> None:
         super().__init__(SIZE)
         self.returned: set[str] = set()
+        self.is_silent = False
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         found = await super().instances(region, identities)
@@ -47,6 +51,11 @@ class Cloud(QuietCloud):
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         self.returned |= {*addresses}
+        if self.is_silent:
+            raise CloudUnavailable("no answer")
+
+    async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
+        return ()
 
 
 @pytest.fixture
@@ -103,12 +112,26 @@ def account_of(pool: SpiderIPPool) -> SpiderNode:
     return SpiderNode(metadata=ObjectMeta(name=LOST), status=NodeAccount(pools=[observed]))
 
 
-async def give_back(
-    server: ApiServer,
-    meanwhile: Callable[[SpiderIPPool, str], None],
-    later: Callable[[], None] = lambda: None,
-) -> bool:
-    """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
+@dataclass
+class Returning:
+    """A node one of whose addresses is unused, and excluded from its pool: by the caches, and for its agent."""
+
+    reconciler: AddressReconciler
+    cloud: Cloud
+    clock: Clock
+    pool: SpiderIPPool
+    """As it was before the address was excluded."""
+    address: str
+    listers: AddressListers
+
+    async def look(self, seconds: float) -> None:
+        """One look of the reconciler, so many seconds later."""
+        self.clock.now += seconds
+        await self.reconciler.step()
+
+
+@asynccontextmanager
+async def returning(server: ApiServer) -> AsyncIterator[Returning]:
     async with server.client() as client:
         listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
         objects = list(cluster(SIZE))
@@ -122,19 +145,28 @@ async def give_back(
         server.put(account_of(server.stored(SpiderIPPool)[pool.name]))
         listers.nodes.note(server.stored(Node)[LOST])
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
-        meanwhile(pool, address)
         cloud, clock = Cloud(), Clock()
-        rules = AddressRules(PreallocationPolicy(low=0, high=100), period=3600.0)
+        free = len(eni_of(1, SIZE).addresses) - 1
+        rules = AddressRules(PreallocationPolicy(low=free, high=100, fence=FENCE), period=3600.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
-        await reconciler.step()
-        assert not cloud.returned, "the pools must have excluded it for some time"
-        clock.now += rules.policy.fence
-        await reconciler.step()
+        yield Returning(reconciler, cloud, clock, pool, address, listers)
+
+
+async def give_back(
+    server: ApiServer,
+    meanwhile: Callable[[SpiderIPPool, str], None],
+    later: Callable[[], None] = lambda: None,
+) -> bool:
+    """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
+    async with returning(server) as node:
+        meanwhile(node.pool, node.address)
+        await node.look(0.0)
+        assert not node.cloud.returned, "the pools must have excluded it for some time"
+        await node.look(FENCE)
         later()
-        clock.now += FAILURE_PAUSE
-        await reconciler.step()
-    assert cloud.returned <= {address}
-    return bool(cloud.returned)
+        await node.look(FAILURE_PAUSE)
+    assert node.cloud.returned <= {node.address}
+    return bool(node.cloud.returned)
 
 
 class TestAddresses:
@@ -170,3 +202,16 @@ class TestAddresses:
             server.remove(waited[0])
 
         assert await give_back(server, hang, lambda: server.put(*waited))
+
+    async def test_one_that_may_be_gone_is_given_to_no_pod_though_addresses_run_short(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.cloud.is_silent = True
+            await node.look(0.0)
+            await node.look(FENCE)
+            assert node.cloud.returned == {node.address}
+            first = (node.pool.spec.ips or [""])[0].partition("-")[0]
+            spec = IPSpec(f"{first}/8", node.pool.name, LOST, "default", "a", "uid-a", "eth0")
+            node.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+            await node.look(FAILURE_PAUSE)
+            stored = server.stored(SpiderIPPool)[node.pool.name]
+            assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address

@@ -232,6 +232,7 @@ class AddressReconciler:
             reported=reported,
             own=preallocation.own_of(version, registered, reported | assigned | {*recently_assigned}),
             releasing=releasing,
+            listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
@@ -326,7 +327,11 @@ class AddressReconciler:
         unused = [each for each in fenced if not await self._is_held(each)]
         if not unused:
             return
-        await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
+        try:
+            await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
+        except CloudUnavailable:  # it may be done, although descriptions do not show it yet: no pod may get these again
+            self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
+            raise
         self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
         log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)

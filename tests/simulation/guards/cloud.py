@@ -142,4 +142,20 @@ GUARDS = (
         "return bool(present) and {name for name, _ in present} <= {name for name, _ in known}",
         "core/cloud/test_eni_pools.py",
     ),
+    Guard(
+        "pool_that_lists",
+        "the fence of an address that is gone ends before its pool has followed",
+        "core/cloud/preallocation.py",
+        "return state.releasing - state.registered - state.reported - state.listed",
+        "return state.releasing - state.registered - state.reported",
+        "core/cloud/test_preallocation.py",
+    ),
+    Guard(
+        "removal_in_doubt",
+        "an address whose removal was not answered is given to a pod when addresses run short",
+        "cloudcontroller/addresses.py",
+        "            self._descriptions.note_unassigned(family.eni.identity, family.version, unused)\n            raise",
+        "            raise",
+        "cloudcontroller/test_late_caches.py",
+    ),
 )

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import RangeError, canonical
+from spiderpool.core.addresses import AddressSet, RangeError, canonical
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
 from spiderpool.core.ipam.allocation import usable
 
@@ -62,6 +62,8 @@ class ENIState:
     """Addresses of the server itself: see `own_of`."""
     releasing: frozenset[str] = frozenset()
     """Addresses that pools exclude by their annotation."""
+    listed: frozenset[str] = frozenset()
+    """Those of them that the pools still have in their ``ips``."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
@@ -137,8 +139,11 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
 
 
 def _gone(state: ENIState) -> frozenset[str]:
-    """Returns fenced addresses that are neither on the ENI nor reported by its node any more."""
-    return state.releasing - state.registered - state.reported
+    """Returns fenced addresses that are neither on the ENI nor reported by its node nor listed by a pool any more.
+
+    A pool follows the report later than we do: without its fence it would give what it still lists.
+    """
+    return state.releasing - state.registered - state.reported - state.listed
 
 
 def _count(state: ENIState, policy: PreallocationPolicy, back: int) -> int:
@@ -227,6 +232,15 @@ def _canonical(word: str) -> str:
 def releasing_text(addresses: Iterable[str]) -> str | None:
     """Returns the annotation's value; None when the annotation is to be removed."""
     return ",".join(_ordered(addresses)) or None
+
+
+def lists(pool: SpiderIPPool, address: str) -> bool:
+    """Whether an address is among a pool's ``ips``; True for malformed ones, to be safe."""
+    parsed = ip_address(address)
+    try:
+        return int(parsed) in AddressSet.parse(pool.spec.ips or (), parsed.version)
+    except (RangeError, ValueError):
+        return True
 
 
 def gives(pool: SpiderIPPool, address: str) -> bool:
