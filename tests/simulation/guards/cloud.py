@@ -57,8 +57,8 @@ GUARDS = (
         "malformed_pool",
         "an address is removed from its ENI since its pool, which cannot be read, seems not to give it",
         "core/cloud/preallocation.py",
-        "    except (RangeError, ValueError):\n        return True",
-        "    except (RangeError, ValueError):\n        return False",
+        "in usable(pool)\n    except (RangeError, ValueError):\n        return True",
+        "in usable(pool)\n    except (RangeError, ValueError):\n        return False",
         "core/cloud/test_preallocation.py",
     ),
     Guard(
