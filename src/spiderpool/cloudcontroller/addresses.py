@@ -232,6 +232,7 @@ class AddressReconciler:
             reported=reported,
             own=preallocation.own_of(version, registered, reported | assigned | {*recently_assigned}),
             releasing=releasing,
+            inherited=remembered.inherited or frozenset(),
             listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
@@ -240,9 +241,10 @@ class AddressReconciler:
         is_surplus = len(state.free) > self._policy.high
         return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 
-    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
-        """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
+    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: frozenset[str]) -> None:
+        """Notes since when addresses are idle or excluded by every pool, and which were to be returned before us."""
         now = self._clock()
+        state.inherited = releasing & (releasing if state.inherited is None else state.inherited)
         state.idle_since = preallocation.since(state.idle_since, idle, now)
         fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
@@ -327,11 +329,7 @@ class AddressReconciler:
         unused = [each for each in fenced if not await self._is_held(each)]
         if not unused:
             return
-        try:
-            await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
-        except CloudUnavailable:  # it may be done, although descriptions do not show it yet: no pod may get these again
-            self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
-            raise
+        await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
         self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
         log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)

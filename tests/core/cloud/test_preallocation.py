@@ -83,9 +83,17 @@ class TestAsking:
 
     def test_takes_fenced_ones_back_first(self) -> None:
         state = replace(
-            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 9}
         )
         assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
+
+    def test_takes_none_back_whose_removal_may_be_under_way(self) -> None:
+        state = replace(
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 10}
+        )
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3",)), Assign(4), Unassign(("10.0.0.4",))]
+        inherited = replace(state, inherited=some(3, 3))
+        assert plan(inherited, POLICY, NOW) == [Assign(4), Unassign(("10.0.0.4",))]
 
 
 class TestGivingBack:
@@ -138,6 +146,7 @@ def states(draw: st.DrawFn) -> ENIState:
         reported=draw(SUBSETS),
         releasing=releasing,
         listed=draw(SUBSETS) & releasing,
+        inherited=draw(SUBSETS) & releasing,
         fenced_since={each: at for each, at in draw(TIMES).items() if each in releasing},
         idle_since=draw(TIMES),
         fenceable=registered,

@@ -153,9 +153,17 @@ GUARDS = (
     Guard(
         "removal_in_doubt",
         "an address whose removal was not answered is given to a pod when addresses run short",
-        "cloudcontroller/addresses.py",
-        "            self._descriptions.note_unassigned(family.eni.identity, family.version, unused)\n            raise",
-        "            raise",
-        "cloudcontroller/test_late_caches.py",
+        "core/cloud/preallocation.py",
+        "for each in fenced - state.inherited if not _is_due(each, state, policy, now)]",
+        "for each in fenced - state.inherited]",
+        "core/cloud/test_preallocation.py cloudcontroller/test_late_caches.py",
+    ),
+    Guard(
+        "removal_by_a_former_leader",
+        "an address that a former leader is about to remove is given to a pod when addresses run short",
+        "core/cloud/preallocation.py",
+        "for each in fenced - state.inherited if",
+        "for each in fenced if",
+        "core/cloud/test_preallocation.py",
     ),
 )

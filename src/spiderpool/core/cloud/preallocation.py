@@ -64,6 +64,8 @@ class ENIState:
     """Addresses that pools exclude by their annotation."""
     listed: frozenset[str] = frozenset()
     """Those of them that the pools still have in their ``ips``."""
+    inherited: frozenset[str] = frozenset()
+    """Those of them that pools excluded before we began: a former leader's request to remove them may be under way."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
@@ -125,7 +127,9 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     """
     missing = policy.low - len(state.free)
     fenced = state.releasing & state.assigned & (state.registered - state.held)
-    back = _newest(fenced, state.fenced_since)[: max(missing, 0)]
+    # Of those that are due a request to remove them may be under way; they do not come back any more.
+    fresh = [each for each in fenced - state.inherited if not _is_due(each, state, policy, now)]
+    back = _newest(fresh, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
     if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
         steps.append(Unfence(_ordered(lifted)))
