@@ -166,4 +166,12 @@ GUARDS = (
         "for each in fenced if",
         "core/cloud/test_preallocation.py",
     ),
+    Guard(
+        "node_that_cannot_be_written",
+        "one Node whose taint is refused keeps all others from being marked, and those of lost servers for ever",
+        "cloudcontroller/nodes.py",
+        "await self._marks.on_each({uid: (uid, server.stopped) for uid, server in states.items()}, self._mark)",
+        "[await self._mark((uid, server.stopped)) for uid, server in states.items()]",
+        "cloudcontroller/test_late_caches.py",
+    ),
 )

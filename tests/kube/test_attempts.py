@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.controller.attempts import MOST_FAILURES, Attempts
 from spiderpool.errors import ApiUnavailable
+from spiderpool.kube.attempts import MOST_FAILURES, Attempts
 
 pytestmark = pytest.mark.unit
 
