@@ -19,7 +19,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
-from spiderpool.cloud.provider import CloudServer, CloudUnavailable
+from spiderpool.cloud.provider import CloudServer, CloudUnavailable, RegisteredENI
 from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
@@ -37,6 +37,7 @@ SIZE = Size(2, 2)
 LOST = node_name(1)
 PERIOD = 60.0
 FENCE = 60.0
+NO_ADDRESS = "10.0.0"
 
 
 class Cloud(QuietCloud):
@@ -47,11 +48,19 @@ class Cloud(QuietCloud):
         self.returned: set[str] = set()
         self.is_silent = False
         self.stopped: set[str] = set()
+        self.garbled = ""
+        """An ENI that it describes with an address that is none."""
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         found = await super().instances(region, identities)
         found = {identity: each for identity, each in found.items() if identity != "i-1"}
         return {identity: changed(each, stopped=identity in self.stopped) for identity, each in found.items()}
+
+    async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
+        found = dict(await super().enis(region, identities))
+        for each in found.keys() & {self.garbled}:
+            found[each] = changed(found[each], addresses=found[each].addresses | {NO_ADDRESS})
+        return found
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         self.returned |= {*addresses}
@@ -182,7 +191,7 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
-        rules = AddressRules(PreallocationPolicy(low=free, high=100, fence=FENCE), period=3600.0)
+        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=3600.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
         yield Returning(reconciler, cloud, clock, pool, address, listers)
 
@@ -250,3 +259,14 @@ class TestAddresses:
             await node.look(FAILURE_PAUSE)
             stored = server.stored(SpiderIPPool)[node.pool.name]
             assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address
+
+    async def test_an_eni_that_cannot_be_planned_keeps_no_other_from_its_due(self, server: ApiServer) -> None:
+        async with returning(server) as one:
+            one.cloud.garbled = "eni-0-1"
+            assigned = msgspec.json.encode({one.cloud.garbled: [NO_ADDRESS]}).decode()
+            made = node(0, SIZE)
+            annotations = (made.metadata.annotations or {}) | {ASSIGNED_ANNOTATION: assigned}
+            one.listers.nodes.note(replace(made, metadata=replace(made.metadata, annotations=annotations)))
+            await one.look(0.0)
+            await one.look(FENCE)
+            assert one.cloud.returned == {one.address}
