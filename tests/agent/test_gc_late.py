@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from spiderpool.agent.attach import Attacher, AttachmentEffects
-from spiderpool.agent.attachment_store import AttachmentStore
+from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.gc import NodeGC
@@ -23,8 +23,11 @@ from spiderpool.api.cni import CNICall, PluginConfig
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
+from spiderpool.core.network.attachment import SandboxTarget
+from spiderpool.errors import SpiderpoolError
 from tests.agent.addressing_node import AddressingNode, addressing_node, pool
 from tests.simulation.kernel import Ledger, SimulatedKernel
+from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -42,6 +45,7 @@ class Collecting:
     node: AddressingNode
     kernel: SimulatedKernel
     attacher: Attacher
+    coordinator: CoordinatorPlugin
     gc: NodeGC
 
     async def attach(self, container: str) -> None:
@@ -91,7 +95,7 @@ async def collecting(folder: Path) -> AsyncIterator[Collecting]:
         attacher = Attacher(node.cluster, node.addresses, attached, effects)
         coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached)
         gc = NodeGC(node.cluster, node.addresses, attacher, coordinator, node.ipam)
-        yield Collecting(node, kernel, attacher, gc)
+        yield Collecting(node, kernel, attacher, coordinator, gc)
 
 
 async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) -> None:
@@ -131,3 +135,64 @@ async def test_the_address_of_a_pod_that_the_cache_does_not_show_yet_is_no_garba
         one.node.server.remove(stored)
         await one.gc.collect_addresses()
         assert one.node.records == {}
+
+
+def broken(container: str, *interfaces: InterfaceRecord, netns: str = "") -> SandboxRecord:
+    """A sandbox whose file leads to a bug of ours, which is no error of ours."""
+    return SandboxRecord(container, netns or f"\0{container}", "", interfaces, "ours")
+
+
+class TestBugs:
+    """What one sandbox, pod or interface makes go wrong keeps no other from its due."""
+
+    async def test_a_sandbox_that_cannot_be_removed(self, tmp_path: Path) -> None:
+        async with collecting(tmp_path) as one:
+            namespace = one.kernel.create("a", "default/other", "uid-of-other")
+            one.kernel.create_link(namespace, "eth0")
+            (tmp_path / "plugin").touch()
+            executed = InterfaceRecord("net\0", "", chain="n", version="1.0.0", plugins=('{"type": "plugin"}',))
+            sandbox = broken("a", InterfaceRecord("eth0", ""), executed, netns=namespace.path)
+            AttachmentStore(tmp_path / "sandboxes").save(sandbox)
+            await one.attach("c")
+            assert [str(each) for each in await one.attacher.collect("ours", set())] == [
+                "internal error of spiderpool-agent: ValueError('embedded null byte'); see its log"
+            ]
+            assert [each.container_id for each in one.attacher.sandboxes()] == ["a"]
+            assert not namespace.links, "nor does an interface keep another one"
+
+    async def test_a_veth_pair_that_cannot_be_removed(self, tmp_path: Path) -> None:
+        async with collecting(tmp_path) as one:
+            for container in ("a", "b"):
+                sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, chain="ours"))
+                AttachmentStore(tmp_path / "chained").save(sandbox)
+            assert len(await one.coordinator.collect("ours", set())) == 2
+
+    async def test_a_pod_whose_routes_cannot_be_updated(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with collecting(tmp_path) as one:
+            for container in ("a", "b"):
+                sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, addresses=("no address",)))
+                AttachmentStore(tmp_path / "chained").save(sandbox)
+            assert await one.coordinator.refresh() == 0
+            assert capsys.readouterr().out.count("routes of a pod not updated") == 2
+
+    async def test_a_container_that_cannot_be_forgotten(self, tmp_path: Path) -> None:
+        async with collecting(tmp_path) as one:
+            for name in ("p", "q"):
+                await one.node.pod(name)
+                await one.node.allocate(name, SandboxTarget(name, f"\0{name}"))
+                await one.node.gone(name)
+            assert len(one.node.ipam.forget_gone()) == 2
+
+    async def test_a_pod_that_cannot_be_read(self, tmp_path: Path) -> None:
+        async with collecting(tmp_path) as one:
+            for name in ("p", "q"):
+                await one.node.pod(name)
+                await one.node.add(name, name)
+                one.node.containers.forget(one.node.uids[name], "eth0", name)
+                await one.node.gone(name)
+            one.node.server.inject(Fault("get", status=403))
+            with pytest.raises(SpiderpoolError, match="403"):
+                await one.gc.collect_addresses()
+            assert len(one.node.records) == 1
