@@ -479,6 +479,30 @@ GUARDS = (
         "elif True:",
         "agent/test_repair.py",
     ),
+    Guard(
+        "labels_read_afresh",
+        "labels of a node that its agent has not seen yet cost a pod its fixed address",
+        "agent/inheritance.py",
+        "if selection.fits_but_for_node_labels(request, pool):",
+        "if False:",
+        "agent/test_inheritance.py",
+    ),
+    Guard(
+        "labels_to_come",
+        "a pod loses its fixed address on a node whose labels are still to be set",
+        "agent/inheritance.py",
+        "if reason and (sign := why_incomplete(node)):",
+        "if reason and (sign := None):",
+        "agent/test_inheritance.py",
+    ),
+    Guard(
+        "taint_of_a_new_node",
+        "a pod loses its fixed address before the cloud controller has set the labels of its node",
+        "core/ipam/node_labels.py",
+        "if each.key in LABELS_TO_COME), None):",
+        "if False), None):",
+        "core/ipam/test_node_labels.py",
+    ),
     # --- what one item makes go wrong
     Guard(
         "sandbox_that_cannot_be_removed",
