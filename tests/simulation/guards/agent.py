@@ -503,6 +503,22 @@ GUARDS = (
         "if False), None):",
         "core/ipam/test_node_labels.py",
     ),
+    Guard(
+        "conflict_of_a_machine_that_moves",
+        "a virtual machine that moves is taken for a stranger that has its address, and is given another one",
+        "agent/attach.py",
+        "detection = self._addresses.detection(pod)",
+        "detection = self._addresses.policy.detection",
+        "agent/test_migration.py",
+    ),
+    Guard(
+        "conflict_of_a_machine_told_to_executables",
+        "an executable that asks for addresses takes a machine that moves for a stranger",
+        "agent/api.py",
+        "detection = self._addresses.detection(pod)",
+        "detection = self._addresses.policy.detection",
+        "agent/test_migration.py",
+    ),
     # --- what one item makes go wrong
     Guard(
         "sandbox_that_cannot_be_removed",
