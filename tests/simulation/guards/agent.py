@@ -519,6 +519,38 @@ GUARDS = (
         "detection = self._addresses.policy.detection",
         "agent/test_migration.py",
     ),
+    Guard(
+        "collection_by_time",
+        "files of sandboxes whose DEL nobody heard stay until the agent starts again",
+        "agent/gc.py",
+        "            await asyncio.sleep(PERIOD)",
+        "            await asyncio.Event().wait()",
+        "agent/test_gc_periodic.py",
+    ),
+    Guard(
+        "containers_forgotten_by_time",
+        "files of pods that are gone stay for ever",
+        "agent/gc.py",
+        "            failures += self._ipam.forget_gone()",
+        "            pass",
+        "agent/test_gc_periodic.py",
+    ),
+    Guard(
+        "sandboxes_that_are_gone",
+        "files of sandboxes that are gone stay for ever",
+        "agent/gc.py",
+        "(self._attacher.collect_gone, self._coordinator.collect_gone)",
+        "(self._coordinator.collect_gone,)",
+        "agent/test_gc_periodic.py",
+    ),
+    Guard(
+        "chained_sandboxes_that_are_gone",
+        "files of coordinated sandboxes that are gone stay for ever",
+        "agent/gc.py",
+        "(self._attacher.collect_gone, self._coordinator.collect_gone)",
+        "(self._attacher.collect_gone,)",
+        "agent/test_gc_periodic.py",
+    ),
     # --- what one item makes go wrong
     Guard(
         "sandbox_that_cannot_be_removed",
