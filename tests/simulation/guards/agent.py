@@ -551,6 +551,14 @@ GUARDS = (
         "(self._attacher.collect_gone,)",
         "agent/test_gc_periodic.py",
     ),
+    Guard(
+        "end_of_the_watch",
+        "writes of pods that are long gone are remembered for ever",
+        "agent/late_writes.py",
+        "            self._writes.forget_all(ended.holder)\n",
+        "",
+        "agent/test_late_writes.py",
+    ),
     # --- what one item makes go wrong
     Guard(
         "sandbox_that_cannot_be_removed",
