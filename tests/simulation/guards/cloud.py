@@ -190,4 +190,12 @@ GUARDS = (
         "    except CloudError:\n        raise",
         "cloudcontroller/test_eni_descriptions.py",
     ),
+    Guard(
+        "family_that_cannot_be_written",
+        "a pool that cannot be written keeps the pool of its ENI's other family from being made",
+        "controller/eni_pools.py",
+        "await on_all(sorted(self._rules.families), partial(self._reconcile_family, eni, claims))",
+        "[await self._reconcile_family(eni, claims, each) for each in sorted(self._rules.families)]",
+        "controller/test_eni_pools_families.py",
+    ),
 )
