@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Ta
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
-from spiderpool.core.ipam.node_labels import UNINITIALIZED
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import Refused
 from tests.agent.allocating_node import (

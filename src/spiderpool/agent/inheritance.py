@@ -14,7 +14,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import family
-from spiderpool.core.ipam.node_labels import why_incomplete
+from spiderpool.core.ipam.new_nodes import why_incomplete
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import ApiUnavailable, Refused

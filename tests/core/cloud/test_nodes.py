@@ -21,7 +21,7 @@ from spiderpool.core.cloud.nodes import (
     shutdown_patch,
 )
 from spiderpool.core.ipam.evidence import SHUTDOWN
-from spiderpool.core.ipam.node_labels import UNINITIALIZED
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 
 pytestmark = pytest.mark.unit
 

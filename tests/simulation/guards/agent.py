@@ -498,10 +498,10 @@ GUARDS = (
     Guard(
         "taint_of_a_new_node",
         "a pod loses its fixed address before the cloud controller has set the labels of its node",
-        "core/ipam/node_labels.py",
+        "core/ipam/new_nodes.py",
         "if each.key in LABELS_TO_COME), None):",
         "if False), None):",
-        "core/ipam/test_node_labels.py",
+        "core/ipam/test_new_nodes.py",
     ),
     Guard(
         "conflict_of_a_machine_that_moves",

@@ -11,7 +11,7 @@ import msgspec
 from spiderpool.api.core_v1 import Node, Taint
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, ProviderIDParser, read_instance
 from spiderpool.core.ipam.evidence import SHUTDOWN
-from spiderpool.core.ipam.node_labels import UNINITIALIZED
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.errors import Undecodable
 
 MAX_SUSPECTS, MAX_WITNESSES = 90, 10

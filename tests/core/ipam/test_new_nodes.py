@@ -6,7 +6,7 @@ import pytest
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.ipam.node_labels import UNINITIALIZED, why_incomplete
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED, why_incomplete
 
 pytestmark = pytest.mark.unit
 
