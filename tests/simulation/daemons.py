@@ -250,7 +250,7 @@ class SimulatedLeader:
     """The reconcilers of `controller.main.ControllerLeader` that read or write addresses."""
 
     def __init__(self, client: Client, clock: Clock, families: frozenset[int]) -> None:
-        self.ready = False
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
@@ -279,7 +279,7 @@ class SimulatedLeader:
             await daemon.start_informers(group, self._informers)
             for run in self._work:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None
 
 
 def skewed(clock: Clock, random: Random, most: float) -> Clock:

@@ -47,8 +47,8 @@ class CloudLeader:
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self.ready = False
-        """Whether all first lists have arrived."""
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
+        """None when all first lists have arrived."""
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
@@ -57,7 +57,7 @@ class CloudLeader:
             await daemon.start_informers(group, self._informers())
             for run in reconcilers:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:

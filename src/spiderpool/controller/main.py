@@ -12,7 +12,7 @@ from spiderpool import daemon
 from spiderpool.api.applications import WORKLOADS
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret, Service
+from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Service
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -22,7 +22,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
-from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
+from spiderpool.controller.certificates import CertificateLifetimes, Certificates, erase
 from spiderpool.controller.cidr_detection import (
     KUBEADM_CONFIG,
     SYSTEM_NAMESPACE,
@@ -53,7 +53,7 @@ LEASE = "spiderpool-controller-leases"
 PROGRAM = daemon.Program(
     COMPONENT,
     "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
-    {"clean": "remove what outlives the controller (webhook registrations, certificates, Lease), then end"},
+    {"clean": "empty what outlives the controller (webhook registrations, certificates), delete its Lease, then end"},
 )
 
 log = logger("controller")
@@ -83,19 +83,28 @@ class ControllerLeader:
         self._reserved = Informer(client, SpiderReservedIP)
         auto_pools = settings.common.enable_spider_subnet and settings.common.enable_auto_pools
         self._workloads = {kind: Informer(client, kind, optional=True) for kind in WORKLOADS} if auto_pools else {}
-        self.ready = False
-        """Whether all first lists have arrived and the API server knows our webhooks."""
+        self._synced = False  # whether all first lists have arrived
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """What of the first lists and the registration of the webhooks is still to be done; None when both are."""
+        if not self._synced:
+            return daemon.NOT_SYNCED
+        return self._registration.not_ready_reason
 
     async def run(self) -> None:
-        """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady."""
+        """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady.
+
+        What it creates should pass the webhooks; where they cannot be registered, it goes on without them.
+        """
         reconcilers = self._reconcilers()  # before the lists, which they follow page by page instead of all at once
         async with asyncio.TaskGroup() as group:
             await daemon.start_informers(group, self._informers())
+            self._synced = True
             group.create_task(self._registration.run())
             await self._registration.registered(daemon.SYNC_TIMEOUT)
             for run in reconcilers:
                 group.create_task(run())
-            self.ready = True
             log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
@@ -200,7 +209,9 @@ async def serve(settings: ControllerSettings) -> None:
         certificates = Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
 
         def blocker() -> str | None:
-            return "no webhook certificate is loaded" if certificates.trusted is None else None
+            if certificates.trusted:
+                return None
+            return certificates.problem or "no webhook certificate is loaded"
 
         replica = daemon.Replica(
             daemon.election(client, LEASE, settings), lambda: ControllerLeader(client, settings, certificates), blocker
@@ -215,13 +226,16 @@ async def serve(settings: ControllerSettings) -> None:
 
 
 async def clean(settings: ControllerSettings) -> None:
-    """Remove what outlives the controller: webhook registrations, certificates, Lease; absent ones are no error."""
+    """Empty what outlives the controller (webhook registrations, certificates), and delete its Lease.
+
+    Absent ones are no error.
+    """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
         await unregister(client)
-        for kind, name in ((Secret, STORE), (Lease, LEASE)):
-            with suppress(NotFound):
-                await client.delete(kind, name, namespace)
+        await erase(client, namespace)
+        with suppress(NotFound):
+            await client.delete(Lease, LEASE, namespace)
     log.info("webhooks unregistered")
 
 
