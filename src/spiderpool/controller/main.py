@@ -21,6 +21,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
 from spiderpool.controller.cidr_detection import (
@@ -205,9 +206,13 @@ async def serve(settings: ControllerSettings) -> None:
         replica = daemon.Replica(
             daemon.election(client, LEASE, settings), lambda: ControllerLeader(client, settings, certificates), blocker
         )
-        admission = Webhooks(client, settings.common.families, settings).application()
+        if settings.webhook_client_ca:
+            accept_client_certificates(certificates.context, settings.webhook_client_ca)
+        webhooks = Webhooks(client, settings.common.families, settings).by_path()
+        known_only = settings.webhook_client_ca is not None
+        admission = AdmissionServer(webhooks, certificates.context, known_only=known_only)
         async with (
-            daemon.listening(admission, settings.webhook_host, settings.webhook_port, certificates.context),
+            admission.listening(settings.webhook_host, settings.webhook_port),
             daemon.listening(daemon.runtime(replica), settings.webhook_host, settings.health_port),
         ):
             group.create_task(certificates.run())
