@@ -20,6 +20,8 @@ QUEUE = 1_000
 """Events that may wait to be written."""
 REMEMBERED = 4_096
 """Written events whose count can be raised; the least recently used one is forgotten first."""
+LONGEST_MESSAGE = 1024
+"""Characters of a message, as events.k8s.io has it: it may repeat what users have written, and thousands are kept."""
 
 log = logger("events")
 
@@ -49,7 +51,7 @@ class Recorder:
             ),
             involvedObject=reference(obj),
             reason=reason,
-            message=message,
+            message=message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…",
             type=type,
             count=1,
             firstTimestamp=now,
