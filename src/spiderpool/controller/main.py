@@ -16,6 +16,7 @@ from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret, Service
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
@@ -38,6 +39,7 @@ from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
+from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
 from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
@@ -83,6 +85,8 @@ class ControllerLeader:
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
         self._reserved = Informer(client, SpiderReservedIP)
+        self._quotas = Informer(client, SpiderIPQuota, optional=True)
+        self._namespaces = NamespaceQuotas(self._quotas, self._ips, self._pools)
         auto_pools = settings.common.enable_spider_subnet and settings.common.enable_auto_pools
         self._workloads = {kind: Informer(client, kind, optional=True) for kind in WORKLOADS} if auto_pools else {}
         self.ready = False
@@ -117,6 +121,7 @@ class ControllerLeader:
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
             self._reserved,
+            self._quotas,
             *self._workloads.values(),
         ]
 
@@ -132,6 +137,7 @@ class ControllerLeader:
             self._coordinator().run,
             self._service_addresses().run,
             EndpointReconciler(client, endpoints).run,
+            QuotaReconciler(client, self._namespaces, recorder).run,
             UnenforcedPolicyReporter(client, self._ips, self._pods, recorder).run,
             *([self._gc().run] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
@@ -186,7 +192,9 @@ class ControllerLeader:
         return SubnetReconciler(self._client, self._subnets, self._pools, self._recorder, debounce=debounce)
 
     def _applications(self) -> ApplicationPoolReconciler:
-        listers = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
+        listers = ApplicationListers(
+            self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads, self._namespaces
+        )
         families, redundant = self._settings.common.families, self._settings.redundant_ips
         return ApplicationPoolReconciler(self._client, listers, self._recorder, families=families, redundant=redundant)
 
