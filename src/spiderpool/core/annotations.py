@@ -116,15 +116,14 @@ def all_interface_pools(annotations: Annotations) -> tuple[InterfacePools, ...] 
 
 @lru_cache(REMEMBERED)
 def _pools_of_one(text: str) -> Names:
-    entry = _read({POOL: text}, POOL, _Entry, '{"ipv4": ["pool"], "ipv6": ["pool"]}')
-    names = _names_by_family(POOL, entry or _Entry())
+    names = _names_by_family(POOL, _value(POOL, text, _Entry, '{"ipv4": ["pool"], "ipv6": ["pool"]}'))
     check_patterns(f"annotation {POOL}", names.values())
     return names
 
 
 @lru_cache(REMEMBERED)
 def _pools_of_all(text: str) -> tuple[InterfacePools, ...]:
-    entries = _read({POOLS: text}, POOLS, list[_Entry], '[{"interface": "eth0", "ipv4": ["pool"]}]')
+    entries = _value(POOLS, text, list[_Entry], '[{"interface": "eth0", "ipv4": ["pool"]}]')
     if not entries:
         raise _wrong(POOLS, "lists no interface; add one, or remove the annotation")
     pools = tuple(
@@ -141,21 +140,17 @@ def all_interface_subnets(annotations: Annotations) -> tuple[InterfacePools, ...
 
     From ``subnets``, else from ``subnet``, whose only entry is for eth0 unless it names another interface.
     """
-    plural, single = annotations.get(SUBNETS_ANNOTATION), annotations.get(SUBNET_ANNOTATION)
-    return None if plural is None and single is None else _subnets_of_all(plural, single)
+    key = SUBNETS_ANNOTATION if SUBNETS_ANNOTATION in annotations else SUBNET_ANNOTATION
+    text = annotations.get(key)
+    return None if text is None else _subnets_of_all(key, text)
 
 
 @lru_cache(REMEMBERED)
-def _subnets_of_all(plural: str | None, single: str | None) -> tuple[InterfacePools, ...] | None:
-    texts = {SUBNETS_ANNOTATION: plural, SUBNET_ANNOTATION: single}
-    annotations = {key: text for key, text in texts.items() if text is not None}
-    key, entries = SUBNETS_ANNOTATION, _read(annotations, SUBNETS_ANNOTATION, list[_Entry], _SUBNETS_EXAMPLE)
-    if entries is None:
-        key = SUBNET_ANNOTATION
-        entry = _read(annotations, key, _Entry, '{"interface": "eth0", "ipv4": ["subnet"]}')
-        if entry is None:
-            return None
-        entries = [entry]
+def _subnets_of_all(key: str, text: str) -> tuple[InterfacePools, ...]:
+    if key == SUBNETS_ANNOTATION:
+        entries = _value(key, text, list[_Entry], _SUBNETS_EXAMPLE)
+    else:
+        entries = [_value(key, text, _Entry, '{"interface": "eth0", "ipv4": ["subnet"]}')]
     if not entries:
         raise _wrong(key, "lists no interface; add one, or remove the annotation")
     subnets = tuple(_interface_subnets(key, entry) for entry in entries)
@@ -295,21 +290,17 @@ def _route(route: _Route) -> Route:
     return str(destination), str(gateway)
 
 
-def _read(
-    annotations: Annotations,
-    key: str,
-    shape: type[T],
-    example: str,
-    *,
-    most: int = MOST_INTERFACES,
-) -> T | None:
-    """The JSON of an annotation as a ``shape``; None if not set. Raises BadConfig with an ``example`` to follow.
+def _read(annotations: Annotations, key: str, shape: type[T], example: str, *, most: int) -> T | None:
+    """The value of an annotation; None if not set. Raises BadConfig."""
+    text = annotations.get(key)
+    return None if text is None else _value(key, text, shape, example, most=most)
+
+
+def _value(key: str, text: str, shape: type[T], example: str, *, most: int = MOST_INTERFACES) -> T:
+    """The JSON of an annotation as a ``shape``. Raises BadConfig with an ``example`` to follow.
 
     ``most`` is the number of entries that a list may have: what is longer is refused before it is read any further.
     """
-    text = annotations.get(key)
-    if text is None:
-        return None
     holder = "Namespace" if key in NAMESPACE_POOLS.values() else "pod"
     try:
         value = decode(text)
