@@ -10,7 +10,6 @@ import asyncio
 import gc
 import os
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -173,9 +172,7 @@ async def start_informers(group: asyncio.TaskGroup, informers: Iterable[Informer
 
 
 @asynccontextmanager
-async def listening(
-    application: web.Application, host: str | None, port: int, context: ssl.SSLContext | None = None
-) -> AsyncIterator[None]:
+async def listening(application: web.Application, host: str | None, port: int) -> AsyncIterator[None]:
     """Serve an application on TCP while the context lasts; ``host`` None stands for all addresses of both families.
 
     Raises BadConfig when the address cannot be listened on.
@@ -184,7 +181,7 @@ async def listening(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
+            await web.TCPSite(runner, host, port).start()
         except (OSError, OverflowError) as error:
             raise BadConfig(f"cannot listen on {host or 'any address'}, port {port}: {error}") from error
         yield

@@ -193,7 +193,7 @@ class AgentProcess(Daemon):
             take_overs.still_moving,
             cluster.read_pool,
         )
-        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)
+        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied, cluster.exhausted_quota)
         allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
         addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)

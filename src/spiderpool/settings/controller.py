@@ -50,6 +50,8 @@ class ControllerSettings:
     webhook_port: int = bound(table.WEBHOOK_PORT)
     webhook_url: str | None = bound(table.WEBHOOK_URL)
     """None: the API server reaches the webhooks by the Service below."""
+    webhook_client_ca: Path | None = bound(table.WEBHOOK_CLIENT_CA)
+    """None: whoever reaches the webhooks may call them."""
     service: str = bound(table.SERVICE)
     health_port: int = bound(table.CONTROLLER_HEALTH_PORT)
     coordinator_name: str = bound(table.COORDINATOR_NAME)

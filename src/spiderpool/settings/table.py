@@ -319,6 +319,15 @@ WEBHOOK_URL: Final = Setting(
     page="reference/high-availability.md",
     shown="by the Service",
 )
+WEBHOOK_CLIENT_CA: Final = Setting(
+    kind=kinds.OPTIONAL_PATH,
+    default=None,
+    help="file with the authorities of client certificates, without one of which no caller gets a review",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_WEBHOOK_CLIENT_CA",),
+    shown="anybody may call",
+    page="security.md",
+)
 SERVICE: Final = Setting(
     kind=kinds.TEXT,
     default="spiderpool-controller",
