@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from spiderpool.api.meta import Condition, ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.reservedip import ReservedIPSpec, ReservedIPStatus, SpiderReservedIP
-from spiderpool.controller.conditions import dated, not_ready, ready, write
 from spiderpool.controller.networks import readiness as network_readiness
 from spiderpool.controller.reservedips import ReservedIPReconciler, readiness
+from spiderpool.kube.conditions import dated, not_ready, ready, write
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.api_server import ApiServer
