@@ -50,6 +50,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerOwner,
     Listener,
+    MadeBalancer,
     ObservedLoadBalancer,
     ServerGroup,
     ServerType,
@@ -97,6 +98,12 @@ class NetworkLoadBalancers:
             found = found or await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._observed(described, owner) if described else None
+
+    async def made(self, cluster: str) -> list[MadeBalancer]:
+        """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
+        found = await self._balancers({})
+        made = (NLB.naming.made(NLB.name, each["LoadBalancerId"], _tags_of(each), cluster) for each in found)
+        return [each for each in made if each]
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
@@ -211,7 +218,7 @@ class _NetworkExecution(Execution):
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        named = {"LoadBalancerName": model.name, "Tag": tag_list(model.tags)}
+        named = {"LoadBalancerName": model.name, "Tag": tag_list({**model.tags, **model.origin})}
         sent: Json = {**model.creation, **model.fixed, **named}
         sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(REQUESTED_ZONES))]
         answer = await self._change("CreateLoadBalancer", sent)
