@@ -20,6 +20,8 @@ from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, LOAD_BALANCERS
 
 DELAY = 60.0
 """Seconds in which a new balancer may be missing in the cloud's list, and counts by its Service."""
+AGE = 15.0
+"""Seconds for which a list is used, well below DELAY: a thousand Services beyond the limit cost no more calls."""
 
 
 class TooManyLoadBalancers(NotReady):
@@ -44,6 +46,7 @@ class BalancerLimits:
         self._configuration = configuration
         self._clock = clock
         self._lock = asyncio.Lock()  # two creations at a time would both see the last free place
+        self._listed: tuple[float, Sequence[MadeBalancer]] = (float("-inf"), ())  # when, and what there was
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
 
     @asynccontextmanager
@@ -69,17 +72,25 @@ class BalancerLimits:
 
     async def _count(self, claim: BalancerClaim) -> BalancerCount:
         """Counts all balancers but the one that is claimed."""
+        made = await self._made()
         now = self._clock()
         self._recent = {each: until for each, until in self._recent.items() if until > now}
-        made: list[MadeBalancer] = []
-        for api in self._balancers.apis.values():
-            made += await api.made(self._configuration.cluster)
         services = {self._name(service): service.metadata.namespace or "" for service in self._services.items()}
         claims = {*self._recent, *self._published()} - {claim}
         counted = count(made, claims, services)
         for state in ("used", "preserved", "orphaned"):
             LOAD_BALANCERS.labels(state).set(getattr(counted, state))
         return counted
+
+    async def _made(self) -> Sequence[MadeBalancer]:
+        """Returns the balancers in the cloud, as they were a moment ago."""
+        at, made = self._listed
+        now = self._clock()
+        if now - at > AGE:
+            cluster = self._configuration.cluster
+            made = [each for api in self._balancers.apis.values() for each in await api.made(cluster)]
+            self._listed = now, made
+        return made
 
     def _published(self) -> Iterator[BalancerClaim]:
         """Yields the Services with an address that we published: nobody else may write it."""

@@ -132,3 +132,13 @@ async def test_more_than_a_page_of_balancers_is_read_to_its_end(simulated: Simul
     for number in range(101):
         simulated.account.tables.clbs.put(AccountCLB(f"lb-{number}", "x", f"198.51.100.{number}", {}, tags=tags))
     assert len(await classic(simulated).made("c1")) == 101
+
+
+async def test_a_balancer_that_another_service_named_like_ours_is_not_found(balanced: SimulatedCloud) -> None:
+    tags = {"kubernetes.do.not.delete": "another", "ack.aliyun.com": "c1"}
+    owner = model(balanced, HTTP).owner
+    name = CLB.naming.balancer_name(owner)
+    balanced.account.tables.clbs.put(AccountCLB("lb-1", name, "198.51.100.1", {}, tags=tags))
+    assert await classic(balanced).find(owner) is None
+    balanced.account.tables.clbs.put(AccountCLB("lb-1", name, "198.51.100.1", {}))
+    assert await classic(balanced).find(owner) is not None

@@ -8,6 +8,7 @@ from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.naming import (
     Naming,
     balancer_name,
+    is_made_for_another,
     own_tags,
 )
 from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, MadeBalancer, ObservedLoadBalancer
@@ -49,6 +50,22 @@ def test_a_balancer_is_called_after_its_service() -> None:
 )
 def test_which_balancers_were_made_for_a_cluster(tags: dict[str, str], found: MadeBalancer | None) -> None:
     assert CLB.made("clb", "lb-1", tags, "c1") == found
+
+
+@pytest.mark.parametrize(
+    ("tags", "another"),
+    [
+        ({}, False),
+        ({"team": "x"}, False),
+        ({**own_tags(WEB), **CLB.origin_tags(WEB)}, False),
+        (CLB.origin_tags(WEB), False),
+        (CLB.preserved_tags(WEB), True),
+        ({"spiderpool.made-for": "c1/other"}, True),
+        ({"kubernetes.do.not.delete": "another"}, True),
+    ],
+)
+def test_a_name_alone_does_not_make_a_balancer_ones_own(tags: dict[str, str], another: bool) -> None:
+    assert is_made_for_another(tags, WEB) is another
 
 
 def test_marks_on_a_service() -> None:

@@ -40,6 +40,12 @@ def own_tags(owner: BalancerOwner) -> Settings:
     return {NAME_TAG: balancer_name(owner), CLUSTER_TAG: owner.cluster}
 
 
+def is_made_for_another(tags: Settings, owner: BalancerOwner) -> bool:
+    """Whether tags say that a balancer was made for another Service, which may have given it this one's name."""
+    origin = f"{owner.cluster}/{owner.namespace}"
+    return tags.get(NAME_TAG, balancer_name(owner)) != balancer_name(owner) or tags.get(ORIGIN_TAG, origin) != origin
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """The names of one kind of balancer: ``k8s``, port, protocol if it is named, Service, namespace and cluster."""
