@@ -68,9 +68,6 @@ class GrantNeed:
     field: GrantField
     value: str
 
-    def __str__(self) -> str:
-        return f"annotation {self.annotation} needs {self.field}: {self.value}"
-
 
 @dataclass(frozen=True, slots=True)
 class MadeBalancer:
