@@ -310,10 +310,12 @@ async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
 
 
 async def test_a_service_that_takes_another_kind_returns_the_former_balancer(cluster: ServiceCluster) -> None:
-    await cluster.grant(vSwitches=["vsw-2"])
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.wait_for_event("NotGranted", "vsw-2 in spec.vSwitches")
+    assert cluster.clb().listeners
+    await cluster.grant(vSwitches=["vsw-2"])
     await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
     await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")

@@ -180,12 +180,21 @@ class ServiceReconciler:
     async def _reconcile_service(self, service: Service) -> None:
         """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for."""
         kind = None if service.terminating else self._balancers.kind_of(service)
-        for former in self._held_kinds(service):
-            if former is not kind:
-                await self._remove(service, former)
+        formers = [former for former in self._held_kinds(service) if former is not kind]
+        if formers and kind is not None and not self._may_switch(service, kind):
+            return
+        for former in formers:
+            await self._remove(service, former)
         current = self._listers.services.get(service.key)  # as changed by the removals
         if kind is not None and current is not None and current.metadata.uid == service.metadata.uid:
             await self._ensure(current, kind)
+
+    def _may_switch(self, service: Service, kind: BalancerKind) -> bool:
+        """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has."""
+        missing = self._missing(service, read_options(service.metadata.annotations or {}, kind))
+        if missing:
+            self._refuse(service, missing)
+        return not missing
 
     # --- create and update
 
