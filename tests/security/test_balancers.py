@@ -121,7 +121,7 @@ async def test_the_companys_balancer_is_not_taken_over(tenant: ServiceCluster) -
     theirs = shop(tenant)
     await tenant.create("web", annotations={**TAKE_OVER, **CERTIFICATE}, **HTTPS)
     for annotation, lacks in (
-        ("id", "lb-shop in spec.loadBalancers"),
+        ("id", "lb-shop in spec.loadBalancers;"),
         ("force-override-listeners", "spec.overrideListeners: true"),
         ("cert-id", "crt-company in spec.certificates"),
     ):
@@ -268,6 +268,18 @@ async def test_one_tenant_leaves_room_for_another_until_the_cluster_is_full(
     await tenant.until(lambda: paid(tenant) == tenant.limits.of_cluster)
     await turns(tenant)
     assert paid(tenant) == tenant.limits.of_cluster
+
+
+async def test_services_beyond_the_limit_cost_no_call_each(tenant: ServiceCluster, cluster: ServiceCluster) -> None:
+    await cluster.grant(maxLoadBalancers=0)
+    names = [f"web-{number}" for number in range(20)]
+    for name in names:
+        await tenant.create(name, annotations={"type": "nlb", "zone-maps": "a:vsw-1,b:vsw-1"})
+    for name in names:
+        await told(tenant, name, reason="TooManyLoadBalancers")
+    tenant.simulated.account.calls.clear()
+    await asyncio.sleep(3)  # they are tried again each second; our clock stands still
+    assert len(calls(tenant)) <= 2
 
 
 async def test_a_balancer_is_not_preserved_without_consent(tenant: ServiceCluster, cluster: ServiceCluster) -> None:

@@ -49,6 +49,11 @@ class BalancerLimits:
         self._listed: tuple[float, Sequence[MadeBalancer]] = (float("-inf"), ())  # when, and what there was
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
 
+    async def check(self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]) -> None:
+        """Raises TooManyLoadBalancers when there is no place for a balancer, CloudError."""
+        async with self._lock:
+            await self._check(self._claim(service, kind), limit(self._configuration.max_per_namespace, grants))
+
     @asynccontextmanager
     async def place(
         self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]
@@ -64,15 +69,17 @@ class BalancerLimits:
             self._recent[claim] = self._clock() + DELAY
 
     async def _check(self, claim: BalancerClaim, of_namespace: int) -> None:
-        counted = await self._count(claim)
+        made = await self._made()
+        if any((each.kind, each.name) == (claim.kind, claim.name) for each in made):
+            return  # it has its place already
+        counted = self._count(made, claim)
         reason = excess(counted, claim.namespace, of_namespace, self._configuration.max_per_cluster)
         if reason is not None:
             LOAD_BALANCER_REFUSALS.labels("limit").inc()
             raise TooManyLoadBalancers(reason)
 
-    async def _count(self, claim: BalancerClaim) -> BalancerCount:
+    def _count(self, made: Sequence[MadeBalancer], claim: BalancerClaim) -> BalancerCount:
         """Counts all balancers but the one that is claimed."""
-        made = await self._made()
         now = self._clock()
         self._recent = {each: until for each, until in self._recent.items() if until > now}
         services = {self._name(service): service.metadata.namespace or "" for service in self._services.items()}

@@ -211,8 +211,7 @@ class ServiceReconciler:
             await self._ensure_backends(service, options)
             return
         missing = self._missing(service, options)
-        if missing and not service.status.loadBalancer.ingress:  # it has nothing that it could keep
-            self._refuse(service, missing)
+        if not service.status.loadBalancer.ingress and not await self._may_begin(service, options, missing):
             return
         model = build_model(service, options, await self._snapshot(service, options), self._configuration)
         if self._is_applied(service, model):
@@ -228,6 +227,17 @@ class ServiceReconciler:
         published = await self._publish(service, model, observed)
         self._states[service.key].applied = (model, published)
         self._report_unresolved(service, model)
+
+    async def _may_begin(self, service: Service, options: BalancerOptions, missing: Sequence[GrantNeed]) -> bool:
+        """Whether a Service without an address, which has nothing that it could keep, may get a balancer.
+
+        Told without a call for each Service: a tenant may have any number. Raises TooManyLoadBalancers, CloudError.
+        """
+        if missing:
+            self._refuse(service, missing)
+        elif not options["id"]:
+            await self._limits.check(service, options.kind, self._grants.of(service.metadata.namespace or ""))
+        return not missing
 
     def _missing(self, service: Service, options: BalancerOptions) -> tuple[GrantNeed, ...]:
         """Returns what the Service asks for and no administrator has granted to its Namespace."""
