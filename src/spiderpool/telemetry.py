@@ -49,10 +49,28 @@ CLOUD_VSWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addr
 METADATA_READINGS = Counter(
     "spiderpool_metadata_readings", "Readings of the server's ENIs: good, unanswered or doubtful.", ("outcome",)
 )
+LOAD_BALANCERS = Gauge(
+    "spiderpool_load_balancers",
+    "Load balancers made for Services of this cluster, when they were last counted: used, preserved or orphaned.",
+    ("state",),
+)
+LOAD_BALANCER_REFUSALS = Counter(
+    "spiderpool_load_balancer_refusals",
+    "Services refused, by what they lack: a grant, or room in the limits of their Namespace or of the cluster.",
+    ("reason",),
+)
 UNREGISTERED = Gauge(
     "spiderpool_unregistered_addresses",
     "Addresses that pods hold and the cloud does not know on their ENI.",
     ("pool",),
+)
+UNENFORCED_POLICIES = Gauge(
+    "spiderpool_network_policies_not_enforced", "NetworkPolicies that select pods with addresses of ours."
+)
+WEBHOOK_DROPS = Counter(
+    "spiderpool_webhook_dropped_connections",
+    "Connections to the webhooks that were closed: too many connections or bytes in all, or too slow.",
+    ("reason",),
 )
 EVENT_LOOP_BLOCKS = Histogram(
     "spiderpool_event_loop_block_seconds",

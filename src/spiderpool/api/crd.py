@@ -10,6 +10,8 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.meta import SERVER_DEFAULT, Column, Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -22,10 +24,12 @@ KINDS: tuple[type[Object], ...] = (
     SpiderIP,
     SpiderSubnet,
     SpiderReservedIP,
+    SpiderIPQuota,
     SpiderMultusConfig,
     SpiderCoordinator,
     SpiderEndpoint,
     SpiderNode,
+    SpiderLoadBalancerGrant,
     NetworkAttachmentDefinition,
 )
 

@@ -11,6 +11,7 @@ from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import CloudConnection
@@ -47,8 +48,8 @@ class CloudLeader:
         self._nodes = Informer(client, Node)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self.ready = False
-        """Whether all first lists have arrived."""
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
+        """None when all first lists have arrived."""
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
@@ -57,7 +58,7 @@ class CloudLeader:
             await daemon.start_informers(group, self._informers())
             for run in reconcilers:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:
@@ -78,7 +79,12 @@ class CloudLeader:
         """Keep the load balancers of Services in step, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
-        listers = ServiceListers(Informer(self._client, Service), Informer(self._client, EndpointSlice), self._nodes)
+        listers = ServiceListers(
+            Informer(self._client, Service),
+            Informer(self._client, EndpointSlice),
+            self._nodes,
+            Informer(self._client, SpiderLoadBalancerGrant, optional=True),  # its CRD may come after us
+        )
         services = ServiceReconciler(
             self._cluster,
             listers,
@@ -87,7 +93,7 @@ class CloudLeader:
             ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
-            await daemon.start_informers(group, (listers.services, listers.slices))
+            await daemon.start_informers(group, (listers.services, listers.slices, listers.grants))
             group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 

@@ -313,17 +313,28 @@ WEBHOOK_PORT: Final = Setting(
 WEBHOOK_URL: Final = Setting(
     kind=kinds.OPTIONAL_TEXT,
     default=None,
-    help="URL by which the API server calls the webhooks",
+    help="URL by which the API server calls the webhooks; `controller-policy.yaml` must name it",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_WEBHOOK_URL",),
+    page="reference/high-availability.md",
     shown="by the Service",
+)
+WEBHOOK_CLIENT_CA: Final = Setting(
+    kind=kinds.OPTIONAL_PATH,
+    default=None,
+    help="file with the authorities of client certificates, without one of which no caller gets a review",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_WEBHOOK_CLIENT_CA",),
+    shown="anybody may call",
+    page="security.md",
 )
 SERVICE: Final = Setting(
     kind=kinds.TEXT,
     default="spiderpool-controller",
-    help="name of the webhooks' Service and of their registrations",
+    help="name of the webhooks' Service; `controller-policy.yaml` must name it",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME",),
+    page="reference/high-availability.md",
 )
 CONTROLLER_HEALTH_PORT: Final = Setting(
     kind=kinds.PORT,
@@ -487,7 +498,7 @@ INJECT: Final = Setting(
 INJECT_EXCLUDED: Final = Setting(
     kind=kinds.NAMES,
     default=("kube-system", "spiderpool", "metallb-system", "istio-system"),
-    help="Namespaces whose pods stay as they are",
+    help="Namespaces whose pods stay as they are, beside kube-system",
     readers=CONTROLLER,
     keys=("podResourceInject.namespacesExclude",),
     page="usage/network-injection.md",
@@ -762,6 +773,22 @@ IPV6_BACKENDS: Final = Setting(
     help="the server groups of the account take IPv6 servers",
     readers=CLOUD,
     keys=("cloud.loadBalancers.ipv6Backends",),
+    page="usage/load-balancers.md",
+)
+MAX_PER_NAMESPACE: Final = Setting(
+    kind=kinds.COUNT,
+    default=10,
+    help="load balancers of a Namespace, unless its SpiderLoadBalancerGrant says otherwise; no new ones beyond that",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.maxPerNamespace",),
+    page="usage/load-balancers.md",
+)
+MAX_PER_CLUSTER: Final = Setting(
+    kind=kinds.COUNT,
+    default=60,
+    help="load balancers of the cluster; no new ones beyond that",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.maxPerCluster",),
     page="usage/load-balancers.md",
 )
 BALANCER_PERIOD: Final = Setting(
