@@ -61,6 +61,7 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
         advertised=advertised,
         host_end=host_end,
         pod=pod,
+        gateways=node_gateways(node) if attachment.ownership.reported - attachment.ownership.granted else (),
     )
 
 
@@ -115,7 +116,8 @@ def observe_pod_link(kernel: Kernel, container_id: str, settings: PathSettings) 
     link = pod.link(VETH) or pod.link(settings.first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
     present = frozenset(_node_objects(kernel.node, [end])) if end else frozenset()
-    return PodLink(pod, path, node_addresses(kernel.node), present, settings)
+    gateways = node_gateways(kernel.node) if settings.foreign else ()
+    return PodLink(pod, path, node_addresses(kernel.node), present, settings, gateways)
 
 
 def observe_pod_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
@@ -153,6 +155,12 @@ def node_addresses(node: Netns) -> tuple[NodeAddress, ...]:
         name = _name(node, index, names) if is_global(address) else ""
         found += [NodeAddress(name, address)] if name else []
     return tuple(found)
+
+
+def node_gateways(node: Netns) -> tuple[Address, ...]:
+    """The gateways of the node's routes, in all tables."""
+    routes = routes_of(node, {link.index: link.name for link in all_links(node)})
+    return tuple(dict.fromkeys(route.gateway for route in routes if route.gateway is not None))
 
 
 def _name(netns: Netns, index: int, names: dict[int, str]) -> str:
