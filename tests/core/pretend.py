@@ -131,6 +131,7 @@ class Pretend:
         node = self.sides["node"]
         mine: list[AddRoute | AddNeighbour] = [*node.routes, *node.neighbours.values()]
         present: set[Step] = {*node.rules, *(one for one in mine if end and one.link == end.name)}
+        present |= {SetSysctl("node", name, value, required=False) for name, value in node.sysctls.items()}
         settings = settings or PathSettings()
         return PodLink(self.pod(), path, self._node_addresses(), frozenset(present), settings, self._gateways())
 

@@ -17,6 +17,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.core.network.coordinator import cluster_ranges, rule_table, service_cidrs
 from spiderpool.core.network.plumbing.foreign import owner_of
 from spiderpool.core.network.plumbing.refresh import PathSettings
+from spiderpool.core.network.plumbing.steps import SetSysctl
 from spiderpool.core.network.plumbing.values import Address, Attachment
 from spiderpool.errors import BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -72,7 +73,7 @@ class PodRoutes:
             return 0
         if steps:
             log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))
-        return sum(step.side == "node" for step in steps)
+        return sum(step.side == "node" and not isinstance(step, SetSysctl) for step in steps)
 
     def _addresses(
         self, sandbox: SandboxRecord, first: str

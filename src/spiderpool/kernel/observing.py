@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from spiderpool.core.network.plumbing.drift import PresentState
+from spiderpool.core.network.plumbing.leftovers import strict_sources
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_nic
 from spiderpool.core.network.plumbing.nics import NICAddress, NodeState, Reply
 from spiderpool.core.network.plumbing.refresh import PathSettings, PodLink
@@ -115,7 +116,9 @@ def observe_pod_link(kernel: Kernel, container_id: str, settings: PathSettings) 
     end = find_host_end(kernel, pod, container_id)
     link = pod.link(VETH) or pod.link(settings.first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-    present = frozenset(_node_objects(kernel.node, [end])) if end else frozenset()
+    present = frozenset(
+        (*_node_objects(kernel.node, [end]), *_sysctls(kernel, [strict_sources(end.name)])) if end else ()
+    )
     gateways = node_gateways(kernel.node) if settings.foreign else ()
     return PodLink(pod, path, node_addresses(kernel.node), present, settings, gateways)
 

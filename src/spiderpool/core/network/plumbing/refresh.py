@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from spiderpool.core.addresses import Network
-from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE
+from spiderpool.core.network.plumbing.leftovers import strict_sources
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE, VETH
 from spiderpool.core.network.plumbing.routing import NodePath, reachable, routes_from_node
 from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes
 from spiderpool.core.network.plumbing.steps import AddNeighbour, AddRoute, Remove, Step
@@ -42,8 +43,8 @@ class PathSettings:
 class PodLink:
     """A pod's state, its path to the node (None: it has none), and the node's present addresses.
 
-    ``present`` are the node's rules, and its routes and neighbours through its end of the path. ``gateways`` are those
-    of its routes, where the pod has addresses of another IPAM plugin.
+    ``present`` are the node's rules, and the routes, neighbours and sysctls of its end of the path. ``gateways`` are
+    those of its routes, where the pod has addresses of another IPAM plugin.
     """
 
     pod: PodState
@@ -69,8 +70,11 @@ def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
 def _missing_on_node(observed: PodLink, path: NodePath) -> Iterator[Step]:
     """The node's rules, routes and neighbours of the pod that are missing.
 
-    Only for interfaces with the path: the pod has routes through it whose source is an address of theirs.
+    Only for interfaces with the path: the pod has routes through it whose source is an address of theirs. The end of a
+    pair of ours is strict about sources, also where udev has applied sysctl.d to it meanwhile.
     """
+    if path.link == VETH and strict_sources(path.host_link) not in observed.present:
+        yield strict_sources(path.host_link)
     sources = {route.source for route in observed.pod.routes if route.link == path.link}
     used = observed.settings.foreign & {*observed.gateways, *(held.address for held in observed.node)}
     for link, table in observed.settings.tables.items():
