@@ -27,7 +27,7 @@ from tests.kernel.questions import (
     two_interfaces,
 )
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("strict")]
 
 
 def network(kind: str, master: str, nets: dict[int, Net]) -> Json:

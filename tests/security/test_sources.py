@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.lab
 
 PAYLOAD = b"under a false flag"
 ETHERNET = {4: 0x0800, 6: 0x86DD}
-OWN = {"eth0": ETH0, "net1": NET1}
+NET2 = {4: replace(NET1[4], pod="192.168.0.170"), 6: replace(NET1[6], pod="2001:db8:2::170")}
+OWN = {"eth0": ETH0, "net1": NET1, "net2": NET2}
 VICTIM = {4: "172.31.199.77", 6: "2001:db8:1::77"}
 
 
@@ -76,13 +78,14 @@ async def on_node(world: World, work: Callable[[], None]) -> None:
 async def pod_with(world: World, kind: str, *names: str) -> str:
     pod = world.pod()
     await interfaces.add(interface(pod, kind), node=world.node)
-    if "net1" in names:
-        await interfaces.add(second(pod, kind), node=world.node)
+    for name in names[1:]:
+        addresses = tuple(ip_interface(f"{net.pod}/{net.length}") for net in OWN[name].values())
+        await interfaces.add(replace(second(pod, kind), ifname=name, addresses=addresses), node=world.node)
     return pod
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("names", [("eth0",), ("eth0", "net1")])
+@pytest.mark.parametrize("names", [("eth0",), ("eth0", "net1"), ("eth0", "net1", "net2")])
 async def test_only_the_pods_own_addresses_pass(wide: World, kind: str, names: tuple[str, ...], version: int) -> None:
     await on_node(wide, sources.RULES.load)
     pod = await pod_with(wide, kind, *names)
@@ -91,8 +94,8 @@ async def test_only_the_pods_own_addresses_pass(wide: World, kind: str, names: t
         assert forwarded(wide, pod, OWN[name][version].pod, target)
     for false in (VICTIM[version], ETH0[version].other, NET1[version].other):
         assert not forwarded(wide, pod, false, target)
-    await interfaces.remove(CONTAINER, pod, "net1", node=wide.node)
-    await interfaces.remove(CONTAINER, pod, "eth0", node=wide.node)
+    for name in reversed(names):
+        await interfaces.remove(CONTAINER, pod, name, node=wide.node)
 
 
 @pytest.mark.parametrize("everywhere", [0, 2])
