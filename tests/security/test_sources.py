@@ -126,13 +126,17 @@ async def test_what_another_program_loosens_is_made_strict_again(wide: World, ki
 
 
 async def test_rules_come_back(wide: World) -> None:
-    def shown() -> str:
-        return wide.inside(
-            wide.node, "sh", "-c", "nft list ruleset 2>/dev/null; iptables-legacy-save 2>/dev/null || true"
-        )
+    def ours() -> list[str]:
+        programs = "nft list ruleset; iptables-legacy-save; ip6tables-legacy-save"
+        shown = wide.inside(wide.node, "sh", "-c", f"({programs}) 2>/dev/null || true")
+        return [line for line in shown.splitlines() if sources.TABLE in line or "fib" in line]
 
     await on_node(wide, sources.RULES.load)
-    once = shown()
-    assert sources.TABLE in once
+    once = ours()
+    assert len(once) > 1
     await on_node(wide, sources.RULES.load)
-    assert shown() == once
+    assert ours() == once
+    wide.inside(wide.node, "sh", "-c", f"nft flush table ip {sources.TABLE} || iptables-legacy -t raw -F PREROUTING")
+    assert ours() != once
+    await on_node(wide, sources.RULES.load)
+    assert sorted(ours()) == sorted(once)

@@ -9,7 +9,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from spiderpool.errors import KernelFailure, SpiderpoolError, raise_all
-from spiderpool.kernel.programs import IPTABLES, IPTABLES_ABSENT, query, refusal
+from spiderpool.kernel.programs import (
+    IPTABLES,
+    IPTABLES_ABSENT,
+    MISSING_PROGRAM,
+    NFT_ABSENT,
+    query,
+    refusal,
+    run,
+)
 
 NFT_FAMILIES = {4: "ip", 6: "ip6"}
 """IP version → nftables' name of it."""
@@ -17,7 +25,7 @@ NFT_FAMILIES = {4: "ip", 6: "ip6"}
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """The rules of both families.
+    """The rules of both families, or of those in ``versions``.
 
     ``name`` is that of our nftables table, and the comment of our rules in iptables. ``chains`` are the chains of the
     table, by IP version; ``iptables`` the rule of ours in each table of iptables. ``failure`` says, after the IP
@@ -28,6 +36,7 @@ class RuleSet:
     chains: Callable[[int], str]
     iptables: Mapping[str, str]
     failure: str
+    versions: tuple[int, ...] = (4, 6)
 
     def load(self) -> None:
         """Load the rules of both families, or what is missing of them; IPv6 only where the kernel has it.
@@ -36,12 +45,25 @@ class RuleSet:
             KernelFailure: neither nftables nor iptables took the rules; says what both answered.
         """
         failures: list[SpiderpoolError] = []
-        for version in NFT_FAMILIES:
+        for version in self.versions:
             try:
                 self._load_family(version)
             except KernelFailure as error:
                 failures.append(error)
         raise_all(failures)
+
+    def unload(self) -> None:
+        """Remove the rules; success if there are none. Raises KernelFailure."""
+        for version in self.versions:
+            code, output = run(["nft", "delete", "table", NFT_FAMILIES[version], self.name])
+            if code not in (0, MISSING_PROGRAM) and not any(words in output for words in NFT_ABSENT):
+                raise KernelFailure(f"{self.name} could not be removed", output)
+            program = IPTABLES[version]
+            for table, rule in self.iptables.items():
+                if self.name in query([f"{program}-save", "-t", table], IPTABLES_ABSENT):
+                    script = f"*{table}\n-D {rule}\nCOMMIT\n"
+                    if refused := refusal([f"{program}-restore", "--wait=5", "--noflush"], script):
+                        raise KernelFailure(f"{self.name} could not be removed", refused)
 
     def nft_script(self, version: int) -> str:
         """The rules of one family for ``nft -f -``, in place of those that are there: one transaction."""
