@@ -23,10 +23,16 @@ class AddressHolders:
         return frozenset(ip_interface(each.spec.address).ip for each in records)
 
     def taken(self, pod_uid: str, sandbox: SandboxRecord) -> dict[Address, str]:
-        """Addresses that other pods of the node had before a sandbox was attached → the pod, in words."""
+        """Addresses that other pods of the node had before a sandbox was attached → the pod, in words.
+
+        Not every runtime tells the UID of a pod, so one of the same name is none of the others.
+        """
         held = [each.spec for each in self._cluster.records.informer.items() if not each.spec.releasedAt]
+        own = (sandbox.pod.namespace, sandbox.pod.name) if sandbox.pod else None
         found = {
-            ip_interface(each.address).ip: f"pod {each.namespace}/{each.pod}" for each in held if each.podUID != pod_uid
+            ip_interface(each.address).ip: f"pod {each.namespace}/{each.pod}"
+            for each in held
+            if each.podUID != pod_uid and (each.namespace, each.pod) != own
         }
         for store in self._stores:
             for other in store.all():
@@ -40,4 +46,6 @@ def _is_earlier(other: SandboxRecord, sandbox: SandboxRecord) -> bool:
     """Whether another sandbox, not of the same pod, was attached earlier."""
     if other.container_id == sandbox.container_id or other.attached_at > sandbox.attached_at:
         return False
-    return not other.pod or not sandbox.pod or other.pod != sandbox.pod
+    if other.pod is None or sandbox.pod is None:
+        return True
+    return (other.pod.namespace, other.pod.name) != (sandbox.pod.namespace, sandbox.pod.name)
