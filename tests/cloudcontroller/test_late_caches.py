@@ -26,7 +26,7 @@ from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from tests.cloudcontroller.conftest import Clock
+from tests.cloudcontroller.service_cluster import Clock
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
