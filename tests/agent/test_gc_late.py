@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.agent.address_holders import AddressHolders
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.network.attachment import SandboxTarget
@@ -96,6 +97,14 @@ class TestBugs:
                 AttachmentStore(tmp_path / "chained").save(sandbox)
             assert await one.coordinator.refresh() == 0
             assert capsys.readouterr().out.count("routes of a pod not updated") == 2
+
+    async def test_a_sandbox_whose_addresses_cannot_be_understood(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            store, netns = AttachmentStore(tmp_path / "chained"), str(tmp_path / "none" / "c")
+            for container, address in (("a", "no address"), ("b", "10.0.0.7/16")):
+                store.save(broken(container, InterfaceRecord("eth0", "", addresses=(address,)), netns=netns))
+            taken = AddressHolders(one.node.cluster, [store]).taken("uid", broken("c", netns=netns))
+            assert [str(each) for each in taken] == ["10.0.0.7"]
 
     async def test_a_container_that_cannot_be_forgotten(self, tmp_path: Path) -> None:
         async with simulated_node(tmp_path) as one:

@@ -593,6 +593,14 @@ GUARDS = (
         "agent/test_gc_late.py",
     ),
     Guard(
+        "addresses_that_cannot_be_understood",
+        "a sandbox whose file cannot be understood keeps others from being attached",
+        "agent/address_holders.py",
+        "with noted([]):  # a file",
+        "if True:  # a file",
+        "agent/test_gc_late.py",
+    ),
+    Guard(
         "container_that_cannot_be_forgotten",
         "a pod whose file meets a bug keeps the files of all pods that are gone",
         "agent/containers.py",
