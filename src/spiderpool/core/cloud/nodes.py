@@ -11,10 +11,8 @@ import msgspec
 from spiderpool.api.core_v1 import Node, Taint
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, ProviderIDParser, read_instance
 from spiderpool.core.ipam.evidence import SHUTDOWN
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.errors import Undecodable
-
-UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-"""Taint of a node whose kubelet runs with ``--cloud-provider=external`` and waits for a cloud controller."""
 
 MAX_SUSPECTS, MAX_WITNESSES = 90, 10
 """Instances of one query; together as many as one call to the cloud may name."""
