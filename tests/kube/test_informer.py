@@ -209,7 +209,7 @@ class TestListsFromTheServersCache:
 
     @staticmethod
     def versions(server: ApiServer) -> list[str | None]:
-        return [query.get("resourceVersion") for query in server.list_queries]
+        return [query.get("resourceVersion") for _, query in server.list_queries]
 
     async def test_are_not_older_than_what_was_seen(self, server: ApiServer, client: Client) -> None:
         server.put(record("10.0.0.1"))
@@ -230,6 +230,20 @@ class TestListsFromTheServersCache:
             await equal(informer, server)
         assert self.versions(server) == ["0", last]
         assert last != seen
+
+    async def test_are_not_older_than_the_last_list(self, server: ApiServer, client: Client) -> None:
+        server.put(record("10.0.0.1"))
+        server.hold_watches()
+        informer = Informer(client, SpiderIP, from_cache=True)
+        async with running(informer):
+            await informer.synced(5)
+            listed = informer.listed_version
+            server.put(record("10.0.0.2"))
+            server.compact()
+            server.cut_watches()
+            server.release_watches()
+            await equal(informer, server)
+        assert self.versions(server) == ["0", listed]
 
     async def test_come_from_etcd_after_a_failure(
         self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
