@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,9 @@ from tests.support.turns import other_task
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
 
+R = TypeVar("R", bound=SpiderIP)
+
+
 def record(name: str, pool: str = "p", *, labels: dict[str, str] | None = None, uid: str | None = None) -> SpiderIP:
     spec = IPSpec(f"{name}/24", pool, "n1", "default", "pod", "uid", "eth0")
     return SpiderIP(metadata=ObjectMeta(name=name, labels=labels, uid=uid), spec=spec)
@@ -36,7 +40,7 @@ def versioned(obj: SpiderIP, version: int) -> SpiderIP:
 
 
 @asynccontextmanager
-async def running(informer: Informer[SpiderIP]) -> AsyncIterator[None]:
+async def running(informer: Informer[R]) -> AsyncIterator[None]:
     task = asyncio.create_task(informer.run())
     try:
         yield
@@ -259,6 +263,33 @@ class TestListsFromTheServersCache:
         async with running(informer := Informer(client, SpiderIP)):
             await informer.synced(5)
         assert self.versions(server) == [None]
+
+
+class Defective(SpiderIP):
+    """A record of which our own code makes a bug, as often as the count says."""
+
+    bugs: ClassVar[int] = 2
+
+    @property
+    def key(self) -> str:
+        if Defective.bugs:
+            Defective.bugs -= 1
+            raise ZeroDivisionError
+        return self.name
+
+
+async def test_a_bug_does_not_stop_the_informer(
+    server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+    server.put(record("10.0.0.1"))
+    informer = Informer(client, Defective)
+    async with running(informer):
+        await informer.synced(5)
+        Defective.bugs = 1
+        server.put(record("10.0.0.2"))
+        await eventually(lambda: informer.get("10.0.0.2"))
+    assert Defective.bugs == 0
 
 
 class TestPauses:
