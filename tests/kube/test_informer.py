@@ -208,6 +208,15 @@ class TestCache:
         assert "10.0.0.1" in names
 
 
+async def test_the_oldest_deletion_is_forgotten_first(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module, "TOMBSTONES", 2)
+    informer = Informer(client, SpiderIP)
+    deleted = [versioned(record(f"10.0.0.{number}", uid=f"u{number}"), number) for number in (1, 2, 3)]
+    for each in deleted:
+        informer.forget(each)
+    assert [informer.is_deleted(each) for each in deleted] == [False, True, True]
+
+
 class TestListsFromTheServersCache:
     """Cheap for the server, and never older than what this process has seen."""
 
