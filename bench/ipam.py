@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,14 @@ PARALLEL_ADDS = 1_800
 ROUNDS = 6
 """Rounds of a parallel run. The first round warms up connections and caches and does not count."""
 SHIM_RUNS = 300
+CREATES = "POST spiderips"
+CHURN_POOL = 320
+"""Addresses of the shared pool in which the search places of the nodes meet."""
+CHURN_HELD = 300
+"""Addresses in use after each round: nearly all, so that each node runs into what the other one has or gives back."""
+CHURN_BATCH = 100
+"""Pods that are replaced in each round."""
+CHURN_ROUNDS = 8
 HUGE_POOL_ADDS = 120
 """ADDs from each pool size."""
 
@@ -81,6 +90,10 @@ class Bench:
         """Call ADD and block, as a container runtime does. Returns whether it allocated an address."""
         return bool(pod.agent.address_now("ADD", "default", pod.name, pod.uid).get("ips"))
 
+    async def release(self, pod: Pod) -> bool:
+        """Call DEL. Returns whether it succeeded."""
+        return "code" not in await pod.agent.address("DEL", "default", pod.name, pod.uid)
+
     def release_now(self, pod: Pod) -> bool:
         """Call DEL and block. Returns whether it succeeded."""
         return "code" not in pod.agent.address_now("DEL", "default", pod.name, pod.uid)
@@ -106,9 +119,11 @@ class Bench:
         self.plane.kubectl("delete", "--raw", f"/{SpiderIP.KIND.path()}", timeout=120)
         time.sleep(WATCH_DELAY)
 
-    def delete_pods(self) -> None:
-        """Delete all pods, in one request."""
-        self.plane.kubectl("delete", "--raw", f"/{PodKind.KIND.path('default')}?gracePeriodSeconds=0", timeout=120)
+    def delete_pods(self, prefix: str = "") -> None:
+        """Delete all pods, or those of a prefix, in one request."""
+        chosen = f"&labelSelector=bench%3D{prefix}" if prefix else ""
+        path = f"/{PodKind.KIND.path('default')}?gracePeriodSeconds=0{chosen}"
+        self.plane.kubectl("delete", "--raw", path, timeout=120)
 
     def requests(self) -> dict[str, int]:
         """Requests that the API server has counted, by verb and resource, without watches."""
@@ -125,9 +140,10 @@ def main() -> None:
     """Measure and print the table; exit status 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--many", type=int, default=PARALLEL_ADDS, help="addresses in the parallel runs")
+    parser.add_argument("--only-churn", action="store_true", help="only the shared pool whose pods come and go")
     arguments = parser.parse_args()
     with bench_cluster() as bench:
-        claims = list(run(bench, arguments.many))
+        claims = [churn(bench)] if arguments.only_churn else list(run(bench, arguments.many))
     table = Table("what", "measured", "limit", "ratio", "claim", "holds")
     for claim in claims:
         table.add_row(*claim.row())
@@ -157,6 +173,7 @@ def run(bench: Bench, many: int) -> Iterator[Claim]:
     yield from huge_pools(bench)
     yield parallel(bench, "pool per node", own_pools(), many, 0.50)
     yield parallel(bench, "one shared pool", (shared_pool(),), many, 0.40)
+    yield churn(bench)
     yield shim_claim()
 
 
@@ -242,6 +259,61 @@ async def take_turns(bench: Bench, pods: list[Pod]) -> list[tuple[Figures, Figur
             limit = await measure(creator.create, size, PARALLEL)
             turns.append((limit, await measure(lambda i, batch=batch: bench.add(batch[i]), size, PARALLEL)))  # type: ignore[misc]
     return turns
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnRound:
+    """What one round has cost: the limit, the ADDs, and the creates that the API server has counted for them."""
+
+    limit: Figures
+    adds: Figures
+    creates: float
+    """Per ADD."""
+
+
+def churn(bench: Bench) -> Claim:
+    """ADDs from a shared pool in which the places have met at which its nodes search, while pods come and go."""
+    bench.pools(_pool("churned", "10.4.0.0/16", f"10.4.0.1-{IPv4Address('10.4.0.0') + CHURN_POOL}"))
+    rounds = asyncio.run(_churn(bench))
+    bench.clear()
+    ratio = statistics.median(each.adds.rate / each.limit.rate for each in rounds)
+    rate = statistics.median(each.adds.rate for each in rounds)
+    lost = statistics.mean(each.creates - 1 for each in rounds)
+    failed = sum(each.adds.failed for each in rounds)
+    return Claim(
+        f"ADD/s at {PARALLEL} in parallel, shared pool, places that meet, {len(rounds) * CHURN_BATCH} pods replaced",
+        f"{rate:.0f}/s, {lost:.3f} lost creates per ADD, {failed} failed",
+        f"{statistics.median(each.limit.rate for each in rounds):.0f}/s",
+        f"{ratio:.0%}",
+        ">= 40%, <= 0.5 lost creates, none failed",
+        ratio >= 0.40 and lost <= 0.5 and not failed,
+    )
+
+
+async def _churn(bench: Bench) -> list[ChurnRound]:
+    """Fill the pool, then replace the oldest pods in each round."""
+    kept = deque([bench.pods(CHURN_BATCH, f"fill{number}") for number in range(CHURN_HELD // CHURN_BATCH)])
+    for pods in kept:
+        await measure(lambda i, pods=pods: bench.add(pods[i]), len(pods), PARALLEL)  # type: ignore[misc]
+    rounds = []
+    async with ParallelCreator(bench.plane.admin_kubeconfig, int(IPv4Address("10.220.0.0"))) as creator:
+        await measure(creator.create, 2 * PARALLEL, PARALLEL)
+        for number in range(1, CHURN_ROUNDS + 1):
+            await _end(bench, kept.popleft())
+            kept.append(pods := bench.pods(CHURN_BATCH, f"churn{number}"))
+            limit = await measure(creator.create, CHURN_BATCH, PARALLEL)
+            before = bench.requests()
+            adds = await measure(lambda i, pods=pods: bench.add(pods[i]), len(pods), PARALLEL)  # type: ignore[misc]
+            creates = bench.requests()[CREATES] - before.get(CREATES, 0)
+            rounds.append(ChurnRound(limit, adds, creates / len(pods)))
+    return rounds
+
+
+async def _end(bench: Bench, pods: list[Pod]) -> None:
+    """Delete pods, and release their addresses."""
+    bench.delete_pods(pods[0].name.rpartition("-")[0])
+    await asyncio.sleep(WATCH_DELAY)
+    await measure(lambda i: bench.release(pods[i]), len(pods), PARALLEL)
 
 
 def seconds(call: Callable[[], bool]) -> float:

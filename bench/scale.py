@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 
@@ -25,19 +26,25 @@ import aiohttp
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from tests.support.api_server import ApiServer
 
 from bench import far_end
-from bench.scale_cluster import Size, cluster, eni_of, node
-from spiderpool.api.core_v1 import Node, Pod
+from bench.scale_cluster import Size, cluster, eni_of, node, node_name, pool_in_use
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.cloud.provider import CloudServer, Quota, RegisteredENI
 from spiderpool.cloud.registry import CloudConnection
 from spiderpool.cloudcontroller.main import CloudLeader
 from spiderpool.controller.certificates import Certificates
 from spiderpool.controller.main import ControllerLeader
+from spiderpool.controller.pools import SENT_PER_SECOND, status_of
 from spiderpool.controller.registration import hosts
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
@@ -54,6 +61,10 @@ CONF = {
 }
 START_LIMIT = 3600.0
 """Seconds that a leader gets to begin: more than it would have in a cluster, to show the figure."""
+LOST = 10
+"""Nodes that are lost one after the other, so that the longest block is that of one."""
+VIEW = 2_000
+"""Addresses of the pool whose status is measured."""
 MOST_BLOCK, MOST_START = 0.1, 2.0
 """The claims: seconds of blocking, and the start as a multiple of the list."""
 
@@ -195,6 +206,11 @@ async def _lead(plan: Plan, figures: Figures, watch: LoopWatch, leader: object) 
         await asyncio.sleep(plan.calm)
         _note(figures, watch, "a heartbeat of each node")
         for ready in (False, True):
+            for number in range(LOST):
+                await _send(plan, [number], ready=ready)
+        await asyncio.sleep(plan.calm / 2)
+        _note(figures, watch, f"{LOST} nodes lost and back one by one")
+        for ready in (False, True):
             await _send(plan, range(0, plan.size.nodes, max(plan.size.nodes // 50, 1)), ready=ready)
             await asyncio.sleep(plan.calm / 2)
         _note(figures, watch, "50 nodes lost and back")
@@ -255,6 +271,34 @@ def cloud(plan: Plan) -> Figures:
     return asyncio.run(measure(plan, CLOUD_KINDS, lambda client: CloudLeader(client, settings, connection)))
 
 
+async def first_lists() -> tuple[int, int]:
+    """How many lists an agent's caches begin with, and how many of them come from etcd; each is followed by a watch."""
+    kinds = (SpiderIP, Pod, SpiderIPPool, SpiderReservedIP, NetworkAttachmentDefinition, SpiderCoordinator, Namespace)
+    async with ApiServer(Node.KIND, *(kind.KIND for kind in kinds)) as server, server.client() as client:
+        cache = ClusterCache(client, node_name(0))
+        task = asyncio.create_task(cache.run())
+        await cache.synced(START_LIMIT)
+        task.cancel()
+        await asyncio.wait((task,))
+        queries = [query for _, query in server.list_queries]
+    return len(queries), sum("resourceVersion" not in query for query in queries)
+
+
+def status_length() -> int:
+    """Characters of the status of a pool of which so many addresses are in use."""
+    pool, records = pool_in_use(VIEW)
+    return len(msgspec.json.encode(status_of(pool, records, datetime.now(UTC))))
+
+
+def agent_rows() -> Iterator[tuple[str, str]]:
+    """What each agent costs the API server, and what a large pool costs the agents."""
+    lists, from_etcd = asyncio.run(first_lists())
+    yield "watches of an agent's caches", f"{lists}; of the first lists {from_etcd} from etcd"
+    length = status_length()
+    yield f"status of a pool with {VIEW:,} addresses in use", f"{length / 1000:.0f} kB"
+    yield "writes of that status, at most", f"{SENT_PER_SECOND / length:.2f}/s"
+
+
 @contextmanager
 def serving(size: Size) -> Iterator[str]:
     """A pretend API server in a process of its own."""
@@ -289,6 +333,10 @@ def main() -> None:
                 table.add_row(*row)
                 holds = holds and row[3] != "NO"
             console.print(table)
+    table = Table("spiderpool-agent", "measured")
+    for each in agent_rows():
+        table.add_row(*each)
+    console.print(table)
     sys.exit(0 if holds else 1)
 
 

@@ -19,7 +19,7 @@ from spiderpool.api.core_v1 import (
     Secret,
 )
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.cloud.provider import RegisteredENI
 from spiderpool.controller.certificates import STORE
@@ -91,6 +91,14 @@ def node(number: int, size: Size, *, ready: bool = True) -> Node:
             [NodeAddress("InternalIP", instance.enis[0].primary_address)],
         ),
     )
+
+
+def pool_in_use(addresses: int) -> tuple[SpiderIPPool, list[SpiderIP]]:
+    """A shared pool, and the records of so many of its addresses."""
+    spec = IPPoolSpec("10.0.0.0/16", ips=["10.0.0.1-10.0.255.254"])
+    pool = SpiderIPPool(metadata=ObjectMeta(name="shared", uid="shared", generation=1), spec=spec)
+    size = Size(1, addresses)
+    return pool, [_record(_pod(0, index, size), pool, 0, index) for index in range(addresses)]
 
 
 def _node_and_pods(number: int, size: Size) -> Iterator[Object]:

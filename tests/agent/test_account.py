@@ -181,6 +181,22 @@ async def test_a_pod_that_begins_after_the_answer_keeps_its_address(tmp_path: Pa
         assert not node.server.stored(SpiderIP)[address].marked
 
 
+async def test_after_too_many_changes_all_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "MOST_CHANGES", 2)
+    async with addressing_node(tmp_path, ONE) as node, publishing(node):
+        await node.pod("a")
+        address = await attach(node, "a", "c")
+        await eventually(lambda: told(node) == {"c": [address]})
+        node.kernel["/run/netns/c"] = [SandboxInterface("eth0", "02:00:00:00:00:01", ["10.0.0.99"])]
+        for container in ("x", "y"):
+            node.account.change(container)
+        await asyncio.sleep(1.0)
+        assert told(node) == {"c": [address]}, "only what has changed is read"
+        for container in ("x", "y", "z"):
+            node.account.change(container)
+        await eventually(lambda: told(node) == {"c": ["10.0.0.99"]})
+
+
 async def test_what_cannot_be_read_is_listed_as_such_and_what_is_gone_is_not(tmp_path: Path) -> None:
     async with addressing_node(tmp_path, ONE) as node, publishing(node):
         for name in ("a", "b", "c"):

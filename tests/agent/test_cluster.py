@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,14 +13,21 @@ from aiohttp import web
 
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.cni import PodArgs
-from spiderpool.api.core_v1 import Pod
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.errors import NotReady
+from tests.support.api_server import ApiServer
 from tests.support.clients import answered_by
 
 pytestmark = pytest.mark.unit
 
 WEB = PodArgs("shop", "web", "u")
+KINDS = (Pod, SpiderIP, SpiderIPPool, SpiderReservedIP, NetworkAttachmentDefinition, SpiderCoordinator, Namespace, Node)
 LEAVING: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 MIRROR: dict[str, Any] = {"annotations": {STATIC_POD_ANNOTATION: "hash"}}
 
@@ -93,3 +102,16 @@ async def test_whether_the_first_lists_have_come_is_known_in_time(cluster: Clust
     with pytest.raises(NotReady, match="within 0 s"):
         await cluster.listed(0.05)
     assert not cluster.ready
+
+
+async def test_of_the_first_lists_only_that_of_the_records_comes_from_etcd() -> None:
+    """A list of one node's pods from etcd reads those of all nodes; one of records from a cache may lack some."""
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server, server.client() as client:
+        cluster = ClusterCache(client, "n1")
+        task = asyncio.create_task(cluster.run())
+        await cluster.synced(5)
+        task.cancel()
+        await asyncio.wait((task,))
+        versions = [(plural, query.get("resourceVersion")) for plural, query in server.list_queries]
+    cached = [kind for kind in (*KINDS, SpiderIPPool) if kind is not SpiderIP]  # pools: the node's own, and shared ones
+    assert Counter(versions) == Counter([(kind.KIND.plural, "0") for kind in cached] + [(SpiderIP.KIND.plural, None)])

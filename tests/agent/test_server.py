@@ -9,6 +9,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spiderpool.agent.install import install, network_list
+from spiderpool.agent.server import MAX_READ
 from spiderpool.api.cni import CNICall
 from spiderpool.errors import BadConfig
 from spiderpool_lab.control_plane import ControlPlane
@@ -194,6 +196,23 @@ async def test_garbage_on_the_socket_hurts_nobody(agent: LocalAgent, garbage: by
     writer.close()
     status, _ = await exchange(agent.socket, b"", "GET", "/v1/ipam/healthy")
     assert status == 200
+
+
+async def test_a_body_without_end_is_not_read_to_its_end(agent: LocalAgent) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+    writer.write(b"POST /v1/cni HTTP/1.1\r\nHost: n\r\nContent-Length: %d\r\n\r\n" % (4 * MAX_READ))
+    answer = asyncio.create_task(reader.readline())
+    sent = 0
+    with suppress(ConnectionError):
+        while not answer.done() and sent < 4 * MAX_READ:
+            writer.write(bytes(1 << 20))
+            sent += 1 << 20
+            await writer.drain()
+            await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        assert b" 500 " in await answer
+    assert MAX_READ < sent < 2 * MAX_READ
+    writer.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.networks import readiness as network_readiness
 from spiderpool.controller.reservedips import readiness
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, text_of
+from spiderpool.core.network.nads import attachment
+from spiderpool.kube.events import Recorder
+from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
+from tests.core.servers import MASTER
+from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 
 BEGUN = "2026-01-01T00:00:00Z"
 
 
 def reserved(*ips: str, **metadata: Any) -> SpiderReservedIP:
     return SpiderReservedIP(metadata=ObjectMeta(name="r", **metadata), spec=ReservedIPSpec(ips=list(ips)))
+
+
+SECOND = SpiderMultusConfig(
+    metadata=ObjectMeta(name="second", namespace="ns", uid="u-second"),
+    spec=MultusConfigSpec(cniType="ipvlan", ipvlan=IpvlanConfig(["eth1"])),
+)
+"""A network on the second NIC."""
+
+
+def server_with(name: str, *devices: str) -> Node:
+    """A node that reports NICs."""
+    enis = tuple(replace(eni, device=device) for eni, device in zip(MASTER.enis, devices, strict=False))
+    annotations = {INSTANCE_ANNOTATION: text_of(replace(MASTER, enis=enis))}
+    return Node(metadata=ObjectMeta(name=name, annotations=annotations))
 
 
 @pytest.mark.unit
@@ -51,9 +77,54 @@ class TestConditions:
     def test_networks(self, plugin: dict[str, Any] | None, status: str, message: str) -> None:
         spec = NADSpec(config=json.dumps(plugin)) if plugin else None
         made = NetworkAttachmentDefinition(metadata=ObjectMeta(name="n", namespace="ns"), spec=spec)
-        condition = network_readiness(made)
+        condition = network_readiness(SpiderMultusConfig(), made, None)
         assert condition.status == status
         assert condition.message.startswith(message)
+
+    @pytest.mark.parametrize(
+        ("devices", "message"),
+        [
+            (None, ""),
+            ({"eth0", "eth1"}, ""),
+            ({"eth0"}, "; but master: no node reports a NIC eth1; reported are eth0"),
+        ],
+    )
+    def test_networks_on_a_nic_that_no_node_reports(self, devices: set[str] | None, message: str) -> None:
+        condition = network_readiness(SECOND, attachment(SECOND), devices)
+        assert condition.status == "True", "nodes report ENIs, not all NICs"
+        assert condition.message == f"pods may name NetworkAttachmentDefinition {SECOND.key}{message}"
+
+    async def test_the_condition_of_a_network_follows_the_nics_that_nodes_report(self) -> None:
+        kinds = (SpiderMultusConfig, NetworkAttachmentDefinition, Node)
+        async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
+            server.put(SECOND, attachment(SECOND), server_with("n1", "eth0"))
+            configs = Informer(client, SpiderMultusConfig)
+            attachments = Informer(client, NetworkAttachmentDefinition)
+            nodes = Informer(client, Node)
+            caches: list[Informer[Any]] = [configs, attachments, nodes]
+            reconciler = NetworkReconciler(client, configs, attachments, nodes, Recorder(client, "test"))
+            tasks = [asyncio.create_task(each.run()) for each in caches]
+            for each in caches:
+                await each.synced(5)
+            tasks.append(asyncio.create_task(reconciler.run()))
+
+            def is_told(told: bool) -> bool:
+                stored = server.stored(SpiderMultusConfig)[SECOND.key].status
+                messages = [each.message or "" for each in (stored and stored.conditions) or ()]
+                return ["no node reports" in each for each in messages] == [told]
+
+            try:
+                await eventually(lambda: is_told(True))
+                server.put(server_with("n2", "eth1"))
+                await eventually(lambda: is_told(False))
+                server.remove(server_with("n2"))
+                await eventually(lambda: is_told(True))
+                server.put(Node(metadata=ObjectMeta(name="n3")))
+                await eventually(lambda: is_told(False), "one node may have any NIC")
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 MANIFESTS = """

@@ -32,6 +32,7 @@ from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
 from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
+from spiderpool.telemetry import COLLECT_FAILURES
 from tests.controller.collecting import (
     ACCOUNT,
     ACCOUNTS,
@@ -55,6 +56,11 @@ from tests.controller.collecting import (
 from tests.support.clients import client_of
 
 pytestmark = pytest.mark.unit
+
+
+def failures() -> float:
+    """How often a collection has failed so far."""
+    return float(COLLECT_FAILURES._value.get())
 
 
 async def test_a_release_names_the_very_record_and_follows_a_fresh_read() -> None:
@@ -112,6 +118,14 @@ async def test_one_malformed_object_keeps_no_other_address() -> None:
     second = replace(record, metadata=replace(record.metadata, name="bad-2", uid="r-10"))
     requests = await collect(gone, ips=(record, second, ORPHAN), known=(NODE, bad), seconds=10.0)
     assert ("DELETE", "10.6.0.1") in {(each.method, each.path.rpartition("/")[2]) for each in requests}
+
+
+async def test_a_bug_does_not_stop_the_checks() -> None:
+    """Of the report about nodes that do not answer, whose time is no number."""
+    policy = GCPolicy(answer_time="soon")  # type: ignore[arg-type]
+    before = failures()
+    await collect(gone, answers=False, policy=policy, seconds=2.0)
+    assert failures() > before + 1
 
 
 async def test_a_live_pod_costs_no_request() -> None:
@@ -263,7 +277,7 @@ class TestAccounts:
 
     async def test_time_is_enough_where_the_setting_says_so(self) -> None:
         policy = GCPolicy(by_time=True, answer_time=0.05)
-        requests = await collect(gone, answers=False, policy=policy)
+        requests = await collect(gone, answers=False, policy=policy, seconds=2.0)
         assert [request.method for request in requests[:5]] == ["PATCH", "GET", "GET", "GET", "DELETE"]
         assert "DELETE" not in methods(await collect(gone, sandboxes=(USING,), policy=policy))
 

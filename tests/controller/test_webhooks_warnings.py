@@ -6,9 +6,14 @@ import pytest
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import webhooks
 from spiderpool.controller.webhooks import Webhooks, webhook_path
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, text_of
+from tests.core.servers import MASTER
 from tests.support.admission import admission_caller
 from tests.support.api_server import ApiServer, Fault
 
@@ -32,3 +37,22 @@ async def test_a_valid_pool_is_accepted_though_what_it_names_cannot_be_read(
             response = (await answer.json())["response"]
     assert response["allowed"]
     assert [why in said for said in response["warnings"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("master", "said"), [("eth1", []), ("eth9", ["no node reports a NIC eth9; reported are eth0, eth1"])]
+)
+async def test_a_network_on_a_nic_that_no_node_reports_is_warned_of(master: str, said: list[str]) -> None:
+    network = {
+        "metadata": {"name": "n", "namespace": "ns"},
+        "spec": {"cniType": "ipvlan", "ipvlan": {"master": [master]}},
+    }
+    request = {"uid": "u", "operation": "CREATE", "name": "n", "object": network, "userInfo": {"username": "admin"}}
+    kinds = (Node, SpiderIPPool, SpiderMultusConfig, NetworkAttachmentDefinition)
+    async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
+        server.put(Node(metadata=ObjectMeta(name="n1", annotations={INSTANCE_ANNOTATION: text_of(MASTER)})))
+        async with admission_caller(Webhooks(client, frozenset((4,)))) as caller:
+            answer = await caller.post(webhook_path("validate", SpiderMultusConfig.KIND), json={"request": request})
+            response = (await answer.json())["response"]
+    assert response["allowed"]
+    assert [each.partition("master: ")[2] for each in response.get("warnings", ())] == said

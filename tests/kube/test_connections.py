@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from spiderpool.kube import connections
 from spiderpool.kube.connections import DEAD_AFTER, open_session
 
 pytestmark = pytest.mark.unit
@@ -35,3 +36,27 @@ async def test_a_connection_breaks_when_its_path_swallows_packets_and_is_kept_ot
                 ports.add(connection.getsockname())
                 assert await response.text() == "identity"
     assert len(ports) == 1
+
+
+async def test_requests_beyond_the_most_connections_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS", 2)
+    running = most = 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    async with TestServer(application) as server, open_session(ssl.create_default_context()) as session:
+
+        async def get() -> int:
+            async with session.get(server.make_url("/")) as response:
+                return response.status
+
+        assert await asyncio.gather(*(get() for _ in range(6))) == [200] * 6
+    assert most == 2

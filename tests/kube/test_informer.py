@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,9 @@ from tests.support.turns import other_task
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
 
+R = TypeVar("R", bound=SpiderIP)
+
+
 def record(name: str, pool: str = "p", *, labels: dict[str, str] | None = None, uid: str | None = None) -> SpiderIP:
     spec = IPSpec(f"{name}/24", pool, "n1", "default", "pod", "uid", "eth0")
     return SpiderIP(metadata=ObjectMeta(name=name, labels=labels, uid=uid), spec=spec)
@@ -36,7 +40,7 @@ def versioned(obj: SpiderIP, version: int) -> SpiderIP:
 
 
 @asynccontextmanager
-async def running(informer: Informer[SpiderIP]) -> AsyncIterator[None]:
+async def running(informer: Informer[R]) -> AsyncIterator[None]:
     task = asyncio.create_task(informer.run())
     try:
         yield
@@ -204,12 +208,21 @@ class TestCache:
         assert "10.0.0.1" in names
 
 
+async def test_the_oldest_deletion_is_forgotten_first(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module, "TOMBSTONES", 2)
+    informer = Informer(client, SpiderIP)
+    deleted = [versioned(record(f"10.0.0.{number}", uid=f"u{number}"), number) for number in (1, 2, 3)]
+    for each in deleted:
+        informer.forget(each)
+    assert [informer.is_deleted(each) for each in deleted] == [False, True, True]
+
+
 class TestListsFromTheServersCache:
     """Cheap for the server, and never older than what this process has seen."""
 
     @staticmethod
     def versions(server: ApiServer) -> list[str | None]:
-        return [query.get("resourceVersion") for query in server.list_queries]
+        return [query.get("resourceVersion") for _, query in server.list_queries]
 
     async def test_are_not_older_than_what_was_seen(self, server: ApiServer, client: Client) -> None:
         server.put(record("10.0.0.1"))
@@ -231,6 +244,20 @@ class TestListsFromTheServersCache:
         assert self.versions(server) == ["0", last]
         assert last != seen
 
+    async def test_are_not_older_than_the_last_list(self, server: ApiServer, client: Client) -> None:
+        server.put(record("10.0.0.1"))
+        server.hold_watches()
+        informer = Informer(client, SpiderIP, from_cache=True)
+        async with running(informer):
+            await informer.synced(5)
+            listed = informer.listed_version
+            server.put(record("10.0.0.2"))
+            server.compact()
+            server.cut_watches()
+            server.release_watches()
+            await equal(informer, server)
+        assert self.versions(server) == ["0", listed]
+
     async def test_come_from_etcd_after_a_failure(
         self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -245,6 +272,33 @@ class TestListsFromTheServersCache:
         async with running(informer := Informer(client, SpiderIP)):
             await informer.synced(5)
         assert self.versions(server) == [None]
+
+
+class Defective(SpiderIP):
+    """A record of which our own code makes a bug, as often as the count says."""
+
+    bugs: ClassVar[int] = 2
+
+    @property
+    def key(self) -> str:
+        if Defective.bugs:
+            Defective.bugs -= 1
+            raise ZeroDivisionError
+        return self.name
+
+
+async def test_a_bug_does_not_stop_the_informer(
+    server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+    server.put(record("10.0.0.1"))
+    informer = Informer(client, Defective)
+    async with running(informer):
+        await informer.synced(5)
+        Defective.bugs = 1
+        server.put(record("10.0.0.2"))
+        await eventually(lambda: informer.get("10.0.0.2"))
+    assert Defective.bugs == 0
 
 
 class TestPauses:

@@ -65,6 +65,18 @@ async def records(client: Client) -> AsyncIterator[NodeRecords]:
 
 
 class TestReads:
+    async def test_all_lists_come_from_etcd(self, records: NodeRecords, server: ApiServer) -> None:
+        """An API server's cache may lack a record, whose pod would get a second address."""
+        server.hold_watches()
+        server.put(record("10.0.0.1"))
+        server.compact()
+        server.cut_watches()
+        server.release_watches()
+        await eventually(lambda: len(server.list_queries) == 2)
+        await records.of_owner("digest", timeout=TIMEOUT)
+        await records.labelled("p", timeout=TIMEOUT)
+        assert [query.get("resourceVersion") for _, query in server.list_queries] == [None] * 4
+
     async def test_are_grouped_by_pod_interface_pool_and_release(self, records: NodeRecords, server: ApiServer) -> None:
         server.hold_watches()
         second = await records.create(of_interface(record("10.0.0.2"), "net1"), timeout=TIMEOUT)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.errors import ApiUnavailable
-from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, MOST_AT_ONCE, WorkQueue
+from spiderpool.kube.workqueue import FIRST_PAUSE, LAST_PAUSE, MOST_AT_ONCE, WorkQueue, resync
 from tests.support.eventually import eventually
 from tests.support.turns import other_task
 
@@ -130,6 +130,25 @@ async def test_a_bug_in_a_handler_is_a_failure_of_its_key_only(clock: Clock) -> 
         queue.add("b")
         await clock.advance(1)
     assert sorted(handler.calls) == [("a", 0), ("a", pytest.approx(FIRST_PAUSE)), ("b", 0)]
+
+
+async def test_a_bug_does_not_stop_the_queueing_of_all() -> None:
+    calls: list[int] = []
+    enough = asyncio.Event()
+
+    def queue_all() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            enough.set()
+        raise RuntimeError("a bug")
+
+    task = asyncio.create_task(resync(0.001, queue_all))
+    async with asyncio.timeout(5):
+        await enough.wait()
+    assert not task.done()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def test_of_two_times_the_earlier_counts(clock: Clock) -> None:

@@ -80,7 +80,7 @@ class ApiServer:
         self._open = asyncio.Event()  # cleared while watches are held
         self._watches: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
-        self.list_queries: list[dict[str, str]] = []
+        self.list_queries: list[tuple[str, dict[str, str]]] = []  # plural of the kind, and the query
         self.requests: Counter[str] = Counter()
         self.url = ""
         self.most_per_page = 500
@@ -175,7 +175,7 @@ class ApiServer:
             if verb == "watch":
                 return await self._watch(request, target)
             if verb == "list":
-                self.list_queries.append(dict(request.query))
+                self.list_queries.append((target.kind.plural, dict(request.query)))
             body = json.loads(content or b"{}")
             answer = self._store.answer(verb, target, body, self._limited(request.query))
             return _break(request) if fault.lose_answer else web.json_response(answer)

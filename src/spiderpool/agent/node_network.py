@@ -20,6 +20,7 @@ from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
@@ -86,13 +87,13 @@ class NodeNetwork:
     async def run(self) -> None:
         """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
         self._cluster.coordinators.subscribe(self._coordinator_changed)
+        self._cluster.subscribe_to_pools(self._pool_changed)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_addresses())
             group.create_task(self._follow_losses())
             group.create_task(self._update_pods())
             group.create_task(_keep(masquerade.RULES, "pods do not reach all endpoints of Services"))
             group.create_task(_keep(sources.RULES, "pods can send under false source addresses"))
-            group.create_task(self._follow_pools())
             group.create_task(self._tune_nics())
 
     async def _follow_addresses(self) -> None:
@@ -130,6 +131,12 @@ class NodeNetwork:
             self._services = services
             self._stale.set()
 
+    def _pool_changed(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        """Check the NICs when a gateway has changed; most changes of pools concern other fields."""
+        before, after = ((pool.spec.subnet, pool.spec.gateway) if pool else None for pool in (old, new))
+        if self._tuning.enabled and before != after:
+            self._changed.set()
+
     async def _update_pods(self) -> None:
         """Update all pods when something has changed, and now and then: not all that goes is told."""
         while True:
@@ -157,14 +164,6 @@ class NodeNetwork:
             )
             log.warning("restored", count=count)
             self._event(EVENT_RESTORED, message)
-
-    async def _follow_pools(self) -> None:
-        """Check the NICs when a gateway has changed; most changes of pools concern other fields."""
-        while self._tuning.enabled:
-            change, known = self._cluster.pool_change(), self._gateways()
-            await change.wait()
-            if self._gateways() != known:
-                self._changed.set()
 
     async def _tune_nics(self) -> None:
         """Tune and diagnose at the start, after every change, every minute, and again after a failure."""

@@ -52,7 +52,7 @@ from spiderpool.kube.client import AlreadyExists, Client, Forbidden, NotFound
 from spiderpool.kube.discovery import find_kind, uid_of
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.kube.workqueue import WorkQueue, resync
 from spiderpool.telemetry import logger
 
 RESYNC = 300.0
@@ -135,7 +135,7 @@ class ApplicationPoolReconciler:
         """Reconcile until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
-            group.create_task(self._resync())
+            group.create_task(resync(RESYNC, self._touch_all))
 
     # --- Which events cause a reconciliation -----------------------------------------------------------------------
 
@@ -150,11 +150,9 @@ class ApplicationPoolReconciler:
         if self._quotas is not None:
             self._quotas.subscribe(self._on_quota)
 
-    async def _resync(self) -> None:
-        while True:
-            await asyncio.sleep(RESYNC)
-            dependent = (key for keys in self._applications_by_subnet.values() for key in keys)
-            self._touch({*self._pools_by_application, *self._third_party_pods, *dependent})
+    def _touch_all(self) -> None:
+        dependent = (key for keys in self._applications_by_subnet.values() for key in keys)
+        self._touch({*self._pools_by_application, *self._third_party_pods, *dependent})
 
     def _touch(self, keys: Iterable[str]) -> None:
         for key in list(keys):

@@ -22,7 +22,7 @@ from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.conditions import dated, not_ready, ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.kube.workqueue import WorkQueue, resync
 from spiderpool.telemetry import logger
 
 RESYNC = 60.0
@@ -73,14 +73,10 @@ class CoordinatorReconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
+        self._touch_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
-            group.create_task(self._resync())
-
-    async def _resync(self) -> None:
-        while True:
-            self._touch_all()
-            await asyncio.sleep(RESYNC)
+            group.create_task(resync(RESYNC, self._touch_all))
 
     def _touch_all(self) -> None:
         for name in {self._default, *(coordinator.name for coordinator in self._coordinators.items())}:

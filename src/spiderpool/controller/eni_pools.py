@@ -44,7 +44,7 @@ from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.kube.workqueue import WorkQueue, resync
 from spiderpool.telemetry import UNREGISTERED, logger
 
 RESYNC = 60.0
@@ -107,12 +107,10 @@ class ENIPoolReconciler:
         self._listers.ips.subscribe(self._on_ip, replay=False)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
-            group.create_task(self._resync())
+            group.create_task(resync(RESYNC, self._touch_all))
 
-    async def _resync(self) -> None:
-        while True:
-            await asyncio.sleep(RESYNC)
-            self._touch(*self._nodes_by_eni, *self._pools_by_eni)
+    def _touch_all(self) -> None:
+        self._touch(*self._nodes_by_eni, *self._pools_by_eni)
 
     # --- Which events cause a reconciliation -----------------------------------------------------------------------
 

@@ -152,7 +152,10 @@ class ClusterGC:
                 self._state.sticky.clear()
                 self._state.unneeded.clear()
                 self._state.pods_to_check.update(self._records_by_pod)  # the keys of all pods that have records
-            await self._check(now)
+            try:
+                await self._check(now)
+            except Exception as error:
+                _failed("all", error)
             await asyncio.sleep(pause)
 
     async def _check(self, now: float) -> None:
@@ -179,12 +182,10 @@ class ClusterGC:
             if await self._waits(candidate, now):
                 unknown.append(candidate)
 
-        try:
-            if await self._releases.on_each({each.record.metadata.uid or "": each for each in due}, judge):
-                await self._report_silence(unknown, now)
-            await self._request_accounts(unknown)
-        except Exception as error:
-            _failed("all", error)
+        is_complete = await self._releases.on_each({each.record.metadata.uid or "": each for each in due}, judge)
+        await self._request_accounts(unknown)
+        if is_complete:
+            await self._report_silence(unknown, now)
 
     async def _waits(self, candidate: ReleaseCandidate, now: float) -> bool:
         """Whether a candidate waits for a word of its nodes. It is released here if they say that it is unused.

@@ -142,7 +142,7 @@ class ControllerLeader:
             recorder.run,
             self._pool_reconciler().run,
             ReservedIPReconciler(client, self._reserved).run,
-            NetworkReconciler(client, self._configs, self._attachments, recorder).run,
+            NetworkReconciler(client, self._configs, self._attachments, self._nodes, recorder).run,
             self._coordinator().run,
             self._service_addresses().run,
             EndpointReconciler(client, endpoints).run,

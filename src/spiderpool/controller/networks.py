@@ -5,16 +5,19 @@ Definitions that belong to no SpiderMultusConfig are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import Condition, OwnerReference
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.multusconfig import other_owner
+from spiderpool.core.admission.warnings import missing_masters
+from spiderpool.core.cloud.instances import devices_of
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -24,6 +27,9 @@ from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
+
+UNREPORTED = ""
+"""Stands for the NICs of a node that does not report them."""
 
 log = logger("networks")
 
@@ -40,6 +46,7 @@ class NetworkReconciler:
         client: Client,
         configs: Informer[SpiderMultusConfig],
         attachments: Informer[NetworkAttachmentDefinition],
+        nodes: Informer[Node],
         recorder: Recorder,
     ) -> None:
         self._client = client
@@ -48,8 +55,11 @@ class NetworkReconciler:
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
         self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
+        self._nodes_by_device = nodes.index(_devices_of, lambda node: node.name)
+        self._devices = self._reported_devices()
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
+        nodes.subscribe(self._on_node)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -68,6 +78,17 @@ class NetworkReconciler:
                 for name in _owning_configs(stored):
                     self._queue.add(f"{stored.metadata.namespace}/{name}")
 
+    def _on_node(self, _: Node | None, __: Node | None) -> None:
+        """Look at all configs when the NICs have changed that the nodes report together."""
+        if (devices := self._reported_devices()) != self._devices:
+            self._devices = devices
+            for config in self._configs.items():
+                self._queue.add(config.key)
+
+    def _reported_devices(self) -> frozenset[str] | None:
+        """The NICs of all nodes; None unless all of them report theirs."""
+        return None if UNREPORTED in self._nodes_by_device else frozenset(self._nodes_by_device) or None
+
     async def _reconcile(self, key: str) -> None:
         """Apply the definition of a config, and delete its definitions under former names."""
         config = self._configs.get(key)
@@ -81,7 +102,7 @@ class NetworkReconciler:
         try:
             if await self._put(config, desired):
                 await self._drop_former(config, desired)
-                await self._set_condition(config, readiness(desired))
+                await self._set_condition(config, readiness(config, desired, self._devices))
             else:
                 await self._set_condition(
                     config, not_ready("NameTaken", f"{desired.key} belongs to another SpiderMultusConfig")
@@ -139,13 +160,27 @@ class NetworkReconciler:
         log.warning("network attachment not made", network=config.key, reason=reason, message=message)
 
 
-def readiness(desired: NetworkAttachmentDefinition) -> Condition:
-    """Whether agents attach pods to the network of a definition that is stored."""
+def readiness(
+    config: SpiderMultusConfig, desired: NetworkAttachmentDefinition, devices: Collection[str] | None
+) -> Condition:
+    """Whether agents attach pods to the network of a definition that is stored.
+
+    ``devices`` are the NICs of all nodes, None where they are not known.
+    """
     try:
         read_network(desired.key, desired)
     except SpiderpoolError as error:
         return not_ready("Refused", f"no pod can be attached: {error.message}")
-    return ready(f"pods may name NetworkAttachmentDefinition {desired.key}")
+    text = f"pods may name NetworkAttachmentDefinition {desired.key}"
+    # Nodes report ENIs alone: a bond or a VLAN device may be there all the same.
+    missing = missing_masters(config.spec or MultusConfigSpec(), devices)
+    return ready(f"{text}; but {missing}" if missing else text)
+
+
+def _devices_of(node: Node) -> Iterable[str]:
+    """The NICs of a node, by which it is filed."""
+    devices = devices_of(node)
+    return [UNREPORTED] if devices is None else devices
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:

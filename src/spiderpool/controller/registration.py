@@ -193,21 +193,18 @@ class Registration:
         trusted = self._certificates.trusted
         if trusted is None:
             return "no certificate is loaded"
-        problems = [
-            problem
-            for verb, kind in REGISTRATIONS
-            if (problem := await self._ensure(kind, webhooks(verb, self._settings, trusted)))
-        ]
+        problems = [problem for verb, kind in REGISTRATIONS if (problem := await self._ensure(kind, verb, trusted))]
         if not problems:
             self._registered.set()
         return "; ".join(problems) or None
 
-    async def _ensure(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> str | None:
+    async def _ensure(self, kind: type[WebhookConfiguration], verb: str, trusted: bytes) -> str | None:
         """Write a configuration unless it is as it should be; says why that failed."""
         stored = self._informers[kind].get(NAME)
-        if stored is not None and matches(stored.webhooks, desired):
-            return None
         try:
+            desired = webhooks(verb, self._settings, trusted)
+            if stored is not None and matches(stored.webhooks, desired):
+                return None
             self._informers[kind].note(await self._write(kind, desired))
         except Exception as error:
             log.warning("webhooks not registered", kind=kind.KIND.name, error=str(error), exc_info=is_bug(error))

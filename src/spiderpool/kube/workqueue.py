@@ -36,6 +36,16 @@ class Timers(Protocol):
         """Call ``callback()`` at a time of the clock."""
 
 
+async def resync(pause: float, queue_all: Callable[[], None]) -> None:
+    """Call ``queue_all`` every ``pause`` seconds until cancelled, whatever it raises."""
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            queue_all()
+        except Exception:  # a bug here must not stop the reconcilers
+            log.exception("not all are queued")
+
+
 class WorkQueue:
     """Calls ``handler(key)`` for every added key; a key whose handler raises is retried after a growing pause.
 

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
+from spiderpool.cloud.alibaba import client
+from spiderpool.cloud.alibaba.client import ClientTokens
 from spiderpool.cloud.alibaba.ecs import ECS
 from spiderpool.cloud.provider import (
     CloudError,
@@ -31,6 +33,14 @@ def counted(action: str, outcome: str) -> float:
 def eni(simulated: SimulatedCloud) -> str:
     server = simulated.account.add_instance("master", instance_type="ecs.g7.large")
     return simulated.account.add_eni("vsw-1", instance=server.identity).identity
+
+
+def test_of_requests_without_an_answer_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MOST_OPEN", 2)
+    tokens = ClientTokens()
+    first, second, third = (tokens.of(key) for key in "abc")
+    assert (tokens.of("b"), tokens.of("c")) == (second, third)
+    assert tokens.of("a") != first
 
 
 class TestCalls:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.cloud.alibaba import credentials as credentials_module
 from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.credentials import (
     CloudConfig,
@@ -98,6 +99,18 @@ async def test_a_secret_rotates_without_a_restart(simulated: SimulatedCloud) -> 
     del simulated.account.identities[former]
     await ecs.instances("cn-hangzhou", [server])
     assert simulated.account.calls[-1].identity == "successor"
+
+
+async def test_of_rotated_secrets_the_last_are_kept_out_of_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials_module, "REMEMBERED_SECRETS", 4)
+    credentials = Credentials([MountedSecret(tmp_path)])
+    for turn in ("first", "second", "third"):
+        write(tmp_path / "accessKeyID", f"id-{turn}")
+        write(tmp_path / "accessKeySecret", f"secret-{turn}")
+        await credentials.get_credential_async()
+    assert credentials.redacted("secret-first secret-second id-third secret-third") == "secret-first *** *** ***"
 
 
 async def test_half_a_secret_is_none(tmp_path: Path) -> None:

@@ -87,9 +87,17 @@ def multusconfig_warnings(
         yield f"{path}.vlanMode: auto {NOT_SERVED}; write manual, and vlanID"
     if block.ippools and block.ippools.matchMasterSubnet:
         yield f"{path}.ippools.matchMasterSubnet: {NOT_SERVED}; remove it"
-    missing = [master for master in _masters(block) if devices is not None and master not in devices]
-    if missing:
-        yield f"{path}.master: no node reports a NIC {', '.join(missing)}; reported are {shown(sorted(devices or ()))}"
+    if missing := missing_masters(spec, devices):
+        yield f"{path}.{missing}"
+
+
+def missing_masters(spec: MultusConfigSpec, devices: Collection[str] | None) -> str:
+    """Says which NICs of a network no node has; empty when none is missing, or that is not known."""
+    block = interface_block(spec)
+    missing = [master for master in _masters(block) if devices is not None and master not in devices] if block else ()
+    if not missing:
+        return ""
+    return f"master: no node reports a NIC {', '.join(missing)}; reported are {shown(sorted(devices or ()))}"
 
 
 def _pool_warnings(named: NetworkPools, pools: Collection[str], path: str) -> Iterator[str]:

@@ -125,15 +125,21 @@ def reported_devices(nodes: Iterable[Node]) -> frozenset[str] | None:
     """Returns the Linux names of the ENIs of all nodes; None unless all of them report their ENIs."""
     found: set[str] = set()
     for node in nodes:
-        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-        try:
-            instance = read_instance(text) if text else None
-        except Undecodable:
-            instance = None
-        if instance is None:
+        devices = devices_of(node)
+        if devices is None:
             return None
-        found |= {eni.device for eni in instance.enis if eni.device}
+        found |= devices
     return frozenset(found) or None
+
+
+def devices_of(node: Node) -> frozenset[str] | None:
+    """Returns the Linux names of a node's ENIs; None when it does not report them."""
+    text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+    try:
+        instance = read_instance(text) if text else None
+    except Undecodable:
+        instance = None
+    return frozenset(eni.device for eni in instance.enis if eni.device) if instance else None
 
 
 def defect(instance: Instance, known: Instance | None = None) -> str | None:
