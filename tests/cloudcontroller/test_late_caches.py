@@ -19,9 +19,10 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
-from spiderpool.cloud.provider import CloudServer, CloudUnavailable, RegisteredENI
+from spiderpool.cloud.provider import CloudConflict, CloudServer, CloudUnavailable, RegisteredENI
 from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
 from spiderpool.cloudcontroller.nodes import NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
@@ -47,6 +48,7 @@ class Cloud(QuietCloud):
         super().__init__(SIZE)
         self.returned: set[str] = set()
         self.is_silent = False
+        self.is_changing = False
         self.stopped: set[str] = set()
         self.garbled = ""
         """An ENI that it describes with an address that is none."""
@@ -63,6 +65,8 @@ class Cloud(QuietCloud):
         return found
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
+        if self.is_changing:
+            raise CloudConflict("the ENI is being changed")
         self.returned |= {*addresses}
         if self.is_silent:
             raise CloudUnavailable("no answer")
@@ -168,6 +172,12 @@ class Returning:
     address: str
     listers: AddressListers
 
+    def hold_another(self) -> None:
+        """A pod gets another address of the pool, so that there are too few."""
+        first = (self.pool.spec.ips or [""])[0].partition("-")[0]
+        spec = IPSpec(f"{first}/8", self.pool.name, LOST, "default", "a", "uid-a", "eth0")
+        self.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+
     async def look(self, seconds: float) -> None:
         """One look of the reconciler, so many seconds later."""
         self.clock.now += seconds
@@ -194,6 +204,12 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=3600.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
         yield Returning(reconciler, cloud, clock, pool, address, listers)
+
+
+def is_fenced(server: ApiServer, node: Returning) -> bool:
+    """Whether the pool still leaves the address out."""
+    annotations = server.stored(SpiderIPPool)[node.pool.name].metadata.annotations or {}
+    return annotations.get(RELEASING_ANNOTATION) == node.address
 
 
 async def give_back(
@@ -253,12 +269,36 @@ class TestAddresses:
             await node.look(0.0)
             await node.look(FENCE)
             assert node.cloud.returned == {node.address}
-            first = (node.pool.spec.ips or [""])[0].partition("-")[0]
-            spec = IPSpec(f"{first}/8", node.pool.name, LOST, "default", "a", "uid-a", "eth0")
-            node.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+            node.hold_another()
+            await node.look(CONFIRMATION_LAG)
+            assert is_fenced(server, node)
+
+    async def test_one_whose_removal_was_refused_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.cloud.is_changing = True
+            await node.look(0.0)
+            await node.look(FENCE)
+            assert not node.cloud.returned
+            node.hold_another()
+            await node.look(CONFIRMATION_LAG)
+            assert not is_fenced(server, node)
+
+    async def test_one_of_which_no_agent_knows_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
+        """As where agents of an earlier version publish no pools."""
+        async with returning(server) as node:
+            server.remove(server.stored(SpiderNode)[LOST])
+            await node.look(0.0)
+            await node.look(CONFIRMATION_LAG)
+            node.hold_another()
             await node.look(FAILURE_PAUSE)
-            stored = server.stored(SpiderIPPool)[node.pool.name]
-            assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address
+            assert not is_fenced(server, node)
+
+    async def test_one_that_a_former_leader_may_be_removing_does_not_come_back(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.hold_another()
+            await node.look(0.0)
+            await node.look(CONFIRMATION_LAG - 1.0)
+            assert is_fenced(server, node)
 
     async def test_an_eni_that_cannot_be_planned_keeps_no_other_from_its_due(self, server: ApiServer) -> None:
         async with returning(server) as one:
