@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -88,12 +88,11 @@ class Served:
     def call(self, client: str | None = None) -> tuple[int, bytes, float]:
         """What an honest caller gets, and after how many seconds."""
         begun = time.monotonic()
-        connection = HTTPSConnection("127.0.0.1", self.port, context=self.context(client), timeout=20)
-        connection.request("POST", PATH, body=review())
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        return answer.status, body, time.monotonic() - begun
+        made = HTTPSConnection("127.0.0.1", self.port, context=self.context(client), timeout=20)
+        with closing(made) as connection:  # also where the handshake fails
+            connection.request("POST", PATH, body=review())
+            answer = connection.getresponse()
+            return answer.status, answer.read(), time.monotonic() - begun
 
     def assert_answers(self) -> None:
         """An honest caller has its answer in time."""
@@ -214,6 +213,10 @@ class TestTime:
                     await asyncio.sleep(0.02)
             assert time.monotonic() - begun < 1
             writer.close()
+
+    def test_api_servers_end_idle_connections_first(self) -> None:
+        """Go's clients do so after 90 s. A request that meets our end of one is lost, and its write refused."""
+        assert AdmissionLimits().idle > 90
 
     async def test_one_that_stays_silent_is_dropped(self) -> None:
         async with AdmissionServer({PATH: allow}, limits=self.LIMITS).listening("127.0.0.1", 0) as port:
