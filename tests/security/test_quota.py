@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,13 +154,31 @@ class TestPoolsOfApplications:
                 for name in ("web", "api", "job"):
                     server.put(_workload(name, 6))
                 await eventually(lambda: _sizes(server) == [0, 4, 6], "ten addresses in all")
-                await eventually(lambda: "QuotaExhausted" in _reasons(server), "the user is told")
+                await eventually(lambda: _told(server)["QuotaExhausted"], "the user is told")
                 await eventually(lambda: stored(server, "shop/q").exhausted)
                 await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 17}}, "shop")
                 await eventually(lambda: _sizes(server) == [5, 6, 6], "they grow by themselves")
                 await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 1}}, "shop")
                 await eventually(lambda: stored(server, "shop/q").exhausted)
                 assert _sizes(server) == [5, 6, 6]
+
+    @pytest.mark.parametrize("limit", [15, 11])
+    async def test_a_subnet_that_has_no_more_is_named_also_once_there_is_a_pool(self, limit: int) -> None:
+        """Also where the quota would be the next to leave no more."""
+        async with ApiServer(*self.KINDS) as server, server.client() as client:
+            server.put(
+                SpiderSubnet(
+                    metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=["10.6.1.1-10.6.1.10"])
+                )
+            )
+            await client.create(quota(limit, namespace="shop"))
+            async with controller(client, applications=True):
+                server.put(_workload("web", 12))
+                await eventually(lambda: _told(server)["SubnetExhausted"] > 1, "it is looked at again")
+                assert _sizes(server) == [10]
+                assert set(_told(server)) == {"SubnetExhausted"}
+                await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 10}}, "shop")
+                await eventually(lambda: _told(server)["QuotaExhausted"], "the quota leaves no more either")
 
 
 def _workload(name: str, number: int) -> Deployment:
@@ -173,5 +192,10 @@ def _sizes(server: ApiServer) -> list[int]:
     return sorted(pool_addresses(each, 4).size for each in server.stored(SpiderIPPool).values())
 
 
-def _reasons(server: ApiServer) -> set[str]:
-    return {event.reason for event in server.stored(Event).values() if event.involvedObject.kind == "Deployment"}
+def _told(server: ApiServer) -> Counter[str]:
+    """How often the user was told of what is wrong with a workload, by reason."""
+    told: Counter[str] = Counter()
+    for event in server.stored(Event).values():
+        if event.involvedObject.kind == "Deployment":
+            told[event.reason] += event.count or 1
+    return told
