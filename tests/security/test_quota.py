@@ -17,7 +17,7 @@ from spiderpool.api.core_v1 import Event, Namespace, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import IPQuotaSpec, SpiderIPQuota
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SUBNET_ANNOTATION, SpiderSubnet, SubnetSpec
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
@@ -151,11 +151,7 @@ class TestPoolsOfApplications:
 
     async def test_they_are_cut_by_what_is_left(self) -> None:
         async with ApiServer(*self.KINDS) as server, server.client() as client:
-            server.put(
-                SpiderSubnet(
-                    metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=["10.6.1.1-10.6.3.9"])
-                )
-            )
+            server.put(_subnet("10.6.1.1-10.6.3.9"))
             await client.create(quota(10, namespace="shop"))
             async with controller(client, applications=True):
                 for name in ("web", "api", "job"):
@@ -173,11 +169,7 @@ class TestPoolsOfApplications:
     async def test_a_subnet_that_has_no_more_is_named_also_once_there_is_a_pool(self, limit: int) -> None:
         """Also where the quota would be the next to leave no more."""
         async with ApiServer(*self.KINDS) as server, server.client() as client:
-            server.put(
-                SpiderSubnet(
-                    metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=["10.6.1.1-10.6.1.10"])
-                )
-            )
+            server.put(_subnet("10.6.1.1-10.6.1.10"))
             await client.create(quota(limit, namespace="shop"))
             async with controller(client, applications=True):
                 server.put(_workload("web", 12))
@@ -187,11 +179,27 @@ class TestPoolsOfApplications:
                 await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 10}}, "shop")
                 await eventually(lambda: _told(server)["QuotaExhausted"], "the quota leaves no more either")
 
+    async def test_an_owner_of_any_name_has_a_pool(self) -> None:
+        async with ApiServer(*self.KINDS) as server, server.client() as client:
+            server.put(_subnet("10.6.1.1-10.6.1.10"))
+            async with controller(client, applications=True):
+                pod = Pod(metadata=ObjectMeta(name="a-0", namespace="shop", annotations=_annotations(3)))
+                pod.metadata.ownerReferences = [OwnerReference("example.org/v1", "Base", "a|b", "u", controller=True)]
+                server.put(pod)
+                await eventually(lambda: _sizes(server) == [3], "it has its pool")
+
+
+def _subnet(ips: str) -> SpiderSubnet:
+    return SpiderSubnet(metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=[ips]))
+
+
+def _annotations(number: int) -> dict[str, str]:
+    return {SUBNET_ANNOTATION: json.dumps({"ipv4": ["blue"]}), IP_NUMBER_ANNOTATION: str(number)}
+
 
 def _workload(name: str, number: int) -> Deployment:
-    annotations = {SUBNET_ANNOTATION: json.dumps({"ipv4": ["blue"]}), IP_NUMBER_ANNOTATION: str(number)}
     spec = WorkloadSpec(replicas=1)
-    spec.template.metadata.annotations = annotations
+    spec.template.metadata.annotations = _annotations(number)
     return Deployment(metadata=ObjectMeta(name=name, namespace="shop"), spec=spec)
 
 

@@ -33,6 +33,7 @@ from spiderpool.core.ipam.applications import (
     application_key,
     has_subnet_annotation,
     pool_application,
+    read_application_key,
     third_party_application,
     third_party_claim,
     workload_application,
@@ -201,7 +202,7 @@ class ApplicationPoolReconciler:
             self._touch(keys)
 
     def _on_quota(self, namespace: str) -> None:
-        self._touch(key for key in self._short if key.split("|")[2] == namespace)
+        self._touch(key for key in self._short if read_application_key(key).namespace == namespace)
 
     # --- What is done for an application ---------------------------------------------------------------------------
 
@@ -226,10 +227,11 @@ class ApplicationPoolReconciler:
 
     def _source(self, key: str) -> Workload | Pod | None:
         """The object whose annotations count: the workload, or the newest pod of a third-party application."""
-        api_version, kind, namespace, name = key.split("|")
-        watched = KINDS.get((api_version, kind))
+        application = read_application_key(key)
+        watched = KINDS.get((application.api_version, application.kind))
         if watched is not None:
-            found: Workload | None = self._listers.workloads[watched].get(f"{namespace}/{name}")
+            workloads = self._listers.workloads[watched]
+            found: Workload | None = workloads.get(f"{application.namespace}/{application.name}")
             return found
         pods = self._third_party_pods.get(key)
         return max(pods, key=lambda pod: (pod.metadata.creationTimestamp or "", pod.name), default=None)
