@@ -254,12 +254,12 @@ class TestFairness:
             writer.write(head(len(body)) + body)
             return writer
 
-        limits = AdmissionLimits(handled=2)
-        async with AdmissionServer({PATH: slow}, limits=limits).listening("127.0.0.1", 0) as port:
+        server = AdmissionServer({PATH: slow}, limits=AdmissionLimits(handled=2))
+        async with server.listening("127.0.0.1", 0) as port:
             callers = [await call("127.0.0.2", f"many-{number}") for number in range(10)]
             await eventually(lambda: len(begun) == 2, "two are handled")
             callers.append(await call("127.0.0.3", "few"))
-            await asyncio.sleep(0.1)
+            await eventually(lambda: len(server._slots._waiting) == 9, "the others wait")
             release.set()
             await eventually(lambda: len(begun) == 11, "all are handled")
             assert begun.index("few") < 4

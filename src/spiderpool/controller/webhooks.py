@@ -45,7 +45,7 @@ from spiderpool.core.admission.warnings import (
     names_in,
     subnet_warnings,
 )
-from spiderpool.core.cloud.instances import reported_devices
+from spiderpool.core.cloud.instances import devices_of, reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
@@ -240,7 +240,7 @@ class Webhooks:
     async def _warn_of_multusconfig(self, change: AdmissionChange) -> Iterable[str]:
         pools = [pool.name for pool in await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)]
         nodes = await self._client.list(Node, timeout=READ_TIMEOUT)
-        return multusconfig_warnings(change.new, pools, reported_devices(nodes))
+        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, nodes)))
 
     # --- Answers
 
