@@ -121,14 +121,22 @@ class ServiceReconciler:
     async def _resync(self) -> None:
         """Queues every Service once per period: its balancer may have been changed in the console."""
         while True:
-            keys = [service.key for service in self._listers.services.items() if self._is_ours(service)]
-            for key in keys:
-                if key in self._states:  # not deleted meanwhile
-                    self._states[key].applied = None
-                self._queue.add(key)
-                await asyncio.sleep(self._timings.period / len(keys))
+            try:
+                keys = [service.key for service in self._listers.services.items() if self._is_ours(service)]
+                await self._queue_in_turn(keys)
+            except Exception:  # a bug here must not stop the reconcilers
+                log.exception("not all are queued")
+                keys = []
             if not keys:
                 await asyncio.sleep(min(self._timings.period, IDLE))
+
+    async def _queue_in_turn(self, keys: Sequence[str]) -> None:
+        """Queues Services, spread over the period."""
+        for key in keys:
+            if key in self._states:  # not deleted meanwhile
+                self._states[key].applied = None
+            self._queue.add(key)
+            await asyncio.sleep(self._timings.period / len(keys))
 
     def _is_ours(self, service: Service) -> bool:
         return bool(self._held_kinds(service)) or self._balancers.kind_of(service) is not None
