@@ -253,5 +253,7 @@ def test_a_pool_of_an_eni_gives_new_addresses_only_where_the_node_reports_the_en
     of_eni = pool()
     of_eni.metadata.labels = {POOL_ENI_LABEL: "eni-1"}
     request = replace(ASK, node_enis=frozenset(enis))
-    assert [each.name for each in select(request, [of_eni]).pools] == expected
+    selection = select(request, [of_eni])
+    assert [each.name for each in selection.pools] == expected
+    assert [verdict.rule for verdict in selection.trace] == (["kept"] if expected else ["eni"])
     assert why_unsuitable(request, of_eni) is None  # whoever has an address keeps it

@@ -211,7 +211,7 @@ def _not_allocating(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[
     """Rules that drop a pool for new addresses only, as (rule, reason or None)."""
     yield "terminating", "is being deleted" if pool.terminating else None
     yield "disable", "is disabled" if pool.spec.disable else None
-    yield "card", _other_eni(request, pool)
+    yield "eni", _other_eni(request, pool)
 
 
 def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:
