@@ -19,7 +19,8 @@ from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind

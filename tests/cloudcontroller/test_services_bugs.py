@@ -12,7 +12,8 @@ from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

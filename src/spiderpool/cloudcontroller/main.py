@@ -18,7 +18,8 @@ from spiderpool.cloud.registry import CloudConnection
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeReconciler
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.services import ServiceReconciler, region_of
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kernel.nic_path import NICPath
 from spiderpool.kube.client import Client

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
-from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
+from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.service_backends import ServiceBackends, service_of
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
-from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of, uses_pods
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -37,33 +37,6 @@ IDLE = 5.0
 """Seconds between two checks whether there is any Service, or any Node with a provider ID."""
 
 log = logger("services")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceTimings:
-    """Durations in seconds, and the clock that measures them."""
-
-    period: float = 300.0
-    """Time in which every balancer is compared with its Service once, even if nothing changed."""
-    gather: float = 1.0
-    """Delay after a change of endpoints or nodes, so that further changes join it."""
-    first_pause: float = 5.0
-    """Pause before a Service that failed is reconciled again; doubled for each further failure."""
-    last_pause: float = 300.0
-    """The longest such pause."""
-    confirm: float = 10.0
-    """Time between the two answers that must both lack a balancer before it counts as deleted."""
-    clock: Callable[[], float] = time.monotonic
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceListers:
-    """Informers to read from; their owner runs them."""
-
-    services: Informer[Service]
-    slices: Informer[Any]
-    nodes: Informer[Node]
-    grants: Informer[SpiderLoadBalancerGrant]
 
 
 class NotGranted(BadConfig):
@@ -102,8 +75,7 @@ class ServiceReconciler:
         self._grants = GrantReconciler(cluster.client, listers.grants)
         self._limits = BalancerLimits(balancers, listers.services, configuration, self._timings.clock)
         self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
-        self._slices = listers.slices.index(lambda item: [key] if (key := _service_of(item)) else [])  # Service key
-        self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
+        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
         listers.slices.subscribe(self._on_slice)
@@ -155,7 +127,7 @@ class ServiceReconciler:
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for item in (old, new):
-            if item is not None and (key := _service_of(item)):
+            if item is not None and (key := service_of(item)):
                 self._queue_later(key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
@@ -221,7 +193,7 @@ class ServiceReconciler:
         missing = self._missing(service, options)
         if not service.status.loadBalancer.ingress and not await self._may_begin(service, options, missing):
             return
-        model = build_model(service, options, await self._snapshot(service, options), self._configuration)
+        model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if self._is_applied(service, model):
             return
         service = await self._add_finalizer(service, kind)
@@ -271,7 +243,7 @@ class ServiceReconciler:
         identity = (service.metadata.labels or {}).get(naming.identity_label)
         if not identity or not checking.are_backends_valid(service, options, self._configuration):
             return
-        model = build_model(service, options, await self._snapshot(service, options), self._configuration)
+        model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         observed = await self._balancers.apis[options.kind].find(model.owner, identity)
         if observed is not None and (naming.is_own(observed, model.owner) or naming.reuse_tag in observed.tags):
             steps = planning.only_backends(planning.plan(model, observed))
@@ -410,27 +382,6 @@ class ServiceReconciler:
                 "the pods get no traffic from the balancer until one is"
             )
 
-    # --- servers
-
-    async def _snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
-        """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
-        slices = self._slices.get(service.key)
-        enis: Mapping[str, str] = {}
-        if uses_pods(options, self._configuration):
-            enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
-        return BackendSnapshot(self._listers.nodes.items(), slices, enis)
-
-    async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
-        """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
-        reported = backends.reported_enis(self._listers.nodes.items())
-        now = self._timings.clock()
-        cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
-        unknown = [address for address in addresses if address not in reported and address not in cached]
-        answered = await self._balancers.enis.holders(unknown) if unknown else {}
-        until = now + self._timings.period
-        self._enis = {key: self._enis[key] for key in cached} | {key: (answered[key], until) for key in answered}
-        return {**cached, **answered, **reported}
-
     # --- remove
 
     async def _remove(self, service: Service, kind: BalancerKind) -> None:
@@ -531,12 +482,6 @@ def _reason(error: SpiderpoolError) -> str:
             return "TooManyLoadBalancers"
         case _:
             return "SyncLoadBalancerFailed"
-
-
-def _service_of(item: EndpointSlice) -> str | None:
-    """Returns the key of the Service that an EndpointSlice belongs to; None when it belongs to none."""
-    name = (item.metadata.labels or {}).get(SERVICE_LABEL)
-    return f"{item.metadata.namespace}/{name}" if name else None
 
 
 def _relevant_part(node: Node) -> Iterable[object]:
