@@ -17,7 +17,7 @@ from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
@@ -25,14 +25,13 @@ from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
-from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, logger
 
 WORKERS = 3
 """Services that are reconciled at a time."""
 IDLE = 5.0
-"""Seconds between two checks whether there is any Service, or any Node with a provider ID."""
+"""Seconds between two checks whether there is any Service."""
 
 log = logger("services")
 
@@ -336,16 +335,6 @@ class ServiceReconciler:
                 f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
                 "the pods get no traffic from the balancer until one is"
             )
-
-
-async def region_of(nodes: Informer[Node], parse: ProviderIDParser) -> str:
-    """Returns the region of the nodes, as soon as one of them has a provider ID."""
-    while True:
-        for node in nodes.items():
-            if named := parse(node.spec.providerID or ""):
-                return named[0]
-        log.warning("no node has a provider ID yet; load balancers wait")
-        await asyncio.sleep(IDLE)
 
 
 def _reason(error: SpiderpoolError) -> str:
