@@ -267,14 +267,7 @@ class ServiceReconciler:
 
     def _check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Raises BadConfig when the Service may not have the balancer."""
-        if fault := planning.reuse_fault(model, observed):
-            raise BadConfig(fault)
-        if not model.reuse and model.kind.naming.reuse_tag in observed.tags:
-            raise BadConfig(
-                f"balancer {observed.identity} is lent to this Service, and annotation "
-                f"{model.kind.annotations.prefix}id is gone: set it again, or delete the Service and create it anew"
-            )
-        if fault := planning.ownership_fault(model, observed):
+        if fault := planning.reuse_fault(model, observed) or planning.ownership_fault(model, observed):
             raise BadConfig(fault)
 
     def _check_missing(self, service: Service, model: LoadBalancerModel, recorded: str) -> None:
