@@ -221,6 +221,8 @@ def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[st
         ({}, False),
         ({"nodeAffinity": labels(zone="i")}, True),
         ({"nodeAffinity": labels(zone="i"), "default": False}, False),
+        ({"nodeAffinity": labels(zone="i"), "namespaceName": ["other"]}, False),
+        ({"nodeName": ["worker"]}, False),
     ],
 )
 def test_the_labels_of_the_node_may_be_all_that_does_not_match(spec: dict[str, Any], expected: bool) -> None:
