@@ -90,9 +90,10 @@ def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str
 
 
 def ownership_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str | None:
-    """Returns why the balancer that the Service's label names is not its own; None when it is, or is named.
+    """Returns why the balancer that the Service's label names is not its own; None when it is.
 
-    Without this check, anybody who may write labels could take over any balancer of the account.
+    A balancer that an annotation names is judged by `reuse_fault`. Without this check, anybody who may write labels
+    could take over any balancer of the account.
     """
     naming = model.kind.naming
     if model.reuse:
