@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -30,6 +29,7 @@ from spiderpool.kube.informer import Informer
 from tests.agent.addressing_node import AddressingNode, addressing_node, owned_by, pool
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
@@ -45,24 +45,19 @@ async def controller(client: Client, *, applications: bool = False) -> AsyncIter
     """The leader's work on quotas, and on pools of applications."""
     quotas, ips, pools = Informer(client, SpiderIPQuota), Informer(client, SpiderIP), Informer(client, SpiderIPPool)
     namespaces, recorder = NamespaceQuotas(quotas, ips, pools), Recorder(client, "tests")
-    running: list[Informer[Any]] = [quotas, ips, pools]
+    informers: list[Informer[Any]] = [quotas, ips, pools]
     work = [QuotaReconciler(client, namespaces, recorder).run, recorder.run]
     if applications:
         subnets, reserved = Informer(client, SpiderSubnet), Informer(client, SpiderReservedIP)
         pods, workloads = Informer(client, Pod), {kind: Informer[Any](client, kind) for kind in WORKLOADS}
         listers = ApplicationListers(subnets, pools, ips, reserved, pods, workloads, namespaces)
         work.append(ApplicationPoolReconciler(client, listers, recorder, families=frozenset({4}), redundant=0).run)
-        running += [subnets, reserved, pods, *workloads.values()]
-    tasks = [asyncio.create_task(informer.run()) for informer in running]
-    for informer in running:
-        await informer.synced(5)
-    tasks += [asyncio.create_task(run()) for run in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        informers += [subnets, reserved, pods, *workloads.values()]
+    async with running(*(informer.run() for informer in informers)):
+        for informer in informers:
+            await informer.synced(5)
+        async with running(*(run() for run in work)):
+            yield
 
 
 def stored(server: ApiServer, key: str = "default/q") -> SpiderIPQuota:

@@ -30,7 +30,7 @@ from spiderpool.core.ipam.pod_context import (
     PodSurroundings,
     pod_context,
 )
-from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.plumbing.values import Address
 from spiderpool.core.network.pod_networks import interface_networks
@@ -57,7 +57,7 @@ log = logger("addresses")
 class PodPolicy:
     """The agent's settings about pods' networks and addresses."""
 
-    networks: NetworkPolicy
+    networks: AttachmentPolicy
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     auto_pool_wait: float = 50.0
     """Seconds that an ADD waits for the controller to make an application's pool."""
@@ -71,7 +71,7 @@ class PodPolicy:
         """From the agent's settings."""
         common = settings.common
         return cls(
-            NetworkPolicy(
+            AttachmentPolicy(
                 default_network=settings.default_network,
                 namespace=common.namespace,
                 isolated=settings.namespace_isolation,

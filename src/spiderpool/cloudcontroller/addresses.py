@@ -196,7 +196,7 @@ class AddressReconciler:
                 wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
                 self._describe_at = min(self._describe_at, self._clock() + wait)
                 self._report_permission(in_region[0], error)
-                log.warning("cards not described", region=region, error=str(error), exc_info=is_bug(error))
+                log.warning("ENIs not described", region=region, error=str(error), exc_info=is_bug(error))
 
     def _described(self, family: ENIFamily) -> RegisteredENI:
         """Returns the description of an ENI for which a step was planned, so there is one."""
@@ -291,7 +291,7 @@ class AddressReconciler:
                     for state, step in self._plan(family):
                         done = await self._try(family, state, step) or done
                 except Exception as error:  # the other ENIs go on
-                    facts = {"card": family.eni.identity, "error": str(error)}
+                    facts = {"eni": family.eni.identity, "error": str(error)}
                     log.warning("addresses will be looked at again", **facts, exc_info=is_bug(error))
         return done
 
@@ -324,7 +324,7 @@ class AddressReconciler:
         given = await self._cloud.assign(family.instance.region, eni.identity, family.version, count)
         self._descriptions.note_assigned(eni, family.version, given)
         CLOUD_ADDRESSES.labels("assigned").inc(len(given))
-        log.info("addresses registered", card=eni.identity, node=family.node.name, addresses=list(given))
+        log.info("addresses registered", eni=eni.identity, node=family.node.name, addresses=list(given))
         await self._change_assigned(family, add=given)
         if still_fenced := state.releasing.intersection(given):
             await self._change_releasing(family, remove=still_fenced)
@@ -341,7 +341,7 @@ class AddressReconciler:
         pools = await self._client.list(SpiderIPPool)
         if not is_known_to_agent(family.eni.identity, pools, account):
             self._state(family).unassign_not_before = self._clock() + FAILURE_PAUSE
-            log.info("addresses are kept until the node's agent knows that they go", card=family.eni.identity)
+            log.info("addresses are kept until the node's agent knows that they go", eni=family.eni.identity)
             return
         primary = self._described(family).primary_address
         fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
@@ -352,7 +352,7 @@ class AddressReconciler:
         await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
         self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
-        log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)
+        log.info("addresses given back", eni=family.eni.identity, node=family.node.name, addresses=unused)
         await self._change_assigned(family, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
@@ -389,7 +389,7 @@ class AddressReconciler:
         """Pauses for as long as the reason probably lasts, and records an Event where the administrator must act."""
         now, state = self._clock(), self._state(family)
         state.not_before = now + _pause(error)
-        log.warning("cloud refused", card=family.eni.identity, node=family.node.name, error=error.message)
+        log.warning("cloud refused", eni=family.eni.identity, node=family.node.name, error=error.message)
         match error:
             case VSwitchFull():
                 vswitch = self._described(family).vswitch
