@@ -150,7 +150,7 @@ def test_a_coordinator_that_the_defaults_remove(spec: dict[str, Any] | None, rem
 @pytest.mark.parametrize(
     ("subnets", "others", "said"),
     [
-        (["10.3.0.0/16", "fd00:40::/64", "0.0.0.0/0"], ["default", "later"], []),
+        (["10.3.0.0/16", "fd00:40::/64", "0.0.0.0/0", "ten"], ["default", "later"], []),
         (
             ["127.0.0.1/32", "10.3.0.0/16", "fe80::/64", "100.100.100.200/32"],
             [],

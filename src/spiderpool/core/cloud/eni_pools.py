@@ -195,7 +195,7 @@ def not_observed_text(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNo
         if known.get(name) != generation:
             said = f"generation {known[name]}" if name in known else "none"
             return f"status.pools of SpiderNode {account.name} names {said} of pool {name}, not generation {generation}"
-    return "the ENI has no pool any more"
+    return "the ENI has no pool"
 
 
 def _generations(eni: str, pools: Iterable[SpiderIPPool]) -> dict[str, int]:
