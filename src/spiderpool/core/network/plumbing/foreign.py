@@ -52,7 +52,7 @@ def check_foreign(attachment: Attachment, observed: Observation) -> None:
     if attachment.kind != EXISTING or coordination is None:
         return
     cluster = ranges_of(coordination, attachment.ifname)
-    for address in sorted(ownership.reported - ownership.granted, key=lambda one: (one.version, one)):
+    for address in sorted(ownership.foreign, key=lambda one: (one.version, one)):
         where = _found(attachment.ifname, address)
         if address in ownership.taken:
             raise AddressHeld(
@@ -71,7 +71,7 @@ def check_foreign(attachment: Attachment, observed: Observation) -> None:
 
 def impossible(attachment: Attachment) -> str:
     """A sentence about an address that another plugin says it gave and that no pod can have; empty if all can be."""
-    for address in attachment.ownership.reported - attachment.ownership.granted:
+    for address in attachment.ownership.foreign:
         if owner := owner_of(address, ClusterRanges()):
             return _not_the_pods(_found(attachment.ifname, address), owner)
     return ""

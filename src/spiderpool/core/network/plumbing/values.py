@@ -80,6 +80,11 @@ class Ownership:
     reported: frozenset[Address] = frozenset()
     taken: Mapping[Address, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def foreign(self) -> frozenset[Address]:
+        """Those that another IPAM plugin than Spiderpool's gave."""
+        return self.reported - self.granted
+
 
 @dataclass(frozen=True, slots=True)
 class Loan:
