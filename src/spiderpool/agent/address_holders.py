@@ -23,11 +23,13 @@ class AddressHolders:
         records = self._cluster.records.of(pod_uid, interface) if pod_uid else ()
         return frozenset(ip_interface(each.spec.address).ip for each in records)
 
-    def taken(self, pod_uid: str, sandbox: SandboxRecord) -> dict[Address, str]:
-        """Addresses that other pods of the node had before a sandbox was attached → the pod, in words.
+    def taken(self, addresses: frozenset[Address], pod_uid: str, sandbox: SandboxRecord) -> dict[Address, str]:
+        """Those of ``addresses`` that other pods of the node had before a sandbox was attached → the pod, in words.
 
         Not every runtime tells the UID of a pod, so one of the same name is none of the others.
         """
+        if not addresses:
+            return {}
         held = [each.spec for each in self._cluster.records.informer.items() if not each.spec.releasedAt]
         own = (sandbox.pod.namespace, sandbox.pod.name) if sandbox.pod else None
         found = {
@@ -41,7 +43,7 @@ class AddressHolders:
                     if _is_earlier(other, sandbox) and not store.is_gone(other):
                         words = f"pod {other.pod.namespace}/{other.pod.name}" if other.pod else "another sandbox"
                         found |= {address: words for each in other.interfaces for address in each.given}
-        return found
+        return {address: words for address, words in found.items() if address in addresses}
 
 
 def _is_earlier(other: SandboxRecord, sandbox: SandboxRecord) -> bool:

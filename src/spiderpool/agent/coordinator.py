@@ -8,6 +8,7 @@ the agent still holds the container's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from ipaddress import ip_interface
 
 import msgspec
@@ -136,11 +137,9 @@ class CoordinatorPlugin:
         if settings is None:
             return None
         uid = args.uid or pod.metadata.uid or ""
-        ownership = Ownership(
-            self._holders.granted(uid, call.ifname),
-            frozenset(ip_interface(each).ip for each in _reported(config)),
-            self._holders.taken(uid, sandbox),
-        )
+        reported = frozenset(ip_interface(each).ip for each in _reported(config))
+        ownership = Ownership(self._holders.granted(uid, call.ifname), reported)
+        ownership = replace(ownership, taken=self._holders.taken(ownership.foreign, uid, sandbox))
         return Attachment(
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )

@@ -96,7 +96,7 @@ class PodRoutes:
             others = given - granted if each.chain else frozenset()
             if others:
                 cluster = cluster_ranges(self._cluster.coordinator(), of_cluster=each.name == first)
-                taken = self._holders.taken(uid, sandbox)
+                taken = self._holders.taken(others, uid, sandbox)
                 withheld = frozenset(one for one in others if one in taken or owner_of(one, cluster))
                 given, others = given - withheld, others - withheld
             found[each.name] = given
