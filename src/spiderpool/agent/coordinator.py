@@ -52,8 +52,9 @@ class CoordinatorPlugin:
     async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
         async with self._containers.held(call.container_id):
-            sandbox = self._record(call, config)
-            attachment = await self._attachment(call, config, sandbox)
+            reported = _reported(config)
+            sandbox = self._record(call, config, reported)
+            attachment = await self._attachment(call, config, sandbox, reported)
             if attachment is None:
                 return
             # At once: whatever changes from here on is seen by a refresh that finds the file.
@@ -68,8 +69,9 @@ class CoordinatorPlugin:
 
     async def check(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
-        sandbox = self._chained.load(call.container_id) or self._record(call, config)
-        attachment = await self._attachment(call, config, sandbox)
+        reported = _reported(config)
+        sandbox = self._chained.load(call.container_id) or self._record(call, config, reported)
+        attachment = await self._attachment(call, config, sandbox, reported)
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
@@ -123,7 +125,9 @@ class CoordinatorPlugin:
         else:
             self._chained.forget(container_id)
 
-    async def _attachment(self, call: CNICall, config: CoordinatorConfig, sandbox: SandboxRecord) -> Attachment | None:
+    async def _attachment(
+        self, call: CNICall, config: CoordinatorConfig, sandbox: SandboxRecord, reported: tuple[str, ...]
+    ) -> Attachment | None:
         """The kernel's input for the interface of a call; None where the coordinator is disabled."""
         args = call.required_pod()
         pod = await self._cluster.pod(args)
@@ -137,14 +141,14 @@ class CoordinatorPlugin:
         if settings is None:
             return None
         uid = args.uid or pod.metadata.uid or ""
-        reported = frozenset(ip_interface(each).ip for each in _reported(config))
-        ownership = Ownership(self._holders.granted(uid, call.ifname), reported)
+        theirs = frozenset(ip_interface(each).ip for each in reported)
+        ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
         ownership = replace(ownership, taken=self._holders.taken(ownership.foreign, uid, sandbox))
         return Attachment(
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )
 
-    def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
+    def _record(self, call: CNICall, config: CoordinatorConfig, reported: tuple[str, ...]) -> SandboxRecord:
         """The record of the sandbox with the interface of this call beside those that earlier calls coordinated."""
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
@@ -157,7 +161,7 @@ class CoordinatorPlugin:
             first_nic=first,
             chain=config.name,
             host_rule_table=table,
-            addresses=_reported(config),
+            addresses=reported,
         )
         return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
 
