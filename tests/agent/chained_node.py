@@ -59,14 +59,14 @@ class ChainedNode:
         }
         await self.coordinator.add(CNICall("coordinator", environment, b""), CoordinatorConfig(**config))
 
-    async def routes(self, table: int = 500) -> list[str]:
-        """The addresses to which the node has routes in a table."""
-        printed = await asyncio.to_thread(self.world.ip, self.world.node, "route", "show", "table", str(table))
-        return [line.split()[0] for line in printed.splitlines()]
+    async def routes(self) -> dict[str, str]:
+        """The node's routes to pods: address → link."""
+        lines = (await self.ip("route", "show", "table", "500")).splitlines()
+        return {words[0]: words[words.index("dev") + 1] for words in map(str.split, lines)}
 
-    async def flush(self) -> None:
-        """Another program removes the node's routes to pods."""
-        await asyncio.to_thread(self.world.ip, self.world.node, "route", "flush", "table", "500")
+    async def ip(self, *words: str) -> str:
+        """Run ip(8) on the node."""
+        return await asyncio.to_thread(self.world.ip, self.world.node, *words)
 
 
 def container(name: str) -> str:

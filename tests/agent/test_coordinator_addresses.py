@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,8 +13,12 @@ from types import CodeType, FrameType
 import pytest
 
 from spiderpool.api.cni_result import read_result
-from tests.agent.chained_node import ChainedNode, on_chained_node
+from spiderpool.core.network.plumbing.naming import host_interface
+from spiderpool.errors import AddressHeld
+from tests.agent.chained_node import ChainedNode, container, on_chained_node
 from tests.kernel.environment import World
+from tests.support.api_server import Fault
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -42,7 +47,7 @@ def test_where_spiderpool_gave_all_addresses_no_file_of_another_sandbox_is_read(
         node.gave("web", FREE)
         (tmp_path / "chained" / "other.json").mkdir(parents=True)  # whoever reads it fails
         await node.add("web", path, FREE)
-        assert await node.routes() == [FREE]
+        assert [*await node.routes()] == [FREE]
 
     on_chained_node(world, tmp_path, body)
 
@@ -53,5 +58,25 @@ def test_the_result_of_the_previous_plugin_is_decoded_once(world: World, tmp_pat
         with calls() as count:
             await node.add("web", path, FREE, ipamCIDR=EVERYWHERE)
         assert count(read_result) == 1
+
+    on_chained_node(world, tmp_path, body)
+
+
+def test_of_two_pods_that_are_attached_at_once_one_gets_the_address(world: World, tmp_path: Path) -> None:
+    """The one whose ADD began first has to wait for its pod meanwhile. Refreshes agree with what was decided."""
+
+    async def body(node: ChainedNode) -> None:
+        paths = {name: await node.pod(name, FREE) for name in ("slow", "fast")}
+        node.node.server.inject(Fault("get", delay=0.5))
+        slow = asyncio.create_task(node.add("slow", paths["slow"], FREE, tells_uid=False, ipamCIDR=EVERYWHERE))
+        await eventually(lambda: node.node.server.requests["get"])
+        await node.add("fast", paths["fast"], FREE, ipamCIDR=EVERYWHERE)
+        assert not slow.done()
+        (outcome,) = await asyncio.gather(slow, return_exceptions=True)
+        assert isinstance(outcome, AddressHeld)
+        assert "pod default/fast has it" in outcome.message
+        await node.ip("route", "flush", "table", "500")
+        assert await node.coordinator.refresh() == 1
+        assert await node.routes() == {FREE: host_interface(container("fast"))}
 
     on_chained_node(world, tmp_path, body)

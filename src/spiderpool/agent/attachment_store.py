@@ -83,7 +83,7 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     netns_id: str = ""
     """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
     attached_at: float = 0.0
-    """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
+    """When its last ADD first wrote this file, in seconds since the node's start; 0 where that is not known."""
     loans: dict[str, Loan] = {}
     """Devices of the node that its interfaces borrow, by interface."""
 
@@ -135,7 +135,7 @@ def sandbox_record(
 
 
 def with_namespace(sandbox: SandboxRecord) -> SandboxRecord:
-    """The record of an ADD that begins now, in the namespace that is at its path."""
+    """The record of an ADD that writes it now, in the namespace that is at its path."""
     return msgspec.structs.replace(sandbox, netns_id=identity(sandbox.netns), attached_at=time.monotonic())
 
 

@@ -28,6 +28,7 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.api.cni_result import all_addresses, read_result
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
@@ -53,11 +54,13 @@ class CoordinatorPlugin:
         """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
         async with self._containers.held(call.container_id):
             reported = _reported(config)
+            pod = await self._cluster.pod(call.required_pod())
+            # No other call runs from here until the file is saved: of two pods with one address, the later one by
+            # the files finds the earlier one's. And whatever changes from then on is seen by a refresh.
             sandbox = self._record(call, config, reported)
-            attachment = await self._attachment(call, config, sandbox, reported)
+            attachment = self._attachment(call, config, pod, sandbox, reported)
             if attachment is None:
                 return
-            # At once: whatever changes from here on is seen by a refresh that finds the file.
             self._chained.save(sandbox)
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
@@ -70,8 +73,9 @@ class CoordinatorPlugin:
     async def check(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
         reported = _reported(config)
+        pod = await self._cluster.pod(call.required_pod())
         sandbox = self._chained.load(call.container_id) or self._record(call, config, reported)
-        attachment = await self._attachment(call, config, sandbox, reported)
+        attachment = self._attachment(call, config, pod, sandbox, reported)
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
@@ -125,12 +129,10 @@ class CoordinatorPlugin:
         else:
             self._chained.forget(container_id)
 
-    async def _attachment(
-        self, call: CNICall, config: CoordinatorConfig, sandbox: SandboxRecord, reported: tuple[str, ...]
+    def _attachment(
+        self, call: CNICall, config: CoordinatorConfig, pod: Pod, sandbox: SandboxRecord, reported: tuple[str, ...]
     ) -> Attachment | None:
         """The kernel's input for the interface of a call; None where the coordinator is disabled."""
-        args = call.required_pod()
-        pod = await self._cluster.pod(args)
         annotations = pod.metadata.annotations or {}
         chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))
         settings = coordination(
@@ -140,7 +142,7 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        uid = args.uid or pod.metadata.uid or ""
+        uid = call.required_pod().uid or pod.metadata.uid or ""
         theirs = frozenset(ip_interface(each).ip for each in reported)
         ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
         ownership = replace(ownership, taken=self._holders.taken(ownership.foreign, uid, sandbox))
