@@ -62,6 +62,21 @@ def test_the_result_of_the_previous_plugin_is_decoded_once(world: World, tmp_pat
     on_chained_node(world, tmp_path, body)
 
 
+def test_addresses_of_spiderpool_are_known_as_such_where_the_runtime_tells_no_uid(world: World, tmp_path: Path) -> None:
+    """By now the node uses one as a gateway, which withholds the routes to those of other IPAM plugins alone."""
+
+    async def body(node: ChainedNode) -> None:
+        path = await node.pod("web", FREE)
+        node.gave("web", FREE)
+        await node.add("web", path, FREE, tells_uid=False)
+        await node.ip("route", "add", "198.51.100.0/24", "via", FREE, "dev", "eth0", "onlink")
+        await node.ip("route", "flush", "table", "500")
+        assert await node.coordinator.refresh() == 1
+        assert [*await node.routes()] == [FREE]
+
+    on_chained_node(world, tmp_path, body)
+
+
 def test_of_two_pods_that_are_attached_at_once_one_gets_the_address(world: World, tmp_path: Path) -> None:
     """The one whose ADD began first has to wait for its pod meanwhile. Refreshes agree with what was decided."""
 

@@ -57,7 +57,7 @@ class CoordinatorPlugin:
             pod = await self._cluster.pod(call.required_pod())
             # No other call runs from here until the file is saved: of two pods with one address, the later one by
             # the files finds the earlier one's. And whatever changes from then on is seen by a refresh.
-            sandbox = self._record(call, config, reported)
+            sandbox = self._record(call, config, _uid(call, pod), reported)
             attachment = self._attachment(call, config, pod, sandbox, reported)
             if attachment is None:
                 return
@@ -74,7 +74,7 @@ class CoordinatorPlugin:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
         reported = _reported(config)
         pod = await self._cluster.pod(call.required_pod())
-        sandbox = self._chained.load(call.container_id) or self._record(call, config, reported)
+        sandbox = self._chained.load(call.container_id) or self._record(call, config, _uid(call, pod), reported)
         attachment = self._attachment(call, config, pod, sandbox, reported)
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
@@ -142,7 +142,7 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        uid = call.required_pod().uid or pod.metadata.uid or ""
+        uid = _uid(call, pod)
         theirs = frozenset(ip_interface(each).ip for each in reported)
         ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
         ownership = replace(ownership, taken=self._holders.taken(ownership.foreign, uid, sandbox))
@@ -150,7 +150,7 @@ class CoordinatorPlugin:
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )
 
-    def _record(self, call: CNICall, config: CoordinatorConfig, reported: tuple[str, ...]) -> SandboxRecord:
+    def _record(self, call: CNICall, config: CoordinatorConfig, uid: str, reported: tuple[str, ...]) -> SandboxRecord:
         """The record of the sandbox with the interface of this call beside those that earlier calls coordinated."""
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
@@ -165,7 +165,13 @@ class CoordinatorPlugin:
             host_rule_table=table,
             addresses=reported,
         )
-        return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
+        sandbox = SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one), pod_uid=uid)
+        return with_namespace(sandbox)
+
+
+def _uid(call: CNICall, pod: Pod) -> str:
+    """The UID by which the pod holds addresses: not every runtime tells it."""
+    return call.required_pod().uid or pod.metadata.uid or ""
 
 
 def _reported(config: CoordinatorConfig) -> tuple[str, ...]:
