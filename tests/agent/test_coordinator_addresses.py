@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType
 
 import pytest
 
@@ -18,27 +13,13 @@ from spiderpool.errors import AddressHeld
 from tests.agent.chained_node import ChainedNode, container, on_chained_node
 from tests.kernel.environment import World
 from tests.support.api_server import Fault
+from tests.support.calls import counted_calls
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.lab
 
 FREE = "172.31.199.66"
 EVERYWHERE = ["0.0.0.0/0"]
-
-
-@contextmanager
-def calls() -> Iterator[Callable[[Callable[..., object]], int]]:
-    """How often functions are called in this thread meanwhile."""
-    counts: Counter[CodeType] = Counter()
-
-    def count(frame: FrameType, event: str, _: object) -> None:
-        counts[frame.f_code] += event == "call"
-
-    sys.setprofile(count)
-    try:
-        yield lambda function: counts[function.__code__]
-    finally:
-        sys.setprofile(None)
 
 
 def test_where_spiderpool_gave_all_addresses_no_file_of_another_sandbox_is_read(world: World, tmp_path: Path) -> None:
@@ -55,9 +36,9 @@ def test_where_spiderpool_gave_all_addresses_no_file_of_another_sandbox_is_read(
 def test_the_result_of_the_previous_plugin_is_decoded_once(world: World, tmp_path: Path) -> None:
     async def body(node: ChainedNode) -> None:
         path = await node.pod("web", FREE)
-        with calls() as count:
+        with counted_calls() as calls:
             await node.add("web", path, FREE, ipamCIDR=EVERYWHERE)
-        assert count(read_result) == 1
+        assert calls.of[read_result.__name__] == 1
 
     on_chained_node(world, tmp_path, body)
 

@@ -104,8 +104,10 @@ class TestBugs:
             store, netns = AttachmentStore(tmp_path / "chained"), str(tmp_path / "none" / "c")
             for container, address in (("a", "no address"), ("b", "10.0.0.7/16")):
                 store.save(broken(container, InterfaceRecord("eth0", "", addresses=(address,)), netns=netns))
-            taken = AddressHolders(one.node.cluster, [store]).taken(
-                frozenset({ip_address("10.0.0.7")}), "uid", broken("c", netns=netns)
+            taken = (
+                AddressHolders(one.node.cluster, [store])
+                .snapshot()
+                .taken([ip_address("10.0.0.7")], "uid", broken("c", netns=netns))
             )
             assert [str(each) for each in taken] == ["10.0.0.7"]
 

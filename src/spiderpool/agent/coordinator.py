@@ -145,7 +145,7 @@ class CoordinatorPlugin:
         uid = _uid(call, pod)
         theirs = frozenset(ip_interface(each).ip for each in reported)
         ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
-        ownership = replace(ownership, taken=self._holders.taken(ownership.foreign, uid, sandbox))
+        ownership = replace(ownership, taken=self._holders.snapshot().taken(ownership.foreign, uid, sandbox))
         return Attachment(
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )
