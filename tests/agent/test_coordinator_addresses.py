@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from spiderpool.api.cni_result import read_result
+from spiderpool.api.coordinator import ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.plumbing.naming import host_interface
 from spiderpool.errors import AddressHeld
 from tests.agent.chained_node import ChainedNode, container, on_chained_node
@@ -74,5 +76,23 @@ def test_of_two_pods_that_are_attached_at_once_one_gets_the_address(world: World
         await node.ip("route", "flush", "table", "500")
         assert await node.coordinator.refresh() == 1
         assert await node.routes() == {FREE: host_interface(container("fast"))}
+
+    on_chained_node(world, tmp_path, body)
+
+
+def test_a_networks_own_service_cidr_counts_at_a_refresh_as_well(world: World, tmp_path: Path) -> None:
+    """Not that of the cluster, in which the pod's address is: neither to judge it, nor for routes of the pod."""
+    found = CoordinatorStatus("Synced", None, ["10.8.0.0/16"], ["172.31.199.64/28"], [])
+    known = SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(), status=found)
+
+    async def body(node: ChainedNode) -> None:
+        node.node.server.put(known)
+        await eventually(lambda: node.node.cluster.coordinator())
+        path = await node.pod("web", FREE)
+        await node.add("web", path, FREE, ipamCIDR=EVERYWHERE)
+        await node.ip("route", "flush", "table", "500")
+        assert await node.coordinator.refresh() == 1
+        assert [*await node.routes()] == [FREE]
+        assert "172.31.199.64/28" not in await asyncio.to_thread(world.ip, path, "route", "show", "table", "all")
 
     on_chained_node(world, tmp_path, body)

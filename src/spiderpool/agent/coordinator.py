@@ -30,7 +30,13 @@ from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.api.cni_result import all_addresses, read_result
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
+from spiderpool.core.network.coordinator import (
+    OwnCIDRs,
+    cluster_ranges,
+    coordination,
+    requested_default_route,
+    rule_table,
+)
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -145,7 +151,10 @@ class CoordinatorPlugin:
         uid = _uid(call, pod)
         theirs = frozenset(ip_interface(each).ip for each in reported)
         ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
-        ownership = replace(ownership, taken=self._holders.snapshot().taken(ownership.foreign, uid, sandbox))
+        taken = self._holders.snapshot().taken(ownership.foreign, uid, sandbox)
+        of_cluster = call.ifname == settings.first_nic
+        cluster = cluster_ranges(OwnCIDRs.of(config), self._cluster.coordinator(), of_cluster=of_cluster)
+        ownership = replace(ownership, taken=taken, cluster=cluster)
         return Attachment(
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )
@@ -163,6 +172,7 @@ class CoordinatorPlugin:
             first_nic=first,
             chain=config.name,
             host_rule_table=table,
+            cidrs=OwnCIDRs.of(config),
             addresses=reported,
         )
         sandbox = SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one), pod_uid=uid)

@@ -14,7 +14,7 @@ from spiderpool.agent.address_holders import AddressHolders, HeldAddresses
 from spiderpool.agent.attachment_store import SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.core.network.coordinator import cluster_ranges, rule_table, service_cidrs
+from spiderpool.core.network.coordinator import cluster_ranges, rule_table
 from spiderpool.core.network.plumbing.foreign import owner_of
 from spiderpool.core.network.plumbing.refresh import PathSettings
 from spiderpool.core.network.plumbing.steps import SetSysctl
@@ -61,10 +61,13 @@ class PodRoutes:
     ) -> PathSettings:
         coordinator = self._cluster.coordinator()
         default = rule_table(coordinator)
-        tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
+        coordinated = [each for each in sandbox.interfaces if each.coordinated]
+        tables = {each.name: each.host_rule_table or default for each in coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
         addresses, foreign = self._addresses(sandbox, first, held)
-        return PathSettings(first, services, service_cidrs(coordinator), tables, addresses, foreign)
+        ranges = [cluster_ranges(each.cidrs, coordinator, of_cluster=True) for each in coordinated]
+        cidrs = tuple(dict.fromkeys(cidr for each in ranges for cidr in each.service_cidrs))
+        return PathSettings(first, services, cidrs, tables, addresses, foreign)
 
     async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None, held: HeldAddresses) -> int:
         try:
@@ -97,7 +100,7 @@ class PodRoutes:
             given = each.given or granted
             others = given - granted if each.chain else frozenset()
             if others:
-                cluster = cluster_ranges(self._cluster.coordinator(), of_cluster=each.name == first)
+                cluster = cluster_ranges(each.cidrs, self._cluster.coordinator(), of_cluster=each.name == first)
                 taken = held.taken(others, uid, sandbox)
                 withheld = frozenset(one for one in others if one in taken or owner_of(one, cluster))
                 given, others = given - withheld, others - withheld

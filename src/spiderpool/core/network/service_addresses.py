@@ -11,8 +11,8 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import usable
-from spiderpool.core.network.plumbing.foreign import ClusterRanges, owner_of
-from spiderpool.core.network.plumbing.values import Address, is_global
+from spiderpool.core.network.plumbing.foreign import owner_of
+from spiderpool.core.network.plumbing.values import Address, ClusterRanges, is_global
 
 LIMIT = 5_000
 """Addresses at most, in all: each is a route in each pod, and a line that every agent is sent at every change."""

@@ -9,7 +9,15 @@ import pytest
 
 from spiderpool.core.network.plumbing.foreign import check_foreign, impossible
 from spiderpool.core.network.plumbing.planning import plan
-from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Link, Ownership, PodState
+from spiderpool.core.network.plumbing.values import (
+    EXISTING,
+    Address,
+    Attachment,
+    ClusterRanges,
+    Link,
+    Ownership,
+    PodState,
+)
 from spiderpool.errors import AddressHeld, BadConfig
 from tests.core.pods import FIRST, GATEWAY, IDLE_NODE, NETNS, NODE, SECOND_NIC, SETTINGS
 from tests.kernel.questions import CONTAINER
@@ -23,8 +31,10 @@ SEEN = replace(IDLE_NODE, gateways=(ip_address(GATEWAY), ip_address("2001:db8:1:
 
 def part(address: str, ifname: str = "net1", **ownership: object) -> Attachment:
     """What another plugin has given to a pod, on a network whose administrator lets it give everything."""
-    settings = replace(SETTINGS, ipam_cidrs=EVERYWHERE, service_addresses=(BALANCER,))
-    given = Ownership(reported=frozenset({ip_address(address)}), **ownership)  # type: ignore[arg-type]
+    settings = replace(SETTINGS, ipam_cidrs=EVERYWHERE)
+    pods = () if ifname == SETTINGS.first_nic else SETTINGS.overlay_cidrs
+    cluster = ClusterRanges(SETTINGS.service_cidrs, (BALANCER,), pods)
+    given = Ownership(reported=frozenset({ip_address(address)}), cluster=cluster, **ownership)  # type: ignore[arg-type]
     return Attachment(CONTAINER, NETNS, ifname, EXISTING, "", coordination=settings, ownership=given)
 
 

@@ -7,11 +7,10 @@ Addresses that Spiderpool gave are not asked about: pools and their administrato
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from ipaddress import ip_network
 
-from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Coordination, Network, Observation
+from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, ClusterRanges, Network, Observation
 from spiderpool.errors import AddressHeld, BadConfig
 
 NEVER: Mapping[Network, str] = {
@@ -32,15 +31,6 @@ NEVER: Mapping[Network, str] = {
 """Range → what its addresses are; no pod can have one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterRanges:
-    """What the cluster uses: for Services, and for pods of its own network, none where the interface is of that."""
-
-    service_cidrs: Collection[Network] = ()
-    service_addresses: Collection[Address] = ()
-    pod_cidrs: Collection[Network] = ()
-
-
 def check_foreign(attachment: Attachment, observed: Observation) -> None:
     """Check the addresses that another IPAM plugin gave to an interface which that plugin's chain made.
 
@@ -51,14 +41,13 @@ def check_foreign(attachment: Attachment, observed: Observation) -> None:
     coordination, ownership = attachment.coordination, attachment.ownership
     if attachment.kind != EXISTING or coordination is None:
         return
-    cluster = ranges_of(coordination, attachment.ifname)
     for address in sorted(ownership.foreign, key=lambda one: (one.version, one)):
         where = _found(attachment.ifname, address)
         if address in ownership.taken:
             raise AddressHeld(
                 f"{where}, and {ownership.taken[address]} has it: give each address once, and delete the other pod"
             )
-        owner = "a gateway of this node" if address in observed.gateways else owner_of(address, cluster)
+        owner = "a gateway of this node" if address in observed.gateways else owner_of(address, ownership.cluster)
         if owner:
             raise BadConfig(_not_the_pods(where, owner))
         if not any(address in cidr for cidr in coordination.ipam_cidrs):
@@ -86,12 +75,6 @@ def _not_the_pods(where: str, owner: str) -> str:
         f"{where}, which is {owner}, so the node routes it to no pod: leave it out of what that plugin gives, and"
         f" of the addresses that the pod requests"
     )
-
-
-def ranges_of(coordination: Coordination, ifname: str) -> ClusterRanges:
-    """The cluster's ranges for an interface. A pod's first interface may be of the cluster's own network."""
-    pods = () if ifname == coordination.first_nic else coordination.overlay_cidrs
-    return ClusterRanges(coordination.service_cidrs, coordination.service_addresses, pods)
 
 
 def owner_of(address: Address, cluster: ClusterRanges) -> str:
