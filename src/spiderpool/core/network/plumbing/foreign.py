@@ -19,9 +19,8 @@ NEVER: Mapping[Network, str] = {
         "an address of no single machine": ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8"),
         "a loopback address": ("127.0.0.0/8", "::1/128"),
         "a link-local address, as metadata services have": ("169.254.0.0/16", "fe80::/10"),
-        "an address of a cloud's own services, such as metadata": ("100.100.0.0/16",),  # Alibaba Cloud
         "an address of a cloud's metadata service": (
-            *("168.63.129.16/32", "192.0.0.192/32"),  # Azure, Oracle
+            *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),  # Alibaba Cloud, Azure, Oracle
             *("fd00:ec2::/32", "fd20:ce::/64", "fd00:c1::/32"),  # AWS, Google, Oracle
         ),
         "an IPv4 address in IPv6 notation": ("::ffff:0:0/96",),
