@@ -9,6 +9,7 @@ calling thread.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from ipaddress import IPv4Address
 
 from spiderpool.core.network.plumbing.naming import is_nic
@@ -18,25 +19,29 @@ from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Netns, all_links
 from spiderpool.kernel.rules import RuleSet
 
-ADDRESS = IPv4Address("100.100.100.200")
 TABLE = "spiderpool_metadata"
 """Our nftables table; the comment of our rule in iptables."""
 
 _PARENTS = ("", "bond", "team", "vlan")  # kinds of links by which a node reaches the network; hardware has none
 
-FORWARDED = RuleSet(
-    TABLE,
-    lambda _: f"  chain forward {{\n    type filter hook forward priority -150;\n    ip daddr {ADDRESS} drop\n  }}\n",
-    {"mangle": f"FORWARD -d {ADDRESS}/32 -m comment --comment {TABLE} -j DROP"},
-    "packets of pods to the metadata service could not be dropped",
-    (4,),
-)
+
+def through_node(address: IPv4Address) -> RuleSet:
+    """The rules for what takes the way through the node."""
+    return RuleSet(
+        TABLE,
+        lambda _: (
+            f"  chain forward {{\n    type filter hook forward priority -150;\n    ip daddr {address} drop\n  }}\n"
+        ),
+        {"mangle": f"FORWARD -d {address}/32 -m comment --comment {TABLE} -j DROP"},
+        "packets of pods to the metadata service could not be dropped",
+        (4,),
+    )
 
 
-def load() -> None:
+def load(address: IPv4Address) -> None:
     """Keep pods from the service. Raises KernelFailure where one of the ways stays open; the other is closed then."""
     failures: list[SpiderpoolError] = []
-    for close in (FORWARDED.load, _filter_nics):
+    for close in (through_node(address).load, partial(_filter_nics, address)):
         try:
             close()
         except KernelFailure as error:
@@ -44,16 +49,16 @@ def load() -> None:
     raise_all(failures)
 
 
-def unload() -> None:
+def unload(address: IPv4Address) -> None:
     """Undo `load`. Raises KernelFailure."""
-    FORWARDED.unload()
+    through_node(address).unload()
     with contextlib.closing(rt.Socket()) as kernel:
         for link in all_links(Netns("node", kernel, -1)):
             if is_nic(link.name):
                 traffic_control.drop_nothing(kernel, link.index)
 
 
-def _filter_nics() -> None:
+def _filter_nics(address: IPv4Address) -> None:
     with contextlib.closing(rt.Socket()) as kernel:
         node = Netns("node", kernel, -1)
         held = observing.node_addresses(node)
@@ -64,7 +69,7 @@ def _filter_nics() -> None:
             if not is_nic(link.name) or not (link.kind in _PARENTS or link.name in holders):
                 continue
             try:
-                traffic_control.drop_except(kernel, link.index, ADDRESS, own)
+                traffic_control.drop_except(kernel, link.index, address, own)
             except KernelFailure as error:
                 failures.append(KernelFailure(f"pods reach the metadata service by {link.name}: {error.message}"))
         raise_all(failures)
