@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -89,6 +90,30 @@ async def test_through_the_node(cloud: World, kind: str) -> None:
     on_node(cloud, through_node.unload)
     assert [await reaches(pod, one) for one in targets] == [True, True]
     await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+@pytest.fixture(params=["any", "iptables"])
+def packet_filter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the node has, and iptables alone."""
+    if request.param == "iptables":
+        (tmp_path / "nft").write_text("#!/bin/sh\necho 'Operation not supported' >&2\nexit 1\n")
+        (tmp_path / "nft").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("packet_filter")
+async def test_what_the_node_translates_on_its_way_out(cloud: World) -> None:
+    """As IPVS does for a pod: the node's netfilter sees it leave, and not pass. What the node itself sends passes."""
+    to = ("-j", "DNAT", "--to-destination", f"{METADATA}:{PORT}")
+    nat = (IPTABLES[4], "-t", "nat", "-A", "OUTPUT", "-d", SERVICE[4], "-p", "tcp", "--dport", str(PORT))
+    cloud.inside(cloud.node, *nat, *to)
+    targets = (METADATA, SERVICE[4])
+    assert [await reaches(cloud.node, one) for one in targets] == [True, True]
+    for _ in range(2):
+        on_node(cloud, through_node.load)
+        assert [await reaches(cloud.node, one) for one in targets] == [True, False]
+    on_node(cloud, through_node.unload)
+    assert [await reaches(cloud.node, one) for one in targets] == [True, True]
 
 
 def test_filters_of_others_stay(wide: World) -> None:

@@ -1,7 +1,9 @@
 """Packet filter rules that keep pods from the cloud's metadata service, which gives the keys of the server's role.
 
-On two ways: what the node forwards (from a pod's path to it, also after the translation of a Service), and what leaves
-by the node's NICs past its netfilter, as that of ipvlan and macvlan pods does, from any address but the node's own.
+On three ways: what the node forwards (from a pod's path to it, also after the translation of a Service); what IPVS has
+translated for a pod, which leaves as the node's own packets do, but was sent to another address, as connection tracking
+tells; and what leaves by the node's NICs past its netfilter, as that of ipvlan and macvlan pods does, from any address
+but the node's own.
 Nothing is in the pods' namespaces, where NET_ADMIN would undo it. Everything here acts in the network namespace of the
 calling thread.
 """
@@ -20,19 +22,32 @@ from spiderpool.kernel.netlink import Netns, all_links
 from spiderpool.kernel.rules import RuleSet
 
 TABLE = "spiderpool_metadata"
-"""Our nftables table; the comment of our rule in iptables."""
+"""Our nftables table; the comment of our rules in iptables."""
+
+_CHAINS = """\
+  chain forward {{
+    type filter hook forward priority -150;
+    ip daddr {address} drop
+  }}
+  chain output {{
+    type filter hook output priority 0;
+    ct direction original ct original ip daddr != {address} ip daddr {address} drop
+  }}
+"""
 
 _PARENTS = ("", "bond", "team", "vlan")  # kinds of links by which a node reaches the network; hardware has none
 
 
 def through_node(address: IPv4Address) -> RuleSet:
     """The rules for what takes the way through the node."""
+    comment = f"-m comment --comment {TABLE} -j DROP"
     return RuleSet(
         TABLE,
-        lambda _: (
-            f"  chain forward {{\n    type filter hook forward priority -150;\n    ip daddr {address} drop\n  }}\n"
-        ),
-        {"mangle": f"FORWARD -d {address}/32 -m comment --comment {TABLE} -j DROP"},
+        lambda _: _CHAINS.format(address=address),
+        {
+            "mangle": f"FORWARD -d {address}/32 {comment}",
+            "filter": f"OUTPUT -d {address}/32 -m conntrack ! --ctorigdst {address} --ctdir ORIGINAL {comment}",
+        },
         "packets of pods to the metadata service could not be dropped",
         (4,),
     )
