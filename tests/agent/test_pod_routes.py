@@ -8,14 +8,14 @@ import pytest
 
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.json_files import JSONFiles
-from tests.agent.simulated_node import simulated_node
+from tests.agent.sandbox_node import sandbox_node
 from tests.support.calls import counted_calls
 
 pytestmark = pytest.mark.unit
 
 
 async def test_the_files_are_read_as_often_for_many_pods_as_for_one(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         store, counts = AttachmentStore(tmp_path / "chained"), set()
         for number in range(4):
             names = ("eth0", "net1")

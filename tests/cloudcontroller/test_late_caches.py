@@ -19,8 +19,14 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
-from spiderpool.cloud.provider import CloudConflict, CloudServer, CloudUnavailable, RegisteredENI
-from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloud.provider import CloudError, CloudServer, CloudUnavailable, NotPermitted, RegisteredENI, Throttled
+from spiderpool.cloudcontroller.addresses import (
+    FAILURE_PAUSE,
+    PERMISSION_PAUSE,
+    AddressListers,
+    AddressReconciler,
+    AddressRules,
+)
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
 from spiderpool.cloudcontroller.nodes import NodeReconciler
@@ -48,7 +54,7 @@ class Cloud(QuietCloud):
         super().__init__(SIZE)
         self.returned: set[str] = set()
         self.is_silent = False
-        self.is_changing = False
+        self.refusal: CloudError | None = None
         self.stopped: set[str] = set()
         self.garbled = ""
         """An ENI that it describes with an address that is none."""
@@ -65,8 +71,8 @@ class Cloud(QuietCloud):
         return found
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
-        if self.is_changing:
-            raise CloudConflict("the ENI is being changed")
+        if self.refusal is not None:
+            raise self.refusal
         self.returned |= {*addresses}
         if self.is_silent:
             raise CloudUnavailable("no answer")
@@ -201,7 +207,7 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
-        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=3600.0)
+        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=30.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
         yield Returning(reconciler, cloud, clock, pool, address, listers)
 
@@ -270,27 +276,38 @@ class TestAddresses:
             await node.look(FENCE)
             assert node.cloud.returned == {node.address}
             node.hold_another()
-            await node.look(CONFIRMATION_LAG)
+            await node.look(CONFIRMATION_LAG - 1.0)
             assert is_fenced(server, node)
 
     async def test_one_whose_removal_was_refused_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
         async with returning(server) as node:
-            node.cloud.is_changing = True
+            node.cloud.refusal = NotPermitted("no", action="unassign")
             await node.look(0.0)
             await node.look(FENCE)
             assert not node.cloud.returned
             node.hold_another()
-            await node.look(CONFIRMATION_LAG)
+            await node.look(PERMISSION_PAUSE)
             assert not is_fenced(server, node)
+
+    async def test_one_whose_removal_may_be_done_is_not_trusted_to_a_refusal(self, server: ApiServer) -> None:
+        """The first request was carried out without an answer, and the second one is refused."""
+        async with returning(server) as node:
+            node.cloud.is_silent = True
+            await node.look(0.0)
+            await node.look(FENCE)
+            node.cloud.refusal = Throttled("too many calls", retry_after=1.0)
+            await node.look(FAILURE_PAUSE)
+            node.hold_another()
+            await node.look(FAILURE_PAUSE)
+            assert is_fenced(server, node)
 
     async def test_one_of_which_no_agent_knows_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
         """As where agents of an earlier version publish no pools."""
         async with returning(server) as node:
             server.remove(server.stored(SpiderNode)[LOST])
             await node.look(0.0)
-            await node.look(CONFIRMATION_LAG)
             node.hold_another()
-            await node.look(FAILURE_PAUSE)
+            await node.look(CONFIRMATION_LAG)
             assert not is_fenced(server, node)
 
     async def test_one_that_a_former_leader_may_be_removing_does_not_come_back(self, server: ApiServer) -> None:

@@ -25,7 +25,7 @@ from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
 from spiderpool.core.admission.pod_injection import InjectionRequest, NewPod, network_selector, with_nic_resources
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, releasing
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, read_instance, reported_devices
+from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, devices_of, read_instance, reported_devices
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
 from spiderpool.core.cloud.nodes import instance_of
@@ -174,7 +174,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "addresses of a Node": _of_node,
     "server of a Node for its identity": lambda text: instance_of(_node(text)),
     "ENIs of all Nodes": lambda text: reported_enis([_node(text)]),
-    "devices of all Nodes": lambda text: reported_devices([_node(text)]),
+    "devices of all Nodes": lambda text: reported_devices([devices_of(_node(text))]),
     "addresses that a pool gives back": lambda text: releasing_of(_pool(text, "10.0.0.0/8")),
     "IPv4 addresses that a pool leaves out": lambda text: releasing(_pool(text, "10.0.0.0/8")),
     "IPv6 addresses that a pool leaves out": lambda text: releasing(_pool(text, "fd00::/64")),

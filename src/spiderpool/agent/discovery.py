@@ -190,7 +190,7 @@ class ENIDiscovery:
         if desired != self._desired:
             self._desired = desired
             self._cache.store(desired)
-            log.info("cards", node=self._node.name, instance=desired.provider_id, cards=_summary(desired))
+            log.info("ENIs", node=self._node.name, instance=desired.provider_id, enis=_summary(desired))
 
     def _restore(self, links: HostLinks) -> None:
         """Restores the description published before the start, from disk or the Node, if it is about this machine."""
@@ -210,7 +210,7 @@ class ENIDiscovery:
 
     def _report(self, outcome: str, reason: str) -> None:
         METADATA_READINGS.labels(outcome).inc()
-        log.warning("reading of the cards changes nothing", node=self._node.name, outcome=outcome, reason=reason)
+        log.warning("reading of the ENIs changes nothing", node=self._node.name, outcome=outcome, reason=reason)
 
     async def _publish_for(self, seconds: float) -> None:
         """Publishes now and, for that many seconds, again whenever another client changes the annotation."""
@@ -230,7 +230,7 @@ class ENIDiscovery:
             body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}}
             self._node.informer.note(await self._node.client.patch(Node, self._node.name, body))
         except Exception as error:  # a bug here must not stop the agent, which serves pods
-            log.warning("cards not published", node=self._node.name, error=str(error), exc_info=is_bug(error))
+            log.warning("ENIs not published", node=self._node.name, error=str(error), exc_info=is_bug(error))
 
     def _on_node(self, _: Node | None, new: Node | None) -> None:
         if new is not None and self._desired is not None and self._node.annotation() != text_of(self._desired):

@@ -35,8 +35,8 @@ class ENIFamilyState:
     """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on every pool has excluded it."""
-    requested: frozenset[str] = frozenset()
-    """Addresses whose removal we have requested, and the cloud has not refused."""
+    requested: dict[str, float] = field(default_factory=dict)
+    """Address → time at which we requested its removal last."""
     inherited: frozenset[str] | None = None
     """Addresses that were to be returned when we first looked, and still are; None before that."""
     began: float = 0.0

@@ -17,7 +17,7 @@ from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.multusconfig import other_owner
 from spiderpool.core.admission.warnings import missing_masters
-from spiderpool.core.cloud.instances import devices_of
+from spiderpool.core.cloud.instances import devices_of, reported_devices
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -27,9 +27,6 @@ from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
-
-UNREPORTED = ""
-"""Stands for the NICs of a node that does not report them."""
 
 log = logger("networks")
 
@@ -55,8 +52,8 @@ class NetworkReconciler:
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
         self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
-        self._nodes_by_device = nodes.index(_devices_of, lambda node: node.name)
-        self._devices = self._reported_devices()
+        self._nodes_by_devices = nodes.index(_all_devices_of, lambda node: node.name)
+        self._devices = reported_devices(self._nodes_by_devices)
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
         nodes.subscribe(self._on_node)
@@ -80,14 +77,10 @@ class NetworkReconciler:
 
     def _on_node(self, _: Node | None, __: Node | None) -> None:
         """Look at all configs when the NICs have changed that the nodes report together."""
-        if (devices := self._reported_devices()) != self._devices:
+        if (devices := reported_devices(self._nodes_by_devices)) != self._devices:
             self._devices = devices
             for config in self._configs.items():
                 self._queue.add(config.key)
-
-    def _reported_devices(self) -> frozenset[str] | None:
-        """The NICs of all nodes; None unless all of them report theirs."""
-        return None if UNREPORTED in self._nodes_by_device else frozenset(self._nodes_by_device) or None
 
     async def _reconcile(self, key: str) -> None:
         """Apply the definition of a config, and delete its definitions under former names."""
@@ -177,10 +170,9 @@ def readiness(
     return ready(f"{text}; but {missing}" if missing else text)
 
 
-def _devices_of(node: Node) -> Iterable[str]:
-    """The NICs of a node, by which it is filed."""
-    devices = devices_of(node)
-    return [UNREPORTED] if devices is None else devices
+def _all_devices_of(node: Node) -> Iterable[frozenset[str] | None]:
+    """The NICs of a node, by which it is filed together with those that report the same."""
+    return [devices_of(node)]
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:

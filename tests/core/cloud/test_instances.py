@@ -16,6 +16,7 @@ from spiderpool.core.cloud.instances import (
     completed,
     defect,
     device_of,
+    devices_of,
     is_this_machine,
     merged,
     ordered,
@@ -52,16 +53,17 @@ def test_an_annotation_that_cannot_be_right_is_refused(text: str) -> None:
 
 
 def test_the_nics_of_all_nodes_are_known_once_each_reports_its_own() -> None:
-    def node(text: str | None) -> Node:
-        return Node(metadata=ObjectMeta(annotations={INSTANCE_ANNOTATION: text} if text else None))
+    def devices(text: str | None) -> frozenset[str] | None:
+        return devices_of(Node(metadata=ObjectMeta(annotations={INSTANCE_ANNOTATION: text} if text else None)))
 
     one, two = with_eni(MASTER, replace(ETH1, device="eth1")), with_eni(MASTER, replace(ETH1, device="eth2"))
     expected = frozenset(eni.device for eni in (*one.enis, *two.enis) if eni.device)
-    assert reported_devices([node(text_of(one)), node(text_of(two))]) == expected
+    assert reported_devices([devices(text_of(one)), devices(text_of(two))]) == expected
     assert {"eth1", "eth2"} <= {*expected}
     for other in (None, "{", text_of(MASTER).replace("eni-m1", "eni-m0")):
-        assert reported_devices([node(text_of(one)), node(other)]) is None
+        assert reported_devices([devices(text_of(one)), devices(other)]) is None
     assert reported_devices([]) is None
+    assert reported_devices([frozenset()]) is None, "no name is known"
 
 
 def test_families_of_an_eni() -> None:

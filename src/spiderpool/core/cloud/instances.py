@@ -121,11 +121,10 @@ def read_instance(text: str) -> Instance:
     return instance
 
 
-def reported_devices(nodes: Iterable[Node]) -> frozenset[str] | None:
-    """Returns the Linux names of the ENIs of all nodes; None unless all of them report their ENIs."""
+def reported_devices(nodes: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """Returns the Linux names of the ENIs of all nodes, from those of each; None unless all of them report theirs."""
     found: set[str] = set()
-    for node in nodes:
-        devices = devices_of(node)
+    for devices in nodes:
         if devices is None:
             return None
         found |= devices
