@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.agent import metadata_access
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.core.network.plumbing.values import Attachment
@@ -30,12 +31,12 @@ class SimulatedFilter:
     def __init__(self) -> None:
         self.passing: list[str] | None = None
         self.loads = 0
-        self.broken = False
+        self.failure: Exception | None = None
 
     def load(self, address: IPv4Address, allowed: Collection[IPv4Address] = (), /) -> None:
         self.loads += 1
-        if self.broken:
-            raise KernelFailure("no filter here")
+        if self.failure:
+            raise self.failure
         assert str(address) == "100.100.100.200"
         self.passing = [*map(str, allowed)]
 
@@ -133,14 +134,24 @@ async def test_a_store_that_cannot_be_read_keeps_no_agent_from_its_start(tmp_pat
 async def test_what_could_not_be_loaded_is_loaded_at_the_next_call() -> None:
     kernel = SimulatedFilter()
     one = access(kernel, "shop")
-    kernel.broken = True
+    kernel.failure = KernelFailure("no filter here")
     await one.admit(sandbox("a", "shop", FIRST))
     (metric,) = METADATA_OPEN.collect()
     assert (kernel.passing, metric.samples[0].value) == (None, 1)
-    kernel.broken = False
+    kernel.failure = None
     await one.admit(sandbox("b", "shop", "10.0.0.2"))
     (metric,) = METADATA_OPEN.collect()
     assert (kernel.passing, metric.samples[0].value) == ([FIRST, "10.0.0.2"], 0)
+
+
+async def test_a_bug_of_a_load_does_not_end_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = SimulatedFilter()
+    kernel.failure = RuntimeError("a bug")
+    monkeypatch.setattr(metadata_access, "LOOK", 0.01)
+    async with running(access(kernel, "shop").run()):
+        await eventually(lambda: kernel.loads > 2)
+        kernel.failure = None
+        await eventually(lambda: kernel.passing == [])
 
 
 async def test_calls_at_once_end_with_the_rules_of_all() -> None:
