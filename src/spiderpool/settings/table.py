@@ -657,7 +657,8 @@ STS_ENDPOINT: Final = Setting(
 NODE_PERIOD: Final = Setting(
     kind=kinds.SECONDS,
     default=60.0,
-    help="between two queries about the servers of silent Nodes; two answers are needed",
+    help="between two queries about the servers of silent Nodes; longer than the cloud's descriptions may lag, since "
+    "a Node is deleted when two answers lack its server",
     readers=CLOUD,
     variables=("SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS",),
     page="usage/cloud.md",
