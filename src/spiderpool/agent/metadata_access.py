@@ -79,8 +79,7 @@ class MetadataAccess:
             group.create_task(_follow_addresses(changed))
             while True:
                 changed.clear()
-                self._loaded = None  # NICs, addresses and other programs may have changed
-                await self._load()
+                await self._load(anew=True)  # NICs, addresses and the rules themselves may have changed
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await changed.wait()
@@ -129,13 +128,13 @@ class MetadataAccess:
             log.warning("addresses beyond the limit do not reach the metadata service", addresses=left_out)
         return tuple(wanted[: metadata_filter.MOST_ALLOWED])
 
-    async def _load(self) -> None:
+    async def _load(self, *, anew: bool = False) -> None:
         """Load the rules as they should be now, if they may not be so. A failure is logged, and tried again."""
         if self._address is None:
             return
         async with self._loading:
             wanted = self._wanted()
-            if self._loaded == wanted:
+            if self._loaded == wanted and not anew:
                 return
             self._loaded = None
             work = (
