@@ -78,7 +78,7 @@ class AttachingNode:
 
     def _made_agent(self, environment: dict[str, str]) -> LocalAgent:
         return LocalAgent(
-            self.plane.service_account_kubeconfig("kube-system", "spiderpool-agent"),
+            self.plane,
             self.processes,
             self._directory,
             NODE,

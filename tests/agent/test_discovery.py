@@ -27,6 +27,7 @@ from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import MASTER
 from tests.kernel.environment import World
 from tests.support.eventually import eventually
+from tests.support.local_agent import agent_kubeconfig
 
 NODE = "with-cards"
 LINKS = HostLinks(
@@ -153,15 +154,12 @@ def readings(*outcomes: str) -> float:
 @pytest.fixture
 async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Station]:
     """A station with the agent's own rights, and a Node without an annotation."""
-    kubeconfig = await asyncio.to_thread(control_plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
-    async with (
-        Client.load(control_plane.admin_kubeconfig) as admin,
-        Client.load(kubeconfig) as client,
-        FarEnd().serve() as far_end,
-    ):
+    async with Client.load(control_plane.admin_kubeconfig) as admin, FarEnd().serve() as far_end:
         await admin.create(Node(metadata=ObjectMeta(name=NODE)))
+        kubeconfig = await asyncio.to_thread(agent_kubeconfig, control_plane, NODE)
         try:
-            yield Station(client, far_end, tmp_path / "instance.json")
+            async with Client.load(kubeconfig) as client:
+                yield Station(client, far_end, tmp_path / "instance.json")
         finally:
             await admin.delete(Node, NODE)
 

@@ -30,7 +30,7 @@ from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.conftest import CHART
 from tests.controller.conftest import Running, start_controller, wait
 from tests.support.eventually import eventually
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import LocalAgent, agent_kubeconfig
 
 pytestmark = pytest.mark.control_plane
 
@@ -44,7 +44,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(directory, Processes(directory / "processes"))
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+        roles = CHART / "templates" / "controller-rbac.yaml", *sorted(CHART.glob("templates/agent-*.yaml"))
+        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *roles)
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield plane
     finally:
@@ -353,7 +354,7 @@ PRIVATE = f"{ENIS}{MAC1}/private-ipv4s"
 @asynccontextmanager
 async def agent_of(plane: ControlPlane, node: str, far_end: FarEnd, cache: Path) -> AsyncIterator[None]:
     """The agent's discovery of a node, reading ten times a second."""
-    kubeconfig = await asyncio.to_thread(plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
+    kubeconfig = await asyncio.to_thread(agent_kubeconfig, plane, node)
 
     async def look() -> HostLinks:
         return HostLinks(LINKS, ())
@@ -377,9 +378,8 @@ async def test_from_the_metadata_service_to_the_pod_and_back(
     plane: ControlPlane, admin: Client, tmp_path: Path
 ) -> None:
     processes = Processes(tmp_path / "processes")
-    kubeconfig = await asyncio.to_thread(plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
-    local = LocalAgent(kubeconfig, processes, tmp_path, "m20")
     await says(admin, "m20", None)
+    local = await asyncio.to_thread(LocalAgent, plane, processes, tmp_path, "m20")
     async with FarEnd().serve() as far_end, agent_of(plane, "m20", far_end, tmp_path / "instance.json"):
         try:
             await until(admin, "m20-eth0-v4", has("172.31.199.185"))
