@@ -21,7 +21,7 @@ def test_the_chart_has_the_roles_of_all_features() -> None:
 
 def test_roles_are_no_wider_than_their_features() -> None:
     rules = documents(["nodes"], "kube-system")[1]["rules"]
-    assert {resource for rule in rules for resource in rule["resources"]} == {"nodes", "events"}
+    assert {resource for rule in rules for resource in rule["resources"]} == {"nodes", "spiderservers", "events"}
 
 
 def test_a_resource_that_two_features_need_has_one_rule_with_the_verbs_of_both() -> None:

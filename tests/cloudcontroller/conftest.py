@@ -20,14 +20,15 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.addresses import AddressSet, from_int, object_name
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
@@ -35,6 +36,7 @@ from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
+from tests.support.servers import describe
 
 REGION = "cn-hangzhou"
 BLOCK, BLOCK6 = "172.31.192.0/20", "2408:4005:1::/64"
@@ -67,6 +69,7 @@ class CloudCluster:
         self.tag = next(TAGS)
         self.cluster = Cluster(self.client, self.recorder)
         self.nodes = Informer(self.client, Node)
+        self.servers = NodeServers(Informer(self.client, SpiderServer))
         self.pools = Informer(self.client, SpiderIPPool)
         self.ips = Informer(self.client, SpiderIP)
         self.networks = Informer(self.client, SpiderMultusConfig)
@@ -117,10 +120,9 @@ class CloudCluster:
         self, name: str, *, ready: str = "True", provider_id: str | None = None, taints: list[Taint] | None = None
     ) -> None:
         """The Node of a server, whose agent has reported."""
-        metadata = ObjectMeta(
-            name=self.node_name(name), annotations={INSTANCE_ANNOTATION: text_of(self.instance(name))}
-        )
-        await self.client.create(Node(metadata=metadata, spec=NodeSpec(providerID=provider_id, taints=taints)))
+        metadata, spec = ObjectMeta(name=self.node_name(name)), NodeSpec(providerID=provider_id, taints=taints)
+        await self.client.create(Node(metadata=metadata, spec=spec))
+        await describe(self.client, self.node_name(name), self.instance(name))
         await self.set_ready(name, ready)
 
     async def set_ready(self, name: str, ready: str) -> None:
@@ -136,8 +138,7 @@ class CloudCluster:
     async def report(self, name: str) -> None:
         """The node's agent reads its metadata and reports; the pools follow."""
         instance = self.instance(name)
-        body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(instance)}}}
-        await self.client.patch(Node, self.node_name(name), body)
+        await describe(self.client, self.node_name(name), instance)
         desired = {each for eni in instance.enis for each in eni.addresses}
         enis = {eni.identity for eni in instance.enis}
         await eventually(lambda: desired == self._in_pools(enis))
@@ -210,12 +211,20 @@ async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) 
         cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"))
         informers: list[Informer[Any]] = [
             cloud_cluster.nodes,
+            cloud_cluster.servers.informer,
             cloud_cluster.pools,
             cloud_cluster.ips,
             cloud_cluster.networks,
         ]
+        listers = ENIPoolListers(
+            cloud_cluster.nodes,
+            cloud_cluster.servers,
+            cloud_cluster.pools,
+            cloud_cluster.ips,
+            cloud_cluster.networks,
+        )
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), cloud_cluster.recorder, rules)
+        discovery = ENIPoolReconciler(client, listers, cloud_cluster.recorder, rules)
         running = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
         tasks = [asyncio.create_task(each) for each in running]
         for informer in informers:
@@ -229,7 +238,7 @@ async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) 
                 with suppress(asyncio.CancelledError):
                     await task
             # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
-            everything = ("nodes,spiderips,spiderippools", "--all", "--wait=false")
+            everything = ("nodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
             control_plane.kubectl("delete", *everything, timeout=60)
             namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
             control_plane.kubectl("delete", *namespaced, timeout=60)

@@ -15,16 +15,19 @@ from spiderpool.api.core_v1 import Event, Node, NodeCondition
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.provider import CloudServer
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.cloudcontroller.conftest import Clock
 from tests.support.api_server import ApiServer, Fault
+from tests.support.caches import note
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +71,8 @@ async def search(server: ApiServer, meanwhile: Callable[[], None] = lambda: None
         nodes, clock = Informer(client, Node), Clock()
         for each in server.stored(Node).values():
             nodes.note(each)
-        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), Cloud(), nodes, PERIOD, clock=clock)
+        listers = NodeListers(nodes, NodeServers(Informer(client, SpiderServer)))
+        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), Cloud(), listers, PERIOD, clock=clock)
         meanwhile()
         for _ in range(2):
             await reconciler.search_lost_servers()
@@ -99,7 +103,9 @@ class TestNodes:
 async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], None]) -> bool:
     """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
     async with server.client() as client:
-        listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
+        servers = NodeServers(Informer(client, SpiderServer))
+        pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
+        listers = AddressListers(Informer(client, Node), servers, pools, ips)
         objects = list(cluster(SIZE))
         (pool,) = (each for each in objects if isinstance(each, SpiderIPPool) and each.spec.nodeName == [LOST])
         address = (pool.spec.ips or [""])[0].rpartition("-")[2]
@@ -108,7 +114,10 @@ async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], 
         owner.metadata.annotations = (owner.metadata.annotations or {}) | assigned
         metadata = replace(pool.metadata, annotations={RELEASING_ANNOTATION: address})
         server.put(owner, replace(pool, metadata=metadata, spec=replace(pool.spec, excludeIPs=[address])))
-        listers.nodes.note(server.stored(Node)[LOST])
+        node = server.stored(Node)[LOST]
+        listers.nodes.note(node)
+        described = (each.spec for each in objects if isinstance(each, SpiderServer) and each.name == LOST)
+        note(servers.informer, SpiderServer.of(node, next(described)), 1)
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         meanwhile(pool, address)
         cloud, clock = Cloud(), Clock()

@@ -14,6 +14,7 @@ import pytest
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointPort, EndpointSlice
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
@@ -23,12 +24,12 @@ from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconcile
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
@@ -36,6 +37,7 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.cloudcontroller.conftest import BLOCK, Clock, CloudCluster, Start
 from tests.support.eventually import eventually
+from tests.support.servers import describe
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
@@ -155,7 +157,9 @@ async def reconciling(simulated: SimulatedCloud, control_plane: ControlPlane, cl
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
     async with Client.load(kubeconfig) as client:
-        listers = ServiceListers(Informer(client, Service), Informer(client, EndpointSlice), Informer(client, Node))
+        servers = NodeServers(Informer(client, SpiderServer))
+        nodes, slices = Informer(client, Node), Informer(client, EndpointSlice)
+        listers = ServiceListers(Informer(client, Service), slices, nodes, servers)
         recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
         vpc = simulated.account.vpc.identity
         apis: dict[BalancerKind, LoadBalancerAPI] = {
@@ -169,7 +173,7 @@ async def reconciling(simulated: SimulatedCloud, control_plane: ControlPlane, cl
             BalancerConfiguration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
             ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
         )
-        informers: list[Informer[Any]] = [listers.services, listers.slices, listers.nodes]
+        informers: list[Informer[Any]] = [listers.services, slices, nodes, servers.informer]
         tasks = [asyncio.create_task(each.run()) for each in informers]
         for informer in informers:
             await informer.synced(10)
@@ -283,8 +287,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> N
     eni = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None
     )
-    text = text_of(Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (eni,)))
-    await cluster.client.patch(Node, "a", {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}})
+    await describe(cluster.client, "a", Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (eni,)))
     await cluster.endpoints("web", ("172.31.192.10", "a"))
     await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")

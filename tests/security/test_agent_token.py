@@ -12,8 +12,10 @@ from spiderpool.api.core_v1 import Event, EventSource, Node, ObjectReference
 from spiderpool.api.ip import IP_NODE_LABEL, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SpiderNode, SpiderNodeSpec
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.kube.client import Client, Forbidden
 from spiderpool_lab.control_plane import ControlPlane
+from tests.core.servers import MASTER
 from tests.support.eventually import eventually
 from tests.support.local_agent import agent_kubeconfig, node_objects
 
@@ -63,7 +65,7 @@ async def cluster(kubeconfigs: Any) -> AsyncIterator[Cluster]:
             await eventually(lambda: _in_force(agent), timeout=30)
             yield Cluster(admin, agent)
         finally:
-            for kind in (SpiderIP, SpiderNode):
+            for kind in (SpiderIP, SpiderNode, SpiderServer):
                 for left in await admin.list(kind):
                     await admin.delete(kind, left.name)
 
@@ -179,6 +181,37 @@ async def test_no_account_is_published_for_another_node(cluster: Cluster) -> Non
     with pytest.raises(Forbidden, match="writes the account of its own node"):
         await cluster.agent.create(SpiderNode.of(own, SpiderNodeSpec(fencedBootID="b")))
     await cluster.agent.create(SpiderNode.of(own))
+
+
+# --- SpiderServers and Nodes
+
+
+async def test_its_own_server_is_described_and_no_other(cluster: Cluster) -> None:
+    own, other = [await cluster.admin.get(Node, name) for name in (OWN, OTHER)]
+    await cluster.agent.create(SpiderServer.of(own, MASTER))
+    await cluster.agent.patch(SpiderServer, OWN, {"spec": {"zone": "z"}})
+    await cluster.admin.create(SpiderServer.of(other, MASTER))
+    with pytest.raises(Forbidden, match="describes the server of its own node alone"):
+        await cluster.agent.patch(SpiderServer, OTHER, {"spec": {"zone": "z"}})
+    await cluster.admin.delete(SpiderServer, OTHER)
+    with pytest.raises(Forbidden, match="describes the server of its own node alone"):
+        await cluster.agent.create(SpiderServer.of(other, MASTER))
+
+
+@pytest.mark.parametrize("name", [OWN, OTHER])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"metadata": {"labels": {"a": "b"}}},
+        {"metadata": {"annotations": {"cloud.spidernet.io/instance": "{}"}}},
+        {"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}},
+        {"spec": {"providerID": "cn-hangzhou.i-other"}},
+    ],
+)
+async def test_no_node_is_changed(cluster: Cluster, name: str, body: dict[str, Any]) -> None:
+    for sub in ("", "status"):
+        with pytest.raises(Forbidden):
+            await cluster.agent.patch(Node, name, body, sub=sub)
 
 
 # --- Events

@@ -20,7 +20,6 @@ from spiderpool.cloudcontroller.addresses import _assigned
 from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
 from spiderpool.core.admission.pod_injection import NewPod, with_nic_resources
-from spiderpool.core.cloud.instances import read_instance
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.coordinator import requested_default_route
@@ -105,7 +104,6 @@ READERS: dict[str, Callable[[str], object]] = {
     "injection": _injected,
     "configuration of a network": _nad,
     "customCNI": _json_object,
-    "server of a Node": read_instance,
     "addresses of a Node": _of_node,
 }
 

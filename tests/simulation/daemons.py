@@ -22,6 +22,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
+from spiderpool.agent.discovery import OwnServer
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.ipam import IPAMPlugin
@@ -43,6 +44,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
@@ -55,6 +57,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
+from spiderpool.kube.node_servers import NodeServers
 from tests.simulation.api_server import SimulatedApiServer
 from tests.simulation.kernel import SimulatedKernel
 from tests.simulation.loop import Process, SimulatedLoop
@@ -115,7 +118,7 @@ class AgentOptions:
     policy: PodPolicy
     clock: Clock
     boot_id: str
-    discover: Callable[[Client, Informer[Node]], Coroutine[Any, Any, None]]
+    discover: Callable[[OwnServer], Coroutine[Any, Any, None]]
     """Its report of the server's ENIs."""
 
 
@@ -212,7 +215,9 @@ class AgentProcess(Daemon):
                 for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
                     group.create_task(work)
                 await cluster.synced(FIRST_LISTS)
-                discovering = self._settings.discover(client, cluster.nodes)
+                discovering = self._settings.discover(
+                    OwnServer(client, cluster.nodes, cluster.servers, self._kernel.node)
+                )
                 for work in (discovering, gc.run(), repair.run(account), account.run()):
                     group.create_task(work)
                 await asyncio.Event().wait()
@@ -255,14 +260,14 @@ class SimulatedLeader:
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
         subnets, accounts = Informer(client, SpiderSubnet), Informer(client, SpiderNode)
-        configs = Informer(client, SpiderMultusConfig)
+        configs, servers = Informer(client, SpiderMultusConfig), NodeServers(Informer(client, SpiderServer))
         self._informers: list[Informer[Any]] = [
-            *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs)
+            *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs, servers.informer)
         ]
         recorder = Recorder(client, "spiderpool-controller")
         listers = PoolListers(pools, ips, nodes, networks)
         collection = GCListers(ips, pods, nodes, accounts, pools)
-        enis = ENIPoolListers(nodes, pools, ips, configs)
+        enis = ENIPoolListers(nodes, servers, pools, ips, configs)
         eni_rules = ENIPoolRules(families, NAMESPACE, primary_eni=False, node_grace=60.0)
         self._work = [
             recorder.run,

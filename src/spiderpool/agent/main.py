@@ -18,7 +18,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
-from spiderpool.agent.discovery import discover
+from spiderpool.agent.discovery import OwnServer, discover
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install
@@ -131,7 +131,7 @@ async def _serve(settings: AgentSettings) -> None:
         for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
-            group.create_task(discover(client, cluster.nodes, settings))
+            group.create_task(discover(OwnServer(client, cluster.nodes, cluster.servers, settings.node), settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())

@@ -100,7 +100,7 @@ def plan_services(manifests: TextIO, values: Path | None) -> None:
 
     Nodes and EndpointSlices in the file are the servers. No cluster and no cloud is called:
 
-    kubectl get services,nodes,endpointslices -A -o yaml | spiderpoolctl service plan -
+    kubectl get services,nodes,spiderservers,endpointslices -A -o yaml | spiderpoolctl service plan -
     """
     try:
         settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))

@@ -11,7 +11,9 @@ import yaml
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.loadbalancers import KindOf
+from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
@@ -26,14 +28,14 @@ T = TypeVar("T", bound=Object)
 def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
     """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
 
-    Nodes and EndpointSlices among the documents, also in Lists, are the servers. Raises BadConfig.
+    Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. Raises BadConfig.
     """
     documents = list(_documents(text))
     services = [service for service in _typed(documents, "Service", Service) if kind_of(service) is not None]
     if not services:
         raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
-    enis = reported_enis(nodes)
+    enis = reported_enis(described(nodes, _typed(documents, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
     return "\n\n".join(
         f"{service.key}\n{dry_run(service, kind_of(service), snapshot, configuration)}"

@@ -14,7 +14,7 @@ from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
+from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.loadbalancer import backends, checking, planning
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
@@ -25,6 +25,7 @@ from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -60,6 +61,7 @@ class ServiceListers:
     services: Informer[Service]
     slices: Informer[Any]
     nodes: Informer[Node]
+    servers: NodeServers
 
 
 @dataclass(slots=True)
@@ -99,6 +101,7 @@ class ServiceReconciler:
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
+        listers.servers.subscribe(lambda _: self._queue_all())
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
@@ -140,8 +143,11 @@ class ServiceReconciler:
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         if old is None or new is None or _relevant_part(old) != _relevant_part(new):
-            for service in self._listers.services.items():
-                self._queue_later(service.key)
+            self._queue_all()
+
+    def _queue_all(self) -> None:
+        for service in self._listers.services.items():
+            self._queue_later(service.key)
 
     def _queue_later(self, key: str) -> None:
         service = self._listers.services.get(key)
@@ -349,7 +355,7 @@ class ServiceReconciler:
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
-        reported = backends.reported_enis(self._listers.nodes.items())
+        reported = backends.reported_enis(map(self._listers.servers.of, self._listers.nodes.items()))
         now = self._timings.clock()
         cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
         unknown = [address for address in addresses if address not in reported and address not in cached]
@@ -445,8 +451,7 @@ def _service_of(item: EndpointSlice) -> str | None:
 def _relevant_part(node: Node) -> Iterable[object]:
     """Returns the parts of a node that decide whether it is a backend; its heartbeats change others all the time."""
     ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
-    instance = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    return node.metadata.labels, node.spec, ready, instance
+    return node.metadata.labels, node.spec, ready
 
 
 def _identity(service: Service, kind: BalancerKind) -> str:

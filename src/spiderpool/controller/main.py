@@ -20,6 +20,7 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
@@ -45,6 +46,7 @@ from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
@@ -77,6 +79,7 @@ class ControllerLeader:
         self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
         self._accounts = Informer(client, SpiderNode, optional=True)  # Helm does not add CRDs during an update
+        self._servers = NodeServers(Informer(client, SpiderServer, optional=True))
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
@@ -111,6 +114,7 @@ class ControllerLeader:
             self._service_cidrs,
             self._nodes,
             *([self._accounts] if self._settings.gc_enabled else []),
+            self._servers.informer,
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
@@ -149,7 +153,9 @@ class ControllerLeader:
         return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
 
     def _service_addresses(self) -> ServiceAddressReconciler:
-        listers = ServiceAddressListers(self._coordinators, self._services, self._nodes, self._pools)
+        listers = ServiceAddressListers(
+            self._coordinators, self._services, self._nodes, self._servers.informer, self._pools
+        )
         return ServiceAddressReconciler(self._client, listers, self._recorder)
 
     def _gc(self) -> ClusterGC:
@@ -175,7 +181,7 @@ class ControllerLeader:
         settings = self._settings
         families, primary = settings.common.families, settings.common.cloud.primary_eni
         rules = ENIPoolRules(families, settings.common.namespace, primary, settings.gc_node_grace)
-        listers = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
+        listers = ENIPoolListers(self._nodes, self._servers, self._pools, self._ips, self._configs)
         return ENIPoolReconciler(self._client, listers, self._recorder, rules)
 
     def _subnet_reconciler(self) -> SubnetReconciler:

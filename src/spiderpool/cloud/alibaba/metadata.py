@@ -20,7 +20,8 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.decoding import decode
-from spiderpool.core.cloud.instances import ENI, Instance, ordered
+from spiderpool.api.spiderserver import ENI, Instance
+from spiderpool.core.cloud.instances import ordered
 from spiderpool.errors import SpiderpoolError
 
 PROVIDER = "alibaba"

@@ -19,8 +19,8 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.cloud.instances import ENI, Instance
 from spiderpool.core.ipam.allocation import address_of, address_text, usable
 from spiderpool.errors import BadConfig
 
