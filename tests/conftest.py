@@ -87,13 +87,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real dual-stack control plane with our custom resources, our roles, and what binds agents to their nodes."""
+    """A real dual-stack control plane with our custom resources, our roles, and the policies that limit these."""
     directory = tmp_path_factory.mktemp("control-plane")
     plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
     plane.start()
     try:
         plane.apply(*sorted(CHART.glob("crds/*.yaml")))
-        plane.apply(*sorted(CHART.glob("templates/*-rbac.yaml")), CHART / "templates" / "agent-policy.yaml")
+        policies = (CHART / "templates" / f"{name}-policy.yaml" for name in ("agent", "network-status"))
+        plane.apply(*sorted(CHART.glob("templates/*-rbac.yaml")), *policies)
         if (CHART / "crds").is_dir():
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield plane

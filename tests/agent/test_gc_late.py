@@ -18,7 +18,6 @@ from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.api.cni import CNICall, PluginConfig
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import ObjectMeta
@@ -82,7 +81,6 @@ async def collecting(folder: Path) -> AsyncIterator[Collecting]:
         effects = AttachmentEffects(
             DelegateExecutor((folder,), folder / "socket"),
             HostPorts(folder / "hostports.json"),
-            NetworkStatusPublisher(node.client),
             node.account,
             node.recorder,
             kernel,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.core_v1 import Event, EventSource, Node, ObjectReference
+from spiderpool.api.core_v1 import Event, EventSource, Node, ObjectReference, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.nad import STATUS_ANNOTATION
 from spiderpool.api.spidernode import SpiderNode, SpiderNodeSpec
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.kube.client import Client, Forbidden
@@ -212,6 +213,51 @@ async def test_no_node_is_changed(cluster: Cluster, name: str, body: dict[str, A
     for sub in ("", "status"):
         with pytest.raises(Forbidden):
             await cluster.agent.patch(Node, name, body, sub=sub)
+
+
+# --- pods
+
+
+@pytest.fixture
+async def pod(cluster: Cluster) -> AsyncIterator[Pod]:
+    """A pod of the other node."""
+    body = {"spec": {"nodeName": OTHER, "containers": [{"name": "c", "image": "none"}]}, "metadata": {"name": "web"}}
+    made = await cluster.admin.apply(Pod, body, "web", "default")
+    yield made
+    await cluster.admin.delete(Pod, "web", "default", grace=0)
+
+
+async def test_no_pod_is_changed(cluster: Cluster, pod: Pod) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"status": {"podIP": "6.6.6.6", "podIPs": [{"ip": "6.6.6.6"}]}},
+        {"metadata": {"annotations": {STATUS_ANNOTATION: "[]"}}},
+        {"metadata": {"labels": {"app": "web"}}},
+    ]
+    for body in bodies:
+        for sub in ("", "status"):
+            with pytest.raises(Forbidden):
+                await cluster.agent.patch(Pod, pod.name, body, "default", sub=sub)
+
+
+async def test_the_controller_changes_one_annotation_of_pods(
+    control_plane: ControlPlane, cluster: Cluster, pod: Pod
+) -> None:
+    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
+    bodies: list[dict[str, Any]] = [
+        {"metadata": {"labels": {"app": "web"}}},
+        {"metadata": {"annotations": {"other": "x"}}},
+        {"metadata": {"annotations": {"kept": None}}},
+        {"metadata": {"finalizers": ["example.com/f"]}},
+        {"spec": {"activeDeadlineSeconds": 1}},
+    ]
+    await cluster.admin.patch(Pod, pod.name, {"metadata": {"annotations": {"kept": "x"}}}, "default")
+    async with Client.load(kubeconfig) as controller:
+        for body in bodies:
+            with pytest.raises(Forbidden, match="writes the annotation"):
+                await controller.patch(Pod, pod.name, body, "default")
+        with pytest.raises(Forbidden):
+            await controller.patch(Pod, pod.name, {"status": {"podIP": "6.6.6.6"}}, "default", sub="status")
+        await controller.patch(Pod, pod.name, {"metadata": {"annotations": {STATUS_ANNOTATION: "[]"}}}, "default")
 
 
 # --- Events

@@ -28,7 +28,6 @@ from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.main import ADDRESSED, ATTACHED, CHAINED, FIRST_LISTS, HOST_PORTS, LOCK
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
 from spiderpool.agent.repair import RecordRepair
@@ -49,6 +48,7 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.core.ipam.gc import GCPolicy
@@ -200,11 +200,8 @@ class AgentProcess(Daemon):
         allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
         addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
-        publisher = NetworkStatusPublisher(client)
         delegates = DelegateExecutor((self._directory,), self._directory / "socket")
-        effects = AttachmentEffects(
-            delegates, HostPorts(self._directory / HOST_PORTS), publisher, account, recorder, self._kernel
-        )
+        effects = AttachmentEffects(delegates, HostPorts(self._directory / HOST_PORTS), account, recorder, self._kernel)
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, chained, attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
@@ -212,7 +209,7 @@ class AgentProcess(Daemon):
         self._server = CNIServer(cluster, plugins, AgentAPI(cluster, addresses, ipam, ADD_TIMEOUT), ADD_TIMEOUT)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
+                for work in (cluster.run(), allocator.run(), recorder.run()):
                     group.create_task(work)
                 await cluster.synced(FIRST_LISTS)
                 discovering = self._settings.discover(
@@ -276,6 +273,7 @@ class SimulatedLeader:
             SubnetReconciler(client, subnets, pools, recorder, debounce=0.3).run,
             ClusterGC(client, collection, recorder, GCTimings(clock=clock), GCPolicy()).run,
             ENIPoolReconciler(client, enis, recorder, eni_rules).run,
+            NetworkStatusReconciler(client, accounts, pods).run,
         ]
 
     async def run(self) -> None:

@@ -24,7 +24,6 @@ from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
@@ -112,10 +111,9 @@ async def _serve(settings: AgentSettings) -> None:
         addresses = PodAddresses(cluster, allocator, recorder, policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
-        publisher = NetworkStatusPublisher(client)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
         host_ports = HostPorts(settings.socket.parent / HOST_PORTS)
-        effects = AttachmentEffects(delegates, host_ports, publisher, account, recorder)
+        effects = AttachmentEffects(delegates, host_ports, account, recorder)
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, chained, attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
@@ -128,7 +126,7 @@ async def _serve(settings: AgentSettings) -> None:
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         await host_ports.read()
-        for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
+        for work in (cluster.run(), allocator.run(), recorder.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
             group.create_task(discover(OwnServer(client, cluster.nodes, cluster.servers, settings.node), settings))

@@ -35,6 +35,7 @@ from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorRec
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
@@ -113,7 +114,7 @@ class ControllerLeader:
             self._kubeadm,
             self._service_cidrs,
             self._nodes,
-            *([self._accounts] if self._settings.gc_enabled else []),
+            self._accounts,
             self._servers.informer,
             self._services,
             self._endpoints,
@@ -134,6 +135,7 @@ class ControllerLeader:
             self._coordinator().run,
             self._service_addresses().run,
             EndpointReconciler(client, endpoints).run,
+            NetworkStatusReconciler(client, self._accounts, self._pods).run,
             *([self._gc().run] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
