@@ -129,7 +129,7 @@ class Station:
             self.told.append(new.spec)
 
     async def published(self) -> Instance | None:
-        found = await self.client.find(SpiderServer, NODE)
+        found = await self.admin.find(SpiderServer, NODE)
         return found.spec if found else None
 
     async def addresses(self, eni: int = 1) -> tuple[str, ...] | None:
@@ -270,7 +270,7 @@ async def test_another_node_of_the_name_is_described_as_well(station: Station) -
         made = await station.admin.create(Node(metadata=ObjectMeta(name=NODE)))
 
         async def is_described() -> bool:
-            found = await station.client.find(SpiderServer, NODE)
+            found = await station.admin.find(SpiderServer, NODE)
             return found is not None and found.is_of(made)
 
         await eventually(is_described, timeout=20)
@@ -299,7 +299,7 @@ async def test_a_file_of_another_machine_is_not_published(station: Station) -> N
 @pytest.mark.control_plane
 async def test_a_start_without_a_file_takes_nothing_away_at_its_first_reading(station: Station) -> None:
     """The cluster remembers too."""
-    await describe(station.client, NODE, MASTER)
+    await describe(station.admin, NODE, MASTER)
     async with station.agent(interval=60.0):
         await station.rounds(1)
         await station.shows("192.168.0.156", "192.168.0.157")
@@ -307,6 +307,6 @@ async def test_a_start_without_a_file_takes_nothing_away_at_its_first_reading(st
 
 @pytest.mark.control_plane
 async def test_a_description_that_cannot_be_right_is_replaced(station: Station) -> None:
-    await describe(station.client, NODE, changed(MASTER, enis=MASTER.enis * 2))
+    await describe(station.admin, NODE, changed(MASTER, enis=MASTER.enis * 2))
     async with station.agent():
         await station.shows("192.168.0.156")

@@ -1,8 +1,9 @@
-"""The roles of spiderpool-cloud in the cluster."""
+"""The roles of spiderpool-cloud and of agents in the cluster."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,11 +13,48 @@ from spiderpool.cli.rbac import documents
 
 pytestmark = pytest.mark.unit
 
-CHART = Path(__file__).parents[2] / "charts" / "spiderpool" / "templates" / "cloud-rbac.yaml"
+TEMPLATES = Path(__file__).parents[2] / "charts" / "spiderpool" / "templates"
+CHART = TEMPLATES / "cloud-rbac.yaml"
+READ = {"get", "list", "watch"}
 
 
 def test_the_chart_has_the_roles_of_all_features() -> None:
     assert list(yaml.safe_load_all(CHART.read_text())) == documents(FEATURES, "kube-system")
+
+
+def test_an_agent_writes_objects_of_ours_and_events() -> None:
+    (role,) = (each for each in _documents("agent-rbac") if each["kind"] == "ClusterRole")
+    written = {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb not in READ
+    }
+    own = {("spidernodes", verb) for verb in ("create", "patch")} | {("spidernodes/status", "patch")}
+    own |= {("spiderservers", verb) for verb in ("create", "patch")}
+    own |= {("spiderips", verb) for verb in ("create", "update", "delete")}
+    assert written == own | {("events", verb) for verb in ("create", "patch")}
+
+
+def test_a_policy_limits_all_that_an_agent_writes_to_its_node() -> None:
+    limited = {
+        (resource, verb)
+        for policy in _documents("agent-policy")
+        if policy["kind"] == "ValidatingAdmissionPolicy"
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
+        for resource in rule["resources"]
+        for verb in rule["operations"]
+    }
+    operations = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
+    (role,) = (each for each in _documents("agent-rbac") if each["kind"] == "ClusterRole")
+    for rule in role["rules"]:
+        for verb in {*rule["verbs"]} - READ:
+            assert {(resource, operations[verb]) for resource in rule["resources"]} <= limited
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((TEMPLATES / f"{name}.yaml").read_text()))
 
 
 def test_roles_are_no_wider_than_their_features() -> None:
