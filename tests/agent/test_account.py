@@ -14,8 +14,9 @@ from msgspec.structs import replace as changed
 from spiderpool.agent import account
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode
+from spiderpool.api.spidernode import NodeAccount, ObservedPool, SandboxInterface, SpiderNode
 from spiderpool.cli.addresses import release
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import ApiUnavailable, BadConfig, NotReady, Refused
@@ -105,6 +106,19 @@ async def test_what_calls_change_is_published(tmp_path: Path) -> None:
         await node.gone("a")
         await node.delete("a", "c")
         await eventually(lambda: told(node) == {})
+
+
+async def test_pools_of_its_enis_are_told_in_the_generation_from_which_pods_are_served(tmp_path: Path) -> None:
+    eni = changed(ONE, metadata=changed(ONE.metadata, labels={POOL_ENI_LABEL: "eni-1"}))
+    eni = changed(eni, spec=changed(eni.spec, nodeName=[NODE]))
+    other = changed(eni, metadata=changed(eni.metadata, name="q"), spec=changed(eni.spec, nodeName=["elsewhere"]))
+    async with addressing_node(tmp_path, eni, other) as node, publishing(node):
+        await eventually(lambda: published(node).pools == [ObservedPool("p", 1)])
+        node.server.put(changed(eni, spec=changed(eni.spec, excludeIPs=["10.0.0.9"])))
+        await eventually(lambda: published(node).pools == [ObservedPool("p", 2)])
+        assert node.cluster.pool("p") == node.server.stored(SpiderIPPool)["p"]
+        node.server.remove(eni)
+        await eventually(lambda: published(node).pools == [])
 
 
 async def test_changes_that_come_together_are_one_write_and_none_is_no_write(tmp_path: Path) -> None:

@@ -152,6 +152,21 @@ async def test_a_pool_whose_every_create_is_refused_is_exhausted_after_one_round
     assert one.store.reads <= 102
 
 
+async def test_an_address_that_is_excluded_during_the_search_is_not_given() -> None:
+    whole = pool("p", "10.0.0.1-10.0.0.9", nodeName=["n1"])
+    one = One(whole)
+
+    class Late(NodeView):
+        async def create(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
+            if one.surroundings.pools == [whole]:
+                one.surroundings.pools = [changed(whole, spec=changed(whole.spec, excludeIPs=["10.0.0.2-10.0.0.7"]))]
+                raise AlreadyExists(wanted.name)
+            return await super().create(wanted, timeout=timeout)
+
+    one.allocator = one.surroundings.allocator(Late(one.store, "n1"))
+    assert await one.give(ask("a")) == "10.0.0.8"
+
+
 async def test_an_address_that_somebody_outside_uses_is_shunned_while_another_is_free() -> None:
     one = One(pool(ips="10.0.0.1-10.0.0.2", nodeName=["n1"]))
     assert await one.give(ask("a")) == "10.0.0.1"

@@ -9,7 +9,7 @@ import pytest
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pool_cache import NodePools
-from spiderpool.agent.releases import PendingRelease, Releases
+from spiderpool.agent.releases import PendingRelease, Releases, after_del
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.ipam.allocation import new_record, taken_over
@@ -128,13 +128,48 @@ async def test_the_release_of_a_former_holder_says_nothing_about_the_present_one
     assert node.stored == taken
 
 
-async def test_an_owner_that_needs_the_address_after_all_keeps_it() -> None:
+@pytest.mark.parametrize("fault", ["lost request", "lost answer", "late request"])
+async def test_an_owner_that_needs_the_address_after_all_does_not_keep_what_may_be_gone(fault: str) -> None:
     node = Node(owner=IPOwner("StatefulSet", "default", "web"))
     node.surroundings.gone.add("a")
-    node.store.faults = ["lost request"]
+    node.store.faults = [fault]
     await node.releases.release_or_defer(PendingRelease(node.record))
     node.surroundings.gone.clear()
-    assert await node.releases.withdraw(node.record)
+    await node.releases.retry("10.0.0.1")
+    node.store.land()
+    assert node.stored is None
+    assert node.view.of("uid-of-a", "eth0") == []
+
+
+@pytest.mark.parametrize("fault", ["lost request", "lost answer", "late request"])
+async def test_its_pod_gets_the_address_again(fault: str) -> None:
+    owner = IPOwner("StatefulSet", "default", "web")
+    node = Node(owner=owner)
+    pools = NodePools("n1", lambda: [node.pool], lambda version: AddressSet(version))
+    allocator = Allocator(node.view, pools, reads=node.surroundings.reads, clock=lambda: node.surroundings.now)
+    node.surroundings.gone.add("a")
+    node.store.faults = [fault]
+    await allocator.release("uid-of-a", "eth0")
+    node.surroundings.gone.clear()
+    await allocator.allocate({("eth0", 4): ask("a", owner=owner)})
+    node.store.land()
+    assert list(node.store.objects) == ["10.0.0.1"]
+    assert [each.spec.podUID for each in node.store.objects.values()] == ["uid-of-a"]
+
+
+@pytest.mark.parametrize("fault", ["", "lost answer"])
+async def test_what_no_add_has_granted_is_not_kept_for_its_owner_by_a_later_del(fault: str) -> None:
+    node = Node(60, owner=IPOwner("StatefulSet", "default", "web"))
+    node.store.faults = [fault or "lost request"]
+    ungranted = after_del(node.record, {node.record.name})
+    if fault:
+        await node.releases.release_or_defer(ungranted)
+    else:
+        node.releases.defer(ungranted)
+    await node.releases.release_or_defer(after_del(node.record, ()))
+    await node.releases.retry("10.0.0.1")
+    assert node.stored is None
+    assert node.view.of("uid-of-a", "eth0") == []
 
 
 @pytest.mark.parametrize("cooldown", [0, 60])

@@ -15,15 +15,22 @@ from typing import Any
 import aiohttp
 import pytest
 
+from spiderpool.agent.account import AccountPublisher
+from spiderpool.agent.attachment_store import AttachmentStore
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.containers import Containers
+from spiderpool.agent.sandboxes import NodeSandboxes
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Taint
 from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.addresses import AddressSet, from_int, object_name
+from spiderpool.core.cloud.eni_pools import is_known_to_agent
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -63,7 +70,10 @@ class CloudCluster:
     client: Client
     simulated: SimulatedCloud
     recorder: Recorder
+    directory: Path
     clock: Clock = field(default_factory=Clock)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """End with the test."""
 
     def __post_init__(self) -> None:
         self.tag = next(TAGS)
@@ -124,6 +134,28 @@ class CloudCluster:
         await self.client.create(Node(metadata=metadata, spec=spec))
         await describe(self.client, self.node_name(name), self.instance(name))
         await self.set_ready(name, ready)
+
+    def publish(self, name: str) -> None:
+        """The node's agent publishes its account from now on."""
+        cluster, files = ClusterCache(self.client, self.node_name(name)), self.directory / name
+        sandboxes = NodeSandboxes(AttachmentStore(files / "a"), AttachmentStore(files / "c"), Containers(files / "i"))
+        publisher = AccountPublisher(self.client, cluster, sandboxes, "boot-1")
+
+        async def run() -> None:
+            await cluster.listed(10.0)
+            await publisher.run()
+
+        self.tasks += [asyncio.create_task(each) for each in (cluster.run(), run())]
+
+    async def noticed(self, name: str) -> None:
+        """Wait until the node's agent says that it knows the pools of its ENIs as they are now."""
+
+        async def is_known() -> bool:
+            account = await self.client.find(SpiderNode, self.node_name(name))
+            pools = await self.client.list(SpiderIPPool)
+            return all(is_known_to_agent(eni.identity, pools, account) for eni in self.instance(name).enis)
+
+        await eventually(is_known)
 
     async def set_ready(self, name: str, ready: str) -> None:
         """Say of a Node whether it is ready."""
@@ -205,10 +237,12 @@ async def simulated(account: Account, tmp_path: Path) -> AsyncIterator[Simulated
 
 
 @pytest.fixture
-async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> AsyncIterator[CloudCluster]:
+async def cloud_cluster(
+    control_plane: ControlPlane, simulated: SimulatedCloud, tmp_path: Path
+) -> AsyncIterator[CloudCluster]:
     """The cluster, empty; emptied again at the end."""
     async with Client.load(control_plane.admin_kubeconfig) as client:
-        cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"))
+        cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"), tmp_path)
         informers: list[Informer[Any]] = [
             cloud_cluster.nodes,
             cloud_cluster.servers.informer,
@@ -226,7 +260,8 @@ async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) 
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
         discovery = ENIPoolReconciler(client, listers, cloud_cluster.recorder, rules)
         running = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
-        tasks = [asyncio.create_task(each) for each in running]
+        tasks = cloud_cluster.tasks
+        tasks += [asyncio.create_task(each) for each in running]
         for informer in informers:
             await informer.synced(10)
         try:
@@ -238,7 +273,7 @@ async def cloud_cluster(control_plane: ControlPlane, simulated: SimulatedCloud) 
                 with suppress(asyncio.CancelledError):
                     await task
             # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
-            everything = ("nodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
+            everything = ("nodes,spidernodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
             control_plane.kubectl("delete", *everything, timeout=60)
             namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
             control_plane.kubectl("delete", *namespaced, timeout=60)

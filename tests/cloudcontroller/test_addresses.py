@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import pytest
 
@@ -54,6 +55,7 @@ async def master(cloud_cluster: CloudCluster) -> CloudCluster:
     cloud_cluster.simulated.account.add_instance_type(InstanceType("ecs.small", 2, 13, 10))
     cloud_cluster.add_server("master", kind="ecs.small")
     await cloud_cluster.add_node("master")
+    cloud_cluster.publish("master")
     return cloud_cluster
 
 
@@ -143,7 +145,7 @@ async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> No
     await addresses.step()
     fenced = fenced_of(master)
     assert len(fenced) == POLICY.batch
-    await eventually(lambda: not any(master.gives(each) for each in fenced))
+    await excluded(master, fenced)
     assert not master.simulated.outcomes(UNASSIGN)
     await settle(master, addresses, 2, POLICY.fence)
     assert master.registered(ENI) == set(before) - fenced
@@ -152,6 +154,12 @@ async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> No
     await master.report("master")
     await settle(master, addresses, 2)
     assert fenced_of(master) == set()
+
+
+async def excluded(cloud_cluster: CloudCluster, fenced: Collection[str]) -> None:
+    """Wait until no pool gives the addresses that are fenced, and the node's agent knows it."""
+    await eventually(lambda: not any(cloud_cluster.gives(each) for each in fenced))
+    await cloud_cluster.noticed("master")
 
 
 def fenced_of(cloud_cluster: CloudCluster) -> set[str]:
@@ -167,7 +175,10 @@ async def test_an_address_that_was_taken_in_time_stays(master: CloudCluster) -> 
     await addresses.step()
     fenced = sorted(fenced_of(master))
     await master.hold(fenced[0])  # an agent that had not seen the fence yet
-    await eventually(lambda: not any(master.gives(each) for each in fenced))
+    await excluded(master, fenced)
+    await settle(master, addresses, 2)
+    await eventually(lambda: master.gives(fenced[0]))
+    await excluded(master, fenced[1:])
     await settle(master, addresses, 4, POLICY.fence)
     assert fenced[0] in master.registered(ENI)
     assert master.registered(ENI).isdisjoint(fenced[1:])
@@ -181,7 +192,7 @@ async def test_a_fresh_read_has_the_last_word(master: CloudCluster) -> None:
     master.clock.now += POLICY.idle
     await addresses.step()
     fenced = sorted(fenced_of(master))
-    await eventually(lambda: not any(master.gives(each) for each in fenced))
+    await excluded(master, fenced)
     await addresses.step()
     await master.hold(fenced[0])
     record = master.ips.get(object_name(fenced[0]))
@@ -242,6 +253,7 @@ async def test_a_missing_permission_is_told_and_not_tried_again_at_once(master: 
 async def test_nothing_in_use_is_lost_whatever_the_cloud_answers(master: CloudCluster, faults: list[Fault]) -> None:
     master.add_server("worker", enis=2, kind="ecs.small")
     await master.add_node("worker")
+    master.publish("worker")
     addresses, chance = make(master), random.Random(1)
     for fault in faults:
         master.simulated.account.set_fault(fault)
@@ -284,6 +296,7 @@ def every(cloud_cluster: CloudCluster) -> set[str]:
 async def test_a_server_that_is_lost_disturbs_no_other(master: CloudCluster) -> None:
     master.add_server("worker", kind="ecs.small")
     await master.add_node("worker")
+    master.publish("worker")
     addresses = make(master)
     await settle(master, addresses, 2)
     master.simulated.account.delete_instance("i-worker")

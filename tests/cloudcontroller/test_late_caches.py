@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import msgspec
 import pytest
 from bench.scale import QuietCloud
-from bench.scale_cluster import Size, cluster, node, node_name
+from bench.scale_cluster import Size, cluster, eni_of, node, node_name
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Event, Node, NodeCondition
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cloud.provider import CloudServer
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloud.provider import CloudServer, CloudUnavailable
+from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.unit
 SIZE = Size(2, 2)
 LOST = node_name(1)
 PERIOD = 60.0
+FENCE = 60.0
 
 
 class Cloud(QuietCloud):
@@ -42,6 +46,7 @@ class Cloud(QuietCloud):
     def __init__(self) -> None:
         super().__init__(SIZE)
         self.returned: set[str] = set()
+        self.is_silent = False
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         found = await super().instances(region, identities)
@@ -49,11 +54,16 @@ class Cloud(QuietCloud):
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         self.returned |= {*addresses}
+        if self.is_silent:
+            raise CloudUnavailable("no answer")
+
+    async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
+        return ()
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderIP.KIND, Event.KIND) as server:
+    async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderNode.KIND, Event.KIND) as server:
         yield server
 
 
@@ -100,8 +110,32 @@ class TestNodes:
         assert await search(server)
 
 
-async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], None]) -> bool:
-    """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
+def account_of(pool: SpiderIPPool) -> SpiderNode:
+    """What the agent of the node LOST publishes once it knows a pool."""
+    observed = ObservedPool(pool.name, pool.metadata.generation or 0)
+    return SpiderNode(metadata=ObjectMeta(name=LOST), status=NodeAccount(pools=[observed]))
+
+
+@dataclass
+class Returning:
+    """A node one of whose addresses is unused, and excluded from its pool: by the caches, and for its agent."""
+
+    reconciler: AddressReconciler
+    cloud: Cloud
+    clock: Clock
+    pool: SpiderIPPool
+    """As it was before the address was excluded."""
+    address: str
+    listers: AddressListers
+
+    async def look(self, seconds: float) -> None:
+        """One look of the reconciler, so many seconds later."""
+        self.clock.now += seconds
+        await self.reconciler.step()
+
+
+@asynccontextmanager
+async def returning(server: ApiServer) -> AsyncIterator[Returning]:
     async with server.client() as client:
         servers = NodeServers(Informer(client, SpiderServer))
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
@@ -114,21 +148,34 @@ async def give_back(server: ApiServer, meanwhile: Callable[[SpiderIPPool, str], 
         owner.metadata.annotations = (owner.metadata.annotations or {}) | assigned
         metadata = replace(pool.metadata, annotations={RELEASING_ANNOTATION: address})
         server.put(owner, replace(pool, metadata=metadata, spec=replace(pool.spec, excludeIPs=[address])))
+        server.put(account_of(server.stored(SpiderIPPool)[pool.name]))
         node = server.stored(Node)[LOST]
         listers.nodes.note(node)
         described = (each.spec for each in objects if isinstance(each, SpiderServer) and each.name == LOST)
         note(servers.informer, SpiderServer.of(node, next(described)), 1)
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
-        meanwhile(pool, address)
         cloud, clock = Cloud(), Clock()
-        rules = AddressRules(PreallocationPolicy(low=0, high=100), period=3600.0)
+        free = len(eni_of(1, SIZE).addresses) - 1
+        rules = AddressRules(PreallocationPolicy(low=free, high=100, fence=FENCE), period=3600.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
-        await reconciler.step()
-        assert not cloud.returned, "the pools must have excluded it for some time"
-        clock.now += rules.policy.fence
-        await reconciler.step()
-    assert cloud.returned <= {address}
-    return bool(cloud.returned)
+        yield Returning(reconciler, cloud, clock, pool, address, listers)
+
+
+async def give_back(
+    server: ApiServer,
+    meanwhile: Callable[[SpiderIPPool, str], None],
+    later: Callable[[], None] = lambda: None,
+) -> bool:
+    """Whether an address that the caches show unused and excluded from its pool is removed from its ENI."""
+    async with returning(server) as node:
+        meanwhile(node.pool, node.address)
+        await node.look(0.0)
+        assert not node.cloud.returned, "the pools must have excluded it for some time"
+        await node.look(FENCE)
+        later()
+        await node.look(FAILURE_PAUSE)
+    assert node.cloud.returned <= {node.address}
+    return bool(node.cloud.returned)
 
 
 class TestAddresses:
@@ -144,3 +191,36 @@ class TestAddresses:
             server.put(SpiderIP(metadata=ObjectMeta(name=address), spec=spec))
 
         assert not await give_back(server, hold)
+
+    async def test_one_stays_that_the_agent_may_still_give_to_a_pod(self, server: ApiServer) -> None:
+        def exclude_anew(pool: SpiderIPPool, address: str) -> None:
+            """The agent knows the pool before this change, in which it may have had the address."""
+            present = server.stored(SpiderIPPool)[pool.name]
+            server.put(replace(present, spec=replace(present.spec, excludeIPs=[address, "10.255.0.1"])))
+
+        assert not await give_back(server, exclude_anew)
+
+    async def test_one_stays_whose_node_has_said_nothing(self, server: ApiServer) -> None:
+        assert not await give_back(server, lambda pool, address: server.remove(server.stored(SpiderNode)[LOST]))
+
+    async def test_one_goes_once_the_agent_has_caught_up(self, server: ApiServer) -> None:
+        waited: list[SpiderNode] = []
+
+        def hang(pool: SpiderIPPool, address: str) -> None:
+            waited.append(server.stored(SpiderNode)[LOST])
+            server.remove(waited[0])
+
+        assert await give_back(server, hang, lambda: server.put(*waited))
+
+    async def test_one_that_may_be_gone_is_given_to_no_pod_though_addresses_run_short(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.cloud.is_silent = True
+            await node.look(0.0)
+            await node.look(FENCE)
+            assert node.cloud.returned == {node.address}
+            first = (node.pool.spec.ips or [""])[0].partition("-")[0]
+            spec = IPSpec(f"{first}/8", node.pool.name, LOST, "default", "a", "uid-a", "eth0")
+            node.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+            await node.look(FAILURE_PAUSE)
+            stored = server.stored(SpiderIPPool)[node.pool.name]
+            assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address

@@ -21,6 +21,8 @@ OPERATIONS = 40_000
 """By default: a few minutes."""
 PER_RUN = 1_000
 """Operations that are drawn for one seed."""
+PROGRESS = 60.0
+"""Seconds between two lines that say how far it is."""
 
 
 @dataclass
@@ -62,10 +64,14 @@ def main() -> int:
     count = -(-(arguments.operations or OPERATIONS) // arguments.per_run)
     print(f"seeds {first} to {first + count - 1}, {arguments.per_run} operations each", flush=True)
     report, begin = Report(), time.monotonic()
+    shown = begin
     failed: list[Outcome] = []
     with closing(outcomes(_works(first, count, arguments.per_run, size), arguments.workers)) as results:
         for outcome in results:
             report.add(outcome)
+            if time.monotonic() - shown >= PROGRESS:
+                shown = time.monotonic()
+                print(f"{report.runs} of {count} runs, {report.operations} operations", flush=True)
             if outcome.violation is not None:
                 failed.append(outcome)
                 print(f"seed {outcome.seed}: {outcome.violation}", flush=True)

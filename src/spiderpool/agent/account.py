@@ -10,7 +10,7 @@ being taken is added to it. So a pod that an account lacks gets nothing without 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -20,8 +20,9 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.sandboxes import NodeSandboxes, SandboxOnFile
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import revision
-from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SpiderNode
+from spiderpool.api.spidernode import NodeAccount, NodeSandbox, ObservedPool, SpiderNode
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.informer import Informer
@@ -68,6 +69,7 @@ class AccountPublisher:
         self._readers: list[Callable[[list[NodeSandbox]], None]] = []
         cluster.records.informer.subscribe(self._record_changed)
         cluster.nodes.subscribe(self._node_changed)
+        cluster.subscribe_to_pools(self._pool_changed)
         self._own.subscribe(self._own_changed)
 
     # --- told by ADD and DEL
@@ -186,7 +188,8 @@ class AccountPublisher:
         named = {each.containerID for each in seen}
         late = (each.seen(None) for container, each in begun.items() if container not in named)
         sandboxes = sorted((*seen, *late), key=lambda each: (each.namespace, each.pod, each.containerID))
-        return NodeAccount(stored.metadata.generation or 0, moment, self._boot_id, str(version), sandboxes)
+        pools = self._of_enis(self._cluster.pools())
+        return NodeAccount(stored.metadata.generation or 0, moment, self._boot_id, str(version), sandboxes, pools)
 
     async def _read(self, *, whole: bool) -> None:
         """Read all sandboxes, or those that have changed and new ones."""
@@ -245,6 +248,19 @@ class AccountPublisher:
         if new is not None and (old is None or old.metadata.uid != new.metadata.uid):
             self._wake.set()
 
+    def _pool_changed(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if self._of_enis((old,) if old else ()) != self._of_enis((new,) if new else ()):
+            self._wake.set()
+
+    def _of_enis(self, pools: Iterable[SpiderIPPool]) -> list[ObservedPool]:
+        """Those of pools that were made from ENIs of this node, by name."""
+        found = (
+            ObservedPool(pool.name, pool.metadata.generation or 0)
+            for pool in pools
+            if POOL_ENI_LABEL in (pool.metadata.labels or {}) and self._node in (pool.spec.nodeName or ())
+        )
+        return sorted(found, key=lambda each: each.name)
+
     def _newest_seen(self) -> int:
         """The version of which, and of earlier ones, no record of this node was missed.
 
@@ -264,5 +280,5 @@ def _listed(node: SpiderNode) -> list[NodeSandbox]:
 
 def _differs(account: NodeAccount, published: NodeAccount | None) -> bool:
     """Whether an account says what the published one does not, but for the time."""
-    fields = ("sandboxes", "bootID", "recordVersion")
+    fields = ("sandboxes", "bootID", "recordVersion", "pools")
     return published is None or any(getattr(account, name) != getattr(published, name) for name in fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.coordinator import SpiderCoordinator
@@ -102,6 +102,11 @@ class ClusterCache:
     def pool(self, name: str) -> SpiderIPPool | None:
         """A pool of `pools` by name."""
         return self._own_pools.get(name) or self._shared_pools.get(name)
+
+    def subscribe_to_pools(self, reader: Callable[[SpiderIPPool | None, SpiderIPPool | None], None]) -> None:
+        """Call ``reader`` with the old and the new state of each of `pools` that changes."""
+        for pools in (self._own_pools, self._shared_pools):
+            pools.subscribe(reader)
 
     def pool_change(self) -> asyncio.Event:
         """An event that is set at the next change of a pool."""

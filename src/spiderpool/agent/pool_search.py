@@ -124,6 +124,8 @@ class PoolSearch:
         tried: list[int] = []
         since_read, reads = 0, 0
         while True:
+            if tried:  # while it was, addresses may have been excluded
+                self._renew(pool.name)
             own, occupied = self._records.addresses(pool.name), self._occupied(request.version)
             address = cache.next(own, {*tried, *occupied} if occupied else tried)
             if address is None and not since_read and (reads or cache.is_known(own, _now())):
@@ -139,6 +141,12 @@ class PoolSearch:
                 return created
             tried.append(address)
             since_read += 1
+
+    def _renew(self, name: str) -> None:
+        """Have the cache of a pool follow the pool, while it exists."""
+        if pool := self.pool(name):
+            with suppress(ValueError):  # ranges that cannot be parsed: the next ADD says so
+                self._caches.of(pool)
 
     async def _learn_label(self, cache: PoolCache, address: int) -> None:
         """Find out under which label an address has a record that a read of the pool did not show."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from spiderpool.agent.locks import KeyedLock
@@ -99,7 +99,7 @@ class Releases:
         then garbage collection releases the record.
         """
         name = pending.record.name
-        self._pending[name] = pending
+        pending = self._pending[name] = self._joined(pending)
         try:
             await self._release(pending)
         except SpiderpoolError as error:
@@ -112,8 +112,16 @@ class Releases:
 
     def defer(self, pending: PendingRelease) -> None:
         """Release a record in the background. The caller need not hold the lock of the pod."""
-        self._pending[pending.record.name] = pending
+        self._pending[pending.record.name] = self._joined(pending)
         self._queue.add(pending.record.name)
+
+    def _joined(self, pending: PendingRelease) -> PendingRelease:
+        """A release and the one that is pending for the same holding, since which no sandbox had the address."""
+        former = self._pending.get(pending.record.name)
+        if former is None or not is_same_holding(former.record, pending.record):
+            return pending
+        keep_for_owner = former.keep_for_owner and pending.keep_for_owner
+        return replace(pending, keep_for_owner=keep_for_owner, cool=former.cool and pending.cool)
 
     def is_pending(self, record: SpiderIP) -> bool:
         """Whether the release of a record is not done yet; one for a former holder of the address does not count."""
@@ -171,8 +179,11 @@ class Releases:
                 await self._release(pending)
 
     async def _release(self, pending: PendingRelease) -> bool:
-        """Release a record unless somebody needs it; whether nobody does. After an error the release stays pending."""
-        is_wanted = await self._is_wanted(pending)
+        """Release a record unless somebody needs it; whether nobody does. After an error the release stays pending.
+
+        One whose write was not answered is completed, whoever needs it: it may be done already, or late.
+        """
+        is_wanted = pending.record.name not in self._unanswered and await self._is_wanted(pending)
         if not is_wanted:
             await self._end(pending)
         self._forget(pending.record.name)

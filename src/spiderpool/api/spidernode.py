@@ -64,6 +64,13 @@ class NodeSandbox(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     ] = None
 
 
+class ObservedPool(msgspec.Struct, gc=False, frozen=True):
+    """A pool as the node's agent knows it."""
+
+    name: Annotated[str, field_doc("Name of the SpiderIPPool.")]
+    generation: Annotated[Annotated[int, Meta(ge=0)], field_doc("Its metadata.generation.")]
+
+
 class NodeAccount(msgspec.Struct, omit_defaults=True, gc=False):
     """All sandboxes of the node at one moment."""
 
@@ -80,6 +87,13 @@ class NodeAccount(msgspec.Struct, omit_defaults=True, gc=False):
         ),
     ] = None
     sandboxes: Annotated[list[NodeSandbox] | None, field_doc("All sandboxes of pods that have addresses.")] = None
+    pools: Annotated[
+        list[ObservedPool] | None,
+        field_doc(
+            "Pools that were made from the node's ENIs, in the generation from which its agent serves pods: an address "
+            "is taken from an ENI when no pod can get it from there any more."
+        ),
+    ] = None
 
 
 class SpiderNode(Object, kw_only=True):

@@ -25,6 +25,7 @@ RULES: dict[str, list[dict[str, Any]]] = {
         EVENTS,
         _rule("spiderpool.spidernet.io", ["spiderippools"], [*READ, "patch"]),
         _rule("spiderpool.spidernet.io", ["spiderips"], READ),
+        _rule("spiderpool.spidernet.io", ["spidernodes"], ["get"]),
     ],
     "balancers": [
         _rule("", ["nodes"], READ),

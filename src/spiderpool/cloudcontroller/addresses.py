@@ -14,6 +14,7 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.decoding import decode
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -33,7 +34,7 @@ from spiderpool.cloudcontroller.eni_families import ENIFamily, ENIFamilyState, e
 from spiderpool.cloudcontroller.eni_pools import ENIPools
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, is_known_to_agent
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -234,6 +235,8 @@ class AddressReconciler:
             reported=reported,
             own=preallocation.own_of(version, registered, reported | assigned | {*recently_assigned}),
             releasing=releasing,
+            inherited=remembered.inherited or frozenset(),
+            listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
@@ -241,9 +244,10 @@ class AddressReconciler:
         is_surplus = len(state.free) > self._policy.high
         return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 
-    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: Collection[str]) -> None:
-        """Notes since when addresses are idle, and since when every pool excludes those that are to be released."""
+    def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: frozenset[str]) -> None:
+        """Notes since when addresses are idle or excluded by every pool, and which were to be returned before us."""
         now = self._clock()
+        state.inherited = releasing & (releasing if state.inherited is None else state.inherited)
         state.idle_since = preallocation.since(state.idle_since, idle, now)
         fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
@@ -310,8 +314,19 @@ class AddressReconciler:
             await self._change_releasing(family, remove=still_fenced)
 
     async def _unassign(self, family: ENIFamily, addresses: Iterable[str]) -> None:
-        """Removes those addresses from the ENI that no pool gives and no pod has, by a fresh read of the API server."""
+        """Removes those addresses from the ENI that no pool gives and no pod has, by a fresh read of the API server.
+
+        And only once the node's agent says that it knows: one that hung, or was cut off, serves pods from its old copy
+        of the pool as soon as it runs again, however long that was.
+        """
+        if self._state(family).unassign_not_before > self._clock():
+            return
+        account = await self._client.find(SpiderNode, family.node.name)
         pools = await self._client.list(SpiderIPPool)
+        if not is_known_to_agent(family.eni.identity, pools, account):
+            self._state(family).unassign_not_before = self._clock() + FAILURE_PAUSE
+            log.info("addresses are kept until the node's agent knows that they go", card=family.eni.identity)
+            return
         primary = self._described(family).primary_address
         fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
         unused = [each for each in fenced if not await self._is_held(each)]

@@ -37,8 +37,12 @@ class ENIFamilyState:
     """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on every pool has excluded it."""
+    inherited: frozenset[str] | None = None
+    """Addresses that were to be returned when we first looked, and still are; None before that."""
     not_before: float = 0.0
     """Time before which no step is tried, after a refusal."""
+    unassign_not_before: float = 0.0
+    """Time before which it is not asked again whether the node's agent knows what is to be removed."""
 
 
 async def eni_families(

@@ -14,6 +14,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
+from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
 from spiderpool.api.spiderserver import ENI
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool
@@ -26,6 +27,7 @@ from spiderpool.core.cloud.eni_pools import (
     ENIClaim,
     absence,
     choose_claim,
+    is_known_to_agent,
     network_fault,
     network_name,
     new_network,
@@ -358,3 +360,31 @@ def test_what_is_told_of_an_unregistered_address() -> None:
     )
     moved = unregistered_text(holder("192.168.0.156"), claim(node="worker"), "eni-m1")
     assert "that ENI now belongs to node worker" in moved
+
+
+def eni_pool(name: str, generation: int, eni: str = "eni-1") -> SpiderIPPool:
+    metadata = ObjectMeta(name=name, generation=generation, labels={POOL_ENI_LABEL: eni})
+    return SpiderIPPool(metadata=metadata, spec=IPPoolSpec(subnet="10.0.0.0/24"))
+
+
+@pytest.mark.parametrize(
+    ("observed", "known"),
+    [
+        ([("v4", 2), ("v6", 3)], True),
+        ([("v4", 2), ("v6", 3), ("gone", 1)], True),
+        ([("v4", 1), ("v6", 3)], False),
+        ([("v4", 3), ("v6", 3)], False),  # newer than what we have read, which may give the address again
+        ([("v4", 2)], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_an_agent_knows_the_pools_of_an_eni_in_their_present_generation(
+    observed: list[tuple[str, int]] | None, known: bool
+) -> None:
+    pools = [eni_pool("v4", 2), eni_pool("v6", 3), eni_pool("other", 9, "eni-2")]
+    told = None if observed is None else [ObservedPool(*each) for each in observed]
+    account = SpiderNode(metadata=ObjectMeta(name="n"), status=NodeAccount(pools=told))
+    assert is_known_to_agent("eni-1", pools, account) is known
+    assert not is_known_to_agent("eni-1", pools, None)
+    assert not is_known_to_agent("eni-9", pools, account), "nothing is known of an ENI without a pool"

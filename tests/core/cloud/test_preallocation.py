@@ -20,6 +20,7 @@ from spiderpool.core.cloud.preallocation import (
     Unassign,
     Unfence,
     gives,
+    lists,
     own_of,
     plan,
     releasing_of,
@@ -82,9 +83,17 @@ class TestAsking:
 
     def test_takes_fenced_ones_back_first(self) -> None:
         state = replace(
-            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 50}
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 9}
         )
         assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
+
+    def test_takes_none_back_whose_removal_may_be_under_way(self) -> None:
+        state = replace(
+            state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 10}
+        )
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3",)), Assign(4), Unassign(("10.0.0.4",))]
+        inherited = replace(state, inherited=some(3, 3))
+        assert plan(inherited, POLICY, NOW) == [Assign(4), Unassign(("10.0.0.4",))]
 
 
 class TestGivingBack:
@@ -115,6 +124,7 @@ class TestGivingBack:
     def test_the_fence_stays_until_the_node_no_longer_sees_the_address(self) -> None:
         gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
         assert plan(gone, POLICY, NOW) == []
+        assert plan(replace(gone, reported=some(1, 5), listed=some(6, 6)), POLICY, NOW) == []
         assert plan(replace(gone, reported=some(1, 5)), POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
 
@@ -135,6 +145,8 @@ def states(draw: st.DrawFn) -> ENIState:
         assigned=draw(SUBSETS),
         reported=draw(SUBSETS),
         releasing=releasing,
+        listed=draw(SUBSETS) & releasing,
+        inherited=draw(SUBSETS) & releasing,
         fenced_since={each: at for each, at in draw(TIMES).items() if each in releasing},
         idle_since=draw(TIMES),
         fenceable=registered,
@@ -160,7 +172,7 @@ def test_never_harms(state: ENIState) -> None:
             case Unfence(addresses):
                 back |= set(addresses)
                 assert back <= state.releasing
-                assert all(each in state.registered or each not in state.reported for each in addresses)
+                assert all(each in state.registered or each not in state.reported | state.listed for each in addresses)
 
 
 class TestMemory:
@@ -198,6 +210,13 @@ class TestPools:
         assert not gives(pool, "10.0.0.5")
         assert not gives(pool, "fd00::4")
         assert gives(self.pool(ips=["nonsense"]), "10.0.0.4")
+
+    def test_knows_what_a_pool_lists(self) -> None:
+        pool = self.pool(ips=["10.0.0.1-10.0.0.9"], excludeIPs=["10.0.0.5"])
+        assert lists(pool, "10.0.0.5")
+        assert not lists(pool, "10.0.0.10")
+        assert not lists(self.pool(), "10.0.0.4")
+        assert lists(self.pool(ips=["nonsense"]), "10.0.0.4")
 
 
 def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:

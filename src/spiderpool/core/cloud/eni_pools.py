@@ -19,6 +19,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, address_text, usable
@@ -166,6 +167,18 @@ def releasing(pool: SpiderIPPool) -> AddressSet:
         with suppress(ValueError):
             found |= AddressSet.parse([word.strip()], version)
     return found
+
+
+def is_known_to_agent(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNode | None) -> bool:
+    """Whether the agent of an ENI's node serves pods from the present generation of the ENI's pools."""
+    observed = (account.status.pools if account and account.status else None) or ()
+    known = {(each.name, each.generation) for each in observed}
+    present = {
+        (pool.name, pool.metadata.generation or 0)
+        for pool in pools
+        if (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == eni
+    }
+    return bool(present) and present <= known
 
 
 def patch_of(pool: SpiderIPPool, update: PoolUpdate) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """How many addresses an ENI should have in advance: when more are requested from the cloud, and how some are returned.
 
-An address is returned in three steps: it is fenced, that is, every pool excludes it; it stays fenced for a while,
-because agents learn of the exclusion by watch; then it is removed from the ENI if no pod has it. Only addresses that we
-registered ourselves and that no pod has used for long are returned.
+An address is returned in three steps: it is fenced, that is, every pool excludes it; it stays fenced for a while, so
+that ADDs which have begun before end; then it is removed from the ENI if the node's agent knows of the exclusion and no
+pod has it. Only addresses that we registered ourselves and that no pod has used for long are returned.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import RangeError, canonical
+from spiderpool.core.addresses import AddressSet, RangeError, canonical
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
 from spiderpool.core.ipam.allocation import usable
 
@@ -62,6 +62,10 @@ class ENIState:
     """Addresses of the server itself: see `own_of`."""
     releasing: frozenset[str] = frozenset()
     """Addresses that pools exclude by their annotation."""
+    listed: frozenset[str] = frozenset()
+    """Those of them that the pools still have in their ``ips``."""
+    inherited: frozenset[str] = frozenset()
+    """Those of them that pools excluded before we began: a former leader's request to remove them may be under way."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
@@ -123,7 +127,9 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     """
     missing = policy.low - len(state.free)
     fenced = state.releasing & state.assigned & (state.registered - state.held)
-    back = _newest(fenced, state.fenced_since)[: max(missing, 0)]
+    # Of those that are due a request to remove them may be under way; they do not come back any more.
+    fresh = [each for each in fenced - state.inherited if not _is_due(each, state, policy, now)]
+    back = _newest(fresh, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
     if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
         steps.append(Unfence(_ordered(lifted)))
@@ -137,8 +143,11 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
 
 
 def _gone(state: ENIState) -> frozenset[str]:
-    """Returns fenced addresses that are neither on the ENI nor reported by its node any more."""
-    return state.releasing - state.registered - state.reported
+    """Returns fenced addresses that are neither on the ENI nor reported by its node nor listed by a pool any more.
+
+    A pool follows the report later than we do: without its fence it would give what it still lists.
+    """
+    return state.releasing - state.registered - state.reported - state.listed
 
 
 def _count(state: ENIState, policy: PreallocationPolicy, back: int) -> int:
@@ -227,6 +236,15 @@ def _canonical(word: str) -> str:
 def releasing_text(addresses: Iterable[str]) -> str | None:
     """Returns the annotation's value; None when the annotation is to be removed."""
     return ",".join(_ordered(addresses)) or None
+
+
+def lists(pool: SpiderIPPool, address: str) -> bool:
+    """Whether an address is among a pool's ``ips``; True for malformed ones, to be safe."""
+    parsed = ip_address(address)
+    try:
+        return int(parsed) in AddressSet.parse(pool.spec.ips or (), parsed.version)
+    except (RangeError, ValueError):
+        return True
 
 
 def gives(pool: SpiderIPPool, address: str) -> bool:
